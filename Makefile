@@ -1,0 +1,47 @@
+# Every target makes what it needs, on a machine that has Python 3.11 or later and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STUDY ?= laptop
+PORT ?= 8050
+
+.PHONY: help search test check unit bench dashboard nightly clean
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# torch first and alone: the constraint names a build that a plain requirement would replace by a far larger one
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+search: $(VENV)/.ready  ## a real search on this machine, and a report to look at
+	$(BIN)/nas search laptop --name $(STUDY)
+
+dashboard: $(VENV)/.ready  ## browse the studies made here
+	$(BIN)/nas dashboard --port $(PORT)
+
+check: $(VENV)/.ready-dev  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+unit: $(VENV)/.ready-dev  ## all tests but the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+test: check unit  ## what CI runs
+
+nightly: $(VENV)/.ready-dev  ## the slow tests too
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(VENV)/.ready-dev  ## the measured claims, printed and written to benchmarks/results
+	$(BIN)/python -m benchmarks
+
+clean:  ## forget the virtual environment
+	rm -rf $(VENV)

@@ -1,0 +1,71 @@
+"""What all benchmarks share: where they ran, and how they are printed and kept."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Command, machine, versions and commit of a run."""
+    return {
+        "command": command,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "--short=12", "HEAD")
+        + ("+changes" if _git("status", "--porcelain") else ""),
+        "cpu": _cpu(),
+        "cores": len(_cores()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "load": list(_load()),
+    }
+
+
+def keep(name: str, command: str, rows: Sequence[dict[str, Any]], **more: Any) -> None:
+    """Write a result beside its provenance."""
+    RESULTS.mkdir(exist_ok=True)
+    result = {**provenance(command), **more, "rows": list(rows)}
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows of equal keys as a table."""
+    table = Table(*rows[0], title=title, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(f"{v:,.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console(width=150, highlight=False).print(table)
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _cores() -> set[int]:
+    import os
+
+    return os.sched_getaffinity(0)
+
+
+def _load() -> tuple[float, float, float]:
+    import os
+
+    return os.getloadavg()

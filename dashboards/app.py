@@ -1,0 +1,214 @@
+"""The dashboard: a page that lists the studies of a store, and one that follows a study's front.
+
+    make_app("studies/studies.db").run(port=8050)
+
+It only reads, and asks nothing of the network beyond this process: scripts and styles are served from here.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import dash
+from dash import Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+
+from dashboards.facts.ties import QUALITY
+from dashboards.figures.front import front_figure
+from dashboards.live import LiveStore, LiveStudy
+from dashboards.panels import first_panel, network_panel, studies_table, study_line
+from dashboards.style import app_css
+from dashboards.theme import turned
+from nas.store import Store
+from search_spaces.errors import UnknownName
+
+POLL_MS = 2000
+LIST_POLL_MS = 5000
+PLENTY = 5000
+"""From so many points on, a figure is sent again only when its front moved or it grew by a twentieth."""
+
+Seen: TypeAlias = "dict[str, Any] | None"
+
+
+class Pages:
+    """What the callbacks do, as plain methods; a browser brings along what it has seen."""
+
+    def __init__(self, store: Store) -> None:
+        self.live = LiveStore(store)
+
+    def page(self, path: str | None) -> Component:
+        """The page at a path."""
+        place = unquote(path or "/").strip("/")
+        if not place.startswith("study/"):
+            return self._studies()
+        try:
+            return study_page(self.live.study(place.removeprefix("study/")))
+        except UnknownName as error:
+            return html.Div([html.H1("No such study"), html.P(str(error)), dcc.Link("all studies", href="/")])
+
+    def studies(self, seen: Any) -> tuple[Any, Any]:
+        """The list of studies and what it shows; no update where nothing happened since."""
+        followed = self.live.all()
+        state = [[live.study.record.id, live.revision, live.state()] for live in followed]
+        if state == seen:
+            return no_update, no_update
+        return studies_table([live.summary() for live in followed]), state
+
+    def front(
+        self, study: int, axes: tuple[str | None, str | None], face: str | None, seen: Seen
+    ) -> tuple[Any, Any, Any]:
+        """The figure, the line about the study, and what was seen; no update where nothing is new."""
+        live = self.live.known(study)
+        if live is None or not all(axes):
+            return no_update, no_update, no_update
+        revision = live.refresh()
+        wanted: dict[str, Any] = {"revision": revision, "axes": list(axes), "face": face or "light"}
+        if seen and all(seen[key] == wanted[key] for key in wanted):
+            return no_update, no_update, no_update
+        members = [trial.number for trial in live.members]
+        wanted |= {"points": live.scored, "members": members, "at": time.time()}
+        if seen and not worth_drawing(seen, wanted):
+            return no_update, study_line(live), no_update
+        x, y = str(axes[0]), str(axes[1])
+        figure = turned(front_figure(live.front(x, y), height=560), wanted["face"])
+        figure.update_layout(uirevision=f"{study}/{x}/{y}", clickmode="event")
+        return figure, study_line(live), wanted
+
+    def picked(self, study: int, click: dict[str, Any] | None) -> Any:
+        """The panel for the point that was clicked."""
+        live, number = self.live.known(study), clicked_number(click)
+        trial = live.trial(number) if live and number is not None else None
+        return network_panel(live, trial) if live and trial else no_update
+
+    def _studies(self) -> Component:
+        table, state = self.studies(None)
+        return html.Div(
+            [
+                html.H1("Studies"),
+                html.Div(table, id="studies"),
+                dcc.Store(id="studies-seen", data=state),
+                dcc.Interval(id="studies-poll", interval=LIST_POLL_MS),
+            ]
+        )
+
+
+def worth_drawing(seen: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a figure that was drawn before should be sent again."""
+    if wanted["points"] < PLENTY or any(seen[key] != wanted[key] for key in ("axes", "face", "members")):
+        return True
+    return wanted["points"] > 1.05 * seen["points"]
+
+
+def clicked_number(click: dict[str, Any] | None) -> int | None:
+    """The trial's number in Plotly's click data."""
+    points = (click or {}).get("points") or [{}]
+    number = points[0].get("customdata")
+    number = number[0] if isinstance(number, list) and number else number
+    return int(number) if isinstance(number, (int, float)) else None
+
+
+def study_page(live: LiveStudy) -> Component:
+    """The page of one study, before its figure is drawn."""
+    options = [{"label": what.label, "value": what.name} for what in live.quantities()]
+    x, y = first_axes([what.name for what in live.objectives])
+    pickers = [
+        html.Label(["across", dcc.Dropdown(options, x, id="x", clearable=False, searchable=False)]),
+        html.Label(["up", dcc.Dropdown(options, y, id="y", clearable=False, searchable=False)]),
+    ]
+    return html.Div(
+        [
+            html.Div(dcc.Link("all studies", href="/"), className="kicker"),
+            html.H1(live.study.name),
+            html.P(study_line(live), id="line"),
+            html.P(f"{live.study.plan.scenario}", className="muted"),
+            html.Div(
+                [
+                    html.Div(
+                        [
+                            html.Div(pickers, className="pickers"),
+                            dcc.Graph(id="front", config={"displayModeBar": False}),
+                        ],
+                        className="plane",
+                    ),
+                    html.Aside(first_panel(live), id="panel"),
+                ],
+                className="split",
+            ),
+            dcc.Store(id="study", data=live.study.record.id),
+            dcc.Store(id="seen"),
+            dcc.Interval(id="poll", interval=POLL_MS),
+        ]
+    )
+
+
+def first_axes(names: list[str]) -> tuple[str, str]:
+    """The first two objectives, cost across and quality up."""
+    one, other = (names * 2)[:2]
+    return (other, one) if one == QUALITY else (one, other)
+
+
+def make_app(store_url: str | Path) -> dash.Dash:
+    """The dashboard over a store.
+
+    Raises:
+        StoreError: there is no such store, or it cannot be read.
+    """
+    pages = Pages(Store(store_url, read_only=True))
+    pages.live.all()  # large studies are read while the browser is still starting
+    app = dash.Dash(
+        "nas",
+        title="nas",
+        update_title="",
+        suppress_callback_exceptions=True,
+        serve_locally=True,
+        assets_folder="",
+    )
+    app.index_string = app.index_string.replace("{%css%}", f"{{%css%}}<style>{app_css()}</style>")
+    app.layout = html.Main([dcc.Location(id="where"), dcc.Store(id="face"), html.Div(id="page")])
+    _connect(app, pages)
+    return app
+
+
+def _connect(app: dash.Dash, pages: Pages) -> None:
+    app.callback(Output("page", "children"), Input("where", "pathname"))(pages.page)
+    app.clientside_callback(
+        "() => matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'",
+        Output("face", "data"),
+        Input("where", "pathname"),
+    )
+
+    @app.callback(
+        Output("studies", "children"),
+        Output("studies-seen", "data"),
+        Input("studies-poll", "n_intervals"),
+        State("studies-seen", "data"),
+        prevent_initial_call=True,
+    )
+    def studies(ticks: int, seen: Any) -> tuple[Any, Any]:
+        return pages.studies(seen)
+
+    @app.callback(
+        Output("front", "figure"),
+        Output("line", "children"),
+        Output("seen", "data"),
+        Input("poll", "n_intervals"),
+        Input("x", "value"),
+        Input("y", "value"),
+        Input("face", "data"),
+        State("study", "data"),
+        State("seen", "data"),
+    )
+    def front(ticks: int, x: str, y: str, face: str, study: int, seen: Seen) -> tuple[Any, Any, Any]:
+        return pages.front(study, (x, y), face, seen)
+
+    @app.callback(
+        Output("panel", "children"),
+        Input("front", "clickData"),
+        State("study", "data"),
+        prevent_initial_call=True,
+    )
+    def picked(click: dict[str, Any] | None, study: int) -> Any:
+        return pages.picked(study, click)

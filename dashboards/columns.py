@@ -1,0 +1,99 @@
+"""Tables of networks: one column per quantity, all its numbers in one unit and with equally many decimals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from dashboards.facts import Network
+from dashboards.facts.networks import quantity
+from dashboards.page import Html, joined, tag
+from dashboards.words import Quantity
+from nas.trial import Value
+
+ALWAYS = ("bits_per_byte", "prefill_ms", "decode_ms", "weight_bytes", "state_bytes", "params")
+BOTH = ("prefill_ms", "decode_ms")
+"""Quantities that are predicted and may have been measured, too."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: which value of a network it shows, in which unit, with how many decimals."""
+
+    quantity: Quantity
+    heading: str
+    pick: Callable[[Network], Value | None]
+    factor: float
+    unit: str
+    places: int
+
+    def cell(self, network: Network) -> Html | None:
+        """The number, and its error in grey."""
+        return number(self.pick(network), self.factor, self.places)
+
+
+def number(value: Value | None, factor: float, places: int) -> Html | None:
+    """A number and its standard error with so many decimals."""
+    if value is None:
+        return None
+    error = f"± {value.error / factor:.{places}f}" if value.error is not None else None
+    return joined([f"{value.value / factor:,.{places}f}", tag("span", error, kind="err") if error else None])
+
+
+def columns(networks: Sequence[Network], objectives: Iterable[str]) -> list[Column]:
+    """The columns that have something to show."""
+    found = []
+    for name in dict.fromkeys([*objectives, *ALWAYS]):
+        what = quantity(name)
+        if name in BOTH:
+            found.append(_column(networks, what, "predicted", _predicted(name)))
+            found.append(_column(networks, what, "measured", _measured(name)))
+        else:
+            found.append(_column(networks, what, "", _predicted(name)))
+    return [column for column in found if column is not None]
+
+
+def _predicted(name: str) -> Callable[[Network], Value | None]:
+    return lambda network: network.values.get(name)
+
+
+def _measured(name: str) -> Callable[[Network], Value | None]:
+    return lambda network: network.measured.get(name)
+
+
+def _column(
+    networks: Sequence[Network], what: Quantity, heading: str, pick: Callable[[Network], Value | None]
+) -> Column | None:
+    there = [value.value for value in map(pick, networks) if value is not None]
+    if not there:
+        return None
+    factor, unit = what.scale([sorted(map(abs, there))[len(there) // 2]])
+    errors = [value.error / factor for value in map(pick, networks) if value is not None and value.error]
+    decimals = places([max(errors)], 2) if errors else places([value / factor for value in there])
+    return Column(what, heading, pick, factor, unit, decimals)
+
+
+def places(values: Iterable[float], digits: int = 3) -> int:
+    """How many decimals show this many digits of a typical value."""
+    sizes = sorted(abs(value) for value in values if value)
+    if not sizes or all(float(value).is_integer() for value in sizes):
+        return 0
+    return min(6, max(0, digits - 1 - math.floor(math.log10(sizes[len(sizes) // 2]))))
+
+
+def headings(shown: Sequence[Column]) -> Html:
+    """Two rows: the quantity over what is predicted and what is measured of it."""
+    upper, lower = [tag("th")], [tag("th", "network")]
+    done = set()
+    for column in shown:
+        same = [other for other in shown if other.quantity == column.quantity]
+        if not column.heading:
+            upper.append(tag("th"))
+            lower.append(tag("th", column.quantity.title(column.unit)))
+            continue
+        if column.quantity.name not in done:
+            upper.append(tag("th", column.quantity.title(column.unit), kind="group", span=len(same)))
+            done.add(column.quantity.name)
+        lower.append(tag("th", column.heading))
+    return joined([tag("tr", *upper), tag("tr", *lower)])

@@ -1,0 +1,117 @@
+"""What a study found out on the way: its corpus, its latency table, its supernet, the check of its proxy.
+
+These are read from plain JSON that earlier versions may have written, so whatever is absent is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Pairs: TypeAlias = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """The text that was learned; `reference` is the bits per byte of compressors on its validation part."""
+
+    name: str
+    digest: str
+    train_bytes: int
+    valid_bytes: int
+    reference: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The table's error in one phase; `pairs` are (predicted, measured) of networks it was not fitted to."""
+
+    name: str
+    mape: float | None
+    tau: float | None
+    interval: tuple[float, float] | None
+    pairs: Pairs
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """The latency table that predictions came from."""
+
+    phases: tuple[Phase, ...]
+    seconds: float | None = None
+    machine: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SupernetFacts:
+    """How the supernet was trained: (step, loss of the largest, loss of the smallest subnet)."""
+
+    steps: int
+    seconds: float
+    loss: tuple[tuple[int, float, float], ...]
+
+
+@dataclass(frozen=True)
+class ValidationFacts:
+    """How the proxy ranks random networks against training each from scratch: (proxy, scratch, digest)."""
+
+    tau: float
+    interval: tuple[float, float] | None
+    pairs: tuple[tuple[float, float, str], ...]
+    steps: int | None
+
+
+def read_corpus(plain: Mapping[str, Any] | None) -> CorpusFacts | None:
+    """The corpus on record."""
+    if not plain:
+        return None
+    return CorpusFacts(
+        plain["name"],
+        plain["digest"],
+        plain["train_bytes"],
+        plain["valid_bytes"],
+        dict(plain.get("reference", {})),
+    )
+
+
+def read_table(plain: Mapping[str, Any] | None) -> TableFacts | None:
+    """The latency table's error on record."""
+    if not plain:
+        return None
+    phases = tuple(
+        Phase(
+            name,
+            plain[name].get("mape"),
+            plain[name].get("tau"),
+            _interval(plain[name].get("tau_interval")),
+            tuple((p, m) for p, m in plain[name].get("held_out", ())),
+        )
+        for name in ("prefill_ms", "decode_ms")
+        if name in plain
+    )
+    return TableFacts(phases, plain.get("seconds"), plain.get("machine"), tuple(plain.get("notes", ())))
+
+
+def read_supernet(plain: Mapping[str, Any] | None) -> SupernetFacts | None:
+    """The supernet's training on record."""
+    if not plain:
+        return None
+    loss = tuple((step, largest, smallest) for step, largest, smallest in plain.get("loss", ()))
+    return SupernetFacts(plain["steps"], plain["seconds"], loss)
+
+
+def read_validation(plain: Mapping[str, Any] | None) -> ValidationFacts | None:
+    """The check of the proxy on record."""
+    if not plain:
+        return None
+    pairs = tuple((proxy, truth, digest) for proxy, truth, digest in plain["pairs"])
+    return ValidationFacts(plain["tau"], _interval(plain.get("interval")), pairs, plain.get("steps"))
+
+
+def _interval(plain: Any) -> tuple[float, float] | None:
+    if not plain or any(end is None or end != end for end in plain):
+        return None
+    low, high = plain
+    return low, high

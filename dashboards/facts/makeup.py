@@ -1,0 +1,99 @@
+"""What the front is made of: how often each block and each bit-width stands at each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from dashboards.facts.networks import kind_of
+from search_spaces.decoder import Decoder, Layer
+
+ABSENT = "no such layer"
+COLUMNS = 8
+"""Deeper networks are shown by runs of layers, so that there are no more columns than this."""
+
+Ask: TypeAlias = Callable[[Layer], str]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One question about every layer: `front[option][place]` is the share of the front with that answer."""
+
+    title: str
+    options: tuple[str, ...]
+    front: tuple[tuple[float, ...], ...]
+    everywhere: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class MakeupFacts:
+    """Panels over places (a layer, or a run of layers), and how many networks they count."""
+
+    panels: tuple[Panel, ...]
+    places: tuple[str, ...]
+    networks: int
+    searched: int
+
+
+def makeup_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> MakeupFacts | None:
+    """How the architectures of the front differ from all that were scored; None unless they are decoders."""
+    front = [spec for spec in front if _plain(spec)]
+    everywhere = [spec for spec in everywhere if _plain(spec)]
+    depth = max((len(spec.layers) for spec in everywhere), default=0)
+    if not front or not depth:
+        return None
+    questions: tuple[tuple[str, Ask], ...] = (
+        ("sequence mixer", lambda layer: kind_of(layer.sequence_mixer)),
+        ("channel mixer", lambda layer: kind_of(layer.channel_mixer) if layer.channel_mixer else "none"),
+        ("bits of weights", lambda layer: f"{layer.bits.weight} bits"),
+        ("bits of state", lambda layer: f"{layer.bits.state} bits"),
+    )
+    runs = _runs(depth)
+    panels = tuple(_panel(title, front, everywhere, runs, ask) for title, ask in questions)
+    open_panels = tuple(panel for panel in panels if len(panel.options) > 1)
+    places = tuple(_place(run) for run in runs)
+    return MakeupFacts(open_panels, places, len(front), len(everywhere)) if open_panels else None
+
+
+def _plain(spec: Any) -> bool:
+    return isinstance(spec, Decoder) and all(isinstance(layer, Layer) for layer in spec.layers)
+
+
+def _runs(depth: int) -> list[range]:
+    width = -(-depth // COLUMNS)
+    return [range(start, min(start + width, depth)) for start in range(0, depth, width)]
+
+
+def _place(run: range) -> str:
+    return f"layer {run[0]}" if len(run) == 1 else f"layers {run[0]} to {run[-1]}"
+
+
+def _panel(
+    title: str, front: Sequence[Decoder], everywhere: Sequence[Decoder], runs: Sequence[range], ask: Ask
+) -> Panel:
+    depth = runs[-1][-1] + 1
+    chosen, seen = ([_answers(spec, depth, ask) for spec in specs] for specs in (front, everywhere))
+    options = sorted({answer for answers in seen for answer in answers} - {ABSENT}, key=_order)
+    if title == "sequence mixer" and any(ABSENT in answers for answers in seen):
+        options.append(ABSENT)
+    return Panel(
+        title,
+        tuple(options),
+        tuple(tuple(_share(chosen, option, run) for run in runs) for option in options),
+        tuple(tuple(_share(seen, option, run) for run in runs) for option in options),
+    )
+
+
+def _answers(spec: Decoder, depth: int, ask: Ask) -> list[str]:
+    return [ask(spec.layers[place]) if place < len(spec.layers) else ABSENT for place in range(depth)]
+
+
+def _share(networks: Sequence[Sequence[str]], option: str, run: range) -> float:
+    hits = [answers[place] == option for answers in networks for place in run]
+    return sum(hits) / len(hits)
+
+
+def _order(option: str) -> tuple[int, str]:
+    head = option.split()[0]
+    return (int(head) if head.isdigit() else -1, option)

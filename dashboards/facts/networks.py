@@ -1,0 +1,95 @@
+"""Networks as a reader meets them: a name, a strip of layers, numbers with their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from dashboards.words import TIMES, Quantity
+from nas.objectives.base import objectives as known_objectives
+from nas.study import Study
+from nas.trial import Trial, Value
+from search_spaces.decoder import Decoder, Layer
+from search_spaces.errors import NasError
+from search_spaces.show import brief, show
+
+MEASURED = "_measured"
+LONGEST = 240
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """One architecture of a study: `strip` is one line, `layers` the whole; `tied` as in `Point`."""
+
+    digest: str
+    number: int
+    strip: str
+    layers: str
+    values: Mapping[str, Value]
+    measured: Mapping[str, Value] = field(default_factory=dict)
+    tied: bool = False
+
+
+def quantity(name: str) -> Quantity:
+    """An objective's name, unit and direction; a function of the user's own is known by its name only."""
+    if name not in known_objectives:
+        return Quantity(name)
+    objective = known_objectives[name]
+    return Quantity(name, objective.unit, objective.maximise)
+
+
+def architecture(study: Study, trial: Trial) -> Any:
+    """The architecture of a trial; None where the space is made of parts that are not known here."""
+    try:
+        return study.spec(trial)
+    except (NasError, KeyError):
+        return None
+
+
+def strip_of(study: Study, trial: Trial) -> str:
+    """The architecture of a trial in one line."""
+    spec = architecture(study, trial)
+    if spec is None:
+        return _cut(", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items())))
+    if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
+        return _cut(brief(spec))
+    runs = []
+    for layer, run in groupby(map(layer_text, spec.layers)):
+        times = len(list(run))
+        runs.append(layer if times == 1 else f"{times} {TIMES} {layer}")
+    return f"{spec.d_model} wide: " + " | ".join(runs)
+
+
+def layers_of(study: Study, trial: Trial) -> str:
+    """The architecture of a trial, layer by layer."""
+    spec = architecture(study, trial)
+    if spec is None:
+        return "\n".join(f"{path} = {label}" for path, label in sorted(trial.genotype.genes.items()))
+    return str(spec) if isinstance(spec, Decoder) else show(spec)
+
+
+def layer_text(layer: Layer) -> str:
+    """A layer by its blocks' kinds and its bits: `Attention + SwiGLU w4 s8`."""
+    kinds = " + ".join(map(kind_of, layer.blocks.values()))
+    return f"{kinds} w{layer.bits.weight} s{layer.bits.state}"
+
+
+def kind_of(block: Any) -> str:
+    """What kind of block this is; attention that looks back a little way only is told apart."""
+    window = getattr(block, "window", None)
+    return f"{type(block).__name__} window {window}" if window else type(block).__name__
+
+
+def measured_values(study: Study) -> dict[str, dict[str, Value]]:
+    """What was measured of each architecture, by the name of the predicted value; the newest counts."""
+    found: dict[str, dict[str, Value]] = {}
+    for measurement in study.measurements():
+        found.setdefault(measurement.digest, {})[measurement.name.removesuffix(MEASURED)] = measurement.value
+    return found
+
+
+def _cut(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= LONGEST else f"{flat[: LONGEST - 1]}…"

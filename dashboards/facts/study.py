@@ -1,0 +1,222 @@
+"""The whole study at a glance, and everything else that a report shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+from dashboards.facts.evidence import (
+    CorpusFacts,
+    SupernetFacts,
+    TableFacts,
+    ValidationFacts,
+    read_corpus,
+    read_supernet,
+    read_table,
+    read_validation,
+)
+from dashboards.facts.finals import FinalFacts, final_facts
+from dashboards.facts.front import FrontFacts, front_facts
+from dashboards.facts.makeup import MakeupFacts, makeup_facts
+from dashboards.facts.networks import (
+    Network,
+    architecture,
+    layers_of,
+    measured_values,
+    quantity,
+    strip_of,
+)
+from dashboards.facts.ties import QUALITY, tied
+from dashboards.words import Quantity
+from nas.pareto import hypervolume_trace, nondominated, reference_point
+from nas.study import Study
+from nas.trial import Trial, TrialState, Value
+
+READ_AT_MOST = 2000
+"""Of how many architectures, evenly spaced, the make-up of the search is counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """What was asked of a study, and how far it came."""
+
+    name: str
+    store: str
+    created: float
+    space_name: str
+    space_digest: str
+    space_size: int | None
+    objectives: tuple[Quantity, ...]
+    constraints: tuple[str, ...]
+    strategy: str
+    evaluator: str
+    steps: int
+    length: int
+    seed: int
+    scenario: str
+    planned: int
+    counts: Mapping[str, int]
+    repeated: int
+    distinct: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class HypervolumeFacts:
+    """The volume that the front dominates, after each complete trial, as a share of its final value."""
+
+    numbers: tuple[int, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Everything that a report shows; what a study does not have is None or empty."""
+
+    study: StudyFacts
+    front: tuple[Network, ...] = ()
+    fronts: tuple[FrontFacts, ...] = ()
+    hypervolume: HypervolumeFacts | None = None
+    finals: FinalFacts | None = None
+    table: TableFacts | None = None
+    supernet: SupernetFacts | None = None
+    corpus: CorpusFacts | None = None
+    validation: ValidationFacts | None = None
+    makeup: MakeupFacts | None = None
+
+
+def read_facts(study: Study) -> Facts:
+    """Read a study, finished or not, into plain values."""
+    trials, finals = study.trials("search"), study.trials("final")
+    known = study.facts
+    scored = distinct_complete(trials)
+    front = front_of(study, scored)
+    measured = measured_values(study)
+    strips = {trial.digest: strip_of(study, trial) for trial in [*front, *finals]}
+    quantities = tuple(map(quantity, study.plan.objectives))
+    networks = _networks(study, front, strips, measured)
+    finalists = {trial.digest for trial in finals}
+    members = {trial.number for trial in front} if len(quantities) > 2 else set()
+    return Facts(
+        study=study_facts(study, trials, scored),
+        front=networks,
+        fronts=tuple(
+            front_facts(
+                scored,
+                *_axes(one, other),
+                describe=lambda trial: strips.get(trial.digest) or strip_of(study, trial),
+                members=members,
+                finalists=finalists,
+                objectives=study.plan.objectives,
+            )
+            for one, other in combinations(quantities, 2)
+            if scored
+        ),
+        hypervolume=_hypervolume(study, scored),
+        finals=final_facts(finals, {trial.digest: trial for trial in scored}, measured, strips),
+        table=read_table(known.get("table")),
+        supernet=read_supernet(known.get("supernet")),
+        corpus=read_corpus(known.get("corpus")),
+        validation=read_validation(known.get("validation")),
+        makeup=_makeup(study, front, scored),
+    )
+
+
+def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) -> StudyFacts:
+    """What was asked of a study, and how far it came."""
+    plan, space = study.plan, study.record.config.get("space", {})
+    size = space.get("size")
+    ended = [trial.finished for trial in trials if trial.finished is not None]
+    return StudyFacts(
+        name=study.name,
+        store=study.store.url,
+        created=study.record.created,
+        space_name=str(space.get("name", "space")),
+        space_digest=study.record.space_digest,
+        space_size=int(size) if size is not None else None,
+        objectives=tuple(map(quantity, plan.objectives)),
+        constraints=tuple(plan.constraints),
+        strategy=plan.strategy,
+        evaluator=plan.evaluator,
+        steps=plan.steps,
+        length=plan.length,
+        seed=plan.seed,
+        scenario=str(plan.scenario),
+        planned=plan.trials,
+        counts=dict(Counter(trial.state.value for trial in trials)),
+        repeated=sum(trial.reused is not None for trial in trials),
+        distinct=len(scored),
+        seconds=max(0.0, max(ended) - min(trial.started for trial in trials)) if ended else 0.0,
+    )
+
+
+def distinct_complete(trials: Sequence[Trial]) -> list[Trial]:
+    """Each architecture once, among trials of one stage that came to an end."""
+    found = {}
+    for trial in trials:
+        if trial.state is TrialState.COMPLETE and trial.reused is None:
+            found[trial.digest] = trial
+    return list(found.values())
+
+
+def front_of(study: Study, scored: Sequence[Trial]) -> list[Trial]:
+    """Those that no other dominates in all objectives, sorted by the first one."""
+    points = study.points(scored)
+    front = [
+        (point, trial)
+        for point, trial, keep in zip(points, scored, nondominated(points), strict=True)
+        if keep
+    ]
+    return [trial for _, trial in sorted(front, key=lambda pair: pair[0])]
+
+
+def _axes(one: Quantity, other: Quantity) -> tuple[Quantity, Quantity]:
+    """Costs lie along the bottom and quality up the side."""
+    return (other, one) if one.name == QUALITY else (one, other)
+
+
+def _networks(
+    study: Study,
+    front: Sequence[Trial],
+    strips: Mapping[str, str],
+    measured: Mapping[str, Mapping[str, Value]],
+) -> tuple[Network, ...]:
+    """The front; a member is tied when the next in quality cannot be told from it."""
+
+    def same_quality(one: Trial, other: Trial) -> bool:
+        scores = one.values.get(QUALITY), other.values.get(QUALITY)
+        return scores[0] is not None and scores[1] is not None and tied(scores[0], scores[1])
+
+    by_quality = sorted(front, key=lambda t: t.values[QUALITY].value if QUALITY in t.values else 0.0)
+    ties = {one.digest for one, other in pairwise(by_quality) if same_quality(one, other)}
+    return tuple(
+        Network(
+            digest=trial.digest,
+            number=trial.number,
+            strip=strips[trial.digest],
+            layers=layers_of(study, trial),
+            values=trial.values,
+            measured=measured.get(trial.digest, {}),
+            tied=trial.digest in ties,
+        )
+        for trial in front
+    )
+
+
+def _hypervolume(study: Study, scored: Sequence[Trial]) -> HypervolumeFacts | None:
+    if len(scored) < 2:
+        return None
+    points = study.points(scored)
+    trace = hypervolume_trace(points, reference_point(points))
+    final = trace[-1] or 1.0
+    return HypervolumeFacts(tuple(t.number for t in scored), tuple(volume / final for volume in trace))
+
+
+def _makeup(study: Study, front: Sequence[Trial], scored: Sequence[Trial]) -> MakeupFacts | None:
+    step = -(-len(scored) // READ_AT_MOST) or 1
+    return makeup_facts(
+        [architecture(study, trial) for trial in front],
+        [architecture(study, trial) for trial in scored[::step]],
+    )

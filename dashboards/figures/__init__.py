@@ -1,0 +1,14 @@
+"""Figures: pure functions from facts to Plotly figures, one file each.
+
+To add one, put a file here with a function `(facts: Facts) -> Figure` under `@figures.add`. Where a study
+lacks what it shows, it says so.
+"""
+
+from collections.abc import Callable
+
+import plotly.graph_objects as go
+
+from dashboards.facts import Facts
+from search_spaces.registry import Registry
+
+figures: Registry[Callable[[Facts], go.Figure]] = Registry("figure", folder="dashboards.figures")

@@ -1,0 +1,175 @@
+"""The front, as the staircase it is, in a band of one standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboards.facts import Facts, FrontFacts, Point
+from dashboards.facts.networks import quantity
+from dashboards.figures import figures
+from dashboards.theme import BLUE, BLUE_BAND, GREY, ORANGE, blank, says
+from nas.pareto import nondominated
+
+FEW = 3000
+"""Up to this many points are drawn as vectors, which print well; more go through WebGL."""
+
+Corner = tuple[float, float]
+
+
+@figures.add
+def front(facts: Facts) -> go.Figure:
+    """The front of the first two objectives."""
+    if not facts.fronts:
+        return says("no trial is complete yet, or there is one objective only")
+    return front_figure(facts.fronts[0])
+
+
+def front_figure(facts: FrontFacts, height: int = 470) -> go.Figure:
+    """The plane of two quantities; a click finds its trial by the number in `customdata`."""
+    figure = blank(height)
+    if not facts.front:
+        return says("no trial is complete yet", height)
+    scales = [
+        axis.scale(values) for axis, values in ((facts.x, _all(facts, "x")), (facts.y, _all(facts, "y")))
+    ]
+    (by_x, unit_x), (by_y, unit_y) = scales
+    _add_beaten(figure, facts, by_x, by_y)
+    _add_points(figure, "front in other objectives", facts.elsewhere, facts, by_x, by_y)
+    _add_stairs(figure, facts, by_x, by_y)
+    _add_points(figure, "front", [p for p in facts.front if not p.tied], facts, by_x, by_y)
+    _add_points(
+        figure, "front, tied with the next step", [p for p in facts.front if p.tied], facts, by_x, by_y
+    )
+    _add_finalists(figure, facts, by_x, by_y)
+    figure.update_xaxes(title_text=facts.x.title(unit_x), type=_kind(_all(facts, "x")))
+    figure.update_yaxes(title_text=facts.y.title(unit_y), type=_kind(_all(facts, "y")))
+    return figure
+
+
+def _all(facts: FrontFacts, axis: str) -> list[float]:
+    """Every coordinate along one axis."""
+    told = [getattr(point, axis).value for point in (*facts.front, *facts.elsewhere)]
+    return [*told, *getattr(facts.beaten, axis)]
+
+
+def _kind(values: Sequence[float]) -> str:
+    """Values over more than one power of ten or two are read better on a logarithmic axis."""
+    return "log" if min(values) > 0 and max(values) > 30 * min(values) else "linear"
+
+
+def _add_beaten(figure: go.Figure, facts: FrontFacts, by_x: float, by_y: float) -> None:
+    beaten = facts.beaten
+    if not beaten.numbers:
+        return
+    few = len(beaten.numbers) <= FEW
+    trace = go.Scatter if few else go.Scattergl
+    figure.add_trace(
+        trace(
+            name="beaten",
+            x=np.asarray(beaten.x, dtype=np.float32) / np.float32(by_x),
+            y=np.asarray(beaten.y, dtype=np.float32) / np.float32(by_y),
+            customdata=list(beaten.numbers),  # dash hands on what was clicked from plain lists only
+            mode="markers",
+            marker={"size": 5 if few else 4, "color": GREY, "opacity": 0.45 if few else 0.2},
+            hovertemplate="trial %{customdata}<br>%{x:.4~g}, %{y:.4~g}<extra></extra>",
+        )
+    )
+
+
+def _add_points(
+    figure: go.Figure, name: str, points: Sequence[Point], facts: FrontFacts, by_x: float, by_y: float
+) -> None:
+    marks = {
+        "front": {"size": 9, "color": BLUE},
+        "front, tied with the next step": {
+            "size": 9,
+            "color": BLUE,
+            "symbol": "circle-open",
+            "line": {"width": 2},
+        },
+        "front in other objectives": {"size": 6, "color": BLUE, "opacity": 0.5},
+    }
+    if points:
+        figure.add_scatter(
+            name=name,
+            x=[point.x.value / by_x for point in points],
+            y=[point.y.value / by_y for point in points],
+            customdata=[point.number for point in points],
+            text=[hover(point, facts) for point in points],
+            mode="markers",
+            marker=marks[name],
+            hovertemplate="%{text}<extra></extra>",
+        )
+
+
+def _add_finalists(figure: go.Figure, facts: FrontFacts, by_x: float, by_y: float) -> None:
+    points = [point for point in (*facts.front, *facts.elsewhere) if point.finalist]
+    if points:
+        figure.add_scatter(
+            name="trained from scratch",
+            x=[point.x.value / by_x for point in points],
+            y=[point.y.value / by_y for point in points],
+            mode="markers",
+            marker={"size": 16, "color": ORANGE, "symbol": "circle-open", "line": {"width": 1.8}},
+            hoverinfo="skip",
+        )
+
+
+def _add_stairs(figure: go.Figure, facts: FrontFacts, by_x: float, by_y: float) -> None:
+    turns = (-1.0 if facts.x.maximise else 1.0, -1.0 if facts.y.maximise else 1.0)
+    scale = (turns[0] / by_x, turns[1] / by_y)
+    corners = [(p.x.value * scale[0], p.y.value * scale[1]) for p in facts.front]
+    errors = [((p.x.error or 0.0) / by_x, (p.y.error or 0.0) / by_y) for p in facts.front]
+    worst = (max(v * scale[0] for v in _all(facts, "x")), max(v * scale[1] for v in _all(facts, "y")))
+    low = [(x - dx, y - dy) for (x, y), (dx, dy) in zip(corners, errors, strict=True)]
+    high = [(x + dx, y + dy) for (x, y), (dx, dy) in zip(corners, errors, strict=True)]
+    if low != high and len(corners) > 1:
+        edge = (max(worst[0], *(x for x, _ in high)), max(worst[1], *(y for _, y in high)))
+        band = [*stairs(low, edge), *reversed(stairs(high, edge))]
+        figure.add_scatter(
+            name="± one standard error",
+            x=[x * turns[0] for x, _ in band],
+            y=[y * turns[1] for _, y in band],
+            mode="lines",
+            line={"width": 0},
+            fill="toself",
+            fillcolor=BLUE_BAND,
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    line = stairs(corners, worst)
+    figure.add_scatter(
+        x=[x * turns[0] for x, _ in line],
+        y=[y * turns[1] for _, y in line],
+        mode="lines",
+        line={"width": 1.6, "color": BLUE},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def stairs(points: Sequence[Corner], worst: Corner) -> list[Corner]:
+    """The corners of the region that `points` dominate when less is better, out to the worst values."""
+    kept = sorted(point for point, keep in zip(points, nondominated(points), strict=True) if keep)
+    edge = (max(worst[0], kept[-1][0]), max(worst[1], kept[0][1]))
+    line = [(kept[0][0], edge[1])]
+    for (x, y), (then, _) in zip(kept, [*kept[1:], (edge[0], 0.0)], strict=True):
+        line += [(x, y), (then, y)]
+    return line
+
+
+def hover(point: Point, facts: FrontFacts) -> str:
+    """What a point says for itself."""
+    values = {facts.x.name: point.x, facts.y.name: point.y, **point.values}
+    lines = [f"<b>{escape(point.digest)}</b>  trial {point.number}"]
+    lines += [escape(part) for part in point.strip.split(" | ")]
+    for name, value in values.items():
+        what = quantity(name)
+        lines.append(f"{escape(what.label)}: {escape(what.of(value))} ({escape(value.source)})")
+    if point.tied:
+        lines.append("<i>tied: the next step is no worse, as far as one can tell</i>")
+    return "<br>".join(lines)

@@ -1,0 +1,34 @@
+"""The hypervolume of the front, trial by trial: when the search stopped finding anything."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from dashboards.facts import Facts
+from dashboards.figures import figures
+from dashboards.theme import BLUE, blank, says
+
+CURVES = 1500
+
+
+@figures.add
+def hypervolume(facts: Facts) -> go.Figure:
+    """The dominated volume after each trial, as a share of its last value."""
+    trace = facts.hypervolume
+    if trace is None:
+        return says("the hypervolume needs at least two complete trials")
+    step = -(-len(trace.numbers) // CURVES)
+    last = len(trace.numbers) - 1
+    shown = sorted({*range(0, len(trace.numbers), step), last})
+    figure = blank(300)
+    figure.add_scatter(
+        x=[trace.numbers[i] for i in shown],
+        y=[100 * trace.shares[i] for i in shown],
+        mode="lines",
+        line={"color": BLUE, "width": 2, "shape": "hv"},
+        hovertemplate="after trial %{x}: %{y:.1f} %<extra></extra>",
+        showlegend=False,
+    )
+    figure.update_xaxes(title_text="trial", rangemode="tozero")
+    figure.update_yaxes(title_text="hypervolume (% of final)", range=[0, 104])
+    return figure.update_layout(margin_t=16)

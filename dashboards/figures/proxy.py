@@ -1,0 +1,55 @@
+"""What the proxy said of a network against what training it from scratch said."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from dashboards.facts import Facts, Finalist
+from dashboards.figures import figures
+from dashboards.theme import GREY, ORANGE, blank, says
+
+
+@figures.add
+def proxy(facts: Facts) -> go.Figure:
+    """Random networks of the validation, and the finalists at their last rung."""
+    finalists = [f for f in facts.finals.finalists if f.proxy and f.last] if facts.finals else []
+    if facts.validation is None and not finalists:
+        return says("no network was trained from scratch")
+    figure = blank(400)
+    if facts.validation is not None:
+        pairs = facts.validation.pairs
+        figure.add_scatter(
+            name=f"random networks, {facts.validation.steps or '?'} steps",
+            x=[pair[0] for pair in pairs],
+            y=[pair[1] for pair in pairs],
+            text=[pair[2] for pair in pairs],
+            mode="markers",
+            marker={"size": 8, "color": GREY},
+            hovertemplate="%{text}<br>proxy %{x:.3f}<br>from scratch %{y:.3f}<extra></extra>",
+        )
+    symbols = ["circle-open", "diamond-open", "circle", "diamond", "square", "star"]
+    rungs = sorted({f.last[0] for f in finalists if f.last})
+    for place, steps in enumerate(rungs):
+        _add_rung(figure, steps, finalists, symbols[place % len(symbols)])
+    figure.update_xaxes(title_text="proxy (bits per byte)")
+    figure.update_yaxes(title_text="from scratch (bits per byte)")
+    return figure
+
+
+def _add_rung(figure: go.Figure, steps: int, finalists: list[Finalist], symbol: str) -> None:
+    there = [(f, f.proxy, f.last[1]) for f in finalists if f.last and f.proxy and f.last[0] == steps]
+    figure.add_scatter(
+        name=f"finalists, {steps:,} steps",
+        x=[said.value for _, said, _ in there],
+        y=[score.value for _, _, score in there],
+        error_y={
+            "type": "data",
+            "array": [score.error or 0.0 for _, _, score in there],
+            "width": 0,
+            "thickness": 1,
+        },
+        text=[finalist.digest for finalist, _, _ in there],
+        mode="markers",
+        marker={"size": 10, "color": ORANGE, "symbol": symbol, "line": {"width": 2, "color": ORANGE}},
+        hovertemplate="%{text}<br>proxy %{x:.3f}<br>from scratch %{y:.3f}<extra></extra>",
+    )

@@ -1,0 +1,54 @@
+"""The supernet's training: its largest and its smallest subnet."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboards.facts import Facts
+from dashboards.figures import figures
+from dashboards.theme import BLUE, ORANGE, blank, says
+
+POINTS = 400
+
+
+@figures.add
+def supernet_loss(facts: Facts) -> go.Figure:
+    """Training loss by step, smoothed over a fiftieth of the run, with the raw losses behind."""
+    losses = facts.supernet.loss if facts.supernet else ()
+    if not losses:
+        return says("no supernet was trained")
+    figure = blank(300)
+    steps = np.array([step for step, _, _ in losses])
+    for column, (name, colour) in enumerate((("largest subnet", BLUE), ("smallest subnet", ORANGE)), start=1):
+        raw = np.array([entry[column] for entry in losses])
+        smooth = _smoothed(raw, max(1, len(raw) // 50))
+        thin = slice(None, None, -(-len(raw) // POINTS))
+        figure.add_scatter(
+            x=steps[thin],
+            y=raw[thin],
+            mode="lines",
+            line={"color": colour, "width": 1},
+            opacity=0.25,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            name=name,
+            x=steps[thin],
+            y=smooth[thin],
+            mode="lines",
+            line={"color": colour, "width": 2},
+            hovertemplate=f"{name}, step %{{x}}: %{{y:.3f}}<extra></extra>",
+        )
+    figure.update_xaxes(title_text="training step")
+    figure.update_yaxes(title_text="loss (bits per byte)")
+    return figure
+
+
+def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
+    """A centred running mean that is honest at both ends: fewer values, no padding."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.minimum(np.arange(len(values)) + width // 2 + 1, len(values))
+    starts = np.maximum(np.arange(len(values)) - width // 2, 0)
+    return (total[ends] - total[starts]) / (ends - starts)

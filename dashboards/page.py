@@ -1,0 +1,126 @@
+"""HTML that escapes by construction: text is escaped when it becomes a child, tags never are.
+
+p("studies named ", code(name))         # whatever `name` holds
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TypeAlias
+
+import plotly.graph_objects as go
+
+from dashboards.style import report_css
+from dashboards.theme import FACES, template
+
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; worker-src blob:;"
+    " script-src 'unsafe-inline' 'unsafe-eval'"
+)
+"""The page may load nothing at all; WebGL traces compile their drawing functions, hence `eval`."""
+
+
+class Html(str):
+    """Text that is already HTML."""
+
+    __slots__ = ()
+
+
+Child: TypeAlias = "str | Html | None"
+
+
+def text(child: Child) -> Html:
+    """A child as HTML: escaped unless it is HTML already."""
+    if child is None:
+        return Html("")
+    return child if isinstance(child, Html) else Html(escape(child))
+
+
+def joined(children: Iterable[Child]) -> Html:
+    """Children one after the other."""
+    return Html("".join(map(text, children)))
+
+
+def tag(name: str, *children: Child, kind: str = "", title: str = "", span: int = 0) -> Html:
+    """An element; `kind` is its class."""
+    attributes = f' class="{escape(kind)}"' if kind else ""
+    attributes += f' title="{escape(title)}"' if title else ""
+    attributes += f' colspan="{span}"' if span else ""
+    return Html(f"<{name}{attributes}>{joined(children)}</{name}>")
+
+
+def p(*children: Child, kind: str = "") -> Html:
+    """A paragraph."""
+    return tag("p", *children, kind=kind)
+
+
+def code(content: str) -> Html:
+    """A word of code."""
+    return tag("code", content)
+
+
+def section(title: str, *children: Child) -> Html:
+    """A part of the page under its heading."""
+    return tag("section", tag("h2", title), *children)
+
+
+def table(head: Html, rows: Iterable[Html], kind: str = "") -> Html:
+    """A table that scrolls by itself where the page is narrow."""
+    body = tag("table", tag("thead", head), tag("tbody", *rows))
+    return tag("div", body, kind=f"scroll {kind}".strip())
+
+
+def row(cells: Sequence[Child], *, header: bool = False) -> Html:
+    """A row of cells; the first is the row's name, numbers are aligned by the style sheet."""
+    return tag("tr", *(tag("th" if header else "td", cell) for cell in cells))
+
+
+def figure(drawn: go.Figure, caption: Child = None) -> Html:
+    """A figure with its caption; the script at the end of the page draws it from the JSON beside it."""
+    plain = json.loads(drawn.to_json())
+    plain["layout"].pop("template", None)
+    height = int(plain["layout"].get("height", 400))
+    holder = Html(f'<div class="plot" style="height:{height}px"></div>')
+    data = Html(f'<script type="application/json">{script_json(plain)}</script>')
+    return tag("figure", holder, data, tag("figcaption", caption) if caption else None)
+
+
+def script_json(plain: object) -> str:
+    """JSON that cannot end the script element that it stands in."""
+    return json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def document(title: str, body: Html, plotly_js: str) -> str:
+    """A whole page, with everything that it needs inside."""
+    faces = {name: template(face).to_plotly_json() for name, face in FACES.items()}
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{report_css()}</style></head>\n<body>{body}"
+        f"<script>{plotly_js}</script>\n<script>const faces={script_json(faces)};{DRAW}</script>"
+        "</body></html>\n"
+    )
+
+
+DRAW = """
+const night = matchMedia("(prefers-color-scheme: dark)");
+const plots = [...document.querySelectorAll(".plot")].map(
+  (place) => ({place, ...JSON.parse(place.nextElementSibling.textContent)}));
+const settings = {responsive: true, displayModeBar: false};
+function draw(face) {
+  for (const {place, data, layout} of plots)
+    Plotly.react(place, data, {...layout, template: faces[face], autosize: true}, settings);
+}
+const current = () => (night.matches ? "dark" : "light");
+draw(current());
+night.addEventListener("change", () => draw(current()));
+addEventListener("beforeprint", () => {
+  draw("light");
+  for (const more of document.querySelectorAll("details")) more.open = true;
+});
+addEventListener("afterprint", () => draw(current()));
+"""

@@ -1,0 +1,103 @@
+"""What the dashboard shows around its figure: the list of studies, and one network in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from urllib.parse import quote
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from dashboards.commandline import export
+from dashboards.facts.networks import MEASURED, layers_of, quantity
+from dashboards.facts.study import study_facts
+from dashboards.facts.ties import QUALITY
+from dashboards.live import LiveStudy, Summary
+from dashboards.words import count
+from nas.trial import Trial, Value
+
+
+def studies_table(summaries: Sequence[Summary]) -> Component:
+    """All studies, one row each."""
+    if not summaries:
+        return html.P(["No study here yet. Begin one: ", html.Code("nas search laptop --name first")])
+    head = ["study", "begun", "trials", "state", "front", "best of the front"]
+    rows = [html.Tr([html.Td(cell) for cell in _study_cells(summary)]) for summary in summaries]
+    return html.Div(
+        html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(rows)]),
+        className="scroll studies",
+    )
+
+
+def _study_cells(summary: Summary) -> list[Component | str]:
+    begun = datetime.fromtimestamp(summary.created).strftime("%-d %b %Y, %H:%M")
+    bests = [
+        html.Div([html.Span(f"{quantity(name).label} ", className="muted"), quantity(name).text(value.value)])
+        for name, value in summary.best.items()
+    ]
+    return [
+        dcc.Link(summary.name, href=f"/study/{quote(summary.name)}"),
+        begun,
+        f"{summary.done:,} of {summary.planned:,}" if summary.front is not None else "…",
+        html.Span(summary.state, className=f"state {summary.state.split()[0]}"),
+        f"{summary.front:,}" if summary.front is not None else "…",
+        html.Div(bests),
+    ]
+
+
+def study_line(live: LiveStudy) -> str:
+    """How a study stands, in a line."""
+    counts = live.counts()
+    told = ", ".join(f"{number:,} {state}" for state, number in sorted(counts.items()))
+    front = count(len(live.members), "network")
+    scored = f"{count(live.scored, 'distinct architecture')} scored"
+    return f"{live.state()}: {scored}, {front} on the front ({told or 'no trials'})"
+
+
+def first_panel(live: LiveStudy) -> list[Component]:
+    """The panel before anything was clicked: the end of the front."""
+    if not live.members:
+        return [html.P("Nothing is scored yet. Networks show up as they are.", className="muted")]
+    text = f"The front's first in {live.objectives[0].label}. Click a point to see another."
+    return [html.P(text, className="muted"), *network_panel(live, live.members[0])]
+
+
+def network_panel(live: LiveStudy, trial: Trial) -> list[Component]:
+    """One network: its layers, its numbers with errors and sources, and the command that takes it home."""
+    facts = study_facts(live.study, (), ())
+    command = export(facts, trial.digest)
+    values: list[tuple[str, Value]] = list(trial.values.items())
+    values += [(m.name.removesuffix(MEASURED), m.value) for m in live.study.measurements(trial.digest)]
+    rungs = live.finalists.get(trial.digest, {})
+    order = {name: place for place, name in enumerate(what.name for what in live.objectives)}
+    values.sort(key=lambda item: order.get(item[0], len(order)))
+    rows = [
+        html.Tr([html.Td(quantity(name).label), html.Td(quantity(name).of(value)), html.Td(value.source)])
+        for name, value in values
+    ]
+    rows[1:1] = [
+        html.Tr(
+            [
+                html.Td(f"after {steps:,} steps alone"),
+                html.Td(quantity(QUALITY).of(value)),
+                html.Td(value.source),
+            ]
+        )
+        for steps, value in sorted(rungs.items())
+    ]
+    return [
+        html.H2([html.Code(trial.digest), html.Span(f" trial {trial.number:,}", className="muted")]),
+        html.Pre(_strip_lines(layers_of(live.study, trial)), className="layers"),
+        html.Table([html.Tbody(rows)], className="values"),
+        html.P("Take it home:", className="muted"),
+        html.Div(
+            [html.Code(command, id="command"), dcc.Clipboard(content=command, title="copy")],
+            className="command",
+        ),
+    ]
+
+
+def _strip_lines(text: str) -> str:
+    """The layer strip with less room for its margins."""
+    return "\n".join(line.removeprefix("    ") for line in text.splitlines())

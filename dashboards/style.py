@@ -1,0 +1,131 @@
+"""The style sheets of the report and of the dashboard, from the theme."""
+
+from __future__ import annotations
+
+from dashboards.theme import BLUE, DARK, LIGHT, MONO, ORANGE, SANS, SERIF, Face
+
+
+def _colours(face: Face) -> str:
+    return (
+        f"--paper:{face.paper};--raised:{face.raised};--ink:{face.ink};--muted:{face.muted};"
+        f"--rule:{face.rule};--link:{face.link};--blue:{BLUE};--orange:{ORANGE}"
+    )
+
+
+def base_css() -> str:
+    """What both pages share: colours for day and night, type, tables, code."""
+    return f"""
+:root{{{_colours(LIGHT)};color-scheme:light dark}}
+@media (prefers-color-scheme:dark){{:root{{{_colours(DARK)}}}}}
+*{{box-sizing:border-box}}
+body{{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 {SANS};
+-webkit-text-size-adjust:100%}}
+h1,h2,h3,.lead{{font-family:{SERIF};font-weight:600;line-height:1.22;text-wrap:balance}}
+a{{color:var(--link)}}
+code,pre,.mono{{font-family:{MONO};font-size:.86em}}
+pre{{background:var(--raised);border-radius:6px;padding:.9rem 1.1rem;overflow-x:auto;line-height:1.6;
+margin:.8rem 0}}
+table{{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums lining-nums}}
+th{{font-weight:600;text-align:right;color:var(--muted);padding:.2rem .55rem;vertical-align:bottom}}
+td{{text-align:right;padding:.34rem .55rem;white-space:nowrap}}
+th:first-child,td:first-child{{text-align:left;padding-left:0}}
+thead tr:last-child th{{border-bottom:1px solid var(--muted)}}
+.err{{color:var(--muted);font-size:.92em;margin-left:.3em}}
+.muted{{color:var(--muted)}}
+.scroll{{overflow-x:auto}} .scroll>table{{min-width:100%}}
+"""
+
+
+def report_css() -> str:
+    """The report: one column, generous margins, ink only where it says something."""
+    return (
+        base_css()
+        + f"""
+main{{max-width:1100px;margin:0 auto;padding:3.2rem 2rem 5rem}}
+.kicker{{color:var(--muted);font-size:.86rem;margin:0 0 .7rem}}
+h1{{font-size:2.3rem;letter-spacing:-.012em;margin:0 0 .9rem;max-width:24em}}
+.lead{{font-weight:400;font-size:1.24rem;line-height:1.5;margin:0;max-width:44em;text-wrap:pretty}}
+h2{{font-size:1.5rem;margin:3.4rem 0 .6rem}}
+h3{{font-size:1.08rem;margin:1.8rem 0 .4rem}}
+p,ul{{max-width:44em;margin:.5rem 0 .8rem;text-wrap:pretty}}
+dl.facts{{display:grid;grid-template-columns:repeat(auto-fit,minmax(13.5rem,1fr));gap:.9rem 2rem;
+margin:2rem 0 0;
+padding:1.1rem 0;border-top:1px solid var(--rule);border-bottom:1px solid var(--rule)}}
+dl.facts div{{min-width:0}} dl.facts dt{{color:var(--muted);font-size:.8rem}}
+dl.facts dd{{margin:0;font-size:.92rem;line-height:1.42;overflow-wrap:anywhere}}
+figure{{margin:1.2rem 0 1.6rem}}
+figcaption{{color:var(--muted);font-size:.86rem;line-height:1.5;max-width:54em;margin-top:.3rem}}
+.pair{{display:grid;grid-template-columns:1fr 1fr;gap:1.6rem}} .pair>*{{min-width:0}}
+.pair figure{{margin:.4rem 0}}
+.members tbody tr.strip td{{white-space:normal;color:var(--muted);font-size:.8rem;line-height:1.4;
+padding:0 0 .55rem;
+border-bottom:1px solid var(--rule)}}
+.members td{{padding-bottom:.05rem;padding-top:.5rem}}
+.ruled tbody td{{border-bottom:1px solid var(--rule)}}
+.words td,.words th{{text-align:left;white-space:normal;vertical-align:top}}
+.tag{{font-family:{SANS};font-size:.72rem;border-radius:3px;padding:.08rem .36rem;margin-left:.55em;
+white-space:nowrap;display:inline-block;line-height:1.3;border:1px solid var(--rule);color:var(--muted)}}
+.tag.scratch{{color:var(--orange);border-color:currentColor}}
+.tag.tied{{color:var(--link);border-color:currentColor}}
+.note{{border-left:3px solid var(--orange);padding:.1rem 0 .1rem 1rem;margin:1rem 0}}
+.missing{{color:var(--muted)}}
+details summary{{cursor:pointer;color:var(--link);margin:.8rem 0;font-size:.92rem}}
+th.group{{text-align:center;border-bottom:1px solid var(--rule)}}
+footer{{color:var(--muted);font-size:.84rem;margin-top:4rem;border-top:1px solid var(--rule);
+padding-top:1rem}}
+@media (max-width:760px){{main{{padding:1.6rem 1rem 3rem}} .pair{{grid-template-columns:1fr}}
+h1{{font-size:1.7rem}}
+.lead{{font-size:1.08rem}}}}
+@media print{{:root{{{_colours(LIGHT)}}} body{{font-size:10.5pt}} main{{padding:0;max-width:none}}
+a{{color:inherit}}
+h2{{break-after:avoid}} figure,tr,pre,.note{{break-inside:avoid}} details summary{{display:none}}
+.scroll{{overflow:visible}}
+table{{font-size:8pt}} td,th{{padding-left:.35rem;padding-right:.35rem}}}}
+"""
+    )
+
+
+def _dash_colours(face: Face) -> str:
+    """Dash's own variables, so that its pickers follow the page."""
+    return (
+        f"--Dash-Fill-Inverse-Strong:{face.paper};--Dash-Text-Primary:{face.ink};--Dash-Text-Strong:{face.ink};"
+        f"--Dash-Text-Weak:{face.muted};--Dash-Stroke-Strong:{face.muted};--Dash-Stroke-Weak:{face.rule};"
+        f"--Dash-Fill-Interactive-Strong:{BLUE};--Dash-Fill-Primary-Hover:{face.raised};"
+        f"--Dash-Fill-Primary-Active:{face.raised};--Dash-Fill-Interactive-Weak:{face.raised}"
+    )
+
+
+def app_css() -> str:
+    """The dashboard: the same type as the report, on the width of the window."""
+    return (
+        base_css()
+        + f"""
+html:root{{{_dash_colours(LIGHT)}}}
+@media (prefers-color-scheme:dark){{html:root{{{_dash_colours(DARK)}}}}}
+main{{max-width:1480px;margin:0 auto;padding:1.8rem 2rem 3rem}}
+h1{{font-size:1.8rem;margin:.2rem 0 .3rem}} h2{{font-size:1.05rem;margin:0 0 .4rem}}
+p{{margin:.15rem 0 .4rem}} .kicker{{font-size:.88rem}}
+.studies td,.studies th{{text-align:left;padding:.6rem 1.6rem .6rem 0;vertical-align:top}}
+.studies tbody td{{border-bottom:1px solid var(--rule)}} .studies table{{margin-top:1rem;font-size:.92rem}}
+.studies a{{font-weight:600;text-decoration:none}} .studies a:hover{{text-decoration:underline}}
+.state.running::before{{content:"";display:inline-block;width:.55em;height:.55em;border-radius:50%;
+background:var(--blue);margin-right:.45em}}
+.state.interrupted{{color:var(--orange)}}
+.split{{display:grid;grid-template-columns:minmax(0,1fr) 27rem;gap:2.2rem;margin-top:.8rem;
+align-items:start}}
+.pickers{{display:flex;gap:1.4rem;padding-left:3.6rem}}
+.pickers label{{font-size:.8rem;color:var(--muted);width:15rem}}
+aside{{border-left:1px solid var(--rule);padding:.2rem 0 1rem 1.6rem;min-height:30rem;min-width:0}}
+aside table{{margin:.6rem 0 1rem;width:100%;font-size:.82rem}}
+aside td:first-child{{white-space:normal;line-height:1.3}}
+aside td{{padding:.28rem .4rem .28rem 0;border-bottom:1px solid var(--rule)}}
+aside td:last-child{{color:var(--muted);text-align:left;padding-left:.6rem}}
+pre.layers{{white-space:pre-wrap;font-size:.76rem;padding:.7rem .8rem;line-height:1.55}}
+.command{{display:flex;gap:.8rem;align-items:flex-start;background:var(--raised);border-radius:6px;
+padding:.7rem .8rem}}
+.command code{{overflow-wrap:anywhere;flex:1}}
+@media (max-width:1000px){{.split{{grid-template-columns:1fr}}
+aside{{border-left:0;padding-left:0;border-top:1px solid var(--rule);
+padding-top:1rem}} .pickers{{padding-left:0}}}}
+"""
+    )

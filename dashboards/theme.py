@@ -1,0 +1,104 @@
+"""How everything looks: one palette, one type scale, a light and a dark face.
+
+Marks are of the hues of Okabe and Ito (2008), which the colour-blind can tell apart, and hold their own on
+white and on near-black; text and grid come from a template, so that a page can turn a figure dark without
+drawing it anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+BLUE = "#2a7fba"
+BLUE_BAND = "rgba(42, 127, 186, 0.16)"
+ORANGE = "#d9660f"
+GREEN = "#12997a"
+GREY = "#8d9299"
+
+SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", Arial, sans-serif'
+SERIF = '"Iowan Old Style", "Palatino Linotype", Palatino, "Source Serif 4", "Noto Serif", Georgia, serif'
+MONO = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace'
+
+
+@dataclass(frozen=True)
+class Face:
+    """The colours of a page."""
+
+    paper: str
+    raised: str
+    ink: str
+    muted: str
+    rule: str
+    link: str
+
+
+LIGHT = Face(
+    paper="#ffffff", raised="#f6f6f3", ink="#1d2126", muted="#646b73", rule="#e3e3de", link="#1a659b"
+)
+DARK = Face(paper="#15181c", raised="#1e2227", ink="#e6e7e8", muted="#a0a7af", rule="#32373e", link="#72b4e3")
+FACES = {"light": LIGHT, "dark": DARK}
+
+
+def template(face: Face) -> go.layout.Template:
+    """Everything about a figure that depends on the page that it stands on."""
+    axis: dict[str, Any] = {
+        "gridcolor": face.rule,
+        "gridwidth": 1,
+        "zeroline": False,
+        "linecolor": face.muted,
+        "showline": False,
+        "ticks": "",
+        "tickfont": {"size": 12, "color": face.muted},
+        "ticklabelstandoff": 4,
+        "title": {"font": {"size": 13, "color": face.ink}, "standoff": 12},
+        "automargin": True,
+    }
+    layout = {
+        "font": {"family": SANS, "size": 13, "color": face.ink},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "xaxis": axis,
+        "yaxis": axis,
+        "hoverlabel": {
+            "bgcolor": face.raised,
+            "bordercolor": face.rule,
+            "align": "left",
+            "font": {"family": SANS, "size": 12, "color": face.ink},
+        },
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "font": {"size": 12, "color": face.ink},
+            "bgcolor": "rgba(0,0,0,0)",
+            "itemsizing": "trace",
+        },
+        "annotationdefaults": {"font": {"size": 12, "color": face.muted}, "showarrow": False},
+        "margin": {"l": 64, "r": 16, "t": 44, "b": 56},
+        "dragmode": "zoom",
+        "hovermode": "closest",
+    }
+    return go.layout.Template(layout=layout)
+
+
+def blank(height: int = 420) -> go.Figure:
+    """A figure with nothing in it yet."""
+    return go.Figure(layout={"template": template(LIGHT), "height": height})
+
+
+def says(text: str, height: int = 200) -> go.Figure:
+    """A figure that says why there is nothing to see."""
+    figure = blank(height)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper")
+
+
+def turned(figure: go.Figure, face: str) -> go.Figure:
+    """The same figure for a page of another face."""
+    return figure.update_layout(template=template(FACES[face]))

@@ -1,0 +1,129 @@
+"""How quantities are called and written for people: labels, units, and as many digits as mean something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nas.trial import Value
+
+LABELS = {
+    "bits_per_byte": "bits per byte",
+    "prefill_ms": "prefill latency",
+    "decode_ms": "decode latency per token",
+    "weight_bytes": "weights",
+    "state_bytes": "decode state",
+    "state_bytes_per_token": "decode state per token",
+    "params": "parameters",
+    "prefill_flops": "prefill work",
+    "decode_flops": "decode work per token",
+}
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+DIMENSIONS = {"bytes": "B", "FLOPs": "FLOP", "": ""}
+"""Units that take prefixes, with their symbols; others are written as they are."""
+
+BEST = {
+    "bits_per_byte": "the best reaches",
+    "weight_bytes": "the smallest weighs",
+    "decode_ms": "the fastest decodes a token in",
+    "prefill_ms": "the fastest reads the prompt in",
+    "state_bytes": "the leanest needs a state of",
+    "params": "the smallest has",
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A named number with its unit, and which way is better."""
+
+    name: str
+    unit: str = ""
+    maximise: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it is called in a sentence or at an axis, without its unit."""
+        return LABELS.get(self.name, self.name.replace("_", " "))
+
+    def scale(self, values: Iterable[float]) -> tuple[float, str]:
+        """A divisor that makes these numbers easy to read, and the unit they then have."""
+        if self.unit not in DIMENSIONS:
+            return 1.0, "" if self.unit == self.label else self.unit
+        largest = max((abs(value) for value in values), default=0.0)
+        size, prefix = next(((size, prefix) for size, prefix in PREFIXES if largest >= size), (1.0, ""))
+        return size, prefix + DIMENSIONS[self.unit]
+
+    def title(self, unit: str) -> str:
+        """The title of an axis in `unit`."""
+        return f"{self.label} ({unit})" if unit else self.label
+
+    def text(self, value: float, error: float | None = None) -> str:
+        """One number with its unit, and its standard error where there is one."""
+        factor, unit = self.scale([value])
+        scaled = value / factor
+        if error is None:
+            number = f"{scaled:.0f}" if factor == 1 and self._counted else significant(scaled, self._digits)
+        else:
+            number = with_error(scaled, error / factor)
+        return f"{number} {unit}".rstrip()
+
+    def of(self, value: Value) -> str:
+        """A stored value with its unit and its standard error."""
+        return self.text(value.value, value.error)
+
+    def best(self, value: float, error: float | None) -> str:
+        """The clause of a headline about the best value of a front."""
+        what = BEST.get(self.name, f"the best {self.label} is")
+        tail = {"bits_per_byte": " bits per byte", "params": " parameters"}.get(self.name, "")
+        return f"{what} {self.text(value, error)}{tail}"
+
+    @property
+    def _digits(self) -> int:
+        return 4 if self.name == "bits_per_byte" else 3
+
+    @property
+    def _counted(self) -> bool:
+        return self.unit in DIMENSIONS and (self.unit != "" or self.name in LABELS)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with this many significant digits, never in exponent notation where it can be avoided."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    magnitude = math.floor(math.log10(abs(value)))
+    if not -5 <= magnitude < 9:
+        return f"{value:.{digits - 1}e}"
+    places = max(0, digits - 1 - magnitude)
+    return f"{value:,.{places}f}"
+
+
+def with_error(value: float, error: float) -> str:
+    """A number with its standard error, both to the error's second digit."""
+    if not error > 0 or not math.isfinite(error):
+        return significant(value, 4)
+    places = max(0, 1 - math.floor(math.log10(error)))
+    places = min(places, 6)
+    return f"{value:,.{places}f} ± {error:.{places}f}"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A count with its noun: `1 network`, `1,204 networks`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def listed(items: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *most, last = list(items) or [""]
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,1 @@
+"""Tasks: what a candidate is trained on and judged by; one file each."""

@@ -1,0 +1,94 @@
+"""Byte-level language modelling: say the next byte.
+
+    read      d e f   f ( x
+    answer    e f _ f ( x )
+
+Guessing earns 8 bits per byte; `Corpus.reference_points` tells what general compressors earn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from evaluators.corpus import Bytes, Corpus, open_corpus
+from evaluators.tasks.base import Task, tasks
+from search_spaces.errors import DataError, SettingError
+
+
+@tasks.add
+@dataclass(frozen=True)
+class ByteLanguageModelling(Task):
+    """Windows of `length` bytes of the corpus in `corpus_folder`; `windows` of them are for validation."""
+
+    name: ClassVar[str] = "language"
+    unit: ClassVar[str] = "bits per byte"
+    nats: ClassVar[float] = math.log(2)
+
+    corpus_folder: str
+    length: int = 128
+    windows: int = 64
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.windows < 2:
+            raise SettingError(
+                "language: length must be at least 1 and windows at least 2,"
+                f" got {self.length} and {self.windows}"
+            )
+
+    @property
+    def vocab(self) -> int:
+        """Every byte."""
+        return 256
+
+    @property
+    def digest(self) -> str:
+        """Names the corpus by its contents, wherever it lies."""
+        what = f"{self.name}/{self.corpus.digest}/{self.length}/{self.windows}"
+        return hashlib.sha256(what.encode()).hexdigest()[:12]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The text, opened once per process."""
+        return _opened(self.corpus_folder)
+
+    def train_batch(self, step: int, seed: int, batch: int) -> tuple[Tensor, Tensor]:
+        """Windows from anywhere in the training part, drawn with replacement."""
+        train = self.corpus.train
+        _check_room(self.corpus, "training", train.size, self.length + 1)
+        dice = np.random.default_rng((seed, step))
+        return _windows(train, dice.integers(train.size - self.length, size=batch), self.length)
+
+    def validation(self) -> tuple[Tensor, Tensor]:
+        """Windows that do not overlap, spread evenly over the validation part."""
+        valid = self.corpus.valid
+        _check_room(self.corpus, "validation", valid.size, self.windows * self.length + 1)
+        last = valid.size - self.length - 1
+        starts = np.arange(self.windows, dtype=np.int64) * last // (self.windows - 1)
+        return _windows(valid, starts, self.length)
+
+
+@lru_cache(maxsize=8)
+def _opened(folder: str) -> Corpus:
+    return open_corpus(folder)
+
+
+def _windows(text: Bytes, starts: npt.NDArray[np.int64], length: int) -> tuple[Tensor, Tensor]:
+    read = text[starts[:, None] + np.arange(length + 1)].astype(np.int64)
+    tokens = torch.from_numpy(read)
+    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+
+def _check_room(corpus: Corpus, part: str, size: int, needed: int) -> None:
+    if size < needed:
+        raise DataError(
+            f"{corpus.name} is too small: {size:,} bytes for {part}, and these windows need {needed:,}"
+        )

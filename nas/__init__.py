@@ -1,0 +1,46 @@
+"""Neural architecture search for language models on a given machine.
+
+    import nas
+    from search_spaces import Space, one_of, repeat
+
+    study = nas.search(space, name="first", objectives=["bits_per_byte", "decode_ms"], trials=200)
+    for trial in study.front():
+        print(study.spec(trial), trial.values["bits_per_byte"])
+
+What is public is listed in `__all__`; everything is loaded when it is first used, so that the command line
+answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+# Threads that spin while they wait make training ten times slower where another process wants the core. The
+# setting is read when torch is loaded, so it must stand here, before anything else is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_HOMES = {
+    "search": "nas.searching",
+    "Workers": "nas.searching",
+    "Plan": "nas.plan",
+    "Study": "nas.study",
+    "open_study": "nas.study",
+    "Trial": "nas.trial",
+    "Value": "nas.trial",
+    "Store": "nas.store",
+    "export": "nas.takehome",
+    "load": "search_spaces.export",
+}
+
+__all__ = sorted(_HOMES)  # computed, so that the table above is the only list
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nas' has no attribute {name!r}")
+    module = import_module(_HOMES[name])
+    thing = getattr(module, "load_model" if name == "load" else name)
+    globals()[name] = thing
+    return thing

@@ -1,0 +1,102 @@
+"""The command line: a thin face on the Python functions, with one clear line for every error.
+
+Exit codes: 0 done, 2 for anything the user can act upon, 130 after Ctrl-C. Commands of other packages are
+mounted through the entry point group `nas.commands`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from types import FrameType
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from nas.commands import looking, making, running
+from search_spaces.errors import NasError
+
+INTERRUPTED = 130
+REFUSED = 2
+
+_interrupts: list[int] = []
+
+app = typer.Typer(
+    name="nas",
+    help="Neural architecture search for language models on a given machine.",
+    epilog="Start with: nas search laptop --name first",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for module in (running, looking, making):
+    module.mount(app)
+
+
+def mount_plugins(group: str = "nas.commands") -> None:
+    """Add the commands that other installed packages offer."""
+    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+        try:
+            command: Callable[..., Any] = entry.load()
+        except ImportError as error:  # one broken package must not take the other commands away
+            _say(f"nas: no command {entry.name!r}: {error}")
+            continue
+        app.command(name=entry.name)(command)
+
+
+def main() -> None:
+    """Run the command line; every error a user can act upon ends in one line and exit code 2."""
+    signal.signal(signal.SIGINT, _first_interrupt)
+    try:
+        mount_plugins()
+        app()
+    except SystemExit as done:  # how Typer ends, after its own messages about wrong usage
+        if _interrupts:
+            _say(f"stopped; {_how_to_go_on()}")
+        _leave(INTERRUPTED if _interrupts else _code(done))
+    except KeyboardInterrupt:
+        _say(f"stopped; {_how_to_go_on()}")
+        _leave(INTERRUPTED)
+    except NasError as error:
+        _say(f"nas: {error}")
+        _leave(REFUSED)
+    except OSError as error:  # a full disk, a folder without permission: the user's to mend
+        _say(f"nas: {error.strerror or error}: {error.filename or ''}; {_how_to_go_on()}")
+        _leave(REFUSED)
+
+
+def _say(text: str) -> None:
+    """One line on standard error."""
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True, markup=False, style="red")
+
+
+def _code(done: SystemExit) -> int:
+    return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
+
+
+def _leave(code: int) -> None:
+    """Exit at once, but with everything printed: threads of libraries may not hold the process up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _first_interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop in good order; a second Ctrl-C stops at once, and the store is intact either way."""
+    _interrupts.append(number)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    raise KeyboardInterrupt
+
+
+def _how_to_go_on() -> str:
+    name = running.current_study()
+    return f"the study is intact: nas resume {name}" if name else "nothing was lost"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""Commands that work on a study: search, resume, validate, profile."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.commands.options import Batch, Gpus, RayAddress, Store, StudyName, WorkerCount
+from nas.plan import Plan
+from search_spaces.errors import SettingError
+from search_spaces.scenario import Scenario
+
+DEFAULT_STORE = "studies/studies.db"
+DEFAULTS = Plan()
+
+_current: list[str] = []
+
+
+def current_study() -> str | None:
+    """The study that this process works on, for the message after Ctrl-C."""
+    return _current[-1] if _current else None
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (search, resume, validate, profile):
+        app.command()(command)
+
+
+def search(
+    space: Annotated[
+        str,
+        typer.Argument(help="A ready-made space (`nas spaces`), or FILE.py[:NAME].", show_default=False),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the study; default: that of the space.")] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option("--objective", "-o", help="What to trade off; repeat it. `nas objectives` lists them."),
+    ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constraint", "-c", help="A bound known before training, as 'decode_ms<5'; repeat it."
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=0, help="Candidates to score.")] = DEFAULTS.trials,
+    strategy: Annotated[str, typer.Option(help="random or nsga2.")] = DEFAULTS.strategy,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the strategy, as population=24; repeat it."),
+    ] = None,
+    evaluator: Annotated[
+        str, typer.Option(help="supernet (one training for all), or scratch (each by itself).")
+    ] = DEFAULTS.evaluator,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Training steps of the supernet, or of each candidate.")
+    ] = DEFAULTS.steps,
+    batch: Annotated[int, typer.Option(min=1, help="Windows per training step.")] = DEFAULTS.batch,
+    length: Annotated[int, typer.Option(min=1, help="Bytes per window.")] = DEFAULTS.length,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A folder or file of text; default: the standard library's own source."),
+    ] = None,
+    scenario: Annotated[
+        str, typer.Option(help="How the network will be used: 'cpu,batch=1,prompt=256,new=64'.")
+    ] = "cpu",
+    table: Annotated[
+        Path | None, typer.Option(help="A latency table made by `nas profile`; default: measure one.")
+    ] = None,
+    finalists: Annotated[
+        int, typer.Option(min=0, help="Members of the front to train from scratch at the end.")
+    ] = DEFAULTS.finalists,
+    rungs: Annotated[
+        str, typer.Option(help="Training steps of the finalists' rungs; a third goes on.")
+    ] = ",".join(map(str, DEFAULTS.rungs)),
+    seed: Annotated[int, typer.Option(help="Decides all chance.")] = DEFAULTS.seed,
+    workers: WorkerCount = 0,
+    ray: RayAddress = None,
+    batch_tasks: Batch = 1,
+    gpus: Gpus = 0.0,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Search a space, and report its Pareto front.
+
+    A study of this name over the same space goes on where it stopped; with more trials, it goes further.
+
+    Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
+    """
+    from nas.searching import Workers, create_study
+    from nas.sources import load_space
+
+    loaded = load_space(space)
+    plan = Plan(
+        objectives=tuple(objective or DEFAULTS.objectives),
+        constraints=tuple(constraint or ()),
+        trials=trials,
+        strategy=strategy,
+        strategy_settings=dict(map(parse_setting, setting or ())),
+        evaluator=evaluator,
+        steps=steps,
+        batch=batch,
+        length=length,
+        data=str(Path(data).resolve()) if data else None,
+        scenario=Scenario.parse(scenario),
+        table=str(table.resolve()) if table else None,
+        finalists=finalists,
+        rungs=parse_rungs(rungs),
+        seed=seed,
+        source=absolute_source(space),
+    )
+    pool = Workers(workers, ray, batch_tasks, gpus=gpus)
+    pool.check()
+    _work_on(create_study(loaded, plan, name=name or loaded.name, store=store), pool)
+
+
+def resume(
+    study: StudyName,
+    trials: Annotated[int | None, typer.Option(min=0, help="Go on up to this many candidates.")] = None,
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A trial to train from scratch with the finalists, besides the front's own; repeat it."
+        ),
+    ] = None,
+    workers: WorkerCount = 0,
+    ray: RayAddress = None,
+    batch_tasks: Batch = 1,
+    gpus: Gpus = 0.0,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Go on with a study after any stop: Ctrl-C, a kill, a power cut, a full disk.
+
+    Trials that were running are run again; everything else goes on as if nothing had happened.
+    """
+    from nas.searching import Workers, create_study
+    from nas.study import open_study
+
+    known = open_study(study, store)
+    plan = known.plan.with_trials(max(trials or 0, known.plan.trials))
+    loaded = source_of(known)
+    picks = tuple(known.trial(which).genotype for which in pick or ())
+    known.store.close()
+    pool = Workers(workers, ray, batch_tasks, gpus=gpus)
+    pool.check()
+    _work_on(create_study(loaded, plan, name=study, store=store), pool, picks)
+
+
+def validate(
+    study: StudyName,
+    networks: Annotated[int, typer.Option(min=3, help="Random networks to train from scratch.")] = 12,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each.")] = 300,
+    workers: WorkerCount = 0,
+    ray: RayAddress = None,
+    gpus: Gpus = 0.0,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Tell how far the proxy can be trusted: its ranking of random networks against training from scratch.
+
+    Prints Kendall's tau with its 95 % interval; the report shows the pairs. Can be stopped and repeated.
+    """
+    from nas.progress import Terminal
+    from nas.searching import Workers
+    from nas.study import open_study
+    from nas.validating import validate_study
+
+    _current.append(study)
+    found = open_study(study, store, read_only=False)
+    agreement = validate_study(found, networks, steps, Workers(workers, ray, gpus=gpus), Terminal())
+    low, high = agreement.interval
+    print_line(
+        f"Kendall tau of {found.plan.evaluator} against {steps} steps from scratch, {len(agreement.pairs)}"
+        f" random networks: {agreement.tau:.2f} (95 % interval {low:.2f} to {high:.2f})"
+    )
+
+
+def profile(
+    space: Annotated[str, typer.Argument(help="A ready-made space, or FILE.py[:NAME].", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.")] = Path(
+        "table.json"
+    ),
+    scenario: Annotated[str, typer.Option(help="As for search.")] = "cpu",
+    seconds: Annotated[
+        float, typer.Option(help="Time to spend; more gives a smaller error.")
+    ] = DEFAULTS.profile_seconds,
+    seed: Annotated[int, typer.Option(help="Decides which networks check the table.")] = 0,
+) -> None:
+    """Measure the latency of every block of a space here, and the table's error on whole networks."""
+    from hw_profiles.profiler import profile_space
+    from nas.progress import Terminal
+    from nas.sources import load_space
+
+    terminal = Terminal()
+    with terminal.phase("measuring latency", 100) as phase:
+        table = profile_space(
+            load_space(space),
+            Scenario.parse(scenario),
+            seed=seed,
+            seconds=seconds,
+            progress=lambda what, done, total: phase.update(100 * done // max(total, 1), what),
+            partial=output.with_suffix(".partial.json"),
+        )
+    table.save(output)
+    output.with_suffix(".partial.json").unlink(missing_ok=True)
+    print_line(str(table))
+    print_line(f"written to {output}")
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`population=24` as a name and a value: a number where it looks like one."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SettingError(f"--set {text!r}: write it as name=value")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def parse_rungs(text: str) -> tuple[int, ...]:
+    """`100,300,800` as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SettingError(f"--rungs {text!r}: write whole numbers with commas, as 100,300,800") from None
+
+
+def absolute_source(source: str) -> str:
+    """A space's source that can be found from any folder."""
+    path, colon, name = source.partition(":")
+    return f"{Path(path).resolve()}{colon}{name}" if path.endswith(".py") else source
+
+
+def source_of(study: Any) -> Any:
+    """The space of a study from where it was defined, or from the store where it has no constraints in code.
+
+    Raises:
+        SettingError: the source is gone or has changed.
+    """
+    from nas.objectives.base import objectives
+    from nas.sources import load_space
+    from search_spaces.errors import SpaceError, UnknownName
+
+    own = [name for name in study.plan.objectives if name not in objectives]
+    if own:
+        raise SettingError(
+            f"study {study.name} trades off {', '.join(own)}, functions of a Python program: resume it there,"
+            " by calling nas.search again"
+        )
+    if study.plan.source is None:
+        if study.space.digest != study.record.space_digest:
+            raise SettingError(
+                f"study {study.name} was started in Python: call nas.search again to resume it"
+            )
+        return study.space
+    try:
+        space = load_space(study.plan.source)
+    except (SpaceError, UnknownName) as error:
+        raise SettingError(f"study {study.name} needs its space again: {error}") from None
+    if space.digest != study.record.space_digest:
+        raise SettingError(
+            f"the space {study.plan.source} has changed since study {study.name} was started: it is now"
+            f" {space.digest}, and was {study.record.space_digest}"
+        )
+    return space
+
+
+def print_line(text: str) -> None:
+    """A result, on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def _work_on(study: Any, workers: Any, picks: tuple[Any, ...] = ()) -> None:
+    from nas.commands.looking import print_front
+    from nas.plugins import report_writer
+    from nas.progress import Terminal
+    from nas.searching import Session, run_session
+
+    _current.append(study.name)
+    terminal = Terminal()
+    terminal.say(f"study {study.name} in {study.store.url}")
+    study = run_session(Session(study=study, workers=workers, progress=terminal, picks=picks))
+    print_front(study)
+    write = report_writer()
+    if write is not None:
+        print_line(f"report: {write(study)}")

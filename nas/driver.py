@@ -1,0 +1,204 @@
+"""The loop of a search: ask, check, score, record, tell.
+
+A trial is written as RUNNING before its work starts, in the same transaction as the outcomes that came before
+it. So after any death the store holds every trial exactly once, and a resumed search repeats those that were
+still running, tells its strategy what was known, and asks what it would have asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nas.constraints import BARREN, Constraint
+from nas.executors.base import Executor, Outcome, Task
+from nas.objectives.base import Bench, Objective
+from nas.store import Store
+from nas.strategies.base import Strategy
+from nas.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.errors import EvaluationFailed, IllegalArchitecture, SpaceError
+from search_spaces.space import Space
+
+COUNTED = (TrialState.COMPLETE, TrialState.FAILED)
+BROKEN = 5
+"""How many unexpected errors in a row mean that the evaluator, not a candidate, is at fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What the loop needs to know; `cheap` are the objectives to record besides what scorers return."""
+
+    store: Store
+    study_id: int
+    space: Space
+    strategy: Strategy
+    executor: Executor
+    fidelity: Fidelity
+    seed: int
+    bench: Bench | None = None
+    cheap: tuple[Objective, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    on_trial: Callable[[Trial], None] = lambda trial: None
+
+
+def run(search: Search, trials: int) -> None:
+    """Continue a search until `trials` candidates were scored (constraint breakers are not counted).
+
+    Raises:
+        SpaceError: nothing satisfies the constraints.
+        EvaluationFailed: the evaluator fails again and again.
+    """
+    _Loop(search).run(trials)
+
+
+class _Loop:
+    """The state of one run of the loop; everything lasting is in the store."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self.running: dict[int, Trial] = {}
+        self.unsaved: list[Trial] = []
+        self.known: dict[str, Trial] = {}
+        self.waiting_twins: dict[str, list[Trial]] = {}
+        self.done = self.next_number = self.barren = self.broken = 0
+
+    def run(self, trials: int) -> None:
+        tasks = self._take_up()
+        try:
+            while True:
+                tasks += self._ask_for_more(trials)
+                self._save()
+                if tasks:
+                    self.search.executor.submit(tasks)
+                    tasks = []
+                if not self.running:
+                    return
+                for outcome in self.search.executor.collect():
+                    self._finish(outcome)
+        finally:
+            self._save()
+
+    def _take_up(self) -> list[Task]:
+        """Tell the strategy all that went before; tasks for what was running when the driver died."""
+        tasks = []
+        for trial in self.search.store.trials(self.search.study_id, "search"):
+            self.next_number = trial.number + 1
+            if trial.state is TrialState.RUNNING:
+                tasks += self._take_up_running(trial)
+            else:
+                self._count(trial)
+                self.search.strategy.tell(trial)
+        return tasks
+
+    def _take_up_running(self, trial: Trial) -> list[Task]:
+        self.running[trial.number] = trial
+        if trial.digest in self.waiting_twins:
+            self.waiting_twins[trial.digest].append(trial)
+            return []
+        return [self._task(trial, self.search.space.close(trial.genotype))]
+
+    def _ask_for_more(self, trials: int) -> list[Task]:
+        tasks = []
+        room = self.search.executor.capacity
+        while len(self.running) < room and self.done + len(self.running) < trials:
+            trial, spec = self._propose()
+            if trial.state is TrialState.RUNNING:
+                self.running[trial.number] = trial
+                self.unsaved.append(trial)
+                if spec is not None:
+                    tasks.append(self._task(trial, spec))
+            else:
+                self._record(trial)
+        return tasks
+
+    def _propose(self) -> tuple[Trial, Any]:
+        """The next trial: RUNNING with its architecture, or already decided."""
+        search = self.search
+        number, self.next_number = self.next_number, self.next_number + 1
+        proposal = search.strategy.ask(number)
+        trial = Trial(
+            number=number,
+            genotype=proposal.genotype,
+            fidelity=search.fidelity,
+            seed=search.seed,
+            started=time.time(),
+            memo=proposal.memo,
+        )
+        twin = self.known.get(trial.digest)
+        if twin is not None:
+            return self._answered(trial, twin), None
+        if trial.digest in self.waiting_twins:
+            self.waiting_twins[trial.digest].append(trial)
+            return trial, None
+        try:
+            spec = proposal.spec if proposal.spec is not None else search.space.close(proposal.genotype)
+            values = {o.name: o.cheap(spec, search.bench) for o in search.cheap if o.cheap and search.bench}
+        except IllegalArchitecture as error:
+            return _ended(trial, TrialState.ILLEGAL, reason=str(error)), None
+        for constraint in search.constraints:
+            violation = constraint.violation(values)
+            if violation:
+                return _ended(trial, TrialState.INFEASIBLE, reason=violation, values=values), None
+        return replace(trial, values=values), spec
+
+    def _task(self, trial: Trial, spec: Any) -> Task:
+        self.waiting_twins.setdefault(trial.digest, [])
+        return Task(trial.number, spec, trial.fidelity.steps, trial.seed)
+
+    def _finish(self, outcome: Outcome) -> None:
+        trial = self.running.pop(outcome.number)
+        ended = _ended(
+            trial,
+            TrialState.FAILED if outcome.reason else TrialState.COMPLETE,
+            reason=outcome.reason,
+            values={**trial.values, **outcome.values},
+        )
+        self._record(replace(ended, worker=outcome.worker))
+        for twin in self.waiting_twins.pop(trial.digest, []):
+            self._record(self._answered(self.running.pop(twin.number), ended))
+        self.broken = self.broken + 1 if outcome.unexpected else 0
+        if self.broken >= BROKEN:
+            raise EvaluationFailed(
+                f"{BROKEN} candidates in a row ended in an unexpected error, the last in {outcome.reason}"
+            )
+
+    def _answered(self, trial: Trial, twin: Trial) -> Trial:
+        """A repeated architecture has the outcome of its earlier trial."""
+        ended = _ended(trial, twin.state, reason=twin.reason, values=twin.values)
+        return replace(ended, reused=twin.number)
+
+    def _record(self, trial: Trial) -> None:
+        self.unsaved.append(trial)
+        self._count(trial)
+        self.search.strategy.tell(trial)
+        self.search.on_trial(trial)
+        if self.barren >= BARREN:
+            raise SpaceError(
+                f"{BARREN} candidates in a row broke a constraint, the last because {trial.reason}:"
+                " loosen it or change the space"
+            )
+
+    def _count(self, trial: Trial) -> None:
+        if trial.reused is None and trial.state is not TrialState.FAILED:
+            self.known[trial.digest] = trial  # what failed (a lost worker, say) may be tried again
+        self.done += trial.state in COUNTED
+        self.barren = 0 if trial.state in COUNTED else self.barren + 1
+
+    def _save(self) -> None:
+        if self.unsaved:
+            # the last word on a trial counts, should it have begun and ended since
+            latest = {trial.number: trial for trial in self.unsaved}
+            self.search.store.save(self.search.study_id, latest.values())
+            self.unsaved = []
+
+
+def _ended(
+    trial: Trial,
+    state: TrialState,
+    *,
+    reason: str | None = None,
+    values: Mapping[str, Value] | None = None,
+) -> Trial:
+    return replace(trial, state=state, reason=reason, values=dict(values or {}), finished=time.time())

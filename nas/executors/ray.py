@@ -1,0 +1,209 @@
+"""A pool of persistent Ray actors: each holds its scorers once, and scores batches of tasks.
+
+Ray Tune starts an actor per trial, which costs seconds; here a task is a message. An actor that dies (a
+killed process, a lost node, out of memory) is replaced, and its tasks are tried once more, each alone; a task
+whose worker is lost twice fails, with the reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+import torch
+
+from nas.executors.base import Executor, Outcome, Scorer, Task, run_task, worker_name
+from search_spaces.errors import SettingError
+
+KNOCK_SECONDS = 5.0
+
+HELD = 2
+"""Calls in flight per actor: one being scored, one waiting, so that no actor idles."""
+
+
+class _Worker:
+    """What lives in an actor."""
+
+    def __init__(self, scorers: Mapping[str, Scorer], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._scorers, self._name = scorers, worker_name()
+
+    def score(self, tasks: Sequence[Task]) -> list[Outcome]:
+        return [run_task(self._scorers, task, self._name) for task in tasks]
+
+
+class RayPool(Executor):
+    """`workers` actors with `batch` tasks a call; `address` joins a cluster, else Ray starts here.
+
+    `gpus` is the share of a GPU that each actor holds; `task_seconds` is how long one task may take before it
+    fails with a time-out (its actor is then replaced).
+
+    Raises:
+        SettingError: no cluster answers at `address`, or `workers` is below one.
+    """
+
+    def __init__(
+        self,
+        scorers: Mapping[str, Scorer],
+        *,
+        workers: int,
+        address: str | None = None,
+        batch: int = 1,
+        threads: int = 1,
+        gpus: float = 0.0,
+        task_seconds: float | None = None,
+    ) -> None:
+        if workers < 1 or batch < 1:
+            raise SettingError(f"workers and batch must be at least 1, got {workers} and {batch}")
+        self._started = connect(address, workers)
+        self._scorers = ray.put(scorers)
+        self._make = ray.remote(num_cpus=threads, num_gpus=gpus)(_Worker)
+        self._threads, self._seconds = threads, task_seconds
+        self._batch = batch
+        self._calls: dict[Any, tuple[int, Sequence[Task]]] = {}
+        self._waiting: deque[Task] = deque()
+        self._lost: set[int] = set()
+        self._actors = [self._actor() for _ in range(workers)]
+        self.capacity = workers * HELD * batch
+        if task_seconds:
+            self.warm_up()
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Queue tasks and send what the actors have room for."""
+        self._waiting.extend(tasks)
+        self._send()
+
+    def collect(self) -> list[Outcome]:
+        """Wait for a call to come back; a lost actor or a time-out comes back as failed tasks."""
+        self._send(flush=True)
+        limit = self._seconds * self._batch * HELD if self._seconds else None
+        done, _ = ray.wait(list(self._calls), num_returns=1, timeout=limit)
+        if not done:
+            return self._give_up(f"no answer within {limit:g} s")
+        more, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        outcomes: list[Outcome] = []
+        for call in dict.fromkeys([*done, *more]):
+            outcomes += self._receive(call)
+        return outcomes
+
+    def warm_up(self) -> None:
+        """Wait until every actor has its scorers."""
+        ray.get([actor.score.remote([]) for actor in self._actors])
+
+    def close(self) -> None:
+        """Stop the actors, and Ray itself where it was started here."""
+        for actor in self._actors:
+            ray.kill(actor)
+        if self._started:
+            ray.shutdown()
+
+    def _actor(self) -> Any:
+        return self._make.remote(self._scorers, self._threads)
+
+    def _send(self, flush: bool = False) -> None:
+        """Send full batches to the least busy actors; with `flush`, also a last incomplete one."""
+        while self._waiting:
+            suspect = self._waiting[0].number in self._lost
+            if not suspect and not flush and len(self._waiting) < self._batch:
+                return
+            index = self._free_actor(0 if suspect else HELD - 1)
+            if index is None:
+                return
+            tasks = [self._waiting.popleft()]
+            while not suspect and self._waiting and len(tasks) < self._batch:
+                if self._waiting[0].number in self._lost:
+                    break
+                tasks.append(self._waiting.popleft())
+            self._calls[self._actors[index].score.remote(tasks)] = (index, tasks)
+
+    def _free_actor(self, most_held: int) -> int | None:
+        """The least busy actor, if it holds at most so many calls; none that tries a suspect."""
+        held = [0] * len(self._actors)
+        for index, tasks in self._calls.values():
+            held[index] += HELD + 1 if tasks[0].number in self._lost else 1
+        index = min(range(len(held)), key=held.__getitem__)
+        return index if held[index] <= most_held else None
+
+    def _receive(self, call: Any) -> list[Outcome]:
+        if call not in self._calls:  # taken back together with its lost actor
+            return []
+        index, _ = self._calls[call]
+        try:
+            outcomes: list[Outcome] = ray.get(call)
+        except ray.exceptions.RayError as error:
+            return self._bury(index, str(error).strip().splitlines()[0])
+        del self._calls[call]
+        return outcomes
+
+    def _bury(self, index: int, cause: str) -> list[Outcome]:
+        """Replace a lost actor. Which of its tasks killed it is not known: each is tried once more, alone."""
+        outcomes: list[Outcome] = []
+        for tasks in reversed(self._take_back(index)):
+            for task in reversed(tasks):
+                if task.number in self._lost:
+                    outcomes += _failed([task], f"worker lost: {cause}")
+                else:
+                    self._waiting.appendleft(task)
+                self._lost.add(task.number)
+        return outcomes
+
+    def _give_up(self, reason: str) -> list[Outcome]:
+        """Fail what is being scored, and send again what only waited behind it."""
+        outcomes: list[Outcome] = []
+        for index in sorted({index for index, _ in self._calls.values()}):
+            running, *behind = self._take_back(index)
+            outcomes += _failed(running, reason)
+            for tasks in reversed(behind):
+                self._waiting.extendleft(reversed(tasks))
+        return outcomes
+
+    def _take_back(self, index: int) -> list[Sequence[Task]]:
+        """A new actor in the place of one; the calls that the old one held, the oldest first."""
+        calls = [call for call, (actor, _) in self._calls.items() if actor == index]
+        held = [self._calls.pop(call)[1] for call in calls]
+        ray.kill(self._actors[index])
+        self._actors[index] = self._actor()
+        if self._seconds:  # starting up must not count as the time of a task
+            ray.get(self._actors[index].score.remote([]))
+        return held
+
+
+def _failed(tasks: Sequence[Task], reason: str) -> list[Outcome]:
+    return [Outcome(task.number, reason=reason) for task in tasks]
+
+
+def connect(address: str | None, workers: int) -> bool:
+    """Join or start Ray; whether it was started here.
+
+    Raises:
+        SettingError: no cluster answers at `address`.
+    """
+    if ray.is_initialized():
+        return False
+    _require_answer(address)
+    try:
+        ray.init(
+            address=address,
+            num_cpus=None if address else workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SettingError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
+    return True
+
+
+def _require_answer(address: str | None) -> None:
+    """Knock at HOST:PORT first: Ray itself waits for minutes before it says that nobody is there."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    except OSError as error:
+        raise SettingError(f"no Ray cluster at {address!r}: {error.strerror or error}") from None

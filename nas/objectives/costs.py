@@ -1,0 +1,36 @@
+"""Numbers counted on paper: parameters, FLOPs, bytes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from nas.objectives.base import Bench, Objective, objectives
+from nas.trial import Value
+from search_spaces.decoder import Decoder, NetworkCost
+from search_spaces.scenario import Scenario
+
+COUNTED = (
+    ("params", "", "trainable scalars, embeddings included"),
+    ("prefill_flops", "FLOPs", "reading the prompt of the scenario, 2 per multiply-add"),
+    ("decode_flops", "FLOPs", "one new token half-way through the new tokens, 2 per multiply-add"),
+    ("weight_bytes", "bytes", "the exported model file's tensors, at the layers' bits, scales included"),
+    ("state_bytes", "bytes", "the decode state after the scenario's last token, whole batch"),
+    ("state_bytes_per_token", "bytes", "what one further token adds to the decode state"),
+)
+
+
+@lru_cache(maxsize=1024)
+def cost_of(spec: Decoder, scenario: Scenario) -> NetworkCost:
+    """The price on paper, remembered because several objectives ask for one network."""
+    return spec.cost(scenario)
+
+
+def _counted(name: str, unit: str, about: str) -> Objective:
+    def cheap(spec: Decoder, bench: Bench) -> Value:
+        return Value(float(getattr(cost_of(spec, bench.scenario), name)), source="counted")
+
+    return Objective(name=name, unit=unit, about=about, cheap=cheap)
+
+
+for _entry in COUNTED:
+    objectives.add(_counted(*_entry))

@@ -1,0 +1,27 @@
+"""Prefill and decode latency, predicted from the study's table of measured blocks; never one number."""
+
+from __future__ import annotations
+
+from nas.objectives.base import Bench, Objective, objectives
+from nas.trial import Value
+from search_spaces.decoder import Decoder
+from search_spaces.errors import ProfileError
+
+PHASES = (
+    ("prefill_ms", "time to read the prompt of the scenario (TTFT)"),
+    ("decode_ms", "time per new token (TPOT)"),
+)
+
+
+def _predicted(name: str, about: str) -> Objective:
+    def cheap(spec: Decoder, bench: Bench) -> Value:
+        if bench.table is None:
+            raise ProfileError(f"{name} needs a latency table; run `nas profile` or let the search make one")
+        milliseconds, error = bench.table.predict(spec)[name]
+        return Value(milliseconds, error, "predicted")
+
+    return Objective(name=name, unit="ms", about=about, cheap=cheap, needs_table=True)
+
+
+for _entry in PHASES:
+    objectives.add(_predicted(*_entry))

@@ -1,0 +1,49 @@
+"""Fronts and hypervolume, computed by moocore; everything is minimised (maximised values are negated)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+
+
+def nondominated(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Which points no other point dominates; of equal points only the first counts."""
+    if not len(points):
+        return []
+    kept: NDArray[np.bool_] = moocore.is_nondominated(np.asarray(points, dtype=float), keep_weakly=False)
+    return [bool(keep) for keep in kept]
+
+
+def reference_point(points: Sequence[Sequence[float]]) -> Points:
+    """A point a tenth of the range beyond the worst value in each objective."""
+    values = np.asarray(points, dtype=float)
+    worst, best = values.max(axis=0), values.min(axis=0)
+    span = np.where(worst > best, worst - best, np.maximum(np.abs(worst), 1e-12))
+    reference: Points = worst + 0.1 * span
+    return reference
+
+
+def hypervolume(points: Sequence[Sequence[float]], reference: Points) -> float:
+    """The volume that `points` dominate below `reference`."""
+    if not len(points):
+        return 0.0
+    return float(moocore.hypervolume(np.asarray(points, dtype=float), ref=reference))
+
+
+def hypervolume_trace(points: Sequence[Sequence[float]], reference: Points) -> list[float]:
+    """The hypervolume after each point, in order."""
+    front: list[Sequence[float]] = []
+    trace: list[float] = []
+    for point in points:
+        if not any(all(a <= b for a, b in zip(other, point, strict=True)) for other in front):
+            front = [other for other in front if not all(a <= b for a, b in zip(point, other, strict=True))]
+            front.append(point)
+            trace.append(hypervolume(front, reference))
+        else:
+            trace.append(trace[-1])
+    return trace

@@ -1,0 +1,89 @@
+"""The settings of a study: plain values, stored with it, so that `nas resume` needs only its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from search_spaces.errors import SettingError, UnknownName
+from search_spaces.registry import nearest
+from search_spaces.scenario import Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides the outcome of a study, except its space.
+
+    `steps` are training steps of the supernet (or of every candidate, with the evaluator "scratch");
+    `length` and `windows` are the bytes per window and the number of validation windows; `rungs` are the
+    training steps of successive halving, of which each keeps `keep` of its networks.
+    """
+
+    objectives: tuple[str, ...] = ("bits_per_byte", "decode_ms", "weight_bytes")
+    constraints: tuple[str, ...] = ()
+    trials: int = 300
+    strategy: str = "nsga2"
+    strategy_settings: Mapping[str, Any] = field(default_factory=dict)
+    evaluator: str = "supernet"
+    steps: int = 250
+    batch: int = 16
+    length: int = 128
+    windows: int = 64
+    data: str | None = None
+    scenario: Scenario = field(default_factory=Scenario)
+    seed: int = 0
+    profile_seconds: float = 30.0
+    table: str | None = None
+    finalists: int = 6
+    rungs: tuple[int, ...] = (100, 300, 800)
+    keep: float = 1 / 3
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "steps", "batch", "length", "windows"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < (0 if name == "trials" else 1):
+                raise SettingError(f"{name} must be a positive whole number, got {value!r}")
+        if not self.objectives:
+            raise SettingError("a study needs at least one objective")
+        if len(set(self.objectives)) != len(self.objectives):
+            raise SettingError(f"objectives are named twice: {', '.join(self.objectives)}")
+        if self.finalists and list(self.rungs) != sorted(set(self.rungs)):
+            raise SettingError(f"rungs must grow, got {self.rungs}")
+        if not 0 < self.keep <= 1:
+            raise SettingError(f"keep must be within (0, 1], got {self.keep}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {**asdict(self), "strategy_settings": dict(self.strategy_settings)}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Plan:
+        """The plan written by `to_json`; an unknown setting is an error that suggests the nearest."""
+        known = {f.name for f in fields(cls)}
+        for name in plain:
+            if name not in known:
+                raise UnknownName(f"unknown setting {name!r}; {nearest(name, known)}")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
+        if isinstance(values.get("scenario"), Mapping):
+            values["scenario"] = Scenario(**values["scenario"])
+        return cls(**values)
+
+    def require_same(self, other: Plan) -> None:
+        """Raise `SettingError` where `other` would turn this study into another one.
+
+        Only the number of trials may grow between runs.
+        """
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            if f.name not in ("trials", "source") and mine != theirs:
+                raise SettingError(
+                    f"this study was started with {f.name}={mine!r}, not {theirs!r}: choose another name"
+                )
+
+    def with_trials(self, trials: int) -> Plan:
+        """The same plan with another number of trials."""
+        return replace(self, trials=trials)

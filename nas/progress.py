@@ -1,0 +1,92 @@
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere, nothing where not wanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Says nothing; the base of those that do."""
+
+    @contextmanager
+    def phase(self, title: str, total: int) -> Iterator[Phase]:
+        """A part of the work with `total` steps."""
+        yield Phase()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+
+class Phase:
+    """One part of the work, told how far it has come."""
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` of the total; `note` is the latest news."""
+
+
+class Terminal(Progress):
+    """Bars on a terminal, lines at most every ten seconds in a log; always on standard error."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+
+    @contextmanager
+    def phase(self, title: str, total: int) -> Iterator[Phase]:
+        """A bar, or lines where standard error is no terminal."""
+        began = time.monotonic()
+        if self.console.is_terminal:
+            with _bars(self.console) as bars:
+                yield _BarPhase(bars, title, total)
+        else:
+            yield _LinePhase(self.console, title, total)
+        self.say(f"{title}: done in {time.monotonic() - began:.0f} s")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, soft_wrap=True, markup=False)
+
+
+class _BarPhase(Phase):
+    def __init__(self, bars: Bars, title: str, total: int) -> None:
+        self._bars, self._task = bars, bars.add_task(title, total=total, note="")
+
+    def update(self, done: int, note: str = "") -> None:
+        self._bars.update(self._task, completed=done, note=note)
+
+
+class _LinePhase(Phase):
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self._console, self._title, self._total = console, title, total
+        self._next = time.monotonic()
+
+    def update(self, done: int, note: str = "") -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + LINE_SECONDS
+            self._console.print(f"{self._title}: {done}/{self._total} {note}", soft_wrap=True, markup=False)
+
+
+def _bars(console: Console) -> Bars:
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        console=console,
+        transient=True,
+    )
+
+
+def default_progress() -> Progress:
+    """Bars for people at a terminal, silence for programs."""
+    return Terminal() if sys.stderr.isatty() else Progress()

@@ -1,0 +1,162 @@
+"""Opening a database: its settings, its schema, and its errors in words.
+
+Opening one whose schema is the newest reads one row and does not import Alembic.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError
+
+from nas.store.location import shown, sqlite_path
+from nas.store.schema import HEAD
+from search_spaces.errors import StoreError
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process that is writing."""
+
+CAUSES = {
+    "database or disk is full": "database or disk is full: {place}; the study is intact up to the last trial,"
+    " free space and run `nas resume {study}`",
+    "disk I/O error": "disk I/O error: {place}; the study is intact up to the last trial, check the disk and"
+    " its free space and run `nas resume {study}`",
+    "readonly database": "{place} is read-only, so nothing can be written to it",
+    "database is locked": "{place} is locked by another process that writes to it: wait for it or stop it",
+    "unable to open database file": "cannot open {place}: not a file that can be read and written, or its"
+    " folder cannot be",
+    "file is not a database": "{place} is not a SQLite database",
+    "malformed": "{place} is damaged: {cause}",
+    "FOREIGN KEY constraint failed": "study {study} is no longer in {place}: it was deleted meanwhile",
+    "violates foreign key constraint": "study {study} is no longer in {place}: it was deleted meanwhile",
+}
+
+
+def explained(error: DBAPIError, place: str, study: str = "NAME") -> StoreError:
+    """What the database complained of, in one line that says what to do."""
+    cause = (str(error.orig).splitlines() or [type(error.orig).__name__])[0]
+    for sign, words in CAUSES.items():
+        if sign in cause:
+            return StoreError(words.format(place=place, study=study, cause=cause))
+    return StoreError(f"{place}: {cause}")
+
+
+def open_database(url: URL, *, read_only: bool) -> tuple[Connection, Callable[[], None]]:
+    """A connection to a database of the newest schema, and the call that closes it for good.
+
+    Raises:
+        StoreError: it is missing, damaged, of a newer schema, or cannot be opened.
+    """
+    _check_folder(url, read_only)
+    engine = _engine(url, read_only)
+    with ExitStack() as stack:
+        stack.callback(engine.dispose)
+        try:
+            connection = stack.enter_context(engine.connect())
+            if read_only and engine.dialect.name == "postgresql":
+                connection.execution_options(postgresql_readonly=True)
+            _bring_to_head(connection, shown(url), read_only)
+        except DBAPIError as error:
+            raise explained(error, shown(url)) from error
+        return connection, stack.pop_all().close
+    raise AssertionError("unreachable")  # mypy: an exit stack may swallow exceptions, this one does not
+
+
+def _check_folder(url: URL, read_only: bool) -> None:
+    path = sqlite_path(url)
+    if path is None:
+        return
+    if read_only and not path.exists():
+        raise StoreError(f"there is no store at {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder of {path}: {error.strerror}") from error
+
+
+def _engine(url: URL, read_only: bool) -> Engine:
+    path = sqlite_path(url)
+    try:
+        if url.get_backend_name() == "postgresql":
+            return create_engine(url)
+        arguments: dict[str, Any] = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        if path is not None and read_only:
+            url = url.set(database=f"file:{quote(str(path))}", query=_reading(path))
+        engine = create_engine(url, connect_args=arguments)
+    except ModuleNotFoundError as error:
+        package = "psycopg[binary]" if error.name == "psycopg" else error.name
+        raise StoreError(f"{shown(url)} needs a driver: pip install '{package}'") from error
+    except NoSuchModuleError as error:
+        raise StoreError(f"{shown(url)}: {error}") from error
+    event.listen(engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def _reading(path: Path) -> dict[str, str]:
+    """SQLite's words for a file that is only read.
+
+    Beside a file in WAL mode even a reader keeps two files. In a folder where it cannot, nobody writes
+    either (there is no WAL), so the file may be taken as unchangeable.
+    """
+    unchangeable = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+    return {"uri": "true", "mode": "ro", **({"immutable": "1"} if unchangeable else {})}
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    # with a WAL: a killed process loses nothing, a power cut at most the last transactions, never the file
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _bring_to_head(connection: Connection, place: str, read_only: bool) -> None:
+    version = _schema_version(connection)
+    if version is not None and not (version.isdecimal() and len(version) == len(HEAD)):
+        raise StoreError(f"{place} is not a store of nas (its schema is {version!r}): use another --store")
+    if version is not None and version > HEAD:
+        raise StoreError(
+            f"{place} was written by a newer nas (schema {version}; this one knows up to {HEAD}):"
+            " upgrade nas or use another --store"
+        )
+    if read_only and version is None:
+        raise StoreError(f"{place} is not a store of nas: it holds no studies")
+    if read_only and version != HEAD:
+        raise StoreError(
+            f"{place} has the schema {version} of an older nas: open it once for writing (`nas resume`)"
+        )
+    if not read_only:
+        _prefer_wal(connection)
+    if version != HEAD:
+        _migrate(connection)
+
+
+def _schema_version(connection: Connection) -> str | None:
+    with connection.begin():
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        version: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return version
+
+
+def _prefer_wal(connection: Connection) -> None:
+    """Readers and the writer do not wait for each other; SQLite remembers it in the file."""
+    if connection.dialect.name == "sqlite":
+        with connection.begin():
+            if connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "delete":
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+
+def _migrate(connection: Connection) -> None:
+    from nas.store.migrate import upgrade  # slow to import, and needed once in the life of a database
+
+    with connection.begin():
+        if connection.dialect.name == "sqlite":
+            # two processes may open a new file at once: the second waits, and finds the work done
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        upgrade(connection)

@@ -1,0 +1,46 @@
+"""Where a store is: a plain path or a URL, as the user typed it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from search_spaces.errors import StoreError
+
+IN_MEMORY = (None, "", ":memory:")
+
+
+def parse_location(location: str | Path) -> URL:
+    """The URL of a store; a plain path means SQLite.
+
+    Raises:
+        StoreError: the URL is malformed or names another kind of database.
+    """
+    text = str(location)
+    if "://" not in text:
+        return URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise StoreError(f"cannot read the store's URL: {error}") from error
+    kind = url.get_backend_name()
+    if kind not in ("sqlite", "postgresql"):
+        raise StoreError(f"a store is a SQLite file or a PostgreSQL database, not {kind!r}")
+    # SQLAlchemy 2.0 and 2.1 have different default drivers
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def sqlite_path(location: str | Path | URL) -> Path | None:
+    """The file of a SQLite store; None for one in memory and for other databases."""
+    url = location if isinstance(location, URL) else parse_location(location)
+    if url.get_backend_name() != "sqlite" or url.database in IN_MEMORY:
+        return None
+    return Path(str(url.database))
+
+
+def shown(url: URL) -> str:
+    """A store's place for people: the file, or the URL without its password."""
+    path = sqlite_path(url)
+    return url.render_as_string(hide_password=True) if path is None else str(path)

@@ -1,0 +1,1 @@
+"""Alembic's script folder: `env.py` runs the files of `versions` on the connection it is given."""

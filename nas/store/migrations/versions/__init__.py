@@ -1,0 +1,1 @@
+"""One file per schema, each from the one before it."""

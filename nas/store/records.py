@@ -1,0 +1,35 @@
+"""What a store hands out besides trials: studies, and numbers that belong to no trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.trial import Value
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as it is stored; `created` is in seconds since 1970, `config` is anything JSON can hold."""
+
+    id: int
+    name: str
+    created: float
+    space_digest: str
+    space_json: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number about one architecture that belongs to no trial, such as the latency of its network.
+
+    `scenario` says under which circumstances it holds, where that matters.
+    """
+
+    digest: str
+    name: str
+    scenario: Mapping[str, Any] | None
+    value: Value
+    created: float

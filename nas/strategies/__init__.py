@@ -1,0 +1,1 @@
+"""Strategies, one file each: see `nas.strategies.base`. A new file here is a new `--strategy`."""

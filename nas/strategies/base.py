@@ -1,0 +1,82 @@
+"""The two calls that a strategy answers: `ask` and `tell`."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, ClassVar
+
+from nas.trial import Trial
+from search_spaces.errors import UnknownName
+from search_spaces.genotype import Genotype
+from search_spaces.registry import Registry, nearest
+from search_spaces.space import Space
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate, and what the strategy wants to hear again with its outcome (stored with the trial).
+
+    `spec` is the architecture, where the strategy has closed and checked it already.
+    """
+
+    genotype: Genotype
+    memo: Mapping[str, Any] = field(default_factory=dict)
+    spec: Any = None
+
+
+class Strategy(ABC):
+    """Proposes candidates and learns from their outcomes.
+
+    A proposal depends on the space, the seed, the trial's number and the outcomes heard so far, and on
+    nothing else. So a search that was stopped, and whose trials are told again in their order, asks what it
+    would have asked anyway. `goals` gives, per objective, its name and whether it is maximised. Further
+    keyword arguments of a constructor are the strategy's settings.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, space: Space, goals: Sequence[tuple[str, bool]], *, seed: int) -> None:
+        self.space, self.goals, self.seed = space, tuple(goals), seed
+
+    def ask(self, number: int) -> Proposal:
+        """A candidate for trial `number`; outcomes of earlier trials may still be unknown."""
+        return self.propose(number, Random(f"{self.seed}/{number}"))
+
+    @abstractmethod
+    def propose(self, number: int, dice: Random) -> Proposal:
+        """A candidate, with `dice` as the only source of chance."""
+
+    def tell(self, trial: Trial) -> None:
+        """Hear the outcome of a trial, whatever it was."""
+
+
+strategies: Registry[type[Strategy]] = Registry("strategy", folder="nas.strategies")
+
+
+def make_strategy(
+    name: str,
+    space: Space,
+    goals: Sequence[tuple[str, bool]],
+    *,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> Strategy:
+    """The strategy of this name with these settings.
+
+    Raises:
+        UnknownName: no such strategy, or no such setting of it.
+    """
+    kind = strategies[name]
+    known = [
+        p.name
+        for p in inspect.signature(kind.__init__).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name != "seed"
+    ]
+    for setting in settings:
+        if setting not in known:
+            raise UnknownName(f"strategy {name} has no setting {setting!r}; {nearest(setting, known)}")
+    return kind(space, goals, seed=seed, **settings)

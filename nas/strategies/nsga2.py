@@ -1,0 +1,167 @@
+"""NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017) by Optuna's sampler, over the static genes of a space.
+
+Optuna's genetic samplers draw afresh whatever is not a parameter of *every* parent, and the questions of a
+branch are not. So each individual answers all genes of the space; those that its branches do not ask stay
+silent, but are inherited, and speak again when a descendant asks them. They travel in the trial's memo.
+
+Only the sampler's public methods are used, on an in-memory study that is fed finished trials: nothing is
+stored, copied or looked up per proposal that the algorithm does not need.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import NSGAIISampler
+from optuna.trial import FrozenTrial
+
+from nas.strategies.base import Proposal, Strategy, strategies
+from nas.trial import Trial, TrialState
+from search_spaces.errors import SettingError, SpaceError
+from search_spaces.genotype import Label
+from search_spaces.space import TRIES, Space
+
+GENERATION = "generation"
+SILENT = "silent"
+
+
+@strategies.add
+class NSGA2(Strategy):
+    """Generations of `population` individuals; parents are the best by rank, then by crowding."""
+
+    name = "nsga2"
+
+    def __init__(
+        self,
+        space: Space,
+        goals: Sequence[tuple[str, bool]],
+        *,
+        seed: int,
+        population: int = 24,
+        crossover_prob: float = 0.9,
+        mutation_prob: float | None = None,
+    ) -> None:
+        super().__init__(space, goals, seed=seed)
+        if not isinstance(population, int) or population < 2:
+            raise SettingError(f"nsga2: population must be a whole number of at least 2, got {population!r}")
+        _require_share("crossover_prob", crossover_prob)
+        if mutation_prob is not None:
+            _require_share("mutation_prob", mutation_prob)
+        self.population = population
+        self._probabilities: dict[str, Any] = {
+            "crossover_prob": crossover_prob,
+            "mutation_prob": mutation_prob,
+        }
+        self._domains: dict[str, BaseDistribution] = {
+            gene.path: CategoricalDistribution(gene.labels) for gene in space.genes
+        }
+        self._varying = {path: d for path, d in self._domains.items() if not d.single()}
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line per in-memory study is noise
+        self._study = optuna.create_study(directions=["maximize" if m else "minimize" for _, m in goals])
+        optuna.logging.set_verbosity(verbosity)
+        self._generation: list[FrozenTrial] = []  # of the newest generation, in the order told
+        self._parents: list[FrozenTrial] = []  # survivors of the generations before
+        self._number_of_generation = 0
+
+    def propose(self, number: int, dice: Random) -> Proposal:
+        """A child of the last full generation's survivors; while there is none, a random draw."""
+        sampler = self._sampler(number)
+        for _ in range(TRIES):
+            answers = self._answers(sampler, dice)
+            genotype, spec = self.space.draw(partial(_given, answers=answers))
+            objection = self.space.objection(spec)
+            if objection is None:
+                silent = {path: answers[path] for path in answers if path not in genotype.genes}
+                return Proposal(genotype, {GENERATION: self._number_of_generation, SILENT: silent}, spec)
+        raise SpaceError(f"{self.space.name}: none of {TRIES} children is allowed; the last: {objection}")
+
+    def tell(self, trial: Trial) -> None:
+        """Count a finished trial into its generation; failures leave no descendants."""
+        if trial.state is not TrialState.COMPLETE:
+            return
+        self._generation.append(self._individual(trial))
+        if len(self._generation) >= self.population:
+            self._parents = self._sampler(trial.number).select_parent(self._study, 1)
+            self._generation = []
+            self._number_of_generation += 1
+
+    def _individual(self, trial: Trial) -> FrozenTrial:
+        return FrozenTrial(
+            number=trial.number,
+            trial_id=trial.number,
+            state=optuna.trial.TrialState.COMPLETE,
+            value=None,
+            values=[trial.values[name].value for name, _ in self.goals],
+            datetime_start=None,
+            datetime_complete=None,
+            params={**trial.memo.get(SILENT, {}), **trial.genotype.genes},
+            distributions=self._domains,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+
+    def _answers(self, sampler: _Sampler, dice: Random) -> dict[str, Label]:
+        """An answer to every gene: inherited, or uniform where there are no parents or it mutates."""
+        given = sampler.sample_relative(self._study, self._parents[0], self._varying) if self._parents else {}
+        return {
+            gene.path: given[gene.path] if gene.path in given else dice.choice(gene.labels)
+            for gene in self.space.genes
+        }
+
+    def _sampler(self, number: int) -> _Sampler:
+        digest = hashlib.sha256(f"{self.seed}/{number}".encode()).digest()
+        return _Sampler(
+            self._generation,
+            self._parents,
+            population_size=self.population,
+            seed=int.from_bytes(digest[:4], "big"),
+            **self._probabilities,
+        )
+
+
+def _require_share(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise SettingError(f"nsga2: {name} must be within [0, 1], got {value!r}")
+
+
+def _given(path: str, labels: tuple[Label, ...], *, answers: Mapping[str, Label]) -> Label:
+    return answers[path]
+
+
+class _Sampler(NSGAIISampler):
+    """Optuna's NSGA-II with its populations handed over, instead of looked up among all trials."""
+
+    def __init__(
+        self,
+        population: list[FrozenTrial],
+        parents: list[FrozenTrial],
+        *,
+        population_size: int,
+        seed: int,
+        crossover_prob: float,
+        mutation_prob: float | None,
+    ) -> None:
+        super().__init__(
+            population_size=population_size,
+            seed=seed,
+            crossover_prob=crossover_prob,
+            mutation_prob=mutation_prob,
+        )
+        self._newest, self._survivors = population, parents
+
+    def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        return 1
+
+    def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        return self._newest
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        return self._survivors

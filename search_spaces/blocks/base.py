@@ -1,0 +1,175 @@
+"""The contract of a block: what may vary, what it costs on paper, and the module it builds.
+
+A block is a frozen dataclass of plain values (any of them may be left open with `one_of`). It builds a
+`Mixer`, an ordinary `nn.Module` of fixed size that knows nothing of searching, of supernets or of bits.
+
+What every block promises, and the contract tests check for each registered one:
+
+* `forward` over a whole sequence equals `step` token by token, and may continue from a state;
+* no token sees its future;
+* `cost` counts what `build` allocates and what `forward` computes;
+* `state` lists exactly what `init_state` allocates;
+* every axis of a parameter is one dimension that may be searched (no fused or flattened axes), so that a
+  leading slice of a larger parameter is a valid parameter of a smaller block;
+* parameters are allocated empty by `build` and filled by `reset_parameters(dice)`; buffers are not used,
+  because a module may live on the meta device and borrow its parameters.
+
+Shapes: B batch, T tokens read, S tokens looked back at, D d_model.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.errors import IllegalArchitecture
+from search_spaces.registry import Registry
+from search_spaces.scenario import Scenario
+
+blocks: Registry[type[Block]] = Registry("block", folder="search_spaces.blocks")
+
+State = dict[str, Tensor]
+"""What decode carries between tokens, by name; see `StateShape` for the layout of each tensor."""
+
+
+@dataclass(frozen=True)
+class StateShape:
+    """The layout of one state tensor, for a batch of one.
+
+    A fixed state has shape [B, *shape]. A state that keeps one entry `per_token` has shape
+    [B, *shape[:-1], S, shape[-1]] with S = min(capacity, limit), and the token at position t is written to
+    slot t % S. The last axis is a row: quantized states keep one scale per row. An `exact` state is a running
+    sum, kept in float32 at least: bfloat16 would swallow slow decays and small additions.
+    """
+
+    shape: tuple[int, ...]
+    per_token: bool = False
+    limit: int | None = None
+    exact: bool = False
+
+    def slots(self, capacity: int) -> int:
+        """Entries kept along the token axis."""
+        return capacity if self.limit is None else min(capacity, self.limit)
+
+    def allocated(self, batch: int, capacity: int) -> tuple[int, ...]:
+        """The shape of the tensor that `init_state` makes."""
+        if not self.per_token:
+            return (batch, *self.shape)
+        return (batch, *self.shape[:-1], self.slots(capacity), self.shape[-1])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The price of a block on paper, for the batch of the scenario.
+
+    `params` are scalars; FLOPs count 2 per multiply-add of matrix-like products (elementwise work is left
+    out, as fvcore does): `prefill_flops` for reading the whole prompt, `decode_flops` for one new token at
+    `scenario.decode_position`.
+    """
+
+    params: int = 0
+    prefill_flops: int = 0
+    decode_flops: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.params + other.params,
+            self.prefill_flops + other.prefill_flops,
+            self.decode_flops + other.decode_flops,
+        )
+
+
+class Mixed(NamedTuple):
+    """What `Mixer.forward` returns: outputs [B, T, D], the new state, and an auxiliary loss if any."""
+
+    y: Tensor
+    state: State | None = None
+    loss: Tensor | None = None
+
+
+class Mixer(nn.Module):
+    """The module of a block. Sequence mixers override all three; channel mixers only `forward`."""
+
+    def __init__(self, state: Mapping[str, StateShape] | None = None) -> None:
+        super().__init__()
+        self.state_shapes: dict[str, StateShape] = dict(state or {})
+
+    def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
+        """Mix x [B, T, D], whose first token stands at `position`.
+
+        With `state=None` the sequence starts here and no state comes back. With a state, tokens before
+        `position` are taken from it, it is consumed, and the state after the last token is returned.
+        """
+        raise NotImplementedError
+
+    def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
+        """Mix one token x [B, D] at `position` (an int, or a 0-dim tensor on the device)."""
+        mixed = self.forward(x[:, None])
+        return mixed.y[:, 0], state
+
+    def init_state(self, batch: int, capacity: int) -> State:
+        """An empty state with room for `capacity` tokens, on the device and in the dtype of the weights."""
+        like = next(self.parameters())
+        exact = torch.promote_types(like.dtype, torch.float32)
+        return {
+            name: like.new_zeros(shape.allocated(batch, capacity), dtype=exact if shape.exact else like.dtype)
+            for name, shape in self.state_shapes.items()
+        }
+
+    def reset_parameters(self, dice: torch.Generator) -> None:
+        """Fill every parameter in place; `dice` is the only source of chance."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block(ABC):
+    """A sequence mixer or a channel mixer as plain values.
+
+    `learning_rate` is the peak Adam rate at which this kind of block learns best in short proxy training
+    (widths 64 to 256); one rate for all kinds would be a bias for some of them.
+    """
+
+    mixes: ClassVar[Literal["sequence", "channels"]]
+    learning_rate: ClassVar[float] = 6e-3
+
+    def check(self, d_model: int) -> None:
+        """Raise `IllegalArchitecture` where the values cannot stand together at this width."""
+
+    @abstractmethod
+    def build(self, d_model: int) -> Mixer:
+        """The module, its parameters allocated but not yet filled."""
+
+    @abstractmethod
+    def cost(self, d_model: int, scenario: Scenario) -> Cost:
+        """Parameters and FLOPs on paper."""
+
+    def state(self, d_model: int) -> dict[str, StateShape]:
+        """What decode must carry; empty for a block without memory."""
+        return {}
+
+    @classmethod
+    def examples(cls) -> tuple[Block, ...]:
+        """Small closed specs that cover the block's variants, for the contract tests."""
+        return (cls(),)
+
+
+def whole_numbers(block: Block, *names: str) -> None:
+    """Raise `IllegalArchitecture` unless these fields of a block are whole numbers of at least one."""
+    for name in names:
+        value = getattr(block, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            kind = type(block).__name__
+            raise IllegalArchitecture(f"{kind}: {name} must be a positive whole number, got {value!r}")
+
+
+def positive_number(block: Block, name: str) -> None:
+    """Raise `IllegalArchitecture` unless this field of a block is a finite number above zero."""
+    value = getattr(block, name)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+        kind = type(block).__name__
+        raise IllegalArchitecture(f"{kind}: {name} must be a positive number, got {value!r}")

@@ -1,0 +1,94 @@
+"""Linear attention whose memory fades by one scalar per head and token, in chunks.
+
+    S_t = exp(g_t) S_{t-1} + k_t v_t'          y_t = S_t' q_t          g_t <= 0
+
+The form of Mamba-2's state space duality (Dao & Gu 2024, arXiv:2405.21060, section 6). Within a chunk the sum
+is a masked matrix product; between chunks the state is carried. Exponents are always differences of sums of
+logarithms, at most zero before exp, so that strong decays are exact zeros and never infinities. Decays and
+states are in float32, or float64 where the input is.
+
+Shapes: B batch, T tokens, H heads, N state_dim (of q and k), P head_dim (of v), C chunks, L chunk length.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 64
+
+
+def decay_attention(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor | None = None, *, final: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Outputs [B, T, H, P] and, if `final`, the state [B, H, N, P] after the last token.
+
+    q and k are [B, T, H, N] (H may be 1: shared by all heads), v is [B, T, H, P], g is [B, T, H].
+    """
+    count = v.shape[1]
+    length = min(CHUNK, count)
+    fill = -count % length
+    if fill:
+        q, k, v = (F.pad(part, (0, 0, 0, 0, 0, fill)) for part in (q, k, v))
+        g = F.pad(g, (0, 0, 0, fill))
+    q, k, v, g = (part.transpose(1, 2).contiguous().unflatten(2, (-1, length)) for part in (q, k, v, g))
+    total = _exact(g).cumsum(-1)
+    # the future would overflow, so it is held at one here and dropped from the scores
+    fade = (total[..., :, None] - total[..., None, :]).clamp(max=0).exp()
+    seen = torch.ones(length, length, dtype=fade.dtype, device=fade.device).tril()
+    y = ((q @ k.mT) * (fade * seen).to(v.dtype)) @ v
+    if state is not None or final or y.shape[2] > 1:
+        carried, last = _carry(k, v, total, state)
+        y = y + (q * total.exp()[..., None].to(q.dtype)) @ carried.to(q.dtype)
+    else:
+        last = None
+    return y.flatten(2, 3).transpose(1, 2)[:, :count], last if final else None
+
+
+def decay_attention_plainly(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The same by its recurrence, one token at a time."""
+    heads = v.shape[2]
+    q, k = (part.expand(-1, -1, heads, -1) for part in (q, k))
+    memory = v.new_zeros(v.shape[0], heads, k.shape[-1], v.shape[-1]) if state is None else state
+    outputs = []
+    for q_t, k_t, v_t, g_t in zip(q.unbind(1), k.unbind(1), v.unbind(1), g.unbind(1), strict=True):
+        y, memory = decay_attention_step(q_t, k_t, v_t, g_t, memory)
+        outputs.append(y)
+    return torch.stack(outputs, dim=1), memory
+
+
+def decay_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """One token: q, k [B, H, N], v [B, H, P], g [B, H], state [B, H, N, P]; the output and the new state."""
+    fade = _exact(g).exp()[..., None, None]
+    added = (k[..., :, None] * v[..., None, :]).to(fade.dtype)
+    state = torch.addcmul(added, state.to(fade.dtype), fade)
+    return (q[..., None, :] @ state.to(q.dtype))[..., 0, :], state
+
+
+def products(count: int, heads: int, state_dim: int, head_dim: int, shared: bool) -> int:
+    """Multiply-adds of `decay_attention` for a batch of one; `shared` q and k serve all heads."""
+    length = min(CHUNK, count)
+    padded = count + -count % length
+    scores = (1 if shared else heads) * padded * length * state_dim
+    return scores + heads * padded * (length * head_dim + 2 * state_dim * head_dim)
+
+
+def _exact(g: Tensor) -> Tensor:
+    return g if g.dtype is torch.float64 else g.float()
+
+
+def _carry(k: Tensor, v: Tensor, total: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The state before every chunk [B, H, C, N, P], and after the last [B, H, N, P]."""
+    whole = total[..., -1]
+    left = (whole[..., None] - total).exp()[..., None]
+    added = ((k * left.to(k.dtype)).mT @ v).to(total.dtype)
+    fades = whole.exp()[..., None, None]
+    memory = torch.zeros_like(added[:, :, 0]) if state is None else state.to(total.dtype)
+    before = []
+    for fade, more in zip(fades.unbind(2), added.unbind(2), strict=True):
+        before.append(memory)
+        memory = memory * fade + more
+    return torch.stack(before, dim=2), memory

@@ -1,0 +1,31 @@
+"""Matrix products with weights that keep one axis per dimension, and how such weights are filled.
+
+The last axis of a weight is the input axis. Weights may be slices of larger ones: flattening copies only
+where it must.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def project(x: Tensor, weight: Tensor) -> Tensor:
+    """x [..., D] by weight [H, K, D] (or more axes) gives [..., H, K]."""
+    return F.linear(x, weight.flatten(0, -2)).unflatten(-1, weight.shape[:-1])
+
+
+def merge(y: Tensor, weight: Tensor) -> Tensor:
+    """y [..., H, K] by weight [D, H, K] gives [..., D]."""
+    return F.linear(y.flatten(-2), weight.flatten(1))
+
+
+def fill(weight: Tensor, fan_in: int, dice: torch.Generator) -> None:
+    """Normal values of variance 1 / fan_in, in place."""
+    weight.normal_(std=fan_in**-0.5, generator=dice)
+
+
+def head_norm(y: Tensor, weight: Tensor) -> Tensor:
+    """Root mean square norm over the last axis."""
+    return F.rms_norm(y, weight.shape, weight, 1e-6)

@@ -1,0 +1,48 @@
+"""Rotary positions (Su et al. 2021, arXiv:2104.09864): queries and keys are turned by their position.
+
+Channel pairs (i, i + K/2) at position t are turned by the angle t * base^(-2i/K), so that a product of a
+query and a key depends on their distance only. Tables are computed once per length, not kept in modules.
+
+Shapes: B batch, H heads, T tokens, K head_dim (even).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+BASE = 10_000.0
+
+
+def rotate(x: Tensor, position: int | Tensor) -> Tensor:
+    """Turn x [..., T, K], whose first token stands at `position` (an int, or a 0-dim tensor)."""
+    count, width = x.shape[-2:]
+    if isinstance(position, int):
+        cos, sin = _table(_at_least(position + count), width, x.dtype, x.device)
+        cos, sin = cos[position : position + count], sin[position : position + count]
+    else:
+        cos, sin = _angles(position + torch.arange(count, device=x.device), width, x.dtype)
+    return torch.addcmul(x * cos, x.roll(width // 2, dims=-1), sin)
+
+
+def _at_least(length: int) -> int:
+    """Tables come in powers of two, so that a growing context makes few of them."""
+    return max(128, 1 << (length - 1).bit_length())
+
+
+@lru_cache(maxsize=64)
+def _table(length: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    # a table made in inference mode could not be used for learning later
+    with torch.inference_mode(False):
+        return _angles(torch.arange(length, device=device), width, dtype)
+
+
+def _angles(position: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What each channel is multiplied by, and what the other channel of its pair is [T, K]."""
+    exact = torch.float64 if dtype is torch.float64 else torch.float32
+    step = torch.arange(0, width, 2, dtype=exact, device=position.device) / width
+    angle = position.to(exact)[:, None] * BASE**-step
+    cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)

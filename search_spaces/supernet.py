@@ -1,0 +1,326 @@
+"""The supernet: one set of weights, read as any architecture of a space.
+
+Per place and block kind it holds every parameter at its largest shape in the space. A subnet is the ordinary
+module of its size, built once on the meta device, and called with leading slices of the large parameters in
+the place of its own, which have no values. No block contains elastic code, activating a subnet changes
+nothing in the supernet, and what a subnet computes is bit for bit what its extracted copy computes.
+
+    supernet = Supernet(space, seed=0)
+    subnet = supernet.subnet(spec)
+    logits = subnet(tokens)                  # slice
+    model = subnet.extract()                 # copy: a plain model
+
+The idea of slices of one largest network is that of slimmable networks (Yu et al. 2019, arXiv:1812.08928) and
+once-for-all (Cai et al. 2020, arXiv:1908.09791).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.bits import is_matrix, pack, round_to_bits, unpack
+from search_spaces.blocks.base import Block
+from search_spaces.choices import OneOf, field_names
+from search_spaces.decoder import PLACES, Decoder, parameter_shapes
+from search_spaces.errors import IllegalArchitecture, SpaceError
+from search_spaces.model import Model, Residual, dice_at
+from search_spaces.space import Space
+
+Weights: TypeAlias = dict[str, Tensor]
+"""Parameters of one subnet by their names in its model."""
+
+KEPT_SUBNETS = 256
+"""How many subnets keep their (empty) module; the rest are rebuilt when they come again."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Where one parameter of a subnet lives: a leading slice of the supernet's `key`, at `bits`."""
+
+    name: str
+    key: str
+    index: tuple[slice, ...]
+    bits: int | None
+
+
+class Supernet:
+    """Shared weights for every architecture of `space`, whose root must be a `Decoder`.
+
+    Raises:
+        SpaceError: the root is no decoder, or no block of some place can be built.
+    """
+
+    def __init__(self, space: Space, *, seed: int = 0, device: str | torch.device = "cpu") -> None:
+        self.space, self.device = space, torch.device(device)
+        self.weights: dict[str, nn.Parameter] = {}
+        self.rates: dict[str, float] = {}
+        self._subnets: OrderedDict[Decoder, Subnet] = OrderedDict()
+        self._grads: dict[str, Tensor] = {}
+        self._allocate(seed)
+
+    def subnet(self, spec: Decoder) -> Subnet:
+        """The subnet of a closed configuration.
+
+        Raises:
+            IllegalArchitecture: the supernet holds no weights for it, or not large enough ones.
+        """
+        known = self._subnets.get(spec)
+        if known is None:
+            known = self._subnets[spec] = Subnet(self, spec)
+            if len(self._subnets) > KEPT_SUBNETS:
+                self._subnets.popitem(last=False)
+        self._subnets.move_to_end(spec)
+        return known
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Every shared parameter, in a fixed order."""
+        return list(self.weights.values())
+
+    def zero_grad(self) -> None:
+        """Forget all gradients; what no subnet touches afterwards stays without one."""
+        for weight in self.weights.values():
+            weight.grad = None
+
+    def accumulate(self, subnet: Subnet, leaves: Weights) -> None:
+        """Add the gradients of a subnet's leaves (see `Subnet.leaves`) to the shared parameters.
+
+        Adding into the slice costs the subnet's size; autograd through the slicing would make a dense
+        gradient of the largest shape for every view.
+        """
+        for binding in subnet.bindings:
+            grad = leaves[binding.name].grad
+            if grad is None:
+                continue
+            weight = self.weights[binding.key]
+            if weight.grad is None and grad.shape == weight.shape:
+                weight.grad = grad
+                continue
+            if weight.grad is None:
+                weight.grad = self._zeroed(binding.key, weight)
+            weight.grad[binding.index].add_(grad)
+
+    def _zeroed(self, key: str, weight: Tensor) -> Tensor:
+        buffer = self._grads.get(key)
+        if buffer is None:
+            buffer = self._grads[key] = torch.zeros_like(weight)
+            return buffer
+        return buffer.zero_()
+
+    def _allocate(self, seed: int) -> None:
+        widths, vocabularies, variants = _inventory(self.space.root)
+        d_model, vocab = max(widths), max(vocabularies)
+        dice = dice_at(seed, "embedding", self.device)
+        embedding = torch.empty(vocab, d_model, device=self.device)
+        self._add("embedding", embedding.normal_(std=d_model**-0.5, generator=dice), Block.learning_rate)
+        self._add("norm", torch.ones(d_model, device=self.device), Block.learning_rate)
+        for (place, kind), blocks in variants.items():
+            self._allocate_kind(f"{place}:{kind}", place, [b for b in blocks if _buildable(*b)], seed)
+
+    def _allocate_kind(self, prefix: str, place: str, variants: list[tuple[Block, int]], seed: int) -> None:
+        """Parameters of one kind of block at one place, filled from the largest variants."""
+        if not variants:
+            raise SpaceError(f"{prefix}: no variant of this block can be built")
+        shapes: dict[str, tuple[int, ...]] = {}
+        for block, d_model in variants:
+            for name, shape in parameter_shapes(block, d_model).items():
+                shapes[name] = tuple(map(max, shape, shapes.get(name, shape)))
+        large = {name: torch.zeros(shape, device=self.device) for name, shape in shapes.items()}
+        for block, d_model in _covering(variants):
+            with torch.device(self.device), torch.no_grad():
+                module = block.build(d_model)
+                module.reset_parameters(dice_at(seed, place, self.device))
+                for name, values in module.named_parameters():
+                    large[name][_leading(values.shape)] = values
+        rate = variants[0][0].learning_rate
+        widest = max(d_model for _, d_model in variants)
+        self._add(f"{prefix}.norm", torch.ones(widest, device=self.device), rate)
+        for name, filled in large.items():
+            self._add(f"{prefix}.mixer.{name}", filled, rate)
+
+    def _add(self, key: str, values: Tensor, rate: float) -> None:
+        self.weights[key] = nn.Parameter(values)
+        self.rates[key] = rate
+
+
+class Subnet:
+    """One architecture read from a supernet. Stateless: it holds a module without values, and bindings."""
+
+    def __init__(self, supernet: Supernet, spec: Decoder) -> None:
+        self.supernet, self.spec = supernet, spec
+        spec.check()
+        with torch.device("meta"):
+            self.module = Model(spec)
+        self.bindings = tuple(self._bind())
+        self._slots = tuple(self._slot(binding.name) for binding in self.bindings)
+
+    def weights(self) -> Weights:
+        """Views of the shared parameters, rounded to the layers' bits: what `__call__` computes with.
+
+        Gradients flow through them into the shared parameters.
+        """
+        shared = self.supernet.weights
+        return {b.name: _at_bits(shared[b.key][b.index], b.bits) for b in self.bindings}
+
+    def leaves(self) -> Weights:
+        """The views detached, as leaves of their own, for `Supernet.accumulate`."""
+        shared = self.supernet.weights
+        return {b.name: shared[b.key].detach()[b.index].requires_grad_() for b in self.bindings}
+
+    def rounded(self, leaves: Weights) -> Weights:
+        """Leaves at the layers' bits, gradients passing straight through."""
+        return {b.name: _at_bits(leaves[b.name], b.bits) for b in self.bindings}
+
+    def __call__(self, tokens: Tensor, weights: Weights | None = None, **settings: Any) -> Tensor:
+        """Logits [B, T, V]; `weights` are those of `weights()` or `rounded(leaves)`; see `Model.forward`."""
+        weights = self.weights() if weights is None else weights
+        # what functional_call does, without looking up every name anew: that was 2 % of a small forward pass
+        try:
+            for binding, (holder, name, _) in zip(self.bindings, self._slots, strict=True):
+                holder[name] = weights[binding.name]
+            logits: Tensor = self.module(tokens, **settings)
+        finally:
+            for holder, name, empty in self._slots:
+                holder[name] = empty
+        return logits
+
+    def extract(self) -> Model:
+        """A plain model with these values, quantized for real where asked; it shares no memory."""
+        with torch.device("meta"):
+            model = Model(self.spec)
+        model.to_empty(device=self.supernet.device)
+        values = dict(model.named_parameters())
+        with torch.no_grad():
+            for binding in self.bindings:
+                view = self.supernet.weights[binding.key][binding.index]
+                if binding.bits is not None:
+                    stored = pack(view, binding.bits)
+                    view = unpack(stored, binding.bits, view.shape[-1], view.dtype)
+                values[binding.name].copy_(view)
+        return model
+
+    def _slot(self, path: str) -> tuple[dict[str, Any], str, nn.Parameter]:
+        """Where the module keeps a parameter, under which name, and the empty one that is there."""
+        owner, _, name = path.rpartition(".")
+        holder: dict[str, Any] = self.module.get_submodule(owner)._parameters
+        return holder, name, holder[name]
+
+    def _bind(self) -> Iterator[Binding]:
+        bits = weight_bits(self.module)
+        prefixes = {
+            path: f"{path}:{type(half.block).__name__}"
+            for path, half in self.module.named_modules()
+            if isinstance(half, Residual)
+        }
+        for name, parameter in self.module.named_parameters():
+            path = ".".join(name.split(".")[:3])
+            key = prefixes[path] + name.removeprefix(path) if path in prefixes else name
+            shared = self.supernet.weights.get(key)
+            if shared is None or any(map(int.__lt__, shared.shape, parameter.shape)):
+                has = "none" if shared is None else f"only {tuple(shared.shape)}"
+                raise IllegalArchitecture(
+                    f"{name} needs {tuple(parameter.shape)}, but the supernet of {self.supernet.space.name}"
+                    f" has {has} at {key}"
+                )
+            yield Binding(name, key, _leading(parameter.shape), bits[name])
+
+
+def weight_bits(model: Model) -> dict[str, int | None]:
+    """The bits that each parameter of a model is stored at; None for those that stay in 32 bits."""
+    widths: dict[str, int | None] = {}
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        bits = model.spec.layers[int(parts[1])].bits.weight if parts[0] == "layers" else 16
+        widths[name] = bits if is_matrix(tuple(parameter.shape)) else None
+    return widths
+
+
+def _at_bits(values: Tensor, bits: int | None) -> Tensor:
+    return values if bits is None else round_to_bits(values, bits)
+
+
+def _leading(shape: Iterable[int]) -> tuple[slice, ...]:
+    return tuple(slice(size) for size in shape)
+
+
+def _buildable(block: Block, d_model: int) -> bool:
+    try:
+        block.check(d_model)
+    except IllegalArchitecture:
+        return False
+    return True
+
+
+def _covering(variants: list[tuple[Block, int]]) -> list[tuple[Block, int]]:
+    """The variants that no other one covers in every axis of every parameter, small ones first."""
+    kept: list[tuple[Block, int]] = []
+    by_size = sorted(variants, key=lambda v: -sum(map(_numel, parameter_shapes(*v).values())))
+    for variant in by_size:
+        if not any(_covers(larger, variant) for larger in kept):
+            kept.append(variant)
+    return kept[::-1]
+
+
+def _covers(larger: tuple[Block, int], smaller: tuple[Block, int]) -> bool:
+    large, small = parameter_shapes(*larger), parameter_shapes(*smaller)
+    return all(name in large and all(map(int.__ge__, large[name], shape)) for name, shape in small.items())
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
+
+
+def _inventory(root: Any) -> tuple[set[int], set[int], Variants]:
+    """Every width, every vocabulary, and every (block, width) by place and kind, of an open decoder."""
+    widths: set[int] = set()
+    vocabularies: set[int] = set()
+    variants: Variants = {}
+    for decoder in alternatives(root):
+        if not isinstance(decoder, Decoder):
+            raise SpaceError(f"a supernet needs a space of Decoder, got {type(decoder).__name__}")
+        here = set(closings(decoder.d_model))
+        widths |= here
+        vocabularies |= set(closings(decoder.vocab))
+        for stack in alternatives(decoder.layers):
+            for i, open_layer in enumerate(stack):
+                for place, block in _blocks_of(open_layer):
+                    found = variants.setdefault((f"layers.{i}.{place}", type(block).__name__), {})
+                    found |= dict.fromkeys(product([block], sorted(here)))
+    return widths, vocabularies, variants
+
+
+def _blocks_of(open_layer: Any) -> Iterator[tuple[str, Block]]:
+    for layer in alternatives(open_layer):
+        for place in PLACES:
+            for block in closings(getattr(layer, place)):
+                if block is not None:
+                    yield place, block
+
+
+def alternatives(node: Any) -> tuple[Any, ...]:
+    """The options of an open value, or the value itself."""
+    return node.options if isinstance(node, OneOf) else (node,)
+
+
+def closings(node: Any) -> Iterator[Any]:
+    """Every closed value of a part of a space (each use of a shared choice taken by itself)."""
+    if isinstance(node, OneOf):
+        for option in node.options:
+            yield from closings(option)
+    elif isinstance(node, tuple):
+        yield from (tuple(parts) for parts in product(*(tuple(closings(part)) for part in node)))
+    elif hasattr(node, "__dataclass_fields__"):
+        names = field_names(type(node))
+        for values in product(*(tuple(closings(getattr(node, name))) for name in names)):
+            yield type(node)(**dict(zip(names, values, strict=True)))
+    else:
+        yield node

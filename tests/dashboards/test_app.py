@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dash import no_update
+
+from dashboards.app import PLENTY, Pages, clicked_number, first_axes, make_app, worth_drawing
+from dashboards.live import LiveStore, LiveStudy
+from nas.store import Store
+from nas.trial import Trial, TrialState
+from search_spaces.errors import StoreError
+from tests.dashboards.made import make_study
+
+AXES = ("decode_ms", "bits_per_byte")
+
+
+@pytest.fixture
+def pages(made_store: Path) -> Iterator[Pages]:
+    with Store(made_store, read_only=True) as store:
+        yield Pages(store)
+
+
+@pytest.fixture
+def growing(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "studies.db") as store:
+        make_study(store, "s", trials=20, complete=False)
+        yield store
+
+
+def shown(component: Any) -> str:
+    return json.dumps(component, default=lambda part: part.to_plotly_json())
+
+
+def another(store: Store, number: int, **changes: Any) -> None:
+    """Save a trial that beats nothing, unless `changes` say otherwise."""
+    record = store.study("s")
+    known = store.trials(record)[0]
+    store.save(record, [replace(known, number=number, **changes)])
+
+
+def test_the_layout_builds_and_everything_is_served_from_here(made_store: Path) -> None:
+    app = make_app(made_store)
+    client = app.server.test_client()
+    page = client.get("/").get_data(as_text=True)
+    assert "<main" not in page  # drawn in the browser
+    assert "http://" not in page
+    assert "https://" not in page
+    assert client.get("/_dash-layout").status_code == 200
+    assert {tuple(d["inputs"][0].values()) for d in client.get("/_dash-dependencies").get_json()} >= {
+        ("where", "pathname"),
+        ("poll", "n_intervals"),
+        ("studies-poll", "n_intervals"),
+        ("front", "clickData"),
+    }
+
+
+def test_a_missing_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        make_app(tmp_path / "none.db")
+
+
+def test_the_list_shows_every_study(pages: Pages) -> None:
+    text = shown(pages.page("/"))
+    for name in ("full", "two", "one", "empty"):
+        assert f"/study/{name}" in text
+    assert "80 of 80" in text
+    assert "not begun" in text
+    assert " ms" in text
+
+
+def test_the_list_is_not_sent_again_without_news(growing: Store) -> None:
+    pages = Pages(growing)
+    table, seen = pages.studies(None)
+    assert "20 of 20" in shown(table)
+    assert pages.studies(seen) == (no_update, no_update)
+    another(growing, 900)
+    table, later = pages.studies(seen)
+    assert later != seen
+
+
+def test_a_study_page_offers_all_quantities_and_the_end_of_the_front(pages: Pages, made_store: Path) -> None:
+    text = shown(pages.page("/study/full"))
+    assert "decode latency per token" in text
+    assert "prefill work" in text
+    assert "nas export full" in text
+    assert "Nothing is scored yet" in shown(pages.page("/study/empty"))
+
+
+def test_an_unknown_study_is_answered_with_the_nearest(pages: Pages) -> None:
+    assert "did you mean 'full'?" in shown(pages.page("/study/fulll"))
+
+
+def test_a_poll_without_news_answers_nothing_and_reads_nothing(pages: Pages) -> None:
+    pages.page("/study/full")
+    study = pages.live.store.study("full").id
+    figure, line, seen = pages.front(study, AXES, "light", None)
+    assert figure.layout.xaxis.title.text == "decode latency per token (ms)"
+    assert "distinct architectures scored" in line
+    began = time.perf_counter()
+    for _ in range(10):
+        assert pages.front(study, AXES, "light", json.loads(json.dumps(seen))) == (no_update,) * 3
+    assert (time.perf_counter() - began) / 10 < 0.05
+
+
+def test_other_axes_or_another_face_are_drawn_at_once(pages: Pages) -> None:
+    pages.page("/study/full")
+    study = pages.live.store.study("full").id
+    _, _, seen = pages.front(study, AXES, "light", None)
+    turned, _, _ = pages.front(study, ("params", "state_bytes"), "light", seen)
+    assert turned.layout.xaxis.title.text.startswith("parameters")
+    dark, _, _ = pages.front(study, AXES, "dark", seen)
+    assert dark.layout.template.layout.font.color == "#e6e7e8"
+
+
+def test_what_nobody_opened_is_not_drawn(pages: Pages) -> None:
+    assert pages.front(12345, AXES, "light", None) == (no_update,) * 3
+    pages.page("/study/full")
+    assert pages.front(pages.live.store.study("full").id, (None, None), "light", None) == (no_update,) * 3
+
+
+def test_a_click_opens_the_network(pages: Pages) -> None:
+    pages.page("/study/full")
+    record = pages.live.store.study("full")
+    live = pages.live.known(record.id)
+    assert live is not None
+    final = next(trial for trial in live.members if trial.digest in live.finalists)
+    text = shown(pages.picked(record.id, {"points": [{"customdata": final.number}]}))
+    assert f"nas export full {final.digest}" in text
+    assert "after 100 steps alone" in text
+    assert "measured" in text
+    assert pages.picked(record.id, None) is no_update
+    assert pages.picked(record.id, {"points": [{"customdata": 10**6}]}) is no_update
+
+
+@pytest.mark.parametrize(
+    ("click", "number"),
+    [(None, None), ({"points": []}, None), ({"points": [{}]}, None), ({"points": [{"customdata": [7]}]}, 7)],
+)
+def test_click_data_of_any_kind(click: Any, number: int | None) -> None:
+    assert clicked_number(click) == number
+
+
+def test_a_live_study_follows_what_is_written(growing: Store) -> None:
+    live = LiveStudy(growing, growing.study("s"))
+    first, scored = live.refresh(), live.scored
+    assert live.refresh() == first
+    best = live.members[0]
+    better = {name: replace(value, value=value.value / 1000) for name, value in best.values.items()}
+    another(growing, 901, values=better, genotype=best.genotype)
+    assert live.refresh() > first
+    assert [trial.number for trial in live.members] == [901]
+    assert live.scored == scored + 1
+    assert live.trial(901) is not None
+    beaten = live.trial(best.number)
+    assert beaten is not None
+    assert beaten.values["bits_per_byte"].samples == ()  # memory is kept for the front
+
+
+def test_the_front_followed_is_the_front_read_afresh(made_store: Path) -> None:
+    with Store(made_store, read_only=True) as store:
+        live = LiveStore(store).study("full")
+        assert [t.digest for t in live.members] == [t.digest for t in live.study.front()]
+        assert live.summary().front == len(live.members)
+
+
+def test_a_study_says_whether_it_runs(growing: Store) -> None:
+    live = LiveStudy(growing, growing.study("s"))
+    live.refresh()
+    assert live.state() == "complete"
+    running: dict[str, Any] = {"state": TrialState.RUNNING, "values": {}, "started": 1e9, "finished": None}
+    another(growing, 902, **{**running, "started": time.time()})
+    live.refresh()
+    assert live.state() == "running"
+    assert live.state(now=time.time() + 3600) == "interrupted"
+
+
+def test_a_large_study_is_read_in_the_background(growing: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboards.live.LARGE", 5)
+    live_store = LiveStore(growing)
+    (live,) = live_store.all()
+    assert live.summary().state in ("being read", "complete")
+    assert live_store._reader is not None
+    live_store._reader.join(10)
+    assert live.summary().state == "complete"
+    assert live_store.study("s") is live
+
+
+def test_a_large_figure_is_sent_again_only_when_it_matters() -> None:
+    seen = {"axes": ["a", "b"], "face": "light", "members": [1], "points": PLENTY}
+    assert not worth_drawing(seen, {**seen, "points": PLENTY + 1})
+    assert worth_drawing(seen, {**seen, "points": 2 * PLENTY})
+    assert worth_drawing(seen, {**seen, "members": [1, 2]})
+    assert worth_drawing({**seen, "points": 10}, {**seen, "points": 11})
+
+
+def test_quality_goes_up_the_side() -> None:
+    assert first_axes(["bits_per_byte", "params"]) == ("params", "bits_per_byte")
+    assert first_axes(["params", "bits_per_byte"]) == ("params", "bits_per_byte")
+    assert first_axes(["params"]) == ("params", "params")
+
+
+def test_trials_without_values_do_no_harm(growing: Store) -> None:
+    record = growing.study("s")
+    known: Trial = growing.trials(record)[0]
+    growing.save(record, [replace(known, number=903, state=TrialState.FAILED, values={}, reason="lost")])
+    live = LiveStudy(growing, record)
+    live.refresh()
+    assert live.trial(903) is None
+    assert live.counts()["failed"] == 1

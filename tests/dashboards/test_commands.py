@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dashboards import commands
+from dashboards.commandline import export, target
+from dashboards.facts import Facts
+from search_spaces.errors import SettingError, UnknownName
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(commands.report)
+    app.command()(commands.dashboard)
+    return app
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_report_prints_where_it_is(app: typer.Typer, made_store: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["report", "full", "--store", str(made_store), "-o", str(tmp_path / "r.html")]
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size > 1e6
+
+
+def test_an_unknown_study_is_an_error_that_helps(app: typer.Typer, made_store: Path) -> None:
+    result = CliRunner().invoke(app, ["report", "ful", "--store", str(made_store)])
+    assert isinstance(result.exception, UnknownName)
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_dashboard_prints_its_address_and_warns_beyond_this_machine(
+    app: typer.Typer, made_store: Path, monkeypatch: pytest.MonkeyPatch, host: str, warned: bool
+) -> None:
+    served = []
+    monkeypatch.setattr(commands, "serve", lambda app, host, port: served.append((host, port)))
+    port = free_port()
+    result = CliRunner().invoke(
+        app, ["dashboard", "--store", str(made_store), "--host", host, "--port", str(port)]
+    )
+    assert result.exit_code == 0, result.output
+    assert served == [(host, port)]
+    assert f"http://{host}:{port}/" in result.stdout
+    assert ("warning" in result.stderr) is warned
+
+
+def test_a_taken_port_is_refused_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SettingError, match="cannot listen at"):
+            commands.check_port("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert commands.loopback(host) is expected
+
+
+def test_commands_are_quoted_and_name_a_store_that_is_not_the_default(all_facts: dict[str, Facts]) -> None:
+    from dataclasses import replace
+
+    study = replace(all_facts["full"].study, store="/my studies/s.db")
+    assert target(study) == "full --store '/my studies/s.db'"
+    assert target(replace(study, store="studies/studies.db")) == "full"
+    assert export(study, "ab12").startswith("nas export full ab12 -o full-ab12 --store")
+
+
+def test_the_command_line_does_not_wait_for_plotly() -> None:
+    code = "import sys, dashboards.commands; sys.exit('plotly' in sys.modules or 'dash' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

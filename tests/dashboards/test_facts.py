@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from dashboards.facts import Facts, front_facts, read_facts
+from dashboards.facts.evidence import read_table, read_validation
+from dashboards.facts.finals import final_facts
+from dashboards.facts.makeup import ABSENT, makeup_facts
+from dashboards.facts.networks import quantity, strip_of
+from dashboards.facts.ties import distance, tied
+from dashboards.words import Quantity
+from nas.store import Store
+from nas.study import Study
+from nas.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.bits import Bits
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.decoder import Decoder, Layer
+from search_spaces.genotype import Genotype
+
+X, Y = Quantity("decode_ms", "ms"), Quantity("bits_per_byte", "bits per byte")
+HARD = (1.0, 3.0, 2.0, 2.5)
+
+
+def trial(number: int, x: float, y: float, *, off: tuple[float, ...] = (), **more: object) -> Trial:
+    samples = tuple(hard + change for hard, change in zip(HARD, off, strict=False))
+    values = {"decode_ms": Value(x, 0.1, "predicted"), "bits_per_byte": Value(y, 0.4, "supernet", samples)}
+    settings = {
+        "genotype": Genotype({"depth": number}),
+        "fidelity": Fidelity(evaluator="supernet", steps=10),
+        "seed": 0,
+        "state": TrialState.COMPLETE,
+        "values": values,
+    }
+    return Trial(number=number, **{**settings, **more})  # type: ignore[arg-type]
+
+
+def plane(trials: list[Trial], x: Quantity = X, y: Quantity = Y, **more: object):
+    return front_facts(trials, x, y, describe=lambda t: f"strip {t.number}", **more)  # type: ignore[arg-type]
+
+
+def test_the_staircase_runs_from_the_best_x_and_the_rest_is_beaten() -> None:
+    facts = plane([trial(0, 3, 1), trial(1, 1, 3), trial(2, 2, 2), trial(3, 3, 3), trial(4, 2, 2)])
+    assert [point.number for point in facts.front] == [1, 2, 0]
+    assert facts.beaten.numbers == (3, 4)
+    assert facts.front[0].strip == "strip 1"
+
+
+def test_a_maximised_quantity_turns_the_front() -> None:
+    facts = plane([trial(0, 3, 1), trial(1, 1, 3)], Quantity("decode_ms", "ms", maximise=True))
+    assert [point.number for point in facts.front] == [0]
+
+
+def test_members_of_the_study_front_are_kept_apart_from_the_beaten() -> None:
+    facts = plane([trial(0, 1, 1), trial(1, 2, 2), trial(2, 3, 3)], members={0, 1})
+    assert [point.number for point in facts.elsewhere] == [1]
+    assert facts.beaten.numbers == (2,)
+
+
+def test_a_tie_is_a_difference_within_the_noise_of_paired_windows() -> None:
+    wide = Value(2.1, 0.5, samples=HARD)
+    noisy = Value(2.1, 0.5, samples=tuple(h + d for h, d in zip(HARD, (0.3, -0.2, 0.1, -0.1), strict=True)))
+    shifted = Value(2.2, 0.5, samples=tuple(h + d for h, d in zip(HARD, (0.1, 0.11, 0.09, 0.1), strict=True)))
+    assert tied(wide, noisy)
+    assert not tied(wide, shifted)  # though both errors are far larger than the difference
+    assert distance(wide, noisy) == pytest.approx(0.025 / (math.sqrt(0.1475 / 3) / 2), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (Value(1.0), Value(1.0), False),
+        (Value(1.0, 0.1), Value(1.2, 0.1), True),
+        (Value(1.0, 0.01), Value(1.2, 0.01), False),
+        (Value(1.0, 0.0), Value(1.0, 0.0), True),
+        (Value(1.0, 0.0), Value(1.1, 0.0), False),
+        (Value(1.0, 0.1, samples=(1.0, 2.0)), Value(1.2, 0.1, samples=(1.0, 2.0, 3.0)), True),
+    ],
+    ids=["no errors", "within", "beyond", "equal and exact", "unequal and exact", "other windows"],
+)
+def test_without_paired_windows_errors_decide(one: Value, other: Value, expected: bool) -> None:
+    assert tied(one, other) is expected
+
+
+def test_the_better_of_a_tied_pair_carries_the_mark() -> None:
+    better, worse = trial(0, 3, 2.1, off=(0.0, 0.1, 0.0, 0.1)), trial(1, 1, 2.15, off=(0.1, 0.0, 0.1, 0.1))
+    marks = {point.number: point.tied for point in plane([better, worse]).front}
+    assert marks == {0: True, 1: False}
+    assert {p.number: p.tied for p in plane([better, worse], Y, X).front} == marks
+
+
+def test_a_plane_without_quality_has_no_ties() -> None:
+    facts = plane([trial(0, 3, 1), trial(1, 1, 3)], X, Quantity("params"))
+    assert facts.front == ()
+    costs = [
+        replace(t, values={**t.values, "params": Value(9.0 - t.number)})
+        for t in (trial(0, 1, 1), trial(1, 2, 1))
+    ]
+    assert plane(costs, X, Quantity("params")).ties == 0
+
+
+def test_facts_of_a_whole_study(full: Study) -> None:
+    facts = read_facts(full)
+    assert [network.digest for network in facts.front] == [trial.digest for trial in full.front()]
+    assert facts.study.distinct == len(full.complete())
+    assert facts.study.counts["complete"] + facts.study.counts["failed"] == facts.study.planned == 80
+    assert facts.study.space_size == full.space.size()
+    assert [(f.x.name, f.y.name) for f in facts.fronts] == [
+        ("decode_ms", "bits_per_byte"),
+        ("weight_bytes", "bits_per_byte"),
+        ("decode_ms", "weight_bytes"),
+    ]
+    assert all(set(network.measured) == {"prefill_ms", "decode_ms"} for network in facts.front)
+    for pair in facts.fronts:
+        assert len(pair.front) + len(pair.elsewhere) + len(pair.beaten.numbers) == facts.study.distinct
+    assert facts.hypervolume is not None
+    assert facts.hypervolume.shares[-1] == 1.0
+    assert list(facts.hypervolume.shares) == sorted(facts.hypervolume.shares)
+
+
+def test_finalists_go_by_how_far_they_came(full: Study) -> None:
+    finals = read_facts(full).finals
+    assert finals is not None
+    assert finals.rungs == (100, 300, 800)
+    assert [len(f.rungs) for f in finals.finalists] == [3, 2, 2, *[1] * 6]
+    first = finals.finalists[0]
+    assert (first.best, first.finished, first.tied, first.why) == (True, True, True, "trained to the end")
+    assert finals.finalists[-1].why == "not kept after 100 steps"
+    assert first.proxy is not None
+    assert first.proxy.source == "supernet"
+    assert first.rungs[800].source == "scratch"
+
+
+def test_a_finalist_that_failed_or_still_runs_says_so() -> None:
+    def final(number: int, state: TrialState, **more: object) -> Trial:
+        return trial(
+            number, 1, 1, stage="final", state=state, fidelity=Fidelity(evaluator="scratch", steps=9), **more
+        )
+
+    facts = final_facts(
+        [
+            final(0, TrialState.FAILED, values={}, reason="loss is nan"),
+            final(1, TrialState.RUNNING, values={}),
+            final(2, TrialState.COMPLETE),
+        ],
+        {},
+        {},
+        {},
+    )
+    assert facts is not None
+    assert [f.why for f in facts.finalists] == [
+        "trained to the end",
+        "failed: loss is nan",
+        "running to 9 steps",
+    ]
+    assert [f.best for f in facts.finalists] == [True, False, False]
+
+
+def test_a_study_that_has_not_come_far_has_few_facts(all_facts: dict[str, Facts]) -> None:
+    one, empty = all_facts["one"], all_facts["empty"]
+    assert len(one.front) == 1
+    assert one.hypervolume is one.finals is one.table is one.supernet is one.validation is one.corpus is None
+    assert empty.front == empty.fronts == ()
+    assert empty.makeup is None
+    assert empty.study.counts == {}
+
+
+def layer(mixer: Attention, weight: int = 16) -> Layer:
+    return Layer(sequence_mixer=mixer, channel_mixer=SwiGLU(), bits=Bits(weight=weight))
+
+
+def test_makeup_counts_options_by_layer() -> None:
+    long, short = Attention(), Attention(window=8)
+    front = [Decoder(d_model=8, layers=(layer(long), layer(short, 4)))]
+    rest = [*front, Decoder(d_model=8, layers=(layer(short),))]
+    facts = makeup_facts(front, rest)
+    assert facts is not None
+    mixers, bits = facts.panels
+    assert mixers.options == ("Attention", "Attention window 8", ABSENT)
+    assert mixers.front == ((1.0, 0.0), (0.0, 1.0), (0.0, 0.0))
+    assert mixers.everywhere == ((0.5, 0.0), (0.5, 0.5), (0.0, 0.5))
+    assert bits.options == ("4 bits", "16 bits")
+    assert facts.places == ("layer 0", "layer 1")
+
+
+def test_makeup_of_deep_networks_takes_runs_of_layers() -> None:
+    deep = Decoder(d_model=8, layers=tuple(layer(Attention(window=1 + i % 2)) for i in range(18)))
+    facts = makeup_facts([deep], [deep])
+    assert facts is not None
+    assert facts.places == ("layers 0 to 2", "layers 3 to 5", *facts.places[2:])
+    assert len(facts.places) == 6
+    assert facts.panels[0].front[0][0] == pytest.approx(2 / 3)
+
+
+def test_strips_name_blocks_and_bits(full: Study) -> None:
+    found = full.front()[0]
+    text = strip_of(full, found)
+    spec = full.spec(found)
+    assert text.startswith(f"{spec.d_model} wide: ")
+    assert f"w{spec.layers[0].bits.weight}" in text
+
+
+def test_a_space_of_unknown_parts_is_told_by_its_genes(full: Study) -> None:
+    record = replace(full.record, space_json='{"part": "NobodyKnows", "values": {}}')
+    lost = Study(full.store, record)
+    found = full.front()[0]
+    assert f"d_model={found.genotype.genes['d_model']}" in strip_of(lost, found)
+    assert read_facts(lost).makeup is None
+
+
+def test_evidence_with_gaps_is_read() -> None:
+    table = read_table(
+        {"prefill_ms": {"mape": None, "tau": None, "tau_interval": [None, None], "held_out": []}}
+    )
+    assert table is not None
+    assert (table.phases[0].interval, table.seconds) == (None, None)
+    validation = read_validation({"tau": 1.0, "interval": [float("nan"), 1.0], "pairs": [[1.0, 2.0, "ab"]]})
+    assert validation is not None
+    assert (validation.interval, validation.steps) == (None, None)
+
+
+def test_a_quantity_of_the_users_own_is_known_by_its_name(tmp_path) -> None:
+    assert quantity("my_cost").label == "my cost"
+    with Store(tmp_path / "s.db") as store:
+        assert store.studies() == []

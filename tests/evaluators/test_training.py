@@ -1,0 +1,221 @@
+import math
+import pickle
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from evaluators import checkpoints
+from evaluators.scratch import FromScratch
+from evaluators.tasks.base import IGNORED, Task
+from evaluators.training import Training, rate_factor, rounded_model, state_segment, window_losses
+from search_spaces.bits import pack, unpack
+from search_spaces.blocks.base import Block
+from search_spaces.errors import EvaluationFailed, IllegalArchitecture
+from search_spaces.model import build
+from search_spaces.supernet import weight_bits
+from tests.evaluators import tiny
+
+
+@pytest.fixture
+def task(tmp_path):
+    return tiny.task(tmp_path)
+
+
+def weights(model):
+    return dict(model.named_parameters())
+
+
+def assert_equal_weights(one, other):
+    assert weights(one).keys() == weights(other).keys()
+    assert all(torch.equal(weight, weights(other)[name]) for name, weight in weights(one).items())
+
+
+def test_loss_falls(task):
+    heard = []
+    evaluator = FromScratch(task, batch=8)
+    before = evaluator.score(tiny.decoder(), 0, 0)
+    after = evaluator.score(tiny.decoder(), 60, 0, on_step=lambda step, loss: heard.append((step, loss)))
+    assert 7.5 < before.value < 9
+    assert after.value < before.value - 3
+    assert len(after.samples) == 8
+    assert [step for step, _ in heard] == list(range(1, 61))
+    assert heard[-1][1] == pytest.approx(after.value, abs=0.5)
+
+
+def test_score_repeats(task):
+    evaluator = pickle.loads(pickle.dumps(FromScratch(task, batch=4, threads=1)))
+    assert evaluator.score(tiny.decoder(), 5, 3) == evaluator.score(tiny.decoder(), 5, 3)
+    assert evaluator.score(tiny.decoder(), 5, 3) != evaluator.score(tiny.decoder(), 5, 4)
+
+
+def test_threads_are_put_back(task):
+    before = torch.get_num_threads()
+    FromScratch(task, batch=2, threads=before + 1).score(tiny.decoder(), 1, 0)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("weight", [16, 4])
+def test_resuming_changes_nothing(task, tmp_path, weight):
+    spec, folder = tiny.decoder(weight=weight, penalty=0.1), tmp_path / "checkpoints"
+    straight = Training(build(spec, seed=1), task, seed=1, batch=4)
+    straight.advance(12)
+    stopped = Training(build(spec, seed=1), task, seed=1, batch=4)
+    stopped.advance(5)
+    checkpoints.save(stopped, folder)
+    resumed = Training(build(spec, seed=1), task, seed=1, batch=4)
+    assert checkpoints.resume(resumed, folder, 12) == 5
+    resumed.advance(12)
+    assert_equal_weights(resumed.model, straight.model)
+    for name, tensor in straight.tensors().items():
+        assert torch.equal(resumed.tensors()[name], tensor)
+
+
+def test_scratch_goes_on_from_its_checkpoint(task, tmp_path):
+    kept = FromScratch(task, str(tmp_path / "kept"), batch=4)
+    plain = FromScratch(task, batch=4)
+    spec, steps = tiny.decoder(), []
+    assert kept.score(spec, 4, 0) == plain.score(spec, 4, 0)
+    assert kept.score(spec, 9, 0, on_step=lambda step, _: steps.append(step)) == plain.score(spec, 9, 0)
+    assert steps == [5, 6, 7, 8, 9]
+    (left,) = (tmp_path / "kept").iterdir()
+    assert left.name.endswith("-9.safetensors")
+    assert kept.score(spec, 9, 0, on_step=lambda *_: pytest.fail("nothing is left to learn")).value > 0
+    assert kept.score(spec, 4, 0) == plain.score(spec, 4, 0)
+
+
+def test_checkpoints_of_other_trainings_are_left_alone(task, tmp_path):
+    one = Training(build(tiny.decoder()), task, seed=0, batch=4)
+    one.advance(2)
+    path = checkpoints.save(one, tmp_path)
+    for other in (
+        Training(build(tiny.decoder(weight=8)), task, seed=0, batch=4),
+        Training(build(tiny.decoder()), task, seed=1, batch=4),
+        Training(build(tiny.decoder()), task, seed=0, batch=8),
+        Training(build(tiny.decoder()), tiny.task(tmp_path, length=8), seed=0, batch=4),
+    ):
+        assert checkpoints.resume(other, tmp_path, 9) == 0
+        path.rename(checkpoints._path(other, tmp_path, 2))
+        assert checkpoints.resume(other, tmp_path, 9) == 0
+        checkpoints._path(other, tmp_path, 2).rename(path)
+    same = Training(build(tiny.decoder()), task, seed=0, batch=4)
+    assert checkpoints.resume(same, tmp_path, 9) == 2
+
+
+def test_damaged_checkpoint_is_no_checkpoint(task, tmp_path):
+    training = Training(build(tiny.decoder()), task, seed=0, batch=4)
+    training.advance(1)
+    path = checkpoints.save(training, tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    fresh = Training(build(tiny.decoder()), task, seed=0, batch=4)
+    assert checkpoints.resume(fresh, tmp_path, 5) == 0
+    assert_equal_weights(fresh.model, build(tiny.decoder()))
+    assert not fresh.fits({"weight/norm": torch.ones(1)})
+
+
+@pytest.mark.parametrize("penalty", [math.nan, math.inf])
+def test_non_finite_loss_fails_the_candidate(task, penalty):
+    with pytest.raises(EvaluationFailed, match=r"training loss is (nan|inf) at step 1"):
+        FromScratch(task, batch=2).score(tiny.decoder(penalty=penalty), 3, 0)
+
+
+def test_loss_that_breaks_later_names_its_step(task):
+    training = Training(build(tiny.decoder()), task, seed=0, batch=2)
+    training.advance(2)
+    training.model.norm.data[0] = math.nan
+    with pytest.raises(EvaluationFailed, match="training loss is nan at step 3"):
+        training.advance(4)
+
+
+def test_auxiliary_losses_are_learned(task):
+    models = [FromScratch(task, batch=2).trained_model(tiny.decoder(penalty=p), 10, 0) for p in (0, 1000)]
+    small, large = (weights(model)["layers.0.sequence_mixer.mixer.weight"] for model in models)
+    assert not torch.equal(small, large)
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_score_is_that_of_the_packed_model(task, bits):
+    spec = tiny.decoder(weight=bits)
+    training = Training(build(spec, seed=0), task, seed=0, batch=4)
+    training.advance(6)
+    packed = build(spec, seed=9)
+    with torch.no_grad():
+        for name, weight in weights(training.model).items():
+            width = weight_bits(packed)[name]
+            if width is not None:
+                weight = unpack(pack(weight, width), width, weight.shape[-1], weight.dtype)
+            weights(packed)[name].copy_(weight)
+    evaluator = FromScratch(task, batch=4)
+    assert tuple(window_losses(packed, task).tolist()) == evaluator.score(spec, 6, 0).samples
+    assert_equal_weights(evaluator.trained_model(spec, 6, 0), packed)
+
+
+def test_rounding_leaves_the_model_alone(task):
+    model = build(tiny.decoder(weight=4))
+    before = {name: weight.clone() for name, weight in weights(model).items()}
+    rounded = rounded_model(model)
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(model).items())
+    assert not torch.equal(rounded.embedding, model.embedding)
+    assert torch.equal(rounded.norm, model.norm)
+
+
+def test_state_bits_take_effect_on_scores(task, tmp_path):
+    long = tiny.task(tmp_path, length=80)
+    full, coarse = tiny.decoder(), tiny.decoder(state=8)
+    assert state_segment(full) is None
+    assert state_segment(coarse) == 32
+    scores = [FromScratch(long, batch=4).score(spec, 5, 0) for spec in (full, coarse)]
+    assert scores[0].samples != scores[1].samples
+    assert scores[0].value == pytest.approx(scores[1].value, abs=0.05)
+
+
+def test_vocabulary_must_hold_the_task(task):
+    with pytest.raises(IllegalArchitecture, match="vocab is 64, and task language needs 256"):
+        FromScratch(task).score(tiny.decoder(vocab=64), 1, 0)
+
+
+def test_unit_is_the_tasks(task):
+    assert FromScratch(task).unit == "bits per byte"
+    assert FromScratch.name == "scratch"
+
+
+def test_rate_knows_no_horizon():
+    assert [rate_factor(step) for step in (1, 10, 20, 100)] == [0.05, 0.5, 1.0, 1.0]
+    assert rate_factor(400) == 0.5
+
+
+def test_rates_are_the_blocks_own_and_matrices_decay(task):
+    training = Training(build(tiny.decoder()), task, seed=0)
+    groups = {(group["peak"], group["weight_decay"]) for group in training.optimizer.param_groups}
+    assert groups == {(Block.learning_rate, 0.1), (Block.learning_rate, 0.0)}
+    training.advance(1)
+    assert {group["lr"] for group in training.optimizer.param_groups} == {Block.learning_rate / 20}
+
+
+@dataclass(frozen=True)
+class Echo(Task):
+    """Only the last target is judged."""
+
+    name: ClassVar[str] = "echo"
+    unit: ClassVar[str] = "nats"
+    vocab: ClassVar[int] = 256
+    digest: ClassVar[str] = "echo"
+
+    def train_batch(self, step, seed, batch):
+        raise NotImplementedError
+
+    def validation(self):
+        tokens = torch.arange(40 * 6).reshape(40, 6) % 256
+        targets = torch.full_like(tokens, IGNORED)
+        targets[:, -1] = tokens[:, 0]
+        return tokens, targets
+
+
+def test_only_judged_targets_count():
+    model = build(tiny.decoder())
+    tokens, targets = Echo().validation()
+    with torch.no_grad():
+        nats = F.cross_entropy(model(tokens)[:, -1], targets[:, -1], reduction="none")
+    torch.testing.assert_close(window_losses(model, Echo()), nats.double())

@@ -1,0 +1,37 @@
+import torch
+
+from hw_profiles import fingerprint as module
+from hw_profiles.fingerprint import cpu_model, differences, fingerprint, gpu_name
+from search_spaces.scenario import Scenario
+
+
+def test_a_machine_is_itself():
+    assert differences(fingerprint(Scenario()), fingerprint(Scenario())) == ""
+
+
+def test_fields():
+    found = fingerprint(Scenario(threads=3))
+    assert found["threads"] == 3
+    assert found["torch"] == torch.__version__
+    assert found["gpu"] is None
+    assert found["cpu_model"]
+
+
+def test_differences_name_the_field():
+    then, now = {"cores": 2, "gpu": None}, {"cores": 4, "torch": "2"}
+    assert differences(then, now) == "cores was 2, is 4; torch was None, is '2'"
+
+
+def test_a_cpu_without_a_name_is_its_kind(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CPU_INFO", tmp_path / "none")
+    assert cpu_model()
+    (tmp_path / "some").write_text("processor : 0\nmodel name\t: Abacus 3000\n")
+    monkeypatch.setattr(module, "CPU_INFO", tmp_path / "some")
+    assert cpu_model() == "Abacus 3000"
+
+
+def test_a_gpu_is_named_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
+    assert gpu_name("cuda:1") == "GPU of cuda:1"
+    assert gpu_name("cpu") is None

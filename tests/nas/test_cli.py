@@ -1,0 +1,216 @@
+"""The command line as a person meets it: one clear line and exit code 2 for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+
+import nas
+from search_spaces.errors import SettingError
+from search_spaces.scenario import Scenario
+from tests.nas.test_crash import TINY, write_text
+
+SMALL = (
+    "--steps 8 --batch 2 --length 32 --trials 12 --finalists 2 --rungs 3,6 -o bits_per_byte -o weight_bytes"
+)
+
+
+def call(folder: Path, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NAS_STORE": str(folder / "s.db"), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "nas.cli", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space, a text, and a finished study `tiny`."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.py").write_text(TINY)
+    write_text(folder / "text")
+    done = call(folder, "search", str(folder / "tiny.py"), "--data", str(folder / "text"), *SMALL.split())
+    assert done.returncode == 0, done.stderr
+    assert "12 distinct" in done.stdout or "distinct architectures scored" in done.stdout
+    return folder
+
+
+def refused(folder: Path, *words: str) -> str:
+    """What is said when these words are refused: one line."""
+    done = call(folder, *words)
+    assert done.returncode == 2, done.stderr + done.stdout
+    said = [line for line in done.stderr.splitlines() if line.startswith("nas: ")]
+    assert len(said) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return said[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("search labtop", "did you mean 'laptop'"),
+        ("search laptop -o decode_mss", "did you mean 'decode_ms'"),
+        ("search laptop --strategy nsga", "did you mean 'nsga2'"),
+        ("search laptop --set populatoin=3", "did you mean 'population'"),
+        ("search laptop --set population", "write it as name=value"),
+        ("search laptop --evaluator scrach", "did you mean 'scratch'"),
+        ("search laptop -c decode_ms~5", "write it like decode_ms<5"),
+        ("search laptop -c bits_per_byte<2", "only known after training"),
+        ("search laptop -c params<10", "none of 1000 random candidates"),
+        ("search laptop --scenario cpu,promt=3", "did you mean 'prompt'"),
+        ("search laptop --rungs 3,x", "whole numbers with commas"),
+        ("search laptop --data HOME/none", "none"),
+        ("search laptop --data HOME/empty", "holds no files"),
+        ("search laptop --data /bin/ls", "is not text"),
+        ("search laptop --name tiny", "holds space"),
+        ("search laptop --name ../up", "letters, digits"),
+        ("search HOME/tiny.py --seed 9 --data HOME/text SMALL", "seed=0, not 9"),
+        ("search HOME/raises.py", "raises.py:2: RuntimeError: no"),
+        ("search HOME/nothing.py", "defines no Space"),
+        ("search laptop --ray 127.0.0.1:1", "no Ray cluster"),
+        ("show tiny 999999", "no number or digest"),
+        ("show nobody 1", "no study 'nobody'"),
+        ("resume tinny", "did you mean 'tiny'"),
+        ("export tiny 0 -o HOME/text", "not empty"),
+        ("generate HOME/text", "holds no exported model"),
+    ],
+)
+def test_mistakes_end_in_one_clear_line(home: Path, words: str, said: str) -> None:
+    (home / "empty").mkdir(exist_ok=True)
+    (home / "raises.py").write_text("x = 1\nraise RuntimeError('no')\n")
+    (home / "nothing.py").write_text("x = 1\n")
+    full = words.replace("HOME", str(home)).replace("SMALL", SMALL)
+    assert said in refused(home, *full.split())
+
+
+def test_a_refused_search_leaves_no_study_behind(home: Path) -> None:
+    names = {study["name"] for study in json.loads(call(home, "ls", "--json").stdout)}
+    assert names == {"tiny"}
+
+
+def test_a_newer_database_is_refused_untouched(tmp_path: Path, home: Path) -> None:
+    path = tmp_path / "s.db"
+    for file, statement in (
+        (home / "s.db", f"VACUUM INTO '{path}'"),
+        (path, "UPDATE alembic_version SET version_num = '9999'"),
+    ):
+        with closing(sqlite3.connect(file)) as database:
+            database.execute(statement)
+            database.commit()
+    before = path.read_bytes()
+    assert "newer nas" in refused(tmp_path, "front", "tiny")
+    assert "newer nas" in refused(tmp_path, "search", "laptop")
+    assert path.read_bytes() == before
+
+
+def test_what_is_found_can_be_read_and_taken_home(home: Path, tmp_path: Path) -> None:
+    front = json.loads(call(home, "front", "tiny", "--json").stdout)
+    assert front
+    best = front[0]
+    assert best["values"]["bits_per_byte"]["source"] == "supernet"
+    shown = call(home, "show", "tiny", best["digest"]).stdout
+    assert best["digest"] in shown
+    assert "counted" in shown
+    assert (
+        json.loads(call(home, "show", "tiny", str(best["number"]), "--json").stdout)["digest"]
+        == best["digest"]
+    )
+    done = call(home, "export", "tiny", best["digest"], "-o", str(tmp_path / "best"))
+    assert done.returncode == 0, done.stderr
+    model = nas.load(tmp_path / "best")
+    assert model(torch.zeros(1, 3, dtype=torch.long)).shape == (1, 3, 256)
+    written = call(home, "generate", str(tmp_path / "best"), "--prompt", "def ", "-n", "7").stdout
+    assert written.startswith("def ")
+    assert len(written.encode()) >= 4 + 7
+
+
+def test_finalists_are_exported_with_their_own_weights(home: Path, tmp_path: Path) -> None:
+    study = nas.open_study("tiny", home / "s.db")
+    final = max(study.trials("final"), key=lambda trial: trial.fidelity.steps)
+    folder, about = nas.export(study, final.digest, tmp_path / "final")
+    assert about["weights"] == "trained from scratch for 6 steps"
+    size = study.spec(final).cost(Scenario()).weight_bytes
+    assert size <= (folder / "model.safetensors").stat().st_size < size + 20_000
+    (folder / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(SettingError, match="weights do not fit"):
+        nas.load(folder)
+    study.store.close()
+
+
+def test_resume_goes_further_and_validate_says_how_far_to_trust(home: Path) -> None:
+    done = call(home, "resume", "tiny", "--trials", "15", "--pick", "3")
+    assert done.returncode == 0, done.stderr
+    study = nas.open_study("tiny", home / "s.db")
+    assert [trial.number for trial in study.trials()] == list(range(15))
+    picked = study.trials()[3].digest
+    assert max(t.fidelity.steps for t in study.trials("final") if t.digest == picked) == 6
+    study.store.close()
+    done = call(home, "validate", "tiny", "--networks", "4", "--steps", "3")
+    assert done.returncode == 0, done.stderr
+    assert "Kendall tau" in done.stdout
+    assert "4 random networks" in done.stdout
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_leaves_the_study_intact(home: Path, tmp_path: Path, times: int) -> None:
+    words = ["search", str(home / "tiny.py"), "--data", str(home / "text"), *SMALL.split()]
+    words[words.index("--steps") + 1] = "5000"
+    environment = {**os.environ, "NAS_STORE": str(tmp_path / "s.db")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas.cli", *words], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "tiny").exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert times == 2 or "the study is intact: nas resume tiny" in said
+    assert json.loads(call(tmp_path, "ls", "--json").stdout)[0]["name"] == "tiny"
+
+
+def test_a_full_disk_is_one_clear_line(home: Path, tmp_path: Path) -> None:
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        words = ["search", str(home / "tiny.py"), "--data", str(home / "text"), *SMALL.split()]
+        words[words.index("--trials") + 1] = "4000"
+        said = refused(tmp_path, *words)
+        assert "full" in said or "No space left" in said
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_help_teaches() -> None:
+    said = call(Path.cwd(), "--help").stdout
+    for command in (
+        "search",
+        "resume",
+        "front",
+        "show",
+        "validate",
+        "export",
+        "generate",
+        "dashboard",
+        "report",
+    ):
+        assert command in said
+    assert "Example" in call(Path.cwd(), "search", "--help").stdout

@@ -1,0 +1,130 @@
+"""Real kills: `kill -9` of the driver at random moments, then going on, loses and doubles nothing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from nas.store import Store
+from nas.study import open_study
+from nas.trial import TrialState
+from search_spaces.errors import StoreError
+
+ROOT = Path(__file__).parents[2]
+KILLS = 5
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def done(path: Path) -> int:
+    """Trials that are in the store, running or not; 0 while there is none."""
+    try:
+        with Store(str(path), read_only=True) as store:
+            return sum(len(store.trials(record.id)) for record in store.studies())
+    except StoreError:  # not there, or not made yet
+        return 0
+
+
+def records(path: Path, name: str) -> list[tuple[Any, ...]]:
+    study = open_study(name, path)
+    trials = study.trials() + study.trials("final")
+    assert not [t for t in trials if t.state is TrialState.RUNNING]
+    study.store.close()
+    return [
+        (t.stage, t.number, t.genotype, t.state, t.fidelity, t.values, dict(t.memo), t.reused) for t in trials
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["random", "nsga2"])
+def test_killed_and_resumed_equals_uninterrupted(strategy: str, tmp_path: Path) -> None:
+    finish(start("-m", "tests.nas.drive", str(tmp_path / "whole.db"), strategy))
+    path, dice = tmp_path / "killed.db", Random(f"kill {strategy}")
+    moments = sorted(dice.sample(range(3, 110), KILLS))
+    for moment in moments:
+        driver = start("-m", "tests.nas.drive", str(path), strategy)
+        while done(path) < moment and driver.poll() is None:
+            time.sleep(0.003)
+        time.sleep(dice.random() * 0.01)
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate()
+        assert driver.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    finish(start("-m", "tests.nas.drive", str(path), strategy))
+    assert records(path, "crash") == records(tmp_path / "whole.db", "crash")
+
+
+TINY = """
+from search_spaces import Bits, Decoder, Layer, Space, one_of, repeat
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+
+layer = Layer(
+    sequence_mixer=one_of(Attention(num_heads=2, num_kv_heads=one_of(1, 2), head_dim=8), ShortConv()),
+    channel_mixer=SwiGLU(expansion=one_of(1, 2)),
+    bits=Bits(weight=one_of(4, 16), state=one_of(8, 16)),
+)
+space = Space(Decoder(d_model=one_of(16, 24), layers=repeat(layer, (1, 2))), name="tiny")
+"""
+
+
+def write_text(folder: Path) -> None:
+    """Some files of text that is easy to learn."""
+    folder.mkdir()
+    dice = Random(0)
+    words = ["def", "return", "while", "for", "in", "range", "x", "y", "(", ")", ":", "\n    ", "\n"]
+    for number in range(4):
+        text = " ".join(dice.choice(words) for _ in range(5000))
+        (folder / f"{number}.py").write_text(text)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> list[str]:
+    """The command line of a small language-model study; its phases last about a second each."""
+    (tmp_path / "tiny.py").write_text(TINY)
+    write_text(tmp_path / "text")
+    settings = "--steps 60 --batch 2 --length 32 --trials 25 --finalists 3 --rungs 10,25"
+    objectives = "-o bits_per_byte -o weight_bytes"
+    return [
+        *("-m", "nas.cli", "search", str(tmp_path / "tiny.py"), "--data", str(tmp_path / "text")),
+        *settings.split(),
+        *objectives.split(),
+    ]
+
+
+def test_a_language_model_study_survives_kills_in_every_phase(tiny: list[str], tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole" / "s.db", tmp_path / "killed" / "s.db"
+    finish(start(*tiny, "--store", str(whole)))
+    folder = killed.parent / "tiny"
+    begin = [*tiny, "--store", str(killed)]
+    resume = ["-m", "nas.cli", "resume", "tiny", "--store", str(killed)]
+    waits = (lambda: done(killed) > 3, lambda: (folder / "scratch").exists())
+    driver = start(*begin)
+    while driver.poll() is None and not folder.exists():
+        time.sleep(0.01)
+    time.sleep(0.4)  # in the middle of the supernet's training
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    for reached in waits:
+        driver = start(*resume)
+        while driver.poll() is None and not reached():
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate()
+    finish(start(*resume))
+    assert records(killed, "tiny") == records(whole, "tiny")

@@ -1,0 +1,172 @@
+"""The small parts: fronts, constraints, plans, finalists, agreement, sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kendalltau
+
+from nas.constraints import Constraint
+from nas.finalists import by_rank_and_spread, runs_of, spread
+from nas.pareto import hypervolume, hypervolume_trace, nondominated, reference_point
+from nas.plan import Plan
+from nas.sources import load_space
+from nas.trial import Value
+from nas.validate import agreement
+from search_spaces.errors import SettingError, SpaceError, UnknownName
+from search_spaces.scenario import Scenario
+
+numbers = st.integers(0, 12).map(float)
+clouds = st.integers(1, 3).flatmap(
+    lambda n: st.lists(st.tuples(*[numbers] * n), min_size=1, max_size=30, unique=True)
+)
+
+
+def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+@given(clouds)
+def test_fronts_are_what_nothing_dominates(points: list[tuple[float, ...]]) -> None:
+    plain = [not any(dominates(other, point) for other in points) for point in points]
+    assert nondominated(points) == plain
+
+
+@given(clouds)
+def test_the_trace_grows_to_the_hypervolume_of_all(points: list[tuple[float, ...]]) -> None:
+    reference = reference_point(points)
+    trace = hypervolume_trace(points, reference)
+    assert trace == sorted(trace)
+    assert trace[-1] == pytest.approx(hypervolume(points, reference))
+
+
+@given(clouds, st.integers(1, 12))
+def test_finalists_are_spread_and_hold_the_best(points: list[tuple[float, ...]], count: int) -> None:
+    chosen = by_rank_and_spread(points, count)
+    assert len(chosen) == len(set(chosen)) == min(count, len(points))
+    front = [i for i, keep in enumerate(nondominated(points)) if keep]
+    assert set(chosen[: len(front)]) <= set(front)
+    assert points[chosen[0]][0] == min(point[0] for point in points)
+
+
+def test_spread_takes_the_ends_first() -> None:
+    assert spread([(0.0, 9.0), (1.0, 8.0), (5.0, 4.0), (9.0, 0.0)], 3) == [0, 3, 2]
+    assert spread([], 3) == []
+
+
+def test_halving_counts_its_trials() -> None:
+    assert runs_of(9, (100, 300, 800), 1 / 3) == 13
+    assert runs_of(1, (100, 300), 1 / 3) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "kept"),
+    [
+        ("decode_ms<5", 4.9, True),
+        ("decode_ms<5", 5.0, False),
+        (" params <= 2e6", 2e6, True),
+        ("params>1", 1, False),
+    ],
+)
+def test_constraints_compare(text: str, value: float, kept: bool) -> None:
+    constraint = Constraint.parse(text)
+    assert (constraint.violation({constraint.name: Value(value)}) is None) is kept
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("decode_ms", SettingError, "write it like"),
+        ("decode_ms<<5", SettingError, "write it like"),
+        ("decode_ms<five", SettingError, "write it like"),
+        ("decod_ms<5", UnknownName, "did you mean 'decode_ms'"),
+        ("bits_per_byte<2", SettingError, "only known after training"),
+    ],
+)
+def test_malformed_constraints_say_what_is_right(text: str, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        Constraint.parse(text)
+
+
+def test_plans_come_back_from_json_and_only_trials_may_grow() -> None:
+    plan = Plan(constraints=("params<1e6",), scenario=Scenario(batch=2), rungs=(1, 2), data="here")
+    assert Plan.from_json(plan.to_json()) == plan
+    plan.require_same(plan.with_trials(999))
+    with pytest.raises(SettingError, match="seed=0, not 5"):
+        Plan().require_same(Plan(seed=5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"trials": -1}, "trials"),
+        ({"steps": 0}, "steps"),
+        ({"objectives": ()}, "at least one objective"),
+        ({"objectives": ("params", "params")}, "twice"),
+        ({"rungs": (300, 100)}, "rungs must grow"),
+        ({"keep": 0.0}, "keep"),
+    ],
+)
+def test_senseless_plans_are_refused(settings: dict[str, object], text: str) -> None:
+    with pytest.raises(SettingError, match=text):
+        Plan(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gpu=1", "did you mean|known"),
+        ("batch=x", "must be an integer"),
+        ("batch=0", "positive"),
+        ("cpu,dtype=int8", "dtype"),
+    ],
+)
+def test_scenarios_are_read_or_refused(text: str, said: str) -> None:
+    assert Scenario.parse("cuda:0,batch=4,new=9") == Scenario(device="cuda:0", batch=4, new_tokens=9)
+    with pytest.raises(SettingError, match=said):
+        Scenario.parse(text)
+
+
+def test_agreement_is_kendalls_tau_with_an_interval_around_it() -> None:
+    dice = np.random.default_rng(0)
+    truth = dice.normal(size=20)
+    pairs = [(float(t + 0.3 * dice.normal()), float(t), str(i)) for i, t in enumerate(truth)]
+    found = agreement(pairs)
+    assert found.tau == pytest.approx(kendalltau([p[0] for p in pairs], [p[1] for p in pairs]).statistic)
+    assert found.interval[0] < found.tau < found.interval[1]
+    assert agreement(pairs).interval == found.interval
+    with pytest.raises(SettingError, match="at least 3"):
+        agreement(pairs[:2])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1 / 0", r"broken\.py:1: ZeroDivisionError"),
+        ("\nx = = 1", r"broken\.py:2: SyntaxError"),
+        ("from search_spaces import one_of\none_of(1, 1)", r"broken\.py:2: options 0 and 1"),
+        ("x = 1", "defines no Space"),
+        ("space = 3", "is a int, not a Space"),
+    ],
+)
+def test_space_files_that_fail_name_the_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(SpaceError, match=said):
+        load_space(str(tmp_path / "broken.py"))
+
+
+def test_spaces_are_found_by_name_and_in_files(tmp_path: Path) -> None:
+    assert load_space("laptop").name == "laptop"
+    file = tmp_path / "mine.py"
+    file.write_text("from search_spaces.spaces.laptop import laptop\none = laptop()\ntwo = laptop\n")
+    assert load_space(f"{file}:two").digest == load_space(str(file)).digest
+    with pytest.raises(UnknownName, match="did you mean 'two'"):
+        load_space(f"{file}:twoo")
+    with pytest.raises(UnknownName, match="did you mean 'laptop'"):
+        load_space("labtop")
+    with pytest.raises(SpaceError, match="no such file"):
+        load_space(str(tmp_path / "none.py"))

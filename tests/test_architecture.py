@@ -1,0 +1,115 @@
+"""Who may import whom, where third-party libraries live, and the house rules that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("search_spaces", "evaluators", "hw_profiles", "nas", "dashboards")
+BELOW = {
+    "search_spaces": set(),
+    "evaluators": {"search_spaces"},
+    "hw_profiles": {"search_spaces"},
+    "nas": {"search_spaces", "evaluators", "hw_profiles"},
+    "dashboards": {"search_spaces", "evaluators", "hw_profiles", "nas"},
+}
+HOMES = {
+    "optuna": ("nas/strategies/",),
+    "ray": ("nas/executors/",),
+    "sqlalchemy": ("nas/store/",),
+    "alembic": ("nas/store/",),
+    "dash": ("dashboards/",),
+    "plotly": ("dashboards/",),
+    "fvcore": ("hw_profiles/flops.py",),
+    "moocore": ("nas/pareto.py",),
+}
+UNSAFE = ("pickle", "marshal", "shelve", "dill", "cloudpickle")
+BROAD = {"nas/executors/base.py", "nas/sources.py"}
+"""Files that may catch `Exception`: what a candidate or a user's file raises becomes a record or a line."""
+
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module), node.lineno
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_down_and_libraries_stay_at_home(path: Path) -> None:
+    package = name_of(path).split("/")[0]
+    for module, line in imports(parsed(path)):
+        top = module.split(".")[0]
+        where = f"{name_of(path)}:{line} imports {module}"
+        assert top not in PACKAGES or top == package or top in BELOW[package], f"{where}: that points up"
+        assert top not in UNSAFE, f"{where}: nothing is unpickled here"
+        homes = HOMES.get(top, (name_of(path),))
+        assert name_of(path).startswith(tuple(homes)), f"{where}: its home is {', '.join(homes)}"
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph = {module_of(path): top_level_imports(path) for path in FILES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module in done:
+            return
+        for imported in graph.get(module, ()):
+            visit(imported, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def top_level_imports(path: Path) -> set[str]:
+    known = {module_of(other) for other in FILES}
+    found: set[str] = set()
+    for node in parsed(path).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            parts = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= parts & known or {node.module}
+    return (found & known) - {module_of(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_house_rules(path: Path) -> None:
+    text, tree = path.read_text(), parsed(path)
+    assert text.count("\n") <= 500, "a file has at most 500 lines"
+    assert ast.get_docstring(tree), "every module says what it is"
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert (node.end_lineno or 0) - node.lineno <= 60 or is_command(path), (
+                f"{node.name} is over 60 lines"
+            )
+        if isinstance(node, ast.ExceptHandler) and name_of(path) not in BROAD:
+            caught = getattr(node.type, "id", None)
+            assert node.type is not None, f"line {node.lineno}: a bare except"
+            assert caught not in ("Exception", "BaseException"), f"line {node.lineno}: a broad except"
+
+
+def is_command(path: Path) -> bool:
+    """The signature of a command line is long because it is the manual."""
+    return name_of(path).startswith("nas/commands/")
