@@ -14,6 +14,9 @@ from search_spaces.registry import nearest
 from search_spaces.space import Space, as_space
 from search_spaces.spaces import spaces
 
+SPACE_FILE = "space_file_"
+"""How the modules that come from space files are named."""
+
 
 def load_space(source: str) -> Space:
     """A ready-made space by its name, or `FILE.py[:NAME]` with a `Space` or a function that makes one.
@@ -32,7 +35,7 @@ def load_space(source: str) -> Space:
 
 
 def _run(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"space_file_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{SPACE_FILE}{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise SpaceError(f"{path}: no such file")
     module = importlib.util.module_from_spec(spec)

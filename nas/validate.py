@@ -38,11 +38,13 @@ def agreement(pairs: Sequence[tuple[float, float, str]], seed: int = 0) -> Agree
     """Kendall's tau of (proxy, truth) pairs; the interval resamples the networks.
 
     Raises:
-        SettingError: fewer than three pairs say nothing.
+        SettingError: fewer than three pairs, or a score that is the same for all: they say nothing.
     """
     if len(pairs) < 3:
         raise SettingError(f"a rank correlation needs at least 3 networks, got {len(pairs)}")
     values = np.array([pair[:2] for pair in pairs], dtype=float)
+    if (values == values[0]).all(axis=0).any():
+        raise SettingError("a rank correlation needs scores that differ, and these are all the same")
     dice = np.random.default_rng(seed)
     drawn = [_tau(values[dice.integers(len(pairs), size=len(pairs))]) for _ in range(RESAMPLES)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])

@@ -8,16 +8,21 @@ whose worker is lost twice fails, with the reason.
 from __future__ import annotations
 
 import logging
+import re
 import socket
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 import torch
 
 from nas.executors.base import Executor, Outcome, Scorer, Task, run_task, worker_name
-from search_spaces.errors import SettingError
+from nas.sources import SPACE_FILE
+from search_spaces.blocks.base import blocks
+from search_spaces.errors import EvaluationFailed, SettingError
+from search_spaces.serialise import parts
 
 KNOCK_SECONDS = 5.0
 
@@ -25,10 +30,16 @@ HELD = 2
 """Calls in flight per actor: one being scored, one waiting, so that no actor idles."""
 
 
+Kinds: TypeAlias = Sequence[type]
+
+
 class _Worker:
     """What lives in an actor."""
 
-    def __init__(self, scorers: Mapping[str, Scorer], threads: int) -> None:
+    def __init__(self, kinds: Sequence[Kinds], scorers: Mapping[str, Scorer], threads: int) -> None:
+        for registry, known in zip((parts, blocks), kinds, strict=True):
+            for kind in known:
+                registry.add(kind)
         torch.set_num_threads(threads)
         self._scorers, self._name = scorers, worker_name()
 
@@ -43,7 +54,9 @@ class RayPool(Executor):
     fails with a time-out (its actor is then replaced).
 
     Raises:
-        SettingError: no cluster answers at `address`, or `workers` is below one.
+        SettingError: no cluster answers at `address`, there is no room for the actors here, or `workers` is
+            below one.
+        EvaluationFailed: the actors cannot start.
     """
 
     def __init__(
@@ -59,18 +72,24 @@ class RayPool(Executor):
     ) -> None:
         if workers < 1 or batch < 1:
             raise SettingError(f"workers and batch must be at least 1, got {workers} and {batch}")
-        self._started = connect(address, workers)
-        self._scorers = ray.put(scorers)
+        self._started = connect(address, workers * threads)
+        self._actors: list[Any] = []
+        if address is None:
+            self._require_room(CPU=workers * threads, GPU=workers * gpus)
+        _ship_space_files()
+        self._kinds, self._scorers = (
+            ray.put([_from_space_files(parts), _from_space_files(blocks)]),
+            ray.put(scorers),
+        )
         self._make = ray.remote(num_cpus=threads, num_gpus=gpus)(_Worker)
         self._threads, self._seconds = threads, task_seconds
         self._batch = batch
         self._calls: dict[Any, tuple[int, Sequence[Task]]] = {}
         self._waiting: deque[Task] = deque()
         self._lost: set[int] = set()
-        self._actors = [self._actor() for _ in range(workers)]
+        self._actors += [self._actor() for _ in range(workers)]
         self.capacity = workers * HELD * batch
-        if task_seconds:
-            self.warm_up()
+        self.warm_up()
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Queue tasks and send what the actors have room for."""
@@ -92,7 +111,11 @@ class RayPool(Executor):
 
     def warm_up(self) -> None:
         """Wait until every actor has its scorers."""
-        ray.get([actor.score.remote([]) for actor in self._actors])
+        try:
+            ray.get([actor.score.remote([]) for actor in self._actors])
+        except ray.exceptions.RayError as error:
+            self.close()
+            raise EvaluationFailed(f"a worker cannot start: {_cause(error)}") from None
 
     def close(self) -> None:
         """Stop the actors, and Ray itself where it was started here."""
@@ -101,8 +124,18 @@ class RayPool(Executor):
         if self._started:
             ray.shutdown()
 
+    def _require_room(self, **wanted: float) -> None:
+        """Refuse what Ray would wait for in vain: processors that this machine does not have."""
+        there = ray.cluster_resources()
+        for kind, amount in wanted.items():
+            if amount > there.get(kind, 0.0):
+                self.close()
+                raise SettingError(
+                    f"the workers need {amount:g} {kind}s, and Ray has {there.get(kind, 0.0):g} here"
+                )
+
     def _actor(self) -> Any:
-        return self._make.remote(self._scorers, self._threads)
+        return self._make.remote(self._kinds, self._scorers, self._threads)
 
     def _send(self, flush: bool = False) -> None:
         """Send full batches to the least busy actors; with `flush`, also a last incomplete one."""
@@ -135,7 +168,7 @@ class RayPool(Executor):
         try:
             outcomes: list[Outcome] = ray.get(call)
         except ray.exceptions.RayError as error:
-            return self._bury(index, str(error).strip().splitlines()[0])
+            return self._bury(index, _cause(error))
         del self._calls[call]
         return outcomes
 
@@ -176,7 +209,26 @@ def _failed(tasks: Sequence[Task], reason: str) -> list[Outcome]:
     return [Outcome(task.number, reason=reason) for task in tasks]
 
 
-def connect(address: str | None, workers: int) -> bool:
+def _cause(error: ray.exceptions.RayError) -> str:
+    """One line: the exception itself where one was raised in an actor, else what became of the actor."""
+    first, *more = str(error).strip().splitlines()
+    raised = [line for line in more if re.match(r"\w[\w.]*(Error|Exception): ", line)]
+    return raised[-1] if raised else first
+
+
+def _from_space_files(registry: Mapping[str, type]) -> list[type]:
+    """What space files added to a registry; everything else a worker imports by itself."""
+    return [kind for kind in registry.values() if kind.__module__.startswith(SPACE_FILE)]
+
+
+def _ship_space_files() -> None:
+    """Send what space files define by its source: workers cannot import it by its name."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(SPACE_FILE):
+            ray.cloudpickle.register_pickle_by_value(module)
+
+
+def connect(address: str | None, processors: int) -> bool:
     """Join or start Ray; whether it was started here.
 
     Raises:
@@ -188,7 +240,7 @@ def connect(address: str | None, workers: int) -> bool:
     try:
         ray.init(
             address=address,
-            num_cpus=None if address else workers,
+            num_cpus=None if address else processors,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

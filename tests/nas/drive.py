@@ -1,19 +1,30 @@
-"""Run by `test_crash.py` in a process of its own, to be killed: STORE STRATEGY."""
+"""What `test_crash.py` runs in processes of their own, to be killed."""
 
 from __future__ import annotations
 
 import sys
 
+import evaluators.supernet
 import nas
+from nas.cli import main
 from tests.nas.toys import rich, slow, toy_space
 
-if __name__ == "__main__":
+
+def toy_search(store: str, strategy: str) -> None:
+    """A search of some hundred milliseconds."""
     nas.search(
         toy_space(),
         name="crash",
         objectives=[slow, rich],
-        strategy=sys.argv[2],
+        strategy=strategy,
         trials=120,
         finalists=0,
-        store=sys.argv[1],
+        store=store,
     )
+
+
+def command(words: list[str]) -> None:
+    """The command line, with a checkpoint of the supernet every few steps."""
+    evaluators.supernet.SAVE_SECONDS = 0.1
+    sys.argv = ["nas", *words]
+    main()

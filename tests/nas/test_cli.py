@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -16,25 +14,21 @@ import pytest
 import torch
 
 import nas
+from nas.sources import load_space
+from search_spaces.decoder import Decoder
 from search_spaces.errors import SettingError
 from search_spaces.scenario import Scenario
+from tests.nas.forks import Ended, nas_command, until
 from tests.nas.test_crash import TINY, write_text
+from tests.nas.toys import small, toy_space
 
 SMALL = (
     "--steps 8 --batch 2 --length 32 --trials 12 --finalists 2 --rungs 3,6 -o bits_per_byte -o weight_bytes"
 )
 
 
-def call(folder: Path, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "NAS_STORE": str(folder / "s.db"), "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "nas.cli", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+def call(folder: Path, *words: str) -> Ended:
+    return nas_command(*words, store=folder / "s.db").wait()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +40,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call(folder, "search", str(folder / "tiny.py"), "--data", str(folder / "text"), *SMALL.split())
     assert done.returncode == 0, done.stderr
     assert "12 distinct" in done.stdout or "distinct architectures scored" in done.stdout
+    functions = {"trials": 3, "finalists": 0, "store": folder / "s.db", "objectives": [small]}
+    nas.search(load_space("laptop"), name="functions", **{**functions, "objectives": [layers]})
+    nas.search(toy_space(), name="foreign", **functions)
     return folder
+
+
+def layers(spec: Decoder) -> float:
+    return float(len(spec.layers))
 
 
 def refused(folder: Path, *words: str) -> str:
@@ -67,6 +68,13 @@ def refused(folder: Path, *words: str) -> str:
         ("search laptop --strategy nsga", "did you mean 'nsga2'"),
         ("search laptop --set populatoin=3", "did you mean 'population'"),
         ("search laptop --set population", "write it as name=value"),
+        ("search laptop --set population=many", "population must be a whole number"),
+        ("search laptop --set mutation_prob=7", "mutation_prob must be within [0, 1]"),
+        ("search laptop --table HOME/none.json", "none.json: cannot be read"),
+        ("search laptop --length 9000000", "is too small"),
+        ("search HOME/raises.py:space", "raises.py:2: RuntimeError: no"),
+        ("search HOME/toy.py -o params", "params needs a space of Decoder"),
+        ("search HOME/toy.py -o small", "unknown objective 'small'"),
         ("search laptop --evaluator scrach", "did you mean 'scratch'"),
         ("search laptop -c decode_ms~5", "write it like decode_ms<5"),
         ("search laptop -c bits_per_byte<2", "only known after training"),
@@ -85,6 +93,13 @@ def refused(folder: Path, *words: str) -> str:
         ("show tiny 999999", "no number or digest"),
         ("show nobody 1", "no study 'nobody'"),
         ("resume tinny", "did you mean 'tiny'"),
+        ("front tinny", "did you mean 'tiny'"),
+        ("resume tiny --pick 99999", "no number or digest"),
+        ("validate functions", "models no text"),
+        ("resume functions", "trades off layers, functions of a Python program"),
+        ("front foreign", "started in Python, which must be imported first: unknown block or part 'Toy'"),
+        ("show tiny 0 --store HOME/none.db", "there is no store"),
+        ("search laptop --workers 2 --ray 127.0.0.1:1 --data HOME/text SMALL --name far", "no Ray cluster"),
         ("export tiny 0 -o HOME/text", "not empty"),
         ("generate HOME/text", "holds no exported model"),
     ],
@@ -93,13 +108,14 @@ def test_mistakes_end_in_one_clear_line(home: Path, words: str, said: str) -> No
     (home / "empty").mkdir(exist_ok=True)
     (home / "raises.py").write_text("x = 1\nraise RuntimeError('no')\n")
     (home / "nothing.py").write_text("x = 1\n")
+    (home / "toy.py").write_text("from tests.nas.toys import toy_space\nspace = toy_space()\n")
     full = words.replace("HOME", str(home)).replace("SMALL", SMALL)
     assert said in refused(home, *full.split())
 
 
 def test_a_refused_search_leaves_no_study_behind(home: Path) -> None:
     names = {study["name"] for study in json.loads(call(home, "ls", "--json").stdout)}
-    assert names == {"tiny"}
+    assert names == {"tiny", "functions", "foreign"}
 
 
 def test_a_newer_database_is_refused_untouched(tmp_path: Path, home: Path) -> None:
@@ -165,23 +181,33 @@ def test_resume_goes_further_and_validate_says_how_far_to_trust(home: Path) -> N
     assert "4 random networks" in done.stdout
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_leaves_the_study_intact(home: Path, tmp_path: Path, times: int) -> None:
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGINT, signal.SIGINT], 130),
+        ([signal.SIGTERM], -signal.SIGTERM),
+    ],
+)
+@pytest.mark.parametrize("phase", ["training the supernet: 1/", "training finalists from scratch: 1/"])
+def test_a_stopped_study_is_intact(
+    home: Path, tmp_path: Path, phase: str, signals: list[signal.Signals], code: int
+) -> None:
     words = ["search", str(home / "tiny.py"), "--data", str(home / "text"), *SMALL.split()]
-    words[words.index("--steps") + 1] = "5000"
-    environment = {**os.environ, "NAS_STORE": str(tmp_path / "s.db")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nas.cli", *words], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "tiny").exists() and process.poll() is None:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    for _ in range(times):
-        process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert times == 2 or "the study is intact: nas resume tiny" in said
-    assert json.loads(call(tmp_path, "ls", "--json").stdout)[0]["name"] == "tiny"
+    if "supernet" in phase:
+        words[words.index("--steps") + 1] = "5000"
+    else:
+        words[words.index("--rungs") + 1] = "3,5000"
+    process = nas_command(*words, store=tmp_path / "s.db")
+    until(lambda: phase in process.stderr, process)
+    for number in signals:
+        process.send(number)
+    ended = process.wait()
+    assert ended.returncode == code, ended
+    assert code < 0 or len(signals) == 2 or "the study is intact: nas resume tiny" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    done = json.loads(call(tmp_path, "ls", "--json").stdout)[0]
+    assert (done["name"], done["complete"]) == ("tiny", 0 if "supernet" in phase else 12)
 
 
 def test_a_full_disk_is_one_clear_line(home: Path, tmp_path: Path) -> None:
@@ -200,7 +226,9 @@ def test_a_full_disk_is_one_clear_line(home: Path, tmp_path: Path) -> None:
 
 
 def test_help_teaches() -> None:
-    said = call(Path.cwd(), "--help").stdout
+    said = subprocess.run(
+        [sys.executable, "-m", "nas.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     for command in (
         "search",
         "resume",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,20 +16,19 @@ from nas.store import Store
 from nas.study import open_study
 from nas.trial import TrialState
 from search_spaces.errors import StoreError
+from tests.nas.drive import command, toy_search
+from tests.nas.forks import Fork, until
 
-ROOT = Path(__file__).parents[2]
 KILLS = 5
 
 
-def start(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+def finish(fork: Fork) -> None:
+    ended = fork.wait()
+    assert ended.returncode == 0, ended.stderr
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+def kill(fork: Fork) -> None:
+    assert fork.kill().returncode == -signal.SIGKILL, "it ended before it could be killed"
 
 
 def done(path: Path) -> int:
@@ -39,6 +38,10 @@ def done(path: Path) -> int:
             return sum(len(store.trials(record.id)) for record in store.studies())
     except StoreError:  # not there, or not made yet
         return 0
+
+
+def holds(path: Path, trials: int) -> bool:
+    return done(path) >= trials
 
 
 def records(path: Path, name: str) -> list[tuple[Any, ...]]:
@@ -53,18 +56,14 @@ def records(path: Path, name: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("strategy", ["random", "nsga2"])
 def test_killed_and_resumed_equals_uninterrupted(strategy: str, tmp_path: Path) -> None:
-    finish(start("-m", "tests.nas.drive", str(tmp_path / "whole.db"), strategy))
+    finish(Fork(toy_search, str(tmp_path / "whole.db"), strategy))
     path, dice = tmp_path / "killed.db", Random(f"kill {strategy}")
-    moments = sorted(dice.sample(range(3, 110), KILLS))
-    for moment in moments:
-        driver = start("-m", "tests.nas.drive", str(path), strategy)
-        while done(path) < moment and driver.poll() is None:
-            time.sleep(0.003)
+    for moment in sorted(dice.sample(range(3, 110), KILLS)):
+        driver = Fork(toy_search, str(path), strategy)
+        until(partial(holds, path, max(moment, done(path) + 2)), driver)
         time.sleep(dice.random() * 0.01)
-        driver.send_signal(signal.SIGKILL)
-        driver.communicate()
-        assert driver.returncode == -signal.SIGKILL, "it ended before it could be killed"
-    finish(start("-m", "tests.nas.drive", str(path), strategy))
+        kill(driver)
+    finish(Fork(toy_search, str(path), strategy))
     assert records(path, "crash") == records(tmp_path / "whole.db", "crash")
 
 
@@ -100,31 +99,41 @@ def tiny(tmp_path: Path) -> list[str]:
     write_text(tmp_path / "text")
     settings = "--steps 60 --batch 2 --length 32 --trials 25 --finalists 3 --rungs 10,25"
     objectives = "-o bits_per_byte -o weight_bytes"
-    return [
-        *("-m", "nas.cli", "search", str(tmp_path / "tiny.py"), "--data", str(tmp_path / "text")),
-        *settings.split(),
-        *objectives.split(),
-    ]
+    data = ["--data", str(tmp_path / "text")]
+    return ["search", str(tmp_path / "tiny.py"), *data, *settings.split(), *objectives.split()]
 
 
 def test_a_language_model_study_survives_kills_in_every_phase(tiny: list[str], tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole" / "s.db", tmp_path / "killed" / "s.db"
-    finish(start(*tiny, "--store", str(whole)))
+    finish(Fork(command, [*tiny, "--store", str(whole)]))
     folder = killed.parent / "tiny"
-    begin = [*tiny, "--store", str(killed)]
-    resume = ["-m", "nas.cli", "resume", "tiny", "--store", str(killed)]
-    waits = (lambda: done(killed) > 3, lambda: (folder / "scratch").exists())
-    driver = start(*begin)
-    while driver.poll() is None and not folder.exists():
-        time.sleep(0.01)
-    time.sleep(0.4)  # in the middle of the supernet's training
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    for reached in waits:
-        driver = start(*resume)
-        while driver.poll() is None and not reached():
-            time.sleep(0.01)
-        driver.send_signal(signal.SIGKILL)
-        driver.communicate()
-    finish(start(*resume))
+    words = [*tiny, "--store", str(killed)]
+    moments: list[Callable[[], bool]] = [
+        folder.exists,
+        lambda: (folder / "supernet" / "curve.json").exists(),  # in the supernet's training
+        lambda: done(killed) > 3,
+        lambda: done(killed) > 20,
+        (folder / "scratch").exists,
+        lambda: finals(killed) > 3,
+    ]
+    for reached in moments:
+        driver = Fork(command, words)
+        until(reached, driver)
+        kill(driver)
+        words = ["resume", "tiny", "--store", str(killed)]
+    finish(Fork(command, words))
     assert records(killed, "tiny") == records(whole, "tiny")
+    assert losses(killed) == losses(whole)
+
+
+def finals(path: Path) -> int:
+    with Store(str(path), read_only=True) as store:
+        return len(store.trials(store.study("tiny").id, "final"))
+
+
+def losses(path: Path) -> list[list[float]]:
+    """The loss curve of the supernet's training."""
+    study = open_study("tiny", path)
+    curve: list[list[float]] = study.facts["supernet"]["loss"]
+    study.store.close()
+    return curve

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 import nas
-from nas.searching import create_study
+from nas.constraints import Constraint
+from nas.driver import run as drive
+from nas.executors.base import FunctionScorer
+from nas.executors.local import InProcess
+from nas.plan import Plan
+from nas.searching import create_study, search_of
 from nas.store import Store
+from nas.strategies.base import Proposal, Strategy
 from nas.study import Study, open_study
-from nas.trial import TrialState
-from search_spaces.choices import one_of
+from nas.trial import Trial, TrialState
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.choices import one_of, repeat
+from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import (
     EvaluationFailed,
     IllegalArchitecture,
@@ -23,6 +34,7 @@ from search_spaces.errors import (
     StoreError,
     UnknownName,
 )
+from search_spaces.genotype import Genotype
 from search_spaces.space import Space
 from tests.nas.toys import Toy, Wide, rich, small, toy_space
 
@@ -151,6 +163,98 @@ def test_illegal_answers_of_the_space_never_reach_the_evaluator(tmp_path: Path) 
     )
     study = run(tmp_path, small, rich, space=space)
     assert {study.spec(trial).stack[0].size for trial in study.trials()} == {1, 2, 4}
+
+
+LAYER = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU())
+LAYERS = Space(Decoder(d_model=one_of(16, 32), layers=repeat(LAYER, (1, 2, 3))), name="layers")
+
+
+def test_what_breaks_a_constraint_is_recorded_and_never_scored(tmp_path: Path) -> None:
+    scored: list[int] = []
+
+    def depth(spec: Decoder) -> float:
+        scored.append(spec.d_model)
+        return float(len(spec.layers))
+
+    study = run(tmp_path, depth, space=LAYERS, trials=12, constraints=["params<12e3"])
+    broken = [t for t in study.trials() if t.state is TrialState.INFEASIBLE]
+    assert broken
+    assert all("not params<12000" in str(t.reason) and t.values["params"].value >= 12e3 for t in broken)
+    assert sum(t.state is TrialState.COMPLETE for t in study.trials()) == 12
+    assert set(scored) == {16}
+
+
+def test_a_search_that_only_breaks_constraints_gives_up(tmp_path: Path) -> None:
+    study = create_study(LAYERS, Plan(objectives=("params",), trials=3), name="s", store=tmp_path / "s.db")
+    search = search_of(study, InProcess({}))
+    with pytest.raises(SpaceError, match=r"1000 candidates in a row broke a constraint.*not params<10:"):
+        drive(replace(search, constraints=(Constraint("params", "<", 10),)), 3)
+    assert set(states(study)) == {TrialState.INFEASIBLE}
+    study.store.close()
+
+
+class Stubborn(Strategy):
+    """Asks for an architecture that does not exist, then for those that do."""
+
+    name = "stubborn"
+
+    def propose(self, number: int, dice: Random) -> Proposal:
+        genes = {"layers": 1, "d_model": 16 if number else 17}
+        return Proposal(Genotype(genes))
+
+
+def test_answers_that_do_not_stand_together_are_recorded(tmp_path: Path) -> None:
+    study = create_study(LAYERS, Plan(objectives=("params",), trials=3), name="s", store=tmp_path / "s.db")
+    heard: list[Trial] = []
+    search = search_of(study, InProcess({}), on_trial=heard.append)
+    drive(replace(search, strategy=Stubborn(LAYERS, [("params", False)], seed=0)), 2)
+    trials = study.trials()
+    assert [t.state for t in trials] == [TrialState.ILLEGAL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert "17" in str(trials[0].reason)
+    assert trials[2].reused == 1
+    assert heard == trials
+    study.store.close()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_cannot_be_compared_are_failures(tmp_path: Path, number: float) -> None:
+    def seldom(spec: Toy) -> float:
+        return number if len(spec.stack) == 2 else small(spec)
+
+    study = run(tmp_path, seldom)
+    failed = [trial for trial in study.trials() if trial.state is TrialState.FAILED]
+    assert {trial.reason for trial in failed} == {f"seldom is {number}"}
+    assert study.front()
+
+
+def test_a_function_may_not_take_a_known_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="params is the name of a known objective"):
+        run(tmp_path, named("params", lambda spec: 1.0))
+
+
+def test_a_full_store_ends_the_search_and_it_goes_on_later(tmp_path: Path) -> None:
+    calls: list[int] = []
+    study = create_study(
+        toy_space(),
+        Plan(objectives=("small",), trials=9),
+        name="s",
+        store=tmp_path / "s.db",
+        functions={"small": small},
+    )
+    search = search_of(study, InProcess({"small": FunctionScorer(small)}), on_trial=lambda t: calls.append(1))
+    real = study.store.save
+
+    def save(*arguments: Any) -> None:
+        if len(calls) == 5:
+            raise StoreError("database or disk is full")
+        real(*arguments)
+
+    study.store.save = save  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="full"):
+        drive(search, 9)
+    study.store.close()
+    done = nas.search(toy_space(), name="s", objectives=[small], trials=9, store=tmp_path / "s.db")
+    assert [t.number for t in done.trials()] == list(range(9))
 
 
 def test_an_unsatisfiable_space_says_so(tmp_path: Path) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from nas.executors.base import Executor, FunctionScorer, Outcome, Task
+import nas
+from nas.executors.base import Executor, FunctionScorer, Outcome, Task, run_task
 from nas.executors.local import InProcess
-from search_spaces.errors import SettingError
+from nas.sources import load_space
+from nas.trial import Value
+from search_spaces.errors import EvaluationFailed, IllegalArchitecture, SettingError
+from search_spaces.serialise import parts
+from tests.nas.toys import rich, small, toy_space
 
 ray = pytest.importorskip("ray")
 
@@ -85,6 +92,96 @@ def test_errors_are_outcomes() -> None:
         assert outcome.reason == "ValueError: odd"
         assert outcome.unexpected
         assert not outcome.values
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason", "unexpected"),
+    [
+        (EvaluationFailed("the loss is nan"), "the loss is nan", False),
+        (IllegalArchitecture("too deep"), "too deep", False),
+        (MemoryError("64 GiB"), "out of memory: 64 GiB", False),
+        (torch.OutOfMemoryError("on the GPU"), "out of memory: on the GPU", False),
+        (KeyError("size"), "KeyError: 'size'", True),
+    ],
+)
+def test_what_a_scorer_raises_is_told(raised: Exception, reason: str, unexpected: bool) -> None:
+    def scorer(spec: Any, steps: int, seed: int) -> Value:
+        raise raised
+
+    outcome = run_task({"fine": FunctionScorer(times_ten), "bad": scorer}, Task(7, 1, 0, 0))
+    assert (outcome.number, outcome.reason, outcome.unexpected) == (7, reason, unexpected)
+    assert not outcome.values
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_random_search_finds_the_same_on_ray(batch: int, tmp_path: Path) -> None:
+    found = []
+    for name, workers in (("here", nas.Workers(0)), ("ray", nas.Workers(2, batch=batch))):
+        study = nas.search(
+            toy_space(),
+            name=name,
+            objectives=[small, rich],
+            strategy="random",
+            trials=60,
+            workers=workers,
+            store=tmp_path / "s.db",
+        )
+        found.append([(t.number, t.genotype, t.state, t.values) for t in study.trials()])
+        study.store.close()
+    assert found[0] == found[1]
+
+
+OWN = """
+from dataclasses import dataclass
+from typing import Any
+from search_spaces import Space, one_of
+from search_spaces.serialise import parts
+
+@parts.add
+@dataclass(frozen=True)
+class Own:
+    weight: Any = 1
+
+space = Space(Own(one_of(1, 2)))
+"""
+
+
+def weight(spec: Any) -> float:
+    if parts["Own"] is not type(spec):
+        raise TypeError("the stored tree would mean another class")
+    return float(spec.weight)
+
+
+def test_blocks_of_a_space_file_reach_the_workers(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    space = load_space(str(tmp_path / "own.py"))
+    study = nas.search(space, name="s", objectives=[weight], trials=4, workers=2, store=tmp_path / "s.db")
+    assert sorted(study.points(study.complete())) == [(1.0,), (2.0,)]
+    study.store.close()
+
+
+class Unreadable:
+    """Cannot be read by a worker."""
+
+    def __reduce__(self) -> Any:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise RuntimeError("no such scorer here")
+
+
+def test_workers_that_cannot_start_end_the_search() -> None:
+    from nas.executors.ray import RayPool
+
+    with pytest.raises(EvaluationFailed, match=r"a worker cannot start.*no such scorer here"):
+        RayPool({"value": Unreadable()}, workers=2)  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(("settings", "said"), [({"gpus": 1.0}, "2 GPUs"), ({"threads": 2}, "4 CPUs")])
+def test_workers_for_whom_there_is_no_room_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingError, match=f"the workers need {said}, and Ray has"):
+        pool(**settings)
 
 
 def test_nonsense_is_refused() -> None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from nas.constraints import Constraint
-from nas.finalists import by_rank_and_spread, runs_of, spread
+from nas.executors.base import Executor, Outcome, Task
+from nas.finalists import by_rank_and_spread, halve, runs_of, spread
 from nas.pareto import hypervolume, hypervolume_trace, nondominated, reference_point
 from nas.plan import Plan
+from nas.searching import create_study
 from nas.sources import load_space
-from nas.trial import Value
+from nas.study import Study
+from nas.trial import TrialState, Value
 from nas.validate import agreement
 from search_spaces.errors import SettingError, SpaceError, UnknownName
+from search_spaces.genotype import Genotype
 from search_spaces.scenario import Scenario
+from tests.nas.toys import toy_space
 
 numbers = st.integers(0, 12).map(float)
 clouds = st.integers(1, 3).flatmap(
@@ -63,6 +71,81 @@ def test_halving_counts_its_trials() -> None:
     assert runs_of(1, (100, 300), 1 / 3) == 2
 
 
+class Counting(Executor):
+    """Says that a deeper network is better, and counts what it is asked."""
+
+    capacity = 1
+
+    def __init__(self, dies_at: int = -1) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.waiting: list[Task] = []
+        self.dies_at = dies_at
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        self.waiting += tasks
+
+    def collect(self) -> list[Outcome]:
+        task = self.waiting.pop(0)
+        if len(self.asked) == self.dies_at:
+            raise KeyboardInterrupt
+        self.asked.append((task.number, task.steps))
+        return [Outcome(task.number, {"quality": Value(1 / len(task.spec.stack) + 1 / task.steps)})]
+
+
+def quality(spec: Any) -> float:
+    return 1.0
+
+
+def halving_study(folder: Path) -> Study:
+    plan = Plan(objectives=("quality",), rungs=(10, 20, 40), keep=1 / 3, strategy="random")
+    return create_study(toy_space(), plan, name="s", store=folder / "s.db", functions={"quality": quality})
+
+
+def candidates(count: int) -> list[Genotype]:
+    dice, found = Random(0), dict[Genotype, None]()
+    while len(found) < count:
+        found[toy_space().sample(dice)] = None
+    return list(found)
+
+
+def depth(genotype: Genotype) -> int:
+    return int(genotype.genes["stack"])
+
+
+def test_halving_keeps_a_third_and_the_picks(tmp_path: Path) -> None:
+    study, executor, finalists = halving_study(tmp_path), Counting(), candidates(7)
+    worst = min(finalists, key=depth)
+    last = halve(study, finalists, executor, picks=[worst])
+    steps = [steps for _, steps in executor.asked]
+    assert (steps.count(10), steps.count(20), steps.count(40)) == (
+        7,
+        4,
+        3,
+    )  # rounded up, and the pick
+    assert {t.fidelity.steps for t in last} == {40}
+    assert worst in {t.genotype for t in last}
+    assert max(map(depth, finalists)) in {depth(t.genotype) for t in last}
+    study.store.close()
+
+
+@pytest.mark.parametrize("dies_at", [0, 4, 8])
+def test_halving_goes_on_where_it_died(tmp_path: Path, dies_at: int) -> None:
+    study, broken, finalists = halving_study(tmp_path), Counting(dies_at), candidates(7)
+    with pytest.raises(KeyboardInterrupt):
+        halve(study, finalists, broken)
+    second = Counting()
+    last = halve(study, finalists, second)
+    assert len(broken.asked) == dies_at
+    asked = broken.asked + second.asked
+    assert len(asked) == len(set(asked)) == runs_of(7, (10, 20, 40), 1 / 3)
+    assert [t.number for t in study.trials("final")] == list(range(len(asked)))
+    assert {t.state for t in study.trials("final")} == {TrialState.COMPLETE}
+    third = Counting()
+    assert [t.digest for t in last] == [t.digest for t in halve(study, finalists, third)]
+    assert not third.asked
+    study.store.close()
+
+
 @pytest.mark.parametrize(
     ("text", "value", "kept"),
     [
@@ -101,7 +184,7 @@ def test_plans_come_back_from_json_and_only_trials_may_grow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "text"),
+    ("values", "text"),
     [
         ({"trials": -1}, "trials"),
         ({"steps": 0}, "steps"),
@@ -111,9 +194,9 @@ def test_plans_come_back_from_json_and_only_trials_may_grow() -> None:
         ({"keep": 0.0}, "keep"),
     ],
 )
-def test_senseless_plans_are_refused(settings: dict[str, object], text: str) -> None:
+def test_senseless_plans_are_refused(values: dict[str, object], text: str) -> None:
     with pytest.raises(SettingError, match=text):
-        Plan(**settings)  # type: ignore[arg-type]
+        Plan(**values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +226,23 @@ def test_agreement_is_kendalls_tau_with_an_interval_around_it() -> None:
         agreement(pairs[:2])
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=8))
+def test_agreement_is_a_number_or_says_why_there_is_none(points: list[tuple[float, float]]) -> None:
+    pairs = [(one, other, "") for one, other in points]
+    if 1 in map(len, map(set, zip(*points, strict=True))):
+        with pytest.raises(SettingError, match="all the same"):
+            agreement(pairs)
+        return
+    found = agreement(pairs)
+    assert -1.001 <= found.interval[0] <= found.interval[1] <= 1.001
+
+
+def test_perfect_agreement_is_one() -> None:
+    found = agreement([(float(i), float(i), "") for i in range(5)])
+    assert (found.tau, *found.interval) == pytest.approx((1, 1, 1))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -153,10 +253,14 @@ def test_agreement_is_kendalls_tau_with_an_interval_around_it() -> None:
         ("space = 3", "is a int, not a Space"),
     ],
 )
-def test_space_files_that_fail_name_the_line(text: str, said: str, tmp_path: Path) -> None:
+def test_space_files_that_fail_name_the_line(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "broken.py").write_text(text)
-    with pytest.raises(SpaceError, match=said):
-        load_space(str(tmp_path / "broken.py"))
+    monkeypatch.chdir(tmp_path)
+    for name in (str(tmp_path / "broken.py"), "broken.py"):
+        with pytest.raises(SpaceError, match=said):
+            load_space(name)
 
 
 def test_spaces_are_found_by_name_and_in_files(tmp_path: Path) -> None:

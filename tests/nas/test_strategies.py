@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +12,15 @@ from nas.pareto import hypervolume
 from nas.strategies.base import Proposal, Strategy, make_strategy, strategies
 from nas.strategies.nsga2 import GENERATION, SILENT
 from nas.trial import Fidelity, Trial, TrialState, Value
-from search_spaces.errors import UnknownName
+from search_spaces.errors import SettingError, UnknownName
+from search_spaces.space import Space
 from tests.nas.toys import rich, small, toy_space
 
 GOALS = [("small", False), ("rich", False)]
 SPACE = toy_space()
 
 
-def make(name: str, seed: int = 0, **settings: float) -> Strategy:
+def make(name: str, seed: int = 0, **settings: Any) -> Strategy:
     return make_strategy(name, SPACE, GOALS, seed=seed, settings=settings)
 
 
@@ -49,6 +51,29 @@ def test_proposals_are_allowed_and_the_same_again(name: str) -> None:
     assert [t.genotype for t in first] == [t.genotype for t in second]
     assert all(SPACE.contains(SPACE.close(t.genotype)) for t in first)
     assert [t.genotype for t in play(make(name, seed=4), 80)] != [t.genotype for t in first]
+
+
+@pytest.mark.parametrize("name", list(strategies))
+def test_constraints_in_code_are_kept(name: str) -> None:
+    space = Space(
+        SPACE.root, constraints=[lambda spec: len(spec.stack) != 2, lambda spec: spec.shared < 2], name="few"
+    )
+    strategy = make_strategy(name, space, GOALS, seed=1, settings={})
+    for number in range(80):
+        proposal = strategy.ask(number)
+        assert space.contains(space.close(proposal.genotype))
+        assert proposal.spec in (None, space.close(proposal.genotype))
+        strategy.tell(outcome(number, proposal))
+
+
+@pytest.mark.parametrize("name", list(strategies))
+def test_many_may_be_asked_before_one_is_told(name: str) -> None:
+    strategy = make(name)
+    for start in range(0, 96, 8):
+        asked = [strategy.ask(number) for number in range(start, start + 8)]
+        assert len({p.genotype for p in asked}) > 1
+        for number, proposal in reversed([*enumerate(asked, start)]):
+            strategy.tell(outcome(number, proposal))
 
 
 @pytest.mark.parametrize("name", list(strategies))
@@ -120,6 +145,21 @@ def test_nsga2_beats_random_search() -> None:
 def test_a_wrong_setting_is_named(name: str, setting: str) -> None:
     with pytest.raises(UnknownName, match=setting):
         make(name, **{setting: 3})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"population": 1},
+        {"population": 2.5},
+        {"population": "x"},
+        {"crossover_prob": 2},
+        {"mutation_prob": "x"},
+    ],
+)
+def test_senseless_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=next(iter(settings))):
+        make("nsga2", **settings)
 
 
 def test_an_unknown_strategy_suggests_the_nearest() -> None:
