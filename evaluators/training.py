@@ -22,7 +22,7 @@ from torch.func import functional_call
 
 from evaluators.resumable import Resumable, Trajectory
 from evaluators.tasks.base import IGNORED, Task
-from search_spaces.bits import is_matrix, round_to_bits
+from search_spaces.bits import WeightFormat, is_matrix, round_to_bits
 from search_spaces.decoder import Decoder
 from search_spaces.errors import EvaluationFailed
 from search_spaces.model import Model
@@ -131,7 +131,7 @@ def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
 
-def rounded(weights: Mapping[str, Tensor], bits: Mapping[str, int | None]) -> Weights:
+def rounded(weights: Mapping[str, Tensor], bits: Mapping[str, WeightFormat | None]) -> Weights:
     """Weights at the bits of their layers, gradients passing straight through; see `weight_bits`."""
     return {
         name: weight if (width := bits[name]) is None else round_to_bits(weight, width)

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from nas.commands import looking, making, running
+from nas.commands import looking, making, profiling, running, zoo
 from search_spaces.errors import NasError
 
 INTERRUPTED = 130
@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (running, looking, making):
+for module in (running, profiling, looking, making, zoo):
     module.mount(app)
 
 

@@ -1,53 +1,102 @@
-"""Bit-widths of weights and of the decode state: transforms outside the blocks, which know nothing of them.
+"""Bit-widths of weights, activations and the decode state: transforms outside the blocks, which know of none.
 
-Weights. A matrix (last axis of at least 8; the last axis is the input axis by contract) of 8 or 4 bits is
-cut into groups of at most 64 values along its last axis, each with one bfloat16 scale, symmetric and rounded
-to nearest; 16 bits is bfloat16. Vectors and short convolutions are small and stay in 32 bits. `round_to_bits`
-is what training and search see (gradients pass straight through, Bengio et al. 2013, arXiv:1308.3432); `pack`
-and `unpack` are the real thing in an exported model, and give the same values bit for bit.
+Weights. A matrix (last axis of at least 8; the last axis is the input axis by contract) is cut into groups of
+`group` values along its last axis, each with one bfloat16 scale s and codes c; the values are s * c:
+
+    8, 6, 4   c from -t to t, t = 2^(bits-1) - 1;  s = largest / t
+    3, 2      c from -2^(bits-1) to 2^(bits-1) - 1;  s is the best of a short list of ratios to the largest
+              value, by squared error, and has the sign that gives the largest value the longer side
+    1.58      c in -1, 0, 1;  s = mean |w|  (BitNet b1.58, Ma et al. 2024, arXiv:2402.17764)
+
+16 bits is bfloat16. Vectors and short convolutions are small and stay in 32 bits. `round_to_bits` is what
+training and search see (gradients pass straight through, Bengio et al. 2013, arXiv:1308.3432); `pack` and
+`unpack` are the real thing in an exported model, and give the same values bit for bit.
+
+Activations. At 8 bits every token that enters a matrix product of a layer is rounded to 8 bits with its own
+scale, but for its outliers (LLM.int8, Dettmers et al. 2022, arXiv:2208.07339); see `round_activations`.
 
 State. 16 means not quantized: kept in the model's dtype and counted as two bytes, but running sums (`exact`)
-in float32 and counted as four. 8 keeps int8 values and one bfloat16 scale per row (`StateShape`); every write
-rounds a value by at most 1/250 of the largest value of its row. Cache rows are written once; a recurrent
-state is rounded anew at each token, so its error is bounded by that of one write over (1 - decay).
+in float32 and counted as four. 8 and 4 keep integers and one bfloat16 scale per row (`StateShape`); every
+write rounds a value by at most 1/250 (8 bits) or 1/13 (4 bits) of the largest value of its row. Cache rows
+are written once; a recurrent state is rounded anew at each token, so its error is bounded by that of one
+write over (1 - decay).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from search_spaces.blocks.base import State, StateShape
 from search_spaces.errors import IllegalArchitecture
+from search_spaces.ops.experts import linear_each
 from search_spaces.serialise import parts
 
-GROUP = 64
-WEIGHT_BITS = (16, 8, 4)
-STATE_BITS = (16, 8)
+TERNARY = 1.58
+WEIGHT_BITS = (16, 8, 6, 4, 3, 2, TERNARY)
+ACTIVATION_BITS = (16, 8)
+STATE_BITS = (16, 8, 4)
+GROUPS = tuple(2**power for power in range(5, 17))
 SCALE_SUFFIX = ".scale"
+OUTLIER = 6.0
+"""Activations beyond this are not rounded: the threshold of LLM.int8."""
+
+TIGHTER = (1.0, 1.15, 1.3, 1.5, 1.7, 1.95, 2.25)
+"""How far below the largest value the range of 3 and 2 bits may end, as the ratio of both."""
+
+TRITS = 5
+"""Ternary codes in a byte: 3^5 = 243."""
+
+
+class WeightFormat(NamedTuple):
+    """How the weights of a layer are stored: bits per weight, and how many weights share a scale."""
+
+    bits: float = 16
+    group: int = 64
 
 
 @parts.add
 @dataclass(frozen=True, kw_only=True)
 class Bits:
-    """Bits per weight and per value of the decode state, for one layer."""
+    """Bits per weight, per activation and per value of the decode state, for one layer.
 
-    weight: int = 16
+    `group` weights share a scale; where a row is shorter, the row has one. A weight of 1.58 bits is -1, 0 or
+    1 times its scale.
+    """
+
+    weight: float = 16
+    activation: int = 16
     state: int = 16
+    group: int = 64
 
     def check(self) -> None:
         """Raise `IllegalArchitecture` for a width without a format."""
-        for name, value, known in (
-            ("weight", self.weight, WEIGHT_BITS),
-            ("state", self.state, STATE_BITS),
+        for name, known in (
+            ("weight", WEIGHT_BITS),
+            ("activation", ACTIVATION_BITS),
+            ("state", STATE_BITS),
+            ("group", GROUPS),
         ):
+            value = getattr(self, name)
             if value not in known:
                 raise IllegalArchitecture(f"Bits({name}={value!r}): known widths are {known}")
+
+    @property
+    def stored(self) -> WeightFormat:
+        """The format of the weights."""
+        return WeightFormat(self.weight, self.group)
+
+    def __str__(self) -> str:
+        """Such as `w4/s8 bits`; activations and groups only where they are not the usual ones."""
+        activation = f"/a{self.activation}" if self.activation != Bits.activation else ""
+        group = f" in groups of {self.group}" if self.group != Bits.group else ""
+        return f"w{self.weight}{activation}/s{self.state} bits{group}"
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
@@ -55,16 +104,15 @@ def is_matrix(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 2 and shape[-1] >= 8
 
 
-def weight_bytes(shape: tuple[int, ...], bits: int) -> int:
+def weight_bytes(shape: tuple[int, ...], stored: WeightFormat) -> int:
     """Bytes of a parameter as an exported model stores it, scales included."""
     values = torch.Size(shape).numel()
     if not is_matrix(shape):
         return 4 * values
-    if bits == 16:
+    if stored.bits == 16:
         return 2 * values
-    rows = values // shape[-1]
-    codes = shape[-1] if bits == 8 else (shape[-1] + 1) // 2
-    return rows * (codes + 2 * -(-shape[-1] // GROUP))
+    width = shape[-1]
+    return values // width * (_row_bytes(width, stored.bits) + 2 * -(-width // stored.group))
 
 
 def state_bytes(shape: StateShape, bits: int, context: int) -> int:
@@ -72,42 +120,45 @@ def state_bytes(shape: StateShape, bits: int, context: int) -> int:
     values = torch.Size(shape.allocated(1, context)).numel()
     if bits == 16:
         return (4 if shape.exact else 2) * values
-    return values + 2 * (values // shape.shape[-1])
+    width = shape.shape[-1]
+    return values // width * (_row_bytes(width, bits) + 2)
 
 
-def pack(weight: Tensor, bits: int) -> dict[str, Tensor]:
-    """A matrix as what is stored of it: `""` holds bfloat16 values or integer codes, `.scale` the scales."""
-    if bits == 16:
+def pack(weight: Tensor, stored: WeightFormat) -> dict[str, Tensor]:
+    """A matrix as what is stored of it: `""` holds bfloat16 values or packed codes, `.scale` the scales."""
+    if stored.bits == 16:
         return {"": weight.to(torch.bfloat16)}
-    codes, scale = _codes(weight, bits)
+    codes, scale = _codes(weight, stored)
     codes = codes.flatten(-2)[..., : weight.shape[-1]].to(torch.int8)
-    return {"": codes if bits == 8 else _two_per_byte(codes), SCALE_SUFFIX: scale.squeeze(-1)}
+    return {"": _to_bytes(codes, stored.bits), SCALE_SUFFIX: scale.squeeze(-1)}
 
 
-def unpack(stored: Mapping[str, Tensor], bits: int, width: int, dtype: torch.dtype) -> Tensor:
+def unpack(packed: Mapping[str, Tensor], stored: WeightFormat, width: int, dtype: torch.dtype) -> Tensor:
     """The matrix, of last axis `width`, that `pack` stored."""
-    codes = stored[""]
-    if bits == 16:
-        return codes.to(dtype)
-    if bits == 4:
-        codes = _one_per_byte(codes)[..., :width]
-    scale = stored[SCALE_SUFFIX].unsqueeze(-1).to(dtype)
-    grouped = _grouped(codes.to(dtype))
-    return (grouped * scale).flatten(-2)[..., :width].contiguous()
+    if stored.bits == 16:
+        return packed[""].to(dtype)
+    codes = _grouped(unpack_codes(packed, stored, width).to(dtype), stored.group)
+    scale = packed[SCALE_SUFFIX].unsqueeze(-1).to(dtype)
+    return (codes * scale).flatten(-2)[..., :width].contiguous()
 
 
-def round_to_bits(weight: Tensor, bits: int) -> Tensor:
+def unpack_codes(packed: Mapping[str, Tensor], stored: WeightFormat, width: int) -> Tensor:
+    """The integer codes [..., width] of what `pack` stored, one int8 each."""
+    return _from_bytes(packed[""], stored.bits, width)
+
+
+def round_to_bits(weight: Tensor, stored: WeightFormat) -> Tensor:
     """A matrix rounded as `unpack(pack(...))` would; the gradient passes straight through."""
-    rounded: Tensor = _RoundToBits.apply(weight, bits)
+    rounded: Tensor = _RoundToBits.apply(weight, stored)
     return rounded
 
 
 class _RoundToBits(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bits: int) -> Tensor:
-        if bits == 16:
+    def forward(ctx: Any, weight: Tensor, stored: WeightFormat) -> Tensor:
+        if stored.bits == 16:
             return weight.to(torch.bfloat16).to(weight.dtype)
-        codes, scale = _codes(weight, bits)
+        codes, scale = _codes(weight, stored)
         return (codes * scale.to(weight.dtype)).flatten(-2)[..., : weight.shape[-1]].contiguous()
 
     @staticmethod
@@ -115,22 +166,33 @@ class _RoundToBits(torch.autograd.Function):
         return grads[0], None
 
 
-def _grouped(weight: Tensor) -> Tensor:
+def _grouped(weight: Tensor, group: int) -> Tensor:
     """[..., L] as [..., groups, group], padded with zeros."""
     width = weight.shape[-1]
-    group = min(GROUP, width)
+    group = min(group, width)
     if width % group:
         weight = F.pad(weight, (0, group - width % group))
     return weight.unflatten(-1, (-1, group))
 
 
-def _codes(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Integer codes (as floats) [..., groups, group] and bfloat16 scales [..., groups, 1]."""
-    top = 2 ** (bits - 1) - 1
-    grouped = _grouped(weight)
-    scale = _scale(grouped, top)
-    codes = (grouped / scale.to(weight.dtype)).round().clamp(-top, top)
-    return codes, scale
+def _codes(weight: Tensor, stored: WeightFormat) -> tuple[Tensor, Tensor]:
+    """Integer codes (as floats) [..., groups, group] and bfloat16 scales [..., groups, 1].
+
+    Rounding what was rounded finds the same values again, see the three scales.
+    """
+    bits = stored.bits
+    # in one layout, so that a slice and its copy sum in the same order and find the same scales
+    grouped = _grouped(weight.detach().contiguous(), stored.group)
+    if bits == TERNARY:
+        return _nearest(grouped, _mean_scale(grouped, weight.shape[-1]), -1, 1)
+    top = 2 ** (int(bits) - 1)
+    if bits < 4:
+        return _nearest(grouped, _best_scale(grouped, top), -top, top - 1)
+    return _nearest(grouped, _scale(grouped, top - 1), 1 - top, top - 1)
+
+
+def _nearest(rows: Tensor, scale: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+    return (rows / scale.to(rows.dtype)).round().clamp(low, high), scale
 
 
 def _scale(rows: Tensor, top: int) -> Tensor:
@@ -140,8 +202,99 @@ def _scale(rows: Tensor, top: int) -> Tensor:
     so rounding what was rounded finds the same scale and changes nothing.
     """
     largest = rows.detach().abs().amax(-1, keepdim=True)
-    scale = (largest / top).to(torch.bfloat16)
-    return torch.where(scale > 0, scale, torch.ones_like(scale))
+    return _usable(largest / top)
+
+
+def _best_scale(rows: Tensor, top: int) -> Tensor:
+    """The scale of the least squared error among one that reaches the largest value and some that do not.
+
+    All give the largest value the code -top, so what was rounded has its largest value there; the first scale
+    tried for it is the one it was rounded with, and leaves no error.
+    """
+    high, low = rows.amax(-1, keepdim=True), rows.amin(-1, keepdim=True)
+    largest = torch.where(high >= -low, high, low)
+    best, least = None, None
+    for tighter in TIGHTER:
+        scale = _usable(-largest / (top * tighter))
+        codes, _ = _nearest(rows, scale, -top, top - 1)
+        error = (codes * scale.to(rows.dtype) - rows).square().sum(-1, keepdim=True)
+        if best is None or least is None:
+            best, least = scale, error
+        else:
+            best = torch.where(error < least, scale, best)
+            least = torch.minimum(error, least)
+    assert best is not None
+    return best
+
+
+def _mean_scale(rows: Tensor, width: int) -> Tensor:
+    """The mean of |w| over [..., groups, group], of which `width` values are real, not padding.
+
+    A group that is ternary already keeps its scale: its mean would be another one.
+    """
+    group, size = rows.shape[-2:]
+    real = (width - size * torch.arange(group, device=rows.device)).clamp(max=size)[:, None]
+    magnitude = rows.abs()
+    largest = magnitude.amax(-1, keepdim=True)
+    ternary = ((magnitude == 0) | (magnitude == largest)).all(-1, keepdim=True)
+    return _usable(torch.where(ternary, largest, magnitude.sum(-1, keepdim=True) / real))
+
+
+def _usable(scale: Tensor) -> Tensor:
+    """In bfloat16, and one instead of zero, which cannot divide."""
+    scale = scale.to(torch.bfloat16)
+    return torch.where(scale == 0, torch.ones_like(scale), scale)
+
+
+def _row_bytes(width: int, bits: float) -> int:
+    """Bytes of a row of `width` codes; every row starts at a byte."""
+    return -(-width // TRITS) if bits == TERNARY else -(-width * int(bits) // 8)
+
+
+def _to_bytes(codes: Tensor, bits: float) -> Tensor:
+    """int8 codes [..., L] packed into bytes, the first code in the lowest bits."""
+    if bits == 8:
+        return codes
+    if bits == 4:
+        return _two_per_byte(codes)
+    width, bytes_ = codes.shape[-1], _row_bytes(codes.shape[-1], bits)
+    if bits == TERNARY:
+        digits = F.pad(codes.long() + 1, (0, -width % TRITS)).unflatten(-1, (-1, TRITS))
+        return _bytes((digits * _powers(3, TRITS, codes)).sum(-1))
+    mask, bits = 2 ** int(bits) - 1, int(bits)
+    eight = F.pad(codes.long() & mask, (0, -width % 8)).unflatten(-1, (-1, 8))
+    words = (eight << _shifts(bits, 8, codes)).sum(-1, keepdim=True)
+    return _bytes(((words >> _shifts(8, bits, codes)) & 0xFF).flatten(-2)[..., :bytes_])
+
+
+def _from_bytes(packed: Tensor, bits: float, width: int) -> Tensor:
+    """The int8 codes [..., width] that `_to_bytes` packed."""
+    if bits == 8:
+        return packed
+    if bits == 4:
+        return _one_per_byte(packed)[..., :width]
+    bytes_ = packed.view(torch.uint8).long()
+    if bits == TERNARY:
+        digits = bytes_.unsqueeze(-1) // _powers(3, TRITS, packed) % 3
+        return (digits - 1).flatten(-2)[..., :width].to(torch.int8)
+    bits = int(bits)
+    few = F.pad(bytes_, (0, -packed.shape[-1] % bits)).unflatten(-1, (-1, bits))
+    words = (few << _shifts(8, bits, packed)).sum(-1, keepdim=True)
+    sign = 2 ** (bits - 1)
+    codes = ((words >> _shifts(bits, 8, packed)) & (2 * sign - 1) ^ sign) - sign
+    return codes.flatten(-2)[..., :width].to(torch.int8)
+
+
+def _bytes(values: Tensor) -> Tensor:
+    return values.to(torch.uint8).view(torch.int8)
+
+
+def _shifts(bits: int, count: int, like: Tensor) -> Tensor:
+    return bits * torch.arange(count, device=like.device)
+
+
+def _powers(base: int, count: int, like: Tensor) -> Tensor:
+    return torch.tensor([base**i for i in range(count)], device=like.device)
 
 
 def _two_per_byte(codes: Tensor) -> Tensor:
@@ -154,6 +307,54 @@ def _two_per_byte(codes: Tensor) -> Tensor:
 def _one_per_byte(packed: Tensor) -> Tensor:
     low = (packed << 4) >> 4  # arithmetic shifts keep the sign of the low four bits
     return torch.stack([low, packed >> 4], dim=-1).flatten(-2)
+
+
+def round_activations(x: Tensor) -> Tensor:
+    """x [..., D] rounded to 8 bits with one scale per token; the gradient passes straight through.
+
+    Values beyond 6 stay whole and leave the scale to the others. LLM.int8 keeps apart every column that has
+    such a value in any token; here a token's outliers are its own, as its rounding must not depend on the
+    tokens beside it: decode would not be prefill.
+    """
+    rounded: Tensor = _RoundActivations.apply(x)
+    return rounded
+
+
+def activation_codes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes (as floats), scales [..., 1] and the mask of outliers, whose codes are zero."""
+    exact = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    outlier = exact.abs() > OUTLIER
+    rest = exact.masked_fill(outlier, 0.0)
+    scale = rest.abs().amax(-1, keepdim=True) / 127
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return (rest / scale).round(), scale, outlier
+
+
+class _RoundActivations(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        codes, scale, outlier = activation_codes(x)
+        return torch.where(outlier, x, (codes * scale).to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+PRODUCTS = (F.linear, F.grouped_mm, linear_each)
+"""What multiplies activations by weights inside a layer."""
+
+
+class RoundedActivations(TorchFunctionMode):
+    """While it is entered, what goes into one of the `PRODUCTS` is rounded to 8 bits."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Round the first argument of a product; leave everything else alone."""
+        if func in PRODUCTS:
+            args = (round_activations(args[0]), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 class StateCodec:
@@ -173,9 +374,11 @@ class StateCodec:
         return {name: self._dequantized(name, stored, dtype) for name in self.shapes}
 
     def _dequantized(self, name: str, stored: State, dtype: torch.dtype) -> Tensor:
-        if self.shapes[name].exact:
+        shape = self.shapes[name]
+        if shape.exact:
             dtype = torch.promote_types(dtype, torch.float32)
-        return stored[name].to(dtype) * stored[name + SCALE_SUFFIX].to(dtype)
+        codes = _from_bytes(stored[name], self.bits, shape.shape[-1])
+        return codes.to(dtype) * stored[name + SCALE_SUFFIX].to(dtype)
 
     def write(self, state: State, stored: State, position: int | Tensor, count: int) -> State:
         """Store what `count` tokens from `position` on changed; `stored` is what was kept before."""
@@ -190,7 +393,7 @@ class StateCodec:
     def _store(self, state: State) -> State:
         kept: State = {}
         for name, tensor in state.items():
-            kept[name], kept[name + SCALE_SUFFIX] = _quantize_rows(tensor)
+            kept[name], kept[name + SCALE_SUFFIX] = self._quantized(tensor)
         return kept
 
     def _write_rows(
@@ -200,13 +403,13 @@ class StateCodec:
         written, count = count, min(count, slots)
         last = position + written + torch.arange(-count, 0, device=tensor.device)
         index = last.remainder(slots)
-        codes, scale = _quantize_rows(tensor.index_select(-2, index))
+        codes, scale = self._quantized(tensor.index_select(-2, index))
         stored[name].index_copy_(-2, index, codes)
         stored[name + SCALE_SUFFIX].index_copy_(-2, index, scale)
         return {name: stored[name], name + SCALE_SUFFIX: stored[name + SCALE_SUFFIX]}
 
-
-def _quantize_rows(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    scale = _scale(tensor, 127)
-    codes = (tensor / scale.to(tensor.dtype)).round().clamp(-127, 127).to(torch.int8)
-    return codes, scale
+    def _quantized(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """Packed codes and one scale for each row."""
+        top = 2 ** (self.bits - 1) - 1
+        codes, scale = _nearest(tensor, _scale(tensor, top), -top, top)
+        return _to_bytes(codes.to(torch.int8), self.bits), scale

@@ -1,7 +1,8 @@
 """Exported models: a folder with the architecture and the weights, and nothing that runs when it is read.
 
 `config.json` names the architecture by registered names; `model.safetensors` holds the weights as they are
-really stored: bfloat16, 8 or 4 bits with scales, and 32 bits for the small vectors.
+really stored: bfloat16, packed integers of 8 to 2 bits or ternary ones with bfloat16 scales, and 32 bits for
+the small vectors. Format 1 knew 16, 8 and 4 bits in groups of 64, packed the same way, and is still read.
 
 Nothing in it is pickled, so a folder from somebody else can be loaded safely.
 """
@@ -24,7 +25,8 @@ from search_spaces.model import Model
 from search_spaces.serialise import from_plain, to_plain
 from search_spaces.supernet import weight_bits
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -41,8 +43,8 @@ def save_model(model: Model, folder: str | Path, about: Mapping[str, Any] | None
     bits = weight_bits(model)
     for name, parameter in model.named_parameters():
         values = parameter.detach().cpu()
-        width = bits[name]
-        packed = {"": values.float()} if width is None else pack(values, width)
+        stored_as = bits[name]
+        packed = {"": values.float()} if stored_as is None else pack(values, stored_as)
         stored |= {name + suffix: tensor.contiguous() for suffix, tensor in packed.items()}
     config = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
     try:
@@ -67,8 +69,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise SettingError(f"{folder} holds no exported model ({CONFIG} is missing)") from None
     except (OSError, ValueError) as error:
         raise SettingError(f"{path} cannot be read: {error}") from None
-    if config.get("format") != FORMAT:
-        raise SettingError(f"{path} has format {config.get('format')!r}; this version reads {FORMAT}")
+    if config.get("format") not in READABLE:
+        raise SettingError(f"{path} has format {config.get('format')!r}; this version reads {READABLE}")
     return config
 
 
@@ -104,11 +106,11 @@ def _empty(spec: Decoder, device: str) -> Model:
 def _fill(model: Model, stored: Mapping[str, torch.Tensor]) -> None:
     bits = weight_bits(model)
     for name, parameter in model.named_parameters():
-        width = bits[name]
+        stored_as = bits[name]
         values = stored[name]
-        if width is not None:
+        if stored_as is not None:
             packed = {"": values}
             if name + SCALE_SUFFIX in stored:
                 packed[SCALE_SUFFIX] = stored[name + SCALE_SUFFIX]
-            values = unpack(packed, width, parameter.shape[-1], parameter.dtype)
+            values = unpack(packed, stored_as, parameter.shape[-1], parameter.dtype)
         parameter.copy_(values)

@@ -11,13 +11,17 @@ Shapes: B batch, T tokens, D d_model, V vocab.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.bits import SCALE_SUFFIX, StateCodec
+from search_spaces.adaptive_depth import Exit, Router
+from search_spaces.bits import SCALE_SUFFIX, Bits, RoundedActivations, StateCodec
 from search_spaces.blocks.base import Block, Mixed, State
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import SettingError
@@ -30,57 +34,232 @@ ROOM = 64
 class DecodeState:
     """What decode carries between tokens, for all layers; `position` tokens have been read.
 
-    A state is consumed by the call that it is given to: use the one that comes back.
+    A state is consumed by the call that it is given to: use the one that comes back. For `step` alone the
+    position may be a 0-dim tensor on the device: then nothing depends on its value but what is computed (so
+    a step can be compiled or captured once), and the caller sees to it that the capacity suffices.
     """
 
-    layers: tuple[dict[str, State], ...]
-    position: int
+    layers: tuple[LayerState, ...]
+    position: int | Tensor
     capacity: int
 
 
 class Residual(nn.Module):
-    """One half of a layer: `x + mixer(norm(x))`, with its decode state kept at the layer's bits."""
+    """One half of a layer: `x + mixer(norm(x))`, with its state and products at the layer's bits."""
 
-    def __init__(self, block: Block, d_model: int, state_bits: int) -> None:
+    def __init__(self, block: Block, d_model: int, bits: Bits) -> None:
         super().__init__()
         self.block = block
         self.norm = nn.Parameter(torch.empty(d_model))
         self.mixer = block.build(d_model)
-        self.codec = StateCodec(self.mixer.state_shapes, state_bits)
+        self.codec = StateCodec(self.mixer.state_shapes, bits.state)
+        self.activations: Callable[[], AbstractContextManager[object]] = (
+            RoundedActivations if bits.activation < 16 else nullcontext
+        )
 
     def forward(self, x: Tensor, stored: State | None = None, position: int = 0) -> Mixed:
         """x [B, T, D]; `stored` is the state in its stored form."""
         normed = F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
         if stored is None:
-            mixed = self.mixer(normed)
-            return Mixed(x + mixed.y, None, mixed.loss)
-        mixed = self.mixer(normed, self.codec.read(stored, x.dtype), position)
+            with self.activations():
+                mixed = self.mixer(normed)
+            return Mixed(x + mixed.y, None, mixed.loss, mixed.metrics)
+        state = self.codec.read(stored, x.dtype)
+        with self.activations():
+            mixed = self.mixer(normed, state, position)
         kept = self.codec.write(mixed.state or {}, stored, position, x.shape[1])
-        return Mixed(x + mixed.y, kept, mixed.loss)
+        return Mixed(x + mixed.y, kept, mixed.loss, mixed.metrics)
 
     def step(self, x: Tensor, stored: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D], one token."""
         normed = F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
-        y, state = self.mixer.step(normed, self.codec.read(stored, x.dtype), position)
+        state = self.codec.read(stored, x.dtype)
+        with self.activations():
+            y, state = self.mixer.step(normed, state, position)
         return x + y, self.codec.write(state, stored, position, 1)
+
+    def absorb(self, x: Tensor, stored: State, position: int | Tensor) -> State:
+        """The state after one token x [B, D] whose output nobody wants."""
+        if not self.mixer.state_shapes:
+            return stored
+        normed = F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
+        state = self.codec.read(stored, x.dtype)
+        with self.activations():
+            state = self.mixer.absorb(normed, state, position)
+        return self.codec.write(state, stored, position, 1)
 
     def init_state(self, batch: int, capacity: int) -> State:
         """An empty state in its stored form."""
         return self.codec.empty(self.mixer.init_state(batch, capacity))
 
 
-class DecoderLayer(nn.ModuleDict):
-    """The residual halves of one layer, by place: `sequence_mixer` and, if any, `channel_mixer`."""
+@dataclass(frozen=True)
+class Aside:
+    """What a forward pass leaves beside its logits: auxiliary losses, and figures by path and name."""
 
-    def __init__(self, layer: Layer, d_model: int) -> None:
-        super().__init__(
-            {place: Residual(block, d_model, layer.bits.state) for place, block in layer.blocks.items()}
+    losses: list[Tensor] | None = None
+    metrics: dict[str, Tensor] | None = None
+
+    def note(self, path: str, loss: Tensor | None, metrics: Mapping[str, Tensor] | None) -> None:
+        """Keep what somebody asked for."""
+        if self.losses is not None and loss is not None:
+            self.losses.append(loss)
+        if self.metrics is not None and metrics is not None:
+            self.metrics.update({f"{path}.{name}": value for name, value in metrics.items()})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a layer is read: where its tokens start, and which of them have left the network [B, T]."""
+
+    path: str
+    aside: Aside
+    position: int = 0
+    left: Tensor | None = None
+
+
+LayerState: TypeAlias = dict[str, State]
+"""The stored states of one layer by place; under `routing` the tokens that each row has let pass."""
+
+
+class DecoderLayer(nn.Module):
+    """The residual halves of one layer, with its router and its exit where it has them."""
+
+    def __init__(self, layer: Layer, spec: Decoder) -> None:
+        super().__init__()
+        self.halves = {p: Residual(block, spec.d_model, layer.bits) for p, block in layer.blocks.items()}
+        for place, half in self.halves.items():
+            self.add_module(place, half)
+        self.routing = Router(layer.routing, spec.d_model) if layer.routing else None
+        self.exit = Exit(layer.exit, spec.d_model, spec.vocab) if layer.exit else None
+
+    def forward(self, x: Tensor, stored: LayerState | None, how: Reading) -> tuple[Tensor, LayerState]:
+        """x [B, T, D] and the states after its last token; no states come back where none were given."""
+        if self.routing is None:
+            return self._pass(x, stored, how)
+        scores = self.routing(x)
+        if self.routing.training and torch.is_grad_enabled():
+            return self._pass_best(x, scores, stored, how), {}
+        y, kept = self._pass_rows(x, scores, stored, how)
+        how.aside.note(how.path, None, {"routing.share": (scores > 0).float().mean()})
+        return y if how.left is None else torch.where(how.left[..., None], x, y), kept
+
+    def step(self, x: Tensor, stored: LayerState, position: int | Tensor) -> tuple[Tensor, LayerState]:
+        """x [B, D], one token."""
+        if self.routing is not None:
+            y, kept = self._pass_rows(x[:, None], self.routing(x[:, None]), stored, Reading("", Aside()))
+            return y[:, 0], kept
+        kept = {}
+        for place, half in self.halves.items():
+            x, kept[place] = half.step(x, stored[place], position)
+        return x, kept
+
+    def absorb(self, x: Tensor, stored: LayerState, position: int | Tensor) -> LayerState:
+        """The states after one token x [B, D] that has left the network: nobody wants its output."""
+        if self.routing is not None:
+            return self.step(x, stored, position)[1]
+        return {place: half.absorb(x, stored[place], position) for place, half in self.halves.items()}
+
+    def init_state(self, batch: int, capacity: int) -> LayerState:
+        """Empty states in their stored form."""
+        if self.routing is not None:
+            capacity = self.routing.spec.tokens(capacity)
+        state = {place: half.init_state(batch, capacity) for place, half in self.halves.items()}
+        if self.routing is not None:
+            like = self.routing.weight
+            state["routing"] = {"count": torch.zeros(batch, dtype=torch.long, device=like.device)}
+        return state
+
+    def grown(self, stored: LayerState, capacity: int) -> LayerState:
+        """The same states with more token slots; behind a router they grow by themselves."""
+        return stored if self.routing is not None else self._grown(stored, capacity)
+
+    def _grown(self, stored: LayerState, capacity: int) -> LayerState:
+        return stored | {p: _grown(half, stored[p], capacity) for p, half in self.halves.items()}
+
+    def _pass(self, x: Tensor, stored: LayerState | None, how: Reading) -> tuple[Tensor, LayerState]:
+        kept: LayerState = {}
+        for place, half in self.halves.items():
+            mixed = half(x, stored[place] if stored else None, how.position)
+            x = mixed.y if how.left is None else torch.where(how.left[..., None], x, mixed.y)
+            kept[place] = mixed.state or {}
+            how.aside.note(f"{how.path}.{place}", mixed.loss, mixed.metrics)
+        return x, kept
+
+    def _pass_best(self, x: Tensor, scores: Tensor, stored: LayerState | None, how: Reading) -> Tensor:
+        """While learning: the best tokens of each sequence pass together."""
+        assert self.routing is not None
+        if stored:
+            raise SettingError("a layer with a router learns from whole sequences, not from pieces")
+        best = self.routing.best(scores)
+        index = best[..., None].expand(-1, -1, x.shape[-1])
+        chosen = x.gather(1, index)
+        y, _ = self._pass(chosen, None, replace(how, position=0))
+        gate = scores.gather(1, best).sigmoid()[..., None]
+        how.aside.note(
+            how.path, self.routing.loss(scores, best), {"routing.share": (scores > 0).float().mean()}
         )
+        return x.scatter_add(1, index, gate * (y - chosen))
+
+    def _pass_rows(
+        self, x: Tensor, scores: Tensor, stored: LayerState | None, how: Reading
+    ) -> tuple[Tensor, LayerState]:
+        """At inference: each row of the batch by itself, because each has its own tokens and positions."""
+        passing = scores > 0
+        counts = stored["routing"]["count"] if stored else torch.zeros_like(passing[:, 0], dtype=torch.long)
+        after = counts + passing.sum(1)
+        if stored:
+            stored = self._grown(stored, _rounded(int(after.max())))
+        rows, states = [], []
+        for row, position in enumerate(counts.tolist()):
+            here = slice(row, row + 1)
+            own = {p: {n: t[here] for n, t in stored[p].items()} for p in self.halves} if stored else None
+            index = passing[row].nonzero()[:, 0]
+            y, kept = x[here], own or {}
+            if len(index):
+                chosen = x[here, index]
+                z, kept = self._pass(chosen, own, replace(how, position=position, left=None, aside=Aside()))
+                gate = scores[here, index].sigmoid()[..., None]
+                y = y.index_add(1, index, gate * (z - chosen))
+            rows.append(y)
+            states.append(kept)
+        if not stored:
+            return torch.cat(rows), {}
+        joined = {p: {n: torch.cat([s[p][n] for s in states]) for n in states[0][p]} for p in self.halves}
+        return torch.cat(rows), joined | {"routing": {"count": after}}
+
+
+class Early:
+    """Who has left the network in this pass, and with which prediction."""
+
+    def __init__(self) -> None:
+        self.left: Tensor | None = None
+        self.logits: Tensor | None = None
+
+    def watch(self, exit: Exit, logits: Tensor) -> Tensor:
+        """Let those leave whose prediction is sure; the share that leaves here."""
+        leaving = exit.sure(logits)
+        if self.left is None or self.logits is None:
+            self.left, self.logits = leaving, logits
+        else:
+            leaving = leaving & ~self.left
+            self.left, self.logits = (
+                self.left | leaving,
+                torch.where(leaving[..., None], logits, self.logits),
+            )
+        return leaving.float().mean()
 
     @property
-    def halves(self) -> dict[str, Residual]:
-        """The halves, in their order."""
-        return {place: half for place, half in self.items() if isinstance(half, Residual)}
+    def all_left(self) -> bool:
+        """Whether nobody is left for the later layers."""
+        return self.left is not None and bool(self.left.all())
+
+    def merged(self, final: Tensor | None) -> Tensor:
+        """The predictions of those who left, and the final ones of the others."""
+        if self.left is None or self.logits is None:
+            assert final is not None
+            return final
+        return self.logits if final is None else torch.where(self.left[..., None], self.logits, final)
 
 
 class Model(nn.Module):
@@ -90,23 +269,29 @@ class Model(nn.Module):
         super().__init__()
         self.spec = spec
         self.embedding = nn.Parameter(torch.empty(spec.vocab, spec.d_model))
-        self.layers = nn.ModuleList(DecoderLayer(layer, spec.d_model) for layer in spec.layers)
+        self.layers = nn.ModuleList(_layers(spec))
         self.norm = nn.Parameter(torch.empty(spec.d_model))
-        self._halves = [layer.halves for layer in self.layers if isinstance(layer, DecoderLayer)]
 
     def forward(
-        self, tokens: Tensor, losses: list[Tensor] | None = None, segment: int | None = None
+        self,
+        tokens: Tensor,
+        losses: list[Tensor] | None = None,
+        segment: int | None = None,
+        metrics: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """Logits [B, T, V] of tokens [B, T].
 
-        Auxiliary losses of the blocks are appended to `losses`. With a `segment`, the sequence is read in
-        pieces of that many tokens that hand over their decode state, so that its bits take effect.
+        Auxiliary losses of the blocks are appended to `losses`, and their figures put into `metrics` by path
+        and name (dropped tokens, the load of experts, who passes a router or leaves). With a `segment`, the
+        sequence is read in pieces of that many tokens that hand over their decode state, so that its bits
+        take effect.
         """
+        aside = Aside(losses, metrics)
         if segment is None:
-            return self._read(tokens, None, losses)[0]
+            return self._read(tokens, None, aside)[0]
         state, logits = self.init_state(tokens.shape[0], tokens.shape[1]), []
         for piece in tokens.split(segment, dim=1):
-            piece_logits, state = self._read(piece, state, losses)
+            piece_logits, state = self._read(piece, state, aside)
             logits.append(piece_logits)
         return torch.cat(logits, dim=1)
 
@@ -118,26 +303,31 @@ class Model(nn.Module):
             raise SettingError("prefill needs at least one token")
         if state is None:
             state = self.init_state(tokens.shape[0], capacity or tokens.shape[1] + ROOM)
+        if not isinstance(state.position, int):
+            raise SettingError("prefill goes on from a position that is a number, not from a tensor")
         state = self._with_room(state, tokens.shape[1])
-        return self._read(tokens, state, None)
+        return self._read(tokens, state, Aside())
 
     def step(self, token: Tensor, state: DecodeState) -> tuple[Tensor, DecodeState]:
         """Read one token [B]: logits [B, V] for the next one, and the new state."""
-        state = self._with_room(state, 1)
-        x, kept = self._embed(token), []
-        for halves, stored in zip(self._halves, state.layers, strict=True):
-            after = {}
-            for place, half in halves.items():
-                x, after[place] = half.step(x, stored[place], state.position)
+        if isinstance(state.position, int):
+            state = self._with_room(state, 1)
+        x, kept, early = self._embed(token), [], Early()
+        for layer, stored in zip(self.decoder_layers, state.layers, strict=True):
+            if early.all_left:
+                kept.append(layer.absorb(x, stored, state.position))
+                continue
+            y, after = layer.step(x, stored, state.position)
+            x = y if early.left is None else torch.where(early.left[..., None], x, y)
             kept.append(after)
-        return self._logits(x), DecodeState(tuple(kept), state.position + 1, state.capacity)
+            if layer.exit is not None:
+                early.watch(layer.exit, layer.exit(x))
+        logits = early.merged(None if early.all_left else self._logits(x))
+        return logits, DecodeState(tuple(kept), state.position + 1, state.capacity)
 
     def init_state(self, batch: int, capacity: int) -> DecodeState:
         """An empty decode state with room for `capacity` tokens."""
-        layers = tuple(
-            {place: half.init_state(batch, capacity) for place, half in halves.items()}
-            for halves in self._halves
-        )
+        layers = tuple(layer.init_state(batch, capacity) for layer in self.decoder_layers)
         return DecodeState(layers, 0, capacity)
 
     @torch.no_grad()
@@ -162,6 +352,11 @@ class Model(nn.Module):
                 logits, state = self.step(token, state)
         return torch.stack(written, dim=1)
 
+    @property
+    def decoder_layers(self) -> list[DecoderLayer]:
+        """The layers, in their order; one that shares its weights comes as often as it is read."""
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+
     def learning_rates(self) -> dict[str, float]:
         """The proxy training rate of every parameter: its block's own, and a common one elsewhere."""
         rates = dict.fromkeys((name for name, _ in self.named_parameters()), Block.learning_rate)
@@ -179,26 +374,35 @@ class Model(nn.Module):
             self.embedding.normal_(std=self.spec.d_model**-0.5, generator=dice)
             self.norm.fill_(1.0)
         for path, module in self.named_modules():
-            if isinstance(module, Residual):
-                with torch.no_grad():
+            with torch.no_grad():
+                if isinstance(module, Residual):
                     module.norm.fill_(1.0)
                     module.mixer.reset_parameters(dice_at(seed, path, module.norm.device))
+                elif isinstance(module, (Router, Exit)):
+                    module.reset_parameters(dice_at(seed, path, self.norm.device))
 
-    def _read(
-        self, tokens: Tensor, state: DecodeState | None, losses: list[Tensor] | None
-    ) -> tuple[Tensor, DecodeState]:
-        x, kept = self._embed(tokens), []
-        position = state.position if state else 0
-        for i, halves in enumerate(self._halves):
-            after: dict[str, State] = {}
-            for place, half in halves.items():
-                mixed = half(x, state.layers[i][place] if state else None, position)
-                x, after[place] = mixed.y, mixed.state or {}
-                if losses is not None and mixed.loss is not None:
-                    losses.append(mixed.loss)
+    def _read(self, tokens: Tensor, state: DecodeState | None, aside: Aside) -> tuple[Tensor, DecodeState]:
+        x, kept, early = self._embed(tokens), [], Early()
+        position, learning = int(state.position) if state else 0, self.training and torch.is_grad_enabled()
+        exits = []
+        for i, layer in enumerate(self.decoder_layers):
+            how = Reading(f"layers.{i}", aside, position, early.left)
+            x, after = layer(x, state.layers[i] if state else None, how)
             kept.append(after)
+            if layer.exit is None:
+                continue
+            logits = layer.exit(x)
+            if learning:
+                exits.append((layer.exit, logits))
+            else:
+                share = early.watch(layer.exit, logits)
+                aside.note(how.path, None, {"exit.share": share})
+        final = self._logits(x)
+        for exit, logits in exits if aside.losses is not None else []:
+            aside.note("", exit.loss(logits, final), None)
         capacity = state.capacity if state else 0
-        return self._logits(x), DecodeState(tuple(kept), position + tokens.shape[1], capacity)
+        after_all = DecodeState(tuple(kept), position + tokens.shape[1], capacity)
+        return early.merged(final), after_all
 
     def _embed(self, tokens: Tensor) -> Tensor:
         # rows have norm one, so that tied logits start small; the residual stream starts at scale one
@@ -208,13 +412,13 @@ class Model(nn.Module):
         return F.linear(F.rms_norm(x, self.norm.shape, self.norm, 1e-6), self.embedding)
 
     def _with_room(self, state: DecodeState, count: int) -> DecodeState:
-        needed = state.position + count
+        needed = int(state.position) + count
         if needed <= state.capacity:
             return state
         capacity = max(needed, 2 * state.capacity)
         layers = tuple(
-            {place: _grown(half, stored[place], capacity) for place, half in halves.items()}
-            for halves, stored in zip(self._halves, state.layers, strict=True)
+            layer.grown(stored, capacity)
+            for layer, stored in zip(self.decoder_layers, state.layers, strict=True)
         )
         return DecodeState(layers, state.position, capacity)
 
@@ -233,6 +437,21 @@ def build(spec: Decoder, *, seed: int = 0, device: str | torch.device = "cpu") -
     return model
 
 
+def _layers(spec: Decoder) -> Iterator[DecoderLayer]:
+    """One module per layer; layers that share their weights are one module."""
+    shared: dict[str, DecoderLayer] = {}
+    for layer in spec.layers:
+        module = shared.get(layer.shared or "") or DecoderLayer(layer, spec)
+        if layer.shared is not None:
+            shared[layer.shared] = module
+        yield module
+
+
+def _rounded(count: int) -> int:
+    """Room for `count` tokens, in steps, so that a growing state is copied seldom."""
+    return ROOM * -(-count // ROOM)
+
+
 def _grown(half: Residual, stored: State, capacity: int) -> State:
     """A stored state with more token slots; a ring buffer at its limit has all it will ever need."""
     grown = dict(stored)
@@ -241,7 +460,7 @@ def _grown(half: Residual, stored: State, capacity: int) -> State:
             continue
         for key in (name, name + SCALE_SUFFIX):
             if key in stored:
-                more = shape.slots(capacity) - stored[key].shape[-2]
+                more = max(0, shape.slots(capacity) - stored[key].shape[-2])
                 grown[key] = F.pad(stored[key], (0, 0, 0, more))
     return grown
 

@@ -6,7 +6,8 @@ every such figure carries its `Scenario`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from search_spaces.errors import SettingError
@@ -14,13 +15,23 @@ from search_spaces.registry import nearest
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
+ENGINES = ("eager", "compile", "graph")
+"""How a model is run: op by op; through `torch.compile`; replayed from CUDA graphs of static shapes."""
+
+WEIGHTS = ("plain", "packed")
+
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu|xla|mtia|meta)(:\d+)?")
+_NAME = re.compile(r"[A-Za-z][\w.-]*")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One way of using a model: prefill `prompt` tokens, then decode `new_tokens` one by one.
 
-    `device` is a torch device name; `engine` says how the model is run (today: eager); `threads` is the
-    number of CPU threads that are pinned while timing.
+    `device` is a torch device name; `engine` says how the model is run (`ENGINES`); `threads` is the number
+    of CPU threads that are pinned while timing. `weights` are plain floats, or packed integers on kernels of
+    their own wherever the device has them (`search_spaces.kernels`). `name` is what a reader calls it:
+    scenarios that differ in nothing else are equal, and so are their numbers (`conditions` has no name).
     """
 
     device: str = "cpu"
@@ -30,16 +41,23 @@ class Scenario:
     new_tokens: int = 64
     dtype: str = "float32"
     threads: int = 1
+    weights: str = "plain"
+    name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for name in ("batch", "prompt", "new_tokens", "threads"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SettingError(f"scenario: {name} must be a positive integer, got {value!r}")
-        if self.dtype not in DTYPES:
-            raise SettingError(f"scenario: dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        if self.engine != "eager":
-            raise SettingError(f"scenario: engine {self.engine!r} is not one of eager")
+        for name, known in (("dtype", DTYPES), ("engine", ENGINES), ("weights", WEIGHTS)):
+            if getattr(self, name) not in known:
+                raise SettingError(
+                    f"scenario: {name} {getattr(self, name)!r} is not one of {', '.join(known)}"
+                )
+        if self.engine == "graph" and not self.device.startswith("cuda"):
+            raise SettingError(f"scenario: engine graph replays CUDA graphs; {self.device!r} has none")
+        if self.name and not _NAME.fullmatch(self.name):
+            raise SettingError(f"scenario: a name is a word such as chat, got {self.name!r}")
 
     @property
     def context(self) -> int:
@@ -53,26 +71,55 @@ class Scenario:
 
     @classmethod
     def parse(cls, text: str) -> Scenario:
-        """Read `"cuda:0,batch=1,prompt=512,new_tokens=128"`; what is left out keeps its default."""
-        given: dict[str, Any] = {}
+        """Read `"chat=cuda:0,engine=graph,batch=1,prompt=512,new=128"`.
+
+        The name before the first `=` may be left out, and so may everything else: it keeps its default.
+        """
         types = {field.name: str(field.type) for field in fields(cls)}
+        name, text = _named(text.strip(), types)
+        given: dict[str, Any] = {"name": name} if name else {}
         for part in filter(None, (part.strip() for part in text.split(","))):
-            name, equals, value = part.partition("=")
+            setting, equals, value = part.partition("=")
             if not equals:
-                name, value = "device", part
-            name = {"new": "new_tokens"}.get(name, name)
-            if name not in types:
-                raise SettingError(f"scenario: unknown setting {name!r}; {nearest(name, types)}")
+                setting, value = "device", part
+            setting = _SHORT.get(setting, setting)
+            if setting not in types:
+                raise SettingError(f"scenario: unknown setting {setting!r}; {nearest(setting, types)}")
             try:
-                given[name] = int(value) if types[name] == "int" else value
+                given[setting] = int(value) if types[setting] == "int" else value
             except ValueError:
-                raise SettingError(f"scenario: {name} must be an integer, got {value!r}") from None
+                raise SettingError(f"scenario: {setting} must be an integer, got {value!r}") from None
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return asdict(self)
+        """Plain values by name; without a name where there is none."""
+        plain = asdict(self)
+        if not self.name:
+            del plain["name"]
+        return plain
+
+    def conditions(self) -> dict[str, Any]:
+        """What a number depends on: all plain values but the name."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
 
     def __str__(self) -> str:
         lengths = f"batch {self.batch}, prompt {self.prompt}, {self.new_tokens} new tokens"
-        return f"{self.device} {self.engine}, {lengths}, {self.dtype}, {self.threads} thread(s)"
+        label = f"{self.name}: " if self.name else ""
+        weights = ", packed weights" if self.weights == "packed" else ""
+        return (
+            f"{label}{self.device} {self.engine}, {lengths}, {self.dtype}{weights}, {self.threads} thread(s)"
+        )
+
+
+_SHORT = {"new": "new_tokens"}
+
+
+def _named(text: str, settings: dict[str, str]) -> tuple[str, str]:
+    """The name in front of a scenario, and the rest: `chat=cuda:0,...` and `chat=batch=1,...` have one."""
+    word, equals, rest = text.partition("=")
+    first = rest.partition(",")[0].strip()
+    if not equals or not _NAME.fullmatch(word) or word in settings or word in _SHORT:
+        return "", text
+    if _DEVICE.fullmatch(first) or "=" in first:
+        return word, rest
+    return "", text

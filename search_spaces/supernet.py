@@ -25,16 +25,20 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from search_spaces.bits import is_matrix, pack, round_to_bits, unpack
+from search_spaces.adaptive_depth import Exit, Router
+from search_spaces.bits import WeightFormat, is_matrix, pack, round_to_bits, unpack
 from search_spaces.blocks.base import Block
 from search_spaces.choices import OneOf, field_names
-from search_spaces.decoder import PLACES, Decoder, parameter_shapes
+from search_spaces.decoder import PLACES, Decoder, parameter_shapes, weights_site
 from search_spaces.errors import IllegalArchitecture, SpaceError
 from search_spaces.model import Model, Residual, dice_at
 from search_spaces.space import Space
 
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of one subnet by their names in its model."""
+
+OPTIONS = ("routing", "exit")
+"""Fields of a layer that hold parameters beside the blocks."""
 
 KEPT_SUBNETS = 256
 """How many subnets keep their (empty) module; the rest are rebuilt when they come again."""
@@ -47,7 +51,7 @@ class Binding:
     name: str
     key: str
     index: tuple[slice, ...]
-    bits: int | None
+    bits: WeightFormat | None
 
 
 class Supernet:
@@ -114,7 +118,7 @@ class Supernet:
         return buffer.zero_()
 
     def _allocate(self, seed: int) -> None:
-        widths, vocabularies, variants = _inventory(self.space.root)
+        widths, vocabularies, variants, options = _inventory(self.space.root)
         d_model, vocab = max(widths), max(vocabularies)
         dice = dice_at(seed, "embedding", self.device)
         embedding = torch.empty(vocab, d_model, device=self.device)
@@ -122,6 +126,12 @@ class Supernet:
         self._add("norm", torch.ones(d_model, device=self.device), Block.learning_rate)
         for (place, kind), blocks in variants.items():
             self._allocate_kind(f"{place}:{kind}", place, [b for b in blocks if _buildable(*b)], seed)
+        for path, option in options.items():
+            with torch.device(self.device), torch.no_grad():
+                module = Router(option, d_model) if path.endswith("routing") else Exit(option, d_model, vocab)
+                module.reset_parameters(dice_at(seed, path, self.device))
+            for name, values in module.named_parameters():
+                self._add(f"{path}.{name}", values.detach(), Block.learning_rate)
 
     def _allocate_kind(self, prefix: str, place: str, variants: list[tuple[Block, int]], seed: int) -> None:
         """Parameters of one kind of block at one place, filled from the largest variants."""
@@ -211,16 +221,22 @@ class Subnet:
         holder: dict[str, Any] = self.module.get_submodule(owner)._parameters
         return holder, name, holder[name]
 
+    def _keys(self) -> dict[str, str]:
+        """Where the supernet keeps what the module calls `layers.0.sequence_mixer` and so on."""
+        keys = {}
+        for path, module in self.module.named_modules():
+            if isinstance(module, (Residual, Router, Exit)):
+                _, index, place = path.split(".")
+                keys[path] = f"{weights_site(self.spec.layers[int(index)].shared, int(index))}.{place}"
+                keys[path] += f":{type(module.block).__name__}" if isinstance(module, Residual) else ""
+        return keys
+
     def _bind(self) -> Iterator[Binding]:
         bits = weight_bits(self.module)
-        prefixes = {
-            path: f"{path}:{type(half.block).__name__}"
-            for path, half in self.module.named_modules()
-            if isinstance(half, Residual)
-        }
+        keys = self._keys()
         for name, parameter in self.module.named_parameters():
             path = ".".join(name.split(".")[:3])
-            key = prefixes[path] + name.removeprefix(path) if path in prefixes else name
+            key = keys.get(path, path) + name.removeprefix(path)
             shared = self.supernet.weights.get(key)
             if shared is None or any(map(int.__lt__, shared.shape, parameter.shape)):
                 has = "none" if shared is None else f"only {tuple(shared.shape)}"
@@ -231,17 +247,18 @@ class Subnet:
             yield Binding(name, key, _leading(parameter.shape), bits[name])
 
 
-def weight_bits(model: Model) -> dict[str, int | None]:
-    """The bits that each parameter of a model is stored at; None for those that stay in 32 bits."""
-    widths: dict[str, int | None] = {}
+def weight_bits(model: Model) -> dict[str, WeightFormat | None]:
+    """How each parameter of a model is stored; None for those that stay in 32 bits."""
+    widths: dict[str, WeightFormat | None] = {}
     for name, parameter in model.named_parameters():
         parts = name.split(".")
-        bits = model.spec.layers[int(parts[1])].bits.weight if parts[0] == "layers" else 16
+        in_block = parts[0] == "layers" and parts[2] in PLACES
+        bits = model.spec.layers[int(parts[1])].bits.stored if in_block else WeightFormat()
         widths[name] = bits if is_matrix(tuple(parameter.shape)) else None
     return widths
 
 
-def _at_bits(values: Tensor, bits: int | None) -> Tensor:
+def _at_bits(values: Tensor, bits: WeightFormat | None) -> Tensor:
     return values if bits is None else round_to_bits(values, bits)
 
 
@@ -279,11 +296,13 @@ def _numel(shape: tuple[int, ...]) -> int:
 Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 
 
-def _inventory(root: Any) -> tuple[set[int], set[int], Variants]:
-    """Every width, every vocabulary, and every (block, width) by place and kind, of an open decoder."""
+def _inventory(root: Any) -> tuple[set[int], set[int], Variants, dict[str, Any]]:
+    """Of an open decoder: every width, every vocabulary, every (block, width) by place and kind, and every
+    router and exit by path."""
     widths: set[int] = set()
     vocabularies: set[int] = set()
     variants: Variants = {}
+    options: dict[str, Any] = {}
     for decoder in alternatives(root):
         if not isinstance(decoder, Decoder):
             raise SpaceError(f"a supernet needs a space of Decoder, got {type(decoder).__name__}")
@@ -292,18 +311,21 @@ def _inventory(root: Any) -> tuple[set[int], set[int], Variants]:
         vocabularies |= set(closings(decoder.vocab))
         for stack in alternatives(decoder.layers):
             for i, open_layer in enumerate(stack):
-                for place, block in _blocks_of(open_layer):
-                    found = variants.setdefault((f"layers.{i}.{place}", type(block).__name__), {})
+                for path, block in _parts_of(open_layer, i, PLACES):
+                    found = variants.setdefault((path, type(block).__name__), {})
                     found |= dict.fromkeys(product([block], sorted(here)))
-    return widths, vocabularies, variants
+                options |= dict(_parts_of(open_layer, i, OPTIONS))
+    return widths, vocabularies, variants, options
 
 
-def _blocks_of(open_layer: Any) -> Iterator[tuple[str, Block]]:
+def _parts_of(open_layer: Any, index: int, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Every closed part that may stand in these fields of a layer, with the path of its weights."""
     for layer in alternatives(open_layer):
-        for place in PLACES:
-            for block in closings(getattr(layer, place)):
-                if block is not None:
-                    yield place, block
+        sites = {weights_site(name, index) for name in closings(layer.shared)}
+        for name in names:
+            for part in closings(getattr(layer, name)):
+                if part is not None:
+                    yield from ((f"{site}.{name}", part) for site in sorted(sites))
 
 
 def alternatives(node: Any) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ HOMES = {
     "plotly": ("dashboards/",),
     "fvcore": ("hw_profiles/flops.py",),
     "moocore": ("nas/pareto.py",),
+    "transformers": ("search_spaces/references/",),
 }
 UNSAFE = ("pickle", "marshal", "shelve", "dill", "cloudpickle")
 BROAD = {"nas/executors/base.py", "nas/sources.py"}

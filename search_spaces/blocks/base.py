@@ -85,11 +85,15 @@ class Cost:
 
 
 class Mixed(NamedTuple):
-    """What `Mixer.forward` returns: outputs [B, T, D], the new state, and an auxiliary loss if any."""
+    """What `Mixer.forward` returns: outputs [B, T, D], the new state, and an auxiliary loss if any.
+
+    `metrics` are figures to report, by name, as detached scalars (such as the share of dropped tokens).
+    """
 
     y: Tensor
     state: State | None = None
     loss: Tensor | None = None
+    metrics: Mapping[str, Tensor] | None = None
 
 
 class Mixer(nn.Module):
@@ -111,6 +115,15 @@ class Mixer(nn.Module):
         """Mix one token x [B, D] at `position` (an int, or a 0-dim tensor on the device)."""
         mixed = self.forward(x[:, None])
         return mixed.y[:, 0], state
+
+    def absorb(self, x: Tensor, state: State, position: int | Tensor) -> State:
+        """The state after one token x [B, D] whose output nobody wants; override where that is cheaper."""
+        return self.step(x, state, position)[1]
+
+    @property
+    def learning(self) -> bool:
+        """Whether this call trains. Rules that look at the whole batch (capacities) hold only then."""
+        return self.training and torch.is_grad_enabled()
 
     def init_state(self, batch: int, capacity: int) -> State:
         """An empty state with room for `capacity` tokens, on the device and in the dtype of the weights."""

@@ -3,16 +3,23 @@
     y = sum_{e in top_k} softmax_e(W_r x) * SwiGLU_e(x)
 
 Sparsely gated experts (Shazeer et al. 2017, arXiv:1701.06538) with gates renormalised over the chosen ones
-and no token dropped, as in Mixtral (Jiang et al. 2024, arXiv:2401.04088), and the load-balancing loss of
-Switch Transformers (Fedus et al. 2021, arXiv:2101.03961).
+and no token dropped, as in Mixtral (Jiang et al. 2024, arXiv:2401.04088), the load-balancing loss of Switch
+Transformers (Fedus et al. 2021, arXiv:2101.03961), and the z-loss of ST-MoE (Zoph et al. 2022,
+arXiv:2202.08906).
 
-Shapes: B batch, T tokens, N = B*T, D d_model, E experts, F hidden of one expert.
+`RoutedExperts` is the module of this and of its kin (`Switch`, `GShard`, `DeepSeekMoE`), which differ in how
+a token chooses its experts, and in who finds no room there.
+
+Metrics: `load` is the share of the choices that fell on the busiest expert, times E (1 is balanced, E is
+all on one); `dropped` is the share of the choices that found no room.
+
+Shapes: B batch, T tokens, D d_model, E experts, k chosen experts per token, F hidden of one expert.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +27,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, positive_number, whole_numbers
 from search_spaces.errors import IllegalArchitecture
-from search_spaces.ops.experts import expert_mixture, load_balance, route
+from search_spaces.ops.experts import balance_of, counts, expert_mixture, room, route, z_loss
 from search_spaces.ops.linear import fill
 from search_spaces.scenario import Scenario
 
@@ -28,7 +35,10 @@ from search_spaces.scenario import Scenario
 @blocks.add
 @dataclass(frozen=True, kw_only=True)
 class MoE(Block):
-    """`num_experts` SwiGLU experts, each `expansion` times as wide as the model, `top_k` per token."""
+    """`num_experts` SwiGLU experts, each `expansion` times as wide as the model, `top_k` per token.
+
+    `balance` and `z_loss` weigh the two auxiliary losses.
+    """
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
 
@@ -36,11 +46,13 @@ class MoE(Block):
     top_k: int = 1
     expansion: float = 2
     balance: float = 0.01
+    z_loss: float = 0.0
 
     @classmethod
     def examples(cls) -> tuple[MoE, ...]:
         """One, two and all experts per token."""
-        return tuple(cls(num_experts=3, top_k=k, expansion=1.5) for k in (1, 2, 3))
+        some = (cls(num_experts=3, top_k=k, expansion=1.5) for k in (1, 2, 3))
+        return (*some, cls(num_experts=3, top_k=2, expansion=1, balance=0, z_loss=0.001))
 
     def hidden(self, d_model: int) -> int:
         """The hidden width of one expert."""
@@ -48,18 +60,7 @@ class MoE(Block):
 
     def check(self, d_model: int) -> None:
         """No more experts can be chosen than there are."""
-        whole_numbers(self, "num_experts", "top_k")
-        if self.balance != 0:
-            positive_number(self, "balance")
-        if self.top_k > self.num_experts:
-            raise IllegalArchitecture(
-                f"MoE: top_k={self.top_k} must be at most num_experts={self.num_experts}"
-            )
-        positive_number(self, "expansion")
-        if self.hidden(d_model) < 1:
-            raise IllegalArchitecture(
-                f"MoE: expansion={self.expansion} of d_model={d_model} must give a hidden channel at least"
-            )
+        check_experts(self, d_model, top_k=self.top_k)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -67,39 +68,121 @@ class MoE(Block):
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """All experts are stored, the chosen ones are computed."""
-        router = self.num_experts * d_model
-        expert = 3 * d_model * self.hidden(d_model)
-        per_token = 2 * scenario.batch * (router + self.top_k * expert)
-        return Cost(router + self.num_experts * expert, scenario.prompt * per_token, per_token)
+        return experts_cost(d_model, scenario, self.num_experts, self.top_k, hidden=self.hidden(d_model))
 
 
-class MoEMixer(Mixer):
-    """The module of `MoE`."""
+def check_experts(block: Any, d_model: int, *, top_k: int) -> None:
+    """Raise `IllegalArchitecture` where such experts cannot be built, or so many not be chosen."""
+    kind = type(block).__name__
+    whole_numbers(block, *(name for name in ("num_experts", "top_k") if hasattr(block, name)))
+    for name in ("balance", "z_loss"):
+        if getattr(block, name) != 0:
+            positive_number(block, name)
+    if top_k > block.num_experts:
+        raise IllegalArchitecture(f"{kind}: top_k={top_k} must be at most num_experts={block.num_experts}")
+    positive_number(block, "expansion")
+    if block.hidden(d_model) < 1:
+        raise IllegalArchitecture(
+            f"{kind}: expansion={block.expansion} of d_model={d_model} must give a hidden channel at least"
+        )
 
-    def __init__(self, spec: MoE, d_model: int) -> None:
+
+def experts_cost(
+    d_model: int, scenario: Scenario, num_experts: int, top_k: int, *, hidden: int, shared: int = 0
+) -> Cost:
+    """All experts are stored, the chosen ones and the `shared` ones are computed."""
+    router = num_experts * d_model
+    expert = 3 * d_model * hidden
+    per_token = 2 * scenario.batch * (router + (top_k + shared) * expert)
+    return Cost(router + (num_experts + shared) * expert, scenario.prompt * per_token, per_token)
+
+
+class RoutedExperts(Mixer):
+    """A router and SwiGLU experts. Subclasses say how a token chooses, and who is dropped while learning.
+
+    At inference every choice is served: if experts were full, the output of a token would depend on the
+    tokens beside it, and decode would not be prefill.
+    """
+
+    def __init__(self, d_model: int, num_experts: int, hidden: int, *, balance: float, z_loss: float) -> None:
         super().__init__()
-        self.top_k, self.balance = spec.top_k, spec.balance
-        hidden = spec.hidden(d_model)
-        self.router = nn.Parameter(torch.empty(spec.num_experts, d_model))
-        self.gated = nn.Parameter(torch.empty(spec.num_experts, hidden, d_model))
-        self.up = nn.Parameter(torch.empty(spec.num_experts, hidden, d_model))
-        self.down = nn.Parameter(torch.empty(spec.num_experts, d_model, hidden))
+        self.balance, self.z_loss = balance, z_loss
+        self.router = nn.Parameter(torch.empty(num_experts, d_model))
+        self.gated = nn.Parameter(torch.empty(num_experts, hidden, d_model))
+        self.up = nn.Parameter(torch.empty(num_experts, hidden, d_model))
+        self.down = nn.Parameter(torch.empty(num_experts, d_model, hidden))
 
     def reset_parameters(self, dice: torch.Generator) -> None:
         """Normal values of the usual variance."""
         for weight in (self.router, self.gated, self.up, self.down):
             fill(weight, weight.shape[-1], dice)
 
+    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Gates and indices [..., k] of the experts for router logits [..., E], best ones first."""
+        raise NotImplementedError
+
+    def capacity(self, tokens: int) -> int | None:
+        """How many tokens of a sequence an expert takes while learning; None for all."""
+        return None
+
+    def asked(self, logits: Tensor, gates: Tensor) -> Tensor | None:
+        """Which choices [B, T, k] are made at all while learning; None for all."""
+        return None
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """What the load-balancing loss takes for the probabilities of the experts [..., E]."""
+        return logits.softmax(-1)
+
+    def counted(self, index: Tensor) -> Tensor:
+        """The choices [B, T, k] that the load-balancing loss counts."""
+        return index
+
     def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
-        """x [B, T, D]; the loss is the weighted load-balancing loss."""
-        flat = x.flatten(0, -2)
-        logits = F.linear(flat, self.router)
-        logits = logits.to(torch.promote_types(x.dtype, torch.float32))
-        gates, index = route(logits, self.top_k)
-        y = expert_mixture(flat, gates.to(x.dtype), index, self.gated, self.up, self.down)
-        loss = self.balance * load_balance(logits, index) if torch.is_grad_enabled() else None
-        return Mixed(y.view_as(x), state, loss)
+        """x [B, T, D]; the loss is the weighted sum of the auxiliary losses."""
+        logits = self._logits(x)
+        gates, index = self.choose(logits)
+        dropped = torch.zeros((), device=x.device)
+        capacity = self.capacity(x.shape[1])
+        if self.learning and capacity is not None:
+            asked = self.asked(logits, gates)
+            found = room(index, logits.shape[-1], capacity, asked)
+            gates = gates * found
+            dropped = 1 - found.sum() / (index.numel() if asked is None else asked.sum())
+        y = self._mix(x, gates, index)
+        load = logits.shape[-1] * counts(index, logits.shape[-1]).max() / index.numel()
+        loss = self.loss(logits, index) if torch.is_grad_enabled() else None
+        return Mixed(y, state, loss, {"load": load, "dropped": dropped})
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
-        """x [B, D]."""
-        return self.forward(x).y, state
+        """x [B, D]; every choice is served."""
+        return self._mix(x, *self.choose(self._logits(x))), state
+
+    def loss(self, logits: Tensor, index: Tensor) -> Tensor:
+        """The weighted auxiliary losses of logits [B, T, E] and choices [B, T, k]."""
+        loss = logits.new_zeros(())
+        if self.balance:
+            loss = loss + self.balance * balance_of(self.probabilities(logits), self.counted(index))
+        if self.z_loss:
+            loss = loss + self.z_loss * z_loss(logits)
+        return loss
+
+    def _logits(self, x: Tensor) -> Tensor:
+        logits = F.linear(x, self.router)
+        return logits.to(torch.promote_types(x.dtype, torch.float32))
+
+    def _mix(self, x: Tensor, gates: Tensor, index: Tensor) -> Tensor:
+        flat, gates, index = x.flatten(0, -2), gates.flatten(0, -2).to(x.dtype), index.flatten(0, -2)
+        return expert_mixture(flat, gates, index, self.gated, self.up, self.down).view_as(x)
+
+
+class MoEMixer(RoutedExperts):
+    """The module of `MoE`."""
+
+    def __init__(self, spec: MoE, d_model: int) -> None:
+        hidden = spec.hidden(d_model)
+        super().__init__(d_model, spec.num_experts, hidden, balance=spec.balance, z_loss=spec.z_loss)
+        self.top_k = spec.top_k
+
+    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The softmax over the chosen logits."""
+        return route(logits, self.top_k)

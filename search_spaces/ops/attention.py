@@ -1,40 +1,74 @@
-"""Causal softmax attention with grouped keys and values, over all earlier tokens or a window of them.
+"""Causal softmax attention with grouped keys and values, over all earlier tokens or a pattern of them.
 
-    y_t = sum_s softmax_s(q_t k_s / sqrt(K)) v_s     over s with t - window < s <= t
+    y_t = sum_s softmax_s(q_t k_s / sqrt(K)) v_s     over the tokens s that t sees
 
-The fast forms are PyTorch's fused kernel for full attention, and for windows a blockwise form whose cost is
-linear in T: a block of queries sees its own and the previous block of keys. `attend_plainly` is the equation.
+With a window, t sees `window` tokens, `dilation` apart, itself the last, and the `global_tokens` first ones
+(Longformer; Beltagy et al. 2020, arXiv:2004.05150). The fast forms are PyTorch's fused kernel for full
+attention, and for windows the same kernel on blocks, at a cost linear in T: a block of queries sees its own
+and the previous block of keys, and the global ones. With a dilation, tokens that are neighbours modulo the
+dilation are made neighbours first. `attend_plainly` is the equation.
 
-Shapes: B batch, T tokens read, S tokens looked back at, H heads, G kv heads, K head_dim, W window, C blocks.
+Shapes: B batch, T tokens read, S tokens looked back at, H heads, G kv heads, K head_dim, W block length,
+C blocks, R dilation.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int | None = None,
+    *,
+    dilation: int = 1,
+    global_tokens: int = 0,
+) -> Tensor:
     """Outputs [B, H, T, K] of queries [B, H, T, K] over keys and values [B, G, T, K] of the same tokens."""
-    if window is None or window >= q.shape[2]:
+    if window is None or _sees_all(q.shape[2], window, dilation, global_tokens):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=k.shape[1] != q.shape[1])
-    return _attend_blockwise(q, k, v, window)
+    return _attend_blockwise(q, k, v, window, dilation, global_tokens)
 
 
-def attend_plainly(q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+def attend_plainly(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int | None = None,
+    *,
+    dilation: int = 1,
+    global_tokens: int = 0,
+) -> Tensor:
     """The same by its equation, with all T x T scores."""
-    count = q.shape[2]
+    token = torch.arange(q.shape[2], device=q.device)
     k, v = (part.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for part in (k, v))
-    age = torch.arange(count)[:, None] - torch.arange(count)[None, :]
-    seen = (age >= 0) & (age < (window or count))
-    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~seen.to(q.device), float("-inf"))
+    seen = sees(token[:, None], token, window, dilation=dilation, global_tokens=global_tokens)
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~seen, float("-inf"))
     return scores.softmax(-1) @ v
 
 
-def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+def sees(
+    query: Tensor, key: Tensor, window: int | None, *, dilation: int = 1, global_tokens: int = 0
+) -> Tensor:
+    """Whether a token at position `query` sees the one at `key`; positions broadcast."""
+    age = query - key
+    if window is None:
+        return age >= 0
+    near = (age < window * dilation) & (age.remainder(dilation) == 0)
+    return (age >= 0) & (near | (key < global_tokens))
+
+
+def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scale: float | None = None) -> Tensor:
     """Outputs [B, H, T, K] of queries over any keys and values [B, G, S, K]; `seen` [T, S] says which."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=k.shape[1] != q.shape[1])
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=seen, enable_gqa=k.shape[1] != q.shape[1], scale=scale
+    )
 
 
 def attend_one(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -43,43 +77,92 @@ def attend_one(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> T
     The heads of a group become the rows of one product, so keys and values are read once. `seen` [S] hides
     slots that hold nothing.
     """
-    groups = k.shape[1]
-    q = q.unflatten(1, (groups, -1))
-    scores = (q * q.shape[-1] ** -0.5) @ k.mT
-    if seen is not None:
-        scores = scores.masked_fill(~seen, float("-inf"))
-    return (scores.softmax(-1) @ v).flatten(1, 2)
+    return attend_one_to_parts(q, [(k, v, seen)])
 
 
-def pairs(count: int, window: int | None) -> int:
+def attend_one_to_parts(q: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
+    """Output [B, H, K] of one query over keys, values and what is seen of them, in several parts.
+
+    Each part is as in `attend_one`; there is one softmax over all, and no part is copied.
+    """
+    q = q.unflatten(1, (parts[0][0].shape[1], -1)) * q.shape[-1] ** -0.5
+    scores = []
+    for k, _, seen in parts:
+        score = q @ k.mT
+        scores.append(score if seen is None else score.masked_fill(~seen, float("-inf")))
+    weights = torch.cat(scores, dim=-1).softmax(-1).split([k.shape[2] for k, _, _ in parts], dim=-1)
+    y = weights[0] @ parts[0][1]
+    for weight, (_, v, _) in zip(weights[1:], parts[1:], strict=True):
+        y = y + weight @ v
+    return y.flatten(1, 2)
+
+
+def pairs(count: int, window: int | None, *, dilation: int = 1, global_tokens: int = 0) -> int:
     """Query-key pairs that `attend` computes for `count` tokens; the fused kernel skips the future."""
-    if window is None or window >= count:
+    if window is None or _sees_all(count, window, dilation, global_tokens):
         return count * (count + 1) // 2
-    blocks = -(-count // window)
-    return blocks * window * 2 * window
+    length, blocks = _blocks(count, window, dilation)
+    return dilation * blocks * length * (global_tokens + min(2, blocks) * length)
 
 
-def _attend_blockwise(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    count = q.shape[2]
-    fill = -count % window
-    if k.shape[1] != q.shape[1]:
-        k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], dim=1) for part in (k, v))
-    q = F.pad(q, (0, 0, 0, fill)).unflatten(2, (-1, window))
-    k, v = (_with_previous(F.pad(part, (0, 0, 0, fill)).unflatten(2, (-1, window))) for part in (k, v))
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=_block_mask(q.shape[2], window, q.device))
-    return y.flatten(2, 3)[:, :, :count]
+def _sees_all(count: int, window: int, dilation: int, global_tokens: int) -> bool:
+    """Whether each of `count` tokens sees all earlier ones."""
+    return count <= global_tokens or (count <= window and dilation == 1)
 
 
-def _with_previous(blocks: Tensor) -> Tensor:
-    """Blocks [B, H, C, W, K], each behind its predecessor: [B, H, C, 2W, K]."""
-    before = F.pad(blocks[:, :, :-1], (0, 0, 0, 0, 1, 0))
-    return torch.cat((before, blocks), dim=3)
+def _blocks(count: int, window: int, dilation: int) -> tuple[int, int]:
+    """Length and number of the blocks of those tokens that are neighbours modulo the dilation."""
+    neighbours = -(-count // dilation)
+    length = min(window, neighbours)
+    return length, -(-neighbours // length)
 
 
-def _block_mask(blocks: int, window: int, device: torch.device) -> Tensor:
-    """What a query sees of the two blocks [C, W, 2W]; the first block has no predecessor."""
-    query = torch.arange(window, device=device)[:, None] + window
-    key = torch.arange(2 * window, device=device)[None, :]
-    seen = (key <= query) & (key > query - window)
-    first = seen & (key >= window)
-    return torch.cat((first[None], seen.expand(blocks - 1, -1, -1)))
+def _attend_blockwise(
+    q: Tensor, k: Tensor, v: Tensor, window: int, dilation: int, global_tokens: int
+) -> Tensor:
+    batch, heads, count, _ = q.shape
+    length, blocks = _blocks(count, window, dilation)
+    grid = (blocks, length, dilation)
+    k, v = (_seen_blocks(part, grid, global_tokens) for part in (k, v))
+    seen = _block_mask(grid, window, global_tokens, q.device)
+    y = F.scaled_dot_product_attention(
+        _in_blocks(q, grid).flatten(0, 1), k, v, attn_mask=seen, enable_gqa=k.shape[1] != batch * heads
+    )
+    y = y.unflatten(0, (dilation, blocks)).unflatten(2, (batch, heads))
+    return y.permute(2, 3, 1, 4, 0, 5).flatten(2, 4)[:, :, :count]
+
+
+def _in_blocks(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """x [B, H, T, K] as [R, C, BH, W, K]: token (c W + w) R + r. Heads beside the batch suit the kernel."""
+    blocks, length, dilation = grid
+    x = F.pad(x, (0, 0, 0, blocks * length * dilation - x.shape[2]))
+    return x.unflatten(2, grid).permute(4, 2, 0, 1, 3, 5).flatten(2, 3)
+
+
+def _seen_blocks(x: Tensor, grid: tuple[int, int, int], global_tokens: int) -> Tensor:
+    """Keys or values [B, G, T, K] of each block, behind those of its predecessor and the global ones."""
+    own = _in_blocks(x, grid)
+    parts = [own]
+    if grid[0] > 1:
+        parts.insert(0, F.pad(own[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)))
+    if global_tokens:
+        parts.insert(0, x[:, :, :global_tokens].flatten(0, 1).expand(*own.shape[:2], -1, -1, -1))
+    return torch.cat(parts, dim=3).flatten(0, 1)
+
+
+def _block_mask(grid: tuple[int, int, int], window: int, global_tokens: int, device: torch.device) -> Tensor:
+    """What the queries of each block see of its keys [RC, 1, W, S]: global tokens only as such."""
+    blocks, length, dilation = grid
+    before = length * (min(2, blocks) - 1)
+    place = torch.arange(length, device=device)[:, None]
+    other = torch.arange(-before, length, device=device)
+    near = (other <= place) & (other > place - window)
+    offset = torch.arange(dilation, device=device)[:, None] + dilation * length * torch.arange(
+        blocks, device=device
+    )
+    offset = offset.flatten()[:, None, None]
+    seen = near & (offset + dilation * other >= global_tokens)
+    if global_tokens:
+        first = torch.arange(global_tokens, device=device) <= offset + dilation * place
+        seen = torch.cat((first, seen), dim=2)
+    return seen[:, None]

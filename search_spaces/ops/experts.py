@@ -3,9 +3,15 @@
     y = sum over the chosen experts e of  gate_e * down_e (silu(gated_e x) * up_e x)
 
 On a GPU the products of all experts are one grouped kernel, where it takes the dtype and the strides; on a
-CPU a loop over the experts that were chosen is as fast and takes everything. No token is dropped.
+CPU a loop over the experts that were chosen is as fast and takes everything. A token that an expert has no
+room for gets the gate zero there: the products are over sorted tokens of any number, so a capacity is a rule
+of learning here, and saves neither memory nor time.
 
-Shapes: N tokens, E experts, k chosen experts per token, D d_model, F hidden.
+A loop asks the device how many tokens each expert got. Where nobody may ask (`torch.export`, and one decoding
+step that the grouped kernel does not take), shapes depend on no data: few tokens each fetch the matrices of
+their experts, many tokens pass through all experts.
+
+Shapes: B batch, T tokens, N = B*T, E experts, k chosen experts per token, D d_model, F hidden.
 """
 
 from __future__ import annotations
@@ -15,12 +21,13 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 GROUPED_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def route(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Gates and indices [N, k] of the chosen experts; gates are the softmax over the chosen logits."""
+    """Gates and indices [..., k] of the chosen experts; gates are the softmax over the chosen logits."""
     chosen, index = logits.topk(top_k, dim=-1)
     return chosen.softmax(-1), index
 
@@ -30,11 +37,33 @@ def expert_mixture(
 ) -> Tensor:
     """Outputs [N, D] of tokens x [N, D]; gated and up are [E, F, D], down is [E, D, F]."""
     top_k, experts = index.shape[-1], up.shape[0]
+    grouped = x.is_cuda and x.dtype in GROUPED_DTYPES and all(map(_aligned, (x, gated, up, down)))
+    few = index.numel() <= experts
+    if torch.compiler.is_exporting() or (x.is_cuda and few and not grouped):
+        form = expert_mixture_fetched if few else expert_mixture_plainly
+        return form(x, gates, index, gated, up, down)
     order = index.flatten().argsort(stable=True)
     token = order // top_k
-    ends = index.flatten().bincount(minlength=experts).cumsum(0)
-    y = _products(x[token], ends, gated, up, down) * gates.flatten()[order, None]
-    return torch.zeros_like(x).index_add(0, token, y)
+    ends = counts(index, experts).cumsum(0)
+    y = (_grouped if grouped else _looped)(x[token], ends, gated, up, down)
+    return torch.zeros_like(x).index_add(0, token, y * gates.flatten()[order, None])
+
+
+def expert_mixture_fetched(
+    x: Tensor, gates: Tensor, index: Tensor, gated: Tensor, up: Tensor, down: Tensor
+) -> Tensor:
+    """The same with a copy of the matrices of the chosen experts for each token."""
+    x = x[:, None].expand(-1, index.shape[-1], -1)
+    hidden = F.silu(linear_each(x, gated[index])) * linear_each(x, up[index])
+    return (linear_each(hidden, down[index]) * gates[..., None]).sum(1)
+
+
+def linear_each(x: Tensor, weight: Tensor) -> Tensor:
+    """x [..., D] by a weight [..., F, D] for each; to a `TorchFunctionMode` this is one function of torch."""
+    if has_torch_function((x, weight)):
+        product: Tensor = handle_torch_function(linear_each, (x, weight), x, weight)
+        return product
+    return (weight @ x[..., None]).squeeze(-1)
 
 
 def expert_mixture_plainly(
@@ -52,27 +81,90 @@ def expert_mixture_plainly(
     return (everything * weight[..., None]).sum(1)
 
 
+def counts(index: Tensor, experts: int) -> Tensor:
+    """How often each of the experts was chosen [E]."""
+    chosen = index.flatten()
+    return torch.zeros(experts, dtype=torch.long, device=index.device).scatter_add(
+        0, chosen, torch.ones_like(chosen)
+    )
+
+
+def room(index: Tensor, experts: int, capacity: int, asked: Tensor | None = None) -> Tensor:
+    """Which choices [B, T, k] find room, when each expert takes `capacity` of each sequence.
+
+    Room goes to the earlier token, and of one token to its better expert, so it depends on no later token.
+    Choices that are not `asked` take none and get none.
+    """
+    wanted = F.one_hot(index.flatten(1), experts)
+    if asked is not None:
+        wanted = wanted * asked.flatten(1)[..., None]
+    place = (wanted.cumsum(1) * wanted).sum(-1).view_as(index)
+    return (place > 0) & (place <= capacity)
+
+
+def room_plainly(index: Tensor, experts: int, capacity: int, asked: Tensor | None = None) -> Tensor:
+    """The same, one choice after the other."""
+    found = torch.zeros_like(index, dtype=torch.bool)
+    for row in range(index.shape[0]):
+        taken = [0] * experts
+        for t in range(index.shape[1]):
+            for choice, expert in enumerate(index[row, t].tolist()):
+                if (asked is None or asked[row, t, choice]) and taken[expert] < capacity:
+                    taken[expert] += 1
+                    found[row, t, choice] = True
+    return found
+
+
+def coins(logits: Tensor) -> Tensor:
+    """A number in [0, 1) per token from its own router logits [..., E], as if drawn at random.
+
+    It is a hash of the logits' bfloat16 bits (multiply and fold, as in the finaliser of MurmurHash3): no
+    global chance, the same for the same token, and anew after every step that moves the router.
+    """
+    words = logits.detach().to(torch.bfloat16).view(torch.int16).long()
+    place = torch.arange(logits.shape[-1], device=logits.device)
+    mixed = (words * (2 * place + 1) * 0x9E3779B97F4A7C1).sum(-1)
+    for factor in (0x7F51AFD7ED558CCD, 0x44CEB9FE1A85EC53):
+        mixed = (mixed ^ ((mixed >> 33) & 0x7FFFFFFF)) * factor  # shifts of signed numbers copy the sign
+    return ((mixed >> 33) & 0xFFFFFF).to(torch.float32) / 2**24
+
+
 def load_balance(logits: Tensor, index: Tensor) -> Tensor:
     """E times the sum over experts of (share of tokens) * (mean probability): 1 when balanced.
 
-    The auxiliary loss of Switch Transformers (Fedus et al. 2021, arXiv:2101.03961, section 2.2), with all k
-    choices counted.
+    The auxiliary loss of Switch Transformers (Fedus et al. 2021, arXiv:2101.03961, section 2.2), with all
+    choices of `index` [..., k] counted.
     """
-    experts = logits.shape[-1]
-    share = index.flatten().bincount(minlength=experts).to(logits.dtype) / index.numel()
-    return experts * (share * logits.softmax(-1).mean(0)).sum()
+    return balance_of(logits.softmax(-1), index)
 
 
-def _products(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) -> Tensor:
+def balance_of(probabilities: Tensor, index: Tensor) -> Tensor:
+    """The same for probabilities [..., E] that are known."""
+    experts = probabilities.shape[-1]
+    share = counts(index, experts).to(probabilities.dtype) / index.numel()
+    return experts * (share * probabilities.flatten(0, -2).mean(0)).sum()
+
+
+def z_loss(logits: Tensor) -> Tensor:
+    """The mean square of log sum exp of the router logits [..., E], which keeps them small.
+
+    Zoph et al. 2022 (ST-MoE), arXiv:2202.08906, equation 5.
+    """
+    return logits.logsumexp(-1).square().mean()
+
+
+def _grouped(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """Each expert on its own rows of x, which lie in the order of the experts up to `ends` [E]."""
-    if x.is_cuda and x.dtype in GROUPED_DTYPES and all(map(_aligned, (x, gated, up, down))):
-        offsets = ends.to(torch.int32)
-        hidden = F.silu(F.grouped_mm(x, gated.mT, offs=offsets)) * F.grouped_mm(x, up.mT, offs=offsets)
-        return F.grouped_mm(hidden, down.mT, offs=offsets)
-    bounds = [0, *ends.tolist()]
+    offsets = ends.to(torch.int32)
+    hidden = F.silu(F.grouped_mm(x, gated.mT, offs=offsets)) * F.grouped_mm(x, up.mT, offs=offsets)
+    return F.grouped_mm(hidden, down.mT, offs=offsets)
+
+
+def _looped(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """The same, one expert after the other."""
     parts = [
         F.linear(F.silu(F.linear(x[a:b], gated[e])) * F.linear(x[a:b], up[e]), down[e])
-        for e, (a, b) in enumerate(pairwise(bounds))
+        for e, (a, b) in enumerate(pairwise([0, *ends.tolist()]))
         if b > a
     ]
     return torch.cat(parts)

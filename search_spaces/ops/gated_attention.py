@@ -2,114 +2,211 @@
 
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_t'        y_t = S_t' q_t        g_t <= 0, one per channel
 
-Gated linear attention (Yang et al. 2023, arXiv:2312.06635, section 4). Splitting the decay between two tokens
-into a factor of the query and one of the key would overflow if both were taken from the start of a chunk. So
-a chunk is halved again and again: the later half reads the earlier one through their boundary, where both
-factors are at most one. Only pairs within the smallest pieces have their decays formed one by one. Decays and
-states are in float32, or float64 where the input is.
+Gated linear attention (Yang et al. 2023, arXiv:2312.06635, section 4). With a `bonus` u a token reads the
+memory before it is written, as in RWKV-6 (Peng et al. 2024, arXiv:2404.05892),
 
-Shapes: B batch, T tokens, H heads, N state_dim (of q, k and g), P head_dim (of v), L chunk length.
+    y_t = (S_{t-1} + diag(u) k_t v_t')' q_t
+
+Splitting the decay between two tokens into a factor of the query and one of the key would overflow if both
+were taken from the start of a chunk. So a chunk is built from runs of tokens that double in length: the later
+of two neighbours reads the earlier one through their boundary, where both factors are at most one. When two
+runs are joined, factors grow by the product of decays of the run that came between: no exponent but g itself
+is ever formed, so strong decays are exact zeros, and nothing overflows or cancels.
+
+The gradient is written out. With G the running sum of g, a query enters with exp(G) and a key with exp(-G):
+the gradient of G is q * dq - k * dk, and that of g its running sum from the end. Decays and states are in
+float32, or float64 where the input is.
+
+Shapes: B batch, T tokens, H heads, N state_dim (of q, k and g), P head_dim (of v), C chunks, L chunk length,
+w length of a run.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CHUNK = 64
-PIECE = 4
 
 
 def gated_attention(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor | None = None, *, final: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    state: Tensor | None = None,
+    *,
+    bonus: Tensor | None = None,
+    final: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Outputs [B, T, H, P] and, if `final`, the state [B, H, N, P] after the last token.
 
-    q, k and g are [B, T, H, N], v is [B, T, H, P].
+    q, k and g are [B, T, H, N], v is [B, T, H, P], bonus is [H, N].
     """
     count = v.shape[1]
     length = _chunk(count)
+    own = (q * k if bonus is None else q * k * bonus).sum(-1, keepdim=True)
     fill = -count % length
     if fill:
-        q, k, v, g = (F.pad(part, (0, 0, 0, 0, 0, fill)) for part in (q, k, v, g))
-    q, k, v, g = (part.transpose(1, 2).contiguous().unflatten(2, (-1, length)) for part in (q, k, v, g))
-    total = (g if g.dtype is torch.float64 else g.float()).cumsum(-2)
-    y = _within_pieces(q, k, v, total)
-    width = PIECE
-    while width < length:
-        y = y + _between_halves(q, k, v, total, width)
-        width *= 2
-    if state is not None or final or y.shape[2] > 1:
-        carried, last = _carry(k, v, total, state)
-        y = y + (q * total.exp().to(q.dtype)) @ carried.to(q.dtype)
-    else:
-        last = None
+        q, k, v, g, own = (F.pad(part, (0, 0, 0, 0, 0, fill)) for part in (q, k, v, g, own))
+    q, k, v, g, own = (
+        part.transpose(1, 2).contiguous().unflatten(2, (-1, length)) for part in (q, k, v, g, own)
+    )
+    g = _exact(g)
+    if state is None:
+        state = torch.zeros_like(g[:, :, 0, 0, :, None] * v[:, :, 0, :1].to(g.dtype))
+    y, last = _GatedAttention.apply(q, k, v, g, own, state.to(g.dtype), bonus is None)
     return y.flatten(2, 3).transpose(1, 2)[:, :count], last if final else None
 
 
 def gated_attention_plainly(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    state: Tensor | None = None,
+    *,
+    bonus: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The same by its recurrence, one token at a time."""
     memory = v.new_zeros(*k.shape[:1], *k.shape[2:], v.shape[-1]) if state is None else state
     outputs = []
     for q_t, k_t, v_t, g_t in zip(q.unbind(1), k.unbind(1), v.unbind(1), g.unbind(1), strict=True):
-        y, memory = gated_attention_step(q_t, k_t, v_t, g_t, memory)
+        y, memory = gated_attention_step(q_t, k_t, v_t, g_t, memory, bonus=bonus)
         outputs.append(y)
     return torch.stack(outputs, dim=1), memory
 
 
-def gated_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def gated_attention_step(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, *, bonus: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One token: q, k, g [B, H, N], v [B, H, P], state [B, H, N, P]; the output and the new state."""
-    fade = (g if g.dtype is torch.float64 else g.float()).exp()[..., None]
+    fade = _exact(g).exp()[..., None]
     added = (k[..., :, None] * v[..., None, :]).to(fade.dtype)
-    state = torch.addcmul(added, state.to(fade.dtype), fade)
-    return (q[..., None, :] @ state.to(q.dtype))[..., 0, :], state
+    state = state.to(fade.dtype)
+    new = torch.addcmul(added, state, fade)
+    if bonus is None:
+        return (q[..., None, :] @ new.to(q.dtype))[..., 0, :], new
+    y = (q[..., None, :] @ state.to(q.dtype))[..., 0, :]
+    return y + (q * k * bonus).sum(-1, keepdim=True) * v, new
 
 
 def products(count: int, heads: int, state_dim: int, head_dim: int) -> int:
     """Multiply-adds in matrix products of `gated_attention`, for a batch of one."""
     length = _chunk(count)
-    halves = length - PIECE  # the sum of all widths below the chunk's
-    per_token = PIECE * head_dim + halves * (state_dim + head_dim) // 2 + 2 * state_dim * head_dim
-    return heads * (count + -count % length) * per_token
+    chunks = (count + -count % length) // length
+    pairs = length * (length - 1) // 2
+    return heads * chunks * (pairs * state_dim + length * (length + 2 * state_dim) * head_dim)
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x if x.dtype is torch.float64 else x.float()
 
 
 def _chunk(count: int) -> int:
-    """The chunk length for `count` tokens: a power of two, for halving."""
-    return max(PIECE, min(CHUNK, 1 << (count - 1).bit_length()))
+    """The chunk length for `count` tokens: a power of two, for joining runs."""
+    return min(CHUNK, 1 << (count - 1).bit_length())
 
 
-def _within_pieces(q: Tensor, k: Tensor, v: Tensor, total: Tensor) -> Tensor:
-    """What tokens read within their piece [B, H, C, L, P], with a decay for each pair and channel."""
-    q, k, v, total = (part.unflatten(-2, (-1, PIECE)) for part in (q, k, v, total))
-    # the future would overflow, so it is held at one here and dropped from the scores
-    fade = (total[..., :, None, :] - total[..., None, :, :]).clamp(max=0).exp()
-    scores = (q[..., :, None, :] * k[..., None, :, :] * fade.to(q.dtype)).sum(-1)
-    seen = torch.ones(PIECE, PIECE, dtype=q.dtype, device=q.device).tril()
-    return (scores * seen @ v).flatten(-3, -2)
+class _GatedAttention(torch.autograd.Function):
+    """q, k, g [B, H, C, L, N], v [B, H, C, L, P], own [B, H, C, L, 1] and the state [B, H, N, P].
+
+    `own` is the weight of a token's own value; `after` says that the memory is read after it is written.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor, after: bool
+    ) -> tuple[Tensor, Tensor]:
+        fade = g.exp()
+        q_read = _exact(q) * fade if after else _exact(q).clone()
+        k_left = _exact(k).clone()
+        scores, whole, saved = _join(q_read, k_left, fade, own)
+        q_read, k_left = q_read.to(q.dtype), k_left.to(k.dtype)
+        memory = _carry((k_left.mT @ v).to(g.dtype), whole, state)
+        y = (scores @ v).add_(q_read @ memory[:, :, :-1].to(q.dtype))
+        ctx.after = after
+        ctx.save_for_backward(q, k, v, fade, scores, q_read, k_left, whole, memory, *saved)
+        return y, memory[:, :, -1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        to_y, to_last = grads
+        q, k, v, fade, scores, q_read, k_left, whole, memory, *saved = ctx.saved_tensors
+        exact = memory.dtype
+        to_memory = _carry((q_read.mT @ to_y).to(exact).flip(2), whole.flip(2), to_last).flip(2)
+        to_after = to_memory[:, :, 1:].to(v.dtype)
+        to_v = (scores.mT @ to_y).add_(k_left @ to_after)
+        to_q = (to_y @ memory[:, :, :-1].to(q.dtype).mT).to(exact)
+        to_k = (v @ to_after.mT).to(exact)
+        to_scores = to_y @ v.mT
+        _split(to_scores, to_q, to_k, saved)
+        if ctx.after:
+            to_q *= fade
+        by_q = q * to_q
+        to_g = _sums_from_the_end(by_q.addcmul(k, to_k, value=-1))
+        if not ctx.after:
+            to_g -= by_q
+        to_g += (memory[:, :, 1:] * to_memory[:, :, 1:]).sum(-1)[..., None, :]
+        to_own = to_scores.diagonal(dim1=-2, dim2=-1)[..., None]
+        return to_q.to(q.dtype), to_k.to(k.dtype), to_v, to_g, to_own, to_memory[:, :, 0], None
 
 
-def _between_halves(q: Tensor, k: Tensor, v: Tensor, total: Tensor, width: int) -> Tensor:
-    """What every second run of `width` tokens reads from the run before it [B, H, C, L, P]."""
-    q, k, v, total = (part.unflatten(-2, (-1, 2, width)) for part in (q, k, v, total))
-    early, late = total[..., 0, :, :], total[..., 1, :, :]
-    boundary = early[..., -1:, :]
-    q = q[..., 1, :, :] * (late - boundary).exp().to(q.dtype)
-    k = k[..., 0, :, :] * (boundary - early).exp().to(k.dtype)
-    y = (q @ k.mT) @ v[..., 0, :, :]
-    return F.pad(y, (0, 0, width, 0)).flatten(-3, -2)
+def _carry(added: Tensor, fades: Tensor, first: Tensor) -> Tensor:
+    """The memory before every chunk and after the last [B, H, C + 1, N, P], for fades [B, H, C, N]."""
+    memories = [first]
+    for more, fade in zip(added.unbind(2), fades[..., None].unbind(2), strict=True):
+        memories.append(torch.addcmul(more, memories[-1], fade))
+    return torch.stack(memories, dim=2)
 
 
-def _carry(k: Tensor, v: Tensor, total: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The state before every chunk [B, H, C, N, P], and after the last [B, H, N, P]."""
-    whole = total[..., -1:, :]
-    added = ((k * (whole - total).exp().to(k.dtype)).mT @ v).to(total.dtype)
-    fades = whole.exp().mT
-    memory = torch.zeros_like(added[:, :, 0]) if state is None else state.to(total.dtype)
-    before = []
-    for fade, more in zip(fades.unbind(2), added.unbind(2), strict=True):
-        before.append(memory)
-        memory = memory * fade + more
-    return torch.stack(before, dim=2), memory
+def _sums_from_the_end(x: Tensor) -> Tensor:
+    """Running sums [..., L, N] over L, from its end: a product with a triangle is faster than flips."""
+    return torch.ones(x.shape[-2], x.shape[-2], dtype=x.dtype, device=x.device).triu() @ x
+
+
+def _halves(x: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The earlier and the later of each two neighbouring runs [..., n, w, *] in x [..., L, *]."""
+    early, late = x.unflatten(-2, (-1, 2, width)).unbind(-3)
+    return early, late
+
+
+def _block(scores: Tensor, width: int) -> Tensor:
+    """Where the later of two neighbouring runs reads the earlier: [..., n, w, w] of scores [..., L, L]."""
+    tiles = scores.unflatten(-1, (-1, 2 * width)).unflatten(-3, (-1, 2 * width))
+    return tiles.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)[..., width:, :width]
+
+
+def _join(q: Tensor, k: Tensor, fade: Tensor, own: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Scores [B, H, C, L, L] of a chunk from its runs, beginning with single tokens.
+
+    Also the fade of whole chunks [B, H, C, N], and what each level needs for its gradient. In place, q fades
+    since the chunk began, and k until it ends.
+    """
+    scores, saved, width = torch.diag_embed(own[..., 0]), [], 1
+    while width < q.shape[-2]:
+        (k_early, _), (_, q_late) = _halves(k, width), _halves(q, width)
+        late, early = q_late.to(own.dtype, copy=True), k_early.to(own.dtype, copy=True)
+        _block(scores, width).copy_(late @ early.mT)
+        first, second = _halves(fade, 1)
+        q_late *= first
+        k_early *= second
+        saved += [late, early, first, second]
+        fade, width = (first * second).squeeze(-2), 2 * width
+    return scores, fade.squeeze(-2), saved
+
+
+def _split(to_scores: Tensor, to_q: Tensor, to_k: Tensor, saved: list[Tensor]) -> None:
+    """The gradient of `_join` by q and k, in place: its levels in reverse."""
+    for i in range(len(saved) - 4, -1, -4):
+        late, early, first, second = saved[i : i + 4]
+        width = late.shape[-2]
+        (to_early, _), (_, to_late) = _halves(to_k, width), _halves(to_q, width)
+        to_block = _block(to_scores, width)
+        to_late.mul_(first).add_(to_block @ early)
+        to_early.mul_(second).add_(to_block.mT @ late)

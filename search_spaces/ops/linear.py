@@ -13,7 +13,7 @@ from torch import Tensor
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., D] by weight [H, K, D] (or more axes) gives [..., H, K]."""
-    return F.linear(x, weight.flatten(0, -2)).unflatten(-1, weight.shape[:-1])
+    return F.linear(x, weight.flatten(0, -2)).view(*x.shape[:-1], *weight.shape[:-1])
 
 
 def merge(y: Tensor, weight: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ BASE = 10_000.0
 def rotate(x: Tensor, position: int | Tensor) -> Tensor:
     """Turn x [..., T, K], whose first token stands at `position` (an int, or a 0-dim tensor)."""
     count, width = x.shape[-2:]
-    if isinstance(position, int):
+    # tables made while a graph is traced hold no values, and must not be kept
+    if isinstance(position, int) and not torch.compiler.is_compiling():
         cos, sin = _table(_at_least(position + count), width, x.dtype, x.device)
         cos, sin = cos[position : position + count], sin[position : position + count]
     else:

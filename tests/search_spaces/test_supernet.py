@@ -197,7 +197,9 @@ def test_a_place_starts_alike_whatever_stands_elsewhere() -> None:
         )
         for m in (Attention(head_dim=4), Attention(head_dim=4, num_kv_heads=1))
     )
-    assert torch.equal(one.layers[0]["sequence_mixer"].mixer.wq, other.layers[0]["sequence_mixer"].mixer.wq)
+    assert torch.equal(
+        one.layers[0].halves["sequence_mixer"].mixer.wq, other.layers[0].halves["sequence_mixer"].mixer.wq
+    )
 
 
 def test_generation_continues_the_prompt_and_depends_on_the_seed_only() -> None:

@@ -1,0 +1,159 @@
+"""The command that shows what is published: `nas zoo`, and `nas blocks` for the parts it is made of."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nas.commands.looking import number_text
+from nas.commands.options import Json
+from search_spaces.errors import EvaluationFailed, NasError
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(zoo)
+    app.command()(blocks)
+
+
+def zoo(
+    name: Annotated[str | None, typer.Argument(help="One architecture to print; without it, a list.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Build, decode and compare with references; one line each.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Published architectures, written in the blocks of one space.
+
+    All of them lie in the ready-made space `hybrid_lm`. `nas zoo jamba` prints the layers, parameters and
+    state bytes of one, and a link to its paper; `--check` shows that each builds, that decoding it equals
+    reading it at once, and how far its blocks are from independent implementations.
+    """
+    from search_spaces.zoo import zoo as known
+
+    points = [known[name]] if name is not None else list(known.values())
+    if check:
+        _check(points, as_json)
+    elif as_json:
+        _print_json([_plain(point) for point in points])
+    elif name is not None:
+        _print_one(points[0])
+    else:
+        _print_list(points)
+
+
+def blocks(
+    name: Annotated[str | None, typer.Argument(help="One block to explain; without it, a list.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="Print docs/blocks.md, the page about all.")] = False,
+) -> None:
+    """List the blocks that a space can hold, or explain one: equation, paper, fields."""
+    from search_spaces.blocks.base import blocks as known
+
+    if page:
+        from search_spaces.describe import blocks_page
+
+        sys.stdout.write(blocks_page())
+        return
+    if name is not None:
+        kind = known[name]
+        module = sys.modules[kind.__module__]
+        sys.stdout.write(f"{(module.__doc__ or '').strip()}\n\n{kind()}\n")
+        return
+    table = Table("block", "mixes", "what it is", box=None, pad_edge=False)
+    for kind in sorted(known.values(), key=lambda kind: (kind.mixes, kind.__name__)):
+        module = sys.modules[kind.__module__]
+        table.add_row(kind.__name__, kind.mixes, (module.__doc__ or "").strip().splitlines()[0])
+    _console().print(table)
+
+
+def _print_list(points: list[Any]) -> None:
+    table = Table("architecture", "family", "layers", "params", "state", "paper", box=None, pad_edge=False)
+    for point in sorted(points, key=lambda point: (point.family, point.name)):
+        numbers = _numbers(point)
+        table.add_row(
+            point.name,
+            point.family,
+            str(len(point.spec.layers)),
+            number_text("params", numbers["params"]),
+            number_text("state_bytes", numbers["state_bytes"]),
+            f"{point.paper}, arXiv:{point.arxiv}",
+        )
+    _console().print(table)
+
+
+def _print_one(point: Any) -> None:
+    numbers = _numbers(point)
+    lines = [
+        f"{point.name} ({point.family}): {point.paper}, {point.link}",
+        *([point.note] if point.note else []),
+        str(point.spec),
+        f"{numbers['params']:,} parameters, {numbers['weight_bytes']:,} bytes stored",
+        f"decode state {numbers['state_bytes']:,} bytes after {numbers['context']} tokens,"
+        f" {numbers['state_bytes_per_token']:,} more for each further one",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _check(points: list[Any], as_json: bool) -> None:
+    """One line per architecture as soon as it is known.
+
+    Raises:
+        EvaluationFailed: one of them failed.
+    """
+    from search_spaces.checking import DECODE_TOLERANCE, check
+    from search_spaces.parity import TOLERANCE
+
+    failed, rows = [], []
+    width = max(len(point.name) for point in points)
+    for point in points:
+        try:
+            found = check(point.spec)
+        except NasError as error:
+            failed.append(point.name)
+            rows.append({"name": point.name, "ok": False, "error": str(error)})
+            sys.stdout.write("" if as_json else f"{point.name:{width}}  FAILED  {error}\n")
+            continue
+        good = found.decode <= DECODE_TOLERANCE and (found.parity is None or found.parity <= TOLERANCE)
+        failed += [] if good else [point.name]
+        rows.append({"name": point.name, "ok": good, **vars(found)})
+        parity = "not checked" if found.parity is None else f"{found.parity:.1e}"
+        against = f"install {', '.join(found.missing)}" if found.missing else "; ".join(found.sources)
+        line = (
+            f"{point.name:{width}}  {'ok' if good else 'FAILED':6}  {found.params:>9,} params"
+            f"  decode-prefill {found.decode:.1e}  parity {parity} ({against})\n"
+        )
+        sys.stdout.write("" if as_json else line)
+        sys.stdout.flush()
+    if as_json:
+        _print_json(rows)
+    else:
+        sys.stdout.write(f"{len(points) - len(failed)} of {len(points)} architectures ok\n")
+    if failed:
+        raise EvaluationFailed(f"these architectures failed: {', '.join(failed)}")
+
+
+def _numbers(point: Any) -> dict[str, int]:
+    from search_spaces.scenario import Scenario
+
+    scenario = Scenario()
+    return {"context": scenario.context, **vars(point.spec.cost(scenario))}
+
+
+def _plain(point: Any) -> dict[str, Any]:
+    from search_spaces.serialise import to_plain
+
+    about = {name: getattr(point, name) for name in ("name", "family", "paper", "arxiv", "link", "note")}
+    return {**about, **_numbers(point), "spec": to_plain(point.spec)}
+
+
+def _print_json(plain: Any) -> None:
+    sys.stdout.write(json.dumps(plain, indent=2) + "\n")
+
+
+def _console() -> Console:
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)

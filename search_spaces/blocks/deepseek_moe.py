@@ -1,0 +1,161 @@
+"""DeepSeekMoE: many narrow experts of which some are chosen, and shared experts that serve every token.
+
+    y = sum_{s shared} SwiGLU_s(x) + sum_{e in top_k(a + b)} g_e SwiGLU_e(x)
+
+    gate = "softmax":  a = softmax(W_r x),  g_e = gate_scale * a_e
+    gate = "sigmoid":  a = sigmoid(W_r x),  g_e = gate_scale * a_e / sum of the chosen a
+
+Dai et al. 2024, arXiv:2401.06066 (softmax), and DeepSeek-V3 (2024), arXiv:2412.19437 (sigmoid). No token is
+dropped. DeepSeek's limit of the devices that a token may reach is left out: there is one device.
+
+Balance without an auxiliary loss (Wang et al. 2024, arXiv:2408.15664): the bias b is added where experts are
+chosen, and nowhere else, so no gradient of the output reaches it. After each step the paper moves it against
+the error of the load, b_e += u sign(mean load - load_e). Here that is a step of the ordinary optimizer: b is
+a parameter, and the auxiliary loss holds a term whose value is zero and whose gradient for b_e is
+bias_rate * (load_e - 1), with the load as a share of the fair one. Adam divides a gradient by its usual size,
+which makes of this the paper's sign rule with u = the learning rate, whatever `bias_rate` is; plain gradient
+descent moves by learning rate * bias_rate * error. `bias_rate = 0` leaves the bias out.
+
+Shapes: B batch, T tokens, D d_model, E experts, k chosen per token, S shared experts, F hidden of one expert.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.blocks.base import Block, Cost, Mixer, blocks, positive_number, whole_numbers
+from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
+from search_spaces.errors import IllegalArchitecture
+from search_spaces.ops.experts import counts
+from search_spaces.ops.linear import fill, merge, project
+from search_spaces.scenario import Scenario
+
+GATES = ("sigmoid", "softmax")
+
+
+@blocks.add
+@dataclass(frozen=True, kw_only=True)
+class DeepSeekMoE(Block):
+    """`num_experts` experts and `shared_experts` more, each `expansion` times as wide as the model.
+
+    `top_k` of the former serve a token, and all of the latter. `balance` and `z_loss` weigh the two auxiliary
+    losses, `bias_rate` the load error that moves the bias.
+    """
+
+    mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
+
+    num_experts: int = 8
+    top_k: int = 2
+    shared_experts: int = 1
+    expansion: float = 0.5
+    gate: str = "sigmoid"
+    gate_scale: float = 1.0
+    bias_rate: float = 0.01
+    balance: float = 0.0
+    z_loss: float = 0.0
+
+    @classmethod
+    def examples(cls) -> tuple[DeepSeekMoE, ...]:
+        """Both gates, with and without bias, shared experts and losses."""
+        return (
+            cls(num_experts=4),
+            cls(num_experts=5, top_k=3, shared_experts=2, gate="softmax", bias_rate=0, balance=0.01),
+            cls(num_experts=3, shared_experts=0, gate_scale=2.5, balance=0.001, z_loss=0.001),
+        )
+
+    def hidden(self, d_model: int) -> int:
+        """The hidden width of one expert."""
+        return round(self.expansion * d_model)
+
+    def check(self, d_model: int) -> None:
+        """No more experts can be chosen than there are; the gate must be known."""
+        check_experts(self, d_model, top_k=self.top_k)
+        positive_number(self, "gate_scale")
+        if self.shared_experts != 0:
+            whole_numbers(self, "shared_experts")
+        if self.bias_rate != 0:
+            positive_number(self, "bias_rate")
+        if self.gate not in GATES:
+            raise IllegalArchitecture(
+                f"DeepSeekMoE: gate must be one of {', '.join(GATES)}, got {self.gate!r}"
+            )
+
+    def build(self, d_model: int) -> Mixer:
+        """The module."""
+        return DeepSeekMoEMixer(self, d_model)
+
+    def cost(self, d_model: int, scenario: Scenario) -> Cost:
+        """All experts are stored; the chosen and the shared ones are computed."""
+        cost = experts_cost(
+            d_model,
+            scenario,
+            self.num_experts,
+            self.top_k,
+            hidden=self.hidden(d_model),
+            shared=self.shared_experts,
+        )
+        return cost + Cost(params=self.num_experts if self.bias_rate else 0)
+
+
+class DeepSeekMoEMixer(RoutedExperts):
+    """The module of `DeepSeekMoE`."""
+
+    def __init__(self, spec: DeepSeekMoE, d_model: int) -> None:
+        hidden = spec.hidden(d_model)
+        super().__init__(d_model, spec.num_experts, hidden, balance=spec.balance, z_loss=spec.z_loss)
+        self.top_k, self.gate, self.gate_scale = spec.top_k, spec.gate, spec.gate_scale
+        self.bias_rate, self.shared = spec.bias_rate, spec.shared_experts
+        if self.bias_rate:
+            self.bias = nn.Parameter(torch.empty(spec.num_experts))
+        if self.shared:
+            self.shared_gated = nn.Parameter(torch.empty(self.shared, hidden, d_model))
+            self.shared_up = nn.Parameter(torch.empty(self.shared, hidden, d_model))
+            self.shared_down = nn.Parameter(torch.empty(d_model, self.shared, hidden))
+
+    def reset_parameters(self, dice: torch.Generator) -> None:
+        """Normal values of the usual variance; the bias starts at zero."""
+        super().reset_parameters(dice)
+        if self.bias_rate:
+            self.bias.zero_()
+        if self.shared:
+            for weight in (self.shared_gated, self.shared_up, self.shared_down):
+                fill(weight, weight.shape[-1], dice)
+
+    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The best experts of scores and bias, weighted with their scores alone."""
+        scores = logits.sigmoid() if self.gate == "sigmoid" else logits.softmax(-1)
+        liked = scores + self.bias if self.bias_rate else scores
+        index = liked.topk(self.top_k, dim=-1).indices
+        gates = scores.gather(-1, index)
+        if self.gate == "sigmoid":
+            gates = gates / (gates.sum(-1, keepdim=True) + 1e-20)
+        return self.gate_scale * gates, index
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Scores that sum to one."""
+        if self.gate == "softmax":
+            return logits.softmax(-1)
+        scores = logits.sigmoid()
+        return scores / scores.sum(-1, keepdim=True)
+
+    def loss(self, logits: Tensor, index: Tensor) -> Tensor:
+        """The auxiliary losses, and the term of value zero that moves the bias."""
+        loss = super().loss(logits, index)
+        if not self.bias_rate:
+            return loss
+        experts = logits.shape[-1]
+        error = experts * counts(index, experts).to(logits.dtype) / index.numel() - 1
+        pull = (self.bias * error).sum()
+        return loss + self.bias_rate * (pull - pull.detach())
+
+    def _mix(self, x: Tensor, gates: Tensor, index: Tensor) -> Tensor:
+        y = super()._mix(x, gates, index)
+        if not self.shared:
+            return y
+        hidden = F.silu(project(x, self.shared_gated)) * project(x, self.shared_up)
+        return y + merge(hidden, self.shared_down)

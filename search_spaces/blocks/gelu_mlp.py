@@ -1,0 +1,97 @@
+"""The two-layer perceptron of the first Transformers.
+
+    y = W_down a(W_up x)
+
+with a = GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415) as in GPT-2, or a = relu^2 (So et al. 2021
+(Primer), arXiv:2109.08668). No biases. `expansion` is the hidden width over d_model.
+
+Shapes: B batch, T tokens, D d_model, F hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, positive_number
+from search_spaces.errors import IllegalArchitecture
+from search_spaces.ops.linear import fill
+from search_spaces.scenario import Scenario
+
+
+def relu2(x: Tensor) -> Tensor:
+    """The square of relu."""
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu2": relu2}
+
+
+@blocks.add
+@dataclass(frozen=True, kw_only=True)
+class MLP(Block):
+    """A perceptron `expansion` times as wide as the model (rounded to a whole number)."""
+
+    mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
+
+    expansion: float = 4
+    activation: str = "gelu"
+
+    @classmethod
+    def examples(cls) -> tuple[MLP, ...]:
+        """Both activations, whole and broken expansions."""
+        return (cls(expansion=2), cls(expansion=1.3, activation="relu2"))
+
+    def hidden(self, d_model: int) -> int:
+        """The hidden width."""
+        return round(self.expansion * d_model)
+
+    def check(self, d_model: int) -> None:
+        """There must be at least one hidden channel, and the activation must be known."""
+        positive_number(self, "expansion")
+        if self.hidden(d_model) < 1:
+            raise IllegalArchitecture(
+                f"MLP: expansion={self.expansion} of d_model={d_model} must give a hidden channel at least"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise IllegalArchitecture(
+                f"MLP: activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}"
+            )
+
+    def build(self, d_model: int) -> Mixer:
+        """The module."""
+        return MLPMixer(self, d_model)
+
+    def cost(self, d_model: int, scenario: Scenario) -> Cost:
+        """Two matrices."""
+        params = 2 * d_model * self.hidden(d_model)
+        per_token = 2 * scenario.batch * params
+        return Cost(params, scenario.prompt * per_token, per_token)
+
+
+class MLPMixer(Mixer):
+    """The module of `MLP`."""
+
+    def __init__(self, spec: MLP, d_model: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.up = nn.Parameter(torch.empty(spec.hidden(d_model), d_model))
+        self.down = nn.Parameter(torch.empty(d_model, spec.hidden(d_model)))
+
+    def reset_parameters(self, dice: torch.Generator) -> None:
+        """Normal values of the usual variance."""
+        for weight in (self.up, self.down):
+            fill(weight, weight.shape[-1], dice)
+
+    def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
+        """x [B, T, D]."""
+        return Mixed(F.linear(self.activation(F.linear(x, self.up)), self.down), state)
+
+    def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
+        """x [B, D]."""
+        return self.forward(x).y, state

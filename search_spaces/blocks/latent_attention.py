@@ -1,0 +1,156 @@
+"""Multi-head latent attention: all heads' keys and values are made from one short vector per token.
+
+    c_s = norm(W_c x_s)        k_sh = [U_h c_s, R_s W_r x_s]        v_sh = V_h c_s
+    q_th = [W_h x_t, R_t W'_h x_t]
+    y_t = W_o concat_h sum_s softmax_s(q_th k_sh / sqrt(K + R)) v_sh
+
+DeepSeek-V2 (2024, arXiv:2405.04434, section 2.1). R_t turns by the position; the turned part of the key is
+shared by all heads. Decode keeps only c_s and R_s W_r x_s: the products with U_h and V_h are taken with the
+query and with the output instead (U_h' W_h x_t is a query to c_s), so keys and values are never formed.
+Queries are not compressed, as in DeepSeek-V2-Lite.
+
+In `forward` values are padded by zeros to the K + R channels of the keys, as fused kernels want equal widths.
+
+Shapes: B batch, T tokens, S tokens looked back at, D d_model, H heads, K head_dim, R rope_dim, C kv_rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.errors import IllegalArchitecture
+from search_spaces.ops.attention import attend, attend_to_cache, pairs
+from search_spaces.ops.cache import write
+from search_spaces.ops.linear import fill, head_norm, merge, project
+from search_spaces.ops.rotary import rotate
+from search_spaces.scenario import Scenario
+
+
+@blocks.add
+@dataclass(frozen=True, kw_only=True)
+class LatentAttention(Block):
+    """`num_heads` heads of `head_dim` channels and `rope_dim` turned ones, over latents of `kv_rank`."""
+
+    mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+
+    num_heads: int = 4
+    head_dim: int = 32
+    rope_dim: int = 16
+    kv_rank: int = 64
+
+    @classmethod
+    def examples(cls) -> tuple[LatentAttention, ...]:
+        """Latents that are shorter and longer than a head."""
+        return (
+            cls(num_heads=2, head_dim=6, rope_dim=4, kv_rank=6),
+            cls(num_heads=3, head_dim=4, rope_dim=6, kv_rank=12),
+        )
+
+    def check(self, d_model: int) -> None:
+        """Rotary positions need pairs of channels."""
+        whole_numbers(self, "num_heads", "head_dim", "rope_dim", "kv_rank")
+        if self.rope_dim % 2:
+            raise IllegalArchitecture(f"LatentAttention: rope_dim must be even, got {self.rope_dim}")
+
+    def build(self, d_model: int) -> Mixer:
+        """The module."""
+        return LatentAttentionMixer(self, d_model)
+
+    def state(self, d_model: int) -> dict[str, StateShape]:
+        """The latents and the turned keys of all tokens."""
+        return {
+            "latent": StateShape((self.kv_rank,), per_token=True),
+            "turned": StateShape((self.rope_dim,), per_token=True),
+        }
+
+    def cost(self, d_model: int, scenario: Scenario) -> Cost:
+        """Projections, and the products of each pair of tokens: of latents in decode."""
+        heads, width, rank = self.num_heads, self.head_dim, self.kv_rank
+        up = 2 * heads * width * rank
+        weights = d_model * (heads * (2 * width + self.rope_dim) + rank + self.rope_dim) + up
+        padded = width + self.rope_dim
+        prefill = scenario.prompt * weights + 2 * heads * padded * pairs(scenario.prompt, None)
+        decode = weights + heads * (2 * rank + self.rope_dim) * (scenario.decode_position + 1)
+        return Cost(weights + rank, 2 * scenario.batch * prefill, 2 * scenario.batch * decode)
+
+
+class LatentAttentionMixer(Mixer):
+    """The module of `LatentAttention`."""
+
+    def __init__(self, spec: LatentAttention, d_model: int) -> None:
+        super().__init__(spec.state(d_model))
+        heads, width, turned, rank = spec.num_heads, spec.head_dim, spec.rope_dim, spec.kv_rank
+        self.wq = nn.Parameter(torch.empty(heads, width, d_model))
+        self.wq_turned = nn.Parameter(torch.empty(heads, turned, d_model))
+        self.wc = nn.Parameter(torch.empty(rank, d_model))
+        self.wk_turned = nn.Parameter(torch.empty(turned, d_model))
+        self.norm = nn.Parameter(torch.empty(rank))
+        self.wk = nn.Parameter(torch.empty(heads, width, rank))
+        self.wv = nn.Parameter(torch.empty(heads, width, rank))
+        self.wo = nn.Parameter(torch.empty(d_model, heads, width))
+
+    def reset_parameters(self, dice: torch.Generator) -> None:
+        """Normal values of the usual variance; the norm at one."""
+        for weight in (self.wq, self.wq_turned, self.wc, self.wk_turned, self.wk, self.wv):
+            fill(weight, weight.shape[-1], dice)
+        fill(self.wo, self.wo.shape[1] * self.wo.shape[2], dice)
+        self.norm.fill_(1.0)
+
+    def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
+        """x [B, T, D]."""
+        q, q_turned = self._queries(x, position)
+        latent, turned = self._latents(x, position)
+        kept = None if state is None else _remember(state, latent, turned, position)
+        if kept is not None and position > 0:
+            end = position + x.shape[1]
+            latent, turned = kept["latent"][:, :end], kept["turned"][:, :end]
+        k, v = (project(latent, weight).transpose(1, 2) for weight in (self.wk, self.wv))
+        k = torch.cat((k, turned[:, None].expand(-1, k.shape[1], -1, -1)), dim=-1)
+        q, v = torch.cat((q, q_turned), dim=-1), F.pad(v, (0, turned.shape[-1]))
+        if k.shape[2] == q.shape[2]:
+            y = attend(q, k, v)
+        else:
+            here = position + torch.arange(x.shape[1], device=x.device)
+            y = attend_to_cache(q, k, v, torch.arange(k.shape[2], device=x.device) <= here[:, None])
+        return Mixed(merge(y[..., : self.wv.shape[1]].transpose(1, 2), self.wo), kept)
+
+    def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
+        """x [B, D]; heads attend to the latents themselves."""
+        q, q_turned = (part[:, :, 0] for part in self._queries(x[:, None], position))
+        state = _remember(state, *self._latents(x[:, None], position), position)
+        latent, turned = state["latent"], state["turned"]
+        if isinstance(position, int):
+            latent, turned = latent[:, : position + 1], turned[:, : position + 1]
+        scale = (q.shape[-1] + q_turned.shape[-1]) ** -0.5
+        q = (q.transpose(0, 1) @ self.wk).transpose(0, 1)
+        scores = ((q * scale) @ latent.mT) + ((q_turned * scale) @ turned.mT)
+        if not isinstance(position, int):
+            seen = torch.arange(latent.shape[1], device=x.device) <= position
+            scores = scores.masked_fill(~seen, float("-inf"))
+        y = (scores.softmax(-1) @ latent).transpose(0, 1) @ self.wv.mT
+        return merge(y.transpose(0, 1), self.wo), state
+
+    def absorb(self, x: Tensor, state: State, position: int | Tensor) -> State:
+        """Latents only."""
+        return _remember(state, *self._latents(x[:, None], position), position)
+
+    def _queries(self, x: Tensor, position: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Of x [B, T, D]: [B, H, T, K] and the turned [B, H, T, R]."""
+        q, turned = (project(x, weight).transpose(1, 2) for weight in (self.wq, self.wq_turned))
+        return q, rotate(turned, position)
+
+    def _latents(self, x: Tensor, position: int | Tensor) -> tuple[Tensor, Tensor]:
+        """What is kept of x [B, T, D]: [B, T, C] and the turned [B, T, R]."""
+        return head_norm(F.linear(x, self.wc), self.norm), rotate(F.linear(x, self.wk_turned), position)
+
+
+def _remember(state: State, latent: Tensor, turned: Tensor, position: int | Tensor) -> State:
+    return {
+        name: write(state[name], rows, position) for name, rows in (("latent", latent), ("turned", turned))
+    }

@@ -1,0 +1,73 @@
+"""Independent implementations of blocks, to check ours against: by name of the block.
+
+A reference is built at the size of a block and given its weights; the block, run on leading slices of larger
+weights, must then compute the same outputs and gradients. Most come from transformers (the `dev` extra),
+which is imported only when a reference is built; where no implementation exists, a second formulation is
+written from the paper's equation, one token at a time.
+
+    @reference(Attention, source="transformers LlamaAttention", needs="transformers")
+    def llama(spec, weights, d_model): ...        # returns a function from x [B, T, D] to y [B, T, D]
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.blocks.base import Block
+from search_spaces.registry import Registry
+
+Weights: TypeAlias = dict[str, Tensor]
+"""Parameters of a block by name."""
+
+Function: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How to build what a block is checked against; `needs` is the package that must be installed."""
+
+    name: str
+    source: str
+    needs: str | None
+    build: Callable[[Any, Weights, int], Function]
+
+    @property
+    def installed(self) -> bool:
+        """Whether it can be built here."""
+        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+
+
+references: Registry[Reference] = Registry("reference", folder="search_spaces.references")
+
+
+def reference(
+    kind: type[Block], *, source: str, needs: str | None = None
+) -> Callable[[Callable[[Any, Weights, int], Function]], Callable[[Any, Weights, int], Function]]:
+    """Register a function as what blocks of this kind are checked against."""
+
+    def register(build: Callable[[Any, Weights, int], Function]) -> Callable[[Any, Weights, int], Function]:
+        references.add(Reference(kind.__name__, source, needs, build))
+        return build
+
+    return register
+
+
+def put(into: nn.Module, **values: Tensor) -> None:
+    """Fill every parameter of a reference, by name; dots are written as two underscores.
+
+    Raises:
+        ValueError: a parameter that is not named, or a name that is no parameter.
+    """
+    named = {name.replace("__", "."): value for name, value in values.items()}
+    parameters = dict(into.named_parameters())
+    if set(named) != set(parameters):
+        raise ValueError(f"these are on one side only: {sorted(set(named) ^ set(parameters))}")
+    with torch.no_grad():
+        for name, value in named.items():
+            parameters[name].copy_(value.reshape(parameters[name].shape))

@@ -1,0 +1,245 @@
+"""Attention and its relatives: from transformers, or from the equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.based import Based
+from search_spaces.blocks.block_sparse_attention import BlockSparseAttention
+from search_spaces.blocks.differential_attention import DifferentialAttention
+from search_spaces.blocks.latent_attention import LatentAttention
+from search_spaces.blocks.linear_attention import LinearAttention
+from search_spaces.blocks.performer import Performer
+from search_spaces.ops.features import orthogonal_directions
+from search_spaces.references import Function, Weights, put, reference
+
+
+@reference(Attention, source="transformers LlamaAttention", needs="transformers")
+def llama(spec: Attention, weights: Weights, d_model: int) -> Function:
+    """Rotary attention with grouped keys; windows by a mask."""
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
+
+    config = LlamaConfig(
+        hidden_size=spec.num_heads,
+        num_attention_heads=spec.num_heads,
+        num_key_value_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+    )
+    config.hidden_size = d_model  # the configuration wants a multiple of the heads, the module does not
+    config._attn_implementation = "eager"
+    module, rotary = LlamaAttention(config, 0).eval(), LlamaRotaryEmbedding(config)
+    names = {"q_proj__weight": "wq", "k_proj__weight": "wk", "v_proj__weight": "wv", "o_proj__weight": "wo"}
+    put(module, **{name: weights[ours] for name, ours in names.items()})
+
+    def run(x: Tensor) -> Tensor:
+        time = torch.arange(x.shape[1])
+        age = time[:, None] - time
+        near = (age < (spec.window or x.shape[1]) * spec.dilation) & (age % spec.dilation == 0)
+        seen = (age >= 0) & (near | (time < spec.global_tokens))
+        mask = torch.zeros(age.shape).masked_fill(~seen, float("-inf"))
+        still = torch.ones(1, x.shape[1], spec.head_dim), torch.zeros(1, x.shape[1], spec.head_dim)
+        turned = rotary(x, time[None]) if spec.rotary else still
+        return module(x, turned, mask[None, None])[0]
+
+    return run
+
+
+def future(count: int) -> Tensor:
+    """A mask to add that hides the future."""
+    return torch.full((count, count), float("-inf")).triu(1)[None, None]
+
+
+def heads_of(x: Tensor, weight: Tensor) -> Tensor:
+    """x [B, T, D] by weight [H, K, D]: [B, H, T, K]."""
+    return torch.einsum("btd,hkd->bhtk", x, weight)
+
+
+def turned(x: Tensor) -> Tensor:
+    """Rotary positions as complex numbers."""
+    width, time = x.shape[-1], torch.arange(x.shape[-2], dtype=torch.float64)
+    angle = time[:, None] * 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    spun = torch.complex(x[..., : width // 2], x[..., width // 2 :]) * torch.polar(
+        torch.ones_like(angle), angle
+    )
+    return torch.cat((spun.real, spun.imag), dim=-1)
+
+
+def mixed(weighed: Tensor, v: Tensor, wo: Tensor) -> Tensor:
+    """The output for any weights [B, H, T, T] that are positive: normalised, times values, merged."""
+    weighed = weighed / weighed.sum(-1, keepdim=True)
+    return torch.einsum("bhts,bhsk,dhk->btd", weighed, v, wo)
+
+
+def masked_attention(weights: Weights, visible: Callable[[int, int], bool], rotary: bool) -> Function:
+    """Softmax attention in which token t sees s where `visible(t, s)`."""
+    weights = {name: weight.double() for name, weight in weights.items()}
+
+    def reference(x: Tensor) -> Tensor:
+        count = x.shape[1]
+        q, k, v = (heads_of(x.double(), weights[name]) for name in ("wq", "wk", "wv"))
+        if rotary:
+            q, k = turned(q), turned(k)
+        k, v = (part.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for part in (k, v))
+        mask = torch.tensor([[float(s <= t and visible(t, s)) for s in range(count)] for t in range(count)])
+        return mixed((q @ k.mT / q.shape[-1] ** 0.5).exp() * mask, v, weights["wo"]).float()
+
+    return reference
+
+
+@reference(DifferentialAttention, source="transformers DiffLlamaAttention", needs="transformers")
+def diff_llama(spec: DifferentialAttention, weights: Weights, d_model: int) -> Function:
+    """The whole layer, its start value of lambda as the field says."""
+    from transformers import DiffLlamaConfig
+    from transformers.models.diffllama.modeling_diffllama import (
+        DiffLlamaAttention,
+        DiffLlamaRotaryEmbedding,
+    )
+
+    config = DiffLlamaConfig(
+        hidden_size=2 * spec.num_heads,
+        num_attention_heads=2 * spec.num_heads,
+        num_key_value_heads=2 * spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        rms_norm_eps=1e-6,
+    )
+    config.hidden_size = d_model
+    config._attn_implementation = "eager"
+    module, rotary = DiffLlamaAttention(config, 0).eval(), DiffLlamaRotaryEmbedding(config)
+    module.lambda_init = spec.lambda_init
+    put(
+        module,
+        q_proj__weight=weights["wq"],
+        k_proj__weight=weights["wk"],
+        v_proj__weight=weights["wv"],
+        o_proj__weight=weights["wo"],
+        lambda_q1=weights["lambda_q"][0],
+        lambda_q2=weights["lambda_q"][1],
+        lambda_k1=weights["lambda_k"][0],
+        lambda_k2=weights["lambda_k"][1],
+    )
+
+    def reference(x: Tensor) -> Tensor:
+        count = x.shape[1]
+        return module(x, rotary(x, torch.arange(count)[None]), future(count))[0]
+
+    return reference
+
+
+@reference(LatentAttention, source="transformers DeepseekV2Attention", needs="transformers")
+def deepseek(spec: LatentAttention, weights: Weights, d_model: int) -> Function:
+    """The whole layer, queries not compressed."""
+    from transformers import DeepseekV2Config
+    from transformers.models.deepseek_v2.modeling_deepseek_v2 import (
+        DeepseekV2Attention,
+        DeepseekV2RotaryEmbedding,
+    )
+
+    config = DeepseekV2Config(
+        hidden_size=spec.num_heads,
+        num_attention_heads=spec.num_heads,
+        num_key_value_heads=spec.num_heads,
+        q_lora_rank=None,
+        kv_lora_rank=spec.kv_rank,
+        qk_nope_head_dim=spec.head_dim,
+        qk_rope_head_dim=spec.rope_dim,
+        v_head_dim=spec.head_dim,
+    )
+    config.hidden_size = d_model  # the configuration wants a multiple of the heads, the module does not
+    config._attn_implementation = "eager"
+    module, rotary = DeepseekV2Attention(config, 0).eval(), DeepseekV2RotaryEmbedding(config)
+    # DeepSeek turns neighbouring channels, we the two halves
+    order = torch.arange(spec.rope_dim).unflatten(0, (2, -1)).T.flatten()
+    turned = {name: weights[name].index_select(-2, order) for name in ("wq_turned", "wk_turned")}
+    put(
+        module,
+        q_proj__weight=torch.cat((weights["wq"], turned["wq_turned"]), dim=1),
+        kv_a_proj_with_mqa__weight=torch.cat((weights["wc"], turned["wk_turned"])),
+        kv_a_layernorm__weight=weights["norm"],
+        kv_b_proj__weight=torch.cat((weights["wk"], weights["wv"]), dim=1),
+        o_proj__weight=weights["wo"],
+    )
+
+    def reference(x: Tensor) -> Tensor:
+        count = x.shape[1]
+        angles = rotary(x, torch.arange(count)[None])
+        return module(x, future(count), position_embeddings=angles)[0]
+
+    return reference
+
+
+@reference(BlockSparseAttention, source="its pattern as a dense mask")
+def big_bird(spec: BlockSparseAttention, weights: Weights, d_model: int) -> Function:
+    """The pattern and its hash once more, with Python's numbers."""
+    size, window = spec.block_size, spec.window_blocks
+    first, runs = spec.global_blocks, spec.random_blocks
+
+    def noise(block: int, run: int) -> int:
+        x = (block * 0x9E3779B1 + (run + 1) * 0x5851F42D) % 2**31
+        for multiplier in (0x2C1B3C6D, 0x297A2D39):
+            x = (x ^ (x >> 15)) * multiplier % 2**31
+        return x ^ (x >> 15)
+
+    def draws(block: int) -> set[int]:
+        between = list(range(first, block - window + 1))
+        cuts = [run * len(between) // runs for run in range(runs + 1)] if runs else [0]
+        parts = [between[low:high] for low, high in pairwise(cuts)]
+        return {part[noise(block, run) % len(part)] for run, part in enumerate(parts) if part}
+
+    def visible(t: int, s: int) -> bool:
+        query, key = t // size, s // size
+        return key < first or key > query - window or key in draws(query)
+
+    return masked_attention(weights, visible, rotary=True)
+
+
+@reference(LinearAttention, source="its quadratic form")
+def linear(spec: LinearAttention, weights: Weights, d_model: int) -> Function:
+    """Equation 8 of arXiv:2006.16236, with all pairs of tokens."""
+    weights = {name: weight.double() for name, weight in weights.items()}
+
+    def reference(x: Tensor) -> Tensor:
+        q, k, v = (heads_of(x.double(), weights[name]) for name in ("wq", "wk", "wv"))
+        q, k = F.elu(q) + 1, F.elu(k) + 1
+        return mixed((q @ k.mT).tril(), v, weights["wo"]).float()
+
+    return reference
+
+
+@reference(Performer, source="its quadratic form")
+def performer(spec: Performer, weights: Weights, d_model: int) -> Function:
+    """Equation 5 and lemma 1 of arXiv:2009.14794, with all pairs of tokens and nothing subtracted."""
+    weights = {name: weight.double() for name, weight in weights.items()}
+    directions = orthogonal_directions(spec.num_features, spec.head_dim)
+
+    def features(x: Tensor) -> Tensor:
+        x = x / spec.head_dim**0.25
+        return (x @ directions.T - x.square().sum(-1, keepdim=True) / 2).exp() / spec.num_features**0.5
+
+    def reference(x: Tensor) -> Tensor:
+        q, k, v = (heads_of(x.double(), weights[name]) for name in ("wq", "wk", "wv"))
+        return mixed((features(turned(q)) @ features(turned(k)).mT).tril(), v, weights["wo"]).float()
+
+    return reference
+
+
+@reference(Based, source="its quadratic form and a masked window")
+def based(spec: Based, weights: Weights, d_model: int) -> Function:
+    """Equation 4 of arXiv:2402.18668 and a window of softmax attention, with all pairs of tokens."""
+    near = {name[5:]: weight for name, weight in weights.items() if name.startswith("near.")}
+    window = masked_attention(near, lambda t, s: t - s < spec.window, rotary=True)
+    weights = {name: weight.double() for name, weight in weights.items()}
+
+    def reference(x: Tensor) -> Tensor:
+        q, k, v = (heads_of(x.double(), weights[name]) for name in ("wq", "wk", "wv"))
+        z = q @ k.mT / spec.state_dim**0.5
+        far = mixed((1 + z + z.square() / 2).tril(), v, weights["wo"])
+        return far.float() + window(x)
+
+    return reference

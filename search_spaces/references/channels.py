@@ -1,0 +1,179 @@
+"""Channel mixers as transformers computes them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from search_spaces.blocks.deepseek_moe import DeepSeekMoE
+from search_spaces.blocks.gelu_mlp import MLP
+from search_spaces.blocks.gshard import GShard
+from search_spaces.blocks.moe import MoE
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.blocks.switch import Switch
+from search_spaces.ops.experts import coins
+from search_spaces.references import Function, Weights, put, reference
+
+
+@reference(SwiGLU, source="transformers LlamaMLP", needs="transformers")
+def llama_mlp(spec: SwiGLU, weights: Weights, d_model: int) -> Function:
+    """The gated MLP."""
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    config = LlamaConfig(
+        hidden_size=d_model,
+        intermediate_size=spec.hidden(d_model),
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
+    module = LlamaMLP(config)
+    put(
+        module,
+        gate_proj__weight=weights["gated"],
+        up_proj__weight=weights["up"],
+        down_proj__weight=weights["down"],
+    )
+    return lambda x: module(x)
+
+
+@reference(MoE, source="transformers MixtralSparseMoeBlock", needs="transformers")
+def mixtral(spec: MoE, weights: Weights, d_model: int) -> Function:
+    """All chosen experts, nothing dropped."""
+    from transformers import MixtralConfig
+    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+
+    config = MixtralConfig(
+        hidden_size=d_model,
+        intermediate_size=spec.hidden(d_model),
+        num_local_experts=spec.num_experts,
+        num_experts_per_tok=spec.top_k,
+    )
+    config._experts_implementation = "eager"
+    module = MixtralSparseMoeBlock(config).eval()
+    put(
+        module,
+        gate__weight=weights["router"],
+        experts__gate_up_proj=torch.cat((weights["gated"], weights["up"]), dim=1),
+        experts__down_proj=weights["down"],
+    )
+    return lambda x: module(x)
+
+
+def expert(weights: Weights, e: int, x: Tensor) -> Tensor:
+    """One SwiGLU expert on x [..., D]."""
+
+    hidden = F.silu(x @ weights["gated"][e].T) * (x @ weights["up"][e].T)
+    return hidden @ weights["down"][e].T
+
+
+@reference(MLP, source="its equation")
+def perceptron(spec: MLP, weights: Weights, d_model: int) -> Function:
+    """GELU by the error function, or the squared ReLU."""
+
+    def activated(x: Tensor) -> Tensor:
+        if spec.activation == "gelu":
+            return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+        return torch.where(x > 0, x * x, 0.0)
+
+    return lambda x: activated(x @ weights["up"].T) @ weights["down"].T
+
+
+@reference(DeepSeekMoE, source="transformers DeepseekV3MoE and DeepseekV2Moe", needs="transformers")
+def deepseek(spec: DeepSeekMoE, weights: Weights, d_model: int) -> Function:
+    """DeepseekV3MoE for sigmoid gates, DeepseekV2Moe for softmax gates, with one group of experts."""
+    from transformers import DeepseekV2Config, DeepseekV3Config
+    from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
+    from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3MoE
+
+    settings: dict[str, Any] = {
+        "hidden_size": d_model,
+        "moe_intermediate_size": spec.hidden(d_model),
+        "n_routed_experts": spec.num_experts,
+        "num_local_experts": spec.num_experts,
+        "num_experts_per_tok": spec.top_k,
+        "n_shared_experts": spec.shared_experts or 1,
+        "routed_scaling_factor": spec.gate_scale,
+        "n_group": 1,
+        "topk_group": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+    }
+    if spec.gate == "sigmoid":
+        module: Any = DeepseekV3MoE(DeepseekV3Config(norm_topk_prob=True, **settings)).eval()
+        module.gate.e_score_correction_bias = weights.get("bias", torch.zeros(spec.num_experts)).detach()
+    else:
+        config = DeepseekV2Config(norm_topk_prob=False, topk_method="greedy", **settings)
+        module = DeepseekV2Moe(config).eval()
+    module.config._experts_implementation = "eager"
+    names = {
+        "gate.weight": weights["router"],
+        "experts.gate_up_proj": torch.cat((weights["gated"], weights["up"]), dim=1),
+        "experts.down_proj": weights["down"],
+    }
+    if spec.shared_experts:
+        names |= {
+            "shared_experts.gate_proj.weight": weights["shared_gated"].flatten(0, 1),
+            "shared_experts.up_proj.weight": weights["shared_up"].flatten(0, 1),
+            "shared_experts.down_proj.weight": weights["shared_down"].flatten(1),
+        }
+    else:
+        names |= {n: torch.zeros_like(p) for n, p in module.shared_experts.named_parameters("shared_experts")}
+    if set(names) != {name for name, _ in module.named_parameters()}:
+        raise ValueError("not every parameter of the reference is named")
+    return lambda x: functional_call(module, names, (x,))
+
+
+@reference(Switch, source="transformers SwitchTransformersTop1Router", needs="transformers")
+def switch(spec: Switch, weights: Weights, d_model: int) -> Function:
+    """Their router; capacity in the order of the sequence, and our experts."""
+    from transformers import SwitchTransformersConfig
+    from transformers.models.switch_transformers.modeling_switch_transformers import (
+        SwitchTransformersTop1Router,
+    )
+
+    config = SwitchTransformersConfig(d_model=d_model, num_experts=spec.num_experts, router_jitter_noise=0.0)
+    router = SwitchTransformersTop1Router(config).eval()
+
+    def run(x: Tensor) -> Tensor:
+        # their router sums its queue over an axis of size one, so its own capacity never binds
+        probability, chosen, _ = functional_call(router, {"classifier.weight": weights["router"]}, (x,))
+        room = math.ceil(spec.capacity_factor * x.shape[1] / spec.num_experts)
+        chosen = chosen.squeeze(-2)
+        chosen = chosen * (chosen.cumsum(1) <= room)
+        each = torch.stack([expert(weights, e, x) for e in range(spec.num_experts)], dim=-2)
+        return probability * (each * chosen[..., None]).sum(-2)
+
+    return run
+
+
+@reference(GShard, source="its algorithm, token by token")
+def gshard(spec: GShard, weights: Weights, d_model: int) -> Function:
+    """Algorithm 1 of arXiv:2006.16668, one token at a time in the order of the sequence."""
+
+    def reference(x: Tensor) -> Tensor:
+        room = math.ceil(spec.capacity_factor * 2 * x.shape[1] / spec.num_experts)
+        rows = []
+        for row in x:
+            taken, outputs = [0] * spec.num_experts, []
+            for token in row:
+                logits = weights["router"] @ token
+                p = logits.softmax(0)
+                first, second = p.argsort(descending=True)[:2].tolist()
+                total = p[first] + p[second]
+                y = torch.zeros_like(token)
+                keep = bool(2 * p[second] / total > coins(logits[None])[0])
+                for e, asked in ((first, True), (second, keep)):
+                    if asked and taken[e] < room:
+                        taken[e] += 1
+                        y = y + p[e] / total * expert(weights, e, token)
+                outputs.append(y)
+            rows.append(torch.stack(outputs))
+        return torch.stack(rows)
+
+    return reference

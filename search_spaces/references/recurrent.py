@@ -1,0 +1,283 @@
+"""Gated recurrences and linear attention: from transformers, or from the equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from search_spaces.blocks.delta_net import DeltaNet
+from search_spaces.blocks.gated_delta_net import GatedDeltaNet
+from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
+from search_spaces.blocks.mlstm import MLSTM
+from search_spaces.blocks.retention import Retention
+from search_spaces.blocks.rglru import RGLRU
+from search_spaces.blocks.rwkv6 import RWKV6
+from search_spaces.blocks.rwkv_channel_mix import RWKVChannelMix
+from search_spaces.blocks.slstm import SLSTM
+from search_spaces.references import Function, Weights, put, reference
+
+Head: TypeAlias = Callable[[Tensor, Weights, int], Tensor]
+"""What one head gives [B, T, P], of x, all weights in float64, and its number."""
+
+
+def head_by_head(spec: Any, weights: Weights, head: Head) -> Function:
+    """The sum over heads of what `head(x, weights, h)` [B, T, P] gives to the output, in float64."""
+    exact = {name: weight.double() for name, weight in weights.items()}
+
+    def reference(x: Tensor) -> Tensor:
+        heads = exact["wo"].shape[1]
+        return sum((head(x.double(), exact, h) @ exact["wo"][:, h].T for h in range(heads)), torch.zeros(()))
+
+    return reference
+
+
+def normed(o: Tensor, weight: Tensor, bias: Tensor | float = 0.0, eps: float = 1e-6) -> Tensor:
+    """Group norm of one head o [B, T, P]."""
+    centred = o - o.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+def silu(x: Tensor) -> Tensor:
+    """x sigmoid(x)."""
+    return x * torch.sigmoid(x)
+
+
+def convolved(x: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
+    """silu(conv(W x)) of one head [B, T, K] by PyTorch's convolution."""
+    kernel = taps.flip(-1)[:, None]
+    padded = F.pad((x @ weight.T).mT, (taps.shape[-1] - 1, 0))
+    return silu(F.conv1d(padded, kernel, groups=taps.shape[0]).mT)
+
+
+def log_forget(a: Tensor, gate: str) -> Tensor:
+    """The logarithm of a forget gate."""
+
+    return -torch.log1p(torch.exp(-a)) if gate == "sigmoid" else a
+
+
+@reference(RGLRU, source="transformers RecurrentGemmaRecurrentBlock", needs="transformers")
+def recurrent_gemma(spec: RGLRU, weights: Weights, d_model: int) -> Function:
+    """Without the biases of the projections, which the paper does not have."""
+    from transformers import RecurrentGemmaConfig
+    from transformers.models.recurrent_gemma.modeling_recurrent_gemma import RecurrentGemmaRecurrentBlock
+
+    inner = spec.num_heads * spec.head_dim
+    config = RecurrentGemmaConfig(
+        hidden_size=d_model,
+        lru_width=inner,
+        num_attention_heads=spec.num_heads,
+        conv1d_width=spec.conv_kernel,
+        num_hidden_layers=1,
+    )
+    module = RecurrentGemmaRecurrentBlock(config, 0).eval()
+    put(
+        module,
+        linear_y__weight=weights["wy"],
+        linear_y__bias=torch.zeros(inner),  # RecurrentGemma adds biases that the paper does not have
+        linear_x__weight=weights["wx"],
+        linear_x__bias=torch.zeros(inner),
+        linear_out__weight=weights["wo"],
+        linear_out__bias=torch.zeros(d_model),
+        conv_1d__weight=weights["conv"].flip(-1),
+        conv_1d__bias=weights["conv_bias"],
+        rg_lru__recurrent_param=weights["decay"],
+        rg_lru__input_gate_weight=weights["input_gate"].mT,
+        rg_lru__input_gate_bias=weights["input_bias"],
+        rg_lru__recurrent_gate_weight=weights["decay_gate"].mT,
+        rg_lru__recurrent_gate_bias=weights["decay_bias"],
+    )
+
+    def reference(x: Tensor) -> Tensor:
+        return module(x, torch.arange(x.shape[1])[None].expand(x.shape[0], -1), None, use_cache=False)[0]
+
+    return reference
+
+
+@reference(GatedLinearAttention, source="its recurrence, head by head")
+def gated_linear_attention(spec: GatedLinearAttention, weights: Weights, d_model: int) -> Function:
+    """Equations (3) and section 4.4 of arXiv:2312.06635, one head and one token at a time."""
+
+    def reference(x: Tensor) -> Tensor:
+        merged = torch.zeros(())
+        for h in range(spec.num_heads):
+            q = x @ weights["wq"][h].T / spec.state_dim**0.5
+            k, v = x @ weights["wk"][h].T, x @ weights["wv"][h].T
+            gate = x @ weights["gate_in"].T @ weights["gate_out"][h].T + weights["gate_bias"][h]
+            alpha = torch.sigmoid(gate) ** (1 / 16)
+            memory, outputs = torch.zeros(x.shape[0], spec.state_dim, spec.head_dim), []
+            for t in range(x.shape[1]):
+                memory = alpha[:, t, :, None] * memory + k[:, t, :, None] * v[:, t, None, :]
+                outputs.append((q[:, t, :, None] * memory).sum(1))
+            o = torch.stack(outputs, dim=1)
+            normed = o / (o.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weights["norm"]
+            z = x @ weights["wz"][h].T
+            merged = merged + (normed * z * torch.sigmoid(z)) @ weights["wo"][:, h].T
+        return merged
+
+    return reference
+
+
+@reference(Retention, source="its parallel form")
+def retention(spec: Retention, weights: Weights, d_model: int) -> Function:
+    """The parallel form of arXiv:2307.08621, equation (5), its rotation by complex numbers."""
+
+    def head(x: Tensor, w: Weights, h: int) -> Tensor:
+        time = torch.arange(x.shape[1], dtype=torch.float64)
+        angle = time[:, None] * 10_000.0 ** -(torch.arange(spec.state_dim // 2).double() * 2 / spec.state_dim)
+        q, k = (
+            torch.complex(*(x @ w[name][h].T).chunk(2, dim=-1)) * torch.polar(torch.ones_like(angle), angle)
+            for name in ("wq", "wk")
+        )
+        age = time[:, None] - time
+        fade = (1 - 2.0 ** (-5 - h)) ** age * (age >= 0)
+        o = (q @ k.mH).real / spec.state_dim**0.5 * fade @ (x @ w["wv"][h].T)
+        return normed(o, w["norm"][h], w["norm_bias"][h]) * silu(x @ w["wz"][h].T)
+
+    return head_by_head(spec, weights, head)
+
+
+@reference(DeltaNet, source="its recurrence, as products of matrices")
+def delta_net(spec: DeltaNet, weights: Weights, d_model: int) -> Function:
+    """Equation (2) of arXiv:2406.06484 as a product of Householder-like matrices: S (I - b k k') + b v k'."""
+
+    def head(x: Tensor, w: Weights, h: int) -> Tensor:
+        q, k = (convolved(x, w["wqk"][i, h], w["conv_qk"][i, h]) for i in (0, 1))
+        q, k = (part / (part.square().sum(-1, keepdim=True) + 1e-6).sqrt() for part in (q, k))
+        v = convolved(x, w["wv"][h], w["conv_v"][h])
+        rate = torch.sigmoid(x @ w["wb"][h])[..., None, None]
+        memory, outputs = torch.zeros(x.shape[0], v.shape[-1], k.shape[-1]).double(), []
+        for t in range(x.shape[1]):
+            key, value, b = k[:, t, None, :], v[:, t, :, None], rate[:, t]
+            memory = memory @ (torch.eye(k.shape[-1]) - b * key.mT @ key) + b * value @ key
+            outputs.append((memory @ q[:, t, :, None])[..., 0] / spec.state_dim**0.5)
+        o = torch.stack(outputs, dim=1)
+        return o / (o.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w["norm"]
+
+    return head_by_head(spec, weights, head)
+
+
+@reference(GatedDeltaNet, source="transformers Qwen3NextGatedDeltaNet", needs="transformers")
+def gated_delta_net(spec: GatedDeltaNet, weights: Weights, d_model: int) -> Function:
+    """The whole layer, its projections joined."""
+
+    from transformers import Qwen3NextConfig
+    from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
+
+    config = Qwen3NextConfig(
+        hidden_size=d_model,
+        linear_num_value_heads=spec.num_heads,
+        linear_num_key_heads=spec.num_heads,
+        linear_key_head_dim=spec.state_dim,
+        linear_value_head_dim=spec.head_dim,
+        linear_conv_kernel_dim=spec.conv_kernel,
+        num_hidden_layers=1,
+        layer_types=["linear_attention"],
+    )
+    module = Qwen3NextGatedDeltaNet(config, 0).eval()
+    q, k = weights["wqk"]
+    taps = torch.cat([part.flatten(0, 1) for part in (*weights["conv_qk"], weights["conv_v"])])
+    put(
+        module,
+        in_proj_qkvz__weight=torch.cat((q, k, weights["wv"], weights["wz"]), dim=1),
+        in_proj_ba__weight=torch.stack((weights["wb"], weights["wdt"]), dim=1),
+        conv1d__weight=taps.flip(-1),
+        dt_bias=weights["dt_bias"],
+        A_log=weights["a_log"],
+        norm__weight=weights["norm"],
+        out_proj__weight=weights["wo"],
+    )
+    return lambda x: module(x)
+
+
+@reference(MLSTM, source="its recurrence, not stabilised")
+def matrix_lstm(spec: MLSTM, weights: Weights, d_model: int) -> Function:
+    """Equations (19) to (27) of arXiv:2405.04517 as they stand: gates are not stabilised."""
+
+    def head(x: Tensor, w: Weights, h: int) -> Tensor:
+        q, k, v = (x @ w[name][h].T for name in ("wq", "wk", "wv"))
+        q = q / spec.state_dim**0.5
+        i, f = (15 * torch.tanh((x @ w["gates"][n, h] + w["gate_bias"][n, h]) / 15) for n in (0, 1))
+        i, f = i.exp(), log_forget(f, spec.forget_gate).exp()
+        memory = torch.zeros(x.shape[0], spec.state_dim, spec.head_dim).double()
+        normaliser, outputs = memory[..., 0], []
+        for t in range(x.shape[1]):
+            forget, key = f[:, t, None], i[:, t, None] * k[:, t]
+            memory = forget[..., None] * memory + key[..., None] * v[:, t, None]
+            normaliser = forget * normaliser + key
+            divisor = (normaliser * q[:, t]).sum(-1, keepdim=True).abs().clamp(min=1)
+            outputs.append((memory * q[:, t, :, None]).sum(1) / divisor)
+        o = torch.sigmoid(x @ w["wz"][h].T)
+        return o * normed(torch.stack(outputs, dim=1), w["norm"][h])
+
+    return head_by_head(spec, weights, head)
+
+
+@reference(SLSTM, source="its recurrence, not stabilised")
+def scalar_lstm(spec: SLSTM, weights: Weights, d_model: int) -> Function:
+    """Equations (8) to (14) of arXiv:2405.04517 as they stand: gates are not stabilised."""
+
+    def head(x: Tensor, w: Weights, h: int) -> Tensor:
+        c = n = y = torch.zeros(x.shape[0], spec.head_dim).double()
+        outputs = []
+        for t in range(x.shape[1]):
+            z, i, f, o = (
+                x[:, t] @ w["wx"][gate, h].T + y @ w["recurrent"][gate, h].T + w["bias"][gate, h]
+                for gate in range(4)
+            )
+            i, f = i.exp(), log_forget(f, spec.forget_gate).exp()
+            c, n = f * c + i * z.tanh(), f * n + i
+            y = torch.sigmoid(o) * c / n
+            outputs.append(y)
+        return normed(torch.stack(outputs, dim=1), w["norm"][h])
+
+    return head_by_head(spec, weights, head)
+
+
+@reference(RWKV6, source="its recurrence, head by head")
+def finch(spec: RWKV6, weights: Weights, d_model: int) -> Function:
+    """Equations (11) to (19) of arXiv:2404.05892, one head and one token at a time."""
+
+    def head(x: Tensor, w: Weights, h: int) -> Tensor:
+        change = F.pad(x, (0, 0, 1, 0))[:, :-1] - x
+        base = x + change * w["mix"][0]
+        parts = []
+        for i in range(5):
+            low = torch.tanh(base @ w["mix_in"][i].T) @ w["mix_out"][i].T
+            parts.append(x + change * (w["mix"][i + 1] + low))
+        low = torch.tanh(parts[0] @ w["decay_in"].T) @ w["decay_out"][h].T
+        fade = torch.exp(-torch.exp(w["decay"][h] + low))
+        k, v, r, g = (
+            part @ w[name][h].T for part, name in zip(parts[1:], ("wk", "wv", "wr", "wg"), strict=True)
+        )
+        memory, outputs = torch.zeros(x.shape[0], spec.state_dim, spec.head_dim).double(), []
+        for t in range(x.shape[1]):
+            new = k[:, t, :, None] * v[:, t, None, :]
+            outputs.append(((memory + w["bonus"][h][:, None] * new) * r[:, t, :, None]).sum(1))
+            memory = fade[:, t, :, None] * memory + new
+        o = normed(torch.stack(outputs, dim=1), w["norm"][h], w["norm_bias"][h], eps=64e-5)
+        return o * silu(g)
+
+    return head_by_head(spec, weights, head)
+
+
+@reference(RWKVChannelMix, source="transformers RwkvFeedForward", needs="transformers")
+def rwkv_feed_forward(spec: RWKVChannelMix, weights: Weights, d_model: int) -> Function:
+    """Theirs mixes by the share of this token, ours by that of the last."""
+
+    from transformers import RwkvConfig
+    from transformers.models.rwkv.modeling_rwkv import RwkvFeedForward
+
+    module = RwkvFeedForward(RwkvConfig(hidden_size=d_model, intermediate_size=spec.hidden(d_model)))
+    put(
+        module,
+        time_mix_key=1 - weights["mix"][0],  # theirs is the share of this token
+        time_mix_receptance=1 - weights["mix"][1],
+        key__weight=weights["wk"],
+        receptance__weight=weights["wr"],
+        value__weight=weights["wv"],
+    )
+    return lambda x: module(x)[0]

@@ -1,0 +1,26 @@
+"""Gated DeltaNet: the delta rule with a decay."""
+
+from __future__ import annotations
+
+from search_spaces.blocks.gated_delta_net import GatedDeltaNet
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.decoder import Decoder, Layer
+from search_spaces.zoo import D_MODEL, Published, zoo
+
+LAYERS = (
+    Layer(
+        sequence_mixer=GatedDeltaNet(num_heads=4, head_dim=16, state_dim=16),
+        channel_mixer=SwiGLU(expansion=3),
+    ),
+) * 4
+
+zoo.add(
+    Published(
+        name="gated_delta_net",
+        family="recurrent",
+        paper="Yang et al. 2024",
+        arxiv="2412.06464",
+        spec=Decoder(d_model=D_MODEL, layers=LAYERS),
+        note="",
+    )
+)

@@ -1,0 +1,26 @@
+"""Mistral: grouped-query attention over a sliding window in every layer."""
+
+from __future__ import annotations
+
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.decoder import Decoder, Layer
+from search_spaces.zoo import D_MODEL, Published, zoo
+
+LAYERS = (
+    Layer(
+        sequence_mixer=Attention(num_heads=4, num_kv_heads=1, head_dim=16, window=64),
+        channel_mixer=SwiGLU(expansion=3),
+    ),
+) * 4
+
+zoo.add(
+    Published(
+        name="mistral",
+        family="attention",
+        paper="Jiang et al. 2023",
+        arxiv="2310.06825",
+        spec=Decoder(d_model=D_MODEL, layers=LAYERS),
+        note="",
+    )
+)
