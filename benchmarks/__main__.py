@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("search_loop", "supernet")
+NAMES = ("search_loop", "supernet", "blocks", "learning_rates", "profiles", "memory")
 
 
 def main(wanted: list[str]) -> int:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -41,6 +39,9 @@ def keep(name: str, command: str, rows: Sequence[dict[str, Any]], **more: Any) -
 
 def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """Print rows of equal keys as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*rows[0], title=title, title_justify="left", box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(f"{v:,.3g}" if isinstance(v, float) else str(v) for v in row.values()))

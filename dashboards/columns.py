@@ -46,7 +46,7 @@ def columns(networks: Sequence[Network], objectives: Iterable[str]) -> list[Colu
     found = []
     for name in dict.fromkeys([*objectives, *ALWAYS]):
         what = quantity(name)
-        if name in BOTH:
+        if name.partition("@")[0] in BOTH:
             found.append(_column(networks, what, "predicted", _predicted(name)))
             found.append(_column(networks, what, "measured", _measured(name)))
         else:

@@ -172,10 +172,11 @@ def _latency_section(facts: Facts) -> Html | None:
     timed = sum(bool(network.measured) for network in facts.front)
     built = f" {timed:,} of {count(len(facts.front), 'member')} of the front were built and timed as well."
     machine = f" Machine: {table_facts.machine}." if table_facts.machine else ""
-    intro = p(
-        "Latencies of the search are predicted: the sum of measured blocks, corrected on whole networks."
-        f"{spent}{machine}{built if timed else ''}"
-    )
+    how = "predicted: the sum of measured blocks, corrected on whole networks."
+    if table_facts.estimate is not None:
+        card = table_facts.estimate
+        how = f"estimates: a roofline from the peaks on the device card {card}; nothing was timed."
+    intro = p(f"Latencies of the search are {how}{spent}{machine}{built if timed else ''}")
     words = tag("ul", *(tag("li", phase_text(phase)) for phase in table_facts.phases))
     notes = [p(f"Note: {note}", kind="muted") for note in table_facts.notes]
     drawn = None
@@ -207,6 +208,8 @@ def phase_text(phase: Phase) -> str:
 SOURCES = {
     "counted": "exact, from the architecture on paper",
     "predicted": "the latency table: measured blocks, summed and corrected",
+    "estimate": "a roofline from the peaks on a device card: nothing was timed, and the truth is slower",
+    "traced": "every operation of every distinct half layer, traced on paper; peak memory",
     "measured": "the network was built and timed on the machine of the scenario",
     "supernet": "validation loss with weights shared among all architectures: a proxy, good for ranking",
     "scratch": "validation loss after training this network alone for the steps stated",

@@ -18,6 +18,9 @@ LABELS = {
     "params": "parameters",
     "prefill_flops": "prefill work",
     "decode_flops": "decode work per token",
+    "peak_bytes": "peak memory",
+    "prefill_peak_bytes": "peak memory of prefill",
+    "decode_peak_bytes": "peak memory of decode",
 }
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -46,7 +49,8 @@ class Quantity:
     @property
     def label(self) -> str:
         """What it is called in a sentence or at an axis, without its unit."""
-        return LABELS.get(self.name, self.name.replace("_", " "))
+        name, at, scenario = self.name.partition("@")
+        return LABELS.get(name, name.replace("_", " ")) + (f", {scenario}" if at else "")
 
     def scale(self, values: Iterable[float]) -> tuple[float, str]:
         """A divisor that makes these numbers easy to read, and the unit they then have."""

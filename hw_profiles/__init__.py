@@ -1,21 +1,30 @@
 """How fast: latency tables of a machine, whole networks measured on it, and counted FLOPs.
 
-    table = profile_space(space, Scenario())        # about 45 s
+    table = profile_space(space, Scenario())        # 45 s, or as long as it is given
     table.predict(spec)["prefill_ms"]               # (milliseconds, standard error), in microseconds
+    table.interval(spec)["prefill_ms"]              # between which 9 in 10 such networks lie
     measure_networks([model, other], Scenario())    # the real thing, for the few that matter
+    with exclusive("cuda:0"): ...                   # one timing at a time; `shared` for everything else
 
-FLOPs are counted in `hw_profiles.flops`, the only module that needs fvcore.
+On a GPU take `engine=graph`: eager decode of small models times Python, not the network. FLOPs are counted
+in `hw_profiles.flops`, the only module that needs fvcore.
 """
 
-from hw_profiles.measure import READINGS, Latency, measure_model, measure_networks
+from hw_profiles.assembly import merged
+from hw_profiles.locks import exclusive, shared
+from hw_profiles.measure import measure_model, measure_networks
 from hw_profiles.profiler import profile_space
+from hw_profiles.samples import READINGS, Latency
 from hw_profiles.table import LatencyTable
 
 __all__ = [
     "READINGS",
     "Latency",
     "LatencyTable",
+    "exclusive",
     "measure_model",
     "measure_networks",
+    "merged",
     "profile_space",
+    "shared",
 ]

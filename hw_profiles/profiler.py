@@ -1,85 +1,213 @@
-"""Profile a space: time all of its parts and some whole networks, in one session.
+"""Profile a space: time whole networks, then its parts, where it tells most, in the time that is allowed.
 
-Parts, the networks that fit the correction and the networks that test it are timed in the same rounds (see
-`hw_profiles.measure`), so the neighbours slow all three alike. The first round tells how many fit into the
-time allowed. After each round everything known is written to the `partial` file, if one is given; a profile
-that was killed goes on from there.
+Whole networks come first: those that the correction is fitted on, and those held out to test it. Then the
+coarse grid of parts (`hw_profiles.selection`), and then, batch by batch, the parts whose interpolation is
+least certain, until the error expected of it is small enough or the time is up. A batch is timed in
+interleaved rounds (`hw_profiles.measure`); everything is held against one calibration kernel, so batches
+compare. Each batch is written to the samples file, if one is given; a profile that was killed goes on from
+there, and a later one of another space takes over what it can use.
 """
 
 from __future__ import annotations
 
-import hashlib
+import gc
 import json
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
-import torch
 
-from hw_profiles.correction import accuracy, fit_correction
-from hw_profiles.fingerprint import Fingerprint, fingerprint
-from hw_profiles.measure import READINGS, Latency, Rounds, Task, Timer, network_tasks, quiet, rounds_of
-from hw_profiles.parts import Part, part_tasks, parts_in, parts_of
-from hw_profiles.table import LatencyTable, Network, Provenance, read_plain, write_whole
+from hw_profiles.assembly import corrected
+from hw_profiles.engines import real_widths
+from hw_profiles.fingerprint import fingerprint
+from hw_profiles.laws import Laws
+from hw_profiles.measure import (
+    QUIET_SHARE,
+    SETTLED,
+    Rounds,
+    Task,
+    network_tasks,
+    rounds_of,
+    undisturbed,
+    warmed,
+)
+from hw_profiles.parts import Part, part_samples, part_tasks, parts_in, parts_of
+from hw_profiles.samples import READINGS, Latency, SampleLog
+from hw_profiles.selection import coarse_grid, expected_errors, most_uncertain, random_specs, usage_in
+from hw_profiles.table import LatencyTable, Network, Provenance
+from hw_profiles.timers import Timer, Timing, on_gpu
 from search_spaces.decoder import Decoder
-from search_spaces.errors import ProfileError
 from search_spaces.model import build
 from search_spaces.scenario import Scenario
 from search_spaces.serialise import to_plain
 from search_spaces.space import Space, as_space
 
-FITTED, HELD_OUT = 8, 12
-"""Whole networks measured to fit the correction, and to test it."""
+FITTED, MOST_FITTED, HELD_OUT = 10, 40, 16
+"""Whole networks measured to fit the correction (two for each kind, within limits), and to test it."""
 
-FEWEST, MOST = 11, 101
-"""Rounds that a profile takes at least, and at most."""
+TARGET = 0.015
+"""The error that interpolation may put networks off by, when a profile is done before its time."""
+
+UNHURRIED = 20.0
+"""Seconds from which on a profile takes more networks for a space of many kinds."""
+
+NETWORK_SHARE = 0.3
+"""How much of the time whole networks may take."""
+
+NETWORKS_AT_ONCE = 10
+"""Whole networks that are built and timed together."""
 
 DRAWS_PER_NETWORK = 30
-
-UNDISTURBED = 0.9
-"""The share of its core below which a profile notes that others had the rest."""
-
-PARTIAL = "nas latency table, unfinished"
 
 Progress = Callable[[str, int, int], None]
 """Hears the stage, and how many of how many steps are done."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is to be timed."""
+class Effort:
+    """How thoroughly a batch is timed: rounds at least and at most, when it has settled, and its size."""
 
-    parts: tuple[Part, ...]
-    networks: tuple[Decoder, ...]
-    fitted: int
+    fewest: int
+    most: int
+    within: float
+    parts: int = 12
 
-    def digest(self, scenario: Scenario, machine: Fingerprint, seed: int) -> str:
-        """Names the work and the circumstances: rounds of one digest may be put together."""
-        parts = [part.to_plain() for part in self.parts]
-        plain = [parts, [to_plain(spec) for spec in self.networks], scenario.to_json(), machine, seed]
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-    def tasks(self, scenario: Scenario, seed: int, progress: Progress) -> dict[str, Task]:
-        """Everything to time, by the key of its samples."""
-        total = len(self.parts) + len(self.networks)
-        tasks: dict[str, Task] = {}
-        for i, part in enumerate(self.parts):
-            tasks |= _keyed(f"part/{i}", part_tasks(part, scenario, seed=seed))
-            progress("building", i + 1, total)
-        for i, spec in enumerate(self.networks):
-            tasks |= _keyed(f"network/{i}", network_tasks(build(spec, seed=seed), scenario, seed=seed))
-            progress("building", len(self.parts) + i + 1, total)
-        return tasks
+    @classmethod
+    def of(cls, scenario: Scenario) -> Effort:
+        """A GPU repeats within a tenth of a percent, a shared CPU within several."""
+        if on_gpu(scenario):
+            return cls(fewest=3, most=9, within=0.005)
+        return cls(fewest=7, most=15, within=0.04)
 
 
-def _keyed(prefix: str, tasks: dict[str, Task]) -> dict[str, Task]:
-    return {f"{prefix}/{reading}": task for reading, task in tasks.items()}
+@dataclass
+class Session:
+    """A profile in the making."""
+
+    scenario: Scenario
+    effort: Effort
+    log: SampleLog
+    seed: int
+    timer: Timer | None
+    progress: Progress
+    started: float
+    seconds: float
+    networks: int = 1
+    batch_seconds: float = 0.0
+    rounds: int = 0
+    seen: list[str] = field(default_factory=list)
+
+    @property
+    def used(self) -> float:
+        """Seconds so far, those of earlier attempts included."""
+        return time.monotonic() - self.started + float(self.log.known.get("seconds", 0.0))
+
+    @property
+    def left(self) -> float:
+        """Seconds that remain."""
+        return self.seconds - self.used
+
+    def measure_networks(self, specs: Sequence[Decoder]) -> None:
+        """Time some whole networks together, as far as they are not known yet."""
+        waiting = {key: spec for spec in specs if (key := network_key(spec)) not in self.log.known}
+        if not waiting:
+            return
+        seconds = NETWORK_SHARE * self.seconds * len(waiting) / self.networks
+        tasks = {
+            f"{key} {reading}": task
+            for key, spec in waiting.items()
+            for reading, task in network_tasks(
+                build(spec, seed=self.seed), self.scenario, seed=self.seed
+            ).items()
+        }
+        rounds = self._timed(tasks, 2 * self.effort.most, seconds)
+        for key in waiting:
+            self.log.add(key, {r: _samples(rounds, f"{key} {r}") for r in READINGS})
+
+    def measure_parts(self, parts: Sequence[Part]) -> None:
+        """Time one batch of parts, as far as they are not known yet."""
+        waiting = {key: part for part in parts if (key := part_key(part)) not in self.log.known}
+        if not waiting:
+            return
+        began = time.monotonic()
+        tasks = {
+            f"{key} {name}": task
+            for key, part in waiting.items()
+            for name, task in part_tasks(part, self.scenario, seed=self.seed).items()
+        }
+        rounds = self._timed(tasks, self.effort.most, self.left)
+        for key in waiting:
+            own, around = part_samples(_of(rounds.ratios, key))
+            walls, _ = part_samples(_of(rounds.walls, key))
+            value = {r: {"ratios": _round(own[r]), "walls": _round(walls[r])} for r in own}
+            self.log.add(key, {**value, "around": around})
+        self.batch_seconds = max(self.batch_seconds, time.monotonic() - began)
+
+    def _timed(self, tasks: Mapping[str, Task], most: int, seconds: float) -> Rounds:
+        gc.collect()  # models of the batch before; the collector is off while timing
+        rounds = warmed(rounds_of(tasks, self.scenario, timer=self.timer, seed=self.seed), self.scenario)
+        rounds.take_until(self.effort.fewest, most, self.effort.within, seconds)
+        number = sum(key.startswith("calibration") for key in self.log.known)
+        if rounds.divide:
+            self.log.add(f"calibration/{number}", [_round(pair) for pair in rounds.calibration])
+        self.log.add("seconds", self.used)
+        self.started = time.monotonic()  # what came before is in the log now
+        self.rounds = max(self.rounds, rounds.done)
+        self.seen += [told] if (told := rounds.disturbances()) else []
+        return rounds
+
+    def reference(self) -> Timing:
+        """The calibration kernel's time on the quiet machine, over all batches."""
+        known = self.log.known.items()
+        pairs = [pair for key, batch in known if key.startswith("calibration") for pair in batch]
+        if not pairs:
+            return Timing(1.0, 1.0)
+        rank = int(QUIET_SHARE * len(pairs))
+        return Timing(*(sorted(column)[rank] for column in zip(*pairs, strict=True)))
+
+    def latencies(self, key: str) -> dict[str, Latency]:
+        """What is known of one thing."""
+        reference, value = self.reference(), self.log.known[key]
+        found = {}
+        for reading in READINGS:
+            if reading in value:
+                samples, walls = value[reading]["ratios"], value[reading]["walls"]
+                found[reading] = Latency(
+                    tuple(s * reference.ms for s in samples), tuple(w * reference.wall_ms for w in walls)
+                ).rounded()
+        return found
+
+    def entries(self, parts: Sequence[Part]) -> dict[Part, dict[str, Latency]]:
+        """What is known of those parts that were measured."""
+        return {p: self.latencies(key) for p in parts if (key := part_key(p)) in self.log.known}
+
+
+def network_key(spec: Decoder) -> str:
+    """What a network is called in a samples file."""
+    return "network/" + json.dumps(to_plain(spec), sort_keys=True)
+
+
+def part_key(part: Part) -> str:
+    """What a part is called in a samples file."""
+    return "part/" + json.dumps(part.to_plain(), sort_keys=True)
+
+
+def _samples(rounds: Rounds, key: str) -> dict[str, list[float]]:
+    return {"ratios": _round(rounds.ratios[key]), "walls": _round(rounds.walls[key])}
+
+
+def _of(timed: Mapping[str, list[float]], key: str) -> dict[str, list[float]]:
+    return {name[len(key) + 1 :]: found for name, found in timed.items() if name.startswith(f"{key} ")}
+
+
+def _round(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
 
 
 def profile_space(
@@ -88,161 +216,196 @@ def profile_space(
     *,
     seed: int = 0,
     seconds: float = 45.0,
+    target: float = TARGET,
     progress: Progress | None = None,
     partial: Path | None = None,
     timer: Timer | None = None,
 ) -> LatencyTable:
-    """Measure the latency table of a space in about `seconds`.
+    """Measure the latency table of a space in about `seconds`, or less where `target` is met before.
 
-    Where the time does not suffice for `FEWEST` rounds it takes longer, and the table notes it.
+    However short the time, the networks, what stands around the layers, and a few parts of every kind of
+    block are measured, so that every network of the space can be predicted; what was left out is noted.
 
     Raises:
-        ProfileError: no space of `Decoder`, no such device, or `partial` is a file of something else.
+        ProfileError: no space of `Decoder`, no such device, the device stayed busy, or `partial` is a file of
+            something else, of another machine, other software or another scenario.
         SpaceError: no network of the space is allowed.
     """
-    space, machine, started = as_space(space), fingerprint(scenario), time.monotonic()
-    progress = progress or _silent
-    parts, networks = parts_in(space), random_networks(space, seed)
-    work = Work(parts, networks, _fitted(len(networks)))
-    with quiet(scenario.threads), torch.no_grad():
-        session = rounds_of(work.tasks(scenario, seed, progress), scenario, timer=timer, seed=seed)
-        log = _Log(partial, work.digest(scenario, machine, seed))
-        spent, cpu_before, wall_before = log.restore(session), time.thread_time(), time.monotonic()
-        used = _take_rounds(session, log, started - spent, seconds, progress)
-        share = (time.thread_time() - cpu_before) / (time.monotonic() - wall_before)
+    space, machine = as_space(space), fingerprint(scenario)
+    log = SampleLog(partial, scenario, machine)
+    effort, started = Effort.of(scenario), time.monotonic()
+    session = Session(scenario, effort, log, seed, timer, progress or _silent, started, seconds)
+    real = real_widths(scenario)
+    parts = parts_in(space, real)
+    fitted, held_out = _counts(parts, seconds)
+    networks = random_networks(space, seed, fitted + held_out)
+    with undisturbed(scenario):
+        session.started = time.monotonic()  # waiting for the device is no work
+        session.networks = len(networks)
+        for start in range(0, len(networks), NETWORKS_AT_ONCE):
+            session.progress("timing networks", start, len(networks))
+            session.measure_networks(networks[start : start + NETWORKS_AT_ONCE])
+        notes = _measure_parts(session, parts, usage_in(space, real, seed), target)
+    fitted = min(fitted, len(networks) * fitted // (fitted + held_out))
+    extra = _positions(session, parts)
     table = LatencyTable(
         space_name=space.name,
         space_digest=space.digest,
         scenario=scenario,
         fingerprint=machine,
-        entries={part: _latencies(session, f"part/{i}") for i, part in enumerate(work.parts)},
+        entries=session.entries([*parts, *extra]),
         networks=tuple(
-            Network(spec, i >= work.fitted, _latencies(session, f"network/{i}"))
+            Network(spec, i >= fitted, session.latencies(network_key(spec)))
             for i, spec in enumerate(networks)
         ),
-        provenance=_provenance(session, used, _notes(session, used, seconds, work, share)),
+        provenance=_provenance(session, (*notes, *_notes(session, len(networks), fitted, held_out))),
+        real_bits=real,
     )
+    table = marked(corrected(table, seed=seed), session.seen)
     log.remove()
-    return corrected(table, seed=seed)
+    return table
 
 
-def corrected(table: LatencyTable, *, seed: int = 0) -> LatencyTable:
-    """The table with its correction fitted on its networks, and tested on those held out."""
-    corrections, accuracies = {}, {}
-    fitted = [network for network in table.networks if not network.held_out]
-    tested = [network for network in table.networks if network.held_out]
-    sums = {network.spec: table.parts_ms(network.spec) for network in table.networks}
-    for reading in READINGS:
-        line = fit_correction(
-            [sums[network.spec][reading] for network in fitted],
-            [len(network.spec.layers) for network in fitted],
-            [network.measured[reading].median_ms for network in fitted],
-        )
-        predicted = [line.whole_ms(sums[n.spec][reading], len(n.spec.layers)) for n in tested]
-        measured = [network.measured[reading].median_ms for network in tested]
-        corrections[reading] = line
-        accuracies[reading] = accuracy(predicted, measured, seed=seed)
-    return replace(table, corrections=corrections, accuracies=accuracies)
+def _measure_parts(
+    session: Session, parts: Sequence[Part], usage: Mapping[Part, float], target: float
+) -> tuple[str, ...]:
+    """The coarse grid, then what is least certain; returns what a reader should know."""
+    least, more = coarse_grid(parts, usage, session.scenario, session.seed)
+    for grid in (least, more):
+        for batch in _batches(grid, session.effort.parts):
+            if grid is least or session.left > session.batch_seconds:
+                session.measure_parts(batch)
+                session.progress("timing parts", _permille(session), 1000)
+    error, spent = _refine(session, parts, usage, target)
+    known = sum(part_key(part) in session.log.known for part in parts)
+    notes = [f"{known} of {len(parts)} parts were measured, the others are interpolated"]
+    if known == len(parts):
+        notes = []
+    elif spent and error > target:
+        notes.append(f"the time was up when interpolation was expected to be off by {100 * error:.1f} %")
+    if session.used > 1.2 * session.seconds:
+        notes.append(f"{session.seconds:.0f} s do not suffice: the least took {session.used:.0f} s")
+    return tuple(notes)
+
+
+def _refine(
+    session: Session, parts: Sequence[Part], usage: Mapping[Part, float], target: float
+) -> tuple[float, bool]:
+    """Measure where interpolation is least certain; the error then expected, and whether time ran out."""
+    while True:
+        entries = session.entries([*parts, *_positions(session, parts)])
+        if all(part in entries for part in parts):
+            return 0.0, False
+        laws = Laws(entries, session.scenario)
+        error, shares = expected_errors(parts, usage, laws, entries)
+        batch = most_uncertain(shares, session.effort.parts)
+        spent = session.left <= session.batch_seconds
+        if error <= target or not batch or spent:
+            return error, spent
+        session.measure_parts(batch)
+        session.progress("timing parts", _permille(session), 1000)
+
+
+def _positions(session: Session, parts: Sequence[Part]) -> list[Part]:
+    """Parts that were also timed at other positions."""
+    heads = {part_key(part)[:-1] for part in parts if part.block is not None}
+    moved = []
+    for key in session.log.known:
+        if key.startswith("part/") and '"position"' in key:
+            part = Part.from_plain(json.loads(key.removeprefix("part/")))
+            if part_key(replace(part, position=None))[:-1] in heads:
+                moved.append(part)
+    return moved
+
+
+def _batches(parts: Sequence[Part], size: int) -> Iterator[list[Part]]:
+    for start in range(0, len(parts), size):
+        yield list(parts[start : start + size])
+
+
+def _permille(session: Session) -> int:
+    return min(999, int(1000 * session.used / max(session.seconds, 1e-9)))
+
+
+def _counts(parts: Sequence[Part], seconds: float) -> tuple[int, int]:
+    """How many networks to fit on, and to hold out."""
+    kinds = len({part.kind for part in parts if part.block is not None})
+    return max(FITTED, min(MOST_FITTED, 2 * kinds if seconds >= UNHURRIED else 0)), HELD_OUT
 
 
 def random_networks(space: Space, seed: int, count: int = FITTED + HELD_OUT) -> tuple[Decoder, ...]:
     """Random networks of which no two are made of the same parts; fewer where the space has no more."""
     dice = Random(f"{seed}/networks")
     found: dict[tuple[str, ...], Decoder] = {}
-    for _ in range(DRAWS_PER_NETWORK * count):
-        _, spec = space.propose_with_spec(lambda path, labels: dice.choice(labels))
+    for spec in random_specs(space, dice, DRAWS_PER_NETWORK * count):
         found.setdefault(tuple(sorted(map(str, parts_of(spec)))), spec)
         if len(found) == count:
             break
     return tuple(found.values())
 
 
-def _fitted(networks: int) -> int:
-    """How many of the networks the correction is fitted on."""
-    return min(FITTED, networks * FITTED // (FITTED + HELD_OUT))
+def marked(table: LatencyTable, seen: Sequence[str]) -> LatencyTable:
+    """The table with a mark on what did not settle."""
+    why = "; ".join(dict.fromkeys(seen[-3:])) or "nothing was seen to disturb it"
+    loose = [0, 0]
+
+    def mark(found: Latency) -> Latency:
+        loose[1] += 1
+        if found.uncertainty <= 2 * SETTLED:
+            return found
+        loose[0] += 1
+        return replace(found, unsettled=f"90 % interval {100 * found.uncertainty:.0f} %: {why}")
+
+    entries = {part: {r: mark(f) for r, f in measured.items()} for part, measured in table.entries.items()}
+    networks = tuple(
+        replace(network, measured={r: mark(f) for r, f in network.measured.items()})
+        for network in table.networks
+    )
+    if not loose[0]:
+        return table
+    note = f"{loose[0]} of {loose[1]} latencies did not settle: {why}"
+    provenance = replace(table.provenance, notes=(*table.provenance.notes, note))
+    return replace(table, entries=entries, networks=networks, provenance=provenance)
 
 
-def _take_rounds(session: Rounds, log: _Log, started: float, seconds: float, progress: Progress) -> float:
-    """Rounds until the time is up; returns the seconds used, those of an earlier attempt included."""
-    session.warm_up()
-    now, last = time.monotonic(), 0.0
-    while session.done < FEWEST or (session.done < MOST and now - started + last < seconds):
-        before = now
-        session.take_round()
-        now = time.monotonic()
-        last = now - before
-        log.write(session, now - started)
-        fit = session.done + int((started + seconds - now) / max(last, 1e-9))
-        progress("timing", session.done, max(FEWEST, min(MOST, fit), session.done))
-    return now - started
-
-
-def _latencies(session: Rounds, prefix: str) -> dict[str, Latency]:
-    return {reading: session.latency(f"{prefix}/{reading}").rounded() for reading in READINGS}
-
-
-def _provenance(session: Rounds, used: float, notes: tuple[str, ...]) -> Provenance:
+def _provenance(session: Session, notes: tuple[str, ...]) -> Provenance:
+    reference = session.reference()
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        rounds=session.done,
-        seconds=round(used, 1),
-        reference_ms=float(f"{session.reference_ms:.5g}"),
+        rounds=session.rounds,
+        seconds=round(session.used, 1),
+        reference_ms=float(f"{reference.ms:.5g}"),
+        reference_wall_ms=float(f"{reference.wall_ms:.5g}"),
+        overheads=_overheads(session, reference.ms),
         software={"numpy": np.__version__, "kernel": platform.release()},
         notes=notes,
     )
 
 
-def _notes(session: Rounds, used: float, allowed: float, work: Work, share: float) -> tuple[str, ...]:
-    """What a reader of the table should know; `share` is how much of the core's time this thread had."""
+def _overheads(session: Session, reference_ms: float) -> dict[str, dict[str, float]]:
+    """Milliseconds around a half layer, by width and reading: medians over the parts."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for key, value in session.log.known.items():
+        if key.startswith("part/"):
+            width = str(json.loads(key.removeprefix("part/"))["d_model"])
+            for reading, around in value["around"].items():
+                found.setdefault(width, {}).setdefault(reading, []).append(around * reference_ms)
+    return {
+        width: {r: float(f"{np.median(values):.5g}") for r, values in readings.items()}
+        for width, readings in found.items()
+    }
+
+
+def _notes(session: Session, found: int, fitted: int, held_out: int) -> tuple[str, ...]:
+    """What else a reader of the table should know."""
     notes = []
-    if session.done <= FEWEST and used > allowed:
-        notes.append(f"{allowed:.0f} s do not suffice: {FEWEST} rounds took {used:.0f} s")
-    if len(work.networks) < FITTED + HELD_OUT:
+    if found - fitted < held_out:
         notes.append(
-            f"only {len(work.networks)} different networks were found: {work.fitted} fit the correction,"
-            f" {len(work.networks) - work.fitted} test it"
+            f"only {found} different networks were found: {fitted} fit the correction,"
+            f" {found - fitted} test it"
         )
-    if share < UNDISTURBED and session.calibrate is not None:
-        notes.append(f"the machine was busy: the profiler had {100 * share:.0f} % of its core")
+    notes += [f"disturbed: {told}" for told in dict.fromkeys(session.seen[-3:])]
     return tuple(notes)
-
-
-class _Log:
-    """The unfinished profile on disk."""
-
-    def __init__(self, path: Path | None, digest: str) -> None:
-        self.path, self.digest = path, digest
-
-    def restore(self, session: Rounds) -> float:
-        """Fill in the rounds of an earlier attempt at the same work; returns the seconds it had spent."""
-        if self.path is None or not self.path.exists():
-            return 0.0
-        plain = read_plain(self.path)
-        if not isinstance(plain, dict) or plain.get("format") != PARTIAL:
-            raise ProfileError(f"{self.path} is no unfinished profile; name another file")
-        if plain["digest"] != self.digest:  # another space, scenario or machine: begin afresh
-            return 0.0
-        session.ratios = plain["ratios"]
-        session.calibration = plain["calibration"]
-        return float(plain["seconds"])
-
-    def write(self, session: Rounds, seconds: float) -> None:
-        """Keep what is known."""
-        if self.path is None:
-            return
-        plain = {
-            "format": PARTIAL,
-            "digest": self.digest,
-            "seconds": seconds,
-            "calibration": session.calibration,
-            "ratios": session.ratios,
-        }
-        write_whole(self.path, json.dumps(plain))
-
-    def remove(self) -> None:
-        """Forget it: the profile is finished."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

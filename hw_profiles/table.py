@@ -5,9 +5,10 @@
     table.save(path);  LatencyTable.load(path, scenario)
 
 A prediction is the sum of its parts, corrected by a straight line that was fitted on a few whole networks.
-Its standard error is the error found on other whole networks, which the fit never saw, and that between one
-session and another. Files are JSON that a person can read, with all samples, and belong to one machine and
-one scenario.
+Parts that were not measured themselves are interpolated (`hw_profiles.laws`). The interval of a prediction is
+as wide as it takes to hold 9 in 10 other whole networks, which the fit never saw, and widened by what one
+session differs from another. Files are JSON that a person can read, with all samples, and belong to one
+machine and one scenario.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from hw_profiles.correction import Accuracy, Correction
+from hw_profiles.correction import NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction, expected_error
 from hw_profiles.fingerprint import Fingerprint, differences, fingerprint
-from hw_profiles.measure import READINGS, Latency, clock_of
-from hw_profiles.parts import Part, layer_parts, outer, parts_in
+from hw_profiles.laws import Laws
+from hw_profiles.parts import NONE_REAL, Part, Real, at_position, outer, parts_in, shares
+from hw_profiles.samples import READINGS, Latency
+from hw_profiles.timers import clock_of
+from search_spaces.bits import WEIGHT_BITS
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import NasError, ProfileError
 from search_spaces.scenario import Scenario
@@ -34,14 +38,17 @@ from search_spaces.space import Space
 
 FORMAT, VERSION = "nas latency table", 1
 
-BETWEEN_SESSIONS = 0.03
+BETWEEN_SESSIONS = {"cpu": 0.03, "cuda": 0.003}
 """How far, relatively, two sessions on one machine differ: what a re-measurement may be off for no fault."""
 
 Measured: TypeAlias = "Mapping[str, Latency]"
-"""Latency by reading (`READINGS`)."""
+"""Latency by reading (`READINGS`); a part at a position of its own has no prefill."""
 
 Sums: TypeAlias = "tuple[tuple[float, float], ...]"
 """Per reading, the milliseconds of some parts and their variance."""
+
+Shares: TypeAlias = "tuple[tuple[Part, float], ...]"
+"""Parts, and how much of each."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +62,29 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a table comes from: when, how thoroughly, and what a reader should know."""
+    """Where a table comes from: when, how thoroughly, and what a reader should know.
+
+    `reference_ms` is the time of the calibration kernel on the quiet machine; `overheads` are, by width and
+    reading, the milliseconds of a model around its halves, where parts were timed.
+    """
 
     created: str = ""
     rounds: int = 0
     seconds: float = 0.0
     reference_ms: float = 1.0
+    reference_wall_ms: float = 1.0
+    overheads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LatencyTable:
-    """Measured latencies of the parts of a space, under one scenario, on one machine."""
+    """Measured latencies of parts of a space, under one scenario, on one machine.
+
+    Weights and activations of the bits in `real_bits` run on kernels of their own here; others are emulated:
+    they count their bytes and take the time of 16.
+    """
 
     space_name: str
     space_digest: str
@@ -78,38 +95,78 @@ class LatencyTable:
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     accuracies: Mapping[str, Accuracy] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
+    real_bits: Real = NONE_REAL
 
-    def predict(self, spec: Decoder) -> dict[str, tuple[float, float]]:
-        """Milliseconds and their standard error, by reading.
+    def predict(self, spec: Decoder, position: int | None = None) -> dict[str, tuple[float, float]]:
+        """Milliseconds and their standard error, by reading; decoding at `position` where one is given.
+
+        The standard error is that of a normal distribution of which 90 % lie within `interval`.
 
         Raises:
-            ProfileError: a part of the network was never measured.
+            ProfileError: a part of the network is of a kind, or beyond the sizes, that were measured.
         """
-        halves = [self._layer(layer, spec.d_model) for layer in spec.layers]
-        around = self._sums((outer(spec.vocab, spec.d_model),))
+        sums = [self._sums(((outer(spec.vocab, spec.d_model), 1.0),), None)]
+        sums += [self._layer(layer, spec, position) for layer in spec.layers]
         predicted = {}
-        for i, (reading, correction, relative) in enumerate(self._line):
-            ms, variance = around[i]
-            for sums in halves:
-                ms, variance = ms + sums[i][0], variance + sums[i][1]
-            whole = correction.whole_ms(ms, len(halves))
-            own = correction.scale * correction.scale * variance
-            predicted[reading] = whole, math.sqrt(own + (relative * whole) ** 2)
+        for i, (reading, correction, reach) in enumerate(self._line):
+            ms = variance = 0.0
+            for found in sums:
+                ms, variance = ms + found[i][0], variance + found[i][1]
+            whole = correction.whole_ms(ms, len(spec.layers))
+            expected = expected_error(math.sqrt(variance) / ms if ms > 0 else 0.0)
+            relative = math.hypot(reach / NORMAL_REACH * expected, self._between_sessions)
+            predicted[reading] = whole, relative * whole
         return predicted
+
+    def predict_many(self, specs: Sequence[Decoder]) -> list[dict[str, tuple[float, float]]]:
+        """Predictions of many networks; what must be interpolated is so all at once."""
+        real = self.real_bits
+        layers = {(layer, spec.vocab, spec.d_model): spec for spec in specs for layer in spec.layers}
+        self._interpolate(
+            part for (layer, *_), spec in layers.items() for part, _ in shares(layer, spec, real)
+        )
+        return [self.predict(spec) for spec in specs]
+
+    def interval(self, spec: Decoder) -> dict[str, tuple[float, float]]:
+        """Milliseconds between which 9 in 10 measurements of such a network should lie, by reading."""
+        return {
+            reading: (max(0.0, ms - NORMAL_REACH * error), ms + NORMAL_REACH * error)
+            for reading, (ms, error) in self.predict(spec).items()
+        }
 
     def parts_ms(self, spec: Decoder) -> dict[str, float]:
         """The plain sum of the parts, by reading."""
-        halves = [self._layer(layer, spec.d_model) for layer in spec.layers]
-        sums = [self._sums((outer(spec.vocab, spec.d_model),)), *halves]
-        return {reading: sum(s[i][0] for s in sums) for i, reading in enumerate(READINGS)}
+        return {reading: sum(self.families_ms(spec, reading)[0].values()) for reading in READINGS}
+
+    def families_ms(self, spec: Decoder, reading: str) -> tuple[dict[str, float], float]:
+        """The plain sums of the parts by family, and the relative standard deviation of their total."""
+        parts = [(outer(spec.vocab, spec.d_model), 1.0)]
+        parts += [pair for layer in spec.layers for pair in shares(layer, spec, self.real_bits)]
+        found: dict[str, float] = {}
+        variance = 0.0
+        for part, share in parts:
+            ms, error = self._part(part, reading)
+            found[part.family] = found.get(part.family, 0.0) + share * ms
+            variance += (share * error) ** 2
+        return found, math.sqrt(variance) / max(sum(found.values()), 1e-12)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether held-out networks were measured and predicted within 10 % on average, in every reading."""
+        mapes = [self.accuracies.get(reading, Accuracy(0)).mape for reading in READINGS]
+        return all(mape is not None and mape <= TRUSTED_MAPE for mape in mapes)
 
     def covers(self, space: Space) -> bool:
         """Whether every network of the space can be predicted."""
         return not self.missing(space)
 
     def missing(self, space: Space) -> tuple[Part, ...]:
-        """The parts of a space that were never measured."""
-        return tuple(part for part in parts_in(space) if part not in self.entries)
+        """The parts of a space that were not measured, and resemble none that was."""
+        parts = parts_in(space, self.real_bits)
+        return tuple(part for part in parts if part not in self.entries and not self._known_kind(part))
+
+    def _known_kind(self, part: Part) -> bool:
+        return part.block is not None and self.laws.knows(part)
 
     def scatter(self, reading: str) -> Iterator[tuple[Network, float, float]]:
         """Each measured whole network with its predicted and its measured milliseconds."""
@@ -117,52 +174,83 @@ class LatencyTable:
             yield network, self.predict(network.spec)[reading][0], network.measured[reading].median_ms
 
     @cached_property
+    def laws(self) -> Laws:
+        """What is known of parts that were not measured."""
+        return Laws(self.entries, self.scenario)
+
+    @cached_property
+    def _between_sessions(self) -> float:
+        return BETWEEN_SESSIONS[self.scenario.device.partition(":")[0]]
+
+    @cached_property
     def _line(self) -> list[tuple[str, Correction, float]]:
-        nothing = Accuracy(0)
-        return [
-            (
-                reading,
-                self.corrections.get(reading, Correction()),
-                math.hypot(self.accuracies.get(reading, nothing).rms or 0.0, BETWEEN_SESSIONS),
-            )
-            for reading in READINGS
-        ]
+        found = []
+        for reading in READINGS:
+            reach = self.accuracies.get(reading, Accuracy(0)).reach
+            correction = self.corrections.get(reading, Correction())
+            found.append((reading, correction, NORMAL_REACH if reach is None else reach))
+        return found
 
     @cached_property
-    def _known_layers(self) -> dict[tuple[Layer, int], Sums]:
+    def _known_layers(self) -> dict[tuple[Layer, int, int, int | None], Sums]:
         return {}
 
     @cached_property
-    def _known_parts(self) -> dict[tuple[Part, ...], Sums]:
+    def _known_parts(self) -> dict[tuple[Part, str], tuple[float, float]]:
         return {}
 
-    def _layer(self, layer: Layer, d_model: int) -> Sums:
-        known = self._known_layers.get((layer, d_model))
+    def _layer(self, layer: Layer, spec: Decoder, position: int | None) -> Sums:
+        key = (layer, spec.d_model, spec.vocab, position)
+        known = self._known_layers.get(key)
         if known is None:
-            known = self._known_layers[layer, d_model] = self._sums(layer_parts(layer, d_model))
+            parts = shares(layer, spec, self.real_bits)
+            known = self._known_layers[key] = self._sums(parts, position)
         return known
 
-    def _sums(self, parts: tuple[Part, ...]) -> Sums:
-        known = self._known_parts.get(parts)
+    def _sums(self, parts: Shares, position: int | None) -> Sums:
+        sums = []
+        for reading, correction, _ in self._line:
+            ms = variance = 0.0
+            for part, share in parts:
+                moved = position is not None and reading == "decode_ms" and part.grows(self.scenario.context)
+                one, error = self._part(at_position(part, position or 0) if moved else part, reading)
+                share *= correction.factor(part.family)
+                ms, variance = ms + share * one, variance + (share * error) ** 2
+            sums.append((ms, variance))
+        return tuple(sums)
+
+    def _part(self, part: Part, reading: str) -> tuple[float, float]:
+        """Milliseconds of a part, and their standard deviation."""
+        known = self._known_parts.get((part, reading))
         if known is None:
-            measured = [self._entry(part) for part in parts]
-            known = self._known_parts[parts] = tuple(
-                (
-                    sum(entry[reading].median_ms for entry in measured),
-                    sum(entry[reading].standard_error ** 2 for entry in measured),
-                )
-                for reading in READINGS
-            )
+            measured = self.entries.get(part)
+            if measured is not None and reading in measured:
+                known = measured[reading].median_ms, measured[reading].standard_error
+                self._known_parts[part, reading] = known
+            else:
+                self._interpolate([part])
+                known = self._known_parts[part, reading]
         return known
 
-    def _entry(self, part: Part) -> Measured:
-        try:
-            return self.entries[part]
-        except KeyError:
+    def _interpolate(self, parts: Iterable[Part]) -> None:
+        """Reckon what was not measured."""
+        wanted = tuple(dict.fromkeys(parts))
+        for reading in READINGS:
+            unknown = [part for part in wanted if self._is_unknown(part, reading)]
+            for part in unknown:
+                self._check(part)
+            for part, found in zip(unknown, self.laws.estimate(unknown, reading), strict=True):
+                self._known_parts[part, reading] = found.ms, found.error * found.ms
+
+    def _is_unknown(self, part: Part, reading: str) -> bool:
+        return (part, reading) not in self._known_parts and reading not in self.entries.get(part, ())
+
+    def _check(self, part: Part) -> None:
+        if not self._known_kind(replace(part, position=None)):
             raise ProfileError(
                 f"the latency table of {self.space_name} ({self.space_digest}) has no entry for {part};"
                 " profile the space that contains it (profile_space, `nas profile`)"
-            ) from None
+            )
 
     def save(self, path: Path) -> None:
         """Write the table as JSON, all of it or nothing."""
@@ -179,7 +267,7 @@ class LatencyTable:
         """
         table = cls.from_plain(read_plain(path), str(path))
         if scenario is not None and scenario != table.scenario:
-            told = differences(table.scenario.to_json(), scenario.to_json())
+            told = differences(table.scenario.conditions(), scenario.conditions())
             raise ProfileError(f"{path}: profiled under another scenario: {told}; profile again")
         told = differences(table.fingerprint, fingerprint(table.scenario))
         if told and not allow_other_machine:
@@ -194,7 +282,13 @@ class LatencyTable:
             "space": {"name": self.space_name, "digest": self.space_digest},
             "scenario": self.scenario.to_json(),
             "clock": clock_of(self.scenario),
-            "weight_bits": "emulated",
+            "trusted": self.trusted,
+            "weight_bits": {
+                "real": sorted(self.real_bits),
+                "emulated": sorted(
+                    bits for bits in WEIGHT_BITS if bits < 16 and (bits, 16) not in self.real_bits
+                ),
+            },
             "fingerprint": self.fingerprint,
             "provenance": asdict(self.provenance),
             "readings": {
@@ -212,11 +306,13 @@ class LatencyTable:
         }
 
     def _network_to_plain(self, network: Network) -> dict[str, Any]:
-        predicted = {
+        predicted: dict[str, dict[str, Any]] = {
             reading: {"ms": ms, "standard_error_ms": error}
             for reading, (ms, error) in self.predict(network.spec).items()
         }
         measured = _measured_to_plain(network.measured)
+        for name, (low, high) in self.interval(network.spec).items():
+            predicted[name]["interval_ms"] = [low, high]
         spec = to_plain(network.spec)
         return {"held_out": network.held_out, "predicted": predicted, **measured, "spec": spec}
 
@@ -247,6 +343,7 @@ class LatencyTable:
             space_digest=plain["space"]["digest"],
             scenario=Scenario(**plain["scenario"]),
             fingerprint=dict(plain["fingerprint"]),
+            real_bits=_real_bits(plain.get("weight_bits")),
             entries={Part.from_plain(e["part"]): _measured_from_plain(e) for e in plain["entries"]},
             networks=tuple(
                 Network(from_plain(n["spec"]), n["held_out"], _measured_from_plain(n))
@@ -264,6 +361,8 @@ class LatencyTable:
             f"  {self.scenario}; {clock_of(self.scenario)}",
         ]
         lines += [f"  {reading}: {_told(self.accuracies.get(reading))}" for reading in READINGS]
+        if not self.trusted:
+            lines.append("  not trusted: it has no held-out networks, or errs by more than 10 % on them")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.provenance.notes)])
 
 
@@ -277,13 +376,19 @@ def _told(found: Accuracy | None) -> str:
 
 
 def _measured_to_plain(measured: Measured) -> dict[str, Any]:
-    return {
-        name: {**found.summary(), "samples_ms": list(found.samples_ms)} for name, found in measured.items()
-    }
+    return {name: found.to_plain() for name, found in measured.items()}
 
 
 def _measured_from_plain(plain: Mapping[str, Any]) -> dict[str, Latency]:
-    return {name: Latency(tuple(map(float, plain[name]["samples_ms"]))) for name in READINGS}
+    moved = plain.get("part", {}).get("position") is not None
+    names = READINGS[1:] if moved else READINGS
+    return {name: Latency.from_plain(plain[name]) for name in names}
+
+
+def _real_bits(plain: Any) -> Real:
+    """Tables of before there were real kernels say `emulated` of all bits."""
+    pairs = plain["real"] if isinstance(plain, Mapping) else ()
+    return frozenset((weight, activation) for weight, activation in pairs)
 
 
 def readable(plain: Any) -> str:

@@ -41,7 +41,7 @@ class Constraint:
             SettingError: not of that form, or a number that only training tells.
             UnknownName: no such objective.
         """
-        match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+.\deE_]+)\s*", text)
+        match = re.fullmatch(r"\s*(\w+(?:@[\w.-]+)?)\s*(<=|>=|<|>)\s*([-+.\deE_]+)\s*", text)
         try:
             name, sign, bound = match.group(1, 2, 3) if match else ("", "", "")
             constraint = cls(name, sign, float(bound))
@@ -65,7 +65,7 @@ def require_satisfiable(space: Space, constraints: Sequence[Constraint], bench: 
 
     Asked before anything is trained, so that a bound that nothing meets costs seconds.
     """
-    known = [c for c in constraints if bench.table is not None or not objectives[c.name].needs_table]
+    known = [c for c in constraints if bench.ready(objectives[c.name])]
     if not known:
         return
     dice, violation = Random("satisfiable"), None

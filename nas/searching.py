@@ -10,20 +10,19 @@ What a phase made is kept in the study's folder and its record, and is not made 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from evaluators.corpus import Corpus, load_corpus
 from evaluators.tasks.language import ByteLanguageModelling
-from hw_profiles.table import LatencyTable
 from nas.constraints import Constraint, require_satisfiable
 from nas.driver import Search, run
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.executors.local import InProcess
 from nas.finalists import choose_finalists, halve, runs_of
 from nas.measured import measure_front
-from nas.objectives.base import Bench, Objective, objectives
+from nas.objectives.base import AT, Bench, Objective, objectives
 from nas.plan import Plan
 from nas.progress import Progress, default_progress
 from nas.quality import (
@@ -38,7 +37,7 @@ from nas.stages import add_fact
 from nas.store import Store
 from nas.strategies.base import make_strategy
 from nas.study import DEFAULT_STORE, Study
-from nas.tables import table_for
+from nas.tables import check_tables, table_for
 from nas.takehome import best_weights
 from nas.trial import Trial
 from search_spaces.decoder import Decoder
@@ -141,6 +140,7 @@ def create_study(
     functions: Mapping[str, Function] | None = None,
 ) -> Study:
     """A new study, or the one of this name if it has the same space and settings (trials may grow)."""
+    plan = under_all_scenarios(plan)
     check_plan(space, plan, functions or {})
     opened = Store(str(store))
     record = opened.create_study(
@@ -151,11 +151,38 @@ def create_study(
     )
     study = Study(opened, record, space)
     study.plan.require_same(plan)
-    if plan.trials > study.plan.trials:
-        config = {**record.config, "plan": study.plan.with_trials(plan.trials).to_json()}
+    if (grown := study.plan.going_on_as(plan)) != study.plan:
+        config = {**record.config, "plan": grown.to_json()}
         opened.update_config(record.id, config)
         study = Study(opened, opened.study(name), space)
     return study
+
+
+def under_all_scenarios(plan: Plan) -> Plan:
+    """The plan with what differs between scenarios asked under each of them, where it has several.
+
+    `decode_ms` becomes `decode_ms@chat` and `decode_ms@batch`; so do constraints.
+    """
+    if not plan.also:
+        return plan
+
+    def names(name: str) -> list[str]:
+        if AT in name or name not in objectives or not objectives[name].per_scenario:
+            return [name]
+        return [f"{name}{AT}{scenario.name}" for scenario in plan.scenarios]
+
+    constraints = []
+    for text in plan.constraints:
+        name = Constraint.parse(text).name
+        constraints += [text.replace(name, full, 1) for full in names(name)]
+    asked = dict.fromkeys(full for name in plan.objectives for full in names(name))
+    return replace(plan, objectives=tuple(asked), constraints=tuple(constraints))
+
+
+def bench_of(plan: Plan) -> Bench:
+    """The scenarios of a plan, without tables."""
+    others = {scenario.name: Bench(scenario) for scenario in plan.scenarios} if plan.also else {}
+    return Bench(plan.scenario, others=others)
 
 
 def check_plan(space: Space, plan: Plan, functions: Mapping[str, Function]) -> None:
@@ -169,7 +196,7 @@ def check_plan(space: Space, plan: Plan, functions: Mapping[str, Function]) -> N
     _check_fit(space, plan, [*plan.objectives, *(constraint.name for constraint in constraints)])
     check_evaluator(plan.evaluator)
     make_strategy(plan.strategy, space, _goals(plan), seed=plan.seed, settings=plan.strategy_settings)
-    require_satisfiable(space, constraints, Bench(plan.scenario))
+    require_satisfiable(space, constraints, bench_of(plan))
     if QUALITY in plan.objectives:
         task = _task_on(load_corpus(plan.data), plan)
         task.train_batch(0, plan.seed, 1)  # both raise where the text is too short for such windows
@@ -181,8 +208,9 @@ def _check_fit(space: Space, plan: Plan, names: Sequence[str]) -> None:
     for name in names:
         if name in objectives and not isinstance(_first(space), Decoder):
             raise SettingError(f"{name} needs a space of Decoder")
-    if plan.table is not None:
-        LatencyTable.load(Path(plan.table))
+        if name in objectives and objectives[name].scenario:
+            bench_of(plan).under(objectives[name].scenario)
+    check_tables(plan)
 
 
 def objectives_named(name: str) -> Objective:
@@ -222,15 +250,29 @@ def _task_on(corpus: Corpus, plan: Plan) -> ByteLanguageModelling:
 
 
 def prepare_bench(session: Session) -> Bench:
-    """The scenario, and the latency table where an objective or a constraint wants one."""
-    plan = session.plan
-    names = [*plan.objectives, *(Constraint.parse(text).name for text in plan.constraints)]
-    wanted = any(objectives[name].needs_table for name in names if name in objectives)
+    """The scenarios, and the latency tables that an objective or a constraint wants."""
+    plan, bench = session.plan, bench_of(session.plan)
+    wanted = {what.scenario for what in _asked(plan) if what.needs_table}
     if not wanted:
-        return Bench(plan.scenario)
-    bench = Bench(plan.scenario, table_for(session.study, session.progress))
+        return bench
+    if bench.others:
+        others = {
+            name: replace(one, table=table_for(session.study, one.scenario, session.progress))
+            if name in wanted
+            else one
+            for name, one in bench.others.items()
+        }
+        bench = replace(bench, others=others)
+    else:
+        bench = replace(bench, table=table_for(session.study, plan.scenario, session.progress))
     require_satisfiable(session.study.space, tuple(map(Constraint.parse, plan.constraints)), bench)
     return bench
+
+
+def _asked(plan: Plan) -> list[Objective]:
+    """The known objectives that a plan trades off or bounds."""
+    names = [*plan.objectives, *(Constraint.parse(text).name for text in plan.constraints)]
+    return [objectives[name] for name in dict.fromkeys(names) if name in objectives]
 
 
 def run_search(session: Session, bench: Bench, task: ByteLanguageModelling | None) -> None:
@@ -264,7 +306,7 @@ def search_of(
 ) -> Search:
     """What the driver's loop needs, from the plan of a study."""
     plan = study.plan
-    bench = bench or Bench(plan.scenario)
+    bench = bench or bench_of(plan)
     return Search(
         store=study.store,
         study_id=study.record.id,
@@ -320,8 +362,13 @@ def _cheap(space: Space, plan: Plan, bench: Bench) -> tuple[Objective, ...]:
     """The cheap objectives to record: all that apply to a decoder, else those that are asked for."""
     if not isinstance(_first(space), Decoder):
         return tuple(objectives[name] for name in plan.objectives if name in objectives)
-    known = (objective for objective in objectives.values() if objective.cheap)
-    return tuple(o for o in known if bench.table is not None or not o.needs_table)
+    asked = {objective.name: objective for objective in _asked(plan)}
+    for objective in objectives.values():
+        several = bench.others if objective.per_scenario else {}
+        if objective.cheap and not objective.on_request:
+            under = [objective.under(name) for name in several] or [objective]
+            asked |= {one.name: one for one in under}
+    return tuple(one for one in asked.values() if one.cheap and bench.ready(one))
 
 
 def _first(space: Space) -> Any:

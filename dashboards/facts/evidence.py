@@ -36,12 +36,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """The latency table that predictions came from."""
+    """The latency table that predictions came from, or the device card of an estimate."""
 
     phases: tuple[Phase, ...]
     seconds: float | None = None
     machine: str | None = None
     notes: tuple[str, ...] = ()
+    estimate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def read_table(plain: Mapping[str, Any] | None) -> TableFacts | None:
         for name in ("prefill_ms", "decode_ms")
         if name in plain
     )
-    return TableFacts(phases, plain.get("seconds"), plain.get("machine"), tuple(plain.get("notes", ())))
+    notes, estimate = tuple(plain.get("notes", ())), plain.get("estimate")
+    return TableFacts(phases, plain.get("seconds"), plain.get("machine"), notes, estimate)
 
 
 def read_supernet(plain: Mapping[str, Any] | None) -> SupernetFacts | None:

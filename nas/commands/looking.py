@@ -134,6 +134,7 @@ def trial_json(study: Any, trial: Any) -> dict[str, Any]:
 
 def number_text(name: str, value: float) -> str:
     """A number for people: bytes and counts with prefixes, the rest with four digits."""
+    name = name.partition("@")[0].removesuffix("_measured")
     if name.endswith(("bytes", "flops", "params", "bytes_per_token")):
         for size, prefix in PREFIXES:
             if abs(value) >= size:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from search_spaces.scenario import Scenario
+
 Store = Annotated[
     str,
     typer.Option("--store", envvar="NAS_STORE", help="SQLite file, or any SQLAlchemy URL (PostgreSQL)."),
@@ -23,3 +25,16 @@ StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas ls` lists 
 TrialName = Annotated[
     str, typer.Argument(help="A trial's number, or the beginning of its digest.", show_default=False)
 ]
+Scenarios = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scenario",
+        help="How the network will be used: 'cpu,batch=1,prompt=256,new=64'. Repeat it for several, each with"
+        " a name: 'chat=cuda:0,batch=1,prompt=512,new=128'; they are separate objectives.",
+    ),
+]
+
+
+def parse_scenarios(texts: list[str] | None) -> list[Scenario]:
+    """The scenarios of a command line; one on the CPU where none is given."""
+    return [Scenario.parse(text) for text in texts or ["cpu"]]

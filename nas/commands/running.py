@@ -1,4 +1,4 @@
-"""Commands that work on a study: search, resume, validate, profile."""
+"""Commands that work on a study: search, resume, validate."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.commands.options import Batch, Gpus, RayAddress, Store, StudyName, WorkerCount
+from nas.commands.options import (
+    Batch,
+    Gpus,
+    RayAddress,
+    Scenarios,
+    Store,
+    StudyName,
+    WorkerCount,
+    parse_scenarios,
+)
 from nas.plan import Plan
 from search_spaces.errors import SettingError
-from search_spaces.scenario import Scenario
 
 DEFAULT_STORE = "studies/studies.db"
 DEFAULTS = Plan()
@@ -26,7 +34,7 @@ def current_study() -> str | None:
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (search, resume, validate, profile):
+    for command in (search, resume, validate):
         app.command()(command)
 
 
@@ -64,12 +72,31 @@ def search(
         str | None,
         typer.Option(help="A folder or file of text; default: the standard library's own source."),
     ] = None,
-    scenario: Annotated[
-        str, typer.Option(help="How the network will be used: 'cpu,batch=1,prompt=256,new=64'.")
-    ] = "cpu",
+    scenario: Scenarios = None,
     table: Annotated[
-        Path | None, typer.Option(help="A latency table made by `nas profile`; default: measure one.")
+        list[str] | None,
+        typer.Option(
+            help="A latency table: a file made by `nas profile`, or the name of an imported one; repeat it"
+            " for several scenarios. Default: measure one."
+        ),
     ] = None,
+    estimate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CARD",
+            help="Estimate latency by a roofline from this device card (`nas devices`) instead of measuring.",
+        ),
+    ] = None,
+    allow_rough_table: Annotated[
+        bool,
+        typer.Option(
+            "--allow-rough-table",
+            help="Use a latency table even if it errs by more than 10 % on whole networks.",
+        ),
+    ] = False,
+    profile_seconds: Annotated[
+        float, typer.Option(min=0.0, help="Time to spend on measuring a latency table.")
+    ] = DEFAULTS.profile_seconds,
     finalists: Annotated[
         int, typer.Option(min=0, help="Members of the front to train from scratch at the end.")
     ] = DEFAULTS.finalists,
@@ -89,10 +116,11 @@ def search(
 
     Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
     """
+    from nas.library import find
     from nas.searching import Workers, create_study
     from nas.sources import load_space
 
-    loaded = load_space(space)
+    loaded, scenarios = load_space(space), parse_scenarios(scenario)
     plan = Plan(
         objectives=tuple(objective or DEFAULTS.objectives),
         constraints=tuple(constraint or ()),
@@ -104,8 +132,12 @@ def search(
         batch=batch,
         length=length,
         data=str(Path(data).resolve()) if data else None,
-        scenario=Scenario.parse(scenario),
-        table=str(table.resolve()) if table else None,
+        scenario=scenarios[0],
+        also=tuple(scenarios[1:]),
+        tables=tuple(str(find(source).resolve()) for source in table or ()),
+        estimate=estimate,
+        allow_rough_table=allow_rough_table,
+        profile_seconds=profile_seconds,
         finalists=finalists,
         rungs=parse_rungs(rungs),
         seed=seed,
@@ -174,38 +206,6 @@ def validate(
         f"Kendall tau of {found.plan.evaluator} against {steps} steps from scratch, {len(agreement.pairs)}"
         f" random networks: {agreement.tau:.2f} (95 % interval {low:.2f} to {high:.2f})"
     )
-
-
-def profile(
-    space: Annotated[str, typer.Argument(help="A ready-made space, or FILE.py[:NAME].", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.")] = Path(
-        "table.json"
-    ),
-    scenario: Annotated[str, typer.Option(help="As for search.")] = "cpu",
-    seconds: Annotated[
-        float, typer.Option(help="Time to spend; more gives a smaller error.")
-    ] = DEFAULTS.profile_seconds,
-    seed: Annotated[int, typer.Option(help="Decides which networks check the table.")] = 0,
-) -> None:
-    """Measure the latency of every block of a space here, and the table's error on whole networks."""
-    from hw_profiles.profiler import profile_space
-    from nas.progress import Terminal
-    from nas.sources import load_space
-
-    terminal = Terminal()
-    with terminal.phase("measuring latency", 100) as phase:
-        table = profile_space(
-            load_space(space),
-            Scenario.parse(scenario),
-            seed=seed,
-            seconds=seconds,
-            progress=lambda what, done, total: phase.update(100 * done // max(total, 1), what),
-            partial=output.with_suffix(".partial.json"),
-        )
-    table.save(output)
-    output.with_suffix(".partial.json").unlink(missing_ok=True)
-    print_line(str(table))
-    print_line(f"written to {output}")
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

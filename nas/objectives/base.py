@@ -7,22 +7,54 @@ folder that adds one `Objective` makes a new number known everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
+from hw_profiles.roofline import Roofline
 from hw_profiles.table import LatencyTable
 from nas.trial import Value
-from search_spaces.registry import Registry
+from search_spaces.errors import SettingError, UnknownName
+from search_spaces.registry import Registry, nearest
 from search_spaces.scenario import Scenario
+
+AT = "@"
+"""Between an objective and the scenario that it is asked under: `decode_ms@chat`."""
+
+Predictor: TypeAlias = LatencyTable | Roofline
+"""What predicts latency: measured blocks, or, where that is asked for, an estimate."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What cheap objectives may look at besides the architecture."""
+    """What cheap objectives may look at besides the architecture.
+
+    `others` are the benches of all scenarios by name, in a study that has several.
+    """
 
     scenario: Scenario
-    table: LatencyTable | None = None
+    table: Predictor | None = None
+    others: Mapping[str, Bench] = field(default_factory=dict)
+
+    def under(self, scenario: str) -> Bench:
+        """The bench of a scenario.
+
+        Raises:
+            SettingError: the study has no scenario of this name.
+        """
+        if scenario in self.others:
+            return self.others[scenario]
+        if scenario == self.scenario.name:
+            return self
+        known = self.others or [self.scenario.name]
+        raise SettingError(
+            f"no scenario {scenario!r} in this study; {nearest(scenario, filter(None, known))}"
+        )
+
+    def ready(self, objective: Objective) -> bool:
+        """Whether a cheap objective can be computed: it needs no table, or there is one."""
+        where = self.under(objective.scenario) if objective.scenario else self
+        return not objective.needs_table or where.table is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +62,9 @@ class Objective:
     """A named number about an architecture.
 
     `cheap` computes it at once; None means that an evaluator must score it. Smaller is better unless
-    `maximise`. `needs_table` says that the study must measure a latency table first.
+    `maximise`. `needs_table` says that the study must measure a latency table first. What is
+    `per_scenario` differs between scenarios, and may be asked `under` one of them; what is `on_request`
+    takes longer than microseconds, and is computed only where a study asks for it.
     """
 
     name: str
@@ -39,6 +73,23 @@ class Objective:
     cheap: Callable[[Any, Bench], Value] | None = None
     maximise: bool = False
     needs_table: bool = False
+    per_scenario: bool = False
+    on_request: bool = False
+
+    @property
+    def scenario(self) -> str:
+        """The name of the scenario that it is asked under; empty where that is the study's own."""
+        return self.name.partition(AT)[2]
+
+    def under(self, scenario: str) -> Objective:
+        """The same under a scenario of this name."""
+        cheap = self.cheap
+        return replace(
+            self,
+            name=f"{self.name}{AT}{scenario}",
+            about=f"{self.about}, in the scenario {scenario}",
+            cheap=cheap and (lambda spec, bench: cheap(spec, bench.under(scenario))),
+        )
 
     @property
     def label(self) -> str:
@@ -47,4 +98,23 @@ class Objective:
         return f"{words} ({self.unit})" if self.unit and self.unit not in words else words
 
 
-objectives: Registry[Objective] = Registry("objective", folder="nas.objectives")
+class Objectives(Registry[Objective]):
+    """Objectives by name; those that differ between scenarios also as `NAME@SCENARIO`."""
+
+    def __getitem__(self, name: str) -> Objective:
+        plain, at, scenario = name.partition(AT)
+        found = super().__getitem__(plain)
+        if not at:
+            return found
+        if not found.per_scenario or not scenario:
+            raise UnknownName(f"{plain} is the same in every scenario: write it without {at}{scenario}")
+        return found.under(scenario)
+
+    def __contains__(self, name: object) -> bool:
+        plain, at, scenario = str(name).partition(AT)
+        if not super().__contains__(plain):
+            return False
+        return not at or bool(scenario and super().__getitem__(plain).per_scenario)
+
+
+objectives: Registry[Objective] = Objectives("objective", folder="nas.objectives")

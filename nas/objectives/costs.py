@@ -9,6 +9,9 @@ from nas.trial import Value
 from search_spaces.decoder import Decoder, NetworkCost
 from search_spaces.scenario import Scenario
 
+SAME = ("params", "weight_bytes")
+"""Numbers that no scenario changes."""
+
 COUNTED = (
     ("params", "", "trainable scalars, embeddings included"),
     ("prefill_flops", "FLOPs", "reading the prompt of the scenario, 2 per multiply-add"),
@@ -29,7 +32,7 @@ def _counted(name: str, unit: str, about: str) -> Objective:
     def cheap(spec: Decoder, bench: Bench) -> Value:
         return Value(float(getattr(cost_of(spec, bench.scenario), name)), source="counted")
 
-    return Objective(name=name, unit=unit, about=about, cheap=cheap)
+    return Objective(name=name, unit=unit, about=about, cheap=cheap, per_scenario=name not in SAME)
 
 
 for _entry in COUNTED:

@@ -1,7 +1,11 @@
-"""Prefill and decode latency, predicted from the study's table of measured blocks; never one number."""
+"""Prefill and decode latency, predicted from the study's table of measured blocks; never one number.
+
+Where a study asked for an estimate instead, the values say so.
+"""
 
 from __future__ import annotations
 
+from hw_profiles.roofline import ESTIMATE, Roofline
 from nas.objectives.base import Bench, Objective, objectives
 from nas.trial import Value
 from search_spaces.decoder import Decoder
@@ -18,9 +22,9 @@ def _predicted(name: str, about: str) -> Objective:
         if bench.table is None:
             raise ProfileError(f"{name} needs a latency table; run `nas profile` or let the search make one")
         milliseconds, error = bench.table.predict(spec)[name]
-        return Value(milliseconds, error, "predicted")
+        return Value(milliseconds, error, ESTIMATE if isinstance(bench.table, Roofline) else "predicted")
 
-    return Objective(name=name, unit="ms", about=about, cheap=cheap, needs_table=True)
+    return Objective(name=name, unit="ms", about=about, cheap=cheap, needs_table=True, per_scenario=True)
 
 
 for _entry in PHASES:

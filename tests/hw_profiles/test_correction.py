@@ -1,8 +1,27 @@
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw_profiles.correction import Accuracy, Correction, accuracy, fit_correction, rank_agreement
+from hw_profiles.correction import (
+    BASE,
+    Accuracy,
+    Correction,
+    accuracy,
+    expected_error,
+    fit_correction,
+    rank_agreement,
+    reach_of,
+)
+
+
+def fit(sums, layers, wholes):
+    return fit_correction([{"": value} for value in sums], layers, wholes)
+
+
+def whole(line, parts_ms, layers):
+    return line.whole_ms(line.factor("") * parts_ms, layers)
 
 
 def test_a_correction_is_a_straight_line():
@@ -15,8 +34,9 @@ def test_without_networks_the_sum_stands():
 
 def test_a_plain_sum_is_found_to_be_one():
     sums, layers = [1.0, 2.0, 3.0, 5.0], [2, 3, 4, 4]
-    line = fit_correction(sums, layers, sums)
+    line = fit(sums, layers, sums)
     assert (line.scale, line.offset_ms, line.per_layer_ms) == pytest.approx((1.0, 0.0, 0.0), abs=1e-4)
+    assert line.factors == {"": 1.0}
 
 
 @given(st.floats(0.85, 1.15), st.floats(-0.05, 0.05), st.floats(-0.01, 0.01))
@@ -24,14 +44,14 @@ def test_a_mild_line_is_recovered_in_what_it_predicts(scale, offset, per_layer):
     truth = Correction(scale, offset, per_layer)
     sums, layers = [1.0, 2.0, 3.0, 5.0, 4.0, 2.5, 1.5, 6.0], [2, 3, 2, 4, 2, 4, 2, 3]
     wholes = [truth.whole_ms(*pair) for pair in zip(sums, layers, strict=True)]
-    line = fit_correction(sums, layers, wholes)
-    for pair, whole in zip(zip(sums, layers, strict=True), wholes, strict=True):
-        assert line.whole_ms(*pair) == pytest.approx(whole, rel=0.02)
+    line = fit(sums, layers, wholes)
+    for pair, truly in zip(zip(sums, layers, strict=True), wholes, strict=True):
+        assert whole(line, *pair) == pytest.approx(truly, rel=0.02)
 
 
 def test_one_network_moves_the_line_but_does_not_throw_it():
-    line = fit_correction([10.0], [4], [11.0])
-    assert line.whole_ms(10.0, 4) == pytest.approx(11.0, rel=0.01)
+    line = fit([10.0], [4], [11.0])
+    assert whole(line, 10.0, 4) == pytest.approx(11.0, rel=0.01)
     assert 1.0 <= line.scale <= 1.1
 
 
@@ -59,3 +79,45 @@ def test_too_few_networks_have_no_accuracy():
 def test_equal_values_have_no_rank():
     assert rank_agreement([1.0, 1.0], [1.0, 2.0]) is None
     assert accuracy([1.0, 1.0], [1.0, 2.0]).tau_low is None
+
+
+def test_a_family_that_takes_more_inside_a_network_is_found():
+    dice = Random(0)
+    parts = [{"a": dice.uniform(1, 5), "b": dice.uniform(1, 5)} for _ in range(30)]
+    wholes = [1.05 * sums["a"] + 0.95 * sums["b"] for sums in parts]
+    line = fit_correction(parts, [4] * 30, wholes)
+    assert line.factor("a") > 1.02 > 0.98 > line.factor("b")
+    assert line.factor("unheard of") == 1.0
+    for sums, truly in zip(parts, wholes, strict=True):
+        corrected = line.whole_ms(sum(line.factor(name) * ms for name, ms in sums.items()), 4)
+        assert corrected == pytest.approx(truly, rel=0.01)
+
+
+def test_exact_measurements_are_followed_more_closely():
+    parts, wholes = [{"a": 1.0}, {"b": 1.0}] * 4, [1.3, 1.0] * 4
+    loose, close = (fit_correction(parts, [2] * 8, wholes, noise=noise) for noise in (0.2, 0.002))
+    assert close.factor("a") / close.factor("b") > loose.factor("a") / loose.factor("b") > 1
+
+
+def test_the_reach_is_the_conformal_quantile():
+    scores = [i / 10 for i in range(1, 21)]
+    assert reach_of(scores) == 1.9  # the 19th of 20: ceil(21 * 0.9)
+    assert reach_of(scores[:9]) == 0.9
+    assert reach_of([1.0, 2.0]) == 3.0  # two cannot say: the larger, half as much again
+    assert reach_of([]) is None
+
+
+def test_nine_in_ten_new_networks_lie_within_reach():
+    dice, inside = Random(1), 0
+    for _ in range(400):
+        errors = [abs(dice.gauss(0, 0.05)) for _ in range(17)]
+        inside += errors[0] / BASE <= reach_of([error / BASE for error in errors[1:]])
+    assert 0.87 < inside / 400 < 0.99
+
+
+def test_expected_errors_scale_the_reach():
+    assert expected_error(0.0) == BASE
+    predicted, measured = [10.0] * 10, [10.0 + i / 10 for i in range(10)]
+    plain, wide = accuracy(predicted, measured), accuracy(predicted, measured, [0.1] * 10)
+    assert plain.reach == pytest.approx(0.09 / BASE)
+    assert wide.reach == pytest.approx(0.9)

@@ -1,24 +1,23 @@
-import gc
-import math
-import os
+import logging
 from contextlib import nullcontext
 
 import pytest
 import torch
 
+from hw_profiles import measure
 from hw_profiles.measure import (
-    Calibration,
     Latency,
     Rounds,
     Task,
-    clock_of,
     measure_model,
     measure_networks,
     network_tasks,
-    quiet,
     rounds_of,
-    stopwatch,
+    warmed,
 )
+from hw_profiles.timers import Calibration, Timing, clock_of
+from hw_profiles.timers import stopwatch as real_stopwatch
+from search_spaces.bits import Bits
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import ProfileError
 from search_spaces.model import build
@@ -26,39 +25,12 @@ from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import SCENARIO, Clock, Scale, Sum
 
 
+def stopwatch(clock):
+    return real_stopwatch(clock, clock)
+
+
 def spec(depth=1):
     return Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum(), channel_mixer=Scale()),) * depth)
-
-
-def test_latency_summaries():
-    latency = Latency((1.0, 2.0, 3.0, 4.0, 5.0))
-    assert (latency.median_ms, latency.n) == (3.0, 5)
-    assert latency.spread == pytest.approx(2 / 3)
-    assert latency.standard_error == pytest.approx(2.0)  # ranks 0 and 4
-
-
-def test_standard_error_of_the_median_shrinks_with_the_samples():
-    few, many = (Latency(tuple(i / n for i in range(n))) for n in (11, 101))
-    # the median of n uniform samples has a standard deviation of about 1 / (2 sqrt(n))
-    assert many.standard_error == pytest.approx(0.05, rel=0.3)
-    assert few.standard_error > 2 * many.standard_error
-
-
-def test_one_sample_has_no_error():
-    latency = Latency((2.0,))
-    assert (latency.spread, latency.standard_error) == (0.0, math.inf)
-    assert latency.summary()["standard_error_ms"] is None
-
-
-def test_rounding_keeps_significant_digits():
-    assert Latency((0.00123456789, 123456.0)).rounded().samples_ms == (0.0012346, 123460.0)
-
-
-def test_stopwatch_reads_exactly_and_waits_for_the_device():
-    clock, settled = Clock(), []
-    timer = stopwatch(clock, lambda: settled.append(clock()))
-    assert timer(clock.taking(2.5), 4) == 2.5
-    assert settled == [0, 10_000_000]
 
 
 def test_medians_are_exact_with_a_fake_clock():
@@ -82,12 +54,43 @@ def test_a_slow_moment_cancels():
     assert rounds.latency("call") == Latency((6.0,) * 5)
 
 
+def test_the_wall_clock_is_kept_beside():
+    clock, wall = Clock(), Clock()
+
+    def call():
+        clock.taking(6.0)()
+        wall.taking(9.0)()
+
+    def calibrate():
+        clock.taking(2.0)()
+        wall.taking(4.0)()
+
+    rounds = Rounds({"call": Task(call)}, real_stopwatch(clock, wall), calibrate=calibrate)
+    rounds.take_round()
+    found = rounds.latency("call")
+    assert (found.samples_ms, found.wall_ms) == ((6.0,), (9.0,))
+    assert rounds.walls == {"call": [2.25]}
+
+
 def test_the_reference_is_a_quiet_moment():
-    rounds = Rounds({}, stopwatch())
-    rounds.calibration = [5.0, 2.0, 1.0, 9.0] + [3.0] * 16
+    rounds = Rounds({}, stopwatch(Clock()), calibrate=Clock().taking(1.0))
+    times = [5.0, 2.0, 1.0, 9.0] + [3.0] * 16
+    rounds.calibration = [Timing(time, 2 * time) for time in times]
     assert rounds.reference_ms == 3.0
-    rounds.calibration = [2.0] * 3 + [3.0] * 17
+    rounds.calibration = [Timing(time, time) for time in [2.0] * 3 + [3.0] * 17]
     assert rounds.reference_ms == 2.0
+
+
+def test_a_calibration_that_only_watches_does_not_divide():
+    clock = Clock()
+    rounds = Rounds(
+        {"call": Task(clock.taking(6.0))}, stopwatch(clock), calibrate=clock.taking(2.0), divide=False
+    )
+    for _ in range(2):
+        rounds.take_round()
+    assert rounds.latency("call") == Latency((6.0, 6.0))
+    assert rounds.latency("call", reference_ms=7.0) == Latency((6.0, 6.0))
+    assert rounds.calibration == [Timing(2.0, 2.0)] * 2  # once a round
 
 
 def test_without_calibration_times_are_plain():
@@ -97,11 +100,41 @@ def test_without_calibration_times_are_plain():
     assert rounds.latency("call") == Latency((6.0,))
 
 
+def test_short_calls_are_repeated_within_a_sample():
+    clock = Clock()
+    tasks = {"short": Task(clock.taking(0.5)), "long": Task(clock.taking(50.0), repeats=3)}
+    rounds = Rounds(tasks, stopwatch(clock))
+    rounds.stretch(2.0, 200)
+    assert {key: task.repeats for key, task in rounds.tasks.items()} == {"short": 4, "long": 3}
+    rounds.stretch(2.0, 3)
+    assert rounds.tasks["short"].repeats == 3
+
+
+def test_rounds_go_on_until_the_intervals_are_narrow():
+    times = iter([1.0, 2.0, 1.0, 3.0, 1.0, 2.0] + [1.0] * 100)
+    rounds = Rounds({"call": Task(lambda: None)}, lambda call, repeats: Timing(t := next(times), t))
+    rounds.take_until(3, 50, 0.05)
+    assert 6 < rounds.done < 50
+    assert rounds.latency("call").uncertainty <= 0.05
+    assert rounds.judged(rounds.latency("call")).unsettled is None
+
+
+def test_what_does_not_settle_is_marked_with_what_disturbed_it(monkeypatch):
+    monkeypatch.setattr(measure, "machine_load", lambda: (9.0, 2.0))
+    times = iter([1.0, 2.0, 3.0, 5.0] * 100)
+    rounds = Rounds({"call": Task(lambda: None)}, lambda call, repeats: Timing(t := next(times), t))
+    rounds.take_until(2, 5, 0.05)
+    assert rounds.done == 5
+    told = rounds.judged(rounds.latency("call")).unsettled
+    assert told.startswith("not settled after 5 samples (90 % interval: ")
+    assert told.endswith("9.0 processes wanted 2 cores")
+
+
 def test_rounds_visit_everything_once_in_changing_but_repeatable_order():
     def visits(seed):
         seen = []
         tasks = {str(i): Task(lambda i=i: seen.append(i)) for i in range(6)}
-        rounds = Rounds(tasks, stopwatch(), seed=seed)
+        rounds = Rounds(tasks, stopwatch(Clock()), seed=seed)
         for _ in range(3):
             rounds.take_round()
         return [seen[i : i + 6] for i in (0, 6, 12)]
@@ -137,43 +170,12 @@ def test_warm_up_goes_on_while_calls_get_faster():
     assert not times
 
 
-@pytest.mark.parametrize("raises", [False, True])
-def test_quiet_puts_everything_back(raises):
-    before = (os.sched_getaffinity(0), torch.get_num_threads(), gc.isenabled())
-    try:
-        with quiet(1):
-            assert len(os.sched_getaffinity(0)) == 1
-            assert torch.get_num_threads() == 1
-            assert not gc.isenabled()
-            if raises:
-                raise RuntimeError("the measured call failed")
-    except RuntimeError:
-        assert raises
-    assert (os.sched_getaffinity(0), torch.get_num_threads(), gc.isenabled()) == before
-
-
-def test_quiet_leaves_several_threads_unpinned():
-    before = os.sched_getaffinity(0)
-    with quiet(2):
-        assert os.sched_getaffinity(0) == before
-        assert torch.get_num_threads() == 2
-
-
-def test_quiet_leaves_a_stopped_collector_stopped():
-    gc.disable()
-    try:
-        with quiet(1):
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-
-
 def test_a_real_network_is_measured_and_left_as_it_was():
     model = build(spec())
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     measured = measure_model(model, SCENARIO, rounds=3)
-    assert {name: found.n for name, found in measured.items()} == {"prefill_ms": 3, "decode_ms": 3}
+    assert set(measured) == {"prefill_ms", "decode_ms"}
+    assert all(3 <= found.n <= 9 and len(found.wall_ms) == found.n for found in measured.values())
     assert all(found.median_ms > 0 for found in measured.values())
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
 
@@ -195,7 +197,28 @@ def test_networks_are_measured_in_order_in_one_session():
 def counting(clock):
     """A timer for which only wound calls take time, and calibration takes one."""
     timer = stopwatch(clock)
-    return lambda call, repeats: 1.0 if isinstance(call, Calibration) else timer(call, repeats)
+    return lambda call, repeats: Timing(1.0, 1.0) if isinstance(call, Calibration) else timer(call, repeats)
+
+
+def uneven(call, repeats):
+    """A timer that reads something else every time."""
+    call()
+    uneven.last = (7 * uneven.last + 3) % 11 + 1
+    return Timing(1.0, 1.0) if isinstance(call, Calibration) else Timing(uneven.last, 1.0)
+
+
+uneven.last = 1
+
+
+def test_what_has_not_settled_is_said_or_refused(caplog):
+    model = build(spec())
+    with caplog.at_level(logging.WARNING):
+        found = measure_networks([model], SCENARIO, rounds=2, timer=uneven)[0]
+    assert found["prefill_ms"].n == 6
+    assert all(latency.unsettled for latency in found.values())
+    assert "network 0, prefill_ms: not settled after 6 samples" in caplog.text
+    with pytest.raises(ProfileError, match="network 0, prefill_ms: not settled after 6 samples"):
+        measure_networks([model], SCENARIO, rounds=2, timer=uneven, strict=True)
 
 
 def test_decode_is_timed_at_the_middle_of_the_new_tokens():
@@ -217,18 +240,6 @@ def test_a_model_of_another_dtype_is_copied():
     assert model.embedding.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("device", "message"), [("tpu", "no way to time"), ("cuda", "no usable GPU")])
-def test_a_device_that_cannot_be_timed_is_named(device, message, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ProfileError, match=message):
-        rounds_of({}, Scenario(device=device))
-
-
-def test_the_clock_is_told():
-    assert clock_of(Scenario()) == "CPU time of one pinned thread"
-    assert clock_of(Scenario(threads=2)) == "wall clock"
-
-
 class Event:
     """A CUDA event on the CPU: notes the clock."""
 
@@ -244,14 +255,32 @@ class Event:
         return (end.at - self.at) / 1e6
 
 
-def test_a_gpu_is_timed_by_its_events_without_calibration(monkeypatch):
+def test_a_gpu_is_timed_by_its_events_and_only_watched_by_calibration(monkeypatch):
     settled = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "device", nullcontext)
-    monkeypatch.setattr(torch.cuda, "synchronize", settled.append)
-    rounds = rounds_of({"step": Task(Event.clock.taking(2.5), repeats=4)}, Scenario(device="cuda:1"))
+    for name, value in {
+        "is_available": lambda: True,
+        "Event": Event,
+        "device": nullcontext,
+        "synchronize": settled.append,
+        "clock_rate": lambda device: 1980,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(measure, "GpuCalibration", lambda device: Event.clock.taking(0.25))
+    scenario = Scenario(device="cuda:1")
+    rounds = warmed(rounds_of({"step": Task(Event.clock.taking(0.5))}, scenario), scenario)
+    assert rounds.tasks["step"].repeats == 4
     rounds.take_round()
-    assert rounds.latency("step") == Latency((2.5,))
-    assert settled == [torch.device("cuda:1")] * 2
-    assert clock_of(Scenario(device="cuda:1")) == "CUDA events"
+    assert rounds.latency("step") == Latency((0.5,))
+    assert rounds.clocks == [1980]
+    assert set(settled) == {torch.device("cuda:1")}
+    assert clock_of(scenario) == "CUDA events"
+
+
+def test_emulated_activations_are_not_timed():
+    layer = Layer(sequence_mixer=Sum(), bits=Bits(activation=8))
+    model = build(Decoder(vocab=16, d_model=8, layers=(layer,)))
+    rounding = model.decoder_layers[0].halves["sequence_mixer"].activations
+    timed = measure.at_home(model, SCENARIO)
+    assert timed is not model
+    assert timed.decoder_layers[0].halves["sequence_mixer"].activations is nullcontext
+    assert model.decoder_layers[0].halves["sequence_mixer"].activations is rounding is not nullcontext

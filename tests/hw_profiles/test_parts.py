@@ -2,8 +2,23 @@ from random import Random
 
 import pytest
 
-from hw_profiles.measure import READINGS
-from hw_profiles.parts import Part, half, outer, part_tasks, parts_in, parts_of
+from hw_profiles.parts import (
+    COPIES,
+    Part,
+    at_position,
+    half,
+    outer,
+    part_samples,
+    part_tasks,
+    parts_in,
+    parts_of,
+    shares,
+    stack_of,
+    timed_bits,
+)
+from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.bits import Bits
+from search_spaces.blocks.attention import Attention
 from search_spaces.choices import one_of, repeat
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import ProfileError
@@ -65,9 +80,70 @@ def test_a_part_says_what_it_is():
 
 
 @pytest.mark.parametrize("part", parts_in(small_space()), ids=str)
-def test_every_part_runs(part):
+def test_every_part_runs_in_models_of_1_and_more_copies(part):
     tasks = part_tasks(part, SCENARIO)
-    assert tuple(tasks) == READINGS
+    copies = COPIES if part.block else (0,)
+    assert list(tasks) == [f"{n}/{reading}" for n in copies for reading in ("prefill_ms", "decode_ms")]
     for task in tasks.values():
         task.call()
         task.call()
+
+
+def test_copies_have_weights_of_their_own():
+    part = half(Sum(copies=3), 8, 8)
+    models = [stack_of(part, n, SCENARIO) for n in COPIES]
+    halves = [sum(p.numel() for p in model.parameters()) for model in models]
+    assert halves[1] - halves[0] == 2 * (3 * 8 * 8 + 8)
+    assert models[1].decoder_layers[2].halves["sequence_mixer"].codec.bits == 8
+
+
+def test_a_half_and_its_overhead_fall_apart():
+    timed = {
+        "1/prefill_ms": [5.0, 6.0, 5.5],
+        "3/prefill_ms": [9.0, 10.0, 9.5],
+        "1/decode_ms": [1.0],
+        "3/decode_ms": [1.5],
+    }
+    own, around = part_samples(timed)
+    assert own == {"prefill_ms": [2.0, 2.0, 2.0], "decode_ms": [0.25]}
+    assert around == {"prefill_ms": 3.5, "decode_ms": 0.75}
+    assert part_samples({"0/prefill_ms": [7.0], "0/decode_ms": [1.0]}) == (
+        {"prefill_ms": [7.0], "decode_ms": [1.0]},
+        {},
+    )
+
+
+def test_a_part_at_a_position_only_decodes_there():
+    part = at_position(half(Attention(head_dim=8), 8, 16), 3)
+    tasks = part_tasks(part, SCENARIO)
+    assert list(tasks) == ["1/decode_ms", "3/decode_ms"]
+    for task in tasks.values():
+        task.call()
+    assert "decoding at 3" in str(part)
+    with registered():
+        assert Part.from_plain(part.to_plain()) == part
+
+
+def test_which_parts_grow():
+    assert half(Attention(head_dim=8), 8, 16).grows(12)
+    assert half(Attention(head_dim=8, window=4), 8, 16).grows(12)
+    assert not half(Sum(), 8, 16).grows(12)
+    assert not outer(16, 8).grows(12)
+
+
+def test_bits_without_a_kernel_run_as_16():
+    real = frozenset({(8, 16), (8, 8), (4, 16)})
+    pairs = {(8, 16): (8, 16), (8, 8): (8, 8), (4, 8): (4, 16), (2, 8): (16, 16), (16, 8): (16, 16)}
+    for (weight, activation), timed in pairs.items():
+        assert timed_bits(Bits(weight=weight, activation=activation), real) == timed
+        assert timed_bits(Bits(weight=weight, activation=activation), frozenset()) == (16, 16)
+    layer = Layer(sequence_mixer=Sum(), bits=Bits(weight=one_of(16, 8, 2)))
+    space = Space(Decoder(vocab=16, d_model=8, layers=(layer,)))
+    assert len(parts_in(space)) == 2
+    assert {part.weight_bits for part in parts_in(space, real)} == {16, 8}
+
+
+def test_layers_that_some_tokens_pass_are_reckoned():
+    layer = Layer(sequence_mixer=Sum(), routing=MixtureOfDepths(capacity=0.25), exit=EarlyExit())
+    spec = Decoder(vocab=16, d_model=8, layers=(layer,))
+    assert shares(layer, spec) == ((half(Sum(), 8, 16), 0.25), (outer(16, 8), 1.0))

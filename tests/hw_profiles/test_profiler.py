@@ -2,15 +2,22 @@ import json
 
 import pytest
 
-from hw_profiles.measure import READINGS
-from hw_profiles.parts import parts_of
-from hw_profiles.profiler import FEWEST, profile_space, random_networks
+from hw_profiles import profiler
+from hw_profiles.parts import parts_in, parts_of
+from hw_profiles.profiler import FITTED, HELD_OUT, Effort, profile_space, random_networks
+from hw_profiles.samples import READINGS
 from hw_profiles.table import LatencyTable
-from search_spaces.choices import one_of
+from hw_profiles.timers import Timing
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.choices import one_of, repeat
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import ProfileError
+from search_spaces.scenario import Scenario
 from search_spaces.space import Space
 from tests.hw_profiles.tiny import SCENARIO, Sum, registered, small_space
+
+FEWEST = Effort.of(SCENARIO).fewest
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +32,11 @@ class Killed(Exception):
 
 def killer(after):
     """Hears the progress and raises in the midst of it, like Ctrl-C."""
+    heard = []
 
     def progress(stage, done, total):
-        if stage == "timing" and done == after:
+        heard.append(stage)
+        if heard.count("timing parts") == after:
             raise Killed
 
     return progress
@@ -35,27 +44,49 @@ def killer(after):
 
 def always_one_ms(call, repeats):
     call()
-    return 1.0
+    return Timing(1.0, 1.0)
+
+
+def counted(timer=always_one_ms):
+    """A timer, and how often it was read."""
+    calls = []
+
+    def count(call, repeats):
+        calls.append(call)
+        return timer(call, repeats)
+
+    return count, calls
+
+
+def wide_space():
+    layer = Layer(
+        sequence_mixer=Attention(num_heads=one_of(1, 2, 4), num_kv_heads=1, head_dim=one_of(2, 4)),
+        channel_mixer=SwiGLU(expansion=one_of(1, 2, 3, 4)),
+    )
+    widths = one_of(4, 8, 12, 16, 24)
+    return Space(Decoder(vocab=16, d_model=widths, layers=repeat(layer, (1, 2))), name="wide")
 
 
 def test_a_real_profile_end_to_end(tmp_path):
     heard = []
     space = small_space()
     table = profile_space(
-        space, SCENARIO, seconds=0.5, progress=lambda *news: heard.append(news), partial=tmp_path / "partial"
+        space, SCENARIO, seconds=2, progress=lambda *news: heard.append(news), partial=tmp_path / "partial"
     )
     assert table.covers(space)
-    assert len(table.networks) == 20
-    assert [network.held_out for network in table.networks] == [False] * 8 + [True] * 12
+    assert set(table.entries) == set(parts_in(space))
+    assert [network.held_out for network in table.networks] == [False] * FITTED + [True] * HELD_OUT
     for reading in READINGS:
-        assert table.accuracies[reading].n == 12
-        assert table.accuracies[reading].mape >= 0
+        assert table.accuracies[reading].n == HELD_OUT
         assert all(
-            entry[reading].n >= FEWEST and entry[reading].median_ms > 0 for entry in table.entries.values()
+            entry[reading].n >= FEWEST and len(entry[reading].wall_ms) == entry[reading].n
+            for entry in table.entries.values()
         )
         assert all(predicted > 0 for _, predicted, _ in table.scatter(reading))
-    assert next(stage for stage, done, total in heard if done == total) == "building"
-    assert heard[-1][0] == "timing"
+    assert heard[0][0] == "timing networks"
+    assert heard[-1][0] == "timing parts"
+    assert set(table.provenance.overheads) == {"8"}
+    assert table.provenance.reference_ms > 0
     table.save(tmp_path / "table.json")
     assert LatencyTable.load(tmp_path / "table.json", SCENARIO).to_plain() == table.to_plain()
     assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
@@ -63,12 +94,13 @@ def test_a_real_profile_end_to_end(tmp_path):
 
 def test_known_times_are_fitted():
     table = profile_space(small_space(), SCENARIO, seconds=0, timer=always_one_ms)
-    assert {entry["decode_ms"].median_ms for entry in table.entries.values()} == {1.0}
     assert table.provenance.rounds == FEWEST
     assert table.provenance.reference_ms == 1.0
-    # every network takes one, whatever the sum of its parts: the line is as flat as the prior lets it be
+    halves = [entry for part, entry in table.entries.items() if part.block is not None]
+    assert {entry["decode_ms"].median_ms for entry in halves} == {0.0}  # three copies take as long as one
+    assert table.provenance.overheads == {"8": {"prefill_ms": 1.0, "decode_ms": 1.0}}
     for network in table.networks:
-        assert table.predict(network.spec)["prefill_ms"][0] == pytest.approx(1.0, abs=0.3)
+        assert table.predict(network.spec)["prefill_ms"][0] == pytest.approx(1.0, abs=0.02)
     for reading in READINGS:
         off = [
             abs(predicted / measured - 1)
@@ -78,53 +110,83 @@ def test_known_times_are_fitted():
         assert table.accuracies[reading].mape == pytest.approx(sum(off) / len(off), abs=1e-6)
 
 
-def test_too_little_time_is_noted():
-    table = profile_space(small_space(), SCENARIO, seconds=0, timer=always_one_ms)
-    assert "0 s do not suffice: 11 rounds took" in table.provenance.notes[0]
-    assert "note: 0 s do not suffice" in str(table)
+def test_a_large_space_is_measured_in_part_and_covered_whole():
+    space, scenario = wide_space(), Scenario(prompt=16, new_tokens=8)
+    table = profile_space(space, scenario, seconds=0)
+    parts = parts_in(space)
+    assert len(table.entries) < len(parts) / 2
+    assert {part.kind for part in table.entries} == {"", "Attention", "SwiGLU"}
+    assert table.covers(space)
+    for spec in random_networks(space, 7, 5):
+        for ms, error in table.predict(spec).values():
+            assert 0 < error < ms
+    assert any("parts were measured, the others are interpolated" in n for n in table.provenance.notes)
+
+
+def test_a_profile_stops_when_its_target_is_met_and_goes_on_when_it_is_not():
+    space, scenario = wide_space(), Scenario(prompt=16, new_tokens=8)
+    easy, hard = (
+        profile_space(space, scenario, seconds=60, target=target, timer=always_one_ms)
+        for target in (10.0, 0.0)
+    )
+    parts = set(parts_in(space))
+    assert len(parts & set(easy.entries)) < len(parts) == len(parts & set(hard.entries))
+
+
+def test_growing_states_are_timed_at_several_positions():
+    table = profile_space(wide_space(), Scenario(prompt=16, new_tokens=8), seconds=60, timer=always_one_ms)
+    moved = [part for part in table.entries if part.position is not None]
+    assert {part.position for part in moved} == {4, 23}
+    assert all(set(table.entries[part]) == {"decode_ms"} for part in moved)
+    spec = random_networks(wide_space(), 0, 1)[0]
+    assert table.predict(spec, position=20)["decode_ms"][0] > 0
 
 
 def test_a_killed_profile_goes_on(tmp_path):
-    space, partial = small_space(), tmp_path / "partial.json"
+    space, partial = wide_space(), tmp_path / "partial.jsonl"
+    scenario = Scenario(prompt=16, new_tokens=8)
     with pytest.raises(Killed):
-        profile_space(space, SCENARIO, seconds=0, progress=killer(4), partial=partial)
-    kept = json.loads(partial.read_text())
-    assert {len(ratios) for ratios in kept["ratios"].values()} == {4}
-    rounds = []
-    table = profile_space(
-        space,
-        SCENARIO,
-        seconds=0,
-        partial=partial,
-        progress=lambda stage, done, total: rounds.append(done) if stage == "timing" else None,
-    )
-    assert rounds == list(range(5, FEWEST + 1))
-    assert table.provenance.rounds == FEWEST
-    assert table.provenance.seconds >= round(kept["seconds"], 1)
+        profile_space(
+            space, scenario, seconds=60, target=0, progress=killer(2), partial=partial, timer=always_one_ms
+        )
+    kept = [json.loads(line) for line in partial.read_text().splitlines()]
+    known = {entry.get("key") for entry in kept}
+    assert sum(key is not None and key.startswith("network/") for key in known) == FITTED + HELD_OUT
+    measured = sum(key is not None and key.startswith("part/") for key in known)
+    assert Effort.of(scenario).parts < measured <= 2 * Effort.of(scenario).parts
+    timer, resumed = counted()
+    table = profile_space(space, scenario, seconds=60, target=0, partial=partial, timer=timer)
+    timer, whole = counted()
+    other = profile_space(space, scenario, seconds=60, target=0, timer=timer)
+    assert len(resumed) < 0.8 * len(whole)
+    assert set(table.entries) == set(other.entries)
+    assert table.provenance.seconds >= max(e["value"] for e in kept if e.get("key") == "seconds") - 0.1
     assert not partial.exists()
 
 
-def test_what_was_timed_for_something_else_is_not_mixed_in(tmp_path):
-    partial = tmp_path / "partial.json"
+def test_a_profile_that_was_measured_costs_nothing_again(tmp_path, monkeypatch):
+    partial = tmp_path / "partial.jsonl"
+    monkeypatch.setattr(profiler.SampleLog, "remove", lambda self: None)
+    first = profile_space(small_space(), SCENARIO, seconds=60, partial=partial, timer=always_one_ms)
+    timer, calls = counted()
+    again = profile_space(small_space(), SCENARIO, seconds=60, partial=partial, timer=timer)
+    assert calls == []
+    assert again.entries == first.entries
+    assert again.provenance.seconds == pytest.approx(first.provenance.seconds, abs=1)
+
+
+def test_samples_of_another_scenario_are_refused(tmp_path):
+    partial = tmp_path / "partial.jsonl"
     with pytest.raises(Killed):
-        profile_space(small_space(), SCENARIO, seconds=0, progress=killer(4), partial=partial)
-    rounds = []
-    profile_space(
-        small_space(),
-        SCENARIO,
-        seconds=0,
-        seed=1,
-        timer=always_one_ms,
-        partial=partial,
-        progress=lambda stage, done, total: rounds.append(done) if stage == "timing" else None,
-    )
-    assert rounds[0] == 1
+        profile_space(small_space(), SCENARIO, seconds=0, progress=killer(1), partial=partial)
+    with pytest.raises(ProfileError, match=r"another scenario, which must not be mixed.*prompt was 8, is 16"):
+        profile_space(small_space(), Scenario(prompt=16, new_tokens=4), seconds=0, partial=partial)
 
 
 def test_a_file_of_something_else_is_left_alone(tmp_path):
     partial = tmp_path / "thesis.json"
     partial.write_text("{}")
-    with pytest.raises(ProfileError, match="is no unfinished profile"):
+    with pytest.raises(ProfileError, match="is no samples file"):
         profile_space(small_space(), SCENARIO, seconds=0, timer=always_one_ms, partial=partial)
     assert partial.read_text() == "{}"
 
@@ -139,11 +201,32 @@ def test_a_space_of_few_networks_is_profiled_as_well_as_it_can_be():
     assert any("only 2 different networks" in note for note in table.provenance.notes)
 
 
+def test_what_did_not_settle_is_marked(monkeypatch):
+    monkeypatch.setattr(profiler, "SETTLED", 0.0)
+    table = profile_space(small_space(), SCENARIO, seconds=0)
+    marks = [found.unsettled for entry in table.entries.values() for found in entry.values()]
+    assert any(mark and "90 % interval" in mark for mark in marks)
+    assert any("latencies did not settle" in note for note in table.provenance.notes)
+    assert "did not settle" in str(table)
+
+
 def test_random_networks_differ_in_their_parts_and_repeat():
     space = small_space()
     networks = random_networks(space, 3)
     assert networks == random_networks(space, 3) != random_networks(space, 4)
-    assert len({tuple(sorted(map(str, parts_of(spec)))) for spec in networks}) == len(networks) == 20
+    assert len({tuple(sorted(map(str, parts_of(spec)))) for spec in networks}) == len(networks)
+    assert len(networks) == FITTED + HELD_OUT
+
+
+def test_many_kinds_take_more_networks_where_there_is_time():
+    parts = parts_in(wide_space())
+    assert profiler._counts(parts, 60.0) == (FITTED, HELD_OUT)
+    from hw_profiles.parts import half
+    from search_spaces.blocks.base import blocks
+
+    kinds = [half(kind.examples()[0], 24, 16) for kind in blocks.values()]
+    assert profiler._counts(kinds, 60.0)[0] == max(FITTED, min(40, 2 * len(kinds)))
+    assert profiler._counts(kinds, 5.0)[0] == FITTED
 
 
 def test_only_decoders_are_profiled():

@@ -1,14 +1,18 @@
 import json
 import math
+import time
 from dataclasses import replace
+from random import Random
 
 import pytest
 
+from hw_profiles.correction import BASE, NORMAL_REACH, Accuracy, Correction
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.measure import Latency
-from hw_profiles.parts import half
+from hw_profiles.parts import at_position, half
 from hw_profiles.table import BETWEEN_SESSIONS, LatencyTable
 from search_spaces.bits import Bits
+from search_spaces.blocks.attention import Attention
 from search_spaces.choices import one_of
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import ProfileError
@@ -41,17 +45,105 @@ def test_a_prediction_is_the_corrected_sum():
     for _ in range(2):  # afresh, and from memory
         predicted = table.predict(spec)
         whole = 2 * total + 10 + 100 * 2
-        assert predicted["prefill_ms"] == pytest.approx((whole, math.hypot(0.1, BETWEEN_SESSIONS) * whole))
-        assert predicted["decode_ms"] == pytest.approx((total / 10, BETWEEN_SESSIONS * total / 10))
+        session = BETWEEN_SESSIONS["cpu"]
+        relative = math.hypot(3.0 / NORMAL_REACH * BASE, session)
+        assert predicted["prefill_ms"] == pytest.approx((whole, relative * whole))
+        # no held-out network: the parts' own error stands for it
+        assert predicted["decode_ms"] == pytest.approx((total / 10, math.hypot(BASE, session) * total / 10))
 
 
 def test_errors_of_the_parts_add_in_quadrature():
     table, spec = round_table(), Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum()),))
     shaky = {reading: Latency((1.0, 1.6)) for reading in ("prefill_ms", "decode_ms")}  # 0.3 ms each
     table = replace(table, entries=dict.fromkeys(table.entries, shaky))
+    own = 2**0.5 * 0.3 / 2.6
     assert table.predict(spec)["decode_ms"][1] == pytest.approx(
-        (2 * 0.3**2 + (BETWEEN_SESSIONS * 2.6) ** 2) ** 0.5
+        2.6 * math.hypot(BASE, own, BETWEEN_SESSIONS["cpu"])
     )
+
+
+def test_the_interval_is_where_the_standard_error_says():
+    table, spec = round_table(), Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum()),))
+    for reading, (low, high) in table.interval(spec).items():
+        ms, error = table.predict(spec)[reading]
+        assert (low + high) / 2 == pytest.approx(ms)
+        assert high - low == pytest.approx(2 * NORMAL_REACH * error)
+
+
+def test_families_are_multiplied_by_their_factors():
+    table, spec = round_table(), Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum()),))
+    before = table.predict(spec)["prefill_ms"][0]
+    line = Correction(2.0, 10.0, 100.0, {"Sum": 1.5})
+    after = replace(table, corrections={**table.corrections, "prefill_ms": line}).predict(spec)
+    own = table.families_ms(spec, "prefill_ms")[0]["Sum"]
+    assert after["prefill_ms"][0] - before == pytest.approx(2.0 * 0.5 * own)
+
+
+@pytest.mark.parametrize(
+    ("prefill", "decode", "trusted"),
+    [(0.1, 0.02, True), (0.11, 0.02, False), (0.02, 0.11, False), (0.02, None, False)],
+)
+def test_a_table_that_errs_is_not_trusted(prefill, decode, trusted):
+    accuracies = {"prefill_ms": Accuracy(9, mape=prefill), "decode_ms": Accuracy(9, mape=decode)}
+    table = replace(round_table(), accuracies=accuracies)
+    assert table.trusted is trusted
+    assert ("not trusted" in str(table)) is not trusted
+
+
+def test_what_was_not_measured_is_interpolated_all_at_once_or_alone():
+    table = growing_table()
+    specs = [
+        Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=attention(heads)),) * depth)
+        for heads in (2, 3, 4)
+        for depth in (1, 2)
+    ]
+    assert table.predict_many(specs) == [growing_table().predict(spec) for spec in specs]
+    ms = [table.families_ms(spec, "decode_ms")[0]["Attention"] for spec in specs]
+    assert ms[::2] == sorted(ms[::2])
+    with pytest.raises(ProfileError, match=r"no entry for Attention\(num_heads=64"):
+        table.predict(Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=attention(64)),)))
+
+
+def attention(heads):
+    return Attention(num_heads=heads, num_kv_heads=1, head_dim=8)
+
+
+def growing_table():
+    """Attention of 2 and 4 heads; decoding takes a tenth of a millisecond a token looked back at."""
+    parts = [half(attention(heads), 8, 16) for heads in (2, 4)]
+    entries = {
+        part: {"prefill_ms": Latency((heads,) * 4), "decode_ms": Latency((heads / 10,) * 4)}
+        for heads, part in zip((2, 4), parts, strict=True)
+    }
+    for position in (2, 11):
+        entries[at_position(parts[0], position)] = {"decode_ms": Latency((0.02 * position,) * 4)}
+    plain = round_table()
+    outer = {part: found for part, found in plain.entries.items() if part.block is None}
+    return replace(plain, entries={**outer, **entries}, networks=(), corrections={}, accuracies={})
+
+
+def test_decoding_is_predicted_at_a_position():
+    table = growing_table()
+    spec = Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=attention(2)),))
+    outer = table.families_ms(spec, "decode_ms")[0][""]
+    early, late = (table.predict(spec, position)["decode_ms"][0] - outer for position in (2, 11))
+    assert (early, late) == pytest.approx((0.04, 0.22))
+    assert early < table.predict(spec, 6)["decode_ms"][0] - outer < late
+    assert table.predict(spec, 6)["prefill_ms"] == table.predict(spec)["prefill_ms"]
+
+
+def test_a_table_with_positions_survives_its_file(tmp_path):
+    growing_table().save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json").to_plain() == growing_table().to_plain()
+
+
+def test_ten_thousand_networks_are_predicted_in_a_moment():
+    space, table = small_space(depths=(4, 6, 8)), round_table()
+    dice = Random(0)
+    specs = [space.propose_with_spec(lambda path, labels: dice.choice(labels))[1] for _ in range(500)] * 20
+    began = time.thread_time()
+    table.predict_many(specs)
+    assert time.thread_time() - began < 2.0  # about half a second on an idle core
 
 
 def test_bits_of_weights_do_not_change_the_prediction():
@@ -66,7 +158,7 @@ def test_bits_of_weights_do_not_change_the_prediction():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum(copies=2)),)), r"Sum\(copies=2\) at"),
+        (Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum(copies=8)),)), r"Sum\(copies=8\) at"),
         (Decoder(vocab=17, d_model=8, layers=()), "embedding and logits of 17 tokens"),
     ],
 )
@@ -78,8 +170,9 @@ def test_a_missing_entry_is_named(spec, message):
 def test_covers():
     table = round_table()
     assert table.covers(small_space())
-    larger = Space(Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum(copies=one_of(1, 2))),)))
-    assert [str(part) for part in table.missing(larger)] == ["Sum(copies=2) at d_model 8 with a 16-bit state"]
+    larger = Space(Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum(copies=one_of(2, 7))),)))
+    # two copies lie between one and three; seven are more than a doubling beyond
+    assert [str(part) for part in table.missing(larger)] == ["Sum(copies=7) at d_model 8 with a 16-bit state"]
 
 
 @pytest.mark.usefixtures("names")
@@ -99,7 +192,10 @@ def test_the_file_is_for_readers(tmp_path):
     text = (tmp_path / "table.json").read_text()
     assert '"samples_ms": [ 5.0, 6.0 ]' in text
     plain = json.loads(text)
-    assert plain["weight_bits"] == "emulated"
+    assert plain["weight_bits"] == {"real": [], "emulated": [1.58, 2, 3, 4, 6, 8]}
+    assert plain["trusted"] is False
+    low, high = plain["networks"][0]["predicted"]["prefill_ms"]["interval_ms"]
+    assert low < plain["networks"][0]["predicted"]["prefill_ms"]["ms"] < high
     assert plain["networks"][0]["predicted"]["prefill_ms"]["ms"] > 100
     assert plain["entries"][0]["prefill_ms"]["median_ms"] == 1.0
 
@@ -152,3 +248,34 @@ def test_a_table_introduces_itself():
     assert "latency table of small" in text
     assert "prefill_ms: 1 held-out networks, mean error 10.0 %" in text
     assert "decode_ms: no held-out network was measured" in text
+
+
+@pytest.mark.usefixtures("names")
+def test_bits_with_kernels_are_kept():
+    table = replace(round_table(), real_bits=frozenset({(8, 16), (4, 16)}))
+    plain = table.to_plain()
+    assert plain["weight_bits"] == {"real": [(4, 16), (8, 16)], "emulated": [1.58, 2, 3, 6]}
+    assert LatencyTable.from_plain(json.loads(json.dumps(plain))).real_bits == table.real_bits
+
+
+@pytest.mark.usefixtures("names")
+def test_tables_of_before_are_read():
+    plain = json.loads(json.dumps(round_table().to_plain()))
+    del plain["trusted"]
+    plain["weight_bits"] = "emulated"
+    for key in ("reference_wall_ms", "overheads"):
+        del plain["provenance"][key]
+    for reading in plain["readings"].values():
+        del reading["correction"]["factors"], reading["accuracy"]["reach"]
+    for key in ("weights", "name"):
+        plain["scenario"].pop(key, None)
+    table = LatencyTable.from_plain(plain)
+    assert table.entries == round_table().entries
+    assert table.scenario == SCENARIO
+
+
+def test_a_name_is_no_other_scenario(tmp_path):
+    with registered():
+        round_table().save(tmp_path / "table.json")
+        named = replace(SCENARIO, name="chat")
+        assert LatencyTable.load(tmp_path / "table.json", named).scenario == named

@@ -1,0 +1,259 @@
+"""Commands about devices and their latency tables: profile (import, export, list, diff, merge), devices."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+from typer.core import TyperGroup
+
+from nas.commands.options import Json, Scenarios, parse_scenarios
+from nas.plan import Plan
+from search_spaces.errors import ProfileError
+
+if TYPE_CHECKING:
+    from hw_profiles.table import LatencyTable
+
+DEFAULTS = Plan()
+MEASURE = "measure"
+
+TableFile = Annotated[
+    str, typer.Argument(help="A table's file, or the name of an imported one.", show_default=False)
+]
+
+
+class _OrMeasure(TyperGroup):
+    """`nas profile SPACE` measures; `nas profile import FILE` and its kin do what they say."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in front where the arguments begin with none."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [MEASURE, *args]
+        return super().parse_args(ctx, args)
+
+
+profiles = typer.Typer(
+    cls=_OrMeasure,
+    no_args_is_help=True,
+    help="Measure latency tables, and carry them between machines: nas profile SPACE -o table.json",
+)
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands."""
+    profiles.command(name=MEASURE)(profile)
+    profiles.command(name="import")(import_table)
+    profiles.command(name="export")(export_table)
+    profiles.command(name="list")(list_tables)
+    profiles.command()(diff)
+    profiles.command()(merge)
+    app.add_typer(profiles, name="profile")
+    app.command()(devices)
+
+
+def profile(
+    space: Annotated[str, typer.Argument(help="A ready-made space, or FILE.py[:NAME].", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.")] = Path(
+        "table.json"
+    ),
+    scenario: Scenarios = None,
+    seconds: Annotated[
+        float, typer.Option(help="Time to spend; more gives a smaller error.")
+    ] = DEFAULTS.profile_seconds,
+    seed: Annotated[int, typer.Option(help="Decides which networks check the table.")] = 0,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TABLE",
+            help="A table of a similar device: a few dozen things are timed here, the rest is carried over.",
+        ),
+    ] = None,
+) -> None:
+    """Measure the latency of the blocks of a space here, and the table's error on whole networks.
+
+    With several scenarios there is one table for each, as table.NAME.json. A profile that was
+    stopped goes on.
+    """
+    from nas.sources import load_space
+
+    loaded, scenarios = load_space(space), parse_scenarios(scenario)
+    Plan(scenario=scenarios[0], also=tuple(scenarios[1:]))  # complains where names are missing
+    for one in scenarios:
+        path = output.with_suffix(f".{one.name}.json") if len(scenarios) > 1 else output
+        table = _measure(loaded, one, path, {"seconds": seconds, "seed": seed}, known)
+        table.save(path)
+        _print(f"{table}\nwritten to {path}")
+
+
+def import_table(
+    file: Annotated[Path, typer.Argument(help="A table from this or another machine.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="What to call it; default: the file's name.")] = None,
+) -> None:
+    """Take a table into the library, so that `nas search --table NAME` can use it here."""
+    from nas.library import add
+    from nas.tables import elsewhere
+
+    entry = add(file, name)
+    told = elsewhere(entry.table)
+    where = f"another machine than this one: {told}" if told else "this machine"
+    _print(f"{entry.table}\nimported as {entry.name} ({entry.path}), of {where}")
+
+
+def export_table(
+    name: TableFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False)],
+) -> None:
+    """Write an imported table to a file, to carry it to another machine."""
+    from nas.library import find, without_note
+
+    table = without_note(_loaded(find(name)))
+    table.save(output)
+    _print(f"{table}\nwritten to {output}")
+
+
+def list_tables(as_json: Json = False) -> None:
+    """List the imported tables: device, scenario, and their error on whole networks."""
+    from nas.library import entries, folder
+    from nas.tables import elsewhere, machine_of
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": entry.name,
+            "space": entry.table.space_name,
+            "scenario": str(entry.table.scenario),
+            "machine": machine_of(entry.table),
+            "here": not elsewhere(entry.table),
+            **{reading: found.mape for reading, found in entry.table.accuracies.items()},
+        }
+        for entry in entries()
+    ]
+    if as_json:
+        _print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        _print(f"no table was imported to {folder()}: nas profile import FILE")
+        return
+    grid = Grid("table", "space", "scenario", "machine", "prefill", "decode", box=None, pad_edge=False)
+    for row in rows:
+        errors = [_percent(row.get(reading)) for reading in ("prefill_ms", "decode_ms")]
+        machine = f"{row['machine']}{', this one' if row['here'] else ''}"
+        grid.add_row(row["name"], row["space"], row["scenario"], machine, *errors)
+    _console().print(grid)
+
+
+def diff(one: TableFile, other: TableFile, as_json: Json = False) -> None:
+    """Compare two tables: circumstances, and the time of the blocks that both know, as a ratio."""
+    from hw_profiles.comparing import compare
+    from nas.library import find
+
+    found = compare(_loaded(find(one)), _loaded(find(other)))
+    _print(json.dumps(found.to_plain(), indent=2) if as_json else str(found))
+
+
+def merge(
+    tables: Annotated[
+        list[str], typer.Argument(help="Tables of one machine and scenario.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False)],
+) -> None:
+    """Put tables together; those of different machines, software or scenarios are refused."""
+    from hw_profiles.assembly import merged
+    from nas.library import find
+
+    if len(tables) < 2:
+        raise ProfileError("merge takes two tables or more")
+    table = merged([_loaded(find(source)) for source in tables])
+    table.save(output)
+    _print(f"{table}\nwritten to {output}")
+
+
+def devices(
+    probe: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="Measure the peaks of a device here, as cpu or cuda:0."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the probe.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the probed card to this file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the devices of this machine, and the device cards that latency can be estimated from."""
+    from hw_profiles.cards import cards, devices_here
+    from hw_profiles.cards import probe as measure
+
+    if probe is not None:
+        card = measure(probe, threads=threads)
+        if output is not None:
+            card.save(output)
+        _print(json.dumps(card.to_plain(), indent=2) if as_json else str(card))
+        return
+    here = [{**device, "energy": _energy(device["device"])} for device in devices_here()]
+    if as_json:
+        _print(json.dumps({"here": here, "cards": [card.to_plain() for card in cards.values()]}, indent=2))
+        return
+    _print("this machine:")
+    for device in here:
+        _print("  " + _device_line(device))
+    _print("device cards, for estimates (nas search --estimate CARD):")
+    for card in cards.values():
+        _print(f"  {card}")
+
+
+def _measure(
+    space: Any, scenario: Any, path: Path, effort: dict[str, Any], known: str | None
+) -> LatencyTable:
+    from hw_profiles.profiler import profile_space
+    from hw_profiles.transfer import transfer_table
+    from nas.library import find
+    from nas.progress import Terminal
+
+    with Terminal().phase(f"measuring latency ({scenario})", 100) as phase:
+
+        def progress(what: str, done: int, total: int) -> None:
+            phase.update(100 * done // max(total, 1), what)
+
+        if known is not None:
+            similar = _loaded(find(known))
+            return transfer_table(similar, space, scenario, seed=effort["seed"], progress=progress)
+        partial = path.with_suffix(".partial.json")
+        return profile_space(space, scenario, progress=progress, partial=partial, **effort)
+
+
+def _loaded(path: Path) -> LatencyTable:
+    from hw_profiles.table import LatencyTable
+
+    return LatencyTable.load(path, allow_other_machine=True)
+
+
+def _energy(device: str) -> str | None:
+    from hw_profiles.energy import counter_of
+
+    counter = counter_of(device)
+    return None if counter is None else counter.name
+
+
+def _device_line(device: dict[str, Any]) -> str:
+    size = f", {device['memory_bytes'] / 1e9:.0f} GB" if device["memory_bytes"] else ""
+    cores = f", {device['cores']} cores" if "cores" in device else ""
+    card = f"card {device['card']}" if device["card"] else f"no card: nas devices --probe {device['device']}"
+    energy = device["energy"] or "not counted"
+    return f"{device['device']}: {device['name']}{cores}{size}; {card}; energy: {energy}"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.1f} %"
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _console() -> Console:
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)

@@ -1,0 +1,397 @@
+"""Devices and tables from the command line, several scenarios in one study, tables that may not be used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import nas
+from hw_profiles.correction import Accuracy
+from hw_profiles.fingerprint import fingerprint
+from hw_profiles.parts import parts_in
+from hw_profiles.samples import READINGS, Latency
+from hw_profiles.table import LatencyTable
+from nas.cli import app
+from nas.measured import measure_trials, unreachable
+from nas.objectives.base import Bench, objectives
+from nas.plan import Plan
+from nas.progress import Progress
+from nas.sources import load_space
+from nas.study import Study
+from search_spaces.errors import ProfileError, SettingError, UnknownName
+from search_spaces.model import build
+from search_spaces.scenario import Scenario
+
+SPACE = """
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.mamba2 import Mamba2
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.choices import one_of, repeat
+from search_spaces.decoder import Decoder, Layer
+from search_spaces.space import Space
+
+mixer = one_of(Attention(num_heads=2, num_kv_heads=one_of(1, 2)), Mamba2(num_heads=2, state_dim=16))
+layer = Layer(sequence_mixer=mixer, channel_mixer=SwiGLU(expansion=one_of(2, 3)))
+space = Space(Decoder(vocab=256, d_model=one_of(32, 64), layers=repeat(layer, (1, 2))), name="tiny")
+"""
+CHAT = Scenario.parse("chat=cpu,prompt=16,new=4")
+BULK = Scenario.parse("bulk=cpu,batch=4,prompt=16,new=4")
+
+
+class Heard(Progress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "tiny.py").write_text(SPACE)
+    monkeypatch.setenv("NAS_TABLES", str(tmp_path / "tables"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def made_table(
+    folder: Path, scenario: Scenario = CHAT, *, mape: float = 0.05, scale: float = 1.0, **machine: Any
+) -> LatencyTable:
+    """A table with round numbers, of this machine except where `machine` says otherwise."""
+    space = load_space(str(folder / "tiny.py"))
+    entries = {
+        part: {
+            "prefill_ms": Latency((scale * i,) * 4),
+            "decode_ms": Latency((scale * i / 10,) * 4),
+        }
+        for i, part in enumerate(parts_in(space), start=1)
+    }
+    return LatencyTable(
+        space_name=space.name,
+        space_digest=space.digest,
+        scenario=scenario,
+        fingerprint={**fingerprint(scenario), **machine},
+        entries=entries,
+        accuracies={reading: Accuracy(9, mape=mape, rms=mape, reach=2.0) for reading in READINGS},
+    )
+
+
+def saved(folder: Path, name: str, **made: Any) -> str:
+    path = folder / f"{name}.json"
+    made_table(folder, **made).save(path)
+    return str(path)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def done(*words: str) -> str:
+    result = run(*words)
+    assert result.exit_code == 0, result.exception
+    return result.stdout
+
+
+def search(folder: Path, **settings: Any) -> Study:
+    progress = settings.pop("progress", None)
+    made = {
+        "objectives": ["decode_ms", "params"],
+        "trials": 8,
+        "finalists": 0,
+        "name": "s",
+        "strategy": "random",
+    }
+    space = load_space(str(folder / "tiny.py"))
+    return nas.search(space, store=folder / "s.db", progress=progress, **{**made, **settings})
+
+
+def test_devices_lists_this_machine_and_every_card(home: Path) -> None:
+    said = done("devices")
+    assert "cpu: " in said
+    assert "h100-sxm: " in said
+    assert "nominal" in said
+    plain = json.loads(done("devices", "--json"))
+    assert plain["here"][0]["device"] == "cpu"
+    assert {"energy", "card", "memory_bytes", "cores"} <= set(plain["here"][0])
+    assert len(plain["cards"]) >= 6
+
+
+def test_a_probed_card_is_written_and_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hw_profiles.cards.COPY_BYTES", {"cpu": 2**22})
+    monkeypatch.setattr("hw_profiles.cards.WIDTH", {"cpu": 128})
+    assert "measured" in done("devices", "--probe", "cpu", "-o", "here.json")
+    study = search(home, estimate=str(home / "here.json"), scenario=CHAT)
+    assert {trial.values["decode_ms"].source for trial in study.complete()} == {"estimate"}
+
+
+def test_profile_measures_a_space_without_a_word_in_between(home: Path) -> None:
+    said = done("profile", "tiny.py", "--scenario", "prompt=8,new=2", "--seconds", "0", "-o", "t.json")
+    assert "written to t.json" in said
+    table = LatencyTable.load(home / "t.json", Scenario(prompt=8, new_tokens=2))
+    assert table.covers(load_space("tiny.py"))
+    assert not (home / "t.partial.json").exists()
+    plain = json.loads((home / "t.json").read_text())
+    assert plain["fingerprint"]["torch"]
+    assert plain["scenario"]["prompt"] == 8
+
+
+def test_options_may_stand_before_the_space_and_scenarios_need_names(home: Path) -> None:
+    result = run("profile", "--scenario", "prompt=8", "--scenario", "prompt=9", "tiny.py")
+    assert isinstance(result.exception, SettingError)
+    assert "need names of their own" in str(result.exception)
+
+
+def test_a_table_is_imported_listed_and_exported(home: Path) -> None:
+    given = saved(home, "mine")
+    assert "no table was imported" in done("profile", "list")
+    assert "of this machine" in done("profile", "import", given)
+    assert "another machine than this one: gpu was 'H800'" in done(
+        "profile", "import", saved(home, "far", gpu="H800"), "--name", "there"
+    )
+    rows = {row["name"]: row for row in json.loads(done("profile", "list", "--json"))}
+    assert set(rows) == {"mine", "there"}
+    assert rows["mine"]["here"]
+    assert not rows["there"]["here"]
+    assert rows["there"]["decode_ms"] == 0.05
+    assert "5.0 %" in done("profile", "list")
+    done("profile", "export", "mine", "-o", "back.json")
+    assert json.loads((home / "back.json").read_text()) == json.loads(Path(given).read_text())
+
+
+def test_an_import_never_overwrites_another_table(home: Path) -> None:
+    given = saved(home, "mine")
+    done("profile", "import", given)
+    done("profile", "import", given)  # the same again is fine
+    saved(home, "mine", scale=2.0)
+    result = run("profile", "import", given)
+    assert isinstance(result.exception, ProfileError)
+    assert "another table 'mine'" in str(result.exception)
+    (home / "junk.json").write_text("{}")
+    assert isinstance(run("profile", "import", "junk.json").exception, ProfileError)
+    assert isinstance(run("profile", "export", "mien", "-o", "x.json").exception, UnknownName)
+
+
+def test_diff_tells_ratios(home: Path) -> None:
+    one, two = saved(home, "one"), saved(home, "two", scale=2.0, torch="1.0")
+    said = done("profile", "diff", one, two)
+    assert "second over first 2 on average" in said
+    assert "is '1.0'" in said
+    plain = json.loads(done("profile", "diff", one, two, "--json"))
+    assert plain["mean_ratio"]["prefill_ms"] == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"torch": "1.0"}, "torch was"),
+        ({"gpu": "A100"}, "gpu was None, is 'A100'"),
+        ({"scenario": BULK}, "batch was 1, is 4"),
+    ],
+)
+def test_tables_of_other_circumstances_are_not_merged(home: Path, other: dict[str, Any], why: str) -> None:
+    one, two = saved(home, "one"), saved(home, "two", **other)
+    result = run("profile", "merge", one, two, "-o", "both.json")
+    assert isinstance(result.exception, ProfileError)
+    assert "must not be mixed" in str(result.exception)
+    assert why in str(result.exception)
+    assert not (home / "both.json").exists()
+
+
+def test_tables_of_one_machine_are_merged(home: Path) -> None:
+    one, two = saved(home, "one"), saved(home, "two")
+    done("profile", "merge", one, two, "-o", "both.json")
+    assert LatencyTable.load(home / "both.json").covers(load_space("tiny.py"))
+    assert isinstance(run("profile", "merge", one, "-o", "x.json").exception, ProfileError)
+
+
+def test_several_scenarios_are_several_objectives(home: Path) -> None:
+    tables = [saved(home, "chat"), saved(home, "bulk", scenario=BULK, scale=3.0)]
+    study = search(home, scenario=[CHAT, BULK], tables=tables, constraints=["prefill_ms<1e9"])
+    assert study.plan.objectives == ("decode_ms@chat", "decode_ms@bulk", "params")
+    assert study.plan.constraints == ("prefill_ms@chat<1e9", "prefill_ms@bulk<1e9")
+    assert [objective.unit for objective in study.objectives] == ["ms", "ms", ""]
+    for trial in study.complete():
+        values = trial.values
+        assert values["decode_ms@bulk"].value == pytest.approx(3 * values["decode_ms@chat"].value)
+        assert values["state_bytes@bulk"].value == 4 * values["state_bytes@chat"].value
+        assert "decode_ms" not in values
+        assert "params" in values
+    assert set(study.facts["tables"]) == {"chat", "bulk"}
+    assert Plan.from_json(study.plan.to_json()) == study.plan
+
+
+def test_one_of_several_scenarios_can_be_asked_for(home: Path) -> None:
+    tables = [saved(home, "chat")]
+    names = ["decode_ms@chat", "state_bytes@bulk"]
+    study = search(
+        home, scenario=[CHAT, BULK], tables=tables, objectives=names, constraints=["decode_ms@chat<1e9"]
+    )
+    assert study.plan.objectives == tuple(names)
+    values = study.complete()[0].values
+    assert "decode_ms@chat" in values
+    assert "decode_ms@bulk" not in values  # nobody asked, and there is no table
+    assert set(study.facts["tables"]) == {"chat"}
+
+
+def test_a_single_scenario_keeps_its_plain_names(home: Path) -> None:
+    study = search(home, scenario=CHAT, tables=[saved(home, "chat")])
+    assert study.plan.objectives == ("decode_ms", "params")
+    assert not any("@" in name for trial in study.complete() for name in trial.values)
+    assert study.facts["table"] == study.facts["tables"]["chat"]
+
+
+def test_reports_of_several_scenarios_are_written(home: Path) -> None:
+    from dashboards.report import write_report
+
+    tables = [saved(home, "chat"), saved(home, "bulk", scenario=BULK)]
+    study = search(home, scenario=[CHAT, BULK], tables=tables)
+    html = write_report(study).read_text()
+    assert "decode latency per token, bulk" in html
+    estimated = search(home, name="e", scenario=CHAT, estimate="phone-cpu-4-big-cores")
+    html = write_report(estimated).read_text()
+    assert "estimates: a roofline" in html
+    assert "nothing was timed" in html
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"scenario": [CHAT, replace(BULK, name="")]}, "need names of their own"),
+        ({"scenario": [CHAT, replace(BULK, name="chat")]}, "need names of their own"),
+        ({"scenario": [CHAT, BULK], "objectives": ["decode_ms@chta"]}, "did you mean 'chat'"),
+        ({"objectives": ["decode_ms@chat"]}, "no scenario 'chat'"),
+        ({"objectives": ["params@chat"]}, "the same in every scenario"),
+        ({"estimate": "phone-cpu"}, "unknown device card"),
+        ({"estimate": "h100-sxm"}, "the scenario asks for cpu"),
+        ({"tables": ["CHAT"], "scenario": BULK}, "was measured for chat"),
+    ],
+)
+def test_plans_that_make_no_sense_are_refused_at_once(
+    home: Path, settings: dict[str, Any], said: str
+) -> None:
+    if settings.get("tables"):
+        settings = {**settings, "tables": [saved(home, "chat")]}
+    with pytest.raises((SettingError, ProfileError)) as caught:
+        search(home, **settings)
+    assert said in str(caught.value)
+
+
+def test_a_rough_table_is_used_only_if_that_is_asked_for(home: Path) -> None:
+    rough = saved(home, "rough", mape=0.123)
+    with pytest.raises(ProfileError, match=r"decode_ms by 12.3 %, more than 10 %.*--allow-rough-table"):
+        search(home, scenario=CHAT, tables=[rough])
+    heard = Heard()
+    study = search(home, scenario=CHAT, tables=[rough], allow_rough_table=True, progress=heard)
+    assert any("WARNING" in line and "12.3 %" in line for line in heard.lines)
+    assert "WARNING" in study.facts["table"]["notes"][0]
+    search(home, name="paper", scenario=CHAT, tables=[rough], objectives=["params", "state_bytes"])
+
+
+def test_the_permission_may_be_given_when_a_study_goes_on(home: Path) -> None:
+    good = saved(home, "good")
+    search(home, scenario=CHAT, tables=[good])
+    study = search(home, scenario=CHAT, tables=[good], allow_rough_table=True, trials=10)
+    assert study.plan.allow_rough_table
+    with pytest.raises(SettingError, match="started with seed=0, not 5"):
+        search(home, scenario=CHAT, tables=[good], allow_rough_table=True, seed=5)
+
+
+def test_a_table_of_another_machine_must_be_imported_and_the_front_is_not_timed_here(home: Path) -> None:
+    far = saved(home, "far", cpu_model="a far CPU")
+    with pytest.raises(ProfileError, match="profile import"):
+        search(home, scenario=CHAT, tables=[far])
+    done("profile", "import", far)
+    heard = Heard()
+    study = search(home, scenario=CHAT, tables=[str(home / "tables" / "far.json")], progress=heard)
+    assert any("another machine" in line for line in heard.lines)
+    assert "a far CPU" in unreachable(CHAT, study.facts["table"])
+    measure_trials(study, study.front(), never, heard)
+    assert any("front is not measured" in line for line in heard.lines)
+
+
+def never(study: Study, trial: Any) -> Any:
+    raise AssertionError("nothing of another machine is measured here")
+
+
+def test_old_plans_with_one_table_are_read(home: Path) -> None:
+    plain = Plan(scenario=CHAT).to_json()
+    for new in ("tables", "also", "estimate", "allow_rough_table"):
+        del plain[new]
+    assert Plan.from_json({**plain, "table": None}).tables == ()
+    assert Plan.from_json({**plain, "table": "x.json"}).tables == ("x.json",)
+
+
+def test_peak_memory_is_an_objective_where_it_is_asked_for(home: Path) -> None:
+    study = search(home, scenario=CHAT, objectives=["peak_bytes", "params"])
+    for trial in study.complete():
+        assert trial.values["peak_bytes"].source == "traced"
+        assert trial.values["peak_bytes"].value > trial.values["weight_bytes"].value
+    other = search(home, name="o", scenario=CHAT, objectives=["params"])
+    assert "peak_bytes" not in other.complete()[0].values
+
+
+def test_members_of_the_front_are_measured_in_every_scenario(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objectives_ = ["peak_bytes", "params"]
+    study = search(home, scenario=[CHAT, BULK], objectives=objectives_, trials=3)
+    monkeypatch.setattr("nas.measured.measure_networks", quick)
+    trial = study.front()[0]
+    calls = []
+
+    def extracted(study: Study, trial: Any) -> Any:
+        calls.append(trial.digest)
+        return build(study.spec(trial))
+
+    for _ in range(2):  # what is known is not measured twice
+        measure_trials(study, [trial], extracted, Progress())
+    assert len(calls) == 2
+    found = {m.name: m for m in study.measurements(trial.digest)}
+    for scenario in (CHAT, BULK):
+        peak = found[f"peak_bytes@{scenario.name}_measured"]
+        assert peak.scenario == scenario.to_json()
+        predicted = trial.values[f"peak_bytes@{scenario.name}"].value
+        assert peak.value.value == pytest.approx(predicted, rel=0.03)
+        assert found[f"decode_ms@{scenario.name}_measured"].value.value == 2.0
+    assert not any("joules" in name for name in found) or counted()
+
+
+def quick(models: list[Any], scenario: Scenario, **how: Any) -> list[dict[str, Latency]]:
+    return [{reading: Latency((2.0,) * 4) for reading in READINGS} for _ in models]
+
+
+def counted() -> bool:
+    from hw_profiles.energy import counter_of
+
+    return counter_of("cpu") is not None
+
+
+def test_names_with_a_scenario_are_objectives_of_their_own() -> None:
+    asked = objectives["decode_ms@chat"]
+    assert asked.name == "decode_ms@chat"
+    assert asked.scenario == "chat"
+    assert asked.unit == "ms"
+    assert "decode_ms@chat" in objectives
+    assert "params@chat" not in objectives
+    assert "decode_ms@" not in objectives
+    assert "decode_msx@chat" not in objectives
+    assert not any("@" in name for name in objectives)
+    with pytest.raises(UnknownName, match="did you mean 'decode_ms'"):
+        objectives["decode_mss@chat"]
+
+
+def test_a_bench_answers_for_its_scenarios() -> None:
+    bench = Bench(CHAT, others={"chat": Bench(CHAT), "bulk": Bench(BULK)})
+    assert bench.under("bulk").scenario is BULK
+    assert Bench(CHAT).under("chat").scenario is CHAT
+    with pytest.raises(SettingError, match="did you mean 'bulk'"):
+        bench.under("bukl")
+    assert not bench.ready(objectives["decode_ms@bulk"])
+    assert bench.ready(objectives["state_bytes@bulk"])
