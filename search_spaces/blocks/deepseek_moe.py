@@ -48,6 +48,7 @@ class DeepSeekMoE(Block):
     """
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
+    learning_rate: ClassVar[float] = 1.2e-2
 
     num_experts: int = 8
     top_k: int = 2

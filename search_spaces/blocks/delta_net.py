@@ -31,6 +31,7 @@ class DeltaNet(Block):
     """Linear attention by the delta rule, behind short convolutions."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 1.2e-2
 
     num_heads: int = 4
     head_dim: int = 32

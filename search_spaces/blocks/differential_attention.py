@@ -49,6 +49,7 @@ class DifferentialAttention(Block):
     """`num_heads` differences of two softmaxes, over `num_kv_heads` pairs of keys of `head_dim` channels."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 8.5e-3
 
     num_heads: int = 2
     num_kv_heads: int = 2
