@@ -5,7 +5,7 @@ that a deviation can be traced to a block. Target on a GPU: every peak within 3 
 prediction should be nearly exact.
 
     python -m benchmarks memory                        # this machine: its GPU, if there is one
-    python -m benchmarks.memory --scenario "cuda:0,dtype=bfloat16,batch=4,prompt=1024" --networks 20
+    python -m benchmarks.memory --device cuda:0 --networks 20 --out memory.json
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import argparse
 import gc
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
 
-from benchmarks.common import keep
-from benchmarks.profiles import space_of_all, told
-from hw_profiles.fingerprint import fingerprint
+from benchmarks.common import RESULTS
+from benchmarks.profiles.command import without_paths
+from benchmarks.profiles.keeping import Keeper, told
+from benchmarks.profiles.spaces import space_of_all
 from hw_profiles.memory import measure_memory, predict_memory
 from hw_profiles.selection import random_specs
 from search_spaces.blocks.base import blocks
@@ -32,6 +34,13 @@ from search_spaces.model import build
 from search_spaces.scenario import Scenario
 
 TARGET = 0.03
+
+SCENARIOS = {
+    "cpu": "cpu,batch=2,prompt=128,new=32",
+    "cuda": "{device},dtype=bfloat16,batch=4,prompt=1024,new=128",
+}
+SIZES = {"cpu": ((128, 192), (2, 4)), "cuda": ((512, 1024), (4, 8))}
+"""Widths and depths of the networks."""
 
 
 def compared(name: str, spec: Decoder, scenario: Scenario) -> dict[str, Any]:
@@ -92,43 +101,32 @@ def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """What to run."""
-    on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory")
-    parser.add_argument(
-        "--scenario",
-        default="cuda:0,dtype=bfloat16,batch=4,prompt=1024,new=128"
-        if on_gpu
-        else "cpu,batch=2,prompt=128,new=32",
-    )
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--scenario", help="instead of the usual one of the device")
     parser.add_argument("--networks", type=int, default=20)
-    parser.add_argument("--widths", default="512,1024" if on_gpu else "128,192")
-    parser.add_argument("--depths", default="4,8" if on_gpu else "2,4")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/memory_DEVICE.json")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] = ()) -> None:
     """Run, print and keep everything."""
     asked = arguments(argv)
-    scenario = Scenario.parse(asked.scenario)
-    widths, depths = (tuple(map(int, text.split(","))) for text in (asked.widths, asked.depths))
-    dice = Random(f"memory/{asked.seed}")
-    specs = random_specs(space_of_all(widths, depths), dice, asked.networks)
+    kind = asked.device.partition(":")[0]
+    scenario = Scenario.parse(asked.scenario or SCENARIOS[kind].format(device=asked.device))
+    widths, depths = SIZES[kind]
+    path = asked.out or RESULTS / f"memory_{kind}.json"
+    keeper = Keeper(path, f"python -m benchmarks.memory {without_paths(argv)}".strip(), scenario)
+    specs = random_specs(space_of_all(widths, depths), Random(f"memory/{asked.seed}"), asked.networks)
     rows = [_tried(str(i), spec, scenario) for i, spec in enumerate(specs)]
-    kinds = by_kind(scenario, widths[0])
     summary = judged([row for row in rows if "failed" not in row])
-    told("Each kind of block, twice", shown(kinds))
     told("Random networks over all kinds", shown(rows))
     told("Peaks, predicted over measured", [summary])
-    keep(
-        "memory_cuda" if scenario.device.startswith("cuda") else "memory_cpu",
-        f'python -m benchmarks.memory --scenario "{asked.scenario}"',
-        rows,
-        kinds=kinds,
-        summary=summary,
-        scenario=scenario.conditions(),
-        fingerprint=fingerprint(scenario),
-    )
+    keeper.keep(rows, complete=False, summary=summary)
+    kinds = by_kind(scenario, widths[0])
+    told("Each kind of block, twice", shown(kinds))
+    keeper.keep(rows, complete=True, summary=summary, kinds=kinds)
 
 
 if __name__ == "__main__":

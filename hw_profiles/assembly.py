@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hw_profiles.correction import NOISE, accuracy, expected_error, fit_correction
+from hw_profiles.correction import accuracy, expected_error, fit_correction
 from hw_profiles.fingerprint import differences
 from hw_profiles.samples import READINGS
 from hw_profiles.table import LatencyTable
 from search_spaces.errors import ProfileError
-
-GPU_NOISE = 0.005
-"""What measurements on a GPU are worth in the fit of a correction."""
 
 
 def corrected(table: LatencyTable, *, seed: int = 0) -> LatencyTable:
@@ -20,18 +17,18 @@ def corrected(table: LatencyTable, *, seed: int = 0) -> LatencyTable:
     corrections, accuracies = {}, {}
     fitted = [network for network in table.networks if not network.held_out]
     tested = [network for network in table.networks if network.held_out]
-    noise = GPU_NOISE if table.scenario.device.startswith("cuda") else NOISE
     for reading in READINGS:
         line = fit_correction(
             [table.families_ms(network.spec, reading)[0] for network in fitted],
             [len(network.spec.layers) for network in fitted],
             [network.measured[reading].median_ms for network in fitted],
-            noise,
+            [network.spec.d_model for network in fitted],
         )
         sums = [table.families_ms(network.spec, reading) for network in tested]
         predicted = [
             line.whole_ms(
-                sum(line.factor(family) * ms for family, ms in found.items()), len(network.spec.layers)
+                sum(line.factor(family, network.spec.d_model) * ms for family, ms in found.items()),
+                len(network.spec.layers),
             )
             for network, (found, _) in zip(tested, sums, strict=True)
         ]

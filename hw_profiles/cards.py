@@ -24,7 +24,7 @@ import torch
 
 from hw_profiles.fingerprint import cpu_model, gpu_name
 from hw_profiles.measure import undisturbed
-from hw_profiles.timers import Call, Timer, on_gpu, timer_of
+from hw_profiles.timers import Call, Timer, check_device, on_gpu, timer_of
 from search_spaces.errors import ProfileError
 from search_spaces.registry import Registry, nearest
 from search_spaces.scenario import DTYPES, Scenario
@@ -227,6 +227,7 @@ def probe(
         ProfileError: no such device, or it stayed busy.
     """
     scenario = Scenario(device=device, threads=threads)
+    check_device(scenario)
     kind = "cuda" if on_gpu(scenario) else "cpu"
     dtypes = dtypes or (("float32", "bfloat16", "float16") if kind == "cuda" else ("float32", "float64"))
     timer = timer or timer_of(scenario)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from scipy.stats import kendalltau
 NOISE = 0.02
 SCALE_PRIOR = 0.25
 FACTOR_PRIOR = 0.05
+WIDTH_PRIOR = 0.05
 OFFSET_PRIOR = 0.1
 """What the fit takes for granted; see `fit_correction`."""
 
@@ -37,24 +39,29 @@ TRUSTED_MAPE = 0.1
 """A table that errs more is used only where that is asked for."""
 
 
+Number = TypeVar("Number", float, NDArray[np.float64])
+
+
 @dataclass(frozen=True)
 class Correction:
     """whole = scale * sum over families of factor * parts + offset_ms + per_layer_ms * layers.
 
     `factors` are 1 but for the families named: a block inside a network meets other caches than among its
-    like, some kinds more so than others.
+    like, some kinds more so than others. `widths` are the same for every d_model: whether a network's weights
+    stay in a cache depends on its width, and most parts of a width are interpolated from other widths.
     """
 
     scale: float = 1.0
     offset_ms: float = 0.0
     per_layer_ms: float = 0.0
     factors: Mapping[str, float] = field(default_factory=dict)
+    widths: Mapping[str, float] = field(default_factory=dict)
 
-    def factor(self, family: str) -> float:
-        """What the parts of a family are multiplied by before they are added up."""
-        return self.factors.get(family, 1.0)
+    def factor(self, family: str, d_model: int | None = None) -> float:
+        """What the parts of a family, at a width, are multiplied by before they are added up."""
+        return self.factors.get(family, 1.0) + self.widths.get(str(d_model), 1.0) - 1.0
 
-    def whole_ms(self, parts_ms: float, layers: int) -> float:
+    def whole_ms(self, parts_ms: Number, layers: Number) -> Number:
         """The latency of a network whose parts, times their factors, take `parts_ms` together."""
         return self.scale * parts_ms + self.offset_ms + self.per_layer_ms * layers
 
@@ -82,14 +89,17 @@ def fit_correction(
     parts_ms: Sequence[Mapping[str, float]],
     layers: Sequence[int],
     wholes_ms: Sequence[float],
+    widths: Sequence[int] = (),
+    *,
     noise: float = NOISE,
 ) -> Correction:
     """The correction that errs least, relative to the measurements, and strays little from the plain sum.
 
-    `parts_ms` are the sums of a network's parts by family. Least squares with a prior, all in units of a
-    network's own time: measurements and parts are worth a relative `noise`; the scale is 1 up to 25 %, every
-    family's factor up to 5 % more, and the offsets 0 up to 10 % of a typical network. A few networks of like
-    depth cannot tell the coefficients apart, and with the prior they need not.
+    `parts_ms` are the sums of a network's parts by family, `widths` the networks' d_model, if widths are to
+    have factors of their own. Least squares with a prior, all in units of a network's own time: measurements
+    and parts are worth a relative `noise`; the scale is 1 up to 25 %, the factors of families and widths up
+    to 5 % more, and the offsets 0 up to 10 % of a typical network. A few networks of like depth cannot tell
+    the coefficients apart, and with the prior they need not.
     """
     if not wholes_ms:
         return Correction()
@@ -97,16 +107,27 @@ def fit_correction(
     by_family = np.array([[sums.get(name, 0.0) for name in families] for sums in parts_ms])
     depths, wholes = np.asarray(layers, dtype=float), np.asarray(wholes_ms, dtype=float)
     typical, depth = float(np.median(wholes)), max(1.0, float(np.median(depths)))
-    columns = [by_family.sum(1), np.ones_like(wholes), depths, *by_family.T]
+    wide = np.asarray(widths, dtype=int)
+    known = sorted(set(wide.tolist()))
+    by_width = [by_family.sum(1) * (wide == width) for width in known]
+    columns = [by_family.sum(1), np.ones_like(wholes), depths, *by_width, *by_family.T]
     rows = np.stack(columns, axis=1) / (noise * wholes[:, None])
     spans = [SCALE_PRIOR, OFFSET_PRIOR * typical, OFFSET_PRIOR * typical / depth]
-    prior = np.diag(1 / np.array(spans + [FACTOR_PRIOR] * len(families)))
+    spans += [WIDTH_PRIOR] * len(known) + [FACTOR_PRIOR] * len(families)
+    prior = np.diag(1 / np.array(spans))
     expected = np.zeros(len(prior))
     expected[0] = 1.0
     target = np.concatenate([np.full(len(wholes), 1 / noise), prior @ expected])
     scale, offset, per_layer, *more = np.linalg.lstsq(np.concatenate([rows, prior]), target, rcond=None)[0]
-    factors = {name: _digits(1 + extra / scale) for name, extra in zip(families, more, strict=True)}
-    return Correction(_digits(scale), _digits(offset), _digits(per_layer), factors)
+    names = [*map(str, known), *families]
+    factors = [(name, _digits(1 + extra / scale)) for name, extra in zip(names, more, strict=True)]
+    return Correction(
+        _digits(scale),
+        _digits(offset),
+        _digits(per_layer),
+        factors=dict(factors[len(known) :]),
+        widths=dict(factors[: len(known)]),
+    )
 
 
 def _digits(value: float) -> float:

@@ -30,7 +30,11 @@ from search_spaces.kernels import EMULATED, real_kernels, with_real_kernels
 from search_spaces.model import DecodeState, Model, Residual
 from search_spaces.scenario import Scenario
 
-GRAPH_WARM_UPS = 3
+GRAPH_WARM_UPS = 2
+"""Runs before a capture: kernels are loaded, and constants that blocks keep are there."""
+
+SCARCE = 0.5
+"""The share of free memory below which what torch keeps for later is handed back before a capture."""
 
 
 @dataclass(frozen=True)
@@ -184,37 +188,92 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 _numbers = count()
 
 
+@dataclass(frozen=True)
+class Replay:
+    """A captured graph, and the call it was captured from.
+
+    A graph reads what the call read: weights, tokens, buffers. Nobody else may hold them, and memory that is
+    handed out again would be read as if nothing had happened.
+    """
+
+    graph: Any
+    call: Call
+
+    def __call__(self) -> None:
+        """Run once what was captured."""
+        self.graph.replay()
+
+
 def captured(call: Call, scenario: Scenario) -> Call:
-    """A CUDA graph of a call, to be replayed.
+    """A CUDA graph of a call, to be replayed; it keeps alive what the call holds.
 
     All graphs of a process share one pool of memory: they are replayed one after another for their time, and
     nobody reads what they leave.
+
+    Raises:
+        ProfileError: the call does something that CUDA cannot capture. The process should then time no more:
+            what was half captured stays with torch's allocator.
     """
     device = torch.device(scenario.device)
     try:
         with torch.no_grad(), torch.cuda.device(device):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(GRAPH_WARM_UPS):
-                    call()
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=_pool(device)):
-                call()
+            return Replay(_captured(call, device), call)
     except (RuntimeError, NotImplementedError) as error:
         first = str(error).partition("\n")[0]
         raise ProfileError(f"engine graph cannot capture this model: {first}; use engine=eager") from error
-    return graph.replay
 
 
-_pools: dict[torch.device, Any] = {}
+def _captured(call: Call, device: torch.device) -> torch.cuda.CUDAGraph:
+    """Warm up and capture on one stream, the same for all graphs.
+
+    As `torch.cuda.graph` does it, but memory is handed back to the driver only where it is scarce: a profile
+    captures hundreds of small graphs, and asking for the same memory again would take longer than they run.
+    """
+    here, aside, pool = torch.cuda.current_stream(), _aside(device), _pool(device)
+    free, total = torch.cuda.mem_get_info(device)
+    if free < SCARCE * total:
+        torch.cuda.empty_cache()
+    graph = torch.cuda.CUDAGraph()
+    aside.wait_stream(here)
+    with torch.cuda.stream(aside):
+        for _ in range(GRAPH_WARM_UPS):
+            call()
+        torch.cuda.synchronize(device)
+        graph.capture_begin(pool=pool)
+        try:
+            call()
+        finally:
+            graph.capture_end()
+    here.wait_stream(aside)
+    return graph
+
+
+_asides: dict[torch.device, torch.cuda.Stream] = {}
+_anchors: dict[torch.device, torch.cuda.CUDAGraph] = {}
+
+
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """A stream that is not the usual one, which cannot be captured."""
+    if device not in _asides:
+        _asides[device] = torch.cuda.Stream(device)
+    return _asides[device]
 
 
 def _pool(device: torch.device) -> Any:
-    if device not in _pools:
-        _pools[device] = torch.cuda.graph_pool_handle()
-    return _pools[device]
+    """The pool of all graphs of a device.
+
+    Torch refuses to open a pool again once its last graph is gone, and every batch of a profile drops its
+    graphs before the next one: so one graph of next to nothing stays.
+    """
+    if device not in _anchors:
+        anchor = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize(device)
+        with torch.cuda.stream(_aside(device)):
+            anchor.capture_begin()
+            torch.zeros(1, device=device)
+            anchor.capture_end()
+        _anchors[device] = anchor
+    return _anchors[device].pool()
 
 
 def _static_only(model: Model) -> None:

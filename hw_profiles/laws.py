@@ -28,6 +28,7 @@ from scipy.optimize import nnls
 from hw_profiles.parts import Part
 from hw_profiles.samples import READINGS, Latency
 from search_spaces.decoder import parameter_shapes
+from search_spaces.embedding_reader import reader_cost
 from search_spaces.scenario import Scenario
 from search_spaces.serialise import to_plain
 
@@ -77,6 +78,10 @@ def features(part: Part, scenario: Scenario, reading: str) -> tuple[float, ...]:
     state = sum(math.prod(shape.allocated(scenario.batch, held)) for shape in shapes) * part.state_bits / 8
     weights = sum(map(math.prod, parameter_shapes(part.block, part.d_model).values())) * part.weight_bits / 8
     flops = cost.prefill_flops if prefill else cost.decode_flops
+    if part.reads_embedding:
+        more = reader_cost(part.d_model, scenario)
+        flops += more.prefill_flops if prefill else more.decode_flops
+        weights += 2 * more.params
     return (1.0, flops, weights, state, scenario.batch * tokens * part.d_model)
 
 
@@ -88,6 +93,7 @@ def coordinates(part: Part) -> Mapping[str, Any]:
     for name in ("d_model", "state_bits", "weight_bits", "activation_bits"):
         found[name] = math.log2(getattr(part, name))
     found["position"] = None if part.position is None else math.log2(part.position + 1)
+    found["reads_embedding"] = f"{part.reads_embedding}"
     return found
 
 

@@ -70,7 +70,7 @@ def device_key(device: str) -> str:
     if kind == "cuda" and torch.cuda.is_available():
         found = torch.device(kind, int(index or torch.cuda.current_device()))
         return f"gpu-{torch.cuda.get_device_properties(found).uuid}"
-    return device.replace(":", "-").replace("/", "-")
+    return "cpu" if kind == "cpu" else device.replace(":", "-").replace("/", "-")
 
 
 def lock_folder() -> Path:

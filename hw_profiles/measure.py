@@ -6,7 +6,8 @@ a fixed calibration kernel run right before and right after it, because a slow m
 * several calls are timed together, in rounds; each round visits every call once, in a fresh order, with the
   calibration kernel between any two, so that drift and neighbours fall on all of them alike;
 * a CPU call is timed by the CPU time of its thread, pinned to one core, with the garbage collector off, and
-  by the wall clock beside it;
+  by the wall clock beside it; where the two tell that a short sample lost the core for a while, it is taken
+  again, a few times at most: what it measured is the neighbour, and the caches that it left behind;
 * the latency of a call is its median ratio times the reference time of the calibration kernel: that of its
   quiet moments, the lower decile over the session. (With the two cores of a test machine overbooked, the
   median of the kernel moved by 30 % between sessions, its lower decile by 4 %, the ratios by 6 %.) To hold
@@ -37,6 +38,7 @@ from hw_profiles.engines import at_home, engine_of
 from hw_profiles.locks import exclusive
 from hw_profiles.samples import READINGS, Latency
 from hw_profiles.timers import (
+    CROWDED,
     Calibration,
     Call,
     GpuCalibration,
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["READINGS", "Latency", "clock_of", "measure_model", "measure_networks", "quiet"]
 
 STEPS = 3
-"""Decode steps in a row that make one sample of a whole network on a CPU."""
+"""Decode steps in a row that make one sample on a CPU."""
 
 GPU_SAMPLE_MS = 2.0
 GPU_REPEATS = 200
@@ -71,6 +73,11 @@ QUIET_SHARE = 0.1
 
 SETTLED = 0.05
 """Half the 90 % interval over the median, above which a latency has not settled."""
+
+RETRIES = 4
+SHORT_MS = 6.0
+"""How often a sample that lost the core is taken again, and up to which length: about two slices of a
+scheduler, which a longer sample can hardly miss."""
 
 WARM_UPS = 12
 ROUNDS = 31
@@ -153,12 +160,7 @@ class Rounds:
         taken: dict[str, Timing] = {}
         before = self._calibrate()
         for key in order:
-            task = self.tasks[key]
-            if task.primed:
-                task.call()
-                before = self._calibrate() if self.divide else before
-            took = self.timer(task.call, task.repeats)
-            after = self._calibrate() if self.divide else before
+            before, took, after = self._sample(self.tasks[key], before)
             taken[key] = Timing(*(2 * t / (b + a) for t, b, a in zip(took, before, after, strict=True)))
             before = after
         for key, ratio in taken.items():  # all or none: a round that was cut off does not count
@@ -166,6 +168,20 @@ class Rounds:
             self.walls[key].append(ratio.wall_ms)
         clock = gpu_clock(self.watched) if self.watched else None
         self.clocks += [] if clock is None else [clock]
+
+    def _sample(self, task: Task, before: Timing) -> tuple[Timing, Timing, Timing]:
+        """One sample, between two timings of the calibration kernel."""
+        for _ in range(1 + RETRIES):
+            if task.primed:
+                task.call()
+                before = self._calibrate() if self.divide else before
+            took = self.timer(task.call, task.repeats)
+            after = self._calibrate() if self.divide else before
+            found = before, took, after
+            if not self.divide or took.ms * task.repeats > SHORT_MS or not any(map(_lost_the_core, found)):
+                break
+            before = after
+        return found
 
     def take_until(self, fewest: int, most: int, within: float, seconds: float = math.inf) -> None:
         """Rounds until every task has settled, or the time is up; so many at least and at most."""
@@ -213,6 +229,10 @@ class Rounds:
             if count > 0 and took >= 0.95 * best:
                 return
             best = min(took, best)
+
+
+def _lost_the_core(timing: Timing) -> bool:
+    return timing.ms < CROWDED * timing.wall_ms
 
 
 def rounds_of(
@@ -306,7 +326,7 @@ def _report(found: Sequence[Mapping[str, Latency]], strict: bool) -> None:
         _log.warning(line)
 
 
-def network_tasks(model: Model, scenario: Scenario, *, seed: int = 0, steps: int = STEPS) -> dict[str, Task]:
+def network_tasks(model: Model, scenario: Scenario, *, seed: int = 0) -> dict[str, Task]:
     """What to time of a network, by reading.
 
     Decoding is timed at one position again and again (`Scenario.decode_position`).
@@ -315,5 +335,5 @@ def network_tasks(model: Model, scenario: Scenario, *, seed: int = 0, steps: int
         calls = engine_of(scenario).prepare(at_home(model, scenario), scenario, seed=seed)
         return {
             "prefill_ms": Task(calls.prefill),
-            "decode_ms": Task(calls.decode(scenario.decode_position), primed=True, repeats=steps),
+            "decode_ms": Task(calls.decode(scenario.decode_position), primed=True, repeats=STEPS),
         }

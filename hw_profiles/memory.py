@@ -36,8 +36,9 @@ from hw_profiles.tracing import GRANULE, NotTraceable, Trace, kind_of, traced
 from search_spaces.bits import Bits, is_matrix, weight_bytes
 from search_spaces.blocks.base import Block
 from search_spaces.decoder import Decoder, Layer, parameter_shapes
+from search_spaces.embedding_reader import EmbeddingReader
 from search_spaces.kernels import PackedWeight
-from search_spaces.model import DecodeState, Model, Residual, build
+from search_spaces.model import DecodeState, Embedded, Model, Residual, build
 from search_spaces.scenario import Scenario
 
 WARM_UPS = 2
@@ -123,6 +124,7 @@ class HalfKey:
     block: Block
     d_model: int
     bits: Bits
+    reads_embedding: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,10 @@ class HalfCosts:
 def halves_of(layer: Layer, d_model: int) -> tuple[HalfKey, ...]:
     """The halves of a layer."""
     bits = Bits(state=layer.bits.state)  # activations are rounded by kernels, if at all
-    return tuple(HalfKey(block, d_model, bits) for block in layer.blocks.values())
+    return tuple(
+        HalfKey(block, d_model, bits, layer.reads_embedding and place == "sequence_mixer")
+        for place, block in layer.blocks.items()
+    )
 
 
 def _read(
@@ -152,11 +157,12 @@ def _read(
     logits = _rounded(scenario.batch * count * spec.vocab * _itemsize(scenario), scenario)
     running.peak = max(running.peak, running.live + 2 * stream)  # embedded, then scaled
     running.live += stream
-    for layer in spec.layers:
+    kept = any(layer.reads_embedding for layer in spec.layers)  # what was embedded, to the end
+    for index, layer in enumerate(spec.layers):
         for number, key in enumerate(halves_of(layer, spec.d_model)):
             running.add(which(half_costs(key, scenario)))
             running.live -= stream if number else 0  # what the first half left
-        running.live -= stream  # the layer's input
+        running.live -= stream if index or not kept else 0  # the layer's input
         if layer.exit is not None:
             running.live += logits
             running.peak = max(running.peak, running.live + stream)
@@ -175,6 +181,9 @@ def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
         seen |= {layer.shared} if layer.shared is not None else set()
         shapes += [((spec.d_model,), Bits())] * bool(layer.routing)
         shapes += [(shape, Bits()) for shape in outer] * bool(layer.exit)
+        if layer.reads_embedding:
+            reader = ((spec.d_model,), (spec.d_model, 2, spec.d_model))
+            shapes += [(shape, Bits()) for shape in reader]
         for block in layer.blocks.values():
             own = parameter_shapes(block, spec.d_model).values()
             shapes += [((spec.d_model,), Bits()), *((shape, layer.bits) for shape in own)]
@@ -206,18 +215,23 @@ def _traced_half(key: HalfKey, scenario: Scenario, device: str) -> HalfCosts:
     with torch.device(device):
         half = Residual(key.block, key.d_model, key.bits).to(dtype).eval()
         x = torch.randn(scenario.batch, scenario.prompt, key.d_model, dtype=dtype)
+        reader = EmbeddingReader(key.d_model).to(dtype) if key.reads_embedding else None
     if device != "meta":
         dice = torch.Generator().manual_seed(0)
         with torch.no_grad():
             half.norm.fill_(1.0)
             half.mixer.reset_parameters(dice)
+            if reader is not None:
+                reader.reset_parameters(dice)
     with torch.device(device), torch.no_grad():
         state = half.init_state(scenario.batch, scenario.context)
         token = x[:, 0].clone()
+        embedded = () if reader is None else (Embedded(reader, x.clone()),)
+        embedded_token = () if reader is None else (Embedded(reader, token.clone()),)
         runs: tuple[Callable[[], object], ...] = (
             lambda: half.init_state(scenario.batch, scenario.context),
-            lambda: half(x, state, 0)[:2],  # auxiliary losses are not kept
-            lambda: half.step(token, state, scenario.decode_position),
+            lambda: half(x, state, 0, *embedded)[:2],  # auxiliary losses are not kept
+            lambda: half.step(token, state, scenario.decode_position, *embedded_token),
         )
         for run in runs:  # constants that blocks keep are there afterwards
             traced(run, scenario)

@@ -1,10 +1,11 @@
 """The parts that a latency table knows: what a network is made of, as far as its time goes.
 
-A part is half a layer as it really runs (norm, block, residual sum, state at its bits), or what stands around
-the layers (embedding, final norm, logits). Half a layer is timed inside a real model: one of 1 and one of 1+k
-such halves, so that its own time and the overhead of a model fall apart. Bits of weights are part of it where
-they run on kernels of their own; elsewhere they are emulated: they change what a model stores, not how long
-it takes. A decode state that grows makes a step dearer as it goes on; such a part may stand at a `position`.
+A part is half a layer as it really runs (norm, block, residual sum, state at its bits; where it reads the
+embedding, that too), or what stands around the layers (embedding, final norm, logits). Half a layer is timed
+inside a real model: one of 1 and one of 1+k such halves, so that its own time and the overhead of a model
+fall apart. Bits of weights are part of it where they run on kernels of their own; elsewhere they are
+emulated: they change what a model stores, not how long it takes. A decode state that grows makes a step
+dearer as it goes on; such a part may stand at a `position`.
 
 Layers that only some tokens pass (`adaptive_depth`) are reckoned from their parts, not measured: a routed
 half counts with the router's share, and an exit adds logits; nothing is taken off for tokens that left.
@@ -15,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import torch
 
 from hw_profiles.engines import at_home, engine_of
-from hw_profiles.measure import Task, network_tasks
+from hw_profiles.measure import STEPS, Task, network_tasks
 from hw_profiles.samples import READINGS
 from search_spaces.bits import Bits
 from search_spaces.blocks.base import Block
@@ -50,7 +52,7 @@ class Part:
     """A block at a width with its state at `state_bits`; without a block, what stands around the layers.
 
     Make it with `half` or `outer`: equal times must have equal parts. `position` is where a decode step
-    stands, if not where the scenario says.
+    stands, if not where the scenario says; `reads_embedding` as in `Layer`.
     """
 
     d_model: int
@@ -60,6 +62,7 @@ class Part:
     activation_bits: int = 16
     vocab: int | None = None
     position: int | None = None
+    reads_embedding: bool = False
 
     def __str__(self) -> str:
         if self.block is None:
@@ -68,7 +71,8 @@ class Part:
         weights = "" if bits == (16, 16) else ", {}-bit weights and {}-bit activations".format(*bits)
         at = "" if self.position is None else f", decoding at {self.position}"
         state = f"with a {self.state_bits}-bit state"
-        return f"{brief(self.block)} at d_model {self.d_model} {state}{weights}{at}"
+        reads = ", reading the embedding" if self.reads_embedding else ""
+        return f"{brief(self.block)} at d_model {self.d_model} {state}{weights}{reads}{at}"
 
     @property
     def kind(self) -> str:
@@ -77,8 +81,9 @@ class Part:
 
     @property
     def family(self) -> str:
-        """The kind of block, with the bits of its state where those are few."""
-        return self.kind if self.state_bits == 16 else f"{self.kind} {self.state_bits}-bit state"
+        """The kind of block, with the bits of its state where those are few, and whether it reads more."""
+        name = f"{self.kind}, reading the embedding" if self.reads_embedding else self.kind
+        return name if self.state_bits == 16 else f"{name} {self.state_bits}-bit state"
 
     def grows(self, context: int) -> bool:
         """Whether a decode step at the end of `context` tokens reads more than one at their start."""
@@ -92,6 +97,7 @@ class Part:
         plain = {"d_model": self.d_model, "state_bits": self.state_bits, "block": to_plain(self.block)}
         if (self.weight_bits, self.activation_bits) != (16, 16):
             plain |= {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+        plain |= {"reads_embedding": True} if self.reads_embedding else {}
         return plain if self.position is None else {**plain, "position": self.position}
 
     @classmethod
@@ -102,17 +108,34 @@ class Part:
 
 
 @lru_cache(maxsize=65536)
-def half(block: Block, d_model: int, state_bits: int, products: tuple[float, int] = (16, 16)) -> Part:
+def half(
+    block: Block,
+    d_model: int,
+    state_bits: int,
+    products: tuple[float, int] = (16, 16),
+    *,
+    reads_embedding: bool = False,
+) -> Part:
     """Half a layer; the bits of a state that is not there do not matter. See `timed_bits` for `products`."""
     bits = state_bits if block.state(d_model) else 16
     weight, activation = products
-    return Part(d_model=d_model, block=block, state_bits=bits, weight_bits=weight, activation_bits=activation)
+    return Part(
+        d_model=d_model,
+        block=block,
+        state_bits=bits,
+        weight_bits=weight,
+        activation_bits=activation,
+        reads_embedding=reads_embedding,
+    )
 
 
 def timed_bits(bits: Bits, real: Real) -> tuple[float, int]:
-    """Bits of weights and activations as far as they change the time: emulated ones run as 16."""
-    tried = ((bits.weight, bits.activation), (bits.weight, 16))
-    return next((pair for pair in tried if pair in real), (16, 16))
+    """Bits of weights and activations as far as they change the time: emulated ones run as 16.
+
+    A pair has a kernel of its own or none: without one, `with_real_kernels` leaves the weights as they are.
+    """
+    pair = (bits.weight, bits.activation)
+    return pair if pair in real else (16, 16)
 
 
 def outer(vocab: int, d_model: int) -> Part:
@@ -122,8 +145,17 @@ def outer(vocab: int, d_model: int) -> Part:
 
 def layer_parts(layer: Layer, d_model: int, real: Real = NONE_REAL) -> tuple[Part, ...]:
     """The halves of a layer."""
-    products = timed_bits(layer.bits, real)
-    return tuple(half(block, d_model, layer.bits.state, products) for block in layer.blocks.values())
+    products, reads = timed_bits(layer.bits, real), layer.reads_embedding
+    return tuple(
+        half(
+            block,
+            d_model,
+            layer.bits.state,
+            products,
+            reads_embedding=reads and place == "sequence_mixer",
+        )
+        for place, block in layer.blocks.items()
+    )
 
 
 def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[Part, float], ...]:
@@ -166,9 +198,10 @@ def _open_layers(layers: Any) -> list[Any]:
 def _halves(layer: Any, d_model: int, real: Real) -> Iterator[Part]:
     widths = sorted({(bits.state, timed_bits(bits, real)) for bits in closings(layer.bits)})
     for place in PLACES:
-        for block in closings(getattr(layer, place)):
+        readers = set(closings(layer.reads_embedding)) if place == "sequence_mixer" else {False}
+        for block, reads in product(closings(getattr(layer, place)), sorted(readers)):
             if block is not None and _fits(block, d_model):
-                yield from (half(block, d_model, state, products) for state, products in widths)
+                yield from (half(block, d_model, *bits, reads_embedding=reads) for bits in widths)
 
 
 def _fits(block: Block, d_model: int) -> bool:
@@ -184,7 +217,9 @@ def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> M
     if part.block is None:
         return build(Decoder(vocab=part.vocab or 1, d_model=part.d_model, layers=()), seed=seed)
     bits = Bits(weight=part.weight_bits, activation=part.activation_bits, state=part.state_bits)
-    layer = Layer(sequence_mixer=part.block, bits=bits)  # the one place of a half, whatever it mixes
+    layer = Layer(  # the one place of a half, whatever it mixes
+        sequence_mixer=part.block, bits=bits, reads_embedding=part.reads_embedding
+    )
     with torch.device(scenario.device):
         model = Model(Decoder(vocab=STACK_VOCAB, d_model=part.d_model, layers=(layer,) * copies))
         model.reset_parameters(seed)
@@ -192,15 +227,15 @@ def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> M
 
 
 def part_tasks(part: Part, scenario: Scenario, *, seed: int = 0) -> dict[str, Task]:
-    """What to time of a part, by copies and reading: `3/decode_ms`."""
+    """What to time of a part, by copies and reading, as a network is timed: `3/decode_ms`."""
     tasks: dict[str, Task] = {}
     for copies in COPIES if part.block is not None else (0,):
         model = stack_of(part, copies, scenario, seed=seed)
         if part.position is None:
-            found = network_tasks(model, scenario, seed=seed, steps=1)
+            found = network_tasks(model, scenario, seed=seed)
         else:
             calls = engine_of(scenario).prepare(at_home(model, scenario), scenario, seed=seed)
-            found = {"decode_ms": Task(calls.decode(part.position), primed=True)}
+            found = {"decode_ms": Task(calls.decode(part.position), primed=True, repeats=STEPS)}
         tasks |= {f"{copies}/{reading}": task for reading, task in found.items()}
     return tasks
 

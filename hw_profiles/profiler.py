@@ -41,7 +41,7 @@ from hw_profiles.parts import Part, part_samples, part_tasks, parts_in, parts_of
 from hw_profiles.samples import READINGS, Latency, SampleLog
 from hw_profiles.selection import coarse_grid, expected_errors, most_uncertain, random_specs, usage_in
 from hw_profiles.table import LatencyTable, Network, Provenance
-from hw_profiles.timers import Timer, Timing, on_gpu
+from hw_profiles.timers import Timer, Timing, check_device, on_gpu
 from search_spaces.decoder import Decoder
 from search_spaces.model import build
 from search_spaces.scenario import Scenario
@@ -71,19 +71,24 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How thoroughly a batch is timed: rounds at least and at most, when it has settled, and its size."""
+    """How thoroughly a batch is timed: rounds at least and at most, when it has settled, and its size.
+
+    Each part is built so often: on a CPU, where its tensors come to lie changes its time by up to 15 %, so
+    few samples of several builds tell more than many of one.
+    """
 
     fewest: int
     most: int
     within: float
     parts: int = 12
+    builds: int = 1
 
     @classmethod
     def of(cls, scenario: Scenario) -> Effort:
         """A GPU repeats within a tenth of a percent, a shared CPU within several."""
         if on_gpu(scenario):
             return cls(fewest=3, most=9, within=0.005)
-        return cls(fewest=7, most=15, within=0.04)
+        return cls(fewest=4, most=8, within=0.04, builds=2)
 
 
 @dataclass
@@ -123,7 +128,7 @@ class Session:
             f"{key} {reading}": task
             for key, spec in waiting.items()
             for reading, task in network_tasks(
-                build(spec, seed=self.seed), self.scenario, seed=self.seed
+                build(spec, seed=self.seed, device=self.scenario.device), self.scenario, seed=self.seed
             ).items()
         }
         rounds = self._timed(tasks, 2 * self.effort.most, seconds)
@@ -136,15 +141,17 @@ class Session:
         if not waiting:
             return
         began = time.monotonic()
+        builds = range(self.effort.builds)
         tasks = {
-            f"{key} {name}": task
+            f"{key} {build} {name}": task
+            for build in builds
             for key, part in waiting.items()
-            for name, task in part_tasks(part, self.scenario, seed=self.seed).items()
+            for name, task in part_tasks(part, self.scenario, seed=self.seed + build).items()
         }
         rounds = self._timed(tasks, self.effort.most, self.left)
         for key in waiting:
-            own, around = part_samples(_of(rounds.ratios, key))
-            walls, _ = part_samples(_of(rounds.walls, key))
+            own, around = _pooled([_of(rounds.ratios, f"{key} {build}") for build in builds])
+            walls, _ = _pooled([_of(rounds.walls, f"{key} {build}") for build in builds])
             value = {r: {"ratios": _round(own[r]), "walls": _round(walls[r])} for r in own}
             self.log.add(key, {**value, "around": around})
         self.batch_seconds = max(self.batch_seconds, time.monotonic() - began)
@@ -206,6 +213,14 @@ def _of(timed: Mapping[str, list[float]], key: str) -> dict[str, list[float]]:
     return {name[len(key) + 1 :]: found for name, found in timed.items() if name.startswith(f"{key} ")}
 
 
+def _pooled(timed: Sequence[dict[str, list[float]]]) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """A part's own samples over all its builds by reading, and the overhead around it, their mean."""
+    found = [part_samples(each) for each in timed]
+    own = {r: [sample for samples, _ in found for sample in samples[r]] for r in found[0][0]}
+    around = {r: sum(over[r] for _, over in found) / len(found) for r in found[0][1]}
+    return own, around
+
+
 def _round(values: Sequence[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
@@ -219,28 +234,32 @@ def profile_space(
     target: float = TARGET,
     progress: Progress | None = None,
     partial: Path | None = None,
+    output: Path | None = None,
     timer: Timer | None = None,
 ) -> LatencyTable:
     """Measure the latency table of a space in about `seconds`, or less where `target` is met before.
 
     However short the time, the networks, what stands around the layers, and a few parts of every kind of
     block are measured, so that every network of the space can be predicted; what was left out is noted.
+    Samples are kept in `partial` as they come. The table is written to `output`, and then they are removed.
 
     Raises:
         ProfileError: no space of `Decoder`, no such device, the device stayed busy, or `partial` is a file of
             something else, of another machine, other software or another scenario.
         SpaceError: no network of the space is allowed.
     """
+    check_device(scenario)
     space, machine = as_space(space), fingerprint(scenario)
-    log = SampleLog(partial, scenario, machine)
-    effort, started = Effort.of(scenario), time.monotonic()
-    session = Session(scenario, effort, log, seed, timer, progress or _silent, started, seconds)
+    SampleLog(partial, scenario, machine)  # complains before anybody waits for the device
     real = real_widths(scenario)
     parts = parts_in(space, real)
     fitted, held_out = _counts(parts, seconds)
     networks = random_networks(space, seed, fitted + held_out)
     with undisturbed(scenario):
-        session.started = time.monotonic()  # waiting for the device is no work
+        log = SampleLog(partial, scenario, machine)  # with what another profile measured meanwhile
+        session = Session(
+            scenario, Effort.of(scenario), log, seed, timer, progress or _silent, time.monotonic(), seconds
+        )
         session.networks = len(networks)
         for start in range(0, len(networks), NETWORKS_AT_ONCE):
             session.progress("timing networks", start, len(networks))
@@ -262,6 +281,8 @@ def profile_space(
         real_bits=real,
     )
     table = marked(corrected(table, seed=seed), session.seen)
+    if output is not None:
+        table.save(output)
     log.remove()
     return table
 

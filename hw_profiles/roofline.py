@@ -30,7 +30,9 @@ from hw_profiles.parts import Part, parts_in
 from hw_profiles.samples import READINGS
 from hw_profiles.tracing import Trace, kind_of
 from search_spaces.bits import WeightFormat
+from search_spaces.blocks.base import Cost
 from search_spaces.decoder import Decoder, Layer, block_weight_bytes, parameter_shapes
+from search_spaces.embedding_reader import reader_cost
 from search_spaces.errors import ProfileError
 from search_spaces.scenario import Scenario
 from search_spaces.space import Space
@@ -129,9 +131,10 @@ class Roofline:
         cost, traces = key.block.cost(key.d_model, self.scenario), half_costs(key, self.scenario)
         dense = self._itemsize * sum(prod(s) for s in parameter_shapes(key.block, key.d_model).values())
         saved = 0 if stored.bits >= 16 else dense - block_weight_bytes(key.block, key.d_model, stored)
+        more = reader_cost(key.d_model, self.scenario) if key.reads_embedding else Cost()
         return (
-            self._ms(cost.prefill_flops, traces.prefill, saved),
-            self._ms(cost.decode_flops, traces.decode, saved),
+            self._ms(cost.prefill_flops + more.prefill_flops, traces.prefill, saved),
+            self._ms(cost.decode_flops + more.decode_flops, traces.decode, saved),
         )
 
     def _outer(self, spec: Decoder) -> tuple[float, float]:

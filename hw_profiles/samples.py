@@ -56,6 +56,8 @@ class Latency:
         """Interquartile range over the median: above a few percent, distrust a single sample."""
         if self.n < 2:
             return 0.0
+        if self.median_ms <= 0:  # the difference of two timings may be nothing
+            return math.inf
         low, _, high = statistics.quantiles(self.samples_ms, n=4, method="inclusive")
         return (high - low) / self.median_ms
 
@@ -98,12 +100,11 @@ class Latency:
 
     def summary(self) -> dict[str, Any]:
         """Plain values for a reader."""
-        error = self.standard_error if math.isfinite(self.standard_error) else None
         plain = {
             "median_ms": _short(self.median_ms),
             "interval_ms": [_short(end) for end in self.interval_ms],
-            "spread": _short(self.spread),
-            "standard_error_ms": error if error is None else _short(error),
+            "spread": _finite(self.spread),
+            "standard_error_ms": _finite(self.standard_error),
             "n": self.n,
         }
         if self.wall_ms:
@@ -128,6 +129,10 @@ class Latency:
 
 def _short(value: float) -> float:
     return float(f"{value:.4g}")
+
+
+def _finite(value: float) -> float | None:
+    return _short(value) if math.isfinite(value) else None
 
 
 class SampleLog:
@@ -172,9 +177,11 @@ class SampleLog:
         except (OSError, UnicodeDecodeError) as error:
             raise ProfileError(f"{path}: cannot be read: {error}") from error
         whole = [found for line in lines if (found := _line(line)) is not None]
-        head = whole[0] if whole else {}
-        if head.get("format") != FORMAT:
+        if not whole or whole[0].get("format") != FORMAT:
             raise ProfileError(f"{path} is no samples file of a profile; name another file")
+        if len(whole) == 1:  # stopped before anything was measured: there is nothing to mix
+            whole = [self._head]
+        head = whole[0]
         for what in ("scenario", "fingerprint"):
             told = differences(head[what], self._head[what])
             if told:

@@ -23,14 +23,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from hw_profiles.correction import NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction, expected_error
+import numpy as np
+
+from hw_profiles.correction import BASE, NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction
 from hw_profiles.fingerprint import Fingerprint, differences, fingerprint
 from hw_profiles.laws import Laws
-from hw_profiles.parts import NONE_REAL, Part, Real, at_position, outer, parts_in, shares
+from hw_profiles.parts import NONE_REAL, Part, Real, outer, parts_in, shares
 from hw_profiles.samples import READINGS, Latency
 from hw_profiles.timers import clock_of
+from hw_profiles.totals import Totals
 from search_spaces.bits import WEIGHT_BITS
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.decoder import Decoder
 from search_spaces.errors import NasError, ProfileError
 from search_spaces.scenario import Scenario
 from search_spaces.serialise import from_plain, to_plain
@@ -43,12 +46,6 @@ BETWEEN_SESSIONS = {"cpu": 0.03, "cuda": 0.003}
 
 Measured: TypeAlias = "Mapping[str, Latency]"
 """Latency by reading (`READINGS`); a part at a position of its own has no prefill."""
-
-Sums: TypeAlias = "tuple[tuple[float, float], ...]"
-"""Per reading, the milliseconds of some parts and their variance."""
-
-Shares: TypeAlias = "tuple[tuple[Part, float], ...]"
-"""Parts, and how much of each."""
 
 
 @dataclass(frozen=True)
@@ -105,27 +102,26 @@ class LatencyTable:
         Raises:
             ProfileError: a part of the network is of a kind, or beyond the sizes, that were measured.
         """
-        sums = [self._sums(((outer(spec.vocab, spec.d_model), 1.0),), None)]
-        sums += [self._layer(layer, spec, position) for layer in spec.layers]
-        predicted = {}
-        for i, (reading, correction, reach) in enumerate(self._line):
-            ms = variance = 0.0
-            for found in sums:
-                ms, variance = ms + found[i][0], variance + found[i][1]
-            whole = correction.whole_ms(ms, len(spec.layers))
-            expected = expected_error(math.sqrt(variance) / ms if ms > 0 else 0.0)
-            relative = math.hypot(reach / NORMAL_REACH * expected, self._between_sessions)
-            predicted[reading] = whole, relative * whole
-        return predicted
+        return self._predicted([spec], position)[0]
 
     def predict_many(self, specs: Sequence[Decoder]) -> list[dict[str, tuple[float, float]]]:
         """Predictions of many networks; what must be interpolated is so all at once."""
-        real = self.real_bits
-        layers = {(layer, spec.vocab, spec.d_model): spec for spec in specs for layer in spec.layers}
-        self._interpolate(
-            part for (layer, *_), spec in layers.items() for part, _ in shares(layer, spec, real)
-        )
-        return [self.predict(spec) for spec in specs]
+        return self._predicted(specs, None)
+
+    def _predicted(
+        self, specs: Sequence[Decoder], position: int | None
+    ) -> list[dict[str, tuple[float, float]]]:
+        totals = self._totals.of(specs, position)
+        depths = np.array([len(spec.layers) for spec in specs], dtype=float)
+        found: list[dict[str, tuple[float, float]]] = [{} for _ in specs]
+        for reading, correction, reach in self._line if specs else ():
+            ms, off = totals[reading]
+            whole = correction.whole_ms(ms, depths)
+            expected = np.hypot(BASE, np.divide(off, ms, out=np.zeros_like(ms), where=ms > 0))
+            errors = whole * np.hypot(reach / NORMAL_REACH * expected, self._between_sessions)
+            for each, value, error in zip(found, whole.tolist(), errors.tolist(), strict=True):
+                each[reading] = value, error
+        return found
 
     def interval(self, spec: Decoder) -> dict[str, tuple[float, float]]:
         """Milliseconds between which 9 in 10 measurements of such a network should lie, by reading."""
@@ -140,14 +136,16 @@ class LatencyTable:
 
     def families_ms(self, spec: Decoder, reading: str) -> tuple[dict[str, float], float]:
         """The plain sums of the parts by family, and the relative standard deviation of their total."""
-        parts = [(outer(spec.vocab, spec.d_model), 1.0)]
-        parts += [pair for layer in spec.layers for pair in shares(layer, spec, self.real_bits)]
+        amounts = {outer(spec.vocab, spec.d_model): 1.0}
+        for layer in spec.layers:
+            for part, share in shares(layer, spec, self.real_bits):
+                amounts[part] = amounts.get(part, 0.0) + share
         found: dict[str, float] = {}
         variance = 0.0
-        for part, share in parts:
+        for part, much in amounts.items():
             ms, error = self._part(part, reading)
-            found[part.family] = found.get(part.family, 0.0) + share * ms
-            variance += (share * error) ** 2
+            found[part.family] = found.get(part.family, 0.0) + much * ms
+            variance += (much * error) ** 2  # the same part is off by the same, wherever it stands
         return found, math.sqrt(variance) / max(sum(found.values()), 1e-12)
 
     @property
@@ -192,32 +190,25 @@ class LatencyTable:
         return found
 
     @cached_property
-    def _known_layers(self) -> dict[tuple[Layer, int, int, int | None], Sums]:
-        return {}
-
-    @cached_property
     def _known_parts(self) -> dict[tuple[Part, str], tuple[float, float]]:
         return {}
 
-    def _layer(self, layer: Layer, spec: Decoder, position: int | None) -> Sums:
-        key = (layer, spec.d_model, spec.vocab, position)
-        known = self._known_layers.get(key)
-        if known is None:
-            parts = shares(layer, spec, self.real_bits)
-            known = self._known_layers[key] = self._sums(parts, position)
-        return known
+    @cached_property
+    def _totals(self) -> Totals:
+        return Totals(self.real_bits, self.scenario.context, self._corrected_parts)
 
-    def _sums(self, parts: Shares, position: int | None) -> Sums:
-        sums = []
+    def _corrected_parts(self, parts: Sequence[Part]) -> dict[str, list[tuple[float, float]]]:
+        """Milliseconds of parts and their standard deviations, times the factors of their families."""
+        self._interpolate(parts)
+        found: dict[str, list[tuple[float, float]]] = {}
         for reading, correction, _ in self._line:
-            ms = variance = 0.0
-            for part, share in parts:
-                moved = position is not None and reading == "decode_ms" and part.grows(self.scenario.context)
-                one, error = self._part(at_position(part, position or 0) if moved else part, reading)
-                share *= correction.factor(part.family)
-                ms, variance = ms + share * one, variance + (share * error) ** 2
-            sums.append((ms, variance))
-        return tuple(sums)
+            found[reading] = []
+            for part in parts:
+                moved = part.position is not None and reading == "prefill_ms"
+                ms, error = self._part(replace(part, position=None) if moved else part, reading)
+                factor = correction.factor(part.family, part.d_model)
+                found[reading].append((factor * ms, factor * error))
+        return found
 
     def _part(self, part: Part, reading: str) -> tuple[float, float]:
         """Milliseconds of a part, and their standard deviation."""
@@ -225,7 +216,7 @@ class LatencyTable:
         if known is None:
             measured = self.entries.get(part)
             if measured is not None and reading in measured:
-                known = measured[reading].median_ms, measured[reading].standard_error
+                known = max(0.0, measured[reading].median_ms), measured[reading].standard_error
                 self._known_parts[part, reading] = known
             else:
                 self._interpolate([part])
@@ -283,12 +274,7 @@ class LatencyTable:
             "scenario": self.scenario.to_json(),
             "clock": clock_of(self.scenario),
             "trusted": self.trusted,
-            "weight_bits": {
-                "real": sorted(self.real_bits),
-                "emulated": sorted(
-                    bits for bits in WEIGHT_BITS if bits < 16 and (bits, 16) not in self.real_bits
-                ),
-            },
+            "weight_bits": {"real": sorted(self.real_bits), "emulated": self.emulated_bits},
             "fingerprint": self.fingerprint,
             "provenance": asdict(self.provenance),
             "readings": {
@@ -354,6 +340,19 @@ class LatencyTable:
             provenance=Provenance(**{**provenance, "notes": tuple(provenance["notes"])}),
         )
 
+    @property
+    def emulated_bits(self) -> list[float]:
+        """Bits of weights without a kernel of their own in this scenario."""
+        return sorted(bits for bits in WEIGHT_BITS if bits < 16 and (bits, 16) not in self.real_bits)
+
+    def _emulation(self) -> str:
+        names = ", ".join(f"{bits:g}" for bits in self.emulated_bits)
+        if not names:
+            return "weights of all bits run on kernels of their own"
+        return (
+            f"weights of {names} bits are emulated in time: they take that of 16, and count their own bytes"
+        )
+
     def __str__(self) -> str:
         lines = [
             f"latency table of {self.space_name} ({self.space_digest}): {len(self.entries)} parts,"
@@ -361,6 +360,7 @@ class LatencyTable:
             f"  {self.scenario}; {clock_of(self.scenario)}",
         ]
         lines += [f"  {reading}: {_told(self.accuracies.get(reading))}" for reading in READINGS]
+        lines.append(f"  {self._emulation()}")
         if not self.trusted:
             lines.append("  not trusted: it has no held-out networks, or errs by more than 10 % on them")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.provenance.notes)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,8 +76,8 @@ def cuda_stopwatch(device: torch.device) -> Timer:
 
 
 def clock_of(scenario: Scenario) -> str:
-    """Which clock times a scenario, in words."""
-    if on_gpu(scenario):
+    """Which clock times a scenario, in words; its device may be another machine's."""
+    if scenario.device.startswith("cuda"):
         return "CUDA events"
     return "CPU time of one pinned thread" if scenario.threads == 1 else "wall clock"
 
@@ -100,6 +101,27 @@ def on_gpu(scenario: Scenario) -> bool:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ProfileError(f"the scenario asks for {scenario.device}, but this machine has no usable GPU")
     return kind == "cuda"
+
+
+def check_device(scenario: Scenario) -> None:
+    """Make sure that a scenario can be timed here.
+
+    Raises:
+        ProfileError: the device is not there, or of a kind that cannot be timed, or has fewer cores.
+    """
+    _, _, index = scenario.device.partition(":")
+    if on_gpu(scenario):
+        count = torch.cuda.device_count()
+        if index and not (index.isdecimal() and int(index) < count):
+            raise ProfileError(f"the scenario asks for {scenario.device}; this machine has {count} GPU(s)")
+        return
+    if index:
+        raise ProfileError(f"all cores of a machine are one device, cpu, got {scenario.device!r}")
+    cores = os.cpu_count() or scenario.threads
+    if scenario.threads > cores:
+        raise ProfileError(
+            f"the scenario asks for {scenario.threads} threads; this machine has {cores} cores"
+        )
 
 
 @contextmanager
@@ -189,5 +211,11 @@ def gpu_clock(device: str) -> int | None:
     """The clock of a GPU in MHz; None where it cannot be read."""
     try:
         return int(torch.cuda.clock_rate(torch.device(device)))
-    except (ModuleNotFoundError, RuntimeError, AssertionError):
+    except (ModuleNotFoundError, RuntimeError, AssertionError, _driver_error()):
         return None
+
+
+def _driver_error() -> type[Exception]:
+    """What the driver's Python binding, where there is one, raises if a device does not tell."""
+    found: type[Exception] = getattr(sys.modules.get("pynvml"), "NVMLError", RuntimeError)
+    return found

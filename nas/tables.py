@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hw_profiles.cards import card_named
 from hw_profiles.correction import TRUSTED_MAPE
 from hw_profiles.fingerprint import differences, fingerprint
+from hw_profiles.profiler import Progress as Told
 from hw_profiles.profiler import profile_space
 from hw_profiles.roofline import Roofline
 from hw_profiles.samples import READINGS
 from hw_profiles.table import LatencyTable
+from hw_profiles.transfer import transfer_table
 from nas.library import is_imported
 from nas.objectives.base import Predictor
 from nas.plan import Plan
@@ -20,18 +23,24 @@ from nas.stages import add_fact
 from nas.study import Study
 from search_spaces.errors import ProfileError
 from search_spaces.scenario import Scenario
+from search_spaces.space import Space
 
 
-def table_for(study: Study, scenario: Scenario, progress: Progress) -> Predictor:
+def table_for(
+    study: Study, scenario: Scenario, progress: Progress, *, address: str | None = None
+) -> Predictor:
     """What predicts latency in one of the study's scenarios: the given table, a measured one, an estimate.
 
+    A plan that names a device has it measured there, in the Ray cluster at `address`.
+
     Raises:
-        ProfileError: a given table is of another machine, scenario or space, or the table errs too much.
+        ProfileError: a given table is of another machine, scenario or space, or the table errs too much, or
+            the plan's device was lost.
     """
-    table = _table(study, scenario, progress)
+    table = _table(study, scenario, progress, address)
     if isinstance(table, LatencyTable):
         _require_trust(table, study.plan)
-        for warning in warnings_of(table):
+        for warning in warnings_of(table, study.plan.on):
             progress.say(warning)
     else:
         progress.say(str(table))
@@ -42,7 +51,7 @@ def table_for(study: Study, scenario: Scenario, progress: Progress) -> Predictor
 def check_tables(plan: Plan) -> None:
     """Raise at once where a given table or card cannot be used under the plan's scenarios."""
     for path in plan.tables:
-        table = load_given(path)
+        table = load_given(path, plan.on)
         if table.scenario not in plan.scenarios:
             asked = "; ".join(map(str, plan.scenarios))
             raise ProfileError(f"{path} was measured for {table.scenario}, not for {asked}")
@@ -52,15 +61,15 @@ def check_tables(plan: Plan) -> None:
             Roofline(card_named(plan.estimate), scenario)
 
 
-def load_given(path: str) -> LatencyTable:
-    """A table that a user names; one of another machine only if it was imported.
+def load_given(path: str, on: str | None = None) -> LatencyTable:
+    """A table that a user names; one of another machine only if it was imported, or is for the device `on`.
 
     Raises:
         ProfileError: it cannot be used.
     """
     table = LatencyTable.load(Path(path), allow_other_machine=True)
     told = elsewhere(table)
-    if told and not is_imported(table):
+    if told and on is None and not is_imported(table):
         raise ProfileError(
             f"{path}: profiled on another machine: {told}; profile again here, or, to search for that"
             f" machine, first: nas profile import {path}"
@@ -79,10 +88,10 @@ def rough_readings(table: LatencyTable) -> dict[str, float]:
     return {reading: mape for reading, mape in mapes.items() if mape is not None and mape > TRUSTED_MAPE}
 
 
-def _table(study: Study, scenario: Scenario, progress: Progress) -> Predictor:
+def _table(study: Study, scenario: Scenario, progress: Progress, address: str | None) -> Predictor:
     plan, name = study.plan, f"table.{scenario.name}" if study.plan.also else "table"
     for source in plan.tables:
-        given = load_given(source)
+        given = load_given(source, plan.on)
         if given.scenario == scenario:
             if not given.covers(study.space):
                 raise ProfileError(f"{source} lacks blocks of this space: measure one with `nas profile`")
@@ -90,29 +99,61 @@ def _table(study: Study, scenario: Scenario, progress: Progress) -> Predictor:
     if plan.estimate is not None:
         return Roofline(card_named(plan.estimate), scenario)
     path = study.folder / f"{name}.json"
-    known = LatencyTable.load(path) if path.exists() else None
+    there = plan.on is not None
+    known = LatencyTable.load(path, allow_other_machine=there) if path.exists() else None
     if known is not None and known.covers(study.space):
         if plan.allow_rough_table or not _rough_where_needed(known, plan):
             return known
         progress.say(f"{path} errs too much: measuring again")
-    partial = study.folder / f"{name}.partial.json"
-    table = _measure(study, scenario, partial, progress)
-    table.save(path)
-    partial.unlink(missing_ok=True)
-    return table
+    return _measure(study, scenario, path, progress, address=address)
 
 
-def _measure(study: Study, scenario: Scenario, partial: Path, progress: Progress) -> LatencyTable:
-    title = f"measuring latency ({scenario.name})" if study.plan.also else "measuring latency"
+def _measure(
+    study: Study, scenario: Scenario, path: Path, progress: Progress, *, address: str | None
+) -> LatencyTable:
+    plan = study.plan
+    title = f"measuring latency ({scenario.name})" if plan.also else "measuring latency"
     with progress.phase(title, 100) as phase:
-        return profile_space(
+        return measured_table(
             study.space,
             scenario,
-            seed=study.plan.seed,
-            seconds=study.plan.profile_seconds,
+            path,
+            {"seed": plan.seed, "seconds": plan.profile_seconds},
+            on=plan.on,
+            address=address,
             progress=lambda what, done, total: phase.update(100 * done // max(total, 1), what),
-            partial=partial,
         )
+
+
+def measured_table(
+    space: Space,
+    scenario: Scenario,
+    path: Path,
+    effort: Mapping[str, Any],
+    *,
+    similar: LatencyTable | None = None,
+    on: str | None = None,
+    address: str | None = None,
+    progress: Told | None = None,
+) -> LatencyTable:
+    """Measure a table, here or `on` a device of the Ray cluster at `address`, and write it to `path`.
+
+    `effort` are `seconds` and `seed`; with the table of a `similar` device most of it is carried over.
+
+    Raises:
+        ProfileError: the device cannot be timed, or was lost.
+    """
+    if on is not None:
+        from nas.executors.devices import profile_on  # Ray takes seconds to import
+
+        table = profile_on(on, space, scenario, similar=similar, address=address, progress=progress, **effort)
+    elif similar is not None:
+        table = transfer_table(similar, space, scenario, progress=progress, **effort)
+    else:
+        partial = path.with_suffix(".partial.json")
+        return profile_space(space, scenario, progress=progress, partial=partial, output=path, **effort)
+    table.save(path)
+    return table
 
 
 def _require_trust(table: LatencyTable, plan: Plan) -> None:
@@ -131,12 +172,14 @@ def _rough_where_needed(table: LatencyTable, plan: Plan) -> str:
     return _told({name: mape for name, mape in rough_readings(table).items() if name in asked})
 
 
-def warnings_of(table: LatencyTable) -> list[str]:
-    """What a reader must know of a table before believing its predictions."""
+def warnings_of(table: LatencyTable, on: str | None = None) -> list[str]:
+    """What a reader must know of a table, made for the device `on` or for here, before believing it."""
     found = []
     if told := _told(rough_readings(table)):
         found.append(f"WARNING: this latency table errs on held-out networks, {told}")
-    if told := elsewhere(table):
+    if on is not None:
+        found.append(f"latencies are those of the device {on}: {machine_of(table)}")
+    elif told := elsewhere(table):
         found.append(f"WARNING: this latency table was measured on another machine than this one: {told}")
     return found
 
@@ -150,7 +193,8 @@ def _record(study: Study, scenario: Scenario, table: Predictor) -> None:
     facts = study.facts
     if scenario.name in facts.get("tables", {}):
         return
-    fact = table_fact(table) if isinstance(table, LatencyTable) else estimate_fact(table)
+    on = study.plan.on
+    fact = table_fact(table, on) if isinstance(table, LatencyTable) else estimate_fact(table)
     add_fact(study, "tables", {**facts.get("tables", {}), scenario.name: fact})
     if "table" not in facts:
         add_fact(study, "table", fact)
@@ -166,16 +210,21 @@ def estimate_fact(table: Roofline) -> dict[str, Any]:
     }
 
 
-def table_fact(table: LatencyTable) -> dict[str, Any]:
-    """The table's error on whole networks that were measured but not used to fit it, for the record."""
+def table_fact(table: LatencyTable, on: str | None = None) -> dict[str, Any]:
+    """The table's error on whole networks that were measured but not used to fit it, for the record.
+
+    That of a device of a cluster, `on`, also tells by its fingerprint which machine that was.
+    """
     fact: dict[str, Any] = {
         "seconds": table.provenance.seconds,
         "reference_ms": table.provenance.reference_ms,
         "scenario": str(table.scenario),
         "elsewhere": elsewhere(table),
-        "notes": [*warnings_of(table), *table.provenance.notes],
+        "notes": [*warnings_of(table, on), *table.provenance.notes],
         "machine": machine_of(table),
     }
+    if on is not None:
+        fact |= {"on": on, "fingerprint": table.fingerprint}
     for reading in READINGS:
         found = table.accuracies.get(reading)
         if found is None:

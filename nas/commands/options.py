@@ -18,6 +18,14 @@ WorkerCount = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option("--ray", help="Address of a Ray cluster; without one, Ray starts here.")
 ]
+OnDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="DEVICE",
+        help="Time on this device of a Ray cluster (resource 'device:DEVICE') instead of here.",
+    ),
+]
 Batch = Annotated[int, typer.Option("--batch-tasks", min=1, help="Candidates per message to a Ray actor.")]
 Gpus = Annotated[float, typer.Option("--gpus", min=0.0, help="Share of a GPU that each Ray actor holds.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

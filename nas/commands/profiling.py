@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +13,13 @@ from rich.console import Console
 from rich.table import Table as Grid
 from typer.core import TyperGroup
 
-from nas.commands.options import Json, Scenarios, parse_scenarios
+from nas.commands.options import Json, OnDevice, RayAddress, Scenarios, parse_scenarios
 from nas.plan import Plan
-from search_spaces.errors import ProfileError
+from search_spaces.errors import ProfileError, SettingError
 
 if TYPE_CHECKING:
     from hw_profiles.table import LatencyTable
+    from nas.executors.devices import Device
 
 DEFAULTS = Plan()
 MEASURE = "measure"
@@ -63,8 +65,14 @@ def profile(
     ),
     scenario: Scenarios = None,
     seconds: Annotated[
-        float, typer.Option(help="Time to spend; more gives a smaller error.")
-    ] = DEFAULTS.profile_seconds,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Time to spend; more gives a smaller error. "
+            f"[default: {DEFAULTS.profile_seconds:g}; less with --from]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides which networks check the table.")] = 0,
     known: Annotated[
         str | None,
@@ -74,20 +82,29 @@ def profile(
             help="A table of a similar device: a few dozen things are timed here, the rest is carried over.",
         ),
     ] = None,
+    on: OnDevice = None,
+    ray: RayAddress = None,
 ) -> None:
-    """Measure the latency of the blocks of a space here, and the table's error on whole networks.
+    """Measure the latency of the blocks of a space, and the table's error on whole networks.
 
     With several scenarios there is one table for each, as table.NAME.json. A profile that was
-    stopped goes on.
+    stopped goes on, unless it was one with --from, which begins anew.
     """
+    from hw_profiles.transfer import SECONDS
     from nas.sources import load_space
 
+    if not output.name or output.is_dir():
+        raise ProfileError(f"--output {output} is a folder: name a file, as table.json")
+    if ray is not None and on is None:
+        raise SettingError(f"--ray {ray} is where a device is looked for: say which, with --on DEVICE")
+    if seconds is None:
+        seconds = DEFAULTS.profile_seconds if known is None else SECONDS
     loaded, scenarios = load_space(space), parse_scenarios(scenario)
     Plan(scenario=scenarios[0], also=tuple(scenarios[1:]))  # complains where names are missing
     for one in scenarios:
         path = output.with_suffix(f".{one.name}.json") if len(scenarios) > 1 else output
-        table = _measure(loaded, one, path, {"seconds": seconds, "seed": seed}, known)
-        table.save(path)
+        effort = {"seconds": seconds, "seed": seed}
+        table = _measure(loaded, one, path, effort, similar=known, on=on, address=ray)
         _print(f"{table}\nwritten to {path}")
 
 
@@ -182,9 +199,13 @@ def devices(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the probed card to this file.")
     ] = None,
+    ray: RayAddress = None,
     as_json: Json = False,
 ) -> None:
-    """List the devices of this machine, and the device cards that latency can be estimated from."""
+    """List the devices of this machine, and the device cards that latency can be estimated from.
+
+    With --ray also the devices of a cluster: its nodes with a resource 'device:NAME'.
+    """
     from hw_profiles.cards import cards, devices_here
     from hw_profiles.cards import probe as measure
 
@@ -194,36 +215,62 @@ def devices(
             card.save(output)
         _print(json.dumps(card.to_plain(), indent=2) if as_json else str(card))
         return
+    if output is not None:
+        raise SettingError("--output is where the card of --probe DEVICE goes: say which device")
     here = [{**device, "energy": _energy(device["device"])} for device in devices_here()]
+    cluster = _devices_of(ray)
     if as_json:
-        _print(json.dumps({"here": here, "cards": [card.to_plain() for card in cards.values()]}, indent=2))
+        plain = {"here": here, "cards": [card.to_plain() for card in cards.values()]}
+        if cluster is not None:
+            plain["cluster"] = [asdict(device) for device in cluster]
+        _print(json.dumps(plain, indent=2))
         return
     _print("this machine:")
     for device in here:
         _print("  " + _device_line(device))
+    if cluster is not None:
+        _print(f"devices of the Ray cluster at {ray} (nas profile --on DEVICE, nas search --on DEVICE):")
+        for found in cluster:
+            _print(f"  {found}")
     _print("device cards, for estimates (nas search --estimate CARD):")
     for card in cards.values():
         _print(f"  {card}")
 
 
 def _measure(
-    space: Any, scenario: Any, path: Path, effort: dict[str, Any], known: str | None
+    space: Any,
+    scenario: Any,
+    path: Path,
+    effort: dict[str, Any],
+    *,
+    similar: str | None,
+    on: str | None,
+    address: str | None,
 ) -> LatencyTable:
-    from hw_profiles.profiler import profile_space
-    from hw_profiles.transfer import transfer_table
+    """The table, which is in its file when this returns."""
     from nas.library import find
     from nas.progress import Terminal
+    from nas.tables import measured_table
 
-    with Terminal().phase(f"measuring latency ({scenario})", 100) as phase:
+    known = None if similar is None else _loaded(find(similar))
+    where = "" if on is None else f" on {on}"
+    with Terminal().phase(f"measuring latency{where} ({scenario})", 100) as phase:
 
         def progress(what: str, done: int, total: int) -> None:
             phase.update(100 * done // max(total, 1), what)
 
-        if known is not None:
-            similar = _loaded(find(known))
-            return transfer_table(similar, space, scenario, seed=effort["seed"], progress=progress)
-        partial = path.with_suffix(".partial.json")
-        return profile_space(space, scenario, progress=progress, partial=partial, **effort)
+        return measured_table(
+            space, scenario, path, effort, similar=known, on=on, address=address, progress=progress
+        )
+
+
+def _devices_of(ray: str | None) -> list[Device] | None:
+    """The devices of the cluster at an address, where one is given."""
+    if ray is None:
+        return None
+    from nas.executors.devices import devices as devices_of
+
+    return list(devices_of(ray).values())
 
 
 def _loaded(path: Path) -> LatencyTable:

@@ -30,16 +30,15 @@ HELD = 2
 """Calls in flight per actor: one being scored, one waiting, so that no actor idles."""
 
 
-Kinds: TypeAlias = Sequence[type]
+Kinds: TypeAlias = "Sequence[Sequence[type]]"
+"""The parts and the blocks that a user's own space files define."""
 
 
 class _Worker:
     """What lives in an actor."""
 
-    def __init__(self, kinds: Sequence[Kinds], scorers: Mapping[str, Scorer], threads: int) -> None:
-        for registry, known in zip((parts, blocks), kinds, strict=True):
-            for kind in known:
-                registry.add(kind)
+    def __init__(self, kinds: Kinds, scorers: Mapping[str, Scorer], threads: int) -> None:
+        register(kinds)
         torch.set_num_threads(threads)
         self._scorers, self._name = scorers, worker_name()
 
@@ -76,11 +75,7 @@ class RayPool(Executor):
         self._actors: list[Any] = []
         if address is None:
             self._require_room(CPU=workers * threads, GPU=workers * gpus)
-        _ship_space_files()
-        self._kinds, self._scorers = (
-            ray.put([_from_space_files(parts), _from_space_files(blocks)]),
-            ray.put(scorers),
-        )
+        self._kinds, self._scorers = ray.put(own_kinds()), ray.put(scorers)
         self._make = ray.remote(num_cpus=threads, num_gpus=gpus)(_Worker)
         self._threads, self._seconds = threads, task_seconds
         self._batch = batch
@@ -115,7 +110,7 @@ class RayPool(Executor):
             ray.get([actor.score.remote([]) for actor in self._actors])
         except ray.exceptions.RayError as error:
             self.close()
-            raise EvaluationFailed(f"a worker cannot start: {_cause(error)}") from None
+            raise EvaluationFailed(f"a worker cannot start: {cause(error)}") from None
 
     def close(self) -> None:
         """Stop the actors, and Ray itself where it was started here."""
@@ -168,17 +163,17 @@ class RayPool(Executor):
         try:
             outcomes: list[Outcome] = ray.get(call)
         except ray.exceptions.RayError as error:
-            return self._bury(index, _cause(error))
+            return self._bury(index, cause(error))
         del self._calls[call]
         return outcomes
 
-    def _bury(self, index: int, cause: str) -> list[Outcome]:
+    def _bury(self, index: int, why: str) -> list[Outcome]:
         """Replace a lost actor. Which of its tasks killed it is not known: each is tried once more, alone."""
         outcomes: list[Outcome] = []
         for tasks in reversed(self._take_back(index)):
             for task in reversed(tasks):
                 if task.number in self._lost:
-                    outcomes += _failed([task], f"worker lost: {cause}")
+                    outcomes += _failed([task], f"worker lost: {why}")
                 else:
                     self._waiting.appendleft(task)
                 self._lost.add(task.number)
@@ -209,23 +204,31 @@ def _failed(tasks: Sequence[Task], reason: str) -> list[Outcome]:
     return [Outcome(task.number, reason=reason) for task in tasks]
 
 
-def _cause(error: ray.exceptions.RayError) -> str:
+def cause(error: ray.exceptions.RayError) -> str:
     """One line: the exception itself where one was raised in an actor, else what became of the actor."""
     first, *more = str(error).strip().splitlines()
     raised = [line for line in more if re.match(r"\w[\w.]*(Error|Exception): ", line)]
     return raised[-1] if raised else first
 
 
-def _from_space_files(registry: Mapping[str, type]) -> list[type]:
-    """What space files added to a registry; everything else a worker imports by itself."""
-    return [kind for kind in registry.values() if kind.__module__.startswith(SPACE_FILE)]
-
-
-def _ship_space_files() -> None:
-    """Send what space files define by its source: workers cannot import it by its name."""
+def own_kinds() -> Kinds:
+    """What space files defined, to be sent by its source: workers cannot import it by its name."""
     for name, module in list(sys.modules.items()):
         if name.startswith(SPACE_FILE):
             ray.cloudpickle.register_pickle_by_value(module)
+    return [_from_space_files(parts), _from_space_files(blocks)]
+
+
+def register(kinds: Kinds) -> None:
+    """Make what space files define elsewhere known in this process."""
+    for registry, known in zip((parts, blocks), kinds, strict=True):
+        for kind in known:
+            registry.add(kind)
+
+
+def _from_space_files(registry: Mapping[str, type]) -> list[type]:
+    """What space files added to a registry; everything else a worker imports by itself."""
+    return [kind for kind in registry.values() if kind.__module__.startswith(SPACE_FILE)]
 
 
 def connect(address: str | None, processors: int) -> bool:

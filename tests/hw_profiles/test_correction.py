@@ -93,6 +93,29 @@ def test_a_family_that_takes_more_inside_a_network_is_found():
         assert corrected == pytest.approx(truly, rel=0.01)
 
 
+def test_a_width_that_takes_more_is_found():
+    dice = Random(1)
+    parts = [{"a": dice.uniform(1, 5), "b": dice.uniform(1, 5)} for _ in range(30)]
+    widths = [dice.choice([64, 128, 256]) for _ in parts]
+    true = {64: 1.06, 128: 0.95, 256: 1.0}
+    wholes = [true[width] * sum(sums.values()) for width, sums in zip(widths, parts, strict=True)]
+    line = fit_correction(parts, [4] * 30, wholes, widths)
+    assert line.factor("a", 64) > line.factor("a", 256) > line.factor("a", 128)
+    assert line.factor("a", 96) == line.factor("a")
+    for width, sums, truly in zip(widths, parts, wholes, strict=True):
+        corrected = line.whole_ms(sum(line.factor(name, width) * ms for name, ms in sums.items()), 4)
+        assert corrected == pytest.approx(truly, rel=0.01)
+    one_for_all = fit_correction(parts, [4] * 30, wholes)
+    worst = max(
+        abs(
+            one_for_all.whole_ms(sum(one_for_all.factor(name) * ms for name, ms in sums.items()), 4) / truly
+            - 1
+        )
+        for sums, truly in zip(parts, wholes, strict=True)
+    )
+    assert worst > 0.03
+
+
 def test_exact_measurements_are_followed_more_closely():
     parts, wholes = [{"a": 1.0}, {"b": 1.0}] * 4, [1.3, 1.0] * 4
     loose, close = (fit_correction(parts, [2] * 8, wholes, noise=noise) for noise in (0.2, 0.002))

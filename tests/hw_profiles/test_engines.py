@@ -1,3 +1,6 @@
+import gc
+import weakref
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -93,6 +96,7 @@ def test_eager_decode_stands_where_it_is_told():
     assert positions == [(3, 12), (10, 12)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Dynamo detected")  # the compiler's own
 def test_compiled_calls_give_what_eager_ones_give():
     scenario = Scenario(engine="compile", prompt=8, new_tokens=4, dtype="float64")
@@ -129,46 +133,98 @@ def test_graphs_refuse_what_decides_by_token():
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """CUDA graphs on the CPU: capturing runs the call, replaying runs it again."""
-    seen = SimpleNamespace(pools=[], warm=0)
+    """CUDA graphs on the CPU: capturing runs the call. A pool is gone with its last graph, as in torch."""
+    seen = SimpleNamespace(pools=[], live=Counter(), free=90, emptied=0, capturing=False)
     stream = SimpleNamespace(wait_stream=lambda other: None)
 
     @contextmanager
     def nothing(*args):
         yield
 
-    @contextmanager
-    def graph(graph, pool):
-        seen.pools.append(pool)
-        yield
-
     class CUDAGraph:
+        kept = None
+
+        def capture_begin(self, pool=None):
+            if pool is not None and not seen.live[pool]:
+                raise RuntimeError("use_count > 0 INTERNAL ASSERT FAILED")
+            self.kept = pool or object()
+            seen.live[self.kept] += 1
+            seen.pools.append(pool)
+            seen.capturing = True
+
+        def capture_end(self):
+            seen.capturing = False
+
         def replay(self):
             seen.replayed = True
 
+        def pool(self):
+            return self.kept
+
+        def __del__(self):
+            seen.live[self.kept] -= 1
+
+    def empty_cache():
+        seen.emptied += 1
+
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device: zeros(*shape))
     for name, value in {
         "device": nothing,
         "stream": nothing,
-        "graph": graph,
         "CUDAGraph": CUDAGraph,
-        "Stream": lambda: stream,
+        "Stream": lambda device: stream,
         "current_stream": lambda: stream,
-        "graph_pool_handle": lambda: (1, 0),
+        "synchronize": lambda device: None,
+        "mem_get_info": lambda device: (seen.free, 100),
+        "empty_cache": empty_cache,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(engines, "_pools", {})
+    for kept in ("_anchors", "_asides"):
+        monkeypatch.setattr(engines, kept, {})
     return seen
 
 
 def test_a_graph_is_warmed_up_captured_and_replayed(graphs):
     calls = []
-    for _ in range(2):
-        replay = captured(lambda: calls.append(1), CUDA)
-    assert len(calls) == 2 * (engines.GRAPH_WARM_UPS + 1)
-    assert graphs.pools == [(1, 0)] * 2
+    replay = captured(lambda: calls.append(graphs.capturing), CUDA)
+    assert calls == [False] * engines.GRAPH_WARM_UPS + [True]
     replay()
     assert graphs.replayed
-    assert len(calls) == 8
+    assert len(calls) == engines.GRAPH_WARM_UPS + 1
+
+
+def test_a_graph_keeps_alive_what_it_reads(graphs):
+    class Tokens:
+        """What a call holds and nobody else does."""
+
+    def capture():
+        tokens = Tokens()
+        return captured(lambda: tokens, CUDA), weakref.ref(tokens)
+
+    replay, tokens = capture()
+    gc.collect()
+    assert tokens() is not None
+    del replay
+    gc.collect()
+    assert tokens() is None
+
+
+def test_the_pool_outlives_the_graphs_of_a_batch(graphs):
+    for _ in range(3):
+        replay = captured(lambda: None, CUDA)
+        del replay
+        gc.collect()
+    assert graphs.pools.count(None) == 1  # the one that stays, and opened it
+    assert len(set(graphs.pools)) == 2
+
+
+def test_memory_is_handed_back_only_where_it_is_scarce(graphs):
+    captured(lambda: None, CUDA)
+    assert graphs.emptied == 0
+    graphs.free = 20
+    captured(lambda: None, CUDA)
+    assert graphs.emptied == 1
 
 
 def test_what_cannot_be_captured_is_named(graphs):
@@ -177,6 +233,7 @@ def test_what_cannot_be_captured_is_named(graphs):
 
     with pytest.raises(ProfileError, match=r"cannot capture this model: operation not .* capturing; use"):
         captured(call, CUDA)
+    assert not graphs.capturing
 
 
 def test_weights_are_packed_only_where_the_scenario_says_so():

@@ -72,6 +72,51 @@ def test_the_wall_clock_is_kept_beside():
     assert rounds.walls == {"call": [2.25]}
 
 
+def stealing(ms, clock, wall, stolen):
+    """A call of so many ms that the wall clock sees last longer, by what `stolen` says for each call."""
+    waits = iter(stolen)
+
+    def call():
+        clock.taking(ms)()
+        wall.taking(ms + next(waits, 0.0))()
+
+    return call
+
+
+def test_a_short_sample_that_lost_the_core_is_taken_again():
+    clock, wall = Clock(), Clock()
+    calls = {"call": Task(stealing(1.0, clock, wall, [5.0, 0.05, 9.0]))}
+    calibrate = stealing(1.0, clock, wall, [])
+    rounds = Rounds(calls, real_stopwatch(clock, wall), calibrate=calibrate)
+    rounds.take_round()
+    assert rounds.walls == {"call": [pytest.approx(1.05)]}
+    # the kernel before it lost the core: so what stands between it and the next one is not believed
+    lost = Rounds(
+        {"call": Task(stealing(1.0, clock, wall, []))},
+        real_stopwatch(clock, wall),
+        calibrate=stealing(1.0, clock, wall, [0.0, 7.0]),  # each is timed warm, at its second run
+    )
+    lost.take_round()
+    assert lost.walls == {"call": [1.0]}
+
+
+def test_a_sample_that_never_has_the_core_is_kept_after_some_tries_and_a_long_one_at_once():
+    clock, wall = Clock(), Clock()
+    for ms, tries in ((1.0, 1 + measure.RETRIES), (10.0, 1)):
+        taken = []
+        crowded = stealing(ms, clock, wall, [ms] * 99)
+
+        def call(crowded=crowded, taken=taken):
+            taken.append(1)
+            crowded()
+
+        timer, calibrate = real_stopwatch(clock, wall), stealing(1.0, clock, wall, [])
+        rounds = Rounds({"call": Task(call)}, timer, calibrate=calibrate)
+        rounds.take_round()
+        assert len(taken) == tries
+        assert rounds.walls == {"call": [2 * ms]}
+
+
 def test_the_reference_is_a_quiet_moment():
     rounds = Rounds({}, stopwatch(Clock()), calibrate=Clock().taking(1.0))
     times = [5.0, 2.0, 1.0, 9.0] + [3.0] * 16

@@ -28,7 +28,7 @@ from search_spaces.space import Space
 
 SCENARIOS = (
     Scenario(prompt=70, new_tokens=20, batch=2),
-    Scenario(prompt=257, new_tokens=3),
+    pytest.param(Scenario(prompt=257, new_tokens=3), marks=pytest.mark.slow),
     Scenario(prompt=40, new_tokens=30, dtype="float64", batch=3),
 )
 
@@ -104,6 +104,24 @@ def test_every_block_is_predicted(kind: str) -> None:
     assert said.prefill_peak_bytes == pytest.approx(seen.prefill_peak_bytes, rel=0.03)
     assert said.decode_peak_bytes == pytest.approx(seen.decode_peak_bytes, rel=0.03)
     assert predict_memory(spec, replace(scenario, device="cuda:0", dtype="bfloat16")).peak_bytes > 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_what_reads_the_embedding_is_predicted(device: str) -> None:
+    """Its map is a weight, and what was embedded stays to the end."""
+    scenario = Scenario(device=device, prompt=70, new_tokens=20, batch=2)
+    reading = Layer(sequence_mixer=Attention(num_heads=4), shared="one", reads_embedding=True)
+    for first in (reading, Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU())):
+        spec = Decoder(d_model=48, layers=(first, Layer(sequence_mixer=RGLRU()), reading))
+        said, whole = predict_memory(spec, scenario), trace_network(spec, scenario)
+        assert said.prefill_bytes == pytest.approx(whole["prefill"].peak_bytes, rel=2e-3), spec
+        assert said.decode_bytes == pytest.approx(whole["decode"].peak_bytes, rel=2e-3, abs=1024), spec
+        if device == "cpu":
+            model = build(spec)
+            assert said.weight_bytes == sum(parameter.nbytes for parameter in model.parameters())
+            seen = measure_memory(model, scenario)
+            assert said.prefill_peak_bytes == pytest.approx(seen.prefill_peak_bytes, rel=5e-3)
+            assert said.decode_peak_bytes == pytest.approx(seen.decode_peak_bytes, rel=5e-3)
 
 
 def test_weights_are_counted_at_their_bits_and_shared_ones_once() -> None:

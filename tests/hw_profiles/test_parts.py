@@ -1,7 +1,9 @@
+from dataclasses import replace
 from random import Random
 
 import pytest
 
+from hw_profiles.laws import features
 from hw_profiles.parts import (
     COPIES,
     Part,
@@ -133,7 +135,7 @@ def test_which_parts_grow():
 
 def test_bits_without_a_kernel_run_as_16():
     real = frozenset({(8, 16), (8, 8), (4, 16)})
-    pairs = {(8, 16): (8, 16), (8, 8): (8, 8), (4, 8): (4, 16), (2, 8): (16, 16), (16, 8): (16, 16)}
+    pairs = {(8, 16): (8, 16), (8, 8): (8, 8), (4, 8): (16, 16), (2, 8): (16, 16), (16, 8): (16, 16)}
     for (weight, activation), timed in pairs.items():
         assert timed_bits(Bits(weight=weight, activation=activation), real) == timed
         assert timed_bits(Bits(weight=weight, activation=activation), frozenset()) == (16, 16)
@@ -141,6 +143,25 @@ def test_bits_without_a_kernel_run_as_16():
     space = Space(Decoder(vocab=16, d_model=8, layers=(layer,)))
     assert len(parts_in(space)) == 2
     assert {part.weight_bits for part in parts_in(space, real)} == {16, 8}
+
+
+def test_what_reads_the_embedding_is_a_part_of_its_own():
+    plain = Layer(sequence_mixer=Sum(), channel_mixer=Scale())
+    reading = replace(plain, reads_embedding=True)
+    parts = parts_of(Decoder(vocab=16, d_model=8, layers=(plain, reading)))
+    own = half(Sum(), 8, 16, reads_embedding=True)
+    assert parts == (outer(16, 8), half(Sum(), 8, 16), half(Scale(), 8, 16), own, half(Scale(), 8, 16))
+    assert "reading the embedding" in str(own)
+    with registered():
+        assert Part.from_plain(own.to_plain()) == own
+    either = Layer(sequence_mixer=Sum(), reads_embedding=one_of(False, True))
+    assert {own, half(Sum(), 8, 16)} <= set(parts_in(Space(Decoder(vocab=16, d_model=8, layers=(either,)))))
+    extra = [sum(p.numel() for p in stack_of(part, 1, SCENARIO).parameters()) for part in (own, parts[1])]
+    assert extra[0] - extra[1] == 2 * 8 * 8 + 8
+    one, other = (features(part, SCENARIO, "prefill_ms") for part in (own, parts[1]))
+    assert (one[1] - other[1], one[2] - other[2]) == (4 * 8 * 8 * 8, 2 * (2 * 8 * 8 + 8))
+    for task in part_tasks(own, SCENARIO).values():
+        task.call()
 
 
 def test_layers_that_some_tokens_pass_are_reckoned():

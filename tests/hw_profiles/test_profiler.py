@@ -1,8 +1,10 @@
 import json
+from contextlib import contextmanager
 
 import pytest
 
 from hw_profiles import profiler
+from hw_profiles.fingerprint import fingerprint
 from hw_profiles.parts import parts_in, parts_of
 from hw_profiles.profiler import FITTED, HELD_OUT, Effort, profile_space, random_networks
 from hw_profiles.samples import READINGS
@@ -142,6 +144,7 @@ def test_growing_states_are_timed_at_several_positions():
     assert table.predict(spec, position=20)["decode_ms"][0] > 0
 
 
+@pytest.mark.slow
 def test_a_killed_profile_goes_on(tmp_path):
     space, partial = wide_space(), tmp_path / "partial.jsonl"
     scenario = Scenario(prompt=16, new_tokens=8)
@@ -173,6 +176,61 @@ def test_a_profile_that_was_measured_costs_nothing_again(tmp_path, monkeypatch):
     assert calls == []
     assert again.entries == first.entries
     assert again.provenance.seconds == pytest.approx(first.provenance.seconds, abs=1)
+
+
+def test_samples_go_only_when_the_table_is_on_disk(tmp_path, monkeypatch):
+    output, partial = tmp_path / "table.json", tmp_path / "partial.jsonl"
+    there = []
+    remove = profiler.SampleLog.remove
+    monkeypatch.setattr(
+        profiler.SampleLog, "remove", lambda self: (there.append(output.exists()), remove(self))
+    )
+    table = profile_space(
+        small_space(), SCENARIO, seconds=0, partial=partial, output=output, timer=always_one_ms
+    )
+    assert there == [True]
+    assert not partial.exists()
+    assert LatencyTable.load(output).to_plain() == table.to_plain()
+
+
+def test_a_profile_that_waited_for_another_one_takes_over_its_samples(tmp_path, monkeypatch):
+    partial, undisturbed = tmp_path / "partial.jsonl", profiler.undisturbed
+
+    @contextmanager
+    def after_the_other(scenario):
+        if not waited:
+            waited.append(1)
+            with pytest.raises(Killed):
+                profile_space(small_space(), SCENARIO, seconds=0, progress=killer(1), partial=partial)
+        with undisturbed(scenario):
+            yield
+
+    waited = []
+    monkeypatch.setattr(profiler, "undisturbed", after_the_other)
+    timer, calls = counted()
+    profile_space(small_space(), SCENARIO, seconds=0, partial=partial, timer=timer)
+    assert calls == []
+
+
+def test_samples_of_another_torch_or_gpu_are_refused_with_the_reason(tmp_path, monkeypatch):
+    partial = tmp_path / "partial.jsonl"
+    with pytest.raises(Killed):
+        profile_space(small_space(), SCENARIO, seconds=0, progress=killer(1), partial=partial)
+    before = partial.read_text()
+    for what, value in (("torch", "1.0"), ("gpu", "NVIDIA Abacus")):
+        here = {**fingerprint(SCENARIO), what: value}
+        monkeypatch.setattr(profiler, "fingerprint", lambda scenario, here=here: here)
+        with pytest.raises(ProfileError, match=f"another fingerprint, .* {what} was .*, is '{value}'"):
+            profile_space(small_space(), SCENARIO, seconds=0, timer=always_one_ms, partial=partial)
+    assert partial.read_text() == before
+
+
+def test_every_part_is_built_more_than_once_on_a_cpu():
+    effort = Effort.of(SCENARIO)
+    table = profile_space(small_space(), SCENARIO, seconds=0, timer=always_one_ms)
+    halves = [found for part, found in table.entries.items() if part.block is not None]
+    assert effort.builds > 1
+    assert {found["decode_ms"].n for found in halves} == {effort.builds * effort.fewest}
 
 
 def test_samples_of_another_scenario_are_refused(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from hw_profiles.cards import Card, cards
 from hw_profiles.memory import halves_of
 from hw_profiles.roofline import ESTIMATE, Roofline, Work
+from hw_profiles.samples import READINGS
 from nas.objectives.base import Bench, objectives
 from search_spaces.bits import Bits
 from search_spaces.blocks.attention import Attention
@@ -128,6 +129,17 @@ def test_every_network_of_a_space_can_be_estimated() -> None:
     roofline = Roofline(card(1e10, 1e9), SCENARIO)
     assert roofline.covers(small_space())
     assert roofline.missing(small_space()) == ()
+
+
+def test_reading_the_embedding_takes_time() -> None:
+    plain = Layer(sequence_mixer=Attention(num_heads=4))
+    roofline = Roofline(cards["laptop-cpu-8-cores"], SCENARIO)
+    one, other = (
+        roofline.predict(Decoder(d_model=256, layers=(layer,)))
+        for layer in (plain, replace(plain, reads_embedding=True))
+    )
+    for reading in READINGS:
+        assert other[reading][0] > 1.2 * one[reading][0]
 
 
 def test_weights_that_are_shared_are_read_by_each_layer() -> None:

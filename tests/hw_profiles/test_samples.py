@@ -32,6 +32,15 @@ def test_one_sample_has_no_error():
     assert latency.summary()["standard_error_ms"] is None
 
 
+@pytest.mark.parametrize("samples", [(0.0, 0.0, 0.0), (-1.0, 0.0, 2.0), (-2.0, -1.0, 1.0)])
+def test_a_difference_of_nothing_can_be_kept(samples):
+    latency = Latency(samples)
+    assert (latency.spread, latency.uncertainty) == (math.inf, math.inf)
+    plain = json.loads(json.dumps(latency.to_plain(), allow_nan=False))
+    assert plain["spread"] is None
+    assert Latency.from_plain(plain) == latency
+
+
 def test_rounding_keeps_significant_digits():
     assert Latency((0.00123456789, 123456.0)).rounded().samples_ms == (0.0012346, 123460.0)
 
@@ -109,3 +118,12 @@ def test_without_a_path_nothing_is_written(tmp_path):
     log.add("a", 1)
     assert log.known == {"a": 1}
     log.remove()
+
+
+def test_a_profile_stopped_before_its_first_sample_stands_in_nobodys_way(tmp_path):
+    path = tmp_path / "table.partial.json"
+    SampleLog(path, Scenario(prompt=7), {**MACHINE, "torch": "2.0.0"})
+    SampleLog(path, SCENARIO, MACHINE).add("a", 1)
+    assert SampleLog(path, SCENARIO, MACHINE).known == {"a": 1}
+    with pytest.raises(ProfileError, match="torch was"):
+        SampleLog(path, SCENARIO, {**MACHINE, "torch": "2.0.0"})

@@ -11,6 +11,7 @@ from hw_profiles.fingerprint import fingerprint
 from hw_profiles.measure import Latency
 from hw_profiles.parts import at_position, half
 from hw_profiles.table import BETWEEN_SESSIONS, LatencyTable
+from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.bits import Bits
 from search_spaces.blocks.attention import Attention
 from search_spaces.choices import one_of
@@ -144,6 +145,37 @@ def test_ten_thousand_networks_are_predicted_in_a_moment():
     began = time.thread_time()
     table.predict_many(specs)
     assert time.thread_time() - began < 2.0  # about half a second on an idle core
+
+
+def test_many_networks_that_all_differ_are_predicted_as_one_by_one():
+    space, dice = small_space(depths=(4, 6, 8)), Random(1)
+    specs = [space.propose_with_spec(lambda path, labels: dice.choice(labels))[1] for _ in range(50)]
+    table = round_table()
+    assert table.predict_many(specs) == [round_table().predict(spec) for spec in specs]
+    assert table.predict_many(specs) == table.predict_many(specs)
+
+
+def test_what_a_router_lets_pass_is_less_certain():
+    table, layer = round_table(), Layer(sequence_mixer=Sum())
+    plain, *others = (
+        Decoder(vocab=16, d_model=8, layers=(each,) * 3)
+        for each in (
+            layer,
+            replace(layer, routing=MixtureOfDepths(capacity=0.5)),
+            replace(layer, exit=EarlyExit()),
+        )
+    )
+    for reading, (ms, error) in table.predict(plain).items():
+        for other in others:
+            found = table.predict(other)[reading]
+            assert found[1] / found[0] > 1.2 * error / ms
+    assert table.predict_many(others) == [round_table().predict(other) for other in others]
+
+
+def test_a_table_says_which_bits_are_emulated_in_time():
+    assert "weights of 1.58, 2, 3, 4, 6, 8 bits are emulated in time" in str(round_table())
+    some = replace(round_table(), real_bits=frozenset({(8, 16), (4, 16)}))
+    assert "weights of 1.58, 2, 3, 6 bits are emulated in time" in str(some)
 
 
 def test_bits_of_weights_do_not_change_the_prediction():

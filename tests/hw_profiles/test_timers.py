@@ -1,11 +1,13 @@
 import gc
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hw_profiles.measure import quiet, rounds_of
-from hw_profiles.timers import Timing, clock_of, disturbances, gpu_clock, stopwatch
+from hw_profiles.timers import Timing, check_device, clock_of, disturbances, gpu_clock, stopwatch
 from search_spaces.errors import ProfileError
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import Clock
@@ -88,6 +90,18 @@ def test_disturbances_are_named(calibration, loads, clocks, message):
     assert disturbances(calibration, loads, clocks).endswith(message)
 
 
+def test_a_clock_that_the_driver_keeps_to_itself_is_none(monkeypatch):
+    class NVMLError(Exception):
+        pass
+
+    def fail(device):
+        raise NVMLError("Not Supported")
+
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=NVMLError))
+    monkeypatch.setattr(torch.cuda, "clock_rate", fail)
+    assert gpu_clock("cuda:0") is None
+
+
 def test_a_clock_that_cannot_be_read_is_none(monkeypatch):
     def fail(device):
         raise ModuleNotFoundError("pynvml")
@@ -96,3 +110,23 @@ def test_a_clock_that_cannot_be_read_is_none(monkeypatch):
     assert gpu_clock("cuda:0") is None
     monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
     assert gpu_clock("cuda:0") == 1980
+
+
+@pytest.mark.parametrize(
+    ("scenario", "message"),
+    [
+        (Scenario(device="tpu"), "no way to time"),
+        (Scenario(device="cpu:1"), "one device, cpu"),
+        (Scenario(threads=3), "3 threads; this machine has 2 cores"),
+        (Scenario(device="cuda:4"), r"cuda:4; this machine has 1 GPU\(s\)"),
+        (Scenario(device="cuda:x"), r"cuda:x; this machine has 1 GPU\(s\)"),
+    ],
+)
+def test_what_cannot_be_timed_here_is_refused_at_once(scenario, message, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ProfileError, match=message):
+        check_device(scenario)
+    for good in (Scenario(threads=2), Scenario(device="cuda"), Scenario(device="cuda:0", threads=9)):
+        check_device(good)

@@ -22,7 +22,7 @@ from nas.objectives.base import Bench, objectives
 from nas.plan import Plan
 from nas.progress import Progress
 from nas.sources import load_space
-from nas.study import Study
+from nas.study import Study, open_study
 from search_spaces.errors import ProfileError, SettingError, UnknownName
 from search_spaces.model import build
 from search_spaces.scenario import Scenario
@@ -303,6 +303,21 @@ def test_the_permission_may_be_given_when_a_study_goes_on(home: Path) -> None:
         search(home, scenario=CHAT, tables=[good], allow_rough_table=True, seed=5)
 
 
+def test_the_permission_may_be_given_on_the_command_line_when_a_study_is_resumed(home: Path) -> None:
+    table, store = saved(home, "table"), str(home / "s.db")
+    words = ["tiny.py", "--name", "s", "--scenario", "chat=cpu,prompt=16,new=4", "--table", table]
+    words += ["-o", "decode_ms", "-o", "params", "--finalists", "0", "--strategy", "random", "--trials", "4"]
+    done("search", *words, "--store", store)
+    made_table(home, mape=0.123).save(Path(table))
+    refused = run("resume", "s", "--store", store, "--trials", "6")
+    assert "--allow-rough-table" in str(refused.exception)
+    done("resume", "s", "--store", store, "--trials", "6", "--allow-rough-table")
+    done("resume", "s", "--store", store, "--trials", "7")  # what was allowed once stays so
+    study = open_study("s", store)
+    assert study.plan.allow_rough_table
+    assert len(study.trials()) == 7
+
+
 def test_a_table_of_another_machine_must_be_imported_and_the_front_is_not_timed_here(home: Path) -> None:
     far = saved(home, "far", cpu_model="a far CPU")
     with pytest.raises(ProfileError, match="profile import"):
@@ -395,3 +410,48 @@ def test_a_bench_answers_for_its_scenarios() -> None:
         bench.under("bukl")
     assert not bench.ready(objectives["decode_ms@bulk"])
     assert bench.ready(objectives["state_bytes@bulk"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "."], "is a folder"),
+        (["-o", "/"], "is a folder"),
+        (["--scenario", "cpux"], "no way to time"),
+        (["--scenario", "cpu,threads=100000"], "threads"),
+        (["--scenario", "batch=1,batch=2"], "batch is given twice"),
+        (["--scenario", "cpu,eager"], "device is given twice"),
+    ],
+)
+def test_a_profile_that_cannot_be_made_leaves_no_file(home: Path, words: list[str], message: str) -> None:
+    before = set(home.iterdir())
+    result = run("profile", "tiny.py", *words)
+    assert isinstance(result.exception, (ProfileError, SettingError)), result.exception
+    assert message in str(result.exception)
+    assert {path for path in home.iterdir() if path.name != "__pycache__"} == before
+
+
+def test_the_time_of_a_profile_is_what_was_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def noted(*_: Any, seconds: float, **__: Any) -> LatencyTable:
+        asked.append(seconds)
+        return made_table(home)
+
+    monkeypatch.setattr("nas.tables.profile_space", noted)
+    monkeypatch.setattr("nas.tables.transfer_table", noted)
+    known = saved(home, "known")
+    for words in ([], ["--seconds", "5"], ["--from", known], ["--from", known, "--seconds", "7"]):
+        done("profile", "tiny.py", *words)
+    assert asked == [30.0, 5.0, 12.0, 7.0]
+    assert run("profile", "tiny.py", "--seconds", "-1").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["-o", "card.json"], "say which device"), (["--probe", "cpu:3"], "one device, cpu")],
+)
+def test_a_probe_that_cannot_be_made_is_refused(home: Path, words: list[str], message: str) -> None:
+    result = run("devices", *words)
+    assert isinstance(result.exception, (ProfileError, SettingError))
+    assert message in str(result.exception)

@@ -1,0 +1,116 @@
+"""Parts added up to networks, many networks at once.
+
+A part that stands in a network several times is off by the same each time: its errors add up, while those of
+different parts go different ways. A layer with a router or an exit is reckoned from timed parts, but how many
+tokens take them was never timed.
+
+Shapes: N networks, M amounts (one for each part of each layer of each network), P parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_profiles.parts import Part, Real, at_position, outer, shares
+from search_spaces.decoder import Decoder, Layer
+from search_spaces.errors import ProfileError
+
+Array: TypeAlias = NDArray[np.float64]
+Lookup: TypeAlias = Callable[[Sequence[Part]], Mapping[str, Sequence[tuple[float, float]]]]
+"""By reading, milliseconds of parts and their standard deviations."""
+
+Amounts: TypeAlias = "tuple[tuple[int, float, bool], ...]"
+"""Numbers of parts, how much of each, and whether that was never timed."""
+
+UNTIMED_ERROR = 0.3
+"""How far, relatively, a layer with a router or an exit is taken to be off: its parts were timed, but how
+many tokens take them is the router's share on paper, and whole networks that are timed have neither."""
+
+
+class Totals:
+    """Sums over the parts of networks, for one table.
+
+    `look_up` is asked once for each part.
+    """
+
+    def __init__(self, real: Real, context: int, look_up: Lookup) -> None:
+        self._real, self._context, self._look_up = real, context, look_up
+        self._numbers: dict[Part, int] = {}
+        self._layers: dict[tuple[Layer, int, int, int | None], Amounts] = {}
+        self._outer: dict[tuple[int, int], Amounts] = {}
+        self._known: dict[str, list[tuple[float, float]]] = {}
+
+    def of(self, specs: Sequence[Decoder], position: int | None = None) -> dict[str, tuple[Array, Array]]:
+        """By reading, milliseconds [N] and their standard deviations [N]; decoding at `position` if given.
+
+        Raises:
+            ProfileError: a part is of a kind, or beyond the sizes, that were measured.
+        """
+        rows = [self._amounts(spec, position) for spec in specs]
+        self._learn()
+        network = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        columns = list(zip(*(amount for row in rows for amount in row), strict=True)) or [(), (), ()]
+        part, much = np.array(columns[0], dtype=np.intp), np.array(columns[1], dtype=float)
+        untimed = much * np.array(columns[2], dtype=float)
+        return {
+            reading: self._added(np.array(known, dtype=float).reshape(-1, 2), network, part, much, untimed)
+            for reading, known in self._known.items()
+        }
+
+    def _added(
+        self, known: Array, network: NDArray[np.intp], part: NDArray[np.intp], much: Array, untimed: Array
+    ) -> tuple[Array, Array]:
+        """Milliseconds and standard deviations of all networks, from those of parts [P, 2]."""
+        count, size = int(network[-1]) + 1 if len(network) else 0, max(1, len(known))
+        ms, error = known[:, 0], known[:, 1]
+        total = np.bincount(network, much * ms[part], minlength=count).astype(float)
+        pairs, place = np.unique(network * size + part, return_inverse=True)
+        alike = np.bincount(place, much, minlength=len(pairs)) * error[pairs % size]
+        variance = np.bincount(pairs // size, alike**2, minlength=count)
+        reckoned = UNTIMED_ERROR * np.bincount(network, untimed * ms[part], minlength=count)
+        return total, np.sqrt(variance + reckoned**2)
+
+    def _amounts(self, spec: Decoder, position: int | None) -> list[tuple[int, float, bool]]:
+        """The amounts of a network, in the order of its layers."""
+        width = (spec.vocab, spec.d_model)
+        if width not in self._outer:
+            self._outer[width] = ((self._number(outer(*width)), 1.0, False),)
+        row = list(self._outer[width])
+        for layer in spec.layers:
+            key = (layer, spec.d_model, spec.vocab, position)
+            found = self._layers.get(key)
+            if found is None:
+                found = self._layers[key] = self._of_layer(layer, spec, position)
+            row += found
+        return row
+
+    def _of_layer(self, layer: Layer, spec: Decoder, position: int | None) -> Amounts:
+        untimed = layer.routing is not None or layer.exit is not None
+        found = []
+        for part, much in shares(layer, spec, self._real):
+            moved = position is not None and part.grows(self._context)
+            there = at_position(part, position) if moved and position is not None else part
+            found.append((self._number(there), much, untimed))
+        return tuple(found)
+
+    def _number(self, part: Part) -> int:
+        return self._numbers.setdefault(part, len(self._numbers))
+
+    def _learn(self) -> None:
+        """Look up the parts that are new."""
+        first = len(next(iter(self._known.values()), ()))
+        new = list(self._numbers)[first:]
+        if not new:
+            return
+        try:
+            found = self._look_up(new)
+        except ProfileError:  # what cannot be looked up must not stand in the way of other networks
+            for kept in (self._numbers, self._layers, self._outer, self._known):
+                kept.clear()
+            raise
+        for reading, pairs in found.items():
+            self._known.setdefault(reading, []).extend(pairs)
