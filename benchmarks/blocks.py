@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.common import keep, show
+from benchmarks.workers import measured, serve
 from search_spaces.blocks.base import Block, Mixer, blocks
+from search_spaces.ops.fused import enable
 from search_spaces.references import references
 
 WIDTH, BATCH = 256, 2
@@ -35,23 +36,34 @@ PATIENCE = 30.0
 """Seconds that one pass of a reference may take; a slower one is not waited for."""
 
 LONG = (2048, 8192)
-COMPILERS, COMPILE_SECONDS = 12, 150.0
+GET_READY_SECONDS = 240.0
 GROWTH = (1024, 2048, 4096, 8192, 16384)
-SEQUENTIAL = ("Mamba", "Mamba2", "RGLRU", "RWKV6", "MLSTM", "Retention", "GatedLinearAttention", "DeltaNet")
+SEQUENTIAL = (
+    "Mamba",
+    "Mamba2",
+    "RGLRU",
+    "RWKV6",
+    "MLSTM",
+    "Retention",
+    "GatedLinearAttention",
+    "DeltaNet",
+    "SLSTM",
+)
 """Recurrences whose step, token by token, is the sequential form."""
 
 
-def main(device: str = "cpu") -> None:
+def main(device: str = "cpu", kinds: Sequence[str] = ()) -> None:
     """Run, print and keep."""
-    (on_gpu if device.startswith("cuda") else on_cpu)(device)
+    (on_gpu if device.startswith("cuda") else on_cpu)(device, kinds)
 
 
-def on_cpu(device: str) -> None:
+def on_cpu(device: str, kinds: Sequence[str] = ()) -> None:
     """Ratios to the references and to the sequential form."""
     torch.set_num_threads(1)
-    rows = [row for length in LENGTHS for kind in blocks for row in _against_reference(kind, length)]
+    kinds = kinds or list(blocks)
+    rows = [row for length in LENGTHS for kind in kinds for row in _against_reference(kind, length)]
     show("forward + backward, time over the reference's", rows)
-    sequential = [_against_sequential(kind) for kind in SEQUENTIAL if kind in blocks]
+    sequential = [_against_sequential(kind) for kind in SEQUENTIAL if kind in kinds]
     show("forward + backward at T 512, time over that of the sequential form", sequential)
     keep("blocks_cpu", "python -m benchmarks blocks", rows, sequential=sequential)
 
@@ -123,61 +135,50 @@ def _cpu_time(call: Callable[[], Any]) -> float:
     return time.thread_time() - begun
 
 
-def on_gpu(device: str) -> None:
+def on_gpu(device: str, kinds: Sequence[str] = ()) -> None:
     """Growth, decode, and compiled forms."""
-    torch.set_float32_matmul_precision("high")
-    kinds = [kind for kind in blocks if blocks[kind].mixes == "sequence"]
-    compiled = _compiled_elsewhere(kinds, device)
-    prefill, decode = [], []
-    for kind in kinds:
-        prefill.append({**_reported(_prefill, kind, device), "compile_s": compiled[kind]})
-        decode.append(_reported(_decode, kind, device))
-        print(prefill[-1], decode[-1], flush=True)
+    kinds = kinds or [kind for kind in blocks if blocks[kind].mixes == "sequence"]
+    found = measured("benchmarks.blocks", kinds, ["--device", device], GET_READY_SECONDS)
+    eager = [kind for kind in kinds if "failed" in found[kind]]
+    again = measured("benchmarks.blocks", eager, ["--device", device, "--eager"], GET_READY_SECONDS)
+    rows = [
+        {
+            "block": kind,
+            **({**again[kind], "compiled": found[kind]["failed"]} if kind in eager else found[kind]),
+        }
+        for kind in kinds
+    ]
     about = {"gpu": torch.cuda.get_device_name(device), "width": 1024, "dtype": "bfloat16"}
-    keep("blocks_gpu", "python -m benchmarks.blocks --device cuda", prefill, decode=decode, **about)
+    keep("blocks_gpu", "python -m benchmarks.blocks --device cuda", rows, **about)
 
 
-def _compiled_elsewhere(kinds: list[str], device: str) -> dict[str, float | str]:
-    """Seconds to compile each block, in processes side by side; they leave their kernels in the cache."""
-    waiting, running, seconds = list(kinds), dict[str, tuple[subprocess.Popen[str], float]](), {}
-    while waiting or running:
-        while waiting and len(running) < COMPILERS:
-            kind = waiting.pop(0)
-            command = [sys.executable, "-m", "benchmarks.blocks", "--device", device, "--compile", kind]
-            running[kind] = (subprocess.Popen(command, text=True, stderr=subprocess.PIPE), time.monotonic())
-        for kind, (process, begun) in list(running.items()):
-            late = time.monotonic() - begun > COMPILE_SECONDS
-            if late:
-                process.kill()
-            if late or process.poll() is not None:
-                done = process.returncode == 0 and not late
-                errors = (process.stderr.read() if process.stderr and not late else "").strip()
-                reason = "too slow" if late else (errors.splitlines() or ["died"])[-1][:200]
-                seconds[kind] = time.monotonic() - begun if done else reason
-                del running[kind]
-        time.sleep(0.2)
-    return seconds
-
-
-def compile_one(kind: str, device: str) -> None:
-    """Compile a block for both lengths, and leave the result in the cache."""
+def work(kind: str, device: str, eager: bool) -> None:
+    """The life of one of its processes: compile a block for both lengths; measure."""
     torch.set_float32_matmul_precision("high")
+    torch.set_grad_enabled(False)
     mixer = _built(_wide(kind), device, 1024)
-    compiled = torch.compile(mixer, dynamic=False)
-    for length in LONG:
-        with torch.no_grad():
-            compiled(torch.randn(4, length, 1024, device=device, dtype=torch.bfloat16))
+    inputs = {n: torch.randn(4, n, 1024, device=device, dtype=torch.bfloat16) for n in LONG}
+    forms: dict[str, Callable[[Tensor], Any]] = {"eager": mixer}
 
+    def get_ready() -> dict[str, Any]:
+        about = enable(device) if "Attention" in kind and not eager else {}
+        if not eager:
+            forms["compiled"] = torch.compile(mixer, dynamic=False)
+            for name, form in _fused(kind, mixer).items():
+                forms[name] = torch.compile(form, dynamic=False)
+        for form in forms.values():
+            for x in inputs.values():
+                form(x)
+        return {"fused": about}
 
-def _reported(measure: Callable[[str, str], dict[str, Any]], kind: str, device: str) -> dict[str, Any]:
-    """A measurement, or why there is none: one block must not take the others' results with it."""
-    try:
-        return measure(kind, device)
-    except Exception as error:
-        return {"block": kind, "failed": f"{type(error).__name__}: {str(error)[:200]}"}
-    finally:
-        torch._dynamo.reset()
-        torch.cuda.empty_cache()
+    def measure() -> dict[str, Any]:
+        row: dict[str, Any] = {**_growth(mixer, device), **_decode(mixer, device)}
+        for length, x in inputs.items():
+            for name, form in forms.items():
+                row[f"b4_{length}_{name}_ms"] = _gpu_ms(lambda: form(x))  # noqa: B023 (called at once)
+        return row
+
+    serve(get_ready, measure)
 
 
 def _wide(kind: str) -> Block:
@@ -187,61 +188,53 @@ def _wide(kind: str) -> Block:
     return replace(spec, **{name: size for name, size in names.items() if hasattr(spec, name)})
 
 
-def _prefill(kind: str, device: str) -> dict[str, Any]:
-    """Milliseconds of the eager form from 1k to 16k, their growth, and those of the compiled form."""
-    mixer = _built(_wide(kind), device, 1024)
-    row: dict[str, Any] = {"block": kind}
+def _growth(mixer: Mixer, device: str) -> dict[str, Any]:
+    """Milliseconds of the eager form from 1k to 16k, and their growth."""
     times = {}
     for length in GROWTH:
         x = torch.randn(1, length, 1024, device=device, dtype=torch.bfloat16)
-        with torch.no_grad():
-            times[length] = _gpu_ms(lambda: mixer(x))  # noqa: B023 (called at once)
-        row[f"eager_{length}_ms"] = times[length]
+        times[length] = _gpu_ms(lambda: mixer(x))  # noqa: B023 (called at once)
+    row = {f"eager_{length}_ms": ms for length, ms in times.items()}
     row["exponent"] = _slope(times)
     row["exponent_4k_on"] = _slope({n: ms for n, ms in times.items() if n >= 4096})
-    compiled = torch.compile(mixer, dynamic=False)
-    for length in LONG:
-        x = torch.randn(4, length, 1024, device=device, dtype=torch.bfloat16)
-        with torch.no_grad():
-            row[f"b4_{length}_eager_ms"] = _gpu_ms(lambda: mixer(x))  # noqa: B023
-            compiled(x)
-            row[f"b4_{length}_ms"] = _gpu_ms(lambda: compiled(x))  # noqa: B023
-            fused = _fused(kind, mixer, x)
-            if fused is not None:
-                row[f"over_fused_{length}"] = row[f"b4_{length}_ms"] / fused
     return row
 
 
-def _fused(kind: str, mixer: Mixer, x: Tensor) -> float | None:
-    """Milliseconds of the same block around the fused kernel, with nothing else of ours in it."""
+def _fused(kind: str, mixer: Mixer) -> dict[str, Callable[[Tensor], Tensor]]:
+    """The same block around the fused kernel, with nothing else of ours in it."""
     if kind != "Attention":
-        return None
+        return {}
     weights = [mixer.get_parameter(name).flatten(0, -2) for name in ("wq", "wk", "wv")]
     out = mixer.get_parameter("wo").flatten(1)
+    angle = torch.arange(max(LONG))[:, None] * 10_000 ** -(torch.arange(0, 64, 2) / 64)
+    cos, sin = (part.repeat(1, 2).to(out.device, out.dtype) for part in (angle.cos(), angle.sin()))
 
-    def plain(x: Tensor) -> Tensor:
+    def turned(x: Tensor) -> Tensor:
+        one, other = x.chunk(2, dim=-1)
+        return x * cos[: x.shape[2]] + torch.cat((-other, one), dim=-1) * sin[: x.shape[2]]
+
+    def plain(x: Tensor, rotary: bool = False) -> Tensor:
         q, k, v = (F.linear(x, w).unflatten(-1, (16, 64)).transpose(1, 2) for w in weights)
+        if rotary:
+            q, k = turned(q), turned(k)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return F.linear(y.transpose(1, 2).flatten(-2), out)
 
-    compiled = torch.compile(plain, dynamic=False)
-    compiled(x)
-    return _gpu_ms(lambda: compiled(x))
+    return {"sdpa": plain, "sdpa_with_rotary": partial(plain, rotary=True)}
 
 
-def _decode(kind: str, device: str) -> dict[str, Any]:
+def _decode(mixer: Mixer, device: str) -> dict[str, Any]:
     """Milliseconds of one step at batch 64 behind 1k to 16k tokens, as a CUDA graph."""
-    mixer, times = _built(_wide(kind), device, 1024), {}
+    times = {}
     x = torch.randn(64, 1024, device=device, dtype=torch.bfloat16)
     for length in (1024, 4096, 16384):
         state = mixer.init_state(64, length)
         position = torch.tensor(length - 1, device=device)
-        with torch.no_grad():
-            times[length] = _graph_ms(lambda: mixer.step(x, state, position))  # noqa: B023
-    row: dict[str, Any] = {"block": kind, **{f"step_{n}_ms": ms for n, ms in times.items()}}
+        times[length] = _graph_ms(lambda: mixer.step(x, state, position))  # noqa: B023
+    row: dict[str, Any] = {f"step_{n}_ms": ms for n, ms in times.items()}
     state = mixer.init_state(1, 16384)
     row["state_bytes_16k"] = sum(t.numel() * t.itemsize for t in state.values())
-    row["growth"] = times[16384] / times[1024]
+    row["step_growth"] = times[16384] / times[1024]
     return row
 
 
@@ -298,10 +291,12 @@ def _dice() -> torch.Generator:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kinds", nargs="*", help="blocks to measure; default: all")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compile", metavar="KIND", help="only compile this block")
+    parser.add_argument("--worker", metavar="KIND", help=argparse.SUPPRESS)
+    parser.add_argument("--eager", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.compile:
-        compile_one(given.compile, given.device)
+    if given.worker:
+        work(given.worker, given.device, given.eager)
     else:
-        main(given.device)
+        main(given.device, given.kinds)

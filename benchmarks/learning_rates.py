@@ -8,6 +8,8 @@ right to about a factor of one and a half, which is what it is used for.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields, replace
 from multiprocessing import get_context
@@ -28,10 +30,10 @@ STEPS, SEED = 200, 0
 SIZES = {"num_heads": 4, "head_dim": 16, "num_kv_heads": 2, "state_dim": 16, "channels": 128, "expansion": 2}
 
 
-def main() -> None:
-    """Run all, side by side on the processors there are, and keep the table."""
-    corpus = load_corpus()
-    tasks = [(kind, rate) for kind in blocks for rate in RATES]
+def main(kinds: Sequence[str] = ()) -> None:
+    """Run all, or some kinds, side by side on the processors there are, and keep the table."""
+    corpus, kinds = load_corpus(), kinds or list(blocks)
+    tasks = [(kind, rate) for kind in kinds for rate in RATES]
     rows = []
     with ProcessPoolExecutor(
         int(os.environ.get("NAS_PROCESSES", os.cpu_count() or 1)), mp_context=get_context("spawn")
@@ -43,7 +45,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     rows.sort(key=lambda row: (row["block"], row["rate"]))
     best = {}
-    for kind in blocks:
+    for kind in kinds:
         scored = [
             (row["bits_per_byte"], row["rate"])
             for row in rows
@@ -77,4 +79,4 @@ def small(kind: type[Block]) -> Block:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -137,6 +137,39 @@ class Exit(nn.Module):
         self.head.normal_(std=self.head.shape[-1] ** -0.5, generator=dice)
 
 
+class Early:
+    """Who has left the network in this pass, and with which prediction."""
+
+    def __init__(self) -> None:
+        self.left: Tensor | None = None
+        self.logits: Tensor | None = None
+
+    def watch(self, exit: Exit, logits: Tensor) -> Tensor:
+        """Let those leave whose prediction is sure; the share that leaves here."""
+        leaving = exit.sure(logits)
+        if self.left is None or self.logits is None:
+            self.left, self.logits = leaving, logits
+        else:
+            leaving = leaving & ~self.left
+            self.left, self.logits = (
+                self.left | leaving,
+                torch.where(leaving[..., None], logits, self.logits),
+            )
+        return leaving.float().mean()
+
+    @property
+    def all_left(self) -> bool:
+        """Whether nobody is left for the later layers."""
+        return self.left is not None and bool(self.left.all())
+
+    def merged(self, final: Tensor | None) -> Tensor:
+        """The predictions of those who left, and the final ones of the others."""
+        if self.left is None or self.logits is None:
+            assert final is not None
+            return final
+        return self.logits if final is None else torch.where(self.left[..., None], self.logits, final)
+
+
 def _share(spec: object, name: str, value: object) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 1:
         raise IllegalArchitecture(f"{type(spec).__name__}: {name} must be in (0, 1], got {value!r}")

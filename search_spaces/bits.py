@@ -36,6 +36,7 @@ from torch.overrides import TorchFunctionMode
 from search_spaces.blocks.base import State, StateShape
 from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.experts import linear_each
+from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.serialise import parts
 
 TERNARY = 1.58
@@ -341,7 +342,7 @@ class _RoundActivations(torch.autograd.Function):
         return grads[0]
 
 
-PRODUCTS = (F.linear, F.grouped_mm, linear_each)
+PRODUCTS = (F.linear, F.grouped_mm, linear_each, linear_per_head, multiplied_elsewhere)
 """What multiplies activations by weights inside a layer."""
 
 

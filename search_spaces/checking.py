@@ -37,14 +37,14 @@ class Checked:
     missing: tuple[str, ...] = ()
 
 
-def check(spec: Decoder, seed: int = 0) -> Checked:
-    """Build, decode, and compare every block with its reference.
+def check(spec: Decoder, seed: int = 0, device: str = "cpu") -> Checked:
+    """Build and decode on a device, and compare every block with its reference on the CPU.
 
     Raises:
         IllegalArchitecture: it cannot be built.
         EvaluationFailed: it does not hold the parameters that its cost states.
     """
-    model = build(spec, seed=seed)
+    model = build(spec, seed=seed, device=device)
     held, stated = sum(p.numel() for p in model.parameters()), spec.cost(Scenario()).params
     if held != stated:
         raise EvaluationFailed(f"it holds {held:,} parameters, and its cost states {stated:,}")
@@ -71,6 +71,7 @@ def _parity(block: Block, d_model: int) -> tuple[float, str, str | None]:
 def _decode(model: Model, seed: int) -> float:
     dice = torch.Generator().manual_seed(seed)
     tokens = torch.randint(model.spec.vocab, (2, READ + DECODED), generator=dice)
+    tokens = tokens.to(model.embedding.device)
     whole = model(tokens)
     logits, state = model.prefill(tokens[:, :READ])
     pieces = [logits]

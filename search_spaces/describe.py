@@ -105,7 +105,8 @@ def _ops(module: ModuleType) -> list[ModuleType]:
     names = {
         found.__module__
         for found in vars(module).values()
-        if inspect.isfunction(found) and found.__module__.startswith("search_spaces.ops.")
+        # PyTorch's compiler leaves functions behind that have no module
+        if inspect.isfunction(found) and (found.__module__ or "").startswith("search_spaces.ops.")
     }
     return [importlib.import_module(name) for name in sorted(names - {"search_spaces.ops.linear"})]
 

@@ -34,11 +34,12 @@ def deviation(
     *,
     large: Block | None = None,
     width: int | None = None,
+    batch: int = 2,
     count: int = 70,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Deviation:
-    """Compare `spec` at `d_model` with its reference on 2 x `count` tokens.
+    """Compare `spec` at `d_model` with its reference on `batch` sequences of `count` tokens.
 
     With `large` and `width`, its weights are leading slices of those of a larger block, as in a supernet.
 
@@ -55,7 +56,7 @@ def deviation(
     }
     copies = {name: part.contiguous() for name, part in slices.items()}
     reference = references[type(spec).__name__].build(spec, copies, d_model)
-    x = torch.randn(2, count, d_model, generator=_dice(seed + 1), dtype=dtype).requires_grad_()
+    x = torch.randn(batch, count, d_model, generator=_dice(seed + 1), dtype=dtype).requires_grad_()
     found, wanted = functional_call(module, slices, (x,), tie_weights=False).y, reference(x)
     mix = torch.randn(wanted.shape, generator=_dice(seed + 2), dtype=dtype)
     slopes = [torch.autograd.grad((y * mix).sum(), x)[0] for y in (found, wanted)]

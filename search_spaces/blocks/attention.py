@@ -22,7 +22,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    StateShape,
+    blocks,
+    equal_groups,
+    even_numbers,
+    whole_numbers,
+)
 from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.attention import attend, attend_one_to_parts, pairs, sees
 from search_spaces.ops.cache import attend_behind, held, remember
@@ -66,15 +77,9 @@ class Attention(Block):
     def check(self, d_model: int) -> None:
         """Heads must fall into equal groups; rotary positions need pairs of channels."""
         whole_numbers(self, "num_heads", "num_kv_heads", "head_dim", "dilation")
-        if self.num_heads % self.num_kv_heads:
-            raise IllegalArchitecture(
-                f"Attention: num_heads={self.num_heads} must be a multiple of"
-                f" num_kv_heads={self.num_kv_heads}"
-            )
-        if self.rotary and self.head_dim % 2:
-            raise IllegalArchitecture(
-                f"Attention: head_dim must be even for rotary positions, got {self.head_dim}"
-            )
+        equal_groups(self)
+        if self.rotary:
+            even_numbers(self, "head_dim")
         if self.global_tokens != 0:
             whole_numbers(self, "global_tokens")
         if self.window is not None:

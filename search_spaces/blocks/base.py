@@ -20,9 +20,9 @@ Shapes: B batch, T tokens read, S tokens looked back at, D d_model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -144,11 +144,13 @@ class Block(ABC):
     """A sequence mixer or a channel mixer as plain values.
 
     `learning_rate` is the peak Adam rate at which this kind of block learns best in short proxy training
-    (widths 64 to 256); one rate for all kinds would be a bias for some of them.
+    (widths 64 to 256); one rate for all kinds would be a bias for some of them. `absent` says what a stored
+    configuration means that is older than a field, where that is not the field's default.
     """
 
     mixes: ClassVar[Literal["sequence", "channels"]]
     learning_rate: ClassVar[float] = 6e-3
+    absent: ClassVar[Mapping[str, object]] = {}
 
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` where the values cannot stand together at this width."""
@@ -171,13 +173,23 @@ class Block(ABC):
         return (cls(),)
 
 
-def whole_numbers(block: Block, *names: str) -> None:
-    """Raise `IllegalArchitecture` unless these fields of a block are whole numbers of at least one."""
+def whole_numbers(block: Block, *names: str, at_least: int = 1) -> None:
+    """Raise `IllegalArchitecture` unless these fields of a block are whole numbers of `at_least` so much."""
     for name in names:
         value = getattr(block, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            kind = type(block).__name__
-            raise IllegalArchitecture(f"{kind}: {name} must be a positive whole number, got {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+            rule = "a positive whole number" if at_least == 1 else f"a whole number of at least {at_least}"
+            raise IllegalArchitecture(f"{type(block).__name__}: {name} must be {rule}, got {value!r}")
+
+
+def even_numbers(block: Block, *names: str) -> None:
+    """Raise `IllegalArchitecture` unless these fields, of channels that are turned in pairs, are even."""
+    for name in names:
+        if getattr(block, name) % 2:
+            raise IllegalArchitecture(
+                f"{type(block).__name__}: {name} must be even, for channels are turned in pairs,"
+                f" got {getattr(block, name)}"
+            )
 
 
 def positive_number(block: Block, name: str) -> None:
@@ -186,3 +198,30 @@ def positive_number(block: Block, name: str) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
         kind = type(block).__name__
         raise IllegalArchitecture(f"{kind}: {name} must be a positive number, got {value!r}")
+
+
+def known_word(block: Block, name: str, words: Iterable[str]) -> None:
+    """Raise `IllegalArchitecture` unless this field of a block is one of these words."""
+    if getattr(block, name) not in words:
+        raise IllegalArchitecture(
+            f"{type(block).__name__}: {name} must be one of {', '.join(words)}, got {getattr(block, name)!r}"
+        )
+
+
+def equal_groups(block: Any) -> None:
+    """Raise `IllegalArchitecture` unless the heads of a block fall into equal groups that share keys."""
+    if block.num_heads % block.num_kv_heads:
+        raise IllegalArchitecture(
+            f"{type(block).__name__}: num_heads={block.num_heads} must be a multiple of"
+            f" num_kv_heads={block.num_kv_heads}"
+        )
+
+
+def some_hidden(block: Any, d_model: int) -> None:
+    """Raise `IllegalArchitecture` unless `expansion` leaves one hidden channel at least at this width."""
+    positive_number(block, "expansion")
+    if block.hidden(d_model) < 1:
+        raise IllegalArchitecture(
+            f"{type(block).__name__}: expansion={block.expansion} of d_model={d_model} must give"
+            " a hidden channel at least"
+        )

@@ -21,8 +21,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    StateShape,
+    blocks,
+    equal_groups,
+    even_numbers,
+    whole_numbers,
+)
 from search_spaces.ops.attention import attend_one, attend_one_to_parts
 from search_spaces.ops.block_sparse import BlockPattern, attend_in_blocks, block_pairs, seen_tokens, sees
 from search_spaces.ops.cache import attend_behind, held, remember
@@ -63,13 +73,8 @@ class BlockSparseAttention(Block):
         for name in ("global_blocks", "random_blocks"):
             if getattr(self, name) != 0:
                 whole_numbers(self, name)
-        if self.num_heads % self.num_kv_heads:
-            raise IllegalArchitecture(
-                f"BlockSparseAttention: num_heads={self.num_heads} must be a multiple of"
-                f" num_kv_heads={self.num_kv_heads}"
-            )
-        if self.head_dim % 2:
-            raise IllegalArchitecture(f"BlockSparseAttention: head_dim must be even, got {self.head_dim}")
+        equal_groups(self)
+        even_numbers(self, "head_dim")
 
     @property
     def pattern(self) -> BlockPattern:

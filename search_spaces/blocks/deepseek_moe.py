@@ -28,9 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixer, blocks, positive_number, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixer, blocks, known_word, positive_number, whole_numbers
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.experts import counts
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.scenario import Scenario
@@ -81,10 +80,7 @@ class DeepSeekMoE(Block):
             whole_numbers(self, "shared_experts")
         if self.bias_rate != 0:
             positive_number(self, "bias_rate")
-        if self.gate not in GATES:
-            raise IllegalArchitecture(
-                f"DeepSeekMoE: gate must be one of {', '.join(GATES)}, got {self.gate!r}"
-            )
+        known_word(self, "gate", GATES)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

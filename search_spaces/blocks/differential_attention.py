@@ -32,6 +32,8 @@ from search_spaces.blocks.base import (
     State,
     StateShape,
     blocks,
+    equal_groups,
+    even_numbers,
     positive_number,
     whole_numbers,
 )
@@ -68,13 +70,8 @@ class DifferentialAttention(Block):
         """Heads must fall into equal groups; rotary positions need pairs of channels."""
         whole_numbers(self, "num_heads", "num_kv_heads", "head_dim")
         positive_number(self, "lambda_init")
-        if self.num_heads % self.num_kv_heads:
-            raise IllegalArchitecture(
-                f"DifferentialAttention: num_heads={self.num_heads} must be a multiple of"
-                f" num_kv_heads={self.num_kv_heads}"
-            )
-        if self.head_dim % 2:
-            raise IllegalArchitecture(f"DifferentialAttention: head_dim must be even, got {self.head_dim}")
+        equal_groups(self)
+        even_numbers(self, "head_dim")
         if self.lambda_init >= 1:
             raise IllegalArchitecture(
                 f"DifferentialAttention: lambda_init must be below 1, got {self.lambda_init}"

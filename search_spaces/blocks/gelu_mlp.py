@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, positive_number
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, known_word, some_hidden
 from search_spaces.ops.linear import fill
 from search_spaces.scenario import Scenario
 
@@ -53,15 +52,8 @@ class MLP(Block):
 
     def check(self, d_model: int) -> None:
         """There must be at least one hidden channel, and the activation must be known."""
-        positive_number(self, "expansion")
-        if self.hidden(d_model) < 1:
-            raise IllegalArchitecture(
-                f"MLP: expansion={self.expansion} of d_model={d_model} must give a hidden channel at least"
-            )
-        if self.activation not in ACTIVATIONS:
-            raise IllegalArchitecture(
-                f"MLP: activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}"
-            )
+        some_hidden(self, d_model)
+        known_word(self, "activation", ACTIVATIONS)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

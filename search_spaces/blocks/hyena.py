@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.ring import ring_ages, ring_read, ring_write
@@ -56,9 +55,8 @@ class Hyena(Block):
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers; a short convolution has two taps at least."""
-        whole_numbers(self, "filter_dim", "conv_kernel")
-        if self.conv_kernel < 2:
-            raise IllegalArchitecture(f"Hyena: conv_kernel must be at least 2, got {self.conv_kernel}")
+        whole_numbers(self, "filter_dim")
+        whole_numbers(self, "conv_kernel", at_least=2)
         if self.length is not None:
             whole_numbers(self, "length")
 

@@ -23,11 +23,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    StateShape,
+    blocks,
+    even_numbers,
+    whole_numbers,
+)
 from search_spaces.ops.attention import attend, attend_to_cache, pairs
 from search_spaces.ops.cache import write
-from search_spaces.ops.linear import fill, head_norm, merge, project
+from search_spaces.ops.linear import fill, head_norm, merge, multiplied_elsewhere, project
 from search_spaces.ops.rotary import rotate
 from search_spaces.scenario import Scenario
 
@@ -55,8 +64,7 @@ class LatentAttention(Block):
     def check(self, d_model: int) -> None:
         """Rotary positions need pairs of channels."""
         whole_numbers(self, "num_heads", "head_dim", "rope_dim", "kv_rank")
-        if self.rope_dim % 2:
-            raise IllegalArchitecture(f"LatentAttention: rope_dim must be even, got {self.rope_dim}")
+        even_numbers(self, "rope_dim")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -127,6 +135,7 @@ class LatentAttentionMixer(Mixer):
         latent, turned = state["latent"], state["turned"]
         if isinstance(position, int):
             latent, turned = latent[:, : position + 1], turned[:, : position + 1]
+        latent = multiplied_elsewhere(latent)
         scale = (q.shape[-1] + q_turned.shape[-1]) ** -0.5
         q = (q.transpose(0, 1) @ self.wk).transpose(0, 1)
         scores = ((q * scale) @ latent.mT) + ((q_turned * scale) @ turned.mT)

@@ -1,23 +1,45 @@
 """Linear attention: the exponential of softmax attention becomes a product of features.
 
-    y_t = W_o concat_h sum_s phi(q_th)phi(k_sh) v_sh / sum_s phi(q_th)phi(k_sh)        phi(x) = elu(x) + 1
+    y_t = W_o concat_h sum_s d_h^(t-s) phi(q_th)phi(k_sh) v_sh / sum_s d_h^(t-s) phi(q_th)phi(k_sh)
+    phi(x) = elu(x) + 1
 
 (Katharopoulos et al. 2020, arXiv:2006.16236). The sums over s <= t are a state of fixed size, updated by each
-token; `forward` computes them in chunks. There are no positions, as in the paper.
+token; `forward` computes them in chunks.
+
+The paper's form has `decay="none"`: d_h = 1. It knows no order of tokens, and must find the last one among
+all: on bytes it learns little more than their frequencies. Constant decays (`ops.decay_attention.DECAYS`), as
+in RetNet, give heads of near and of far sight at no parameter; see docs/decisions/0010.
 
 Shapes: B batch, T tokens, D d_model, H heads, N state_dim (of q and k), P head_dim (of v).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    StateShape,
+    blocks,
+    known_word,
+    whole_numbers,
+)
+from search_spaces.ops.decay_attention import (
+    DECAYS,
+    constant_decays,
+    decay_attention,
+    decay_attention_step,
+    products,
+)
 from search_spaces.ops.features import elu_features, normalised, with_ones
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.scenario import Scenario
@@ -29,19 +51,28 @@ class LinearAttention(Block):
     """Linear attention with `num_heads` heads, `state_dim` channels of keys and `head_dim` of values."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 8.5e-3
+    absent: ClassVar[Mapping[str, object]] = {"decay": "none"}
 
     num_heads: int = 4
     head_dim: int = 32
     state_dim: int = 32
+    decay: str = "wide"
 
     @classmethod
     def examples(cls) -> tuple[LinearAttention, ...]:
-        """Square and oblong states."""
-        return (cls(num_heads=2, head_dim=8, state_dim=8), cls(num_heads=3, head_dim=5, state_dim=7))
+        """Square and oblong states, that fade and do not."""
+        square = cls(num_heads=2, head_dim=8, state_dim=8)
+        return (
+            square,
+            replace(square, decay="none"),
+            cls(num_heads=3, head_dim=5, state_dim=7, decay="narrow"),
+        )
 
     def check(self, d_model: int) -> None:
-        """Sizes are whole numbers."""
+        """Sizes are whole numbers, and the decay is known."""
         whole_numbers(self, "num_heads", "head_dim", "state_dim")
+        known_word(self, "decay", DECAYS)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -66,6 +97,7 @@ class LinearAttentionMixer(Mixer):
 
     def __init__(self, spec: LinearAttention, d_model: int) -> None:
         super().__init__(spec.state(d_model))
+        self.decay = spec.decay
         self.wq = nn.Parameter(torch.empty(spec.num_heads, spec.state_dim, d_model))
         self.wk = nn.Parameter(torch.empty(spec.num_heads, spec.state_dim, d_model))
         self.wv = nn.Parameter(torch.empty(spec.num_heads, spec.head_dim, d_model))
@@ -80,15 +112,16 @@ class LinearAttentionMixer(Mixer):
     def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
         """x [B, T, D]."""
         q, k, v = self._project(x)
-        never = v.new_zeros(1, x.shape[1], 1)
+        g = constant_decays(self.decay, q.shape[2], x).expand(1, x.shape[1], -1)
         memory = None if state is None else state["memory"]
-        y, last = decay_attention(q, k, v, never, memory, final=state is not None)
+        y, last = decay_attention(q, k, v, g, memory, final=state is not None)
         return Mixed(merge(normalised(y), self.wo), None if last is None else {"memory": last})
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D]."""
         q, k, v = self._project(x)
-        y, memory = decay_attention_step(q, k, v, v.new_zeros(1, 1), state["memory"])
+        g = constant_decays(self.decay, q.shape[1], x)[None]
+        y, memory = decay_attention_step(q, k, v, g, state["memory"])
         return merge(normalised(y), self.wo), {"memory": memory}
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

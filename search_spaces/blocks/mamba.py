@@ -36,6 +36,7 @@ class Mamba(Block):
     """A selective state space of `channels` channels with `state_dim` states each."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 8.5e-3
 
     channels: int = 128
     state_dim: int = 16

@@ -20,8 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    StateShape,
+    blocks,
+    known_word,
+    whole_numbers,
+)
 from search_spaces.ops.decay_attention import products
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.mlstm import Cell, mlstm, mlstm_step
@@ -38,6 +47,7 @@ class MLSTM(Block):
     """A normalised matrix memory per head, with scalar gates."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 8.5e-3
 
     num_heads: int = 4
     head_dim: int = 32
@@ -54,13 +64,9 @@ class MLSTM(Block):
 
     def check(self, d_model: int) -> None:
         """One value alone cannot be normalised."""
-        whole_numbers(self, "num_heads", "head_dim", "state_dim")
-        if self.head_dim < 2:
-            raise IllegalArchitecture(f"MLSTM: head_dim must be at least 2, got {self.head_dim}")
-        if self.forget_gate not in FORGET_GATES:
-            raise IllegalArchitecture(
-                f"MLSTM: forget_gate must be one of {FORGET_GATES}, got {self.forget_gate!r}"
-            )
+        whole_numbers(self, "num_heads", "state_dim")
+        whole_numbers(self, "head_dim", at_least=2)
+        known_word(self, "forget_gate", FORGET_GATES)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -25,7 +25,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, positive_number, whole_numbers
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    blocks,
+    positive_number,
+    some_hidden,
+    whole_numbers,
+)
 from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.experts import balance_of, counts, expert_mixture, room, route, z_loss
 from search_spaces.ops.linear import fill
@@ -41,6 +51,7 @@ class MoE(Block):
     """
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
+    learning_rate: ClassVar[float] = 1.2e-2
 
     num_experts: int = 4
     top_k: int = 1
@@ -80,11 +91,7 @@ def check_experts(block: Any, d_model: int, *, top_k: int) -> None:
             positive_number(block, name)
     if top_k > block.num_experts:
         raise IllegalArchitecture(f"{kind}: top_k={top_k} must be at most num_experts={block.num_experts}")
-    positive_number(block, "expansion")
-    if block.hidden(d_model) < 1:
-        raise IllegalArchitecture(
-            f"{kind}: expansion={block.expansion} of d_model={d_model} must give a hidden channel at least"
-        )
+    some_hidden(block, d_model)
 
 
 def experts_cost(

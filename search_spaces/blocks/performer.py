@@ -1,11 +1,16 @@
 """Performer: softmax attention by random features, at a cost linear in tokens.
 
     exp(q k / sqrt(K)) = E phi(q)phi(k)        phi_i(x) = exp(w_i x / K^1/4 - |x|^2 / (2 sqrt(K))) / sqrt(M)
-    y_t = W_o concat_h sum_s phi(q_th)phi(k_sh) v_sh / sum_s phi(q_th)phi(k_sh)
+    y_t = W_o concat_h sum_s d_h^(t-s) phi(q_th)phi(k_sh) v_sh / sum_s d_h^(t-s) phi(q_th)phi(k_sh)
 
 FAVOR+ (Choromanski et al. 2020, arXiv:2009.14794): positive features of orthogonal normal directions w_i,
 with rotary positions. With more features, at no further parameters, the output nears that of attention with
 the same weights.
+
+The paper's form has `decay="none"`: d_h = 1. Random features blur which token is the last one, and the block
+learns slowly; constant decays (`ops.decay_attention.DECAYS`) restore that at no parameter. What is estimated
+is then attention with a bias linear in the distance (Press et al. 2021, arXiv:2108.12409); see
+docs/decisions/0010.
 
 The directions. They are a constant: drawn once from a fixed seed for (num_features, head_dim), the same for
 all heads and layers. A parameter could not be sliced: a leading slice of orthogonal directions is not
@@ -13,27 +18,48 @@ orthogonal, and what approximates exp(q k) at one width does not at another. Tra
 
 The largest exponent is subtracted, or large keys would overflow. For a query any factor cancels. For keys it
 must be the same for all, so a running maximum m_t over keys and features is carried with the sums, which fade
-by exp(m_{t-1} - m_t) as it grows: nothing is taken from the future, and decode is prefill.
+by d_h exp(m_{t-1} - m_t) as it grows: nothing is taken from the future, and decode is prefill. The maximum
+itself fades (a little slower than what it stands for), or a large key would silence later ones for ever.
 
 Shapes: B batch, T tokens, D d_model, H heads, K head_dim, M num_features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
-from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    StateShape,
+    blocks,
+    even_numbers,
+    known_word,
+    whole_numbers,
+)
+from search_spaces.ops.decay_attention import (
+    DECAYS,
+    constant_decays,
+    decay_attention,
+    decay_attention_step,
+    products,
+)
 from search_spaces.ops.features import normalised, orthogonal_directions, with_ones
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
 from search_spaces.scenario import Scenario
+
+SLOWER = 1 - 2.0**-10
+"""How much slower the largest exponent fades than the sums: rounding must not make a decay into growth."""
 
 
 @blocks.add
@@ -42,21 +68,28 @@ class Performer(Block):
     """`num_heads` heads of `head_dim` channels, whose softmax is approximated by `num_features` features."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    absent: ClassVar[Mapping[str, object]] = {"decay": "none"}
 
     num_heads: int = 4
     head_dim: int = 32
     num_features: int = 64
+    decay: str = "wide"
 
     @classmethod
     def examples(cls) -> tuple[Performer, ...]:
-        """Fewer and more features than channels."""
-        return (cls(num_heads=2, head_dim=8, num_features=13), cls(num_heads=3, head_dim=6, num_features=4))
+        """Fewer and more features than channels, that fade and do not."""
+        many = cls(num_heads=2, head_dim=8, num_features=13)
+        return (
+            many,
+            replace(many, decay="none"),
+            cls(num_heads=3, head_dim=6, num_features=4, decay="narrow"),
+        )
 
     def check(self, d_model: int) -> None:
-        """Rotary positions need pairs of channels."""
+        """Rotary positions need pairs of channels, and the decay must be known."""
+        known_word(self, "decay", DECAYS)
         whole_numbers(self, "num_heads", "head_dim", "num_features")
-        if self.head_dim % 2:
-            raise IllegalArchitecture(f"Performer: head_dim must be even, got {self.head_dim}")
+        even_numbers(self, "head_dim")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -86,6 +119,7 @@ class PerformerMixer(Mixer):
     def __init__(self, spec: Performer, d_model: int) -> None:
         super().__init__(spec.state(d_model))
         heads, width = spec.num_heads, spec.head_dim
+        self.decay = spec.decay
         self.directions = orthogonal_directions(spec.num_features, width)
         self.placed = self.directions.float()
         self.wq = nn.Parameter(torch.empty(heads, width, d_model))
@@ -102,16 +136,18 @@ class PerformerMixer(Mixer):
     def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
         """x [B, T, D]."""
         q, k, v = self._project(x, position)
-        largest = k.detach().amax(-1).cummax(1).values
+        g = constant_decays(self.decay, k.shape[2], k)
+        faded = SLOWER * g * torch.arange(1, k.shape[1] + 1, device=k.device, dtype=k.dtype)[:, None]
+        largest = (k.detach().amax(-1) - faded).cummax(1).values + faded
         if state is not None and position > 0:
             before = state["largest"].to(k.dtype).mT
-            largest = torch.maximum(largest, before)
+            largest = torch.maximum(largest, before + faded)
         else:
             before = largest[:, :1]
-        grown = torch.cat((before, largest[:, :-1]), dim=1) - largest
+        g = g + torch.cat((before, largest[:, :-1]), dim=1) - largest
         k = (k - largest[..., None]).exp().to(x.dtype)
         memory = None if state is None else state["memory"]
-        y, last = decay_attention(q, k, v, grown, memory, final=state is not None)
+        y, last = decay_attention(q, k, v, g, memory, final=state is not None)
         kept = None if last is None else {"memory": last, "largest": largest[:, -1, :, None].clone()}
         return Mixed(merge(normalised(y), self.wo), kept)
 
@@ -124,9 +160,10 @@ class PerformerMixer(Mixer):
             before = torch.where(position == 0, own, before)
         elif position == 0:
             before = own
-        largest = torch.maximum(own, before)
+        g = constant_decays(self.decay, k.shape[1], k)[:, None]
+        largest = torch.maximum(own, before + SLOWER * g)
         k = (k - largest).exp().to(x.dtype)
-        y, memory = decay_attention_step(q, k, v, (before - largest)[..., 0], state["memory"])
+        y, memory = decay_attention_step(q, k, v, (g + before - largest)[..., 0], state["memory"])
         return merge(normalised(y), self.wo), {"memory": memory, "largest": largest}
 
     def _project(self, x: Tensor, position: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:

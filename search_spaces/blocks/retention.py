@@ -1,16 +1,19 @@
 """Retention: linear attention that fades at a fixed rate per head.
 
-    S_t = d_h S_{t-1} + k_t v_t'        y_t = W_o (group_norm(S_t' q_t) * silu(z_t))        d_h = 1 - 2^(-5-h)
+    S_t = d_h S_{t-1} + k_t v_t'        y_t = W_o (group_norm(S_t' q_t) * silu(z_t))
 
 Sun et al. 2023, arXiv:2307.08621: queries and keys are turned by their position, queries scaled by N^-1/2.
 Head h fades at its own rate however many heads there are, so that leading heads stay what they were. The
-paper's setting has values twice as wide as keys: `head_dim` = 2 `state_dim`.
+paper's setting has values twice as wide as keys, `head_dim` = 2 `state_dim`, and `decay="narrow"`, d_h = 1 -
+2^(-5-h): with few heads none of them looks at the last few tokens. `wide` decays, d_h = 1 - 2^(-1-2h), reach
+from the last two tokens on; see docs/decisions/0010.
 
 Shapes: B batch, T tokens, D d_model, H heads, N state_dim, P head_dim.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -18,12 +21,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
-from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    StateShape,
+    blocks,
+    even_numbers,
+    known_word,
+    whole_numbers,
+)
+from search_spaces.ops.decay_attention import constant_decays, decay_attention, decay_attention_step, products
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
 from search_spaces.scenario import Scenario
+
+FADING = ("narrow", "wide")
 
 
 @blocks.add
@@ -32,26 +47,28 @@ class Retention(Block):
     """Linear attention with rotary positions and one constant decay per head."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 8.5e-3
+    absent: ClassVar[Mapping[str, object]] = {"decay": "narrow"}
 
     num_heads: int = 4
     head_dim: int = 32
     state_dim: int = 16
+    decay: str = "wide"
 
     @classmethod
     def examples(cls) -> tuple[Retention, ...]:
-        """Keys narrower and wider than values."""
+        """Keys narrower and wider than values, both ladders of decays."""
         return (
             cls(num_heads=2, head_dim=16, state_dim=8),
-            cls(num_heads=3, head_dim=8, state_dim=12),
+            cls(num_heads=3, head_dim=8, state_dim=12, decay="narrow"),
         )
 
     def check(self, d_model: int) -> None:
-        """Keys are turned in pairs, and one value alone cannot be normalised."""
-        whole_numbers(self, "num_heads", "head_dim", "state_dim")
-        if self.state_dim % 2:
-            raise IllegalArchitecture(f"Retention: state_dim must be even, got {self.state_dim}")
-        if self.head_dim < 2:
-            raise IllegalArchitecture(f"Retention: head_dim must be at least 2, got {self.head_dim}")
+        """Keys are turned in pairs, one value alone cannot be normalised, and heads must fade."""
+        known_word(self, "decay", FADING)
+        whole_numbers(self, "num_heads", "state_dim")
+        even_numbers(self, "state_dim")
+        whole_numbers(self, "head_dim", at_least=2)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -78,6 +95,7 @@ class RetentionMixer(Mixer):
 
     def __init__(self, spec: Retention, d_model: int) -> None:
         super().__init__(spec.state(d_model))
+        self.decay = spec.decay
         heads, keys, values = spec.num_heads, spec.state_dim, spec.head_dim
         self.wq = nn.Parameter(torch.empty(heads, keys, d_model))
         self.wk = nn.Parameter(torch.empty(heads, keys, d_model))
@@ -120,10 +138,8 @@ class RetentionMixer(Mixer):
         return float(self.wq.shape[1] ** -0.5)
 
     def _log_decay(self, x: Tensor) -> Tensor:
-        """The logarithm of every head's decay [1, H]: a function of the head's index alone."""
-        exact = torch.promote_types(x.dtype, torch.float32)
-        head = torch.arange(self.wq.shape[0], dtype=exact, device=x.device)
-        return torch.log1p(-torch.exp2(-5 - head))[None]
+        """The logarithm of every head's decay [1, H]."""
+        return constant_decays(self.decay, self.wq.shape[0], x)[None]
 
     def _merge(self, y: Tensor, x: Tensor) -> Tensor:
         normed = F.layer_norm(y, y.shape[-1:], eps=1e-6) * self.norm + self.norm_bias

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.ops.linear import fill, merge, project
+from search_spaces.ops.linear import fill, linear_per_head, merge, project
 from search_spaces.ops.scan import scan
 from search_spaces.ops.short_conv import short_conv
 from search_spaces.scenario import Scenario
@@ -143,7 +143,7 @@ class RGLRUMixer(Mixer):
     def _gate(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """A sigmoid gate of each head's own channels."""
         heads = u.flatten(0, 1).transpose(0, 1)
-        mixed = torch.bmm(heads, weight.contiguous().mT).transpose(0, 1).unflatten(0, u.shape[:2])
+        mixed = linear_per_head(heads, weight).transpose(0, 1).unflatten(0, u.shape[:2])
         return torch.sigmoid(mixed + bias)
 
     def _merge(self, h: Tensor, x: Tensor) -> Tensor:

@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.gated_attention import gated_attention, gated_attention_step, products
-from search_spaces.ops.linear import fill, merge, project
+from search_spaces.ops.linear import fill, linear_per_head, merge, project
 from search_spaces.ops.rwkv import token_shift
 from search_spaces.scenario import Scenario
 
@@ -41,6 +40,7 @@ class RWKV6(Block):
     """The time mixing of RWKV-6, its low ranks those of the paper (32 for the mixing, 64 for the decay)."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 1.2e-2
 
     num_heads: int = 4
     head_dim: int = 32
@@ -56,9 +56,8 @@ class RWKV6(Block):
 
     def check(self, d_model: int) -> None:
         """One value alone cannot be normalised."""
-        whole_numbers(self, "num_heads", "head_dim", "state_dim")
-        if self.head_dim < 2:
-            raise IllegalArchitecture(f"RWKV6: head_dim must be at least 2, got {self.head_dim}")
+        whole_numbers(self, "num_heads", "state_dim")
+        whole_numbers(self, "head_dim", at_least=2)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -168,7 +167,7 @@ class RWKV6Mixer(Mixer):
         """The inputs [B, T, D] of w, k, v, r and g."""
         low = torch.tanh(project(torch.addcmul(x, change, self.mix[0]), self.mix_in))
         low = low.flatten(0, 1).transpose(0, 1)
-        share = torch.bmm(low, self.mix_out.contiguous().mT) + self.mix[1:, None]
+        share = linear_per_head(low, self.mix_out) + self.mix[1:, None]
         return torch.addcmul(x, change, share.unflatten(1, x.shape[:2])).unbind(0)
 
     def _merge(self, y: Tensor, gate: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, positive_number
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, some_hidden
 from search_spaces.ops.linear import fill
 from search_spaces.ops.rwkv import token_shift
 from search_spaces.scenario import Scenario
@@ -30,6 +29,7 @@ class RWKVChannelMix(Block):
     """A gated squared ReLU of `expansion` times d_model hidden channels, behind a token shift."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
+    learning_rate: ClassVar[float] = 1.7e-2
 
     expansion: float = 3.5
 
@@ -44,11 +44,7 @@ class RWKVChannelMix(Block):
 
     def check(self, d_model: int) -> None:
         """There must be at least one hidden channel."""
-        positive_number(self, "expansion")
-        if self.hidden(d_model) < 1:
-            raise IllegalArchitecture(
-                f"RWKVChannelMix: expansion={self.expansion} of d_model={d_model} must give a hidden channel"
-            )
+        some_hidden(self, d_model)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

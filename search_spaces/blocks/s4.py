@@ -34,7 +34,9 @@ from search_spaces.ops.low_rank_modes import (
 )
 from search_spaces.scenario import Scenario
 
-STEP_RANGE = (1e-3, 1e-1)
+STEP_RANGE = (1e-3, 1.0)
+"""Of steps at the start. The papers' range ends at 0.1, for signals of thousands of samples: hardly a mode
+fades within a few bytes, and text is learned more slowly (docs/decisions/0010)."""
 
 
 @blocks.add
@@ -43,6 +45,7 @@ class S4(Block):
     """A time-invariant state space with `state_dim` complex modes, diagonal minus rank one."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 1.7e-2
 
     state_dim: int = 16
 

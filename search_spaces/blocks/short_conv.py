@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.short_conv import short_conv
 from search_spaces.scenario import Scenario
@@ -39,9 +38,7 @@ class ShortConv(Block):
 
     def check(self, d_model: int) -> None:
         """A kernel of one tap would mix nothing."""
-        whole_numbers(self, "kernel")
-        if self.kernel < 2:
-            raise IllegalArchitecture(f"ShortConv: kernel must be at least 2, got {self.kernel}")
+        whole_numbers(self, "kernel", at_least=2)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

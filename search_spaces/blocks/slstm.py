@@ -19,8 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.blocks.base import (
+    Block,
+    Cost,
+    Mixed,
+    Mixer,
+    State,
+    StateShape,
+    blocks,
+    known_word,
+    whole_numbers,
+)
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.slstm import Cell, empty, slstm, slstm_step
 from search_spaces.scenario import Scenario
@@ -36,6 +45,7 @@ class SLSTM(Block):
     """A nonlinear recurrence over `num_heads` x `head_dim` channels that mix within their head."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    learning_rate: ClassVar[float] = 1.7e-2
 
     num_heads: int = 4
     head_dim: int = 32
@@ -51,13 +61,9 @@ class SLSTM(Block):
 
     def check(self, d_model: int) -> None:
         """One channel alone cannot be normalised."""
-        whole_numbers(self, "num_heads", "head_dim")
-        if self.head_dim < 2:
-            raise IllegalArchitecture(f"SLSTM: head_dim must be at least 2, got {self.head_dim}")
-        if self.forget_gate not in FORGET_GATES:
-            raise IllegalArchitecture(
-                f"SLSTM: forget_gate must be one of {FORGET_GATES}, got {self.forget_gate!r}"
-            )
+        whole_numbers(self, "num_heads")
+        whole_numbers(self, "head_dim", at_least=2)
+        known_word(self, "forget_gate", FORGET_GATES)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, positive_number
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, some_hidden
 from search_spaces.ops.linear import fill
 from search_spaces.scenario import Scenario
 
@@ -42,11 +41,7 @@ class SwiGLU(Block):
 
     def check(self, d_model: int) -> None:
         """There must be at least one hidden channel."""
-        positive_number(self, "expansion")
-        if self.hidden(d_model) < 1:
-            raise IllegalArchitecture(
-                f"SwiGLU: expansion={self.expansion} of d_model={d_model} must give a hidden channel at least"
-            )
+        some_hidden(self, d_model)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -36,6 +36,7 @@ class Switch(Block):
     """
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
+    learning_rate: ClassVar[float] = 8.5e-3
 
     num_experts: int = 4
     expansion: float = 2

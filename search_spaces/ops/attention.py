@@ -6,7 +6,8 @@ With a window, t sees `window` tokens, `dilation` apart, itself the last, and th
 (Longformer; Beltagy et al. 2020, arXiv:2004.05150). The fast forms are PyTorch's fused kernel for full
 attention, and for windows the same kernel on blocks, at a cost linear in T: a block of queries sees its own
 and the previous block of keys, and the global ones. With a dilation, tokens that are neighbours modulo the
-dilation are made neighbours first. `attend_plainly` is the equation.
+dilation are made neighbours first. On a GPU, where `fused` proved it, FlexAttention takes the
+windows instead. `attend_plainly` is the equation.
 
 Shapes: B batch, T tokens read, S tokens looked back at, H heads, G kv heads, K head_dim, W block length,
 C blocks, R dilation.
@@ -15,10 +16,13 @@ C blocks, R dilation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from search_spaces.ops import fused
 
 
 def attend(
@@ -33,6 +37,11 @@ def attend(
     """Outputs [B, H, T, K] of queries [B, H, T, K] over keys and values [B, G, T, K] of the same tokens."""
     if window is None or _sees_all(q.shape[2], window, dilation, global_tokens):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=k.shape[1] != q.shape[1])
+    if fused.uses("windowed attention", q):
+        layout = _layout(q.shape[2], window, dilation, global_tokens, q.device)
+        return fused.attend_where(
+            q, k, v, partial(sees, window=window, dilation=dilation, global_tokens=global_tokens), layout
+        )
     return _attend_blockwise(q, k, v, window, dilation, global_tokens)
 
 
@@ -105,6 +114,12 @@ def pairs(count: int, window: int | None, *, dilation: int = 1, global_tokens: i
     return dilation * blocks * length * (global_tokens + min(2, blocks) * length)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _layout(count: int, window: int, dilation: int, global_tokens: int, device: torch.device) -> Tensor:
+    seen = partial(sees, window=window, dilation=dilation, global_tokens=global_tokens)
+    return fused.block_layout(seen, count, device)
+
+
 def _sees_all(count: int, window: int, dilation: int, global_tokens: int) -> bool:
     """Whether each of `count` tokens sees all earlier ones."""
     return count <= global_tokens or (count <= window and dilation == 1)
@@ -166,3 +181,9 @@ def _block_mask(grid: tuple[int, int, int], window: int, global_tokens: int, dev
         first = torch.arange(global_tokens, device=device) <= offset + dilation * place
         seen = torch.cat((first, seen), dim=2)
     return seen[:, None]
+
+
+fused.forms["windowed attention"] = (
+    partial(attend, window=70, global_tokens=3),
+    partial(attend_plainly, window=70, global_tokens=3),
+)

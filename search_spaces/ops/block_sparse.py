@@ -10,7 +10,7 @@ drawn twice, and where there are no more blocks than draws, all are seen. The ha
 every layer and head. Were it chance, a token decoded would see other blocks than the same token read.
 
 `attend_in_blocks` calls PyTorch's fused kernel on gathered keys; `attend_in_blocks_plainly` is the equation.
-On CUDA, FlexAttention would take the same pattern from `sees`, without a copy of the keys.
+On a GPU, where `fused` proved it, FlexAttention takes the same pattern without a copy of the keys.
 
 Shapes: B batch, T tokens, S tokens looked back at, H heads, G kv heads, K head_dim, W block length, C blocks
 of queries, N blocks seen by one.
@@ -18,12 +18,14 @@ of queries, N blocks seen by one.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.ops import fused
 from search_spaces.ops.attention import attend, pairs
 
 LOW_BITS = 0x7FFFFFFF
@@ -81,6 +83,11 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, pattern: BlockPattern) -> 
     """
     if q.shape[2] == k.shape[2] and _sees_all(q.shape[2], pattern):
         return attend(q, k, v)
+    if q.shape[2] == k.shape[2] and fused.uses("block-sparse attention", q):
+        layout = _layout(q.shape[2], tuple(pattern), q.device)
+        blocks = -(-q.shape[2] // pattern.block_size)
+        listed = _constant_blocks(blocks, tuple(pattern), q.device)
+        return fused.attend_where(q, k, v, partial(_listed, listed=listed, size=pattern.block_size), layout)
     return gather_and_attend(q, k, v, pattern)
 
 
@@ -100,8 +107,10 @@ def gather_and_attend(q: Tensor, k: Tensor, v: Tensor, pattern: BlockPattern) ->
     blocks = -(-(lead + count) // size)
     q = F.pad(q, (0, 0, lead, blocks * size - lead - count))
     q = q.unflatten(2, (blocks, size)).permute(2, 0, 1, 3, 4).flatten(1, 2)
-    place = (end - count) // size * size + torch.arange(blocks * size, device=q.device)
-    tokens, _ = seen_tokens(place[size - 1 :: size], pattern)
+    first = (end - count) // size
+    place = first * size + torch.arange(blocks * size, device=q.device)
+    rows = _constant_rows if torch.compiler.is_dynamo_compiling() else _rows
+    tokens = rows(first, blocks, tuple(pattern), q.device)
     seen = (tokens >= 0)[:, None] & (tokens[:, None] <= place.view(blocks, size, 1))
     index = tokens.clamp(0, end - 1).flatten()
     # heads beside the batch, and rows of all heads together, suit the gathering and the kernel
@@ -126,6 +135,42 @@ def block_pairs(count: int, pattern: BlockPattern) -> int:
     return -(-count // size) * size * pattern.width * size
 
 
+def _rows(first: int, blocks: int, pattern: tuple[int, ...], device: torch.device) -> Tensor:
+    """The tokens [C, N W] that blocks of queries from `first` on see; below zero where there is none."""
+    layout = BlockPattern(*pattern)
+    return seen_tokens(
+        torch.arange(first + 1, first + blocks + 1, device=device) * layout.block_size - 1, layout
+    )[0]
+
+
+def _blocks(count: int, pattern: tuple[int, ...], device: torch.device) -> Tensor:
+    """The blocks [C, N] that each of `count` blocks sees; -1 where there are fewer."""
+    return seen_blocks(torch.arange(count, device=device), BlockPattern(*pattern)).int()
+
+
+_constant_blocks = torch.compiler.assume_constant_result(_blocks)
+"""The same for a compiled graph."""
+
+
+def _listed(query: Tensor, key: Tensor, listed: Tensor, size: int) -> Tensor:
+    """Whether a token sees another, by the table of blocks."""
+    row, block = query // size, key // size
+    seen = listed[row, 0] == block
+    for i in range(1, listed.shape[1]):
+        seen = seen | (listed[row, i] == block)
+    return seen & (key <= query)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _layout(count: int, pattern: tuple[int, ...], device: torch.device) -> Tensor:
+    listed = _blocks(-(-count // pattern[0]), pattern, device)
+    return fused.block_layout(partial(_listed, listed=listed, size=pattern[0]), count, device)
+
+
+_constant_rows = torch.compiler.assume_constant_result(_rows)
+"""The same for a compiled graph, which need not compute it again at every call."""
+
+
 def _sees_all(count: int, pattern: BlockPattern) -> bool:
     return count <= pattern.width * pattern.block_size
 
@@ -147,3 +192,10 @@ def _mixed(block: Tensor, run: Tensor) -> Tensor:
     for multiplier in (three, four):
         x = ((x ^ (x >> 15)) * multiplier) & LOW_BITS
     return x ^ (x >> 15)
+
+
+_EXAMPLE = BlockPattern(16, 3, 1, 2)
+fused.forms["block-sparse attention"] = (
+    partial(attend_in_blocks, pattern=_EXAMPLE),
+    partial(attend_in_blocks_plainly, pattern=_EXAMPLE),
+)

@@ -16,7 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.ops.recursion import carry
+
 CHUNK = 64
+DECAYS = {"none": None, "narrow": (5, 1), "wide": (1, 2)}
+"""Constant decays by name: head h keeps the share 1 - 2^-(a + b h) of its memory at each token."""
 
 
 def decay_attention(
@@ -68,6 +72,19 @@ def decay_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tens
     return (q[..., None, :] @ state.to(q.dtype))[..., 0, :], state
 
 
+def constant_decays(decay: str, heads: int, like: Tensor) -> Tensor:
+    """The logarithm of every head's share of `DECAYS` [H], or one zero where nothing fades.
+
+    It depends on the index of a head alone, so that leading heads stay what they were. `narrow` is RetNet's:
+    heads look back 32, 64, 128, ... tokens. `wide` begins at the neighbour: 2, 8, 32, 128, ...
+    """
+    exact = torch.promote_types(like.dtype, torch.float32)
+    if (ladder := DECAYS[decay]) is None:
+        return torch.zeros(1, dtype=exact, device=like.device)
+    first, stride = ladder
+    return torch.log1p(-torch.exp2(-first - stride * torch.arange(heads, dtype=exact, device=like.device)))
+
+
 def products(count: int, heads: int, state_dim: int, head_dim: int, shared: bool) -> int:
     """Multiply-adds of `decay_attention` for a batch of one; `shared` q and k serve all heads."""
     length = min(CHUNK, count)
@@ -86,9 +103,5 @@ def _carry(k: Tensor, v: Tensor, total: Tensor, state: Tensor | None) -> tuple[T
     left = (whole[..., None] - total).exp()[..., None]
     added = ((k * left.to(k.dtype)).mT @ v).to(total.dtype)
     fades = whole.exp()[..., None, None]
-    memory = torch.zeros_like(added[:, :, 0]) if state is None else state.to(total.dtype)
-    before = []
-    for fade, more in zip(fades.unbind(2), added.unbind(2), strict=True):
-        before.append(memory)
-        memory = memory * fade + more
-    return torch.stack(before, dim=2), memory
+    start = torch.zeros_like(added[:, :, 0]) if state is None else state.to(total.dtype)
+    return carry(fades, added, start, 2)

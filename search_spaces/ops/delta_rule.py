@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.ops.recursion import counts_launches, joined
+
 CHUNK = 64
 
 
@@ -130,6 +132,8 @@ def _carry(
     """
     shape = (*k.shape[:2], k.shape[-2], written.shape[-1])
     memory = written.new_zeros(shape) if state is None else state.to(written.dtype)
+    if counts_launches(k):
+        return _carry_joined(k, written, erased, fades, memory)
     befores, corrections = [], []
     parts = (part.unbind(2) for part in (k, written, erased, fades[..., None, None]))
     for key, new, old, fade in zip(*parts, strict=True):
@@ -137,3 +141,13 @@ def _carry(
         corrections.append(new - old @ memory)
         memory = memory * fade + key @ corrections[-1]
     return torch.stack(befores, dim=2), torch.stack(corrections, dim=2), memory
+
+
+def _carry_joined(
+    k: Tensor, written: Tensor, erased: Tensor, fades: Tensor, memory: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with the chunks joined: a chunk takes memory S to (fade - k erased) S + k written."""
+    fade = torch.eye(k.shape[-2], dtype=k.dtype, device=k.device) * fades[..., None, None]
+    after = joined(fade - k @ erased, k @ written, memory, 2, torch.matmul)
+    before = torch.cat((memory[:, :, None], after[:, :, :-1]), dim=2)
+    return before, written - erased @ before, after[:, :, -1]

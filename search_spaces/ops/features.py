@@ -47,7 +47,7 @@ def taylor_features(x: Tensor) -> Tensor:
     feature.
     """
     row, column = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
-    weight = torch.where(row == column, math.sqrt(0.5), 1.0).to(x.dtype)
+    weight = 1 - (1 - math.sqrt(0.5)) * (row == column).to(x.dtype)
     squares = x.index_select(-1, row) * x.index_select(-1, column) * weight
     return torch.cat((torch.ones_like(x[..., :1]), x, squares), dim=-1)
 

@@ -30,6 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from search_spaces.ops.recursion import carry
+
 CHUNK = 64
 
 
@@ -159,10 +161,8 @@ class _GatedAttention(torch.autograd.Function):
 
 def _carry(added: Tensor, fades: Tensor, first: Tensor) -> Tensor:
     """The memory before every chunk and after the last [B, H, C + 1, N, P], for fades [B, H, C, N]."""
-    memories = [first]
-    for more, fade in zip(added.unbind(2), fades[..., None].unbind(2), strict=True):
-        memories.append(torch.addcmul(more, memories[-1], fade))
-    return torch.stack(memories, dim=2)
+    before, last = carry(fades[..., None], added, first, 2)
+    return torch.cat((before, last[:, :, None]), dim=2)
 
 
 def _sums_from_the_end(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
@@ -19,6 +20,26 @@ def project(x: Tensor, weight: Tensor) -> Tensor:
 def merge(y: Tensor, weight: Tensor) -> Tensor:
     """y [..., H, K] by weight [D, H, K] gives [..., D]."""
     return F.linear(y.flatten(-2), weight.flatten(1))
+
+
+def linear_per_head(x: Tensor, weight: Tensor) -> Tensor:
+    """x [H, R, K] by a weight [H, J, K] gives [H, R, J]; to a `TorchFunctionMode` one function of torch."""
+    if has_torch_function((x, weight)):
+        product: Tensor = handle_torch_function(linear_per_head, (x, weight), x, weight)
+        return product
+    return torch.bmm(x, weight.contiguous().mT)
+
+
+def multiplied_elsewhere(x: Tensor) -> Tensor:
+    """x as it is, which enters a product with parameters that is computed in another order.
+
+    (W x)'q is x'(W'q): the product that x enters is gone. To a `TorchFunctionMode` this is one function of
+    torch in its place, so that x can be rounded as it would have been.
+    """
+    if has_torch_function((x,)):
+        same: Tensor = handle_torch_function(multiplied_elsewhere, (x,), x)
+        return same
+    return x
 
 
 def fill(weight: Tensor, fan_in: int, dice: torch.Generator) -> None:

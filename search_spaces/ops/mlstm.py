@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.ops.decay_attention import CHUNK
+from search_spaces.ops.recursion import carry
 
 PEAK = 40.0
 """exp(-m) is a floor of a divisor: beyond this it would soon not be a number any more when squared."""
@@ -128,13 +129,7 @@ def _carry(k: Tensor, v: Tensor, fades: Tensor, cell: Cell) -> tuple[Cell, Cell]
 
     k [B, H, C, L, N] is scaled to the peak at the end of its chunk; fades [B, H, C] are of whole chunks.
     """
-    added = _exact(k.to(v.dtype).mT @ v)
-    memory, normaliser, befores, normalisers = cell.memory, cell.normaliser, [], []
-    parts = (part.unbind(2) for part in (fades[..., None], added, k.sum(-2)))
-    for fade, more, counted in zip(*parts, strict=True):
-        befores.append(memory)
-        normalisers.append(normaliser)
-        memory = torch.addcmul(more, memory, fade[..., None])
-        normaliser = torch.addcmul(counted, normaliser, fade)
-    before = Cell(torch.stack(befores, dim=2), torch.stack(normalisers, dim=2), cell.peak)
-    return before, Cell(memory, normaliser, cell.peak)
+    fades = fades[..., None]
+    memories, memory = carry(fades[..., None], _exact(k.to(v.dtype).mT @ v), cell.memory, 2)
+    normalisers, normaliser = carry(fades, k.sum(-2), cell.normaliser, 2)
+    return Cell(memories, normalisers, cell.peak), Cell(memory, normaliser, cell.peak)

@@ -1,8 +1,9 @@
 """The diagonal linear scan `h_t = a_t h_{t-1} + b_t`, two-level, with its gradient written out.
 
 Time is cut into chunks of about sqrt(T). All chunks run their local scan side by side, with the running
-products of a; then the state is carried from chunk to chunk; then each chunk adds what came into it. The
-gradient is the same scan on reversed time: G_t = g_t + a_{t+1} G_{t+1}, db_t = G_t, da_t = G_t h_{t-1}.
+products of a; then the state is carried from chunk to chunk; then each chunk adds what came into it. (On an
+accelerator neighbours are joined instead, see `recursion`.) The gradient is the same scan on reversed time:
+G_t = g_t + a_{t+1} G_{t+1}, db_t = G_t, da_t = G_t h_{t-1}.
 
 Shapes: B batch, T tokens, D channels, C chunks, L chunk length.
 """
@@ -16,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from search_spaces.ops.recursion import counts_launches, joined
 
 
 def scan(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
@@ -37,7 +40,7 @@ def scan_plainly(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-        h = _two_level(a.clone(memory_format=torch.contiguous_format), b, start)
+        h = _states(a if counts_launches(b) else a.clone(memory_format=torch.contiguous_format), b, start)
         ctx.save_for_backward(a, h, start)
         return h
 
@@ -46,11 +49,16 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         a, h, start = ctx.saved_tensors
         later = torch.cat((torch.zeros_like(a[:, :1]), a[:, 1:].flip(1)), dim=1)
-        to_b = _two_level(later, grads[0].flip(1), torch.zeros_like(start)).flip(1)
+        to_b = _states(later, grads[0].flip(1), torch.zeros_like(start)).flip(1)
         to_a = torch.empty_like(a)
         torch.mul(to_b[:, 0], start, out=to_a[:, 0])
         torch.mul(to_b[:, 1:], h[:, :-1], out=to_a[:, 1:])
         return to_a, to_b, a[:, 0] * to_b[:, 0]
+
+
+def _states(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
+    """All h; the memory of a may be used up."""
+    return joined(a, b, start, 1) if counts_launches(b) else _two_level(a, b, start)
 
 
 def _two_level(a: Tensor, b: Tensor, start: Tensor) -> Tensor:

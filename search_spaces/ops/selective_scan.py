@@ -9,24 +9,25 @@ at a time:
 
     G_t = g_t C_t' + exp(dt_{t+1} A) G_{t+1}          (g_t and G_t: slopes of y_t and h_t)
 
-On an accelerator the number of launches counts, not the cache: there the blocks of a span, about as many as
-each has tokens, run side by side, after a first run that finds the states before them.
+On an accelerator the number of launches counts, not the cache: there blocks are long, and their tokens are
+joined pair by pair (see `recursion`) instead of scanned.
 
 Shapes: B batch, T tokens, D channels, N state_dim, L tokens of a block.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from search_spaces.ops.recursion import counts_launches, joined
+
 BLOCK = 32
-SPAN = 1024
+LONG_BLOCK = 2048
+"""Tokens of a block on an accelerator."""
 
 
 def selective_scan(
@@ -87,13 +88,12 @@ class _SelectiveScan(torch.autograd.Function):
         parts = [_cut(part) for part in (u, dt, b, c)]
         outputs, starts, state = [], [], start
         for u_, dt_, b_, c_ in zip(*parts, strict=True):
-            before = _starts(u_, dt_, a, b_, state)
-            states, _ = _states(u_, dt_, a, b_, before)
+            starts.append(state)
+            states, _ = _states(u_, dt_, a, b_, state)
             outputs.append((states @ c_[..., None]).squeeze(-1))
-            state = _last(states, len(state))
-            starts.append(before)
+            state = states[-1].clone()  # a view would hold all others in memory
         ctx.save_for_backward(u, dt, a, b, c, *starts)
-        return _joined(outputs, u.shape), state
+        return torch.cat(outputs).transpose(0, 1), state
 
     @staticmethod
     @once_differentiable
@@ -104,11 +104,8 @@ class _SelectiveScan(torch.autograd.Function):
         found: list[list[Tensor]] = [[], [], [], []]
         for u_, dt_, b_, c_, dy, before in reversed(list(zip(*parts, starts, strict=True))):
             states, fade = _states(u_, dt_, a, b_, before)
-            slopes = dy[..., None] * c_[..., None, :]
-            slopes[-1].add_(_arriving(slopes, dt_, a, fade, later))
-            for t in range(len(slopes) - 2, -1, -1):
-                slopes[t].addcmul_(fade[t + 1], slopes[t + 1])
-            later = (fade[0] * slopes[0])[: len(later)]
+            slopes = _slopes(dy[..., None] * c_[..., None, :], fade, later)
+            later = fade[0] * slopes[0]
             to_input = (slopes @ b_[..., None]).squeeze(-1)
             to_b = ((dt_ * u_)[..., None, :] @ slopes).squeeze(-2)
             to_c = (dy[..., None, :] @ states).squeeze(-2)
@@ -119,74 +116,34 @@ class _SelectiveScan(torch.autograd.Function):
             to_dt = (to_power * a).sum(-1) + to_input * u_
             for kept, part in zip(found, (to_input * dt_, to_dt, to_b, to_c), strict=True):
                 kept.append(part)
-        to_u, to_dt, to_b, to_c = (
-            _joined(kept[::-1], like.shape) for kept, like in zip(found, (u, dt, b, c), strict=True)
-        )
+        to_u, to_dt, to_b, to_c = (torch.cat(kept[::-1]).transpose(0, 1) for kept in found)
         return to_u, to_dt, to_a, to_b, to_c, later
 
 
 def _cut(part: Tensor) -> list[Tensor]:
-    """[B, T, X] as groups of rows [L, R, X]; the rows of a group are computed side by side.
-
-    On a CPU a group is one block of the batch; elsewhere it is all blocks of a span, the last one padded with
-    tokens that have no step, and so change no state.
-    """
-    if not part.is_cuda:
-        return list(part.transpose(0, 1).contiguous().split(BLOCK))
-    groups = []
-    for span in part.split(SPAN, dim=1):
-        length = math.isqrt(span.shape[1])
-        span = F.pad(span, (0, 0, 0, -span.shape[1] % length)).unflatten(1, (-1, length))
-        groups.append(span.permute(2, 1, 0, 3).flatten(1, 2).contiguous())
-    return groups
-
-
-def _joined(groups: list[Tensor], shape: torch.Size) -> Tensor:
-    """The inverse of `_cut`, for the results of its groups."""
-    if all(rows.shape[1] == shape[0] for rows in groups):
-        return torch.cat(groups).transpose(0, 1)
-    spans = [rows.unflatten(1, (-1, shape[0])).permute(2, 1, 0, 3).flatten(1, 2) for rows in groups]
-    return torch.cat([span[:, :SPAN] for span in spans], dim=1)[:, : shape[1]]
+    """[B, T, X] as blocks [L, B, X]."""
+    length = LONG_BLOCK if counts_launches(part) else BLOCK
+    return list(part.transpose(0, 1).contiguous().split(length))
 
 
 def _states(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """States and fades [L, R, D, N] of rows u, dt [L, R, D] and b [L, R, N], from `start` [R, D, N]."""
+    """States and fades [L, B, D, N] of a block u, dt [L, B, D] and b [L, B, N], from `start` [B, D, N]."""
     fade = (dt[..., None] * a).exp_()
     states = (dt * u)[..., None] * b[..., None, :]
+    if counts_launches(states):
+        return joined(fade, states, start, 0), fade
     states[0].addcmul_(fade[0], start)
     for t in range(1, len(states)):
         states[t].addcmul_(fade[t], states[t - 1])
     return states, fade
 
 
-def _starts(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, state: Tensor) -> Tensor:
-    """The state before each row [R, D, N], when the first B rows start at `state` [B, D, N]."""
-    rows = len(state)
-    if dt.shape[1] == rows:
-        return state
-    added = _states(u, dt, a, b, state.new_zeros(()).expand(dt.shape[1], *a.shape))[0][-1]
-    whole = (dt.sum(0)[..., None] * a).exp()
-    starts = [state]
-    for more, fade in zip(added.split(rows)[:-1], whole.split(rows)[:-1], strict=True):
-        starts.append(starts[-1] * fade + more)
-    return torch.cat(starts)
-
-
-def _last(states: Tensor, rows: int) -> Tensor:
-    """The state after the last block, as a copy that does not hold all others in memory."""
-    return states[-1, -rows:].clone()
-
-
-def _arriving(slopes: Tensor, dt: Tensor, a: Tensor, fade: Tensor, later: Tensor) -> Tensor:
-    """What arrives at the last state of each row [R, D, N] from what comes after it."""
-    rows = len(later)
-    if dt.shape[1] == rows:
-        return later
-    alone = slopes[-1]
+def _slopes(slopes: Tensor, fade: Tensor, later: Tensor) -> Tensor:
+    """The slopes of all states [L, B, D, N], from those by the outputs alone, and what comes from later."""
+    if counts_launches(slopes):
+        through = torch.cat((torch.ones_like(fade[:1]), fade[1:].flip(0)))
+        return joined(through, slopes.flip(0), later, 0).flip(0)
+    slopes[-1].add_(later)
     for t in range(len(slopes) - 2, -1, -1):
-        alone = torch.addcmul(slopes[t], fade[t + 1], alone)
-    leaving, whole = fade[0] * alone, (dt.sum(0)[..., None] * a).exp()
-    arriving = [later]
-    for more, through in zip(reversed(leaving.split(rows)[1:]), reversed(whole.split(rows)[1:]), strict=True):
-        arriving.append(more + through * arriving[-1])
-    return torch.cat(arriving[::-1])
+        slopes[t].addcmul_(fade[t + 1], slopes[t + 1])
+    return slopes

@@ -88,7 +88,7 @@ def masked_attention(weights: Weights, visible: Callable[[int, int], bool], rota
             q, k = turned(q), turned(k)
         k, v = (part.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for part in (k, v))
         mask = torch.tensor([[float(s <= t and visible(t, s)) for s in range(count)] for t in range(count)])
-        return mixed((q @ k.mT / q.shape[-1] ** 0.5).exp() * mask, v, weights["wo"]).float()
+        return mixed((q @ k.mT / q.shape[-1] ** 0.5).exp() * mask, v, weights["wo"])
 
     return reference
 
@@ -199,22 +199,34 @@ def big_bird(spec: BlockSparseAttention, weights: Weights, d_model: int) -> Func
     return masked_attention(weights, visible, rotary=True)
 
 
+def faded(scores: Tensor, decay: str) -> Tensor:
+    """Weights [B, H, T, T] of the past, each head's by a constant share less for each token between."""
+    time = torch.arange(scores.shape[-1], dtype=torch.float64)
+    head = torch.arange(scores.shape[1], dtype=torch.float64)[:, None, None]
+    kept = {
+        "none": torch.ones_like(head),
+        "narrow": 1 - 2.0 ** (-5 - head),
+        "wide": 1 - 2.0 ** (-1 - 2 * head),
+    }[decay]
+    return (scores * kept ** (time[:, None] - time).clamp(min=0)).tril()
+
+
 @reference(LinearAttention, source="its quadratic form")
 def linear(spec: LinearAttention, weights: Weights, d_model: int) -> Function:
-    """Equation 8 of arXiv:2006.16236, with all pairs of tokens."""
+    """Equation 8 of arXiv:2006.16236, with all pairs of tokens, and decays."""
     weights = {name: weight.double() for name, weight in weights.items()}
 
     def reference(x: Tensor) -> Tensor:
         q, k, v = (heads_of(x.double(), weights[name]) for name in ("wq", "wk", "wv"))
         q, k = F.elu(q) + 1, F.elu(k) + 1
-        return mixed((q @ k.mT).tril(), v, weights["wo"]).float()
+        return mixed(faded(q @ k.mT, spec.decay), v, weights["wo"])
 
     return reference
 
 
 @reference(Performer, source="its quadratic form")
 def performer(spec: Performer, weights: Weights, d_model: int) -> Function:
-    """Equation 5 and lemma 1 of arXiv:2009.14794, with all pairs of tokens and nothing subtracted."""
+    """Equation 5 and lemma 1 of arXiv:2009.14794, with all pairs of tokens, decays, nothing subtracted."""
     weights = {name: weight.double() for name, weight in weights.items()}
     directions = orthogonal_directions(spec.num_features, spec.head_dim)
 
@@ -224,7 +236,8 @@ def performer(spec: Performer, weights: Weights, d_model: int) -> Function:
 
     def reference(x: Tensor) -> Tensor:
         q, k, v = (heads_of(x.double(), weights[name]) for name in ("wq", "wk", "wv"))
-        return mixed((features(turned(q)) @ features(turned(k)).mT).tril(), v, weights["wo"]).float()
+        scores = features(turned(q)) @ features(turned(k)).mT
+        return mixed(faded(scores, spec.decay), v, weights["wo"])
 
     return reference
 
@@ -240,6 +253,6 @@ def based(spec: Based, weights: Weights, d_model: int) -> Function:
         q, k, v = (heads_of(x.double(), weights[name]) for name in ("wq", "wk", "wv"))
         z = q @ k.mT / spec.state_dim**0.5
         far = mixed((1 + z + z.square() / 2).tril(), v, weights["wo"])
-        return far.float() + window(x)
+        return far + window(x)
 
     return reference

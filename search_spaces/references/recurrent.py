@@ -133,7 +133,8 @@ def retention(spec: Retention, weights: Weights, d_model: int) -> Function:
             for name in ("wq", "wk")
         )
         age = time[:, None] - time
-        fade = (1 - 2.0 ** (-5 - h)) ** age * (age >= 0)
+        kept = 1 - 2.0 ** (-5 - h if spec.decay == "narrow" else -1 - 2 * h)
+        fade = kept ** age.clamp(min=0) * (age >= 0)
         o = (q @ k.mH).real / spec.state_dim**0.5 * fade @ (x @ w["wv"][h].T)
         return normed(o, w["norm"][h], w["norm_bias"][h]) * silu(x @ w["wz"][h].T)
 

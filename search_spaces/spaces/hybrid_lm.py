@@ -59,10 +59,10 @@ def sequence_mixer() -> Any:
         BlockSparseAttention(**HEADS, num_kv_heads=one_of(1, 4), block_size=one_of(8, 16)),
         DifferentialAttention(num_heads=2, num_kv_heads=one_of(1, 2), head_dim=16),
         LatentAttention(**HEADS, rope_dim=8, kv_rank=one_of(16, 32)),
-        LinearAttention(**HEADS, state_dim=STATES),
-        Performer(**HEADS, num_features=one_of(32, 64)),
+        LinearAttention(**HEADS, state_dim=STATES, decay=one_of("wide", "none")),
+        Performer(**HEADS, num_features=one_of(32, 64), decay=one_of("wide", "none")),
         Based(**HEADS, window_heads=2, state_dim=16, window=one_of(16, 64)),
-        Retention(num_heads=4, head_dim=32, state_dim=STATES),
+        Retention(num_heads=4, head_dim=32, state_dim=STATES, decay=one_of("wide", "narrow")),
         GatedLinearAttention(**HEADS, state_dim=STATES),
         DeltaNet(**HEADS, state_dim=STATES),
         GatedDeltaNet(**HEADS, state_dim=STATES),
@@ -104,6 +104,11 @@ def hybrid_lm() -> Space:
         routing=one_of(None, MixtureOfDepths(capacity=one_of(0.125, 0.25, 0.5))),
         exit=one_of(None, EarlyExit(threshold=0.1)),
     )
-    shared = Layer(sequence_mixer=Attention(**HEADS), channel_mixer=MLP(expansion=4), shared="attention")
+    shared = Layer(
+        sequence_mixer=Attention(**HEADS),
+        channel_mixer=MLP(expansion=4),
+        shared="attention",
+        reads_embedding=True,
+    )
     stack = repeat(one_of(layer, shared), depths=(2, 4, 6, 8))
     return Space(Decoder(vocab=256, d_model=one_of(64, 96, 128), layers=stack), name="hybrid_lm")

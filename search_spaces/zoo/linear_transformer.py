@@ -9,7 +9,8 @@ from search_spaces.zoo import D_MODEL, Published, zoo
 
 LAYERS = (
     Layer(
-        sequence_mixer=LinearAttention(num_heads=4, head_dim=16, state_dim=16), channel_mixer=MLP(expansion=4)
+        sequence_mixer=LinearAttention(num_heads=4, head_dim=16, state_dim=16, decay="none"),
+        channel_mixer=MLP(expansion=4),
     ),
 ) * 4
 

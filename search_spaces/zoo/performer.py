@@ -9,7 +9,8 @@ from search_spaces.zoo import D_MODEL, Published, zoo
 
 LAYERS = (
     Layer(
-        sequence_mixer=Performer(num_heads=4, head_dim=16, num_features=64), channel_mixer=MLP(expansion=4)
+        sequence_mixer=Performer(num_heads=4, head_dim=16, num_features=64, decay="none"),
+        channel_mixer=MLP(expansion=4),
     ),
 ) * 4
 

@@ -8,7 +8,10 @@ from search_spaces.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 LAYERS = (
-    Layer(sequence_mixer=Retention(num_heads=4, head_dim=32, state_dim=16), channel_mixer=MLP(expansion=2)),
+    Layer(
+        sequence_mixer=Retention(num_heads=4, head_dim=32, state_dim=16, decay="narrow"),
+        channel_mixer=MLP(expansion=2),
+    ),
 ) * 4
 
 zoo.add(

@@ -1,4 +1,4 @@
-"""Zamba: one attention block whose weights are used at several depths, among Mamba layers."""
+"""Zamba: one attention block, used at several depths among Mamba layers, that also reads the embedding."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ SHARED = Layer(
     sequence_mixer=Attention(num_heads=4, num_kv_heads=4, head_dim=16),
     channel_mixer=MLP(expansion=4),
     shared="attention",
+    reads_embedding=True,
 )
 LAYERS = (MAMBA, SHARED, MAMBA, MAMBA, MAMBA, SHARED, MAMBA, MAMBA)
 
@@ -23,6 +24,6 @@ zoo.add(
         paper="Glorioso et al. 2024",
         arxiv="2405.16712",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="The shared block reads the residual stream, without the embedding beside it.",
+        note="Stream and embedding are mapped before the shared block; places have no map of their own.",
     )
 )

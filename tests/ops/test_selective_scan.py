@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,20 +38,11 @@ def run(made: dict[str, Tensor], plainly: bool = False) -> tuple[Tensor, Tensor]
     return form(u, dt, a, b, c=made["c"], state=made.get("state"))
 
 
-def side_by_side(part: Tensor) -> list[Tensor]:
-    """How an accelerator would cut, on the machine at hand."""
-    with mock.patch.object(Tensor, "is_cuda", True):
-        return CUT(part)
-
-
-CUT = op._cut
-
-
-@pytest.fixture(params=["one block at a time", "all blocks side by side"])
+@pytest.fixture(params=["scanned", "joined, as on an accelerator"])
 def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "all blocks side by side":
-        monkeypatch.setattr(op, "_cut", side_by_side)
-        monkeypatch.setattr(op, "SPAN", 50)  # not a square, so that every span has a block to fill up
+    if request.param != "scanned":
+        monkeypatch.setattr(op, "counts_launches", lambda x: True)
+        monkeypatch.setattr(op, "LONG_BLOCK", 50)
     return request.param
 
 

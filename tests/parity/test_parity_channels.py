@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func as mixtral_loss
 from transformers.models.switch_transformers.modeling_switch_transformers import (
     load_balancing_loss_func,
     router_z_loss_func,
@@ -125,6 +126,16 @@ def test_the_losses_of_switch_are_those_of_switch_transformers() -> None:
     torch.testing.assert_close(loss, 0.3 * balance + 0.7 * router_z_loss_func(logits))
     only = functional_call(replace(spec, balance=0).build(WIDTH), weights, (inputs(WIDTH),)).loss
     torch.testing.assert_close(only, 0.7 * router_z_loss_func(F.linear(inputs(WIDTH), weights["router"])))
+
+
+def test_the_loss_of_moe_is_mixtrals() -> None:
+    spec = MoE(num_experts=4, top_k=2, balance=0.5)
+    module, weights = sliced(spec, WIDTH, spec)
+    x = inputs(WIDTH)
+    logits = F.linear(x.flatten(0, 1), weights["router"])
+    # transformers counts a token once per choice; ours are shares of all choices, so that balance is 1
+    wanted = mixtral_loss((logits,), num_experts=4, top_k=2) / 2
+    torch.testing.assert_close(functional_call(module, weights, (x,)).loss, 0.5 * wanted)
 
 
 def test_the_z_loss_of_moe_is_added_to_its_balance() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.bits import Bits
@@ -18,8 +20,8 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.choices import one_of
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import IllegalArchitecture, SettingError
-from search_spaces.export import load_model, save_model
-from search_spaces.model import Model, build
+from search_spaces.export import WEIGHTS, load_model, save_model
+from search_spaces.model import Aside, Model, Reading, build
 from search_spaces.scenario import Scenario
 from search_spaces.space import Space
 from search_spaces.supernet import Supernet
@@ -53,9 +55,25 @@ BOTH = network(
     {"exit": EarlyExit(threshold=0.9)}, {"routing": MixtureOfDepths()}, {"routing": MixtureOfDepths()}
 )
 SHARED = network({"shared": "a"}, {}, {"shared": "a"}, mixers=(ATTENTION, MAMBA, ATTENTION))
+READS = {"reads_embedding": True}
+ZAMBA = network({"shared": "a", **READS}, {}, {"shared": "a", **READS}, mixers=(ATTENTION, MAMBA, ATTENTION))
+READING = network(
+    {"exit": EarlyExit(threshold=0.93), **READS},
+    {"routing": MixtureOfDepths(capacity=0.5), **READS},
+    READS,
+    mixers=(MAMBA, WINDOW, ATTENTION),
+)
+SPECS = {
+    "routed": ROUTED,
+    "leaving": LEAVING,
+    "both": BOTH,
+    "shared": SHARED,
+    "zamba": ZAMBA,
+    "reading": READING,
+}
 
 
-@pytest.mark.parametrize("spec", [ROUTED, LEAVING, BOTH, SHARED], ids=["routed", "leaving", "both", "shared"])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @torch.no_grad()
 def test_decode_equals_prefill_in_one_piece_or_several(spec: Decoder) -> None:
     model, tokens = exact(spec), text(3, 100)
@@ -263,3 +281,112 @@ def test_gradients_reach_weights_that_are_shared() -> None:
     assert grad is not None
     assert grad[..., :8].any()
     assert not grad[..., 8:].any()
+
+
+class TestReadingTheEmbedding:
+    @torch.no_grad()
+    @pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+    def test_it_is_zambas_attention(self, num_kv_heads: int) -> None:
+        """Theirs maps stream and embedding to queries, keys and values at once: our map, then the mixer's."""
+        pytest.importorskip("transformers")
+        from transformers import ZambaConfig
+        from transformers.models.zamba.modeling_zamba import ZambaAttention, ZambaRMSNorm
+
+        mixer = Attention(num_heads=4, num_kv_heads=num_kv_heads, head_dim=6, rotary=False)
+        layer = Layer(sequence_mixer=mixer, shared="a", reads_embedding=True)
+        model = build(Decoder(d_model=12, layers=(layer, layer)))
+        found = model.decoder_layers[1]
+        dice = torch.Generator().manual_seed(0)
+        for parameter in found.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=dice), alpha=0.1)
+        config = ZambaConfig(hidden_size=12, num_attention_heads=4, num_key_value_heads=num_kv_heads)
+        config.attention_hidden_size, config.attention_head_dim = 24, 6
+        config._attn_implementation = "eager"
+        theirs, norm = ZambaAttention(config, 0).eval(), ZambaRMSNorm(24, eps=1e-6)
+        reader, half = found.reads_embedding, found.halves["sequence_mixer"]
+        assert reader is not None
+        norm.weight.copy_(torch.cat((half.norm, reader.norm)))
+        for name in ("wq", "wk", "wv"):
+            joined = half.mixer.get_parameter(name).flatten(0, 1) @ reader.weight.flatten(1)
+            # theirs divides by the root of half a head, a half for each of the two inputs
+            joined *= 0.5**0.5 if name == "wq" else 1.0
+            theirs.get_parameter(f"{name[1]}_proj.weight").copy_(joined)
+        theirs.o_proj.weight.copy_(half.mixer.get_parameter("wo").flatten(1))
+        x, embedded = (torch.randn(2, 33, 12, generator=dice) for _ in range(2))
+        mask = torch.full((33, 33), float("-inf")).triu(1)[None, None]
+        wanted = x + theirs(norm(torch.cat((x, embedded), dim=-1)), 0, mask)[0]
+        read, _ = found(x, None, Reading("", Aside(), embedding=embedded))
+        torch.testing.assert_close(read, wanted, rtol=1e-5, atol=1e-5)
+
+    @torch.no_grad()
+    def test_later_layers_read_it_as_it_was(self) -> None:
+        model, tokens = exact(ZAMBA), text(2, 20)
+        x = embedding = model._embed(tokens)
+        for layer in model.decoder_layers:
+            x, _ = layer(x, None, Reading("", Aside(), embedding=embedding))
+        torch.testing.assert_close(model(tokens), model._logits(x))
+
+    def test_both_inputs_and_both_gains_learn(self) -> None:
+        model = build(ZAMBA)
+        model(text(2, 20)).logsumexp(-1).mean().backward()
+        reader = model.get_submodule("layers.0.reads_embedding")
+        weight, norm = (reader.get_parameter(name).grad for name in ("weight", "norm"))
+        assert weight is not None
+        assert norm is not None
+        assert weight.abs().amax((0, 2)).min() > 0
+        assert norm.abs().min() > 0
+
+    @pytest.mark.parametrize("spec", [ZAMBA, READING], ids=["zamba", "reading"])
+    def test_its_cost_counts_what_it_allocates(self, spec: Decoder) -> None:
+        params = spec.cost(Scenario()).params
+        assert params == sum(p.numel() for p in build(spec).parameters())
+
+    @torch.no_grad()
+    def test_its_cost_counts_what_it_computes(self) -> None:
+        model, scenario = build(ZAMBA), Scenario(batch=2, prompt=24, new_tokens=4)
+        with FlopCounterMode(display=False) as counter:
+            model.prefill(text(2, 24), capacity=28)
+        products = counter.get_flop_counts()["Global"][torch.ops.aten.mm]
+        plain = network({"shared": "a"}, {}, {"shared": "a"}, mixers=(ATTENTION, MAMBA, ATTENTION))
+        with FlopCounterMode(display=False) as counter:
+            build(plain).prefill(text(2, 24), capacity=28)
+        more = products - counter.get_flop_counts()["Global"][torch.ops.aten.mm]
+        costs = [s.cost(scenario) for s in (ZAMBA, plain)]
+        assert more == costs[0].prefill_flops - costs[1].prefill_flops == 2 * 2 * 24 * 2 * 16 * 32
+        assert costs[0].decode_flops - costs[1].decode_flops == 2 * 2 * 2 * 16 * 32
+        assert costs[0].state_bytes == costs[1].state_bytes
+
+    @torch.no_grad()
+    def test_a_slice_is_its_copy_and_its_file(self, tmp_path: Any) -> None:
+        part = Layer(
+            sequence_mixer=one_of(Attention(num_heads=2, num_kv_heads=1, head_dim=one_of(4, 8)), MAMBA),
+            reads_embedding=one_of(False, True),
+            shared=one_of(None, "a"),
+        )
+        space = Space(Decoder(vocab=13, d_model=one_of(8, 12, 16), layers=(part, part, part)), name="readers")
+        supernet, dice, seen = Supernet(space, seed=0), Random(0), set()
+        for weight in supernet.parameters():
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)), alpha=0.1)
+        for number in range(40):
+            spec = space.close(space.sample(dice))
+            try:
+                spec.check()
+            except IllegalArchitecture:
+                continue
+            subnet, tokens = supernet.subnet(spec), text(2, 30)
+            copy = subnet.extract()
+            assert torch.equal(subnet(tokens), copy(tokens)), spec
+            stored = load_model(save_model(copy, tmp_path / str(number)))
+            torch.testing.assert_close(stored(tokens), copy(tokens), rtol=0.1, atol=0.1)
+            assert stored.spec == spec
+            size = sum(f.numel() * f.itemsize for f in load_file(tmp_path / str(number) / WEIGHTS).values())
+            assert size == spec.cost(Scenario()).weight_bytes
+            seen |= {layer.reads_embedding for layer in spec.layers}
+        assert seen == {False, True}
+
+    def test_it_is_true_or_false(self) -> None:
+        with pytest.raises(IllegalArchitecture, match="reads_embedding"):
+            network({"reads_embedding": 1}, {}, {}).check()
+
+    def test_the_strip_says_so(self) -> None:
+        assert "reads the embedding" in str(ZAMBA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from search_spaces.bits import (
     GROUPS,
@@ -31,7 +33,8 @@ from search_spaces.bits import (
     weight_bytes,
 )
 from search_spaces.blocks.attention import Attention
-from search_spaces.blocks.base import StateShape
+from search_spaces.blocks.base import Block, StateShape, blocks
+from search_spaces.blocks.latent_attention import LatentAttention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
@@ -39,13 +42,16 @@ from search_spaces.choices import one_of
 from search_spaces.decoder import Decoder, Layer, strip
 from search_spaces.errors import IllegalArchitecture, SettingError
 from search_spaces.export import load_model, save_model
-from search_spaces.model import build
+from search_spaces.model import Residual, build
 from search_spaces.ops.experts import expert_mixture, expert_mixture_fetched, expert_mixture_plainly, route
+from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.scenario import Scenario
 from search_spaces.serialise import from_json, to_json
 from search_spaces.space import Space
 from search_spaces.supernet import Supernet
 
+EXAMPLES = [spec for kind in blocks.values() for spec in kind.examples()]
+MULTIPLY = (torch.bmm, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.einsum, torch.mm, torch.baddbmm)
 shapes = st.tuples(st.integers(1, 5), st.integers(8, 150))
 formats = st.builds(WeightFormat, st.sampled_from(WEIGHT_BITS), st.sampled_from(GROUPS[:4]))
 STEP = {6: 1 / 31, 4: 1 / 7, 8: 1 / 127, 16: 2**-7}
@@ -324,6 +330,57 @@ class TestActivations:
             logits, state = model.step(token, state)
             pieces.append(logits[:, None])
         torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=0, atol=1e-9)
+
+    @pytest.mark.parametrize("spec", EXAMPLES, ids=str)
+    @torch.no_grad()
+    def test_decode_is_prefill_for_every_block(self, spec: Block) -> None:
+        half = Residual(spec, 20, Bits(activation=8))
+        dice = torch.Generator().manual_seed(0)
+        half.norm.fill_(1.0)
+        half.mixer.reset_parameters(dice)
+        for parameter in half.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=dice), alpha=0.1)
+        half.double()
+        x = torch.randn(2, 37, 20, generator=dice, dtype=torch.float64)
+        whole = half(x).y
+        head = half(x[:, :9], half.init_state(2, 37), 0)
+        pieces, state = [head.y], head.state or {}
+        for t in range(9, 30):
+            y, state = half.step(x[:, t], state, torch.tensor(t) if t % 2 else t)
+            pieces.append(y[:, None])
+        pieces.append(half(x[:, 30:], state, 30).y)
+        torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=0, atol=1e-9)
+
+    def test_products_of_heads_and_absorbed_ones_are_rounded(self) -> None:
+        x, weight = values((3, 5, 16), 0), values((3, 4, 16), 1)
+        with RoundedActivations():
+            found, same = linear_per_head(x, weight), multiplied_elsewhere(x)
+        assert torch.equal(found, torch.einsum("hrk,hjk->hrj", round_activations(x), weight))
+        assert torch.equal(same, round_activations(x))
+        assert multiplied_elsewhere(x) is x
+
+    @pytest.mark.parametrize("spec", EXAMPLES, ids=str)
+    @torch.no_grad()
+    def test_no_parameter_is_multiplied_past_the_products(self, spec: Block) -> None:
+        mixer = spec.build(20)
+        mixer.reset_parameters(torch.Generator().manual_seed(0))
+        own = {p.untyped_storage().data_ptr(): name for name, p in mixer.named_parameters()}
+        past: set[str] = set()
+
+        class Watching(TorchFunctionMode):
+            def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if func in MULTIPLY:
+                    tensors = [a for a in args if isinstance(a, Tensor)]
+                    past.update(own.get(t.untyped_storage().data_ptr(), "") for t in tensors)
+                return func(*args, **(kwargs or {}))
+
+        x = values((2, 9, 20), 1)
+        with Watching():
+            state = mixer(x, mixer.init_state(2, 12), 0).state or {}
+            assert not past - {""}
+            mixer.step(x[:, 0], state, 9)
+        # these come after the latents, which are marked as multiplied elsewhere
+        assert past - {""} == ({"wk", "wv"} if isinstance(spec, LatentAttention) else set())
 
     def test_slices_are_their_copies_and_learn(self) -> None:
         bits = Bits(weight=3, activation=8, group=32)

@@ -16,6 +16,7 @@ from search_spaces.export import load_model, save_model
 from search_spaces.model import build
 from search_spaces.parity import TOLERANCE
 from search_spaces.scenario import Scenario
+from search_spaces.serialise import from_plain, to_plain
 from search_spaces.spaces.hybrid_lm import hybrid_lm
 from search_spaces.supernet import Supernet, closings
 from search_spaces.zoo import Published, zoo
@@ -99,6 +100,15 @@ def test_a_point_passes_its_check(point: Published) -> None:
         pytest.skip(f"not installed: {', '.join(found.missing)}")
     assert found.parity is not None
     assert found.parity <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["linear_transformer", "performer", "retnet"])
+def test_a_file_older_than_decays_means_the_published_form(name: str) -> None:
+    plain = to_plain(zoo[name].spec)
+    for layer in plain["layers"]:
+        assert layer["sequence_mixer"].pop("decay") != "wide"
+        layer.pop("reads_embedding")
+    assert from_plain(plain) == zoo[name].spec
 
 
 def test_the_large_space_holds_every_block_there_is() -> None:

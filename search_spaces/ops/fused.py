@@ -1,0 +1,120 @@
+"""Fused kernels for patterns of attention on a GPU, used where they were proved here, in this process.
+
+    enable("cuda")      # {"windowed attention": "FlexAttention", "block-sparse attention": "FlexAttention"}
+
+PyTorch's FlexAttention (`torch.nn.attention.flex_attention`) computes any pattern of whole blocks in one
+kernel, without gathering keys, but it must be compiled with what stands around it. So our forms call it only
+while they are compiled for CUDA, and only after `enable`, which runs each kernel against the plain form and
+says which path is taken, or why not. Without it the plain forms are compiled.
+
+Shapes: B batch, T tokens, H heads, G kv heads, K head_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KERNEL = "FlexAttention"
+BLOCK = 128
+"""Tokens of the blocks that the kernel skips or computes."""
+
+TOLERANCE = 2e-2
+"""Of the largest output, in bfloat16."""
+
+paths: dict[str, str] = {}
+"""By form of ours: the kernel that is used, or why none is."""
+
+Form = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Outputs [B, H, T, K] of queries [B, H, T, K] over keys and values [B, G, T, K]."""
+
+forms: dict[str, tuple[Form, Form]] = {}
+"""By name: a form of ours that calls the kernel where `uses` says so, and the plain one that proves it."""
+
+Seen = Callable[[Tensor, Tensor], Tensor]
+"""Whether a token at a position of a query sees the one at a position of a key; positions broadcast."""
+
+
+def uses(name: str, q: Tensor) -> bool:
+    """Whether this form is to call the kernel for these queries [B, H, T, K]."""
+    if not torch.compiler.is_dynamo_compiling() or paths.get(name) != KERNEL:
+        return False
+    width = q.shape[-1]
+    return q.is_cuda and width >= 16 and width & (width - 1) == 0
+
+
+def attend_where(q: Tensor, k: Tensor, v: Tensor, seen: Seen, layout: Tensor) -> Tensor:
+    """Outputs [B, H, T, K] by the kernel; `layout` is that of `block_layout` for the same pattern."""
+    from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+    blocks = layout.shape[1] // 2 - 1
+    some, whole = layout[:, : blocks + 1], layout[:, blocks + 1 :]
+    mask = BlockMask.from_kv_blocks(
+        some[None, None, :, 0].contiguous(),
+        some[None, None, :, 1:].contiguous(),
+        whole[None, None, :, 0].contiguous(),
+        whole[None, None, :, 1:].contiguous(),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=lambda batch, head, query, key: seen(query, key),
+        seq_lengths=(q.shape[2], k.shape[2]),
+    )
+    y: Tensor = flex_attention(q, k, v, block_mask=mask, enable_gqa=k.shape[1] != q.shape[1])
+    return y
+
+
+def block_layout(seen: Seen, count: int, device: torch.device) -> Tensor:
+    """Which blocks of keys each block of queries sees in part, and which as a whole.
+
+    A row holds the number of blocks seen in part, their indices, and the same of whole blocks.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    mask = create_block_mask(
+        lambda batch, head, query, key: seen(query, key),
+        None,
+        None,
+        count,
+        count,
+        device=str(device),
+        BLOCK_SIZE=BLOCK,
+    )
+    assert mask.full_kv_num_blocks is not None
+    assert mask.full_kv_indices is not None
+    parts = (
+        mask.kv_num_blocks[0, 0, :, None],
+        mask.kv_indices[0, 0],
+        mask.full_kv_num_blocks[0, 0, :, None],
+        mask.full_kv_indices[0, 0],
+    )
+    return torch.cat(parts, dim=1)
+
+
+def enable(device: str = "cuda") -> dict[str, str]:
+    """Prove the kernels on a device, use those that agree, and say which path each form takes."""
+    for name, (form, plain) in forms.items():
+        if not device.startswith("cuda"):
+            paths[name] = f"plain: {KERNEL} is for CUDA"
+        elif paths.get(name) != KERNEL:
+            paths[name] = KERNEL
+            paths[name] = _proved(form, plain, device)
+    return dict(paths)
+
+
+def _proved(form: Form, plain: Form, device: str) -> str:
+    """The kernel's name where it agrees with the plain form, else why it is not used."""
+    dice = torch.Generator(device).manual_seed(0)
+
+    def drawn(heads: int) -> Tensor:
+        return torch.randn(2, heads, 300, 64, device=device, dtype=torch.bfloat16, generator=dice)
+
+    q, k, v = drawn(4), drawn(2), drawn(2)
+    try:
+        compiled: Any = torch.compile(form, dynamic=False)
+        error = float((compiled(q, k, v) - plain(q, k, v)).abs().max())
+    except (RuntimeError, ImportError, TypeError, ValueError) as reason:  # compilers raise all of these
+        return f"plain: {KERNEL} does not run here: {type(reason).__name__}: {str(reason)[:200]}"
+    worst = TOLERANCE * float(plain(q, k, v).abs().max())
+    return KERNEL if error <= worst else f"plain: {KERNEL} is off by {error:.2g}"

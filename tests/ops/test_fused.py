@@ -1,0 +1,72 @@
+"""Fused kernels: used only where they were proved, and equal to the plain forms (on a CPU they only read)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from search_spaces.ops import attention, block_sparse, fused
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "paths", {})
+    torch._dynamo.reset()
+
+
+def test_no_kernel_is_used_unless_it_was_proved() -> None:
+    q = torch.empty(1, 2, 300, 64)
+    assert not fused.uses("windowed attention", q)
+    assert set(fused.enable("cpu")) == set(fused.forms) == {"windowed attention", "block-sparse attention"}
+    assert all(path.startswith("plain:") for path in fused.paths.values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels are for CUDA")
+def test_the_kernels_prove_themselves_on_a_gpu() -> None:
+    assert set(fused.enable("cuda").values()) == {fused.KERNEL}
+
+
+def test_a_kernel_that_differs_or_dies_is_not_used() -> None:
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return q
+
+    def dies(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        raise NotImplementedError("no such kernel")
+
+    told = fused._proved(lambda q, k, v: 1.1 * q, plain, "cpu")
+    assert told.startswith("plain: FlexAttention is off by")
+    assert fused._proved(dies, plain, "cpu").startswith("plain: FlexAttention does not run here")
+    assert fused._proved(lambda q, k, v: q + 0, plain, "cpu") == fused.KERNEL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [129, 300])
+@pytest.mark.parametrize(
+    ("fast", "plain", "settings"),
+    [
+        (attention.attend, attention.attend_plainly, {"window": 70, "global_tokens": 3}),
+        (attention.attend, attention.attend_plainly, {"window": 20, "dilation": 3}),
+        (
+            block_sparse.attend_in_blocks,
+            block_sparse.attend_in_blocks_plainly,
+            {"pattern": block_sparse.BlockPattern(16, 3, 1, 2)},
+        ),
+    ],
+    ids=["window", "dilation", "blocks"],
+)
+def test_the_kernel_computes_the_pattern(
+    fast: Callable[..., Tensor],
+    plain: Callable[..., Tensor],
+    settings: dict[str, object],
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fused, "uses", lambda name, q: torch.compiler.is_dynamo_compiling())
+    dice = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, heads, count, 16, generator=dice) for heads in (4, 2, 2))
+    with torch.no_grad():
+        compiled = torch.compile(lambda q, k, v: fast(q, k, v, **settings), dynamic=False)
+        torch.testing.assert_close(compiled(q, k, v), plain(q, k, v, **settings))
