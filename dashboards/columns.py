@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 from dashboards.facts import Network
 from dashboards.facts.networks import quantity
-from dashboards.page import Html, joined, tag
-from dashboards.words import Quantity
+from dashboards.page import Html, code, joined, table, tag
+from dashboards.words import Quantity, count
 from nas.trial import Value
 
 ALWAYS = ("bits_per_byte", "prefill_ms", "decode_ms", "weight_bytes", "state_bytes", "params")
 BOTH = ("prefill_ms", "decode_ms")
 """Quantities that are predicted and may have been measured, too."""
+
+SHOWN = 16
+"""How many members of a front are listed before the rest is folded away."""
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,23 @@ def headings(shown: Sequence[Column]) -> Html:
             done.add(column.quantity.name)
         lower.append(tag("th", column.heading))
     return joined([tag("tr", *upper), tag("tr", *lower)])
+
+
+def member_table(
+    networks: Sequence[Network], objectives: Iterable[str], tags: Callable[[Network], Iterable[Html | None]]
+) -> Html:
+    """Members of a front, each with its layers in one line and its tags; the rest is folded away."""
+    shown = columns(networks, objectives)
+    rows = [_member(network, shown, tags(network)) for network in networks]
+    parts = [table(headings(shown), rows[:SHOWN], "members")]
+    if len(rows) > SHOWN:
+        more = tag("summary", f"the other {count(len(rows) - SHOWN, 'member')} of the front")
+        parts.append(tag("details", more, table(headings(shown), rows[SHOWN:], "members")))
+    return joined(parts)
+
+
+def _member(network: Network, shown: Sequence[Column], tags: Iterable[Html | None]) -> Html:
+    name = tag("td", code(network.digest), title=network.layers)
+    cells = tag("tr", name, *(tag("td", column.cell(network)) for column in shown))
+    strip = tag("td", network.strip, *tags, span=len(shown) + 1)
+    return joined([cells, Html(f'<tr class="strip">{strip}</tr>')])

@@ -1,18 +1,24 @@
-"""Commands that this layer offers to `nas`: report and dashboard."""
+"""Commands that this layer offers to `nas`: report, compare and dashboard."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from nas.commands.options import Store, StudyName
+from nas.commands.options import Json, Store, StudyName
 from nas.commands.running import DEFAULT_STORE
 from search_spaces.errors import SettingError
+
+if TYPE_CHECKING:
+    from dashboards.facts import CompareFacts
 
 # dash and plotly take seconds to import, and `nas` imports this module at every start: so they wait inside
 
@@ -32,6 +38,67 @@ def report(
     from nas.study import open_study
 
     sys.stdout.write(f"{write_report(open_study(study, store), output)}\n")
+
+
+def compare(
+    studies: Annotated[
+        list[str],
+        typer.Argument(help="Names of two to six studies; `nas ls` lists them.", show_default=False),
+    ],
+    as_json: Json = False,
+    store: Store = DEFAULT_STORE,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The HTML file to write.",
+            show_default="compare.html beside the studies' folders",
+        ),
+    ] = None,
+) -> None:
+    """Lay the fronts of several studies over each other: a table here, and one HTML file to look at.
+
+    They must have the same objectives, scored in the same way.
+
+    Example: nas compare by-ofa by-exact by-chance
+    """
+    from dashboards.comparison import write_comparison
+    from nas.store import Store as Opened
+    from nas.study import Study
+
+    with Opened(store, read_only=True) as opened:
+        path, facts = write_comparison([Study(opened, opened.study(name)) for name in studies], output)
+    if as_json:
+        sys.stdout.write(json.dumps({**facts.to_json(), "page": str(path)}, indent=2) + "\n")
+        return
+    for note in facts.notes:
+        sys.stderr.write(f"note: {note}\n")
+    print_comparison(facts)
+    sys.stdout.write(f"{path}\n")
+
+
+def print_comparison(facts: CompareFacts) -> None:
+    """Who found how much, as a table on standard output."""
+    from dashboards.comparison import percent
+    from dashboards.words import significant
+
+    equal = f"share after {facts.fewest:,}"
+    table = Table("study", "engine", box=None, pad_edge=False)
+    counts = ("scored", "front", "hypervolume", "share", *([equal] if facts.uneven else []), "joint", "alone")
+    for name in counts:
+        table.add_column(name, justify="right")
+    for side in facts.sides:
+        shares = [percent(side.share, side.error)]
+        shares += [percent(side.share_at(facts.fewest))] if facts.uneven else []
+        numbers = (f"{side.study.distinct:,}", f"{len(side.front):,}", significant(side.volume, 4))
+        table.add_row(side.study.name, side.engine, *numbers, *shares, f"{side.joint:,}", f"{side.alone:,}")
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    named = zip(facts.objectives, facts.reference, strict=True)
+    reference = ", ".join(f"{what.name} {what.text(value)}" for what, value in named)
+    sys.stdout.write(
+        f"{len(facts.joint):,} on the joint front; hypervolume below {reference}, costs in logarithms\n"
+    )
 
 
 def dashboard(

@@ -6,7 +6,7 @@ p("studies named ", code(name))         # whatever `name` holds
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TypeAlias
 
@@ -75,6 +75,12 @@ def table(head: Html, rows: Iterable[Html], kind: str = "") -> Html:
 def row(cells: Sequence[Child], *, header: bool = False) -> Html:
     """A row of cells; the first is the row's name, numbers are aligned by the style sheet."""
     return tag("tr", *(tag("th" if header else "td", cell) for cell in cells))
+
+
+def fact_list(rows: Mapping[str, Child]) -> Html:
+    """Names and what they are, side by side as far as the page is wide."""
+    cells = (tag("div", tag("dt", name), tag("dd", about)) for name, about in rows.items())
+    return Html(f'<dl class="facts">{joined(cells)}</dl>')
 
 
 def figure(drawn: go.Figure, caption: Child = None) -> Html:

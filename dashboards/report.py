@@ -13,7 +13,7 @@ from dashboards.facts import CorpusFacts, Facts, Phase, read_facts
 from dashboards.facts.networks import quantity
 from dashboards.facts.ties import CERTAIN, QUALITY
 from dashboards.figures import figures
-from dashboards.page import Html, code, document, figure, joined, p, row, section, table, tag
+from dashboards.page import Html, code, document, fact_list, figure, p, row, section, table, tag
 from dashboards.sections import finals_section, front_section, headline
 from dashboards.words import TIMES, count, duration, listed, with_error
 from nas.store.files import write_atomically
@@ -71,11 +71,7 @@ def _overview(facts: Facts) -> Html:
         rows["text"] = f"{facts.corpus.name} ({facts.corpus.digest})"
     if study.seconds:
         rows["time searching"] = duration(study.seconds)
-    return Html(f'<dl class="facts">{joined(_fact(name, text) for name, text in rows.items())}</dl>')
-
-
-def _fact(name: str, text: str) -> Html:
-    return tag("div", tag("dt", name), tag("dd", text))
+    return fact_list(rows)
 
 
 def _trials(facts: Facts) -> str:
@@ -107,6 +103,7 @@ def _corpus_section(facts: Facts) -> Html | None:
 
 
 def _yardstick(facts: Facts) -> str:
+    assert facts.study.length is not None, "who reads a text reads it in windows"
     return (
         f"Compressors read the validation part as one stream (at most its first MiB); networks see windows of"
         f" {facts.study.length:,} bytes, each from its beginning, and that puts them at a disadvantage."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dashboards.columns import Column, columns, headings, number
+from dashboards.columns import member_table, number
 from dashboards.commandline import target
-from dashboards.facts import Facts, Finalist, FrontFacts, Network
+from dashboards.facts import ClaimFacts, Facts, Finalist, FrontFacts, GainFacts, Network
 from dashboards.facts.makeup import MakeupFacts
 from dashboards.facts.ties import QUALITY
 from dashboards.figures import figures
@@ -14,9 +14,6 @@ from dashboards.figures.front import front_figure
 from dashboards.page import Child, Html, code, figure, joined, p, row, section, table, tag
 from dashboards.words import Quantity, count, listed, significant, with_error
 from nas.trial import Value
-
-SHOWN = 16
-"""How many members of the front are listed before the rest is folded away."""
 
 
 def headline(facts: Facts) -> Html:
@@ -109,30 +106,23 @@ def _smaller(pair: FrontFacts) -> Html:
 
 
 def _members(facts: Facts) -> Html:
-    shown = columns(facts.front, [what.name for what in facts.study.objectives])
     finalists = {finalist.digest for finalist in facts.finals.finalists} if facts.finals else set()
-    rows = [_member(network, shown, network.digest in finalists) for network in facts.front]
-    parts = [table(headings(shown), rows[:SHOWN], "members")]
-    if len(rows) > SHOWN:
-        rest = table(headings(shown), rows[SHOWN:], "members")
-        more = tag("summary", f"the other {count(len(rows) - SHOWN, 'member')} of the front")
-        parts.append(tag("details", more, rest))
-    return joined([p(_READING, kind="muted"), *parts])
+
+    def tags(network: Network) -> list[Html | None]:
+        tied_mark = tag("span", "tied", kind="tag tied") if network.tied else None
+        return [
+            tied_mark,
+            tag("span", "finalist", kind="tag scratch") if network.digest in finalists else None,
+        ]
+
+    rows = member_table(facts.front, [what.name for what in facts.study.objectives], tags)
+    return joined([p(_READING, kind="muted"), rows])
 
 
 _READING = (
     "w and s are bits per weight and per value of the decode state. ± is one standard error."
     " tied: cannot be told in quality from the next member."
 )
-
-
-def _member(network: Network, shown: Sequence[Column], finalist: bool) -> Html:
-    name = tag("td", code(network.digest), title=network.layers)
-    cells = tag("tr", name, *(tag("td", column.cell(network)) for column in shown))
-    tied_mark = tag("span", "tied", kind="tag tied") if network.tied else None
-    scratch = tag("span", "finalist", kind="tag scratch") if finalist else None
-    strip = tag("td", network.strip, tied_mark, scratch, span=len(shown) + 1)
-    return joined([cells, Html(f'<tr class="strip">{strip}</tr>')])
 
 
 def finals_section(facts: Facts) -> Html:
@@ -211,19 +201,63 @@ def _plain(value: Value | None) -> str | None:
 
 def _validation(facts: Facts, command: Html) -> Html | None:
     found = facts.validation
+    scratch = facts.study.evaluator == "scratch"  # then there is no proxy, as a rule
     if found is None:
-        if facts.study.evaluator == "scratch":
-            return None  # there is no proxy
-        return p("The proxy was not checked on random networks; ", command, " does it.", kind="missing")
-    interval = (
-        f" (95 % interval {found.interval[0]:.2f} to {found.interval[1]:.2f})" if found.interval else ""
-    )
-    right = round(50 * (1 + found.tau))
+        missing = p("The proxy was not checked on random networks; ", command, " does it.", kind="missing")
+        return None if scratch else missing
+    parts: list[Child] = [tag("h3", "How far to trust this")]
+    if found.tau is not None:
+        right = round(50 * (1 + found.tau))
+        parts.append(
+            p(
+                f"On {len(found.pairs)} random networks, the proxy's ranking and that of training each from"
+                f" scratch for {found.steps or '?'} steps agree with"
+                f" {_tau(found.tau, found.interval)}: of a hundred pairs of networks, the proxy puts about"
+                f" {right} in the right order."
+            )
+        )
+    parts += [_claims(found.claims) if found.claims else None, _gain(found.gain) if found.gain else None]
+    if facts.finals is None and found.pairs:
+        parts.append(figure(figures["proxy"](facts)))
+    return joined(parts)
+
+
+def _claims(claims: ClaimFacts) -> Html:
+    """What the engine itself had predicted."""
+    ranked = [
+        tag("li", f"{one.against}: {_tau(one.tau, one.interval)}, {count(one.networks, 'random network')}")
+        for one in claims.rankings
+    ]
+    text = f"The engine {claims.engine} chose by {claims.by}"
+    text += ". Their ranking agrees with that of" if ranked else "."
+    notes = [p(f"{claims.engine}: {told}", kind="note") for told in claims.told]
+    return joined([p(text), tag("ul", *ranked) if ranked else None, *notes])
+
+
+def _gain(gain: GainFacts) -> Html:
+    more = "more than chance finds" if gain.ratio > 1 else "less than chance finds"
+    verdict = "that may be chance" if _holds_one(gain) else more
     text = (
-        f"On {len(found.pairs)} random networks, the proxy's ranking and that of training each from scratch"
-        f" for {found.steps or '?'} steps agree with Kendall's τ = {found.tau:.2f}{interval}: of a hundred"
-        f" pairs of networks, the proxy puts about {right} in the right order."
+        f"What the search found dominates {gain.ratio:.2f} times the volume of random choice from the same"
+        f" weights{_interval(gain.interval)}, with {gain.candidates:,} scored candidates each: {verdict}."
     )
-    if facts.finals is None:
-        return joined([p(text), figure(figures["proxy"](facts))])
-    return p(text)
+    whole = gain.over_all
+    if whole is not None and whole.against > gain.against:
+        text += (
+            f" Against all {whole.against:,} random ones that are known: {whole.ratio:.2f} times"
+            f"{_interval(whole.interval)}."
+        )
+    return joined([p(text), p(f"{gain.effort}.", kind="muted") if gain.effort else None])
+
+
+def _holds_one(gain: GainFacts) -> bool:
+    """Whether chance may be as good."""
+    return gain.interval is None or gain.interval[0] <= 1 <= gain.interval[1]
+
+
+def _tau(tau: float, interval: tuple[float, float] | None) -> str:
+    return f"Kendall's τ = {tau:.2f}{_interval(interval)}"
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return f" (95 % interval {ends[0]:.2f} to {ends[1]:.2f})" if ends else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.theme import BLUE, DARK, LIGHT, MONO, ORANGE, SANS, SERIF, Face
+from dashboards.theme import BLUE, DARK, LIGHT, MARKS, MONO, ORANGE, SANS, SERIF, Face
 
 
 def _colours(face: Face) -> str:
@@ -36,6 +36,11 @@ thead tr:last-child th{{border-bottom:1px solid var(--muted)}}
 """
 
 
+def _marks() -> str:
+    """The colours of studies that are shown side by side."""
+    return " ".join(f".sign.of{i}{{color:{mark.colour}}}" for i, mark in enumerate(MARKS))
+
+
 def report_css() -> str:
     """The report: one column, generous margins, ink only where it says something."""
     return (
@@ -67,6 +72,9 @@ border-bottom:1px solid var(--rule)}}
 white-space:nowrap;display:inline-block;line-height:1.3;border:1px solid var(--rule);color:var(--muted)}}
 .tag.scratch{{color:var(--orange);border-color:currentColor}}
 .tag.tied{{color:var(--link);border-color:currentColor}}
+.tag .sign{{margin-right:.35em}} .sign{{margin-right:.55em}}
+.standing td:nth-child(2),.standing th:nth-child(2){{text-align:left}}
+{_marks()}
 .note{{border-left:3px solid var(--orange);padding:.1rem 0 .1rem 1rem;margin:1rem 0}}
 .missing{{color:var(--muted)}}
 details summary{{cursor:pointer;color:var(--link);margin:.8rem 0;font-size:.92rem}}

@@ -13,14 +13,35 @@ from typing import Any
 import plotly.graph_objects as go
 
 BLUE = "#2a7fba"
-BLUE_BAND = "rgba(42, 127, 186, 0.16)"
 ORANGE = "#d9660f"
 GREEN = "#12997a"
+PURPLE = "#a8599b"
+AMBER = "#b58900"
 GREY = "#8d9299"
 
 SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", Arial, sans-serif'
 SERIF = '"Iowan Old Style", "Palatino Linotype", Palatino, "Source Serif 4", "Noto Serif", Georgia, serif'
 MONO = 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace'
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one of several studies is drawn: by colour and shape; `sign` is the shape as a letter."""
+
+    colour: str
+    symbol: str
+    sign: str
+
+
+MARKS = (
+    Mark(BLUE, "circle", "●"),
+    Mark(ORANGE, "square", "■"),
+    Mark(GREEN, "diamond", "◆"),
+    Mark(PURPLE, "triangle-up", "▲"),
+    Mark(AMBER, "triangle-down", "▼"),
+    Mark(GREY, "star", "★"),
+)
+"""No more studies than this can be told apart in one figure."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,12 @@ def template(face: Face) -> go.layout.Template:
         "hovermode": "closest",
     }
     return go.layout.Template(layout=layout)
+
+
+def faint(colour: str, share: float) -> str:
+    """A colour `#rrggbb` that lets most of what is below it shine through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {share:g})"
 
 
 def blank(height: int = 420) -> go.Figure:

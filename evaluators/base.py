@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from search_spaces.decoder import Decoder
@@ -20,14 +20,18 @@ from search_spaces.errors import EvaluationFailed, SettingError
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over the validation windows, lower is better; `samples` are the windows in their fixed order."""
+    """A mean over the validation windows, lower is better; `samples` are the windows in their fixed order.
+
+    `figures` tell by path and name what else was seen of the network (see `evaluators.training.figures`).
+    """
 
     value: float
     standard_error: float
     samples: tuple[float, ...]
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def of(cls, samples: Sequence[float]) -> Score:
+    def of(cls, samples: Sequence[float], figures: Mapping[str, float] | None = None) -> Score:
         """The score of two windows or more.
 
         Raises:
@@ -36,7 +40,7 @@ class Score:
         broken = [sample for sample in samples if not math.isfinite(sample)]
         if broken:
             raise EvaluationFailed(f"the validation loss is {broken[0]} on {len(broken)} windows")
-        return cls(*_mean_and_error(samples), tuple(samples))
+        return cls(*_mean_and_error(samples), tuple(samples), dict(figures or {}))
 
 
 class Evaluator(ABC):

@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -25,7 +26,8 @@ def save(training: Resumable, folder: Path) -> Path:
     new = path.with_suffix(f".{os.getpid()}.new")
     about = {"step": training.step, **asdict(training.trajectory)}
     tensors = {name: tensor.contiguous() for name, tensor in training.tensors().items()}
-    save_file(tensors, new, metadata={"training": json.dumps(about)})
+    header = {"training": json.dumps(about), "progress": json.dumps(training.progress)}
+    save_file(tensors, new, metadata=header)
     new.replace(path)
     for step, older in _found(training, folder):
         if step < training.step:
@@ -45,6 +47,26 @@ def resume(training: Resumable, folder: Path, steps: int) -> int:
     return training.step
 
 
+def header(path: Path) -> dict[str, Any]:
+    """What the header of a checkpoint says of how far it is (see `Resumable.progress`).
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            told: dict[str, Any] = json.loads((file.metadata() or {}).get("progress", "{}"))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(str(error)) from None
+    return told
+
+
+def step_of(path: Path) -> int:
+    """The step that is in the name of a checkpoint; -1 where there is none."""
+    step = path.stem.rpartition("-")[2]
+    return int(step) if step.isdigit() else -1
+
+
 def _read(path: Path, step: int, training: Resumable) -> dict[str, Tensor] | None:
     """The tensors of a checkpoint; None where it is damaged or tells of another training."""
     about = json.loads(json.dumps({"step": step, **asdict(training.trajectory)}))
@@ -62,4 +84,4 @@ def _path(training: Resumable, folder: Path, step: int) -> Path:
 
 def _found(training: Resumable, folder: Path) -> list[tuple[int, Path]]:
     paths = folder.glob(f"{training.trajectory.digest}-*.safetensors")
-    return [(int(step), path) for path in paths if (step := path.stem.rpartition("-")[2]).isdigit()]
+    return [(step, path) for path in paths if (step := step_of(path)) >= 0]

@@ -7,6 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,11 @@ class Resumable(ABC):
     @abstractmethod
     def trajectory(self) -> Trajectory:
         """What names this training among all others."""
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What a reader of the checkpoint should know of how far it is, beside the step; decides nothing."""
+        return {}
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and optimizer state by flat names; they are not copies."""

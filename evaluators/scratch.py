@@ -13,7 +13,7 @@ import torch
 from evaluators import checkpoints
 from evaluators.base import Evaluator, Score
 from evaluators.tasks.base import Task
-from evaluators.training import Training, rounded_model, state_segment, window_losses
+from evaluators.training import Training, figures, rounded_model, state_segment, window_losses
 from search_spaces.decoder import Decoder
 from search_spaces.errors import IllegalArchitecture
 from search_spaces.model import Model, build
@@ -38,8 +38,8 @@ class FromScratch(Evaluator):
 
     @property
     def unit(self) -> str:
-        """The task's unit."""
-        return self.task.unit
+        """That of the task's scores."""
+        return self.task.judged_in
 
     def score(
         self,
@@ -48,11 +48,12 @@ class FromScratch(Evaluator):
         seed: int,
         on_step: Callable[[int, float], None] | None = None,
     ) -> Score:
-        """The score on the validation windows after `steps` steps."""
-        model = self.trained_model(spec, steps, seed, on_step)
+        """The score on the validation windows after `steps` steps, and the figures of its layers."""
         with _threads(self.threads):
+            training = self._trained(spec, steps, seed, on_step)
+            model = rounded_model(training.model)
             losses = window_losses(model, self.task, segment=state_segment(spec), device=self.device)
-        return Score.of(losses.tolist())
+            return Score.of(losses.tolist(), figures(training))
 
     def trained_model(
         self,
@@ -63,7 +64,7 @@ class FromScratch(Evaluator):
     ) -> Model:
         """The model after `steps` steps, its weights rounded to their layers' bits."""
         with _threads(self.threads):
-            return rounded_model(self._trained(spec, steps, seed, on_step))
+            return rounded_model(self._trained(spec, steps, seed, on_step).model)
 
     def _trained(
         self,
@@ -71,7 +72,7 @@ class FromScratch(Evaluator):
         steps: int,
         seed: int,
         on_step: Callable[[int, float], None] | None,
-    ) -> Model:
+    ) -> Training:
         if spec.vocab < self.task.vocab:
             raise IllegalArchitecture(
                 f"vocab is {spec.vocab}, and task {self.task.name} needs {self.task.vocab}"
@@ -80,13 +81,13 @@ class FromScratch(Evaluator):
         training = Training(model, self.task, seed=seed, batch=self.batch)
         if self.checkpoints is None:
             training.advance(steps, on_step)
-            return model
+            return training
         folder = Path(self.checkpoints)
         reached = checkpoints.resume(training, folder, steps)
         training.advance(steps, on_step)
         if training.step > reached:
             checkpoints.save(training, folder)
-        return model
+        return training
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """The supernet as an evaluator: one training for all architectures, then a score for any of them in a moment.
 
 Training follows the sandwich rule (`evaluators.sandwich`) with in-place distillation: the largest subnet of a
-step learns from the text; the others learn half from the text and half from what the largest one predicts
-(Yu et al. 2020, arXiv:2003.11142). Weights are rounded to the bits of the layers, gradients pass straight
-through. The learning rate is the blocks' own, warmed up, then falling linearly to a tenth.
+step learns from the text; the others learn from the text and, more and more, from what the largest one
+predicts (Yu et al. 2020, arXiv:2003.11142). It may go in phases that open more and more of the space
+(`evaluators.shrinking`), with what is important sorted to the front before each (`evaluators.importance`).
+Weights are rounded to the bits of the layers, gradients pass straight through. The learning rate is the
+blocks' own, warmed up, then falling linearly. `evaluators.recipe` holds all that can be chosen.
 
 The checkpoint holds weights and optimizer state; a training that was killed goes on from it to the same loss
-curve, because every step's chance comes from (seed, step).
+curve, because every step's chance comes from (seed, step), and its phase from the step.
 """
 
 from __future__ import annotations
@@ -14,11 +16,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from random import Random
 from typing import Any, ClassVar
 
 import torch
@@ -27,8 +28,13 @@ from torch import Tensor, nn
 
 from evaluators import checkpoints
 from evaluators.base import Evaluator, Score
+from evaluators.compiled import Compiled
+from evaluators.distributed import ALONE, Workers
+from evaluators.importance import Sorted, sort_by_importance
+from evaluators.recipe import Recipe, Work
 from evaluators.resumable import Resumable, Trajectory
-from evaluators.sandwich import sandwich
+from evaluators.sandwich import Sandwich
+from evaluators.shrinking import Phase, narrowed, phase_at, starts
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training import (
     BETAS,
@@ -41,80 +47,184 @@ from evaluators.training import (
     window_losses,
 )
 from search_spaces.decoder import Decoder
-from search_spaces.errors import EvaluationFailed
+from search_spaces.errors import EvaluationFailed, SpaceError
 from search_spaces.serialise import from_json, to_json
 from search_spaces.space import Space
 from search_spaces.supernet import Subnet, Supernet
 
 CURVE = "curve.json"
-FLOOR = 0.1
-SOFT = 0.5
-"""The share of distillation in the loss of all but the largest subnet."""
-
 SAVE_SECONDS = 20.0
+PLAIN, ON_CPU = Recipe(), Work()
 
 
 class SupernetTraining(Resumable):
-    """A supernet, its optimizer, and the number of steps done, of `steps` in all."""
+    """A supernet, its optimizer, and the number of steps done, of `steps` in all.
 
-    def __init__(self, space: Space, task: Task, *, steps: int, seed: int, batch: int) -> None:
+    `batch` are the windows of a step, those of all `workers` together. `sorted` tells what was sorted before
+    the present phase.
+
+    Raises:
+        SpaceError: the space forbids all architectures of a phase.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        task: Task,
+        *,
+        steps: int,
+        seed: int,
+        batch: int,
+        recipe: Recipe = PLAIN,
+        work: Work = ON_CPU,
+        workers: Workers = ALONE,
+    ) -> None:
         self.space, self.task, self.steps, self.seed, self.batch = space, task, steps, seed, batch
-        self.supernet = Supernet(space, seed=seed)
+        self.recipe, self.work, self.workers = recipe, work, workers
+        self.supernet = Supernet(space, seed=seed, device=work.device)
         self.parameters = self.supernet.weights
         self.optimizer = adamw(self.supernet.weights, self.supernet.rates)
+        self.sorted: list[Sorted] = []
+        self._parts = [narrowed(space, phase.varies) for phase in recipe.phases]
+        self._visits = [self._sandwich(part) for part in self._parts]
+        self._compiled = Compiled(work.compile_after)
 
     @property
     def trajectory(self) -> Trajectory:
         """What names this training among all others; the horizon decides the learning rate."""
         return Trajectory(
-            to_json(self.space.root),
+            json.dumps({"space": to_json(self.space.root), "recipe": self.recipe.to_plain()}),
             self.supernet.rates,
             self.task.digest,
             self.seed,
             self.batch,
-            (*BETAS, WEIGHT_DECAY, CLIP, WARM_UP, FLOOR, SOFT, float(self.steps)),
+            (*BETAS, WEIGHT_DECAY, CLIP, WARM_UP, float(self.steps)),
         )
 
+    @property
+    def phase(self) -> Phase:
+        """The phase of the next step."""
+        return self.recipe.phases[self._phase]
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How far the training is, for whoever reads a checkpoint."""
+        return {"phase": self.phase.name, "steps": self.steps}
+
     def learn(self) -> tuple[float, float]:
-        """One step: the losses of the largest and of the smallest subnet, in the task's unit.
+        """One step: the losses of its first and second subnet (the largest and, as a rule, the smallest), in
+        the task's unit.
 
         Raises:
             EvaluationFailed: a loss is not finite.
         """
-        tokens, targets = self.task.train_batch(self.step, self.seed, self.batch)
-        subnets = [self.supernet.subnet(s) for s in sandwich(self.space, Random(f"{self.seed}/{self.step}"))]
+        self._enter_phase()
+        subnets = [self.supernet.subnet(spec) for spec in self._visits[self._phase].of(self.step)]
         self._set_rates()
         self.supernet.zero_grad()
-        teacher, found = None, []
-        for subnet in subnets:
-            hard, logits = self._backward(subnet, tokens, targets, teacher)
-            teacher = logits if teacher is None else teacher
-            found.append(hard / self.task.nats)
+        losses = torch.zeros(2, len(subnets), device=self.work.device)
+        for tokens, targets, share in self._pieces():
+            losses += share * torch.stack(self._read(subnets, tokens, targets, share), 1)
+        grads = [weight.grad for weight in self.supernet.parameters() if weight.grad is not None]
+        self.workers.add_up([*grads, losses])
+        hard, whole = losses.tolist()
+        for loss in whole:
+            if not math.isfinite(loss):
+                raise EvaluationFailed(f"the supernet's loss is {loss} at step {self.step + 1}")
         nn.utils.clip_grad_norm_(self.supernet.parameters(), CLIP)
         self.optimizer.step()
         self.step += 1
-        return found[0], found[1]
+        return hard[0] / self.task.nats, hard[min(1, len(hard) - 1)] / self.task.nats
 
-    def _backward(
-        self, subnet: Subnet, tokens: Tensor, targets: Tensor, teacher: Tensor | None
-    ) -> tuple[float, Tensor]:
-        """Add a subnet's gradients; its loss on the text in nats, and its logits."""
-        leaves, losses = subnet.leaves(), list[Tensor]()
-        logits = subnet(tokens, subnet.rounded(leaves), losses=losses)
-        hard = token_loss(logits, targets)
-        loss = hard if teacher is None else (1 - SOFT) * hard + SOFT * _divergence(logits, teacher, targets)
-        whole = sum(losses, start=loss)
-        if not math.isfinite(whole.item()):
-            raise EvaluationFailed(f"the supernet's loss is {whole.item()} at step {self.step + 1}")
-        whole.backward()
-        self.supernet.accumulate(subnet, leaves)
-        return hard.item(), logits.detach()
+    @property
+    def _phase(self) -> int:
+        return phase_at(self.recipe.phases, self.steps, self.step)
+
+    def _sandwich(self, part: Space) -> Sandwich:
+        """The subnets of a phase; favoured genotypes are of the whole space, and wait until it opens."""
+        favoured = self.recipe.genotypes if part is self.space else ()
+        visits = Sandwich(part, self.seed, self.recipe.networks, favoured, self.recipe.favour)
+        try:
+            visits.of(0)
+        except SpaceError as error:
+            if part is self.space:
+                raise
+            raise SpaceError(f"{error}; leave this phase out, or train without phases") from None
+        return visits
+
+    def _enter_phase(self) -> None:
+        """At the first step of a phase, sort what it will cut and the phases before did not."""
+        phase, begins = self._phase, starts(self.recipe.phases, self.steps)
+        if self.recipe.sort == "none" or self.step == 0 or self.step != begins[phase]:
+            return
+        trained = max(i for i in range(phase) if begins[i] < self.step)
+        with torch.no_grad():
+            self.sorted = sort_by_importance(
+                self.supernet,
+                self._parts[trained].root,
+                self._parts[phase].root,
+                moments=self._moments,
+                effects=self._effect if self.recipe.sort == "effect" else None,
+            )
+
+    def _moments(self, key: str) -> list[Tensor]:
+        """The optimizer's tensors that have the shape of the parameter of this key."""
+        weight = self.supernet.weights[key]
+        state = self.optimizer.state.get(weight, {})
+        return [value for value in state.values() if torch.is_tensor(value) and value.shape == weight.shape]
+
+    def _effect(self, key: str) -> Tensor | None:
+        """The weights squared times the mean of their squared gradients, as Adam remembers it."""
+        weight = self.supernet.weights[key]
+        state = self.optimizer.state.get(weight)
+        return weight.detach().square() * state["exp_avg_sq"] if state else None
+
+    def _pieces(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """This worker's rows of the batch, in pieces, with their share of all tokens that are judged."""
+        whole = self.task.train_batch(self.step, self.seed, self.batch)
+        judged = int((whole[1] != IGNORED).sum())
+        rows = (self.workers.rows(part).chunk(self.work.pieces) for part in whole)
+        for tokens, targets in zip(*rows, strict=True):
+            share = int((targets != IGNORED).sum()) / judged
+            yield tokens.to(self.work.device), targets.to(self.work.device), share
+
+    def _read(self, subnets: list[Subnet], tokens: Tensor, targets: Tensor, share: float) -> list[Tensor]:
+        """Add the gradients of all subnets; the text loss of each and all that it minimises, in nats [2]."""
+        teacher, found = None, []
+        soft = self.recipe.soft * self.step / self.steps
+        for subnet in subnets:
+            leaves, losses = subnet.leaves(), list[Tensor]()
+            logits = self._logits(subnet, tokens, subnet.rounded(leaves), losses)
+            hard = loss = token_loss(logits, targets)
+            if teacher is not None:
+                loss = (1 - soft) * hard + soft * _divergence(logits, teacher, targets)
+            whole = sum(losses, start=loss)
+            (share * whole).backward()
+            self.supernet.accumulate(subnet, leaves)
+            if subnet is subnets[0] and soft:
+                teacher = logits.detach().log_softmax(-1)
+            found.append(torch.stack((hard.detach(), whole.detach())))
+        return found
+
+    def _logits(
+        self, subnet: Subnet, tokens: Tensor, weights: dict[str, Tensor], losses: list[Tensor]
+    ) -> Tensor:
+        """Logits in float32, computed as the recipe and the work ask."""
+        low = self.recipe.precision == "bfloat16"
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=low):
+            run = self._compiled.of(subnet)
+            if run is None:
+                logits = subnet(tokens, weights, recompute=self.work.recompute, losses=losses)
+            else:
+                logits, found = run(weights, tokens)
+                losses += found
+        return logits.float()
 
     def _set_rates(self) -> None:
         step = self.step + 1
-        factor = min(step / WARM_UP, 1 - (1 - FLOOR) * step / self.steps)
+        factor = min(step / WARM_UP, 1 - (1 - self.recipe.floor) * step / self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = self.recipe.rate * group["peak"] * factor
 
 
 @dataclass(frozen=True)
@@ -122,7 +232,8 @@ class FromSupernet(Evaluator):
     """Scores an architecture with the weights that it shares with all others, rounded to its bits.
 
     `space_json` is the tree of the space; `folder` holds the supernet's checkpoint. Plain values, so that Ray
-    can ship it: a worker opens the checkpoint when it is first asked.
+    can ship it: a worker opens the checkpoint when it is first asked. `open_supernet` makes one from a folder
+    alone.
     """
 
     name: ClassVar[str] = "supernet"
@@ -133,23 +244,29 @@ class FromSupernet(Evaluator):
     steps: int
     seed: int = 0
     batch: int = 16
+    recipe: Recipe = PLAIN
+    work: Work = ON_CPU
 
     @property
     def unit(self) -> str:
-        """The task's unit."""
-        return self.task.unit
+        """That of the task's scores."""
+        return self.task.judged_in
 
-    def train(self, on_step: Callable[[int, float], None] | None = None) -> dict[str, Any]:
+    def train(
+        self, on_step: Callable[[int, float], None] | None = None, *, workers: Workers = ALONE
+    ) -> dict[str, Any]:
         """Train the supernet, or go on from its checkpoint; how it went, as plain values.
 
-        `on_step` hears the number of each step and the loss of the largest subnet.
+        `on_step` hears the number of each step and the loss of the largest subnet. Of several workers the
+        first one writes.
 
         Raises:
             EvaluationFailed: a loss is not finite.
+            SpaceError: the space forbids all architectures of a phase.
         """
-        training, folder = self._training(), Path(self.folder)
+        training, folder = self._training(workers), Path(self.folder)
         checkpoints.resume(training, folder, self.steps)
-        curve = _read_curve(folder, training.step)
+        curve = read_curve(folder, training.step)
         saved = began = time.monotonic()
         while training.step < self.steps:
             largest, smallest = training.learn()
@@ -160,8 +277,9 @@ class FromSupernet(Evaluator):
                 saved = time.monotonic()
                 curve["seconds"] += round(saved - began, 3)
                 began = saved
-                _write_curve(folder, curve)
-                checkpoints.save(training, folder)
+                if workers.rank == 0:
+                    _write_curve(folder, curve)
+                    checkpoints.save(training, folder)
         return {"steps": self.steps, **curve}
 
     def score(self, spec: Decoder, steps: int, seed: int) -> Score:
@@ -173,7 +291,8 @@ class FromSupernet(Evaluator):
         def call(tokens: Tensor, *, segment: int | None = None) -> Tensor:
             return subnet(tokens, weights, segment=segment)
 
-        return Score.of(window_losses(call, self.task, segment=state_segment(spec)).tolist())
+        found = window_losses(call, self.task, segment=state_segment(spec), device=self.work.device)
+        return Score.of(found.tolist())
 
     @property
     def supernet(self) -> Supernet:
@@ -184,9 +303,17 @@ class FromSupernet(Evaluator):
         """
         return _opened(self)
 
-    def _training(self) -> SupernetTraining:
-        space = Space(from_json(self.space_json), name="supernet")
-        return SupernetTraining(space, self.task, steps=self.steps, seed=self.seed, batch=self.batch)
+    def _training(self, workers: Workers = ALONE) -> SupernetTraining:
+        return SupernetTraining(
+            Space(from_json(self.space_json), name="supernet"),
+            self.task,
+            steps=self.steps,
+            seed=self.seed,
+            batch=self.batch,
+            recipe=self.recipe,
+            work=self.work,
+            workers=workers,
+        )
 
 
 @lru_cache(maxsize=2)
@@ -198,13 +325,16 @@ def _opened(evaluator: FromSupernet) -> Supernet:
 
 
 def _divergence(logits: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
-    """Kullback-Leibler divergence in nats of the teacher's predictions from these, where it is judged."""
-    each = F.kl_div(logits.log_softmax(-1), teacher.log_softmax(-1), reduction="none", log_target=True)
+    """Kullback-Leibler divergence in nats of the teacher's predictions from these, where it is judged.
+
+    `teacher` are logarithms of probabilities.
+    """
+    each = F.kl_div(logits.log_softmax(-1), teacher, reduction="none", log_target=True)
     judged = targets != IGNORED
     return (each.sum(-1) * judged).sum() / judged.sum()
 
 
-def _read_curve(folder: Path, step: int) -> dict[str, Any]:
+def read_curve(folder: Path, step: int) -> dict[str, Any]:
     """The losses up to `step`, and the seconds spent so far."""
     try:
         curve: dict[str, Any] = json.loads((folder / CURVE).read_text())

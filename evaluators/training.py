@@ -149,6 +149,26 @@ def rounded_model(model: Model) -> Model:
     return copy
 
 
+def figures(training: Training) -> dict[str, float]:
+    """What the layers of a trained network report, by path and name; empty where they report nothing.
+
+    The load of experts, the share of tokens that are dropped and that pass a router, as the next step of the
+    training would see them, and the share that leaves at an exit, on as many validation windows. They depend
+    on the weights alone, so a training that was stopped on its way reports the same.
+    """
+    model, task = training.model, training.task
+    device = model.embedding.device
+    weights = rounded(training.parameters, weight_bits(model))
+    found: dict[str, Tensor] = {}
+    with torch.no_grad():
+        tokens = task.validation()[0][: training.batch].to(device)
+        functional_call(model, weights, (tokens,), {"metrics": found}, tie_weights=False)
+    if found:
+        tokens = task.train_batch(training.step, training.seed, training.batch)[0].to(device)
+        functional_call(model, weights, (tokens,), {"metrics": found}, tie_weights=False)
+    return {name: float(value) for name, value in found.items()}
+
+
 def state_segment(spec: Decoder) -> int | None:
     """The `segment` to score at: pieces where some layer keeps its decode state below 16 bits."""
     return SEGMENT if any(layer.bits.state < 16 for layer in spec.layers) else None
@@ -158,15 +178,11 @@ def state_segment(spec: Decoder) -> int | None:
 def window_losses(
     call: Call, task: Task, *, segment: int | None = None, device: str | torch.device = "cpu"
 ) -> Tensor:
-    """Mean loss on each validation window [W], in the task's unit, on the CPU."""
+    """What the task makes of each validation window [W] (its mean loss, as a rule), on the CPU."""
     tokens, targets = task.validation()
     found = []
     pairs = zip(tokens.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
     for some_tokens, some_targets in pairs:
-        logits, answers = call(some_tokens.to(device), segment=segment), some_targets.to(device)
-        nats = F.cross_entropy(
-            logits.transpose(1, 2).float(), answers, ignore_index=IGNORED, reduction="none"
-        )
-        judged = (answers != IGNORED).sum(1)
-        found.append((nats.double().sum(1) / judged / task.nats).cpu())
+        logits = call(some_tokens.to(device), segment=segment)
+        found.append(task.judge(logits, some_targets.to(device)).cpu())
     return torch.cat(found)

@@ -21,6 +21,10 @@ from typing import Any
 # setting is read when torch is loaded, so it must stand here, before anything else is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# MKL adds in an order that depends on where rows lie in memory, unless it is asked not to: a slice of a large
+# matrix would then differ from its copy in the last bit, and a search that was killed from one that was not.
+os.environ.setdefault("MKL_CBWR", "AUTO")
+
 _HOMES = {
     "search": "nas.searching",
     "Workers": "nas.searching",

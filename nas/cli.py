@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from nas.commands import looking, making, profiling, running, zoo
+from nas.commands import looking, making, profiling, running, supernet, zoo
 from search_spaces.errors import NasError
 
 INTERRUPTED = 130
@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (running, profiling, looking, making, zoo):
+for module in (running, profiling, looking, making, zoo, supernet):
     module.mount(app)
 
 

@@ -49,9 +49,9 @@ def by_rank_and_spread(points: Sequence[Sequence[float]], count: int) -> list[in
 
 
 def choose_finalists(study: Study, count: int, picks: Sequence[Genotype] = ()) -> list[Genotype]:
-    """The user's picks, then members of the front that are spread over it."""
-    front = study.front()
-    chosen = [front[i].genotype for i in spread(study.points(front), count)]
+    """The user's picks, then members of the front that are spread over it, then those that come next."""
+    known = study.complete()
+    chosen = [known[i].genotype for i in by_rank_and_spread(study.points(known), count)]
     return list(dict.fromkeys([*picks, *chosen]))[: max(count, len(picks))]
 
 

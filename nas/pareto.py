@@ -28,7 +28,7 @@ def reference_point(points: Sequence[Sequence[float]]) -> Points:
     return reference
 
 
-def hypervolume(points: Sequence[Sequence[float]], reference: Points) -> float:
+def hypervolume(points: Sequence[Sequence[float]] | Points, reference: Points) -> float:
     """The volume that `points` dominate below `reference`."""
     if not len(points):
         return 0.0

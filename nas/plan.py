@@ -19,25 +19,33 @@ class Plan:
     """Everything that decides the outcome of a study, except its space.
 
     `steps` are training steps of the supernet (or of every candidate, with the evaluator "scratch");
-    `length` and `windows` are the bytes per window and the number of validation windows; `rungs` are the
-    training steps of successive halving, of which each keeps `keep` of its networks.
+    `length` and `windows` are the tokens per window and the number of validation windows, by default the
+    task's own; `rungs` are the training steps of successive halving, of which each keeps `keep` of its
+    networks.
+
+    `engine` is how the weights are searched; `strategy_settings` are the settings of the strategy where the
+    engine asks one ("ofa"), else of the engine. `supernet` is the folder of a trained supernet to read
+    from, whose steps, batch and windows then hold; without one, the study trains its own. `device` is where
+    networks are trained and scored; where they are timed is the scenario's business.
 
     `scenario` is how the network will be used; a study under several scenarios has the others in `also`, all
     of them with names. `tables` are files of latency tables, each for the scenario it was measured under;
     where there is none, one is measured, or with `estimate`, a device card, latency is estimated by a
-    roofline. A table that errs by more than 10 % is used only with `allow_rough_table`.
+    roofline. A table that errs by more than 10 % is used only with `allow_rough_table`. `on` is a device of
+    a Ray cluster: tables are measured there, and the front is timed there, instead of on this machine.
     """
 
     objectives: tuple[str, ...] = ("bits_per_byte", "decode_ms", "weight_bytes")
     constraints: tuple[str, ...] = ()
     trials: int = 300
+    engine: str = "ofa"
     strategy: str = "nsga2"
     strategy_settings: Mapping[str, Any] = field(default_factory=dict)
     evaluator: str = "supernet"
     steps: int = 250
     batch: int = 16
-    length: int = 128
-    windows: int = 64
+    length: int | None = None
+    windows: int | None = None
     data: str | None = None
     scenario: Scenario = field(default_factory=Scenario)
     seed: int = 0
@@ -50,10 +58,15 @@ class Plan:
     rungs: tuple[int, ...] = (100, 300, 800)
     keep: float = 1 / 3
     source: str | None = None
+    supernet: str | None = None
+    device: str = "cpu"
+    on: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("trials", "steps", "batch", "length", "windows"):
             value = getattr(self, name)
+            if value is None and name in ("length", "windows"):
+                continue
             if not isinstance(value, int) or value < (0 if name == "trials" else 1):
                 raise SettingError(f"{name} must be a positive whole number, got {value!r}")
         if not self.objectives:
@@ -64,6 +77,8 @@ class Plan:
             raise SettingError(f"rungs must grow, got {self.rungs}")
         if not 0 < self.keep <= 1:
             raise SettingError(f"keep must be within (0, 1], got {self.keep}")
+        if self.on is not None and self.estimate is not None:
+            raise SettingError(f"latency is measured on {self.on} or estimated from a card: choose one")
         names = [scenario.name for scenario in self.scenarios]
         if self.also and (not all(names) or len(set(names)) != len(names)):
             raise SettingError(

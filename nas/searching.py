@@ -9,40 +9,47 @@ What a phase made is kept in the study's folder and its record, and is not made 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evaluators.corpus import Corpus, load_corpus
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.base import Evaluator
+from evaluators.opening import read_training
+from evaluators.supernet import FromSupernet
+from evaluators.tasks.base import Task
 from nas.constraints import Constraint, require_satisfiable
 from nas.driver import Search, run
+from nas.engines.base import Prepared, Setup, engines, make_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.executors.local import InProcess
 from nas.finalists import choose_finalists, halve, runs_of
 from nas.measured import measure_front
-from nas.objectives.base import AT, Bench, Objective, objectives
+from nas.objectives.base import AT, Bench, Objective, Predictor, objectives
 from nas.plan import Plan
 from nas.progress import Progress, default_progress
 from nas.quality import (
-    QUALITY,
     EvaluatorScorer,
     check_evaluator,
+    device_of,
     fidelity,
     scratch_evaluator,
     supernet_evaluator,
+    with_supernet,
 )
-from nas.stages import add_fact
+from nas.stages import PREPARED, add_fact
 from nas.store import Store
-from nas.strategies.base import make_strategy
+from nas.strategies.base import Strategy, make_strategy
 from nas.study import DEFAULT_STORE, Study
 from nas.tables import check_tables, table_for
 from nas.takehome import best_weights
+from nas.tasks import make_task, prepare_task, quality_name, quality_of
 from nas.trial import Trial
 from search_spaces.decoder import Decoder
 from search_spaces.errors import SettingError
 from search_spaces.genotype import Genotype
+from search_spaces.scenario import Scenario
 from search_spaces.serialise import to_json
 from search_spaces.space import Space, as_space
 
@@ -60,12 +67,16 @@ class Workers:
     gpus: float = 0.0
     task_seconds: float | None = None
 
-    def check(self) -> None:
-        """Raise `SettingError` at once where a cluster that is named does not answer."""
+    def check(self, on: str | None = None) -> None:
+        """Raise `SettingError` at once where a cluster does not answer, or lacks the device that is named."""
         if self.address:
             from nas.executors.ray import connect
 
             connect(self.address, self.count)
+        if on is not None:
+            from nas.executors.devices import require_device
+
+            require_device(on, self.address)
 
     def executor(self, scorers: Mapping[str, Scorer]) -> Executor:
         """An executor that holds these scorers."""
@@ -125,7 +136,7 @@ def search(
     names = [o.__name__ if callable(o) else o for o in objectives]
     plan = Plan.from_json({"objectives": names, **_plain(settings)})
     pool = workers if isinstance(workers, Workers) else Workers(workers)
-    pool.check()
+    pool.check(plan.on)
     study = create_study(as_space(space), plan, name=name, store=store, functions=functions)
     session = Session(study=study, functions=functions, workers=pool, progress=progress or default_progress())
     return run_session(session)
@@ -140,7 +151,7 @@ def create_study(
     functions: Mapping[str, Function] | None = None,
 ) -> Study:
     """A new study, or the one of this name if it has the same space and settings (trials may grow)."""
-    plan = under_all_scenarios(plan)
+    plan = with_supernet(space, under_all_scenarios(plan))
     check_plan(space, plan, functions or {})
     opened = Store(str(store))
     record = opened.create_study(
@@ -195,12 +206,11 @@ def check_plan(space: Space, plan: Plan, functions: Mapping[str, Function]) -> N
     constraints = tuple(map(Constraint.parse, plan.constraints))
     _check_fit(space, plan, [*plan.objectives, *(constraint.name for constraint in constraints)])
     check_evaluator(plan.evaluator)
-    make_strategy(plan.strategy, space, _goals(plan), seed=plan.seed, settings=plan.strategy_settings)
+    device_of(plan)
+    make_engine(plan).check(space, plan)
     require_satisfiable(space, constraints, bench_of(plan))
-    if QUALITY in plan.objectives:
-        task = _task_on(load_corpus(plan.data), plan)
-        task.train_batch(0, plan.seed, 1)  # both raise where the text is too short for such windows
-        task.validation()
+    if quality_of(plan):
+        make_task(plan)
 
 
 def _check_fit(space: Space, plan: Plan, names: Sequence[str]) -> None:
@@ -221,32 +231,18 @@ def objectives_named(name: str) -> Objective:
 def run_session(session: Session) -> Study:
     """All phases of a study, from where it stands."""
     session.study.folder.mkdir(parents=True, exist_ok=True)
-    task = prepare_task(session) if QUALITY in session.plan.objectives else None
+    task = prepare_task(session.study) if quality_of(session.plan) else None
     bench = prepare_bench(session)
     run_search(session, bench, task)
     if task is not None:
-        measure_front(session.study, lambda study, trial: best_weights(study, trial)[0], session.progress)
+        measure_front(
+            session.study,
+            lambda study, trial: best_weights(study, trial)[0],
+            session.progress,
+            address=session.workers.address,
+        )
         run_finalists(session, task)
     return session.study
-
-
-def prepare_task(session: Session) -> ByteLanguageModelling:
-    """The corpus, cached and on record; the same text as before, or an error."""
-    study, plan = session.study, session.plan
-    corpus = load_corpus(plan.data)
-    known = study.facts.get("corpus")
-    if known and known["digest"] != corpus.digest:
-        raise SettingError(
-            f"study {study.name} was started on the corpus {known['digest']}, but {corpus.name} is now"
-            f" {corpus.digest}: scores of two corpora cannot be compared; choose another name"
-        )
-    if not known:
-        add_fact(study, "corpus", _corpus_fact(corpus))
-    return _task_on(corpus, plan)
-
-
-def _task_on(corpus: Corpus, plan: Plan) -> ByteLanguageModelling:
-    return ByteLanguageModelling(corpus.folder, length=plan.length, windows=plan.windows)
 
 
 def prepare_bench(session: Session) -> Bench:
@@ -257,16 +253,18 @@ def prepare_bench(session: Session) -> Bench:
         return bench
     if bench.others:
         others = {
-            name: replace(one, table=table_for(session.study, one.scenario, session.progress))
-            if name in wanted
-            else one
+            name: replace(one, table=_table(session, one.scenario)) if name in wanted else one
             for name, one in bench.others.items()
         }
         bench = replace(bench, others=others)
     else:
-        bench = replace(bench, table=table_for(session.study, plan.scenario, session.progress))
+        bench = replace(bench, table=_table(session, plan.scenario))
     require_satisfiable(session.study.space, tuple(map(Constraint.parse, plan.constraints)), bench)
     return bench
+
+
+def _table(session: Session, scenario: Scenario) -> Predictor:
+    return table_for(session.study, scenario, session.progress, address=session.workers.address)
 
 
 def _asked(plan: Plan) -> list[Objective]:
@@ -275,18 +273,20 @@ def _asked(plan: Plan) -> list[Objective]:
     return [objectives[name] for name in dict.fromkeys(names) if name in objectives]
 
 
-def run_search(session: Session, bench: Bench, task: ByteLanguageModelling | None) -> None:
+def run_search(session: Session, bench: Bench, task: Task | None) -> None:
     """Train what the evaluator needs, then let the strategy search."""
     study, plan = session.study, session.plan
     finished = sum(trial.state.value in ("complete", "failed") for trial in study.trials())
     if finished >= plan.trials:
         return
+    evaluator = trained_evaluator(session, task) if task is not None else None
+    prepared = prepare_engine(session, bench, task, evaluator)
     scorers: dict[str, Scorer] = {n: FunctionScorer(f) for n, f in session.functions.items()}
-    if task is not None:
-        scorers[QUALITY] = quality_scorer(session, task)
+    if evaluator is not None:
+        scorers[quality_name(plan)] = EvaluatorScorer(prepared.evaluator or evaluator)
     with (
         session.workers.executor(scorers) as executor,
-        session.progress.phase(f"searching ({plan.strategy})", plan.trials) as phase,
+        session.progress.phase(f"searching ({told_engine(plan)})", plan.trials) as phase,
     ):
         count = finished
 
@@ -295,25 +295,56 @@ def run_search(session: Session, bench: Bench, task: ByteLanguageModelling | Non
             count += trial.state.value in ("complete", "failed")
             phase.update(count, _news(trial, plan.objectives[0]))
 
-        run(search_of(study, executor, bench, on_trial), plan.trials)
+        run(search_of(study, executor, prepared.strategy, bench, on_trial), plan.trials)
+
+
+def prepare_engine(
+    session: Session, bench: Bench, task: Task | None, evaluator: Evaluator | None
+) -> Prepared:
+    """What the plan's engine proposes by, once it has done its work."""
+    study, plan = session.study, session.plan
+    setup = Setup(
+        space=study.space,
+        plan=plan,
+        goals=goals_of(plan),
+        bench=bench,
+        folder=study.folder / plan.engine,
+        quality=quality_of(plan),
+        task=task,
+        evaluator=evaluator if isinstance(evaluator, FromSupernet) else None,
+        progress=session.progress,
+        note=lambda name, fact: add_fact(study, name, fact),
+    )
+    began = time.monotonic()
+    prepared = make_engine(plan).prepare(setup)
+    if PREPARED not in study.facts:  # a study that goes on finds the work done in its folder
+        add_fact(study, PREPARED, {"seconds": round(time.monotonic() - began, 3)})
+    return prepared
+
+
+def told_engine(plan: Plan) -> str:
+    """How the plan searches, for a reader."""
+    return plan.strategy if engines[plan.engine].asks_strategy else plan.engine
 
 
 def search_of(
     study: Study,
     executor: Executor,
+    strategy: Strategy | None = None,
     bench: Bench | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Search:
-    """What the driver's loop needs, from the plan of a study."""
+    """What the driver's loop needs, from the plan of a study; by default its strategy proposes."""
     plan = study.plan
     bench = bench or bench_of(plan)
+    strategy = strategy or make_strategy(
+        plan.strategy, study.space, goals_of(plan), seed=plan.seed, settings=plan.strategy_settings
+    )
     return Search(
         store=study.store,
         study_id=study.record.id,
         space=study.space,
-        strategy=make_strategy(
-            plan.strategy, study.space, _goals(plan), seed=plan.seed, settings=plan.strategy_settings
-        ),
+        strategy=strategy,
         executor=executor,
         fidelity=fidelity(plan),
         seed=plan.seed,
@@ -324,36 +355,38 @@ def search_of(
     )
 
 
-def quality_scorer(session: Session, task: ByteLanguageModelling) -> Scorer:
+def trained_evaluator(session: Session, task: Task) -> Evaluator:
     """The plan's evaluator; the supernet is trained first, or taken up where its training stopped."""
     study, plan = session.study, session.plan
     if plan.evaluator == "scratch":
-        return EvaluatorScorer(scratch_evaluator(plan, task, study.folder))
+        return scratch_evaluator(plan, task, study.folder)
     evaluator = supernet_evaluator(study.space, plan, task, study.folder)
-    if "supernet" not in study.facts:
+    if plan.supernet is not None and "supernet" not in study.facts:
+        add_fact(study, "supernet", {**read_training(plan.supernet), "folder": plan.supernet})
+    elif "supernet" not in study.facts:
         with session.progress.phase("training the supernet", plan.steps) as phase:
             fact = evaluator.train(lambda step, loss: phase.update(step, f"largest {loss:.3f} {task.unit}"))
         add_fact(study, "supernet", fact)
-    return EvaluatorScorer(evaluator)
+    return evaluator
 
 
-def run_finalists(session: Session, task: ByteLanguageModelling) -> None:
+def run_finalists(session: Session, task: Task) -> None:
     """Train finalists from scratch by successive halving."""
     study, plan = session.study, session.plan
     if not plan.finalists or not study.front():
         return
-    finalists = choose_finalists(study, plan.finalists, session.picks)
+    quality, finalists = quality_name(plan), choose_finalists(study, plan.finalists, session.picks)
     scorer = EvaluatorScorer(scratch_evaluator(plan, task, study.folder))
     total, done = runs_of(len(finalists), plan.rungs, plan.keep), 0
     with (
-        session.workers.executor({QUALITY: scorer}) as executor,
+        session.workers.executor({quality: scorer}) as executor,
         session.progress.phase("training finalists from scratch", total) as phase,
     ):
 
         def on_trial(trial: Trial) -> None:
             nonlocal done
             done += 1
-            phase.update(done, f"{trial.fidelity.steps} steps: {_news(trial, QUALITY)}")
+            phase.update(done, f"{trial.fidelity.steps} steps: {_news(trial, quality)}")
 
         halve(study, finalists, executor, picks=session.picks, on_trial=on_trial)
 
@@ -376,7 +409,8 @@ def _first(space: Space) -> Any:
     return space.draw(lambda path, labels: labels[0])[1]
 
 
-def _goals(plan: Plan) -> list[tuple[str, bool]]:
+def goals_of(plan: Plan) -> list[tuple[str, bool]]:
+    """Per objective, its name and whether it is maximised."""
     return [(name, name in objectives and objectives[name].maximise) for name in plan.objectives]
 
 
@@ -385,16 +419,6 @@ def _news(trial: Trial, name: str) -> str:
         return f"{trial.digest} {trial.state.value}: {trial.reason}"
     value = trial.values.get(name)
     return f"{trial.digest} {name} {value.value:.4g}" if value else trial.digest
-
-
-def _corpus_fact(corpus: Corpus) -> dict[str, Any]:
-    return {
-        "name": corpus.name,
-        "digest": corpus.digest,
-        "train_bytes": corpus.train_bytes,
-        "valid_bytes": corpus.valid_bytes,
-        "reference": corpus.reference_points(),
-    }
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,10 @@ def cheap_values(study: Study) -> dict[str, dict[str, Value]]:
     }
 
 
+PREPARED = "prepared"
+"""The fact that holds the seconds an engine spent before its first trial."""
+
+
 def add_fact(study: Study, name: str, fact: Any) -> None:
     """Keep something that was found out on the way, under its name."""
     config = dict(study.store.study(study.name).config)

@@ -5,34 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evaluators.corpus import load_corpus
-from evaluators.tasks.language import ByteLanguageModelling
-from nas.quality import QUALITY, scratch_evaluator, supernet_evaluator
+from nas.quality import scratch_evaluator, supernet_evaluator
 from nas.study import Study
+from nas.tasks import CORPUS, quality_name, task_of
 from nas.trial import Trial, TrialState
-from search_spaces.errors import DataError, SettingError
+from search_spaces.errors import SettingError
 from search_spaces.export import save_model
 from search_spaces.model import Model
-
-
-def task_of(study: Study) -> ByteLanguageModelling:
-    """The task of a study.
-
-    Raises:
-        SettingError: the study models no language, or its text is no longer the same.
-    """
-    plan, known = study.plan, study.facts.get("corpus")
-    if QUALITY not in plan.objectives:
-        raise SettingError(f"study {study.name} models no text: {QUALITY} is not among its objectives")
-    if known is None:
-        raise SettingError(f"study {study.name} has learned no text yet: `nas resume {study.name}`")
-    corpus = load_corpus(plan.data)
-    if corpus.digest != known["digest"]:
-        raise DataError(
-            f"study {study.name} learned the corpus {known['digest']}, but {corpus.name} is now"
-            f" {corpus.digest}"
-        )
-    return ByteLanguageModelling(corpus.folder, length=plan.length, windows=plan.windows)
 
 
 def longest_training(study: Study, digest: str) -> Trial | None:
@@ -76,11 +55,12 @@ def export(study: Study, which: str | int, folder: str | Path) -> tuple[Path, di
 
 
 def _about(study: Study, trial: Trial, weights: str) -> dict[str, Any]:
-    quality = trial.values.get(QUALITY)
+    name, corpus = quality_name(study.plan), study.facts.get(CORPUS)
+    quality = trial.values.get(name)
     return {
         "study": study.name,
         "digest": trial.digest,
         "weights": weights,
-        "corpus": study.facts["corpus"]["digest"],
-        QUALITY: quality.value if quality else None,
+        **({"corpus": corpus["digest"]} if corpus else {}),
+        name: quality.value if quality else None,
     }

@@ -31,13 +31,15 @@ class Value:
     `source` is a word for the reader: "counted", "predicted", "measured", "supernet", "scratch".
     `error` is one standard error in the unit of the value; None where the value is exact or no error is
     known. `samples` holds paired evidence where there is some: the score on each validation window, in a
-    fixed order, so that two trials can be compared window by window.
+    fixed order, so that two trials can be compared window by window. `figures` tell by path and name what
+    else was seen of the network, such as the share of tokens that an expert layer dropped.
     """
 
     value: float
     error: float | None = None
     source: str = "counted"
     samples: tuple[float, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is empty is left out."""
@@ -46,12 +48,15 @@ class Value:
             plain["error"] = self.error
         if self.samples:
             plain["samples"] = [round(sample, 5) for sample in self.samples]
+        if self.figures:
+            plain["figures"] = dict(self.figures)
         return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Value:
         """The value written by `to_json`."""
-        return cls(plain["value"], plain.get("error"), plain["source"], tuple(plain.get("samples", ())))
+        samples, figures = tuple(plain.get("samples", ())), plain.get("figures", {})
+        return cls(plain["value"], plain.get("error"), plain["source"], samples, figures)
 
 
 @dataclass(frozen=True, kw_only=True)

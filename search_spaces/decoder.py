@@ -16,6 +16,7 @@ import torch
 from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.bits import Bits, WeightFormat, state_bytes, weight_bytes
 from search_spaces.blocks.base import Block, Cost
+from search_spaces.embedding_reader import reader_cost
 from search_spaces.errors import IllegalArchitecture
 from search_spaces.scenario import Scenario
 from search_spaces.serialise import parts
@@ -47,7 +48,8 @@ class Layer:
 
     Layers that name the same `shared` have one set of weights (as Zamba's attention, Glorioso et al. 2024,
     arXiv:2405.16712), and each a decode state of its own. `routing` lets only some tokens pass; `exit` lets
-    tokens leave behind this layer (see `adaptive_depth`).
+    tokens leave behind this layer (see `adaptive_depth`). With `reads_embedding` the sequence mixer reads the
+    embedding of its token beside the residual stream (see `embedding_reader`).
     """
 
     sequence_mixer: Block
@@ -56,12 +58,15 @@ class Layer:
     shared: str | None = None
     routing: MixtureOfDepths | None = None
     exit: EarlyExit | None = None
+    reads_embedding: bool = False
 
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` where a block stands in the wrong place or cannot be built."""
         self.bits.check()
         if self.shared is not None and not (isinstance(self.shared, str) and self.shared.isidentifier()):
             raise IllegalArchitecture(f"shared must be a name such as 'attention', got {self.shared!r}")
+        if not isinstance(self.reads_embedding, bool):
+            raise IllegalArchitecture(f"reads_embedding must be true or false, got {self.reads_embedding!r}")
         for option in (self.routing, self.exit):
             if option is not None:
                 option.check()
@@ -148,6 +153,10 @@ class Decoder:
                 params=self.d_model
             )
             stored += 4 * self.d_model + block_weight_bytes(block, self.d_model, layer.bits.stored)
+        if layer.reads_embedding:
+            cost = reader_cost(self.d_model, seen)
+            total += replace(cost, decode_flops=round(passing * cost.decode_flops))
+            stored += 4 * self.d_model + weight_bytes((self.d_model, 2, self.d_model), WeightFormat())
         if layer.routing:
             score = 2 * scenario.batch * self.d_model
             total += Cost(self.d_model, scenario.prompt * score, score)
@@ -191,6 +200,7 @@ def strip(layer: Layer) -> str:
     if not isinstance(layer, Layer) or not all(isinstance(b, Block) for b in layer.blocks.values()):
         return show(layer).replace("\n", " ")
     options = [brief(option) for option in (layer.routing, layer.exit) if option is not None]
+    options += ["reads the embedding"] if layer.reads_embedding else []
     options += [f"weights shared as {layer.shared!r}"] if layer.shared is not None else []
     bits = f"  {layer.bits}" if layer.bits != Bits() else ""
     return "  ".join([" + ".join(brief(block) for block in layer.blocks.values()), *options]) + bits

@@ -14,16 +14,17 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.adaptive_depth import Exit, Router
+from search_spaces.adaptive_depth import Early, Exit, Router
 from search_spaces.bits import SCALE_SUFFIX, Bits, RoundedActivations, StateCodec
 from search_spaces.blocks.base import Block, Mixed, State
 from search_spaces.decoder import Decoder, Layer
+from search_spaces.embedding_reader import EmbeddingReader
 from search_spaces.errors import SettingError
 
 ROOM = 64
@@ -57,9 +58,11 @@ class Residual(nn.Module):
             RoundedActivations if bits.activation < 16 else nullcontext
         )
 
-    def forward(self, x: Tensor, stored: State | None = None, position: int = 0) -> Mixed:
+    def forward(
+        self, x: Tensor, stored: State | None = None, position: int = 0, embedded: Embedded | None = None
+    ) -> Mixed:
         """x [B, T, D]; `stored` is the state in its stored form."""
-        normed = F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
+        normed = self._normed(x, embedded)
         if stored is None:
             with self.activations():
                 mixed = self.mixer(normed)
@@ -70,19 +73,23 @@ class Residual(nn.Module):
         kept = self.codec.write(mixed.state or {}, stored, position, x.shape[1])
         return Mixed(x + mixed.y, kept, mixed.loss, mixed.metrics)
 
-    def step(self, x: Tensor, stored: State, position: int | Tensor) -> tuple[Tensor, State]:
+    def step(
+        self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
+    ) -> tuple[Tensor, State]:
         """x [B, D], one token."""
-        normed = F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
+        normed = self._normed(x, embedded)
         state = self.codec.read(stored, x.dtype)
         with self.activations():
             y, state = self.mixer.step(normed, state, position)
         return x + y, self.codec.write(state, stored, position, 1)
 
-    def absorb(self, x: Tensor, stored: State, position: int | Tensor) -> State:
+    def absorb(
+        self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
+    ) -> State:
         """The state after one token x [B, D] whose output nobody wants."""
         if not self.mixer.state_shapes:
             return stored
-        normed = F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
+        normed = self._normed(x, embedded)
         state = self.codec.read(stored, x.dtype)
         with self.activations():
             state = self.mixer.absorb(normed, state, position)
@@ -91,6 +98,20 @@ class Residual(nn.Module):
     def init_state(self, batch: int, capacity: int) -> State:
         """An empty state in its stored form."""
         return self.codec.empty(self.mixer.init_state(batch, capacity))
+
+    def _normed(self, x: Tensor, embedded: Embedded | None) -> Tensor:
+        """What the mixer reads."""
+        if embedded is None:
+            return F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
+        with self.activations():
+            return embedded.reader(x, embedded.tokens, self.norm)
+
+
+class Embedded(NamedTuple):
+    """The embeddings of the tokens that a half reads, and how it reads them beside x."""
+
+    reader: EmbeddingReader
+    tokens: Tensor
 
 
 @dataclass(frozen=True)
@@ -110,12 +131,16 @@ class Aside:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a layer is read: where its tokens start, and which of them have left the network [B, T]."""
+    """How a layer is read: where its tokens start, and which of them have left the network [B, T].
+
+    `embedding` is that of the same tokens [B, T, D], where some layer reads it.
+    """
 
     path: str
     aside: Aside
     position: int = 0
     left: Tensor | None = None
+    embedding: Tensor | None = None
 
 
 LayerState: TypeAlias = dict[str, State]
@@ -132,6 +157,7 @@ class DecoderLayer(nn.Module):
             self.add_module(place, half)
         self.routing = Router(layer.routing, spec.d_model) if layer.routing else None
         self.exit = Exit(layer.exit, spec.d_model, spec.vocab) if layer.exit else None
+        self.reads_embedding = EmbeddingReader(spec.d_model) if layer.reads_embedding else None
 
     def forward(self, x: Tensor, stored: LayerState | None, how: Reading) -> tuple[Tensor, LayerState]:
         """x [B, T, D] and the states after its last token; no states come back where none were given."""
@@ -144,21 +170,29 @@ class DecoderLayer(nn.Module):
         how.aside.note(how.path, None, {"routing.share": (scores > 0).float().mean()})
         return y if how.left is None else torch.where(how.left[..., None], x, y), kept
 
-    def step(self, x: Tensor, stored: LayerState, position: int | Tensor) -> tuple[Tensor, LayerState]:
-        """x [B, D], one token."""
+    def step(
+        self, x: Tensor, stored: LayerState, position: int | Tensor, embedding: Tensor | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """x [B, D], one token, and its embedding where some layer reads it."""
         if self.routing is not None:
-            y, kept = self._pass_rows(x[:, None], self.routing(x[:, None]), stored, Reading("", Aside()))
+            how = Reading("", Aside(), embedding=None if embedding is None else embedding[:, None])
+            y, kept = self._pass_rows(x[:, None], self.routing(x[:, None]), stored, how)
             return y[:, 0], kept
         kept = {}
         for place, half in self.halves.items():
-            x, kept[place] = half.step(x, stored[place], position)
+            x, kept[place] = half.step(x, stored[place], position, *self._embedded(place, embedding))
         return x, kept
 
-    def absorb(self, x: Tensor, stored: LayerState, position: int | Tensor) -> LayerState:
+    def absorb(
+        self, x: Tensor, stored: LayerState, position: int | Tensor, embedding: Tensor | None = None
+    ) -> LayerState:
         """The states after one token x [B, D] that has left the network: nobody wants its output."""
         if self.routing is not None:
-            return self.step(x, stored, position)[1]
-        return {place: half.absorb(x, stored[place], position) for place, half in self.halves.items()}
+            return self.step(x, stored, position, embedding)[1]
+        return {
+            place: half.absorb(x, stored[place], position, *self._embedded(place, embedding))
+            for place, half in self.halves.items()
+        }
 
     def init_state(self, batch: int, capacity: int) -> LayerState:
         """Empty states in their stored form."""
@@ -177,10 +211,17 @@ class DecoderLayer(nn.Module):
     def _grown(self, stored: LayerState, capacity: int) -> LayerState:
         return stored | {p: _grown(half, stored[p], capacity) for p, half in self.halves.items()}
 
+    def _embedded(self, place: str, embedding: Tensor | None) -> tuple[Embedded, ...]:
+        """A further argument for the half that reads the embedding; none for all others."""
+        if embedding is None or place != "sequence_mixer" or self.reads_embedding is None:
+            return ()
+        return (Embedded(self.reads_embedding, embedding),)
+
     def _pass(self, x: Tensor, stored: LayerState | None, how: Reading) -> tuple[Tensor, LayerState]:
         kept: LayerState = {}
         for place, half in self.halves.items():
-            mixed = half(x, stored[place] if stored else None, how.position)
+            given = stored[place] if stored else None
+            mixed = half(x, given, how.position, *self._embedded(place, how.embedding))
             x = mixed.y if how.left is None else torch.where(how.left[..., None], x, mixed.y)
             kept[place] = mixed.state or {}
             how.aside.note(f"{how.path}.{place}", mixed.loss, mixed.metrics)
@@ -194,7 +235,8 @@ class DecoderLayer(nn.Module):
         best = self.routing.best(scores)
         index = best[..., None].expand(-1, -1, x.shape[-1])
         chosen = x.gather(1, index)
-        y, _ = self._pass(chosen, None, replace(how, position=0))
+        embedding = None if how.embedding is None else how.embedding.gather(1, index)
+        y, _ = self._pass(chosen, None, replace(how, position=0, embedding=embedding))
         gate = scores.gather(1, best).sigmoid()[..., None]
         how.aside.note(
             how.path, self.routing.loss(scores, best), {"routing.share": (scores > 0).float().mean()}
@@ -218,7 +260,13 @@ class DecoderLayer(nn.Module):
             y, kept = x[here], own or {}
             if len(index):
                 chosen = x[here, index]
-                z, kept = self._pass(chosen, own, replace(how, position=position, left=None, aside=Aside()))
+                own_how = Reading(
+                    "",
+                    Aside(),
+                    position,
+                    embedding=None if how.embedding is None else how.embedding[here, index],
+                )
+                z, kept = self._pass(chosen, own, own_how)
                 gate = scores[here, index].sigmoid()[..., None]
                 y = y.index_add(1, index, gate * (z - chosen))
             rows.append(y)
@@ -227,39 +275,6 @@ class DecoderLayer(nn.Module):
             return torch.cat(rows), {}
         joined = {p: {n: torch.cat([s[p][n] for s in states]) for n in states[0][p]} for p in self.halves}
         return torch.cat(rows), joined | {"routing": {"count": after}}
-
-
-class Early:
-    """Who has left the network in this pass, and with which prediction."""
-
-    def __init__(self) -> None:
-        self.left: Tensor | None = None
-        self.logits: Tensor | None = None
-
-    def watch(self, exit: Exit, logits: Tensor) -> Tensor:
-        """Let those leave whose prediction is sure; the share that leaves here."""
-        leaving = exit.sure(logits)
-        if self.left is None or self.logits is None:
-            self.left, self.logits = leaving, logits
-        else:
-            leaving = leaving & ~self.left
-            self.left, self.logits = (
-                self.left | leaving,
-                torch.where(leaving[..., None], logits, self.logits),
-            )
-        return leaving.float().mean()
-
-    @property
-    def all_left(self) -> bool:
-        """Whether nobody is left for the later layers."""
-        return self.left is not None and bool(self.left.all())
-
-    def merged(self, final: Tensor | None) -> Tensor:
-        """The predictions of those who left, and the final ones of the others."""
-        if self.left is None or self.logits is None:
-            assert final is not None
-            return final
-        return self.logits if final is None else torch.where(self.left[..., None], self.logits, final)
 
 
 class Model(nn.Module):
@@ -313,11 +328,12 @@ class Model(nn.Module):
         if isinstance(state.position, int):
             state = self._with_room(state, 1)
         x, kept, early = self._embed(token), [], Early()
+        embedding = self._kept(x)
         for layer, stored in zip(self.decoder_layers, state.layers, strict=True):
             if early.all_left:
-                kept.append(layer.absorb(x, stored, state.position))
+                kept.append(layer.absorb(x, stored, state.position, embedding))
                 continue
-            y, after = layer.step(x, stored, state.position)
+            y, after = layer.step(x, stored, state.position, embedding)
             x = y if early.left is None else torch.where(early.left[..., None], x, y)
             kept.append(after)
             if layer.exit is not None:
@@ -378,15 +394,15 @@ class Model(nn.Module):
                 if isinstance(module, Residual):
                     module.norm.fill_(1.0)
                     module.mixer.reset_parameters(dice_at(seed, path, module.norm.device))
-                elif isinstance(module, (Router, Exit)):
+                elif isinstance(module, (Router, Exit, EmbeddingReader)):
                     module.reset_parameters(dice_at(seed, path, self.norm.device))
 
     def _read(self, tokens: Tensor, state: DecodeState | None, aside: Aside) -> tuple[Tensor, DecodeState]:
         x, kept, early = self._embed(tokens), [], Early()
         position, learning = int(state.position) if state else 0, self.training and torch.is_grad_enabled()
-        exits = []
+        exits, embedding = [], self._kept(x)
         for i, layer in enumerate(self.decoder_layers):
-            how = Reading(f"layers.{i}", aside, position, early.left)
+            how = Reading(f"layers.{i}", aside, position, early.left, embedding)
             x, after = layer(x, state.layers[i] if state else None, how)
             kept.append(after)
             if layer.exit is None:
@@ -407,6 +423,10 @@ class Model(nn.Module):
     def _embed(self, tokens: Tensor) -> Tensor:
         # rows have norm one, so that tied logits start small; the residual stream starts at scale one
         return F.embedding(tokens, self.embedding) * self.spec.d_model**0.5
+
+    def _kept(self, embedding: Tensor) -> Tensor | None:
+        """The embedding, where some layer reads it later; otherwise its memory can go."""
+        return embedding if any(layer.reads_embedding for layer in self.spec.layers) else None
 
     def _logits(self, x: Tensor) -> Tensor:
         return F.linear(F.rms_norm(x, self.norm.shape, self.norm, 1e-6), self.embedding)

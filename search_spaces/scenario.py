@@ -85,6 +85,8 @@ class Scenario:
             setting = _SHORT.get(setting, setting)
             if setting not in types:
                 raise SettingError(f"scenario: unknown setting {setting!r}; {nearest(setting, types)}")
+            if setting in given:
+                raise SettingError(f"scenario: {setting} is given twice, {given[setting]!r} and {value!r}")
             try:
                 given[setting] = int(value) if types[setting] == "int" else value
             except ValueError:

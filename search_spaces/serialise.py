@@ -2,7 +2,8 @@
 
 A dataclass becomes `{"type": "Attention", "num_heads": 4, ...}`, an open value `{"one_of": [...]}`, a stack
 `{"repeat": part, "depths": [...]}`. Reading refuses unknown types and unknown fields, and suggests the
-nearest name.
+nearest name. All fields are written, so one that is missing is younger than the file: it has its default, or
+what the type names in `absent` where the default is not what there was before.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
     missing = [name for name in needed if name not in plain]
     if missing:
         raise SpaceError(f"{plain['type']} needs {', '.join(missing)}")
-    return kind(**{name: from_plain(value) for name, value in plain.items() if name != "type"})
+    given = {name: from_plain(value) for name, value in plain.items() if name != "type"}
+    return kind(**getattr(kind, "absent", {}) | given)
 
 
 def kind_named(name: str) -> type:

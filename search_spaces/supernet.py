@@ -17,19 +17,23 @@ once-for-all (Cai et al. 2020, arXiv:1908.09791).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from search_spaces.adaptive_depth import Exit, Router
 from search_spaces.bits import WeightFormat, is_matrix, pack, round_to_bits, unpack
 from search_spaces.blocks.base import Block
 from search_spaces.choices import OneOf, field_names
 from search_spaces.decoder import PLACES, Decoder, parameter_shapes, weights_site
+from search_spaces.embedding_reader import EmbeddingReader
 from search_spaces.errors import IllegalArchitecture, SpaceError
 from search_spaces.model import Model, Residual, dice_at
 from search_spaces.space import Space
@@ -37,7 +41,7 @@ from search_spaces.space import Space
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of one subnet by their names in its model."""
 
-OPTIONS = ("routing", "exit")
+OPTIONS = ("routing", "exit", "reads_embedding")
 """Fields of a layer that hold parameters beside the blocks."""
 
 KEPT_SUBNETS = 256
@@ -118,17 +122,17 @@ class Supernet:
         return buffer.zero_()
 
     def _allocate(self, seed: int) -> None:
-        widths, vocabularies, variants, options = _inventory(self.space.root)
-        d_model, vocab = max(widths), max(vocabularies)
+        found = inventory(self.space.root)
+        d_model, vocab = max(found.widths), max(found.vocabularies)
         dice = dice_at(seed, "embedding", self.device)
         embedding = torch.empty(vocab, d_model, device=self.device)
         self._add("embedding", embedding.normal_(std=d_model**-0.5, generator=dice), Block.learning_rate)
         self._add("norm", torch.ones(d_model, device=self.device), Block.learning_rate)
-        for (place, kind), blocks in variants.items():
-            self._allocate_kind(f"{place}:{kind}", place, [b for b in blocks if _buildable(*b)], seed)
-        for path, option in options.items():
+        for (place, kind), blocks in found.variants.items():
+            self._allocate_kind(f"{place}:{kind}", place, [b for b in blocks if buildable(*b)], seed)
+        for path, option in found.options.items():
             with torch.device(self.device), torch.no_grad():
-                module = Router(option, d_model) if path.endswith("routing") else Exit(option, d_model, vocab)
+                module = _option_module(path, option, d_model, vocab)
                 module.reset_parameters(dice_at(seed, path, self.device))
             for name, values in module.named_parameters():
                 self._add(f"{path}.{name}", values.detach(), Block.learning_rate)
@@ -187,18 +191,49 @@ class Subnet:
         """Leaves at the layers' bits, gradients passing straight through."""
         return {b.name: _at_bits(leaves[b.name], b.bits) for b in self.bindings}
 
-    def __call__(self, tokens: Tensor, weights: Weights | None = None, **settings: Any) -> Tensor:
-        """Logits [B, T, V]; `weights` are those of `weights()` or `rounded(leaves)`; see `Model.forward`."""
+    def __call__(
+        self, tokens: Tensor, weights: Weights | None = None, *, recompute: bool = False, **settings: Any
+    ) -> Tensor:
+        """Logits [B, T, V]; `weights` are those of `weights()` or `rounded(leaves)`; see `Model.forward`.
+
+        With `recompute`, what is inside a layer is computed again in the backward pass instead of being kept
+        (Chen et al. 2016, arXiv:1604.06174).
+        """
         weights = self.weights() if weights is None else weights
-        # what functional_call does, without looking up every name anew: that was 2 % of a small forward pass
-        try:
-            for binding, (holder, name, _) in zip(self.bindings, self._slots, strict=True):
-                holder[name] = weights[binding.name]
+        with self._filled(weights), self._recomputing(weights) if recompute else nullcontext():
             logits: Tensor = self.module(tokens, **settings)
-        finally:
-            for holder, name, empty in self._slots:
-                holder[name] = empty
         return logits
+
+    @contextmanager
+    def _filled(self, weights: Weights) -> Iterator[None]:
+        """The module with these values, for a while."""
+        # what functional_call does, without looking up every name anew: that was 2 % of a small forward pass
+        before = [holder[name] for holder, name in self._slots]
+        try:
+            for binding, (holder, name) in zip(self.bindings, self._slots, strict=True):
+                holder[name] = weights[binding.name]
+            yield
+        finally:
+            for values, (holder, name) in zip(before, self._slots, strict=True):
+                holder[name] = values
+
+    @contextmanager
+    def _recomputing(self, weights: Weights) -> Iterator[None]:
+        """Layers that keep only what goes in; they borrow the weights once more when they are run again."""
+        layers = list(self.module.decoder_layers)
+
+        def again(forward: Callable[..., Any], *inputs: Any) -> Any:
+            with self._filled(weights):
+                return forward(*inputs)
+
+        try:
+            for layer in layers:
+                run = partial(again, layer.forward)
+                layer.__dict__["forward"] = partial(checkpoint, run, use_reentrant=False)
+            yield
+        finally:
+            for layer in layers:
+                layer.__dict__.pop("forward", None)
 
     def extract(self) -> Model:
         """A plain model with these values, quantized for real where asked; it shares no memory."""
@@ -215,17 +250,16 @@ class Subnet:
                 values[binding.name].copy_(view)
         return model
 
-    def _slot(self, path: str) -> tuple[dict[str, Any], str, nn.Parameter]:
-        """Where the module keeps a parameter, under which name, and the empty one that is there."""
+    def _slot(self, path: str) -> tuple[dict[str, Any], str]:
+        """Where the module keeps a parameter, and under which name."""
         owner, _, name = path.rpartition(".")
-        holder: dict[str, Any] = self.module.get_submodule(owner)._parameters
-        return holder, name, holder[name]
+        return self.module.get_submodule(owner)._parameters, name
 
     def _keys(self) -> dict[str, str]:
         """Where the supernet keeps what the module calls `layers.0.sequence_mixer` and so on."""
         keys = {}
         for path, module in self.module.named_modules():
-            if isinstance(module, (Residual, Router, Exit)):
+            if isinstance(module, (Residual, Router, Exit, EmbeddingReader)):
                 _, index, place = path.split(".")
                 keys[path] = f"{weights_site(self.spec.layers[int(index)].shared, int(index))}.{place}"
                 keys[path] += f":{type(module.block).__name__}" if isinstance(module, Residual) else ""
@@ -258,6 +292,20 @@ def weight_bits(model: Model) -> dict[str, WeightFormat | None]:
     return widths
 
 
+def option_kind(path: str) -> type[Router | Exit | EmbeddingReader]:
+    """The module of the option of a layer at a path; see `OPTIONS`."""
+    name = path.rpartition(".")[2]
+    return {"routing": Router, "exit": Exit, "reads_embedding": EmbeddingReader}[name]
+
+
+def _option_module(path: str, option: Any, d_model: int, vocab: int) -> Router | Exit | EmbeddingReader:
+    """The module of an option of a layer, filled by nobody yet."""
+    kind = option_kind(path)
+    if kind is EmbeddingReader:
+        return EmbeddingReader(d_model)
+    return Router(option, d_model) if kind is Router else Exit(option, d_model, vocab)
+
+
 def _at_bits(values: Tensor, bits: WeightFormat | None) -> Tensor:
     return values if bits is None else round_to_bits(values, bits)
 
@@ -266,7 +314,8 @@ def _leading(shape: Iterable[int]) -> tuple[slice, ...]:
     return tuple(slice(size) for size in shape)
 
 
-def _buildable(block: Block, d_model: int) -> bool:
+def buildable(block: Block, d_model: int) -> bool:
+    """Whether a block can stand in a network of this width."""
     try:
         block.check(d_model)
     except IllegalArchitecture:
@@ -296,26 +345,39 @@ def _numel(shape: tuple[int, ...]) -> int:
 Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 
 
-def _inventory(root: Any) -> tuple[set[int], set[int], Variants, dict[str, Any]]:
-    """Of an open decoder: every width, every vocabulary, every (block, width) by place and kind, and every
-    router and exit by path."""
-    widths: set[int] = set()
-    vocabularies: set[int] = set()
-    variants: Variants = {}
-    options: dict[str, Any] = {}
+class Inventory(NamedTuple):
+    """What an open decoder may consist of.
+
+    Every width, every vocabulary, every (block, width) by place and kind, and every option of a layer with
+    parameters (see `OPTIONS`) by its path.
+    """
+
+    widths: set[int]
+    vocabularies: set[int]
+    variants: Variants
+    options: dict[str, Any]
+
+
+def inventory(root: Any) -> Inventory:
+    """What an open decoder may consist of; blocks that cannot be built at a width are among it.
+
+    Raises:
+        SpaceError: the root is no decoder.
+    """
+    found = Inventory(set(), set(), {}, {})
     for decoder in alternatives(root):
         if not isinstance(decoder, Decoder):
             raise SpaceError(f"a supernet needs a space of Decoder, got {type(decoder).__name__}")
         here = set(closings(decoder.d_model))
-        widths |= here
-        vocabularies |= set(closings(decoder.vocab))
+        found.widths.update(here)
+        found.vocabularies.update(closings(decoder.vocab))
         for stack in alternatives(decoder.layers):
             for i, open_layer in enumerate(stack):
                 for path, block in _parts_of(open_layer, i, PLACES):
-                    found = variants.setdefault((path, type(block).__name__), {})
-                    found |= dict.fromkeys(product([block], sorted(here)))
-                options |= dict(_parts_of(open_layer, i, OPTIONS))
-    return widths, vocabularies, variants, options
+                    known = found.variants.setdefault((path, type(block).__name__), {})
+                    known |= dict.fromkeys(product([block], sorted(here)))
+                found.options.update(_parts_of(open_layer, i, OPTIONS))
+    return found
 
 
 def _parts_of(open_layer: Any, index: int, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -324,7 +386,7 @@ def _parts_of(open_layer: Any, index: int, names: Iterable[str]) -> Iterator[tup
         sites = {weights_site(name, index) for name in closings(layer.shared)}
         for name in names:
             for part in closings(getattr(layer, name)):
-                if part is not None:
+                if part is not None and part is not False:
                     yield from ((f"{site}.{name}", part) for site in sorted(sites))
 
 

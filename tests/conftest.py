@@ -1,4 +1,7 @@
-"""What all tests share: one thread each, because two test processes share the cores, and no network."""
+"""What all tests share: one thread each, because two test processes share the cores, and no network.
+
+Sums are made in one order, as `import nas` asks for: a slice is its copy bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,17 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
+import pytest
 import torch
 
+from search_spaces.blocks.base import blocks
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _blocks_of_a_test_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that a space file registers must not be found by the tests that come after."""
+    monkeypatch.setattr(blocks, "_things", {name: blocks[name] for name in blocks})

@@ -6,7 +6,16 @@
 No figure opens the database, and nothing here knows how anything will look.
 """
 
-from dashboards.facts.evidence import CorpusFacts, Phase, SupernetFacts, TableFacts, ValidationFacts
+from dashboards.facts.compare import CompareFacts, Finding, JointMember, Side, read_comparison
+from dashboards.facts.evidence import (
+    ClaimFacts,
+    CorpusFacts,
+    GainFacts,
+    Phase,
+    SupernetFacts,
+    TableFacts,
+    ValidationFacts,
+)
 from dashboards.facts.finals import FinalFacts, Finalist
 from dashboards.facts.front import Cloud, FrontFacts, Point, front_facts
 from dashboards.facts.makeup import MakeupFacts, Panel
@@ -14,22 +23,29 @@ from dashboards.facts.networks import Network
 from dashboards.facts.study import Facts, HypervolumeFacts, StudyFacts, read_facts
 
 __all__ = [
+    "ClaimFacts",
     "Cloud",
+    "CompareFacts",
     "CorpusFacts",
     "Facts",
     "FinalFacts",
     "Finalist",
+    "Finding",
     "FrontFacts",
+    "GainFacts",
     "HypervolumeFacts",
+    "JointMember",
     "MakeupFacts",
     "Network",
     "Panel",
     "Phase",
     "Point",
+    "Side",
     "StudyFacts",
     "SupernetFacts",
     "TableFacts",
     "ValidationFacts",
     "front_facts",
+    "read_comparison",
     "read_facts",
 ]

@@ -55,13 +55,51 @@ class SupernetFacts:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """Kendall's tau of what an engine itself predicted, `against` something, over some random networks."""
+
+    against: str
+    tau: float
+    interval: tuple[float, float] | None
+    networks: int
+
+
+@dataclass(frozen=True)
+class ClaimFacts:
+    """By what an engine chose, how that ranks, and what it said besides."""
+
+    engine: str
+    by: str
+    rankings: tuple[Ranking, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GainFacts:
+    """The hypervolume of `candidates` of the search over that of `against` random ones.
+
+    `effort` is what the engine did before its trials, in words; `over_all` holds the same candidates against
+    all random ones that are known.
+    """
+
+    ratio: float
+    interval: tuple[float, float] | None
+    candidates: int
+    against: int
+    effort: str = ""
+    over_all: GainFacts | None = None
+
+
+@dataclass(frozen=True)
 class ValidationFacts:
     """How the proxy ranks random networks against training each from scratch: (proxy, scratch, digest)."""
 
-    tau: float
+    tau: float | None
     interval: tuple[float, float] | None
     pairs: tuple[tuple[float, float, str], ...]
     steps: int | None
+    claims: ClaimFacts | None = None
+    gain: GainFacts | None = None
 
 
 def read_corpus(plain: Mapping[str, Any] | None) -> CorpusFacts | None:
@@ -105,11 +143,40 @@ def read_supernet(plain: Mapping[str, Any] | None) -> SupernetFacts | None:
 
 
 def read_validation(plain: Mapping[str, Any] | None) -> ValidationFacts | None:
-    """The check of the proxy on record."""
+    """The check of the proxy, and the gain over random choice, on record."""
     if not plain:
         return None
-    pairs = tuple((proxy, truth, digest) for proxy, truth, digest in plain["pairs"])
-    return ValidationFacts(plain["tau"], _interval(plain.get("interval")), pairs, plain.get("steps"))
+    return ValidationFacts(
+        plain.get("tau"),
+        _interval(plain.get("interval")),
+        tuple((proxy, truth, digest) for proxy, truth, digest in plain.get("pairs", ())),
+        plain.get("steps"),
+        _claims(plain.get("claims")),
+        _gain(plain.get("gain")),
+    )
+
+
+def _claims(plain: Mapping[str, Any] | None) -> ClaimFacts | None:
+    if not plain:
+        return None
+    rankings = tuple(
+        Ranking(one["against"], one["tau"], _interval(one.get("interval")), one["networks"])
+        for one in plain.get("agreements", ())
+    )
+    return ClaimFacts(plain["engine"], plain["by"], rankings, tuple(plain.get("told", ())))
+
+
+def _gain(plain: Mapping[str, Any] | None) -> GainFacts | None:
+    if not plain:
+        return None
+    return GainFacts(
+        plain["ratio"],
+        _interval(plain.get("interval")),
+        plain["candidates"],
+        plain["against"],
+        plain.get("effort", ""),
+        _gain(plain.get("over_all")),
+    )
 
 
 def _interval(plain: Any) -> tuple[float, float] | None:

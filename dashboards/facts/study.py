@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -32,6 +32,7 @@ from dashboards.facts.ties import QUALITY, tied
 from dashboards.words import Quantity
 from nas.pareto import hypervolume_trace, nondominated, reference_point
 from nas.study import Study
+from nas.tasks import length_of
 from nas.trial import Trial, TrialState, Value
 
 READ_AT_MOST = 2000
@@ -53,7 +54,7 @@ class StudyFacts:
     strategy: str
     evaluator: str
     steps: int
-    length: int
+    length: int | None
     seed: int
     scenario: str
     planned: int
@@ -95,24 +96,16 @@ def read_facts(study: Study) -> Facts:
     front = front_of(study, scored)
     measured = measured_values(study)
     strips = {trial.digest: strip_of(study, trial) for trial in [*front, *finals]}
-    quantities = tuple(map(quantity, study.plan.objectives))
-    networks = _networks(study, front, strips, measured)
-    finalists = {trial.digest for trial in finals}
-    members = {trial.number for trial in front} if len(quantities) > 2 else set()
     return Facts(
         study=study_facts(study, trials, scored),
-        front=networks,
-        fronts=tuple(
-            front_facts(
-                scored,
-                *_axes(one, other),
-                describe=lambda trial: strips.get(trial.digest) or strip_of(study, trial),
-                members=members,
-                finalists=finalists,
-                objectives=study.plan.objectives,
-            )
-            for one, other in combinations(quantities, 2)
-            if scored
+        front=front_networks(study, front, strips, measured),
+        fronts=planes(
+            study,
+            scored,
+            front,
+            objectives=study.plan.objectives,
+            strips=strips,
+            finalists={trial.digest for trial in finals},
         ),
         hypervolume=_hypervolume(study, scored),
         finals=final_facts(finals, {trial.digest: trial for trial in scored}, measured, strips),
@@ -141,7 +134,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         strategy=plan.strategy,
         evaluator=plan.evaluator,
         steps=plan.steps,
-        length=plan.length,
+        length=length_of(plan),
         seed=plan.seed,
         scenario=str(plan.scenario),
         planned=plan.trials,
@@ -172,12 +165,38 @@ def front_of(study: Study, scored: Sequence[Trial]) -> list[Trial]:
     return [trial for _, trial in sorted(front, key=lambda pair: pair[0])]
 
 
+def planes(
+    study: Study,
+    scored: Sequence[Trial],
+    front: Sequence[Trial],
+    *,
+    objectives: Sequence[str],
+    strips: Mapping[str, str],
+    finalists: Collection[str] = (),
+) -> tuple[FrontFacts, ...]:
+    """The front in each pair of objectives, the first two first; `strips` are those known by digest."""
+    quantities = tuple(map(quantity, objectives))
+    members = {trial.number for trial in front} if len(quantities) > 2 else set()
+    return tuple(
+        front_facts(
+            scored,
+            *_axes(one, other),
+            describe=lambda trial: strips.get(trial.digest) or strip_of(study, trial),
+            members=members,
+            finalists=finalists,
+            objectives=objectives,
+        )
+        for one, other in combinations(quantities, 2)
+        if scored
+    )
+
+
 def _axes(one: Quantity, other: Quantity) -> tuple[Quantity, Quantity]:
     """Costs lie along the bottom and quality up the side."""
     return (other, one) if one.name == QUALITY else (one, other)
 
 
-def _networks(
+def front_networks(
     study: Study,
     front: Sequence[Trial],
     strips: Mapping[str, str],

@@ -11,11 +11,14 @@ import plotly.graph_objects as go
 from dashboards.facts import Facts, FrontFacts, Point
 from dashboards.facts.networks import quantity
 from dashboards.figures import figures
-from dashboards.theme import BLUE, BLUE_BAND, GREY, ORANGE, blank, says
+from dashboards.theme import BLUE, GREY, ORANGE, blank, faint, says
 from nas.pareto import nondominated
 
 FEW = 3000
 """Up to this many points are drawn as vectors, which print well; more go through WebGL."""
+
+BAND = 0.16
+"""How much of its colour a band of one standard error has."""
 
 Corner = tuple[float, float]
 
@@ -34,7 +37,8 @@ def front_figure(facts: FrontFacts, height: int = 470) -> go.Figure:
     if not facts.front:
         return says("no trial is complete yet", height)
     scales = [
-        axis.scale(values) for axis, values in ((facts.x, _all(facts, "x")), (facts.y, _all(facts, "y")))
+        axis.scale(values)
+        for axis, values in ((facts.x, coordinates(facts, "x")), (facts.y, coordinates(facts, "y")))
     ]
     (by_x, unit_x), (by_y, unit_y) = scales
     _add_beaten(figure, facts, by_x, by_y)
@@ -45,18 +49,18 @@ def front_figure(facts: FrontFacts, height: int = 470) -> go.Figure:
         figure, "front, tied with the next step", [p for p in facts.front if p.tied], facts, by_x, by_y
     )
     _add_finalists(figure, facts, by_x, by_y)
-    figure.update_xaxes(title_text=facts.x.title(unit_x), type=_kind(_all(facts, "x")))
-    figure.update_yaxes(title_text=facts.y.title(unit_y), type=_kind(_all(facts, "y")))
+    figure.update_xaxes(title_text=facts.x.title(unit_x), type=axis_kind(coordinates(facts, "x")))
+    figure.update_yaxes(title_text=facts.y.title(unit_y), type=axis_kind(coordinates(facts, "y")))
     return figure
 
 
-def _all(facts: FrontFacts, axis: str) -> list[float]:
+def coordinates(facts: FrontFacts, axis: str) -> list[float]:
     """Every coordinate along one axis."""
     told = [getattr(point, axis).value for point in (*facts.front, *facts.elsewhere)]
     return [*told, *getattr(facts.beaten, axis)]
 
 
-def _kind(values: Sequence[float]) -> str:
+def axis_kind(values: Sequence[float]) -> str:
     """Values over more than one power of ten or two are read better on a logarithmic axis."""
     return "log" if min(values) > 0 and max(values) > 30 * min(values) else "linear"
 
@@ -120,36 +124,76 @@ def _add_finalists(figure: go.Figure, facts: FrontFacts, by_x: float, by_y: floa
 
 
 def _add_stairs(figure: go.Figure, facts: FrontFacts, by_x: float, by_y: float) -> None:
-    turns = (-1.0 if facts.x.maximise else 1.0, -1.0 if facts.y.maximise else 1.0)
-    scale = (turns[0] / by_x, turns[1] / by_y)
-    corners = [(p.x.value * scale[0], p.y.value * scale[1]) for p in facts.front]
-    errors = [((p.x.error or 0.0) / by_x, (p.y.error or 0.0) / by_y) for p in facts.front]
-    worst = (max(v * scale[0] for v in _all(facts, "x")), max(v * scale[1] for v in _all(facts, "y")))
+    turn_x, turn_y = turns(facts)
+    worst = (
+        max(v * turn_x / by_x for v in coordinates(facts, "x")),
+        max(v * turn_y / by_y for v in coordinates(facts, "y")),
+    )
+    add_band(figure, facts, (by_x, by_y), worst, BLUE)
+    add_line(figure, facts, (by_x, by_y), worst, BLUE)
+
+
+def turns(facts: FrontFacts) -> Corner:
+    """Per axis, the sign that makes less the better."""
+    return (-1.0 if facts.x.maximise else 1.0, -1.0 if facts.y.maximise else 1.0)
+
+
+def add_band(
+    figure: go.Figure,
+    facts: FrontFacts,
+    by: Corner,
+    worst: Corner,
+    colour: str,
+    *,
+    group: str = "",
+    share: float = BAND,
+) -> None:
+    """The staircase, give or take one standard error; `worst` is turned so that less is better."""
+    turn_x, turn_y = turns(facts)
+    corners, errors = (
+        _corners(facts, by),
+        [((p.x.error or 0.0) / by[0], (p.y.error or 0.0) / by[1]) for p in facts.front],
+    )
     low = [(x - dx, y - dy) for (x, y), (dx, dy) in zip(corners, errors, strict=True)]
     high = [(x + dx, y + dy) for (x, y), (dx, dy) in zip(corners, errors, strict=True)]
-    if low != high and len(corners) > 1:
-        edge = (max(worst[0], *(x for x, _ in high)), max(worst[1], *(y for _, y in high)))
-        band = [*stairs(low, edge), *reversed(stairs(high, edge))]
-        figure.add_scatter(
-            name="± one standard error",
-            x=[x * turns[0] for x, _ in band],
-            y=[y * turns[1] for _, y in band],
-            mode="lines",
-            line={"width": 0},
-            fill="toself",
-            fillcolor=BLUE_BAND,
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    line = stairs(corners, worst)
+    if low == high or len(corners) < 2:
+        return
+    edge = (max(worst[0], *(x for x, _ in high)), max(worst[1], *(y for _, y in high)))
+    band = [*stairs(low, edge), *reversed(stairs(high, edge))]
     figure.add_scatter(
-        x=[x * turns[0] for x, _ in line],
-        y=[y * turns[1] for _, y in line],
+        name="± one standard error",
+        x=[x * turn_x for x, _ in band],
+        y=[y * turn_y for _, y in band],
         mode="lines",
-        line={"width": 1.6, "color": BLUE},
+        line={"width": 0},
+        fill="toself",
+        fillcolor=faint(colour, share),
         hoverinfo="skip",
         showlegend=False,
+        legendgroup=group,
     )
+
+
+def add_line(
+    figure: go.Figure, facts: FrontFacts, by: Corner, worst: Corner, colour: str, *, group: str = ""
+) -> None:
+    """The staircase itself."""
+    turn_x, turn_y = turns(facts)
+    line = stairs(_corners(facts, by), worst)
+    figure.add_scatter(
+        x=[x * turn_x for x, _ in line],
+        y=[y * turn_y for _, y in line],
+        mode="lines",
+        line={"width": 1.6, "color": colour},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=group,
+    )
+
+
+def _corners(facts: FrontFacts, by: Corner) -> list[Corner]:
+    turn_x, turn_y = turns(facts)
+    return [(p.x.value * turn_x / by[0], p.y.value * turn_y / by[1]) for p in facts.front]
 
 
 def stairs(points: Sequence[Corner], worst: Corner) -> list[Corner]:

@@ -13,10 +13,10 @@ from dashboards.theme import GREY, ORANGE, blank, says
 def proxy(facts: Facts) -> go.Figure:
     """Random networks of the validation, and the finalists at their last rung."""
     finalists = [f for f in facts.finals.finalists if f.proxy and f.last] if facts.finals else []
-    if facts.validation is None and not finalists:
+    if not (facts.validation and facts.validation.pairs) and not finalists:
         return says("no network was trained from scratch")
     figure = blank(400)
-    if facts.validation is not None:
+    if facts.validation is not None and facts.validation.pairs:
         pairs = facts.validation.pairs
         figure.add_scatter(
             name=f"random networks, {facts.validation.steps or '?'} steps",

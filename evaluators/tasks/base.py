@@ -10,8 +10,9 @@ Shapes: B batch, T tokens, W windows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.registry import Registry
@@ -25,12 +26,33 @@ IGNORED = -100
 class Task(ABC):
     """What is learned: a frozen dataclass of plain values, heavy things opened when they are first needed.
 
-    A loss is reported in `unit`, which is worth `nats`. Every window has at least one target that is judged.
+    A loss is reported in `unit`, which is worth `nats`; a score in `score_unit`, where that is another one
+    (see `judge`). Every window has at least one target that is judged.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
+    score_unit: ClassVar[str] = ""
     nats: ClassVar[float] = 1.0
+    length: int
+    """Tokens of a window; the class holds the default."""
+
+    windows: int
+    """Windows to be judged on."""
+
+    @classmethod
+    @abstractmethod
+    def make(cls, *, data: str | None, length: int | None, windows: int | None) -> Task:
+        """The task on a user's data, if it takes any, at these sizes; None leaves them as they are.
+
+        Raises:
+            DataError: the data cannot be used.
+            SettingError: the task takes no data, or not at these sizes.
+        """
+
+    def about(self) -> dict[str, Any] | None:
+        """What a record should tell of the data, its `digest` among it; None where the rule says all."""
+        return None
 
     @property
     @abstractmethod
@@ -49,3 +71,18 @@ class Task(ABC):
     @abstractmethod
     def validation(self) -> tuple[Tensor, Tensor]:
         """Tokens and targets [W, T], always the same."""
+
+    @property
+    def judged_in(self) -> str:
+        """The unit of scores."""
+        return self.score_unit or self.unit
+
+    def judge(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """What each window scores [W], lower is better: its mean loss, unless a task says otherwise.
+
+        Shapes: logits [W, T, V], targets [W, T].
+        """
+        nats = F.cross_entropy(
+            logits.transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none"
+        )
+        return nats.double().sum(1) / (targets != IGNORED).sum(1) / self.nats

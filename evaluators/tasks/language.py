@@ -12,14 +12,14 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from evaluators.corpus import Bytes, Corpus, open_corpus
+from evaluators.corpus import Bytes, Corpus, load_corpus, open_corpus
 from evaluators.tasks.base import Task, tasks
 from search_spaces.errors import DataError, SettingError
 
@@ -43,6 +43,26 @@ class ByteLanguageModelling(Task):
                 "language: length must be at least 1 and windows at least 2,"
                 f" got {self.length} and {self.windows}"
             )
+
+    @classmethod
+    def make(cls, *, data: str | None, length: int | None, windows: int | None) -> ByteLanguageModelling:
+        """On the text at `data`, or on the interpreter's own library; both parts must hold such windows."""
+        corpus = load_corpus(data)
+        task = cls(corpus.folder, length=length or cls.length, windows=windows or cls.windows)
+        task.train_batch(0, 0, 1)
+        task.validation()
+        return task
+
+    def about(self) -> dict[str, Any]:
+        """The corpus, and what general compressors earn on it."""
+        corpus = self.corpus
+        return {
+            "name": corpus.name,
+            "digest": corpus.digest,
+            "train_bytes": corpus.train_bytes,
+            "valid_bytes": corpus.valid_bytes,
+            "reference": corpus.reference_points(),
+        }
 
     @property
     def vocab(self) -> int:

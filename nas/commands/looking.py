@@ -20,7 +20,7 @@ PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(name="ls")(ls)
-    for command in (front, show, spaces, objectives):
+    for command in (front, show, spaces, engines, objectives):
         app.command()(command)
 
 
@@ -88,6 +88,30 @@ def spaces(
         sys.stdout.write(f"{known}: {(make.__doc__ or '').strip().splitlines()[0]}\n")
 
 
+def engines(
+    name: Annotated[
+        str | None, typer.Argument(help="One engine, with its settings.", show_default=False)
+    ] = None,
+) -> None:
+    """List the engines that search shared weights, or explain one and its settings (`--set`)."""
+    import inspect
+
+    from nas.engines.base import engines as known
+    from nas.engines.base import settings_of
+
+    if name is None:
+        for engine in known.values():
+            about = inspect.getdoc(inspect.getmodule(engine)) or ""
+            sys.stdout.write(f"{engine.name}: {about.splitlines()[0]}\n")
+        return
+    kind = known[name]
+    sys.stdout.write(f"{name}: {inspect.getdoc(inspect.getmodule(kind))}\n\n{inspect.getdoc(kind)}\n")
+    if kind.asks_strategy:
+        sys.stdout.write("\nIts settings are those of the strategy (--strategy).\n")
+    for setting, default in settings_of(kind).items():
+        sys.stdout.write(f"  --set {setting}={default}\n")
+
+
 def objectives() -> None:
     """List what can be traded off and bounded, with units."""
     from nas.objectives.base import objectives as known
@@ -144,6 +168,8 @@ def number_text(name: str, value: float) -> str:
 
 def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
     """Name, value and provenance of all that is known of a trial's architecture."""
+    from nas.trial import Value
+
     found = [(name, value, value.source) for name, value in trial.values.items()]
     found += [(m.name, m.value, m.value.source) for m in study.measurements(trial.digest)]
     for stage in ("search", "final", "validate"):
@@ -152,7 +178,8 @@ def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
             if other.digest == trial.digest and score and other.fidelity != trial.fidelity:
                 steps = f"{other.fidelity.steps} steps"
                 found.append((f"bits_per_byte, {score.source} {steps}", score, f"{score.source}, {stage}"))
-    return found
+    figures = {name: number for _, value, _ in found for name, number in value.figures.items()}
+    return found + [(name, Value(number), "a training batch") for name, number in figures.items()]
 
 
 def _study_row(store: Any, record: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from nas.commands.options import (
     Batch,
     Gpus,
+    OnDevice,
     RayAddress,
     Scenarios,
     Store,
@@ -55,19 +57,41 @@ def search(
         ),
     ] = None,
     trials: Annotated[int, typer.Option(min=0, help="Candidates to score.")] = DEFAULTS.trials,
-    strategy: Annotated[str, typer.Option(help="random or nsga2.")] = DEFAULTS.strategy,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="How the shared weights are searched: ofa (trials by a strategy), darts, exact, random;"
+            " `nas engines` tells their settings."
+        ),
+    ] = DEFAULTS.engine,
+    strategy: Annotated[
+        str, typer.Option(help="What proposes in the engine ofa: random or nsga2.")
+    ] = DEFAULTS.strategy,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting of the strategy, as population=24; repeat it."),
+        typer.Option("--set", help="A setting of the strategy or engine, as population=24; repeat it."),
     ] = None,
     evaluator: Annotated[
         str, typer.Option(help="supernet (one training for all), or scratch (each by itself).")
     ] = DEFAULTS.evaluator,
+    supernet: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Search a supernet that `nas supernet train` made, without training; its steps, batch and"
+            " length hold.",
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where networks are trained and scored: cpu, or cuda:0.")
+    ] = DEFAULTS.device,
     steps: Annotated[
         int, typer.Option(min=1, help="Training steps of the supernet, or of each candidate.")
     ] = DEFAULTS.steps,
     batch: Annotated[int, typer.Option(min=1, help="Windows per training step.")] = DEFAULTS.batch,
-    length: Annotated[int, typer.Option(min=1, help="Bytes per window.")] = DEFAULTS.length,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens per window; default: the task's own, 128 for text.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="A folder or file of text; default: the standard library's own source."),
@@ -97,8 +121,9 @@ def search(
     profile_seconds: Annotated[
         float, typer.Option(min=0.0, help="Time to spend on measuring a latency table.")
     ] = DEFAULTS.profile_seconds,
+    on: OnDevice = None,
     finalists: Annotated[
-        int, typer.Option(min=0, help="Members of the front to train from scratch at the end.")
+        int, typer.Option(min=0, help="Networks to train from scratch at the end, spread over the front.")
     ] = DEFAULTS.finalists,
     rungs: Annotated[
         str, typer.Option(help="Training steps of the finalists' rungs; a third goes on.")
@@ -125,9 +150,12 @@ def search(
         objectives=tuple(objective or DEFAULTS.objectives),
         constraints=tuple(constraint or ()),
         trials=trials,
+        engine=engine,
         strategy=strategy,
         strategy_settings=dict(map(parse_setting, setting or ())),
         evaluator=evaluator,
+        supernet=str(supernet) if supernet else None,
+        device=device,
         steps=steps,
         batch=batch,
         length=length,
@@ -138,13 +166,14 @@ def search(
         estimate=estimate,
         allow_rough_table=allow_rough_table,
         profile_seconds=profile_seconds,
+        on=on,
         finalists=finalists,
         rungs=parse_rungs(rungs),
         seed=seed,
         source=absolute_source(space),
     )
     pool = Workers(workers, ray, batch_tasks, gpus=gpus)
-    pool.check()
+    pool.check(plan.on)
     _work_on(create_study(loaded, plan, name=name or loaded.name, store=store), pool)
 
 
@@ -157,6 +186,13 @@ def resume(
             help="A trial to train from scratch with the finalists, besides the front's own; repeat it."
         ),
     ] = None,
+    allow_rough_table: Annotated[
+        bool,
+        typer.Option(
+            "--allow-rough-table",
+            help="From here on, use a latency table even if it errs by more than 10 % on whole networks.",
+        ),
+    ] = False,
     workers: WorkerCount = 0,
     ray: RayAddress = None,
     batch_tasks: Batch = 1,
@@ -172,40 +208,51 @@ def resume(
 
     known = open_study(study, store)
     plan = known.plan.with_trials(max(trials or 0, known.plan.trials))
+    plan = replace(plan, allow_rough_table=plan.allow_rough_table or allow_rough_table)
     loaded = source_of(known)
     picks = tuple(known.trial(which).genotype for which in pick or ())
     known.store.close()
     pool = Workers(workers, ray, batch_tasks, gpus=gpus)
-    pool.check()
+    pool.check(plan.on)
     _work_on(create_study(loaded, plan, name=study, store=store), pool, picks)
 
 
 def validate(
     study: StudyName,
     networks: Annotated[int, typer.Option(min=3, help="Random networks to train from scratch.")] = 12,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of each.")] = 300,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps of each; default: the study's last rung.")
+    ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Random architectures to hold the search against (0: none); default: as many as its engine"
+            " scored, and with the evaluator scratch those that are on record.",
+        ),
+    ] = None,
     workers: WorkerCount = 0,
     ray: RayAddress = None,
     gpus: Gpus = 0.0,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Tell how far the proxy can be trusted: its ranking of random networks against training from scratch.
+    """Tell how far a study can be trusted: its proxy against training from scratch, its front against chance.
 
-    Prints Kendall's tau with its 95 % interval; the report shows the pairs. Can be stopped and repeated.
+    Prints rank correlations and the gain in hypervolume with their 95 % intervals; the report shows them too.
+    Can be stopped and repeated.
     """
     from nas.progress import Terminal
     from nas.searching import Workers
-    from nas.study import open_study
-    from nas.validating import validate_study
+    from nas.study import Study, open_study
+    from nas.validating import told, validate_study
 
     _current.append(study)
     found = open_study(study, store, read_only=False)
-    agreement = validate_study(found, networks, steps, Workers(workers, ray, gpus=gpus), Terminal())
-    low, high = agreement.interval
-    print_line(
-        f"Kendall tau of {found.plan.evaluator} against {steps} steps from scratch, {len(agreement.pairs)}"
-        f" random networks: {agreement.tau:.2f} (95 % interval {low:.2f} to {high:.2f})"
-    )
+    if found.space.digest != found.record.space_digest:  # constraints in code are not in the store
+        found = Study(found.store, found.record, source_of(found))
+    pool = Workers(workers, ray, gpus=gpus)
+    for line in told(found, validate_study(found, networks, steps, pool, Terminal(), random=random)):
+        print_line(line)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -64,7 +64,8 @@ class Objective:
     `cheap` computes it at once; None means that an evaluator must score it. Smaller is better unless
     `maximise`. `needs_table` says that the study must measure a latency table first. What is
     `per_scenario` differs between scenarios, and may be asked `under` one of them; what is `on_request`
-    takes longer than microseconds, and is computed only where a study asks for it.
+    takes longer than microseconds, and is computed only where a study asks for it. What is scored is the
+    score of a `task` (see `evaluators.tasks`).
     """
 
     name: str
@@ -75,6 +76,7 @@ class Objective:
     needs_table: bool = False
     per_scenario: bool = False
     on_request: bool = False
+    task: str = ""
 
     @property
     def scenario(self) -> str:

@@ -36,7 +36,7 @@ class Invented:
     def __init__(self, study: Study, seed: int = 7) -> None:
         self.study, self.seed = study, seed
         dice = Random(seed)
-        self.hardness = [dice.gauss(0, 0.32) for _ in range(study.plan.windows)]
+        self.hardness = [dice.gauss(0, 0.32) for _ in range(study.plan.windows or 64)]
 
     def quality(self, trial: Trial, source: str, steps: int = 250) -> Value:
         spec, dice = self.study.spec(trial), Random(f"{self.seed}/{trial.digest}/{source}/{steps}")
@@ -66,30 +66,40 @@ class Invented:
 
 
 def make_study(
-    store: Store, name: str = "laptop", *, trials: int = 230, complete: bool = True, **plan: Any
+    store: Store,
+    name: str = "laptop",
+    *,
+    trials: int = 230,
+    complete: bool = True,
+    dice: int = 3,
+    space: str = "laptop",
+    **plan: Any,
 ) -> Study:
-    """A study over the space `laptop`; with `complete`, also all that comes after the search."""
+    """A study over a ready-made space; with `complete`, also all that comes after the search.
+
+    `dice` is the strategy's seed: studies that differ in it read the same weights and find something else.
+    """
     settings = Plan(**{"trials": trials or 5, "finalists": 9, "rungs": (100, 300, 800), **plan})
-    space = spaces["laptop"]()
+    searched = spaces[space]()
     record = store.create_study(
         name,
-        space_digest=space.digest,
-        space_json=to_json(space.root),
-        config={"plan": settings.to_json(), "space": {"name": space.name, "size": str(space.size())}},
+        space_digest=searched.digest,
+        space_json=to_json(searched.root),
+        config={"plan": settings.to_json(), "space": {"name": searched.name, "size": str(searched.size())}},
     )
-    study = Study(store, record, space)
+    study = Study(store, record, searched)
     invented = Invented(study)
-    search(study, invented, trials)
+    search(study, invented, trials, dice)
     if complete and trials:
         finish(study, invented)
     return Study(store, store.study(name))
 
 
-def search(study: Study, invented: Invented, trials: int) -> None:
+def search(study: Study, invented: Invented, trials: int, dice: int) -> None:
     """The trials that a strategy would have asked for, with every kind of outcome."""
     plan = study.plan
     strategy = make_strategy(
-        plan.strategy, study.space, [(n, False) for n in plan.objectives], seed=3, settings={}
+        plan.strategy, study.space, [(n, False) for n in plan.objectives], seed=dice, settings={}
     )
     known: dict[str, int] = {}
     told: list[Trial] = []

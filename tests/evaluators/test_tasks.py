@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from evaluators.tasks.base import tasks
+from evaluators.tasks.base import IGNORED, tasks
 from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.recall import Recall
 from search_spaces.errors import DataError, SettingError
 from tests.evaluators import tiny
 
@@ -68,3 +69,60 @@ def test_windows_that_do_not_fit_are_refused(task):
         ByteLanguageModelling(task.corpus_folder, 1_000_000).train_batch(0, 0, 1)
     with pytest.raises(SettingError, match="windows at least 2"):
         ByteLanguageModelling(task.corpus_folder, windows=1)
+
+
+def test_recall_asks_for_what_it_told():
+    task = Recall(tokens=64, length=33, pairs=5, sequences=50, windows=20)
+    for tokens, targets in (task.train_batch(0, 0, 50), task.validation()):
+        assert tokens.shape == targets.shape
+        assert tokens.shape[1] == 33
+        for read, answers in zip(tokens.tolist(), targets.tolist(), strict=True):
+            told = dict(zip(read[0:10:2], read[1:10:2], strict=True))
+            asked = {read[i]: answer for i, answer in enumerate(answers) if answer != IGNORED}
+            assert asked == told
+            assert len(told) == 5
+            assert all(1 <= key < 32 <= value < 64 for key, value in told.items())
+            assert all(answer == IGNORED for answer in answers[:10])
+
+
+def test_recall_shuffles_all_its_sequences_in_each_epoch():
+    task = Recall(sequences=7, windows=2)
+    seen = torch.cat([task.train_batch(step, 3, 5)[0] for step in range(7)])
+    first, second = seen[:7], seen[7:14]
+    assert not torch.equal(first, second)
+    assert torch.equal(first.unique(dim=0), second.unique(dim=0))
+    assert len(first.unique(dim=0)) == 7
+    assert torch.equal(task.train_batch(4, 3, 5)[0], seen[20:25])
+    assert not torch.equal(task.train_batch(0, 4, 5)[0], seen[:5])
+
+
+def test_recall_scores_the_share_of_wrong_answers():
+    task = Recall(windows=40)
+    _, targets = task.validation()
+    right = torch.nn.functional.one_hot(targets.clamp(min=0), 64).float()
+    assert task.judge(right, targets).eq(0).all()
+    half = right.clone()
+    first = (targets != IGNORED).float().argmax(1)
+    half[torch.arange(40), first] = 0.0  # the arg max is now token 0, which is never an answer
+    assert task.judge(half, targets).eq(0.25).all()
+    assert task.judged_in == "share of wrong answers"
+    assert task.unit != task.judged_in
+
+
+def test_parts_of_recall_share_no_sequence():
+    task = Recall()
+    train = {tuple(row) for row in task.train_batch(0, 0, task.sequences)[0].tolist()}
+    assert len(train) == task.sequences
+    assert not train & {tuple(row) for row in task.validation()[0].tolist()}
+
+
+@pytest.mark.parametrize("sizes", [{"pairs": 0}, {"pairs": 11}, {"tokens": 8, "pairs": 4}, {"windows": 1}])
+def test_recall_without_room_is_refused(sizes):
+    with pytest.raises(SettingError, match="recall:"):
+        Recall(**sizes)
+
+
+def test_recall_takes_no_data():
+    with pytest.raises(SettingError, match="leave out --data"):
+        Recall.make(data="/text", length=None, windows=None)
+    assert Recall.make(data=None, length=None, windows=9) == Recall(windows=9)

@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from evaluators import checkpoints
 from evaluators.scratch import FromScratch
 from evaluators.tasks.base import IGNORED, Task
-from evaluators.training import Training, rate_factor, rounded_model, state_segment, window_losses
+from evaluators.training import Training, figures, rate_factor, rounded_model, state_segment, window_losses
+from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.bits import pack, unpack
 from search_spaces.blocks.base import Block
+from search_spaces.blocks.switch import Switch
+from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import EvaluationFailed, IllegalArchitecture
 from search_spaces.model import build
 from search_spaces.supernet import weight_bits
@@ -203,6 +206,10 @@ class Echo(Task):
     vocab: ClassVar[int] = 256
     digest: ClassVar[str] = "echo"
 
+    @classmethod
+    def make(cls, *, data, length, windows):
+        raise NotImplementedError
+
     def train_batch(self, step, seed, batch):
         raise NotImplementedError
 
@@ -219,3 +226,50 @@ def test_only_judged_targets_count():
     with torch.no_grad():
         nats = F.cross_entropy(model(tokens)[:, -1], targets[:, -1], reduction="none")
     torch.testing.assert_close(window_losses(model, Echo()), nats.double())
+
+
+def reporting() -> Decoder:
+    """A layer of experts with room for half of the tokens, one behind a router, and one with an exit."""
+    fade = tiny.Fade()
+    layers = (
+        Layer(sequence_mixer=fade, channel_mixer=Switch(num_experts=2, expansion=1, capacity_factor=0.5)),
+        Layer(sequence_mixer=fade, exit=EarlyExit(threshold=0.97)),
+        Layer(sequence_mixer=fade, routing=MixtureOfDepths(capacity=0.5)),
+    )
+    return Decoder(vocab=256, d_model=16, layers=layers)
+
+
+def test_dropped_tokens_load_and_shares_are_reported(task):
+    found = FromScratch(task, batch=4).score(reporting(), 15, 0).figures
+    assert set(found) == {
+        "layers.0.channel_mixer.dropped",
+        "layers.0.channel_mixer.load",
+        "layers.1.exit.share",
+        "layers.2.routing.share",
+    }
+    assert 0.4 < found["layers.0.channel_mixer.dropped"] < 1
+    assert 1 <= found["layers.0.channel_mixer.load"] <= 2
+    assert 0 < found["layers.1.exit.share"] <= 1
+
+
+def test_figures_are_those_that_the_next_step_sees(task):
+    training = Training(build(reporting(), seed=0), task, seed=0, batch=4)
+    training.advance(3)
+    seen: dict[str, torch.Tensor] = {}
+    tokens, _ = task.train_batch(3, 0, 4)
+    training.model(tokens, metrics=seen)
+    found = figures(training)
+    assert {name: found[name] for name in seen} == {name: float(value) for name, value in seen.items()}
+    assert training.step == 3
+    assert all(parameter.grad is not None for parameter in training.parameters.values())
+
+
+def test_figures_do_not_depend_on_where_a_training_was_stopped(task, tmp_path):
+    kept, plain = (FromScratch(task, folder, batch=4) for folder in (str(tmp_path / "kept"), None))
+    kept.score(reporting(), 4, 0)
+    assert kept.score(reporting(), 9, 0) == plain.score(reporting(), 9, 0)
+    assert kept.score(reporting(), 9, 0).figures == plain.score(reporting(), 9, 0).figures
+
+
+def test_plain_networks_have_no_figures(task):
+    assert FromScratch(task, batch=2).score(tiny.decoder(), 2, 0).figures == {}

@@ -75,7 +75,7 @@ def nas_command(*words: str, store: Path | None = None) -> Fork:
     return Fork(_main, words, environment=environment)
 
 
-def until(reached: Callable[[], bool], fork: Fork, timeout: float = 60) -> None:
+def until(reached: Callable[[], bool], fork: Fork, timeout: float = 300) -> None:
     """Wait for something that a process does; fail if it ends before, or takes too long."""
     end = time.monotonic() + timeout
     while not reached():

@@ -76,6 +76,10 @@ def refused(folder: Path, *words: str) -> str:
         ("search HOME/toy.py -o params", "params needs a space of Decoder"),
         ("search HOME/toy.py -o small", "unknown objective 'small'"),
         ("search laptop --evaluator scrach", "did you mean 'scratch'"),
+        ("search laptop --engine exakt", "did you mean 'exact'"),
+        ("search laptop --supernet HOME", "holds no supernet"),
+        ("search laptop --device tpu", "trained on cpu or cuda"),
+        ("engines drats", "did you mean 'darts'"),
         ("search laptop -c decode_ms~5", "write it like decode_ms<5"),
         ("search laptop -c bits_per_byte<2", "only known after training"),
         ("search laptop -c params<10", "none of 1000 random candidates"),
@@ -95,7 +99,7 @@ def refused(folder: Path, *words: str) -> str:
         ("resume tinny", "did you mean 'tiny'"),
         ("front tinny", "did you mean 'tiny'"),
         ("resume tiny --pick 99999", "no number or digest"),
-        ("validate functions", "models no text"),
+        ("validate functions", "nothing is trained in this study"),
         ("resume functions", "trades off layers, functions of a Python program"),
         ("front foreign", "started in Python, which must be imported first: unknown block or part 'Toy'"),
         ("show tiny 0 --store HOME/none.db", "there is no store"),
@@ -185,8 +189,8 @@ def test_resume_goes_further_and_validate_says_how_far_to_trust(home: Path) -> N
     ("signals", "code"),
     [
         ([signal.SIGINT], 130),
-        ([signal.SIGINT, signal.SIGINT], 130),
-        ([signal.SIGTERM], -signal.SIGTERM),
+        pytest.param([signal.SIGINT, signal.SIGINT], 130, marks=pytest.mark.slow),
+        pytest.param([signal.SIGTERM], -signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("phase", ["training the supernet: 1/", "training finalists from scratch: 1/"])
@@ -239,6 +243,7 @@ def test_help_teaches() -> None:
         "generate",
         "dashboard",
         "report",
+        "compare",
     ):
         assert command in said
     assert "Example" in call(Path.cwd(), "search", "--help").stdout

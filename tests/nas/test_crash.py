@@ -103,6 +103,7 @@ def tiny(tmp_path: Path) -> list[str]:
     return ["search", str(tmp_path / "tiny.py"), *data, *settings.split(), *objectives.split()]
 
 
+@pytest.mark.slow
 def test_a_language_model_study_survives_kills_in_every_phase(tiny: list[str], tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole" / "s.db", tmp_path / "killed" / "s.db"
     finish(Fork(command, [*tiny, "--store", str(whole)]))

@@ -59,7 +59,7 @@ def drain(executor: Executor, specs: list[Any]) -> dict[int, Outcome]:
     return found
 
 
-@pytest.mark.parametrize("batch", [0, 1, 7])
+@pytest.mark.parametrize("batch", [0, pytest.param(1, marks=pytest.mark.slow), 7])
 def test_every_task_comes_back_once_with_its_value(batch: int) -> None:
     with InProcess(SCORERS) if batch == 0 else pool(batch=batch) as executor:
         found = drain(executor, list(range(25)))
@@ -67,7 +67,7 @@ def test_every_task_comes_back_once_with_its_value(batch: int) -> None:
     assert values == {number: 10.0 * number for number in range(25)}
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_lost_worker_fails_its_task_and_the_pool_goes_on(batch: int) -> None:
     with pool(batch=batch) as executor:
         found = drain(executor, [1, 2, "die", 4, 5, 6, 7, 8, 9])
@@ -113,7 +113,7 @@ def test_what_a_scorer_raises_is_told(raised: Exception, reason: str, unexpected
     assert not outcome.values
 
 
-@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("batch", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_random_search_finds_the_same_on_ray(batch: int, tmp_path: Path) -> None:
     found = []
     for name, workers in (("here", nas.Workers(0)), ("ray", nas.Workers(2, batch=batch))):

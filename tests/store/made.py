@@ -21,7 +21,8 @@ jsons = st.recursive(
     labels, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3)
 )
 samples = st.lists(finite.map(lambda value: round(value, 5)), max_size=3).map(tuple)
-values = st.builds(Value, finite | integers, st.none() | finite, words, samples)
+figures = st.dictionaries(words, finite, max_size=2)
+values = st.builds(Value, finite | integers, st.none() | finite, words, samples, figures)
 
 trials = st.builds(
     Trial,

@@ -1,0 +1,1 @@
+"""Benchmarks of the one-shot engines: each is a command of its own, `python -m benchmarks.oneshot.NAME`."""

@@ -1,0 +1,1 @@
+"""Differentiable search over shared weights: see `evaluators.differentiable.search`."""

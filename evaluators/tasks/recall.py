@@ -1,0 +1,118 @@
+"""Multi-query associative recall: say the value that went with a key, each time the key comes again.
+
+    read      k1 v1 k2 v2 k3 v3 k4 v4 .  .  k3 .  k1 .  .  k4 k2 .
+    answer                                  v3    v1       v4 v2
+
+Keys are drawn from one half of the vocabulary, values from the other; token 0 fills the gaps. It asks for
+what separates mixers: finding the place of an earlier token by its content. Guessing among all values is
+right once in `vocab / 2`, guessing among those that were read once in `pairs`. Whether a network gets it is
+all or nothing, and the jump comes at a random step: use several seeds, as a gate, never as a ranking.
+
+After Arora et al. 2023, arXiv:2312.04927, section 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluators.tasks.base import IGNORED, Task, tasks
+from search_spaces.errors import SettingError
+
+TRAIN, VALID = 1, 2
+"""Seeds of the two parts, so that they share nothing but the rule."""
+
+
+@tasks.add
+@dataclass(frozen=True)
+class Recall(Task):
+    """`sequences` fixed sequences of `length` tokens with `pairs` of key and value; `windows` judge."""
+
+    name: ClassVar[str] = "recall"
+    unit: ClassVar[str] = "nats per answer"
+    score_unit: ClassVar[str] = "share of wrong answers"
+
+    tokens: int = 64
+    length: int = 32
+    pairs: int = 4
+    sequences: int = 4000
+    windows: int = 500
+
+    def __post_init__(self) -> None:
+        room = min(self.tokens // 2 - 1, self.length // 3)
+        if not 1 <= self.pairs <= room:
+            raise SettingError(
+                f"recall: {self.tokens} tokens and length {self.length} have room for 1 to {room} pairs,"
+                f" got {self.pairs}"
+            )
+        if self.sequences < 1 or self.windows < 2:
+            raise SettingError(
+                "recall: sequences must be at least 1 and windows at least 2,"
+                f" got {self.sequences} and {self.windows}"
+            )
+
+    @classmethod
+    def make(cls, *, data: str | None, length: int | None, windows: int | None) -> Recall:
+        """Of this length, judged by so many sequences."""
+        if data is not None:
+            raise SettingError(f"recall makes its own sequences: leave out --data {data}")
+        return cls(length=length or cls.length, windows=windows or cls.windows)
+
+    @property
+    def vocab(self) -> int:
+        """Filler, keys and values."""
+        return self.tokens
+
+    @property
+    def digest(self) -> str:
+        """Names the rule and its sizes; the sequences follow from them."""
+        sizes = (self.tokens, self.length, self.pairs, self.sequences, self.windows)
+        return hashlib.sha256(f"{self.name}/{sizes}".encode()).hexdigest()[:12]
+
+    def train_batch(self, step: int, seed: int, batch: int) -> tuple[Tensor, Tensor]:
+        """The next sequences of an endless row of epochs, each of which shuffles all sequences."""
+        read, answers = _sequences(self, TRAIN, self.sequences)
+        first = step * batch
+        chosen = [
+            _order(seed, index // self.sequences, self.sequences)[index % self.sequences]
+            for index in range(first, first + batch)
+        ]
+        return read[chosen], answers[chosen]
+
+    def validation(self) -> tuple[Tensor, Tensor]:
+        """Sequences of their own."""
+        return _sequences(self, VALID, self.windows)
+
+    def judge(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The share of wrong answers of each sequence [W]."""
+        judged = targets != IGNORED
+        wrong = (logits.argmax(-1) != targets) & judged
+        return wrong.double().sum(1) / judged.sum(1)
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, epoch: int, count: int) -> list[int]:
+    order: list[int] = np.random.default_rng((seed, epoch)).permutation(count).tolist()
+    return order
+
+
+@lru_cache(maxsize=8)
+def _sequences(task: Recall, part: int, count: int) -> tuple[Tensor, Tensor]:
+    """Tokens and targets [count, T]."""
+    read = np.zeros((count, task.length), dtype=np.int64)
+    answers = np.full((count, task.length), IGNORED, dtype=np.int64)
+    half, told = task.tokens // 2, 2 * task.pairs
+    for i in range(count):
+        dice = np.random.default_rng((part, i))
+        keys = 1 + dice.permutation(half - 1)[: task.pairs]
+        values = half + dice.permutation(task.tokens - half)[: task.pairs]
+        places = told + dice.permutation(task.length - told)[: task.pairs]
+        read[i, 0:told:2], read[i, 1:told:2] = keys, values
+        read[i, places], answers[i, places] = keys, values
+    return torch.from_numpy(read), torch.from_numpy(answers)

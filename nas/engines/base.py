@@ -1,0 +1,145 @@
+"""Engines: the ways to search one set of shared weights, by name (`nas search --engine NAME`).
+
+An engine gets ready, which may take minutes (it aligns, relaxes, scores, solves), and hands over a strategy.
+The driver does the rest: what an engine found become trials like all others, scored by the same evaluator in
+the same store, so that the fronts of several engines can be laid over each other.
+
+    class Mine(Engine):
+        name = "mine"
+
+        def prepare(self, setup: Setup) -> Prepared:
+            found = ...                                    # genotypes, best first; kept in setup.folder
+            return Prepared(Found(setup, found, by=self.name))
+
+`Found` proposes what was found and then random architectures: random choice from the same weights always runs
+beside an engine that claims to choose better.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+from evaluators.base import Evaluator
+from evaluators.supernet import FromSupernet
+from evaluators.tasks.base import Task
+from nas.objectives.base import Bench
+from nas.plan import Plan
+from nas.progress import Progress
+from nas.strategies.base import Proposal, Strategy
+from search_spaces.errors import SettingError, UnknownName
+from search_spaces.genotype import Genotype
+from search_spaces.registry import Registry, nearest
+from search_spaces.space import Space
+
+BY = "by"
+"""In a trial's memo: the engine that found it, or "random"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What an engine works with: the study's space, settings, tables, and its trained shared weights.
+
+    `folder` is the engine's own: what took long is kept there, so that a killed search goes on from it.
+    `quality` is the objective that `evaluator` scores by `task`; all three are None in a study that trains
+    nothing. `note` puts a fact (plain values) on the study's record, which the report shows.
+    """
+
+    space: Space
+    plan: Plan
+    goals: Sequence[tuple[str, bool]]
+    bench: Bench
+    folder: Path
+    quality: str | None = None
+    task: Task | None = None
+    evaluator: FromSupernet | None = None
+    progress: Progress = field(default_factory=Progress)
+    note: Callable[[str, Any], None] = lambda name, fact: None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What proposes the trials, and, where it is not the study's own evaluator, what scores them."""
+
+    strategy: Strategy
+    evaluator: Evaluator | None = None
+
+
+class Engine(ABC):
+    """A way to search. Keyword-only arguments of a constructor are the engine's settings (`--set`)."""
+
+    name: ClassVar[str]
+    needs_supernet: ClassVar[bool] = True
+    """Whether it works on shared weights, and so needs the evaluator "supernet"."""
+
+    asks_strategy: ClassVar[bool] = False
+    """Whether the plan's strategy proposes, with the plan's settings, rather than the engine."""
+
+    def check(self, space: Space, plan: Plan) -> None:
+        """Raise at once what would end a search after minutes.
+
+        Raises:
+            SettingError: the engine cannot work under this plan.
+        """
+
+    @abstractmethod
+    def prepare(self, setup: Setup) -> Prepared:
+        """Do the long work, or take it up where it stopped; then the strategy that proposes its finds.
+
+        Raises:
+            SpaceError: nothing in the space satisfies the constraints.
+        """
+
+
+engines: Registry[type[Engine]] = Registry("engine", folder="nas.engines")
+
+
+def make_engine(plan: Plan) -> Engine:
+    """The engine of a plan with its settings.
+
+    Raises:
+        UnknownName: no such engine, or no such setting of it.
+        SettingError: the plan's evaluator or strategy does not go with it.
+    """
+    kind = engines[plan.engine]
+    if kind.needs_supernet and plan.evaluator != "supernet":
+        raise SettingError(
+            f"engine {plan.engine} searches shared weights: leave out --evaluator {plan.evaluator}"
+        )
+    if kind.asks_strategy:
+        return kind()
+    if plan.strategy != Plan.strategy:
+        raise SettingError(f"engine {plan.engine} proposes by itself: leave out --strategy {plan.strategy}")
+    known = settings_of(kind)
+    for setting in plan.strategy_settings:
+        if setting not in known:
+            raise UnknownName(f"engine {plan.engine} has no setting {setting!r}; {nearest(setting, known)}")
+    return kind(**plan.strategy_settings)
+
+
+def settings_of(kind: type[Engine]) -> dict[str, Any]:
+    """The settings of an engine with their defaults."""
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+class Found(Strategy):
+    """Proposes what an engine found, in its order, and then random architectures from the same weights."""
+
+    name = "found"
+
+    def __init__(self, setup: Setup, found: Sequence[Genotype], *, by: str) -> None:
+        super().__init__(setup.space, setup.goals, seed=setup.plan.seed)
+        self.found, self.by = tuple(dict.fromkeys(found)), by
+
+    def propose(self, number: int, dice: Random) -> Proposal:
+        """Find number `number`, or a uniform draw."""
+        if number < len(self.found):
+            return Proposal(self.found[number], {BY: self.by})
+        genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
+        return Proposal(genotype, {BY: "random"}, spec)

@@ -1,0 +1,281 @@
+"""Differentiable search: gradient steps on a mixture of all architectures, one run per target on a cost.
+
+Liu et al. 2019, arXiv:1806.09055 (`variant=first`, `second`); Dong & Yang 2019, arXiv:1910.04465 (`gdas`);
+and `modern`: every kind of block first learns to do what the block of one good network does at its place
+(`evaluators.alignment`), then only the logits move, in minutes. The cost that is swept is the first objective
+of the study that is known before training (say `decode_ms`); each of `points` targets, costs of random
+architectures from cheap to dear, gives one architecture, which lies within 5 % of its target by the latency
+table itself.
+
+What the mixture does not see (bits of the decode state) is decided at the end by reading subnets. A search
+that collapses stops and goes back, and every finding is on the study's record under "darts".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, cast
+
+from evaluators.alignment import align, digest_of
+from evaluators.base import Score
+from evaluators.differentiable.choosing import Choice, Target, decided_by_score
+from evaluators.differentiable.costs import ExpectedCost, Total, expected_cost
+from evaluators.differentiable.guard import Finding
+from evaluators.differentiable.search import VARIANTS, DifferentiableSearch, Pull, Settings, Variant
+from evaluators.sandwich import sandwich
+from evaluators.supernet import FromSupernet
+from evaluators.tasks.base import Task
+from hw_profiles.table import LatencyTable
+from nas.constraints import Constraint, first_violation
+from nas.engines.base import Engine, Found, Prepared, Setup, engines
+from nas.objectives.base import Bench, Objective, objectives
+from nas.plan import Plan
+from search_spaces.choices import OneOf
+from search_spaces.decoder import Decoder
+from search_spaces.errors import SettingError, SpaceError
+from search_spaces.genotype import Genotype
+from search_spaces.mix.conditions import open_layers, options_if
+from search_spaces.space import Space
+from search_spaces.supernet import Supernet
+
+HOW = ("magnitude", "perturbation")
+SAMPLED = 200
+"""Random architectures whose costs the targets are spread over."""
+
+TAILS = (0.1, 0.9)
+"""The quantiles between which they are spread."""
+
+PARENTS = 6
+"""Large networks of which the best is what the others are aligned to."""
+
+
+@engines.add
+class Darts(Engine):
+    """Settings: see `evaluators.differentiable.search.Settings`; `targets` (say "2.5,3") override `points`.
+
+    `cost` names the objective that is swept, `choose` how an architecture is read off the logits, and `align`
+    how many steps the candidates of `modern` are aligned before (0: they stay as the supernet learned them).
+    """
+
+    name = "darts"
+
+    def __init__(
+        self,
+        *,
+        variant: str = "modern",
+        steps: int = 100,
+        warm_up: int = 0,
+        batch: int = 4,
+        rate: float = 0.05,
+        points: int = 4,
+        targets: str | float | int = "",
+        cost: str = "",
+        choose: str = "perturbation",
+        align: int = 60,
+        guard: bool = True,
+    ) -> None:
+        if variant not in VARIANTS:
+            raise SettingError(f"engine darts: variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+        if choose not in HOW:
+            raise SettingError(f"engine darts: choose must be one of {', '.join(HOW)}, got {choose!r}")
+        if not isinstance(points, int) or points < 1:
+            raise SettingError(f"engine darts: points must be at least 1, got {points!r}")
+        self.settings = Settings(
+            variant=cast(Variant, variant),
+            steps=steps,
+            warm_up=warm_up,
+            batch=batch,
+            rate=rate,
+            # a reading takes a dozen gradients: ten readings cost about as much as the search itself
+            watch_every=max(1, steps // 10),
+            watch_batches=1,
+            guard=guard,
+        )
+        self.points, self.cost, self.align = points, cost, align if variant == "modern" else 0
+        self.targets = _numbers(targets)
+        self.choose = cast(Literal["magnitude", "perturbation"], choose)
+
+    def check(self, space: Space, plan: Plan) -> None:
+        """Raise for a space that cannot be relaxed, and for a cost that cannot be swept."""
+        for decoder, path, _ in options_if(space.root, ""):
+            if not isinstance(decoder, Decoder):
+                raise SettingError(f"engine darts needs a space of Decoder, not of {type(decoder).__name__}")
+            if isinstance(decoder.vocab, OneOf):
+                raise SpaceError("vocab: vocabularies of different sizes cannot be mixed")
+            for layer in open_layers(decoder, path):
+                if layer.layer.exit is not None:
+                    raise SpaceError(
+                        f"{layer.path}.exit: an early exit cannot be relaxed; use another engine"
+                    )
+        if self._swept(plan) is None and self.targets:
+            raise SettingError("engine darts: targets need an objective that is known before training")
+
+    def prepare(self, setup: Setup) -> Prepared:
+        """One search per target, each taken up where it stopped."""
+        if setup.evaluator is None or setup.task is None:
+            raise SettingError("engine darts needs an objective that is learned, such as bits_per_byte")
+        objective = self._swept(setup.plan)
+        sweep = None if objective is None else self._sweep(setup, objective)
+        targets: Sequence[Target | None] = [None] if sweep is None else sweep[0]
+        supernet = self._supernet(setup, setup.evaluator, setup.task)
+        found, told = list[Genotype](), list[dict[str, Any]]()
+        with setup.progress.phase(f"relaxing ({self.settings.variant})", len(targets)) as phase:
+            for number, target in enumerate(targets):
+                pulls = [] if target is None or sweep is None else [Pull(target, sweep[1])]
+                outcome = self._outcome(setup, supernet, pulls, setup.folder / f"point-{number}")
+                found.append(Genotype(outcome["genotype"]))
+                told.append(outcome)
+                phase.update(number + 1)
+        for outcome in told:
+            for finding in outcome["findings"]:
+                setup.progress.say(f"darts: {finding['text']}")
+        setup.note("darts", {"settings": asdict(self.settings), "points": told})
+        return Prepared(Found(setup, found, by=self.name))
+
+    def _swept(self, plan: Plan) -> Objective | None:
+        """The objective whose targets are swept."""
+        if self.cost:
+            found = objectives[self.cost]
+            if found.cheap is None:
+                raise SettingError(f"engine darts: {self.cost} is only known after training")
+            return found
+        known = [objectives[name] for name in plan.objectives if name in objectives]
+        return next((objective for objective in known if objective.cheap is not None), None)
+
+    def _sweep(self, setup: Setup, objective: Objective) -> tuple[list[Target], ExpectedCost]:
+        total = _total(objective, setup.bench)
+        expected = expected_cost(setup.space, total, seed=setup.plan.seed)
+        values = self.targets
+        if not values:
+            space, dice = allowed_space(setup), Random(f"{setup.plan.seed}/targets")
+            costs = sorted(total([space.close(space.sample(dice)) for _ in range(SAMPLED)]))
+            low, high = (costs[round(tail * (SAMPLED - 1))] for tail in TAILS)
+            steps = max(1, self.points - 1)
+            wished = [low + (high - low) * i / steps for i in range(self.points)]
+            # costs that some architecture has: in a coarse space nothing may lie near the others
+            values = [costs[min(range(SAMPLED), key=partial(_gap, costs, wish))] for wish in wished]
+        return [Target(objective.name, value, total) for value in dict.fromkeys(values)], expected
+
+    def _supernet(self, setup: Setup, evaluator: FromSupernet, task: Task) -> Supernet:
+        """The candidates: as the study's supernet learned them, or aligned to the best of some networks."""
+        plan, shared = setup.plan, evaluator.supernet
+        if self.align < 1:
+            return shared
+        tried = [sandwich(setup.space, Random(f"{plan.seed}/parent/{i}"))[0] for i in range(PARENTS)]
+        parent = min(tried, key=lambda spec: evaluator.score(spec, plan.steps, plan.seed).value)
+        with setup.progress.phase("aligning candidates", self.align) as phase:
+            aligned = align(
+                shared,
+                parent,
+                task,
+                steps=self.align,
+                seed=plan.seed,
+                batch=self.settings.batch,
+                folder=setup.folder / "aligned",
+                on_step=lambda step, error: phase.update(step, f"error {error:.2f}"),
+            )
+        return aligned.supernet
+
+    def _outcome(self, setup: Setup, supernet: Supernet, pulls: list[Pull], folder: Path) -> dict[str, Any]:
+        """What the search for one target found, as plain values; kept in its folder."""
+        assert setup.task is not None
+        origin, seed = digest_of(supernet), setup.plan.seed
+        search = DifferentiableSearch(
+            supernet, setup.task, self.settings, seed=seed, pulls=pulls, origin=origin
+        )
+        about = {
+            "trajectory": search.trajectory.digest,
+            "choose": self.choose,
+            "plan": setup.plan.constraints,
+        }
+        known = _read(folder / "found.json", json.loads(json.dumps(about)))
+        if known is not None:
+            return known
+        search.run(folder)
+        targets = [pull.target for pull in pulls]
+        choice, findings = search.choose(
+            targets, how=self.choose, space=allowed_space(setup), settle=_settler(setup, search)
+        )
+        outcome = {"about": about, **_plain(choice, targets, findings)}
+        new = folder / "found.json.new"
+        folder.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(outcome, indent=1))
+        new.replace(folder / "found.json")
+        return json.loads(json.dumps(outcome))
+
+
+def allowed_space(setup: Setup) -> Space:
+    """The study's space, less what its constraints on predicted numbers forbid."""
+    constraints = [Constraint.parse(text) for text in setup.plan.constraints]
+
+    def keeps_constraints(spec: Any) -> bool:
+        return first_violation(constraints, spec, setup.bench) is None
+
+    added = [keeps_constraints] if constraints else []
+    return Space(setup.space.root, constraints=[*setup.space.constraints, *added], name=setup.space.name)
+
+
+def _total(objective: Objective, bench: Bench) -> Total:
+    """An objective as a cost of many architectures at once."""
+    cheap = objective.cheap
+    assert cheap is not None
+
+    def total(specs: Sequence[Decoder]) -> list[float]:
+        where = bench.under(objective.scenario) if objective.scenario else bench
+        if objective.needs_table and isinstance(where.table, LatencyTable):
+            where.table.predict_many(specs)  # interpolates all unknown parts at once, and remembers them
+        return [cheap(spec, bench).value for spec in specs]
+
+    return total
+
+
+def _settler(setup: Setup, search: DifferentiableSearch) -> Callable[[Genotype], Genotype]:
+    """Decides what the mixture does not see: the best score, and among ties the smallest decode state."""
+    evaluator, plan = setup.evaluator, setup.plan
+    assert evaluator is not None
+
+    def score(spec: Decoder) -> Score:
+        return evaluator.score(spec, plan.steps, plan.seed)
+
+    def price(spec: Decoder) -> float:
+        return float(spec.cost(plan.scenario).state_bytes)
+
+    def settle(genotype: Genotype) -> Genotype:
+        return decided_by_score(search.genes, genotype, search.mixture.unseen, score, price)
+
+    return settle
+
+
+def _plain(choice: Choice, targets: Sequence[Target], findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "genotype": dict(choice.genotype.genes),
+        "digest": choice.genotype.digest,
+        "targets": {target.name: target.value for target in targets},
+        "costs": dict(choice.costs),
+        "findings": [finding.to_plain() for finding in findings],
+    }
+
+
+def _read(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+    """What a finished search wrote, if it was this one."""
+    try:
+        known: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return known if known.get("about") == about else None
+
+
+def _gap(costs: Sequence[float], wish: float, number: int) -> float:
+    return abs(costs[number] - wish)
+
+
+def _numbers(text: str | float | int) -> list[float]:
+    try:
+        return [float(part) for part in str(text).replace(";", ",").split(",") if part.strip()]
+    except ValueError:
+        raise SettingError(f"engine darts: targets are numbers such as 2.5,3, got {text!r}") from None

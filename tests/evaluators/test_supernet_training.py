@@ -1,0 +1,329 @@
+"""One training for all: it resumes after a kill, in phases, in pieces, by several workers, in bfloat16."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from evaluators import checkpoints
+from evaluators.distributed import Workers, join
+from evaluators.recipe import Recipe, Work
+from evaluators.shrinking import FREEDOMS, SHRINKING, SIZES, Phase
+from evaluators.supernet import CURVE, FromSupernet, SupernetTraining
+from evaluators.tasks.base import Task
+from evaluators.tasks.recall import Recall
+from search_spaces.bits import Bits
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.moe import MoE
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.choices import one_of, repeat
+from search_spaces.decoder import Decoder, Layer
+from search_spaces.errors import EvaluationFailed, SettingError, SpaceError, UnknownName
+from search_spaces.serialise import to_json
+from search_spaces.space import Space
+
+TASK = Recall(tokens=12, length=10, pairs=2, sequences=50, windows=8)
+STEPS, BATCH = 12, 6
+PHASES = tuple(replace(phase, share=share) for phase, share in zip(SHRINKING, (2, 2, 2, 6), strict=True))
+
+
+def small(channels: Any = None, **more: Any) -> Space:
+    mixer = Attention(num_heads=4, num_kv_heads=one_of(1, 4), head_dim=4, rotary=False)
+    layer = Layer(
+        sequence_mixer=one_of(mixer, ShortConv()),
+        channel_mixer=channels or SwiGLU(expansion=one_of(1, 2)),
+        bits=Bits(weight=one_of(4, 16)),
+    )
+    return Space(Decoder(vocab=12, d_model=one_of(8, 16), layers=repeat(layer, (1, 2))), **more)
+
+
+def training(space: Space | None = None, task: Task = TASK, **more: Any) -> SupernetTraining:
+    settings: dict[str, Any] = {"steps": STEPS, "seed": 1, "batch": BATCH, "recipe": Recipe(phases=PHASES)}
+    return SupernetTraining(space or small(), task, **settings | more)
+
+
+def trained(*, until: int = STEPS, **more: Any) -> tuple[SupernetTraining, list[tuple[float, float]]]:
+    made = training(**more)
+    return made, [made.learn() for _ in range(until)]
+
+
+def assert_alike(one: SupernetTraining, other: SupernetTraining, atol: float = 0.0) -> None:
+    for name, tensor in one.tensors().items():
+        torch.testing.assert_close(other.tensors()[name], tensor, rtol=0, atol=atol, msg=name)
+
+
+def test_losses_fall_in_every_phase() -> None:
+    made, losses = trained(until=60, steps=60)
+    assert losses[-1][0] < losses[0][0] - 0.3
+    assert losses[-1][1] < losses[0][1] - 0.1
+    assert made.step == 60
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 6, 11])
+def test_resuming_at_any_step_changes_nothing(tmp_path: Path, stop: int) -> None:
+    straight, losses = trained()
+    stopped, first = trained(until=stop)
+    checkpoints.save(stopped, tmp_path)
+    resumed = training()
+    assert checkpoints.resume(resumed, tmp_path, STEPS) == stop
+    assert first + [resumed.learn() for _ in range(STEPS - stop)] == losses
+    assert_alike(straight, resumed)
+
+
+def test_a_checkpoint_tells_its_phase(tmp_path: Path) -> None:
+    made, _ = trained(until=3)
+    path = checkpoints.save(made, tmp_path)
+    with safe_open(path, framework="pt") as file:
+        told = json.loads(file.metadata()["progress"])
+    assert told == {"phase": "sizes", "steps": STEPS}
+
+
+def test_another_recipe_is_another_training(tmp_path: Path) -> None:
+    made, _ = trained(until=2)
+    checkpoints.save(made, tmp_path)
+    for recipe in (Recipe(), Recipe(phases=PHASES, soft=0.4), Recipe(phases=PHASES, sort="none")):
+        assert checkpoints.resume(training(recipe=recipe), tmp_path, STEPS) == 0
+    assert checkpoints.resume(training(work=Work(pieces=2)), tmp_path, STEPS) == 2
+
+
+def test_sorting_happens_where_something_opens_and_changes_no_loss_before() -> None:
+    made, _ = trained(until=2)
+    assert made.sorted == []
+    made.learn()
+    assert {one.letter for one in made.sorted} >= {"G", "F"}
+    rng = Recipe(phases=PHASES, sort="none")
+    plain, losses = trained(recipe=rng)
+    sorting, others = trained()
+    assert plain.sorted == []
+    # the largest network computes the same before and after, so its first loss in a phase is the same
+    assert losses[:2] == others[:2]
+    assert losses[2][0] == pytest.approx(others[2][0], abs=1e-5)
+    assert losses[-1] != others[-1]
+    assert sorting.step == plain.step == STEPS
+
+
+KILLED = """
+import sys, time
+import torch
+torch.set_num_threads(1)
+import evaluators.supernet as module
+from tests.evaluators.test_supernet_training import evaluator
+module.SAVE_SECONDS = 0.0
+def heard(step, loss):
+    print(step, flush=True)
+    time.sleep(0.05)
+evaluator(sys.argv[1]).train(heard)
+"""
+
+
+def evaluator(folder: str | Path, **more: Any) -> FromSupernet:
+    made = FromSupernet(TASK, to_json(small().root), str(folder), STEPS, 1, BATCH)
+    return replace(made, **{"recipe": Recipe(phases=PHASES), **more})
+
+
+def test_a_training_that_is_killed_goes_on_to_the_same_curve(tmp_path: Path) -> None:
+    straight = evaluator(tmp_path / "straight").train()
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) == 7:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    heard: list[int] = []
+    went_on = evaluator(tmp_path / "killed").train(lambda step, _: heard.append(step))
+    assert heard[-1] == STEPS
+    assert 5 <= heard[0] <= 9
+    assert went_on["loss"] == straight["loss"]
+    spec = small().close(small().sample(Random(0)))
+    assert evaluator(tmp_path / "killed").score(spec, 0, 0) == evaluator(tmp_path / "straight").score(
+        spec, 0, 0
+    )
+
+
+def test_reading_in_pieces_is_reading_at_once() -> None:
+    whole, losses = trained()
+    pieces, others = trained(work=Work(pieces=3))
+    assert [pair[0] for pair in others] == pytest.approx([pair[0] for pair in losses], abs=2e-3)
+    one, other = trained(until=1)[0], trained(until=1, work=Work(pieces=4))[0]
+    assert_alike_gradients(one, other)
+    assert whole.step == pieces.step
+
+
+def assert_alike_gradients(one: SupernetTraining, other: SupernetTraining) -> None:
+    """After one step: Adam's first moments are the clipped gradients."""
+    for key, weight in one.supernet.weights.items():
+        if weight in one.optimizer.state:
+            mine = one.optimizer.state[weight]["exp_avg"]
+            theirs = other.optimizer.state[other.supernet.weights[key]]["exp_avg"]
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("channels", [None, MoE(num_experts=4, top_k=2, expansion=1)])
+def test_layers_that_are_computed_again_learn_the_same(channels: Any) -> None:
+    space = small(channels)
+    straight, losses = trained(space=space, until=6)
+    again, others = trained(space=space, until=6, work=Work(recompute=True))
+    assert losses == others
+    assert_alike(straight, again)
+
+
+def test_recomputing_keeps_less() -> None:
+    kept: dict[bool, int] = {}
+    for recompute in (False, True):
+        made = training(space=Space(small().root), recipe=Recipe(networks=2))
+        subnet = made.supernet.subnet(made._visits[0].of(0)[0])
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor, sizes: dict[int, int] = sizes) -> torch.Tensor:
+            sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        tokens = torch.randint(12, (8, 40))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            subnet(tokens, subnet.leaves(), recompute=recompute)
+        kept[recompute] = sum(sizes.values())
+    assert kept[True] < 0.6 * kept[False]
+
+
+def test_low_precision_learns_nearly_the_same() -> None:
+    _, losses = trained(until=20, steps=20)
+    made, others = trained(until=20, steps=20, recipe=Recipe(phases=PHASES, precision="bfloat16"))
+    assert losses != others
+    assert [one for one, _ in others] == pytest.approx([one for one, _ in losses], abs=0.15)
+    assert all(weight.dtype == torch.float32 for weight in made.supernet.parameters())
+
+
+WORKER = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+from evaluators.distributed import join
+from tests.evaluators.test_supernet_training import trained
+with join(int(sys.argv[1]), 2, sys.argv[2]) as workers:
+    made, losses = trained(workers=workers)
+    total = sum(float(weight.detach().double().abs().sum()) for weight in made.supernet.parameters())
+    print(json.dumps([losses, total]))
+"""
+
+
+def test_two_workers_learn_what_one_does_with_the_whole_batch(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(rank), str(tmp_path / "meeting")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    assert told[0] == told[1]
+    alone, losses = trained()
+    for (largest, smallest), one in zip(losses, told[0][0], strict=True):
+        assert one == pytest.approx([largest, smallest], abs=2e-3)
+    total = sum(float(weight.detach().double().abs().sum()) for weight in alone.supernet.parameters())
+    assert told[0][1] == pytest.approx(total, rel=1e-3)
+
+
+def test_workers_need_rows_and_a_place() -> None:
+    with pytest.raises(SettingError, match="3 rows cannot be shared by 4"):
+        Workers(0, 4).rows(torch.zeros(3, 2))
+    rows = torch.arange(7)[:, None]
+    assert torch.equal(torch.cat([Workers(rank, 3).rows(rows) for rank in range(3)]).sort(0).values, rows)
+    with pytest.raises(SettingError, match="one of 0 to 1, got 2"), join(2, 2, "nowhere"):
+        pass
+
+
+def test_a_phase_that_the_space_forbids_is_refused_at_once() -> None:
+    forbidding = small(constraints=[lambda spec: spec.d_model * len(spec.layers) < 32])
+    with pytest.raises(SpaceError, match="leave this phase out"):
+        training(space=forbidding)
+    assert training(space=forbidding, recipe=Recipe()).learn()[0] > 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    made = training()
+    with torch.no_grad():
+        made.supernet.weights["embedding"].fill_(float("nan"))
+    with pytest.raises(EvaluationFailed, match="loss is nan at step 1"):
+        made.learn()
+
+
+def test_favoured_genotypes_wait_for_the_whole_space() -> None:
+    space = small()
+    front = tuple(space.sample(Random(i)).to_json() for i in range(2))
+    made = training(space=space, recipe=Recipe(phases=PHASES, favoured=front, favour=1.0))
+    assert [bool(visits.favoured) for visits in made._visits] == [False, False, False, True]
+    while made.step < STEPS:
+        made.learn()
+    other = training(space=space)
+    while other.step < STEPS:
+        other.learn()
+    assert not torch.equal(made.supernet.weights["embedding"], other.supernet.weights["embedding"])
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = Recipe(phases=(Phase("a", (SIZES,), 1), Phase("b", FREEDOMS, 2)), favoured=("{}",), networks=3)
+    assert Recipe.from_plain(json.loads(json.dumps(recipe.to_plain()))) == recipe
+    with pytest.raises(UnknownName, match="did you mean 'soft'"):
+        Recipe.from_plain({"sofd": 1})
+    for wrong in (
+        {"networks": 0},
+        {"soft": 2},
+        {"rate": 0},
+        {"precision": "int8"},
+        {"phases": ()},
+        {"sort": "size"},
+    ):
+        with pytest.raises(SettingError):
+            Recipe(**wrong)
+    for wrong in ({"pieces": 0}, {"compile_after": True}):
+        with pytest.raises(SettingError):
+            Work(**wrong)
+
+
+def test_the_curve_is_kept(tmp_path: Path) -> None:
+    told = evaluator(tmp_path).train()
+    curve = json.loads((tmp_path / CURVE).read_text())
+    assert curve["loss"] == told["loss"]
+    assert [entry[0] for entry in told["loss"]] == list(range(1, STEPS + 1))
+    began = time.monotonic()
+    assert evaluator(tmp_path).train() == told
+    assert time.monotonic() - began < 5
+
+
+# the tracer itself looks at the .grad of what it traces
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_networks_that_come_often_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+
+    def compile_cheaply(function: Any, original: Any = torch.compile) -> Any:
+        compiled.append(function)
+        return original(function, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compile_cheaply)
+    mixer = Attention(num_heads=2, num_kv_heads=2, head_dim=4)
+    layer = Layer(sequence_mixer=mixer, channel_mixer=MoE(num_experts=3, top_k=1, expansion=1))
+    few = Space(Decoder(vocab=12, d_model=one_of(4, 8), layers=(layer,)))
+    plain, losses = trained(space=few, recipe=Recipe(networks=2), until=5)
+    often, others = trained(space=few, recipe=Recipe(networks=2), until=5, work=Work(compile_after=3))
+    assert 1 <= len(compiled) <= 2
+    for (one, two), other in zip(losses, others, strict=True):
+        assert other == pytest.approx((one, two), abs=1e-5)
+    assert_alike(plain, often, atol=1e-3)

@@ -1,0 +1,214 @@
+"""From a space to tables and back: the exact choice against the enumeration of a whole space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+import pytest
+
+import nas.exact.choice as choice_module
+from evaluators.half_layers import Half, halves_in
+from evaluators.replacement import LAYER, Moved, canonical
+from nas.exact.choice import Unreachable, Unsolved
+from nas.exact.sweep import sweep
+from nas.exact.tables import Network, Total, deviation, network, random_networks
+from search_spaces.adaptive_depth import EarlyExit
+from search_spaces.bits import Bits
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.gelu_mlp import MLP
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.choices import one_of, repeat
+from search_spaces.decoder import Decoder, Layer
+from search_spaces.errors import SpaceError
+from search_spaces.scenario import Scenario
+from search_spaces.space import Space
+
+SCENARIO = Scenario(prompt=32, new_tokens=8)
+
+
+def counted(name: str, specs: Sequence[Decoder]) -> list[float]:
+    return [float(getattr(spec.cost(SCENARIO), name)) for spec in specs]
+
+
+TOTALS: dict[str, Total] = {name: partial(counted, name) for name in ("weight_bytes", "state_bytes")}
+
+
+def open_layer(**more: object) -> Layer:
+    return Layer(
+        sequence_mixer=one_of(Attention(num_heads=2, num_kv_heads=one_of(1, 2), head_dim=8), ShortConv()),
+        channel_mixer=one_of(SwiGLU(expansion=1), None),
+        bits=Bits(weight=one_of(4, 16), state=one_of(8, 16)),
+        **more,
+    )
+
+
+def parent_of(depth: int = 2) -> Decoder:
+    layer = Layer(
+        sequence_mixer=Attention(num_heads=2, num_kv_heads=2, head_dim=8), channel_mixer=SwiGLU(expansion=1)
+    )
+    return Decoder(vocab=32, d_model=24, layers=(layer,) * depth)
+
+
+def space_of(*, depths: tuple[int, ...] = (1, 2), **more: object) -> Space:
+    return Space(
+        Decoder(vocab=32, d_model=one_of(16, 24), layers=repeat(open_layer(**more), depths)), name="small"
+    )
+
+
+def scores_of(space: Space, depth: int, seed: int = 0) -> dict[Half, Moved]:
+    """Random scores for everything."""
+    dice = Random(seed)
+    halves = [Half("", None, d) for d in (16, 24)]
+    halves += dict.fromkeys(map(canonical, halves_in(space)))
+    halves += [Half(LAYER.format(i), None, d) for i in range(depth) for d in (16, 24)]
+    return {half: Moved(dice.gauss(0.5, 0.4), 0.01) for half in halves}
+
+
+def made(space: Space, seed: int = 0, **more: object) -> Network:
+    return network(space, parent_of(), scores_of(space, 2, seed), TOTALS, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_choice_is_the_best_of_all_networks_of_the_space(seed: int) -> None:
+    space = space_of()
+    net = made(space, seed)
+    everything = []
+    for genotype in space.enumerate():
+        spec = space.close(genotype)
+        costs = {name: total([spec])[0] for name, total in TOTALS.items()}
+        everything.append((net.predicted(spec), costs, genotype))
+    everything.sort(key=lambda entry: entry[0])
+    middle = {name: sorted(costs[name] for _, costs, _ in everything)[300] for name in TOTALS}
+    for budgets in ({}, {"weight_bytes": middle["weight_bytes"]}, middle):
+        best = next(e for e in everything if all(e[1][name] <= bound for name, bound in budgets.items()))
+        found = net.choice.best(budgets)
+        assert found.score == pytest.approx(best[0], abs=1e-9)
+        assert net.predicted(net.spec(found)) == pytest.approx(found.score, abs=1e-9)
+        assert net.genotype(found) == best[2]
+        for name, amount in found.costs.items():
+            assert amount == pytest.approx(TOTALS[name]([net.spec(found)])[0])
+
+
+def test_the_next_best_are_the_next_best_networks() -> None:
+    space = space_of()
+    net = made(space, 7)
+    ranked = sorted(net.predicted(space.close(genotype)) for genotype in space.enumerate())
+    found = net.choice.best_few(12)
+    assert [one.score for one in found] == pytest.approx(ranked[:12], abs=1e-9)
+    assert len({net.genotype(one).digest for one in found}) == 12
+
+
+def test_constraints_of_the_space_and_of_the_caller_are_kept() -> None:
+    def an_attention(spec: Decoder) -> bool:
+        return any(isinstance(layer.sequence_mixer, Attention) for layer in spec.layers)
+
+    space = Space(space_of().root, constraints=[an_attention])
+    scores = {
+        half: replace(moved, kl=moved.kl + (half.block is not None and isinstance(half.block, Attention)))
+        for half, moved in scores_of(space, 2).items()
+    }
+    net = network(space, parent_of(), scores, TOTALS, allows=lambda spec: len(spec.layers) == 2)
+    found = net.spec(net.choice.best())
+    assert an_attention(found)
+    assert len(found.layers) == 2
+    allowed = [
+        net.predicted(spec)
+        for genotype in space.enumerate()
+        if space.objection(spec := space.draw(lambda path, _, g=genotype: g.genes[path])[1]) is None
+        and len(spec.layers) == 2
+    ]
+    assert net.predicted(found) == pytest.approx(min(allowed))
+
+
+def test_costs_add_up_and_those_that_do_not_are_told() -> None:
+    def deepest(specs: Sequence[Decoder]) -> list[float]:
+        return [1.0 + max((c for (c,) in [(len(spec.layers) ** 2,)]), default=0) for spec in specs]
+
+    space = space_of()
+    totals = {**TOTALS, "deepest": deepest}
+    net = network(space, parent_of(), scores_of(space, 2), totals)
+    found = deviation(net, totals)
+    assert found["weight_bytes"] < 1e-12
+    assert found["state_bytes"] < 1e-12
+    assert found["deepest"] > 0.3
+
+
+def test_random_networks_are_distinct_and_can_be_predicted() -> None:
+    net = made(space_of())
+    found = random_networks(net, 20, seed=3)
+    assert len(set(found)) == 20
+    assert found == random_networks(net, 20, seed=3)
+    assert all(net.space.contains(spec) for spec in found)
+
+
+def test_layers_with_exits_are_left_out_and_what_was_not_scored_too() -> None:
+    space = space_of(exit=one_of(None, EarlyExit(threshold=0.3)))
+    scores = {h: m for h, m in scores_of(space, 2).items() if not isinstance(h.block, ShortConv)}
+    net = network(space, parent_of(), scores, TOTALS)
+    for one in net.choice.best_few(5):
+        spec = net.spec(one)
+        assert all(layer.exit is None for layer in spec.layers)
+        assert all(isinstance(layer.sequence_mixer, Attention) for layer in spec.layers)
+        assert net.genotype(one)
+    outsider = replace(parent_of(), layers=(Layer(sequence_mixer=ShortConv()),))
+    with pytest.raises(SpaceError, match="was not scored"):
+        net.predicted(outsider)
+    with pytest.raises(SpaceError, match=r"nothing that may stand at layers\.0\.sequence_mixer"):
+        network(space, parent_of(), {h: m for h, m in scores.items() if h.block is None}, TOTALS)
+
+
+def test_the_parent_must_be_as_deep_as_the_space() -> None:
+    space = space_of(depths=(1, 2, 3))
+    with pytest.raises(SpaceError, match="deeper than the 2 layers"):
+        network(space, parent_of(2), scores_of(space, 3), TOTALS)
+
+
+def test_stacks_and_layers_of_other_kinds_are_tied_too() -> None:
+    small = Layer(sequence_mixer=ShortConv(), channel_mixer=MLP(expansion=1))
+    large = Layer(sequence_mixer=Attention(num_heads=2, num_kv_heads=2, head_dim=8))
+    space = Space(
+        Decoder(
+            vocab=32,
+            d_model=one_of(16, 24),
+            layers=one_of((small,), (large, one_of(small, large)), (large, large, small)),
+        )
+    )
+    parent = Decoder(vocab=32, d_model=24, layers=(large, large, small))
+    net = network(space, parent, scores_of(space, 3), TOTALS)
+    ranked = sorted(net.predicted(space.close(genotype)) for genotype in space.enumerate())
+    assert len(ranked) == 8
+    found = net.choice.best_few(20)
+    assert [one.score for one in found] == pytest.approx(ranked[:20], abs=1e-9)
+    assert {net.genotype(one) for one in found} == set(space.enumerate())
+
+
+def test_one_choice_for_all_layers_is_made_once() -> None:
+    mixer = one_of(Attention(num_heads=2, num_kv_heads=2, head_dim=8), ShortConv(), name="mixer")
+    bits = Bits(weight=one_of(4, 16, name="weight"), state=one_of(8, 16))
+    layer = Layer(sequence_mixer=mixer, channel_mixer=one_of(SwiGLU(expansion=1), None), bits=bits)
+    space = Space(Decoder(vocab=32, d_model=one_of(16, 24), layers=(layer, layer)), name="shared")
+    net = network(space, parent_of(), scores_of(space, 2), TOTALS)
+    ranked = sorted(net.predicted(space.close(genotype)) for genotype in space.enumerate())
+    assert len(ranked) == 2 * 2 * 2 * 2**2 * 2**2
+    found = net.choice.best_few(20)
+    assert [one.score for one in found] == pytest.approx(ranked[:20], abs=1e-9)
+
+
+def test_a_sweep_over_a_space_meets_its_bounds() -> None:
+    net = made(space_of(), 2)
+    bound = net.choice.least("state_bytes").costs["state_bytes"] * 2 + 100
+    for one in sweep(net.choice, ["weight_bytes"], points=10, budgets={"state_bytes": bound}):
+        assert counted("state_bytes", [net.spec(one)])[0] <= bound
+    with pytest.raises(Unreachable, match="weight_bytes is at least"):
+        net.choice.best({"weight_bytes": 10.0})
+
+
+def test_what_forbids_everything_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice_module, "REPAIRS", 5)
+    net = made(space_of(), allows=lambda spec: False)
+    with pytest.raises(Unsolved, match="forbidden"):
+        net.choice.best()
