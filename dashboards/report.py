@@ -64,7 +64,7 @@ def _overview(facts: Facts) -> Html:
         ),
         "constraints": ", ".join(study.constraints) or "none",
         "scenario": study.scenario,
-        "search": f"{study.strategy}, seed {study.seed}, scored by {study.evaluator}, {study.steps:,} steps",
+        "search": f"{study.engine}, seed {study.seed}, scored by {study.evaluator}, {study.steps:,} steps",
         "trials": _trials(facts),
     }
     if facts.corpus is not None:

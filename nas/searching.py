@@ -21,7 +21,7 @@ from evaluators.supernet import FromSupernet
 from evaluators.tasks.base import Task
 from nas.constraints import Constraint, require_satisfiable
 from nas.driver import Search, run
-from nas.engines.base import Prepared, Setup, engines, make_engine
+from nas.engines.base import Prepared, Setup, make_engine, told_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.executors.local import InProcess
 from nas.finalists import choose_finalists, halve, runs_of
@@ -286,7 +286,7 @@ def run_search(session: Session, bench: Bench, task: Task | None) -> None:
         scorers[quality_name(plan)] = EvaluatorScorer(prepared.evaluator or evaluator)
     with (
         session.workers.executor(scorers) as executor,
-        session.progress.phase(f"searching ({told_engine(plan)})", plan.trials) as phase,
+        session.progress.phase(f"searching by {told_engine(plan)}", plan.trials) as phase,
     ):
         count = finished
 
@@ -320,11 +320,6 @@ def prepare_engine(
     if PREPARED not in study.facts:  # a study that goes on finds the work done in its folder
         add_fact(study, PREPARED, {"seconds": round(time.monotonic() - began, 3)})
     return prepared
-
-
-def told_engine(plan: Plan) -> str:
-    """How the plan searches, for a reader."""
-    return plan.strategy if engines[plan.engine].asks_strategy else plan.engine
 
 
 def search_of(

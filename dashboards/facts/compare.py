@@ -28,11 +28,10 @@ from dashboards.facts.study import (
     study_facts,
 )
 from dashboards.words import Quantity
-from nas.engines.base import BY, engines
+from nas.engines.base import BY, told_engine
 from nas.gain import scaled
 from nas.objectives.base import objectives
 from nas.pareto import Points, hypervolume, hypervolume_trace, nondominated, reference_point
-from nas.plan import Plan
 from nas.study import Study
 from nas.tasks import quality_of
 from nas.trial import Trial
@@ -169,7 +168,7 @@ def read_comparison(studies: Sequence[Study]) -> CompareFacts:
         sides=tuple(
             Side(
                 study=study_facts(read.study, read.trials, read.scored),
-                engine=engine_name(read.study.plan),
+                engine=told_engine(read.study.plan),
                 front=networks[i],
                 fronts=planes(read.study, read.scored, read.front, objectives=names, strips=read.strips),
                 volume=hypervolume(read.points, reference),
@@ -185,12 +184,6 @@ def read_comparison(studies: Sequence[Study]) -> CompareFacts:
         volume=whole,
         notes=notes,
     )
-
-
-def engine_name(plan: Plan) -> str:
-    """The engine, with its strategy where it asks one."""
-    asks = plan.engine in engines and engines[plan.engine].asks_strategy
-    return f"{plan.engine} ({plan.strategy})" if asks else plan.engine
 
 
 def share_errors(

@@ -30,6 +30,7 @@ from dashboards.facts.networks import (
 )
 from dashboards.facts.ties import QUALITY, tied
 from dashboards.words import Quantity
+from nas.engines.base import told_engine
 from nas.pareto import hypervolume_trace, nondominated, reference_point
 from nas.study import Study
 from nas.tasks import length_of
@@ -51,7 +52,7 @@ class StudyFacts:
     space_size: int | None
     objectives: tuple[Quantity, ...]
     constraints: tuple[str, ...]
-    strategy: str
+    engine: str
     evaluator: str
     steps: int
     length: int | None
@@ -131,7 +132,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         space_size=int(size) if size is not None else None,
         objectives=tuple(map(quantity, plan.objectives)),
         constraints=tuple(plan.constraints),
-        strategy=plan.strategy,
+        engine=told_engine(plan),
         evaluator=plan.evaluator,
         steps=plan.steps,
         length=length_of(plan),

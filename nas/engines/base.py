@@ -122,6 +122,12 @@ def make_engine(plan: Plan) -> Engine:
     return kind(**plan.strategy_settings)
 
 
+def told_engine(plan: Plan) -> str:
+    """How a plan searches, for a reader: its engine, with the strategy where the engine asks one."""
+    asks = plan.engine in engines and engines[plan.engine].asks_strategy
+    return f"{plan.engine} ({plan.strategy})" if asks else plan.engine
+
+
 def settings_of(kind: type[Engine]) -> dict[str, Any]:
     """The settings of an engine with their defaults."""
     parameters = inspect.signature(kind.__init__).parameters.values()
