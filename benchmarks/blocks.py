@@ -74,7 +74,8 @@ def _against_reference(kind: str, length: int) -> list[dict[str, Any]]:
     if known is None or known.needs is None or not known.installed:
         return []
     mixer = _built(spec, "cpu")
-    weights = {name: p.detach().clone() for name, p in mixer.named_parameters()}
+    # both sides compute the gradients of their weights, whether or not a reference makes parameters of them
+    weights = {name: p.detach().clone().requires_grad_() for name, p in mixer.named_parameters()}
     reference = known.build(spec, weights, WIDTH)
     row = {"block": kind, "T": length, "against": known.source}
     if _expected(reference, length) > PATIENCE:

@@ -161,12 +161,13 @@ def _grouped(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) -
 
 
 def _looped(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """The same, one expert after the other."""
-    parts = [
-        F.linear(F.silu(F.linear(x[a:b], gated[e])) * F.linear(x[a:b], up[e]), down[e])
-        for e, (a, b) in enumerate(pairwise([0, *ends.tolist()]))
-        if b > a
-    ]
+    """The same, one expert after the other.
+
+    Taken apart at once: the gradient of one part by itself would be as large as the whole.
+    """
+    sizes = [b - a for a, b in pairwise([0, *ends.tolist()])]
+    experts = zip(x.split(sizes), gated.unbind(), up.unbind(), down.unbind(), strict=True)
+    parts = [F.linear(F.silu(F.linear(own, g)) * F.linear(own, u), d) for own, g, u, d in experts if len(own)]
     return torch.cat(parts)
 
 
