@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ from hw_profiles.selection import coarse_grid, expected_errors, most_uncertain, 
 from hw_profiles.table import LatencyTable, Network, Provenance
 from hw_profiles.timers import Timer, Timing, check_device, on_gpu
 from search_spaces.decoder import Decoder
+from search_spaces.errors import ProfileError
 from search_spaces.model import build
 from search_spaces.scenario import Scenario
 from search_spaces.serialise import to_plain
@@ -244,10 +246,13 @@ def profile_space(
     Samples are kept in `partial` as they come. The table is written to `output`, and then they are removed.
 
     Raises:
-        ProfileError: no space of `Decoder`, no such device, the device stayed busy, or `partial` is a file of
-            something else, of another machine, other software or another scenario.
+        ProfileError: `seconds` is no such number, no space of `Decoder`, no such device, the device stayed
+            busy, or `partial` is a file of something else, of another machine, other software or another
+            scenario.
         SpaceError: no network of the space is allowed.
     """
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ProfileError(f"a profile takes a number of seconds, got {seconds}")
     check_device(scenario)
     space, machine = as_space(space), fingerprint(scenario)
     SampleLog(partial, scenario, machine)  # complains before anybody waits for the device
@@ -367,7 +372,7 @@ def random_networks(space: Space, seed: int, count: int = FITTED + HELD_OUT) -> 
 
 def marked(table: LatencyTable, seen: Sequence[str]) -> LatencyTable:
     """The table with a mark on what did not settle."""
-    why = "; ".join(dict.fromkeys(seen[-3:])) or "nothing was seen to disturb it"
+    why = seen[-1] if seen else "nothing was seen to disturb it"
     loose = [0, 0]
 
     def mark(found: Latency) -> Latency:
@@ -425,7 +430,7 @@ def _notes(session: Session, found: int, fitted: int, held_out: int) -> tuple[st
             f"only {found} different networks were found: {fitted} fit the correction,"
             f" {found - fitted} test it"
         )
-    notes += [f"disturbed: {told}" for told in dict.fromkeys(session.seen[-3:])]
+    notes += [f"disturbed: {told}" for told in session.seen[-1:]]
     return tuple(notes)
 
 

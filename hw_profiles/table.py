@@ -154,6 +154,12 @@ class LatencyTable:
         mapes = [self.accuracies.get(reading, Accuracy(0)).mape for reading in READINGS]
         return all(mape is not None and mape <= TRUSTED_MAPE for mape in mapes)
 
+    @property
+    def restless(self) -> int:
+        """How many latencies were measured here and did not settle; those carried over are not measured."""
+        measured = [*self.entries.values(), *(network.measured for network in self.networks)]
+        return sum(bool(f.unsettled and f.wall_ms) for each in measured for f in each.values())
+
     def covers(self, space: Space) -> bool:
         """Whether every network of the space can be predicted."""
         return not self.missing(space)

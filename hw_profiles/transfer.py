@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,13 +70,16 @@ def transfer_table(
     seed: int = 0,
     seconds: float = SECONDS,
     progress: Progress | None = None,
+    partial: Path | None = None,
 ) -> LatencyTable:
     """A short profile here, and the blocks it leaves out from the most similar of the known tables.
+
+    Samples are kept in `partial` as they come, and a profile that was killed goes on from there.
 
     Raises:
         ProfileError: the device cannot be timed, or no known table has enough blocks in common.
     """
-    short = profile_space(space, scenario, seed=seed, seconds=seconds, progress=progress)
+    short = profile_space(space, scenario, seed=seed, seconds=seconds, progress=progress, partial=partial)
     return carried_over([known] if isinstance(known, LatencyTable) else known, short, seed=seed)
 
 

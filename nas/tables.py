@@ -143,14 +143,14 @@ def measured_table(
     Raises:
         ProfileError: the device cannot be timed, or was lost.
     """
+    partial = path.with_suffix(".partial.json")
     if on is not None:
         from nas.executors.devices import profile_on  # Ray takes seconds to import
 
         table = profile_on(on, space, scenario, similar=similar, address=address, progress=progress, **effort)
     elif similar is not None:
-        table = transfer_table(similar, space, scenario, progress=progress, **effort)
+        table = transfer_table(similar, space, scenario, progress=progress, partial=partial, **effort)
     else:
-        partial = path.with_suffix(".partial.json")
         return profile_space(space, scenario, progress=progress, partial=partial, output=path, **effort)
     table.save(path)
     return table

@@ -310,7 +310,9 @@ MAKERS = {
 """Operations that look at the dtype and the device of a tensor only."""
 
 
-def _without_unpacking(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def _without_unpacking(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor | tuple[Tensor, ...] | None:
     """What can be had of a packed weight as it is; None where it must be unpacked."""
     if func is F.linear and isinstance(args[1], PackedWeight):
         y = args[1].product(args[0])
@@ -323,6 +325,8 @@ def _without_unpacking(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         return args[0].flat(start, end)
     if func is Tensor.__getitem__ and isinstance(args[1], int):
         return args[0].at(args[1])
+    if func is Tensor.unbind and len(args) == 1 and not kwargs:
+        return tuple(map(args[0].at, range(args[0].shape[0])))
     return None
 
 

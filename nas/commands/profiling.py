@@ -82,13 +82,20 @@ def profile(
             help="A table of a similar device: a few dozen things are timed here, the rest is carried over.",
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail if a latency did not settle or the table errs over 10 %; it is written anyway.",
+        ),
+    ] = False,
     on: OnDevice = None,
     ray: RayAddress = None,
 ) -> None:
     """Measure the latency of the blocks of a space, and the table's error on whole networks.
 
     With several scenarios there is one table for each, as table.NAME.json. A profile that was
-    stopped goes on, unless it was one with --from, which begins anew.
+    stopped goes on.
     """
     from hw_profiles.transfer import SECONDS
     from nas.sources import load_space
@@ -106,6 +113,12 @@ def profile(
         effort = {"seconds": seconds, "seed": seed}
         table = _measure(loaded, one, path, effort, similar=known, on=on, address=ray)
         _print(f"{table}\nwritten to {path}")
+        if strict and (table.restless or not table.trusted):
+            raise ProfileError(
+                f"{path}: {table.restless} latencies did not settle, and the table is"
+                f" {'' if table.trusted else 'not '}trusted, see its notes: profile again on a quiet"
+                " machine, or longer (--seconds)"
+            )
 
 
 def import_table(

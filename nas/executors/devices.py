@@ -197,10 +197,10 @@ def profiled(
     """Profile here, on the device, what `profile_on` asks for."""
     space = Space(from_json(what["root"]), constraints=constraints, name=what["name"])
     scenario, effort = Scenario(**what["scenario"]), what["effort"]
+    partial = samples_file(space, scenario)
     if what["similar"] is not None:
         similar = LatencyTable.from_plain(what["similar"])
-        return transfer_table(similar, space, scenario, progress=tell, **effort).to_plain()
-    partial = samples_file(space, scenario)
+        return transfer_table(similar, space, scenario, progress=tell, partial=partial, **effort).to_plain()
     return profile_space(space, scenario, progress=tell, partial=partial, **effort).to_plain()
 
 

@@ -124,8 +124,9 @@ def deepseek(spec: DeepSeekMoE, weights: Weights, d_model: int) -> Function:
         }
     else:
         names |= {n: torch.zeros_like(p) for n, p in module.shared_experts.named_parameters("shared_experts")}
-    put(module, **{name.replace(".", "__"): value for name, value in names.items()})
-    return lambda x: module(x)
+    if set(names) != {name for name, _ in module.named_parameters()}:
+        raise ValueError("not every parameter of the reference is named")
+    return lambda x: functional_call(module, names, (x,))
 
 
 @reference(Switch, source="transformers SwitchTransformersTop1Router", needs="transformers")

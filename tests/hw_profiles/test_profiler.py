@@ -1,15 +1,17 @@
 import json
 from contextlib import contextmanager
+from functools import partial as partial_of
 
 import pytest
 
-from hw_profiles import profiler
+from hw_profiles import profiler, transfer
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.parts import parts_in, parts_of
 from hw_profiles.profiler import FITTED, HELD_OUT, Effort, profile_space, random_networks
 from hw_profiles.samples import READINGS
 from hw_profiles.table import LatencyTable
 from hw_profiles.timers import Timing
+from hw_profiles.transfer import transfer_table
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.choices import one_of, repeat
@@ -165,6 +167,27 @@ def test_a_killed_profile_goes_on(tmp_path):
     assert set(table.entries) == set(other.entries)
     assert table.provenance.seconds >= max(e["value"] for e in kept if e.get("key") == "seconds") - 0.1
     assert not partial.exists()
+
+
+def test_a_killed_transfer_goes_on(tmp_path, monkeypatch):
+    space, partial = small_space(), tmp_path / "partial.jsonl"
+    known = profile_space(space, SCENARIO, seconds=60, timer=always_one_ms)
+    monkeypatch.setattr(transfer, "carried_over", lambda _, short, **__: short)  # constant times tell nothing
+
+    def timed_by(timer, **others):
+        monkeypatch.setattr(transfer, "profile_space", partial_of(profile_space, timer=timer))
+        return transfer_table(known, space, SCENARIO, seconds=0, partial=partial, **others)
+
+    with pytest.raises(Killed):
+        timed_by(always_one_ms, progress=killer(1))
+    kept = partial.read_text()
+    timer, resumed = counted()
+    table = timed_by(timer)
+    assert kept
+    assert not partial.exists()
+    timer, whole = counted()
+    assert set(table.entries) == set(timed_by(timer).entries)
+    assert len(resumed) < len(whole) / 2
 
 
 def test_a_profile_that_was_measured_costs_nothing_again(tmp_path, monkeypatch):

@@ -421,6 +421,7 @@ def test_a_bench_answers_for_its_scenarios() -> None:
         (["--scenario", "cpu,threads=100000"], "threads"),
         (["--scenario", "batch=1,batch=2"], "batch is given twice"),
         (["--scenario", "cpu,eager"], "device is given twice"),
+        (["--seconds", "inf"], "a number of seconds, got inf"),
     ],
 )
 def test_a_profile_that_cannot_be_made_leaves_no_file(home: Path, words: list[str], message: str) -> None:
@@ -444,7 +445,25 @@ def test_the_time_of_a_profile_is_what_was_asked_for(home: Path, monkeypatch: py
     for words in ([], ["--seconds", "5"], ["--from", known], ["--from", known, "--seconds", "7"]):
         done("profile", "tiny.py", *words)
     assert asked == [30.0, 5.0, 12.0, 7.0]
-    assert run("profile", "tiny.py", "--seconds", "-1").exit_code == 2
+    for nonsense in ("-1", "nan"):
+        assert run("profile", "tiny.py", "--seconds", nonsense).exit_code != 0
+
+
+def test_a_profile_is_strict_where_that_is_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = made_table(home)
+    assert table.trusted
+    assert not table.restless
+    (part, measured), *others = table.entries.items()
+    loose = {r: replace(f, wall_ms=f.samples_ms, unsettled="the neighbours") for r, f in measured.items()}
+    restless = replace(table, entries={part: loose, **dict(others)})
+    carried = {r: replace(f, wall_ms=()) for r, f in loose.items()}
+    assert replace(table, entries={part: carried, **dict(others)}).restless == 0
+    monkeypatch.setattr("nas.tables.profile_space", lambda *_, **__: table)
+    done("profile", "tiny.py", "--strict")
+    monkeypatch.setattr("nas.tables.profile_space", lambda *_, **__: restless)
+    done("profile", "tiny.py")
+    result = run("profile", "tiny.py", "--strict")
+    assert "2 latencies did not settle" in str(result.exception)
 
 
 @pytest.mark.parametrize(
