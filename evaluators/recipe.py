@@ -22,8 +22,9 @@ class Recipe:
 
     `phases` are run one after the other (`evaluators.shrinking`); before each, what it will cut is put in
     order of importance, by effect or norm (`sort`, see `evaluators.importance`). A step visits `networks`
-    subnets. All but the first one learn from its predictions as well as from the text: their share grows from
-    none, while the teacher knows nothing, to `soft` at the end. Learning rates are the blocks' own times
+    subnets, each of which reads a batch of its own. With `soft` they share one, and all but the first learn
+    from its predictions as well as from the text: their share grows from none, while the teacher knows
+    nothing, to `soft` at the end. Learning rates are the blocks' own times
     `rate`, falling linearly to the share `floor`. `precision` is that of forward and backward; weights and
     optimizer stay in float32. `favoured` are genotypes as JSON, and `favour` the share of random subnets that
     are taken from their neighbourhood, where the whole space is open.
@@ -35,7 +36,7 @@ class Recipe:
     phases: tuple[Phase, ...] = WHOLE
     sort: str = "effect"
     networks: int = SUBNETS
-    soft: float = 0.5
+    soft: float = 0.0
     rate: float = 1.5
     floor: float = 0.1
     precision: str = "float32"

@@ -1,11 +1,13 @@
 """The supernet as an evaluator: one training for all architectures, then a score for any of them in a moment.
 
-Training follows the sandwich rule (`evaluators.sandwich`) with in-place distillation: the largest subnet of a
-step learns from the text; the others learn from the text and, more and more, from what the largest one
-predicts (Yu et al. 2020, arXiv:2003.11142). It may go in phases that open more and more of the space
-(`evaluators.shrinking`), with what is important sorted to the front before each (`evaluators.importance`).
-Weights are rounded to the bits of the layers, gradients pass straight through. The learning rate is the
-blocks' own, warmed up, then falling linearly. `evaluators.recipe` holds all that can be chosen.
+Training follows the sandwich rule (`evaluators.sandwich`). Each subnet of a step reads a batch of its own:
+the step costs the same and the shared weights see more text. Or, with in-place distillation, all read one
+batch: the largest subnet learns from the text, the others from the text and, more and more, from what the
+largest one predicts (Yu et al. 2020, arXiv:2003.11142). Training may go in phases that open more and more of
+the space (`evaluators.shrinking`), with what is important sorted to the front before each
+(`evaluators.importance`). Weights are rounded to the bits of the layers, gradients pass straight through. The
+learning rate is the blocks' own, warmed up, then falling linearly. `evaluators.recipe` holds all that can be
+chosen.
 
 The checkpoint holds weights and optimizer state; a training that was killed goes on from it to the same loss
 curve, because every step's chance comes from (seed, step), and its phase from the step.
@@ -50,7 +52,7 @@ from search_spaces.decoder import Decoder
 from search_spaces.errors import EvaluationFailed, SpaceError
 from search_spaces.serialise import from_json, to_json
 from search_spaces.space import Space
-from search_spaces.supernet import Subnet, Supernet
+from search_spaces.supernet import Subnet, Supernet, Weights
 
 CURVE = "curve.json"
 SAVE_SECONDS = 20.0
@@ -122,12 +124,16 @@ class SupernetTraining(Resumable):
         subnets = [self.supernet.subnet(spec) for spec in self._visits[self._phase].of(self.step)]
         self._set_rates()
         self.supernet.zero_grad()
-        losses = torch.zeros(2, len(subnets), device=self.work.device)
-        for tokens, targets, share in self._pieces():
-            losses += share * torch.stack(self._read(subnets, tokens, targets, share), 1)
+        sixteen, losses = self.supernet.at_sixteen(), list[Tensor]()
+        for number, readers in enumerate([subnets] if self.recipe.soft else [[each] for each in subnets]):
+            found = torch.zeros(2, len(readers), device=self.work.device)
+            for tokens, targets, share in self._pieces(number):
+                found += share * torch.stack(self._read(readers, sixteen, tokens, targets, share), 1)
+            losses.append(found)
+        read = torch.cat(losses, 1)
         grads = [weight.grad for weight in self.supernet.parameters() if weight.grad is not None]
-        self.workers.add_up([*grads, losses])
-        hard, whole = losses.tolist()
+        self.workers.add_up([*grads, read])
+        hard, whole = read.tolist()
         for loss in whole:
             if not math.isfinite(loss):
                 raise EvaluationFailed(f"the supernet's loss is {loss} at step {self.step + 1}")
@@ -179,22 +185,28 @@ class SupernetTraining(Resumable):
         state = self.optimizer.state.get(weight)
         return weight.detach().square() * state["exp_avg_sq"] if state else None
 
-    def _pieces(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """This worker's rows of the batch, in pieces, with their share of all tokens that are judged."""
-        whole = self.task.train_batch(self.step, self.seed, self.batch)
+    def _pieces(self, number: int) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """This worker's rows of a batch, in pieces, with their share of all tokens that are judged.
+
+        `number` counts the batches of a step.
+        """
+        batches = 1 if self.recipe.soft else self.recipe.networks
+        whole = self.task.train_batch(self.step * batches + number, self.seed, self.batch)
         judged = int((whole[1] != IGNORED).sum())
         rows = (self.workers.rows(part).chunk(self.work.pieces) for part in whole)
         for tokens, targets in zip(*rows, strict=True):
             share = int((targets != IGNORED).sum()) / judged
             yield tokens.to(self.work.device), targets.to(self.work.device), share
 
-    def _read(self, subnets: list[Subnet], tokens: Tensor, targets: Tensor, share: float) -> list[Tensor]:
+    def _read(
+        self, subnets: list[Subnet], sixteen: Weights, tokens: Tensor, targets: Tensor, share: float
+    ) -> list[Tensor]:
         """Add the gradients of all subnets; the text loss of each and all that it minimises, in nats [2]."""
         teacher, found = None, []
         soft = self.recipe.soft * self.step / self.steps
         for subnet in subnets:
-            leaves, losses = subnet.leaves(), list[Tensor]()
-            logits = self._logits(subnet, tokens, subnet.rounded(leaves), losses)
+            leaves, losses = subnet.leaves(sixteen), list[Tensor]()
+            logits = self._logits(subnet, tokens, subnet.rounded(leaves, sixteen), losses)
             hard = loss = token_loss(logits, targets)
             if teacher is not None:
                 loss = (1 - soft) * hard + soft * _divergence(logits, teacher, targets)

@@ -22,7 +22,7 @@ from torch.func import functional_call
 
 from evaluators.resumable import Resumable, Trajectory
 from evaluators.tasks.base import IGNORED, Task
-from search_spaces.bits import WeightFormat, is_matrix, round_to_bits
+from search_spaces.bits import WeightFormat, is_matrix, round_all
 from search_spaces.decoder import Decoder
 from search_spaces.errors import EvaluationFailed
 from search_spaces.model import Model
@@ -133,10 +133,9 @@ def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 def rounded(weights: Mapping[str, Tensor], bits: Mapping[str, WeightFormat | None]) -> Weights:
     """Weights at the bits of their layers, gradients passing straight through; see `weight_bits`."""
-    return {
-        name: weight if (width := bits[name]) is None else round_to_bits(weight, width)
-        for name, weight in weights.items()
-    }
+    widths = {name: width for name in weights if (width := bits[name]) is not None}
+    values = round_all([weights[name] for name in widths], list(widths.values()))
+    return dict(weights) | dict(zip(widths, values, strict=True))
 
 
 @torch.no_grad()

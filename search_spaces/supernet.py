@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from search_spaces.adaptive_depth import Exit, Router
-from search_spaces.bits import WeightFormat, is_matrix, pack, round_to_bits, unpack
+from search_spaces.bits import WeightFormat, is_matrix, pack, round_all, round_to_bits, unpack
 from search_spaces.blocks.base import Block
 from search_spaces.choices import OneOf, field_names
 from search_spaces.decoder import PLACES, Decoder, parameter_shapes, weights_site
@@ -57,6 +57,11 @@ class Binding:
     index: tuple[slice, ...]
     bits: WeightFormat | None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is stored at 16 bits."""
+        return self.bits is not None and self.bits.bits == 16
+
 
 class Supernet:
     """Shared weights for every architecture of `space`, whose root must be a `Decoder`.
@@ -70,7 +75,9 @@ class Supernet:
         self.weights: dict[str, nn.Parameter] = {}
         self.rates: dict[str, float] = {}
         self._subnets: OrderedDict[Decoder, Subnet] = OrderedDict()
+        self._room: Tensor | None = None
         self._grads: dict[str, Tensor] = {}
+        self._used: set[str] = set()
         self._allocate(seed)
 
     def subnet(self, spec: Decoder) -> Subnet:
@@ -95,6 +102,9 @@ class Supernet:
         """Forget all gradients; what no subnet touches afterwards stays without one."""
         for weight in self.weights.values():
             weight.grad = None
+        if self._room is not None and self._used:
+            self._room.zero_()
+            self._used.clear()
 
     def accumulate(self, subnet: Subnet, leaves: Weights) -> None:
         """Add the gradients of a subnet's leaves (see `Subnet.leaves`) to the shared parameters.
@@ -111,15 +121,34 @@ class Supernet:
                 weight.grad = grad
                 continue
             if weight.grad is None:
-                weight.grad = self._zeroed(binding.key, weight)
+                weight.grad = self._zeroed(binding.key)
             weight.grad[binding.index].add_(grad)
 
-    def _zeroed(self, key: str, weight: Tensor) -> Tensor:
-        buffer = self._grads.get(key)
-        if buffer is None:
-            buffer = self._grads[key] = torch.zeros_like(weight)
-            return buffer
-        return buffer.zero_()
+    @torch.no_grad()
+    def at_sixteen(self) -> Weights:
+        """Every shared parameter rounded to bfloat16, by its key, as it is now.
+
+        Each value is rounded by itself, so slices of these are the rounded slices: once for all subnets of a
+        step (see `Subnet.leaves`), in a few operations.
+        """
+        flat = torch.cat([weight.flatten() for weight in self.weights.values()])
+        return dict(zip(self.weights, self._cut(flat.to(torch.bfloat16).to(flat.dtype)), strict=True))
+
+    def _cut(self, flat: Tensor) -> list[Tensor]:
+        """Values that lie in one piece, in the shapes of the parameters."""
+        shapes = [weight.shape for weight in self.weights.values()]
+        parts = flat.split([shape.numel() for shape in shapes])
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def _zeroed(self, key: str) -> Tensor:
+        """Room for a gradient. All lie in one piece, which is emptied at once (`zero_grad`)."""
+        if self._room is None:
+            self._room = torch.zeros(sum(w.numel() for w in self.weights.values()), device=self.device)
+            self._grads = dict(zip(self.weights, self._cut(self._room), strict=True))
+        if key in self._used:  # the gradients were dropped by somebody else
+            self._grads[key].zero_()
+        self._used.add(key)
+        return self._grads[key]
 
     def _allocate(self, seed: int) -> None:
         found = inventory(self.space.root)
@@ -182,14 +211,26 @@ class Subnet:
         shared = self.supernet.weights
         return {b.name: _at_bits(shared[b.key][b.index], b.bits) for b in self.bindings}
 
-    def leaves(self) -> Weights:
-        """The views detached, as leaves of their own, for `Supernet.accumulate`."""
-        shared = self.supernet.weights
-        return {b.name: shared[b.key].detach()[b.index].requires_grad_() for b in self.bindings}
+    def leaves(self, sixteen: Weights | None = None) -> Weights:
+        """The views detached, as leaves of their own, for `Supernet.accumulate`.
 
-    def rounded(self, leaves: Weights) -> Weights:
-        """Leaves at the layers' bits, gradients passing straight through."""
-        return {b.name: _at_bits(leaves[b.name], b.bits) for b in self.bindings}
+        Given `Supernet.at_sixteen()`, what is stored at 16 bits is read from there, and already rounded: its
+        gradient is that of the weight, as it passes straight through.
+        """
+        shared = self.supernet.weights
+        return {
+            b.name: (shared[b.key].detach() if sixteen is None or not b.plain else sixteen[b.key])[
+                b.index
+            ].requires_grad_()
+            for b in self.bindings
+        }
+
+    def rounded(self, leaves: Weights, sixteen: Weights | None = None) -> Weights:
+        """Leaves, made with the same `sixteen`, at the layers' bits, gradients passing straight through."""
+        found = dict(leaves)
+        waiting = {b.name: b.bits for b in self.bindings if b.bits is not None and not (sixteen and b.plain)}
+        values = round_all([leaves[name] for name in waiting], list(waiting.values()))
+        return found | dict(zip(waiting, values, strict=True))
 
     def __call__(
         self, tokens: Tensor, weights: Weights | None = None, *, recompute: bool = False, **settings: Any

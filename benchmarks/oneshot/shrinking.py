@@ -7,18 +7,16 @@ space `laptop` (six mixers, experts, bits, sizes), `sizes` has one kind of block
 hidden channels, depth and width, which is the setting of the paper.
 
 1. Supernets are trained for equal steps: progressive shrinking and the plain sandwich. At five sizes, from
-the
-   smallest to the largest, each over the same networks, which one is better?
-2. Random networks are trained from scratch, each for as many tokens as the supernet has read, by the
-project's own
-   recipe. How far are the first twelve, read from the supernet, from themselves trained alone? For hybrids
-   also: Kendall's tau between supernet and scratch, its interval by the bootstrap over networks; tau between
-   two seeds of scratch, which no proxy can be expected to pass; and a third supernet that favours the twelve
-   in its last phase, as a training that goes on after a search would favour its front.
+   the smallest to the largest, each over the same networks, which one is better?
+2. Random networks are trained from scratch, each for as many tokens as each network of a step of the supernet
+   has read, by the project's own recipe. How far are the first twelve, read from the supernet, from themselves
+   trained alone? For hybrids also: Kendall's tau between supernet and scratch, its interval by the bootstrap
+   over networks; tau between two seeds of scratch, which no proxy can be expected to pass; and a third
+   supernet that favours the twelve in its last phase, as a training that goes on after a search would favour
+   its front.
 3. What a step costs (alone on the machine, before anything else runs): the supernet's, the forward and
-backward
-   passes of its own subnets, the largest subnet trained alone; tokens per second, peak memory; and how long
-   it takes to score 2,000 candidates.
+   backward passes of its own subnets, the largest subnet trained alone; tokens per second, peak memory; how
+   many operations it takes; and how long it takes to score 2,000 candidates.
 
 Trainings run in parallel processes; figures of time come from the first part of the run, when nothing else
 does.
@@ -43,6 +41,7 @@ from typing import Any
 import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.common import provenance
 from evaluators.recipe import Recipe, Work
@@ -227,6 +226,7 @@ def costs(settings: Settings, name: str) -> dict[str, Any]:
     visits = Sandwich(space, SEED, settings.networks)
     for _ in range(3):
         training.learn()
+    counts = _operations(training, visits, settings)
     _reset_peak(settings.device)
     steps, passes = _timed_steps(training, visits, settings)
     memory = _peak(settings.device)
@@ -239,6 +239,8 @@ def costs(settings: Settings, name: str) -> dict[str, Any]:
         "supernet step, s": steps,
         "forward and backward of its networks alone, s": passes,
         "step over these passes": steps / passes,
+        "operations of a step": counts[0],
+        "operations, step over these passes": counts[0] / counts[1],
         "largest alone, s a step": alone[0],
         "tokens a second, supernet": tokens * settings.networks / steps,
         "tokens a second, largest alone": tokens / alone[0],
@@ -268,6 +270,34 @@ def _timed_steps(training: SupernetTraining, visits: Sandwich, settings: Setting
 def _forward_and_backward(models: Sequence[nn.Module], tokens: Tensor, targets: Tensor) -> None:
     for model in models:
         token_loss(model(tokens), targets).backward()
+
+
+class _Operations(TorchDispatchMode):
+    """Counts what is computed: on a GPU about a launch each, which is what small networks are made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Views and room cost no launch."""
+        self.count += not (func.is_view or func.__name__.startswith(("detach", "empty", "new_empty")))
+        return func(*args, **(kwargs or {}))
+
+
+def _operations(training: SupernetTraining, visits: Sandwich, settings: Settings) -> tuple[int, int]:
+    """Operations of a step, and of forward and backward of the same subnets extracted."""
+    specs = visits.of(training.step)
+    data = settings.task.train_batch(training.step, SEED, settings.batch)
+    tokens, targets = (part.to(settings.device) for part in data)
+    models = [training.supernet.subnet(spec).extract() for spec in specs]
+    with _Operations() as passes:
+        _forward_and_backward(models, tokens, targets)
+    with _Operations() as step:
+        training.learn()
+    return step.count, passes.count
 
 
 def _seconds(call: Callable[[], Any], settings: Settings, repeats: int = 2) -> float:

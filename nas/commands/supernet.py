@@ -51,6 +51,15 @@ def train(
     networks: Annotated[
         int, typer.Option(min=1, help="Networks per step: the largest, the smallest, random ones.")
     ] = 4,
+    soft: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="In-place distillation: the networks of a step read one batch, and learn by up to this share"
+            " from the largest one's predictions. 0: each reads a batch of its own.",
+        ),
+    ] = 0.0,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Forward and backward in bfloat16.")] = False,
     pieces: Annotated[
         int, typer.Option(min=1, help="Read a batch in so many pieces: less memory, same gradients.")
@@ -87,6 +96,7 @@ def train(
         Recipe(
             phases=SHRINKING if shrink else WHOLE,
             networks=networks,
+            soft=soft,
             precision="bfloat16" if bfloat16 else "float32",
         ),
         Work(device=device, pieces=pieces, recompute=recompute),
@@ -126,12 +136,13 @@ def info(
         return
     space, task, recipe = about["space"], about["task"], about["recipe"]
     phases = ", ".join(phase["name"] for phase in recipe["phases"])
+    read = f"distilled by {recipe['soft']:g}" if recipe["soft"] else "each with a batch of its own"
     state = "finished" if done["step"] >= done["steps"] else f"in phase {done['phase']}"
     for line in (
         f"space     {space['name']} ({space['digest']})",
         f"task      {task['name']} ({task['digest']})",
         f"training  {done['step']} of {done['steps']} steps, {state if done['step'] else 'not begun'}",
-        f"recipe    phases {phases}; {recipe['networks']} networks a step; batch {about['batch']};"
+        f"recipe    phases {phases}; {recipe['networks']} networks a step, {read}; batch {about['batch']};"
         f" seed {about['seed']}; {recipe['precision']}",
         f"weights   {done['file'] or 'none yet'}",
     ):

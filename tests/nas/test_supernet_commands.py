@@ -59,7 +59,10 @@ def test_a_supernet_is_trained_once_and_tells_what_it_is(tmp_path: Path, space: 
     told = said("info", folder)
     assert "space     own" in told
     assert "5 of 5 steps, finished" in told
-    assert "phases full, sizes, depth, width; 3 networks a step; batch 4; seed 0; float32" in told
+    assert (
+        "phases full, sizes, depth, width; 3 networks a step, each with a batch of its own; batch 4;" in told
+    )
+    assert "seed 0; float32" in told
     plain = json.loads(said("info", folder, "--json"))
     assert plain["progress"]["step"] == 5
     assert plain["task"]["settings"]["windows"] == 6

@@ -26,6 +26,7 @@ from search_spaces.bits import (
     is_matrix,
     pack,
     round_activations,
+    round_all,
     round_to_bits,
     state_bytes,
     unpack,
@@ -88,6 +89,26 @@ def test_packed_is_what_training_saw_and_packing_again_changes_nothing(
     assert sum(t.numel() * t.element_size() for t in packed.values()) == weight_bytes(shape, stored)
     if stored.bits in STEP:
         assert (again - weight).abs().max() <= 0.51 * weight.abs().max() * STEP[int(stored.bits)]
+
+
+@given(st.lists(st.tuples(shapes, formats, st.booleans()), max_size=7), st.integers(0, 999))
+def test_matrices_rounded_together_are_as_by_themselves(
+    asked: list[tuple[tuple[int, ...], WeightFormat, bool]], seed: int
+) -> None:
+    weights, formats_ = [], [stored for _, stored, _ in asked]
+    for place, (shape, _, sliced) in enumerate(asked):
+        large = tuple(size + 3 for size in shape) if sliced else shape
+        weights.append(values(large, seed + place)[tuple(map(slice, shape))].requires_grad_())
+    found = round_all(weights, formats_)
+    for one, weight, stored in zip(found, weights, formats_, strict=True):
+        assert torch.equal(one, round_to_bits(weight, stored))
+        assert one.is_contiguous() or stored.bits == 16
+    if len(found) > 1:
+        torch.stack([place * one.sum() for place, one in enumerate(found[1:], start=1)]).sum().backward()
+        assert weights[0].grad is None  # what was not used has no gradient
+        for place, weight in enumerate(weights[1:], start=1):
+            assert weight.grad is not None
+            assert torch.equal(weight.grad, torch.full_like(weight, place))
 
 
 @given(st.sampled_from([8, 6, 4, 3, 2, TERNARY]), st.integers(8, 70), st.integers(0, 99))

@@ -112,13 +112,15 @@ def test_eight_bit_states_stay_within_the_documented_bound(supernet: Supernet) -
         assert 0 < error < (ROUTED_BOUND if routed else DENSE_BOUND), str(spec)
 
 
-def test_gradients_of_leaves_are_those_of_autograd_through_the_slices() -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_gradients_of_leaves_are_those_of_autograd_through_the_slices(shared: bool) -> None:
     supernet = randomised()
     for spec in specs(5, seed=3):
         subnet, text = supernet.subnet(spec), tokens(20)
         supernet.zero_grad()
-        leaves = subnet.leaves()
-        subnet(text, subnet.rounded(leaves)).logsumexp(-1).mean().backward()
+        sixteen = supernet.at_sixteen() if shared else None
+        leaves = subnet.leaves(sixteen)
+        subnet(text, subnet.rounded(leaves, sixteen)).logsumexp(-1).mean().backward()
         supernet.accumulate(subnet, leaves)
         quick = {key: w.grad.clone() for key, w in supernet.weights.items() if w.grad is not None}
         supernet.zero_grad()
@@ -128,6 +130,30 @@ def test_gradients_of_leaves_are_those_of_autograd_through_the_slices() -> None:
                 assert key not in quick
             else:
                 torch.testing.assert_close(quick[key], weight.grad, msg=key)
+
+
+def test_what_is_rounded_once_for_all_subnets_is_what_each_one_rounds(supernet: Supernet) -> None:
+    sixteen = supernet.at_sixteen()
+    for spec in specs(5, seed=4):
+        subnet = supernet.subnet(spec)
+        own, once = subnet.weights(), subnet.rounded(subnet.leaves(sixteen), sixteen)
+        assert own.keys() == once.keys()
+        assert all(torch.equal(own[name], once[name]) for name in own)
+
+
+def test_gradients_that_somebody_else_dropped_do_not_come_back() -> None:
+    supernet, found = randomised(), []
+    spec = specs(1, seed=5)[0]
+    for forget in (lambda: None, supernet.zero_grad, torch.optim.SGD(supernet.parameters()).zero_grad):
+        forget()
+        subnet = supernet.subnet(spec)
+        leaves = subnet.leaves()
+        subnet(tokens(9), subnet.rounded(leaves)).logsumexp(-1).mean().backward()
+        supernet.accumulate(subnet, leaves)
+        found.append({k: w.grad.clone() for k, w in supernet.weights.items() if w.grad is not None})
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        assert all(torch.equal(other[key], found[0][key]) for key in other)
 
 
 def test_activating_a_subnet_changes_nothing(supernet: Supernet) -> None:
