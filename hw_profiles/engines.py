@@ -24,9 +24,8 @@ import torch
 from torch import Tensor
 
 from hw_profiles.timers import Call
-from search_spaces.bits import ACTIVATION_BITS, WEIGHT_BITS
 from search_spaces.errors import ProfileError
-from search_spaces.kernels import EMULATED, real_kernels, with_real_kernels
+from search_spaces.kernels import Factors, real_factors, with_real_kernels
 from search_spaces.model import DecodeState, Model, Residual
 from search_spaces.scenario import Scenario
 
@@ -292,16 +291,14 @@ def random_tokens(model: Model, scenario: Scenario, seed: int) -> Tensor:
     return torch.randint(model.spec.vocab, shape, generator=dice).to(scenario.device)
 
 
-def real_widths(scenario: Scenario) -> frozenset[tuple[float, int]]:
+def real_widths(scenario: Scenario) -> frozenset[Factors]:
     """Bits of weights and activations that run on kernels of their own; all others are emulated in time.
 
     There are none where weights are plain: then narrow weights count their bytes, and run as 16 bits do.
     """
     if scenario.weights == "plain":
         return frozenset()
-    known = real_kernels(scenario.device)
-    pairs = ((bits, activation) for bits in WEIGHT_BITS for activation in ACTIVATION_BITS)
-    return frozenset(pair for pair in pairs if known[f"w{pair[0]}/a{pair[1]}"] != EMULATED)
+    return real_factors(scenario.device)
 
 
 def at_home(model: Model, scenario: Scenario) -> Model:

@@ -92,6 +92,7 @@ def coordinates(part: Part) -> Mapping[str, Any]:
     _flatten("", to_plain(part.block), found)
     for name in ("d_model", "state_bits", "weight_bits", "activation_bits"):
         found[name] = math.log2(getattr(part, name))
+    found["numbers"] = part.numbers
     found["position"] = None if part.position is None else math.log2(part.position + 1)
     found["reads_embedding"] = f"{part.reads_embedding}"
     return found

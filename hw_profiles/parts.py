@@ -28,6 +28,7 @@ from search_spaces.bits import Bits
 from search_spaces.blocks.base import Block
 from search_spaces.decoder import PLACES, Decoder, Layer
 from search_spaces.errors import IllegalArchitecture, ProfileError
+from search_spaces.kernels import Factors, factors_of
 from search_spaces.model import Model, build
 from search_spaces.scenario import Scenario
 from search_spaces.serialise import from_plain, to_json, to_plain
@@ -41,8 +42,10 @@ COPIES = (1, 3)
 STACK_VOCAB = 32
 """Tokens known to those models: few, because logits are not what is timed there."""
 
-Real = frozenset[tuple[float, int]]
+Real = frozenset[Factors]
 """Bits of weights and activations that run on kernels of their own."""
+
+PLAIN: Factors = (16, 16, "int")
 
 NONE_REAL: Real = frozenset()
 
@@ -60,6 +63,7 @@ class Part:
     state_bits: int = 16
     weight_bits: float = 16
     activation_bits: int = 16
+    numbers: str = "int"
     vocab: int | None = None
     position: int | None = None
     reads_embedding: bool = False
@@ -67,12 +71,19 @@ class Part:
     def __str__(self) -> str:
         if self.block is None:
             return f"embedding and logits of {self.vocab} tokens at d_model {self.d_model}"
-        bits = (self.weight_bits, self.activation_bits)
-        weights = "" if bits == (16, 16) else ", {}-bit weights and {}-bit activations".format(*bits)
+        weights = ""
+        if self.factors != PLAIN:
+            numbers = " (float8)" if self.numbers == "float" else ""
+            weights = f", {self.weight_bits}-bit weights and {self.activation_bits}-bit activations{numbers}"
         at = "" if self.position is None else f", decoding at {self.position}"
         state = f"with a {self.state_bits}-bit state"
         reads = ", reading the embedding" if self.reads_embedding else ""
         return f"{brief(self.block)} at d_model {self.d_model} {state}{weights}{reads}{at}"
+
+    @property
+    def factors(self) -> Factors:
+        """What its products are made of."""
+        return self.weight_bits, self.activation_bits, self.numbers
 
     @property
     def kind(self) -> str:
@@ -95,8 +106,9 @@ class Part:
         if self.block is None:
             return {"d_model": self.d_model, "vocab": self.vocab}
         plain = {"d_model": self.d_model, "state_bits": self.state_bits, "block": to_plain(self.block)}
-        if (self.weight_bits, self.activation_bits) != (16, 16):
+        if self.factors != PLAIN:
             plain |= {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+        plain |= {"numbers": self.numbers} if self.numbers != "int" else {}
         plain |= {"reads_embedding": True} if self.reads_embedding else {}
         return plain if self.position is None else {**plain, "position": self.position}
 
@@ -112,30 +124,31 @@ def half(
     block: Block,
     d_model: int,
     state_bits: int,
-    products: tuple[float, int] = (16, 16),
+    products: Factors = PLAIN,
     *,
     reads_embedding: bool = False,
 ) -> Part:
     """Half a layer; the bits of a state that is not there do not matter. See `timed_bits` for `products`."""
     bits = state_bits if block.state(d_model) else 16
-    weight, activation = products
+    weight, activation, numbers = products
     return Part(
         d_model=d_model,
         block=block,
         state_bits=bits,
         weight_bits=weight,
         activation_bits=activation,
+        numbers=numbers,
         reads_embedding=reads_embedding,
     )
 
 
-def timed_bits(bits: Bits, real: Real) -> tuple[float, int]:
+def timed_bits(bits: Bits, real: Real) -> Factors:
     """Bits of weights and activations as far as they change the time: emulated ones run as 16.
 
     A pair has a kernel of its own or none: without one, `with_real_kernels` leaves the weights as they are.
     """
-    pair = (bits.weight, bits.activation)
-    return pair if pair in real else (16, 16)
+    factors = factors_of(bits)
+    return factors if factors in real else PLAIN
 
 
 def outer(vocab: int, d_model: int) -> Part:
@@ -216,7 +229,12 @@ def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> M
     """A model of nothing but copies of one half layer, each with weights of its own."""
     if part.block is None:
         return build(Decoder(vocab=part.vocab or 1, d_model=part.d_model, layers=()), seed=seed)
-    bits = Bits(weight=part.weight_bits, activation=part.activation_bits, state=part.state_bits)
+    bits = Bits(
+        weight=part.weight_bits,
+        activation=part.activation_bits,
+        state=part.state_bits,
+        numbers=part.numbers,
+    )
     layer = Layer(  # the one place of a half, whatever it mixes
         sequence_mixer=part.block, bits=bits, reads_embedding=part.reads_embedding
     )

@@ -349,7 +349,7 @@ class LatencyTable:
     @property
     def emulated_bits(self) -> list[float]:
         """Bits of weights without a kernel of their own in this scenario."""
-        return sorted(bits for bits in WEIGHT_BITS if bits < 16 and (bits, 16) not in self.real_bits)
+        return sorted(bits for bits in WEIGHT_BITS if bits < 16 and (bits, 16, "int") not in self.real_bits)
 
     def _emulation(self) -> str:
         names = ", ".join(f"{bits:g}" for bits in self.emulated_bits)
@@ -394,7 +394,7 @@ def _measured_from_plain(plain: Mapping[str, Any]) -> dict[str, Latency]:
 def _real_bits(plain: Any) -> Real:
     """Tables of before there were real kernels say `emulated` of all bits."""
     pairs = plain["real"] if isinstance(plain, Mapping) else ()
-    return frozenset((weight, activation) for weight, activation in pairs)
+    return frozenset((weight, activation, *(numbers or ["int"])) for weight, activation, *numbers in pairs)
 
 
 def readable(plain: Any) -> str:

@@ -12,6 +12,9 @@ Weights. A matrix (last axis of at least 8; the last axis is the input axis by c
 training and search see (gradients pass straight through, Bengio et al. 2013, arXiv:1308.3432); `pack` and
 `unpack` are the real thing in an exported model, and give the same values bit for bit.
 
+With `numbers="float"` 8 bits are float8 (e4m3: 4 bits of exponent, 3 of mantissa; Micikevicius et al. 2022,
+arXiv:2209.05433) instead of integers: one scale for each row, s = largest / 448, as hardware multiplies them.
+
 Activations. At 8 bits every token that enters a matrix product of a layer is rounded to 8 bits with its own
 scale, but for its outliers (LLM.int8, Dettmers et al. 2022, arXiv:2208.07339); see `round_activations`.
 
@@ -45,6 +48,8 @@ ACTIVATION_BITS = (16, 8)
 STATE_BITS = (16, 8, 4)
 GROUPS = tuple(2**power for power in range(5, 17))
 SCALE_SUFFIX = ".scale"
+NUMBERS = ("int", "float")
+FLOAT8, FLOAT8_LARGEST = torch.float8_e4m3fn, 448.0
 OUTLIER = 6.0
 """Activations beyond this are not rounded: the threshold of LLM.int8."""
 
@@ -56,10 +61,16 @@ TRITS = 5
 
 
 class WeightFormat(NamedTuple):
-    """How the weights of a layer are stored: bits per weight, and how many weights share a scale."""
+    """How the weights of a layer are stored: bits per weight, how many share a scale, and what 8 bits are."""
 
     bits: float = 16
     group: int = 64
+    numbers: str = "int"
+
+    @property
+    def is_float8(self) -> bool:
+        """Whether the codes are float8, with one scale for each row."""
+        return self.bits == 8 and self.numbers == "float"
 
 
 @parts.add
@@ -68,13 +79,15 @@ class Bits:
     """Bits per weight, per activation and per value of the decode state, for one layer.
 
     `group` weights share a scale; where a row is shorter, the row has one. A weight of 1.58 bits is -1, 0 or
-    1 times its scale.
+    1 times its scale. With `numbers="float"` weights and activations of 8 bits are float8, a row of weights
+    and a token each with one scale.
     """
 
     weight: float = 16
     activation: int = 16
     state: int = 16
     group: int = 64
+    numbers: str = "int"
 
     def check(self) -> None:
         """Raise `IllegalArchitecture` for a width without a format."""
@@ -83,21 +96,36 @@ class Bits:
             ("activation", ACTIVATION_BITS),
             ("state", STATE_BITS),
             ("group", GROUPS),
+            ("numbers", NUMBERS),
         ):
             value = getattr(self, name)
             if value not in known:
-                raise IllegalArchitecture(f"Bits({name}={value!r}): known widths are {known}")
+                what = "numbers" if name == "numbers" else "widths"
+                raise IllegalArchitecture(f"Bits({name}={value!r}): known {what} are {known}")
+        if self.numbers == "float" and (
+            self.weight not in (8, 16) or 8 not in (self.weight, self.activation) or self.group != Bits.group
+        ):
+            raise IllegalArchitecture(
+                f"{self!r}: float8 is for weights or activations of 8 bits, beside 16, and has a scale for"
+                " each row: elsewhere leave numbers='int', and leave group alone"
+            )
 
     @property
     def stored(self) -> WeightFormat:
         """The format of the weights."""
-        return WeightFormat(self.weight, self.group)
+        return WeightFormat(self.weight, self.group, self.numbers if self.weight == 8 else "int")
+
+    @property
+    def rounding(self) -> str:
+        """The numbers that activations are rounded to; empty where they are not."""
+        return self.numbers if self.activation == 8 else ""
 
     def __str__(self) -> str:
         """Such as `w4/s8 bits`; activations and groups only where they are not the usual ones."""
         activation = f"/a{self.activation}" if self.activation != Bits.activation else ""
         group = f" in groups of {self.group}" if self.group != Bits.group else ""
-        return f"w{self.weight}{activation}/s{self.state} bits{group}"
+        numbers = ", 8 as float8" if self.numbers == "float" else ""
+        return f"w{self.weight}{activation}/s{self.state} bits{group}{numbers}"
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
@@ -113,7 +141,8 @@ def weight_bytes(shape: tuple[int, ...], stored: WeightFormat) -> int:
     if stored.bits == 16:
         return 2 * values
     width = shape[-1]
-    return values // width * (_row_bytes(width, stored.bits) + 2 * -(-width // stored.group))
+    scales = 1 if stored.is_float8 else -(-width // stored.group)
+    return values // width * (_row_bytes(width, stored.bits) + 2 * scales)
 
 
 def state_bytes(shape: StateShape, bits: int, context: int) -> int:
@@ -129,6 +158,9 @@ def pack(weight: Tensor, stored: WeightFormat) -> dict[str, Tensor]:
     """A matrix as what is stored of it: `""` holds bfloat16 values or packed codes, `.scale` the scales."""
     if stored.bits == 16:
         return {"": weight.to(torch.bfloat16)}
+    if stored.is_float8:
+        codes, scale = _float8(weight)
+        return {"": codes, SCALE_SUFFIX: scale}
     codes, scale = _codes(weight, stored)
     codes = codes.flatten(-2)[..., : weight.shape[-1]].to(torch.int8)
     return {"": _to_bytes(codes, stored.bits), SCALE_SUFFIX: scale.squeeze(-1)}
@@ -138,6 +170,8 @@ def unpack(packed: Mapping[str, Tensor], stored: WeightFormat, width: int, dtype
     """The matrix, of last axis `width`, that `pack` stored."""
     if stored.bits == 16:
         return packed[""].to(dtype)
+    if stored.is_float8:
+        return packed[""].to(dtype) * packed[SCALE_SUFFIX].to(dtype)
     codes = _grouped(unpack_codes(packed, stored, width).to(dtype), stored.group)
     scale = packed[SCALE_SUFFIX].unsqueeze(-1).to(dtype)
     return (codes * scale).flatten(-2)[..., :width].contiguous()
@@ -159,6 +193,9 @@ class _RoundToBits(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, stored: WeightFormat) -> Tensor:
         if stored.bits == 16:
             return weight.to(torch.bfloat16).to(weight.dtype)
+        if stored.is_float8:
+            codes, scale = _float8(weight)
+            return codes.to(weight.dtype) * scale.to(weight.dtype)
         codes, scale = _codes(weight, stored)
         return (codes * scale.to(weight.dtype)).flatten(-2)[..., : weight.shape[-1]].contiguous()
 
@@ -171,12 +208,13 @@ def round_all(weights: Sequence[Tensor], formats: Sequence[WeightFormat]) -> lis
     """Every matrix as `round_to_bits` rounds it, bit for bit, those of one format together.
 
     A small matrix costs more in operations than in values, on a GPU in launches: together they take a copy
-    each and a dozen operations for all. Formats of which every group sums, 3 bits and less, go one by one.
+    each and a dozen operations for all. Those of 3 bits and less, whose groups are summed, and float8 go one
+    by one.
     """
     found: list[Tensor | None] = [None] * len(weights)
     alike: dict[tuple[WeightFormat, torch.dtype], list[int]] = {}
     for place, (weight, stored) in enumerate(zip(weights, formats, strict=True)):
-        if stored.bits < 4 or stored.bits == 16:
+        if stored.bits < 4 or stored.bits == 16 or stored.is_float8:
             found[place] = round_to_bits(weight, stored)
         else:
             alike.setdefault((stored, weight.dtype), []).append(place)
@@ -240,6 +278,17 @@ def _codes(weight: Tensor, stored: WeightFormat) -> tuple[Tensor, Tensor]:
     if bits < 4:
         return _nearest(grouped, _best_scale(grouped, top), -top, top - 1)
     return _nearest(grouped, _scale(grouped, top - 1), 1 - top, top - 1)
+
+
+def _float8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """float8 codes [..., L] and bfloat16 scales [..., 1].
+
+    The largest value gets the largest code, since a bfloat16 scale is off by less than half a step there: so
+    rounding what was rounded finds the same scale and changes nothing.
+    """
+    rows = weight.detach().contiguous()
+    scale = _usable(rows.abs().amax(-1, keepdim=True) / FLOAT8_LARGEST)
+    return (rows / scale.to(rows.dtype)).to(FLOAT8), scale
 
 
 def _nearest(rows: Tensor, scale: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
@@ -360,15 +409,24 @@ def _one_per_byte(packed: Tensor) -> Tensor:
     return torch.stack([low, packed >> 4], dim=-1).flatten(-2)
 
 
-def round_activations(x: Tensor) -> Tensor:
+def round_activations(x: Tensor, numbers: str = "int") -> Tensor:
     """x [..., D] rounded to 8 bits with one scale per token; the gradient passes straight through.
 
+    float8 takes its scale from the largest value, and needs no exceptions: its steps are relative. Integers:
     Values beyond 6 stay whole and leave the scale to the others. LLM.int8 keeps apart every column that has
     such a value in any token; here a token's outliers are its own, as its rounding must not depend on the
     tokens beside it: decode would not be prefill.
     """
-    rounded: Tensor = _RoundActivations.apply(x)
+    rounded: Tensor = _RoundActivations.apply(x, numbers)
     return rounded
+
+
+def float8_activations(x: Tensor) -> tuple[Tensor, Tensor]:
+    """float8 codes [..., D] and float32 scales [..., 1] of activations."""
+    exact = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    scale = exact.abs().amax(-1, keepdim=True) / FLOAT8_LARGEST
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return (exact / scale).to(FLOAT8), scale
 
 
 def activation_codes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -383,13 +441,16 @@ def activation_codes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 class _RoundActivations(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, numbers: str) -> Tensor:
+        if numbers == "float":
+            codes, scale = float8_activations(x)
+            return (codes.to(scale.dtype) * scale).to(x.dtype)
         codes, scale, outlier = activation_codes(x)
         return torch.where(outlier, x, (codes * scale).to(x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
 
 
 PRODUCTS = (F.linear, F.grouped_mm, linear_each, linear_per_head, multiplied_elsewhere)
@@ -397,14 +458,18 @@ PRODUCTS = (F.linear, F.grouped_mm, linear_each, linear_per_head, multiplied_els
 
 
 class RoundedActivations(TorchFunctionMode):
-    """While it is entered, what goes into one of the `PRODUCTS` is rounded to 8 bits."""
+    """While it is entered, what goes into one of the `PRODUCTS` is rounded to 8 bits of these `numbers`."""
+
+    def __init__(self, numbers: str = "int") -> None:
+        super().__init__()
+        self.numbers = numbers
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Round the first argument of a product; leave everything else alone."""
         if func in PRODUCTS:
-            args = (round_activations(args[0]), *args[1:])
+            args = (round_activations(args[0], self.numbers), *args[1:])
         return func(*args, **(kwargs or {}))
 
 

@@ -12,16 +12,18 @@ and `F.linear` on it runs one of the kernels that PyTorch itself brings:
     16       any          bfloat16 product
     8        16           torch._weight_int8pack_mm, a group of columns after the other
     8        8            torch._int_mm, likewise; outliers by torch._weight_int8pack_mm
+    float8   float8       torch._scaled_mm (on CUDA from compute capability 8.9 on)
     4        any          torch._weight_int4pack_mm_for_cpu, or torch._weight_int4pack_mm on CUDA
 
 All take bfloat16 inputs (or 8-bit ones) and give bfloat16 outputs, so results differ from the emulated ones
-by the rounding of bfloat16, about 2^-8 of the largest. PyTorch has no kernels for 6, 3, 2 and 1.58 bits, and
-none for parameters that a block uses otherwise than by `F.linear`: these stay as they were, and are listed as
-"emulated". Packed weights do not learn.
+by the rounding of bfloat16, about 2^-8 of the largest. PyTorch has no kernels for 6, 3, 2 and 1.58 bits, none
+for float8 beside other activations, and none for parameters that a block uses otherwise than by `F.linear`:
+these stay as they were, and are listed as "emulated". Packed weights do not learn.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,11 +36,16 @@ from torch.utils._pytree import tree_map_only
 
 from search_spaces.bits import (
     ACTIVATION_BITS,
+    FLOAT8,
+    NUMBERS,
     SCALE_SUFFIX,
     WEIGHT_BITS,
+    Bits,
     WeightFormat,
     activation_codes,
+    float8_activations,
     pack,
+    round_activations,
     unpack,
     unpack_codes,
 )
@@ -54,6 +61,9 @@ INT8_COLUMNS = 32
 
 INT_MM_ROWS, INT_MM_MULTIPLE = 32, 8
 """What torch._int_mm wants on CUDA: more than 16 rows, and sides that are multiples of 8."""
+
+FLOAT8_MULTIPLE = 16
+"""What torch._scaled_mm wants of all sides on CUDA."""
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 """From x [M, K] to y [M, N]."""
@@ -144,53 +154,97 @@ def int4_product(rows: Rows) -> Product | None:
     return lambda x: kernel(_padded(x.to(torch.bfloat16), 1, group), packed, group, scale)[:, :count]
 
 
+def float8_product(codes: Tensor, scale: Tensor) -> Product:
+    """Weights [N, K] and inputs in float8, a scale for each of their rows; sums in float32."""
+    wide = FLOAT8_MULTIPLE if codes.is_cuda else 1
+    count, part = codes.shape[0], _padded8(codes, wide)
+    scale, one = scale.float().T.contiguous(), scale.new_ones((), dtype=torch.float32)
+
+    def product(x: Tensor) -> Tensor:
+        own, each = float8_activations(x)
+        whole = torch._scaled_mm(_padded8(own, wide), part.T, one, one, out_dtype=torch.float32)
+        return whole[: x.shape[0], :count] * each * scale
+
+    return product
+
+
+def _padded8(codes: Tensor, multiple: int) -> Tensor:
+    """float8 with zeros up to multiples; padding knows integers only, and zero is the same byte."""
+    return _padded(codes.view(torch.int8), multiple, multiple).view(FLOAT8)
+
+
 def _padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
     """With zeros up to multiples of `rows` and `columns`."""
     below, right = -matrix.shape[0] % rows, -matrix.shape[1] % columns
     return F.pad(matrix, (0, right, 0, below)).contiguous() if below or right else matrix.contiguous()
 
 
-KERNELS: dict[tuple[float, int], tuple[str, str]] = {
-    (16, 16): ("bfloat16", "bfloat16"),
-    (16, 8): ("bfloat16", "bfloat16"),
-    (8, 16): ("torch._weight_int8pack_mm", "torch._weight_int8pack_mm"),
-    (8, 8): ("torch._int_mm", "torch._int_mm"),
-    (4, 16): ("torch._weight_int4pack_mm_for_cpu", "torch._weight_int4pack_mm"),
-    (4, 8): ("torch._weight_int4pack_mm_for_cpu", "torch._weight_int4pack_mm"),
+Factors: TypeAlias = tuple[float, int, str]
+"""Bits of weights and of activations, and what 8 of them are (`Bits.numbers`)."""
+
+KERNELS: dict[Factors, tuple[str, str]] = {
+    (16, 16, "int"): ("bfloat16", "bfloat16"),
+    (16, 8, "int"): ("bfloat16", "bfloat16"),
+    (16, 8, "float"): ("bfloat16", "bfloat16"),
+    (8, 16, "int"): ("torch._weight_int8pack_mm", "torch._weight_int8pack_mm"),
+    (8, 8, "int"): ("torch._int_mm", "torch._int_mm"),
+    (8, 8, "float"): ("torch._scaled_mm", "torch._scaled_mm"),
+    (4, 16, "int"): ("torch._weight_int4pack_mm_for_cpu", "torch._weight_int4pack_mm"),
+    (4, 8, "int"): ("torch._weight_int4pack_mm_for_cpu", "torch._weight_int4pack_mm"),
 }
-"""By bits of weights and activations: the kernel on a CPU and on CUDA."""
+"""The kernel on a CPU and on CUDA."""
+
+
+FACTORS: tuple[Factors, ...] = tuple(
+    (bits, activation, numbers)
+    for bits, activation, numbers in itertools.product(WEIGHT_BITS, ACTIVATION_BITS, NUMBERS)
+    if numbers == "int" or (bits in (16, 8) and 8 in (bits, activation))
+)
+"""All that there are."""
+
+
+def factors_of(bits: Bits) -> Factors:
+    """What a layer's products are made of."""
+    return bits.weight, bits.activation, bits.numbers
 
 
 @lru_cache
-def _working(device: str) -> dict[tuple[float, int], str]:
+def _working(device: str) -> dict[Factors, str]:
     """The kernels that compute a small product on this device as they should."""
     found = {}
-    for (bits, activation), names in KERNELS.items():
+    for (bits, activation, numbers), names in KERNELS.items():
         name = names[device.startswith("cuda")]
         dice = torch.Generator().manual_seed(0)
         weight, x = (torch.randn(size, 64, generator=dice).to(device) for size in (32, 3))
-        stored = WeightFormat(bits, 32)
+        x = round_activations(x, numbers) if activation == 8 else x
+        stored = WeightFormat(bits, 32, numbers)
         try:
             packed = PackedWeight(pack(weight, stored), stored, Use("", activation), weight)
             y = packed.product(x)
         except (RuntimeError, NotImplementedError, AttributeError):
             continue  # a kernel that this build or this device does not have: listed as emulated
         if y is not None and (y - x @ packed.values().T).norm() < 0.02 * y.norm():
-            found[bits, activation] = name
+            found[bits, activation, numbers] = name
     return found
 
 
 def real_kernels(device: str | torch.device) -> Mapping[str, str]:
-    """The kernel for each width on this device, such as `w4/a16`, or "emulated".
+    """The kernel for each width on this device, such as `w4/a16` or `w8/a8 float`, or "emulated".
 
     Every kernel is tried on a small product first, so one is listed if it works here.
     """
     working = _working(str(device))
     return {
-        f"w{bits}/a{activation}": working.get((bits, activation), EMULATED)
-        for bits in WEIGHT_BITS
-        for activation in ACTIVATION_BITS
+        f"w{bits}/a{activation}{'' if numbers == 'int' else f' {numbers}'}": working.get(
+            (bits, activation, numbers), EMULATED
+        )
+        for bits, activation, numbers in FACTORS
     }
+
+
+def real_factors(device: str | torch.device) -> frozenset[Factors]:
+    """What has a kernel of its own on this device."""
+    return frozenset(_working(str(device)))
 
 
 @dataclass
@@ -246,6 +300,8 @@ class PackedWeight(Tensor):
             return None
         if self.stored.bits == 16:
             return bfloat16_product(self.packed[""])
+        if self.stored.is_float8:
+            return float8_product(self.packed[""], self.packed[SCALE_SUFFIX])
         width = self.shape[-1]
         codes = unpack_codes(self.packed, self.stored, width)
         rows = Rows(codes, self.packed[SCALE_SUFFIX], min(self.stored.group, width))
@@ -267,6 +323,8 @@ class PackedWeight(Tensor):
         shape = (*self.shape[:start], self.shape[start : end + 1].numel(), *self.shape[end + 1 :])
         width, stored = self.shape[-1], self.stored
         joined = end == self.ndim - 1 and start < end
+        if joined and stored.is_float8:
+            return None  # a joined row has several scales
         if joined and stored.bits != 16:
             group = min(stored.group, width)
             if width % group or (stored.bits < 8 and width * int(stored.bits) % 8):
@@ -346,10 +404,10 @@ def with_real_kernels(model: Model, dtype: torch.dtype = torch.float32) -> Model
         real = Model(model.spec)
     working, formats = _working(str(model.embedding.device)), weight_bits(model)
     for name, weight in model.named_parameters():
-        stored, activation = formats[name], _activation(model, name)
+        stored, activation = formats[name], _bits(model, name).activation
         floating = torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False)
         kept: Tensor = floating
-        if stored is not None and (stored.bits, activation) in working:
+        if stored is not None and factors_of(_bits(model, name)) in working:
             kept = PackedWeight(pack(weight.float(), stored), stored, Use(name, activation), floating)
         _put(real, name, kept)
     real.eval()
@@ -368,15 +426,15 @@ def kernels_of(model: Model) -> dict[str, str]:
         stored = formats[name]
         if stored is not None:
             real = isinstance(weight, PackedWeight) and not weight.use.unpacked
-            found[name] = working[stored.bits, _activation(model, name)] if real else EMULATED
+            found[name] = working[factors_of(_bits(model, name))] if real else EMULATED
     return found
 
 
-def _activation(model: Model, name: str) -> int:
-    """The bits of what a parameter is multiplied with."""
+def _bits(model: Model, name: str) -> Bits:
+    """The bits of a parameter and of what it is multiplied with."""
     parts = name.split(".")
     in_block = parts[0] == "layers" and parts[2] in PLACES
-    return model.spec.layers[int(parts[1])].bits.activation if in_block else 16
+    return model.spec.layers[int(parts[1])].bits if in_block else Bits()
 
 
 def _put(model: Model, name: str, weight: Tensor) -> None:

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -55,7 +56,7 @@ class Residual(nn.Module):
         self.mixer = block.build(d_model)
         self.codec = StateCodec(self.mixer.state_shapes, bits.state)
         self.activations: Callable[[], AbstractContextManager[object]] = (
-            RoundedActivations if bits.activation < 16 else nullcontext
+            partial(RoundedActivations, bits.rounding) if bits.rounding else nullcontext
         )
 
     def forward(

@@ -8,12 +8,12 @@ hidden channels, depth and width, which is the setting of the paper.
 
 1. Supernets are trained for equal steps: progressive shrinking and the plain sandwich. At five sizes, from
    the smallest to the largest, each over the same networks, which one is better?
-2. Random networks are trained from scratch, each for as many tokens as each network of a step of the supernet
-   has read, by the project's own recipe. How far are the first twelve, read from the supernet, from themselves
-   trained alone? For hybrids also: Kendall's tau between supernet and scratch, its interval by the bootstrap
-   over networks; tau between two seeds of scratch, which no proxy can be expected to pass; and a third
-   supernet that favours the twelve in its last phase, as a training that goes on after a search would favour
-   its front.
+2. Random networks are trained from scratch by the project's own recipe, each for as many tokens as each
+   network of a step of the supernet has read. How far are the first twelve, read from the supernet, from
+   themselves trained alone? For hybrids also: Kendall's tau between supernet and scratch, its interval by the
+   bootstrap over networks; tau between two seeds of scratch, which no proxy can be expected to pass; and a
+   third supernet that favours the twelve in its last phase, as a training that goes on after a search would
+   favour its front.
 3. What a step costs (alone on the machine, before anything else runs): the supernet's, the forward and
    backward passes of its own subnets, the largest subnet trained alone; tokens per second, peak memory; how
    many operations it takes; and how long it takes to score 2,000 candidates.

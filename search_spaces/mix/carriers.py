@@ -220,9 +220,9 @@ class Format:
 class Carrier:
     """A block at its largest size, which carries the sizes of `variants` that it can stand in for."""
 
-    def __init__(self, site: str, variants: Sequence[Variant], activation: int) -> None:
+    def __init__(self, site: str, variants: Sequence[Variant], rounding: str) -> None:
         self.block, self.d_model = variants[0]
-        self.variants, self.activation = tuple(variants), activation
+        self.variants, self.rounding = tuple(variants), rounding
         with torch.device("meta"):
             self.module = self.block.build(self.d_model)
         self.norm_key = f"{site}.norm"
@@ -260,7 +260,7 @@ class Carrier:
 
     def __call__(self, x: Tensor, weights: Mapping[str, Tensor]) -> Mixed:
         """The module's output on x [B, T, D] with these parameters."""
-        with self._lent(weights), RoundedActivations() if self.activation < 16 else nullcontext():
+        with self._lent(weights), RoundedActivations(self.rounding) if self.rounding else nullcontext():
             mixed: Mixed = self.module(x)
         return mixed
 

@@ -297,7 +297,7 @@ class Mixture:
         bits: list[tuple[Any, Condition]],
     ) -> Iterable[Carried]:
         counts = self.genes.counts
-        activations = gathered(((b.activation, c) for b, c in bits), counts)
+        activations = gathered(((b.rounding, c) for b, c in bits), counts)
         legal = [(variant, condition) for variant, condition in variants if _buildable(*variant)]
         kinds = dict.fromkeys(type(block) for (block, _), _ in legal)
         for kind in kinds:
@@ -305,10 +305,10 @@ class Mixture:
             for group in grouped([variant for variant, _ in own]):
                 rows = self._numbers(own[i][1] for i in group)
                 members = [own[i][0] for i in group]
-                for activation, conditions in activations.items():
-                    formats = gathered(((b.stored, c) for b, c in bits if b.activation == activation), counts)
+                for rounding, conditions in activations.items():
+                    formats = gathered(((b.stored, c) for b, c in bits if b.rounding == rounding), counts)
                     yield Carried(
-                        Carrier(f"{site}:{kind.__name__}", members, activation),
+                        Carrier(f"{site}:{kind.__name__}", members, rounding),
                         rows,
                         self._numbers(conditions),
                         tuple((stored, self._numbers(when)) for stored, when in formats.items()),

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from random import Random
 
@@ -134,15 +135,30 @@ def test_which_parts_grow():
 
 
 def test_bits_without_a_kernel_run_as_16():
-    real = frozenset({(8, 16), (8, 8), (4, 16)})
-    pairs = {(8, 16): (8, 16), (8, 8): (8, 8), (4, 8): (16, 16), (2, 8): (16, 16), (16, 8): (16, 16)}
-    for (weight, activation), timed in pairs.items():
-        assert timed_bits(Bits(weight=weight, activation=activation), real) == timed
-        assert timed_bits(Bits(weight=weight, activation=activation), frozenset()) == (16, 16)
+    real = frozenset({(8, 16, "int"), (8, 8, "int"), (4, 16, "int"), (8, 8, "float")})
+    others = [(4, 8, "int"), (2, 8, "int"), (16, 8, "int"), (8, 16, "float")]
+    for weight, activation, numbers in [*real, *others]:
+        bits = Bits(weight=weight, activation=activation, numbers=numbers)
+        own = (weight, activation, numbers)
+        assert timed_bits(bits, real) == (own if own in real else (16, 16, "int"))
+        assert timed_bits(bits, frozenset()) == (16, 16, "int")
     layer = Layer(sequence_mixer=Sum(), bits=Bits(weight=one_of(16, 8, 2)))
     space = Space(Decoder(vocab=16, d_model=8, layers=(layer,)))
     assert len(parts_in(space)) == 2
     assert {part.weight_bits for part in parts_in(space, real)} == {16, 8}
+
+
+def test_float8_is_a_part_of_its_own():
+    parts = [half(Sum(), 8, 16, (8, 8, numbers)) for numbers in ("int", "float")]
+    assert parts[0] != parts[1]
+    assert str(parts[1]).endswith("8-bit weights and 8-bit activations (float8)")
+    with registered():
+        assert [Part.from_plain(json.loads(json.dumps(part.to_plain()))) for part in parts] == parts
+    bits = Bits(weight=8, activation=8, numbers=one_of("int", "float"))
+    space = Space(Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum(), bits=bits),)))
+    real = frozenset(part.factors for part in parts)
+    assert {part.numbers for part in parts_in(space, real) if part.block} == {"int", "float"}
+    assert stack_of(parts[1], 2, SCENARIO).spec.layers[0].bits.numbers == "float"
 
 
 def test_what_reads_the_embedding_is_a_part_of_its_own():

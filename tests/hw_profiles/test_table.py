@@ -174,7 +174,7 @@ def test_what_a_router_lets_pass_is_less_certain():
 
 def test_a_table_says_which_bits_are_emulated_in_time():
     assert "weights of 1.58, 2, 3, 4, 6, 8 bits are emulated in time" in str(round_table())
-    some = replace(round_table(), real_bits=frozenset({(8, 16), (4, 16)}))
+    some = replace(round_table(), real_bits=frozenset({(8, 16, "int"), (4, 16, "int")}))
     assert "weights of 1.58, 2, 3, 6 bits are emulated in time" in str(some)
 
 
@@ -284,10 +284,13 @@ def test_a_table_introduces_itself():
 
 @pytest.mark.usefixtures("names")
 def test_bits_with_kernels_are_kept():
-    table = replace(round_table(), real_bits=frozenset({(8, 16), (4, 16)}))
+    real = [(4, 16, "int"), (8, 8, "float"), (8, 16, "int")]
+    table = replace(round_table(), real_bits=frozenset(real))
     plain = table.to_plain()
-    assert plain["weight_bits"] == {"real": [(4, 16), (8, 16)], "emulated": [1.58, 2, 3, 6]}
+    assert plain["weight_bits"] == {"real": real, "emulated": [1.58, 2, 3, 6]}
     assert LatencyTable.from_plain(json.loads(json.dumps(plain))).real_bits == table.real_bits
+    plain["weight_bits"]["real"] = [[4, 16], [8, 16]]  # before there was float8
+    assert LatencyTable.from_plain(json.loads(json.dumps(plain))).real_bits == {real[0], real[2]}
 
 
 @pytest.mark.usefixtures("names")

@@ -54,7 +54,8 @@ from search_spaces.supernet import Supernet
 EXAMPLES = [spec for kind in blocks.values() for spec in kind.examples()]
 MULTIPLY = (torch.bmm, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.einsum, torch.mm, torch.baddbmm)
 shapes = st.tuples(st.integers(1, 5), st.integers(8, 150))
-formats = st.builds(WeightFormat, st.sampled_from(WEIGHT_BITS), st.sampled_from(GROUPS[:4]))
+FLOAT8 = WeightFormat(8, numbers="float")
+formats = st.builds(WeightFormat, st.sampled_from(WEIGHT_BITS), st.sampled_from(GROUPS[:4])) | st.just(FLOAT8)
 STEP = {6: 1 / 31, 4: 1 / 7, 8: 1 / 127, 16: 2**-7}
 """The distance of neighbouring values, where the largest value is always kept."""
 
@@ -87,7 +88,9 @@ def test_packed_is_what_training_saw_and_packing_again_changes_nothing(
     assert torch.equal(round_to_bits(again, stored), again)
     assert torch.equal(unpack(pack(again, stored), stored, shape[-1], weight.dtype), again)
     assert sum(t.numel() * t.element_size() for t in packed.values()) == weight_bytes(shape, stored)
-    if stored.bits in STEP:
+    if stored.is_float8:  # half a step is a 16th of the value, or of the smallest normal one
+        assert ((again - weight).abs() <= 0.063 * weight.abs() + 0.51 * weight.abs().max() / 448 / 512).all()
+    elif stored.bits in STEP:
         assert (again - weight).abs().max() <= 0.51 * weight.abs().max() * STEP[int(stored.bits)]
 
 
@@ -202,6 +205,53 @@ def test_slices_are_rounded_as_their_copies(bits: float) -> None:
         assert torch.equal(round_to_bits(view, stored), round_to_bits(view.clone().contiguous(), stored))
     view = values((256, 300), 1).T  # along the other axis
     assert torch.equal(round_to_bits(view, stored), round_to_bits(view.clone().contiguous(), stored))
+    assert torch.equal(round_to_bits(view, FLOAT8), round_to_bits(view.clone().contiguous(), FLOAT8))
+
+
+def test_float8_is_pytorchs_with_a_scale_for_each_row() -> None:
+    weight = values((5, 40), 0) * torch.logspace(-3, 3, 5)[:, None]
+    packed = pack(weight, FLOAT8)
+    assert packed[""].dtype == torch.float8_e4m3fn
+    assert (packed[""].float().abs().amax(1) == 448).all()
+    assert packed[SCALE_SUFFIX].shape == (5, 1)
+    assert weight_bytes((5, 40), FLOAT8) == 5 * (40 + 2)
+    zeros = torch.zeros(3, 64, requires_grad=True)
+    round_to_bits(zeros, FLOAT8).backward(torch.arange(192.0).view(3, 64))
+    assert zeros.grad is not None
+    assert torch.equal(zeros.grad, torch.arange(192.0).view(3, 64))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+def test_float8_activations_keep_relative_errors_and_rounding_twice_changes_no_code(scale: float) -> None:
+    x = (scale * values((7, 33), 1)).requires_grad_()
+    once = round_activations(x, "float")
+    assert ((once - x).abs() <= 0.063 * x.abs() + x.abs().amax(-1, keepdim=True) / 448 / 1000).all()
+    torch.testing.assert_close(round_activations(once, "float"), once, rtol=1e-6, atol=0)
+    assert torch.equal(round_activations(x[2:3], "float"), once[2:3])  # a token by itself
+    assert not round_activations(torch.zeros(2, 8), "float").any()
+    once.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+@pytest.mark.parametrize(
+    "bits",
+    [
+        Bits(numbers="float"),
+        Bits(numbers="float", weight=4, activation=8),
+        Bits(numbers="float", weight=8, group=128),
+    ],
+    ids=str,
+)
+def test_float8_is_legal_where_something_has_8_bits(bits: Bits) -> None:
+    with pytest.raises(IllegalArchitecture, match="float8 is for weights or activations of 8 bits"):
+        bits.check()
+    Bits(numbers="float", weight=8).check()
+    Bits(numbers="float", activation=8).check()
+    with pytest.raises(IllegalArchitecture, match="known numbers are"):
+        Bits(numbers="posit").check()
+    assert str(Bits(weight=8, activation=8, numbers="float")) == "w8/a8/s16 bits, 8 as float8"
+    assert Bits(numbers="float", activation=8).stored == WeightFormat()
 
 
 def test_vectors_and_short_kernels_stay_whole() -> None:
@@ -239,7 +289,7 @@ def test_bits_are_named_where_they_are_unusual() -> None:
 ALL_WIDTHS = [
     Bits(weight=bits, group=group, activation=8 if group == 128 else 16)
     for bits, group in zip(WEIGHT_BITS, (64, 32, 128, 64, 32, 65536, 32), strict=True)
-]
+] + [Bits(weight=8, activation=8, numbers="float")]
 
 
 @pytest.mark.parametrize("bits", ALL_WIDTHS, ids=str)
@@ -340,9 +390,11 @@ class TestActivations:
                 half.activations = RoundedActivations
         assert torch.equal(exact(tokens), found)
 
+    @pytest.mark.parametrize("numbers", ["int", "float"])
     @torch.no_grad()
-    def test_decode_is_prefill(self) -> None:
-        model = build(network(Bits(activation=8), Bits(activation=8))).double()
+    def test_decode_is_prefill(self, numbers: str) -> None:
+        bits = Bits(activation=8, numbers=numbers)
+        model = build(network(bits, bits)).double()
         tokens = torch.randint(64, (2, 25), generator=torch.Generator().manual_seed(0))
         whole, _ = model.prefill(tokens)
         logits, state = model.prefill(tokens[:, :10])
@@ -403,8 +455,10 @@ class TestActivations:
         # these come after the latents, which are marked as multiplied elsewhere
         assert past - {""} == ({"wk", "wv"} if isinstance(spec, LatentAttention) else set())
 
-    def test_slices_are_their_copies_and_learn(self) -> None:
-        bits = Bits(weight=3, activation=8, group=32)
+    @pytest.mark.parametrize(
+        "bits", [Bits(weight=3, activation=8, group=32), Bits(weight=8, activation=8, numbers="float")]
+    )
+    def test_slices_are_their_copies_and_learn(self, bits: Bits) -> None:
         small, large = (network(bits, bits, bits, d_model=d) for d in (40, 48))
         supernet = Supernet(Space(one_of(small, large)))
         for spec in (small, large):

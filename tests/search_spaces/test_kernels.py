@@ -59,9 +59,12 @@ def model(bits: Bits) -> Model:
 
 def test_a_cpu_has_kernels_for_16_8_and_4_bits() -> None:
     found = real_kernels("cpu")
-    assert {name for name, kernel in found.items() if kernel != EMULATED} == {
+    float8 = {"w16/a8 float", "w8/a8 float"}
+    assert {name for name, kernel in found.items() if kernel != EMULATED} == float8 | {
         f"w{bits}/a{activation}" for bits in (16, 8, 4) for activation in (16, 8)
     }
+    assert found["w8/a16 float"] == EMULATED
+    assert found["w8/a8 float"] == "torch._scaled_mm"
     assert found["w8/a8"] == "torch._int_mm"
     assert found["w1.58/a16"] == found["w6/a8"] == EMULATED
 
@@ -101,6 +104,23 @@ def test_8_bits_by_8_bits_is_exact_arithmetic(
     x[0, 3], x[-1, 5] = 17.0, -30.0  # outliers go in bfloat16
     wanted = F.linear(round_activations(x).double(), rounded.double())
     assert (F.linear(x, real) - wanted).abs().max() <= 1.5 * BFLOAT16 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("count", [1, 3, 65])
+@pytest.mark.parametrize(("rows", "width"), [(64, 64), (33, 70), (5, 8), (130, 300)])
+def test_float8_by_float8_is_exact_arithmetic(rows: int, width: int, count: int, device: str) -> None:
+    if real_kernels(device)["w8/a8 float"] == EMULATED:
+        pytest.skip(f"{device} has no float8 products")
+    weight, x = draw(rows, width).to(device), 30 * draw(count, width, seed=1).to(device)
+    stored = WeightFormat(8, numbers="float")
+    real = PackedWeight(pack(weight, stored), stored, Use("weight", 8), weight)
+    rounded = round_activations(x, "float")
+    wanted = F.linear(rounded.double(), round_to_bits(weight, stored).double())
+    assert (F.linear(x, real) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    assert torch.equal(F.linear(rounded, real), F.linear(x, real))
+    assert not real.use.unpacked
+    assert torch.equal(real.flatten(), round_to_bits(weight, stored).flatten())  # joined rows: several scales
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
@@ -151,6 +171,8 @@ BITS = [
     (Bits(weight=4, activation=8), 0.06),
     (Bits(weight=3), 0.02),
     (Bits(weight=8, state=8), 0.02),
+    (Bits(weight=8, activation=8, numbers="float"), 0.06),
+    (Bits(weight=16, activation=8, numbers="float"), 0.06),
 ]
 """How far a network may be off, as a share of the standard deviation of its logits. Where activations have 8
 bits, an error of bfloat16 may move a value to the next code."""
@@ -187,6 +209,10 @@ def test_kernels_are_listed_by_parameter() -> None:
     assert found["layers.1.sequence_mixer.mixer.conv_x_bias"] == EMULATED  # no product
     wide = kernels_of(with_real_kernels(model(Bits(weight=8))))
     assert wide["layers.0.sequence_mixer.mixer.wo"] == "torch._weight_int8pack_mm"
+    float8 = kernels_of(with_real_kernels(model(Bits(weight=8, activation=8, numbers="float"))))
+    assert float8["embedding"] == "bfloat16"
+    assert float8["layers.0.channel_mixer.mixer.up"] == "torch._scaled_mm"
+    assert float8["layers.0.sequence_mixer.mixer.wo"] == EMULATED  # joined rows
     narrow = kernels_of(with_real_kernels(model(Bits(weight=3))))
     assert {kernel for name, kernel in narrow.items() if name != "embedding"} == {EMULATED}
 

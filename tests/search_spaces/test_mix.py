@@ -75,7 +75,17 @@ def small(**layer: object) -> Space:
     return Space(Decoder(vocab=11, d_model=one_of(9, 12), layers=stack))
 
 
-@pytest.mark.parametrize(("space", "count"), [(laptop(), 20), (hybrids(), 40)], ids=["laptop", "hybrids"])
+def float8s() -> Space:
+    """A layer whose 8 bits are integers or float8."""
+    wide = Bits(weight=8, activation=8, numbers=one_of("int", "float"))
+    return small(bits=one_of(Bits(), Bits(weight=8), wide))
+
+
+@pytest.mark.parametrize(
+    ("space", "count"),
+    [(laptop(), 20), (hybrids(), 40), (float8s(), 20)],
+    ids=["laptop", "hybrids", "float8s"],
+)
 def test_with_all_weight_on_one_architecture_it_is_its_subnet(space: Space, count: int) -> None:
     supernet, dice = Supernet(space), Random(3)
     mixture, weights = Mixture(supernet), doubled(supernet)
