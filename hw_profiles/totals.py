@@ -4,7 +4,9 @@ A part that stands in a network several times is off by the same each time: its 
 different parts go different ways. A layer with a router or an exit is reckoned from timed parts, but how many
 tokens take them was never timed.
 
-Shapes: N networks, M amounts (one for each part of each layer of each network), P parts.
+A layer becomes a number when it first comes, and so does what stands around the layers: ten thousand networks
+of a search are made of far fewer. Shapes: N networks, M amounts (one for each part of each layer of each
+network), P parts.
 """
 
 from __future__ import annotations
@@ -23,9 +25,6 @@ Array: TypeAlias = NDArray[np.float64]
 Lookup: TypeAlias = Callable[[Sequence[Part]], Mapping[str, Sequence[tuple[float, float]]]]
 """By reading, milliseconds of parts and their standard deviations."""
 
-Amounts: TypeAlias = "tuple[tuple[int, float, bool], ...]"
-"""Numbers of parts, how much of each, and whether that was never timed."""
-
 UNTIMED_ERROR = 0.3
 """How far, relatively, a layer with a router or an exit is taken to be off: its parts were timed, but how
 many tokens take them is the router's share on paper, and whole networks that are timed have neither."""
@@ -40,8 +39,12 @@ class Totals:
     def __init__(self, real: Real, context: int, look_up: Lookup) -> None:
         self._real, self._context, self._look_up = real, context, look_up
         self._numbers: dict[Part, int] = {}
-        self._layers: dict[tuple[Layer, int, int, int | None], Amounts] = {}
-        self._outer: dict[tuple[int, int], Amounts] = {}
+        # by identity: `half` gives the same part again, and hashing takes long; kept, so that it stays that one
+        self._seen: dict[int, tuple[int, Part]] = {}
+        self._layers: dict[tuple[Layer, int, int, int | None], int] = {}
+        self._outer: dict[tuple[int, int], int] = {}
+        self._amounts: list[tuple[int, float, bool]] = []  # part, how much, whether that was never timed
+        self._begins = [0]  # where the amounts of each layer begin, and end
         self._known: dict[str, list[tuple[float, float]]] = {}
 
     def of(self, specs: Sequence[Decoder], position: int | None = None) -> dict[str, tuple[Array, Array]]:
@@ -50,12 +53,18 @@ class Totals:
         Raises:
             ProfileError: a part is of a kind, or beyond the sizes, that were measured.
         """
-        rows = [self._amounts(spec, position) for spec in specs]
+        rows = [self._made_of(spec, position) for spec in specs]
         self._learn()
-        network = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        columns = list(zip(*(amount for row in rows for amount in row), strict=True)) or [(), (), ()]
-        part, much = np.array(columns[0], dtype=np.intp), np.array(columns[1], dtype=float)
-        untimed = much * np.array(columns[2], dtype=float)
+        layer = np.array([number for row in rows for number in row], dtype=np.intp)
+        begins = np.array(self._begins)
+        counts = np.diff(begins)[layer]
+        # the amounts of a layer lie side by side: its first one, and how far behind that
+        behind = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        amount = np.repeat(begins[layer], counts) + behind
+        network = np.repeat(np.repeat(np.arange(len(rows)), [len(row) for row in rows]), counts)
+        table = np.array(self._amounts, dtype=float).reshape(-1, 3)[amount]
+        part, much = table[:, 0].astype(np.intp), table[:, 1]
+        untimed = much * table[:, 2]
         return {
             reading: self._added(np.array(known, dtype=float).reshape(-1, 2), network, part, much, untimed)
             for reading, known in self._known.items()
@@ -74,31 +83,41 @@ class Totals:
         reckoned = UNTIMED_ERROR * np.bincount(network, untimed * ms[part], minlength=count)
         return total, np.sqrt(variance + reckoned**2)
 
-    def _amounts(self, spec: Decoder, position: int | None) -> list[tuple[int, float, bool]]:
-        """The amounts of a network, in the order of its layers."""
+    def _made_of(self, spec: Decoder, position: int | None) -> list[int]:
+        """The numbers of what a network is made of, in the order of its layers."""
         width = (spec.vocab, spec.d_model)
         if width not in self._outer:
-            self._outer[width] = ((self._number(outer(*width)), 1.0, False),)
-        row = list(self._outer[width])
+            self._outer[width] = self._new([(self._number(outer(*width)), 1.0, False)])
+        row = [self._outer[width]]
         for layer in spec.layers:
             key = (layer, spec.d_model, spec.vocab, position)
             found = self._layers.get(key)
             if found is None:
-                found = self._layers[key] = self._of_layer(layer, spec, position)
-            row += found
+                found = self._layers[key] = self._new(self._of_layer(layer, spec, position))
+            row.append(found)
         return row
 
-    def _of_layer(self, layer: Layer, spec: Decoder, position: int | None) -> Amounts:
+    def _new(self, amounts: Sequence[tuple[int, float, bool]]) -> int:
+        """The number of a layer, or of what stands around the layers, that was not known."""
+        self._amounts += amounts
+        self._begins.append(len(self._amounts))
+        return len(self._begins) - 2
+
+    def _of_layer(self, layer: Layer, spec: Decoder, position: int | None) -> list[tuple[int, float, bool]]:
         untimed = layer.routing is not None or layer.exit is not None
         found = []
         for part, much in shares(layer, spec, self._real):
             moved = position is not None and part.grows(self._context)
             there = at_position(part, position) if moved and position is not None else part
             found.append((self._number(there), much, untimed))
-        return tuple(found)
+        return found
 
     def _number(self, part: Part) -> int:
-        return self._numbers.setdefault(part, len(self._numbers))
+        known = self._seen.get(id(part))
+        if known is None:
+            number = self._numbers.setdefault(part, len(self._numbers))
+            known = self._seen[id(part)] = number, part
+        return known[0]
 
     def _learn(self) -> None:
         """Look up the parts that are new."""
@@ -109,8 +128,9 @@ class Totals:
         try:
             found = self._look_up(new)
         except ProfileError:  # what cannot be looked up must not stand in the way of other networks
-            for kept in (self._numbers, self._layers, self._outer, self._known):
+            for kept in (self._numbers, self._seen, self._layers, self._outer, self._amounts, self._known):
                 kept.clear()
+            self._begins = [0]
             raise
         for reading, pairs in found.items():
             self._known.setdefault(reading, []).extend(pairs)

@@ -81,11 +81,21 @@ class Settings:
     device: str
     scratch_device: str
     networks: int
+    seeds: int = 1
+    recipes: tuple[str, ...] = RECIPES
 
     @property
     def task(self) -> ByteLanguageModelling:
         """The task, opened."""
         return ByteLanguageModelling.make(data=None, length=self.length, windows=self.windows)
+
+    def seeds_of(self, space: str) -> range:
+        """Seeds of training from scratch: several for hybrids only."""
+        return range(SEED, SEED + (self.seeds if space == "hybrids" else 1))
+
+    def recipes_of(self, space: str) -> tuple[str, ...]:
+        """How supernets are trained."""
+        return tuple(name for name in self.recipes if space == "hybrids" or name != "favouring")
 
 
 def sizes() -> Space:
@@ -100,14 +110,7 @@ def sizes() -> Space:
 
 SPACES: dict[str, Callable[[], Space]] = {"hybrids": laptop, "sizes": sizes}
 RANKED = {"hybrids": 20, "sizes": VALIDATED}
-SEEDS = {"hybrids": (SEED, SEED + 1), "sizes": (SEED,)}
-SUPERNETS = (
-    ("hybrids", "shrinking"),
-    ("hybrids", "plain"),
-    ("hybrids", "favouring"),
-    ("sizes", "shrinking"),
-    ("sizes", "plain"),
-)
+RECIPES = ("shrinking", "plain", "favouring")
 
 
 @dataclass(frozen=True)
@@ -398,12 +401,14 @@ def compared(shrinking: dict[str, Any], plain: dict[str, Any]) -> list[dict[str,
 
 def summarised(found: dict[str, Any], space: str) -> dict[str, Any]:
     """Everything that is claimed of a space, from the rows."""
-    alone: dict[int, list[float]] = {seed: [] for seed in SEEDS[space]}
+    alone: dict[int, list[float]] = {row["seed"]: [] for row in found["alone"] if row["space"] == space}
     for row in sorted(found["alone"], key=lambda row: row["number"]):
         if row["space"] == space:
             alone[row["seed"]].append(statistics.fmean(row["losses"]))
     supernets = {row["recipe"]: row for row in found["supernets"] if row["space"] == space}
-    summary: dict[str, Any] = {"by size": compared(supernets["shrinking"], supernets["plain"])}
+    summary: dict[str, Any] = {}
+    if {"shrinking", "plain"} <= set(supernets):
+        summary["by size"] = compared(supernets["shrinking"], supernets["plain"])
     summary["alone, bits per byte"] = [round(value, 4) for value in alone[SEED]]
     if len(alone) > 1:
         summary["between two seeds alone"] = rank_agreement(*alone.values())
@@ -425,11 +430,15 @@ def measure(settings: Settings, processes: int) -> dict[str, Any]:
     cost = [costs(settings, name) for name in SPACES]
     print(json.dumps(cost, indent=1), flush=True)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        supernets = [pool.submit(train_supernet, Job(settings, *names)) for names in SUPERNETS]
+        supernets = [
+            pool.submit(train_supernet, Job(settings, name, recipe))
+            for name in SPACES
+            for recipe in settings.recipes_of(name)
+        ]
         alone = [
             pool.submit(train_alone, Job(settings, name, number=n, seed=seed))
             for name in SPACES
-            for seed in SEEDS[name]
+            for seed in settings.seeds_of(name)
             for n in range(RANKED[name])
         ]
         found = {"costs": cost, "alone": _heard(alone), "supernets": _heard(supernets)}
@@ -455,7 +464,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--windows", type=int, default=128)
-    parser.add_argument("--networks", type=int, default=3, help="a step: the largest, the smallest, others")
+    parser.add_argument("--networks", type=int, default=4, help="a step: the largest, the smallest, others")
+    parser.add_argument("--seeds", type=int, default=2, help="of hybrids trained alone")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/oneshot_shrinking.json"))
     given = parser.parse_args([] if arguments is None else arguments)
     settings = Settings(
@@ -466,6 +477,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=given.device,
         scratch_device=given.scratch_device,
         networks=given.networks,
+        seeds=given.seeds,
+        recipes=tuple(given.recipes),
     )
     settings.task.validation()
     found = measure(settings, given.processes)
