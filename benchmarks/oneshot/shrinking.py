@@ -68,6 +68,7 @@ CANDIDATES = 2000
 RESAMPLED = 2000
 TIMED = 12
 PRICED = 200
+RECIPES = ("shrinking", "plain", "favouring")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,6 @@ def sizes() -> Space:
 
 SPACES: dict[str, Callable[[], Space]] = {"hybrids": laptop, "sizes": sizes}
 RANKED = {"hybrids": 20, "sizes": VALIDATED}
-RECIPES = ("shrinking", "plain", "favouring")
 
 
 @dataclass(frozen=True)
