@@ -39,7 +39,7 @@ class Totals:
     def __init__(self, real: Real, context: int, look_up: Lookup) -> None:
         self._real, self._context, self._look_up = real, context, look_up
         self._numbers: dict[Part, int] = {}
-        # by identity: `half` gives the same part again, and hashing takes long; kept, as identities are reused
+        # by identity: `half` gives the same part again, and hashing is slow; kept, as identities are reused
         self._seen: dict[int, tuple[int, Part]] = {}
         self._layers: dict[tuple[Layer, int, int, int | None], int] = {}
         self._outer: dict[tuple[int, int], int] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.scenario import Scenario
 
 RUNS, MOST_RUNS = 5, 9
-COPIES = 5
+COPIES = 20
 OWN_CORE = 0.95
 """From which share of its core a run had its own: CPU time over wall time of the calibration kernel."""
 
@@ -50,7 +51,7 @@ def run(scenario: Scenario, keeper: Keeper, *, rounds: int, limit: float) -> Non
 
 
 def summary(runs: dict[bool, Rows]) -> Rows:
-    """The range of each ratio, relative to the smallest."""
+    """The range of each ratio, relative to the smallest, and how far any run is from the median of all."""
     rows = []
     for busy, found in runs.items():
         for name in found[0]["ratios"] if found else ():
@@ -61,8 +62,9 @@ def summary(runs: dict[bool, Rows]) -> Rows:
                     "ratio": name,
                     "busy neighbour": busy,
                     "runs": len(values),
-                    "median": values[len(values) // 2],
+                    "median": (middle := statistics.median(values)),
                     "range": values[-1] / values[0] - 1,
+                    "farthest from the median": max(abs(value / middle - 1) for value in values),
                     "runs with their own core": len(own),
                     "range of these": own[-1] / own[0] - 1 if own else None,
                 }
