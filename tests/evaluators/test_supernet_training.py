@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 
 from evaluators import checkpoints
@@ -22,7 +23,7 @@ from evaluators.distributed import Workers, join
 from evaluators.recipe import Recipe, Work
 from evaluators.shrinking import FREEDOMS, SHRINKING, SIZES, Phase
 from evaluators.supernet import CURVE, FromSupernet, SupernetTraining
-from evaluators.tasks.base import Task
+from evaluators.tasks.base import IGNORED, Task
 from evaluators.tasks.recall import Recall
 from search_spaces.bits import Bits
 from search_spaces.blocks.attention import Attention
@@ -60,6 +61,10 @@ def trained(*, until: int = STEPS, **more: Any) -> tuple[SupernetTraining, list[
     return made, [made.learn() for _ in range(until)]
 
 
+SOFT = Recipe(phases=PHASES, soft=0.5)
+"""With in-place distillation: the networks of a step read one batch."""
+
+
 def assert_alike(one: SupernetTraining, other: SupernetTraining, atol: float = 0.0) -> None:
     for name, tensor in one.tensors().items():
         torch.testing.assert_close(other.tensors()[name], tensor, rtol=0, atol=atol, msg=name)
@@ -72,12 +77,58 @@ def test_losses_fall_in_every_phase() -> None:
     assert made.step == 60
 
 
+@pytest.mark.parametrize(("soft", "batches"), [(0.0, [9, 10, 11]), (0.5, [3])])
+def test_networks_read_a_batch_each_and_share_one_where_they_learn_from_the_first(
+    monkeypatch: pytest.MonkeyPatch, soft: float, batches: list[int]
+) -> None:
+    read: list[int] = []
+    batch_of = Recall.train_batch
+
+    def noted(task: Recall, step: int, seed: int, batch: int) -> Any:
+        read.append(step)
+        return batch_of(task, step, seed, batch)
+
+    monkeypatch.setattr(Recall, "train_batch", noted)
+    trained(until=4, recipe=Recipe(networks=3, soft=soft))
+    assert read[-len(batches) :] == batches
+
+
+def test_all_but_the_first_network_learn_its_predictions() -> None:
+    made = training(recipe=Recipe(networks=3, soft=0.8), steps=8)
+    made.step, soft = 6, 0.8 * 6 / 8
+    specs = made._visits[0].of(6)
+    subnets = [made.supernet.subnet(spec) for spec in specs]
+    tokens, targets = TASK.train_batch(0, 1, BATCH)
+    made.supernet.zero_grad()
+    told = made._read(subnets, made.supernet.at_sixteen(), tokens, targets, 1.0)
+    found = {key: w.grad.clone() for key, w in made.supernet.weights.items() if w.grad is not None}
+    made.supernet.zero_grad()
+    teacher, wanted = None, []
+    for subnet in subnets:
+        judged = subnet(tokens)[targets != IGNORED]
+        hard = F.cross_entropy(judged, targets[targets != IGNORED])
+        if teacher is None:
+            teacher, loss = judged.detach().softmax(-1), hard
+        else:
+            parted = (teacher * (teacher.log() - judged.log_softmax(-1))).sum(-1).mean()
+            loss = (1 - soft) * hard + soft * parted
+        loss.backward()
+        wanted.append([hard.item(), loss.item()])
+    torch.testing.assert_close(torch.stack(told), torch.tensor(wanted))
+    for key, weight in made.supernet.weights.items():
+        if weight.grad is None:
+            assert key not in found
+        else:
+            torch.testing.assert_close(found[key], weight.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(phases=PHASES), SOFT], ids=["own batches", "one batch"])
 @pytest.mark.parametrize("stop", [1, 2, 4, 6, 11])
-def test_resuming_at_any_step_changes_nothing(tmp_path: Path, stop: int) -> None:
-    straight, losses = trained()
-    stopped, first = trained(until=stop)
+def test_resuming_at_any_step_changes_nothing(tmp_path: Path, stop: int, recipe: Recipe) -> None:
+    straight, losses = trained(recipe=recipe)
+    stopped, first = trained(until=stop, recipe=recipe)
     checkpoints.save(stopped, tmp_path)
-    resumed = training()
+    resumed = training(recipe=recipe)
     assert checkpoints.resume(resumed, tmp_path, STEPS) == stop
     assert first + [resumed.learn() for _ in range(STEPS - stop)] == losses
     assert_alike(straight, resumed)
@@ -157,11 +208,12 @@ def test_a_training_that_is_killed_goes_on_to_the_same_curve(tmp_path: Path) -> 
     )
 
 
-def test_reading_in_pieces_is_reading_at_once() -> None:
-    whole, losses = trained()
-    pieces, others = trained(work=Work(pieces=3))
+@pytest.mark.parametrize("recipe", [Recipe(phases=PHASES), SOFT], ids=["own batches", "one batch"])
+def test_reading_in_pieces_is_reading_at_once(recipe: Recipe) -> None:
+    whole, losses = trained(recipe=recipe)
+    pieces, others = trained(recipe=recipe, work=Work(pieces=3))
     assert [pair[0] for pair in others] == pytest.approx([pair[0] for pair in losses], abs=2e-3)
-    one, other = trained(until=1)[0], trained(until=1, work=Work(pieces=4))[0]
+    one, other = (trained(until=1, recipe=recipe, work=Work(pieces=n))[0] for n in (1, 4))
     assert_alike_gradients(one, other)
     assert whole.step == pieces.step
 
