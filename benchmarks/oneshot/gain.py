@@ -58,6 +58,7 @@ Row = dict[str, Any]
 COMMAND = "python -m benchmarks.oneshot.gain"
 CARD = "xeon-1-thread"
 BASE = "weights"
+ENGINES = ("darts", "exact", "ofa")
 WAYS = ("equal count", "equal time", "all")
 
 
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=300, help="random candidates of each seed")
     parser.add_argument("--relax", type=int, default=40, help="steps of differentiable search per target")
     parser.add_argument("--points", type=int, default=4, help="targets of differentiable search")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     began = perf_counter()
@@ -80,7 +82,7 @@ def main() -> None:
         run = partial(ProcessPoolExecutor, given.processes, mp_context=get_context("spawn"))
         with run() as pool:
             trained = list(pool.map(partial(train, Path(folder), settings), range(given.seeds)))
-            jobs = list(product(("darts", "exact", "ofa"), range(given.seeds)))  # the longest first
+            jobs = list(product(given.engines, range(given.seeds)))  # the longest first
             rows = []
             for row in pool.map(partial(job, Path(folder), settings), jobs):
                 print(f"{row['engine']}, seed {row['seed']}: {row['seconds']} s", flush=True)

@@ -20,8 +20,12 @@ arXiv:2411.19146).
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -46,6 +50,9 @@ REPAIRS = 50
 
 SIZE = 1e3
 """What the largest score is scaled to, because the solver stops at an absolute gap of a millionth."""
+
+
+_C = ctypes.CDLL(None if os.name == "posix" else "msvcrt")
 
 
 class Unreachable(SpaceError):
@@ -264,13 +271,14 @@ class _Program:
         entries = [(i, j, v) for i, row in enumerate(self.rows) for j, v in row.items()]
         rows, columns, values = zip(*entries, strict=True)
         matrix = csr_array((values, (rows, columns)), shape=(len(self.rows), self.size))
-        return milp(
-            self.aim,
-            constraints=LinearConstraint(matrix, self.low, self.high),
-            integrality=np.ones(self.size),
-            bounds=Bounds(0, 1),
-            options={"mip_rel_gap": 0.0, "time_limit": seconds},
-        )
+        with _muted():
+            return milp(
+                self.aim,
+                constraints=LinearConstraint(matrix, self.low, self.high),
+                integrality=np.ones(self.size),
+                bounds=Bounds(0, 1),
+                options={"mip_rel_gap": 0.0, "time_limit": seconds},
+            )
 
     def read(self, x: NDArray[np.float64]) -> tuple[Picks, dict[str, int]]:
         """Chosen options and answers."""
@@ -331,6 +339,26 @@ def _worth(place: Place, wanted: Sequence[str], enough: int) -> list[int]:
         beaten = (below & (~equal | first)).sum(0)
         kept += [i for i, count in zip(group, beaten, strict=True) if count < enough]
     return sorted(kept)
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Nothing goes to standard output meanwhile.
+
+    HiGHS prints a line for some solutions though its output is off: from C, past `sys.stdout`, and into what
+    may be somebody's JSON.
+    """
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        if hasattr(_C, "fflush"):
+            _C.fflush(None)  # or what was printed comes out when the rest of the program fills the buffer
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _cost(option: Option, name: str) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import textwrap
 from itertools import product
 from pathlib import Path
@@ -237,3 +239,19 @@ def test_48_places_of_54_options_at_3_bit_widths_take_less_than_10_seconds() -> 
     found = choice.best({name: 0.6 * amount for name, amount in highest.items()})
     assert perf_counter() - began < 10.0
     assert found.proven
+
+
+PRINTING = """
+import ctypes
+from nas.exact import choice
+print("before")
+with choice._muted():
+    ctypes.CDLL(None).printf(b"from C, buffered\\n")
+    ctypes.CDLL(None).puts(b"from C")
+print("after")
+"""
+
+
+def test_what_the_solver_prints_stays_out_of_the_output() -> None:
+    done = subprocess.run([sys.executable, "-c", PRINTING], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["before", "after"]
