@@ -62,8 +62,8 @@ PLAIN, ON_CPU = Recipe(), Work()
 class SupernetTraining(Resumable):
     """A supernet, its optimizer, and the number of steps done, of `steps` in all.
 
-    `batch` are the windows of a step, those of all `workers` together. `sorted` tells what was sorted before
-    the present phase.
+    `batch` are the windows that a network reads in a step, those of all `workers` together. `sorted` tells
+    what was sorted before the present phase.
 
     Raises:
         SpaceError: the space forbids all architectures of a phase.
@@ -94,8 +94,11 @@ class SupernetTraining(Resumable):
     @property
     def trajectory(self) -> Trajectory:
         """What names this training among all others; the horizon decides the learning rate."""
+        about: dict[str, Any] = {"space": to_json(self.space.root), "recipe": self.recipe.to_plain()}
+        if not self.recipe.soft:
+            about["batches"] = self.recipe.networks  # before, one without `soft` read one batch, too
         return Trajectory(
-            json.dumps({"space": to_json(self.space.root), "recipe": self.recipe.to_plain()}),
+            json.dumps(about),
             self.supernet.rates,
             self.task.digest,
             self.seed,

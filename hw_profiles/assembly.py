@@ -65,6 +65,7 @@ def merged(tables: Sequence[LatencyTable]) -> LatencyTable:
             space_name=" + ".join(names),
             entries=entries,
             networks=tuple(networks.values()),
+            real_bits=frozenset().union(*(table.real_bits for table in tables)),
             provenance=replace(last.provenance, notes=notes),
         )
     )

@@ -16,7 +16,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -108,7 +108,6 @@ class Session:
     networks: int = 1
     batch_seconds: float = 0.0
     rounds: int = 0
-    seen: list[str] = field(default_factory=list)
 
     @property
     def used(self) -> float:
@@ -168,8 +167,14 @@ class Session:
         self.log.add("seconds", self.used)
         self.started = time.monotonic()  # what came before is in the log now
         self.rounds = max(self.rounds, rounds.done)
-        self.seen += [told] if (told := rounds.disturbances()) else []
+        if told := rounds.disturbances():
+            self.log.add(f"disturbed/{len(self.seen)}", told)
         return rounds
+
+    @property
+    def seen(self) -> list[str]:
+        """What disturbed the batches that were disturbed, those of earlier attempts included."""
+        return [told for key, told in self.log.known.items() if key.startswith("disturbed/")]
 
     def reference(self) -> Timing:
         """The calibration kernel's time on the quiet machine, over all batches."""
@@ -237,13 +242,15 @@ def profile_space(
     progress: Progress | None = None,
     partial: Path | None = None,
     output: Path | None = None,
+    keep_partial: bool = False,
     timer: Timer | None = None,
 ) -> LatencyTable:
     """Measure the latency table of a space in about `seconds`, or less where `target` is met before.
 
     However short the time, the networks, what stands around the layers, and a few parts of every kind of
     block are measured, so that every network of the space can be predicted; what was left out is noted.
-    Samples are kept in `partial` as they come. The table is written to `output`, and then they are removed.
+    Samples are kept in `partial` as they come. The table is written to `output`, and then they are removed,
+    unless the caller has more to do with them (`keep_partial`).
 
     Raises:
         ProfileError: `seconds` is no such number, no space of `Decoder`, no such device, the device stayed
@@ -288,7 +295,8 @@ def profile_space(
     table = marked(corrected(table, seed=seed), session.seen)
     if output is not None:
         table.save(output)
-    log.remove()
+    if not keep_partial:
+        log.remove()
     return table
 
 
@@ -430,7 +438,8 @@ def _notes(session: Session, found: int, fitted: int, held_out: int) -> tuple[st
             f"only {found} different networks were found: {fitted} fit the correction,"
             f" {found - fitted} test it"
         )
-    notes += [f"disturbed: {told}" for told in session.seen[-1:]]
+    if seen := session.seen:
+        notes.append(f"disturbed in {len(seen)} batches, the last time: {seen[-1]}")
     return tuple(notes)
 
 

@@ -353,11 +353,11 @@ class LatencyTable:
 
     def _emulation(self) -> str:
         names = ", ".join(f"{bits:g}" for bits in self.emulated_bits)
-        if not names:
+        told = [f"weights of {names} bits"] if names else []
+        told += [] if (8, 8, "float") in self.real_bits else ["float8"]
+        if not told:
             return "weights of all bits run on kernels of their own"
-        return (
-            f"weights of {names} bits are emulated in time: they take that of 16, and count their own bytes"
-        )
+        return f"{' and '.join(told)} are emulated in time: they take that of 16, and count their own bytes"
 
     def __str__(self) -> str:
         lines = [

@@ -25,6 +25,9 @@ Array: TypeAlias = NDArray[np.float64]
 Lookup: TypeAlias = Callable[[Sequence[Part]], Mapping[str, Sequence[tuple[float, float]]]]
 """By reading, milliseconds of parts and their standard deviations."""
 
+Amounts: TypeAlias = "tuple[tuple[int, float, bool], ...]"
+"""Numbers of parts, how much of each, and whether that was never timed."""
+
 UNTIMED_ERROR = 0.3
 """How far, relatively, a layer with a router or an exit is taken to be off: its parts were timed, but how
 many tokens take them is the router's share on paper, and whole networks that are timed have neither."""
@@ -43,9 +46,8 @@ class Totals:
         self._seen: dict[int, tuple[int, Part]] = {}
         self._layers: dict[tuple[Layer, int, int, int | None], int] = {}
         self._outer: dict[tuple[int, int], int] = {}
-        self._amounts: list[tuple[int, float, bool]] = []  # part, how much, whether that was never timed
-        self._begins = [0]  # where the amounts of each layer begin, and end
-        self._known: dict[str, list[tuple[float, float]]] = {}
+        self._amounts: list[Amounts] = []
+        self._known: dict[str, Array] = {}
 
     def of(self, specs: Sequence[Decoder], position: int | None = None) -> dict[str, tuple[Array, Array]]:
         """By reading, milliseconds [N] and their standard deviations [N]; decoding at `position` if given.
@@ -55,18 +57,20 @@ class Totals:
         """
         rows = [self._made_of(spec, position) for spec in specs]
         self._learn()
-        layer = np.array([number for row in rows for number in row], dtype=np.intp)
-        begins = np.array(self._begins)
-        counts = np.diff(begins)[layer]
+        numbers = np.array([number for row in rows for number in row], dtype=np.intp)
+        distinct, layer = np.unique(numbers, return_inverse=True)
+        own = [self._amounts[number] for number in distinct.tolist()]
+        sizes = np.array([len(amounts) for amounts in own], dtype=np.intp)
+        counts = sizes[layer]
         # the amounts of a layer lie side by side: its first one, and how far behind that
         behind = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        amount = np.repeat(begins[layer], counts) + behind
+        amount = np.repeat((np.cumsum(sizes) - sizes)[layer], counts) + behind
         network = np.repeat(np.repeat(np.arange(len(rows)), [len(row) for row in rows]), counts)
-        table = np.array(self._amounts, dtype=float).reshape(-1, 3)[amount]
+        table = np.array([each for amounts in own for each in amounts], dtype=float).reshape(-1, 3)[amount]
         part, much = table[:, 0].astype(np.intp), table[:, 1]
         untimed = much * table[:, 2]
         return {
-            reading: self._added(np.array(known, dtype=float).reshape(-1, 2), network, part, much, untimed)
+            reading: self._added(known, network, part, much, untimed)
             for reading, known in self._known.items()
         }
 
@@ -99,9 +103,8 @@ class Totals:
 
     def _new(self, amounts: Sequence[tuple[int, float, bool]]) -> int:
         """The number of a layer, or of what stands around the layers, that was not known."""
-        self._amounts += amounts
-        self._begins.append(len(self._amounts))
-        return len(self._begins) - 2
+        self._amounts.append(tuple(amounts))
+        return len(self._amounts) - 1
 
     def _of_layer(self, layer: Layer, spec: Decoder, position: int | None) -> list[tuple[int, float, bool]]:
         untimed = layer.routing is not None or layer.exit is not None
@@ -130,7 +133,7 @@ class Totals:
         except ProfileError:  # what cannot be looked up must not stand in the way of other networks
             for kept in (self._numbers, self._seen, self._layers, self._outer, self._amounts, self._known):
                 kept.clear()
-            self._begins = [0]
             raise
         for reading, pairs in found.items():
-            self._known.setdefault(reading, []).extend(pairs)
+            known = self._known.get(reading, np.empty((0, 2)))
+            self._known[reading] = np.concatenate((known, np.array(pairs, dtype=float)))

@@ -71,16 +71,31 @@ def transfer_table(
     seconds: float = SECONDS,
     progress: Progress | None = None,
     partial: Path | None = None,
+    output: Path | None = None,
 ) -> LatencyTable:
     """A short profile here, and the blocks it leaves out from the most similar of the known tables.
 
-    Samples are kept in `partial` as they come, and a profile that was killed goes on from there.
+    Samples are kept in `partial` as they come, and a profile that was killed, or found too little in common
+    with the known tables, can go on from there. The table is written to `output`, and then they are removed.
 
     Raises:
         ProfileError: the device cannot be timed, or no known table has enough blocks in common.
     """
-    short = profile_space(space, scenario, seed=seed, seconds=seconds, progress=progress, partial=partial)
-    return carried_over([known] if isinstance(known, LatencyTable) else known, short, seed=seed)
+    short = profile_space(
+        space,
+        scenario,
+        seed=seed,
+        seconds=seconds,
+        progress=progress,
+        partial=partial,
+        keep_partial=True,
+    )
+    table = carried_over([known] if isinstance(known, LatencyTable) else known, short, seed=seed)
+    if output is not None:
+        table.save(output)
+    if partial is not None:
+        partial.unlink(missing_ok=True)
+    return table
 
 
 def carried_over(known: Sequence[LatencyTable], short: LatencyTable, *, seed: int = 0) -> LatencyTable:

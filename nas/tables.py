@@ -148,12 +148,12 @@ def measured_table(
         from nas.executors.devices import profile_on  # Ray takes seconds to import
 
         table = profile_on(on, space, scenario, similar=similar, address=address, progress=progress, **effort)
-    elif similar is not None:
-        table = transfer_table(similar, space, scenario, progress=progress, partial=partial, **effort)
-    else:
-        return profile_space(space, scenario, progress=progress, partial=partial, output=path, **effort)
-    table.save(path)
-    return table
+        table.save(path)
+        return table
+    kept: dict[str, Any] = {"partial": partial, "output": path, "progress": progress}
+    if similar is not None:
+        return transfer_table(similar, space, scenario, **kept, **effort)
+    return profile_space(space, scenario, **kept, **effort)
 
 
 def _require_trust(table: LatencyTable, plan: Plan) -> None:

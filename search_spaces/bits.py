@@ -16,7 +16,8 @@ With `numbers="float"` 8 bits are float8 (e4m3: 4 bits of exponent, 3 of mantiss
 arXiv:2209.05433) instead of integers: one scale for each row, s = largest / 448, as hardware multiplies them.
 
 Activations. At 8 bits every token that enters a matrix product of a layer is rounded to 8 bits with its own
-scale, but for its outliers (LLM.int8, Dettmers et al. 2022, arXiv:2208.07339); see `round_activations`.
+scale: to float8 whole, to integers but for its outliers (LLM.int8, Dettmers et al. 2022, arXiv:2208.07339);
+see `round_activations`.
 
 State. 16 means not quantized: kept in the model's dtype and counted as two bytes, but running sums (`exact`)
 in float32 and counted as four. 8 and 4 keep integers and one bfloat16 scale per row (`StateShape`); every
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +90,9 @@ class Bits:
     group: int = 64
     numbers: str = "int"
 
+    LATER: ClassVar[tuple[str, ...]] = ("numbers",)
+    """What spaces of before did not say: it is not written where it says nothing new, so their names stay."""
+
     def check(self) -> None:
         """Raise `IllegalArchitecture` for a width without a format."""
         for name, known in (
@@ -124,7 +128,7 @@ class Bits:
         """Such as `w4/s8 bits`; activations and groups only where they are not the usual ones."""
         activation = f"/a{self.activation}" if self.activation != Bits.activation else ""
         group = f" in groups of {self.group}" if self.group != Bits.group else ""
-        numbers = ", 8 as float8" if self.numbers == "float" else ""
+        numbers = ", products in float8" if self.numbers == "float" else ""
         return f"w{self.weight}{activation}/s{self.state} bits{group}{numbers}"
 
 
@@ -212,13 +216,14 @@ def round_all(weights: Sequence[Tensor], formats: Sequence[WeightFormat]) -> lis
     by one.
     """
     found: list[Tensor | None] = [None] * len(weights)
-    alike: dict[tuple[WeightFormat, torch.dtype], list[int]] = {}
+    alike: dict[tuple[WeightFormat, int, torch.dtype], list[int]] = {}
     for place, (weight, stored) in enumerate(zip(weights, formats, strict=True)):
         if stored.bits < 4 or stored.bits == 16 or stored.is_float8:
             found[place] = round_to_bits(weight, stored)
         else:
-            alike.setdefault((stored, weight.dtype), []).append(place)
-    for (stored, _), places in alike.items():
+            group = min(stored.group, weight.shape[-1])
+            alike.setdefault((stored, group, weight.dtype), []).append(place)
+    for (stored, *_), places in alike.items():
         for place, rounded in zip(
             places, _RoundTogether.apply(stored, *(weights[place] for place in places)), strict=True
         ):
@@ -227,7 +232,7 @@ def round_all(weights: Sequence[Tensor], formats: Sequence[WeightFormat]) -> lis
 
 
 class _RoundTogether(torch.autograd.Function):
-    """`_RoundToBits` for several matrices of one format, at least 4 bits wide.
+    """`_RoundToBits` for several matrices of one format, at least 4 bits wide, with groups of one size.
 
     Their groups lie below each other in one matrix, zeros behind those that are not full: the largest of a
     group, and so its scale and its codes, are the same as by itself.
@@ -236,7 +241,7 @@ class _RoundTogether(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stored: WeightFormat, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        group = min(stored.group, max(weight.shape[-1] for weight in weights))
+        group = min(stored.group, weights[0].shape[-1])
         padded = [(*weight.shape[:-1], -(-weight.shape[-1] // group) * group) for weight in weights]
         sizes = [torch.Size(shape).numel() for shape in padded]
         rows = weights[0].new_zeros(sum(sizes) // group, group)
@@ -412,7 +417,8 @@ def _one_per_byte(packed: Tensor) -> Tensor:
 def round_activations(x: Tensor, numbers: str = "int") -> Tensor:
     """x [..., D] rounded to 8 bits with one scale per token; the gradient passes straight through.
 
-    float8 takes its scale from the largest value, and needs no exceptions: its steps are relative. Integers:
+    float8 takes its scale from the largest value and makes no exceptions, as its steps are relative. With
+    integers there are some:
     Values beyond 6 stay whole and leave the scale to the others. LLM.int8 keeps apart every column that has
     such a value in any token; here a token's outliers are its own, as its rounding must not depend on the
     tokens beside it: decode would not be prefill.

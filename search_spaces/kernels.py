@@ -15,10 +15,10 @@ and `F.linear` on it runs one of the kernels that PyTorch itself brings:
     float8   float8       torch._scaled_mm (on CUDA from compute capability 8.9 on)
     4        any          torch._weight_int4pack_mm_for_cpu, or torch._weight_int4pack_mm on CUDA
 
-All take bfloat16 inputs (or 8-bit ones) and give bfloat16 outputs, so results differ from the emulated ones
-by the rounding of bfloat16, about 2^-8 of the largest. PyTorch has no kernels for 6, 3, 2 and 1.58 bits, none
-for float8 beside other activations, and none for parameters that a block uses otherwise than by `F.linear`:
-these stay as they were, and are listed as "emulated". Packed weights do not learn.
+All but that of float8 take bfloat16 inputs (or 8-bit ones) and give bfloat16 outputs, so results differ from
+the emulated ones by the rounding of bfloat16, about 2^-8 of the largest. PyTorch has no kernels for 6, 3, 2
+and 1.58 bits, none for float8 beside other activations, and none for parameters that a block uses otherwise
+than by `F.linear`: these stay as they were, and are listed as "emulated". Packed weights do not learn.
 """
 
 from __future__ import annotations
@@ -155,7 +155,10 @@ def int4_product(rows: Rows) -> Product | None:
 
 
 def float8_product(codes: Tensor, scale: Tensor) -> Product:
-    """Weights [N, K] and inputs in float8, a scale for each of their rows; sums in float32."""
+    """Weights [N, K] and inputs in float8, a scale for each of their rows; outputs in float32.
+
+    Sums are as the device makes them: Hopper adds up in fewer bits than float32 has.
+    """
     wide = FLOAT8_MULTIPLE if codes.is_cuda else 1
     count, part = codes.shape[0], _padded8(codes, wide)
     scale, one = scale.float().T.contiguous(), scale.new_ones((), dtype=torch.float32)

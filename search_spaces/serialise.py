@@ -22,6 +22,9 @@ parts: Registry[type] = Registry("part")
 """Dataclasses besides blocks that may stand in a configuration: `Decoder`, `Layer`, `Bits`, yours."""
 
 
+_NOTHING = object()
+
+
 def to_plain(node: Any) -> Any:
     """A configuration, open or closed, as values that JSON can hold."""
     if isinstance(node, OneOf):
@@ -30,7 +33,12 @@ def to_plain(node: Any) -> Any:
     if isinstance(node, tuple):
         return [to_plain(part) for part in node]
     if is_dataclass(node):
-        values = {name: to_plain(getattr(node, name)) for name in field_names(type(node))}
+        later = getattr(type(node), "LATER", ())  # fields that came later: their old value is not written
+        values = {
+            name: to_plain(value)
+            for name in field_names(type(node))
+            if (value := getattr(node, name)) != (getattr(type(node), name) if name in later else _NOTHING)
+        }
         return {"type": type(node).__name__, **values}
     return node
 

@@ -44,6 +44,10 @@ Weights: TypeAlias = dict[str, Tensor]
 OPTIONS = ("routing", "exit", "reads_embedding")
 """Fields of a layer that hold parameters beside the blocks."""
 
+ALIGNED = 32
+"""Values that lie in one piece with others begin at multiples of so many, 64 bytes or more: kernels that copy
+whole vectors ask for 16."""
+
 KEPT_SUBNETS = 256
 """How many subnets keep their (empty) module; the rest are rebuilt when they come again."""
 
@@ -129,21 +133,29 @@ class Supernet:
         """Every shared parameter rounded to bfloat16, by its key, as it is now.
 
         Each value is rounded by itself, so slices of these are the rounded slices: once for all subnets of a
-        step (see `Subnet.leaves`), in a few operations.
+        step (see `Subnet.leaves`), in a few operations. A second copy of all weights, which share one dtype.
         """
-        flat = torch.cat([weight.flatten() for weight in self.weights.values()])
+        gap = next(iter(self.weights.values())).new_zeros(ALIGNED)
+        pieces = [
+            part
+            for weight in self.weights.values()
+            for part in (weight.flatten(), gap[: -weight.numel() % ALIGNED])
+            if len(part)
+        ]
+        flat = torch.cat(pieces)
         return dict(zip(self.weights, self._cut(flat.to(torch.bfloat16).to(flat.dtype)), strict=True))
 
     def _cut(self, flat: Tensor) -> list[Tensor]:
-        """Values that lie in one piece, in the shapes of the parameters."""
+        """Values that lie in one piece, in the shapes of the parameters; each begins at a round address."""
         shapes = [weight.shape for weight in self.weights.values()]
-        parts = flat.split([shape.numel() for shape in shapes])
-        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        parts = flat.split([_room_of(shape) for shape in shapes])
+        return [part[: shape.numel()].view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def _zeroed(self, key: str) -> Tensor:
         """Room for a gradient. All lie in one piece, which is emptied at once (`zero_grad`)."""
         if self._room is None:
-            self._room = torch.zeros(sum(w.numel() for w in self.weights.values()), device=self.device)
+            weights = list(self.weights.values())
+            self._room = weights[0].new_zeros(sum(_room_of(weight.shape) for weight in weights))
             self._grads = dict(zip(self.weights, self._cut(self._room), strict=True))
         if key in self._used:  # the gradients were dropped by somebody else
             self._grads[key].zero_()
@@ -320,6 +332,10 @@ class Subnet:
                     f" has {has} at {key}"
                 )
             yield Binding(name, key, _leading(parameter.shape), bits[name])
+
+
+def _room_of(shape: torch.Size) -> int:
+    return shape.numel() + -shape.numel() % ALIGNED
 
 
 def weight_bits(model: Model) -> dict[str, WeightFormat | None]:

@@ -86,7 +86,7 @@ def profile(
         bool,
         typer.Option(
             "--strict",
-            help="Fail if a latency did not settle or the table errs over 10 %; it is written anyway.",
+            help="Fail if a latency did not settle, or the table is not trusted. It is written anyway.",
         ),
     ] = False,
     on: OnDevice = None,
@@ -108,17 +108,18 @@ def profile(
         seconds = DEFAULTS.profile_seconds if known is None else SECONDS
     loaded, scenarios = load_space(space), parse_scenarios(scenario)
     Plan(scenario=scenarios[0], also=tuple(scenarios[1:]))  # complains where names are missing
+    doubtful = []
     for one in scenarios:
         path = output.with_suffix(f".{one.name}.json") if len(scenarios) > 1 else output
         effort = {"seconds": seconds, "seed": seed}
         table = _measure(loaded, one, path, effort, similar=known, on=on, address=ray)
         _print(f"{table}\nwritten to {path}")
-        if strict and (table.restless or not table.trusted):
-            raise ProfileError(
-                f"{path}: {table.restless} latencies did not settle, and the table is"
-                f" {'' if table.trusted else 'not '}trusted, see its notes: profile again on a quiet"
-                " machine, or longer (--seconds)"
-            )
+        doubts = [f"{table.restless} latencies did not settle"] if table.restless else []
+        doubts += [] if table.trusted else ["it is not trusted, as is told above"]
+        doubtful += [f"{path}: {' and '.join(doubts)}"] if doubts else []
+    if strict and doubtful:
+        again = "profile again on a quiet machine, or longer (--seconds)"
+        raise ProfileError(f"{'; '.join(doubtful)}: {again}")
 
 
 def import_table(

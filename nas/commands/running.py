@@ -88,7 +88,9 @@ def search(
     steps: Annotated[
         int, typer.Option(min=1, help="Training steps of the supernet, or of each candidate.")
     ] = DEFAULTS.steps,
-    batch: Annotated[int, typer.Option(min=1, help="Windows per training step.")] = DEFAULTS.batch,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Windows that a network reads in a training step.")
+    ] = DEFAULTS.batch,
     length: Annotated[
         int | None, typer.Option(min=1, help="Tokens per window; default: the task's own, 128 for text.")
     ] = None,

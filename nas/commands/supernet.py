@@ -34,7 +34,9 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
-    batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = DEFAULTS.batch,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Windows that each network of a step reads.")
+    ] = DEFAULTS.batch,
     length: Annotated[
         int | None, typer.Option(min=1, help="Tokens per window; default: the task's own, 128 for text.")
     ] = None,

@@ -25,8 +25,9 @@ import math
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -53,6 +54,7 @@ SIZE = 1e3
 
 
 _C = ctypes.CDLL(None if os.name == "posix" else "msvcrt")
+_MUTING = Lock()
 
 
 class Unreachable(SpaceError):
@@ -346,19 +348,24 @@ def _muted() -> Iterator[None]:
     """Nothing goes to standard output meanwhile.
 
     HiGHS prints a line for some solutions though its output is off: from C, past `sys.stdout`, and into what
-    may be somebody's JSON.
+    may be somebody's JSON. One at a time; what other threads print meanwhile is lost.
     """
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
+    with _MUTING, ExitStack() as after:
+        try:
+            kept = os.dup(1)
+        except OSError:  # there is no standard output
+            yield
+            return
+        after.callback(os.close, kept)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        after.callback(os.close, nowhere)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        _C.fflush(None)  # what was printed before is no part of it
         os.dup2(nowhere, 1)
+        after.callback(os.dup2, kept, 1)
+        after.callback(_C.fflush, None)  # or it comes out later, when the buffer is full
         yield
-    finally:
-        if hasattr(_C, "fflush"):
-            _C.fflush(None)  # or what was printed comes out when the rest of the program fills the buffer
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _cost(option: Option, name: str) -> float:

@@ -172,6 +172,10 @@ def _looped(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) ->
 
 
 def _aligned(matrices: Tensor) -> bool:
-    """Whether rows start at multiples of 16 bytes, as the grouped kernel wants."""
+    """Whether rows start at multiples of 16 bytes, as the grouped kernel wants; allocations do."""
     wide = 16 // matrices.itemsize
-    return all(step % wide == 0 for step in matrices.stride()[:-1]) and matrices.shape[-1] % wide == 0
+    return (
+        matrices.storage_offset() % wide == 0
+        and all(step % wide == 0 for step in matrices.stride()[:-1])
+        and matrices.shape[-1] % wide == 0
+    )

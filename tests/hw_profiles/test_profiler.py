@@ -180,14 +180,26 @@ def test_a_killed_transfer_goes_on(tmp_path, monkeypatch):
 
     with pytest.raises(Killed):
         timed_by(always_one_ms, progress=killer(1))
-    kept = partial.read_text()
+    kept = [json.loads(line).get("key", "") for line in partial.read_text().splitlines()]
+    assert any(key.startswith("part/") for key in kept)
     timer, resumed = counted()
     table = timed_by(timer)
-    assert kept
     assert not partial.exists()
     timer, whole = counted()
     assert set(table.entries) == set(timed_by(timer).entries)
     assert len(resumed) < len(whole) / 2
+
+
+def test_a_transfer_without_enough_in_common_keeps_what_it_measured(tmp_path, monkeypatch):
+    space, partial = small_space(), tmp_path / "partial.jsonl"
+    known = profile_space(space, SCENARIO, seconds=60, timer=always_one_ms)  # constant times tell nothing
+    monkeypatch.setattr(transfer, "profile_space", partial_of(profile_space, timer=always_one_ms))
+    with pytest.raises(ProfileError, match="profile the space whole instead"):
+        transfer_table(known, space, SCENARIO, seconds=0, partial=partial, output=tmp_path / "table.json")
+    assert not (tmp_path / "table.json").exists()
+    timer, resumed = counted()
+    profile_space(space, SCENARIO, seconds=0, partial=partial, timer=timer)
+    assert resumed == []
 
 
 def test_a_profile_that_was_measured_costs_nothing_again(tmp_path, monkeypatch):

@@ -173,9 +173,9 @@ def test_what_a_router_lets_pass_is_less_certain():
 
 
 def test_a_table_says_which_bits_are_emulated_in_time():
-    assert "weights of 1.58, 2, 3, 4, 6, 8 bits are emulated in time" in str(round_table())
+    assert "weights of 1.58, 2, 3, 4, 6, 8 bits and float8 are emulated in time" in str(round_table())
     some = replace(round_table(), real_bits=frozenset({(8, 16, "int"), (4, 16, "int")}))
-    assert "weights of 1.58, 2, 3, 6 bits are emulated in time" in str(some)
+    assert "weights of 1.58, 2, 3, 6 bits and float8 are emulated in time" in str(some)
 
 
 def test_bits_of_weights_do_not_change_the_prediction():

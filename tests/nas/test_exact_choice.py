@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -244,14 +246,27 @@ def test_48_places_of_54_options_at_3_bit_widths_take_less_than_10_seconds() -> 
 PRINTING = """
 import ctypes
 from nas.exact import choice
-print("before")
-with choice._muted():
-    ctypes.CDLL(None).printf(b"from C, buffered\\n")
-    ctypes.CDLL(None).puts(b"from C")
+c, solve = ctypes.CDLL(None), choice.milp
+def milp(*given, **more):
+    c.printf(b"from the solver\\n")
+    return solve(*given, **more)
+choice.milp = milp
+options = [[choice.Option(score, score) for score in (2.0, 1.0)] for _ in range(2)]
+print("python")
+c.puts(b"before")
+found = choice.Choice([choice.Place(str(i), tuple(each)) for i, each in enumerate(options)]).best()
+if found is None or CLOSED:
+    raise SystemExit(3)
 print("after")
 """
 
 
-def test_what_the_solver_prints_stays_out_of_the_output() -> None:
-    done = subprocess.run([sys.executable, "-c", PRINTING], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["before", "after"]
+@pytest.mark.parametrize("buffered", [True, False])
+def test_what_the_solver_prints_stays_out_of_the_output(buffered: bool) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    environment |= {} if buffered else {"PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-c", "CLOSED = False\n" + PRINTING]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert sorted(done.stdout.split()) == ["after", "before", "python"]
+    closed = f"exec {shlex.quote(sys.executable)} -c {shlex.quote('CLOSED = True' + PRINTING)} >&-"
+    assert subprocess.run(["sh", "-c", closed], env=environment, stderr=subprocess.PIPE).returncode == 3

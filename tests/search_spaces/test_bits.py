@@ -47,7 +47,7 @@ from search_spaces.model import Residual, build
 from search_spaces.ops.experts import expert_mixture, expert_mixture_fetched, expert_mixture_plainly, route
 from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.scenario import Scenario
-from search_spaces.serialise import from_json, to_json
+from search_spaces.serialise import from_json, from_plain, to_json, to_plain
 from search_spaces.space import Space
 from search_spaces.supernet import Supernet
 
@@ -221,6 +221,15 @@ def test_float8_is_pytorchs_with_a_scale_for_each_row() -> None:
     assert torch.equal(zeros.grad, torch.arange(192.0).view(3, 64))
 
 
+def test_spaces_of_before_float8_keep_their_names() -> None:
+    plain = to_plain(Bits(weight=8))
+    assert plain == {"type": "Bits", "weight": 8, "activation": 16, "state": 16, "group": 64}
+    assert from_plain(plain) == Bits(weight=8)
+    float8: list[Any] = [Bits(weight=8, numbers="float"), Bits(weight=8, numbers=one_of("int", "float"))]  # type: ignore[arg-type]
+    for bits in float8:
+        assert from_json(to_json(bits)) == bits
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_float8_activations_keep_relative_errors_and_rounding_twice_changes_no_code(scale: float) -> None:
     x = (scale * values((7, 33), 1)).requires_grad_()
@@ -250,7 +259,7 @@ def test_float8_is_legal_where_something_has_8_bits(bits: Bits) -> None:
     Bits(numbers="float", activation=8).check()
     with pytest.raises(IllegalArchitecture, match="known numbers are"):
         Bits(numbers="posit").check()
-    assert str(Bits(weight=8, activation=8, numbers="float")) == "w8/a8/s16 bits, 8 as float8"
+    assert str(Bits(weight=8, activation=8, numbers="float")) == "w8/a8/s16 bits, products in float8"
     assert Bits(numbers="float", activation=8).stored == WeightFormat()
 
 

@@ -117,7 +117,8 @@ def test_float8_by_float8_is_exact_arithmetic(rows: int, width: int, count: int,
     real = PackedWeight(pack(weight, stored), stored, Use("weight", 8), weight)
     rounded = round_activations(x, "float")
     wanted = F.linear(rounded.double(), round_to_bits(weight, stored).double())
-    assert (F.linear(x, real) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    sums = 1e-5 if device == "cpu" else 2e-3  # Hopper's sums have about 14 bits
+    assert (F.linear(x, real) - wanted).abs().max() <= sums * wanted.abs().max()
     assert torch.equal(F.linear(rounded, real), F.linear(x, real))
     assert not real.use.unpacked
     assert torch.equal(real.flatten(), round_to_bits(weight, stored).flatten())  # joined rows: several scales

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from search_spaces.bits import Bits
 from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.choices import one_of, repeat
@@ -139,6 +140,36 @@ def test_what_is_rounded_once_for_all_subnets_is_what_each_one_rounds(supernet: 
         own, once = subnet.weights(), subnet.rounded(subnet.leaves(sixteen), sixteen)
         assert own.keys() == once.keys()
         assert all(torch.equal(own[name], once[name]) for name in own)
+
+
+def odd() -> Space:
+    """Parameters whose sizes are no multiples of anything."""
+    layer = Layer(
+        sequence_mixer=Mamba2(num_heads=3, head_dim=16, state_dim=8),
+        channel_mixer=MoE(num_experts=3, top_k=1, expansion=1),
+    )
+    return Space(Decoder(vocab=37, d_model=one_of(48, 64), layers=(layer,)))
+
+
+def test_what_is_rounded_together_begins_where_kernels_can_read_it() -> None:
+    supernet = Supernet(odd())
+    assert any(weight.numel() % 16 for weight in supernet.weights.values())
+    for values in supernet.at_sixteen().values():
+        assert values.storage_offset() * values.itemsize % 64 == 0
+        assert values.is_contiguous()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_supernets_of_other_dtypes_learn(dtype: torch.dtype) -> None:
+    supernet = Supernet(odd())
+    for weight in supernet.weights.values():
+        weight.data = weight.data.to(dtype)
+    spec = supernet.space.close(supernet.space.sample(Random(0)))
+    subnet, sixteen = supernet.subnet(spec), supernet.at_sixteen()
+    leaves = subnet.leaves(sixteen)
+    subnet(torch.arange(9)[None], subnet.rounded(leaves, sixteen)).float().logsumexp(-1).mean().backward()
+    supernet.accumulate(subnet, leaves)
+    assert {w.grad.dtype for w in supernet.weights.values() if w.grad is not None} == {dtype}
 
 
 def test_gradients_that_somebody_else_dropped_do_not_come_back() -> None:
