@@ -222,7 +222,8 @@ def round_all(weights: Sequence[Tensor], formats: Sequence[WeightFormat]) -> lis
             found[place] = round_to_bits(weight, stored)
         else:
             group = min(stored.group, weight.shape[-1])
-            alike.setdefault((stored, group, weight.dtype), []).append(place)
+            octave = (group - 1).bit_length()  # so that zeros are less than the values beside them
+            alike.setdefault((stored, octave, weight.dtype), []).append(place)
     for (stored, *_), places in alike.items():
         for place, rounded in zip(
             places, _RoundTogether.apply(stored, *(weights[place] for place in places)), strict=True
@@ -232,7 +233,7 @@ def round_all(weights: Sequence[Tensor], formats: Sequence[WeightFormat]) -> lis
 
 
 class _RoundTogether(torch.autograd.Function):
-    """`_RoundToBits` for several matrices of one format, at least 4 bits wide, with groups of one size.
+    """`_RoundToBits` for several matrices of one format, at least 4 bits wide.
 
     Their groups lie below each other in one matrix, zeros behind those that are not full: the largest of a
     group, and so its scale and its codes, are the same as by itself.
@@ -241,7 +242,7 @@ class _RoundTogether(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stored: WeightFormat, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        group = min(stored.group, weights[0].shape[-1])
+        group = max(min(stored.group, weight.shape[-1]) for weight in weights)
         padded = [(*weight.shape[:-1], -(-weight.shape[-1] // group) * group) for weight in weights]
         sizes = [torch.Size(shape).numel() for shape in padded]
         rows = weights[0].new_zeros(sum(sizes) // group, group)
