@@ -119,6 +119,13 @@ class Session:
         """Seconds that remain."""
         return self.seconds - self.used
 
+    def measure_all(self, specs: Sequence[Decoder]) -> None:
+        """Time all whole networks, some at once."""
+        self.networks = len(specs)
+        for start in range(0, len(specs), NETWORKS_AT_ONCE):
+            self.progress("timing networks", start, len(specs))
+            self.measure_networks(specs[start : start + NETWORKS_AT_ONCE])
+
     def measure_networks(self, specs: Sequence[Decoder]) -> None:
         """Time some whole networks together, as far as they are not known yet."""
         waiting = {key: spec for spec in specs if (key := network_key(spec)) not in self.log.known}
@@ -253,9 +260,8 @@ def profile_space(
     unless the caller has more to do with them (`keep_partial`).
 
     Raises:
-        ProfileError: `seconds` is no such number, no space of `Decoder`, no such device, the device stayed
-            busy, or `partial` is a file of something else, of another machine, other software or another
-            scenario.
+        ProfileError: no finite `seconds`, no space of `Decoder`, no such device, the device stayed busy, or
+            `partial` is a file of something else, of another machine, other software or another scenario.
         SpaceError: no network of the space is allowed.
     """
     if not (math.isfinite(seconds) and seconds >= 0):
@@ -272,19 +278,15 @@ def profile_space(
         session = Session(
             scenario, Effort.of(scenario), log, seed, timer, progress or _silent, time.monotonic(), seconds
         )
-        session.networks = len(networks)
-        for start in range(0, len(networks), NETWORKS_AT_ONCE):
-            session.progress("timing networks", start, len(networks))
-            session.measure_networks(networks[start : start + NETWORKS_AT_ONCE])
+        session.measure_all(networks)
         notes = _measure_parts(session, parts, usage_in(space, real, seed), target)
     fitted = min(fitted, len(networks) * fitted // (fitted + held_out))
-    extra = _positions(session, parts)
     table = LatencyTable(
         space_name=space.name,
         space_digest=space.digest,
         scenario=scenario,
         fingerprint=machine,
-        entries=session.entries([*parts, *extra]),
+        entries=session.entries([*parts, *_positions(session, parts)]),
         networks=tuple(
             Network(spec, i >= fitted, session.latencies(network_key(spec)))
             for i, spec in enumerate(networks)

@@ -1,4 +1,4 @@
-"""Bit-widths of weights, activations and the decode state: transforms outside the blocks, which know of none.
+"""Bit-widths of weights and of the decode state: transforms outside the blocks, which know of none.
 
 Weights. A matrix (last axis of at least 8; the last axis is the input axis by contract) is cut into groups of
 `group` values along its last axis, each with one bfloat16 scale s and codes c; the values are s * c:
@@ -15,9 +15,7 @@ training and search see (gradients pass straight through, Bengio et al. 2013, ar
 With `numbers="float"` 8 bits are float8 (e4m3: 4 bits of exponent, 3 of mantissa; Micikevicius et al. 2022,
 arXiv:2209.05433) instead of integers: one scale for each row, s = largest / 448, as hardware multiplies them.
 
-Activations. At 8 bits every token that enters a matrix product of a layer is rounded to 8 bits with its own
-scale: to float8 whole, to integers but for its outliers (LLM.int8, Dettmers et al. 2022, arXiv:2208.07339);
-see `round_activations`.
+Activations are the matter of `search_spaces.activations`.
 
 State. 16 means not quantized: kept in the model's dtype and counted as two bytes, but running sums (`exact`)
 in float32 and counted as four. 8 and 4 keep integers and one bfloat16 scale per row (`StateShape`); every
@@ -35,12 +33,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from search_spaces.blocks.base import State, StateShape
 from search_spaces.errors import IllegalArchitecture
-from search_spaces.ops.experts import linear_each
-from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.serialise import parts
 
 TERNARY = 1.58
@@ -51,9 +46,6 @@ GROUPS = tuple(2**power for power in range(5, 17))
 SCALE_SUFFIX = ".scale"
 NUMBERS = ("int", "float")
 FLOAT8, FLOAT8_LARGEST = torch.float8_e4m3fn, 448.0
-OUTLIER = 6.0
-"""Activations beyond this are not rounded: the threshold of LLM.int8."""
-
 TIGHTER = (1.0, 1.15, 1.3, 1.5, 1.7, 1.95, 2.25)
 """How far below the largest value the range of 3 and 2 bits may end, as the ratio of both."""
 
@@ -413,71 +405,6 @@ def _two_per_byte(codes: Tensor) -> Tensor:
 def _one_per_byte(packed: Tensor) -> Tensor:
     low = (packed << 4) >> 4  # arithmetic shifts keep the sign of the low four bits
     return torch.stack([low, packed >> 4], dim=-1).flatten(-2)
-
-
-def round_activations(x: Tensor, numbers: str = "int") -> Tensor:
-    """x [..., D] rounded to 8 bits with one scale per token; the gradient passes straight through.
-
-    float8 takes its scale from the largest value and makes no exceptions, as its steps are relative. With
-    integers there are some:
-    Values beyond 6 stay whole and leave the scale to the others. LLM.int8 keeps apart every column that has
-    such a value in any token; here a token's outliers are its own, as its rounding must not depend on the
-    tokens beside it: decode would not be prefill.
-    """
-    rounded: Tensor = _RoundActivations.apply(x, numbers)
-    return rounded
-
-
-def float8_activations(x: Tensor) -> tuple[Tensor, Tensor]:
-    """float8 codes [..., D] and float32 scales [..., 1] of activations."""
-    exact = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    scale = exact.abs().amax(-1, keepdim=True) / FLOAT8_LARGEST
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return (exact / scale).to(FLOAT8), scale
-
-
-def activation_codes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes (as floats), scales [..., 1] and the mask of outliers, whose codes are zero."""
-    exact = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    outlier = exact.abs() > OUTLIER
-    rest = exact.masked_fill(outlier, 0.0)
-    scale = rest.abs().amax(-1, keepdim=True) / 127
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return (rest / scale).round(), scale, outlier
-
-
-class _RoundActivations(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, numbers: str) -> Tensor:
-        if numbers == "float":
-            codes, scale = float8_activations(x)
-            return (codes.to(scale.dtype) * scale).to(x.dtype)
-        codes, scale, outlier = activation_codes(x)
-        return torch.where(outlier, x, (codes * scale).to(x.dtype))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
-
-
-PRODUCTS = (F.linear, F.grouped_mm, linear_each, linear_per_head, multiplied_elsewhere)
-"""What multiplies activations by weights inside a layer."""
-
-
-class RoundedActivations(TorchFunctionMode):
-    """While it is entered, what goes into one of the `PRODUCTS` is rounded to 8 bits of these `numbers`."""
-
-    def __init__(self, numbers: str = "int") -> None:
-        super().__init__()
-        self.numbers = numbers
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Round the first argument of a product; leave everything else alone."""
-        if func in PRODUCTS:
-            args = (round_activations(args[0], self.numbers), *args[1:])
-        return func(*args, **(kwargs or {}))
 
 
 class StateCodec:

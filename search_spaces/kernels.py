@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from search_spaces.activations import activation_codes, float8_activations, round_activations
 from search_spaces.bits import (
     ACTIVATION_BITS,
     FLOAT8,
@@ -42,10 +43,7 @@ from search_spaces.bits import (
     WEIGHT_BITS,
     Bits,
     WeightFormat,
-    activation_codes,
-    float8_activations,
     pack,
-    round_activations,
     unpack,
     unpack_codes,
 )

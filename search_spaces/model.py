@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_spaces.activations import RoundedActivations
 from search_spaces.adaptive_depth import Early, Exit, Router
-from search_spaces.bits import SCALE_SUFFIX, Bits, RoundedActivations, StateCodec
+from search_spaces.bits import SCALE_SUFFIX, Bits, StateCodec
 from search_spaces.blocks.base import Block, Mixed, State
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.embedding_reader import EmbeddingReader

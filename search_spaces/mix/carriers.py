@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.bits import RoundedActivations, WeightFormat, is_matrix, round_to_bits
+from search_spaces.activations import RoundedActivations
+from search_spaces.bits import WeightFormat, is_matrix, round_to_bits
 from search_spaces.blocks.base import Block, Mixed, Mixer
 from search_spaces.choices import field_names
 from search_spaces.decoder import parameter_shapes

@@ -242,8 +242,8 @@ def test_weights_are_packed_only_where_the_scenario_says_so():
     assert real_widths(SCENARIO) == frozenset()
     assert at_home(model, SCENARIO) is model
     packed = replace(SCENARIO, weights="packed")
-    assert (8, 16) in real_widths(packed)
-    assert all(bits != 2 for bits, _ in real_widths(packed))
+    assert (8, 16, "int") in real_widths(packed)
+    assert all(bits != 2 for bits, *_ in real_widths(packed))
     timed = at_home(model, packed)
     assert "torch._weight_int8pack_mm" in kernels_of(timed).values()
     with torch.no_grad():

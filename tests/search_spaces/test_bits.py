@@ -14,18 +14,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from search_spaces.activations import RoundedActivations, round_activations
 from search_spaces.bits import (
     GROUPS,
     SCALE_SUFFIX,
     TERNARY,
     WEIGHT_BITS,
     Bits,
-    RoundedActivations,
     StateCodec,
     WeightFormat,
     is_matrix,
     pack,
-    round_activations,
     round_all,
     round_to_bits,
     state_bytes,

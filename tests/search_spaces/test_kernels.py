@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.activations import round_activations
 from search_spaces.bits import (
     SCALE_SUFFIX,
     Bits,
     WeightFormat,
     pack,
-    round_activations,
     round_to_bits,
     weight_bytes,
 )
