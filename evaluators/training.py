@@ -133,9 +133,7 @@ def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 def rounded(weights: Mapping[str, Tensor], bits: Mapping[str, WeightFormat | None]) -> Weights:
     """Weights at the bits of their layers, gradients passing straight through; see `weight_bits`."""
-    widths = {name: width for name in weights if (width := bits[name]) is not None}
-    values = round_all([weights[name] for name in widths], list(widths.values()))
-    return dict(weights) | dict(zip(widths, values, strict=True))
+    return round_all(weights, bits)
 
 
 @torch.no_grad()

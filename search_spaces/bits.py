@@ -26,7 +26,7 @@ write over (1 - decay).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -64,6 +64,10 @@ class WeightFormat(NamedTuple):
     def is_float8(self) -> bool:
         """Whether the codes are float8, with one scale for each row."""
         return self.bits == 8 and self.numbers == "float"
+
+    def span(self, width: int) -> int:
+        """How many values of a row of this width share a scale; the last ones may be fewer."""
+        return width if self.is_float8 else min(self.group, width)
 
 
 @parts.add
@@ -137,8 +141,7 @@ def weight_bytes(shape: tuple[int, ...], stored: WeightFormat) -> int:
     if stored.bits == 16:
         return 2 * values
     width = shape[-1]
-    scales = 1 if stored.is_float8 else -(-width // stored.group)
-    return values // width * (_row_bytes(width, stored.bits) + 2 * scales)
+    return values // width * (_row_bytes(width, stored.bits) + 2 * -(-width // stored.span(width)))
 
 
 def state_bytes(shape: StateShape, bits: int, context: int) -> int:
@@ -154,11 +157,8 @@ def pack(weight: Tensor, stored: WeightFormat) -> dict[str, Tensor]:
     """A matrix as what is stored of it: `""` holds bfloat16 values or packed codes, `.scale` the scales."""
     if stored.bits == 16:
         return {"": weight.to(torch.bfloat16)}
-    if stored.is_float8:
-        codes, scale = _float8(weight)
-        return {"": codes, SCALE_SUFFIX: scale}
     codes, scale = _codes(weight, stored)
-    codes = codes.flatten(-2)[..., : weight.shape[-1]].to(torch.int8)
+    codes = codes.flatten(-2)[..., : weight.shape[-1]].to(FLOAT8 if stored.is_float8 else torch.int8)
     return {"": _to_bytes(codes, stored.bits), SCALE_SUFFIX: scale.squeeze(-1)}
 
 
@@ -166,15 +166,13 @@ def unpack(packed: Mapping[str, Tensor], stored: WeightFormat, width: int, dtype
     """The matrix, of last axis `width`, that `pack` stored."""
     if stored.bits == 16:
         return packed[""].to(dtype)
-    if stored.is_float8:
-        return packed[""].to(dtype) * packed[SCALE_SUFFIX].to(dtype)
-    codes = _grouped(unpack_codes(packed, stored, width).to(dtype), stored.group)
+    codes = _grouped(unpack_codes(packed, stored, width).to(dtype), stored.span(width))
     scale = packed[SCALE_SUFFIX].unsqueeze(-1).to(dtype)
     return (codes * scale).flatten(-2)[..., :width].contiguous()
 
 
 def unpack_codes(packed: Mapping[str, Tensor], stored: WeightFormat, width: int) -> Tensor:
-    """The integer codes [..., width] of what `pack` stored, one int8 each."""
+    """The codes [..., width] of what `pack` stored: integers, one int8 each, or float8."""
     return _from_bytes(packed[""], stored.bits, width)
 
 
@@ -189,9 +187,6 @@ class _RoundToBits(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, stored: WeightFormat) -> Tensor:
         if stored.bits == 16:
             return weight.to(torch.bfloat16).to(weight.dtype)
-        if stored.is_float8:
-            codes, scale = _float8(weight)
-            return codes.to(weight.dtype) * scale.to(weight.dtype)
         codes, scale = _codes(weight, stored)
         return (codes * scale.to(weight.dtype)).flatten(-2)[..., : weight.shape[-1]].contiguous()
 
@@ -200,28 +195,29 @@ class _RoundToBits(torch.autograd.Function):
         return grads[0], None
 
 
-def round_all(weights: Sequence[Tensor], formats: Sequence[WeightFormat]) -> list[Tensor]:
-    """Every matrix as `round_to_bits` rounds it, bit for bit, those of one format together.
+def round_all(weights: Mapping[str, Tensor], formats: Mapping[str, WeightFormat | None]) -> dict[str, Tensor]:
+    """Every matrix as `round_to_bits` rounds it, bit for bit, those of one format together; None leaves it.
 
     A small matrix costs more in operations than in values, on a GPU in launches: together they take a copy
     each and a dozen operations for all. Those of 3 bits and less, whose groups are summed, and float8 go one
     by one.
     """
-    found: list[Tensor | None] = [None] * len(weights)
-    alike: dict[tuple[WeightFormat, int, torch.dtype], list[int]] = {}
-    for place, (weight, stored) in enumerate(zip(weights, formats, strict=True)):
+    found = dict(weights)
+    alike: dict[tuple[WeightFormat, int, torch.dtype], list[str]] = {}
+    for name, weight in weights.items():
+        stored = formats[name]
+        if stored is None:
+            continue
         if stored.bits < 4 or stored.bits == 16 or stored.is_float8:
-            found[place] = round_to_bits(weight, stored)
+            found[name] = round_to_bits(weight, stored)
         else:
-            group = min(stored.group, weight.shape[-1])
-            octave = (group - 1).bit_length()  # so that zeros are less than the values beside them
-            alike.setdefault((stored, octave, weight.dtype), []).append(place)
-    for (stored, *_), places in alike.items():
-        for place, rounded in zip(
-            places, _RoundTogether.apply(stored, *(weights[place] for place in places)), strict=True
-        ):
-            found[place] = rounded
-    return [rounded for rounded in found if rounded is not None]
+            # groups that differ by less than a factor of two, so that zeros are fewer than values
+            octave = (stored.span(weight.shape[-1]) - 1).bit_length()
+            alike.setdefault((stored, octave, weight.dtype), []).append(name)
+    for (stored, *_), names in alike.items():
+        together = _RoundTogether.apply(stored, *(weights[name] for name in names))
+        found |= dict(zip(names, together, strict=True))
+    return found
 
 
 class _RoundTogether(torch.autograd.Function):
@@ -234,14 +230,13 @@ class _RoundTogether(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stored: WeightFormat, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        group = max(min(stored.group, weight.shape[-1]) for weight in weights)
+        group = max(stored.span(weight.shape[-1]) for weight in weights)
         padded = [(*weight.shape[:-1], -(-weight.shape[-1] // group) * group) for weight in weights]
         sizes = [torch.Size(shape).numel() for shape in padded]
         rows = weights[0].new_zeros(sum(sizes) // group, group)
         for weight, shape, part in zip(weights, padded, rows.flatten().split(sizes), strict=True):
             part.view(shape)[..., : weight.shape[-1]].copy_(weight)
-        top = 2 ** (int(stored.bits) - 1) - 1
-        codes, scale = _nearest(rows, _scale(rows, top), -top, top)
+        codes, scale = _codes(rows, stored)
         parts = (codes * scale.to(rows.dtype)).flatten().split(sizes)
         return tuple(
             part.view(shape)[..., : weight.shape[-1]].contiguous()
@@ -256,20 +251,21 @@ class _RoundTogether(torch.autograd.Function):
 def _grouped(weight: Tensor, group: int) -> Tensor:
     """[..., L] as [..., groups, group], padded with zeros."""
     width = weight.shape[-1]
-    group = min(group, width)
     if width % group:
         weight = F.pad(weight, (0, group - width % group))
     return weight.unflatten(-1, (-1, group))
 
 
 def _codes(weight: Tensor, stored: WeightFormat) -> tuple[Tensor, Tensor]:
-    """Integer codes (as floats) [..., groups, group] and bfloat16 scales [..., groups, 1].
+    """Codes (as floats) [..., groups, group] and bfloat16 scales [..., groups, 1].
 
     Rounding what was rounded finds the same values again, see the three scales.
     """
     bits = stored.bits
     # in one layout, so that a slice and its copy sum in the same order and find the same scales
-    grouped = _grouped(weight.detach().contiguous(), stored.group)
+    grouped = _grouped(weight.detach().contiguous(), stored.span(weight.shape[-1]))
+    if stored.is_float8:
+        return _float8(grouped)
     if bits == TERNARY:
         return _nearest(grouped, _mean_scale(grouped, weight.shape[-1]), -1, 1)
     top = 2 ** (int(bits) - 1)
@@ -278,15 +274,14 @@ def _codes(weight: Tensor, stored: WeightFormat) -> tuple[Tensor, Tensor]:
     return _nearest(grouped, _scale(grouped, top - 1), 1 - top, top - 1)
 
 
-def _float8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """float8 codes [..., L] and bfloat16 scales [..., 1].
+def _float8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of float8, in the dtype of the rows [..., L], and bfloat16 scales [..., 1].
 
     The largest value gets the largest code, since a bfloat16 scale is off by less than half a step there: so
     rounding what was rounded finds the same scale and changes nothing.
     """
-    rows = weight.detach().contiguous()
     scale = _usable(rows.abs().amax(-1, keepdim=True) / FLOAT8_LARGEST)
-    return (rows / scale.to(rows.dtype)).to(FLOAT8), scale
+    return (rows / scale.to(rows.dtype)).to(FLOAT8).to(rows.dtype), scale
 
 
 def _nearest(rows: Tensor, scale: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:

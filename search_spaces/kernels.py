@@ -305,7 +305,7 @@ class PackedWeight(Tensor):
             return float8_product(self.packed[""], self.packed[SCALE_SUFFIX])
         width = self.shape[-1]
         codes = unpack_codes(self.packed, self.stored, width)
-        rows = Rows(codes, self.packed[SCALE_SUFFIX], min(self.stored.group, width))
+        rows = Rows(codes, self.packed[SCALE_SUFFIX], self.stored.span(width))
         if self.stored.bits == 8:
             return int8_activation_product(rows) if self.use.activation == 8 else int8_product(rows)
         return int4_product(rows) if self.stored.bits == 4 else None
@@ -327,7 +327,7 @@ class PackedWeight(Tensor):
         if joined and stored.is_float8:
             return None  # a joined row has several scales
         if joined and stored.bits != 16:
-            group = min(stored.group, width)
+            group = stored.span(width)
             if width % group or (stored.bits < 8 and width * int(stored.bits) % 8):
                 return None
             stored = WeightFormat(stored.bits, group)

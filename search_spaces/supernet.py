@@ -239,10 +239,7 @@ class Subnet:
 
     def rounded(self, leaves: Weights, sixteen: Weights | None = None) -> Weights:
         """Leaves, made with the same `sixteen`, at the layers' bits, gradients passing straight through."""
-        found = dict(leaves)
-        waiting = {b.name: b.bits for b in self.bindings if b.bits is not None and not (sixteen and b.plain)}
-        values = round_all([leaves[name] for name in waiting], list(waiting.values()))
-        return found | dict(zip(waiting, values, strict=True))
+        return round_all(leaves, {b.name: None if sixteen and b.plain else b.bits for b in self.bindings})
 
     def __call__(
         self, tokens: Tensor, weights: Weights | None = None, *, recompute: bool = False, **settings: Any

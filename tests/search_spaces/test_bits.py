@@ -101,7 +101,9 @@ def test_matrices_rounded_together_are_as_by_themselves(
     for place, (shape, _, sliced) in enumerate(asked):
         large = tuple(size + 3 for size in shape) if sliced else shape
         weights.append(values(large, seed + place)[tuple(map(slice, shape))].requires_grad_())
-    found = round_all(weights, formats_)
+    names = [f"weight {place}" for place in range(len(asked))]
+    rounded = round_all(dict(zip(names, weights, strict=True)), dict(zip(names, formats_, strict=True)))
+    found = [rounded[name] for name in names]
     for one, weight, stored in zip(found, weights, formats_, strict=True):
         assert torch.equal(one, round_to_bits(weight, stored))
         assert one.is_contiguous() or stored.bits == 16
