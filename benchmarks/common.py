@@ -48,6 +48,19 @@ def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
     Console(width=150, highlight=False).print(table)
 
 
+def show_plainly(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """The same in plain text, because rich need not be there."""
+    print(f"\n{title}")
+    table = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    for line in table:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _git(*words: str) -> str:
     done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
     return done.stdout.strip()

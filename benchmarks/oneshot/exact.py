@@ -49,7 +49,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import provenance
+from benchmarks.common import provenance, show_plainly
 from evaluators.alignment import align
 from evaluators.base import Score
 from evaluators.corpus import load_corpus
@@ -102,18 +102,18 @@ def main() -> None:
     began = perf_counter()
     result: dict[str, Any] = {**provenance("python -m benchmarks.oneshot.exact"), "settings": _plain(given)}
     result["brute_force"] = [brute_force(costs, given.tables // 3) for costs in (1, 2, 3)]
-    _show("equal to brute force, 6 places x 5 options", result["brute_force"])
+    show_plainly("equal to brute force, 6 places x 5 options", result["brute_force"])
     result["speed"] = [
         speed(costs, tied=tied, seeds=given.seeds) for tied in (False, True) for costs in (1, 2, 3)
     ]
-    _show("48 places x 54 options x 3 bit-widths", result["speed"])
+    show_plainly("48 places x 54 options x 3 bit-widths", result["speed"])
     with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
         result["joint"] = list(
             pool.map(partial(joint, steps=given.steps, aligned=given.align), range(given.seeds))
         )
-    _show("joint choice over architecture first, then bits", [_short(row) for row in result["joint"]])
+    show_plainly("joint choice over architecture first, then bits", [_short(row) for row in result["joint"]])
     result["joint_summary"] = summary(result["joint"])
-    _show("over seeds", result["joint_summary"])
+    show_plainly("over seeds", result["joint_summary"])
     result["seconds"] = round(perf_counter() - began, 1)
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -433,19 +433,6 @@ def _short(row: Row) -> Row:
 
 def _plain(given: argparse.Namespace) -> Row:
     return {name: value for name, value in vars(given).items() if name != "out"}
-
-
-def _show(title: str, rows: Sequence[Row]) -> None:
-    """Plain text, because rich need not be there."""
-    print(f"\n{title}")
-    table = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    for line in table:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import RESULTS, provenance
+from benchmarks.common import RESULTS, provenance, show_plainly
 from nas.executors.local import InProcess
 from nas.gain import gain
 from nas.plan import Plan
@@ -91,8 +91,8 @@ def main() -> None:
     result = {**provenance(COMMAND), "settings": settings, "supernets": trained, "rows": rows}
     result["summary"] = summary(rows)
     result["seconds"] = round(perf_counter() - began, 1)
-    _show("hypervolume over that of random choice", [_short(row) for row in rows])
-    _show("over seeds", result["summary"])
+    show_plainly("hypervolume over that of random choice", [_short(row) for row in rows])
+    show_plainly("over seeds", result["summary"])
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -211,19 +211,6 @@ def _study(folder: Path, settings: Plan) -> Study:
 def _short(row: Row) -> Row:
     kept = {name: row[name] for name in ("engine", "seed", "seconds", "random in that time", "searched by")}
     return kept | {way: row["ratios"][way]["ratio"] for way in WAYS}
-
-
-def _show(title: str, rows: Sequence[Row]) -> None:
-    """Plain text, because rich need not be there."""
-    print(f"\n{title}")
-    table = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    for line in table:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,8 @@ import torch
 import nas.engines.darts as engine_module
 from evaluators.differentiable.costs import expected_cost
 from evaluators.differentiable.search import DifferentiableSearch
-from evaluators.supernet import FromSupernet
-from evaluators.tasks.recall import Recall
 from nas.engines.base import BY, Setup, engines, make_engine
 from nas.engines.darts import Darts
-from nas.objectives.base import Bench
 from nas.plan import Plan
 from search_spaces.adaptive_depth import EarlyExit
 from search_spaces.blocks.short_conv import ShortConv
@@ -27,11 +24,9 @@ from search_spaces.choices import one_of
 from search_spaces.decoder import Decoder, Layer
 from search_spaces.errors import SettingError, SpaceError, UnknownName
 from search_spaces.mix.conditions import Genes
-from search_spaces.serialise import to_json
 from search_spaces.space import Space
-from tests.hw_profiles.tiny import SCENARIO, registered, round_table, small_space
-
-TASK = Recall(tokens=16, length=9, pairs=2, sequences=200, windows=8)
+from tests.hw_profiles.tiny import registered, round_table, small_space
+from tests.nas.little import little_setup
 
 
 @pytest.fixture(autouse=True)
@@ -42,23 +37,7 @@ def names() -> Iterator[None]:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:
-    """A study over the little space of the latency tests, its supernet trained for three steps."""
-    space = small_space()
-    plan = Plan(
-        objectives=("recall_error", "prefill_ms", "decode_ms"), engine="darts", steps=3, batch=4, trials=10
-    )
-    evaluator = FromSupernet(TASK, to_json(space.root), str(tmp_path / "supernet"), 3, 0, 4)
-    evaluator.train()
-    return Setup(
-        space=space,
-        plan=plan,
-        goals=[(name, False) for name in plan.objectives],
-        bench=Bench(SCENARIO, table=round_table()),
-        folder=tmp_path / "darts",
-        quality="recall_error",
-        task=TASK,
-        evaluator=evaluator,
-    )
+    return little_setup(tmp_path, "darts", ("recall_error", "prefill_ms", "decode_ms"), 10)
 
 
 @pytest.mark.parametrize("reading", ["prefill_ms", "decode_ms"])

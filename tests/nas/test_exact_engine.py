@@ -13,8 +13,6 @@ import pytest
 
 import nas.engines.exact as engine_module
 from evaluators.replacement import Replacements
-from evaluators.supernet import FromSupernet
-from evaluators.tasks.recall import Recall
 from nas.constraints import Constraint, first_violation
 from nas.engines.base import BY, Setup, engines, make_engine
 from nas.engines.exact import Costs, Evolution, Exact, spread
@@ -22,16 +20,13 @@ from nas.exact.additivity import additivity
 from nas.exact.choice import Chosen, Unreachable
 from nas.exact.greedy import greedy
 from nas.exact.tables import deviation, network
-from nas.objectives.base import Bench
 from nas.plan import Plan
 from nas.progress import Progress
 from search_spaces.errors import SettingError, UnknownName
-from search_spaces.serialise import to_json
 from search_spaces.spaces import spaces
 from tests.evaluators.test_alignment import small_space as learning_space
-from tests.hw_profiles.tiny import SCENARIO, registered, round_table, small_space
-
-TASK = Recall(tokens=16, length=9, pairs=2, sequences=200, windows=8)
+from tests.hw_profiles.tiny import registered
+from tests.nas.little import TASK, little_setup
 
 
 class Heard(Progress):
@@ -50,24 +45,7 @@ def names() -> Iterator[None]:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:
-    """A study over the little space of the latency tests, its supernet trained for three steps."""
-    space = small_space()
-    plan = Plan(
-        objectives=("recall_error", "decode_ms", "weight_bytes"), engine="exact", steps=3, batch=4, trials=40
-    )
-    evaluator = FromSupernet(TASK, to_json(space.root), str(tmp_path / "supernet"), 3, 0, 4)
-    evaluator.train()
-    return Setup(
-        space=space,
-        plan=plan,
-        goals=[(name, False) for name in plan.objectives],
-        bench=Bench(SCENARIO, table=round_table()),
-        folder=tmp_path / "exact",
-        quality="recall_error",
-        task=TASK,
-        evaluator=evaluator,
-        progress=Heard(),
-    )
+    return little_setup(tmp_path, "exact", ("recall_error", "decode_ms", "weight_bytes"), 40)
 
 
 def small_engine(**more: Any) -> Exact:
