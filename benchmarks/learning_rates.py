@@ -18,12 +18,12 @@ import torch
 
 from benchmarks.common import keep
 from evaluators.corpus import load_corpus
-from evaluators.scratch import FromScratch
+from evaluators.scoring.scratch import FromScratch
 from evaluators.tasks.language import ByteLanguageModelling
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 
 RATES = (2e-3, 4e-3, 6e-3, 8.5e-3, 1.2e-2, 1.7e-2, 2.4e-2)
 STEPS, SEED = 200, 0

@@ -24,13 +24,13 @@ from benchmarks.common import RESULTS
 from benchmarks.profiles.command import without_paths
 from benchmarks.profiles.keeping import Keeper, told
 from benchmarks.profiles.spaces import space_of_all
-from hw_profiles.memory import measure_memory, predict_memory
-from hw_profiles.selection import random_specs
+from foundation.errors import IllegalArchitecture, NasError
+from hw_profiles.latency.selection import random_specs
+from hw_profiles.memory.prediction import measure_memory, predict_memory
 from search_spaces.blocks.base import blocks
 from search_spaces.blocks.short_conv import ShortConv
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import IllegalArchitecture, NasError
-from search_spaces.model import build
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
 
 TARGET = 0.03

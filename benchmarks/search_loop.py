@@ -28,11 +28,11 @@ import optuna
 from benchmarks.common import keep, show
 from nas.driver import run
 from nas.executors.base import FunctionScorer
-from nas.plan import Plan
-from nas.searching import Workers, create_study, search_of
-from search_spaces.choices import one_of
-from search_spaces.serialise import parts
-from search_spaces.space import Space
+from nas.study.plan import Plan
+from nas.study.run import Workers, create_study, search_of
+from search_spaces.language.choices import one_of
+from search_spaces.language.serialization import parts
+from search_spaces.language.space import Space
 
 REPEATS = 3
 FEW, MANY = 200, 2000

@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from benchmarks.common import keep, show
-from evaluators.training import CLIP, adamw, rounded, token_loss
-from hw_profiles.measure import quiet
-from search_spaces.bits import Bits
+from evaluators.training.training import CLIP, adamw, rounded, token_loss
+from hw_profiles.timing.measure import quiet
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.genotype import Label
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.genotype import Label
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.supernet import Subnet, Supernet, weight_bits
 
 PAIRS = 41

@@ -22,8 +22,8 @@ from dashboards.live import LiveStore, LiveStudy
 from dashboards.panels import first_panel, network_panel, studies_table, study_line
 from dashboards.style import app_css
 from dashboards.theme import turned
+from foundation.errors import UnknownName
 from nas.store import Store
-from search_spaces.errors import UnknownName
 
 POLL_MS = 2000
 LIST_POLL_MS = 5000

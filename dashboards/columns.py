@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from dashboards.facts import Network
 from dashboards.facts.networks import quantity
 from dashboards.page import Html, code, joined, table, tag
-from dashboards.words import Quantity, count
-from nas.trial import Value
+from dashboards.words import Quantity
+from foundation.text import count
+from nas.study.trial import Value
 
 ALWAYS = ("bits_per_byte", "prefill_ms", "decode_ms", "weight_bytes", "state_bytes", "params")
 BOTH = ("prefill_ms", "decode_ms")

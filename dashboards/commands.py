@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from foundation.errors import SettingError
 from nas.commands.options import Json, Store, StudyName
-from nas.commands.running import DEFAULT_STORE
-from search_spaces.errors import SettingError
+from nas.commands.search import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from dashboards.facts import CompareFacts
@@ -35,7 +35,7 @@ def report(
 ) -> None:
     """Write a study's report: one HTML file that works offline and prints."""
     from dashboards.report import write_report
-    from nas.study import open_study
+    from nas.study.study import open_study
 
     sys.stdout.write(f"{write_report(open_study(study, store), output)}\n")
 
@@ -65,7 +65,7 @@ def compare(
     """
     from dashboards.comparison import write_comparison
     from nas.store import Store as Opened
-    from nas.study import Study
+    from nas.study.study import Study
 
     with Opened(store, read_only=True) as opened:
         path, facts = write_comparison([Study(opened, opened.study(name)) for name in studies], output)
@@ -80,8 +80,7 @@ def compare(
 
 def print_comparison(facts: CompareFacts) -> None:
     """Who found how much, as a table on standard output."""
-    from dashboards.comparison import percent
-    from dashboards.words import significant
+    from foundation.text import percent, significant
 
     equal = f"share after {facts.fewest:,}"
     table = Table("study", "engine", box=None, pad_edge=False)

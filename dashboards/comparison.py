@@ -15,9 +15,9 @@ from dashboards.facts.ties import QUALITY
 from dashboards.figures.compare import BANDS, fronts_figure, progress_figure
 from dashboards.page import Html, code, document, fact_list, figure, joined, p, row, section, table, tag
 from dashboards.theme import MARKS
-from dashboards.words import count, listed, significant
-from nas.store.files import write_atomically
-from nas.study import Study
+from foundation.files import write_atomically
+from foundation.text import count, listed, percent, significant
+from nas.study.study import Study
 
 NAMED = 3
 """How many studies a title names."""
@@ -74,13 +74,6 @@ def lead(facts: CompareFacts) -> str:
     shares += [f"{side.study.name} {percent(side.share, side.error)}" for side in others]
     found = listed(f"{side.joint:,} by {side.study.name}" for side in facts.sides)
     return f"{listed(shares)}. {members}: {found}{', ' + twice if several else ''}."
-
-
-def percent(share: float, error: float | None = None) -> str:
-    """A share with its standard error."""
-    if error is None or error < 5e-5:
-        return f"{100 * share:.1f} %"
-    return f"{100 * share:.1f} ± {100 * error:.1f} %"
 
 
 def _overview(facts: CompareFacts) -> Html:

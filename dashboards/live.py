@@ -16,8 +16,8 @@ from dashboards.facts.ties import QUALITY
 from dashboards.words import Quantity
 from nas.pareto import nondominated
 from nas.store import Store, StudyRecord
-from nas.study import Study
-from nas.trial import Trial, TrialState, Value
+from nas.study.study import Study
+from nas.study.trial import Trial, TrialState, Value
 
 PATIENCE = 0.5
 """Seconds that the list of studies waits for those that were never read; the rest follows later."""

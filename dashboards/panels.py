@@ -14,8 +14,8 @@ from dashboards.facts.networks import MEASURED, layers_of, quantity
 from dashboards.facts.study import study_facts
 from dashboards.facts.ties import QUALITY
 from dashboards.live import LiveStudy, Summary
-from dashboards.words import count
-from nas.trial import Trial, Value
+from foundation.text import count
+from nas.study.trial import Trial, Value
 
 
 def studies_table(summaries: Sequence[Summary]) -> Component:

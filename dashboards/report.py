@@ -15,10 +15,11 @@ from dashboards.facts.ties import CERTAIN, QUALITY
 from dashboards.figures import figures
 from dashboards.page import Html, code, document, fact_list, figure, p, row, section, table, tag
 from dashboards.sections import finals_section, front_section, headline
-from dashboards.words import TIMES, count, duration, listed, with_error
-from nas.store.files import write_atomically
-from nas.study import Study
-from nas.trial import Value
+from dashboards.words import TIMES
+from foundation.files import write_atomically
+from foundation.text import count, duration, listed, with_error
+from nas.study.study import Study
+from nas.study.trial import Value
 
 
 def write_report(study: Study, path: Path | None = None) -> Path:

@@ -12,8 +12,9 @@ from dashboards.facts.ties import QUALITY
 from dashboards.figures import figures
 from dashboards.figures.front import front_figure
 from dashboards.page import Child, Html, code, figure, joined, p, row, section, table, tag
-from dashboards.words import Quantity, count, listed, significant, with_error
-from nas.trial import Value
+from dashboards.words import Quantity
+from foundation.text import count, listed, significant, with_error
+from nas.study.trial import Value
 
 
 def headline(facts: Facts) -> Html:

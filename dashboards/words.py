@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nas.trial import Value
+from foundation.text import significant, with_error
+from nas.study.trial import Value
 
 LABELS = {
     "bits_per_byte": "bits per byte",
@@ -91,43 +91,3 @@ class Quantity:
     @property
     def _counted(self) -> bool:
         return self.unit in DIMENSIONS and (self.unit != "" or self.name in LABELS)
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """A number with this many significant digits, never in exponent notation where it can be avoided."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    magnitude = math.floor(math.log10(abs(value)))
-    if not -5 <= magnitude < 9:
-        return f"{value:.{digits - 1}e}"
-    places = max(0, digits - 1 - magnitude)
-    return f"{value:,.{places}f}"
-
-
-def with_error(value: float, error: float) -> str:
-    """A number with its standard error, both to the error's second digit."""
-    if not error > 0 or not math.isfinite(error):
-        return significant(value, 4)
-    places = max(0, 1 - math.floor(math.log10(error)))
-    places = min(places, 6)
-    return f"{value:,.{places}f} ± {error:.{places}f}"
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """A count with its noun: `1 network`, `1,204 networks`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A span of time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def listed(items: Iterable[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *most, last = list(items) or [""]
-    return f"{', '.join(most)} and {last}" if most else last

@@ -29,7 +29,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.errors import DataError
+from foundation.errors import DataError
 
 Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 

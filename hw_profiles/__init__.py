@@ -10,12 +10,12 @@ On a GPU take `engine=graph`: eager decode of small models times Python, not the
 in `hw_profiles.flops`, the only module that needs fvcore.
 """
 
-from hw_profiles.assembly import merged
-from hw_profiles.locks import exclusive, shared
-from hw_profiles.measure import measure_model, measure_networks
-from hw_profiles.profiler import profile_space
-from hw_profiles.samples import READINGS, Latency
-from hw_profiles.table import LatencyTable
+from hw_profiles.latency.assembly import merged
+from hw_profiles.latency.profiler import profile_space
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.timing.locks import exclusive, shared
+from hw_profiles.timing.measure import measure_model, measure_networks
+from hw_profiles.timing.timings import READINGS, Latency
 
 __all__ = [
     "READINGS",

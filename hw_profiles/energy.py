@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from hw_profiles.engines import at_home, engine_of
-from hw_profiles.measure import undisturbed
-from hw_profiles.timers import Call, on_gpu
-from search_spaces.model import Model
+from hw_profiles.runtimes.engines import at_home, engine_of
+from hw_profiles.timing.measure import undisturbed
+from hw_profiles.timing.timers import Call, on_gpu
+from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
 
 POWERCAP = Path("/sys/class/powercap")

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from search_spaces.decoder import Decoder
-from search_spaces.model import Model, build
+from search_spaces.network.decoder import Decoder
+from search_spaces.network.model import Model, build
 from search_spaces.scenario import Scenario
 
 with warnings.catch_warnings():  # fvcore compiles a loss with a part of torch that is deprecated

@@ -26,16 +26,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 _HOMES = {
-    "search": "nas.searching",
-    "Workers": "nas.searching",
-    "Plan": "nas.plan",
-    "Study": "nas.study",
-    "open_study": "nas.study",
-    "Trial": "nas.trial",
-    "Value": "nas.trial",
+    "search": "nas.study.run",
+    "Workers": "nas.study.run",
+    "Plan": "nas.study.plan",
+    "Study": "nas.study.study",
+    "open_study": "nas.study.study",
+    "Trial": "nas.study.trial",
+    "Value": "nas.study.trial",
     "Store": "nas.store",
-    "export": "nas.takehome",
-    "load": "search_spaces.export",
+    "export": "nas.study.export",
+    "load": "search_spaces.network.export",
 }
 
 __all__ = sorted(_HOMES)  # computed, so that the table above is the only list

@@ -17,8 +17,12 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from nas.commands import looking, making, profiling, running, supernet, zoo
-from search_spaces.errors import NasError
+from foundation.errors import NasError
+from nas.commands import export as making
+from nas.commands import profile as profiling
+from nas.commands import search as running
+from nas.commands import show as looking
+from nas.commands import supernet, zoo
 
 INTERRUPTED = 130
 REFUSED = 2

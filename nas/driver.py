@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.constraints import BARREN, Constraint
+from foundation.errors import EvaluationFailed, IllegalArchitecture, SpaceError
 from nas.executors.base import Executor, Outcome, Task
 from nas.objectives.base import Bench, Objective
 from nas.store import Store
 from nas.strategies.base import Strategy
-from nas.trial import Fidelity, Trial, TrialState, Value
-from search_spaces.errors import EvaluationFailed, IllegalArchitecture, SpaceError
-from search_spaces.space import Space
+from nas.study.constraints import BARREN, Constraint
+from nas.study.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.language.space import Space
 
 COUNTED = (TrialState.COMPLETE, TrialState.FAILED)
 BROKEN = 5

@@ -1,13 +1,10 @@
 """What can be built: the language for spaces, the blocks, the model, the supernet.
 
-Nothing here knows about searching, scoring or timing. See `search_spaces.choices` for the language,
+Nothing here knows about searching, scoring or timing. See `search_spaces.language.choices` for the language,
 `search_spaces.blocks.base` for the contract of a block, `search_spaces.supernet` for shared weights.
 """
 
-from search_spaces.bits import Bits
-from search_spaces.choices import OneOf, one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import (
+from foundation.errors import (
     DataError,
     EvaluationFailed,
     IllegalArchitecture,
@@ -18,10 +15,13 @@ from search_spaces.errors import (
     StoreError,
     UnknownName,
 )
-from search_spaces.genotype import Genotype
-from search_spaces.model import Model, build
+from search_spaces.language.choices import OneOf, one_of, repeat
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space, close, draw
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import Model, build
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space, close, draw
 from search_spaces.supernet import Supernet
 
 __all__ = [

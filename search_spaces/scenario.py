@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from search_spaces.errors import SettingError
-from search_spaces.registry import nearest
+from foundation.errors import SettingError
+from foundation.registry import nearest
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -30,8 +30,9 @@ class Scenario:
 
     `device` is a torch device name; `engine` says how the model is run (`ENGINES`); `threads` is the number
     of CPU threads that are pinned while timing. `weights` are plain floats, or packed integers on kernels of
-    their own wherever the device has them (`search_spaces.kernels`). `name` is what a reader calls it:
-    scenarios that differ in nothing else are equal, and so are their numbers (`conditions` has no name).
+    their own wherever the device has them (`search_spaces.quantization.kernels`). `name` is what a reader
+    calls it: scenarios that differ in nothing else are equal, and so are their numbers (`conditions` has no
+    name).
     """
 
     device: str = "cpu"

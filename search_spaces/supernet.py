@@ -28,15 +28,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from search_spaces.adaptive_depth import Exit, Router
-from search_spaces.bits import WeightFormat, is_matrix, pack, round_all, round_to_bits, unpack
+from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.blocks.base import Block
-from search_spaces.choices import OneOf, field_names
-from search_spaces.decoder import PLACES, Decoder, parameter_shapes, weights_site
-from search_spaces.embedding_reader import EmbeddingReader
-from search_spaces.errors import IllegalArchitecture, SpaceError
-from search_spaces.model import Model, Residual, dice_at
-from search_spaces.space import Space
+from search_spaces.language.choices import OneOf, field_names
+from search_spaces.language.space import Space
+from search_spaces.network.adaptive_depth import Exit, Router
+from search_spaces.network.decoder import PLACES, Decoder, parameter_shapes, weights_site
+from search_spaces.network.embedding_reader import EmbeddingReader
+from search_spaces.network.model import Model, Residual, dice_at
+from search_spaces.quantization.bits import WeightFormat, is_matrix, pack, round_all, round_to_bits, unpack
 
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of one subnet by their names in its model."""

@@ -1,8 +1,9 @@
 """Which axes of a block's parameters may be put into another order without a change of function.
 
 A supernet keeps the leading slice of an axis, so what is important should stand first
-(`evaluators.importance`). Hidden channels, heads, experts and channels of the state may be sorted; what has a
-position may not: channels that rotary positions turn, heads on a ladder of fixed decays, taps of a filter.
+(`evaluators.supernet.importance`). Hidden channels, heads, experts and channels of the state may be sorted;
+what has a position may not: channels that rotary positions turn, heads on a ladder of fixed decays, taps of a
+filter.
 
 Every parameter's axes are named by letters, in their order:
 
@@ -24,10 +25,10 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from search_spaces.adaptive_depth import Exit, Router
+from foundation.errors import SpaceError
 from search_spaces.blocks.base import Block
-from search_spaces.embedding_reader import EmbeddingReader
-from search_spaces.errors import SpaceError
+from search_spaces.network.adaptive_depth import Exit, Router
+from search_spaces.network.embedding_reader import EmbeddingReader
 
 FIXED = "."
 WIDTH = "D"

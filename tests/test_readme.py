@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from nas.cli import app, mount_plugins
-from search_spaces.space import Space
+from search_spaces.language.space import Space
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

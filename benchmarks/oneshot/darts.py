@@ -30,20 +30,20 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.common import provenance
-from evaluators.differentiable.guard import EmptyPlaces
+from evaluators.differentiable.collapse import EmptyPlaces
 from evaluators.differentiable.search import DifferentiableSearch, Settings
-from evaluators.scratch import FromScratch
-from evaluators.supernet import SupernetTraining
+from evaluators.scoring.scratch import FromScratch
+from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.recall import Recall
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.linear_attention import LinearAttention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.skip import Skip
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.genotype import Genotype
-from search_spaces.mix.conditions import Genes
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space
+from search_spaces.mixture.conditions import Genes
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.supernet import Supernet
 
 LAYERS, WIDTH, BATCH = 3, 64, 16

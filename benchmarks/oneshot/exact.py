@@ -50,30 +50,30 @@ import numpy as np
 import torch
 
 from benchmarks.common import provenance, show_plainly
-from evaluators.alignment import align
-from evaluators.base import Score
+from evaluators.blockwise.alignment import align
+from evaluators.blockwise.replacement import Replacements
+from evaluators.blockwise.sublayers import Half
 from evaluators.corpus import load_corpus
-from evaluators.half_layers import Half
-from evaluators.replacement import Replacements
-from evaluators.sandwich import sandwich
-from evaluators.supernet import SupernetTraining
+from evaluators.scoring.base import Score
+from evaluators.supernet.sandwich import sandwich
+from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import ByteLanguageModelling
-from evaluators.training import state_segment, window_losses
-from nas.exact.additivity import additivity
-from nas.exact.choice import Choice, Chosen, Option, Place, Unreachable
-from nas.exact.greedy import greedy
-from nas.exact.tables import Network, network, random_networks
+from evaluators.training.training import state_segment, window_losses
+from nas.engines.exact.additivity import additivity
+from nas.engines.exact.greedy import greedy
+from nas.engines.exact.integer_program import Choice, Chosen, Option, Place, Unreachable
+from nas.engines.exact.tables import Network, network, random_networks
 from nas.pareto import hypervolume, reference_point
-from search_spaces.bits import Bits
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from search_spaces.supernet import Supernet
 
 Row = dict[str, Any]

@@ -35,23 +35,23 @@ import torch
 
 from benchmarks.common import RESULTS, provenance, show_plainly
 from nas.executors.local import InProcess
-from nas.gain import gain
-from nas.plan import Plan
-from nas.quality import EvaluatorScorer
-from nas.searching import Session, create_study, prepare_bench, run_search, trained_evaluator
-from nas.stages import add_fact
-from nas.study import Study
-from nas.tasks import make_task, prepare_task
-from nas.validate import candidates, found_and_random, validate_gain
-from search_spaces.bits import Bits
+from nas.study.evaluation import EvaluatorScorer
+from nas.study.plan import Plan
+from nas.study.run import Session, create_study, prepare_bench, run_search, trained_evaluator
+from nas.study.scoring import add_fact
+from nas.study.study import Study
+from nas.study.task import make_task, prepare_task
+from nas.validation.checks import candidates, found_and_random, validate_gain
+from nas.validation.gain import gain
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 
 Row = dict[str, Any]
 

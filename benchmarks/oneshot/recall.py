@@ -38,27 +38,27 @@ from typing import Any
 import torch
 
 from benchmarks.common import provenance, show
-from evaluators.opening import describe
-from evaluators.scratch import FromScratch
+from evaluators.scoring.scratch import FromScratch
+from evaluators.supernet.folder import describe
 from evaluators.tasks.recall import Recall
 from nas.engines.base import BY
-from nas.exact.additivity import rank_correlation
+from nas.engines.exact.additivity import rank_correlation
 from nas.objectives.base import Bench, objectives
 from nas.pareto import nondominated
-from nas.plan import Plan
-from nas.quality import supernet_evaluator
-from nas.searching import Session, create_study, prepare_bench, run_finalists, run_search
-from nas.study import Study
-from nas.tasks import prepare_task
-from nas.trial import Trial
+from nas.study.evaluation import supernet_evaluator
+from nas.study.plan import Plan
+from nas.study.run import Session, create_study, prepare_bench, run_finalists, run_search
+from nas.study.study import Study
+from nas.study.task import prepare_task
+from nas.study.trial import Trial
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.linear_attention import LinearAttention
 from search_spaces.blocks.long_conv import LongConv
 from search_spaces.blocks.short_conv import ShortConv
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.genotype import Genotype
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
 
 LAYERS, WIDTH = 2, 64
 ENGINES = ("ofa", "darts", "exact", "random")

@@ -44,21 +44,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.common import provenance
-from evaluators.recipe import Recipe, Work
-from evaluators.sandwich import Sandwich
-from evaluators.scratch import FromScratch
-from evaluators.shrinking import SHRINKING, WHOLE, narrowed
-from evaluators.supernet import SupernetTraining
+from evaluators.scoring.scratch import FromScratch
+from evaluators.supernet.recipe import Recipe, Work
+from evaluators.supernet.sandwich import Sandwich
+from evaluators.supernet.shrinking import SHRINKING, WHOLE, narrowed
+from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import ByteLanguageModelling
-from evaluators.training import Training, state_segment, token_loss, window_losses
+from evaluators.training.training import Training, state_segment, token_loss, window_losses
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.genotype import Label
-from search_spaces.model import build
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.genotype import Label
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from search_spaces.spaces.laptop import laptop
 
 SEED = 0

@@ -10,15 +10,15 @@ from typing import Any
 
 from benchmarks.profiles.keeping import Keeper, told
 from benchmarks.profiles.spaces import failing_kinds, space_of_all
-from hw_profiles.correction import accuracy
-from hw_profiles.measure import measure_networks
-from hw_profiles.parts import parts_of
-from hw_profiles.profiler import profile_space
-from hw_profiles.samples import READINGS, Latency
-from hw_profiles.selection import random_specs
-from hw_profiles.table import LatencyTable
-from search_spaces.decoder import Decoder
-from search_spaces.model import build
+from hw_profiles.latency.correction import accuracy
+from hw_profiles.latency.parts import parts_of
+from hw_profiles.latency.profiler import profile_space
+from hw_profiles.latency.selection import random_specs
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.timing.measure import measure_networks
+from hw_profiles.timing.timings import READINGS, Latency
+from search_spaces.network.decoder import Decoder
+from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
 
 GROUP = 8

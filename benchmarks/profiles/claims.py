@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.profiles.keeping import Keeper, told
-from hw_profiles.engines import StaticStep, at_home, captured, engine_of, random_tokens
-from hw_profiles.measure import Task, rounds_of, undisturbed, warmed
-from hw_profiles.samples import Latency
-from hw_profiles.timers import Call, on_gpu
+from hw_profiles.runtimes.engines import StaticStep, at_home, captured, engine_of, random_tokens
+from hw_profiles.timing.measure import Task, rounds_of, undisturbed, warmed
+from hw_profiles.timing.timers import Call, on_gpu
+from hw_profiles.timing.timings import Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
@@ -36,8 +36,8 @@ from search_spaces.blocks.retention import Retention
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.s4d import S4D
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.model import build
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
 
 FEWEST, MOST, WITHIN = 5, 9, 0.01

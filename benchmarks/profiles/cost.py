@@ -8,12 +8,12 @@ from random import Random
 from typing import Any
 
 from benchmarks.profiles.keeping import Keeper, told
-from hw_profiles.profiler import profile_space
-from hw_profiles.samples import READINGS
-from hw_profiles.table import LatencyTable
-from search_spaces.decoder import Decoder
+from hw_profiles.latency.profiler import profile_space
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.timing.timings import READINGS
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from search_spaces.spaces import spaces
 
 ASKED = 10_000

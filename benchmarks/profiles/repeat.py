@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.profiles.keeping import Keeper, told
-from hw_profiles.measure import rounds_of, undisturbed, warmed
-from hw_profiles.parts import half, part_samples, part_tasks
-from hw_profiles.samples import READINGS, Latency
+from hw_profiles.latency.parts import half, part_samples, part_tasks
+from hw_profiles.timing.measure import rounds_of, undisturbed, warmed
+from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.scenario import Scenario

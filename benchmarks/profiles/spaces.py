@@ -9,16 +9,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
-from hw_profiles.engines import at_home, engine_of
-from hw_profiles.measure import undisturbed
-from hw_profiles.timers import on_gpu
+from foundation.errors import IllegalArchitecture, NasError
+from hw_profiles.runtimes.engines import at_home, engine_of
+from hw_profiles.timing.measure import undisturbed
+from hw_profiles.timing.timers import on_gpu
 from search_spaces.blocks.base import Block, blocks
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import IllegalArchitecture, NasError
-from search_spaces.model import build
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 
 OPEN: dict[str, tuple[int, ...]] = {
     "num_heads": (4, 8),

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dashboards.words import listed
 from evaluators.tasks.base import tasks
+from foundation.errors import SettingError
+from foundation.text import listed
 from nas.objectives.base import objectives
-from nas.study import Study
-from nas.tasks import length_of, quality_of
-from search_spaces.errors import SettingError
+from nas.study.study import Study
+from nas.study.task import length_of, quality_of
 from search_spaces.scenario import Scenario
 
 

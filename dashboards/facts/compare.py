@@ -4,7 +4,7 @@
     facts.sides[0].share           # of the volume that both together dominate
 
 Volumes are taken below one reference point, a tenth of the range beyond the worst member of any front, with
-costs in logarithms, in which twice as fast counts the same everywhere (as in `nas.gain`).
+costs in logarithms, in which twice as fast counts the same everywhere (as in `nas.validation.gain`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from dashboards.facts.study import (
     study_facts,
 )
 from dashboards.words import Quantity
+from foundation.errors import SettingError
 from nas.engines.base import BY, told_engine
-from nas.gain import scaled
 from nas.objectives.base import objectives
 from nas.pareto import Points, hypervolume, hypervolume_trace, nondominated, reference_point
-from nas.study import Study
-from nas.tasks import quality_of
-from nas.trial import Trial
-from search_spaces.errors import SettingError
+from nas.study.study import Study
+from nas.study.task import quality_of
+from nas.study.trial import Trial
+from nas.validation.gain import scaled
 
 MOST = 6
 """Studies that can be told apart in one figure."""

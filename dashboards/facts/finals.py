@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboards.facts.ties import QUALITY, tied
-from nas.trial import Trial, TrialState, Value
+from nas.study.trial import Trial, TrialState, Value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 from dashboards.facts.ties import QUALITY, tied
 from dashboards.words import Quantity
 from nas.pareto import nondominated
-from nas.trial import Trial, Value
+from nas.study.trial import Trial, Value
 
 
 @dataclass(frozen=True, kw_only=True)

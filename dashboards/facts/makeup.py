@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from dashboards.facts.networks import kind_of
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 
 ABSENT = "no such layer"
 COLUMNS = 8

@@ -8,12 +8,12 @@ from itertools import groupby
 from typing import Any
 
 from dashboards.words import TIMES, Quantity
+from foundation.errors import NasError
 from nas.objectives.base import objectives as known_objectives
-from nas.study import Study
-from nas.trial import Trial, Value
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import NasError
-from search_spaces.show import brief, show
+from nas.study.study import Study
+from nas.study.trial import Trial, Value
+from search_spaces.language.printing import brief, show
+from search_spaces.network.decoder import Decoder, Layer
 
 MEASURED = "_measured"
 LONGEST = 240

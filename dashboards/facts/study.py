@@ -32,9 +32,9 @@ from dashboards.facts.ties import QUALITY, tied
 from dashboards.words import Quantity
 from nas.engines.base import told_engine
 from nas.pareto import hypervolume_trace, nondominated, reference_point
-from nas.study import Study
-from nas.tasks import length_of
-from nas.trial import Trial, TrialState, Value
+from nas.study.study import Study
+from nas.study.task import length_of
+from nas.study.trial import Trial, TrialState, Value
 
 READ_AT_MOST = 2000
 """Of how many architectures, evenly spaced, the make-up of the search is counted."""

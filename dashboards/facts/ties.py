@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from nas.trial import Value
+from nas.study.trial import Value
 
 QUALITY = "bits_per_byte"
 CERTAIN = 1.96

@@ -9,6 +9,6 @@ from collections.abc import Callable
 import plotly.graph_objects as go
 
 from dashboards.facts import Facts
-from search_spaces.registry import Registry
+from foundation.registry import Registry
 
 figures: Registry[Callable[[Facts], go.Figure]] = Registry("figure", folder="dashboards.figures")

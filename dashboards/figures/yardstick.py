@@ -8,7 +8,7 @@ from dashboards.facts import Facts
 from dashboards.facts.ties import QUALITY
 from dashboards.figures import figures
 from dashboards.theme import BLUE, GREY, ORANGE, blank, says
-from dashboards.words import with_error
+from foundation.text import with_error
 
 
 @figures.add

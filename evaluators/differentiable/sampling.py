@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from search_spaces.mix.conditions import Genes
-from search_spaces.model import dice_at
+from search_spaces.mixture.conditions import Genes
+from search_spaces.network.model import dice_at
 
 
 def relaxed_shares(genes: Genes, logits: Tensor, temperature: float, dice: torch.Generator) -> Tensor:

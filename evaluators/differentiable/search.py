@@ -31,28 +31,28 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from evaluators import checkpoints
-from evaluators.differentiable.choosing import Choice, Target, answered, by_perturbation, repaired
-from evaluators.differentiable.costs import ExpectedCost
+from evaluators.differentiable.collapse import EmptyPlaces, Finding, Reading, alarm, degenerate
+from evaluators.differentiable.data_split import Halves
+from evaluators.differentiable.discretization import Choice, Target, answered, by_perturbation, repaired
+from evaluators.differentiable.expected_cost import ExpectedCost
 from evaluators.differentiable.gradients import (
     Weights,
     dominant_eigenvalue,
     first_order,
     second_order,
 )
-from evaluators.differentiable.guard import EmptyPlaces, Finding, Reading, alarm, degenerate
-from evaluators.differentiable.halves import Halves
 from evaluators.differentiable.sampling import hard_shares, relaxed_shares, step_dice, temperature_at
-from evaluators.resumable import Resumable, Trajectory
 from evaluators.tasks.base import Task
-from evaluators.training import CLIP, adamw, set_rates, token_loss
-from search_spaces.errors import EvaluationFailed, SettingError
-from search_spaces.genotype import Genotype, Label
-from search_spaces.mix.carriers import Memo
-from search_spaces.mix.conditions import Genes
-from search_spaces.mix.mixture import Mixture
-from search_spaces.serialise import to_json
-from search_spaces.space import Space
+from evaluators.training import checkpoints
+from evaluators.training.resumable import Resumable, Trajectory
+from evaluators.training.training import CLIP, adamw, set_rates, token_loss
+from foundation.errors import EvaluationFailed, SettingError
+from search_spaces.language.genotype import Genotype, Label
+from search_spaces.language.serialization import to_json
+from search_spaces.language.space import Space
+from search_spaces.mixture.conditions import Genes
+from search_spaces.mixture.masked_blocks import Memo
+from search_spaces.mixture.mixture import Mixture
 from search_spaces.supernet import Supernet
 
 Variant = Literal["first", "second", "gdas", "modern"]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.registry import Registry
+from foundation.registry import Registry
 
 tasks: Registry[type[Task]] = Registry("task", folder="evaluators.tasks")
 

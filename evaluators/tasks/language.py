@@ -21,7 +21,7 @@ from torch import Tensor
 
 from evaluators.corpus import Bytes, Corpus, load_corpus, open_corpus
 from evaluators.tasks.base import Task, tasks
-from search_spaces.errors import DataError, SettingError
+from foundation.errors import DataError, SettingError
 
 
 @tasks.add

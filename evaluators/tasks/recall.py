@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from evaluators.tasks.base import IGNORED, Task, tasks
-from search_spaces.errors import SettingError
+from foundation.errors import SettingError
 
 TRAIN, VALID = 1, 2
 """Seeds of the two parts, so that they share nothing but the rule."""

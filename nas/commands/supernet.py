@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from nas.commands.options import Json
-from nas.commands.running import print_line
-from nas.plan import Plan
+from nas.commands.search import print_line
+from nas.study.plan import Plan
 
 DEFAULTS = Plan()
 
@@ -79,13 +79,13 @@ def train(
 
     Example: nas supernet train laptop -o supernets/laptop
     """
-    from evaluators.opening import describe
-    from evaluators.recipe import Recipe, Work
-    from evaluators.shrinking import SHRINKING, WHOLE
-    from evaluators.supernet import FromSupernet
+    from evaluators.supernet.folder import describe
+    from evaluators.supernet.recipe import Recipe, Work
+    from evaluators.supernet.shrinking import SHRINKING, WHOLE
+    from evaluators.supernet.training import FromSupernet
     from evaluators.tasks.base import tasks
-    from nas.sources import load_space
-    from search_spaces.serialise import to_json
+    from nas.study.space_files import load_space
+    from search_spaces.language.serialization import to_json
 
     loaded = load_space(space)
     evaluator = FromSupernet(
@@ -114,7 +114,7 @@ def train(
 
 def _train(evaluator: Any, workers: int, prepare: Any) -> dict[str, Any]:
     """In this process with a bar, or in several."""
-    from evaluators.together import train_together
+    from evaluators.training.distributed import train_together
     from nas.progress import default_progress
 
     with default_progress().phase("training the supernet", evaluator.steps) as phase:
@@ -130,7 +130,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Tell what a supernet's folder holds: space, task, recipe, and how far its training is."""
-    from evaluators.opening import progress, read_about
+    from evaluators.supernet.folder import progress, read_about
 
     about, done = read_about(folder), progress(folder)
     if as_json:

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nas.commands.looking import number_text
+from foundation.errors import EvaluationFailed, NasError
 from nas.commands.options import Json
-from search_spaces.errors import EvaluationFailed, NasError
+from nas.commands.show import number_text
 
 
 def mount(app: typer.Typer) -> None:
@@ -56,7 +56,7 @@ def blocks(
     from search_spaces.blocks.base import blocks as known
 
     if page:
-        from search_spaces.describe import blocks_page
+        from search_spaces.block_pages import blocks_page
 
         sys.stdout.write(blocks_page())
         return
@@ -108,8 +108,8 @@ def _check(points: list[Any], as_json: bool) -> None:
     """
     # that references have no fused kernels here is what makes them references
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from search_spaces.checking import DECODE_TOLERANCE, check
     from search_spaces.parity import TOLERANCE
+    from search_spaces.zoo_check import DECODE_TOLERANCE, check
 
     failed, rows = [], []
     width = max(len(point.name) for point in points)
@@ -148,7 +148,7 @@ def _numbers(point: Any) -> dict[str, int]:
 
 
 def _plain(point: Any) -> dict[str, Any]:
-    from search_spaces.serialise import to_plain
+    from search_spaces.language.serialization import to_plain
 
     about = {name: getattr(point, name) for name in ("name", "family", "paper", "arxiv", "link", "note")}
     return {**about, **_numbers(point), "spec": to_plain(point.spec)}

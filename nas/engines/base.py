@@ -25,17 +25,17 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
-from evaluators.base import Evaluator
-from evaluators.supernet import FromSupernet
+from evaluators.scoring.base import Evaluator
+from evaluators.supernet.training import FromSupernet
 from evaluators.tasks.base import Task
+from foundation.errors import SettingError, UnknownName
+from foundation.registry import Registry, nearest
 from nas.objectives.base import Bench
-from nas.plan import Plan
 from nas.progress import Progress
 from nas.strategies.base import Proposal, Strategy
-from search_spaces.errors import SettingError, UnknownName
-from search_spaces.genotype import Genotype
-from search_spaces.registry import Registry, nearest
-from search_spaces.space import Space
+from nas.study.plan import Plan
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space
 
 BY = "by"
 """In a trial's memo: the engine that found it, or "random"."""

@@ -2,10 +2,10 @@
 
 Liu et al. 2019, arXiv:1806.09055 (`variant=first`, `second`); Dong & Yang 2019, arXiv:1910.04465 (`gdas`);
 and `modern`: every kind of block first learns to do what the block of one good network does at its place
-(`evaluators.alignment`), then only the logits move, in minutes. The cost that is swept is the first objective
-of the study that is known before training (say `decode_ms`); each of `points` targets, costs of random
-architectures from cheap to dear, gives one architecture, which lies within 5 % of its target by the latency
-table itself.
+(`evaluators.blockwise.alignment`), then only the logits move, in minutes. The cost that is swept is the first
+objective of the study that is known before training (say `decode_ms`); each of `points` targets, costs of
+random architectures from cheap to dear, gives one architecture, which lies within 5 % of its target by the
+latency table itself.
 
 What the mixture does not see (bits of the decode state) is decided at the end by reading subnets. A search
 that collapses stops and goes back, and every finding is on the study's record under "darts".
@@ -21,26 +21,26 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, cast
 
-from evaluators.alignment import align, digest_of
-from evaluators.base import Score
-from evaluators.differentiable.choosing import Choice, Target, decided_by_score
-from evaluators.differentiable.costs import ExpectedCost, Total, expected_cost
-from evaluators.differentiable.guard import Finding
+from evaluators.blockwise.alignment import align, digest_of
+from evaluators.differentiable.collapse import Finding
+from evaluators.differentiable.discretization import Choice, Target, decided_by_score
+from evaluators.differentiable.expected_cost import ExpectedCost, Total, expected_cost
 from evaluators.differentiable.search import VARIANTS, DifferentiableSearch, Pull, Settings, Variant
-from evaluators.sandwich import sandwich
-from evaluators.supernet import FromSupernet
+from evaluators.scoring.base import Score
+from evaluators.supernet.sandwich import sandwich
+from evaluators.supernet.training import FromSupernet
 from evaluators.tasks.base import Task
-from hw_profiles.table import LatencyTable
-from nas.constraints import Constraint, first_violation
+from foundation.errors import SettingError, SpaceError
+from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import Engine, Found, Prepared, Setup, engines
 from nas.objectives.base import Bench, Objective, objectives
-from nas.plan import Plan
-from search_spaces.choices import OneOf
-from search_spaces.decoder import Decoder
-from search_spaces.errors import SettingError, SpaceError
-from search_spaces.genotype import Genotype
-from search_spaces.mix.conditions import open_layers, options_if
-from search_spaces.space import Space
+from nas.study.constraints import Constraint, first_violation
+from nas.study.plan import Plan
+from search_spaces.language.choices import OneOf
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space
+from search_spaces.mixture.conditions import open_layers, options_if
+from search_spaces.network.decoder import Decoder
 from search_spaces.supernet import Supernet
 
 HOW = ("magnitude", "perturbation")

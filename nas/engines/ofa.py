@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nas.engines.base import Engine, Prepared, Setup, engines
-from nas.plan import Plan
 from nas.strategies.base import Strategy, make_strategy
-from search_spaces.space import Space
+from nas.study.plan import Plan
+from search_spaces.language.space import Space
 
 
 @engines.add

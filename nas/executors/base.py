@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import torch
 
-from nas.trial import Value
-from search_spaces.errors import EvaluationFailed, IllegalArchitecture
+from foundation.errors import EvaluationFailed, IllegalArchitecture
+from nas.study.trial import Value
 
 
 class Scorer(Protocol):

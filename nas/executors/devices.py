@@ -20,15 +20,15 @@ from typing import Any, TypeAlias
 
 import ray
 
+from foundation.errors import NasError, ProfileError, UnknownName
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.profiler import Progress, profile_space
-from hw_profiles.table import LatencyTable
-from hw_profiles.transfer import transfer_table
+from hw_profiles.latency.profiler import Progress, profile_space
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.latency.transfer import transfer_table
 from nas.executors.ray import Kinds, cause, connect, own_kinds, register
-from search_spaces.errors import NasError, ProfileError, UnknownName
+from search_spaces.language.serialization import from_json, to_json
+from search_spaces.language.space import Space
 from search_spaces.scenario import Scenario
-from search_spaces.serialise import from_json, to_json
-from search_spaces.space import Space
 
 PREFIX = "device:"
 HERE = "auto"

@@ -18,11 +18,11 @@ from typing import Any, TypeAlias
 import ray
 import torch
 
+from foundation.errors import EvaluationFailed, SettingError
 from nas.executors.base import Executor, Outcome, Scorer, Task, run_task, worker_name
-from nas.sources import SPACE_FILE
+from nas.study.space_files import SPACE_FILE
 from search_spaces.blocks.base import blocks
-from search_spaces.errors import EvaluationFailed, SettingError
-from search_spaces.serialise import parts
+from search_spaces.language.serialization import parts
 
 KNOCK_SECONDS = 5.0
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from hw_profiles.roofline import Roofline
-from hw_profiles.table import LatencyTable
-from nas.trial import Value
-from search_spaces.errors import SettingError, UnknownName
-from search_spaces.registry import Registry, nearest
+from foundation.errors import SettingError, UnknownName
+from foundation.registry import Registry, nearest
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.roofline.roofline import Roofline
+from nas.study.trial import Value
 from search_spaces.scenario import Scenario
 
 AT = "@"

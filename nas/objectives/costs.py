@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from nas.objectives.base import Bench, Objective, objectives
-from nas.trial import Value
-from search_spaces.decoder import Decoder, NetworkCost
+from nas.study.trial import Value
+from search_spaces.network.decoder import Decoder, NetworkCost
 from search_spaces.scenario import Scenario
 
 SAME = ("params", "weight_bytes")

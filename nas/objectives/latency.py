@@ -5,11 +5,11 @@ Where a study asked for an estimate instead, the values say so.
 
 from __future__ import annotations
 
-from hw_profiles.roofline import ESTIMATE, Roofline
+from foundation.errors import ProfileError
+from hw_profiles.roofline.roofline import ESTIMATE, Roofline
 from nas.objectives.base import Bench, Objective, objectives
-from nas.trial import Value
-from search_spaces.decoder import Decoder
-from search_spaces.errors import ProfileError
+from nas.study.trial import Value
+from search_spaces.network.decoder import Decoder
 
 PHASES = (
     ("prefill_ms", "time to read the prompt of the scenario (TTFT)"),

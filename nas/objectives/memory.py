@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from hw_profiles.memory import Memory, predict_memory
+from hw_profiles.memory.prediction import Memory, predict_memory
 from nas.objectives.base import Bench, Objective, objectives
-from nas.trial import Value
-from search_spaces.decoder import Decoder
+from nas.study.trial import Value
+from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
 
 PEAKS = (

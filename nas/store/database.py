@@ -16,9 +16,9 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
+from foundation.errors import StoreError
 from nas.store.location import shown, sqlite_path
 from nas.store.schema import HEAD
-from search_spaces.errors import StoreError
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process that is writing."""

@@ -1,15 +1,12 @@
-"""The files of a study: where they lie, and how they are written so that no reader meets half of one."""
+"""The files of a study: where they lie, and what a study may be called."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import secrets
 from pathlib import Path
 
+from foundation.errors import SettingError
 from nas.store.location import sqlite_path
-from search_spaces.errors import SettingError, StoreError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -41,39 +38,3 @@ def study_folder(store: str | Path, study: str) -> Path:
     if folder.name.startswith(database.name):
         raise SettingError(f"a study beside {database} cannot be named {study!r}: choose another name")
     return folder
-
-
-def write_atomically(path: str | Path, content: bytes | str) -> None:
-    """Write a file as a whole or not at all; what was there before stays until then.
-
-    Raises:
-        StoreError: the disk is full, or the folder cannot be written.
-    """
-    path = Path(path)
-    new = path.with_name(f".{secrets.token_hex(6)}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_through(new, content.encode() if isinstance(content, str) else content)
-        os.replace(new, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name is on the disk, too, once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from search_spaces.errors import StoreError
+from foundation.errors import StoreError
 
 IN_MEMORY = (None, "", ":memory:")
 

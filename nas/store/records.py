@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.trial import Value
+from nas.study.trial import Value
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from sqlalchemy import Row
 
 from nas.store.records import Measurement, StudyRecord
 from nas.store.schema import trials
-from nas.trial import Fidelity, Trial, TrialState, Value
-from search_spaces.genotype import Genotype
+from nas.study.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.language.genotype import Genotype
 
 TRIAL_COLUMNS = tuple(column for column in trials.c if column.name not in ("study_id", "revision", "digest"))
 

@@ -23,6 +23,8 @@ from typing import Any, Self
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, InterfaceError
 
+from foundation.errors import StoreError, UnknownName
+from foundation.registry import nearest
 from nas.store import statements
 from nas.store.database import explained, open_database
 from nas.store.files import check_study_name, study_folder
@@ -38,9 +40,7 @@ from nas.store.rows import (
     trial_row,
 )
 from nas.store.schema import measurements, studies, trials
-from nas.trial import Fidelity, Trial, TrialState
-from search_spaces.errors import StoreError, UnknownName
-from search_spaces.registry import nearest
+from nas.study.trial import Fidelity, Trial, TrialState
 
 
 class Store:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar
 
-from nas.trial import Trial
-from search_spaces.errors import UnknownName
-from search_spaces.genotype import Genotype
-from search_spaces.registry import Registry, nearest
-from search_spaces.space import Space
+from foundation.errors import UnknownName
+from foundation.registry import Registry, nearest
+from nas.study.trial import Trial
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space
 
 
 @dataclass(frozen=True)

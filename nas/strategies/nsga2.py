@@ -21,11 +21,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial
 
+from foundation.errors import SettingError, SpaceError
 from nas.strategies.base import Proposal, Strategy, strategies
-from nas.trial import Trial, TrialState
-from search_spaces.errors import SettingError, SpaceError
-from search_spaces.genotype import Label
-from search_spaces.space import TRIES, Space
+from nas.study.trial import Trial, TrialState
+from search_spaces.language.genotype import Label
+from search_spaces.language.space import TRIES, Space
 
 GENERATION = "generation"
 SILENT = "silent"

@@ -22,6 +22,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import (
     Block,
     Cost,
@@ -34,7 +35,6 @@ from search_spaces.blocks.base import (
     even_numbers,
     whole_numbers,
 )
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.attention import attend, attend_one_to_parts, pairs, sees
 from search_spaces.ops.cache import attend_behind, held, remember
 from search_spaces.ops.linear import fill, merge, project

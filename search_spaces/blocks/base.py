@@ -27,8 +27,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from search_spaces.errors import IllegalArchitecture
-from search_spaces.registry import Registry
+from foundation.errors import IllegalArchitecture
+from foundation.registry import Registry
 from search_spaces.scenario import Scenario
 
 blocks: Registry[type[Block]] = Registry("block", folder="search_spaces.blocks")

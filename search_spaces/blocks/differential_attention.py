@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import (
     Block,
     Cost,
@@ -37,7 +38,6 @@ from search_spaces.blocks.base import (
     positive_number,
     whole_numbers,
 )
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.attention import attend_to_cache, pairs
 from search_spaces.ops.cache import held, write
 from search_spaces.ops.linear import fill, project

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.linear import fill, head_norm, project
 from search_spaces.ops.selective_scan import selective_scan, selective_scan_step
 from search_spaces.ops.short_conv import short_conv

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import (
     Block,
     Cost,
@@ -36,7 +37,6 @@ from search_spaces.blocks.base import (
     some_hidden,
     whole_numbers,
 )
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.experts import balance_of, counts, expert_mixture, room, route, z_loss
 from search_spaces.ops.linear import fill
 from search_spaces.scenario import Scenario

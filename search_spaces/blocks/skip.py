@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State
+from search_spaces.language.serialization import parts
 from search_spaces.scenario import Scenario
-from search_spaces.serialise import parts
 
 
 @parts.add

@@ -19,8 +19,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from foundation.registry import Registry
 from search_spaces.blocks.base import Block
-from search_spaces.registry import Registry
 
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of a block by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from search_spaces.registry import Registry
-from search_spaces.space import Space
+from foundation.registry import Registry
+from search_spaces.language.space import Space
 
 spaces: Registry[Callable[[], Space]] = Registry("space", folder="search_spaces.spaces")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
-from search_spaces.bits import Bits
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.based import Based
 from search_spaces.blocks.block_sparse_attention import BlockSparseAttention
@@ -40,9 +38,11 @@ from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.slstm import SLSTM
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.blocks.switch import Switch
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.spaces import spaces
 
 HEADS: dict[str, Any] = {"num_heads": 4, "head_dim": 16}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search_spaces.decoder import Decoder
-from search_spaces.registry import Registry
+from foundation.registry import Registry
+from search_spaces.network.decoder import Decoder
 
 D_MODEL = 64
 """The width of every point: small, so that building, training and checking all of them takes minutes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 RECURRENT = Layer(sequence_mixer=RGLRU(num_heads=4, head_dim=16), channel_mixer=SwiGLU(expansion=3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.gshard import GShard
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 ATTENTION = Attention(num_heads=4, num_kv_heads=4, head_dim=16)

@@ -6,7 +6,7 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba import Mamba
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 MAMBA = Mamba(channels=128, state_dim=16, norms=True)

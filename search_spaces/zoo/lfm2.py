@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 CONV = Layer(sequence_mixer=ShortConv(kernel=3), channel_mixer=SwiGLU(expansion=3))

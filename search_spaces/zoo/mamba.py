@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_spaces.blocks.mamba import Mamba
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 LAYERS = (Layer(sequence_mixer=Mamba(channels=128, state_dim=16)),) * 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_spaces.blocks.mamba2 import Mamba2
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 LAYERS = (Layer(sequence_mixer=Mamba2(num_heads=4, head_dim=32, state_dim=32)),) * 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.retention import Retention
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 LAYERS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from search_spaces.blocks.rwkv6 import RWKV6
 from search_spaces.blocks.rwkv_channel_mix import RWKVChannelMix
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 LAYERS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_spaces.blocks.s4d import S4D
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 LAYERS = (Layer(sequence_mixer=S4D(state_dim=16)),) * 4

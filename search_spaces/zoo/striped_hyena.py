@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.hyena import Hyena
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 HYENA = Layer(sequence_mixer=Hyena(filter_dim=32), channel_mixer=SwiGLU(expansion=3))

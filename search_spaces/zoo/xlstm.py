@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces.blocks.mlstm import MLSTM
 from search_spaces.blocks.slstm import SLSTM
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 MATRIX = Layer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.mamba import Mamba
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 MAMBA = Layer(sequence_mixer=Mamba(channels=128, state_dim=16))

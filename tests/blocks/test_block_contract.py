@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, Mixer, State, blocks
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
@@ -19,8 +20,7 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.language.choices import one_of
 from search_spaces.scenario import Scenario
 
 D_MODEL = 20

@@ -7,7 +7,7 @@ import pytest
 
 from dashboards.facts import Facts, read_facts
 from nas.store import Store
-from nas.study import Study, open_study
+from nas.study.study import Study, open_study
 from tests.dashboards.made import make_study
 
 NAMES = ("full", "two", "one", "empty")

@@ -13,15 +13,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from nas.finalists import choose_finalists
 from nas.objectives.costs import COUNTED, cost_of
-from nas.plan import Plan
-from nas.stages import add_fact
+from nas.steps.finalists import choose_finalists
 from nas.store import Measurement, Store
 from nas.strategies.base import make_strategy
-from nas.study import Study
-from nas.trial import Fidelity, Trial, TrialState, Value
-from search_spaces.serialise import to_json
+from nas.study.plan import Plan
+from nas.study.scoring import add_fact
+from nas.study.study import Study
+from nas.study.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.language.serialization import to_json
 from search_spaces.spaces import spaces
 
 BEGAN = 1_767_000_000.0

@@ -12,9 +12,9 @@ from dash import no_update
 
 from dashboards.app import PLENTY, Pages, clicked_number, first_axes, make_app, worth_drawing
 from dashboards.live import LiveStore, LiveStudy
+from foundation.errors import StoreError
 from nas.store import Store
-from nas.trial import Trial, TrialState
-from search_spaces.errors import StoreError
+from nas.study.trial import Trial, TrialState
 from tests.dashboards.made import make_study
 
 AXES = ("decode_ms", "bits_per_byte")

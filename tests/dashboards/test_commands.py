@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from dashboards import commands
 from dashboards.commandline import export, target
 from dashboards.facts import Facts
-from search_spaces.errors import SettingError, UnknownName
+from foundation.errors import SettingError, UnknownName
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from dashboards.facts.compare import natural, share_errors
 from dashboards.figures.compare import BANDS, fronts_figure, progress_figure
 from dashboards.theme import MARKS, turned
 from dashboards.words import Quantity
-from nas.gain import scaled
+from foundation.errors import SettingError, UnknownName
 from nas.pareto import Points, nondominated, reference_point
-from nas.plan import Plan
-from nas.stages import add_fact
 from nas.store import Store
-from nas.study import Study
-from search_spaces.errors import SettingError, UnknownName
+from nas.study.plan import Plan
+from nas.study.scoring import add_fact
+from nas.study.study import Study
+from nas.validation.gain import scaled
 from search_spaces.scenario import Scenario
 from tests.dashboards.made import make_study
 from tests.dashboards.test_report import HOSTILE, Reader

@@ -13,13 +13,13 @@ from dashboards.facts.networks import quantity, strip_of
 from dashboards.facts.ties import distance, tied
 from dashboards.words import Quantity
 from nas.store import Store
-from nas.study import Study
-from nas.trial import Fidelity, Trial, TrialState, Value
-from search_spaces.bits import Bits
+from nas.study.study import Study
+from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.genotype import Genotype
+from search_spaces.language.genotype import Genotype
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 
 X, Y = Quantity("decode_ms", "ms"), Quantity("bits_per_byte", "bits per byte")
 HARD = (1.0, 3.0, 2.0, 2.5)

@@ -11,7 +11,7 @@ from dashboards.figures import figures
 from dashboards.figures.front import FEW, front_figure, stairs
 from dashboards.theme import turned
 from dashboards.words import Quantity
-from nas.trial import Value
+from nas.study.trial import Value
 from tests.dashboards.conftest import NAMES
 
 X, Y = Quantity("weight_bytes", "bytes"), Quantity("bits_per_byte", "bits per byte")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from dashboards.facts.networks import quantity
-from dashboards.words import count, duration, listed, significant, with_error
-from nas.trial import Value
+from foundation.text import count, duration, listed, significant, with_error
+from nas.study.trial import Value
 
 
 @pytest.mark.parametrize(

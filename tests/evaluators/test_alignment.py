@@ -9,20 +9,28 @@ from random import Random
 import pytest
 import torch
 
-from evaluators import checkpoints
-from evaluators.alignment import Alignment, align, copied, digest_of, imitation_error, parents_of, recorded
-from evaluators.half_layers import BorrowedHalf, Half, halves_in, halves_of
+from evaluators.blockwise.alignment import (
+    Alignment,
+    align,
+    copied,
+    digest_of,
+    imitation_error,
+    parents_of,
+    recorded,
+)
+from evaluators.blockwise.sublayers import BorrowedHalf, Half, halves_in, halves_of
 from evaluators.tasks.base import Task
-from search_spaces.bits import Bits
+from evaluators.training import checkpoints
+from foundation.errors import IllegalArchitecture, SettingError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import IllegalArchitecture, SettingError
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.supernet import Supernet
 from tests.evaluators import tiny
 

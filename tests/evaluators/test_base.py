@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.base import Score, paired_difference, tied
-from search_spaces.errors import EvaluationFailed, SettingError
+from evaluators.scoring.base import Score, paired_difference, tied
+from foundation.errors import EvaluationFailed, SettingError
 
 losses = st.lists(st.floats(0, 10), min_size=2, max_size=30)
 

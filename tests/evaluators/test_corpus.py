@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from evaluators import corpus as module
 from evaluators.corpus import MINIMUM_BYTES, VALIDATION_BYTES, load_corpus, open_corpus
-from search_spaces.errors import DataError
+from foundation.errors import DataError
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evaluators.differentiable.costs import ExpectedCost, expected_cost
+from evaluators.differentiable.expected_cost import ExpectedCost, expected_cost
 from evaluators.differentiable.gradients import (
     Weights,
     dominant_eigenvalue,
@@ -24,21 +24,21 @@ from evaluators.differentiable.gradients import (
     weight_gradient,
 )
 from evaluators.differentiable.sampling import hard_shares, relaxed_shares, step_dice, temperature_at
-from search_spaces.adaptive_depth import MixtureOfDepths
-from search_spaces.bits import Bits
+from foundation.errors import SettingError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.skip import Skip
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import SettingError
-from search_spaces.genotype import Genotype
-from search_spaces.mix import Mixture
-from search_spaces.mix.conditions import Genes
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space
+from search_spaces.mixture import Mixture
+from search_spaces.mixture.conditions import Genes
+from search_spaces.network.adaptive_depth import MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from search_spaces.spaces.laptop import laptop
 from search_spaces.supernet import Supernet
 from tests.evaluators.tiny import Fade

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluators.base import Score
-from evaluators.differentiable.choosing import (
+from evaluators.differentiable.collapse import BACK, EmptyPlaces, Finding, Reading, alarm, degenerate
+from evaluators.differentiable.data_split import Halves
+from evaluators.differentiable.discretization import (
     Target,
     answered,
     by_magnitude,
@@ -21,22 +22,21 @@ from evaluators.differentiable.choosing import (
     likelihood,
     repaired,
 )
-from evaluators.differentiable.costs import expected_cost
-from evaluators.differentiable.guard import BACK, EmptyPlaces, Finding, Reading, alarm, degenerate
-from evaluators.differentiable.halves import Halves
+from evaluators.differentiable.expected_cost import expected_cost
 from evaluators.differentiable.search import VARIANTS, DifferentiableSearch, Pull, Settings
+from evaluators.scoring.base import Score
 from evaluators.tasks.recall import Recall
-from search_spaces.bits import Bits
+from foundation.errors import EvaluationFailed, SettingError, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.skip import Skip
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import EvaluationFailed, SettingError, SpaceError
-from search_spaces.mix.conditions import Genes
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.mixture.conditions import Genes
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from search_spaces.supernet import Supernet
 
 TASK = Recall(tokens=12, length=9, pairs=2, sequences=300, windows=8)

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evaluators.importance import Effects, sort_by_importance
-from evaluators.shrinking import DEPTH, FREEDOMS, SIZES, narrowed
-from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
+from evaluators.supernet.importance import Effects, sort_by_importance
+from evaluators.supernet.shrinking import DEPTH, FREEDOMS, SIZES, narrowed
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.long_conv import LongConv
@@ -23,9 +22,10 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.spaces.hybrid_lm import channel_mixer, sequence_mixer
 from search_spaces.spaces.laptop import laptop
 from search_spaces.supernet import Supernet

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from evaluators.opening import (
+from evaluators.supernet.folder import (
     ABOUT,
     Damaged,
     NoSupernet,
@@ -25,18 +25,18 @@ from evaluators.opening import (
     progress,
     read_about,
 )
-from evaluators.recipe import Recipe
-from evaluators.shrinking import SHRINKING
-from evaluators.supernet import FromSupernet, SupernetTraining
+from evaluators.supernet.recipe import Recipe
+from evaluators.supernet.shrinking import SHRINKING
+from evaluators.supernet.training import FromSupernet, SupernetTraining
 from evaluators.tasks.recall import Recall
-from evaluators.together import train_together
+from evaluators.training.distributed import train_together
+from foundation.errors import EvaluationFailed, SettingError
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import EvaluationFailed, SettingError
-from search_spaces.serialise import to_json
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of
+from search_spaces.language.serialization import to_json
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
 from tests.evaluators import tiny
 
 TASK = Recall(tokens=12, length=10, pairs=2, sequences=50, windows=8)

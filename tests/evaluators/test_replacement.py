@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluators.half_layers import Half, halves_in
-from evaluators.replacement import Moved, Replacements, canonical, load_scores, save_scores
+from evaluators.blockwise.replacement import Moved, Replacements, canonical, load_scores, save_scores
+from evaluators.blockwise.sublayers import Half, halves_in
 from evaluators.tasks.base import Task
 from evaluators.tasks.recall import Recall
-from evaluators.training import state_segment
-from search_spaces.bits import Bits
+from evaluators.training.training import state_segment
+from foundation.errors import DataError, EvaluationFailed, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import DataError, EvaluationFailed, SpaceError
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.supernet import Supernet
 from tests.evaluators import tiny
 from tests.evaluators.test_alignment import ATTENTION, parent_of, shaken, small_space

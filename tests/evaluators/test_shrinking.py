@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluators.sandwich import Sandwich, sandwich
-from evaluators.shrinking import (
+from evaluators.supernet.sandwich import Sandwich, sandwich
+from evaluators.supernet.shrinking import (
     DEPTH,
     FREEDOMS,
     SHRINKING,
@@ -22,16 +22,16 @@ from evaluators.shrinking import (
     phase_at,
     starts,
 )
-from search_spaces.bits import Bits
+from foundation.errors import SettingError, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import SettingError, SpaceError
-from search_spaces.genotype import Genotype, Label
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.genotype import Genotype, Label
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.spaces.hybrid_lm import hybrid_lm
 from search_spaces.spaces.laptop import laptop
 

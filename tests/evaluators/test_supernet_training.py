@@ -18,23 +18,23 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
-from evaluators import checkpoints
-from evaluators.distributed import Workers, join
-from evaluators.recipe import Recipe, Work
-from evaluators.shrinking import FREEDOMS, SHRINKING, SIZES, Phase
-from evaluators.supernet import CURVE, FromSupernet, SupernetTraining
+from evaluators.supernet.recipe import Recipe, Work
+from evaluators.supernet.shrinking import FREEDOMS, SHRINKING, SIZES, Phase
+from evaluators.supernet.training import CURVE, FromSupernet, SupernetTraining
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.tasks.recall import Recall
-from search_spaces.bits import Bits
+from evaluators.training import checkpoints
+from evaluators.training.process_group import Workers, join
+from foundation.errors import EvaluationFailed, SettingError, SpaceError, UnknownName
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import EvaluationFailed, SettingError, SpaceError, UnknownName
-from search_spaces.serialise import to_json
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.serialization import to_json
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 
 TASK = Recall(tokens=12, length=10, pairs=2, sequences=50, windows=8)
 STEPS, BATCH = 12, 6
@@ -170,7 +170,7 @@ KILLED = """
 import sys, time
 import torch
 torch.set_num_threads(1)
-import evaluators.supernet as module
+import evaluators.supernet.training as module
 from tests.evaluators.test_supernet_training import evaluator
 module.SAVE_SECONDS = 0.0
 def heard(step, loss):
@@ -266,7 +266,7 @@ WORKER = """
 import json, sys
 import torch
 torch.set_num_threads(1)
-from evaluators.distributed import join
+from evaluators.training.process_group import join
 from tests.evaluators.test_supernet_training import trained
 with join(int(sys.argv[1]), 2, sys.argv[2]) as workers:
     made, losses = trained(workers=workers)

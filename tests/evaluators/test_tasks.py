@@ -8,7 +8,7 @@ import torch
 from evaluators.tasks.base import IGNORED, tasks
 from evaluators.tasks.language import ByteLanguageModelling
 from evaluators.tasks.recall import Recall
-from search_spaces.errors import DataError, SettingError
+from foundation.errors import DataError, SettingError
 from tests.evaluators import tiny
 
 

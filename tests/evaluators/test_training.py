@@ -7,17 +7,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluators import checkpoints
-from evaluators.scratch import FromScratch
+from evaluators.scoring.scratch import FromScratch
 from evaluators.tasks.base import IGNORED, Task
-from evaluators.training import Training, figures, rate_factor, rounded_model, state_segment, window_losses
-from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
-from search_spaces.bits import pack, unpack
+from evaluators.training.training import (
+    Training,
+    checkpoints,
+    figures,
+    rate_factor,
+    rounded_model,
+    state_segment,
+    window_losses,
+)
+from foundation.errors import EvaluationFailed, IllegalArchitecture
 from search_spaces.blocks.base import Block
 from search_spaces.blocks.switch import Switch
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import EvaluationFailed, IllegalArchitecture
-from search_spaces.model import build
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.quantization.bits import pack, unpack
 from search_spaces.supernet import weight_bits
 from tests.evaluators import tiny
 

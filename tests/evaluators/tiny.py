@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from evaluators.corpus import load_corpus
 from evaluators.tasks.language import ByteLanguageModelling
-from search_spaces.bits import Bits
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ate", "hat;")

@@ -1,6 +1,6 @@
 import pytest
 
-from hw_profiles import locks
+from hw_profiles.timing import locks
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from hw_profiles.assembly import corrected, merged
+from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.parts import half, outer
-from hw_profiles.samples import READINGS, Latency
-from hw_profiles.table import LatencyTable, Network
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError
+from hw_profiles.latency.assembly import corrected, merged
+from hw_profiles.latency.parts import half, outer
+from hw_profiles.latency.table import LatencyTable, Network
+from hw_profiles.timing.timings import READINGS, Latency
+from search_spaces.network.decoder import Decoder, Layer
 from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, round_table
 
 

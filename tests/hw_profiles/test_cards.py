@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hw_profiles.cards import FOLDER, Card, card_named, cards, devices_here, load_card, probe
-from hw_profiles.timers import Timing
-from search_spaces.errors import ProfileError, UnknownName
+from foundation.errors import ProfileError, UnknownName
+from hw_profiles.roofline.cards import FOLDER, Card, card_named, cards, devices_here, load_card, probe
+from hw_profiles.timing.timers import Timing
 
 CARD = Card(
     name="toy",

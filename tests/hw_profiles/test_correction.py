@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw_profiles.correction import (
+from hw_profiles.latency.correction import (
     BASE,
     Accuracy,
     Correction,

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from hw_profiles.profiler import FITTED, HELD_OUT
-from hw_profiles.samples import READINGS
-from hw_profiles.table import LatencyTable
+from hw_profiles.latency.profiler import FITTED, HELD_OUT
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.timing.timings import READINGS
 from tests.nas.forks import Fork, nas_command, until
 
 SPACE = """
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.language.space import Space
 
 attention = Attention(num_heads=2, num_kv_heads=one_of(1, 2))
 mixer = one_of(attention, Mamba2(num_heads=2, state_dim=one_of(8, 16)))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hw_profiles.energy import ENERGY_READINGS, Counter, Energy, Rapl, counter_of, measure_energy
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.model import build
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import Sum
 

@@ -8,10 +8,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hw_profiles import engines
-from hw_profiles.engines import ENGINES, StaticStep, at_home, captured, compiled, engine_of, real_widths
-from search_spaces.adaptive_depth import EarlyExit
-from search_spaces.bits import Bits
+from foundation.errors import ProfileError, SettingError
+from hw_profiles.runtimes import engines
+from hw_profiles.runtimes.engines import (
+    ENGINES,
+    StaticStep,
+    at_home,
+    captured,
+    compiled,
+    engine_of,
+    real_widths,
+)
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.mamba2 import Mamba2
@@ -19,10 +26,11 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError, SettingError
-from search_spaces.kernels import kernels_of
-from search_spaces.model import build
+from search_spaces.network.adaptive_depth import EarlyExit
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.quantization.bits import Bits
+from search_spaces.quantization.kernels import kernels_of
 from search_spaces.scenario import ENGINES as NAMES
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import SCENARIO, Sum

@@ -4,7 +4,7 @@ import pytest
 
 from hw_profiles.flops import count_flops
 from search_spaces.blocks.base import blocks
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import SCENARIO, Sum, small_space
 

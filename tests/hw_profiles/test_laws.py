@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw_profiles.laws import Axes, Laws, coordinates, features
-from hw_profiles.parts import at_position, half
-from hw_profiles.samples import Latency
+from hw_profiles.latency.interpolation import Axes, Laws, coordinates, features
+from hw_profiles.latency.parts import at_position, half
+from hw_profiles.timing.timings import Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.scenario import Scenario

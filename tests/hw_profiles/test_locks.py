@@ -7,14 +7,14 @@ import time
 import pytest
 import torch
 
-from hw_profiles import locks
-from hw_profiles.locks import device_key, exclusive, lock_folder, shared
-from search_spaces.errors import ProfileError
+from foundation.errors import ProfileError
+from hw_profiles.timing import locks
+from hw_profiles.timing.locks import device_key, exclusive, lock_folder, shared
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from hw_profiles import locks
+from hw_profiles.timing import locks
 with getattr(locks, sys.argv[1])("cpu", folder=Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.readline()

@@ -4,8 +4,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from hw_profiles import measure
-from hw_profiles.measure import (
+from foundation.errors import ProfileError
+from hw_profiles.timing import measure
+from hw_profiles.timing.measure import (
     Latency,
     Rounds,
     Task,
@@ -15,12 +16,11 @@ from hw_profiles.measure import (
     rounds_of,
     warmed,
 )
-from hw_profiles.timers import Calibration, Timing, clock_of
-from hw_profiles.timers import stopwatch as real_stopwatch
-from search_spaces.bits import Bits
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError
-from search_spaces.model import build
+from hw_profiles.timing.timers import Calibration, Timing, clock_of
+from hw_profiles.timing.timers import stopwatch as real_stopwatch
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import SCENARIO, Clock, Scale, Sum
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hw_profiles.memory import measure_memory, predict_memory, trace_network
-from hw_profiles.tracing import NotTraceable, kind_of, traced
-from search_spaces.bits import Bits
+from foundation.errors import IllegalArchitecture, ProfileError
+from hw_profiles.memory.prediction import measure_memory, predict_memory, trace_network
+from hw_profiles.memory.tracing import NotTraceable, kind_of, traced
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.mamba2 import Mamba2
@@ -19,12 +19,12 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import IllegalArchitecture, ProfileError
-from search_spaces.model import build
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 
 SCENARIOS = (
     Scenario(prompt=70, new_tokens=20, batch=2),

@@ -4,8 +4,9 @@ from random import Random
 
 import pytest
 
-from hw_profiles.laws import features
-from hw_profiles.parts import (
+from foundation.errors import ProfileError
+from hw_profiles.latency.interpolation import features
+from hw_profiles.latency.parts import (
     COPIES,
     Part,
     at_position,
@@ -19,13 +20,12 @@ from hw_profiles.parts import (
     stack_of,
     timed_bits,
 )
-from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
-from search_spaces.bits import Bits
 from search_spaces.blocks.attention import Attention
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, registered, small_space
 
 

@@ -4,21 +4,21 @@ from functools import partial as partial_of
 
 import pytest
 
-from hw_profiles import profiler, transfer
+from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.parts import parts_in, parts_of
-from hw_profiles.profiler import FITTED, HELD_OUT, Effort, profile_space, random_networks
-from hw_profiles.samples import READINGS
-from hw_profiles.table import LatencyTable
-from hw_profiles.timers import Timing
-from hw_profiles.transfer import transfer_table
+from hw_profiles.latency import profiler, transfer
+from hw_profiles.latency.parts import parts_in, parts_of
+from hw_profiles.latency.profiler import FITTED, HELD_OUT, Effort, profile_space, random_networks
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.latency.transfer import transfer_table
+from hw_profiles.timing.timers import Timing
+from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from tests.hw_profiles.tiny import SCENARIO, Sum, registered, small_space
 
 FEWEST = Effort.of(SCENARIO).fewest
@@ -314,7 +314,7 @@ def test_random_networks_differ_in_their_parts_and_repeat():
 def test_many_kinds_take_more_networks_where_there_is_time():
     parts = parts_in(wide_space())
     assert profiler._counts(parts, 60.0) == (FITTED, HELD_OUT)
-    from hw_profiles.parts import half
+    from hw_profiles.latency.parts import half
     from search_spaces.blocks.base import blocks
 
     kinds = [half(kind.examples()[0], 24, 16) for kind in blocks.values()]

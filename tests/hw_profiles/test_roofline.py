@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from hw_profiles.cards import Card, cards
-from hw_profiles.memory import halves_of
-from hw_profiles.roofline import ESTIMATE, Roofline, Work
-from hw_profiles.samples import READINGS
+from foundation.errors import ProfileError
+from hw_profiles.memory.prediction import halves_of
+from hw_profiles.roofline.cards import Card, cards
+from hw_profiles.roofline.roofline import ESTIMATE, Roofline, Work
+from hw_profiles.timing.timings import READINGS
 from nas.objectives.base import Bench, objectives
-from search_spaces.bits import Bits
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import small_space
 

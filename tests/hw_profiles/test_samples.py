@@ -3,9 +3,9 @@ import math
 
 import pytest
 
+from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.samples import Latency, SampleLog
-from search_spaces.errors import ProfileError
+from hw_profiles.timing.timings import Latency, SampleLog
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import SCENARIO
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from search_spaces.errors import SettingError
+from foundation.errors import SettingError
 from search_spaces.scenario import Scenario
 
 CHAT = Scenario(device="cuda:0", engine="graph", batch=1, prompt=512, new_tokens=128)

@@ -2,10 +2,9 @@ from random import Random
 
 import pytest
 
-from hw_profiles.laws import Laws
-from hw_profiles.parts import half, parts_in, parts_of
-from hw_profiles.samples import Latency
-from hw_profiles.selection import (
+from hw_profiles.latency.interpolation import Laws
+from hw_profiles.latency.parts import half, parts_in, parts_of
+from hw_profiles.latency.selection import (
     MOST_OF_A_KIND,
     SMALL,
     coarse_grid,
@@ -14,14 +13,15 @@ from hw_profiles.selection import (
     random_specs,
     usage_in,
 )
-from search_spaces.adaptive_depth import MixtureOfDepths
+from hw_profiles.timing.timings import Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.adaptive_depth import MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, small_space
 
 

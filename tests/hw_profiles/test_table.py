@@ -6,19 +6,19 @@ from random import Random
 
 import pytest
 
-from hw_profiles.correction import BASE, NORMAL_REACH, Accuracy, Correction
+from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.measure import Latency
-from hw_profiles.parts import at_position, half
-from hw_profiles.table import BETWEEN_SESSIONS, LatencyTable
-from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
-from search_spaces.bits import Bits
+from hw_profiles.latency.correction import BASE, NORMAL_REACH, Accuracy, Correction
+from hw_profiles.latency.parts import at_position, half
+from hw_profiles.latency.table import BETWEEN_SESSIONS, LatencyTable
+from hw_profiles.timing.measure import Latency
 from search_spaces.blocks.attention import Attention
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, registered, round_table, small_space
 
 

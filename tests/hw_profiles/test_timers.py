@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hw_profiles.measure import quiet, rounds_of
-from hw_profiles.timers import Timing, check_device, clock_of, disturbances, gpu_clock, stopwatch
-from search_spaces.errors import ProfileError
+from foundation.errors import ProfileError
+from hw_profiles.timing.measure import quiet, rounds_of
+from hw_profiles.timing.timers import Timing, check_device, clock_of, disturbances, gpu_clock, stopwatch
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import Clock
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_profiles.parts import NONE_REAL, at_position, half, outer
-from hw_profiles.totals import UNTIMED_ERROR, Totals
-from search_spaces.adaptive_depth import MixtureOfDepths
+from foundation.errors import ProfileError
+from hw_profiles.latency.parts import NONE_REAL, at_position, half, outer
+from hw_profiles.latency.sums import UNTIMED_ERROR, Totals
 from search_spaces.blocks.attention import Attention
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError
+from search_spaces.network.adaptive_depth import MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
 from tests.hw_profiles.tiny import Scale, Sum
 
 LAYERS = (

@@ -9,13 +9,13 @@ from random import Random
 
 import pytest
 
-from hw_profiles.comparing import compare
-from hw_profiles.parts import Part, half, outer
-from hw_profiles.samples import READINGS, Latency
-from hw_profiles.table import LatencyTable, Network
-from hw_profiles.transfer import CARRIED, carried_over, fit_link, most_similar
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import ProfileError
+from foundation.errors import ProfileError
+from hw_profiles.latency.comparison import compare
+from hw_profiles.latency.parts import Part, half, outer
+from hw_profiles.latency.table import LatencyTable, Network
+from hw_profiles.latency.transfer import CARRIED, carried_over, fit_link, most_similar
+from hw_profiles.timing.timings import READINGS, Latency
+from search_spaces.network.decoder import Decoder, Layer
 from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, registered, round_table
 
 WIDTHS = (16, 24, 32, 48, 64, 96, 128)

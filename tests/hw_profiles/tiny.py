@@ -11,18 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hw_profiles.correction import Accuracy, Correction
+from foundation.errors import IllegalArchitecture
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.parts import parts_in
-from hw_profiles.samples import READINGS, Latency
-from hw_profiles.table import LatencyTable, Network
-from search_spaces.bits import Bits
+from hw_profiles.latency.correction import Accuracy, Correction
+from hw_profiles.latency.parts import parts_in
+from hw_profiles.latency.table import LatencyTable, Network
+from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 
 SCENARIO = Scenario(prompt=8, new_tokens=4)
 

@@ -17,7 +17,14 @@ from typing import Any
 
 WARM = get_context("forkserver")
 WARM.set_forkserver_preload(
-    ["tests.conftest", "nas.cli", "nas.searching", "nas.sources", "nas.takehome", "dashboards.commands"]
+    [
+        "tests.conftest",
+        "nas.cli",
+        "nas.study.run",
+        "nas.study.space_files",
+        "nas.study.export",
+        "dashboards.commands",
+    ]
 )
 
 

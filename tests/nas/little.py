@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluators.supernet import FromSupernet
+from evaluators.supernet.training import FromSupernet
 from evaluators.tasks.recall import Recall
 from nas.engines.base import Setup
 from nas.objectives.base import Bench
-from nas.plan import Plan
-from search_spaces.serialise import to_json
+from nas.study.plan import Plan
+from search_spaces.language.serialization import to_json
 from tests.hw_profiles.tiny import SCENARIO, round_table, small_space
 
 TASK = Recall(tokens=16, length=9, pairs=2, sequences=200, windows=8)

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import nas
-from nas.sources import load_space
-from search_spaces.decoder import Decoder
-from search_spaces.errors import SettingError
+from foundation.errors import SettingError
+from nas.study.space_files import load_space
+from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
 from tests.nas.forks import Ended, nas_command, until
 from tests.nas.test_crash import TINY, write_text

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from foundation.errors import StoreError
 from nas.store import Store
-from nas.study import open_study
-from nas.trial import TrialState
-from search_spaces.errors import StoreError
+from nas.study.study import open_study
+from nas.study.trial import TrialState
 from tests.nas.drive import command, toy_search
 from tests.nas.forks import Fork, until
 

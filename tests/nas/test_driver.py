@@ -12,21 +12,7 @@ from typing import Any
 import pytest
 
 import nas
-from nas.constraints import Constraint
-from nas.driver import run as drive
-from nas.executors.base import FunctionScorer
-from nas.executors.local import InProcess
-from nas.plan import Plan
-from nas.searching import create_study, search_of
-from nas.store import Store
-from nas.strategies.base import Proposal, Strategy
-from nas.study import Study, open_study
-from nas.trial import Trial, TrialState
-from search_spaces.blocks.short_conv import ShortConv
-from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import (
+from foundation.errors import (
     EvaluationFailed,
     IllegalArchitecture,
     SettingError,
@@ -34,8 +20,22 @@ from search_spaces.errors import (
     StoreError,
     UnknownName,
 )
-from search_spaces.genotype import Genotype
-from search_spaces.space import Space
+from nas.driver import run as drive
+from nas.executors.base import FunctionScorer
+from nas.executors.local import InProcess
+from nas.store import Store
+from nas.strategies.base import Proposal, Strategy
+from nas.study.constraints import Constraint
+from nas.study.plan import Plan
+from nas.study.run import create_study, search_of
+from nas.study.study import Study, open_study
+from nas.study.trial import Trial, TrialState
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
 from tests.nas.toys import Toy, Wide, rich, small, toy_space
 
 Function = Callable[[Any], float]

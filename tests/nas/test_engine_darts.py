@@ -13,18 +13,18 @@ import pytest
 import torch
 
 import nas.engines.darts as engine_module
-from evaluators.differentiable.costs import expected_cost
+from evaluators.differentiable.expected_cost import expected_cost
 from evaluators.differentiable.search import DifferentiableSearch
+from foundation.errors import SettingError, SpaceError, UnknownName
 from nas.engines.base import BY, Setup, engines, make_engine
 from nas.engines.darts import Darts
-from nas.plan import Plan
-from search_spaces.adaptive_depth import EarlyExit
+from nas.study.plan import Plan
 from search_spaces.blocks.short_conv import ShortConv
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import SettingError, SpaceError, UnknownName
-from search_spaces.mix.conditions import Genes
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
+from search_spaces.mixture.conditions import Genes
+from search_spaces.network.adaptive_depth import EarlyExit
+from search_spaces.network.decoder import Decoder, Layer
 from tests.hw_profiles.tiny import registered, round_table, small_space
 from tests.nas.little import little_setup
 

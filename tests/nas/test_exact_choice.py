@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.exact.choice import Choice, Option, Place, Unreachable
-from nas.exact.greedy import greedy
-from nas.exact.sweep import front, sweep
-from search_spaces.errors import SettingError, SpaceError
+from foundation.errors import SettingError, SpaceError
+from nas.engines.exact.greedy import greedy
+from nas.engines.exact.integer_program import Choice, Option, Place, Unreachable
+from nas.engines.exact.sweep import front, sweep
 
 COSTS = ("ms", "bytes", "state")
 
@@ -214,8 +214,8 @@ def test_a_sweep_over_no_cost_brings_the_best_few() -> None:
 
 def test_the_example_in_the_manual_holds() -> None:
     page = (Path(__file__).parents[2] / "docs" / "exact.md").read_text()
-    lines = page.partition("    from nas.exact.choice import")[2].partition("\n\nOptions")[0]
-    program = textwrap.dedent("    from nas.exact.choice import" + lines)
+    lines = page.partition("    from nas.engines.exact.integer_program import")[2].partition("\n\nOptions")[0]
+    program = textwrap.dedent("    from nas.engines.exact.integer_program import" + lines)
     known: dict[str, Any] = {}
     head, _, rest = program.partition("choice.best(")
     exec(head, known)
@@ -245,7 +245,7 @@ def test_48_places_of_54_options_at_3_bit_widths_take_less_than_10_seconds() -> 
 
 PRINTING = """
 import ctypes
-from nas.exact import choice
+from nas.engines.exact.engine import integer_program as choice
 c, solve = ctypes.CDLL(None), choice.milp
 def milp(*given, **more):
     c.printf(b"from the solver\\n")

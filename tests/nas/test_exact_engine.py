@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-import nas.engines.exact as engine_module
-from evaluators.replacement import Replacements
-from nas.constraints import Constraint, first_violation
+import nas.engines.exact.engine as engine_module
+from evaluators.blockwise.replacement import Replacements
+from foundation.errors import SettingError, UnknownName
 from nas.engines.base import BY, Setup, engines, make_engine
-from nas.engines.exact import Costs, Evolution, Exact, spread
-from nas.exact.additivity import additivity
-from nas.exact.choice import Chosen, Unreachable
-from nas.exact.greedy import greedy
-from nas.exact.tables import deviation, network
-from nas.plan import Plan
+from nas.engines.exact.additivity import additivity
+from nas.engines.exact.engine import Costs, Evolution, Exact, spread
+from nas.engines.exact.greedy import greedy
+from nas.engines.exact.integer_program import Chosen, Unreachable
+from nas.engines.exact.tables import deviation, network
 from nas.progress import Progress
-from search_spaces.errors import SettingError, UnknownName
+from nas.study.constraints import Constraint, first_violation
+from nas.study.plan import Plan
 from search_spaces.spaces import spaces
 from tests.evaluators.test_alignment import small_space as learning_space
 from tests.hw_profiles.tiny import registered

@@ -9,23 +9,23 @@ from random import Random
 
 import pytest
 
-import nas.exact.choice as choice_module
-from evaluators.half_layers import Half, halves_in
-from evaluators.replacement import LAYER, Moved, canonical
-from nas.exact.choice import Unreachable, Unsolved
-from nas.exact.sweep import sweep
-from nas.exact.tables import Network, Total, deviation, network, random_networks
-from search_spaces.adaptive_depth import EarlyExit
-from search_spaces.bits import Bits
+import nas.engines.exact.integer_program as choice_module
+from evaluators.blockwise.replacement import LAYER, Moved, canonical
+from evaluators.blockwise.sublayers import Half, halves_in
+from foundation.errors import SpaceError
+from nas.engines.exact.integer_program import Unreachable, Unsolved
+from nas.engines.exact.sweep import sweep
+from nas.engines.exact.tables import Network, Total, deviation, network, random_networks
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import SpaceError
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.adaptive_depth import EarlyExit
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 
 SCENARIO = Scenario(prompt=32, new_tokens=8)
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import nas
+from foundation.errors import EvaluationFailed, IllegalArchitecture, SettingError
 from nas.executors.base import Executor, FunctionScorer, Outcome, Task, run_task
 from nas.executors.local import InProcess
-from nas.sources import load_space
-from nas.trial import Value
-from search_spaces.errors import EvaluationFailed, IllegalArchitecture, SettingError
-from search_spaces.serialise import parts
+from nas.study.space_files import load_space
+from nas.study.trial import Value
+from search_spaces.language.serialization import parts
 from tests.nas.toys import rich, small, toy_space
 
 ray = pytest.importorskip("ray")
@@ -135,7 +135,7 @@ OWN = """
 from dataclasses import dataclass
 from typing import Any
 from search_spaces import Space, one_of
-from search_spaces.serialise import parts
+from search_spaces.language.serialization import parts
 
 @parts.add
 @dataclass(frozen=True)

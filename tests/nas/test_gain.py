@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from nas.gain import gain, scaled
+from foundation.errors import SettingError
 from nas.pareto import hypervolume, reference_point
-from search_spaces.errors import SettingError
+from nas.validation.gain import gain, scaled
 
 
 def cloud(count: int, *, seed: int, shift: float = 0.0) -> list[tuple[float, float]]:

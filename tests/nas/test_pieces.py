@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from nas.constraints import Constraint
+from foundation.errors import SettingError, SpaceError, UnknownName
 from nas.executors.base import Executor, Outcome, Task
-from nas.finalists import by_rank_and_spread, halve, runs_of, spread
 from nas.pareto import hypervolume, hypervolume_trace, nondominated, reference_point
-from nas.plan import Plan
-from nas.searching import create_study
-from nas.sources import load_space
-from nas.study import Study
-from nas.trial import TrialState, Value
-from nas.validate import agreement
-from search_spaces.errors import SettingError, SpaceError, UnknownName
-from search_spaces.genotype import Genotype
+from nas.steps.finalists import by_rank_and_spread, halve, runs_of, spread
+from nas.study.constraints import Constraint
+from nas.study.plan import Plan
+from nas.study.run import create_study
+from nas.study.space_files import load_space
+from nas.study.study import Study
+from nas.study.trial import TrialState, Value
+from nas.validation.checks import agreement
+from search_spaces.language.genotype import Genotype
 from search_spaces.scenario import Scenario
 from tests.nas.toys import toy_space
 

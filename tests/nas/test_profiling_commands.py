@@ -11,29 +11,29 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import nas
-from hw_profiles.correction import Accuracy
+from foundation.errors import ProfileError, SettingError, UnknownName
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.parts import parts_in
-from hw_profiles.samples import READINGS, Latency
-from hw_profiles.table import LatencyTable
+from hw_profiles.latency.correction import Accuracy
+from hw_profiles.latency.parts import parts_in
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.timing.timings import READINGS, Latency
 from nas.cli import app
-from nas.measured import measure_trials, unreachable
 from nas.objectives.base import Bench, objectives
-from nas.plan import Plan
 from nas.progress import Progress
-from nas.sources import load_space
-from nas.study import Study, open_study
-from search_spaces.errors import ProfileError, SettingError, UnknownName
-from search_spaces.model import build
+from nas.steps.measure import measure_trials, unreachable
+from nas.study.plan import Plan
+from nas.study.space_files import load_space
+from nas.study.study import Study, open_study
+from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
 
 SPACE = """
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.language.space import Space
 
 mixer = one_of(Attention(num_heads=2, num_kv_heads=one_of(1, 2)), Mamba2(num_heads=2, state_dim=16))
 layer = Layer(sequence_mixer=mixer, channel_mixer=SwiGLU(expansion=one_of(2, 3)))
@@ -124,8 +124,8 @@ def test_devices_lists_this_machine_and_every_card(home: Path) -> None:
 
 
 def test_a_probed_card_is_written_and_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hw_profiles.cards.COPY_BYTES", {"cpu": 2**22})
-    monkeypatch.setattr("hw_profiles.cards.WIDTH", {"cpu": 128})
+    monkeypatch.setattr("hw_profiles.roofline.cards.COPY_BYTES", {"cpu": 2**22})
+    monkeypatch.setattr("hw_profiles.roofline.cards.WIDTH", {"cpu": 128})
     assert "measured" in done("devices", "--probe", "cpu", "-o", "here.json")
     study = search(home, estimate=str(home / "here.json"), scenario=CHAT)
     assert {trial.values["decode_ms"].source for trial in study.complete()} == {"estimate"}
@@ -357,7 +357,7 @@ def test_members_of_the_front_are_measured_in_every_scenario(
 ) -> None:
     objectives_ = ["peak_bytes", "params"]
     study = search(home, scenario=[CHAT, BULK], objectives=objectives_, trials=3)
-    monkeypatch.setattr("nas.measured.measure_networks", quick)
+    monkeypatch.setattr("nas.steps.measure.measure_networks", quick)
     trial = study.front()[0]
     calls = []
 
@@ -439,8 +439,8 @@ def test_the_time_of_a_profile_is_what_was_asked_for(home: Path, monkeypatch: py
         asked.append(seconds)
         return made_table(home)
 
-    monkeypatch.setattr("nas.tables.profile_space", noted)
-    monkeypatch.setattr("nas.tables.transfer_table", noted)
+    monkeypatch.setattr("nas.tables.study_tables.profile_space", noted)
+    monkeypatch.setattr("nas.tables.study_tables.transfer_table", noted)
     known = saved(home, "known")
     for words in ([], ["--seconds", "5"], ["--from", known], ["--from", known, "--seconds", "7"]):
         done("profile", "tiny.py", *words)
@@ -458,9 +458,9 @@ def test_a_profile_is_strict_where_that_is_asked_for(home: Path, monkeypatch: py
     restless = replace(table, entries={part: loose, **dict(others)})
     carried = {r: replace(f, wall_ms=()) for r, f in loose.items()}
     assert replace(table, entries={part: carried, **dict(others)}).restless == 0
-    monkeypatch.setattr("nas.tables.profile_space", lambda *_, **__: table)
+    monkeypatch.setattr("nas.tables.study_tables.profile_space", lambda *_, **__: table)
     done("profile", "tiny.py", "--strict")
-    monkeypatch.setattr("nas.tables.profile_space", lambda *_, **__: restless)
+    monkeypatch.setattr("nas.tables.study_tables.profile_space", lambda *_, **__: restless)
     done("profile", "tiny.py")
     result = run("profile", "tiny.py", "--strict")
     assert "2 latencies did not settle" in str(result.exception)

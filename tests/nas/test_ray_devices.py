@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+from foundation.errors import ProfileError, SettingError, UnknownName
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.table import LatencyTable
-from nas.commands import profiling
+from hw_profiles.latency.table import LatencyTable
+from nas.commands import profile as profiling
 from nas.executors import devices
-from nas.measured import measure_trials, packed_model, unpacked_model
-from nas.plan import Plan
-from nas.sources import load_space
-from nas.study import Study
-from nas.tables import measured_table
+from nas.steps.measure import measure_trials, packed_model, unpacked_model
+from nas.study.plan import Plan
+from nas.study.space_files import load_space
+from nas.study.study import Study
+from nas.tables.study_tables import measured_table
 from search_spaces.blocks.base import blocks
-from search_spaces.errors import ProfileError, SettingError, UnknownName
-from search_spaces.model import build
+from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
 from tests.nas.test_profiling_commands import CHAT, SPACE, Heard, made_table, quick, run, saved, search
 
@@ -34,9 +34,9 @@ from dataclasses import dataclass
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import blocks
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.language.space import Space
 
 @blocks.add
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(devices, "require_device", lambda name, address: None)
     monkeypatch.setattr(devices, "run_on", run_here)
     monkeypatch.setattr(devices, "profile_space", profile_space)
-    monkeypatch.setattr("nas.measured.measure_networks", quick)
+    monkeypatch.setattr("nas.steps.measure.measure_networks", quick)
     return work_done
 
 
@@ -110,7 +110,7 @@ def test_the_front_is_timed_on_the_device(
         "not the machine of the latency table: cpu_model was 'a far CPU'" in line for line in heard.lines
     )
     assert not study.measurements()
-    monkeypatch.setattr("nas.measured.fingerprint", lambda scenario: {**fingerprint(scenario), **FAR})
+    monkeypatch.setattr("nas.steps.measure.fingerprint", lambda scenario: {**fingerprint(scenario), **FAR})
     measure_trials(study, front, extracted, heard)
     found = {m.name: m.value for m in study.measurements(front[0].digest)}
     assert found["decode_ms_measured"].value == 2.0

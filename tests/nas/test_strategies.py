@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from foundation.errors import SettingError, UnknownName
 from nas.pareto import hypervolume
 from nas.strategies.base import Proposal, Strategy, make_strategy, strategies
 from nas.strategies.nsga2 import GENERATION, SILENT
-from nas.trial import Fidelity, Trial, TrialState, Value
-from search_spaces.errors import SettingError, UnknownName
-from search_spaces.space import Space
+from nas.study.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.language.space import Space
 from tests.nas.toys import rich, small, toy_space
 
 GOALS = [("small", False), ("rich", False)]

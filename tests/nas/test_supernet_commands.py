@@ -12,20 +12,20 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from evaluators.opening import NoSupernet, OtherSpace, Unfinished, describe, open_supernet
-from evaluators.shrinking import SHRINKING
+from evaluators.supernet.folder import NoSupernet, OtherSpace, Unfinished, describe, open_supernet
+from evaluators.supernet.shrinking import SHRINKING
+from foundation.errors import SettingError, UnknownName
 from nas.cli import app
-from nas.sources import load_space
-from nas.study import open_study
-from search_spaces.errors import SettingError, UnknownName
+from nas.study.space_files import load_space
+from nas.study.study import open_study
 
 SPACE = """
 from dataclasses import dataclass
 from search_spaces.blocks.base import blocks
 from search_spaces.blocks.short_conv import ShortConv
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.language.space import Space
 
 @blocks.add
 @dataclass(frozen=True, kw_only=True)

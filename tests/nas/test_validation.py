@@ -10,21 +10,20 @@ from typing import Any
 
 import pytest
 
-from evaluators.replacement import Replacements
-from evaluators.sandwich import sandwich
+from evaluators.blockwise.replacement import Replacements
+from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.recall import Recall
-from nas.agreement import agreement
-from nas.claims import claims_of
-from nas.constraints import Constraint
+from foundation.errors import SettingError
 from nas.executors.local import InProcess
-from nas.gain import gain
 from nas.objectives.base import Bench
-from nas.plan import Plan
-from nas.stages import add_fact
 from nas.store import Store
-from nas.study import Study
-from nas.trial import Value
-from nas.validate import (
+from nas.study.constraints import Constraint
+from nas.study.plan import Plan
+from nas.study.scoring import add_fact
+from nas.study.study import Study
+from nas.study.trial import Value
+from nas.validation.agreement import agreement
+from nas.validation.checks import (
     Checked,
     Gained,
     found_and_random,
@@ -36,15 +35,16 @@ from nas.validate import (
     validate,
     validate_gain,
 )
-from nas.validating import Validation, told
+from nas.validation.claims import claims_of
+from nas.validation.gain import gain
+from nas.validation.run import Validation, told
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import SettingError
-from search_spaces.serialise import to_json
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of
+from search_spaces.language.serialization import to_json
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.supernet import Supernet
 from tests.dashboards.made import make_study
 

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces.choices import one_of, repeat
-from search_spaces.serialise import parts
-from search_spaces.space import Space
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.serialization import parts
+from search_spaces.language.space import Space
 
 
 @parts.add

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, Mixer
 from search_spaces.blocks.based import Based
@@ -18,7 +19,6 @@ from search_spaces.blocks.differential_attention import DifferentialAttention
 from search_spaces.blocks.latent_attention import LatentAttention
 from search_spaces.blocks.linear_attention import LinearAttention
 from search_spaces.blocks.performer import Performer
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops import attention, block_sparse, cache
 from search_spaces.ops.block_sparse import BlockPattern
 from search_spaces.ops.features import elu_features, normalised, taylor_features, taylor_size

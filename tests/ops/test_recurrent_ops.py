@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Mixer, State
 from search_spaces.blocks.delta_net import DeltaNet
 from search_spaces.blocks.gated_delta_net import GatedDeltaNet
@@ -21,9 +21,9 @@ from search_spaces.blocks.retention import Retention
 from search_spaces.blocks.rwkv6 import RWKV6
 from search_spaces.blocks.rwkv_channel_mix import RWKVChannelMix
 from search_spaces.blocks.slstm import SLSTM
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import IllegalArchitecture
-from search_spaces.model import Model, build
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import Model, build
 from search_spaces.ops import delta_rule, gated_attention, mlstm, slstm
 from search_spaces.ops.rwkv import token_shift
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.based import Based
@@ -41,8 +42,7 @@ from search_spaces.blocks.s4d import S4D
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.slstm import SLSTM
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import field_names
-from search_spaces.errors import IllegalArchitecture
+from search_spaces.language.choices import field_names
 from search_spaces.parity import TOLERANCE, deviation
 from search_spaces.references import references
 

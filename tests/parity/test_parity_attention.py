@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, Mixer
 from search_spaces.blocks.differential_attention import DifferentialAttention
@@ -15,7 +16,6 @@ from search_spaces.blocks.latent_attention import LatentAttention
 from search_spaces.blocks.linear_attention import LinearAttention
 from search_spaces.blocks.performer import Performer
 from search_spaces.blocks.retention import Retention
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.ops.decay_attention import constant_decays
 from search_spaces.ops.features import orthogonal_directions
 from search_spaces.parity import TOLERANCE

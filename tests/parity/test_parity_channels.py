@@ -24,6 +24,7 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
     router_z_loss_func,
 )
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Mixed
 from search_spaces.blocks.deepseek_moe import DeepSeekMoE
 from search_spaces.blocks.gelu_mlp import MLP
@@ -31,7 +32,6 @@ from search_spaces.blocks.gshard import GShard
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.blocks.switch import Switch
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.references import Function, Weights
 from search_spaces.references.channels import deepseek, expert, gshard, perceptron, switch
 

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from scipy import signal
 from torch import Tensor
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Mixer
 from search_spaces.blocks.hyena import Hyena
 from search_spaces.blocks.long_conv import LongConv
 from search_spaces.blocks.mamba import Mamba, MambaMixer
 from search_spaces.blocks.s4 import S4, S4Mixer
 from search_spaces.blocks.s4d import S4D, S4DMixer
-from search_spaces.errors import IllegalArchitecture
 from search_spaces.references.convolution import convolved
 from search_spaces.references.state_space import glu
 

@@ -12,18 +12,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
-from search_spaces.bits import Bits
+from foundation.errors import IllegalArchitecture, SettingError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import IllegalArchitecture, SettingError
-from search_spaces.export import WEIGHTS, load_model, save_model
-from search_spaces.model import Aside, Model, Reading, build
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.export import WEIGHTS, load_model, save_model
+from search_spaces.network.model import Aside, Model, Reading, build
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from search_spaces.supernet import Supernet
 
 ATTENTION = Attention(num_heads=2, num_kv_heads=1, head_dim=8)

@@ -14,8 +14,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from search_spaces.activations import RoundedActivations, round_activations
-from search_spaces.bits import (
+from foundation.errors import IllegalArchitecture, SettingError
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.base import Block, StateShape, blocks
+from search_spaces.blocks.latent_attention import LatentAttention
+from search_spaces.blocks.mamba2 import Mamba2
+from search_spaces.blocks.moe import MoE
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language.choices import one_of
+from search_spaces.language.serialization import from_json, from_plain, to_json, to_plain
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer, strip
+from search_spaces.network.export import load_model, save_model
+from search_spaces.network.model import Residual, build
+from search_spaces.ops.experts import expert_mixture, expert_mixture_fetched, expert_mixture_plainly, route
+from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
+from search_spaces.quantization.activations import RoundedActivations, round_activations
+from search_spaces.quantization.bits import (
     GROUPS,
     SCALE_SUFFIX,
     TERNARY,
@@ -32,22 +47,7 @@ from search_spaces.bits import (
     unpack_codes,
     weight_bytes,
 )
-from search_spaces.blocks.attention import Attention
-from search_spaces.blocks.base import Block, StateShape, blocks
-from search_spaces.blocks.latent_attention import LatentAttention
-from search_spaces.blocks.mamba2 import Mamba2
-from search_spaces.blocks.moe import MoE
-from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of
-from search_spaces.decoder import Decoder, Layer, strip
-from search_spaces.errors import IllegalArchitecture, SettingError
-from search_spaces.export import load_model, save_model
-from search_spaces.model import Residual, build
-from search_spaces.ops.experts import expert_mixture, expert_mixture_fetched, expert_mixture_plainly, route
-from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.scenario import Scenario
-from search_spaces.serialise import from_json, from_plain, to_json, to_plain
-from search_spaces.space import Space
 from search_spaces.supernet import Supernet
 
 EXAMPLES = [spec for kind in blocks.values() for spec in kind.examples()]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from search_spaces.describe import blocks_page
+from search_spaces.block_pages import blocks_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "blocks.md"
 

@@ -9,8 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.activations import round_activations
-from search_spaces.bits import (
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.mamba2 import Mamba2
+from search_spaces.blocks.moe import MoE
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.export import load_model, save_model
+from search_spaces.network.model import Model
+from search_spaces.quantization.activations import round_activations
+from search_spaces.quantization.bits import (
     SCALE_SUFFIX,
     Bits,
     WeightFormat,
@@ -18,15 +26,14 @@ from search_spaces.bits import (
     round_to_bits,
     weight_bytes,
 )
-from search_spaces.blocks.attention import Attention
-from search_spaces.blocks.mamba2 import Mamba2
-from search_spaces.blocks.moe import MoE
-from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.export import load_model, save_model
-from search_spaces.kernels import EMULATED, PackedWeight, Use, kernels_of, real_kernels, with_real_kernels
-from search_spaces.model import Model
-from search_spaces.space import Space
+from search_spaces.quantization.kernels import (
+    EMULATED,
+    PackedWeight,
+    Use,
+    kernels_of,
+    real_kernels,
+    with_real_kernels,
+)
 from search_spaces.supernet import Supernet
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from search_spaces.choices import OneOf, one_of, repeat
-from search_spaces.errors import IllegalArchitecture, SpaceError, UnknownName
-from search_spaces.genotype import Genotype
-from search_spaces.serialise import from_json, from_plain, parts, to_json
-from search_spaces.space import Space, close, draw
-from search_spaces.variation import crossover, mutate, neighbours
+from foundation.errors import IllegalArchitecture, SpaceError, UnknownName
+from search_spaces.language.choices import OneOf, one_of, repeat
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.serialization import from_json, from_plain, parts, to_json
+from search_spaces.language.space import Space, close, draw
+from search_spaces.language.variation import crossover, mutate, neighbours
 
 
 @parts.add

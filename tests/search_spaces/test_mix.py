@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from search_spaces.adaptive_depth import EarlyExit, MixtureOfDepths
-from search_spaces.bits import Bits
+from foundation.errors import SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.long_conv import LongConv
@@ -23,16 +22,17 @@ from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.skip import Skip
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer
-from search_spaces.errors import SpaceError
-from search_spaces.mix import Chances, Mixture
-from search_spaces.mix.carriers import grouped, stands_in
-from search_spaces.mix.conditions import Genes, both, closings_if, gathered
-from search_spaces.model import build
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.serialization import from_json, to_json
+from search_spaces.language.space import Space
+from search_spaces.mixture import Chances, Mixture
+from search_spaces.mixture.conditions import Genes, both, closings_if, gathered
+from search_spaces.mixture.masked_blocks import grouped, stands_in
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.serialise import from_json, to_json
-from search_spaces.space import Space
 from search_spaces.spaces.hybrid_lm import HEADS, channel_mixer, sequence_mixer
 from search_spaces.spaces.laptop import laptop
 from search_spaces.supernet import Supernet, Weights, _at_bits

@@ -10,18 +10,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from search_spaces.bits import Bits
+from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.choices import one_of, repeat
-from search_spaces.decoder import Decoder, Layer, block_state_bytes
-from search_spaces.errors import IllegalArchitecture, SpaceError
-from search_spaces.export import load_model, save_model
-from search_spaces.model import build
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer, block_state_bytes
+from search_spaces.network.export import load_model, save_model
+from search_spaces.network.model import build
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.space import Space
 from search_spaces.spaces.laptop import laptop
 from search_spaces.supernet import Supernet
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from foundation.errors import SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.skip import Skip
-from search_spaces.decoder import parameter_shapes
-from search_spaces.errors import SpaceError
+from search_spaces.network.decoder import parameter_shapes
 from search_spaces.symmetries import FIXED, OPTION_LAYOUTS, WIDTH, Layout, declare, layout_of
 from tests.evaluators.tiny import Fade
 
@@ -98,8 +98,8 @@ def test_symmetric_axes_have_no_order_and_all_others_have_one(block: Block) -> N
 
 @pytest.mark.parametrize("kind", OPTION_LAYOUTS)
 def test_options_of_a_layer_are_declared_whole(kind: type) -> None:
-    from search_spaces.adaptive_depth import EarlyExit, Exit, MixtureOfDepths, Router
-    from search_spaces.embedding_reader import EmbeddingReader
+    from search_spaces.network.adaptive_depth import EarlyExit, Exit, MixtureOfDepths, Router
+    from search_spaces.network.embedding_reader import EmbeddingReader
 
     made = {
         Router: lambda: Router(MixtureOfDepths(), WIDE),

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.blocks.base import blocks
-from search_spaces.checking import DECODE_TOLERANCE, check
-from search_spaces.export import load_model, save_model
-from search_spaces.model import build
+from search_spaces.language.serialization import from_plain, to_plain
+from search_spaces.network.export import load_model, save_model
+from search_spaces.network.model import build
 from search_spaces.parity import TOLERANCE
 from search_spaces.scenario import Scenario
-from search_spaces.serialise import from_plain, to_plain
 from search_spaces.spaces.hybrid_lm import hybrid_lm
 from search_spaces.supernet import Supernet, closings
 from search_spaces.zoo import Published, zoo
+from search_spaces.zoo_check import DECODE_TOLERANCE, check
 
 NAMED = (
     *("transformer", "multi_query", "grouped_query", "mistral", "longformer", "bigbird", "performer"),

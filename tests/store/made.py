@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from nas.store import Store, StudyRecord
-from nas.trial import Fidelity, Trial, TrialState, Value
-from search_spaces.genotype import Genotype
+from nas.study.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.language.genotype import Genotype
 
 COLUMNS = 2**31 - 1
 """The largest number of a trial."""

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from nas.store import Store
-from nas.trial import TrialState
+from nas.study.trial import TrialState
 from tests.store.made import complete, study_in, trial
 
 WRITER = """

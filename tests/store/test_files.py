@@ -1,11 +1,9 @@
-import errno
-import os
 from pathlib import Path
 
 import pytest
 
-from nas.store.files import study_folder, write_atomically
-from search_spaces.errors import SettingError, StoreError
+from foundation.errors import SettingError
+from nas.store.files import study_folder
 
 
 @pytest.mark.parametrize(
@@ -39,33 +37,3 @@ def test_names_that_are_no_folders(name):
 def test_a_study_is_not_named_as_its_database(name):
     with pytest.raises(SettingError, match="choose another name"):
         study_folder("here/studies.db", name)
-
-
-@pytest.mark.parametrize("content", ["é\n", b"\x00\xff"])
-def test_files_are_written(tmp_path, content):
-    path = tmp_path / "deep" / "report.html"
-    for _ in range(2):
-        write_atomically(path, content)
-    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
-    assert os.listdir(path.parent) == ["report.html"]
-    (tmp_path / "plain").touch()
-    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    path = tmp_path / "report.html"
-    write_atomically(path, "old")
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StoreError, match=r"cannot write .*report.html: No space left on device"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["report.html"]
-
-
-def test_a_folder_that_cannot_be(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"cannot write .*: (File exists|Not a directory)"):
-        write_atomically(tmp_path / "file" / "report.html", "")

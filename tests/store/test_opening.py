@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from foundation.errors import StoreError
 from nas.store import Store, database
 from nas.store.schema import HEAD
-from search_spaces.errors import StoreError
 from tests.store.made import complete, study_in, trial
 
 

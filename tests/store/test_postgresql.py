@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from foundation.errors import StoreError, UnknownName
 from nas.store import Measurement, Store
-from nas.trial import TrialState, Value
-from search_spaces.errors import StoreError, UnknownName
+from nas.study.trial import TrialState, Value
 from tests.store.made import complete, study_in, trial
 
 pytest.importorskip("psycopg")

@@ -18,7 +18,7 @@ from nas.store import Measurement, Store, statements
 from nas.store.migrate import SCRIPTS
 from nas.store.rows import trial_row
 from nas.store.schema import HEAD, metadata
-from nas.trial import Value
+from nas.study.trial import Value
 from tests.store.made import complete, study_in, trial
 
 DATABASES = sorted((Path(__file__).parent / "databases").glob("*.sql"))

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from foundation.errors import SettingError, StoreError, UnknownName
 from nas.store import Measurement, Store
-from nas.trial import Fidelity, TrialState, Value
-from search_spaces.errors import SettingError, StoreError, UnknownName
-from search_spaces.genotype import Genotype
+from nas.study.trial import Fidelity, TrialState, Value
+from search_spaces.language.genotype import Genotype
 from tests.store import made
 from tests.store.made import complete, study_in, trial
 

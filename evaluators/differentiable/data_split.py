@@ -1,0 +1,63 @@
+"""A task's sequences in two halves that share nothing: one for weights, one for logits.
+
+Which half a sequence is in is decided by its content, so a task need not know of it, and tasks that come back
+to the same sequences keep them apart for ever. (Windows of one text may overlap all the same.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from evaluators.tasks.base import Task
+from foundation.errors import SettingError
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+"""Tokens and targets [B, T]."""
+
+DRAWN = 4
+"""Sequences drawn for each one that a half needs: two would do on average."""
+
+TRIES = 64
+
+
+class Halves:
+    """Batches of both halves by step; a batch depends on (seed, step) only."""
+
+    def __init__(self, task: Task, seed: int, batch: int) -> None:
+        self.task, self.seed, self.batch = task, seed, batch
+        self._known: tuple[int, tuple[Batch, Batch]] | None = None
+
+    def of_step(self, step: int) -> tuple[Batch, Batch]:
+        """The batch of the weights and that of the logits, at most `batch` sequences each.
+
+        Raises:
+            SettingError: all sequences fall into one half.
+        """
+        if self._known is None or self._known[0] != step:
+            self._known = step, self._drawn(step)
+        return self._known[1]
+
+    def fixed(self, count: int) -> list[Batch]:
+        """The first batches of the half of the logits, always the same."""
+        return [self._drawn(step)[1] for step in range(count)]
+
+    def _drawn(self, step: int) -> tuple[Batch, Batch]:
+        for attempt in range(TRIES):
+            number = step + attempt * 1_000_003
+            tokens, targets = self.task.train_batch(number, self.seed, DRAWN * self.batch)
+            second = torch.tensor([_second_half(row) for row in tokens])
+            if bool(second.any()) and not bool(second.all()):
+                one, other = ((~second).nonzero()[:, 0], second.nonzero()[:, 0])
+                found = [(tokens[i[: self.batch]], targets[i[: self.batch]]) for i in (one, other)]
+                return found[0], found[1]
+        raise SettingError(f"the sequences of {self.task.name} cannot be split into two halves")
+
+
+def _second_half(tokens: Tensor) -> bool:
+    """Whether a sequence [T] belongs to the logits."""
+    digest = hashlib.blake2b(tokens.to(torch.int64).cpu().numpy().tobytes(), digest_size=1).digest()
+    return bool(digest[0] & 1)

@@ -1,0 +1,1 @@
+"""Scores of architectures, and the evaluators that give them."""

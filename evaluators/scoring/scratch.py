@@ -1,0 +1,107 @@
+"""Training from scratch: the honest score, against which every cheaper one is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from evaluators.scoring.base import Evaluator, Score
+from evaluators.tasks.base import Task
+from evaluators.training import checkpoints
+from evaluators.training.training import (
+    Training,
+    figures,
+    rounded_model,
+    state_segment,
+    window_losses,
+)
+from foundation.errors import IllegalArchitecture
+from search_spaces.network.decoder import Decoder
+from search_spaces.network.model import Model, build
+
+
+@dataclass(frozen=True)
+class FromScratch(Evaluator):
+    """Each candidate is trained by itself, and judged with its weights rounded as they would be exported.
+
+    With a folder of `checkpoints`, a candidate that comes again with more steps goes on from where it was,
+    and ends with the same weights as if it had never stopped. `threads` is for the CPU; None leaves it as it
+    is.
+    """
+
+    name: ClassVar[str] = "scratch"
+
+    task: Task
+    checkpoints: str | None = None
+    batch: int = 16
+    device: str = "cpu"
+    threads: int | None = None
+
+    @property
+    def unit(self) -> str:
+        """That of the task's scores."""
+        return self.task.judged_in
+
+    def score(
+        self,
+        spec: Decoder,
+        steps: int,
+        seed: int,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Score:
+        """The score on the validation windows after `steps` steps, and the figures of its layers."""
+        with _threads(self.threads):
+            training = self._trained(spec, steps, seed, on_step)
+            model = rounded_model(training.model)
+            losses = window_losses(model, self.task, segment=state_segment(spec), device=self.device)
+            return Score.of(losses.tolist(), figures(training))
+
+    def trained_model(
+        self,
+        spec: Decoder,
+        steps: int,
+        seed: int,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Model:
+        """The model after `steps` steps, its weights rounded to their layers' bits."""
+        with _threads(self.threads):
+            return rounded_model(self._trained(spec, steps, seed, on_step).model)
+
+    def _trained(
+        self,
+        spec: Decoder,
+        steps: int,
+        seed: int,
+        on_step: Callable[[int, float], None] | None,
+    ) -> Training:
+        if spec.vocab < self.task.vocab:
+            raise IllegalArchitecture(
+                f"vocab is {spec.vocab}, and task {self.task.name} needs {self.task.vocab}"
+            )
+        model = build(spec, seed=seed, device=self.device)
+        training = Training(model, self.task, seed=seed, batch=self.batch)
+        if self.checkpoints is None:
+            training.advance(steps, on_step)
+            return training
+        folder = Path(self.checkpoints)
+        reached = checkpoints.resume(training, folder, steps)
+        training.advance(steps, on_step)
+        if training.step > reached:
+            checkpoints.save(training, folder)
+        return training
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Use `count` CPU threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

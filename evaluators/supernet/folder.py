@@ -1,0 +1,235 @@
+"""A trained supernet as a folder that explains itself: one training, then searches on many devices.
+
+    supernet.json       space, task, recipe, steps, seed: all that is needed to read the weights
+    curve.json          losses by step, seconds spent
+    *.safetensors       weights and optimizer state after the last step
+
+`describe` writes the first file, `open_supernet` reads it and hands over an evaluator, which scores any
+architecture of the space without further training. What does not fit is refused, each reason with its own
+error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluators.supernet.recipe import Recipe, Work
+from evaluators.supernet.training import ON_CPU, FromSupernet, read_curve
+from evaluators.tasks.base import Task, tasks
+from evaluators.training import checkpoints
+from foundation.errors import SettingError
+from search_spaces.language.choices import field_names
+from search_spaces.language.serialization import from_plain, to_json, to_plain
+from search_spaces.language.space import Space
+
+ABOUT = "supernet.json"
+FORMAT = 1
+
+
+class SupernetError(SettingError):
+    """A folder does not hold the supernet that is asked for."""
+
+
+class NoSupernet(SupernetError):
+    """There is none in this folder."""
+
+
+class OtherSpace(SupernetError):
+    """Its weights are those of another space."""
+
+
+class OtherCorpus(SupernetError):
+    """It learned another task, or other data."""
+
+
+class Unfinished(SupernetError):
+    """Its training has not come to its end."""
+
+
+class Damaged(SupernetError):
+    """Its files cannot be read, or contradict each other."""
+
+
+def describe(evaluator: FromSupernet, space: Space) -> Path:
+    """Write down what a folder will hold, before its training begins; the file's path.
+
+    Raises:
+        OtherSpace: the folder already holds a supernet of another space.
+        SettingError: it holds a training of the same space that differs in something else.
+    """
+    folder = Path(evaluator.folder)
+    about = {
+        "format": FORMAT,
+        "space": {"name": space.name, "digest": space.digest, "tree": to_plain(space.root)},
+        "task": _told(evaluator.task),
+        "steps": evaluator.steps,
+        "seed": evaluator.seed,
+        "batch": evaluator.batch,
+        "recipe": evaluator.recipe.to_plain(),
+        "torch": torch.__version__,
+    }
+    path = folder / ABOUT
+    if path.exists():
+        _require_same(folder, read_about(folder), json.loads(json.dumps(about)))
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(about, indent=1) + "\n")
+    new.replace(path)
+    return path
+
+
+def read_about(folder: str | Path) -> dict[str, Any]:
+    """What a folder says of itself.
+
+    Raises:
+        NoSupernet: it says nothing.
+        Damaged: it cannot be read, or was written by a younger version.
+    """
+    path = Path(folder) / ABOUT
+    try:
+        about: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        how = f"`nas supernet train SPACE -o {folder}` makes one"
+        raise NoSupernet(f"{folder} holds no supernet: {how}") from None
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged: {error}") from None
+    missing = {"space", "task", "steps", "seed", "batch", "recipe"} - set(about)
+    if missing or about.get("format") != FORMAT:
+        what = f"lacks {', '.join(sorted(missing))}" if missing else f"has format {about.get('format')}"
+        raise Damaged(f"{path} {what}; this version reads format {FORMAT}")
+    return about
+
+
+def open_supernet(
+    folder: str | Path,
+    *,
+    space: Space | None = None,
+    task: Task | None = None,
+    device: str = "cpu",
+    finished: bool = True,
+) -> FromSupernet:
+    """The evaluator of the supernet in a folder.
+
+    With a `space`, its weights must be those of this space; with a `task`, it must have learned this one,
+    from the same data. Without a task, the one that it names is opened. `finished=False` lets a training be
+    gone on with.
+
+    Raises:
+        NoSupernet: the folder holds none.
+        OtherSpace: it is of another space.
+        OtherCorpus: it learned something else.
+        Unfinished: its training has not come to its end.
+        Damaged: its files cannot be read.
+        DataError: its data are not here, and no `task` is given.
+    """
+    about = read_ready(folder, space) if finished else _of_space(folder, space)
+    evaluator = FromSupernet(
+        _task(folder, about["task"], task),
+        to_json(from_plain(about["space"]["tree"])),
+        str(folder),
+        about["steps"],
+        about["seed"],
+        about["batch"],
+        Recipe.from_plain(about["recipe"]),
+        Work(device=device) if device != "cpu" else ON_CPU,
+    )
+    return evaluator
+
+
+def read_ready(folder: str | Path, space: Space | None = None) -> dict[str, Any]:
+    """What a folder says of itself, if its training has come to its end and is of this space; cheap.
+
+    Raises:
+        NoSupernet: the folder holds none.
+        OtherSpace: it is of another space.
+        Unfinished: its training has not come to its end.
+        Damaged: its files cannot be read.
+    """
+    about = _of_space(folder, space)
+    _require_finished(Path(folder), about["steps"])
+    return about
+
+
+def read_training(folder: str | Path) -> dict[str, Any]:
+    """How the training of a finished supernet went: `steps`, `seconds`, and the curve of its losses.
+
+    Raises:
+        NoSupernet, Unfinished, Damaged: as `read_ready`.
+    """
+    steps = read_ready(folder)["steps"]
+    return {"steps": steps, **read_curve(Path(folder), steps)}
+
+
+def _of_space(folder: str | Path, space: Space | None) -> dict[str, Any]:
+    about = read_about(folder)
+    if space is not None and to_json(space.root) != to_json(from_plain(about["space"]["tree"])):
+        theirs = about["space"]
+        raise OtherSpace(
+            f"{folder} holds a supernet of the space {theirs['name']} ({theirs['digest']}),"
+            f" not of {space.name} ({space.digest})"
+        )
+    return about
+
+
+def _told(task: Task) -> dict[str, Any]:
+    settings = {name: getattr(task, name) for name in field_names(type(task))}
+    return {"name": task.name, "settings": settings, "digest": task.digest, "about": task.about()}
+
+
+def _task(folder: str | Path, told: Mapping[str, Any], given: Task | None) -> Task:
+    """The task that was learned, opened; or the given one, if it is the same."""
+    task = given
+    if task is None:
+        task = tasks[told["name"]](**told["settings"])
+    if task.digest != told["digest"]:
+        data = (told.get("about") or {}).get("name", "its own rule")
+        raise OtherCorpus(
+            f"{folder} learned the task {told['name']} {told['digest']} ({data}), and this is {task.name}"
+            f" {task.digest}: text, length and number of windows must be the same"
+        )
+    return task
+
+
+def _require_same(folder: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    advice = "choose another folder"
+    if known["space"]["tree"] != wanted["space"]["tree"]:
+        raise OtherSpace(f"{folder} holds a supernet of the space {known['space']['name']}: {advice}")
+    if known["task"]["digest"] != wanted["task"]["digest"]:
+        raise OtherCorpus(f"{folder} was started on the task {known['task']['digest']}: {advice}")
+    for name in ("steps", "seed", "batch", "recipe"):
+        if known[name] != wanted[name]:
+            raise SettingError(f"{folder} has {name}={known[name]!r}, not {wanted[name]!r}: {advice}")
+
+
+def progress(folder: str | Path) -> dict[str, Any]:
+    """The last step that is kept, of `steps` in all, its `phase`, and the `file`; step 0 where there is none.
+
+    Raises:
+        NoSupernet: the folder holds none.
+        Damaged: its files cannot be read.
+    """
+    about = read_about(folder)
+    kept = [(checkpoints.step_of(path), path) for path in Path(folder).glob("*.safetensors")]
+    if not kept:
+        return {"step": 0, "steps": about["steps"], "phase": None, "file": None}
+    step, path = max(kept)
+    try:
+        header = checkpoints.header(path)
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged: {error}; without it the training begins anew") from None
+    return {"step": step, "steps": about["steps"], "phase": header.get("phase"), "file": path.name}
+
+
+def _require_finished(folder: Path, steps: int) -> None:
+    told = progress(folder)
+    if told["step"] < steps:
+        raise Unfinished(
+            f"{folder} has learned {told['step']} of {steps} steps; `nas supernet train` with the settings"
+            " of before goes on"
+        )

@@ -1,0 +1,80 @@
+"""Data-parallel training over several processes: each reads its rows of the batch, gradients are averaged.
+
+    with join(rank, count, rendezvous) as workers:
+        training = SupernetTraining(space, task, steps=250, seed=0, batch=32, workers=workers)
+
+All workers draw the same subnets, for chance comes from (seed, step), so they touch the same parameters and
+need no further agreement. `count` workers with a batch of B rows compute what one does with the same B, up to
+rounding; only losses that are not a mean over tokens (the balance of experts) see each worker's rows alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from foundation.errors import SettingError
+
+PATIENCE = timedelta(minutes=10)
+"""How long a worker waits for the others before it gives up."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among `count` that train one supernet; `rank` 0 keeps the checkpoints."""
+
+    rank: int = 0
+    count: int = 1
+
+    def rows(self, batch: Tensor) -> Tensor:
+        """The rows of a batch [B, ...] that this worker reads.
+
+        Raises:
+            SettingError: there are fewer rows than workers.
+        """
+        if batch.shape[0] < self.count:
+            raise SettingError(f"a batch of {batch.shape[0]} rows cannot be shared by {self.count} workers")
+        return batch[self.rank :: self.count]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by its sum over all workers; they must come in the same order everywhere."""
+        if self.count == 1 or not tensors:
+            return
+        joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(joined)
+        parts = joined.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+ALONE = Workers()
+
+
+@contextmanager
+def join(rank: int, count: int, rendezvous: str | Path, *, device: str = "cpu") -> Iterator[Workers]:
+    """Become worker `rank` of `count`, who meet in the file `rendezvous` (a path that nobody has used yet).
+
+    Raises:
+        SettingError: the rank is none of theirs.
+    """
+    if not 0 <= rank < count:
+        raise SettingError(f"rank must be one of 0 to {count - 1}, got {rank}")
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(
+        backend,
+        init_method=f"file://{Path(rendezvous).absolute()}",
+        rank=rank,
+        world_size=count,
+        timeout=PATIENCE,
+    )
+    try:
+        yield Workers(rank, count)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,1 @@
+"""The ground floor: errors, registries, durable files, statistics, settings, text."""

@@ -1,0 +1,57 @@
+"""Everything that can go wrong, as one tree, sorted by who must act.
+
+* NasError
+  + SpaceError            the space itself is ill-formed or unsatisfiable: fix the space
+  + IllegalArchitecture   this candidate cannot exist: skip it, the search goes on
+  + EvaluationFailed      this candidate could not be scored: record it, the search goes on
+  + DataError             the text given to learn from cannot be used: fix the data
+  + ProfileError          a device or its latency table cannot be used: fix the profile
+  + FileError             a file cannot be written (full disk, missing permission): fix the disk or the path
+  + StoreError            the study database refuses: fix the store (full disk, newer schema, other space)
+  + SettingError          an argument makes no sense: fix the call
+  + UnknownName           a name that no registry holds: fix the name (also a SettingError)
+
+Anything else that is raised is a bug of ours and rises unchanged.
+"""
+
+from __future__ import annotations
+
+
+class NasError(Exception):
+    """Base of every error that a user or a search can act upon."""
+
+
+class SpaceError(NasError):
+    """The space is ill-formed, or nothing in it satisfies its constraints."""
+
+
+class IllegalArchitecture(NasError):
+    """One candidate cannot exist; the search skips it and goes on."""
+
+
+class EvaluationFailed(NasError):
+    """One candidate could not be scored (a non-finite loss, a lost worker); recorded, never fatal."""
+
+
+class DataError(NasError):
+    """The corpus is empty, binary or missing."""
+
+
+class ProfileError(NasError):
+    """A device cannot be measured, or a latency table does not fit the question."""
+
+
+class FileError(NasError):
+    """A file cannot be written."""
+
+
+class StoreError(NasError):
+    """The study database cannot do what was asked."""
+
+
+class SettingError(NasError):
+    """An argument of a call or of the command line makes no sense."""
+
+
+class UnknownName(SettingError):
+    """No registry holds this name."""

@@ -1,0 +1,81 @@
+"""Registries: how one new file adds a block, a strategy, an objective, a figure.
+
+A registry is a read-only mapping from names to things. It fills itself, on first use, by importing every
+module of its folder; a module adds what it defines with the decorator `@registry.add`. A second thing of
+one name is refused, and an unknown name is answered with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from foundation.errors import UnknownName
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names the closest known name, or lists all of them when none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+class Registry(Mapping[str, T]):
+    """Things of one kind by name; `folder` is the package whose modules add to it."""
+
+    def __init__(self, kind: str, folder: str | None = None) -> None:
+        self.kind, self._folder = kind, folder
+        self._things: dict[str, T] = {}
+        self._filled = folder is None
+
+    def add(self, thing: Any) -> Any:
+        """Register `thing` under its `name` (or `__name__`); returns it, so this works as a decorator.
+
+        Raises:
+            ValueError: another thing of this kind already has the name.
+        """
+        name = getattr(thing, "name", None) or thing.__name__
+        taken = self._things.get(name)
+        if taken is not None and not _same_definition(taken, thing):
+            raise ValueError(f"two {self.kind}s are named {name!r}: {taken!r} and {thing!r}")
+        self._things[name] = thing
+        return thing
+
+    def __getitem__(self, name: str) -> T:
+        self._fill()
+        try:
+            return self._things[name]
+        except KeyError:
+            raise UnknownName(f"unknown {self.kind} {name!r}; {nearest(name, self._things)}") from None
+
+    def __contains__(self, name: object) -> bool:
+        self._fill()
+        return name in self._things
+
+    def __iter__(self) -> Iterator[str]:
+        self._fill()
+        return iter(sorted(self._things))
+
+    def __len__(self) -> int:
+        self._fill()
+        return len(self._things)
+
+    def _fill(self) -> None:
+        if self._filled or self._folder is None:
+            return
+        self._filled = True
+        package = importlib.import_module(self._folder)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._folder}.{module.name}")
+
+
+def _same_definition(one: Any, other: Any) -> bool:
+    """True when a module was merely executed twice (a space file that is loaded again)."""
+    return getattr(one, "__qualname__", one) == getattr(other, "__qualname__", other) and getattr(
+        one, "__module__", None
+    ) == getattr(other, "__module__", None)

@@ -1,0 +1,52 @@
+"""Numbers and lists as people write them: as many digits as mean something, and nouns that agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with this many significant digits, exponents only where nothing else is readable."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    magnitude = math.floor(math.log10(abs(value)))
+    if not -5 <= magnitude < 9:
+        return f"{value:.{digits - 1}e}"
+    places = max(0, digits - 1 - magnitude)
+    return f"{value:,.{places}f}"
+
+
+def with_error(value: float, error: float) -> str:
+    """A number with its standard error, both to the error's second digit."""
+    if not error > 0 or not math.isfinite(error):
+        return significant(value, 4)
+    places = min(max(0, 1 - math.floor(math.log10(error))), 6)
+    return f"{value:,.{places}f} ± {error:.{places}f}"
+
+
+def percent(share: float, error: float | None = None) -> str:
+    """A share in percent, with its standard error where that shows at this precision."""
+    if error is None or error < 5e-5:
+        return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f} ± {100 * error:.1f} %"
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """A count with its noun: `1 network`, `1,204 networks`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time in seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def listed(items: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *most, last = list(items) or [""]
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,282 @@
+"""The parts that a latency table knows: what a network is made of, as far as its time goes.
+
+A part is half a layer as it really runs (norm, block, residual sum, state at its bits; where it reads the
+embedding, that too), or what stands around the layers (embedding, final norm, logits). Half a layer is timed
+inside a real model: one of 1 and one of 1+k such halves, so that its own time and the overhead of a model
+fall apart. Bits of weights are part of it where they run on kernels of their own; elsewhere they are
+emulated: they change what a model stores, not how long it takes. A decode state that grows makes a step
+dearer as it goes on; such a part may stand at a `position`.
+
+Layers that only some tokens pass (`adaptive_depth`) are reckoned from their parts, not measured: a routed
+half counts with the router's share, and an exit adds logits; nothing is taken off for tokens that left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import torch
+
+from foundation.errors import IllegalArchitecture, ProfileError
+from hw_profiles.runtimes.engines import at_home, engine_of
+from hw_profiles.timing.measure import STEPS, Task, network_tasks
+from hw_profiles.timing.timings import READINGS
+from search_spaces.blocks.base import Block
+from search_spaces.language.printing import brief
+from search_spaces.language.serialization import from_plain, to_json, to_plain
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import PLACES, Decoder, Layer
+from search_spaces.network.model import Model, build
+from search_spaces.quantization.bits import Bits
+from search_spaces.quantization.kernels import Factors, factors_of
+from search_spaces.scenario import Scenario
+from search_spaces.supernet import alternatives, closings
+
+COPIES = (1, 3)
+"""Halves in the two models that a part is timed in: 1 and 1+k."""
+
+STACK_VOCAB = 32
+"""Tokens known to those models: few, because logits are not what is timed there."""
+
+Real = frozenset[Factors]
+"""Bits of weights and activations that run on kernels of their own."""
+
+PLAIN: Factors = (16, 16, "int")
+
+NONE_REAL: Real = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A block at a width with its state at `state_bits`; without a block, what stands around the layers.
+
+    Make it with `half` or `outer`: equal times must have equal parts. `position` is where a decode step
+    stands, if not where the scenario says; `reads_embedding` as in `Layer`.
+    """
+
+    d_model: int
+    block: Block | None = None
+    state_bits: int = 16
+    weight_bits: float = 16
+    activation_bits: int = 16
+    numbers: str = "int"
+    vocab: int | None = None
+    position: int | None = None
+    reads_embedding: bool = False
+
+    def __str__(self) -> str:
+        if self.block is None:
+            return f"embedding and logits of {self.vocab} tokens at d_model {self.d_model}"
+        weights = ""
+        if self.factors != PLAIN:
+            numbers = " (float8)" if self.numbers == "float" else ""
+            weights = f", {self.weight_bits}-bit weights and {self.activation_bits}-bit activations{numbers}"
+        at = "" if self.position is None else f", decoding at {self.position}"
+        state = f"with a {self.state_bits}-bit state"
+        reads = ", reading the embedding" if self.reads_embedding else ""
+        return f"{brief(self.block)} at d_model {self.d_model} {state}{weights}{reads}{at}"
+
+    @property
+    def factors(self) -> Factors:
+        """What its products are made of."""
+        return self.weight_bits, self.activation_bits, self.numbers
+
+    @property
+    def kind(self) -> str:
+        """The kind of block; empty around the layers."""
+        return "" if self.block is None else type(self.block).__name__
+
+    @property
+    def family(self) -> str:
+        """The kind of block, with the bits of its state where those are few, and whether it reads more."""
+        name = f"{self.kind}, reading the embedding" if self.reads_embedding else self.kind
+        return name if self.state_bits == 16 else f"{name} {self.state_bits}-bit state"
+
+    def grows(self, context: int) -> bool:
+        """Whether a decode step at the end of `context` tokens reads more than one at their start."""
+        shapes = self.block.state(self.d_model).values() if self.block is not None else ()
+        return any(shape.per_token and shape.slots(context) > shape.slots(1) for shape in shapes)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Values that JSON can hold."""
+        if self.block is None:
+            return {"d_model": self.d_model, "vocab": self.vocab}
+        plain = {"d_model": self.d_model, "state_bits": self.state_bits, "block": to_plain(self.block)}
+        if self.factors != PLAIN:
+            plain |= {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+        plain |= {"numbers": self.numbers} if self.numbers != "int" else {}
+        plain |= {"reads_embedding": True} if self.reads_embedding else {}
+        return plain if self.position is None else {**plain, "position": self.position}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Part:
+        """The part written by `to_plain`."""
+        block = plain.get("block")
+        return cls(**{**plain, "block": None if block is None else from_plain(block)})
+
+
+@lru_cache(maxsize=65536)
+def half(
+    block: Block,
+    d_model: int,
+    state_bits: int,
+    products: Factors = PLAIN,
+    *,
+    reads_embedding: bool = False,
+) -> Part:
+    """Half a layer; the bits of a state that is not there do not matter. See `timed_bits` for `products`."""
+    bits = state_bits if block.state(d_model) else 16
+    weight, activation, numbers = products
+    return Part(
+        d_model=d_model,
+        block=block,
+        state_bits=bits,
+        weight_bits=weight,
+        activation_bits=activation,
+        numbers=numbers,
+        reads_embedding=reads_embedding,
+    )
+
+
+def timed_bits(bits: Bits, real: Real) -> Factors:
+    """Bits of weights and activations as far as they change the time: emulated ones run as 16.
+
+    A pair has a kernel of its own or none: without one, `with_real_kernels` leaves the weights as they are.
+    """
+    factors = factors_of(bits)
+    return factors if factors in real else PLAIN
+
+
+def outer(vocab: int, d_model: int) -> Part:
+    """What stands around the layers."""
+    return Part(d_model=d_model, vocab=vocab)
+
+
+def layer_parts(layer: Layer, d_model: int, real: Real = NONE_REAL) -> tuple[Part, ...]:
+    """The halves of a layer."""
+    products, reads = timed_bits(layer.bits, real), layer.reads_embedding
+    return tuple(
+        half(
+            block,
+            d_model,
+            layer.bits.state,
+            products,
+            reads_embedding=reads and place == "sequence_mixer",
+        )
+        for place, block in layer.blocks.items()
+    )
+
+
+def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[Part, float], ...]:
+    """What a layer takes: its parts, and how much of each."""
+    share = layer.routing.capacity if layer.routing is not None else 1.0
+    halves = tuple((part, share) for part in layer_parts(layer, spec.d_model, real))
+    return halves if layer.exit is None else (*halves, (outer(spec.vocab, spec.d_model), 1.0))
+
+
+def parts_of(spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:
+    """All parts of a network, as often as they stand in it."""
+    halves = (part for layer in spec.layers for part in layer_parts(layer, spec.d_model, real))
+    return (outer(spec.vocab, spec.d_model), *halves)
+
+
+def parts_in(space: Space, real: Real = NONE_REAL) -> tuple[Part, ...]:
+    """Every part that a network of the space may have, in a fixed order.
+
+    Raises:
+        ProfileError: the space is not one of `Decoder`.
+    """
+    found: set[Part] = set()
+    for decoder in alternatives(space.root):
+        if not isinstance(decoder, Decoder):
+            raise ProfileError(f"only spaces of Decoder can be profiled, not of {type(decoder).__name__}")
+        widths = tuple(closings(decoder.d_model))
+        found |= {outer(vocab, d_model) for vocab in closings(decoder.vocab) for d_model in widths}
+        for layer in _open_layers(decoder.layers):
+            found |= {part for d_model in widths for part in _halves(layer, d_model, real)}
+    return tuple(sorted(found, key=lambda part: (part.d_model, str(part), to_json(part.block))))
+
+
+def _open_layers(layers: Any) -> list[Any]:
+    """The open layers of a decoder, each once though `repeat` stacks it."""
+    stacks = alternatives(layers)
+    distinct = {id(option): option for stack in stacks for entry in stack for option in alternatives(entry)}
+    return list(distinct.values())
+
+
+def _halves(layer: Any, d_model: int, real: Real) -> Iterator[Part]:
+    widths = sorted({(bits.state, timed_bits(bits, real)) for bits in closings(layer.bits)})
+    for place in PLACES:
+        readers = set(closings(layer.reads_embedding)) if place == "sequence_mixer" else {False}
+        for block, reads in product(closings(getattr(layer, place)), sorted(readers)):
+            if block is not None and _fits(block, d_model):
+                yield from (half(block, d_model, *bits, reads_embedding=reads) for bits in widths)
+
+
+def _fits(block: Block, d_model: int) -> bool:
+    try:
+        block.check(d_model)
+    except IllegalArchitecture:
+        return False
+    return True
+
+
+def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> Model:
+    """A model of nothing but copies of one half layer, each with weights of its own."""
+    if part.block is None:
+        return build(Decoder(vocab=part.vocab or 1, d_model=part.d_model, layers=()), seed=seed)
+    bits = Bits(
+        weight=part.weight_bits,
+        activation=part.activation_bits,
+        state=part.state_bits,
+        numbers=part.numbers,
+    )
+    layer = Layer(  # the one place of a half, whatever it mixes
+        sequence_mixer=part.block, bits=bits, reads_embedding=part.reads_embedding
+    )
+    with torch.device(scenario.device):
+        model = Model(Decoder(vocab=STACK_VOCAB, d_model=part.d_model, layers=(layer,) * copies))
+        model.reset_parameters(seed)
+    return model
+
+
+def part_tasks(part: Part, scenario: Scenario, *, seed: int = 0) -> dict[str, Task]:
+    """What to time of a part, by copies and reading, as a network is timed: `3/decode_ms`."""
+    tasks: dict[str, Task] = {}
+    for copies in COPIES if part.block is not None else (0,):
+        model = stack_of(part, copies, scenario, seed=seed)
+        if part.position is None:
+            found = network_tasks(model, scenario, seed=seed)
+        else:
+            calls = engine_of(scenario).prepare(at_home(model, scenario), scenario, seed=seed)
+            found = {"decode_ms": Task(calls.decode(part.position), primed=True, repeats=STEPS)}
+        tasks |= {f"{copies}/{reading}": task for reading, task in found.items()}
+    return tasks
+
+
+def part_samples(timed: dict[str, list[float]]) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """A part's own time by reading, from its timings by copies and reading; and the overhead around one."""
+    own: dict[str, list[float]] = {}
+    around: dict[str, float] = {}
+    few, many = COPIES
+    for reading in READINGS:
+        if f"0/{reading}" in timed:
+            own[reading] = timed[f"0/{reading}"]
+        elif f"{few}/{reading}" in timed:
+            one, more = timed[f"{few}/{reading}"], timed[f"{many}/{reading}"]
+            own[reading] = [(b - a) / (many - few) for a, b in zip(one, more, strict=True)]
+            around[reading] = _middle(one) - few * _middle(own[reading])
+    return own, around
+
+
+def _middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def at_position(part: Part, position: int) -> Part:
+    """The part where a decode step stands at `position`."""
+    return replace(part, position=position)

@@ -1,0 +1,428 @@
+"""Latency tables: what every part of a space costs on one machine, and what whole networks will cost.
+
+    table = profile_space(space, scenario)
+    table.predict(spec)["decode_ms"]          # (milliseconds, standard error)
+    table.save(path);  LatencyTable.load(path, scenario)
+
+A prediction is the sum of its parts, corrected by a straight line that was fitted on a few whole networks.
+Parts that were not measured themselves are interpolated (`hw_profiles.latency.interpolation`). The interval
+of a prediction is as wide as it takes to hold 9 in 10 other whole networks, which the fit never saw, and
+widened by what one session differs from another. Files are JSON that a person can read, with all samples, and
+belong to one machine and one scenario.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from foundation.errors import NasError, ProfileError
+from hw_profiles.fingerprint import Fingerprint, differences, fingerprint
+from hw_profiles.latency.correction import BASE, NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction
+from hw_profiles.latency.interpolation import Laws
+from hw_profiles.latency.parts import NONE_REAL, Part, Real, outer, parts_in, shares
+from hw_profiles.latency.sums import Totals
+from hw_profiles.timing.timers import clock_of
+from hw_profiles.timing.timings import READINGS, Latency
+from search_spaces.language.serialization import from_plain, to_plain
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder
+from search_spaces.quantization.bits import WEIGHT_BITS
+from search_spaces.scenario import Scenario
+
+FORMAT, VERSION = "nas latency table", 1
+
+BETWEEN_SESSIONS = {"cpu": 0.03, "cuda": 0.003}
+"""How far, relatively, two sessions on one machine differ: what a re-measurement may be off for no fault."""
+
+Measured: TypeAlias = "Mapping[str, Latency]"
+"""Latency by reading (`READINGS`); a part at a position of its own has no prefill."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A random whole network that was measured: to fit the correction, or, `held_out`, to test it."""
+
+    spec: Decoder
+    held_out: bool
+    measured: Measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a table comes from: when, how thoroughly, and what a reader should know.
+
+    `reference_ms` is the time of the calibration kernel on the quiet machine; `overheads` are, by width and
+    reading, the milliseconds of a model around its halves, where parts were timed.
+    """
+
+    created: str = ""
+    rounds: int = 0
+    seconds: float = 0.0
+    reference_ms: float = 1.0
+    reference_wall_ms: float = 1.0
+    overheads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LatencyTable:
+    """Measured latencies of parts of a space, under one scenario, on one machine.
+
+    Weights and activations of the bits in `real_bits` run on kernels of their own here; others are emulated:
+    they count their bytes and take the time of 16.
+    """
+
+    space_name: str
+    space_digest: str
+    scenario: Scenario
+    fingerprint: Fingerprint
+    entries: Mapping[Part, Measured]
+    networks: tuple[Network, ...] = ()
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
+    accuracies: Mapping[str, Accuracy] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
+    real_bits: Real = NONE_REAL
+
+    def predict(self, spec: Decoder, position: int | None = None) -> dict[str, tuple[float, float]]:
+        """Milliseconds and their standard error, by reading; decoding at `position` where one is given.
+
+        The standard error is that of a normal distribution of which 90 % lie within `interval`.
+
+        Raises:
+            ProfileError: a part of the network is of a kind, or beyond the sizes, that were measured.
+        """
+        return self._predicted([spec], position)[0]
+
+    def predict_many(self, specs: Sequence[Decoder]) -> list[dict[str, tuple[float, float]]]:
+        """Predictions of many networks; what must be interpolated is so all at once."""
+        return self._predicted(specs, None)
+
+    def _predicted(
+        self, specs: Sequence[Decoder], position: int | None
+    ) -> list[dict[str, tuple[float, float]]]:
+        totals = self._totals.of(specs, position)
+        depths = np.array([len(spec.layers) for spec in specs], dtype=float)
+        found: list[dict[str, tuple[float, float]]] = [{} for _ in specs]
+        for reading, correction, reach in self._line if specs else ():
+            ms, off = totals[reading]
+            whole = correction.whole_ms(ms, depths)
+            expected = np.hypot(BASE, np.divide(off, ms, out=np.zeros_like(ms), where=ms > 0))
+            errors = whole * np.hypot(reach / NORMAL_REACH * expected, self._between_sessions)
+            for each, value, error in zip(found, whole.tolist(), errors.tolist(), strict=True):
+                each[reading] = value, error
+        return found
+
+    def interval(self, spec: Decoder) -> dict[str, tuple[float, float]]:
+        """Milliseconds between which 9 in 10 measurements of such a network should lie, by reading."""
+        return {
+            reading: (max(0.0, ms - NORMAL_REACH * error), ms + NORMAL_REACH * error)
+            for reading, (ms, error) in self.predict(spec).items()
+        }
+
+    def parts_ms(self, spec: Decoder) -> dict[str, float]:
+        """The plain sum of the parts, by reading."""
+        return {reading: sum(self.families_ms(spec, reading)[0].values()) for reading in READINGS}
+
+    def families_ms(self, spec: Decoder, reading: str) -> tuple[dict[str, float], float]:
+        """The plain sums of the parts by family, and the relative standard deviation of their total."""
+        amounts = {outer(spec.vocab, spec.d_model): 1.0}
+        for layer in spec.layers:
+            for part, share in shares(layer, spec, self.real_bits):
+                amounts[part] = amounts.get(part, 0.0) + share
+        found: dict[str, float] = {}
+        variance = 0.0
+        for part, much in amounts.items():
+            ms, error = self._part(part, reading)
+            found[part.family] = found.get(part.family, 0.0) + much * ms
+            variance += (much * error) ** 2  # the same part is off by the same, wherever it stands
+        return found, math.sqrt(variance) / max(sum(found.values()), 1e-12)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether held-out networks were measured and predicted within 10 % on average, in every reading."""
+        mapes = [self.accuracies.get(reading, Accuracy(0)).mape for reading in READINGS]
+        return all(mape is not None and mape <= TRUSTED_MAPE for mape in mapes)
+
+    @property
+    def restless(self) -> int:
+        """How many latencies were measured here and did not settle; those carried over are not measured."""
+        measured = [*self.entries.values(), *(network.measured for network in self.networks)]
+        return sum(bool(f.unsettled and f.wall_ms) for each in measured for f in each.values())
+
+    def covers(self, space: Space) -> bool:
+        """Whether every network of the space can be predicted."""
+        return not self.missing(space)
+
+    def missing(self, space: Space) -> tuple[Part, ...]:
+        """The parts of a space that were not measured, and resemble none that was."""
+        parts = parts_in(space, self.real_bits)
+        return tuple(part for part in parts if part not in self.entries and not self._known_kind(part))
+
+    def _known_kind(self, part: Part) -> bool:
+        return part.block is not None and self.laws.knows(part)
+
+    def scatter(self, reading: str) -> Iterator[tuple[Network, float, float]]:
+        """Each measured whole network with its predicted and its measured milliseconds."""
+        for network in self.networks:
+            yield network, self.predict(network.spec)[reading][0], network.measured[reading].median_ms
+
+    @cached_property
+    def laws(self) -> Laws:
+        """What is known of parts that were not measured."""
+        return Laws(self.entries, self.scenario)
+
+    @cached_property
+    def _between_sessions(self) -> float:
+        return BETWEEN_SESSIONS[self.scenario.device.partition(":")[0]]
+
+    @cached_property
+    def _line(self) -> list[tuple[str, Correction, float]]:
+        found = []
+        for reading in READINGS:
+            reach = self.accuracies.get(reading, Accuracy(0)).reach
+            correction = self.corrections.get(reading, Correction())
+            found.append((reading, correction, NORMAL_REACH if reach is None else reach))
+        return found
+
+    @cached_property
+    def _known_parts(self) -> dict[tuple[Part, str], tuple[float, float]]:
+        return {}
+
+    @cached_property
+    def _totals(self) -> Totals:
+        return Totals(self.real_bits, self.scenario.context, self._corrected_parts)
+
+    def _corrected_parts(self, parts: Sequence[Part]) -> dict[str, list[tuple[float, float]]]:
+        """Milliseconds of parts and their standard deviations, times the factors of their families."""
+        self._interpolate(parts)
+        found: dict[str, list[tuple[float, float]]] = {}
+        for reading, correction, _ in self._line:
+            found[reading] = []
+            for part in parts:
+                moved = part.position is not None and reading == "prefill_ms"
+                ms, error = self._part(replace(part, position=None) if moved else part, reading)
+                factor = correction.factor(part.family, part.d_model)
+                found[reading].append((factor * ms, factor * error))
+        return found
+
+    def _part(self, part: Part, reading: str) -> tuple[float, float]:
+        """Milliseconds of a part, and their standard deviation."""
+        known = self._known_parts.get((part, reading))
+        if known is None:
+            measured = self.entries.get(part)
+            if measured is not None and reading in measured:
+                known = max(0.0, measured[reading].median_ms), measured[reading].standard_error
+                self._known_parts[part, reading] = known
+            else:
+                self._interpolate([part])
+                known = self._known_parts[part, reading]
+        return known
+
+    def _interpolate(self, parts: Iterable[Part]) -> None:
+        """Reckon what was not measured."""
+        wanted = tuple(dict.fromkeys(parts))
+        for reading in READINGS:
+            unknown = [part for part in wanted if self._is_unknown(part, reading)]
+            for part in unknown:
+                self._check(part)
+            for part, found in zip(unknown, self.laws.estimate(unknown, reading), strict=True):
+                self._known_parts[part, reading] = found.ms, found.error * found.ms
+
+    def _is_unknown(self, part: Part, reading: str) -> bool:
+        return (part, reading) not in self._known_parts and reading not in self.entries.get(part, ())
+
+    def _check(self, part: Part) -> None:
+        if not self._known_kind(replace(part, position=None)):
+            raise ProfileError(
+                f"the latency table of {self.space_name} ({self.space_digest}) has no entry for {part};"
+                " profile the space that contains it (profile_space, `nas profile`)"
+            )
+
+    def save(self, path: Path) -> None:
+        """Write the table as JSON, all of it or nothing."""
+        write_whole(path, readable(self.to_plain()))
+
+    @classmethod
+    def load(
+        cls, path: Path, scenario: Scenario | None = None, *, allow_other_machine: bool = False
+    ) -> LatencyTable:
+        """Read a table and make sure that it speaks of this machine, and of `scenario` where one is given.
+
+        Raises:
+            ProfileError: no such file, no such table, another machine, or another scenario.
+        """
+        table = cls.from_plain(read_plain(path), str(path))
+        if scenario is not None and scenario != table.scenario:
+            told = differences(table.scenario.conditions(), scenario.conditions())
+            raise ProfileError(f"{path}: profiled under another scenario: {told}; profile again")
+        told = differences(table.fingerprint, fingerprint(table.scenario))
+        if told and not allow_other_machine:
+            raise ProfileError(f"{path}: profiled on another machine: {told}; profile again here")
+        return table
+
+    def to_plain(self) -> dict[str, Any]:
+        """Values that JSON can hold."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "space": {"name": self.space_name, "digest": self.space_digest},
+            "scenario": self.scenario.to_json(),
+            "clock": clock_of(self.scenario),
+            "trusted": self.trusted,
+            "weight_bits": {"real": sorted(self.real_bits), "emulated": self.emulated_bits},
+            "fingerprint": self.fingerprint,
+            "provenance": asdict(self.provenance),
+            "readings": {
+                reading: {
+                    "correction": asdict(self.corrections.get(reading, Correction())),
+                    "accuracy": asdict(self.accuracies.get(reading, Accuracy(0))),
+                }
+                for reading in READINGS
+            },
+            "entries": [
+                {"name": str(part), "part": part.to_plain(), **_measured_to_plain(measured)}
+                for part, measured in self.entries.items()
+            ],
+            "networks": [self._network_to_plain(network) for network in self.networks],
+        }
+
+    def _network_to_plain(self, network: Network) -> dict[str, Any]:
+        predicted: dict[str, dict[str, Any]] = {
+            reading: {"ms": ms, "standard_error_ms": error}
+            for reading, (ms, error) in self.predict(network.spec).items()
+        }
+        measured = _measured_to_plain(network.measured)
+        for name, (low, high) in self.interval(network.spec).items():
+            predicted[name]["interval_ms"] = [low, high]
+        spec = to_plain(network.spec)
+        return {"held_out": network.held_out, "predicted": predicted, **measured, "spec": spec}
+
+    @classmethod
+    def from_plain(cls, plain: Any, where: str = "table") -> LatencyTable:
+        """The table written by `to_plain`.
+
+        Raises:
+            ProfileError: this is no latency table, or one of another version.
+        """
+        try:
+            found = (plain["format"], plain["version"])
+            if found != (FORMAT, VERSION):
+                raise ProfileError(f"{where}: expected {FORMAT} of version {VERSION}, got {found}")
+            return cls._parsed(plain)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ProfileError(f"{where}: not a latency table: {type(error).__name__}: {error}") from error
+        except ProfileError:
+            raise
+        except NasError as error:
+            raise ProfileError(f"{where}: {error}") from error
+
+    @classmethod
+    def _parsed(cls, plain: Mapping[str, Any]) -> LatencyTable:
+        readings, provenance = plain["readings"], dict(plain["provenance"])
+        return cls(
+            space_name=plain["space"]["name"],
+            space_digest=plain["space"]["digest"],
+            scenario=Scenario(**plain["scenario"]),
+            fingerprint=dict(plain["fingerprint"]),
+            real_bits=_real_bits(plain.get("weight_bits")),
+            entries={Part.from_plain(e["part"]): _measured_from_plain(e) for e in plain["entries"]},
+            networks=tuple(
+                Network(from_plain(n["spec"]), n["held_out"], _measured_from_plain(n))
+                for n in plain["networks"]
+            ),
+            corrections={name: Correction(**readings[name]["correction"]) for name in READINGS},
+            accuracies={name: Accuracy(**readings[name]["accuracy"]) for name in READINGS},
+            provenance=Provenance(**{**provenance, "notes": tuple(provenance["notes"])}),
+        )
+
+    @property
+    def emulated_bits(self) -> list[float]:
+        """Bits of weights without a kernel of their own in this scenario."""
+        return sorted(bits for bits in WEIGHT_BITS if bits < 16 and (bits, 16, "int") not in self.real_bits)
+
+    def _emulation(self) -> str:
+        names = ", ".join(f"{bits:g}" for bits in self.emulated_bits)
+        told = [f"weights of {names} bits"] if names else []
+        told += [] if (8, 8, "float") in self.real_bits else ["float8"]
+        if not told:
+            return "weights of all bits run on kernels of their own"
+        return f"{' and '.join(told)} are emulated in time: they take that of 16, and count their own bytes"
+
+    def __str__(self) -> str:
+        lines = [
+            f"latency table of {self.space_name} ({self.space_digest}): {len(self.entries)} parts,"
+            f" {self.provenance.rounds} rounds in {self.provenance.seconds:.0f} s",
+            f"  {self.scenario}; {clock_of(self.scenario)}",
+        ]
+        lines += [f"  {reading}: {_told(self.accuracies.get(reading))}" for reading in READINGS]
+        lines.append(f"  {self._emulation()}")
+        if not self.trusted:
+            lines.append("  not trusted: it has no held-out networks, or errs by more than 10 % on them")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.provenance.notes)])
+
+
+def _told(found: Accuracy | None) -> str:
+    if found is None or found.mape is None:
+        return "no held-out network was measured"
+    text = f"{found.n} held-out networks, mean error {100 * found.mape:.1f} %"
+    if found.tau is None or found.tau_low is None or found.tau_high is None:
+        return text
+    return f"{text}, Kendall tau {found.tau:.2f} ({found.tau_low:.2f} to {found.tau_high:.2f})"
+
+
+def _measured_to_plain(measured: Measured) -> dict[str, Any]:
+    return {name: found.to_plain() for name, found in measured.items()}
+
+
+def _measured_from_plain(plain: Mapping[str, Any]) -> dict[str, Latency]:
+    moved = plain.get("part", {}).get("position") is not None
+    names = READINGS[1:] if moved else READINGS
+    return {name: Latency.from_plain(plain[name]) for name in names}
+
+
+def _real_bits(plain: Any) -> Real:
+    """Tables of before there were real kernels say `emulated` of all bits."""
+    pairs = plain["real"] if isinstance(plain, Mapping) else ()
+    return frozenset((weight, activation, *(numbers or ["int"])) for weight, activation, *numbers in pairs)
+
+
+def readable(plain: Any) -> str:
+    """JSON with one line per list of numbers."""
+    text = json.dumps(plain, indent=1)
+    return re.sub(r"\[[\d\s.,e+-]+\]", lambda found: " ".join(found[0].split()), text)
+
+
+def read_plain(path: Path) -> Any:
+    """The JSON in a file.
+
+    Raises:
+        ProfileError: it cannot be read, or holds no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ProfileError(f"{path}: not JSON: {error}") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put `text` in a file, all of it or nothing; the old content stays until then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Peak memory of a network: predicted by tracing on the meta device, and measured."""

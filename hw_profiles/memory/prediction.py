@@ -1,0 +1,354 @@
+"""Memory of a network under a scenario: what its weights, its decode state and its activations take.
+
+    memory = predict_memory(spec, scenario)
+    memory.prefill_peak_bytes            # with weights at their bits
+    measure_memory(model, scenario)      # the real thing, by the allocator of the device
+
+Weights and state are counted. The peak follows a law: a network is read half layer by half layer, each frees
+what it needed for itself and leaves its output and its new state behind, so
+
+    peak = weights + state + max over the halves of (what those before it left + what it needs for itself)
+
+and what one half needs is found by tracing it on the meta device (`hw_profiles.memory.tracing`), once for
+each distinct half. The law describes the engine that runs op by op; compiled code never needs more tensors.
+Weights at fewer bits count the bytes that they are stored in; where they run emulated (`Memory.emulated`),
+the device holds them in the scenario's dtype. Layers behind a router count as if all tokens passed. Constants
+that blocks keep from one call to the next (such as rotary angles) are there before, and do not count.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._profiler import _EventType
+from torch.profiler import ProfilerActivity, profile
+
+from hw_profiles.memory.tracing import GRANULE, NotTraceable, Trace, kind_of, traced
+from hw_profiles.runtimes.engines import Eager, at_home
+from hw_profiles.timing.timers import Call, on_gpu, quiet
+from search_spaces.blocks.base import Block
+from search_spaces.network.decoder import Decoder, Layer, parameter_shapes
+from search_spaces.network.embedding_reader import EmbeddingReader
+from search_spaces.network.model import DecodeState, Embedded, Model, Residual, build
+from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
+from search_spaces.quantization.kernels import PackedWeight
+from search_spaces.scenario import Scenario
+
+WARM_UPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of one network under one scenario.
+
+    `weight_bytes` are the weights at their bits, `emulated_weight_bytes` the same in the scenario's dtype, as
+    they lie on a device without kernels for those bits. `state_bytes` is the decode state at the scenario's
+    context. `prefill_bytes` and `decode_bytes` are the most that a prompt and a step need besides (prefill:
+    besides the weights alone, since it makes the state).
+    """
+
+    weight_bytes: int
+    emulated_weight_bytes: int
+    state_bytes: int
+    prefill_bytes: int
+    decode_bytes: int
+
+    @property
+    def prefill_peak_bytes(self) -> int:
+        """The most that is allocated while the prompt is read."""
+        return self.weight_bytes + self.prefill_bytes
+
+    @property
+    def decode_peak_bytes(self) -> int:
+        """The most that is allocated while a token is decoded."""
+        return self.weight_bytes + self.state_bytes + self.decode_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that is allocated at all."""
+        return max(self.prefill_peak_bytes, self.decode_peak_bytes)
+
+    @property
+    def emulated(self) -> Memory:
+        """The same where bits of weights are emulated: what a measurement here sees."""
+        held = self.emulated_weight_bytes
+        return Memory(**{**vars(self), "weight_bytes": held, "emulated_weight_bytes": held})
+
+
+def predict_memory(spec: Decoder, scenario: Scenario) -> Memory:
+    """What a network will allocate.
+
+    Raises:
+        ProfileError: a block cannot be traced without running it, and the device is not a CPU.
+    """
+    held, packed = _weights(spec, scenario)
+    init = _Running()
+    for layer in spec.layers:
+        for key in halves_of(layer, spec.d_model):
+            init.add(half_costs(key, scenario).init)
+    prefill, decode = _Running(init.live, init.peak), _Running()
+    _read(spec, scenario, prefill, lambda costs: costs.prefill, scenario.prompt)
+    _read(spec, scenario, decode, lambda costs: costs.decode, 1)
+    return Memory(
+        weight_bytes=packed,
+        emulated_weight_bytes=held,
+        state_bytes=init.live,
+        prefill_bytes=prefill.peak,
+        decode_bytes=decode.peak,
+    )
+
+
+class _Running:
+    """Bytes as they come and go."""
+
+    def __init__(self, live: int = 0, peak: int = 0) -> None:
+        self.live, self.peak = live, peak
+
+    def add(self, trace: Trace) -> None:
+        """A computation whose results stay."""
+        self.peak = max(self.peak, self.live + trace.peak_bytes)
+        self.live += trace.kept_bytes
+
+
+@dataclass(frozen=True)
+class HalfKey:
+    """Half a layer, as far as its memory goes."""
+
+    block: Block
+    d_model: int
+    bits: Bits
+    reads_embedding: bool = False
+
+
+@dataclass(frozen=True)
+class HalfCosts:
+    """The traces of half a layer: making its state, reading a prompt, decoding a token."""
+
+    init: Trace
+    prefill: Trace
+    decode: Trace
+
+
+def halves_of(layer: Layer, d_model: int) -> tuple[HalfKey, ...]:
+    """The halves of a layer."""
+    bits = Bits(state=layer.bits.state)  # activations are rounded by kernels, if at all
+    return tuple(
+        HalfKey(block, d_model, bits, layer.reads_embedding and place == "sequence_mixer")
+        for place, block in layer.blocks.items()
+    )
+
+
+def _read(
+    spec: Decoder,
+    scenario: Scenario,
+    running: _Running,
+    which: Callable[[HalfCosts], Trace],
+    count: int,
+) -> None:
+    """The residual stream of `count` tokens through all layers."""
+    stream = _rounded(scenario.batch * count * spec.d_model * _itemsize(scenario), scenario)
+    logits = _rounded(scenario.batch * count * spec.vocab * _itemsize(scenario), scenario)
+    running.peak = max(running.peak, running.live + 2 * stream)  # embedded, then scaled
+    running.live += stream
+    kept = any(layer.reads_embedding for layer in spec.layers)  # what was embedded, to the end
+    for index, layer in enumerate(spec.layers):
+        for number, key in enumerate(halves_of(layer, spec.d_model)):
+            running.add(which(half_costs(key, scenario)))
+            running.live -= stream if number else 0  # what the first half left
+        running.live -= stream if index or not kept else 0  # the layer's input
+        if layer.exit is not None:
+            running.live += logits
+            running.peak = max(running.peak, running.live + stream)
+    running.add(logits_trace(spec.vocab, spec.d_model, count, scenario))
+
+
+def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
+    """Bytes of the weights in the scenario's dtype, and at their bits."""
+    dtype, held, packed = _itemsize(scenario), 0, 0
+    outer = [(spec.vocab, spec.d_model), (spec.d_model,)]
+    shapes = [(shape, Bits()) for shape in outer]
+    seen: set[str] = set()
+    for layer in spec.layers:
+        if layer.shared is not None and layer.shared in seen:
+            continue
+        seen |= {layer.shared} if layer.shared is not None else set()
+        shapes += [((spec.d_model,), Bits())] * bool(layer.routing)
+        shapes += [(shape, Bits()) for shape in outer] * bool(layer.exit)
+        if layer.reads_embedding:
+            reader = ((spec.d_model,), (spec.d_model, 2, spec.d_model))
+            shapes += [(shape, Bits()) for shape in reader]
+        for block in layer.blocks.values():
+            own = parameter_shapes(block, spec.d_model).values()
+            shapes += [((spec.d_model,), Bits()), *((shape, layer.bits) for shape in own)]
+    for shape, bits in shapes:
+        dense = dtype * torch.Size(shape).numel()
+        narrow = bits.weight < 16 and is_matrix(shape)
+        held += _rounded(dense, scenario)
+        packed += _rounded(weight_bytes(shape, bits.stored) if narrow else dense, scenario)
+    return held, packed
+
+
+@lru_cache(maxsize=16384)
+def half_costs(key: HalfKey, scenario: Scenario) -> HalfCosts:
+    """What half a layer needs, traced once.
+
+    Raises:
+        NotTraceable: its shapes depend on values, and the device is no CPU.
+    """
+    try:
+        return _traced_half(key, scenario, "meta")
+    except NotTraceable:
+        if kind_of(scenario) == "cuda":
+            raise
+        return _traced_half(key, scenario, "cpu")  # its shapes depend on values: run it
+
+
+def _traced_half(key: HalfKey, scenario: Scenario, device: str) -> HalfCosts:
+    dtype = getattr(torch, scenario.dtype)
+    with torch.device(device):
+        half = Residual(key.block, key.d_model, key.bits).to(dtype).eval()
+        x = torch.randn(scenario.batch, scenario.prompt, key.d_model, dtype=dtype)
+        reader = EmbeddingReader(key.d_model).to(dtype) if key.reads_embedding else None
+    if device != "meta":
+        dice = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            half.norm.fill_(1.0)
+            half.mixer.reset_parameters(dice)
+            if reader is not None:
+                reader.reset_parameters(dice)
+    with torch.device(device), torch.no_grad():
+        state = half.init_state(scenario.batch, scenario.context)
+        token = x[:, 0].clone()
+        embedded = () if reader is None else (Embedded(reader, x.clone()),)
+        embedded_token = () if reader is None else (Embedded(reader, token.clone()),)
+        runs: tuple[Callable[[], object], ...] = (
+            lambda: half.init_state(scenario.batch, scenario.context),
+            lambda: half(x, state, 0, *embedded)[:2],  # auxiliary losses are not kept
+            lambda: half.step(token, state, scenario.decode_position, *embedded_token),
+        )
+        for run in runs:  # constants that blocks keep are there afterwards
+            traced(run, scenario)
+        return HalfCosts(*(traced(run, scenario) for run in runs))
+
+
+@lru_cache(maxsize=1024)
+def logits_trace(vocab: int, d_model: int, count: int, scenario: Scenario) -> Trace:
+    """What the logits of `count` tokens need."""
+    dtype = getattr(torch, scenario.dtype)
+    with torch.device("meta"):
+        model = Model(Decoder(vocab=vocab, d_model=d_model, layers=())).to(dtype)
+        shape = (scenario.batch, count, d_model) if count > 1 else (scenario.batch, d_model)
+        x = torch.empty(shape, dtype=dtype)
+        return traced(lambda: model._logits(x), scenario)
+
+
+def trace_network(spec: Decoder, scenario: Scenario) -> Mapping[str, Trace]:
+    """The whole network traced at once, prefill and decode: what the law is held against.
+
+    Raises:
+        NotTraceable: its shapes depend on values.
+    """
+    with torch.device("meta"), torch.no_grad():
+        model = build(spec, device="meta").to(getattr(torch, scenario.dtype)).eval()
+        tokens = torch.zeros(scenario.batch, scenario.prompt, dtype=torch.long)
+        layers = model.init_state(scenario.batch, scenario.context).layers
+        state = DecodeState(layers, scenario.decode_position, scenario.context)
+        runs = {
+            "prefill": lambda: model.prefill(tokens, capacity=scenario.context),
+            "decode": lambda: model.step(tokens[:, 0], state),
+        }
+        found = {}
+        for name, run in runs.items():
+            traced(run, scenario)
+            found[name] = traced(run, scenario)  # constants that blocks keep are there now
+    return found
+
+
+def measure_memory(model: Model, scenario: Scenario, *, seed: int = 0) -> Memory:
+    """What a network really allocates, by the allocator of its device, while it reads and decodes once.
+
+    Weights count as they lie there (`Memory.emulated`). On a GPU, room that libraries keep from one call to
+    the next (such as the workspace of cuBLAS) is there before and does not count.
+
+    Others may use the device meanwhile: only this process is counted.
+
+    Raises:
+        ProfileError: no such device.
+    """
+    with quiet(scenario.threads), torch.no_grad():
+        measure = _cuda_peak if on_gpu(scenario) else _cpu_peak
+        home = at_home(model, scenario)
+        weights = sum(_rounded(_held(parameter), scenario) for parameter in home.parameters())
+        calls = Eager().prepare(home, scenario, seed=seed)
+        prefill = measure(calls.prefill, scenario)
+        step = calls.decode(scenario.decode_position)
+        decode = measure(step, scenario)
+        state = home.init_state(scenario.batch, scenario.context)
+    tensors = (t for layer in state.layers for half in layer.values() for t in half.values())
+    stored = sum(_rounded(tensor.untyped_storage().nbytes(), scenario) for tensor in tensors)
+    return Memory(
+        weight_bytes=weights,
+        emulated_weight_bytes=weights,
+        state_bytes=stored,
+        prefill_bytes=prefill,
+        decode_bytes=decode,
+    )
+
+
+def _cuda_peak(call: Call, scenario: Scenario) -> int:
+    """The most that the caching allocator handed out during a call, beyond what it had before."""
+    device = torch.device(scenario.device)
+    for _ in range(WARM_UPS):
+        call()
+    gc.collect()
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call()
+    torch.cuda.synchronize(device)
+    return int(torch.cuda.max_memory_allocated(device) - before)
+
+
+def _cpu_peak(call: Call, scenario: Scenario) -> int:
+    """The same from the allocations that torch's profiler records."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or it says on standard error that it starts
+    call()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    recorded: Any = profiler.profiler
+    tree = recorded.kineto_results.experimental_event_tree()
+    found = [event for event in _walk(tree) if event.tag == _EventType.Allocation]
+    live = peak = 0
+    for event in sorted(found, key=lambda event: event.start_time_ns):
+        live += event.extra_fields.alloc_size
+        peak = max(peak, live)
+    return peak
+
+
+def _walk(events: Any) -> Iterator[Any]:
+    for event in events:
+        yield event
+        yield from _walk(event.children)
+
+
+def _held(parameter: Tensor) -> int:
+    """Bytes that a parameter lies in."""
+    if isinstance(parameter, PackedWeight):
+        return sum(tensor.nbytes for tensor in parameter.packed.values())
+    return int(parameter.untyped_storage().nbytes())
+
+
+def _itemsize(scenario: Scenario) -> int:
+    return int(getattr(torch, scenario.dtype).itemsize)
+
+
+def _rounded(count: int, scenario: Scenario) -> int:
+    granule = GRANULE[kind_of(scenario)]
+    return -(-count // granule) * granule

@@ -1,0 +1,1 @@
+"""Estimates from device cards, and the cards themselves."""

@@ -1,0 +1,302 @@
+"""Device cards: the peak figures of a device, for the roofline; and a short probe that measures them here.
+
+    cards["h100-sxm"].bandwidth          # bytes per second, from its public sheet
+    probe("cpu", threads=1)              # a card of this machine, measured in seconds
+    devices_here()                       # what can be timed on this machine, and what is known of it
+
+A card is a JSON file; those in `hw_profiles/devices` are known by name, any other one by its path. A nominal
+figure is what a manufacturer prints, a measured one what a copy and a product reached; every figure names its
+source. Nothing is guessed: what a card does not state cannot be asked of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foundation.errors import ProfileError
+from foundation.registry import Registry, nearest
+from hw_profiles.fingerprint import cpu_model, gpu_name
+from hw_profiles.timing.measure import undisturbed
+from hw_profiles.timing.timers import Call, Timer, check_device, on_gpu, timer_of
+from search_spaces.scenario import DTYPES, Scenario
+
+FORMAT, VERSION = "nas device card", 1
+FOLDER = Path(__file__).parents[1] / "devices"
+KINDS = ("cpu", "cuda")
+
+COPY_BYTES = {"cpu": 2**27, "cuda": 2**31}
+"""What the probe copies: far more than caches hold."""
+
+WIDTH = {"cpu": 1024, "cuda": 8192}
+"""Rows of the square matrices whose product the probe times."""
+
+TRIES = 15
+SHORT_CALLS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of a device.
+
+    `flops` are operations per second by dtype, 2 per multiply-add, dense; on a CPU those of all `cores`.
+    `bandwidth` is bytes per second to and from memory, `launch_us` the microseconds that one small operation
+    takes from Python however little it does. `matches` are names by which such devices call themselves.
+    """
+
+    name: str
+    title: str
+    kind: str
+    flops: Mapping[str, float]
+    bandwidth: float
+    sources: Mapping[str, str]
+    measured: bool = False
+    cores: int = 1
+    memory_bytes: int | None = None
+    launch_us: float | None = None
+    matches: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ProfileError(f"card {self.name}: kind {self.kind!r} is not one of {', '.join(KINDS)}")
+        for dtype in self.flops:
+            if dtype not in DTYPES:
+                raise ProfileError(f"card {self.name}: unknown dtype {dtype!r}; {nearest(dtype, DTYPES)}")
+        told = {
+            **self.flops,
+            "bandwidth": self.bandwidth,
+            "cores": self.cores,
+            "memory_bytes": self.memory_bytes,
+            "launch_us": self.launch_us,
+        }
+        for what, value in told.items():
+            if value is not None and not (isfinite(value) and value > 0):
+                raise ProfileError(f"card {self.name}: {what} must be a positive number, got {value!r}")
+        named = ["flops", "bandwidth", *(n for n in ("memory_bytes", "launch_us") if told[n] is not None)]
+        for what in named:
+            if not self.sources.get(what):
+                raise ProfileError(f"card {self.name}: no source is given for {what}")
+
+    def flops_of(self, dtype: str, threads: int = 1) -> float:
+        """Operations per second in a dtype; on a CPU, of so many threads.
+
+        Raises:
+            ProfileError: the card does not say.
+        """
+        if dtype not in self.flops:
+            known = ", ".join(self.flops)
+            raise ProfileError(f"card {self.name} has no peak for {dtype}, only for {known}")
+        share = min(threads, self.cores) / self.cores if self.kind == "cpu" else 1.0
+        return share * self.flops[dtype]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Values that JSON can hold; what is not known is left out."""
+        plain: dict[str, Any] = {"format": FORMAT, "version": VERSION, "name": self.name, "title": self.title}
+        plain |= {"kind": self.kind, "measured": self.measured, "matches": list(self.matches)}
+        plain |= {"cores": self.cores} if self.kind == "cpu" else {}
+        plain |= {"flops": dict(self.flops), "bandwidth": self.bandwidth}
+        for name in ("memory_bytes", "launch_us"):
+            if getattr(self, name) is not None:
+                plain[name] = getattr(self, name)
+        return {**plain, "sources": dict(self.sources)}
+
+    @classmethod
+    def from_plain(cls, plain: Any, where: str = "card") -> Card:
+        """The card written by `to_plain`.
+
+        Raises:
+            ProfileError: this is no card, or one that does not hold together.
+        """
+        if not isinstance(plain, Mapping) or (plain.get("format"), plain.get("version")) != (FORMAT, VERSION):
+            raise ProfileError(f"{where}: not a {FORMAT} of version {VERSION}")
+        values = {name: value for name, value in plain.items() if name not in ("format", "version")}
+        try:
+            return cls(**{**values, "matches": tuple(values.get("matches", ()))})
+        except TypeError as error:
+            raise ProfileError(f"{where}: not a device card: {error}") from error
+        except ProfileError as error:
+            raise ProfileError(f"{where}: {error}") from error
+
+    def save(self, path: Path) -> None:
+        """Write the card as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_plain(), indent=1) + "\n", encoding="utf-8")
+
+    def __str__(self) -> str:
+        peaks = ", ".join(f"{dtype} {_si(rate)}FLOP/s" for dtype, rate in self.flops.items())
+        memory = f", {_si(self.memory_bytes)}B of memory" if self.memory_bytes else ""
+        launch = f", {self.launch_us:.3g} us per operation" if self.launch_us else ""
+        how = "measured" if self.measured else "nominal"
+        return f"{self.name}: {self.title}; {how}: {peaks}, {_si(self.bandwidth)}B/s{memory}{launch}"
+
+
+class _Cards(Registry[Card]):
+    """Fills itself from the JSON files of a folder."""
+
+    def _fill(self) -> None:
+        if self._filled:
+            return
+        self._filled = True
+        for path in sorted(FOLDER.glob("*.json")):
+            self.add(load_card(path))
+
+
+cards: Registry[Card] = _Cards("device card", folder="hw_profiles.devices")
+
+
+def load_card(path: Path) -> Card:
+    """The card in a file.
+
+    Raises:
+        ProfileError: it cannot be read, or is none.
+    """
+    try:
+        return Card.from_plain(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ProfileError(f"{path}: not JSON: {error}") from error
+
+
+def card_named(source: str) -> Card:
+    """A card by its name, or by the path of its file.
+
+    Raises:
+        UnknownName: no card of this name.
+        ProfileError: the file is none.
+    """
+    return load_card(Path(source)) if source.endswith(".json") else cards[source]
+
+
+def card_of(device: str) -> Card | None:
+    """The shipped card of a device of this machine; a measured one before a nominal one."""
+    name = gpu_name(device) if device.startswith("cuda") else cpu_model()
+    found = [card for card in cards.values() if name in card.matches]
+    return min(found, key=lambda card: not card.measured, default=None)
+
+
+def devices_here() -> list[dict[str, Any]]:
+    """The devices of this machine: name, size, and the card that describes it where one does."""
+    found: list[dict[str, Any]] = [_cpu_here()]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            about = torch.cuda.get_device_properties(index)
+            found.append(
+                {
+                    "device": f"cuda:{index}",
+                    "name": about.name,
+                    "memory_bytes": about.total_memory,
+                    "capability": f"{about.major}.{about.minor}",
+                }
+            )
+    for device in found:
+        card = card_of(device["device"])
+        device["card"] = None if card is None else card.name
+    return found
+
+
+def _cpu_here() -> dict[str, Any]:
+    try:
+        memory: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        memory = None
+    return {"device": "cpu", "name": cpu_model(), "cores": os.cpu_count(), "memory_bytes": memory}
+
+
+def probe(
+    device: str = "cpu",
+    *,
+    threads: int = 1,
+    dtypes: tuple[str, ...] = (),
+    timer: Timer | None = None,
+    size: float = 1.0,
+) -> Card:
+    """Measure the peaks of a device of this machine: the best of several copies, products and small calls.
+
+    The card of a CPU is that of `threads` threads. `size` scales what is copied, for small machines.
+
+    Raises:
+        ProfileError: no such device, or it stayed busy.
+    """
+    scenario = Scenario(device=device, threads=threads)
+    check_device(scenario)
+    kind = "cuda" if on_gpu(scenario) else "cpu"
+    dtypes = dtypes or (("float32", "bfloat16", "float16") if kind == "cuda" else ("float32", "float64"))
+    timer = timer or timer_of(scenario)
+    with undisturbed(scenario):
+        bandwidth = _bandwidth(device, int(size * COPY_BYTES[kind]), timer)
+        width = max(64, int(WIDTH[kind] * size ** (1 / 3)))
+        flops = {dtype: _product_rate(device, dtype, width, timer) for dtype in dtypes}
+        launch_us = 1e3 * _best(_small_call(device), timer, SHORT_CALLS)
+    title = gpu_name(device) or cpu_model()
+    memory = next((d["memory_bytes"] for d in devices_here() if _same(d["device"], device)), None)
+    how = f"probe of {title} with torch {torch.__version__}"
+    sources = {
+        "flops": f"{how}: product of square matrices of {width} rows",
+        "bandwidth": f"{how}: copy, bytes read and written",
+        "launch_us": f"{how}: one addition to a single number",
+    }
+    return Card(
+        name=_slug(title) + ("" if kind == "cuda" else f"-{threads}-thread{'s' * (threads > 1)}"),
+        title=title if kind == "cuda" else f"{title}, {threads} thread{'s' * (threads > 1)}",
+        kind=kind,
+        measured=True,
+        matches=(title,),
+        cores=threads if kind == "cpu" else 1,
+        flops={dtype: _short(rate) for dtype, rate in flops.items()},
+        bandwidth=_short(bandwidth),
+        memory_bytes=memory,
+        launch_us=_short(launch_us),
+        sources=sources | ({"memory_bytes": "the operating system"} if memory else {}),
+    )
+
+
+def _bandwidth(device: str, count: int, timer: Timer) -> float:
+    source = torch.ones(count, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * count / (_best(lambda: target.copy_(source), timer, 1) / 1e3)
+
+
+def _product_rate(device: str, dtype: str, width: int, timer: Timer) -> float:
+    one = torch.ones(width, width, dtype=getattr(torch, dtype), device=device)
+    out = torch.empty_like(one)
+    return float(2 * width**3 / (_best(lambda: torch.mm(one, one, out=out), timer, 1) / 1e3))
+
+
+def _small_call(device: str) -> Call:
+    number = torch.zeros(1, device=device)
+    return lambda: number.add_(1)
+
+
+def _best(call: Call, timer: Timer, repeats: int) -> float:
+    """Milliseconds of the fastest of several tries."""
+    timer(call, repeats)
+    return min(max(timer(call, repeats).ms, 1e-9) for _ in range(TRIES))
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or (one, other) == ("cuda:0", "cuda")
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _si(value: float) -> str:
+    """A number with a prefix: 3.35 T."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.4g} {prefix}"
+    return f"{value:.4g} "

@@ -1,0 +1,155 @@
+"""An estimate of latency from a device card alone, for devices that nobody has measured.
+
+    roofline = Roofline(card_named("h100-sxm"), scenario)
+    roofline.predict(spec)["decode_ms"]          # (milliseconds, standard error), an estimate
+
+For each half layer, and for what stands around the layers (Williams, Waterman & Patterson 2009):
+
+    time = max(FLOPs / peak FLOP rate, bytes / peak bandwidth, operations * launch overhead)
+
+FLOPs are those on paper (`Block.cost`). Bytes are what its operations read and write, one by one; with the
+engine `compile` only what its products do, as the rest is fused into them. Weights count at their bits: the
+roofline is of a device that has kernels for them. Replayed graphs have no launch overhead, nor has a card
+that does not state it. Peaks are never reached, so an estimate is a lower bound, often by a factor of two or
+more: it ranks networks on a device, and is used by a search only where that is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import ClassVar
+
+import torch
+
+from foundation.errors import ProfileError
+from hw_profiles.latency.parts import Part, parts_in
+from hw_profiles.memory.prediction import HalfKey, half_costs, halves_of, logits_trace
+from hw_profiles.memory.tracing import Trace, kind_of
+from hw_profiles.roofline.cards import Card
+from hw_profiles.timing.timings import READINGS
+from search_spaces.blocks.base import Cost
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer, block_weight_bytes, parameter_shapes
+from search_spaces.network.embedding_reader import reader_cost
+from search_spaces.quantization.bits import WeightFormat
+from search_spaces.scenario import Scenario
+
+ESTIMATE = "estimate"
+
+ASSUMED_ERROR = 0.5
+"""The relative standard error that an estimate is given: it is a bound, and nobody has checked it."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one reading of one piece of a network does."""
+
+    flops: float
+    bytes: float
+    launches: int
+
+    def seconds(self, card: Card, scenario: Scenario) -> float:
+        """The least that a device needs for it."""
+        launch_us = 0.0 if scenario.engine == "graph" else card.launch_us or 0.0
+        return max(
+            self.flops / card.flops_of(scenario.dtype, scenario.threads),
+            self.bytes / card.bandwidth,
+            self.launches * launch_us / 1e6,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Roofline:
+    """Estimates for networks on the device of a card; answers as a `LatencyTable` does.
+
+    Raises:
+        ProfileError: the card is of another kind of device than the scenario, or lacks its dtype.
+    """
+
+    card: Card
+    scenario: Scenario
+
+    source: ClassVar[str] = ESTIMATE
+    trusted: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.card.kind != kind_of(self.scenario):
+            raise ProfileError(
+                f"the card {self.card.name} is of a {self.card.kind} device, but the scenario asks for"
+                f" {self.scenario.device}"
+            )
+        self.card.flops_of(self.scenario.dtype)
+
+    def predict(self, spec: Decoder) -> dict[str, tuple[float, float]]:
+        """Estimated milliseconds and their assumed standard error, by reading."""
+        sums = self._outer(spec)
+        for layer in spec.layers:
+            own = self._layer(layer, spec)
+            sums = (sums[0] + own[0], sums[1] + own[1])
+        return {reading: (ms, ASSUMED_ERROR * ms) for reading, ms in zip(READINGS, sums, strict=True)}
+
+    def predict_many(self, specs: Sequence[Decoder]) -> list[dict[str, tuple[float, float]]]:
+        """Estimates of many networks."""
+        return [self.predict(spec) for spec in specs]
+
+    def covers(self, space: Space) -> bool:
+        """Whether every network of the space can be estimated."""
+        return not self.missing(space)
+
+    def missing(self, space: Space) -> tuple[Part, ...]:
+        """Parts that cannot be estimated: none, since a roofline needs no measurement."""
+        parts_in(space)  # raises for what is no space of Decoder
+        return ()
+
+    def __str__(self) -> str:
+        how = "measured" if self.card.measured else "nominal"
+        return f"ESTIMATE by roofline from {how} peaks, nothing was timed: {self.card}; {self.scenario}"
+
+    @cached_property
+    def _known(self) -> dict[tuple[Layer, int, int], tuple[float, float]]:
+        return {}
+
+    def _layer(self, layer: Layer, spec: Decoder) -> tuple[float, float]:
+        """Milliseconds of one layer, prefill and decode."""
+        key = (layer, spec.d_model, spec.vocab)
+        if key not in self._known:
+            share = layer.routing.capacity if layer.routing is not None else 1.0
+            prefill = decode = 0.0
+            for half in halves_of(layer, spec.d_model):
+                prefill_ms, decode_ms = self._half(half, layer.bits.stored)
+                prefill, decode = prefill + share * prefill_ms, decode + share * decode_ms
+            if layer.exit is not None:
+                more = self._outer(spec)
+                prefill, decode = prefill + more[0], decode + more[1]
+            self._known[key] = prefill, decode
+        return self._known[key]
+
+    def _half(self, key: HalfKey, stored: WeightFormat) -> tuple[float, float]:
+        cost, traces = key.block.cost(key.d_model, self.scenario), half_costs(key, self.scenario)
+        dense = self._itemsize * sum(prod(s) for s in parameter_shapes(key.block, key.d_model).values())
+        saved = 0 if stored.bits >= 16 else dense - block_weight_bytes(key.block, key.d_model, stored)
+        more = reader_cost(key.d_model, self.scenario) if key.reads_embedding else Cost()
+        return (
+            self._ms(cost.prefill_flops + more.prefill_flops, traces.prefill, saved),
+            self._ms(cost.decode_flops + more.decode_flops, traces.decode, saved),
+        )
+
+    def _outer(self, spec: Decoder) -> tuple[float, float]:
+        flops = 2 * self.scenario.batch * spec.vocab * spec.d_model
+        prompt = self.scenario.prompt
+        return (
+            self._ms(flops * prompt, logits_trace(spec.vocab, spec.d_model, prompt, self.scenario), 0),
+            self._ms(flops, logits_trace(spec.vocab, spec.d_model, 1, self.scenario), 0),
+        )
+
+    def _ms(self, flops: float, trace: Trace, saved: int) -> float:
+        moved = trace.product_bytes if self.scenario.engine == "compile" else trace.moved_bytes
+        work = Work(flops, max(0, moved - saved), trace.launches)
+        return 1e3 * work.seconds(self.card, self.scenario)
+
+    @property
+    def _itemsize(self) -> int:
+        return int(getattr(torch, self.scenario.dtype).itemsize)

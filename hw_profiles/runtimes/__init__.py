@@ -1,0 +1,1 @@
+"""Runtimes: what runs a model when it is timed, one file each."""

@@ -1,0 +1,1 @@
+"""Timing of calls on a shared machine: clocks, locks, samples."""

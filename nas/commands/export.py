@@ -1,0 +1,57 @@
+"""Commands that take a network home: export, generate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands.options import Store, StudyName, TrialName
+from nas.commands.search import DEFAULT_STORE, print_line
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (export, generate):
+        app.command()(command)
+
+
+def export(
+    study: StudyName,
+    trial: TrialName,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Write a network as config.json and model.safetensors; `nas.load(DIR)` gives a plain nn.Module.
+
+    The weights are the best the study has: trained from scratch if it was a finalist, else the supernet's.
+    """
+    from nas.study.export import export as write
+    from nas.study.study import open_study
+
+    folder, about = write(open_study(study, store), trial, output)
+    print_line(f"{folder}: {about['digest']}, {about['weights']}")
+
+
+def generate(
+    folder: Annotated[Path, typer.Argument(help="An exported model.", show_default=False)],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
+    new_tokens: Annotated[int, typer.Option("--new-tokens", "-n", min=1, help="Bytes to write.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.7,
+    seed: Annotated[int, typer.Option(help="Decides the chance in sampling.")] = 0,
+) -> None:
+    """Let an exported model continue a text, byte by byte."""
+    import torch
+
+    from foundation.errors import SettingError
+    from search_spaces.network.export import load_model
+
+    if not prompt:
+        raise SettingError("--prompt must not be empty")
+    model = load_model(folder)
+    tokens = torch.tensor([list(prompt.encode())])
+    dice = torch.Generator().manual_seed(seed)
+    written = model.generate(tokens, new_tokens, temperature=temperature, dice=dice)
+    sys.stdout.write(prompt + bytes(written[0].tolist()).decode(errors="replace") + "\n")

@@ -1,0 +1,320 @@
+"""Commands about devices and their latency tables: profile (import, export, list, diff, merge), devices."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+from typer.core import TyperGroup
+
+from foundation.errors import ProfileError, SettingError
+from nas.commands.options import Json, OnDevice, RayAddress, Scenarios, parse_scenarios
+from nas.study.plan import Plan
+
+if TYPE_CHECKING:
+    from hw_profiles.latency.table import LatencyTable
+    from nas.executors.devices import Device
+
+DEFAULTS = Plan()
+MEASURE = "measure"
+
+TableFile = Annotated[
+    str, typer.Argument(help="A table's file, or the name of an imported one.", show_default=False)
+]
+
+
+class _OrMeasure(TyperGroup):
+    """`nas profile SPACE` measures; `nas profile import FILE` and its kin do what they say."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in front where the arguments begin with none."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [MEASURE, *args]
+        return super().parse_args(ctx, args)
+
+
+profiles = typer.Typer(
+    cls=_OrMeasure,
+    no_args_is_help=True,
+    help="Measure latency tables, and carry them between machines: nas profile SPACE -o table.json",
+)
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands."""
+    profiles.command(name=MEASURE)(profile)
+    profiles.command(name="import")(import_table)
+    profiles.command(name="export")(export_table)
+    profiles.command(name="list")(list_tables)
+    profiles.command()(diff)
+    profiles.command()(merge)
+    app.add_typer(profiles, name="profile")
+    app.command()(devices)
+
+
+def profile(
+    space: Annotated[str, typer.Argument(help="A ready-made space, or FILE.py[:NAME].", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.")] = Path(
+        "table.json"
+    ),
+    scenario: Scenarios = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Time to spend; more gives a smaller error. "
+            f"[default: {DEFAULTS.profile_seconds:g}; less with --from]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which networks check the table.")] = 0,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TABLE",
+            help="A table of a similar device: a few dozen things are timed here, the rest is carried over.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail if a latency did not settle, or the table is not trusted. It is written anyway.",
+        ),
+    ] = False,
+    on: OnDevice = None,
+    ray: RayAddress = None,
+) -> None:
+    """Measure the latency of the blocks of a space, and the table's error on whole networks.
+
+    With several scenarios there is one table for each, as table.NAME.json. A profile that was
+    stopped goes on.
+    """
+    from hw_profiles.latency.transfer import SECONDS
+    from nas.study.space_files import load_space
+
+    if not output.name or output.is_dir():
+        raise ProfileError(f"--output {output} is a folder: name a file, as table.json")
+    if ray is not None and on is None:
+        raise SettingError(f"--ray {ray} is where a device is looked for: say which, with --on DEVICE")
+    if seconds is None:
+        seconds = DEFAULTS.profile_seconds if known is None else SECONDS
+    loaded, scenarios = load_space(space), parse_scenarios(scenario)
+    Plan(scenario=scenarios[0], also=tuple(scenarios[1:]))  # complains where names are missing
+    doubtful = []
+    for one in scenarios:
+        path = output.with_suffix(f".{one.name}.json") if len(scenarios) > 1 else output
+        effort = {"seconds": seconds, "seed": seed}
+        table = _measure(loaded, one, path, effort, similar=known, on=on, address=ray)
+        _print(f"{table}\nwritten to {path}")
+        doubts = [f"{table.restless} latencies did not settle"] if table.restless else []
+        doubts += [] if table.trusted else ["it is not trusted, as is told above"]
+        doubtful += [f"{path}: {' and '.join(doubts)}"] if doubts else []
+    if strict and doubtful:
+        again = "profile again on a quiet machine, or longer (--seconds)"
+        raise ProfileError(f"{'; '.join(doubtful)}: {again}")
+
+
+def import_table(
+    file: Annotated[Path, typer.Argument(help="A table from this or another machine.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="What to call it; default: the file's name.")] = None,
+) -> None:
+    """Take a table into the library, so that `nas search --table NAME` can use it here."""
+    from nas.tables.library import add
+    from nas.tables.study_tables import elsewhere
+
+    entry = add(file, name)
+    told = elsewhere(entry.table)
+    where = f"another machine than this one: {told}" if told else "this machine"
+    _print(f"{entry.table}\nimported as {entry.name} ({entry.path}), of {where}")
+
+
+def export_table(
+    name: TableFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False)],
+) -> None:
+    """Write an imported table to a file, to carry it to another machine."""
+    from nas.tables.library import find, without_note
+
+    table = without_note(_loaded(find(name)))
+    table.save(output)
+    _print(f"{table}\nwritten to {output}")
+
+
+def list_tables(as_json: Json = False) -> None:
+    """List the imported tables: device, scenario, and their error on whole networks."""
+    from nas.tables.library import entries, folder
+    from nas.tables.study_tables import elsewhere, machine_of
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": entry.name,
+            "space": entry.table.space_name,
+            "scenario": str(entry.table.scenario),
+            "machine": machine_of(entry.table),
+            "here": not elsewhere(entry.table),
+            **{reading: found.mape for reading, found in entry.table.accuracies.items()},
+        }
+        for entry in entries()
+    ]
+    if as_json:
+        _print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        _print(f"no table was imported to {folder()}: nas profile import FILE")
+        return
+    grid = Grid("table", "space", "scenario", "machine", "prefill", "decode", box=None, pad_edge=False)
+    for row in rows:
+        errors = [_percent(row.get(reading)) for reading in ("prefill_ms", "decode_ms")]
+        machine = f"{row['machine']}{', this one' if row['here'] else ''}"
+        grid.add_row(row["name"], row["space"], row["scenario"], machine, *errors)
+    _console().print(grid)
+
+
+def diff(one: TableFile, other: TableFile, as_json: Json = False) -> None:
+    """Compare two tables: circumstances, and the time of the blocks that both know, as a ratio."""
+    from hw_profiles.latency.comparison import compare
+    from nas.tables.library import find
+
+    found = compare(_loaded(find(one)), _loaded(find(other)))
+    _print(json.dumps(found.to_plain(), indent=2) if as_json else str(found))
+
+
+def merge(
+    tables: Annotated[
+        list[str], typer.Argument(help="Tables of one machine and scenario.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False)],
+) -> None:
+    """Put tables together; those of different machines, software or scenarios are refused."""
+    from hw_profiles.latency.assembly import merged
+    from nas.tables.library import find
+
+    if len(tables) < 2:
+        raise ProfileError("merge takes two tables or more")
+    table = merged([_loaded(find(source)) for source in tables])
+    table.save(output)
+    _print(f"{table}\nwritten to {output}")
+
+
+def devices(
+    probe: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="Measure the peaks of a device here, as cpu or cuda:0."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the probe.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the probed card to this file.")
+    ] = None,
+    ray: RayAddress = None,
+    as_json: Json = False,
+) -> None:
+    """List the devices of this machine, and the device cards that latency can be estimated from.
+
+    With --ray also the devices of a cluster: its nodes with a resource 'device:NAME'.
+    """
+    from hw_profiles.roofline.cards import cards, devices_here
+    from hw_profiles.roofline.cards import probe as measure
+
+    if probe is not None:
+        card = measure(probe, threads=threads)
+        if output is not None:
+            card.save(output)
+        _print(json.dumps(card.to_plain(), indent=2) if as_json else str(card))
+        return
+    if output is not None:
+        raise SettingError("--output is where the card of --probe DEVICE goes: say which device")
+    here = [{**device, "energy": _energy(device["device"])} for device in devices_here()]
+    cluster = _devices_of(ray)
+    if as_json:
+        plain = {"here": here, "cards": [card.to_plain() for card in cards.values()]}
+        if cluster is not None:
+            plain["cluster"] = [asdict(device) for device in cluster]
+        _print(json.dumps(plain, indent=2))
+        return
+    _print("this machine:")
+    for device in here:
+        _print("  " + _device_line(device))
+    if cluster is not None:
+        _print(f"devices of the Ray cluster at {ray} (nas profile --on DEVICE, nas search --on DEVICE):")
+        for found in cluster:
+            _print(f"  {found}")
+    _print("device cards, for estimates (nas search --estimate CARD):")
+    for card in cards.values():
+        _print(f"  {card}")
+
+
+def _measure(
+    space: Any,
+    scenario: Any,
+    path: Path,
+    effort: dict[str, Any],
+    *,
+    similar: str | None,
+    on: str | None,
+    address: str | None,
+) -> LatencyTable:
+    """The table, which is in its file when this returns."""
+    from nas.progress import Terminal
+    from nas.tables.library import find
+    from nas.tables.study_tables import measured_table
+
+    known = None if similar is None else _loaded(find(similar))
+    where = "" if on is None else f" on {on}"
+    with Terminal().phase(f"measuring latency{where} ({scenario})", 100) as phase:
+
+        def progress(what: str, done: int, total: int) -> None:
+            phase.update(100 * done // max(total, 1), what)
+
+        return measured_table(
+            space, scenario, path, effort, similar=known, on=on, address=address, progress=progress
+        )
+
+
+def _devices_of(ray: str | None) -> list[Device] | None:
+    """The devices of the cluster at an address, where one is given."""
+    if ray is None:
+        return None
+    from nas.executors.devices import devices as devices_of
+
+    return list(devices_of(ray).values())
+
+
+def _loaded(path: Path) -> LatencyTable:
+    from hw_profiles.latency.table import LatencyTable
+
+    return LatencyTable.load(path, allow_other_machine=True)
+
+
+def _energy(device: str) -> str | None:
+    from hw_profiles.energy import counter_of
+
+    counter = counter_of(device)
+    return None if counter is None else counter.name
+
+
+def _device_line(device: dict[str, Any]) -> str:
+    size = f", {device['memory_bytes'] / 1e9:.0f} GB" if device["memory_bytes"] else ""
+    cores = f", {device['cores']} cores" if "cores" in device else ""
+    card = f"card {device['card']}" if device["card"] else f"no card: nas devices --probe {device['device']}"
+    energy = device["energy"] or "not counted"
+    return f"{device['device']}: {device['name']}{cores}{size}; {card}; energy: {energy}"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.1f} %"
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _console() -> Console:
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)

@@ -1,0 +1,7 @@
+"""Exact choice: additive scores and costs of parts, and the best network under budgets.
+
+`nas.engines.exact.integer_program` solves tables by integer programming, and knows nothing of networks;
+`nas.engines.exact.greedy` is the baseline that it must beat; `nas.engines.exact.sweep` finds a whole front;
+`nas.engines.exact.tables` makes the tables of a space from scores and costs; `nas.engines.exact.additivity`
+asks whether sums of scores tell of whole networks.
+"""

@@ -1,0 +1,325 @@
+"""Exact choice: every block scored once by itself, and the best network under budgets by integer programming.
+
+Bercovich et al. 2024, arXiv:2411.19146 (Puzzle). From the best of the largest networks, the parent:
+alternatives may first learn to do what the parent's blocks do (`align` steps); each half of a layer that may
+stand somewhere, at each width and at its bits, is scored by how far the parent's predictions move; costs come
+from the study's own objectives; and the sum of scores is minimised, exactly, under the study's constraints
+and under many budgets on its objectives (`points`, each with the `next_best`).
+
+That scores add up is not assumed. On `networks` random networks the sums are compared with real divergences;
+where Kendall's tau is below `least_tau`, the engine says so, aloud and on the study's record under "exact",
+and leaves the search to evolution. What was found is scored like every trial, from the study's own shared
+weights; aligned ones serve to choose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from random import Random
+from typing import Any
+
+from evaluators.blockwise.alignment import align, digest_of
+from evaluators.blockwise.replacement import Replacements
+from evaluators.blockwise.sublayers import halves_in
+from evaluators.supernet.sandwich import sandwich
+from evaluators.supernet.training import FromSupernet
+from evaluators.tasks.base import Task
+from foundation.errors import SettingError, SpaceError
+from hw_profiles.latency.table import LatencyTable
+from nas.engines.base import BY, Engine, Found, Prepared, Setup, engines
+from nas.engines.exact.additivity import LEAST_TAU, Additivity, additivity, rank_correlation
+from nas.engines.exact.integer_program import Chosen
+from nas.engines.exact.sweep import front, sweep
+from nas.engines.exact.tables import Network, Total, deviation, network, random_networks
+from nas.objectives.base import Bench, Objective, objectives
+from nas.strategies.base import Proposal, Strategy, make_strategy
+from nas.study.constraints import Constraint, first_violation
+from nas.study.plan import Plan
+from nas.study.task import quality_of
+from nas.study.trial import Trial
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.serialization import from_json, to_json
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder
+
+PARENTS = 12
+"""Networks of the largest sizes of which the best is the parent."""
+
+MOST = 20_000
+"""Halves of layers that are scored at most; more would take hours."""
+
+ADDS_UP = 0.01
+"""The relative error up to which the sum of its parts stands for a cost."""
+
+KEPT_RANDOM = 0.25
+"""The share of the trials that stays with random choice."""
+
+Fact = dict[str, Any]
+
+
+@engines.add
+class Exact(Engine):
+    """Settings: `align` steps (0: blocks stay as the supernet learned them) of `batch` windows; `windows` by
+    which blocks are scored; `points` budgets, each with its `next_best`; `networks` to ask whether scores add
+    up, and `least_tau`; `seconds` for one solution."""
+
+    name = "exact"
+
+    def __init__(
+        self,
+        *,
+        align: int = 0,
+        batch: int = 8,
+        windows: int = 24,
+        points: int = 64,
+        next_best: int = 1,
+        networks: int = 24,
+        least_tau: float = LEAST_TAU,
+        seconds: float = 30.0,
+    ) -> None:
+        least = {"align": 0, "batch": 1, "windows": 2, "points": 1, "next_best": 0, "networks": 3}
+        given = {"align": align, "batch": batch, "windows": windows, "points": points}
+        given |= {"next_best": next_best, "networks": networks}
+        for name, value in given.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
+                raise SettingError(
+                    f"engine exact: {name} must be a whole number of at least {least[name]}, got {value!r}"
+                )
+        if not -1 <= least_tau <= 1:
+            raise SettingError(f"engine exact: least_tau must be within [-1, 1], got {least_tau!r}")
+        if not seconds > 0:
+            raise SettingError(f"engine exact: seconds must be positive, got {seconds!r}")
+        self.align, self.batch, self.windows, self.points = align, batch, windows, points
+        self.next_best, self.networks, self.least_tau, self.seconds = next_best, networks, least_tau, seconds
+
+    def check(self, space: Space, plan: Plan) -> None:
+        """Raise where nothing is learned, an objective cannot be counted, or there is too much to score."""
+        quality = quality_of(plan)
+        if quality is None:
+            raise SettingError("engine exact scores blocks by a task: add an objective such as bits_per_byte")
+        for name in plan.objectives:
+            if name not in objectives:
+                raise SettingError(f"engine exact: the cost of a block cannot be told by the function {name}")
+        count = sum(1 for _ in islice(halves_in(space), MOST + 1))
+        if count > MOST:
+            raise SettingError(
+                f"engine exact would score over {MOST:,} halves of layers in {space.name}: leave fewer values"
+                " open, or use another engine"
+            )
+
+    def prepare(self, setup: Setup) -> Prepared:
+        """Parent, alignment, scores, additivity, solutions; each is kept or is fast to repeat."""
+        if setup.evaluator is None or setup.task is None:
+            raise SettingError("engine exact needs an objective that is learned, such as bits_per_byte")
+        replacements = self._replacements(setup, setup.evaluator, setup.task)
+        wanted = len(set(replacements.wanted_halves()))
+        with setup.progress.phase("scoring blocks", wanted) as phase:
+            scores = replacements.measure(
+                setup.folder / "scores.json", on_score=lambda done, total: phase.update(done)
+            )
+        costs = Costs(setup)
+        net = network(
+            setup.space,
+            replacements.parent,
+            scores,
+            costs.totals,
+            allows=lambda s: costs.violation(s) is None,
+        )
+        adding, fact = self._adding(setup, setup.evaluator, replacements, net)
+        if not adding.holds(self.least_tau):
+            told = (
+                f"engine exact: block scores do not add up, so evolution searches instead: {adding};"
+                f" wanted tau {self.least_tau:g}"
+            )
+            setup.progress.say(told)
+            setup.note(self.name, {**fact, "searched_by": "evolution", "warning": told})
+            return Prepared(Evolution(setup))
+        found = self._solve(setup, net, costs, fact)
+        return Prepared(Found(setup, found, by=self.name))
+
+    def _replacements(self, setup: Setup, evaluator: FromSupernet, task: Task) -> Replacements:
+        """The parent, and the weights that it and its alternatives are read from."""
+        parent, supernet = _parent(setup, evaluator), evaluator.supernet
+        if self.align:
+            with setup.progress.phase("aligning blocks", self.align) as phase:
+                supernet = align(
+                    supernet,
+                    parent,
+                    task,
+                    steps=self.align,
+                    seed=setup.plan.seed,
+                    batch=self.batch,
+                    folder=setup.folder / "aligned",
+                    on_step=lambda step, error: phase.update(step, f"error {error:.2f}"),
+                ).supernet
+        return Replacements(supernet, parent, task, windows=self.windows)
+
+    def _adding(
+        self, setup: Setup, evaluator: FromSupernet, replacements: Replacements, net: Network
+    ) -> tuple[Additivity, Fact]:
+        """Whether the sums tell of whole networks; and what is known so far, for the record.
+
+        `orders_trials` is the rank correlation of the sums with the scores that trials will have.
+        """
+        specs = random_networks(net, self.networks, seed=setup.plan.seed)
+        if len(specs) < 3:
+            raise SpaceError(f"{setup.space.name} has too few networks whose blocks can be scored")
+        predicted = [net.predicted(spec) for spec in specs]
+        real = [replacements.divergence(spec).kl for spec in specs]
+        found = additivity(predicted, real, seed=setup.plan.seed)
+        setup.progress.say(f"exact: {found}")
+        scores = [evaluator.score(spec, setup.plan.steps, setup.plan.seed).value for spec in specs]
+        fact = {
+            "parent": to_json(replacements.parent),
+            "scored": len(net.scores),
+            "additivity": found.to_json(),
+            "orders_trials": rank_correlation(predicted, scores),
+            "networks": [list(entry) for entry in zip(predicted, real, scores, strict=True)],
+        }
+        return found, fact
+
+    def _solve(self, setup: Setup, net: Network, costs: Costs, fact: Fact) -> list[Genotype]:
+        """The front of the sums, spread, and then the rest of what was found."""
+        worst = deviation(net, costs.totals, seed=setup.plan.seed)
+        adding = {name for name, error in worst.items() if error <= ADDS_UP}
+        over = [name for name in costs.traded if name in adding]
+        bounds = {name: bound for name, bound in costs.bounds.items() if name in adding}
+        found = sweep(
+            net.choice,
+            over,
+            points=self.points,
+            budgets=bounds,
+            seed=setup.plan.seed,
+            next_best=self.next_best,
+            seconds=self.seconds,
+        )
+        best = front(found, over)
+        ordered = [*spread(best), *(one for one in found if one not in best)]
+        room = max(1, setup.plan.trials - round(KEPT_RANDOM * setup.plan.trials))
+        setup.note(
+            self.name,
+            {
+                **fact,
+                "searched_by": self.name,
+                "costs": worst,
+                "swept": over,
+                "checked_only": sorted(set(worst) - adding),
+                "found": len(ordered),
+                "on_the_front": len(best),
+                "proven": all(one.proven for one in found),
+            },
+        )
+        return [net.genotype(one) for one in ordered[:room]]
+
+
+class Costs:
+    """The objectives and constraints of a plan as costs of the choice: all are kept small.
+
+    What is to be large, or is bounded from below, is turned round, under its name with a minus.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.bench = setup.bench
+        self.constraints = [Constraint.parse(text) for text in setup.plan.constraints]
+        self.totals: dict[str, Total] = {}
+        self.traded: list[str] = []
+        for name, maximise in setup.goals:
+            if name != setup.quality:
+                self.traded.append(self._add(name, maximise))
+        self.bounds: dict[str, float] = {}
+        for constraint in self.constraints:
+            turned = constraint.sign.startswith(">")
+            name = self._add(constraint.name, turned)
+            bound = -constraint.bound if turned else constraint.bound
+            self.bounds[name] = min(bound, self.bounds.get(name, bound))
+
+    def violation(self, spec: Decoder) -> str | None:
+        """Why a network breaks a constraint, or None."""
+        return first_violation(self.constraints, spec, self.bench)
+
+    def _add(self, name: str, turned: bool) -> str:
+        known = f"-{name}" if turned else name
+        self.totals.setdefault(known, _total(objectives[name], self.bench, -1.0 if turned else 1.0))
+        return known
+
+
+class Evolution(Strategy):
+    """NSGA-II, where scores do not add up; its trials say so."""
+
+    name = "evolution"
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup.space, setup.goals, seed=setup.plan.seed)
+        self.inner = make_strategy("nsga2", setup.space, setup.goals, seed=setup.plan.seed, settings={})
+
+    def propose(self, number: int, dice: Random) -> Proposal:
+        """What evolution proposes."""
+        proposal = self.inner.propose(number, dice)
+        return replace(proposal, memo={**proposal.memo, BY: self.name})
+
+    def tell(self, trial: Trial) -> None:
+        """Hand it on."""
+        self.inner.tell(trial)
+
+
+def spread(found: Sequence[Chosen]) -> list[Chosen]:
+    """The same, so ordered that every beginning is spread over the whole: ends first, then middles."""
+    order: dict[int, None] = dict.fromkeys((0, len(found) - 1)) if found else {}
+    gap = len(found) - 1
+    while gap > 1:
+        gap = -(-gap // 2)
+        order |= dict.fromkeys(range(0, len(found), gap))
+    order |= dict.fromkeys(range(len(found)))
+    return [found[i] for i in order]
+
+
+def _total(objective: Objective, bench: Bench, sign: float) -> Total:
+    """An objective as a cost of many networks at once."""
+    cheap = objective.cheap
+    assert cheap is not None
+    count: Callable[[Any, Bench], Any] = cheap
+
+    def total(specs: Sequence[Decoder]) -> list[float]:
+        where = bench.under(objective.scenario) if objective.scenario else bench
+        if objective.needs_table and isinstance(where.table, LatencyTable):
+            where.table.predict_many(specs)  # interpolates all unknown parts at once, and remembers them
+        return [sign * count(spec, bench).value for spec in specs]
+
+    return total
+
+
+def _parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
+    """The best of some networks of the largest sizes; kept, because everything hangs on it.
+
+    Raises:
+        SpaceError: every one of them has shared weights, a router or an exit.
+    """
+    path = setup.folder / "parent.json"
+    origin = {"weights": digest_of(evaluator.supernet), "seed": setup.plan.seed}
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["origin"] == origin:
+            parent: Decoder = from_json(json.dumps(known["parent"]))
+            return parent
+    tried = dict[Decoder, None]()
+    for i in range(4 * PARENTS):
+        spec = sandwich(setup.space, Random(f"{setup.plan.seed}/parent/{i}"))[0]
+        if all(
+            layer.shared is None and layer.routing is None and layer.exit is None for layer in spec.layers
+        ):
+            tried[spec] = None
+        if len(tried) == PARENTS:
+            break
+    deepest = max((len(spec.layers) for spec in tried), default=0)
+    tried = {spec: None for spec in tried if len(spec.layers) == deepest}
+    if not tried:
+        raise SpaceError(f"{setup.space.name}: no large network is without shared weights, routers and exits")
+    parent = min(tried, key=lambda spec: evaluator.score(spec, setup.plan.steps, setup.plan.seed).value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name("parent.json.new")
+    new.write_text(json.dumps({"origin": origin, "parent": json.loads(to_json(parent))}, indent=1))
+    new.replace(path)
+    return parent

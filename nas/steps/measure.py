@@ -1,0 +1,214 @@
+"""The members of the front, extracted and measured: latency, peak memory, and energy where it is counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import torch
+
+from foundation.errors import ProfileError, UnknownName
+from hw_profiles.energy import measure_energy
+from hw_profiles.fingerprint import differences, fingerprint
+from hw_profiles.latency.profiler import Progress as Told
+from hw_profiles.memory.prediction import measure_memory
+from hw_profiles.timing.measure import measure_networks
+from nas.objectives.base import AT
+from nas.progress import Progress
+from nas.store import Measurement
+from nas.study.study import Study
+from nas.study.trial import Trial, Value
+from search_spaces.network.export import load_model, save_model
+from search_spaces.network.model import Model
+from search_spaces.scenario import Scenario
+
+Extract: TypeAlias = Callable[[Study, Trial], Model]
+
+SUFFIX = "_measured"
+GROUP = 8
+"""Networks timed together, in interleaved rounds."""
+
+
+def measure_front(
+    study: Study, extracted: Extract, progress: Progress, *, address: str | None = None
+) -> None:
+    """Measure every member of the front that was not measured yet, under each of the study's scenarios.
+
+    `extracted` makes the plain model of a trial. Times are held against the calibration of the study's table.
+    A plan that names a device has them measured there, in the Ray cluster at `address`. A scenario whose
+    device is not here, or was lost, is left out, and said so.
+    """
+    measure_trials(study, study.front(), extracted, progress, address=address)
+
+
+def measure_trials(
+    study: Study,
+    trials: Iterable[Trial],
+    extracted: Extract,
+    progress: Progress,
+    *,
+    address: str | None = None,
+) -> None:
+    """Measure the networks of these trials, as far as they were not measured yet."""
+    trials = list(trials)
+    for scenario in study.plan.scenarios:
+        suffix = f"{AT}{scenario.name}{SUFFIX}" if study.plan.also else SUFFIX
+        known = {m.digest for m in study.measurements() if m.name == f"decode_ms{suffix}"}
+        waiting = [trial for trial in trials if trial.digest not in known]
+        if not waiting:
+            continue
+        fact = _fact_of(study, scenario)
+        if study.plan.on is None and (why := unreachable(scenario, fact)):
+            progress.say(f"the front is not measured for {scenario}: {why}")
+            continue
+        place = Place(scenario, fact.get("reference_ms"), study.plan.on, address, fact.get("fingerprint"))
+        try:
+            _measure(study, waiting, place, extracted=extracted, suffix=suffix, progress=progress)
+        except (ProfileError, UnknownName) as error:
+            if place.on is None:
+                raise
+            progress.say(f"the front is not measured for {scenario}: {error}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where networks are timed: here, or `on` a device, which must be the machine of the study's table."""
+
+    scenario: Scenario
+    reference_ms: float | None = None
+    on: str | None = None
+    address: str | None = None
+    machine: Mapping[str, Any] | None = None
+
+    @property
+    def title(self) -> str:
+        """What is going on, for a reader."""
+        return "measuring the front" if self.on is None else f"measuring the front on {self.on}"
+
+    def measure(self, models: Sequence[Model], tell: Told | None = None) -> list[dict[str, Value]]:
+        """The figures of each network by name; `tell` hears what a device does meanwhile.
+
+        Raises:
+            ProfileError: the device cannot be timed, stayed busy, was lost, or is another machine by now.
+        """
+        if self.on is None:
+            return measured(models, self.scenario, self.reference_ms)
+        from nas.executors.devices import run_on  # Ray takes seconds to import
+
+        about = {
+            "scenario": asdict(self.scenario),
+            "reference_ms": self.reference_ms,
+            "machine": self.machine,
+        }
+        packed = list(map(packed_model, models))
+        found = run_on(self.on, measured_there, packed, about, address=self.address, progress=tell)
+        return [{name: Value.from_json(value) for name, value in one.items()} for one in found]
+
+
+def measured_there(
+    packed: Sequence[Mapping[str, bytes]], about: Mapping[str, Any], tell: Told
+) -> list[dict[str, Any]]:
+    """Measure, on a device, the networks that a study elsewhere sent as exported models; plain values.
+
+    Raises:
+        ProfileError: this is not the machine of the study's table.
+    """
+    scenario = Scenario(**about["scenario"])
+    if about["machine"] and (told := differences(about["machine"], fingerprint(scenario))):
+        raise ProfileError(f"this is not the machine of the latency table: {told}")
+    tell(f"measuring {len(packed)} networks", 0, len(packed))
+    found = measured(list(map(unpacked_model, packed)), scenario, about["reference_ms"])
+    return [{name: value.to_json() for name, value in one.items()} for one in found]
+
+
+def packed_model(model: Model) -> dict[str, bytes]:
+    """An exported model as the bytes of its files by name."""
+    with TemporaryDirectory() as folder:
+        return {path.name: path.read_bytes() for path in save_model(model, folder).iterdir()}
+
+
+def unpacked_model(packed: Mapping[str, bytes]) -> Model:
+    """The model that `packed_model` packed."""
+    with TemporaryDirectory() as folder:
+        for name, content in packed.items():
+            Path(folder, name).write_bytes(content)
+        return load_model(folder)
+
+
+def _fact_of(study: Study, scenario: Scenario) -> dict[str, Any]:
+    """What is on record of the scenario's table; older studies had one scenario and one table."""
+    facts = study.facts
+    old = {} if study.plan.also else facts.get("table", {})
+    found: dict[str, Any] = facts.get("tables", {}).get(scenario.name, old)
+    return found
+
+
+def unreachable(scenario: Scenario, fact: dict[str, Any]) -> str:
+    """Why networks cannot be measured here for a scenario; empty where they can."""
+    if fact.get("estimate"):
+        return f"latencies are estimates for {fact['machine']}"
+    if fact.get("elsewhere"):
+        return f"the latency table is of another machine: {fact['elsewhere']}"
+    if scenario.device.startswith("cuda") and not torch.cuda.is_available():
+        return f"there is no {scenario.device} here"
+    return ""
+
+
+def measured(
+    models: Sequence[Model], scenario: Scenario, reference_ms: float | None
+) -> list[dict[str, Value]]:
+    """Latency, peak memory, and energy where it is counted, of each network on this machine."""
+    found = []
+    for model, latencies in zip(
+        models, measure_networks(models, scenario, reference_ms=reference_ms), strict=True
+    ):
+        values = {
+            name: Value(latency.median_ms, latency.standard_error, "measured")
+            for name, latency in latencies.items()
+        }
+        found.append(values | _memory(model, scenario) | _energy(model, scenario))
+    return found
+
+
+def _measure(
+    study: Study,
+    waiting: Sequence[Trial],
+    place: Place,
+    *,
+    extracted: Extract,
+    suffix: str,
+    progress: Progress,
+) -> None:
+    """Measure networks, group by group, and put what was found on record."""
+    with progress.phase(place.title, len(waiting)) as phase:
+        for start in range(0, len(waiting), GROUP):
+            group = waiting[start : start + GROUP]
+            models = [extracted(study, trial) for trial in group]
+            found = place.measure(models, lambda what, *_, begun=start: phase.update(begun, what))
+            rows = [
+                Measurement(trial.digest, name + suffix, place.scenario.to_json(), value, time.time())
+                for trial, values in zip(group, found, strict=True)
+                for name, value in values.items()
+            ]
+            study.store.add_measurements(study.record.id, rows)
+            phase.update(start + len(group))
+
+
+def _memory(model: Model, scenario: Scenario) -> dict[str, Value]:
+    """Peaks as allocated here: weights of few bits lie in the scenario's dtype where they are emulated."""
+    found = measure_memory(model, scenario)
+    names = ("peak_bytes", "prefill_peak_bytes", "decode_peak_bytes")
+    return {name: Value(float(getattr(found, name)), None, "measured") for name in names}
+
+
+def _energy(model: Model, scenario: Scenario) -> dict[str, Value]:
+    """Joules of a prompt and of a token; nothing where the device does not count them."""
+    found = measure_energy(model, scenario)
+    return {
+        name: Value(energy.median_j, energy.standard_error, f"measured ({energy.counter})")
+        for name, energy in (found or {}).items()
+    }

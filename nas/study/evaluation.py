@@ -1,0 +1,108 @@
+"""Evaluators by name, and as scorers: what turns a plan into something that scores architectures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluators.scoring.base import Evaluator
+from evaluators.scoring.scratch import FromScratch
+from evaluators.supernet.folder import open_supernet, read_ready
+from evaluators.supernet.recipe import Work
+from evaluators.supernet.training import FromSupernet
+from evaluators.tasks.base import Task
+from foundation.errors import SettingError, UnknownName
+from foundation.registry import nearest
+from nas.study.plan import Plan
+from nas.study.trial import Fidelity, Value
+from search_spaces.language.serialization import to_json
+from search_spaces.language.space import Space
+
+EVALUATORS = ("supernet", "scratch")
+
+
+@dataclass(frozen=True)
+class EvaluatorScorer:
+    """An evaluator as a scorer: its score becomes a value that says how it was found."""
+
+    evaluator: Evaluator
+
+    def __call__(self, spec: Any, steps: int, seed: int) -> Value:
+        """The score of an architecture, with its windows kept for paired comparison."""
+        score = self.evaluator.score(spec, steps, seed)
+        return Value(score.value, score.standard_error, self.evaluator.name, score.samples, score.figures)
+
+
+def check_evaluator(name: str) -> None:
+    """Raise `UnknownName` unless there is an evaluator of this name."""
+    if name not in EVALUATORS:
+        raise UnknownName(f"unknown evaluator {name!r}; {nearest(name, EVALUATORS)}")
+
+
+def scratch_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
+    """Trains every architecture by itself, keeping checkpoints under `folder`."""
+    return FromScratch(task, checkpoints=str(folder / "scratch"), batch=plan.batch, device=device_of(plan))
+
+
+def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> FromSupernet:
+    """Reads architectures from the supernet trained under `folder`, or from the one that the plan names.
+
+    Raises:
+        SupernetError: the one that is named does not fit.
+    """
+    device = device_of(plan)
+    if plan.supernet is not None:
+        return open_supernet(plan.supernet, space=space, task=task, device=device)
+    return FromSupernet(
+        task,
+        to_json(space.root),
+        str(folder / "supernet"),
+        plan.steps,
+        plan.seed,
+        plan.batch,
+        work=Work(device=device),
+    )
+
+
+def device_of(plan: Plan) -> str:
+    """Where the plan trains and scores.
+
+    Raises:
+        SettingError: there is no such device here.
+    """
+    kind = plan.device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise SettingError(f"device {plan.device!r}: networks are trained on cpu or cuda, as cuda:0")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SettingError(f"device {plan.device}: this machine has no GPU that torch can use")
+    return plan.device
+
+
+def with_supernet(space: Space, plan: Plan) -> Plan:
+    """The plan with the steps, batch and windows of the supernet that it names, if it names one.
+
+    Raises:
+        SupernetError: the folder holds none, or one of another space, or one that is not trained to its end.
+        SettingError: the plan wants another evaluator, or other windows than the supernet learned.
+    """
+    if plan.supernet is None:
+        return plan
+    if plan.evaluator != "supernet":
+        raise SettingError(f"a supernet is searched by the evaluator supernet, not by {plan.evaluator}")
+    about = read_ready(plan.supernet, space)
+    learned = {name: about["task"]["settings"].get(name) for name in ("length", "windows")}
+    for name, value in learned.items():
+        if getattr(plan, name) not in (None, value):
+            raise SettingError(
+                f"{plan.supernet} learned with {name}={value}, not {getattr(plan, name)}: leave {name} out"
+            )
+    folder = str(Path(plan.supernet).resolve())
+    return replace(plan, supernet=folder, steps=about["steps"], batch=about["batch"], **learned)
+
+
+def fidelity(plan: Plan) -> Fidelity:
+    """What a search trial of this plan costs."""
+    return Fidelity(evaluator=plan.evaluator, steps=plan.steps)

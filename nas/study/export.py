@@ -1,0 +1,66 @@
+"""Taking a network home: its best weights as a plain model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import SettingError
+from nas.study.evaluation import scratch_evaluator, supernet_evaluator
+from nas.study.study import Study
+from nas.study.task import CORPUS, quality_name, task_of
+from nas.study.trial import Trial, TrialState
+from search_spaces.network.export import save_model
+from search_spaces.network.model import Model
+
+
+def longest_training(study: Study, digest: str) -> Trial | None:
+    """The trial in which this architecture was trained from scratch for the most steps."""
+    trained = [
+        trial
+        for stage in ("search", "final", "validate")
+        for trial in study.trials(stage)
+        if trial.digest == digest
+        and trial.state is TrialState.COMPLETE
+        and trial.fidelity.evaluator == "scratch"
+    ]
+    return max(trained, key=lambda trial: trial.fidelity.steps, default=None)
+
+
+def best_weights(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:
+    """The architecture with the best weights that the study has for it, and what they are.
+
+    Trained from scratch where it was, else extracted from the supernet.
+
+    Raises:
+        SettingError: the study has no weights for it.
+    """
+    task, plan, spec = task_of(study), study.plan, study.spec(trial)
+    trained = longest_training(study, trial.digest)
+    if trained is not None:
+        steps = trained.fidelity.steps
+        model = scratch_evaluator(plan, task, study.folder).trained_model(spec, steps, trained.seed)
+        return model, _about(study, trained, f"trained from scratch for {steps} steps")
+    if plan.evaluator == "supernet" and "supernet" in study.facts:
+        supernet = supernet_evaluator(study.space, plan, task, study.folder).supernet
+        return supernet.subnet(spec).extract(), _about(study, trial, "extracted from the supernet")
+    raise SettingError(f"study {study.name} has no weights for {trial.digest}: `nas resume {study.name}`")
+
+
+def export(study: Study, which: str | int, folder: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Write a trial's network as an exported model; the folder, and where the weights come from."""
+    trial = study.trial(which)
+    model, about = best_weights(study, trial)
+    return save_model(model, folder, about), about
+
+
+def _about(study: Study, trial: Trial, weights: str) -> dict[str, Any]:
+    name, corpus = quality_name(study.plan), study.facts.get(CORPUS)
+    quality = trial.values.get(name)
+    return {
+        "study": study.name,
+        "digest": trial.digest,
+        "weights": weights,
+        **({"corpus": corpus["digest"]} if corpus else {}),
+        name: quality.value if quality else None,
+    }

@@ -1,0 +1,156 @@
+"""A study as one reads it: its space, its trials, its front.
+
+    study = open_study("my-study")
+    for trial in study.front():
+        print(trial.digest, trial.values["bits_per_byte"].value)
+        print(study.spec(trial))
+
+Reading never changes anything; `nas.search` and its kin write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from foundation.errors import SettingError, UnknownName
+from nas.objectives.base import Objective, objectives
+from nas.pareto import nondominated
+from nas.store import Measurement, Store, StudyRecord
+from nas.store.files import study_folder
+from nas.study.plan import Plan
+from nas.study.space_files import load_space
+from nas.study.trial import Trial, TrialState
+from search_spaces.language.serialization import from_json
+from search_spaces.language.space import Space
+
+DEFAULT_STORE = "studies/studies.db"
+
+
+class Study:
+    """One study in a store; `space` is the stored tree (constraints in code live in the space's source)."""
+
+    def __init__(self, store: Store, record: StudyRecord, space: Space | None = None) -> None:
+        self.store, self.record = store, record
+        self._space = space
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.record.name
+
+    @cached_property
+    def space(self) -> Space:
+        """The space that is searched."""
+        return self._space or Space(self._stored_tree(), name=self.record.name)
+
+    def _stored_tree(self) -> Any:
+        """The tree in the store; its file is run where it holds blocks that only that file defines."""
+        try:
+            return from_json(self.record.space_json)
+        except UnknownName as error:
+            if self.plan.source is None:
+                raise SettingError(
+                    f"study {self.name} was started in Python, which must be imported first: {error}"
+                ) from None
+            load_space(self.plan.source)
+            return from_json(self.record.space_json)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The settings it was started with."""
+        return Plan.from_json(self.record.config["plan"])
+
+    @property
+    def folder(self) -> Path:
+        """Where its files live: checkpoints, the latency table, the report."""
+        return study_folder(self.store.url, self.name)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was found out on the way: the corpus, the supernet's training, the table's error."""
+        return dict(self.store.study(self.name).config.get("facts", {}))
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is traded off; a function of the user's own is known by its name only."""
+        return tuple(
+            objectives[name] if name in objectives else Objective(name=name, unit="", about="the user's own")
+            for name in self.plan.objectives
+        )
+
+    def trials(self, stage: str = "search") -> list[Trial]:
+        """All trials of a stage, in the order asked."""
+        return self.store.trials(self.record.id, stage)
+
+    def complete(self, stage: str = "search") -> list[Trial]:
+        """Trials with all objectives known, each architecture once (its last trial: the highest fidelity)."""
+        found: dict[str, Trial] = {}
+        for trial in self.trials(stage):
+            if trial.state is TrialState.COMPLETE and trial.reused is None:
+                found[trial.digest] = trial
+        return list(found.values())
+
+    def points(self, trials: Sequence[Trial]) -> list[tuple[float, ...]]:
+        """Objective values, turned so that smaller is better."""
+        return [
+            tuple(-t.values[o.name].value if o.maximise else t.values[o.name].value for o in self.objectives)
+            for t in trials
+        ]
+
+    def front(self, stage: str = "search") -> list[Trial]:
+        """The architectures that no other dominates, sorted by the first objective."""
+        trials = self.complete(stage)
+        kept = nondominated(self.points(trials))
+        front = [trial for trial, keep in zip(trials, kept, strict=True) if keep]
+        return sorted(front, key=lambda trial: self.points([trial])[0])
+
+    def spec(self, trial: Trial) -> Any:
+        """The architecture of a trial."""
+        return self.space.draw(lambda path, labels: trial.genotype.genes[path])[1]
+
+    def trial(self, which: str | int) -> Trial:
+        """A trial by its number or by (the beginning of) its digest; the highest fidelity it reached.
+
+        Raises:
+            SettingError: there is none, or the beginning fits several architectures.
+        """
+        trials = [t for stage in ("search", "final", "validate") for t in self.trials(stage)]
+        text = str(which)
+        numbered = [t for t in trials if t.stage == "search" and str(t.number) == text]
+        found = numbered or [t for t in trials if len(text) >= 4 and t.digest.startswith(text)]
+        digests = sorted({t.digest for t in found})
+        if len(digests) != 1:
+            what = f"fits {', '.join(digests[:5])}" if digests else "is no number or digest of a trial"
+            raise SettingError(f"{which!r} {what} in study {self.name}; `nas front {self.name}` lists some")
+        return found[-1]
+
+    def measurements(self, digest: str | None = None) -> list[Measurement]:
+        """Numbers that belong to an architecture rather than to a trial, such as measured latency."""
+        return self.store.measurements(self.record.id, digest)
+
+    def frame(self, stage: str = "search") -> pd.DataFrame:
+        """The trials as a table: one row each, one column per value, its error and its gene."""
+        return pd.DataFrame([_row(trial) for trial in self.trials(stage)])
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    values = {name: value.value for name, value in trial.values.items()}
+    errors = {f"{name}_error": value.error for name, value in trial.values.items() if value.error is not None}
+    head = {"number": trial.number, "digest": trial.digest, "state": trial.state.value}
+    return {**head, **values, **errors, **trial.genotype.genes}
+
+
+def open_study(name: str, store: str | Path = DEFAULT_STORE, *, read_only: bool = True) -> Study:
+    """A study by its name.
+
+    Raises:
+        StoreError: no such store.
+        UnknownName: no such study in it.
+    """
+    opened = Store(str(store), read_only=read_only)
+    return Study(opened, opened.study(name))

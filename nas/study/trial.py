@@ -1,0 +1,97 @@
+"""The record of one trial: a candidate, how it was scored, and what came of it.
+
+Records are frozen. A trial is written as RUNNING before its work starts, and replaced by its outcome; the
+driver is the only writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from search_spaces.language.genotype import Genotype
+
+
+class TrialState(Enum):
+    """How a trial stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"  # the candidate could not be scored: a non-finite loss, a lost worker, a time-out
+    INFEASIBLE = "infeasible"  # a constraint on predicted values said no, before any training cost
+    ILLEGAL = "illegal"  # the answers do not stand together: no such architecture
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number with its standard error, where it came from, and whatever evidence it carries.
+
+    `source` is a word for the reader: "counted", "predicted", "measured", "supernet", "scratch".
+    `error` is one standard error in the unit of the value; None where the value is exact or no error is
+    known. `samples` holds paired evidence where there is some: the score on each validation window, in a
+    fixed order, so that two trials can be compared window by window. `figures` tell by path and name what
+    else was seen of the network, such as the share of tokens that an expert layer dropped.
+    """
+
+    value: float
+    error: float | None = None
+    source: str = "counted"
+    samples: tuple[float, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is empty is left out."""
+        plain: dict[str, Any] = {"value": self.value, "source": self.source}
+        if self.error is not None:
+            plain["error"] = self.error
+        if self.samples:
+            plain["samples"] = [round(sample, 5) for sample in self.samples]
+        if self.figures:
+            plain["figures"] = dict(self.figures)
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Value:
+        """The value written by `to_json`."""
+        samples, figures = tuple(plain.get("samples", ())), plain.get("figures", {})
+        return cls(plain["value"], plain.get("error"), plain["source"], samples, figures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """How much was spent on a score: which evaluator, and its training steps (0 where it needs none)."""
+
+    evaluator: str
+    steps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One candidate and its outcome.
+
+    `stage` tells the parts of a study apart: "search" (asked by the strategy), "final" (finalists trained
+    from scratch), "validate" (random networks that check the proxy). Numbers
+    count from 0 within a stage. `memo` is what the strategy wants to hear again with the outcome, also
+    after a resume. `reused` is the number of the earlier trial of the same stage that answered this one.
+    """
+
+    number: int
+    genotype: Genotype
+    fidelity: Fidelity
+    seed: int
+    stage: str = "search"
+    state: TrialState = TrialState.RUNNING
+    values: Mapping[str, Value] = field(default_factory=dict)
+    reason: str | None = None
+    started: float = 0.0
+    finished: float | None = None
+    worker: str = "driver"
+    memo: Mapping[str, Any] = field(default_factory=dict)
+    reused: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """The architecture's name."""
+        return self.genotype.digest

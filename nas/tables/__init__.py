@@ -1,0 +1,1 @@
+"""Latency tables of studies: measured, given, imported."""

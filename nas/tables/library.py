@@ -1,0 +1,96 @@
+"""Latency tables that were brought here: a folder of JSON files, known by name.
+
+A device that a search cannot reach is served by one command there, `nas profile SPACE -o table.json`, and one
+here, `nas profile import table.json`. An imported table may be of another machine: importing it says that
+this is meant, and is noted in it. The folder is `studies/tables`, or what the variable NAS_TABLES names.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from foundation.errors import ProfileError, UnknownName
+from foundation.registry import nearest
+from hw_profiles.latency.table import LatencyTable
+
+DEFAULT_FOLDER = "studies/tables"
+IMPORTED = "imported on "
+"""How the note of an imported table begins."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table in the library."""
+
+    name: str
+    path: Path
+    table: LatencyTable
+
+
+def folder() -> Path:
+    """Where imported tables lie."""
+    return Path(os.environ.get("NAS_TABLES", DEFAULT_FOLDER)).absolute()
+
+
+def is_imported(table: LatencyTable) -> bool:
+    """Whether a table was imported."""
+    return any(note.startswith(IMPORTED) for note in table.provenance.notes)
+
+
+def entries() -> list[Entry]:
+    """All tables of the library, by name.
+
+    Raises:
+        ProfileError: a file there is no table.
+    """
+    paths = sorted(folder().glob("*.json"))
+    return [Entry(path.stem, path, LatencyTable.load(path, allow_other_machine=True)) for path in paths]
+
+
+def add(source: Path, name: str | None = None) -> Entry:
+    """Take a table into the library; the same table twice is one.
+
+    Raises:
+        ProfileError: it is no table, or another one has the name.
+    """
+    table, name = LatencyTable.load(source, allow_other_machine=True), name or source.stem
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise ProfileError(f"a table needs a name of letters, digits, dots and dashes, got {name!r}")
+    path = folder() / f"{name}.json"
+    if path.exists():
+        known = LatencyTable.load(path, allow_other_machine=True)
+        if without_note(known).to_plain() != without_note(table).to_plain():
+            raise ProfileError(f"the library has another table {name!r} ({known.space_name}): give a --name")
+        return Entry(name, path, known)
+    note = f"{IMPORTED}{datetime.now(UTC).date().isoformat()}"
+    table = _noted(without_note(table), note)
+    table.save(path)
+    return Entry(name, path, table)
+
+
+def without_note(table: LatencyTable) -> LatencyTable:
+    """The table as it was before it was imported."""
+    kept = tuple(note for note in table.provenance.notes if not note.startswith(IMPORTED))
+    return replace(table, provenance=replace(table.provenance, notes=kept))
+
+
+def _noted(table: LatencyTable, note: str) -> LatencyTable:
+    return replace(table, provenance=replace(table.provenance, notes=(*table.provenance.notes, note)))
+
+
+def find(source: str) -> Path:
+    """The file of a table: a path, or the name of an imported one.
+
+    Raises:
+        UnknownName: neither.
+    """
+    if source.endswith(".json") or Path(source).is_file():
+        return Path(source)
+    path = folder() / f"{source}.json"
+    if not path.is_file():
+        known = [file.stem for file in folder().glob("*.json")]
+        raise UnknownName(f"no table {source!r} was imported; {nearest(source, known)}")
+    return path

@@ -1,0 +1,246 @@
+"""The study's latency tables: given, or measured here; or, where a study asks for it, estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import ProfileError
+from hw_profiles.fingerprint import differences, fingerprint
+from hw_profiles.latency.correction import TRUSTED_MAPE
+from hw_profiles.latency.profiler import Progress as Told
+from hw_profiles.latency.profiler import profile_space
+from hw_profiles.latency.table import LatencyTable
+from hw_profiles.latency.transfer import transfer_table
+from hw_profiles.roofline.cards import card_named
+from hw_profiles.roofline.roofline import Roofline
+from hw_profiles.timing.timings import READINGS
+from nas.objectives.base import Predictor
+from nas.progress import Progress
+from nas.study.plan import Plan
+from nas.study.scoring import add_fact
+from nas.study.study import Study
+from nas.tables.library import is_imported
+from search_spaces.language.space import Space
+from search_spaces.scenario import Scenario
+
+
+def table_for(
+    study: Study, scenario: Scenario, progress: Progress, *, address: str | None = None
+) -> Predictor:
+    """What predicts latency in one of the study's scenarios: the given table, a measured one, an estimate.
+
+    A plan that names a device has it measured there, in the Ray cluster at `address`.
+
+    Raises:
+        ProfileError: a given table is of another machine, scenario or space, or the table errs too much, or
+            the plan's device was lost.
+    """
+    table = _table(study, scenario, progress, address)
+    if isinstance(table, LatencyTable):
+        _require_trust(table, study.plan)
+        for warning in warnings_of(table, study.plan.on):
+            progress.say(warning)
+    else:
+        progress.say(str(table))
+    _record(study, scenario, table)
+    return table
+
+
+def check_tables(plan: Plan) -> None:
+    """Raise at once where a given table or card cannot be used under the plan's scenarios."""
+    for path in plan.tables:
+        table = load_given(path, plan.on)
+        if table.scenario not in plan.scenarios:
+            asked = "; ".join(map(str, plan.scenarios))
+            raise ProfileError(f"{path} was measured for {table.scenario}, not for {asked}")
+        _require_trust(table, plan)
+    if plan.estimate is not None:
+        for scenario in plan.scenarios:
+            Roofline(card_named(plan.estimate), scenario)
+
+
+def load_given(path: str, on: str | None = None) -> LatencyTable:
+    """A table that a user names; one of another machine only if it was imported, or is for the device `on`.
+
+    Raises:
+        ProfileError: it cannot be used.
+    """
+    table = LatencyTable.load(Path(path), allow_other_machine=True)
+    told = elsewhere(table)
+    if told and on is None and not is_imported(table):
+        raise ProfileError(
+            f"{path}: profiled on another machine: {told}; profile again here, or, to search for that"
+            f" machine, first: nas profile import {path}"
+        )
+    return table
+
+
+def elsewhere(table: LatencyTable) -> str:
+    """How the machine of a table differs from this one; empty where it does not."""
+    return differences(table.fingerprint, fingerprint(table.scenario))
+
+
+def rough_readings(table: LatencyTable) -> dict[str, float]:
+    """The readings in which a table errs by more than 10 % on held-out networks, with their error."""
+    mapes = {reading: found.mape for reading, found in table.accuracies.items()}
+    return {reading: mape for reading, mape in mapes.items() if mape is not None and mape > TRUSTED_MAPE}
+
+
+def _table(study: Study, scenario: Scenario, progress: Progress, address: str | None) -> Predictor:
+    plan, name = study.plan, f"table.{scenario.name}" if study.plan.also else "table"
+    for source in plan.tables:
+        given = load_given(source, plan.on)
+        if given.scenario == scenario:
+            if not given.covers(study.space):
+                raise ProfileError(f"{source} lacks blocks of this space: measure one with `nas profile`")
+            return given
+    if plan.estimate is not None:
+        return Roofline(card_named(plan.estimate), scenario)
+    path = study.folder / f"{name}.json"
+    there = plan.on is not None
+    known = LatencyTable.load(path, allow_other_machine=there) if path.exists() else None
+    if known is not None and known.covers(study.space):
+        if plan.allow_rough_table or not _rough_where_needed(known, plan):
+            return known
+        progress.say(f"{path} errs too much: measuring again")
+    return _measure(study, scenario, path, progress, address=address)
+
+
+def _measure(
+    study: Study, scenario: Scenario, path: Path, progress: Progress, *, address: str | None
+) -> LatencyTable:
+    plan = study.plan
+    title = f"measuring latency ({scenario.name})" if plan.also else "measuring latency"
+    with progress.phase(title, 100) as phase:
+        return measured_table(
+            study.space,
+            scenario,
+            path,
+            {"seed": plan.seed, "seconds": plan.profile_seconds},
+            on=plan.on,
+            address=address,
+            progress=lambda what, done, total: phase.update(100 * done // max(total, 1), what),
+        )
+
+
+def measured_table(
+    space: Space,
+    scenario: Scenario,
+    path: Path,
+    effort: Mapping[str, Any],
+    *,
+    similar: LatencyTable | None = None,
+    on: str | None = None,
+    address: str | None = None,
+    progress: Told | None = None,
+) -> LatencyTable:
+    """Measure a table, here or `on` a device of the Ray cluster at `address`, and write it to `path`.
+
+    `effort` are `seconds` and `seed`; with the table of a `similar` device most of it is carried over.
+
+    Raises:
+        ProfileError: the device cannot be timed, or was lost.
+    """
+    partial = path.with_suffix(".partial.json")
+    if on is not None:
+        from nas.executors.devices import profile_on  # Ray takes seconds to import
+
+        table = profile_on(on, space, scenario, similar=similar, address=address, progress=progress, **effort)
+        table.save(path)
+        return table
+    kept: dict[str, Any] = {"partial": partial, "output": path, "progress": progress}
+    if similar is not None:
+        return transfer_table(similar, space, scenario, **kept, **effort)
+    return profile_space(space, scenario, **kept, **effort)
+
+
+def _require_trust(table: LatencyTable, plan: Plan) -> None:
+    """A table that errs by more than 10 % where the study needs it is used only if that is asked for."""
+    told = _rough_where_needed(table, plan)
+    if told and not plan.allow_rough_table:
+        raise ProfileError(
+            f"the latency table for {table.scenario} errs on held-out networks, {told}, more than"
+            f" {100 * TRUSTED_MAPE:.0f} %: measure again on a quiet machine, or longer (--profile-seconds),"
+            " or accept it with --allow-rough-table"
+        )
+
+
+def _rough_where_needed(table: LatencyTable, plan: Plan) -> str:
+    asked = " ".join([*plan.objectives, *plan.constraints])
+    return _told({name: mape for name, mape in rough_readings(table).items() if name in asked})
+
+
+def warnings_of(table: LatencyTable, on: str | None = None) -> list[str]:
+    """What a reader must know of a table, made for the device `on` or for here, before believing it."""
+    found = []
+    if told := _told(rough_readings(table)):
+        found.append(f"WARNING: this latency table errs on held-out networks, {told}")
+    if on is not None:
+        found.append(f"latencies are those of the device {on}: {machine_of(table)}")
+    elif told := elsewhere(table):
+        found.append(f"WARNING: this latency table was measured on another machine than this one: {told}")
+    return found
+
+
+def _told(rough: dict[str, float]) -> str:
+    return ", ".join(f"{reading} by {100 * mape:.1f} %" for reading, mape in rough.items())
+
+
+def _record(study: Study, scenario: Scenario, table: Predictor) -> None:
+    """Put the table's facts on record: of all scenarios under `tables`, of the first under `table`."""
+    facts = study.facts
+    if scenario.name in facts.get("tables", {}):
+        return
+    on = study.plan.on
+    fact = table_fact(table, on) if isinstance(table, LatencyTable) else estimate_fact(table)
+    add_fact(study, "tables", {**facts.get("tables", {}), scenario.name: fact})
+    if "table" not in facts:
+        add_fact(study, "table", fact)
+
+
+def estimate_fact(table: Roofline) -> dict[str, Any]:
+    """That latencies are estimates, and of what, for the record."""
+    return {
+        "estimate": table.card.name,
+        "scenario": str(table.scenario),
+        "machine": table.card.title,
+        "notes": [f"{table}; an estimate is a lower bound, often by a factor of two or more"],
+    }
+
+
+def table_fact(table: LatencyTable, on: str | None = None) -> dict[str, Any]:
+    """The table's error on whole networks that were measured but not used to fit it, for the record.
+
+    That of a device of a cluster, `on`, also tells by its fingerprint which machine that was.
+    """
+    fact: dict[str, Any] = {
+        "seconds": table.provenance.seconds,
+        "reference_ms": table.provenance.reference_ms,
+        "scenario": str(table.scenario),
+        "elsewhere": elsewhere(table),
+        "notes": [*warnings_of(table, on), *table.provenance.notes],
+        "machine": machine_of(table),
+    }
+    if on is not None:
+        fact |= {"on": on, "fingerprint": table.fingerprint}
+    for reading in READINGS:
+        found = table.accuracies.get(reading)
+        if found is None:
+            continue
+        held_out = [(p, m) for network, p, m in table.scatter(reading) if network.held_out]
+        fact[reading] = {
+            "mape": found.mape,
+            "tau": found.tau,
+            "tau_interval": [found.tau_low, found.tau_high],
+            "held_out": [[round(p, 5), round(m, 5)] for p, m in held_out],
+        }
+    return fact
+
+
+def machine_of(table: LatencyTable) -> str:
+    """The measured machine, for a reader."""
+    machine = table.fingerprint
+    processor = machine.get("gpu") or f"{machine.get('cpu_model')}, {machine.get('cores')} cores"
+    return f"{processor}, torch {machine.get('torch')}"

@@ -1,0 +1,125 @@
+"""What a search gained: the hypervolume of what it found over that of random choice, at equal count.
+
+Both sides have the same number of scored candidates, unless told otherwise, and share one reference point.
+Where more random candidates are known, the volume of random choice is its mean over draws of that many.
+
+The interval resamples the candidates of both sides. A resample misses some members of each front, so its
+volumes are too small; only the spread of the resampled ratios is used, around the ratio itself. On made-up
+clouds of 12 to 200 candidates, whose true ratio is known, such a 95 % interval held it in 79 to 100 % of
+cases. It tells of the luck of the draw, with these weights; other seeds of training or of the search it does
+not see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from foundation.errors import SettingError
+from nas.pareto import Points, hypervolume, reference_point
+
+RESAMPLES = 500
+DRAWS = 100
+LEVEL = 0.95
+LEAST = 2
+"""Candidates on each side below which a ratio says nothing."""
+
+Candidate: TypeAlias = "Sequence[float] | None"
+"""Objectives, all minimised; None where scoring failed: it was tried, and counts."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A ratio of hypervolumes with its interval; above 1, the search found more than random choice.
+
+    `candidates` of the search were held against draws of `against` random ones, of which `known` were known.
+    """
+
+    ratio: float
+    interval: tuple[float, float]
+    candidates: int
+    against: int
+    known: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {**asdict(self), "interval": list(self.interval)}
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"hypervolume {self.ratio:.2f} times that of random choice (95 % interval {low:.2f} to"
+            f" {high:.2f}), {self.candidates} candidates against {self.against}"
+        )
+
+
+def gain(
+    found: Sequence[Candidate], random: Sequence[Candidate], *, against: int | None = None, seed: int = 0
+) -> Gain:
+    """The candidates of a search against random ones: as many, where `against` does not say how many.
+
+    Where fewer random ones are known than there are candidates, the first of these are compared.
+
+    Raises:
+        SettingError: fewer than three on a side, or none of a side could be scored.
+    """
+    count = min(len(found), len(random))
+    if count < LEAST:
+        raise SettingError(
+            f"a gain needs at least {LEAST} candidates of the search and as many random ones, got"
+            f" {len(found)} and {len(random)}"
+        )
+    found, against = found[:count], min(against or count, len(random))
+    if not (_scored(found) and _scored(random)):
+        raise SettingError("a gain needs candidates that could be scored, on both sides")
+    reference = reference_point([*_scored(found), *_scored(random)])
+    mine, chance = _placed(found, reference), _placed(random, reference)
+    dice = np.random.default_rng(seed)
+    ratio = hypervolume(mine, reference) / _random_volume(chance, against, reference, dice)
+    draws = []
+    for _ in range(RESAMPLES):
+        one = hypervolume(mine[dice.integers(count, size=count)], reference)
+        other = hypervolume(chance[dice.integers(len(chance), size=against)], reference)
+        if one > 0 and other > 0:
+            draws.append(math.log(one / other))
+    ends = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
+    low, high = np.exp(np.percentile(draws, ends) - np.mean(draws)) if draws else (0.0, math.inf)
+    return Gain(ratio, (float(ratio * low), float(ratio * high)), count, against, len(random))
+
+
+def _scored(candidates: Sequence[Candidate]) -> list[Sequence[float]]:
+    return [point for point in candidates if point is not None]
+
+
+def _placed(candidates: Sequence[Candidate], reference: Points) -> Points:
+    """All of them as points; what failed lies on the reference point and dominates nothing."""
+    return np.array([reference if point is None else point for point in candidates], dtype=float)
+
+
+def _random_volume(chance: Points, count: int, reference: Points, dice: np.random.Generator) -> float:
+    """The mean volume of `count` of them."""
+    if len(chance) == count:
+        return hypervolume(chance, reference)
+    drawn = (dice.permutation(len(chance))[:count] for _ in range(DRAWS))
+    return float(np.mean([hypervolume(chance[picks], reference) for picks in drawn]))
+
+
+def scaled(points: Sequence[Sequence[float]], logarithmic: Sequence[bool]) -> list[tuple[float, ...]]:
+    """Points with these axes in logarithms, in which twice as fast counts the same everywhere.
+
+    Axes that are maximised come negated, and stay so. One that holds a zero, or both signs, is left as it is.
+    """
+    if not points:
+        return []
+    values = np.array(points, dtype=float)
+    for axis in np.flatnonzero(logarithmic):
+        column = values[:, axis]
+        if (column > 0).all():
+            values[:, axis] = np.log(column)
+        elif (column < 0).all():
+            values[:, axis] = -np.log(-column)
+    return [tuple(row) for row in values.tolist()]

@@ -1,0 +1,1 @@
+"""The language for spaces: open values, genotypes, constraints, JSON."""

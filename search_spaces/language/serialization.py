@@ -1,0 +1,106 @@
+"""Spaces and architectures as JSON, by registered names; never by pickle.
+
+A dataclass becomes `{"type": "Attention", "num_heads": 4, ...}`, an open value `{"one_of": [...]}`, a stack
+`{"repeat": part, "depths": [...]}`. Reading refuses unknown types and unknown fields, and suggests the
+nearest name. All fields are written, so one that is missing is younger than the file: it has its default, or
+what the type names in `absent` where the default is not what there was before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from foundation.errors import SpaceError, UnknownName
+from foundation.registry import Registry, nearest
+from search_spaces.blocks.base import blocks
+from search_spaces.language.choices import OneOf, field_names, repeat
+
+parts: Registry[type] = Registry("part")
+"""Dataclasses besides blocks that may stand in a configuration: `Decoder`, `Layer`, `Bits`, yours."""
+
+
+_NOTHING = object()
+
+
+def to_plain(node: Any) -> Any:
+    """A configuration, open or closed, as values that JSON can hold."""
+    if isinstance(node, OneOf):
+        plain = _choice_to_plain(node)
+        return {**plain, "name": node.name} if node.name else plain
+    if isinstance(node, tuple):
+        return [to_plain(part) for part in node]
+    if is_dataclass(node):
+        later = getattr(type(node), "LATER", ())  # fields that came later: their old value is not written
+        values = {
+            name: to_plain(value)
+            for name in field_names(type(node))
+            if (value := getattr(node, name)) != (getattr(type(node), name) if name in later else _NOTHING)
+        }
+        return {"type": type(node).__name__, **values}
+    return node
+
+
+def _choice_to_plain(choice: OneOf) -> dict[str, Any]:
+    longest = max(choice.options, key=len) if choice.is_repeat else ()
+    if longest and all(part == longest[0] for part in longest):
+        return {"repeat": to_plain(longest[0]), "depths": list(choice.labels)}
+    return {"one_of": [to_plain(option) for option in choice.options]}
+
+
+def from_plain(plain: Any) -> Any:
+    """The configuration that `to_plain` wrote.
+
+    Raises:
+        UnknownName: a type or a field that is not known here, with the nearest known name.
+        SpaceError: something that no configuration contains.
+    """
+    if isinstance(plain, list):
+        return tuple(map(from_plain, plain))
+    if not isinstance(plain, Mapping):
+        return plain
+    if "one_of" in plain:
+        return OneOf(tuple(map(from_plain, plain["one_of"])), plain.get("name"))
+    if "repeat" in plain:
+        part = from_plain(plain["repeat"])
+        if len(plain["depths"]) == 1:
+            return OneOf(((part,) * plain["depths"][0],), plain.get("name"))
+        return repeat(part, plain["depths"], name=plain.get("name"))
+    if "type" not in plain:
+        raise SpaceError(f"expected a 'type', 'one_of' or 'repeat', got the keys {sorted(plain)}")
+    return _dataclass_from_plain(plain)
+
+
+def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
+    kind = kind_named(plain["type"])
+    known = field_names(kind)
+    for name in plain:
+        if name != "type" and name not in known:
+            raise UnknownName(f"{plain['type']} has no field {name!r}; {nearest(name, known)}")
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in needed if name not in plain]
+    if missing:
+        raise SpaceError(f"{plain['type']} needs {', '.join(missing)}")
+    given = {name: from_plain(value) for name, value in plain.items() if name != "type"}
+    return kind(**getattr(kind, "absent", {}) | given)
+
+
+def kind_named(name: str) -> type:
+    """The registered dataclass of this name, block or part."""
+    if name in parts:
+        return parts[name]
+    if name in blocks:
+        return blocks[name]
+    raise UnknownName(f"unknown block or part {name!r}; {nearest(name, [*parts, *blocks])}")
+
+
+def to_json(node: Any) -> str:
+    """Compact JSON of a configuration."""
+    return json.dumps(to_plain(node), separators=(",", ":"))
+
+
+def from_json(text: str) -> Any:
+    """The configuration written by `to_json`."""
+    return from_plain(json.loads(text))

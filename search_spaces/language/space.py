@@ -1,0 +1,376 @@
+"""A space: an open configuration, its constraints, and the ways to answer its questions.
+
+    space = Space(Decoder(vocab=256, d_model=one_of(64, 96), layers=repeat(layer, depths=(2, 4))))
+    genotype = draw(space, lambda path, labels: dice.choice(labels))
+    spec = close(space, genotype)
+
+`draw` asks, `close` replays, `Space.genotype_of` reads the answers back out of an architecture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from functools import cached_property
+from random import Random
+from typing import Any, TypeAlias
+
+from foundation.errors import IllegalArchitecture, SpaceError
+from search_spaces.language.choices import OneOf, check_supported, field_names, join, open_values
+from search_spaces.language.genotype import Genotype, Label
+from search_spaces.language.printing import show
+from search_spaces.language.serialization import to_plain
+
+Answer: TypeAlias = Callable[[str, tuple[Label, ...]], Label]
+"""Given a path and the labels of its options, the label that is chosen."""
+
+Closer: TypeAlias = Callable[[Answer], Any]
+
+TRIES = 1000
+"""How many candidates in a row may be rejected before a space is called unsatisfiable."""
+
+
+@dataclass(frozen=True)
+class Gene:
+    """One question that a space may ask: its path and the labels of its options."""
+
+    path: str
+    labels: tuple[Label, ...]
+
+
+class Space:
+    """An open configuration with constraints.
+
+    `constraints` are functions of a closed configuration that say whether it is allowed; besides them, a
+    configuration with a method `check()` may object with `IllegalArchitecture`.
+
+    Raises:
+        SpaceError: a value of a kind that no space can hold, or one shared name with two sets of options.
+    """
+
+    def __init__(
+        self, root: Any, *, constraints: Sequence[Callable[[Any], bool]] = (), name: str = "space"
+    ) -> None:
+        check_supported(root)
+        for constraint in constraints:
+            if not callable(constraint):
+                raise SpaceError(f"a constraint is a function of the architecture, got {constraint!r}")
+        self.root, self.constraints, self.name = root, tuple(constraints), name
+        self._shared: dict[str, OneOf] = {}
+        for choice in open_values(root):
+            if choice.name and self._shared.setdefault(choice.name, choice) != choice:
+                raise SpaceError(f"the shared choice {choice.name!r} stands for two sets of options")
+        self._closer = _compile(root, "")
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """Every question that the space may ask, in any branch; one path has one set of labels."""
+        found: dict[str, tuple[Label, ...]] = {}
+        _collect_genes(self.root, "", found)
+        return tuple(Gene(path, labels) for path, labels in found.items())
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the tree and its constraints (by name): 12 hex digits."""
+        plain = [to_plain(self.root), [name_of(constraint) for constraint in self.constraints]]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+    def size(self) -> int:
+        """How many architectures the tree describes, exactly.
+
+        Constraints and the blocks' own checks are not subtracted: that takes enumeration (`enumerate`).
+        """
+        return sum(_count(self.root, frozenset(), {}).values())
+
+    def enumerate(self) -> Iterator[Genotype]:
+        """Every genotype of the tree once, legal or not, in a fixed order."""
+        yield from map(Genotype, _enumerate(self))
+
+    def draw(self, answer: Answer) -> tuple[Genotype, Any]:
+        """Ask every open question, outermost first: the genotype and the architecture, unchecked."""
+        genes: dict[str, Label] = {}
+
+        def ask(path: str, labels: tuple[Label, ...]) -> Label:
+            if path in genes:  # a shared choice that was asked before
+                return genes[path]
+            genes[path] = answer(path, labels)
+            return genes[path]
+
+        spec = self._closer(ask) if callable(self._closer) else self._closer.value
+        return Genotype(genes), spec
+
+    def close(self, genotype: Genotype) -> Any:
+        """The architecture that `genotype` picks.
+
+        Raises:
+            IllegalArchitecture: an answer is missing, unknown or never asked for, or the architecture is
+                not allowed.
+        """
+
+        def replay(path: str, labels: tuple[Label, ...]) -> Label:
+            try:
+                return genotype.genes[path]
+            except KeyError:
+                raise IllegalArchitecture(f"{genotype.digest} leaves {path} open") from None
+
+        asked, spec = self.draw(replay)
+        unasked = sorted(set(genotype.genes) - set(asked.genes))
+        if unasked:
+            raise IllegalArchitecture(f"{genotype.digest} answers what nobody asks: {', '.join(unasked)}")
+        self.check(spec)
+        return spec
+
+    def check(self, spec: Any) -> None:
+        """Raise `IllegalArchitecture` where the architecture objects or a constraint says no."""
+        objection = self.objection(spec)
+        if objection:
+            raise IllegalArchitecture(objection)
+
+    def objection(self, spec: Any) -> str | None:
+        """Why an architecture is not allowed, or None."""
+        if hasattr(spec, "check"):
+            try:
+                spec.check()
+            except IllegalArchitecture as error:
+                return str(error)
+        for constraint in self.constraints:
+            if not constraint(spec):
+                return f"the constraint {name_of(constraint)} says no"
+        return None
+
+    def genotype_of(self, spec: Any) -> Genotype:
+        """The answers that lead to `spec`: the inverse of `close`.
+
+        Raises:
+            IllegalArchitecture: `spec` is not in the space.
+        """
+        genes = _match(self.root, spec, "", {})
+        if genes is None:
+            raise IllegalArchitecture("the architecture is no closing of this space")
+        genotype = Genotype(genes)
+        self.close(genotype)
+        return genotype
+
+    def contains(self, spec: Any) -> bool:
+        """Whether `spec` is an allowed architecture of this space."""
+        try:
+            self.genotype_of(spec)
+        except IllegalArchitecture:
+            return False
+        return True
+
+    def sample(self, dice: Random) -> Genotype:
+        """An allowed genotype, every question answered uniformly at random.
+
+        Raises:
+            SpaceError: after `TRIES` rejections in a row, saying which objections rejected how many.
+        """
+        return self.propose(lambda path, labels: dice.choice(labels))
+
+    def propose(self, answer: Answer, tries: int = TRIES) -> Genotype:
+        """Draw until an allowed architecture comes; `answer` must contain chance, or one try decides."""
+        return self.propose_with_spec(answer, tries)[0]
+
+    def propose_with_spec(self, answer: Answer, tries: int = TRIES) -> tuple[Genotype, Any]:
+        """As `propose`, with the architecture beside its genotype."""
+        objections: Counter[str] = Counter()
+        for _ in range(tries):
+            genotype, spec = self.draw(answer)
+            objection = self.objection(spec)
+            if objection is None:
+                return genotype, spec
+            objections[objection] += 1
+        told = "; ".join(f"{count} times: {text}" for text, count in objections.most_common(3))
+        raise SpaceError(f"{self.name}: none of {tries} candidates is allowed ({told})")
+
+    def __str__(self) -> str:
+        described = self.size()
+        count = f"{described:,}" if described < 10**15 else f"{described:.3g}"
+        head = f"{self.name}: {count} architectures, {len(self.genes)} genes, digest {self.digest}"
+        tail = [f"constraint: {name_of(constraint)}" for constraint in self.constraints]
+        return "\n".join([head, show(self.root), *tail])
+
+
+def draw(space: Space | Any, answer: Answer) -> Genotype:
+    """Ask `answer` every open question of `space` (a `Space` or a bare open configuration)."""
+    return as_space(space).draw(answer)[0]
+
+
+def close(space: Space | Any, genotype: Genotype) -> Any:
+    """The architecture that `genotype` picks out of `space`; see `Space.close`."""
+    return as_space(space).close(genotype)
+
+
+def as_space(space: Space | Any) -> Space:
+    """`space` itself, or a bare open configuration as a space without constraints."""
+    return space if isinstance(space, Space) else Space(space)
+
+
+def name_of(constraint: Callable[..., Any]) -> str:
+    """How a constraint is called in messages: its name, or where a lambda was written."""
+    name = getattr(constraint, "__name__", type(constraint).__name__)
+    code = getattr(constraint, "__code__", None)
+    if name == "<lambda>" and code is not None:
+        return f"lambda at {code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno}"
+    return str(name)
+
+
+@dataclass(frozen=True)
+class _Closed:
+    """A part of the tree without open values, used as it is."""
+
+    value: Any
+
+
+def _compile(node: Any, path: str) -> Any:
+    """`node` as a function of who answers; parts that ask nothing come back as `_Closed`."""
+    if isinstance(node, OneOf):
+        return _compile_choice(node, node.own_path(path))
+    if isinstance(node, tuple):
+        parts = [_compile(part, join(path, i)) for i, part in enumerate(node)]
+        if all(isinstance(part, _Closed) for part in parts):
+            return _Closed(node)
+        return lambda ask: tuple(p.value if isinstance(p, _Closed) else p(ask) for p in parts)
+    if is_dataclass(node):
+        return _compile_dataclass(node, path)
+    return _Closed(node)
+
+
+def _compile_choice(choice: OneOf, path: str) -> Closer:
+    labels = choice.labels
+    branches = {
+        (type(label), label): _compile(choice.labelled(label), choice.inner_path(path, label))
+        for label in labels
+    }
+
+    def run(ask: Answer) -> Any:
+        label = ask(path, labels)
+        branch = branches.get((type(label), label))
+        if branch is None:
+            raise IllegalArchitecture(f"{path}: {label!r} is not among {labels}")
+        return branch.value if isinstance(branch, _Closed) else branch(ask)
+
+    return run
+
+
+def _compile_dataclass(node: Any, path: str) -> Any:
+    kind = type(node)
+    parts = {name: _compile(getattr(node, name), join(path, name)) for name in field_names(kind)}
+    fixed = {name: part.value for name, part in parts.items() if isinstance(part, _Closed)}
+    asking = [(name, part) for name, part in parts.items() if not isinstance(part, _Closed)]
+    if not asking:
+        return _Closed(node)
+    return lambda ask: kind(**fixed, **{name: part(ask) for name, part in asking})
+
+
+def _collect_genes(node: Any, path: str, found: dict[str, tuple[Label, ...]]) -> None:
+    if isinstance(node, OneOf):
+        path = node.own_path(path)
+        if path in found and not node.is_repeat and node.name:
+            return
+        found[path] = node.labels
+        for label in node.labels:
+            _collect_genes(node.labelled(label), node.inner_path(path, label), found)
+    elif isinstance(node, tuple):
+        for i, part in enumerate(node):
+            _collect_genes(part, join(path, i), found)
+    elif is_dataclass(node):
+        for name in field_names(type(node)):
+            _collect_genes(getattr(node, name), join(path, name), found)
+
+
+Shared: TypeAlias = "frozenset[tuple[str, Label]]"
+
+
+def _count(node: Any, shared: Shared, memo: dict[Any, dict[Shared, int]]) -> dict[Shared, int]:
+    """How many ways `node` closes, by the answers to shared choices known after it (given those before)."""
+    key = (id(node), shared)
+    if key not in memo:
+        memo[key] = _count_afresh(node, shared, memo)
+    return memo[key]
+
+
+def _count_afresh(node: Any, shared: Shared, memo: dict[Any, dict[Shared, int]]) -> dict[Shared, int]:
+    if isinstance(node, OneOf):
+        if node.name and any(name == node.name for name, _ in shared):
+            return {shared: 1}  # asked before, with all its inner questions
+        ways: Counter[Shared] = Counter()
+        for label in node.labels:
+            known = shared | {(node.name, label)} if node.name else shared
+            ways.update(_count(node.labelled(label), known, memo))
+        return ways
+    parts: Sequence[Any] = ()
+    if isinstance(node, tuple):
+        parts = node
+    elif is_dataclass(node):
+        parts = [getattr(node, name) for name in field_names(type(node))]
+    ways = Counter({shared: 1})
+    for part in parts:
+        after: Counter[Shared] = Counter()
+        for known, number in ways.items():
+            for then, more in _count(part, known, memo).items():
+                after[then] += number * more
+        ways = after
+    return ways
+
+
+class _Unanswered(Exception):
+    """Raised at the first question that a prefix of answers leaves open."""
+
+    def __init__(self, path: str, labels: tuple[Label, ...]) -> None:
+        super().__init__(path)
+        self.path, self.labels = path, labels
+
+
+def _enumerate(space: Space) -> Iterator[dict[str, Label]]:
+    waiting: list[dict[str, Label]] = [{}]
+    while waiting:
+        known = waiting.pop()
+
+        def answer(path: str, labels: tuple[Label, ...], known: Mapping[str, Label] = known) -> Label:
+            if path in known:
+                return known[path]
+            raise _Unanswered(path, labels)
+
+        try:
+            space.draw(answer)
+        except _Unanswered as question:
+            waiting.extend({**known, question.path: label} for label in reversed(question.labels))
+        else:
+            yield known
+
+
+def _match(node: Any, value: Any, path: str, genes: dict[str, Label]) -> dict[str, Label] | None:
+    """The answers that close `node` to `value`, added to `genes`; None where there are none."""
+    if isinstance(node, OneOf):
+        return _match_choice(node, value, node.own_path(path), genes)
+    if isinstance(node, tuple):
+        if not isinstance(value, tuple) or len(value) != len(node):
+            return None
+        pairs = [(part, value[i], join(path, i)) for i, part in enumerate(node)]
+    elif is_dataclass(node):
+        if type(value) is not type(node):
+            return None
+        names = field_names(type(node))
+        pairs = [(getattr(node, name), getattr(value, name), join(path, name)) for name in names]
+    else:
+        return genes if type(value) is type(node) and value == node else None
+    for part, inner, where in pairs:
+        matched = _match(part, inner, where, genes)
+        if matched is None:
+            return None
+        genes = matched
+    return genes
+
+
+def _match_choice(choice: OneOf, value: Any, path: str, genes: dict[str, Label]) -> dict[str, Label] | None:
+    labels = (genes[path],) if path in genes else choice.labels
+    for label in labels:
+        inner = choice.inner_path(path, label)
+        matched = _match(choice.labelled(label), value, inner, {**genes, path: label})
+        if matched is not None:
+            return matched
+    return None

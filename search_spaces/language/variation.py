@@ -1,0 +1,69 @@
+"""Mutation, crossover and neighbourhood: three ways to answer the questions of a space.
+
+Each is an answer to `draw`, so a child is always canonical: questions that a changed branch opens are
+answered afresh, and answers that are no longer asked for disappear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from random import Random
+
+from foundation.errors import SpaceError
+from search_spaces.language.genotype import Genotype, Label
+from search_spaces.language.space import TRIES, Space
+
+
+def mutate(space: Space, parent: Genotype, dice: Random, changes: int = 1) -> Genotype:
+    """A child that answers `changes` of the parent's questions differently, where they have two answers.
+
+    Raises:
+        SpaceError: no allowed child was found.
+    """
+    choices = {gene.path for gene in space.genes if len(gene.labels) > 1}
+    candidates = sorted(choices & set(parent.genes)) or sorted(parent.genes)
+    for _ in range(TRIES):
+        changed = set(dice.sample(candidates, min(changes, len(candidates))))
+        child, spec = space.draw(partial(_answer, parent=parent, changed=changed, dice=dice))
+        if space.objection(spec) is None:
+            return child
+    raise SpaceError(f"{space.name}: none of {TRIES} mutants of {parent.digest} is allowed")
+
+
+def _answer(
+    path: str, labels: tuple[Label, ...], *, parent: Genotype, changed: set[str], dice: Random
+) -> Label:
+    """The parent's answer, unless it is to change or was never asked for."""
+    if path not in parent.genes:
+        return dice.choice(labels)
+    if path not in changed:
+        return parent.genes[path]
+    return dice.choice([label for label in labels if label != parent.genes[path]] or labels)
+
+
+def crossover(space: Space, one: Genotype, other: Genotype, dice: Random) -> Genotype:
+    """A child whose every answer is one of its parents', or fresh where neither was asked.
+
+    Raises:
+        SpaceError: no allowed child was found.
+    """
+
+    def answer(path: str, labels: tuple[Label, ...]) -> Label:
+        inherited = [parent.genes[path] for parent in (one, other) if path in parent.genes]
+        return dice.choice(inherited or labels)
+
+    return space.propose(answer)
+
+
+def neighbours(space: Space, centre: Genotype, dice: Random) -> Iterator[Genotype]:
+    """Every allowed genotype that answers one question of `centre` otherwise (fresh questions by `dice`)."""
+    labels_at = {gene.path: gene.labels for gene in space.genes}
+    for path in sorted(centre.genes):
+        for label in labels_at[path]:
+            if label == centre.genes[path]:
+                continue
+            changed = Genotype({**centre.genes, path: label})
+            genotype, spec = space.draw(partial(_answer, parent=changed, changed=set(), dice=dice))
+            if space.objection(spec) is None:
+                yield genotype

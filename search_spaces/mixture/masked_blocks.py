@@ -1,0 +1,276 @@
+"""One forward pass for several sizes of a block: the largest, its parameters under a soft mask.
+
+Sizes are leading slices. A block of which some parameters are zero beyond a slice often computes what the
+smaller block computes; then one pass at the largest size with the parameters
+
+    W = sum over sizes s of q_s (W masked to the slice of s)
+
+is a mixture of all of them. Where zeros are not enough (experts under a softmax, grouped heads, a window),
+the sizes get passes of their own and their outputs are mixed. Which is the case is not declared but tried:
+both blocks are built with random weights and compared in float64 (`stands_in`). Fields that change no
+parameter's shape are never masked: zeros cannot imitate a shorter window.
+
+Bits are mixed by weights too: sum over formats b of r_b round_b(W). Rounding goes by rows of the last axis,
+so each last width is rounded by itself, as its slice would be.
+
+Shapes: B batch, T tokens, D d_model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foundation.errors import IllegalArchitecture
+from search_spaces.blocks.base import Block, Mixed, Mixer
+from search_spaces.language.choices import field_names
+from search_spaces.network.decoder import parameter_shapes
+from search_spaces.network.model import dice_at
+from search_spaces.quantization.activations import RoundedActivations
+from search_spaces.quantization.bits import WeightFormat, is_matrix, round_to_bits
+
+Variant: TypeAlias = "tuple[Block, int]"
+"""A closed block and the width it stands in."""
+
+Index: TypeAlias = tuple[slice, ...]
+
+Memo: TypeAlias = MutableMapping[Any, Tensor]
+"""Rounded weights, kept while the shared parameters do not change."""
+
+TRIED_TOKENS = 67
+TOLERANCE = 1e-10
+
+
+@lru_cache(maxsize=4096)
+def stands_in(large: Variant, small: Variant) -> bool:
+    """Whether `large`, its parameters zero beyond the slices of `small`, computes what `small` computes."""
+    if large == small:
+        return True
+    wide, narrow = parameter_shapes(*large), parameter_shapes(*small)
+    if type(large[0]) is not type(small[0]) or list(wide) != list(narrow):
+        return False
+    if any(len(wide[n]) != len(narrow[n]) or any(map(int.__lt__, wide[n], narrow[n])) for n in wide):
+        return False
+    return _only_sizes_differ(large, small) and _agree(large, small)
+
+
+def _only_sizes_differ(large: Variant, small: Variant) -> bool:
+    block, d_model = large
+    for name in field_names(type(block)):
+        value = getattr(small[0], name)
+        if value == getattr(block, name):
+            continue
+        changed: Any = replace(block, **{name: value})
+        try:
+            changed.check(d_model)
+        except IllegalArchitecture:
+            return False
+        if parameter_shapes(changed, d_model) == parameter_shapes(block, d_model):
+            return False
+    return True
+
+
+def _agree(large: Variant, small: Variant) -> bool:
+    dice = dice_at(0, f"{small}", torch.device("cpu"))
+    modules: list[Mixer] = []
+    for block, d_model in (small, large):
+        module = block.build(d_model)
+        with torch.no_grad():
+            module.reset_parameters(dice)
+        modules.append(module.double())
+    less, more = modules
+    with torch.no_grad():
+        for own, wide in zip(less.parameters(), more.parameters(), strict=True):
+            own.add_(torch.randn(own.shape, generator=dice, dtype=own.dtype), alpha=0.1)
+            wide.zero_()[tuple(slice(size) for size in own.shape)] = own
+    x = torch.randn(2, TRIED_TOKENS, small[1], generator=dice, dtype=torch.float64)
+    padded = F.pad(x, (0, large[1] - small[1]))
+    for learning in (False, True):
+        with torch.set_grad_enabled(learning):
+            one, other = less(x), more(padded)
+        if not _close(F.pad(one.y, (0, large[1] - small[1])), other.y) or not _close(one.loss, other.loss):
+            return False
+    return True
+
+
+def _close(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def grouped(variants: Sequence[Variant]) -> list[list[int]]:
+    """Indices of variants that one pass can carry, the largest first in each group."""
+    sizes = [sum(torch.Size(s).numel() for s in parameter_shapes(*v).values()) for v in variants]
+    groups: list[list[int]] = []
+    for i in sorted(range(len(variants)), key=lambda i: -sizes[i]):
+        home = next((g for g in groups if stands_in(variants[g[0]], variants[i])), None)
+        if home is None:
+            groups.append([i])
+        else:
+            home.append(i)
+    return groups
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The supernet's parameters by key, read in slices.
+
+    A `shift` is added after rounding, so that a small step of the weights does what their straight-through
+    gradients say, and is not lost between two codes.
+    """
+
+    weights: Mapping[str, Tensor]
+    shift: Mapping[str, Tensor] | None = None
+    memo: Memo | None = None
+
+    def plain(self, key: str, index: Index) -> Tensor:
+        """A slice as it is."""
+        view = self.weights[key][index]
+        return view if self.shift is None else view + self.shift[key][index]
+
+    def rounded(self, key: str, index: Index, stored: WeightFormat) -> Tensor:
+        """A slice as it is stored; as it is where it is no matrix."""
+        view = self.weights[key][index]
+        if not is_matrix(tuple(view.shape)):
+            return self.plain(key, index)
+        if self.memo is None:
+            found = round_to_bits(view, stored)
+        else:
+            name = (key, tuple(view.shape), stored)
+            if name not in self.memo:
+                self.memo[name] = round_to_bits(view.detach(), stored)
+            found = self.memo[name]
+        return found if self.shift is None else found + self.shift[key][index]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The sizes of a parameter that agree in the last axis: whose, and what they cover of the rest."""
+
+    last: int
+    members: tuple[int, ...]
+    covered: Tensor | None  # [members, leading axes]; None where all cover everything
+
+
+class SoftParameter:
+    """One parameter of a carrier: a leading slice of the supernet's `key` under a soft mask."""
+
+    def __init__(self, key: str, shapes: Sequence[tuple[int, ...]]) -> None:
+        self.key, self.shape = key, shapes[0]
+        self.index = tuple(map(slice, self.shape))
+        self.widths: list[Widths] = []
+        for last in dict.fromkeys(shape[-1] for shape in shapes if shape):
+            members = tuple(i for i, shape in enumerate(shapes) if shape[-1] == last)
+            covered = torch.zeros(len(members), *self.shape[:-1])
+            for row, i in enumerate(members):
+                covered[row][tuple(slice(size) for size in shapes[i][:-1])] = 1.0
+            self.widths.append(Widths(last, members, None if bool(covered.all()) else covered))
+
+    def value(self, shared: Shared, sizes: Weighted, formats: Sequence[Format]) -> Tensor:
+        """The mixture over sizes, of the mixture over formats."""
+        if len(sizes.values) == 1:
+            return self._rounded(shared, self.index, formats)
+        mixed: Tensor | None = None
+        for width in self.widths:
+            if not any(sizes.values[i] for i in width.members):
+                continue
+            chances = sizes.tensor[list(width.members)]
+            term = self._rounded(shared, (*self.index[:-1], slice(width.last)), formats)
+            if width.covered is None:
+                term = chances.sum() * term
+            else:
+                mask = torch.tensordot(chances, width.covered.to(chances), 1)
+                term = mask.unsqueeze(-1) * term
+            term = F.pad(term, (0, self.shape[-1] - width.last))
+            mixed = term if mixed is None else mixed + term
+        assert mixed is not None
+        return mixed
+
+    def _rounded(self, shared: Shared, index: Index, formats: Sequence[Format]) -> Tensor:
+        if len(formats) == 1:
+            return shared.rounded(self.key, index, formats[0].stored)
+        kept = [f for f in formats if f.value]
+        return torch.stack([f.chance * shared.rounded(self.key, index, f.stored) for f in kept]).sum(0)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Weights as a tensor, and as plain numbers, by which what weighs nothing is left out."""
+
+    tensor: Tensor
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of weights with its share."""
+
+    stored: WeightFormat
+    chance: Tensor
+    value: float
+
+
+class Carrier:
+    """A block at its largest size, which carries the sizes of `variants` that it can stand in for."""
+
+    def __init__(self, site: str, variants: Sequence[Variant], rounding: str) -> None:
+        self.block, self.d_model = variants[0]
+        self.variants, self.rounding = tuple(variants), rounding
+        with torch.device("meta"):
+            self.module = self.block.build(self.d_model)
+        self.norm_key = f"{site}.norm"
+        shapes = [parameter_shapes(*variant) for variant in variants]
+        self.parameters = {
+            name: SoftParameter(f"{site}.mixer.{name}", [shape[name] for shape in shapes])
+            for name in shapes[0]
+        }
+        self.slots: list[tuple[dict[str, Any], str, Any, str]] = []
+        for path in self.parameters:
+            owner, _, name = path.rpartition(".")
+            holder: dict[str, Any] = self.module.get_submodule(owner)._parameters
+            self.slots.append((holder, name, holder[name], path))
+        self.width_members = {
+            d_model: [i for i, (_, d) in enumerate(self.variants) if d == d_model]
+            for d_model in dict.fromkeys(d for _, d in self.variants)
+        }
+
+    def weights(self, shared: Shared, sizes: Weighted, formats: Sequence[Format]) -> dict[str, Tensor]:
+        """The parameters of the module."""
+        return {name: soft.value(shared, sizes, formats) for name, soft in self.parameters.items()}
+
+    def normed(self, x: Tensor, shared: Shared, sizes: Weighted) -> Tensor:
+        """x [B, T, D] under the norm of the half, mixed over widths: [B, T, largest of them]."""
+        gain, mixed = shared.plain(self.norm_key, ()), None
+        for d_model, members in self.width_members.items():
+            part = F.rms_norm(x[..., :d_model], (d_model,), gain[:d_model], 1e-6)
+            if len(self.width_members) > 1:
+                if not any(sizes.values[i] for i in members):
+                    continue
+                part = F.pad(sizes.tensor[members].sum() * part, (0, self.d_model - d_model))
+            mixed = part if mixed is None else mixed + part
+        assert mixed is not None
+        return mixed
+
+    def __call__(self, x: Tensor, weights: Mapping[str, Tensor]) -> Mixed:
+        """The module's output on x [B, T, D] with these parameters."""
+        with self._lent(weights), RoundedActivations(self.rounding) if self.rounding else nullcontext():
+            mixed: Mixed = self.module(x)
+        return mixed
+
+    @contextmanager
+    def _lent(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        try:
+            for holder, name, _, path in self.slots:
+                holder[name] = weights[path]
+            yield
+        finally:
+            for holder, name, empty, _ in self.slots:
+                holder[name] = empty

@@ -1,0 +1,409 @@
+"""A mixture of all architectures of a space, over the shared weights of its supernet.
+
+Every gene has a distribution over its options, and the network is mixed accordingly (as DARTS does it for
+kinds of operations, Liu et al. 2019, arXiv:1806.09055; FBNetV2 for sizes, Wan et al. 2020, arXiv:2004.05565):
+
+* kinds of blocks         the sum of their outputs, weighted;
+* sizes of a block        one pass at the largest size, its parameters under a soft mask, where zeros imitate
+                          the smaller block; otherwise the weighted sum of outputs (`carriers`);
+* widths (`d_model`)      the same masks; norms are weighted sums of the norm at each width;
+* bits of weights         the weighted sum of rounded weights; of activations, the weighted sum of outputs;
+* depths                  a gate on every layer: x + p (layer(x) - x);
+* layers, routers         the weighted sum of what the alternative layers put out.
+
+Where all weight is on one architecture the mixture computes what its subnet computes. Bits of the decode
+state have no effect on a sequence that is read at once, and none here: genes that the mixture does not see
+are listed in `unseen`, and whoever searches must decide them by other means. An early exit is a threshold,
+not a mixture: a space with one is refused.
+
+Shapes: B batch, T tokens, D the largest d_model, V vocab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foundation.errors import IllegalArchitecture, SpaceError
+from search_spaces.blocks.base import Block, Mixed
+from search_spaces.language.choices import OneOf, join
+from search_spaces.language.genotype import Genotype
+from search_spaces.mixture.conditions import (
+    Chances,
+    Condition,
+    Genes,
+    OpenLayer,
+    both,
+    closings_if,
+    gathered,
+    open_layers,
+    options_if,
+)
+from search_spaces.mixture.masked_blocks import Carrier, Format, Memo, Shared, Weighted, grouped
+from search_spaces.network.adaptive_depth import MixtureOfDepths, Router
+from search_spaces.network.decoder import PLACES, Decoder, Layer, weights_site
+from search_spaces.network.model import Aside, DecoderLayer, Reading
+from search_spaces.quantization.bits import WeightFormat
+from search_spaces.supernet import Supernet
+
+KNOWN = (*PLACES, "bits", "shared", "routing", "exit")
+"""Fields of a layer that are mixed, or refused."""
+
+Rows = list[int]
+"""Conditions by number; the chance of any of them is the sum."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A carrier with its variants' conditions, those of its activations, and those of its formats."""
+
+    carrier: Carrier
+    rows: Rows
+    activation: Rows
+    formats: tuple[tuple[WeightFormat, Rows], ...]
+
+
+@dataclass(frozen=True)
+class Strand:
+    """One way to be the layer at an index: when, behind which router, and the carriers of its halves."""
+
+    rows: Rows
+    certain: bool
+    site: str
+    routing: MixtureOfDepths | None
+    halves: tuple[tuple[Carried, ...], ...]
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """One decoder of the root: when, its vocabulary, its widths, and the strands at each index."""
+
+    rows: Rows
+    certain: bool
+    vocab: int
+    widths: tuple[tuple[int, Rows], ...]
+    strands: tuple[tuple[Strand, ...], ...]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What one pass works with: all chances, as a tensor and as numbers, and the shared weights."""
+
+    chances: Tensor
+    values: list[float]
+    shared: Shared
+    losses: list[Tensor] = field(default_factory=list)
+
+    def of(self, rows: Rows) -> Tensor:
+        """The chance that one of these conditions holds."""
+        return self.chances[rows[0]] if len(rows) == 1 else self.chances[rows].sum()
+
+    def number(self, rows: Rows) -> float:
+        """The same as a number."""
+        return sum(self.values[row] for row in rows)
+
+
+class Mixture:
+    """All architectures of a supernet's space at once; see the module.
+
+    Raises:
+        SpaceError: a gene that cannot be relaxed, named by its path.
+    """
+
+    def __init__(self, supernet: Supernet) -> None:
+        self.supernet, self.space = supernet, supernet.space
+        self.genes = Genes(self.space)
+        self._conditions: dict[tuple[tuple[str, frozenset[int]], ...], int] = {}
+        self.trunks = tuple(self._trunk(*option) for option in options_if(self.space.root, ""))
+        conditions: list[Condition] = [dict(items) for items in self._conditions]
+        self.chances = Chances(self.genes, conditions)
+        seen = {path for condition in conditions for path in condition}
+        self.unseen = tuple(gene.path for gene in self.space.genes if gene.path not in seen)
+
+    def logits(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """One zero per option of every gene, flat."""
+        return torch.zeros(self.genes.size, dtype=dtype)
+
+    def shares(self, logits: Tensor) -> Tensor:
+        """A softmax per gene."""
+        return self.genes.shares(logits)
+
+    def one_hot(self, genotype: Genotype, dtype: torch.dtype = torch.float32) -> Tensor:
+        """All weight on one architecture."""
+        return self.genes.one_hot(genotype, dtype)
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        shares: Tensor,
+        *,
+        weights: Mapping[str, Tensor] | None = None,
+        shift: Mapping[str, Tensor] | None = None,
+        losses: list[Tensor] | None = None,
+        memo: Memo | None = None,
+    ) -> Tensor:
+        """Logits [B, T, V] of tokens [B, T] with these shares of the options.
+
+        What has a share of exactly zero is not computed, and its share then has no gradient. `weights` take
+        the place of the supernet's, and a `shift` moves them after they are rounded. Auxiliary losses,
+        weighted alike, are appended to `losses`. A `memo` keeps rounded weights between calls: only for
+        weights that stay as they are and need no gradient.
+        """
+        chances = self.chances(shares)
+        shared = Shared(self.supernet.weights if weights is None else weights, shift, memo)
+        flow = Flow(chances, chances.tolist(), shared)
+        total: Tensor | None = None
+        for trunk in self.trunks:
+            if flow.number(trunk.rows) == 0.0:
+                continue
+            read = self._read(trunk, tokens, flow)
+            read = read if trunk.certain else flow.of(trunk.rows) * read
+            total = read if total is None else total + read
+        assert total is not None
+        if losses is not None:
+            losses.extend(flow.losses)
+        return total
+
+    def _read(self, trunk: Trunk, tokens: Tensor, flow: Flow) -> Tensor:
+        widest = max(d_model for d_model, _ in trunk.widths)
+        whole = (slice(trunk.vocab), slice(widest))
+        embedding, gain = (
+            flow.shared.rounded("embedding", whole, WeightFormat()),
+            flow.shared.plain("norm", ()),
+        )
+        x = F.embedding(tokens, embedding) * self._scale(trunk, flow, embedding)
+        for strands in trunk.strands:
+            x = self._layer(strands, trunk, x, flow)
+        normed = _over_widths(trunk, flow, lambda d: F.rms_norm(x[..., :d], (d,), gain[:d], 1e-6))
+        return F.linear(normed, embedding)
+
+    def _scale(self, trunk: Trunk, flow: Flow, like: Tensor) -> Tensor:
+        """What multiplies each channel of the embedding: the square root of the width, none beyond it."""
+        return _over_widths(trunk, flow, lambda d: like.new_full((d,), d**0.5))
+
+    def _layer(self, strands: Sequence[Strand], trunk: Trunk, x: Tensor, flow: Flow) -> Tensor:
+        out = x
+        for strand in strands:
+            if flow.number(strand.rows) == 0.0:
+                continue
+            before = len(flow.losses)
+            y = self._pass(strand, trunk, x, flow)
+            if strand.certain:
+                out = out + (y - x) if len(strands) > 1 else y
+                continue
+            chance = flow.of(strand.rows)
+            out = out + chance * (y - x)
+            flow.losses[before:] = [chance * loss for loss in flow.losses[before:]]
+        return out
+
+    def _pass(self, strand: Strand, trunk: Trunk, x: Tensor, flow: Flow) -> Tensor:
+        halves = [_Half(carriers, flow) for carriers in strand.halves]
+        if strand.routing is None:
+            for half in halves:
+                mixed = half(x)
+                x = mixed.y
+                if mixed.loss is not None:
+                    flow.losses.append(mixed.loss)
+            return x
+        gain = flow.shared.plain(f"{strand.site}.routing.weight", ())
+
+        def score(read: Tensor) -> Tensor:
+            return _over_widths(
+                trunk, flow, lambda d: F.rms_norm(read[..., :d], (d,), None, 1e-6) @ gain[:d], pad=False
+            )
+
+        layer = _RoutedLayer(dict(zip(PLACES, halves, strict=True)), _MixedRouter(strand.routing, score))
+        y, _ = layer(x, None, Reading("", Aside(flow.losses)))
+        return y
+
+    def _number(self, condition: Condition) -> int:
+        return self._conditions.setdefault(tuple(sorted(condition.items())), len(self._conditions))
+
+    def _numbers(self, conditions: Iterable[Condition]) -> Rows:
+        return [self._number(condition) for condition in conditions]
+
+    def _trunk(self, decoder: Any, path: str, condition: Condition) -> Trunk:
+        if not isinstance(decoder, Decoder):
+            raise SpaceError(f"a mixture needs a space of Decoder, got {type(decoder).__name__}")
+        if isinstance(decoder.vocab, OneOf):
+            raise SpaceError(f"{join(path, 'vocab')}: vocabularies of different sizes cannot be mixed")
+        widths = gathered(closings_if(decoder.d_model, join(path, "d_model")), self.genes.counts)
+        by_index: dict[int, list[Strand]] = {}
+        for layer in open_layers(decoder, path):
+            found = by_index.setdefault(layer.index, [])
+            found.extend(self._strands(layer, list(closings_if(decoder.d_model, join(path, "d_model")))))
+        return Trunk(
+            self._numbers([condition]),
+            not condition,
+            decoder.vocab,
+            tuple((d_model, self._numbers(conditions)) for d_model, conditions in widths.items()),
+            tuple(tuple(by_index[index]) for index in sorted(by_index)),
+        )
+
+    def _strands(self, layer: OpenLayer, widths: list[tuple[int, Condition]]) -> Iterable[Strand]:
+        node = layer.layer
+        _only_known(node, layer.path)
+        for value, _ in closings_if(node.exit, join(layer.path, "exit")):
+            if value is not None:
+                raise SpaceError(
+                    f"{join(layer.path, 'exit')}: an early exit cannot be relaxed, as tokens leave or stay;"
+                    " search it with an engine that reads one architecture at a time"
+                )
+        options = gathered(closings_if(node.routing, join(layer.path, "routing")), self.genes.counts)
+        for shared, here in closings_if(node.shared, join(layer.path, "shared")):
+            for routing, conditions in options.items():
+                joined = [both(layer.condition, here)]
+                whole = [both(one, c) for one in joined if one is not None for c in conditions]
+                rows = [condition for condition in whole if condition is not None]
+                if rows:
+                    yield self._strand(layer, rows, weights_site(shared, layer.index), routing, widths)
+
+    def _strand(
+        self,
+        layer: OpenLayer,
+        conditions: list[Condition],
+        site: str,
+        routing: MixtureOfDepths | None,
+        widths: list[tuple[int, Condition]],
+    ) -> Strand:
+        outer = {path for condition in conditions for path in condition}
+        bits = list(closings_if(layer.layer.bits, join(layer.path, "bits")))
+        halves = []
+        for place in PLACES:
+            found = list(closings_if(getattr(layer.layer, place), join(layer.path, place)))
+            variants = [
+                ((block, d_model), joined)
+                for block, when in found
+                if block is not None
+                for d_model, wide in widths
+                if (joined := both(when, wide)) is not None
+            ]
+            inner = {path for _, condition in variants for path in condition}
+            _apart(outer, inner | {path for _, condition in bits for path in condition}, layer.path)
+            _apart(inner, {path for _, condition in bits for path in condition}, layer.path)
+            halves.append(tuple(self._carriers(f"{site}.{place}", variants, bits)))
+        certain = any(not condition for condition in conditions)
+        return Strand(self._numbers(conditions), certain, site, routing, tuple(halves))
+
+    def _carriers(
+        self,
+        site: str,
+        variants: list[tuple[tuple[Block, int], Condition]],
+        bits: list[tuple[Any, Condition]],
+    ) -> Iterable[Carried]:
+        counts = self.genes.counts
+        activations = gathered(((b.rounding, c) for b, c in bits), counts)
+        legal = [(variant, condition) for variant, condition in variants if _buildable(*variant)]
+        kinds = dict.fromkeys(type(block) for (block, _), _ in legal)
+        for kind in kinds:
+            own = [(v, c) for v, c in legal if type(v[0]) is kind]
+            for group in grouped([variant for variant, _ in own]):
+                rows = self._numbers(own[i][1] for i in group)
+                members = [own[i][0] for i in group]
+                for rounding, conditions in activations.items():
+                    formats = gathered(((b.stored, c) for b, c in bits if b.rounding == rounding), counts)
+                    yield Carried(
+                        Carrier(f"{site}:{kind.__name__}", members, rounding),
+                        rows,
+                        self._numbers(conditions),
+                        tuple((stored, self._numbers(when)) for stored, when in formats.items()),
+                    )
+
+
+class _Half(nn.Module):
+    """`x + sum over carriers of chance * mixer(norm(x))`, called like a `Residual`."""
+
+    def __init__(self, carriers: Sequence[Carried], flow: Flow) -> None:
+        super().__init__()
+        self.carriers, self.flow = carriers, flow
+
+    def forward(self, x: Tensor, stored: None = None, position: int = 0) -> Mixed:
+        """x [B, T, D]."""
+        flow, out = self.flow, x
+        losses: Tensor | None = None
+        for mixed in self.carriers:
+            weight = flow.number(mixed.rows) * flow.number(mixed.activation)
+            if weight == 0.0:
+                continue
+            chance, found = self._carried(mixed, x)
+            out = out + F.pad(chance * found.y, (0, x.shape[-1] - found.y.shape[-1]))
+            if found.loss is not None:
+                losses = chance * found.loss if losses is None else losses + chance * found.loss
+        return Mixed(out, None, losses)
+
+    def _carried(self, mixed: Carried, x: Tensor) -> tuple[Tensor, Mixed]:
+        flow, carrier = self.flow, mixed.carrier
+        own = flow.chances[mixed.rows]
+        variants, activation = own.sum(), flow.of(mixed.activation)
+        sizes = Weighted(own / variants, [flow.values[row] for row in mixed.rows])
+        formats = [
+            Format(stored, flow.of(rows) / activation, value)
+            for stored, rows in mixed.formats
+            if (value := flow.number(rows)) or len(mixed.formats) == 1
+        ]
+        weights = carrier.weights(flow.shared, sizes, formats)
+        return variants * activation, carrier(carrier.normed(x, flow.shared, sizes), weights)
+
+
+class _MixedRouter(Router):
+    """A router whose scores are a mixture over widths."""
+
+    def __init__(self, spec: MixtureOfDepths, score: Any) -> None:
+        nn.Module.__init__(self)
+        self.spec, self.score = spec, score
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores [B, T] of x [B, T, D]."""
+        return self.score(x)
+
+
+class _RoutedLayer(DecoderLayer):
+    """A layer of mixed halves behind a router."""
+
+    def __init__(self, halves: dict[str, Any], router: Router) -> None:
+        nn.Module.__init__(self)
+        self.halves, self.routing, self.exit = halves, router, None
+
+
+def _over_widths(trunk: Trunk, flow: Flow, part: Any, *, pad: bool = True) -> Tensor:
+    """The sum over widths d of chance * part(d), padded to the widest."""
+    if len(trunk.widths) == 1:
+        return part(trunk.widths[0][0])
+    widest, mixed = max(d_model for d_model, _ in trunk.widths), None
+    for d_model, rows in trunk.widths:
+        if flow.number(rows) == 0.0:
+            continue
+        term = flow.of(rows) * part(d_model)
+        term = F.pad(term, (0, widest - d_model)) if pad else term
+        mixed = term if mixed is None else mixed + term
+    assert mixed is not None
+    return mixed
+
+
+def _only_known(layer: Layer, where: str) -> None:
+    """Raise where a layer uses a field that this module knows nothing of."""
+    for part in fields(layer):
+        if part.name not in KNOWN and getattr(layer, part.name) != part.default:
+            raise SpaceError(f"{join(where, part.name)} cannot be relaxed")
+
+
+def _apart(one: set[str], other: set[str], where: str) -> None:
+    common = sorted(one & other)
+    if common:
+        raise SpaceError(
+            f"{where}: the gene {common[0]!r} decides two things of one layer that are mixed one by one (its"
+            " place, its blocks, its bits); give them a choice each"
+        )
+
+
+def _buildable(block: Block, d_model: int) -> bool:
+    try:
+        block.check(d_model)
+    except IllegalArchitecture:
+        return False
+    return True
