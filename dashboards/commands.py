@@ -18,7 +18,7 @@ from nas.commands.options import Json, Store, StudyName
 from nas.commands.search import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from dashboards.facts import CompareFacts
+    from dashboards.facts import ComparisonFacts
 
 # dash and plotly take seconds to import, and `nas` imports this module at every start: so they wait inside
 
@@ -34,7 +34,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a study's report: one HTML file that works offline and prints."""
-    from dashboards.report import write_report
+    from dashboards.report.study import write_report
     from nas.study.study import open_study
 
     sys.stdout.write(f"{write_report(open_study(study, store), output)}\n")
@@ -63,7 +63,7 @@ def compare(
 
     Example: nas compare by-ofa by-exact by-chance
     """
-    from dashboards.comparison import write_comparison
+    from dashboards.report.comparison import write_comparison
     from nas.store import Store as Opened
     from nas.study.study import Study
 
@@ -78,7 +78,7 @@ def compare(
     sys.stdout.write(f"{path}\n")
 
 
-def print_comparison(facts: CompareFacts) -> None:
+def print_comparison(facts: ComparisonFacts) -> None:
     """Who found how much, as a table on standard output."""
     from foundation.text import percent, significant
 
@@ -108,7 +108,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = 8050,
 ) -> None:
     """Look at studies in a browser, live; nothing is ever written."""
-    from dashboards.app import make_app
+    from dashboards.app.server import make_app
 
     app = make_app(store)
     check_port(host, port)

@@ -6,8 +6,18 @@
 No figure opens the database, and nothing here knows how anything will look.
 """
 
-from dashboards.facts.compare import CompareFacts, Finding, JointMember, Side, read_comparison
-from dashboards.facts.evidence import (
+from dashboards.facts.comparison import (
+    ComparedStudy,
+    ComparisonFacts,
+    Discovery,
+    JointMember,
+    read_comparison,
+)
+from dashboards.facts.composition import CompositionFacts, Panel
+from dashboards.facts.finalists import FinalFacts, Finalist
+from dashboards.facts.front import Cloud, FrontFacts, Point, front_facts
+from dashboards.facts.networks import NetworkFacts
+from dashboards.facts.records import (
     ClaimFacts,
     CorpusFacts,
     GainFacts,
@@ -16,31 +26,27 @@ from dashboards.facts.evidence import (
     TableFacts,
     ValidationFacts,
 )
-from dashboards.facts.finals import FinalFacts, Finalist
-from dashboards.facts.front import Cloud, FrontFacts, Point, front_facts
-from dashboards.facts.makeup import MakeupFacts, Panel
-from dashboards.facts.networks import Network
 from dashboards.facts.study import Facts, HypervolumeFacts, StudyFacts, read_facts
 
 __all__ = [
     "ClaimFacts",
     "Cloud",
-    "CompareFacts",
+    "ComparedStudy",
+    "ComparisonFacts",
+    "CompositionFacts",
     "CorpusFacts",
+    "Discovery",
     "Facts",
     "FinalFacts",
     "Finalist",
-    "Finding",
     "FrontFacts",
     "GainFacts",
     "HypervolumeFacts",
     "JointMember",
-    "MakeupFacts",
-    "Network",
+    "NetworkFacts",
     "Panel",
     "Phase",
     "Point",
-    "Side",
     "StudyFacts",
     "SupernetFacts",
     "TableFacts",

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from dashboards.facts.quantities import Quantity
 from dashboards.facts.ties import QUALITY, tied
-from dashboards.words import Quantity
 from nas.pareto import nondominated
 from nas.study.trial import Trial, Value
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from dashboards.words import TIMES, Quantity
+from dashboards.facts.quantities import TIMES, Quantity
 from foundation.errors import NasError
 from nas.objectives.base import objectives as known_objectives
 from nas.study.study import Study
@@ -20,7 +20,7 @@ LONGEST = 240
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class NetworkFacts:
     """One architecture of a study: `strip` is one line, `layers` the whole; `tied` as in `Point`."""
 
     digest: str
@@ -48,7 +48,7 @@ def architecture(study: Study, trial: Trial) -> Any:
         return None
 
 
-def strip_of(study: Study, trial: Trial) -> str:
+def one_line_of(study: Study, trial: Trial) -> str:
     """The architecture of a trial in one line."""
     spec = architecture(study, trial)
     if spec is None:

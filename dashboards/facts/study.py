@@ -7,7 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from dashboards.facts.evidence import (
+from dashboards.facts.composition import CompositionFacts, composition_facts
+from dashboards.facts.finalists import FinalFacts, final_facts
+from dashboards.facts.front import FrontFacts, front_facts
+from dashboards.facts.networks import (
+    NetworkFacts,
+    architecture,
+    layers_of,
+    measured_values,
+    one_line_of,
+    quantity,
+)
+from dashboards.facts.quantities import Quantity
+from dashboards.facts.records import (
     CorpusFacts,
     SupernetFacts,
     TableFacts,
@@ -17,26 +29,14 @@ from dashboards.facts.evidence import (
     read_table,
     read_validation,
 )
-from dashboards.facts.finals import FinalFacts, final_facts
-from dashboards.facts.front import FrontFacts, front_facts
-from dashboards.facts.makeup import MakeupFacts, makeup_facts
-from dashboards.facts.networks import (
-    Network,
-    architecture,
-    layers_of,
-    measured_values,
-    quantity,
-    strip_of,
-)
 from dashboards.facts.ties import QUALITY, tied
-from dashboards.words import Quantity
 from nas.engines.base import told_engine
 from nas.pareto import hypervolume_trace, nondominated, reference_point
 from nas.study.study import Study
 from nas.study.task import length_of
 from nas.study.trial import Trial, TrialState, Value
 
-READ_AT_MOST = 2000
+COMPOSITION_SAMPLE = 2000
 """Of how many architectures, evenly spaced, the make-up of the search is counted."""
 
 
@@ -78,7 +78,7 @@ class Facts:
     """Everything that a report shows; what a study does not have is None or empty."""
 
     study: StudyFacts
-    front: tuple[Network, ...] = ()
+    front: tuple[NetworkFacts, ...] = ()
     fronts: tuple[FrontFacts, ...] = ()
     hypervolume: HypervolumeFacts | None = None
     finals: FinalFacts | None = None
@@ -86,7 +86,7 @@ class Facts:
     supernet: SupernetFacts | None = None
     corpus: CorpusFacts | None = None
     validation: ValidationFacts | None = None
-    makeup: MakeupFacts | None = None
+    composition: CompositionFacts | None = None
 
 
 def read_facts(study: Study) -> Facts:
@@ -96,25 +96,25 @@ def read_facts(study: Study) -> Facts:
     scored = distinct_complete(trials)
     front = front_of(study, scored)
     measured = measured_values(study)
-    strips = {trial.digest: strip_of(study, trial) for trial in [*front, *finals]}
+    one_lines = {trial.digest: one_line_of(study, trial) for trial in [*front, *finals]}
     return Facts(
         study=study_facts(study, trials, scored),
-        front=front_networks(study, front, strips, measured),
+        front=front_networks(study, front, one_lines, measured),
         fronts=planes(
             study,
             scored,
             front,
             objectives=study.plan.objectives,
-            strips=strips,
+            one_lines=one_lines,
             finalists={trial.digest for trial in finals},
         ),
         hypervolume=_hypervolume(study, scored),
-        finals=final_facts(finals, {trial.digest: trial for trial in scored}, measured, strips),
+        finals=final_facts(finals, {trial.digest: trial for trial in scored}, measured, one_lines),
         table=read_table(known.get("table")),
         supernet=read_supernet(known.get("supernet")),
         corpus=read_corpus(known.get("corpus")),
         validation=read_validation(known.get("validation")),
-        makeup=_makeup(study, front, scored),
+        composition=_makeup(study, front, scored),
     )
 
 
@@ -172,17 +172,17 @@ def planes(
     front: Sequence[Trial],
     *,
     objectives: Sequence[str],
-    strips: Mapping[str, str],
+    one_lines: Mapping[str, str],
     finalists: Collection[str] = (),
 ) -> tuple[FrontFacts, ...]:
-    """The front in each pair of objectives, the first two first; `strips` are those known by digest."""
+    """The front in each pair of objectives, the first two first; `one_lines` are those known by digest."""
     quantities = tuple(map(quantity, objectives))
     members = {trial.number for trial in front} if len(quantities) > 2 else set()
     return tuple(
         front_facts(
             scored,
             *_axes(one, other),
-            describe=lambda trial: strips.get(trial.digest) or strip_of(study, trial),
+            describe=lambda trial: one_lines.get(trial.digest) or one_line_of(study, trial),
             members=members,
             finalists=finalists,
             objectives=objectives,
@@ -200,9 +200,9 @@ def _axes(one: Quantity, other: Quantity) -> tuple[Quantity, Quantity]:
 def front_networks(
     study: Study,
     front: Sequence[Trial],
-    strips: Mapping[str, str],
+    one_lines: Mapping[str, str],
     measured: Mapping[str, Mapping[str, Value]],
-) -> tuple[Network, ...]:
+) -> tuple[NetworkFacts, ...]:
     """The front; a member is tied when the next in quality cannot be told from it."""
 
     def same_quality(one: Trial, other: Trial) -> bool:
@@ -212,10 +212,10 @@ def front_networks(
     by_quality = sorted(front, key=lambda t: t.values[QUALITY].value if QUALITY in t.values else 0.0)
     ties = {one.digest for one, other in pairwise(by_quality) if same_quality(one, other)}
     return tuple(
-        Network(
+        NetworkFacts(
             digest=trial.digest,
             number=trial.number,
-            strip=strips[trial.digest],
+            strip=one_lines[trial.digest],
             layers=layers_of(study, trial),
             values=trial.values,
             measured=measured.get(trial.digest, {}),
@@ -234,9 +234,9 @@ def _hypervolume(study: Study, scored: Sequence[Trial]) -> HypervolumeFacts | No
     return HypervolumeFacts(tuple(t.number for t in scored), tuple(volume / final for volume in trace))
 
 
-def _makeup(study: Study, front: Sequence[Trial], scored: Sequence[Trial]) -> MakeupFacts | None:
-    step = -(-len(scored) // READ_AT_MOST) or 1
-    return makeup_facts(
+def _makeup(study: Study, front: Sequence[Trial], scored: Sequence[Trial]) -> CompositionFacts | None:
+    step = -(-len(scored) // COMPOSITION_SAMPLE) or 1
+    return composition_facts(
         [architecture(study, trial) for trial in front],
         [architecture(study, trial) for trial in scored[::step]],
     )

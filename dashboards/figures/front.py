@@ -11,10 +11,10 @@ import plotly.graph_objects as go
 from dashboards.facts import Facts, FrontFacts, Point
 from dashboards.facts.networks import quantity
 from dashboards.figures import figures
-from dashboards.theme import BLUE, GREY, ORANGE, blank, faint, says
+from dashboards.style.theme import BLUE, GREY, ORANGE, blank, faint, message_figure
 from nas.pareto import nondominated
 
-FEW = 3000
+VECTOR_POINTS = 3000
 """Up to this many points are drawn as vectors, which print well; more go through WebGL."""
 
 BAND = 0.16
@@ -27,7 +27,7 @@ Corner = tuple[float, float]
 def front(facts: Facts) -> go.Figure:
     """The front of the first two objectives."""
     if not facts.fronts:
-        return says("no trial is complete yet, or there is one objective only")
+        return message_figure("no trial is complete yet, or there is one objective only")
     return front_figure(facts.fronts[0])
 
 
@@ -35,7 +35,7 @@ def front_figure(facts: FrontFacts, height: int = 470) -> go.Figure:
     """The plane of two quantities; a click finds its trial by the number in `customdata`."""
     figure = blank(height)
     if not facts.front:
-        return says("no trial is complete yet", height)
+        return message_figure("no trial is complete yet", height)
     scales = [
         axis.scale(values)
         for axis, values in ((facts.x, coordinates(facts, "x")), (facts.y, coordinates(facts, "y")))
@@ -69,7 +69,7 @@ def _add_beaten(figure: go.Figure, facts: FrontFacts, by_x: float, by_y: float) 
     beaten = facts.beaten
     if not beaten.numbers:
         return
-    few = len(beaten.numbers) <= FEW
+    few = len(beaten.numbers) <= VECTOR_POINTS
     trace = go.Scatter if few else go.Scattergl
     figure.add_trace(
         trace(

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from dashboards.facts import Facts
 from dashboards.figures import figures
-from dashboards.theme import BLUE, blank, says
+from dashboards.style.theme import BLUE, blank, message_figure
 
 CURVES = 1500
 
@@ -16,7 +16,7 @@ def hypervolume(facts: Facts) -> go.Figure:
     """The dominated volume after each trial, as a share of its last value."""
     trace = facts.hypervolume
     if trace is None:
-        return says("the hypervolume needs at least two complete trials")
+        return message_figure("the hypervolume needs at least two complete trials")
     step = -(-len(trace.numbers) // CURVES)
     last = len(trace.numbers) - 1
     shown = sorted({*range(0, len(trace.numbers), step), last})

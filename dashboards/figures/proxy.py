@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from dashboards.facts import Facts, Finalist
 from dashboards.figures import figures
-from dashboards.theme import GREY, ORANGE, blank, says
+from dashboards.style.theme import GREY, ORANGE, blank, message_figure
 
 
 @figures.add
@@ -14,7 +14,7 @@ def proxy(facts: Facts) -> go.Figure:
     """Random networks of the validation, and the finalists at their last rung."""
     finalists = [f for f in facts.finals.finalists if f.proxy and f.last] if facts.finals else []
     if not (facts.validation and facts.validation.pairs) and not finalists:
-        return says("no network was trained from scratch")
+        return message_figure("no network was trained from scratch")
     figure = blank(400)
     if facts.validation is not None and facts.validation.pairs:
         pairs = facts.validation.pairs

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from dashboards.facts import Facts
 from dashboards.figures import figures
-from dashboards.theme import BLUE, ORANGE, blank, says
+from dashboards.style.theme import BLUE, ORANGE, blank, message_figure
 
 POINTS = 400
 
@@ -17,7 +17,7 @@ def supernet_loss(facts: Facts) -> go.Figure:
     """Training loss by step, smoothed over a fiftieth of the run, with the raw losses behind."""
     losses = facts.supernet.loss if facts.supernet else ()
     if not losses:
-        return says("no supernet was trained")
+        return message_figure("no supernet was trained")
     figure = blank(300)
     steps = np.array([step for step, _, _ in losses])
     for column, (name, colour) in enumerate((("largest subnet", BLUE), ("smallest subnet", ORANGE)), start=1):

@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from dashboards.facts import Facts, Phase
 from dashboards.figures import figures
-from dashboards.theme import BLUE, GREY, LIGHT, says, template
+from dashboards.style.theme import BLUE, GREY, LIGHT, message_figure, template
 
 TITLES = {"prefill_ms": "prefill", "decode_ms": "decode, per token"}
 
@@ -17,7 +17,7 @@ def table_error(facts: Facts) -> go.Figure:
     """One panel per phase, with the line where prediction and measurement agree."""
     phases = [phase for phase in facts.table.phases if phase.pairs] if facts.table else []
     if not phases:
-        return says("no held-out network was measured")
+        return message_figure("no held-out network was measured")
     titles = [TITLES.get(phase.name, phase.name) for phase in phases]
     figure = make_subplots(1, len(phases), subplot_titles=titles, horizontal_spacing=0.12)
     figure.update_layout(template=template(LIGHT), height=360, showlegend=False)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from dash import no_update
 
-from dashboards.app import PLENTY, Pages, clicked_number, first_axes, make_app, worth_drawing
-from dashboards.live import LiveStore, LiveStudy
+from dashboards.app.live import LiveStore, LiveStudy
+from dashboards.app.server import MANY_POINTS, Pages, clicked_number, first_axes, make_app, worth_drawing
 from foundation.errors import StoreError
 from nas.store import Store
 from nas.study.trial import Trial, TrialState
@@ -181,7 +181,7 @@ def test_a_study_says_whether_it_runs(growing: Store) -> None:
 
 
 def test_a_large_study_is_read_in_the_background(growing: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dashboards.live.LARGE", 5)
+    monkeypatch.setattr("dashboards.app.live.LARGE", 5)
     live_store = LiveStore(growing)
     (live,) = live_store.all()
     assert live.summary().state in ("being read", "complete")
@@ -192,9 +192,9 @@ def test_a_large_study_is_read_in_the_background(growing: Store, monkeypatch: py
 
 
 def test_a_large_figure_is_sent_again_only_when_it_matters() -> None:
-    seen = {"axes": ["a", "b"], "face": "light", "members": [1], "points": PLENTY}
-    assert not worth_drawing(seen, {**seen, "points": PLENTY + 1})
-    assert worth_drawing(seen, {**seen, "points": 2 * PLENTY})
+    seen = {"axes": ["a", "b"], "scheme": "light", "members": [1], "points": MANY_POINTS}
+    assert not worth_drawing(seen, {**seen, "points": MANY_POINTS + 1})
+    assert worth_drawing(seen, {**seen, "points": 2 * MANY_POINTS})
     assert worth_drawing(seen, {**seen, "members": [1, 2]})
     assert worth_drawing({**seen, "points": 10}, {**seen, "points": 11})
 

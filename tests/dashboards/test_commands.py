@@ -10,8 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from dashboards import commands
-from dashboards.commandline import export, target
 from dashboards.facts import Facts
+from dashboards.shell_commands import export, target
 from foundation.errors import SettingError, UnknownName
 
 

@@ -14,12 +14,12 @@ import typer
 from typer.testing import CliRunner
 
 from dashboards import commands
-from dashboards.comparison import called, comparison_html, lead, percent, write_comparison
-from dashboards.facts import CompareFacts, read_comparison
-from dashboards.facts.compare import natural, share_errors
-from dashboards.figures.compare import BANDS, fronts_figure, progress_figure
-from dashboards.theme import MARKS, turned
-from dashboards.words import Quantity
+from dashboards.facts import ComparisonFacts, read_comparison
+from dashboards.facts.comparison import natural, share_errors
+from dashboards.facts.quantities import Quantity
+from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
+from dashboards.report.comparison import called, comparison_html, lead, percent, write_comparison
+from dashboards.style.theme import MARKS, with_scheme
 from foundation.errors import SettingError, UnknownName
 from nas.pareto import Points, nondominated, reference_point
 from nas.store import Store
@@ -48,7 +48,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def compared(sides: Store) -> CompareFacts:
+def compared(sides: Store) -> ComparisonFacts:
     return read_comparison(opened(sides, "evolved", "chance"))
 
 
@@ -56,7 +56,7 @@ def opened(store: Store, *names: str) -> list[Study]:
     return [Study(store, store.study(name)) for name in names]
 
 
-def test_shares_are_of_one_volume_below_one_point(compared: CompareFacts) -> None:
+def test_shares_are_of_one_volume_below_one_point(compared: ComparisonFacts) -> None:
     evolved, chance = compared.sides
     assert (evolved.engine, chance.engine) == ("ofa (nsga2)", "random")
     for side in compared.sides:
@@ -75,7 +75,7 @@ def test_shares_are_of_one_volume_below_one_point(compared: CompareFacts) -> Non
     assert compared.fewest == chance.study.distinct
 
 
-def test_the_joint_front_is_that_of_all_networks(compared: CompareFacts) -> None:
+def test_the_joint_front_is_that_of_all_networks(compared: ComparisonFacts) -> None:
     names = [what.name for what in compared.objectives]
     networks = {n.digest: [n.values[name].value for name in names] for s in compared.sides for n in s.front}
     kept = nondominated(list(networks.values()))
@@ -257,7 +257,7 @@ def test_one_objective_has_no_front(pair: Callable[..., list[Study]]) -> None:
         read_comparison(studies)
 
 
-def test_every_study_has_its_colour_its_mark_and_its_entry(compared: CompareFacts) -> None:
+def test_every_study_has_its_colour_its_mark_and_its_entry(compared: ComparisonFacts) -> None:
     for plane in range(3):
         drawn = fronts_figure(compared, plane)
         named = {trace.name: trace for trace in drawn.data if trace.showlegend is None}
@@ -267,28 +267,28 @@ def test_every_study_has_its_colour_its_mark_and_its_entry(compared: CompareFact
     assert fronts_figure(compared).layout.xaxis.title.text == "decode latency per token (ms)"
     json.dumps(json.loads(drawn.to_json()), allow_nan=False)
     light = list(drawn.data)
-    assert list(turned(drawn, "dark").data) == light
+    assert list(with_scheme(drawn, "dark").data) == light
 
 
-def test_many_fronts_have_no_bands(compared: CompareFacts) -> None:
-    def bands(facts: CompareFacts) -> int:
+def test_many_fronts_have_no_bands(compared: ComparisonFacts) -> None:
+    def bands(facts: ComparisonFacts) -> int:
         return sum(trace.fill == "toself" for trace in fronts_figure(facts).data)
 
     assert bands(compared) == 2
     side = compared.sides[0]
-    many = tuple(replace(side, study=replace(side.study, name=f"s{i}")) for i in range(BANDS + 1))
+    many = tuple(replace(side, study=replace(side.study, name=f"s{i}")) for i in range(MAX_BANDS + 1))
     assert bands(replace(compared, sides=many)) == 0
     assert called(replace(compared, sides=many)) == "4 studies"
     assert "s0 covers the most" in lead(replace(compared, sides=many))
 
 
-def test_progress_ends_at_the_share(compared: CompareFacts) -> None:
+def test_progress_ends_at_the_share(compared: ComparisonFacts) -> None:
     for side, trace in zip(compared.sides, progress_figure(compared).data, strict=True):
         assert trace.y[-1] == pytest.approx(100 * side.share)
         assert trace.x[-1] == side.study.distinct
 
 
-def test_the_page_tells_it_all_and_loads_nothing(compared: CompareFacts) -> None:
+def test_the_page_tells_it_all_and_loads_nothing(compared: ComparisonFacts) -> None:
     page = comparison_html(compared)
     found = Reader(page)
     assert lead(compared) in found.text
@@ -301,14 +301,14 @@ def test_the_page_tells_it_all_and_loads_nothing(compared: CompareFacts) -> None
     assert page.count('<div class="plot"') == 4
 
 
-def test_what_an_engine_drew_at_random_is_told(compared: CompareFacts) -> None:
+def test_what_an_engine_drew_at_random_is_told(compared: ComparisonFacts) -> None:
     member, *others = compared.joint
     lucky = replace(member, found=(replace(member.found[0], chance=True),))
     found = Reader(comparison_html(replace(compared, joint=(lucky, *others))))
     assert found.text.count(", by chance") == 1
 
 
-def test_hostile_text_stays_text(compared: CompareFacts) -> None:
+def test_hostile_text_stays_text(compared: ComparisonFacts) -> None:
     sides = tuple(
         replace(side, engine=HOSTILE, study=replace(side.study, name=HOSTILE, space_name=HOSTILE))
         for side in compared.sides

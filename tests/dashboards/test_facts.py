@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from dashboards.facts import Facts, front_facts, read_facts
-from dashboards.facts.evidence import read_table, read_validation
-from dashboards.facts.finals import final_facts
-from dashboards.facts.makeup import ABSENT, makeup_facts
-from dashboards.facts.networks import quantity, strip_of
+from dashboards.facts.composition import ABSENT, composition_facts
+from dashboards.facts.finalists import final_facts
+from dashboards.facts.networks import one_line_of, quantity
+from dashboards.facts.quantities import Quantity
+from dashboards.facts.records import read_table, read_validation
 from dashboards.facts.ties import distance, tied
-from dashboards.words import Quantity
 from nas.store import Store
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
@@ -164,7 +164,7 @@ def test_a_study_that_has_not_come_far_has_few_facts(all_facts: dict[str, Facts]
     assert len(one.front) == 1
     assert one.hypervolume is one.finals is one.table is one.supernet is one.validation is one.corpus is None
     assert empty.front == empty.fronts == ()
-    assert empty.makeup is None
+    assert empty.composition is None
     assert empty.study.counts == {}
 
 
@@ -176,7 +176,7 @@ def test_makeup_counts_options_by_layer() -> None:
     long, short = Attention(), Attention(window=8)
     front = [Decoder(d_model=8, layers=(layer(long), layer(short, 4)))]
     rest = [*front, Decoder(d_model=8, layers=(layer(short),))]
-    facts = makeup_facts(front, rest)
+    facts = composition_facts(front, rest)
     assert facts is not None
     mixers, bits = facts.panels
     assert mixers.options == ("Attention", "Attention window 8", ABSENT)
@@ -188,7 +188,7 @@ def test_makeup_counts_options_by_layer() -> None:
 
 def test_makeup_of_deep_networks_takes_runs_of_layers() -> None:
     deep = Decoder(d_model=8, layers=tuple(layer(Attention(window=1 + i % 2)) for i in range(18)))
-    facts = makeup_facts([deep], [deep])
+    facts = composition_facts([deep], [deep])
     assert facts is not None
     assert facts.places == ("layers 0 to 2", "layers 3 to 5", *facts.places[2:])
     assert len(facts.places) == 6
@@ -197,7 +197,7 @@ def test_makeup_of_deep_networks_takes_runs_of_layers() -> None:
 
 def test_strips_name_blocks_and_bits(full: Study) -> None:
     found = full.front()[0]
-    text = strip_of(full, found)
+    text = one_line_of(full, found)
     spec = full.spec(found)
     assert text.startswith(f"{spec.d_model} wide: ")
     assert f"w{spec.layers[0].bits.weight}" in text
@@ -207,8 +207,8 @@ def test_a_space_of_unknown_parts_is_told_by_its_genes(full: Study) -> None:
     record = replace(full.record, space_json='{"part": "NobodyKnows", "values": {}}')
     lost = Study(full.store, record)
     found = full.front()[0]
-    assert f"d_model={found.genotype.genes['d_model']}" in strip_of(lost, found)
-    assert read_facts(lost).makeup is None
+    assert f"d_model={found.genotype.genes['d_model']}" in one_line_of(lost, found)
+    assert read_facts(lost).composition is None
 
 
 def test_evidence_with_gaps_is_read() -> None:

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from dashboards.facts import Cloud, Facts, FrontFacts, Point
+from dashboards.facts.quantities import Quantity
 from dashboards.figures import figures
-from dashboards.figures.front import FEW, front_figure, stairs
-from dashboards.theme import turned
-from dashboards.words import Quantity
+from dashboards.figures.front import VECTOR_POINTS, front_figure, stairs
+from dashboards.style.theme import with_scheme
 from nas.study.trial import Value
 from tests.dashboards.conftest import NAMES
 
@@ -32,7 +32,7 @@ def test_figures_of_a_whole_study_show_something(name: str, all_facts: dict[str,
     figure = figures[name](all_facts["full"])
     assert figure.data
     titles = [axis.title.text for axis in figure.select_xaxes() if axis.title.text]
-    assert titles or name == "makeup"
+    assert titles or name == "composition"
 
 
 @pytest.mark.parametrize("name", list(figures))
@@ -70,7 +70,7 @@ def test_hover_names_the_network_and_escapes_it() -> None:
 
 
 def test_many_points_go_through_webgl_with_plain_numbers_to_click() -> None:
-    many = FEW + 1
+    many = VECTOR_POINTS + 1
     cloud = Cloud(tuple(range(many)), (3000.0,) * many, (3.0,) * many)
     drawn = front_figure(FrontFacts(x=X, y=Y, front=(point(-1, 2000, 2.0),), beaten=cloud))
     beaten = drawn.data[0]
@@ -92,6 +92,6 @@ def test_a_wide_range_is_read_on_a_logarithmic_axis() -> None:
 
 
 def test_a_figure_turns_dark_without_being_drawn_anew(all_facts: dict[str, Facts]) -> None:
-    light, dark = (turned(figures["front"](all_facts["full"]), face) for face in ("light", "dark"))
+    light, dark = (with_scheme(figures["front"](all_facts["full"]), scheme) for scheme in ("light", "dark"))
     assert light.data == dark.data
     assert light.layout.template.layout.font.color != dark.layout.template.layout.font.color

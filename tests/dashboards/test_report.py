@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dashboards.facts import CorpusFacts, Facts, Phase
-from dashboards.page import Html, code, p, script_json, tag
-from dashboards.report import compressor_verdict, phase_text, report_html, write_report
+from dashboards.report.html import Html, code, p, script_json, tag
+from dashboards.report.study import compressor_verdict, phase_text, report_html, write_report
 from nas.study.study import Study
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dashboards.facts import Facts
-from dashboards.facts.evidence import read_validation
+from dashboards.facts.records import read_validation
 from dashboards.figures import figures
-from dashboards.sections import finals_section
+from dashboards.report.sections import finals_section
 
 GAIN = {"ratio": 1.31, "interval": [1.1, 1.55], "candidates": 45, "against": 45, "known": 60}
 PLAIN = {

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from dashboards.facts import Facts
 from dashboards.figures import figures
-from dashboards.theme import BLUE, GREY, ORANGE, blank, says
+from dashboards.style.theme import BLUE, GREY, ORANGE, blank, message_figure
 
 
 @figures.add
@@ -16,7 +16,7 @@ def rungs(facts: Facts) -> go.Figure:
     """One line per finalist; the best in orange, those trained to the end in blue, the others grey."""
     finalists = [f for f in facts.finals.finalists if f.rungs] if facts.finals else []
     if facts.finals is None or not finalists:
-        return says("no network was trained from scratch")
+        return message_figure("no network was trained from scratch")
     figure = blank(400)
     for finalist in reversed(finalists):
         colour = ORANGE if finalist.best else BLUE if finalist.finished else GREY

@@ -6,20 +6,20 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards.facts import Facts
-from dashboards.facts.makeup import MakeupFacts
+from dashboards.facts.composition import CompositionFacts
 from dashboards.figures import figures
-from dashboards.theme import BLUE, LIGHT, ORANGE, says, template
+from dashboards.style.theme import BLUE, LIGHT, ORANGE, message_figure, template
 
 ROW = 22
 GAP = 34
 
 
 @figures.add
-def makeup(facts: Facts) -> go.Figure:
+def composition(facts: Facts) -> go.Figure:
     """Bars for the front, ticks for all networks that were scored."""
-    if facts.makeup is None:
-        return says("the front's layers cannot be counted")
-    made = facts.makeup
+    if facts.composition is None:
+        return message_figure("the front's layers cannot be counted")
+    made = facts.composition
     rows, columns = len(made.panels), len(made.places)
     height = sum(ROW * len(panel.options) for panel in made.panels) + GAP * (rows - 1)
     figure = make_subplots(
@@ -54,7 +54,7 @@ def makeup(facts: Facts) -> go.Figure:
     return figure.update_layout(margin={"t": 50, "b": 36})
 
 
-def _add_cell(figure: go.Figure, made: MakeupFacts, row: int, column: int) -> None:
+def _add_cell(figure: go.Figure, made: CompositionFacts, row: int, column: int) -> None:
     panel = made.panels[row - 1]
     figure.add_bar(
         x=[shares[column - 1] for shares in panel.front],

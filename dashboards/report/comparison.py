@@ -8,13 +8,25 @@ from pathlib import Path
 
 import plotly.offline
 
-from dashboards.columns import member_table
-from dashboards.commandline import target
-from dashboards.facts import CompareFacts, JointMember, Network, Side, read_comparison
+from dashboards.facts import ComparedStudy, ComparisonFacts, JointMember, NetworkFacts, read_comparison
 from dashboards.facts.ties import QUALITY
-from dashboards.figures.compare import BANDS, fronts_figure, progress_figure
-from dashboards.page import Html, code, document, fact_list, figure, joined, p, row, section, table, tag
-from dashboards.theme import MARKS
+from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
+from dashboards.report.html import (
+    Html,
+    code,
+    document,
+    fact_list,
+    figure,
+    joined,
+    p,
+    row,
+    section,
+    table,
+    tag,
+)
+from dashboards.report.tables import member_table
+from dashboards.shell_commands import target
+from dashboards.style.theme import MARKS
 from foundation.files import write_atomically
 from foundation.text import count, listed, percent, significant
 from nas.study.study import Study
@@ -23,7 +35,7 @@ NAMED = 3
 """How many studies a title names."""
 
 
-def write_comparison(studies: Sequence[Study], path: Path | None = None) -> tuple[Path, CompareFacts]:
+def write_comparison(studies: Sequence[Study], path: Path | None = None) -> tuple[Path, ComparisonFacts]:
     """Write a comparison of studies of one store, by default beside their folders; where it is, and of what.
 
     Raises:
@@ -36,7 +48,7 @@ def write_comparison(studies: Sequence[Study], path: Path | None = None) -> tupl
     return path, facts
 
 
-def comparison_html(facts: CompareFacts) -> str:
+def comparison_html(facts: ComparisonFacts) -> str:
     """The comparison as text."""
     names = called(facts)
     parts = [
@@ -54,13 +66,13 @@ def comparison_html(facts: CompareFacts) -> str:
     return document(f"{names}: nas studies compared", tag("main", *parts), plotly.offline.get_plotlyjs())
 
 
-def called(facts: CompareFacts) -> str:
+def called(facts: ComparisonFacts) -> str:
     """The studies by their names, as long as these fit into a title."""
     several = len(facts.sides) > NAMED
     return f"{len(facts.sides)} studies" if several else listed(side.study.name for side in facts.sides)
 
 
-def lead(facts: CompareFacts) -> str:
+def lead(facts: ComparisonFacts) -> str:
     """What came out, in two sentences."""
     several = sum(len(member.found) > 1 for member in facts.joint)
     twice = f"{several:,} found more than once"
@@ -76,7 +88,7 @@ def lead(facts: CompareFacts) -> str:
     return f"{listed(shares)}. {members}: {found}{', ' + twice if several else ''}."
 
 
-def _overview(facts: CompareFacts) -> Html:
+def _overview(facts: ComparisonFacts) -> Html:
     first = facts.sides[0].study
     spaces = dict.fromkeys(f"{s.study.space_name} ({s.study.space_digest})" for s in facts.sides)
     rows = {
@@ -94,7 +106,7 @@ def _overview(facts: CompareFacts) -> Html:
     return fact_list(rows)
 
 
-def _fronts(facts: CompareFacts) -> Html:
+def _fronts(facts: ComparisonFacts) -> Html:
     drawn = [figure(fronts_figure(facts), _caption(facts))]
     more = range(1, len(facts.sides[0].fronts))
     small = [
@@ -105,9 +117,9 @@ def _fronts(facts: CompareFacts) -> Html:
     return section("The fronts", *drawn)
 
 
-def _caption(facts: CompareFacts) -> str:
+def _caption(facts: ComparisonFacts) -> str:
     text = "Each line is the best that one study found"
-    text += ", in a band of one standard error." if len(facts.sides) <= BANDS else "."
+    text += ", in a band of one standard error." if len(facts.sides) <= MAX_BANDS else "."
     plane = facts.sides[0].fronts[0]
     if QUALITY in (plane.x.name, plane.y.name):
         text += " Hollow marks: the next step of the line is within noise."
@@ -118,7 +130,7 @@ def _caption(facts: CompareFacts) -> str:
     return f"{text} Click a name to hide its study, drag to zoom, double-click to go back."
 
 
-def _standing(facts: CompareFacts) -> Html:
+def _standing(facts: ComparisonFacts) -> Html:
     head = ["study", "engine", "scored", "on its front", "hypervolume", "share of all"]
     head += [f"share after {facts.fewest:,}"] if facts.uneven else []
     head += ["on the joint front", "found by it alone"]
@@ -138,7 +150,7 @@ def _standing(facts: CompareFacts) -> Html:
     )
 
 
-def _reading(facts: CompareFacts) -> str:
+def _reading(facts: ComparisonFacts) -> str:
     text = (
         "The hypervolume is what a front dominates below the reference point, a tenth of the range beyond the"
         " worst member of any front; costs count in logarithms, so that twice as fast is worth the same"
@@ -158,10 +170,10 @@ def _sign(place: int) -> Html:
     return tag("span", MARKS[place].sign, kind=f"sign of{place}")
 
 
-def _joint(facts: CompareFacts) -> Html:
+def _joint(facts: ComparisonFacts) -> Html:
     members = {id(member.network): member for member in facts.joint}
 
-    def tags(network: Network) -> list[Html]:
+    def tags(network: NetworkFacts) -> list[Html]:
         return _finders(members[id(network)])
 
     about = p(
@@ -185,19 +197,19 @@ def _finders(member: JointMember) -> list[Html]:
     ]
 
 
-def _go_on(facts: CompareFacts) -> Html:
+def _go_on(facts: ComparisonFacts) -> Html:
     lines = [_show(facts, side, place) for place, side in enumerate(facts.sides)]
     lines += [f"# all about one study\nnas report {target(side.study)}" for side in facts.sides[:1]]
     return section("How to go on", tag("pre", "\n".join(lines)))
 
 
-def _show(facts: CompareFacts, side: Side, place: int) -> str:
+def _show(facts: ComparisonFacts, side: ComparedStudy, place: int) -> str:
     """How to look at a member: one that this study brought to the joint front, if it did."""
     mine = (f.digest for member in facts.joint for f in member.found if f.side == place)
     digest = next(mine, side.front[0].digest)
     return f"# one network of {side.study.name}, layer by layer\nnas show {target(side.study, digest)}"
 
 
-def _footer(facts: CompareFacts) -> Html:
+def _footer(facts: ComparisonFacts) -> Html:
     written = datetime.now().strftime("%-d %B %Y, %H:%M")
     return tag("footer", f"Written {written}. Store: ", code(facts.sides[0].study.store))

@@ -27,7 +27,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class MakeupFacts:
+class CompositionFacts:
     """Panels over places (a layer, or a run of layers), and how many networks they count."""
 
     panels: tuple[Panel, ...]
@@ -36,7 +36,7 @@ class MakeupFacts:
     searched: int
 
 
-def makeup_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> MakeupFacts | None:
+def composition_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> CompositionFacts | None:
     """How the architectures of the front differ from all that were scored; None unless they are decoders."""
     front = [spec for spec in front if _plain(spec)]
     everywhere = [spec for spec in everywhere if _plain(spec)]
@@ -53,7 +53,7 @@ def makeup_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> MakeupFacts
     panels = tuple(_panel(title, front, everywhere, runs, ask) for title, ask in questions)
     open_panels = tuple(panel for panel in panels if len(panel.options) > 1)
     places = tuple(_place(run) for run in runs)
-    return MakeupFacts(open_panels, places, len(front), len(everywhere)) if open_panels else None
+    return CompositionFacts(open_panels, places, len(front), len(everywhere)) if open_panels else None
 
 
 def _plain(spec: Any) -> bool:

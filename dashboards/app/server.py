@@ -16,18 +16,18 @@ import dash
 from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from dashboards.app.live import LiveStore, LiveStudy
+from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
 from dashboards.facts.ties import QUALITY
 from dashboards.figures.front import front_figure
-from dashboards.live import LiveStore, LiveStudy
-from dashboards.panels import first_panel, network_panel, studies_table, study_line
-from dashboards.style import app_css
-from dashboards.theme import turned
+from dashboards.style.css import app_css
+from dashboards.style.theme import with_scheme
 from foundation.errors import UnknownName
 from nas.store import Store
 
 POLL_MS = 2000
 LIST_POLL_MS = 5000
-PLENTY = 5000
+MANY_POINTS = 5000
 """From so many points on, a figure is sent again only when its front moved or it grew by a twentieth."""
 
 Seen: TypeAlias = "dict[str, Any] | None"
@@ -58,14 +58,14 @@ class Pages:
         return studies_table([live.summary() for live in followed]), state
 
     def front(
-        self, study: int, axes: tuple[str | None, str | None], face: str | None, seen: Seen
+        self, study: int, axes: tuple[str | None, str | None], scheme: str | None, seen: Seen
     ) -> tuple[Any, Any, Any]:
         """The figure, the line about the study, and what was seen; no update where nothing is new."""
         live = self.live.known(study)
         if live is None or not all(axes):
             return no_update, no_update, no_update
         revision = live.refresh()
-        wanted: dict[str, Any] = {"revision": revision, "axes": list(axes), "face": face or "light"}
+        wanted: dict[str, Any] = {"revision": revision, "axes": list(axes), "scheme": scheme or "light"}
         if seen and all(seen[key] == wanted[key] for key in wanted):
             return no_update, no_update, no_update
         members = [trial.number for trial in live.members]
@@ -73,7 +73,7 @@ class Pages:
         if seen and not worth_drawing(seen, wanted):
             return no_update, study_line(live), no_update
         x, y = str(axes[0]), str(axes[1])
-        figure = turned(front_figure(live.front(x, y), height=560), wanted["face"])
+        figure = with_scheme(front_figure(live.front(x, y), height=560), wanted["scheme"])
         figure.update_layout(uirevision=f"{study}/{x}/{y}", clickmode="event")
         return figure, study_line(live), wanted
 
@@ -97,7 +97,9 @@ class Pages:
 
 def worth_drawing(seen: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a figure that was drawn before should be sent again."""
-    if wanted["points"] < PLENTY or any(seen[key] != wanted[key] for key in ("axes", "face", "members")):
+    if wanted["points"] < MANY_POINTS or any(
+        seen[key] != wanted[key] for key in ("axes", "scheme", "members")
+    ):
         return True
     return wanted["points"] > 1.05 * seen["points"]
 
@@ -167,7 +169,7 @@ def make_app(store_url: str | Path) -> dash.Dash:
         assets_folder="",
     )
     app.index_string = app.index_string.replace("{%css%}", f"{{%css%}}<style>{app_css()}</style>")
-    app.layout = html.Main([dcc.Location(id="where"), dcc.Store(id="face"), html.Div(id="page")])
+    app.layout = html.Main([dcc.Location(id="where"), dcc.Store(id="scheme"), html.Div(id="page")])
     _connect(app, pages)
     return app
 
@@ -176,7 +178,7 @@ def _connect(app: dash.Dash, pages: Pages) -> None:
     app.callback(Output("page", "children"), Input("where", "pathname"))(pages.page)
     app.clientside_callback(
         "() => matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'",
-        Output("face", "data"),
+        Output("scheme", "data"),
         Input("where", "pathname"),
     )
 
@@ -197,12 +199,12 @@ def _connect(app: dash.Dash, pages: Pages) -> None:
         Input("poll", "n_intervals"),
         Input("x", "value"),
         Input("y", "value"),
-        Input("face", "data"),
+        Input("scheme", "data"),
         State("study", "data"),
         State("seen", "data"),
     )
-    def front(ticks: int, x: str, y: str, face: str, study: int, seen: Seen) -> tuple[Any, Any, Any]:
-        return pages.front(study, (x, y), face, seen)
+    def front(ticks: int, x: str, y: str, scheme: str, study: int, seen: Seen) -> tuple[Any, Any, Any]:
+        return pages.front(study, (x, y), scheme, seen)
 
     @app.callback(
         Output("panel", "children"),

@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dashboards.facts.comparable import require_comparable
+from dashboards.facts.comparability import require_comparable
 from dashboards.facts.front import FrontFacts
-from dashboards.facts.networks import Network, measured_values, quantity, strip_of
+from dashboards.facts.networks import NetworkFacts, measured_values, one_line_of, quantity
+from dashboards.facts.quantities import Quantity
 from dashboards.facts.study import (
     StudyFacts,
     distinct_complete,
@@ -27,7 +28,6 @@ from dashboards.facts.study import (
     planes,
     study_facts,
 )
-from dashboards.words import Quantity
 from foundation.errors import SettingError
 from nas.engines.base import BY, told_engine
 from nas.objectives.base import objectives
@@ -46,7 +46,7 @@ Point: TypeAlias = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class ComparedStudy:
     """One study of a comparison.
 
     `trace` is the share of the joint volume that is dominated after each scored architecture, and `error` the
@@ -56,7 +56,7 @@ class Side:
 
     study: StudyFacts
     engine: str
-    front: tuple[Network, ...]
+    front: tuple[NetworkFacts, ...]
     fronts: tuple[FrontFacts, ...]
     volume: float
     trace: tuple[float, ...]
@@ -75,7 +75,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Discovery:
     """Where a network was found: the study's place among the sides, its trial, and whether by chance."""
 
     side: int
@@ -89,16 +89,16 @@ class Finding:
 class JointMember:
     """A network on the front of all studies together, and who found it."""
 
-    network: Network
-    found: tuple[Finding, ...]
+    network: NetworkFacts
+    found: tuple[Discovery, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareFacts:
+class ComparisonFacts:
     """Everything that a comparison shows. `reference` is in the objectives' own units."""
 
     objectives: tuple[Quantity, ...]
-    sides: tuple[Side, ...]
+    sides: tuple[ComparedStudy, ...]
     joint: tuple[JointMember, ...]
     reference: Point
     volume: float
@@ -136,10 +136,10 @@ class _Read:
     scored_points: list[Point]
     front: list[Trial]
     points: list[Point]
-    strips: dict[str, str]
+    one_lines: dict[str, str]
 
 
-def read_comparison(studies: Sequence[Study]) -> CompareFacts:
+def read_comparison(studies: Sequence[Study]) -> ComparisonFacts:
     """Read studies, finished or not, into plain values.
 
     Raises:
@@ -155,7 +155,7 @@ def read_comparison(studies: Sequence[Study]) -> CompareFacts:
     reference, joint = reference_point(points), _nondominated(points)
     whole = hypervolume(joint, reference)
     networks = [
-        front_networks(read.study, read.front, read.strips, measured_values(read.study)) for read in reads
+        front_networks(read.study, read.front, read.one_lines, measured_values(read.study)) for read in reads
     ]
     members = _joint_members(reads, networks, joint)
     quality, quantities = quality_of(studies[0].plan), tuple(map(quantity, names))
@@ -163,14 +163,16 @@ def read_comparison(studies: Sequence[Study]) -> CompareFacts:
     samples = [_samples(read.front, quality) for read in reads]
     errors = share_errors([read.points for read in reads], samples, axis, reference)
     finders = [{finding.side for finding in member.found} for member in members]
-    return CompareFacts(
+    return ComparisonFacts(
         objectives=quantities,
         sides=tuple(
-            Side(
+            ComparedStudy(
                 study=study_facts(read.study, read.trials, read.scored),
                 engine=told_engine(read.study.plan),
                 front=networks[i],
-                fronts=planes(read.study, read.scored, read.front, objectives=names, strips=read.strips),
+                fronts=planes(
+                    read.study, read.scored, read.front, objectives=names, one_lines=read.one_lines
+                ),
                 volume=hypervolume(read.points, reference),
                 trace=tuple(v / whole for v in hypervolume_trace(read.scored_points, reference)),
                 error=errors[i],
@@ -241,9 +243,9 @@ def _read(studies: Sequence[Study], names: Sequence[str]) -> tuple[list[_Read], 
     reads = []
     for study, trials, known, points in zip(studies, asked, scored, turned, strict=True):
         front, at = front_of(study, known), {t.number: p for t, p in zip(known, points, strict=True)}
-        strips = {trial.digest: strip_of(study, trial) for trial in front}
+        one_lines = {trial.digest: one_line_of(study, trial) for trial in front}
         mine = [at[trial.number] for trial in front]
-        reads.append(_Read(study, trials, known, points, front, mine, strips))
+        reads.append(_Read(study, trials, known, points, front, mine, one_lines))
     return reads, logarithmic
 
 
@@ -276,11 +278,11 @@ def natural(reference: Points, logarithmic: Sequence[bool], quantities: Sequence
 
 
 def _joint_members(
-    reads: Sequence[_Read], networks: Sequence[Sequence[Network]], joint: Sequence[Point]
+    reads: Sequence[_Read], networks: Sequence[Sequence[NetworkFacts]], joint: Sequence[Point]
 ) -> tuple[JointMember, ...]:
     """The networks at these points, each with every study that scored it, or another one as good."""
     known = [{trial.digest: trial for trial in read.scored} for read in reads]
-    at: dict[Point, dict[int, tuple[Trial, Network]]] = {point: {} for point in joint}
+    at: dict[Point, dict[int, tuple[Trial, NetworkFacts]]] = {point: {} for point in joint}
     for side, (read, mine) in enumerate(zip(reads, networks, strict=True)):
         for point, trial, network in zip(read.points, read.front, mine, strict=True):
             if point in at:
@@ -293,14 +295,16 @@ def _joint_members(
         }
         found |= {side: trial for side, (trial, _) in there.items()}
         findings = (
-            Finding(side, reads[side].study.name, trial.number, trial.digest, trial.memo.get(BY) == "random")
+            Discovery(
+                side, reads[side].study.name, trial.number, trial.digest, trial.memo.get(BY) == "random"
+            )
             for side, trial in sorted(found.items())
         )
         members.setdefault(network.digest, JointMember(network, tuple(findings)))
     return tuple(members.values())
 
 
-def _side_json(side: Side, fewest: int) -> dict[str, Any]:
+def _side_json(side: ComparedStudy, fewest: int) -> dict[str, Any]:
     return {
         "study": side.study.name,
         "engine": side.engine,

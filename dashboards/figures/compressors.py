@@ -7,12 +7,12 @@ import plotly.graph_objects as go
 from dashboards.facts import Facts
 from dashboards.facts.ties import QUALITY
 from dashboards.figures import figures
-from dashboards.theme import BLUE, GREY, ORANGE, blank, says
+from dashboards.style.theme import BLUE, GREY, ORANGE, blank, message_figure
 from foundation.text import with_error
 
 
 @figures.add
-def yardstick(facts: Facts) -> go.Figure:
+def compressors(facts: Facts) -> go.Figure:
     """Compressors, the best of the search, and the best trained from scratch; less is better."""
     rows: list[tuple[str, float, float | None, str]] = []
     if facts.corpus is not None:
@@ -26,7 +26,7 @@ def yardstick(facts: Facts) -> go.Figure:
         steps, best = min(trained, key=lambda pair: pair[1].value)
         rows.append((f"best from scratch, {steps:,} steps", best.value, best.error, ORANGE))
     if not rows:
-        return says("nothing was scored in bits per byte")
+        return message_figure("nothing was scored in bits per byte")
     rows.sort(key=lambda row: row[1])
     figure = blank(70 + 30 * len(rows))
     figure.add_bar(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dashboards.columns import member_table, number
-from dashboards.commandline import target
-from dashboards.facts import ClaimFacts, Facts, Finalist, FrontFacts, GainFacts, Network
-from dashboards.facts.makeup import MakeupFacts
+from dashboards.facts import ClaimFacts, Facts, Finalist, FrontFacts, GainFacts, NetworkFacts
+from dashboards.facts.composition import CompositionFacts
+from dashboards.facts.quantities import Quantity
 from dashboards.facts.ties import QUALITY
 from dashboards.figures import figures
 from dashboards.figures.front import front_figure
-from dashboards.page import Child, Html, code, figure, joined, p, row, section, table, tag
-from dashboards.words import Quantity
+from dashboards.report.html import Child, Html, code, figure, joined, p, row, section, table, tag
+from dashboards.report.tables import member_table, number
+from dashboards.shell_commands import target
 from foundation.text import count, listed, significant, with_error
 from nas.study.trial import Value
 
@@ -36,7 +36,7 @@ def headline(facts: Facts) -> Html:
     return joined([tag("h1", title), p(*lead, kind="lead"), _how_far(facts)])
 
 
-def _best(what: Quantity, front: Sequence[Network]) -> str:
+def _best(what: Quantity, front: Sequence[NetworkFacts]) -> str:
     values = [network.values[what.name] for network in front if what.name in network.values]
     best = (max if what.maximise else min)(values, key=lambda value: value.value)
     return what.best(best.value, best.error)
@@ -61,17 +61,17 @@ def front_section(facts: Facts) -> Html | None:
         more = [_smaller(pair) for pair in facts.fronts[1:]]
         drawn.append(tag("div", *more, kind="pair") if more else None)
     made = None
-    if facts.makeup is not None and len(facts.front) > 1:
+    if facts.composition is not None and len(facts.front) > 1:
         made = joined(
             [
                 tag("h3", "What the front is made of"),
-                figure(figures["makeup"](facts), _makeup_caption(facts.makeup)),
+                figure(figures["composition"](facts), _makeup_caption(facts.composition)),
             ]
         )
     return section("The front", *drawn, tag("h3", "Its members"), _members(facts), made)
 
 
-def _makeup_caption(made: MakeupFacts) -> str:
+def _makeup_caption(made: CompositionFacts) -> str:
     return (
         f"Blue bars: the share of the front ({count(made.networks, 'network')}) that has this option at this"
         f" layer. Orange ticks: its share among all that were scored ({made.searched:,}). A bar far beyond"
@@ -109,7 +109,7 @@ def _smaller(pair: FrontFacts) -> Html:
 def _members(facts: Facts) -> Html:
     finalists = {finalist.digest for finalist in facts.finals.finalists} if facts.finals else set()
 
-    def tags(network: Network) -> list[Html | None]:
+    def tags(network: NetworkFacts) -> list[Html | None]:
         tied_mark = tag("span", "tied", kind="tag tied") if network.tied else None
         return [
             tied_mark,

@@ -1,4 +1,4 @@
-"""How everything looks: one palette, one type scale, a light and a dark face.
+"""How everything looks: one palette, one type scale, a light and a dark scheme.
 
 Marks are of the hues of Okabe and Ito (2008), which the colour-blind can tell apart, and hold their own on
 white and on near-black; text and grid come from a template, so that a page can turn a figure dark without
@@ -45,7 +45,7 @@ MARKS = (
 
 
 @dataclass(frozen=True)
-class Face:
+class ColourScheme:
     """The colours of a page."""
 
     paper: str
@@ -56,38 +56,40 @@ class Face:
     link: str
 
 
-LIGHT = Face(
+LIGHT = ColourScheme(
     paper="#ffffff", raised="#f6f6f3", ink="#1d2126", muted="#646b73", rule="#e3e3de", link="#1a659b"
 )
-DARK = Face(paper="#15181c", raised="#1e2227", ink="#e6e7e8", muted="#a0a7af", rule="#32373e", link="#72b4e3")
-FACES = {"light": LIGHT, "dark": DARK}
+DARK = ColourScheme(
+    paper="#15181c", raised="#1e2227", ink="#e6e7e8", muted="#a0a7af", rule="#32373e", link="#72b4e3"
+)
+SCHEMES = {"light": LIGHT, "dark": DARK}
 
 
-def template(face: Face) -> go.layout.Template:
+def template(scheme: ColourScheme) -> go.layout.Template:
     """Everything about a figure that depends on the page that it stands on."""
     axis: dict[str, Any] = {
-        "gridcolor": face.rule,
+        "gridcolor": scheme.rule,
         "gridwidth": 1,
         "zeroline": False,
-        "linecolor": face.muted,
+        "linecolor": scheme.muted,
         "showline": False,
         "ticks": "",
-        "tickfont": {"size": 12, "color": face.muted},
+        "tickfont": {"size": 12, "color": scheme.muted},
         "ticklabelstandoff": 4,
-        "title": {"font": {"size": 13, "color": face.ink}, "standoff": 12},
+        "title": {"font": {"size": 13, "color": scheme.ink}, "standoff": 12},
         "automargin": True,
     }
     layout = {
-        "font": {"family": SANS, "size": 13, "color": face.ink},
+        "font": {"family": SANS, "size": 13, "color": scheme.ink},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "xaxis": axis,
         "yaxis": axis,
         "hoverlabel": {
-            "bgcolor": face.raised,
-            "bordercolor": face.rule,
+            "bgcolor": scheme.raised,
+            "bordercolor": scheme.rule,
             "align": "left",
-            "font": {"family": SANS, "size": 12, "color": face.ink},
+            "font": {"family": SANS, "size": 12, "color": scheme.ink},
         },
         "legend": {
             "orientation": "h",
@@ -95,11 +97,11 @@ def template(face: Face) -> go.layout.Template:
             "xanchor": "left",
             "y": 1.02,
             "yanchor": "bottom",
-            "font": {"size": 12, "color": face.ink},
+            "font": {"size": 12, "color": scheme.ink},
             "bgcolor": "rgba(0,0,0,0)",
             "itemsizing": "trace",
         },
-        "annotationdefaults": {"font": {"size": 12, "color": face.muted}, "showarrow": False},
+        "annotationdefaults": {"font": {"size": 12, "color": scheme.muted}, "showarrow": False},
         "margin": {"l": 64, "r": 16, "t": 44, "b": 56},
         "dragmode": "zoom",
         "hovermode": "closest",
@@ -118,7 +120,7 @@ def blank(height: int = 420) -> go.Figure:
     return go.Figure(layout={"template": template(LIGHT), "height": height})
 
 
-def says(text: str, height: int = 200) -> go.Figure:
+def message_figure(text: str, height: int = 200) -> go.Figure:
     """A figure that says why there is nothing to see."""
     figure = blank(height)
     figure.update_xaxes(visible=False)
@@ -126,6 +128,6 @@ def says(text: str, height: int = 200) -> go.Figure:
     return figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper")
 
 
-def turned(figure: go.Figure, face: str) -> go.Figure:
-    """The same figure for a page of another face."""
-    return figure.update_layout(template=template(FACES[face]))
+def with_scheme(figure: go.Figure, scheme: str) -> go.Figure:
+    """The same figure for a page of another scheme."""
+    return figure.update_layout(template=template(SCHEMES[scheme]))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from dashboards.facts import CompareFacts, FrontFacts, Point, Side
+from dashboards.facts import ComparedStudy, ComparisonFacts, FrontFacts, Point
 from dashboards.figures.front import Corner, add_band, add_line, axis_kind, hover, turns
-from dashboards.theme import MARKS, Mark, blank
+from dashboards.style.theme import MARKS, Mark, blank
 
 CURVES = 1500
 SIZES = (11.0, 8.5, 8.0, 9.0, 9.0, 9.0)
@@ -19,11 +19,11 @@ SIZES = (11.0, 8.5, 8.0, 9.0, 9.0, 9.0)
 FAINT = 0.11
 """How much of its colour a band has here, where several lie over each other."""
 
-BANDS = 3
+MAX_BANDS = 3
 """Of more studies than this, bands of one standard error would hide each other."""
 
 
-def fronts_figure(facts: CompareFacts, plane: int = 0, height: int = 500) -> go.Figure:
+def fronts_figure(facts: ComparisonFacts, plane: int = 0, height: int = 500) -> go.Figure:
     """The staircases of all studies in one pair of objectives."""
     figure, fronts = blank(height), [side.fronts[plane] for side in facts.sides]
     x, y = fronts[0].x, fronts[0].y
@@ -34,7 +34,7 @@ def fronts_figure(facts: CompareFacts, plane: int = 0, height: int = 500) -> go.
     by = (by_x, by_y)
     worst = (max(turn_x * v for v in xs) / by_x, max(turn_y * v for v in ys) / by_y)
     for side, front, mark in zip(facts.sides, fronts, MARKS, strict=False):
-        if len(fronts) <= BANDS:
+        if len(fronts) <= MAX_BANDS:
             add_band(figure, front, by, worst, mark.colour, group=side.study.name, share=FAINT)
     for side, front, mark in zip(facts.sides, fronts, MARKS, strict=False):
         add_line(figure, front, by, worst, mark.colour, group=side.study.name)
@@ -45,7 +45,7 @@ def fronts_figure(facts: CompareFacts, plane: int = 0, height: int = 500) -> go.
     return figure
 
 
-def _add_marks(figure: go.Figure, side: Side, front: FrontFacts, by: Corner, place: int) -> None:
+def _add_marks(figure: go.Figure, side: ComparedStudy, front: FrontFacts, by: Corner, place: int) -> None:
     """Solid, hollow where the next step is tied, faint where it is another objective that counts.
 
     The second study's marks are smaller than the first one's, so that what both found shows both.
@@ -73,7 +73,7 @@ def _add_marks(figure: go.Figure, side: Side, front: FrontFacts, by: Corner, pla
     _add_key(figure, side, mark)
 
 
-def _add_key(figure: go.Figure, side: Side, mark: Mark) -> None:
+def _add_key(figure: go.Figure, side: ComparedStudy, mark: Mark) -> None:
     """The study's entry in the legend, whatever marks it has."""
     figure.add_scatter(
         name=side.study.name,
@@ -86,7 +86,7 @@ def _add_key(figure: go.Figure, side: Side, mark: Mark) -> None:
     )
 
 
-def progress_figure(facts: CompareFacts) -> go.Figure:
+def progress_figure(facts: ComparisonFacts) -> go.Figure:
     """The share of the joint volume that each study dominates, architecture by architecture."""
     figure = blank(300)
     for side, mark in zip(facts.sides, MARKS, strict=False):

@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import plotly.graph_objects as go
 
-from dashboards.style import report_css
-from dashboards.theme import FACES, template
+from dashboards.style.css import report_css
+from dashboards.style.theme import SCHEMES, template
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; worker-src blob:;"
@@ -100,14 +100,14 @@ def script_json(plain: object) -> str:
 
 def document(title: str, body: Html, plotly_js: str) -> str:
     """A whole page, with everything that it needs inside."""
-    faces = {name: template(face).to_plotly_json() for name, face in FACES.items()}
+    schemes = {name: template(scheme).to_plotly_json() for name, scheme in SCHEMES.items()}
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{report_css()}</style></head>\n<body>{body}"
-        f"<script>{plotly_js}</script>\n<script>const faces={script_json(faces)};{DRAW}</script>"
+        f"<script>{plotly_js}</script>\n<script>const schemes={script_json(schemes)};{DRAW}</script>"
         "</body></html>\n"
     )
 
@@ -117,9 +117,9 @@ const night = matchMedia("(prefers-color-scheme: dark)");
 const plots = [...document.querySelectorAll(".plot")].map(
   (place) => ({place, ...JSON.parse(place.nextElementSibling.textContent)}));
 const settings = {responsive: true, displayModeBar: false};
-function draw(face) {
+function draw(scheme) {
   for (const {place, data, layout} of plots)
-    Plotly.react(place, data, {...layout, template: faces[face], autosize: true}, settings);
+    Plotly.react(place, data, {...layout, template: schemes[scheme], autosize: true}, settings);
 }
 const current = () => (night.matches ? "dark" : "light");
 draw(current());

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dashboards.theme import BLUE, DARK, LIGHT, MARKS, MONO, ORANGE, SANS, SERIF, Face
+from dashboards.style.theme import BLUE, DARK, LIGHT, MARKS, MONO, ORANGE, SANS, SERIF, ColourScheme
 
 
-def _colours(face: Face) -> str:
+def _colours(scheme: ColourScheme) -> str:
     return (
-        f"--paper:{face.paper};--raised:{face.raised};--ink:{face.ink};--muted:{face.muted};"
-        f"--rule:{face.rule};--link:{face.link};--blue:{BLUE};--orange:{ORANGE}"
+        f"--paper:{scheme.paper};--raised:{scheme.raised};--ink:{scheme.ink};--muted:{scheme.muted};"
+        f"--rule:{scheme.rule};--link:{scheme.link};--blue:{BLUE};--orange:{ORANGE}"
     )
 
 
@@ -93,13 +93,13 @@ table{{font-size:8pt}} td,th{{padding-left:.35rem;padding-right:.35rem}}}}
     )
 
 
-def _dash_colours(face: Face) -> str:
+def _dash_colours(scheme: ColourScheme) -> str:
     """Dash's own variables, so that its pickers follow the page."""
     return (
-        f"--Dash-Fill-Inverse-Strong:{face.paper};--Dash-Text-Primary:{face.ink};--Dash-Text-Strong:{face.ink};"
-        f"--Dash-Text-Weak:{face.muted};--Dash-Stroke-Strong:{face.muted};--Dash-Stroke-Weak:{face.rule};"
-        f"--Dash-Fill-Interactive-Strong:{BLUE};--Dash-Fill-Primary-Hover:{face.raised};"
-        f"--Dash-Fill-Primary-Active:{face.raised};--Dash-Fill-Interactive-Weak:{face.raised}"
+        f"--Dash-Fill-Inverse-Strong:{scheme.paper};--Dash-Text-Primary:{scheme.ink};--Dash-Text-Strong:{scheme.ink};"
+        f"--Dash-Text-Weak:{scheme.muted};--Dash-Stroke-Strong:{scheme.muted};--Dash-Stroke-Weak:{scheme.rule};"
+        f"--Dash-Fill-Interactive-Strong:{BLUE};--Dash-Fill-Primary-Hover:{scheme.raised};"
+        f"--Dash-Fill-Primary-Active:{scheme.raised};--Dash-Fill-Interactive-Weak:{scheme.raised}"
     )
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import plotly.offline
 
-from dashboards.commandline import export, target
 from dashboards.facts import CorpusFacts, Facts, Phase, read_facts
 from dashboards.facts.networks import quantity
+from dashboards.facts.quantities import TIMES
 from dashboards.facts.ties import CERTAIN, QUALITY
 from dashboards.figures import figures
-from dashboards.page import Html, code, document, fact_list, figure, p, row, section, table, tag
-from dashboards.sections import finals_section, front_section, headline
-from dashboards.words import TIMES
+from dashboards.report.html import Html, code, document, fact_list, figure, p, row, section, table, tag
+from dashboards.report.sections import finals_section, front_section, headline
+from dashboards.shell_commands import export, target
 from foundation.files import write_atomically
 from foundation.text import count, duration, listed, with_error
 from nas.study.study import Study
@@ -99,7 +99,7 @@ def _corpus_section(facts: Facts) -> Html | None:
     verdict = compressor_verdict(facts, corpus)
     note = p(verdict, kind="note") if verdict else None
     return section(
-        "The text, and a yardstick", about, note, figure(figures["yardstick"](facts), _yardstick(facts))
+        "The text, and a compressors", about, note, figure(figures["compressors"](facts), _yardstick(facts))
     )
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dashboards.facts import Network
+from dashboards.facts import NetworkFacts
 from dashboards.facts.networks import quantity
-from dashboards.page import Html, code, joined, table, tag
-from dashboards.words import Quantity
+from dashboards.facts.quantities import Quantity
+from dashboards.report.html import Html, code, joined, table, tag
 from foundation.text import count
 from nas.study.trial import Value
 
@@ -27,12 +27,12 @@ class Column:
 
     quantity: Quantity
     heading: str
-    pick: Callable[[Network], Value | None]
+    pick: Callable[[NetworkFacts], Value | None]
     factor: float
     unit: str
     places: int
 
-    def cell(self, network: Network) -> Html | None:
+    def cell(self, network: NetworkFacts) -> Html | None:
         """The number, and its error in grey."""
         return number(self.pick(network), self.factor, self.places)
 
@@ -45,7 +45,7 @@ def number(value: Value | None, factor: float, places: int) -> Html | None:
     return joined([f"{value.value / factor:,.{places}f}", tag("span", error, kind="err") if error else None])
 
 
-def columns(networks: Sequence[Network], objectives: Iterable[str]) -> list[Column]:
+def columns(networks: Sequence[NetworkFacts], objectives: Iterable[str]) -> list[Column]:
     """The columns that have something to show."""
     found = []
     for name in dict.fromkeys([*objectives, *ALWAYS]):
@@ -58,16 +58,19 @@ def columns(networks: Sequence[Network], objectives: Iterable[str]) -> list[Colu
     return [column for column in found if column is not None]
 
 
-def _predicted(name: str) -> Callable[[Network], Value | None]:
+def _predicted(name: str) -> Callable[[NetworkFacts], Value | None]:
     return lambda network: network.values.get(name)
 
 
-def _measured(name: str) -> Callable[[Network], Value | None]:
+def _measured(name: str) -> Callable[[NetworkFacts], Value | None]:
     return lambda network: network.measured.get(name)
 
 
 def _column(
-    networks: Sequence[Network], what: Quantity, heading: str, pick: Callable[[Network], Value | None]
+    networks: Sequence[NetworkFacts],
+    what: Quantity,
+    heading: str,
+    pick: Callable[[NetworkFacts], Value | None],
 ) -> Column | None:
     there = [value.value for value in map(pick, networks) if value is not None]
     if not there:
@@ -104,7 +107,9 @@ def headings(shown: Sequence[Column]) -> Html:
 
 
 def member_table(
-    networks: Sequence[Network], objectives: Iterable[str], tags: Callable[[Network], Iterable[Html | None]]
+    networks: Sequence[NetworkFacts],
+    objectives: Iterable[str],
+    tags: Callable[[NetworkFacts], Iterable[Html | None]],
 ) -> Html:
     """Members of a front, each with its layers in one line and its tags; the rest is folded away."""
     shown = columns(networks, objectives)
@@ -116,7 +121,7 @@ def member_table(
     return joined(parts)
 
 
-def _member(network: Network, shown: Sequence[Column], tags: Iterable[Html | None]) -> Html:
+def _member(network: NetworkFacts, shown: Sequence[Column], tags: Iterable[Html | None]) -> Html:
     name = tag("td", code(network.digest), title=network.layers)
     cells = tag("tr", name, *(tag("td", column.cell(network)) for column in shown))
     strip = tag("td", network.strip, *tags, span=len(shown) + 1)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from dashboards.facts import FrontFacts, front_facts
-from dashboards.facts.networks import quantity, strip_of
+from dashboards.facts.networks import one_line_of, quantity
+from dashboards.facts.quantities import Quantity
 from dashboards.facts.ties import QUALITY
-from dashboards.words import Quantity
 from nas.pareto import nondominated
 from nas.store import Store, StudyRecord
 from nas.study.study import Study
@@ -128,7 +128,7 @@ class LiveStudy:
     def strip(self, trial: Trial) -> str:
         """The layers of a trial in one line, remembered."""
         if trial.number not in self._strips:
-            self._strips[trial.number] = strip_of(self.study, trial)
+            self._strips[trial.number] = one_line_of(self.study, trial)
         return self._strips[trial.number]
 
     def trial(self, number: int) -> Trial | None:

@@ -9,11 +9,11 @@ from urllib.parse import quote
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from dashboards.commandline import export
+from dashboards.app.live import LiveStudy, Summary
 from dashboards.facts.networks import MEASURED, layers_of, quantity
 from dashboards.facts.study import study_facts
 from dashboards.facts.ties import QUALITY
-from dashboards.live import LiveStudy, Summary
+from dashboards.shell_commands import export
 from foundation.text import count
 from nas.study.trial import Trial, Value
 

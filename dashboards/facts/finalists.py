@@ -46,7 +46,7 @@ def final_facts(
     trials: Sequence[Trial],
     searched: Mapping[str, Trial],
     measured: Mapping[str, Mapping[str, Value]],
-    strips: Mapping[str, str],
+    one_lines: Mapping[str, str],
 ) -> FinalFacts | None:
     """The finalists among trials of the stage "final"; None where there are none.
 
@@ -71,7 +71,7 @@ def final_facts(
         leader = best[last] if last is not None else None
         return Finalist(
             digest=digest,
-            strip=strips.get(digest, ""),
+            strip=one_lines.get(digest, ""),
             proxy=proxy.values.get(QUALITY) if proxy else None,
             rungs=scores,
             why=_why(by_rung, rungs),

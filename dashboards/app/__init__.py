@@ -1,0 +1,1 @@
+"""The live dashboard: `live` follows studies, `panels` shows them, `server` connects both to Dash."""

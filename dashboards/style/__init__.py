@@ -1,0 +1,1 @@
+"""How pages and figures look: `theme` holds colours and Plotly templates, `css` the style sheets."""
