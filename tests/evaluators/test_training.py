@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from evaluators.scoring.scratch import FromScratch
 from evaluators.tasks.base import IGNORED, Task
+from evaluators.training import checkpoints
 from evaluators.training.training import (
     Training,
-    checkpoints,
     figures,
     rate_factor,
     rounded_model,

@@ -245,7 +245,7 @@ def test_48_places_of_54_options_at_3_bit_widths_take_less_than_10_seconds() -> 
 
 PRINTING = """
 import ctypes
-from nas.engines.exact.engine import integer_program as choice
+from nas.engines.exact import integer_program as choice
 c, solve = ctypes.CDLL(None), choice.milp
 def milp(*given, **more):
     c.printf(b"from the solver\\n")
