@@ -3,7 +3,7 @@ arXiv:1908.09791, section 3.3).
 
 A subnet reads the leading slice of every axis. Before sizes are opened, channels, heads and experts are put
 in order of importance, the largest first. Only axes without an order of their own are touched
-(`search_spaces.symmetries`), all parameters of an axis move together, and so do the optimizer's moments.
+(`search_spaces.parameter_axes`), all parameters of an axis move together, and so do the optimizer's moments.
 
 Importance is the `effect` on the loss that leaving something out is expected to have: the sum of w^2 E[g^2]
 over its weights w with gradients g, the diagonal of the Fisher information (Theis et al. 2018,
@@ -28,8 +28,9 @@ from torch import Tensor
 
 from search_spaces.blocks.base import Block
 from search_spaces.network.decoder import parameter_shapes
+from search_spaces.network.option_layouts import OPTION_LAYOUTS, OUTER
+from search_spaces.parameter_axes import WIDTH, Layout
 from search_spaces.supernet import Inventory, Supernet, buildable, inventory, option_kind
-from search_spaces.symmetries import OPTION_LAYOUTS, OUTER, WIDTH, Layout, layout_of
 
 Moments: TypeAlias = Callable[[str], Sequence[Tensor]]
 """Tensors that belong to the parameter of a key, and must move with it."""
@@ -70,7 +71,7 @@ class Part:
 
     def carriers(self, letter: str) -> list[str]:
         """The parameters here that have a letter."""
-        return [name for name in self.layout.carriers(letter) if name in self.weights]
+        return [name for name in self.layout.parameters_with(letter) if name in self.weights]
 
 
 def sort_by_importance(
@@ -95,7 +96,7 @@ def sort_by_importance(
         new = _legal(after.variants.get((place, kind), {}))
         part = _part(supernet, f"{place}:{kind}", [block for block, _ in old])
         if part is None:
-            found.append(Sorted(f"{place}:{kind}", "", 0, f"{kind} has no layout (symmetries.declare)"))
+            found.append(Sorted(f"{place}:{kind}", "", 0, f"{kind} declares no layout"))
             continue
         for letter in part.symmetric.replace(WIDTH, ""):
             edges, cuts = _edges(part, letter, old), _edges(part, letter, new, only_sizes=True)
@@ -113,11 +114,11 @@ def _legal(variants: Mapping[tuple[Block, int], None]) -> list[tuple[Block, int]
 def _part(supernet: Supernet, where: str, blocks: Sequence[Block]) -> Part | None:
     """The weights of one kind of block at one place."""
     prefix = f"{where}.mixer."
-    layouts = [layout_of(block) for block in dict.fromkeys(blocks)]
+    layouts = [block.layout() for block in dict.fromkeys(blocks)]
     known = [layout for layout in layouts if layout is not None]
     if not known:
         return None
-    free = [letter for letter in known[0].symmetric if all(letter in one.symmetric for one in known)]
+    free = [letter for letter in known[0].sortable if all(letter in one.sortable for one in known)]
     return Part(where, prefix, known[0], "".join(free), _weights(supernet, prefix))
 
 
@@ -188,7 +189,7 @@ def _importance(part: Part, letter: str, effects: Effects | None) -> Tensor:
         return _norms(part, letter)
     found = [(name, effects(f"{part.prefix}{name}")) for name in names]
     totals = [
-        part.layout.totals(name, torch.zeros_like(part.weights[name]) if own is None else own, letter, sizes)
+        part.layout.sums(name, torch.zeros_like(part.weights[name]) if own is None else own, letter, sizes)
         for name, own in found
     ]
     return torch.stack([total.double() for total in totals]).sum(0)
@@ -204,7 +205,7 @@ def _norms(part: Part, letter: str) -> Tensor:
     facing = [name for name in names if letter == WIDTH or WIDTH in part.layout.axes[name]]
     shares = []
     for name in facing or names:
-        norm = part.layout.totals(name, part.weights[name].abs().double(), letter, sizes)
+        norm = part.layout.sums(name, part.weights[name].abs().double(), letter, sizes)
         shares.append(norm / norm.mean().clamp_min(torch.finfo(norm.dtype).tiny))
     return torch.stack(shares).sum(0)
 
@@ -224,7 +225,7 @@ def _move(part: Part, letter: str, order: Tensor, moments: Moments) -> None:
     sizes = part.sizes
     for name in part.carriers(letter):
         for values in (part.weights[name], *moments(f"{part.prefix}{name}")):
-            values.copy_(part.layout.order(name, values, letter, order, sizes))
+            values.copy_(part.layout.reorder(name, values, letter, order, sizes))
 
 
 def _sort_width(supernet: Supernet, before: Inventory, moments: Moments, effects: Effects | None) -> Sorted:

@@ -35,10 +35,12 @@ from search_spaces.blocks.base import (
     even_numbers,
     whole_numbers,
 )
+from search_spaces.blocks.layouts import GROUPED_HEADS
 from search_spaces.ops.attention import attend, attend_one_to_parts, pairs, sees
 from search_spaces.ops.cache import attend_behind, held, remember
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 Part = tuple[Tensor, Tensor, Tensor | None]
@@ -101,6 +103,11 @@ class Attention(Block):
             return {"k": shape, "v": shape}
         first = StateShape((self.num_kv_heads, self.global_tokens, self.head_dim))
         return {"k": shape, "v": shape, "k_global": first, "v_global": first}
+
+    def layout(self) -> Layout:
+        """Rotary positions give the channels of keys an order."""
+        layout = Layout(GROUPED_HEADS, "DGHVK", {"H": "G"})
+        return layout.with_order("K") if self.rotary else layout
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, and two products for each pair of tokens."""

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
 from foundation.registry import Registry
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 blocks: Registry[type[Block]] = Registry("block", folder="search_spaces.blocks")
@@ -166,6 +167,10 @@ class Block(ABC):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """What decode must carry; empty for a block without memory."""
         return {}
+
+    def layout(self) -> Layout | None:
+        """The axes of the parameters, and which of them may be sorted; None: this block is never sorted."""
+        return None
 
     @classmethod
     def examples(cls) -> tuple[Block, ...]:

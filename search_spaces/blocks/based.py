@@ -22,10 +22,15 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.layouts import GROUPED_HEADS, HEADS
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
 from search_spaces.ops.features import normalised, taylor_features, taylor_size, with_ones
 from search_spaces.ops.linear import fill, merge, project
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
+
+NEAR = str.maketrans("GHKV", "ghkv")
+"""The axes of the window's heads are others than those of the far ones."""
 
 
 @blocks.add
@@ -75,6 +80,11 @@ class Based(Block):
         """The running sums of phi(k) v' and of phi(k), as one, and keys and values of the window."""
         memory = StateShape((self.num_heads, taylor_size(self.state_dim), self.head_dim + 1), exact=True)
         return {"memory": memory} | self.near.state(d_model)
+
+    def layout(self) -> Layout:
+        """Everything but the channels that the window turns by their position."""
+        near = {f"near.{name}": axes.translate(NEAR) for name, axes in GROUPED_HEADS.items()}
+        return Layout(HEADS | near, "DHNVghv", {"h": "g"})
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections and the chunks of the running sums, and the window."""

@@ -33,11 +33,13 @@ from search_spaces.blocks.base import (
     even_numbers,
     whole_numbers,
 )
+from search_spaces.blocks.layouts import GROUPED_HEADS
 from search_spaces.ops.attention import attend_one, attend_one_to_parts
 from search_spaces.ops.block_sparse import BlockPattern, attend_in_blocks, block_pairs, seen_tokens, sees
 from search_spaces.ops.cache import attend_behind, held, remember
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -94,6 +96,10 @@ class BlockSparseAttention(Block):
             return {"k": shape, "v": shape}
         first = StateShape((heads, self.global_blocks * self.block_size, width))
         return {"k": shape, "v": shape, "k_global": first, "v_global": first}
+
+    def layout(self) -> Layout:
+        """Rotary positions give the channels of keys an order."""
+        return Layout(GROUPED_HEADS, "DGHV", {"H": "G"})
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, and two products for each pair of tokens."""

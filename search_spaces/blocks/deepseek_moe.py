@@ -29,9 +29,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixer, blocks, known_word, positive_number, whole_numbers
+from search_spaces.blocks.layouts import EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
 from search_spaces.ops.experts import counts
 from search_spaces.ops.linear import fill, merge, project
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 GATES = ("sigmoid", "softmax")
@@ -85,6 +87,11 @@ class DeepSeekMoE(Block):
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return DeepSeekMoEMixer(self, d_model)
+
+    def layout(self) -> Layout:
+        """Routed and shared experts, and the hidden channels of each."""
+        shared = {"bias": "E", "shared_gated": "S J D", "shared_up": "S J D", "shared_down": "D S J"}
+        return Layout(EXPERTS | shared, "DEFSJ", {"F": "E", "J": "S"})
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """All experts are stored; the chosen and the shared ones are computed."""

@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.layouts import DELTA_RULE
 from search_spaces.ops.delta_rule import delta_rule, delta_rule_step, products
 from search_spaces.ops.linear import fill, head_norm, merge, project
 from search_spaces.ops.short_conv import short_conv
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -62,6 +64,10 @@ class DeltaNet(Block):
             "conv_qk": StateShape((before, 2 * self.num_heads * self.state_dim)),
             "conv_v": StateShape((before, self.num_heads * self.head_dim)),
         }
+
+    def layout(self) -> Layout:
+        """Heads, and the channels of keys and values."""
+        return Layout(DELTA_RULE, "DHNV")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, the products within chunks, and those with the memory."""

@@ -42,6 +42,7 @@ from search_spaces.ops.attention import attend_to_cache, pairs
 from search_spaces.ops.cache import held, write
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.rotary import rotate
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -85,6 +86,11 @@ class DifferentialAttention(Block):
         """Keys and values of all tokens."""
         shape = StateShape((2, self.num_kv_heads, self.head_dim), per_token=True)
         return {"k": shape, "v": shape}
+
+    def layout(self) -> Layout:
+        """Rotary positions give the channels of keys an order."""
+        axes = {"wq": ". GH K D", "wk": ". G K D", "wv": ". G V D", "wo": "D GH . V"}
+        return Layout(axes | dict.fromkeys(("lambda_q", "lambda_k"), ". K"), "DGHV", {"H": "G"})
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, and for each pair of tokens two products per softmax, of padded width in prefill."""

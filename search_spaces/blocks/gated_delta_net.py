@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Cost, Mixer, blocks
 from search_spaces.blocks.delta_net import DeltaNet, DeltaNetMixer
+from search_spaces.blocks.layouts import DELTA_RULE
 from search_spaces.ops.linear import fill, head_norm, merge, project
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 DT_RANGE = (1e-3, 1e-1)
@@ -37,6 +39,11 @@ class GatedDeltaNet(DeltaNet):
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return GatedDeltaNetMixer(self, d_model)
+
+    def layout(self) -> Layout:
+        """Heads, and the channels of keys and values."""
+        gates = {"wz": "H V D", "wdt": "H D", "dt_bias": "H", "a_log": "H"}
+        return Layout(DELTA_RULE | gates, "DHNV")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """As `DeltaNet`, and the projections to the decay and to the output gate."""

@@ -19,8 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.layouts import HEADS
 from search_spaces.ops.gated_attention import gated_attention, gated_attention_step, products
 from search_spaces.ops.linear import fill, head_norm, merge, project
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 RANK = 16
@@ -58,6 +60,11 @@ class GatedLinearAttention(Block):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """One matrix per head."""
         return {"memory": StateShape((self.num_heads, self.state_dim, self.head_dim), exact=True)}
+
+    def layout(self) -> Layout:
+        """Heads, the channels of keys and values, and the rank of the gate."""
+        gates = {"wz": "H V D", "gate_in": "R D", "gate_out": "H N R", "gate_bias": "H N", "norm": "V"}
+        return Layout(HEADS | gates, "DHNVR")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, the products within chunks, and those with the memory."""

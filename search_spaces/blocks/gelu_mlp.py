@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, known_word, some_hidden
 from search_spaces.ops.linear import fill
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -58,6 +59,10 @@ class MLP(Block):
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return MLPMixer(self, d_model)
+
+    def layout(self) -> Layout:
+        """The hidden channels."""
+        return Layout({"up": "F D", "down": "D F"}, "DF")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Two matrices."""

@@ -27,8 +27,10 @@ import torch
 from torch import Tensor
 
 from search_spaces.blocks.base import Block, Cost, Mixer, blocks, positive_number
+from search_spaces.blocks.layouts import ROUTED_EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
 from search_spaces.ops.experts import coins, route
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 TOP_K = 2
@@ -71,6 +73,10 @@ class GShard(Block):
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return GShardMixer(self, d_model)
+
+    def layout(self) -> Layout:
+        """Experts, and the hidden channels of each."""
+        return ROUTED_EXPERTS
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """All experts are stored, two are computed; at inference nothing is dropped."""

@@ -27,6 +27,7 @@ from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.ring import ring_ages, ring_read, ring_write
 from search_spaces.ops.short_conv import short_conv
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 SCALE = 1024.0
@@ -71,6 +72,15 @@ class Hyena(Block):
             "taps": StateShape((d_model,), per_token=True, limit=self.length),
             "conv": StateShape((self.conv_kernel - 1, KINDS * d_model)),
         }
+
+    def layout(self) -> Layout:
+        """Channels, and the hidden channels of the filter network."""
+        return Layout(
+            {"w_in": ". D D", "conv": ". D .", "filter_in": "F .", "filter_in_bias": "F"}
+            | {"filter_hidden": "F F", "filter_hidden_bias": "F", "frequency": "F", "filter_out": "D F"}
+            | {"fade": "D", "skip": "D", "wo": "D D"},
+            "DF",
+        )
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, and the kernel's network: at every lag for a prompt, at one more for each new token.

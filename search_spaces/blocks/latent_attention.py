@@ -38,6 +38,7 @@ from search_spaces.ops.attention import attend, attend_to_cache, pairs
 from search_spaces.ops.cache import write
 from search_spaces.ops.linear import fill, head_norm, merge, multiplied_elsewhere, project
 from search_spaces.ops.rotary import rotate
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -76,6 +77,14 @@ class LatentAttention(Block):
             "latent": StateShape((self.kv_rank,), per_token=True),
             "turned": StateShape((self.rope_dim,), per_token=True),
         }
+
+    def layout(self) -> Layout:
+        """The channels that positions turn are fixed; all others may be sorted."""
+        return Layout(
+            {"wq": "H K D", "wq_turned": "H . D", "wc": "R D", "wk_turned": ". D", "norm": "R"}
+            | {"wk": "H K R", "wv": "H V R", "wo": "D H V"},
+            "DHKVR",
+        )
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, and the products of each pair of tokens: of latents in decode."""

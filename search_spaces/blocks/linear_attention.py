@@ -33,6 +33,7 @@ from search_spaces.blocks.base import (
     known_word,
     whole_numbers,
 )
+from search_spaces.blocks.layouts import HEADS
 from search_spaces.ops.decay_attention import (
     DECAYS,
     constant_decays,
@@ -42,6 +43,7 @@ from search_spaces.ops.decay_attention import (
 )
 from search_spaces.ops.features import elu_features, normalised, with_ones
 from search_spaces.ops.linear import fill, merge, project
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -81,6 +83,11 @@ class LinearAttention(Block):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """The running sums of phi(k) v' and of phi(k), as one."""
         return {"memory": StateShape((self.num_heads, self.state_dim, self.head_dim + 1), exact=True)}
+
+    def layout(self) -> Layout:
+        """Constant decays give the heads an order."""
+        layout = Layout(HEADS, "DHNV")
+        return layout if self.decay == "none" else layout.with_order("H")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, and the chunks of the running sums."""

@@ -25,6 +25,7 @@ from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateSha
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.ring import ring_ages, ring_read, ring_write
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 FADE = 0.3
@@ -60,6 +61,10 @@ class LongConv(Block):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """The latest inputs of the convolution."""
         return {"past": StateShape((d_model,), per_token=True, limit=self.length)}
+
+    def layout(self) -> Layout:
+        """Taps have an order; channels have none."""
+        return Layout(dict.fromkeys(("wv", "wz", "wo"), "D D") | {"taps": "D .", "skip": "D"}, "D")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """The projections; transforms and sums of products by channel are elementwise work."""

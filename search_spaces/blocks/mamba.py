@@ -25,6 +25,7 @@ from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateSha
 from search_spaces.ops.linear import fill, head_norm, project
 from search_spaces.ops.selective_scan import selective_scan, selective_scan_step
 from search_spaces.ops.short_conv import short_conv
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 DT_RANGE = (1e-3, 1e-1)
@@ -68,6 +69,15 @@ class Mamba(Block):
             "memory": StateShape((self.channels, self.state_dim), exact=True),
             "conv": StateShape((self.conv_kernel - 1, self.channels)),
         }
+
+    def layout(self) -> Layout:
+        """Inner channels, the state, and the rank of dt."""
+        return Layout(
+            {"wz": "C D", "wx": "C D", "conv": "C .", "conv_bias": "C", "wbc": ". N C", "dt_in": "R C"}
+            | {"dt_out": "C R", "dt_bias": "C", "a_log": "C N", "skip": "C", "wo": "D C"}
+            | {"dt_norm": "R", "bc_norm": ". N"},
+            "DCNR",
+        )
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections and the products of states with C; the recurrence itself is elementwise."""

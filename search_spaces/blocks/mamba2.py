@@ -23,6 +23,7 @@ from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateSha
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.short_conv import short_conv
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 DT_RANGE = (1e-3, 1e-1)
@@ -66,6 +67,22 @@ class Mamba2(Block):
             "conv_x": StateShape((before, self.num_heads * self.head_dim)),
             "conv_bc": StateShape((before, 2 * self.state_dim)),
         }
+
+    def layout(self) -> Layout:
+        """Heads, their channels, and the state."""
+        return Layout(
+            {
+                "wz": "H P D",
+                "wx": "H P D",
+                "wbc": ". N D",
+                "wdt": "H D",
+                "conv_x": "H P .",
+                "conv_x_bias": "H P",
+            }
+            | {"conv_bc": ". N .", "conv_bc_bias": ". N", "norm": "H P", "wo": "D H P"}
+            | dict.fromkeys(("dt_bias", "a_log", "skip"), "H"),
+            "DHPN",
+        )
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, the products within chunks, and those with the state."""

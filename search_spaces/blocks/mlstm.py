@@ -31,9 +31,11 @@ from search_spaces.blocks.base import (
     known_word,
     whole_numbers,
 )
+from search_spaces.blocks.layouts import HEADS
 from search_spaces.ops.decay_attention import products
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.mlstm import Cell, mlstm, mlstm_step
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 CAP = 15.0
@@ -79,6 +81,11 @@ class MLSTM(Block):
             "normaliser": StateShape((self.num_heads, self.state_dim), exact=True),
             "peak": StateShape((self.num_heads,), exact=True),
         }
+
+    def layout(self) -> Layout:
+        """Heads, and the channels of keys and values."""
+        gates = {"wz": "H V D", "gates": ". H D", "gate_bias": ". H", "norm": "H V"}
+        return Layout(HEADS | gates, "DHNV")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, the products within chunks, and those with the memory."""

@@ -37,8 +37,10 @@ from search_spaces.blocks.base import (
     some_hidden,
     whole_numbers,
 )
+from search_spaces.blocks.layouts import ROUTED_EXPERTS
 from search_spaces.ops.experts import balance_of, counts, expert_mixture, room, route, z_loss
 from search_spaces.ops.linear import fill
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -76,6 +78,10 @@ class MoE(Block):
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return MoEMixer(self, d_model)
+
+    def layout(self) -> Layout:
+        """Experts, and the hidden channels of each."""
+        return ROUTED_EXPERTS
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """All experts are stored, the chosen ones are computed."""

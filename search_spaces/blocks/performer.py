@@ -46,6 +46,7 @@ from search_spaces.blocks.base import (
     known_word,
     whole_numbers,
 )
+from search_spaces.blocks.layouts import HEADS
 from search_spaces.ops.decay_attention import (
     DECAYS,
     constant_decays,
@@ -56,6 +57,7 @@ from search_spaces.ops.decay_attention import (
 from search_spaces.ops.features import normalised, orthogonal_directions, with_ones
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 SLOWER = 1 - 2.0**-10
@@ -101,6 +103,11 @@ class Performer(Block):
             "memory": StateShape((self.num_heads, self.num_features, self.head_dim + 1), exact=True),
             "largest": StateShape((self.num_heads, 1), exact=True),
         }
+
+    def layout(self) -> Layout:
+        """Rotary positions give the channels of keys an order, constant decays the heads."""
+        layout = Layout(HEADS | {"wq": "H K D", "wk": "H K D"}, "DHV")
+        return layout if self.decay == "none" else layout.with_order("H")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, features, and the chunks of the running sums."""

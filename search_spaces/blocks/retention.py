@@ -33,9 +33,11 @@ from search_spaces.blocks.base import (
     known_word,
     whole_numbers,
 )
+from search_spaces.blocks.layouts import HEADS
 from search_spaces.ops.decay_attention import constant_decays, decay_attention, decay_attention_step, products
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 FADING = ("narrow", "wide")
@@ -77,6 +79,11 @@ class Retention(Block):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """One matrix per head."""
         return {"memory": StateShape((self.num_heads, self.state_dim, self.head_dim), exact=True)}
+
+    def layout(self) -> Layout:
+        """Constant decays give the heads an order, rotary positions the channels of keys."""
+        gates = {"wz": "H V D", "norm": "H V", "norm_bias": "H V"}
+        return Layout(HEADS | gates, "DV")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, the products within chunks, and those with the memory."""

@@ -23,6 +23,7 @@ from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateSha
 from search_spaces.ops.linear import fill, linear_per_head, merge, project
 from search_spaces.ops.scan import scan
 from search_spaces.ops.short_conv import short_conv
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 SHARPNESS = 8.0
@@ -62,6 +63,15 @@ class RGLRU(Block):
             "hidden": StateShape((self.num_heads, self.head_dim), exact=True),
             "conv": StateShape((self.conv_kernel - 1, inner)),
         }
+
+    def layout(self) -> Layout:
+        """Heads and their channels."""
+        return Layout(
+            dict.fromkeys(("wx", "wy"), "H K D")
+            | dict.fromkeys(("conv_bias", "input_bias", "decay_bias", "decay"), "H K")
+            | {"conv": "H K .", "input_gate": "H K K", "decay_gate": "H K K", "wo": "D H K"},
+            "DHK",
+        )
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Three projections and two block-diagonal gates."""

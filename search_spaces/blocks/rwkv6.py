@@ -24,6 +24,7 @@ from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateSha
 from search_spaces.ops.gated_attention import gated_attention, gated_attention_step, products
 from search_spaces.ops.linear import fill, linear_per_head, merge, project
 from search_spaces.ops.rwkv import token_shift
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 MIXED = 5
@@ -69,6 +70,15 @@ class RWKV6(Block):
             "memory": StateShape((self.num_heads, self.state_dim, self.head_dim), exact=True),
             "shift": StateShape((d_model,)),
         }
+
+    def layout(self) -> Layout:
+        """Heads, the channels of keys and values, and the two low ranks."""
+        return Layout(
+            {"mix": ". D", "mix_in": ". A D", "mix_out": ". D A", "wr": "H N D", "wk": "H N D"}
+            | {"wv": "H V D", "wg": "H V D", "decay": "H N", "decay_in": "B D", "decay_out": "H N B"}
+            | {"bonus": "H N", "norm": "H V", "norm_bias": "H V", "wo": "D H V"},
+            "DHNVAB",
+        )
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections and low ranks, the products within chunks, and those with the memory."""

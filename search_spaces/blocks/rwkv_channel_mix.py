@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, some_hidden
 from search_spaces.ops.linear import fill
 from search_spaces.ops.rwkv import token_shift
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -53,6 +54,10 @@ class RWKVChannelMix(Block):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """The last token."""
         return {"shift": StateShape((d_model,))}
+
+    def layout(self) -> Layout:
+        """The hidden channels."""
+        return Layout({"mix": ". D", "wk": "F D", "wr": "D D", "wv": "D F"}, "DF")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Three matrices."""

@@ -32,6 +32,7 @@ from search_spaces.ops.low_rank_modes import (
     low_rank_products,
     low_rank_state,
 )
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 STEP_RANGE = (1e-3, 1.0)
@@ -65,6 +66,16 @@ class S4(Block):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """Real and imaginary parts of all modes."""
         return {"modes": StateShape((2, d_model, self.state_dim), exact=True)}
+
+    def layout(self) -> Layout:
+        """Channels, and the modes that all of them share."""
+        return Layout(
+            dict.fromkeys(("log_fade", "turn"), "N")
+            | dict.fromkeys(("p", "b"), ". N")
+            | dict.fromkeys(("c_real", "c_imag"), "D N")
+            | {"log_step": "D", "skip": "D", "wo": ". D D"},
+            "DN",
+        )
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """The output projection, and the sums over modes: the kernel once, the state for each sequence.

@@ -35,6 +35,7 @@ from search_spaces.blocks.base import (
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.modes import mode_kernel, mode_products, mode_state
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 INITS = ("lin", "inv")
@@ -71,6 +72,11 @@ class S4D(Block):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """Real and imaginary parts of all modes."""
         return {"modes": StateShape((2, d_model, self.state_dim), exact=True)}
+
+    def layout(self) -> Layout:
+        """Channels and modes."""
+        modes = dict.fromkeys(("log_fade", "turn", "c_real", "c_imag"), "D N")
+        return Layout(modes | {"log_step": "D", "skip": "D", "wo": ". D D"}, "DN")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """The output projection, and the sums over modes: the kernel once, the state for each sequence."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.short_conv import short_conv
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -47,6 +48,10 @@ class ShortConv(Block):
     def state(self, d_model: int) -> dict[str, StateShape]:
         """The last gated inputs."""
         return {"conv": StateShape((self.kernel - 1, d_model))}
+
+    def layout(self) -> Layout:
+        """Taps have an order; channels have none."""
+        return Layout({"w_in": ". D D", "conv": "D .", "wo": "D D"}, "D")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Four square matrices; the taps are elementwise."""

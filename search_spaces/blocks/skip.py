@@ -20,6 +20,7 @@ from torch import Tensor
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State
 from search_spaces.language.serialization import parts
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -33,6 +34,10 @@ class Skip(Block):
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return SkipMixer()
+
+    def layout(self) -> Layout:
+        """There are no parameters."""
+        return Layout({}, "")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Nothing."""

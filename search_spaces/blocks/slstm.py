@@ -32,6 +32,7 @@ from search_spaces.blocks.base import (
 )
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.slstm import Cell, empty, slstm, slstm_step
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 FORGET_GATES = ("sigmoid", "exponential")
@@ -73,6 +74,12 @@ class SLSTM(Block):
         """Output, memory, normaliser and the logarithm of their scale, for every channel."""
         shape = StateShape((self.num_heads, self.head_dim), exact=True)
         return {"hidden": shape, "memory": shape, "normaliser": shape, "peak": shape}
+
+    def layout(self) -> Layout:
+        """Heads and their channels."""
+        return Layout(
+            {"wx": ". H K D", "recurrent": ". H K K", "bias": ". H K", "norm": "H K", "wo": "D H K"}, "DHK"
+        )
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """The projections and the recurrent blocks."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, some_hidden
 from search_spaces.ops.linear import fill
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -46,6 +47,10 @@ class SwiGLU(Block):
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return SwiGLUMixer(d_model, self.hidden(d_model))
+
+    def layout(self) -> Layout:
+        """The hidden channels."""
+        return Layout({"gated": "F D", "up": "F D", "down": "D F"}, "DF")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Three matrices."""

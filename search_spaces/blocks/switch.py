@@ -23,7 +23,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from search_spaces.blocks.base import Block, Cost, Mixer, blocks, positive_number
+from search_spaces.blocks.layouts import ROUTED_EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
@@ -65,6 +67,10 @@ class Switch(Block):
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return SwitchMixer(self, d_model)
+
+    def layout(self) -> Layout:
+        """Experts, and the hidden channels of each."""
+        return ROUTED_EXPERTS
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """All experts are stored, one is computed; at inference nothing is dropped."""

@@ -208,5 +208,5 @@ def test_what_cannot_be_sorted_says_why() -> None:
     supernet = Supernet(space)
     told = sort_by_importance(supernet, narrowed(space, ()).root, space.root)
     assert [(one.where, one.moved) for one in told if one.letter == "D"] == [("d_model", 0)]
-    assert any("Fade has no layout" in one.why for one in told)
+    assert any("Fade declares no layout" in one.why for one in told)
     assert "layers.0.sequence_mixer:Fade" in next(one.why for one in told if one.letter == "D")
