@@ -28,8 +28,9 @@ from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.genotype import Label
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import Bits
-from search_spaces.supernet import Subnet, Supernet, weight_bits
+from search_spaces.supernet import Subnet, Supernet
 
 PAIRS = 41
 BATCH, LENGTH = 8, 128
@@ -108,7 +109,7 @@ def step_ratio(subnet: Subnet, tokens: Tensor) -> tuple[float, float]:
         supernet.zero_grad()
         leaves = subnet.leaves()
         token_loss(subnet(tokens, subnet.rounded(leaves))[:, :-1], tokens[:, 1:]).backward()
-        supernet.accumulate(subnet, leaves)
+        supernet.add_gradients(subnet.bindings, leaves)
         nn.utils.clip_grad_norm_(supernet.parameters(), CLIP)
         shared.step()
 

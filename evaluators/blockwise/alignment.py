@@ -40,7 +40,8 @@ from evaluators.training.training import BETAS, CLIP, WARM_UP, WEIGHT_DECAY, ada
 from foundation.errors import EvaluationFailed, IllegalArchitecture, SettingError
 from search_spaces.language.serialization import to_json
 from search_spaces.network.decoder import Decoder, parameter_shapes
-from search_spaces.network.model import DecoderLayer, Residual
+from search_spaces.network.layer import DecoderLayer
+from search_spaces.network.residual import Residual
 from search_spaces.supernet import Supernet, Weights, closings
 
 FLOOR = 0.1
@@ -263,7 +264,7 @@ def recorded(supernet: Supernet, spec: Decoder, tokens: Tensor, weights: Weights
     hooks = []
     for index, layer in enumerate(subnet.module.layers):
         assert isinstance(layer, DecoderLayer)
-        for place, half in layer.halves.items():
+        for place, half in layer.sublayers.items():
             assert isinstance(half, Residual)
             hooks.append(half.register_forward_hook(keep(sites[index, place])))
     try:

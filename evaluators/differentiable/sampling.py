@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.mixture.conditions import Genes
-from search_spaces.network.model import dice_at
+from search_spaces.network.initialization import dice_at
 
 
 def relaxed_shares(genes: Genes, logits: Tensor, temperature: float, dice: torch.Generator) -> Tensor:

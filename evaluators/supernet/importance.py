@@ -30,7 +30,8 @@ from search_spaces.blocks.base import Block
 from search_spaces.network.decoder import parameter_shapes
 from search_spaces.network.option_layouts import OPTION_LAYOUTS, OUTER
 from search_spaces.parameter_axes import WIDTH, Layout
-from search_spaces.supernet import Inventory, Supernet, buildable, inventory, option_kind
+from search_spaces.supernet import Inventory, Supernet, buildable, inventory
+from search_spaces.supernet.allocation import option_kind
 
 Moments: TypeAlias = Callable[[str], Sequence[Tensor]]
 """Tensors that belong to the parameter of a key, and must move with it."""

@@ -26,8 +26,9 @@ from foundation.errors import EvaluationFailed
 from search_spaces.language.serialization import to_json
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
+from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import WeightFormat, is_matrix, round_all
-from search_spaces.supernet import Weights, weight_bits
+from search_spaces.supernet import Weights
 
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1

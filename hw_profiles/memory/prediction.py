@@ -34,9 +34,11 @@ from hw_profiles.memory.tracing import GRANULE, NotTraceable, Trace, kind_of, tr
 from hw_profiles.runtimes.engines import Eager, at_home
 from hw_profiles.timing.timers import Call, on_gpu, quiet
 from search_spaces.blocks.base import Block
+from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.decoder import Decoder, Layer, parameter_shapes
 from search_spaces.network.embedding_reader import EmbeddingReader
-from search_spaces.network.model import DecodeState, Embedded, Model, Residual, build
+from search_spaces.network.model import Model, build
+from search_spaces.network.residual import Embedded, Residual
 from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
 from search_spaces.quantization.kernels import PackedWeight
 from search_spaces.scenario import Scenario

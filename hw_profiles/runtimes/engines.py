@@ -25,7 +25,9 @@ from torch import Tensor
 
 from foundation.errors import ProfileError
 from hw_profiles.timing.timers import Call
-from search_spaces.network.model import DecodeState, Model, Residual
+from search_spaces.network.decode_state import DecodeState
+from search_spaces.network.model import Model
+from search_spaces.network.residual import Residual
 from search_spaces.quantization.kernels import Factors, real_factors, with_real_kernels
 from search_spaces.scenario import Scenario
 

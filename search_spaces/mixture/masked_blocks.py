@@ -32,7 +32,7 @@ from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Mixed, Mixer
 from search_spaces.language.choices import field_names
 from search_spaces.network.decoder import parameter_shapes
-from search_spaces.network.model import dice_at
+from search_spaces.network.initialization import dice_at
 from search_spaces.quantization.activations import RoundedActivations
 from search_spaces.quantization.bits import WeightFormat, is_matrix, round_to_bits
 

@@ -47,7 +47,8 @@ from search_spaces.mixture.conditions import (
 from search_spaces.mixture.masked_blocks import Carrier, Format, Memo, Shared, Weighted, grouped
 from search_spaces.network.adaptive_depth import MixtureOfDepths, Router
 from search_spaces.network.decoder import PLACES, Decoder, Layer, weights_site
-from search_spaces.network.model import Aside, DecoderLayer, Reading
+from search_spaces.network.layer import PassContext, SideOutputs
+from search_spaces.network.routed_layer import RoutedLayer
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.supernet import Supernet
 
@@ -217,8 +218,8 @@ class Mixture:
                 trunk, flow, lambda d: F.rms_norm(read[..., :d], (d,), None, 1e-6) @ gain[:d], pad=False
             )
 
-        layer = _RoutedLayer(dict(zip(PLACES, halves, strict=True)), _MixedRouter(strand.routing, score))
-        y, _ = layer(x, None, Reading("", Aside(flow.losses)))
+        layer = _MixedRoutedLayer(dict(zip(PLACES, halves, strict=True)), _MixedRouter(strand.routing, score))
+        y, _ = layer(x, None, PassContext("", SideOutputs(flow.losses)))
         return y
 
     def _number(self, condition: Condition) -> int:
@@ -362,12 +363,12 @@ class _MixedRouter(Router):
         return self.score(x)
 
 
-class _RoutedLayer(DecoderLayer):
-    """A layer of mixed halves behind a router."""
+class _MixedRoutedLayer(RoutedLayer):
+    """A layer of mixed sublayers behind a router."""
 
-    def __init__(self, halves: dict[str, Any], router: Router) -> None:
+    def __init__(self, sublayers: dict[str, Any], router: Router) -> None:
         nn.Module.__init__(self)
-        self.halves, self.routing, self.exit = halves, router, None
+        self.sublayers, self.routing, self.exit, self.reads_embedding = sublayers, router, None, None
 
 
 def _over_widths(trunk: Trunk, flow: Flow, part: Any, *, pad: bool = True) -> Tensor:

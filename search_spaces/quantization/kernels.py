@@ -34,8 +34,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from search_spaces.network.decoder import PLACES
 from search_spaces.network.model import Model
+from search_spaces.network.weight_formats import bits_of, weight_bits
 from search_spaces.quantization.activations import activation_codes, float8_activations, round_activations
 from search_spaces.quantization.bits import (
     ACTIVATION_BITS,
@@ -49,7 +49,6 @@ from search_spaces.quantization.bits import (
     unpack,
     unpack_codes,
 )
-from search_spaces.supernet import weight_bits
 
 EMULATED = "emulated"
 INT4_GROUPS = (32, 64, 128, 256)
@@ -405,10 +404,10 @@ def with_real_kernels(model: Model, dtype: torch.dtype = torch.float32) -> Model
         real = Model(model.spec)
     working, formats = _working(str(model.embedding.device)), weight_bits(model)
     for name, weight in model.named_parameters():
-        stored, activation = formats[name], _bits(model, name).activation
+        stored, activation = formats[name], bits_of(model, name).activation
         floating = torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False)
         kept: Tensor = floating
-        if stored is not None and factors_of(_bits(model, name)) in working:
+        if stored is not None and factors_of(bits_of(model, name)) in working:
             kept = PackedWeight(pack(weight.float(), stored), stored, Use(name, activation), floating)
         _put(real, name, kept)
     real.eval()
@@ -427,15 +426,8 @@ def kernels_of(model: Model) -> dict[str, str]:
         stored = formats[name]
         if stored is not None:
             real = isinstance(weight, PackedWeight) and not weight.use.unpacked
-            found[name] = working[factors_of(_bits(model, name))] if real else EMULATED
+            found[name] = working[factors_of(bits_of(model, name))] if real else EMULATED
     return found
-
-
-def _bits(model: Model, name: str) -> Bits:
-    """The bits of a parameter and of what it is multiplied with."""
-    parts = name.split(".")
-    in_block = parts[0] == "layers" and parts[2] in PLACES
-    return model.spec.layers[int(parts[1])].bits if in_block else Bits()
 
 
 def _put(model: Model, name: str, weight: Tensor) -> None:

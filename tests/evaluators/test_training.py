@@ -24,8 +24,8 @@ from search_spaces.blocks.switch import Switch
 from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
+from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import pack, unpack
-from search_spaces.supernet import weight_bits
 from tests.evaluators import tiny
 
 

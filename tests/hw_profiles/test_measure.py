@@ -324,8 +324,8 @@ def test_a_gpu_is_timed_by_its_events_and_only_watched_by_calibration(monkeypatc
 def test_emulated_activations_are_not_timed():
     layer = Layer(sequence_mixer=Sum(), bits=Bits(activation=8))
     model = build(Decoder(vocab=16, d_model=8, layers=(layer,)))
-    rounding = model.decoder_layers[0].halves["sequence_mixer"].activations
+    rounding = model.decoder_layers[0].sublayers["sequence_mixer"].activations
     timed = measure.at_home(model, SCENARIO)
     assert timed is not model
-    assert timed.decoder_layers[0].halves["sequence_mixer"].activations is nullcontext
-    assert model.decoder_layers[0].halves["sequence_mixer"].activations is rounding is not nullcontext
+    assert timed.decoder_layers[0].sublayers["sequence_mixer"].activations is nullcontext
+    assert model.decoder_layers[0].sublayers["sequence_mixer"].activations is rounding is not nullcontext

@@ -97,7 +97,7 @@ def test_copies_have_weights_of_their_own():
     models = [stack_of(part, n, SCENARIO) for n in COPIES]
     halves = [sum(p.numel() for p in model.parameters()) for model in models]
     assert halves[1] - halves[0] == 2 * (3 * 8 * 8 + 8)
-    assert models[1].decoder_layers[2].halves["sequence_mixer"].codec.bits == 8
+    assert models[1].decoder_layers[2].sublayers["sequence_mixer"].codec.bits == 8
 
 
 def test_a_half_and_its_overhead_fall_apart():

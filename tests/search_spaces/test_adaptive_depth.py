@@ -21,7 +21,8 @@ from search_spaces.language.space import Space
 from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.export import WEIGHTS, load_model, save_model
-from search_spaces.network.model import Aside, Model, Reading, build
+from search_spaces.network.layer import PassContext, SideOutputs
+from search_spaces.network.model import Model, build
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from search_spaces.supernet import Supernet
@@ -113,7 +114,7 @@ def test_who_leaves_keeps_the_prediction_of_its_exit() -> None:
     model, tokens = exact(network({"exit": EarlyExit(threshold=1.0)}, {}, {})), text(2, 20)
     layer = model.decoder_layers[0]
     x = model._embed(tokens)
-    for half in layer.halves.values():
+    for half in layer.sublayers.values():
         x = half(x).y
     assert layer.exit is not None
     torch.testing.assert_close(model(tokens), layer.exit(x))
@@ -303,7 +304,7 @@ class TestReadingTheEmbedding:
         config.attention_hidden_size, config.attention_head_dim = 24, 6
         config._attn_implementation = "eager"
         theirs, norm = ZambaAttention(config, 0).eval(), ZambaRMSNorm(24, eps=1e-6)
-        reader, half = found.reads_embedding, found.halves["sequence_mixer"]
+        reader, half = found.reads_embedding, found.sublayers["sequence_mixer"]
         assert reader is not None
         norm.weight.copy_(torch.cat((half.norm, reader.norm)))
         for name in ("wq", "wk", "wv"):
@@ -315,7 +316,7 @@ class TestReadingTheEmbedding:
         x, embedded = (torch.randn(2, 33, 12, generator=dice) for _ in range(2))
         mask = torch.full((33, 33), float("-inf")).triu(1)[None, None]
         wanted = x + theirs(norm(torch.cat((x, embedded), dim=-1)), 0, mask)[0]
-        read, _ = found(x, None, Reading("", Aside(), embedding=embedded))
+        read, _ = found(x, None, PassContext("", SideOutputs(), embedding=embedded))
         torch.testing.assert_close(read, wanted, rtol=1e-5, atol=1e-5)
 
     @torch.no_grad()
@@ -323,7 +324,7 @@ class TestReadingTheEmbedding:
         model, tokens = exact(ZAMBA), text(2, 20)
         x = embedding = model._embed(tokens)
         for layer in model.decoder_layers:
-            x, _ = layer(x, None, Reading("", Aside(), embedding=embedding))
+            x, _ = layer(x, None, PassContext("", SideOutputs(), embedding=embedding))
         torch.testing.assert_close(model(tokens), model._logits(x))
 
     def test_both_inputs_and_both_gains_learn(self) -> None:

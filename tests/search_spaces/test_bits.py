@@ -26,7 +26,8 @@ from search_spaces.language.serialization import from_json, from_plain, to_json,
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer, strip
 from search_spaces.network.export import load_model, save_model
-from search_spaces.network.model import Residual, build
+from search_spaces.network.model import build
+from search_spaces.network.residual import Residual
 from search_spaces.ops.experts import expert_mixture, expert_mixture_fetched, expert_mixture_plainly, route
 from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.quantization.activations import RoundedActivations, round_activations
@@ -396,7 +397,7 @@ class TestActivations:
         error = (found - wanted).square().mean().sqrt() / wanted.std()
         assert 1e-4 < error < 0.05
         for layer in exact.decoder_layers:
-            for half in layer.halves.values():
+            for half in layer.sublayers.values():
                 half.activations = RoundedActivations
         assert torch.equal(exact(tokens), found)
 

@@ -35,7 +35,8 @@ from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from search_spaces.spaces.hybrid_lm import HEADS, channel_mixer, sequence_mixer
 from search_spaces.spaces.laptop import laptop
-from search_spaces.supernet import Supernet, Weights, _at_bits
+from search_spaces.supernet import Supernet, Weights
+from search_spaces.supernet.subnet import at_bits
 
 
 def doubled(supernet: Supernet, seed: int = 1) -> Weights:
@@ -92,7 +93,7 @@ def test_with_all_weight_on_one_architecture_it_is_its_subnet(space: Space, coun
     for number in range(count):
         genotype = space.sample(dice)
         subnet = supernet.subnet(space.close(genotype))
-        own = {b.name: _at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
+        own = {b.name: at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
         tokens = torch.randint(subnet.spec.vocab, (2, 3 + 5 * (number % 7)))
         for learning in (False, True):
             found, expected = list[Tensor](), list[Tensor]()
@@ -159,7 +160,7 @@ def test_a_shared_choice_is_one_gene() -> None:
     assert mixture.genes.size == 4
     for genotype in space.enumerate():
         subnet = supernet.subnet(space.close(genotype))
-        own = {b.name: _at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
+        own = {b.name: at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
         tokens = torch.randint(11, (1, 6))
         read = mixture(tokens, mixture.one_hot(genotype, torch.float64), weights=weights)
         torch.testing.assert_close(read, subnet(tokens, own), rtol=1e-9, atol=1e-9)
@@ -176,7 +177,7 @@ def test_alternative_roots_stacks_and_layers() -> None:
     mixture, weights = Mixture(supernet), doubled(supernet)
     for genotype in space.enumerate():
         subnet = supernet.subnet(space.close(genotype))
-        own = {b.name: _at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
+        own = {b.name: at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
         tokens = torch.randint(11, (1, 6))
         read = mixture(tokens, mixture.one_hot(genotype, torch.float64), weights=weights)
         torch.testing.assert_close(read, subnet(tokens, own), rtol=1e-9, atol=1e-9)
@@ -296,7 +297,7 @@ def test_a_skip_is_mixed_like_any_block_and_travels_as_json() -> None:
     mixture, weights = Mixture(supernet), doubled(supernet)
     for genotype in space.enumerate():
         subnet = supernet.subnet(space.close(genotype))
-        own = {b.name: _at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
+        own = {b.name: at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
         tokens = torch.randint(11, (1, 6))
         read = mixture(tokens, mixture.one_hot(genotype, torch.float64), weights=weights)
         torch.testing.assert_close(read, subnet(tokens, own), rtol=1e-9, atol=1e-9)

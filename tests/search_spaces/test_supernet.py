@@ -255,7 +255,8 @@ def test_a_place_starts_alike_whatever_stands_elsewhere() -> None:
         for m in (Attention(head_dim=4), Attention(head_dim=4, num_kv_heads=1))
     )
     assert torch.equal(
-        one.layers[0].halves["sequence_mixer"].mixer.wq, other.layers[0].halves["sequence_mixer"].mixer.wq
+        one.layers[0].sublayers["sequence_mixer"].mixer.wq,
+        other.layers[0].sublayers["sequence_mixer"].mixer.wq,
     )
 
 

@@ -1,0 +1,105 @@
+"""A layer as a module: its sublayers, with a router and an exit where it has them.
+
+Shapes: B batch, T tokens, D d_model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.network.adaptive_depth import Exit, Router
+from search_spaces.network.decode_state import LayerState
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.embedding_reader import EmbeddingReader
+from search_spaces.network.residual import Embedded, Residual
+
+
+@dataclass(frozen=True)
+class SideOutputs:
+    """What a forward pass leaves beside its logits: auxiliary losses, and figures by path and name."""
+
+    losses: list[Tensor] | None = None
+    metrics: dict[str, Tensor] | None = None
+
+    def record(self, path: str, loss: Tensor | None, metrics: Mapping[str, Tensor] | None) -> None:
+        """Keep those that the caller of the pass asked for."""
+        if self.losses is not None and loss is not None:
+            self.losses.append(loss)
+        if self.metrics is not None and metrics is not None:
+            self.metrics.update({f"{path}.{name}": value for name, value in metrics.items()})
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """How a layer is read: where its tokens start, and which of them have left the network [B, T].
+
+    `embedding` is that of the same tokens [B, T, D], where some layer reads it.
+    """
+
+    path: str
+    side: SideOutputs
+    position: int = 0
+    left: Tensor | None = None
+    embedding: Tensor | None = None
+
+
+class DecoderLayer(nn.Module):
+    """The residual sublayers of one layer, and an exit behind them where it has one."""
+
+    def __init__(self, layer: Layer, spec: Decoder) -> None:
+        super().__init__()
+        self.sublayers = {p: Residual(block, spec.d_model, layer.bits) for p, block in layer.blocks.items()}
+        for place, sublayer in self.sublayers.items():
+            self.add_module(place, sublayer)
+        self.routing = Router(layer.routing, spec.d_model) if layer.routing else None
+        self.exit = Exit(layer.exit, spec.d_model, spec.vocab) if layer.exit else None
+        self.reads_embedding = EmbeddingReader(spec.d_model) if layer.reads_embedding else None
+
+    def forward(
+        self, x: Tensor, stored: LayerState | None, context: PassContext
+    ) -> tuple[Tensor, LayerState]:
+        """x [B, T, D] and the states after its last token; no states come back where none were given."""
+        kept: LayerState = {}
+        for place, sublayer in self.sublayers.items():
+            given = stored[place] if stored else None
+            mixed = sublayer(x, given, context.position, *self._embedded(place, context.embedding))
+            x = mixed.y if context.left is None else torch.where(context.left[..., None], x, mixed.y)
+            kept[place] = mixed.state or {}
+            context.side.record(f"{context.path}.{place}", mixed.loss, mixed.metrics)
+        return x, kept
+
+    def step(
+        self, x: Tensor, stored: LayerState, position: int | Tensor, embedding: Tensor | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """x [B, D], one token, and its embedding where some layer reads it."""
+        kept = {}
+        for place, sublayer in self.sublayers.items():
+            x, kept[place] = sublayer.step(x, stored[place], position, *self._embedded(place, embedding))
+        return x, kept
+
+    def absorb(
+        self, x: Tensor, stored: LayerState, position: int | Tensor, embedding: Tensor | None = None
+    ) -> LayerState:
+        """The states after one token x [B, D] that has left the network: its output is not needed."""
+        return {
+            place: sublayer.absorb(x, stored[place], position, *self._embedded(place, embedding))
+            for place, sublayer in self.sublayers.items()
+        }
+
+    def init_state(self, batch: int, capacity: int) -> LayerState:
+        """Empty states in their stored form."""
+        return {place: sublayer.init_state(batch, capacity) for place, sublayer in self.sublayers.items()}
+
+    def grown(self, stored: LayerState, capacity: int) -> LayerState:
+        """The same states with more token slots."""
+        return stored | {p: sublayer.grown(stored[p], capacity) for p, sublayer in self.sublayers.items()}
+
+    def _embedded(self, place: str, embedding: Tensor | None) -> tuple[Embedded, ...]:
+        """A further argument for the sublayer that reads the embedding; none for all others."""
+        if embedding is None or place != "sequence_mixer" or self.reads_embedding is None:
+            return ()
+        return (Embedded(self.reads_embedding, embedding),)

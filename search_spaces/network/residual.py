@@ -1,0 +1,101 @@
+"""A sublayer as a module: `x + mixer(norm(x))`, with its decode state and its products at the layer's bits.
+
+Shapes: B batch, T tokens, D d_model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.blocks.base import Block, Mixed, State
+from search_spaces.network.embedding_reader import EmbeddingReader
+from search_spaces.quantization.activations import RoundedActivations
+from search_spaces.quantization.bits import SCALE_SUFFIX, Bits, StateCodec
+
+
+class Residual(nn.Module):
+    """One sublayer: `x + mixer(norm(x))`, with its state and products at the layer's bits."""
+
+    def __init__(self, block: Block, d_model: int, bits: Bits) -> None:
+        super().__init__()
+        self.block = block
+        self.norm = nn.Parameter(torch.empty(d_model))
+        self.mixer = block.build(d_model)
+        self.codec = StateCodec(self.mixer.state_shapes, bits.state)
+        self.activations: Callable[[], AbstractContextManager[object]] = (
+            partial(RoundedActivations, bits.rounding) if bits.rounding else nullcontext
+        )
+
+    def forward(
+        self, x: Tensor, stored: State | None = None, position: int = 0, embedded: Embedded | None = None
+    ) -> Mixed:
+        """x [B, T, D]; `stored` is the state in its stored form."""
+        normed = self._normed(x, embedded)
+        if stored is None:
+            with self.activations():
+                mixed = self.mixer(normed)
+            return Mixed(x + mixed.y, None, mixed.loss, mixed.metrics)
+        state = self.codec.read(stored, x.dtype)
+        with self.activations():
+            mixed = self.mixer(normed, state, position)
+        kept = self.codec.write(mixed.state or {}, stored, position, x.shape[1])
+        return Mixed(x + mixed.y, kept, mixed.loss, mixed.metrics)
+
+    def step(
+        self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
+    ) -> tuple[Tensor, State]:
+        """x [B, D], one token."""
+        normed = self._normed(x, embedded)
+        state = self.codec.read(stored, x.dtype)
+        with self.activations():
+            y, state = self.mixer.step(normed, state, position)
+        return x + y, self.codec.write(state, stored, position, 1)
+
+    def absorb(
+        self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
+    ) -> State:
+        """The state after one token x [B, D] whose output is not needed."""
+        if not self.mixer.state_shapes:
+            return stored
+        normed = self._normed(x, embedded)
+        state = self.codec.read(stored, x.dtype)
+        with self.activations():
+            state = self.mixer.absorb(normed, state, position)
+        return self.codec.write(state, stored, position, 1)
+
+    def init_state(self, batch: int, capacity: int) -> State:
+        """An empty state in its stored form."""
+        return self.codec.empty(self.mixer.init_state(batch, capacity))
+
+    def grown(self, stored: State, capacity: int) -> State:
+        """A stored state with more token slots; a ring buffer at its limit needs no more."""
+        grown = dict(stored)
+        for name, shape in self.mixer.state_shapes.items():
+            if not shape.per_token:
+                continue
+            for key in (name, name + SCALE_SUFFIX):
+                if key in stored:
+                    more = max(0, shape.slots(capacity) - stored[key].shape[-2])
+                    grown[key] = F.pad(stored[key], (0, 0, 0, more))
+        return grown
+
+    def _normed(self, x: Tensor, embedded: Embedded | None) -> Tensor:
+        """What the mixer reads."""
+        if embedded is None:
+            return F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
+        with self.activations():
+            return embedded.reader(x, embedded.tokens, self.norm)
+
+
+class Embedded(NamedTuple):
+    """The embeddings of the tokens that a sublayer reads, and how it reads them beside x."""
+
+    reader: EmbeddingReader
+    tokens: Tensor

@@ -1,0 +1,22 @@
+"""How each parameter of a model is stored: what is in a block at its layer's bits, all else at 16 or 32."""
+
+from __future__ import annotations
+
+from search_spaces.network.decoder import PLACES
+from search_spaces.network.model import Model
+from search_spaces.quantization.bits import Bits, WeightFormat, is_matrix
+
+
+def bits_of(model: Model, name: str) -> Bits:
+    """The bits of a parameter and of what it is multiplied with."""
+    parts = name.split(".")
+    in_block = parts[0] == "layers" and parts[2] in PLACES
+    return model.spec.layers[int(parts[1])].bits if in_block else Bits()
+
+
+def weight_bits(model: Model) -> dict[str, WeightFormat | None]:
+    """How each parameter of a model is stored; None for those that stay in 32 bits."""
+    return {
+        name: bits_of(model, name).stored if is_matrix(tuple(parameter.shape)) else None
+        for name, parameter in model.named_parameters()
+    }

@@ -1,0 +1,130 @@
+"""The shared parameters of a supernet: their values, their rates and their gradients.
+
+A subnet reads leading slices of them (`Binding`), and adds its gradients to the same slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.quantization.bits import WeightFormat
+
+Weights: TypeAlias = dict[str, Tensor]
+"""Parameters of one subnet by their names in its model."""
+
+ALIGNED = 32
+"""Values that lie in one piece with others begin at multiples of so many, 64 bytes or more: kernels that copy
+whole vectors ask for 16."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Where one parameter of a subnet lives: a leading slice of the supernet's `key`, at `bits`."""
+
+    name: str
+    key: str
+    index: tuple[slice, ...]
+    bits: WeightFormat | None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is stored at 16 bits."""
+        return self.bits is not None and self.bits.bits == 16
+
+
+class SharedWeights:
+    """Parameters by key, with the training rate of each; all of them are on one device.
+
+    `name` is that of the space, for messages.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name, self.device = name, device
+        self.weights: dict[str, nn.Parameter] = {}
+        self.rates: dict[str, float] = {}
+        self._gradients: Tensor | None = None
+        self._gradient_of: dict[str, Tensor] = {}
+        self._written: set[str] = set()
+
+    def add(self, key: str, values: Tensor, rate: float) -> None:
+        """A further parameter."""
+        self.weights[key] = nn.Parameter(values)
+        self.rates[key] = rate
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Every shared parameter, in a fixed order."""
+        return list(self.weights.values())
+
+    def zero_grad(self) -> None:
+        """Drop all gradients; a parameter that no subnet uses afterwards has none."""
+        for weight in self.weights.values():
+            weight.grad = None
+        if self._gradients is not None and self._written:
+            self._gradients.zero_()
+            self._written.clear()
+
+    def add_gradients(self, bindings: Iterable[Binding], leaves: Weights) -> None:
+        """Add the gradients of a subnet's leaves (see `Subnet.leaves`) to the shared parameters.
+
+        Adding into the slice costs the subnet's size; autograd through the slicing would make a dense
+        gradient of the largest shape for every view.
+        """
+        for binding in bindings:
+            grad = leaves[binding.name].grad
+            if grad is None:
+                continue
+            weight = self.weights[binding.key]
+            if weight.grad is None and grad.shape == weight.shape:
+                weight.grad = grad
+                continue
+            if weight.grad is None:
+                weight.grad = self._zeroed(binding.key)
+            weight.grad[binding.index].add_(grad)
+
+    @torch.no_grad()
+    def at_sixteen(self) -> Weights:
+        """Every shared parameter rounded to bfloat16, by its key, as it is now.
+
+        Each value is rounded by itself, so slices of these are the rounded slices: once for all subnets of a
+        step (see `Subnet.leaves`), in a few operations. A second copy of all weights, which share one dtype.
+        """
+        gap = next(iter(self.weights.values())).new_zeros(ALIGNED)
+        pieces = [
+            part
+            for weight in self.weights.values()
+            for part in (weight.flatten(), gap[: -weight.numel() % ALIGNED])
+            if len(part)
+        ]
+        flat = torch.cat(pieces)
+        return dict(zip(self.weights, self._cut(flat.to(torch.bfloat16).to(flat.dtype)), strict=True))
+
+    def _cut(self, flat: Tensor) -> list[Tensor]:
+        """Values that lie in one piece, in the shapes of the parameters, each aligned."""
+        shapes = [weight.shape for weight in self.weights.values()]
+        parts = flat.split([_aligned_size(shape) for shape in shapes])
+        return [part[: shape.numel()].view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def _zeroed(self, key: str) -> Tensor:
+        """A gradient of zeros. All gradients lie in one piece, which is zeroed at once (`zero_grad`)."""
+        if self._gradients is None:
+            weights = list(self.weights.values())
+            self._gradients = weights[0].new_zeros(sum(_aligned_size(weight.shape) for weight in weights))
+            self._gradient_of = dict(zip(self.weights, self._cut(self._gradients), strict=True))
+        if key in self._written:  # whoever trains dropped the gradients without `zero_grad`
+            self._gradient_of[key].zero_()
+        self._written.add(key)
+        return self._gradient_of[key]
+
+
+def _aligned_size(shape: torch.Size) -> int:
+    return shape.numel() + -shape.numel() % ALIGNED
+
+
+def leading(shape: Iterable[int]) -> tuple[slice, ...]:
+    """The index of the leading slice of this shape."""
+    return tuple(slice(size) for size in shape)
