@@ -28,8 +28,10 @@ import optuna
 from benchmarks.common import keep, show
 from nas.driver import run
 from nas.executors.base import FunctionScorer
+from nas.executors.workers import Workers
+from nas.steps.search import search_of
+from nas.study.creation import create_study
 from nas.study.plan import Plan
-from nas.study.run import Workers, create_study, search_of
 from search_spaces.language.choices import one_of
 from search_spaces.language.serialization import parts
 from search_spaces.language.space import Space

@@ -26,8 +26,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 _HOMES = {
-    "search": "nas.study.run",
-    "Workers": "nas.study.run",
+    "search": "nas.study.search",
+    "Workers": "nas.executors.workers",
     "Plan": "nas.study.plan",
     "Study": "nas.study.study",
     "open_study": "nas.study.study",

@@ -17,7 +17,7 @@ from nas.executors.base import Executor, Outcome, Task
 from nas.objectives.base import Bench, Objective
 from nas.store import Store
 from nas.strategies.base import Strategy
-from nas.study.constraints import BARREN, Constraint
+from nas.study.constraints import MAX_VIOLATIONS, Constraint
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.space import Space
 
@@ -174,9 +174,9 @@ class _Loop:
         self._count(trial)
         self.search.strategy.tell(trial)
         self.search.on_trial(trial)
-        if self.barren >= BARREN:
+        if self.barren >= MAX_VIOLATIONS:
             raise SpaceError(
-                f"{BARREN} candidates in a row broke a constraint, the last because {trial.reason}:"
+                f"{MAX_VIOLATIONS} candidates in a row broke a constraint, the last because {trial.reason}:"
                 " loosen it or change the space"
             )
 

@@ -35,12 +35,15 @@ import torch
 
 from benchmarks.common import RESULTS, provenance, show_plainly
 from nas.executors.local import InProcess
-from nas.study.evaluation import EvaluatorScorer
+from nas.steps.base import Context, run_steps
+from nas.steps.profile import bench
+from nas.steps.train import evaluator
+from nas.study.creation import create_study
+from nas.study.evaluators import EvaluatorScorer
+from nas.study.facts import add_fact
 from nas.study.plan import Plan
-from nas.study.run import Session, create_study, prepare_bench, run_search, trained_evaluator
-from nas.study.scoring import add_fact
 from nas.study.study import Study
-from nas.study.task import make_task, prepare_task
+from nas.study.task import make_task
 from nas.validation.checks import candidates, found_and_random, validate_gain
 from nas.validation.gain import gain
 from search_spaces.blocks.attention import Attention
@@ -138,7 +141,7 @@ def train(folder: Path, settings: Row, seed: int) -> Row:
     torch.set_num_threads(1)
     began = perf_counter()
     study = _study(folder / str(seed) / BASE, plan("ofa", seed, settings))
-    trained_evaluator(Session(study=study), prepare_task(study))
+    run_steps(Context(study=study), ("corpus", "train"))
     return {"seed": seed, "seconds": round(perf_counter() - began, 1)}
 
 
@@ -150,14 +153,13 @@ def job(folder: Path, settings: Row, which: tuple[str, int]) -> Row:
     base = _study(folder / str(seed) / BASE, plan("ofa", seed, settings))
     shutil.copytree(base.folder / "supernet", study.folder / "supernet")
     add_fact(study, "supernet", base.facts["supernet"])
-    session = Session(study=study)
-    task, bench = prepare_task(study), prepare_bench(session)
-    evaluator = trained_evaluator(session, task)
+    context = Context(study=study)
+    run_steps(context, ("corpus", "profile", "train"))
     began = perf_counter()
-    run_search(session, bench, task)
+    run_steps(context, ("search",))
     took = perf_counter() - began
-    scorer = InProcess({"bits_per_byte": EvaluatorScorer(evaluator)})
-    gained = validate_gain(study, bench, scorer, random=settings["random"])
+    scorer = InProcess({"bits_per_byte": EvaluatorScorer(evaluator(context))})
+    gained = validate_gain(study, bench(context), scorer, random=settings["random"])
     found, by_chance = found_and_random(study)
     scored = [trial for trial in study.trials("validate") if trial.finished is not None]
     by_chance += scored

@@ -45,11 +45,11 @@ from nas.engines.base import BY
 from nas.engines.exact.additivity import rank_correlation
 from nas.objectives.base import Bench, objectives
 from nas.pareto import nondominated
-from nas.study.evaluation import supernet_evaluator
+from nas.steps.base import Context, run_steps
+from nas.study.creation import create_study
+from nas.study.evaluators import supernet_evaluator
 from nas.study.plan import Plan
-from nas.study.run import Session, create_study, prepare_bench, run_finalists, run_search
 from nas.study.study import Study
-from nas.study.task import prepare_task
 from nas.study.trial import Trial
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.linear_attention import LinearAttention
@@ -190,7 +190,7 @@ def _shared(job: Job, settings: Settings) -> dict[str, Any]:
 def _studied(job: Job, settings: Settings, goals: tuple[str, ...], *, finalists: int) -> tuple[Study, Row]:
     """A study from the supernet of its seed, and what it tells.
 
-    These are the phases of `nas.search` but one: the front is not timed, because the timings on a machine
+    These are the steps of `nas.search` but one: the front is not timed, because the timings on a machine
     wait for each other, and nothing here is about time.
     """
     name = f"{job.what}-{job.name}-{job.seed}"
@@ -203,10 +203,7 @@ def _studied(job: Job, settings: Settings, goals: tuple[str, ...], *, finalists:
         **_shared(job, settings),
     )
     study = create_study(space(), plan, name=name, store=Path(settings.home, f"{name}.db"))
-    session = Session(study=study)
-    task = prepare_task(study)
-    run_search(session, prepare_bench(session), task)
-    run_finalists(session, task)
+    run_steps(Context(study=study), ("corpus", "profile", "train", "search", "finalists"))
     trials = study.complete()
     own = [_told(trial) for trial in trials if trial.memo.get(BY, "random") != "random"]
     return study, {"networks": len(trials), "own": own, "said": study.facts.get(job.name, {})}

@@ -13,8 +13,9 @@ from evaluators.tasks.base import tasks
 from foundation.errors import SettingError
 from foundation.text import listed
 from nas.objectives.base import objectives
+from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
-from nas.study.task import length_of, quality_of
+from nas.study.task import length_of
 from search_spaces.scenario import Scenario
 
 

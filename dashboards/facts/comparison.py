@@ -32,8 +32,8 @@ from foundation.errors import SettingError
 from nas.engines.base import BY, told_engine
 from nas.objectives.base import objectives
 from nas.pareto import Points, hypervolume, hypervolume_trace, nondominated, reference_point
+from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
-from nas.study.task import quality_of
 from nas.study.trial import Trial
 from nas.validation.gain import scaled
 

@@ -143,7 +143,8 @@ def search(
 
     Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
     """
-    from nas.study.run import Workers, create_study
+    from nas.executors.workers import Workers
+    from nas.study.creation import create_study
     from nas.study.space_files import load_space
     from nas.tables.library import find
 
@@ -205,7 +206,8 @@ def resume(
 
     Trials that were running are run again; everything else goes on as if nothing had happened.
     """
-    from nas.study.run import Workers, create_study
+    from nas.executors.workers import Workers
+    from nas.study.creation import create_study
     from nas.study.study import open_study
 
     known = open_study(study, store)
@@ -243,8 +245,8 @@ def validate(
     Prints rank correlations and the gain in hypervolume with their 95 % intervals; the report shows them too.
     Can be stopped and repeated.
     """
+    from nas.executors.workers import Workers
     from nas.progress import Terminal
-    from nas.study.run import Workers
     from nas.study.study import Study, open_study
     from nas.validation.run import told, validate_study
 
@@ -327,12 +329,12 @@ def _work_on(study: Any, workers: Any, picks: tuple[Any, ...] = ()) -> None:
     from nas.commands.show import print_front
     from nas.plugins import report_writer
     from nas.progress import Terminal
-    from nas.study.run import Session, run_session
+    from nas.steps.base import Context, run_steps
 
     _current.append(study.name)
     terminal = Terminal()
     terminal.say(f"study {study.name} in {study.store.url}")
-    study = run_session(Session(study=study, workers=workers, progress=terminal, picks=picks))
+    run_steps(Context(study=study, workers=workers, progress=terminal, picks=picks))
     print_front(study)
     write = report_writer()
     if write is not None:

@@ -7,7 +7,7 @@ folder that adds one `Objective` makes a new number known everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -24,6 +24,9 @@ AT = "@"
 Predictor: TypeAlias = LatencyTable | Roofline
 """What predicts latency: measured blocks, or, where that is asked for, an estimate."""
 
+ObjectiveFunction: TypeAlias = Callable[[Any], float]
+"""An objective of a user's own program: a number for an architecture, to be minimised."""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -35,6 +38,12 @@ class Bench:
     scenario: Scenario
     table: Predictor | None = None
     others: Mapping[str, Bench] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scenarios: Sequence[Scenario], tables: Mapping[Scenario, Predictor] | None = None) -> Bench:
+        """The bench of a study with these scenarios and, where there are some, their tables."""
+        found = [cls(scenario, (tables or {}).get(scenario)) for scenario in scenarios]
+        return found[0] if len(found) == 1 else cls(scenarios[0], others={b.scenario.name: b for b in found})
 
     def under(self, scenario: str) -> Bench:
         """The bench of a scenario.
@@ -50,6 +59,11 @@ class Bench:
         raise SettingError(
             f"no scenario {scenario!r} in this study; {nearest(scenario, filter(None, known))}"
         )
+
+    def scenarios_of(self, objective: Objective) -> list[Objective]:
+        """The objective under each scenario, where there are several and it differs between them."""
+        several = self.others if objective.per_scenario else {}
+        return [objective.under(name) for name in several] or [objective]
 
     def ready(self, objective: Objective) -> bool:
         """Whether a cheap objective can be computed: it needs no table, or there is one."""

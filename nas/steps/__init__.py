@@ -1,1 +1,1 @@
-"""The steps of a study, one file each."""
+"""The steps of a study, one file each: see `nas.steps.base`."""

@@ -1,4 +1,4 @@
-"""The winners of a front: finalists trained from scratch by successive halving.
+"""The last step: finalists, the winners of a front, trained from scratch by successive halving.
 
 The proxy ranks many networks cheaply; the few that matter are trained by themselves. All finalists are
 trained to the first rung; a third goes on to the next, resumed from its checkpoint (Jamieson & Talwalkar
@@ -16,10 +16,58 @@ import numpy as np
 
 from nas.executors.base import Executor
 from nas.pareto import nondominated
+from nas.steps.base import Context, Step, steps
+from nas.steps.corpus import opened_task
+from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
+from nas.study.plan import Plan
+from nas.study.plan_objectives import quality_name, quality_of
 from nas.study.scoring import score_all
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState
 from search_spaces.language.genotype import Genotype
+
+STAGE = "final"
+
+
+@steps.add
+class Finalists(Step):
+    """Wanted where something is trained and the plan asks for finalists."""
+
+    name = "finalists"
+    needs = ("measure",)
+
+    def wanted(self, plan: Plan) -> bool:
+        """Whether there are to be finalists."""
+        return plan.finalists > 0 and quality_of(plan) is not None
+
+    def done(self, context: Context) -> bool:
+        """Whether every rung was trained, with the finalists that would be chosen now."""
+        study, alive = context.study, _chosen(context)
+        known = {(trial.digest, trial.fidelity): trial for trial in _ended(study.trials(STAGE))}
+        for rung in context.plan.rungs:
+            trials = [known.get((genotype.digest, _fidelity(rung))) for genotype in alive]
+            if None in trials:
+                return False
+            alive = promoted(study, [trial for trial in trials if trial is not None], context.picks)
+        return True
+
+    def run(self, context: Context) -> None:
+        """Train what is left of every rung."""
+        study, plan, finalists = context.study, context.plan, _chosen(context)
+        quality = quality_name(plan)
+        scorer = EvaluatorScorer(scratch_evaluator(plan, opened_task(context), study.folder))
+        total, done = runs_of(len(finalists), plan.rungs, plan.keep), 0
+        with (
+            context.workers.executor({quality: scorer}) as executor,
+            context.progress.phase("training finalists from scratch", total) as phase,
+        ):
+
+            def on_trial(trial: Trial) -> None:
+                nonlocal done
+                done += 1
+                phase.update(done, f"{trial.fidelity.steps} steps: {trial.summary(quality)}")
+
+            halve(study, finalists, executor, picks=context.picks, on_trial=on_trial)
 
 
 def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
@@ -64,16 +112,20 @@ def halve(
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
     """Train finalists rung by rung; the trials of the last rung that was reached. `picks` always go on."""
-    plan, alive, trials = study.plan, list(finalists), list[Trial]()
-    for rung, steps in enumerate(plan.rungs):
-        fidelity = Fidelity(evaluator="scratch", steps=steps)
-        trials = score_all(study, alive, executor, stage="final", fidelity=fidelity, on_trial=on_trial)
-        trials = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-        if rung + 1 < len(plan.rungs):
-            count = max(1, math.ceil(len(trials) * plan.keep))
-            chosen = [trials[i].genotype for i in by_rank_and_spread(study.points(trials), count)]
-            alive = list(dict.fromkeys([*(p for p in picks if p in alive), *chosen]))
-    return trials
+    alive, trials = list(finalists), list[Trial]()
+    for rung in study.plan.rungs:
+        trials = score_all(study, alive, executor, stage=STAGE, fidelity=_fidelity(rung), on_trial=on_trial)
+        alive = promoted(study, trials, picks)
+    return [trial for trial in trials if trial.state is TrialState.COMPLETE]
+
+
+def promoted(study: Study, trials: Sequence[Trial], picks: Sequence[Genotype] = ()) -> list[Genotype]:
+    """Of the trials of a rung, those that go on to the next: the picks, and the best share `keep`."""
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    count = max(1, math.ceil(len(complete) * study.plan.keep))
+    best = [complete[i].genotype for i in by_rank_and_spread(study.points(complete), count)]
+    trained = {trial.genotype for trial in trials}
+    return list(dict.fromkeys([*(pick for pick in picks if pick in trained), *best]))
 
 
 def runs_of(finalists: int, rungs: Sequence[int], keep: float) -> int:
@@ -83,3 +135,16 @@ def runs_of(finalists: int, rungs: Sequence[int], keep: float) -> int:
         total += finalists
         finalists = max(1, math.ceil(finalists * keep))
     return total
+
+
+def _chosen(context: Context) -> list[Genotype]:
+    study = context.study
+    return choose_finalists(study, context.plan.finalists, context.picks) if study.front() else []
+
+
+def _ended(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.state is not TrialState.RUNNING]
+
+
+def _fidelity(steps: int) -> Fidelity:
+    return Fidelity(evaluator="scratch", steps=steps)

@@ -1,4 +1,4 @@
-"""The members of the front, extracted and measured: latency, peak memory, and energy where it is counted."""
+"""The fifth step: the front is extracted and measured: latency, peak memory, energy where it is counted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from hw_profiles.memory.prediction import measure_memory
 from hw_profiles.timing.measure import measure_networks
 from nas.objectives.base import AT
 from nas.progress import Progress
+from nas.steps.base import Context, Step, steps
 from nas.store import Measurement
+from nas.study.export import best_weights
+from nas.study.plan import Plan
+from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
 from search_spaces.network.export import load_model, save_model
@@ -33,16 +37,31 @@ GROUP = 8
 """Networks timed together, in interleaved rounds."""
 
 
-def measure_front(
-    study: Study, extracted: Extract, progress: Progress, *, address: str | None = None
-) -> None:
-    """Measure every member of the front that was not measured yet, under each of the study's scenarios.
+@steps.add
+class Measure(Step):
+    """Wanted where networks are trained, so that there is something to extract."""
 
-    `extracted` makes the plain model of a trial. Times are held against the calibration of the study's table.
-    A plan that names a device has them measured there, in the Ray cluster at `address`. A scenario whose
-    device is not here, or was lost, is left out, and said so.
-    """
-    measure_trials(study, study.front(), extracted, progress, address=address)
+    name = "measure"
+    needs = ("search",)
+
+    def wanted(self, plan: Plan) -> bool:
+        """Whether the study has weights."""
+        return quality_of(plan) is not None
+
+    def done(self, context: Context) -> bool:
+        """Whether every member of the front was measured under every scenario."""
+        study = context.study
+        return not any(unmeasured(study, study.front(), scenario) for scenario in context.plan.scenarios)
+
+    def run(self, context: Context) -> None:
+        """Measure the members of the front that were not measured yet."""
+        measure_trials(
+            context.study,
+            context.study.front(),
+            lambda study, trial: best_weights(study, trial)[0],
+            context.progress,
+            address=context.workers.address,
+        )
 
 
 def measure_trials(
@@ -53,12 +72,15 @@ def measure_trials(
     *,
     address: str | None = None,
 ) -> None:
-    """Measure the networks of these trials, as far as they were not measured yet."""
+    """Measure the networks of these trials that were not measured yet, under each of the study's scenarios.
+
+    `extracted` makes the plain model of a trial. Times are held against the calibration of the study's table.
+    A plan that names a device has them measured there, in the Ray cluster at `address`. A scenario whose
+    device is not here, or was lost, is left out, and said so.
+    """
     trials = list(trials)
     for scenario in study.plan.scenarios:
-        suffix = f"{AT}{scenario.name}{SUFFIX}" if study.plan.also else SUFFIX
-        known = {m.digest for m in study.measurements() if m.name == f"decode_ms{suffix}"}
-        waiting = [trial for trial in trials if trial.digest not in known]
+        waiting, suffix = unmeasured(study, trials, scenario), _suffix(study, scenario)
         if not waiting:
             continue
         fact = _fact_of(study, scenario)
@@ -72,6 +94,18 @@ def measure_trials(
             if place.on is None:
                 raise
             progress.say(f"the front is not measured for {scenario}: {error}")
+
+
+def unmeasured(study: Study, trials: Iterable[Trial], scenario: Scenario) -> list[Trial]:
+    """Those whose networks were not measured under this scenario."""
+    name = f"decode_ms{_suffix(study, scenario)}"
+    known = {measurement.digest for measurement in study.measurements() if measurement.name == name}
+    return [trial for trial in trials if trial.digest not in known]
+
+
+def _suffix(study: Study, scenario: Scenario) -> str:
+    """What the names of its measurements end in."""
+    return f"{AT}{scenario.name}{SUFFIX}" if len(study.plan.scenarios) > 1 else SUFFIX
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any
 
 from foundation.errors import SettingError, SpaceError
 from nas.objectives.base import Bench, objectives
+from nas.study.plan import Plan
 from nas.study.trial import Value
 from search_spaces.language.space import Space
 
-BARREN = 1000
+MAX_VIOLATIONS = 1000
 """How many candidates in a row may break constraints before the search gives up."""
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -60,6 +61,11 @@ class Constraint:
         return f"{self.name}{self.sign}{self.bound:g}"
 
 
+def parsed_constraints(plan: Plan) -> tuple[Constraint, ...]:
+    """The constraints of a plan."""
+    return tuple(map(Constraint.parse, plan.constraints))
+
+
 def require_satisfiable(space: Space, constraints: Sequence[Constraint], bench: Bench) -> None:
     """Raise `SpaceError` where none of a thousand random candidates keeps the constraints.
 
@@ -69,14 +75,14 @@ def require_satisfiable(space: Space, constraints: Sequence[Constraint], bench: 
     if not known:
         return
     dice, violation = Random("satisfiable"), None
-    for _ in range(BARREN):
+    for _ in range(MAX_VIOLATIONS):
         spec = space.close(space.sample(dice))
         violation = first_violation(known, spec, bench)
         if violation is None:
             return
     raise SpaceError(
-        f"none of {BARREN} random candidates keeps the constraints, the last because {violation}: loosen"
-        " them or change the space"
+        f"none of {MAX_VIOLATIONS} random candidates keeps the constraints, the last because {violation}:"
+        " loosen them or change the space"
     )
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import SettingError
-from nas.study.evaluation import scratch_evaluator, supernet_evaluator
+from nas.study.evaluators import scratch_evaluator, supernet_evaluator
+from nas.study.facts import CORPUS, SUPERNET
+from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
-from nas.study.task import CORPUS, quality_name, task_of
+from nas.study.task import task_of
 from nas.study.trial import Trial, TrialState
 from search_spaces.network.export import save_model
 from search_spaces.network.model import Model
@@ -41,7 +43,7 @@ def best_weights(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:
         steps = trained.fidelity.steps
         model = scratch_evaluator(plan, task, study.folder).trained_model(spec, steps, trained.seed)
         return model, _about(study, trained, f"trained from scratch for {steps} steps")
-    if plan.evaluator == "supernet" and "supernet" in study.facts:
+    if plan.evaluator == "supernet" and SUPERNET in study.facts:
         supernet = supernet_evaluator(study.space, plan, task, study.folder).supernet
         return supernet.subnet(spec).extract(), _about(study, trial, "extracted from the supernet")
     raise SettingError(f"study {study.name} has no weights for {trial.digest}: `nas resume {study.name}`")

@@ -1,11 +1,10 @@
-"""What surrounds the search: scoring a given list of architectures, and keeping facts about the study."""
+"""Given architectures are scored as trials of a stage: finalists, or the random networks of a validation."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from nas.executors.base import Executor, Task
 from nas.study.study import Study
@@ -73,14 +72,3 @@ def cheap_values(study: Study) -> dict[str, dict[str, Value]]:
         for trial in study.trials()
         if trial.values
     }
-
-
-PREPARED = "prepared"
-"""The fact that holds the seconds an engine spent before its first trial."""
-
-
-def add_fact(study: Study, name: str, fact: Any) -> None:
-    """Keep something that was found out on the way, under its name."""
-    config = dict(study.store.study(study.name).config)
-    config["facts"] = {**config.get("facts", {}), name: fact}
-    study.store.update_config(study.record.id, config)

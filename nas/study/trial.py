@@ -95,3 +95,10 @@ class Trial:
     def digest(self) -> str:
         """The architecture's name."""
         return self.genotype.digest
+
+    def summary(self, name: str) -> str:
+        """One line about the trial: its digest with the value of this name, or why it has none."""
+        if self.reason:
+            return f"{self.digest} {self.state.value}: {self.reason}"
+        value = self.values.get(name)
+        return f"{self.digest} {name} {value.value:.4g}" if value else self.digest

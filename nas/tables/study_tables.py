@@ -18,8 +18,8 @@ from hw_profiles.roofline.roofline import Roofline
 from hw_profiles.timing.timings import READINGS
 from nas.objectives.base import Predictor
 from nas.progress import Progress
+from nas.study.facts import TABLES, add_fact
 from nas.study.plan import Plan
-from nas.study.scoring import add_fact
 from nas.study.study import Study
 from nas.tables.library import is_imported
 from search_spaces.language.space import Space
@@ -191,11 +191,11 @@ def _told(rough: dict[str, float]) -> str:
 def _record(study: Study, scenario: Scenario, table: Predictor) -> None:
     """Put the table's facts on record: of all scenarios under `tables`, of the first under `table`."""
     facts = study.facts
-    if scenario.name in facts.get("tables", {}):
+    if scenario.name in facts.get(TABLES, {}):
         return
     on = study.plan.on
     fact = table_fact(table, on) if isinstance(table, LatencyTable) else estimate_fact(table)
-    add_fact(study, "tables", {**facts.get("tables", {}), scenario.name: fact})
+    add_fact(study, TABLES, {**facts.get(TABLES, {}), scenario.name: fact})
     if "table" not in facts:
         add_fact(study, "table", fact)
 

@@ -17,10 +17,11 @@ from nas.engines.base import BY
 from nas.executors.base import Executor
 from nas.objectives.base import Bench, objectives
 from nas.study.constraints import Constraint, first_violation
-from nas.study.evaluation import fidelity
-from nas.study.scoring import PREPARED, add_fact, score_all
+from nas.study.evaluators import fidelity
+from nas.study.facts import PREPARED, add_fact
+from nas.study.plan_objectives import quality_name
+from nas.study.scoring import score_all
 from nas.study.study import Study
-from nas.study.task import quality_name
 from nas.study.trial import Fidelity, Trial, TrialState
 from nas.validation.agreement import Agreement, agreement
 from nas.validation.claims import Claims, claims_of

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 
 from foundation.errors import SettingError
 from nas.executors.local import InProcess
+from nas.executors.workers import Workers
 from nas.progress import Progress
-from nas.study.evaluation import EvaluatorScorer, scratch_evaluator
-from nas.study.run import Session, Workers, prepare_bench, trained_evaluator
+from nas.steps.base import Context, run_steps
+from nas.steps.profile import bench
+from nas.steps.search import SearchByTrials
+from nas.steps.train import evaluator
+from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
+from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
-from nas.study.task import quality_name, task_of
+from nas.study.task import task_of
 from nas.study.trial import Trial
 from nas.validation.checks import (
     Checked,
@@ -53,10 +58,10 @@ def validate_study(
     out).
     """
     steps = steps or top_fidelity(study)
-    session = Session(study=study, workers=workers, progress=progress)
+    context = Context(study=study, workers=workers, progress=progress)
     task, quality = task_of(study), quality_name(study.plan)
-    bench = prepare_bench(session)
-    by_proxy = EvaluatorScorer(trained_evaluator(session, task))
+    run_steps(context, SearchByTrials.needs)
+    by_proxy = EvaluatorScorer(evaluator(context))
     by_truth = EvaluatorScorer(scratch_evaluator(study.plan, task, study.folder))
     checked = measured = None
     missing = []
@@ -66,7 +71,7 @@ def validate_study(
                 workers.executor({quality: by_proxy}) as scorer,
                 _phase(progress, "scoring random choice", still_wanted(study, random)) as hear,
             ):
-                measured = validate_gain(study, bench, scorer, random=random, on_trial=hear)
+                measured = validate_gain(study, bench(context), scorer, random=random, on_trial=hear)
     except SettingError as error:
         missing.append(f"no gain over random choice: {error}")
     try:
@@ -75,7 +80,9 @@ def validate_study(
             _phase(progress, "validating the proxy", 2 * networks) as hear,
         ):
             here = InProcess({quality: by_proxy})
-            checked = validate(study, networks, steps, proxy=here, truth=trainer, bench=bench, on_trial=hear)
+            checked = validate(
+                study, networks, steps, proxy=here, truth=trainer, bench=bench(context), on_trial=hear
+            )
     except SettingError as error:
         missing.append(f"no rank correlation: {error}")
     if checked is None and measured is None:

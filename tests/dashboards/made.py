@@ -17,8 +17,8 @@ from nas.objectives.costs import COUNTED, cost_of
 from nas.steps.finalists import choose_finalists
 from nas.store import Measurement, Store
 from nas.strategies.base import make_strategy
+from nas.study.facts import add_fact
 from nas.study.plan import Plan
-from nas.study.scoring import add_fact
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.serialization import to_json

@@ -23,8 +23,8 @@ from dashboards.style.theme import MARKS, with_scheme
 from foundation.errors import SettingError, UnknownName
 from nas.pareto import Points, nondominated, reference_point
 from nas.store import Store
+from nas.study.facts import add_fact
 from nas.study.plan import Plan
-from nas.study.scoring import add_fact
 from nas.study.study import Study
 from nas.validation.gain import scaled
 from search_spaces.scenario import Scenario

@@ -20,7 +20,7 @@ WARM.set_forkserver_preload(
     [
         "tests.conftest",
         "nas.cli",
-        "nas.study.run",
+        "nas.study.search",
         "nas.study.space_files",
         "nas.study.export",
         "dashboards.commands",

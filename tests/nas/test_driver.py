@@ -23,11 +23,12 @@ from foundation.errors import (
 from nas.driver import run as drive
 from nas.executors.base import FunctionScorer
 from nas.executors.local import InProcess
+from nas.steps.search import search_of
 from nas.store import Store
 from nas.strategies.base import Proposal, Strategy
 from nas.study.constraints import Constraint
+from nas.study.creation import create_study
 from nas.study.plan import Plan
-from nas.study.run import create_study, search_of
 from nas.study.study import Study, open_study
 from nas.study.trial import Trial, TrialState
 from search_spaces.blocks.short_conv import ShortConv

@@ -18,8 +18,8 @@ from nas.executors.base import Executor, Outcome, Task
 from nas.pareto import hypervolume, hypervolume_trace, nondominated, reference_point
 from nas.steps.finalists import by_rank_and_spread, halve, runs_of, spread
 from nas.study.constraints import Constraint
+from nas.study.creation import create_study
 from nas.study.plan import Plan
-from nas.study.run import create_study
 from nas.study.space_files import load_space
 from nas.study.study import Study
 from nas.study.trial import TrialState, Value

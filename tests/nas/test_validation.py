@@ -18,8 +18,8 @@ from nas.executors.local import InProcess
 from nas.objectives.base import Bench
 from nas.store import Store
 from nas.study.constraints import Constraint
+from nas.study.facts import add_fact
 from nas.study.plan import Plan
-from nas.study.scoring import add_fact
 from nas.study.study import Study
 from nas.study.trial import Value
 from nas.validation.agreement import agreement

@@ -38,7 +38,7 @@ from nas.objectives.base import Bench, Objective, objectives
 from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
-from nas.study.task import quality_of
+from nas.study.plan_objectives import quality_of
 from nas.study.trial import Trial
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.serialization import from_json, to_json

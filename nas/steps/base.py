@@ -1,0 +1,118 @@
+"""Steps: what a study does, one file each, from its corpus to its finalists.
+
+A study is a list of steps. Each says by name which steps come before it, whether a plan wants it, and
+whether it is done; what is done is read off the study's record and folder, so a study that was stopped goes
+on with the first step that is not done, and a step that later has more to do (more trials, another front)
+runs again.
+
+    @steps.add
+    class Mine(Step):
+        name = "mine"
+        needs = ("search",)
+
+        def done(self, context: Context) -> bool:
+            return "mine" in context.study.facts
+
+        def run(self, context: Context) -> None:
+            ...
+            add_fact(context.study, "mine", fact)
+
+A new file here is a new step of every study that wants it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from graphlib import TopologicalSorter
+from typing import Any, ClassVar, TypeVar
+
+from foundation.registry import Registry
+from nas.executors.workers import Workers
+from nas.objectives.base import ObjectiveFunction
+from nas.progress import Progress
+from nas.study.plan import Plan
+from nas.study.study import Study
+from search_spaces.language.genotype import Genotype
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the steps of one run share: the study, and what does not belong to its record.
+
+    `functions` are the objectives that a user wrote in Python, by name; `picks` are architectures that are
+    trained with the finalists.
+    """
+
+    study: Study
+    functions: Mapping[str, ObjectiveFunction] = field(default_factory=dict)
+    workers: Workers = field(default_factory=Workers)
+    progress: Progress = field(default_factory=Progress)
+    picks: tuple[Genotype, ...] = ()
+    computed: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
+    """Results of the functions that are `computed_once`."""
+
+    @property
+    def plan(self) -> Plan:
+        """The study's settings."""
+        return self.study.plan
+
+
+def computed_once(function: Callable[[Context], T]) -> Callable[[Context], T]:
+    """A function of the context whose result is computed once in a run, and shared by its steps."""
+
+    @wraps(function)
+    def compute(context: Context) -> T:
+        if function not in context.computed:
+            context.computed[function] = function(context)
+        result: T = context.computed[function]
+        return result
+
+    return compute
+
+
+class Step(ABC):
+    """One step of a study. Steps in `needs` that the plan wants come before it."""
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def wanted(self, plan: Plan) -> bool:
+        """Whether a study with this plan has the step at all."""
+        return True
+
+    @abstractmethod
+    def done(self, context: Context) -> bool:
+        """Whether nothing is left to do, judged by the study's record and folder alone."""
+
+    @abstractmethod
+    def run(self, context: Context) -> None:
+        """Do what is left. May be interrupted at any moment, and is then run again."""
+
+
+steps: Registry[type[Step]] = Registry("step", folder="nas.steps")
+
+
+def in_order(kinds: Mapping[str, type[Step]]) -> list[Step]:
+    """The steps, each after those that it needs.
+
+    Raises:
+        UnknownName: a step needs one that does not exist.
+        graphlib.CycleError: steps need each other.
+    """
+    needs = {name: [kinds[need].name for need in kind.needs] for name, kind in kinds.items()}
+    return [kinds[name]() for name in TopologicalSorter(needs).static_order()]
+
+
+def run_steps(context: Context, names: Collection[str] | None = None) -> None:
+    """Run the steps of a study that are wanted and not done: all of them, or those with these names."""
+    context.study.folder.mkdir(parents=True, exist_ok=True)
+    for step in in_order(steps):
+        if names is not None and step.name not in names:
+            continue
+        if step.wanted(context.plan) and not step.done(context):
+            step.run(context)

@@ -1,0 +1,60 @@
+"""The second step: latency tables of the blocks, for every scenario under which latency is asked for."""
+
+from __future__ import annotations
+
+from nas.objectives.base import Bench
+from nas.steps.base import Context, Step, computed_once, steps
+from nas.study.constraints import parsed_constraints, require_satisfiable
+from nas.study.facts import TABLES
+from nas.study.plan import Plan
+from nas.study.plan_objectives import asked_objectives
+from nas.tables.study_tables import table_for
+from search_spaces.scenario import Scenario
+
+
+@computed_once
+def bench(context: Context) -> Bench:
+    """The study's scenarios, with the tables that an objective or a constraint needs.
+
+    Raises:
+        ProfileError: a table cannot be had, or errs too much.
+        SpaceError: nothing in the space satisfies the constraints.
+    """
+    study, plan = context.study, context.plan
+    needing = _needing_tables(plan)
+    tables = {
+        scenario: table_for(study, scenario, context.progress, address=context.workers.address)
+        for scenario in needing
+    }
+    found = Bench.of(plan.scenarios, tables)
+    if tables:
+        require_satisfiable(study.space, parsed_constraints(plan), found)
+    return found
+
+
+@steps.add
+class Profile(Step):
+    """Wanted where latency is traded off or bounded; a given table is checked rather than measured."""
+
+    name = "profile"
+
+    def wanted(self, plan: Plan) -> bool:
+        """Whether an objective or a constraint needs a table."""
+        return bool(_needing_tables(plan))
+
+    def done(self, context: Context) -> bool:
+        """Whether all tables are on record."""
+        recorded = context.study.facts.get(TABLES, {})
+        return all(scenario.name in recorded for scenario in _needing_tables(context.plan))
+
+    def run(self, context: Context) -> None:
+        """Measure the tables that are not given, and put their errors on record."""
+        bench(context)
+
+
+def _needing_tables(plan: Plan) -> list[Scenario]:
+    """The scenarios in which latency is asked for."""
+    names = {objective.scenario for objective in asked_objectives(plan) if objective.needs_table}
+    if len(plan.scenarios) == 1:
+        return list(plan.scenarios) if names else []
+    return [scenario for scenario in plan.scenarios if scenario.name in names]

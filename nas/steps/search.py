@@ -1,0 +1,119 @@
+"""The fourth step: the engine gets ready, its strategy proposes candidates, and they are scored as trials."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from evaluators.supernet.training import FromSupernet
+from nas.driver import COUNTED, Search, run
+from nas.engines.base import Prepared, Setup, make_engine, told_engine
+from nas.executors.base import Executor, FunctionScorer, Scorer
+from nas.objectives.base import Bench
+from nas.steps.base import Context, Step, steps
+from nas.steps.corpus import opened_task
+from nas.steps.profile import bench
+from nas.steps.train import evaluator
+from nas.strategies.base import Strategy, make_strategy
+from nas.study.constraints import parsed_constraints
+from nas.study.evaluators import EvaluatorScorer, fidelity
+from nas.study.facts import PREPARED, add_fact
+from nas.study.plan_objectives import goals_of, quality_of, recorded_costs
+from nas.study.study import Study
+from nas.study.trial import Trial
+
+
+@steps.add
+class SearchByTrials(Step):
+    """Done when as many candidates as the plan asks for were scored."""
+
+    name = "search"
+    needs = ("corpus", "profile", "train")
+
+    def done(self, context: Context) -> bool:
+        """Whether there are enough trials, not counting those that broke a constraint."""
+        return _count(context.study) >= context.plan.trials
+
+    def run(self, context: Context) -> None:
+        """Let the engine propose, and score its candidates, going on after those on record.
+
+        Raises:
+            SpaceError: nothing satisfies the constraints.
+            EvaluationFailed: the evaluator fails again and again.
+        """
+        study, plan, quality = context.study, context.plan, quality_of(context.plan)
+        prepared = prepare_engine(context)
+        scorers: dict[str, Scorer] = {n: FunctionScorer(f) for n, f in context.functions.items()}
+        if quality is not None:
+            scorers[quality] = EvaluatorScorer(prepared.evaluator or evaluator(context))
+        with (
+            context.workers.executor(scorers) as executor,
+            context.progress.phase(f"searching by {told_engine(plan)}", plan.trials) as phase,
+        ):
+            count = _count(study)
+
+            def on_trial(trial: Trial) -> None:
+                nonlocal count
+                count += trial.state in COUNTED
+                phase.update(count, trial.summary(plan.objectives[0]))
+
+            search = search_of(
+                study, executor, strategy=prepared.strategy, bench=bench(context), on_trial=on_trial
+            )
+            run(search, plan.trials)
+
+
+def prepare_engine(context: Context) -> Prepared:
+    """What the plan's engine proposes by, once it has done its work."""
+    study, plan, quality = context.study, context.plan, quality_of(context.plan)
+    scoring = evaluator(context) if quality is not None else None
+    setup = Setup(
+        space=study.space,
+        plan=plan,
+        goals=goals_of(plan),
+        bench=bench(context),
+        folder=study.folder / plan.engine,
+        quality=quality,
+        task=opened_task(context) if quality is not None else None,
+        evaluator=scoring if isinstance(scoring, FromSupernet) else None,
+        progress=context.progress,
+        note=lambda name, fact: add_fact(study, name, fact),
+    )
+    began = time.monotonic()
+    prepared = make_engine(plan).prepare(setup)
+    if PREPARED not in study.facts:  # a study that goes on finds the work done in its folder
+        add_fact(study, PREPARED, {"seconds": round(time.monotonic() - began, 3)})
+    return prepared
+
+
+def search_of(
+    study: Study,
+    executor: Executor,
+    *,
+    strategy: Strategy | None = None,
+    bench: Bench | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> Search:
+    """What the driver's loop needs, from the plan of a study; by default its strategy proposes."""
+    plan = study.plan
+    bench = bench or Bench.of(plan.scenarios)
+    strategy = strategy or make_strategy(
+        plan.strategy, study.space, goals_of(plan), seed=plan.seed, settings=plan.strategy_settings
+    )
+    return Search(
+        store=study.store,
+        study_id=study.record.id,
+        space=study.space,
+        strategy=strategy,
+        executor=executor,
+        fidelity=fidelity(plan),
+        seed=plan.seed,
+        bench=bench,
+        cheap=recorded_costs(study.space, plan, bench),
+        constraints=parsed_constraints(plan),
+        on_trial=on_trial,
+    )
+
+
+def _count(study: Study) -> int:
+    return sum(trial.state in COUNTED for trial in study.trials())

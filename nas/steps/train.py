@@ -1,0 +1,52 @@
+"""The third step: the shared weights are trained, or taken from the supernet that the plan names."""
+
+from __future__ import annotations
+
+from evaluators.scoring.base import Evaluator
+from evaluators.supernet.folder import read_training
+from nas.steps.base import Context, Step, computed_once, steps
+from nas.steps.corpus import opened_task
+from nas.study.evaluators import scratch_evaluator, supernet_evaluator
+from nas.study.facts import SUPERNET, add_fact
+from nas.study.plan import Plan
+from nas.study.plan_objectives import quality_of
+
+
+@computed_once
+def evaluator(context: Context) -> Evaluator:
+    """What scores the candidates of the search; a supernet has been trained by the step."""
+    study, plan, task = context.study, context.plan, opened_task(context)
+    if plan.evaluator == "scratch":
+        return scratch_evaluator(plan, task, study.folder)
+    return supernet_evaluator(study.space, plan, task, study.folder)
+
+
+@steps.add
+class Train(Step):
+    """Wanted where candidates are read from a supernet. Latency comes first: it takes seconds."""
+
+    name = "train"
+    needs = ("corpus", "profile")
+
+    def wanted(self, plan: Plan) -> bool:
+        """Whether the candidates share weights, and there will be any."""
+        return plan.evaluator == "supernet" and quality_of(plan) is not None and plan.trials > 0
+
+    def done(self, context: Context) -> bool:
+        """Whether the training, once it has come to its end, is on record."""
+        return SUPERNET in context.study.facts
+
+    def run(self, context: Context) -> None:
+        """Train, going on from the last checkpoint; of a given supernet only the training is recorded.
+
+        Raises:
+            EvaluationFailed: a loss is not finite.
+        """
+        study, plan, task = context.study, context.plan, opened_task(context)
+        if plan.supernet is not None:
+            add_fact(study, SUPERNET, {**read_training(plan.supernet), "folder": plan.supernet})
+            return
+        supernet = supernet_evaluator(study.space, plan, task, study.folder)
+        with context.progress.phase("training the supernet", plan.steps) as phase:
+            fact = supernet.train(lambda step, loss: phase.update(step, f"largest {loss:.3f} {task.unit}"))
+        add_fact(study, SUPERNET, fact)

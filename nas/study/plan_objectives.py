@@ -1,0 +1,85 @@
+"""The objectives of a plan: what it trades off or bounds, what is recorded, and what is learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foundation.errors import SettingError
+from nas.objectives.base import AT, Bench, Objective, objectives
+from nas.study.constraints import Constraint, parsed_constraints
+from nas.study.plan import Plan
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder
+
+
+def quality_of(plan: Plan) -> str | None:
+    """The objective of a plan that an evaluator scores; None where nothing is trained.
+
+    Raises:
+        SettingError: there are several, and an evaluator trains for one.
+    """
+    scored = [name for name in plan.objectives if name in objectives and objectives[name].task]
+    if len(scored) > 1:
+        raise SettingError(f"a study trains for one task, not for {' and '.join(scored)}")
+    return scored[0] if scored else None
+
+
+def quality_name(plan: Plan) -> str:
+    """The same, where there must be one.
+
+    Raises:
+        SettingError: nothing is trained.
+    """
+    name = quality_of(plan)
+    if name is None:
+        scored = ", ".join(o.name for o in objectives.values() if o.task)
+        raise SettingError(f"nothing is trained in this study: none of its objectives is one of {scored}")
+    return name
+
+
+def goals_of(plan: Plan) -> list[tuple[str, bool]]:
+    """By objective, its name and whether it is maximised."""
+    return [(name, name in objectives and objectives[name].maximise) for name in plan.objectives]
+
+
+def asked_objectives(plan: Plan) -> list[Objective]:
+    """The registered objectives that a plan trades off or bounds."""
+    names = [*plan.objectives, *(constraint.name for constraint in parsed_constraints(plan))]
+    return [objectives[name] for name in dict.fromkeys(names) if name in objectives]
+
+
+def recorded_costs(space: Space, plan: Plan, bench: Bench) -> tuple[Objective, ...]:
+    """The objectives that are computed for every trial: of a decoder all that are fast, else the plan's."""
+    if not is_decoder_space(space):
+        return tuple(objectives[name] for name in plan.objectives if name in objectives)
+    recorded = {objective.name: objective for objective in asked_objectives(plan)}
+    for objective in objectives.values():
+        if objective.cheap and not objective.on_request:
+            recorded |= {each.name: each for each in bench.scenarios_of(objective)}
+    return tuple(each for each in recorded.values() if each.cheap and bench.ready(each))
+
+
+def is_decoder_space(space: Space) -> bool:
+    """Whether the architectures of a space are decoders, which all registered objectives are about."""
+    return isinstance(space.draw(lambda path, labels: labels[0])[1], Decoder)
+
+
+def under_all_scenarios(plan: Plan) -> Plan:
+    """The plan with what differs between scenarios asked under each of them, where it has several.
+
+    `decode_ms` becomes `decode_ms@chat` and `decode_ms@batch`; so do constraints.
+    """
+    if len(plan.scenarios) == 1:
+        return plan
+
+    def names(name: str) -> list[str]:
+        if AT in name or name not in objectives or not objectives[name].per_scenario:
+            return [name]
+        return [f"{name}{AT}{scenario.name}" for scenario in plan.scenarios]
+
+    constraints = []
+    for text in plan.constraints:
+        name = Constraint.parse(text).name
+        constraints += [text.replace(name, full, 1) for full in names(name)]
+    asked = dict.fromkeys(full for name in plan.objectives for full in names(name))
+    return replace(plan, objectives=tuple(asked), constraints=tuple(constraints))
