@@ -17,7 +17,7 @@ Shapes: B batch, T tokens read, S tokens looked back at, D d_model, H heads, G k
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from search_spaces.blocks.base import (
     whole_numbers,
 )
 from search_spaces.blocks.layouts import GROUPED_HEADS
+from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import attend, attend_one_to_parts, pairs, sees
 from search_spaces.ops.cache import attend_behind, held, remember
 from search_spaces.ops.linear import fill, merge, project
@@ -74,6 +75,17 @@ class Attention(Block):
             replace(grouped, dilation=2),
             replace(grouped, global_tokens=3),
             replace(grouped, window=5, dilation=4, global_tokens=11),
+        )
+
+    @classmethod
+    def open_forms(cls) -> tuple[Attention, ...]:
+        """Full, without positions, over a window, and the causal form of Longformer."""
+        heads: dict[str, Any] = {"num_heads": 4, "head_dim": 16}
+        return (
+            cls(**heads, num_kv_heads=one_of(1, 2, 4)),
+            cls(**heads, num_kv_heads=one_of(1, 2, 4), rotary=False),
+            cls(**heads, num_kv_heads=one_of(1, 2, 4), window=one_of(32, 64, 128)),
+            cls(**heads, num_kv_heads=one_of(1, 4), window=32, dilation=one_of(1, 2), global_tokens=4),
         )
 
     def check(self, d_model: int) -> None:

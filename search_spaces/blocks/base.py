@@ -168,6 +168,14 @@ class Block(ABC):
         """What decode must carry; empty for a block without memory."""
         return {}
 
+    @classmethod
+    def open_forms(cls) -> tuple[Block, ...]:
+        """What the large space `hybrid_lm` offers of this block, values left open; empty: it is left out.
+
+        Sizes suit a d_model of 64 to 128. No two forms may close to the same block.
+        """
+        return ()
+
     def layout(self) -> Layout | None:
         """The axes of the parameters, and which of them may be sorted; None: this block is never sorted."""
         return None

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
 from search_spaces.blocks.layouts import GROUPED_HEADS, HEADS
+from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
 from search_spaces.ops.features import normalised, taylor_features, taylor_size, with_ones
 from search_spaces.ops.linear import fill, merge, project
@@ -56,6 +57,11 @@ class Based(Block):
             cls(num_heads=2, window_heads=1, head_dim=8, state_dim=3, window=2),
             cls(num_heads=1, window_heads=2, head_dim=6, state_dim=4, window=50),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[Based, ...]:
+        """Two windows."""
+        return (cls(num_heads=4, head_dim=16, window_heads=2, state_dim=16, window=one_of(16, 64)),)
 
     def check(self, d_model: int) -> None:
         """The window's heads turn pairs of channels."""

@@ -34,6 +34,7 @@ from search_spaces.blocks.base import (
     whole_numbers,
 )
 from search_spaces.blocks.layouts import GROUPED_HEADS
+from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import attend_one, attend_one_to_parts
 from search_spaces.ops.block_sparse import BlockPattern, attend_in_blocks, block_pairs, seen_tokens, sees
 from search_spaces.ops.cache import attend_behind, held, remember
@@ -68,6 +69,11 @@ class BlockSparseAttention(Block):
             replace(small, num_kv_heads=1, global_blocks=2, random_blocks=0),
             replace(small, global_blocks=0, random_blocks=0),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[BlockSparseAttention, ...]:
+        """Keys and values per head or shared by all, in blocks of two sizes."""
+        return (cls(num_heads=4, head_dim=16, num_kv_heads=one_of(1, 4), block_size=one_of(8, 16)),)
 
     def check(self, d_model: int) -> None:
         """Heads must fall into equal groups; rotary positions need pairs of channels."""

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from search_spaces.blocks.base import Block, Cost, Mixer, blocks, known_word, positive_number, whole_numbers
 from search_spaces.blocks.layouts import EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
+from search_spaces.language.choices import one_of
 from search_spaces.ops.experts import counts
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.parameter_axes import Layout
@@ -69,6 +70,11 @@ class DeepSeekMoE(Block):
             cls(num_experts=5, top_k=3, shared_experts=2, gate="softmax", bias_rate=0, balance=0.01),
             cls(num_experts=3, shared_experts=0, gate_scale=2.5, balance=0.001, z_loss=0.001),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[DeepSeekMoE, ...]:
+        """Two or four of sixteen experts, with and without a shared one."""
+        return (cls(num_experts=16, top_k=one_of(2, 4), shared_experts=one_of(0, 1), expansion=0.5),)
 
     def hidden(self, d_model: int) -> int:
         """The hidden width of one expert."""

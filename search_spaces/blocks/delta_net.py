@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
 from search_spaces.blocks.layouts import DELTA_RULE
+from search_spaces.language.choices import one_of
 from search_spaces.ops.delta_rule import delta_rule, delta_rule_step, products
 from search_spaces.ops.linear import fill, head_norm, merge, project
 from search_spaces.ops.short_conv import short_conv
@@ -47,6 +48,11 @@ class DeltaNet(Block):
             cls(num_heads=2, head_dim=16, state_dim=8),
             cls(num_heads=3, head_dim=8, state_dim=12, conv_kernel=3),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[DeltaNet, ...]:
+        """Two sizes of the state."""
+        return (cls(num_heads=4, head_dim=16, state_dim=one_of(16, 32)),)
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""

@@ -38,6 +38,7 @@ from search_spaces.blocks.base import (
     positive_number,
     whole_numbers,
 )
+from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import attend_to_cache, pairs
 from search_spaces.ops.cache import held, write
 from search_spaces.ops.linear import fill, project
@@ -66,6 +67,11 @@ class DifferentialAttention(Block):
             cls(num_heads=2, num_kv_heads=2, head_dim=4),
             cls(num_heads=4, num_kv_heads=2, head_dim=6, lambda_init=0.2),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[DifferentialAttention, ...]:
+        """Two pairs of heads."""
+        return (cls(num_heads=2, num_kv_heads=one_of(1, 2), head_dim=16),)
 
     def check(self, d_model: int) -> None:
         """Heads must fall into equal groups; rotary positions need pairs of channels."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, known_word, some_hidden
+from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
@@ -46,6 +47,11 @@ class MLP(Block):
     def examples(cls) -> tuple[MLP, ...]:
         """Both activations, whole and broken expansions."""
         return (cls(expansion=2), cls(expansion=1.3, activation="relu2"))
+
+    @classmethod
+    def open_forms(cls) -> tuple[MLP, ...]:
+        """Two widths."""
+        return (cls(expansion=one_of(2, 4)),)
 
     def hidden(self, d_model: int) -> int:
         """The hidden width."""

@@ -61,6 +61,11 @@ class GShard(Block):
             cls(num_experts=2, expansion=1.3),
         )
 
+    @classmethod
+    def open_forms(cls) -> tuple[GShard, ...]:
+        """Room for two choices of every token."""
+        return (cls(num_experts=8, expansion=2, capacity_factor=2.0),)
+
     def hidden(self, d_model: int) -> int:
         """The hidden width of one expert."""
         return round(self.expansion * d_model)

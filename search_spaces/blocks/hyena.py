@@ -54,6 +54,11 @@ class Hyena(Block):
         """As long as the sequence, and cut."""
         return (cls(filter_dim=8), cls(filter_dim=12, conv_kernel=4, length=19))
 
+    @classmethod
+    def open_forms(cls) -> tuple[Hyena, ...]:
+        """A small filter network."""
+        return (cls(filter_dim=32),)
+
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers; a short convolution has two taps at least."""
         whole_numbers(self, "filter_dim")

@@ -34,6 +34,7 @@ from search_spaces.blocks.base import (
     even_numbers,
     whole_numbers,
 )
+from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import attend, attend_to_cache, pairs
 from search_spaces.ops.cache import write
 from search_spaces.ops.linear import fill, head_norm, merge, multiplied_elsewhere, project
@@ -61,6 +62,11 @@ class LatentAttention(Block):
             cls(num_heads=2, head_dim=6, rope_dim=4, kv_rank=6),
             cls(num_heads=3, head_dim=4, rope_dim=6, kv_rank=12),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[LatentAttention, ...]:
+        """Two ranks."""
+        return (cls(num_heads=4, head_dim=16, rope_dim=8, kv_rank=one_of(16, 32)),)
 
     def check(self, d_model: int) -> None:
         """Rotary positions need pairs of channels."""

@@ -34,6 +34,7 @@ from search_spaces.blocks.base import (
     whole_numbers,
 )
 from search_spaces.blocks.layouts import HEADS
+from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import (
     DECAYS,
     constant_decays,
@@ -70,6 +71,11 @@ class LinearAttention(Block):
             replace(square, decay="none"),
             cls(num_heads=3, head_dim=5, state_dim=7, decay="narrow"),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[LinearAttention, ...]:
+        """With and without decays."""
+        return (cls(num_heads=4, head_dim=16, state_dim=one_of(16, 32), decay=one_of("wide", "none")),)
 
     def check(self, d_model: int) -> None:
         """Sizes are whole numbers, and the decay is known."""

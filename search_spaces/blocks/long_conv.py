@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.ring import ring_ages, ring_read, ring_write
@@ -46,6 +47,11 @@ class LongConv(Block):
     def examples(cls) -> tuple[LongConv, ...]:
         """Shorter and longer than the sequences of the tests."""
         return (cls(length=13), cls(length=90, squash=0.1))
+
+    @classmethod
+    def open_forms(cls) -> tuple[LongConv, ...]:
+        """Two lengths."""
+        return (cls(length=one_of(64, 256)),)
 
     def check(self, d_model: int) -> None:
         """The length is a whole number, the threshold none below zero."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill, head_norm, project
 from search_spaces.ops.selective_scan import selective_scan, selective_scan_step
 from search_spaces.ops.short_conv import short_conv
@@ -52,6 +53,11 @@ class Mamba(Block):
             cls(channels=24, state_dim=8, dt_rank=3),
             cls(channels=16, state_dim=5, dt_rank=4, conv_kernel=3, norms=True),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[Mamba, ...]:
+        """Two widths and two sizes of the state, with and without the norms of Jamba."""
+        return (cls(channels=one_of(64, 128), state_dim=one_of(16, 32), norms=one_of(False, True)),)
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""

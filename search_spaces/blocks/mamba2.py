@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.short_conv import short_conv
@@ -50,6 +51,11 @@ class Mamba2(Block):
             cls(num_heads=2, head_dim=8, state_dim=16),
             cls(num_heads=3, head_dim=16, state_dim=8, conv_kernel=3),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[Mamba2, ...]:
+        """Two sizes of the state."""
+        return (cls(num_heads=4, head_dim=32, state_dim=one_of(16, 32)),)
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""

@@ -32,6 +32,7 @@ from search_spaces.blocks.base import (
     whole_numbers,
 )
 from search_spaces.blocks.layouts import HEADS
+from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import products
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.mlstm import Cell, mlstm, mlstm_step
@@ -63,6 +64,11 @@ class MLSTM(Block):
             cls(num_heads=2, head_dim=16, state_dim=8),
             cls(num_heads=3, head_dim=8, state_dim=12, forget_gate="exponential"),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[MLSTM, ...]:
+        """Two sizes of the state."""
+        return (cls(num_heads=4, head_dim=16, state_dim=one_of(16, 32)),)
 
     def check(self, d_model: int) -> None:
         """One value alone cannot be normalised."""

@@ -38,6 +38,7 @@ from search_spaces.blocks.base import (
     whole_numbers,
 )
 from search_spaces.blocks.layouts import ROUTED_EXPERTS
+from search_spaces.language.choices import one_of
 from search_spaces.ops.experts import balance_of, counts, expert_mixture, room, route, z_loss
 from search_spaces.ops.linear import fill
 from search_spaces.parameter_axes import Layout
@@ -66,6 +67,11 @@ class MoE(Block):
         """One, two and all experts per token."""
         some = (cls(num_experts=3, top_k=k, expansion=1.5) for k in (1, 2, 3))
         return (*some, cls(num_experts=3, top_k=2, expansion=1, balance=0, z_loss=0.001))
+
+    @classmethod
+    def open_forms(cls) -> tuple[MoE, ...]:
+        """Few or many, narrow or wide experts, one or two per token."""
+        return (cls(num_experts=one_of(4, 8), top_k=one_of(1, 2), expansion=one_of(1, 3)),)
 
     def hidden(self, d_model: int) -> int:
         """The hidden width of one expert."""

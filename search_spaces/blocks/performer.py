@@ -47,6 +47,7 @@ from search_spaces.blocks.base import (
     whole_numbers,
 )
 from search_spaces.blocks.layouts import HEADS
+from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import (
     DECAYS,
     constant_decays,
@@ -86,6 +87,11 @@ class Performer(Block):
             replace(many, decay="none"),
             cls(num_heads=3, head_dim=6, num_features=4, decay="narrow"),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[Performer, ...]:
+        """With and without decays."""
+        return (cls(num_heads=4, head_dim=16, num_features=one_of(32, 64), decay=one_of("wide", "none")),)
 
     def check(self, d_model: int) -> None:
         """Rotary positions need pairs of channels, and the decay must be known."""

@@ -34,6 +34,7 @@ from search_spaces.blocks.base import (
     whole_numbers,
 )
 from search_spaces.blocks.layouts import HEADS
+from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import constant_decays, decay_attention, decay_attention_step, products
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
@@ -64,6 +65,11 @@ class Retention(Block):
             cls(num_heads=2, head_dim=16, state_dim=8),
             cls(num_heads=3, head_dim=8, state_dim=12, decay="narrow"),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[Retention, ...]:
+        """Both ladders of decays."""
+        return (cls(num_heads=4, head_dim=32, state_dim=one_of(16, 32), decay=one_of("wide", "narrow")),)
 
     def check(self, d_model: int) -> None:
         """Keys are turned in pairs, one value alone cannot be normalised, and heads must fade."""

@@ -48,6 +48,11 @@ class RGLRU(Block):
         """Two shapes of gates."""
         return (cls(num_heads=2, head_dim=8), cls(num_heads=3, head_dim=16, conv_kernel=3))
 
+    @classmethod
+    def open_forms(cls) -> tuple[RGLRU, ...]:
+        """Four heads."""
+        return (cls(num_heads=4, head_dim=16),)
+
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""
         whole_numbers(self, "num_heads", "head_dim", "conv_kernel")

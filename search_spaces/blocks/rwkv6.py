@@ -55,6 +55,11 @@ class RWKV6(Block):
             cls(num_heads=3, head_dim=8, state_dim=12),
         )
 
+    @classmethod
+    def open_forms(cls) -> tuple[RWKV6, ...]:
+        """Four heads."""
+        return (cls(num_heads=4, head_dim=16, state_dim=16),)
+
     def check(self, d_model: int) -> None:
         """One value alone cannot be normalised."""
         whole_numbers(self, "num_heads", "state_dim")

@@ -39,6 +39,11 @@ class RWKVChannelMix(Block):
         """Whole and broken expansions."""
         return (cls(expansion=2), cls(expansion=3.5))
 
+    @classmethod
+    def open_forms(cls) -> tuple[RWKVChannelMix, ...]:
+        """Three times as wide as the model."""
+        return (cls(expansion=3),)
+
     def hidden(self, d_model: int) -> int:
         """The hidden width."""
         return round(self.expansion * d_model)

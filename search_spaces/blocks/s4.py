@@ -55,6 +55,11 @@ class S4(Block):
         """Few modes, and an odd number of them."""
         return (cls(state_dim=4), cls(state_dim=7))
 
+    @classmethod
+    def open_forms(cls) -> tuple[S4, ...]:
+        """A small state."""
+        return (cls(state_dim=16),)
+
     def check(self, d_model: int) -> None:
         """The number of modes is a whole number."""
         whole_numbers(self, "state_dim")

@@ -32,6 +32,7 @@ from search_spaces.blocks.base import (
     known_word,
     whole_numbers,
 )
+from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.modes import mode_kernel, mode_products, mode_state
@@ -59,6 +60,11 @@ class S4D(Block):
     def examples(cls) -> tuple[S4D, ...]:
         """Both ways to start."""
         return (cls(state_dim=4), cls(state_dim=9, init="inv"))
+
+    @classmethod
+    def open_forms(cls) -> tuple[S4D, ...]:
+        """Two sizes of the state."""
+        return (cls(state_dim=one_of(16, 32)),)
 
     def check(self, d_model: int) -> None:
         """The number of modes is a whole number, the start a known one."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.short_conv import short_conv
 from search_spaces.parameter_axes import Layout
@@ -36,6 +37,11 @@ class ShortConv(Block):
     def examples(cls) -> tuple[ShortConv, ...]:
         """Two lengths of kernel."""
         return (cls(kernel=3), cls(kernel=4))
+
+    @classmethod
+    def open_forms(cls) -> tuple[ShortConv, ...]:
+        """Three and four taps."""
+        return (cls(kernel=one_of(3, 4)),)
 
     def check(self, d_model: int) -> None:
         """A kernel of one tap would mix nothing."""

@@ -60,6 +60,11 @@ class SLSTM(Block):
             cls(num_heads=3, head_dim=6, forget_gate="exponential"),
         )
 
+    @classmethod
+    def open_forms(cls) -> tuple[SLSTM, ...]:
+        """Four heads."""
+        return (cls(num_heads=4, head_dim=16),)
+
     def check(self, d_model: int) -> None:
         """One channel alone cannot be normalised."""
         whole_numbers(self, "num_heads")

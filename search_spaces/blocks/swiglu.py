@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, some_hidden
+from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
@@ -35,6 +36,11 @@ class SwiGLU(Block):
     def examples(cls) -> tuple[SwiGLU, ...]:
         """Whole and broken expansions."""
         return (cls(expansion=2), cls(expansion=1.3))
+
+    @classmethod
+    def open_forms(cls) -> tuple[SwiGLU, ...]:
+        """Three widths."""
+        return (cls(expansion=one_of(1, 2, 3)),)
 
     def hidden(self, d_model: int) -> int:
         """The hidden width."""

@@ -25,6 +25,7 @@ from torch import Tensor
 from search_spaces.blocks.base import Block, Cost, Mixer, blocks, positive_number
 from search_spaces.blocks.layouts import ROUTED_EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
+from search_spaces.language.choices import one_of
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
@@ -54,6 +55,11 @@ class Switch(Block):
             cls(num_experts=4, expansion=1, capacity_factor=0.75, balance=0),
             cls(num_experts=1, expansion=1.3, capacity_factor=1),
         )
+
+    @classmethod
+    def open_forms(cls) -> tuple[Switch, ...]:
+        """Scarce and ample room."""
+        return (cls(num_experts=8, expansion=2, capacity_factor=one_of(1.0, 1.25)),)
 
     def hidden(self, d_model: int) -> int:
         """The hidden width of one expert."""

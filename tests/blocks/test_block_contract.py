@@ -22,6 +22,7 @@ from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of
 from search_spaces.scenario import Scenario
+from search_spaces.supernet import closings
 
 D_MODEL = 20
 LENGTHS = (1, 2, 7, 63, 64, 65)
@@ -287,6 +288,15 @@ def test_fields_may_be_left_open(kind: str) -> None:
     spec = blocks[kind].examples()[0]
     for field in fields(spec):
         replace(spec, **{field.name: one_of(1, 2)})
+
+
+@pytest.mark.parametrize("kind", list(blocks))
+def test_open_forms_close_to_legal_blocks_each_once(kind: str) -> None:
+    closed = [block for form in blocks[kind].open_forms() for block in closings(form)]
+    for block in closed:
+        assert type(block) is blocks[kind]
+        block.check(64)
+    assert len(set(closed)) == len(closed)
 
 
 ILLEGAL: list[tuple[Block, dict[str, Any], str]] = [

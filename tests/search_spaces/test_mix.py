@@ -33,7 +33,7 @@ from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
-from search_spaces.spaces.hybrid_lm import HEADS, channel_mixer, sequence_mixer
+from search_spaces.spaces.hybrid_lm import channel_mixer, sequence_mixer
 from search_spaces.spaces.laptop import laptop
 from search_spaces.supernet import Supernet, Weights
 from search_spaces.supernet.subnet import at_bits
@@ -58,7 +58,9 @@ def hybrids() -> Space:
         ),
         routing=one_of(None, MixtureOfDepths(capacity=one_of(0.125, 0.5))),
     )
-    shared = Layer(sequence_mixer=Attention(**HEADS), channel_mixer=MLP(expansion=4), shared="attention")
+    shared = Layer(
+        sequence_mixer=Attention(num_heads=4, head_dim=16), channel_mixer=MLP(expansion=4), shared="attention"
+    )
     stack = repeat(one_of(layer, shared), depths=(1, 2, 3))
     return Space(Decoder(vocab=40, d_model=one_of(20, 36, 44), layers=stack))
 
