@@ -27,7 +27,7 @@ from benchmarks.common import keep, show
 from benchmarks.workers import measured, serve
 from search_spaces.blocks.base import Block, Mixer, blocks
 from search_spaces.ops.fused import enable
-from search_spaces.references import references
+from search_spaces.references import reference_of
 
 WIDTH, BATCH = 256, 2
 LENGTHS = (512, 2048)
@@ -70,7 +70,7 @@ def on_cpu(device: str, kinds: Sequence[str] = ()) -> None:
 
 def _against_reference(kind: str, length: int) -> list[dict[str, Any]]:
     spec = blocks[kind]()
-    known = references.get(kind) if kind in references else None
+    known = reference_of(blocks[kind])
     if known is None or known.needs is None or not known.installed:
         return []
     mixer = _built(spec, "cpu")

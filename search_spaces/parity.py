@@ -17,14 +17,19 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Deviation:
-    """The largest difference over the largest value, of the outputs and of the gradients of the inputs."""
+    """The largest difference over the largest value: of the outputs, and of the gradients of the inputs.
+
+    `weight_gradient` is the largest of the weights' gradients, None where the reference has parameters of its
+    own, through which no gradient comes back.
+    """
 
     output: float
     gradient: float
+    weight_gradient: float | None = None
 
     @property
     def worst(self) -> float:
-        """The larger of the two."""
+        """The larger one of outputs and gradients of the inputs."""
         return max(self.output, self.gradient)
 
 
@@ -44,23 +49,35 @@ def deviation(
     With `large` and `width`, its weights are leading slices of those of a larger block, as in a supernet.
 
     Raises:
-        UnknownName: no reference of this kind is known.
+        UnknownName: this kind of block has no reference.
         ModuleNotFoundError: the package that holds the reference is not installed.
     """
-    weights = _weights(large or spec, width or d_model, seed, dtype)
+    large_weights = _weights(large or spec, width or d_model, seed, dtype)
     with torch.device("meta"):
         module = spec.build(d_model)
     slices = {
-        name: weights[name][tuple(slice(size) for size in parameter.shape)]
+        name: large_weights[name][tuple(slice(size) for size in parameter.shape)].requires_grad_()
         for name, parameter in module.named_parameters()
     }
-    copies = {name: part.contiguous() for name, part in slices.items()}
+    copies = {name: part.detach().contiguous().requires_grad_() for name, part in slices.items()}
     reference = references[type(spec).__name__].build(spec, copies, d_model)
     x = torch.randn(batch, count, d_model, generator=_dice(seed + 1), dtype=dtype).requires_grad_()
-    found, wanted = functional_call(module, slices, (x,), tie_weights=False).y, reference(x)
-    mix = torch.randn(wanted.shape, generator=_dice(seed + 2), dtype=dtype)
-    slopes = [torch.autograd.grad((y * mix).sum(), x)[0] for y in (found, wanted)]
-    return Deviation(_distance(found, wanted), _distance(*slopes))
+    ours, theirs = functional_call(module, slices, (x,), tie_weights=False).y, reference(x)
+    mix = torch.randn(theirs.shape, generator=_dice(seed + 2), dtype=dtype)
+    gradients = [_gradients((y * mix).sum(), x, w) for y, w in ((ours, slices), (theirs, copies))]
+    of_inputs, *of_weights = (
+        _distance(gradient, gradients[1][name])
+        for name, gradient in gradients[0].items()
+        if name in gradients[1]
+    )
+    return Deviation(_distance(ours, theirs), of_inputs, max(of_weights, default=None))
+
+
+def _gradients(loss: Tensor, x: Tensor, weights: Weights) -> dict[str, Tensor]:
+    """The gradients of the inputs, and of every weight that the loss depends on."""
+    names = ["x", *weights]
+    gradients = torch.autograd.grad(loss, [x, *weights.values()], allow_unused=True)
+    return {name: grad for name, grad in zip(names, gradients, strict=True) if grad is not None}
 
 
 def _weights(spec: Block, d_model: int, seed: int, dtype: torch.dtype) -> Weights:
@@ -73,10 +90,12 @@ def _weights(spec: Block, d_model: int, seed: int, dtype: torch.dtype) -> Weight
     return {name: parameter.detach().to(dtype) for name, parameter in module.named_parameters()}
 
 
-def _distance(found: Tensor, wanted: Tensor) -> float:
-    if found.shape != wanted.shape:
-        raise ValueError(f"the reference gives {tuple(wanted.shape)}, the block {tuple(found.shape)}")
-    return float((found - wanted).detach().abs().max() / wanted.detach().abs().max())
+def _distance(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference over the largest value."""
+    if ours.shape != theirs.shape:
+        raise ValueError(f"the reference gives {tuple(theirs.shape)}, the block {tuple(ours.shape)}")
+    largest = theirs.detach().abs().max().clamp_min(torch.finfo(theirs.dtype).tiny)
+    return float((ours - theirs).detach().abs().max() / largest)
 
 
 def _dice(seed: int) -> torch.Generator:

@@ -14,7 +14,7 @@ from search_spaces.blocks.base import Block
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model, build
 from search_spaces.parity import deviation
-from search_spaces.references import references
+from search_spaces.references import reference_of
 from search_spaces.scenario import Scenario
 
 DECODE_TOLERANCE = 1e-9
@@ -61,10 +61,12 @@ def check(spec: Decoder, seed: int = 0, device: str = "cpu") -> Checked:
 
 
 def _parity(block: Block, d_model: int) -> tuple[float, str, str | None]:
-    known = references[type(block).__name__]
-    if not known.installed:
-        return 0.0, known.source, known.needs
-    return deviation(block, d_model).worst, known.source, None
+    reference = reference_of(type(block))
+    if reference is None:
+        return 0.0, f"{type(block).__name__} has no reference", None
+    if not reference.installed:
+        return 0.0, reference.source, reference.needs
+    return deviation(block, d_model).worst, reference.source, None
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ Shapes: B batch, T tokens, D d_model, F hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -22,6 +23,7 @@ from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, 
 from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.parameter_axes import Layout
+from search_spaces.references import Function, Weights, reference
 from search_spaces.scenario import Scenario
 
 
@@ -98,3 +100,15 @@ class MLPMixer(Mixer):
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D]."""
         return self.forward(x).y, state
+
+
+@reference(MLP, source="its equation")
+def perceptron(spec: MLP, weights: Weights, d_model: int) -> Function:
+    """GELU by the error function, or the squared ReLU."""
+
+    def activated(x: Tensor) -> Tensor:
+        if spec.activation == "gelu":
+            return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+        return torch.where(x > 0, x * x, 0.0)
+
+    return lambda x: activated(x @ weights["up"].T) @ weights["down"].T

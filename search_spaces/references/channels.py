@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.func import functional_call
 
 from search_spaces.blocks.deepseek_moe import DeepSeekMoE
-from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.gshard import GShard
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
@@ -70,18 +69,6 @@ def expert(weights: Weights, e: int, x: Tensor) -> Tensor:
 
     hidden = F.silu(x @ weights["gated"][e].T) * (x @ weights["up"][e].T)
     return hidden @ weights["down"][e].T
-
-
-@reference(MLP, source="its equation")
-def perceptron(spec: MLP, weights: Weights, d_model: int) -> Function:
-    """GELU by the error function, or the squared ReLU."""
-
-    def activated(x: Tensor) -> Tensor:
-        if spec.activation == "gelu":
-            return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
-        return torch.where(x > 0, x * x, 0.0)
-
-    return lambda x: activated(x @ weights["up"].T) @ weights["down"].T
 
 
 @reference(DeepSeekMoE, source="transformers DeepseekV3MoE and DeepseekV2Moe", needs="transformers")
