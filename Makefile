@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?= laptop
 PORT ?= 8050
 
-.PHONY: help search test check unit bench dashboard nightly clean
+.PHONY: help search test check unit bench dashboard docs nightly clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,10 @@ nightly: $(VENV)/.ready-dev  ## the slow tests too
 
 bench: $(VENV)/.ready-dev  ## the measured claims, printed and written to benchmarks/results
 	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.ready  ## the generated pages: docs/reference/blocks.md
+	mkdir -p docs/reference
+	$(BIN)/nas blocks --page > docs/reference/blocks.md
 
 clean:  ## forget the virtual environment
 	rm -rf $(VENV)

@@ -50,7 +50,12 @@ def zoo(
 
 def blocks(
     name: Annotated[str | None, typer.Argument(help="One block to explain; without it, a list.")] = None,
-    page: Annotated[bool, typer.Option("--page", help="Print docs/blocks.md, the page about all.")] = False,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page", hidden=True, help="Print the page about all blocks, as `make docs` writes it."
+        ),
+    ] = False,
 ) -> None:
     """List the blocks that a space can hold, or explain one: equation, paper, fields."""
     from search_spaces.blocks.base import blocks as known
