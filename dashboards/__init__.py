@@ -1,4 +1,6 @@
-"""What looks at studies: facts read from them, figures drawn from facts, the report and the Dash page.
+"""Reports and the live dashboard.
 
-Nothing here writes to a store. Facts know no Plotly, figures know no database, the app only wires them.
+`facts` are read from studies, `figures` are drawn from facts, `report` and `app` put both on pages.
+
+Nothing here writes to a store. Facts do not import Plotly, and figures do not open the database.
 """

@@ -20,7 +20,7 @@ from nas.commands.search import DEFAULT_STORE
 if TYPE_CHECKING:
     from dashboards.facts import ComparisonFacts
 
-# dash and plotly take seconds to import, and `nas` imports this module at every start: so they wait inside
+# every `nas` command imports this module, and dash and plotly take seconds: functions import them
 
 
 def report(
@@ -57,11 +57,11 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Lay the fronts of several studies over each other: a table here, and one HTML file to look at.
+    """Compare the fronts of several studies: a table here, and one HTML file.
 
-    They must have the same objectives, scored in the same way.
+    The studies must have the same objectives, scored in the same way.
 
-    Example: nas compare by-ofa by-exact by-chance
+    Example: nas compare by-ofa by-exact by-random
     """
     from dashboards.report.comparison import write_comparison
     from nas.store import Store as Opened
@@ -79,22 +79,41 @@ def compare(
 
 
 def print_comparison(facts: ComparisonFacts) -> None:
-    """Who found how much, as a table on standard output."""
+    """Shares and counts of each study, as a table on standard output."""
     from foundation.text import percent, significant
 
     equal = f"share after {facts.fewest:,}"
     table = Table("study", "engine", box=None, pad_edge=False)
-    counts = ("scored", "front", "hypervolume", "share", *([equal] if facts.uneven else []), "joint", "alone")
+    counts = (
+        "scored",
+        "front",
+        "hypervolume",
+        "share",
+        *([equal] if facts.uneven else []),
+        "joint",
+        "only here",
+    )
     for name in counts:
         table.add_column(name, justify="right")
-    for side in facts.sides:
-        shares = [percent(side.share, side.error)]
-        shares += [percent(side.share_at(facts.fewest))] if facts.uneven else []
-        numbers = (f"{side.study.distinct:,}", f"{len(side.front):,}", significant(side.volume, 4))
-        table.add_row(side.study.name, side.engine, *numbers, *shares, f"{side.joint:,}", f"{side.alone:,}")
+    for compared in facts.studies:
+        shares = [percent(compared.share, compared.error)]
+        shares += [percent(compared.share_at(facts.fewest))] if facts.uneven else []
+        numbers = (
+            f"{compared.study.distinct:,}",
+            f"{len(compared.front):,}",
+            significant(compared.volume, 4),
+        )
+        table.add_row(
+            compared.study.name,
+            compared.engine,
+            *numbers,
+            *shares,
+            f"{compared.joint:,}",
+            f"{compared.exclusive:,}",
+        )
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
     named = zip(facts.objectives, facts.reference, strict=True)
-    reference = ", ".join(f"{what.name} {what.text(value)}" for what, value in named)
+    reference = ", ".join(f"{objective.name} {objective.text(value)}" for objective, value in named)
     sys.stdout.write(
         f"{len(facts.joint):,} on the joint front; hypervolume below {reference}, costs in logarithms\n"
     )
@@ -103,18 +122,18 @@ def print_comparison(facts: ComparisonFacts) -> None:
 def dashboard(
     store: Store = DEFAULT_STORE,
     host: Annotated[
-        str, typer.Option(help="Where to listen; the default is this machine only.")
+        str, typer.Option(help="Address to listen on; the default accepts this machine only.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = 8050,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
 ) -> None:
-    """Look at studies in a browser, live; nothing is ever written."""
+    """Browse studies live in a web browser; the store is only read."""
     from dashboards.app.server import make_app
 
     app = make_app(store)
     check_port(host, port)
     if not loopback(host):
         sys.stderr.write(
-            f"warning: {host} is not this machine alone: whoever reaches port {port} can read every study of"
+            f"warning: {host} accepts other machines: anyone who reaches port {port} can read every study of"
             f" {store}, without a password\n"
         )
     shown = f"[{host}]" if ":" in host else host
@@ -124,7 +143,7 @@ def dashboard(
 
 
 def serve(app: object, host: str, port: int) -> None:
-    """Answer requests until interrupted, without a line of log for each."""
+    """Answer requests until interrupted, without logging each."""
     import logging
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -142,10 +161,10 @@ def loopback(host: str) -> bool:
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse an address that cannot be listened at, before the server has a word.
+    """Refuse an address that the server could not listen on.
 
     Raises:
-        SettingError: the port is taken or forbidden, or the host is not this machine's.
+        SettingError: the port is in use or forbidden, or the host is not an address of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -154,5 +173,5 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise SettingError(
-            f"cannot listen at {host}:{port}: {error.strerror}; try --port {port + 1}"
+            f"cannot listen on {host}:{port}: {error.strerror}; try --port {port + 1}"
         ) from error

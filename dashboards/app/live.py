@@ -1,4 +1,4 @@
-"""Studies as they grow: what the dashboard keeps in memory, so that a poll reads only what changed."""
+"""Studies in memory that follow the store: a poll reads only the trials that changed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nas.store import Store, StudyRecord
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState, Value
 
-PATIENCE = 0.5
-"""Seconds that the list of studies waits for those that were never read; the rest follows later."""
+LIST_READ_SECONDS = 0.5
+"""Time that one request for the list spends on reading new studies; the rest is read in the background."""
 
-LARGE = 5000
-"""A study of more trials than this is read in the background."""
+LARGE_STUDY = 5000
+"""A study with more trials than this is read in the background."""
 
 SILENT_SECONDS = 600
-"""After so long without a word, a study that has running trials is called interrupted."""
+"""A study with running trials counts as interrupted after this time without a change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Summary:
 
 
 class LiveStudy:
-    """One study, read once and then followed. Threads may share it."""
+    """One study, read once and then updated. Threads may share it."""
 
     def __init__(self, store: Store, record: StudyRecord) -> None:
         self.study = Study(store, record)
@@ -56,11 +56,11 @@ class LiveStudy:
         self._states: dict[int, TrialState] = {}
         self._members: tuple[Trial, ...] = ()
         self._strips: dict[int, str] = {}
-        self._heard = 0.0
+        self._last_change = 0.0
 
     def refresh(self) -> int:
-        """Read what changed since the last time; the revision that is now known."""
-        with self._lock, _uncollected():
+        """Read the trials that changed since the last call; returns the revision read."""
+        with self._lock, _garbage_collection_paused():
             changed, revision = self.study.store.trials_changed_since(self.study.record, self.revision)
             if changed:
                 self._take(changed)
@@ -70,26 +70,32 @@ class LiveStudy:
 
     def _take(self, changed: Sequence[Trial]) -> None:
         newest = max(trial.finished or trial.started for trial in changed)
-        self._heard = max(self._heard, newest)
+        self._last_change = max(self._last_change, newest)
         for trial in changed:
             if trial.stage == "final":
-                rungs = self.finalists.setdefault(trial.digest, {})
-                if trial.state is TrialState.COMPLETE and QUALITY in trial.values:
-                    rungs[trial.fidelity.steps] = trial.values[QUALITY]
+                self._take_finalist(trial)
             elif trial.stage == "search":
                 self._states[trial.number] = trial.state
                 if trial.state is TrialState.COMPLETE and trial.reused is None:
                     self._scored[trial.number] = trial
-        scored = list(self._scored.values())
-        kept = nondominated(self.study.points(scored))
-        front = [trial for trial, keep in zip(scored, kept, strict=True) if keep]
         former = self._members
-        self._members = tuple(sorted(front, key=lambda trial: self.study.points([trial])[0]))
-        members = {trial.number for trial in front}
-        # what is beaten stays beaten, and its samples are most of its weight
+        self._members = self._front()
+        members = {trial.number for trial in self._members}
+        # a dominated trial stays dominated, and its samples are most of its memory
         for trial in (*changed, *former):
             if trial.number in self._scored and trial.number not in members:
-                self._scored[trial.number] = _light(self._scored[trial.number])
+                self._scored[trial.number] = _without_samples(self._scored[trial.number])
+
+    def _take_finalist(self, trial: Trial) -> None:
+        rungs = self.finalists.setdefault(trial.digest, {})
+        if trial.state is TrialState.COMPLETE and QUALITY in trial.values:
+            rungs[trial.fidelity.steps] = trial.values[QUALITY]
+
+    def _front(self) -> tuple[Trial, ...]:
+        scored = list(self._scored.values())
+        points = self.study.points(scored)
+        front = [(p, t) for p, t, keep in zip(points, scored, nondominated(points), strict=True) if keep]
+        return tuple(trial for _, trial in sorted(front, key=lambda pair: pair[0]))
 
     @property
     def members(self) -> tuple[Trial, ...]:
@@ -99,34 +105,34 @@ class LiveStudy:
 
     @property
     def scored(self) -> int:
-        """How many distinct architectures are scored."""
+        """The number of distinct architectures that are scored."""
         with self._lock:
             return len(self._scored)
 
     def quantities(self) -> list[Quantity]:
-        """What an axis can show: the objectives, then everything else that is known of the trials."""
+        """The quantities of the axes: the objectives, then all other values of the trials."""
         with self._lock:
             last = next(reversed(self._scored.values()), None)
-        names = dict.fromkeys([what.name for what in self.objectives])
+        names = dict.fromkeys([objective.name for objective in self.objectives])
         return [quantity(name) for name in [*names, *sorted(set(last.values if last else ()) - set(names))]]
 
     def front(self, x: str, y: str) -> FrontFacts:
         """The plane of two quantities."""
         with self._lock:
             scored, members = list(self._scored.values()), self._members
-        more = {what.name for what in self.objectives} - {x, y}
+        more = {objective.name for objective in self.objectives} - {x, y}
         return front_facts(
             scored,
             quantity(x),
             quantity(y),
-            describe=self.strip,
+            describe=self.one_line,
             members={trial.number for trial in members} if more else (),
             finalists=set(self.finalists),
-            objectives=[what.name for what in self.objectives],
+            objectives=[objective.name for objective in self.objectives],
         )
 
-    def strip(self, trial: Trial) -> str:
-        """The layers of a trial in one line, remembered."""
+    def one_line(self, trial: Trial) -> str:
+        """The architecture of a trial in one line, cached."""
         if trial.number not in self._strips:
             self._strips[trial.number] = one_line_of(self.study, trial)
         return self._strips[trial.number]
@@ -137,87 +143,80 @@ class LiveStudy:
             return self._scored.get(number)
 
     def counts(self) -> dict[str, int]:
-        """How many trials stand how."""
+        """The number of trials by state."""
         with self._lock:
             return dict(Counter(state.value for state in self._states.values()))
 
     @property
     def done(self) -> int:
-        """How many trials count towards the plan."""
+        """The number of trials that count towards the plan."""
         counts = self.counts()
         return counts.get("complete", 0) + counts.get("failed", 0)
 
     def state(self, now: float | None = None) -> str:
-        """Whether the search is done, running, or was stopped, as far as the store tells."""
+        """Whether the search is complete, running, interrupted, stopped or not started."""
         if self.counts().get("running"):
-            silent = (now or time.time()) - self._heard > SILENT_SECONDS
+            silent = (now or time.time()) - self._last_change > SILENT_SECONDS
             return "interrupted" if silent else "running"
         if self.done >= self.study.plan.trials:
             return "complete"
-        return "stopped" if self.done else "not begun"
+        return "stopped" if self.done else "not started"
 
     def summary(self) -> Summary:
         """This study in the list of studies."""
-        if not self.read:
-            return Summary(
-                name=self.study.name,
-                created=self.study.record.created,
-                done=0,
-                planned=self.study.plan.trials,
-                state="being read",
-                front=None,
-                best={},
-            )
-        members = self.members
-        best = {}
-        for what in self.objectives:
-            values = [trial.values[what.name] for trial in members]
-            if values:
-                best[what.name] = (max if what.maximise else min)(values, key=lambda value: value.value)
         return Summary(
             name=self.study.name,
             created=self.study.record.created,
             done=self.done,
             planned=self.study.plan.trials,
-            state=self.state(),
-            front=len(members),
-            best=best,
+            state=self.state() if self.read else "being read",
+            front=len(self.members) if self.read else None,
+            best=self._best(),
         )
+
+    def _best(self) -> dict[str, Value]:
+        best, members = {}, self.members
+        for objective in self.objectives if members else ():
+            values = [trial.values[objective.name] for trial in members]
+            best[objective.name] = (max if objective.maximise else min)(values, key=lambda value: value.value)
+        return best
 
 
 class LiveStore:
-    """All studies of a store, each followed from the moment that someone looks."""
+    """All studies of a store, each read when it is first requested.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    Studies of more than `large_study` trials are read in the background.
+    """
+
+    def __init__(self, store: Store, *, large_study: int = LARGE_STUDY) -> None:
+        self.store, self.large_study = store, large_study
         self._lock = threading.Lock()
         self._live: dict[int, LiveStudy] = {}
         self._reader: threading.Thread | None = None
 
     def all(self) -> list[LiveStudy]:
-        """Every study, newest first; what takes long to read comes later, in the background."""
-        found = [self._followed(record) for record in self.store.studies()]
+        """Every study, newest first; slow ones are read in the background."""
+        studies = [self._live_study(record) for record in self.store.studies()]
         began = time.monotonic()
-        for live in found:
-            new = not live.read
-            if new and (time.monotonic() - began > PATIENCE or self._is_large(live)):
+        for live in studies:
+            if not live.read and (time.monotonic() - began > LIST_READ_SECONDS or self._is_large(live)):
                 continue
             live.refresh()
-        self._read_later([live for live in found if not live.read])
-        return found
+        self._read_later([live for live in studies if not live.read])
+        return studies
 
     def study(self, name: str) -> LiveStudy:
-        """The study of a name, read to its last trial.
+        """The study called `name`, read to its last trial.
 
         Raises:
-            UnknownName: there is none.
+            UnknownName: there is no such study.
         """
-        live = self._followed(self.store.study(name))
+        live = self._live_study(self.store.study(name))
         live.refresh()
         return live
 
     def _is_large(self, live: LiveStudy) -> bool:
-        return sum(self.store.counts(live.study.record).values()) > LARGE
+        return sum(self.store.counts(live.study.record).values()) > self.large_study
 
     def _read_later(self, waiting: Sequence[LiveStudy]) -> None:
         def read() -> None:
@@ -225,14 +224,14 @@ class LiveStore:
                 live.refresh()
 
         if waiting and (self._reader is None or not self._reader.is_alive()):
-            self._reader = threading.Thread(target=read, name="reads studies", daemon=True)
+            self._reader = threading.Thread(target=read, name="study reader", daemon=True)
             self._reader.start()
 
-    def known(self, study_id: int) -> LiveStudy | None:
-        """A study that is followed already; asks no database."""
+    def opened(self, study_id: int) -> LiveStudy | None:
+        """A study that was requested before; does not query the database."""
         return self._live.get(study_id)
 
-    def _followed(self, record: StudyRecord) -> LiveStudy:
+    def _live_study(self, record: StudyRecord) -> LiveStudy:
         with self._lock:
             if record.id not in self._live:
                 self._live[record.id] = LiveStudy(self.store, record)
@@ -240,8 +239,8 @@ class LiveStore:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Reading makes many objects and no garbage, yet the collector would walk them again and again."""
+def _garbage_collection_paused() -> Iterator[None]:
+    """Reading makes many objects and no garbage; each run of the collector would walk all of them."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -251,6 +250,6 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _light(trial: Trial) -> Trial:
+def _without_samples(trial: Trial) -> Trial:
     values = {n: Value(v.value, v.error, v.source) if v.samples else v for n, v in trial.values.items()}
     return replace(trial, values=values)

@@ -1,4 +1,4 @@
-"""What the dashboard shows around its figure: the list of studies, and one network in full."""
+"""The parts of the dashboard around its figure: the list of studies, and one network in full."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from nas.study.trial import Trial, Value
 def studies_table(summaries: Sequence[Summary]) -> Component:
     """All studies, one row each."""
     if not summaries:
-        return html.P(["No study here yet. Begin one: ", html.Code("nas search laptop --name first")])
-    head = ["study", "begun", "trials", "state", "front", "best of the front"]
+        return html.P(["No study yet. Start one: ", html.Code("nas search laptop --name first")])
+    head = ["study", "created", "trials", "state", "front", "best of the front"]
     rows = [html.Tr([html.Td(cell) for cell in _study_cells(summary)]) for summary in summaries]
     return html.Div(
         html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(rows)]),
@@ -31,14 +31,14 @@ def studies_table(summaries: Sequence[Summary]) -> Component:
 
 
 def _study_cells(summary: Summary) -> list[Component | str]:
-    begun = datetime.fromtimestamp(summary.created).strftime("%-d %b %Y, %H:%M")
+    created = datetime.fromtimestamp(summary.created).strftime("%-d %b %Y, %H:%M")
     bests = [
         html.Div([html.Span(f"{quantity(name).label} ", className="muted"), quantity(name).text(value.value)])
         for name, value in summary.best.items()
     ]
     return [
         dcc.Link(summary.name, href=f"/study/{quote(summary.name)}"),
-        begun,
+        created,
         f"{summary.done:,} of {summary.planned:,}" if summary.front is not None else "…",
         html.Span(summary.state, className=f"state {summary.state.split()[0]}"),
         f"{summary.front:,}" if summary.front is not None else "…",
@@ -47,50 +47,30 @@ def _study_cells(summary: Summary) -> list[Component | str]:
 
 
 def study_line(live: LiveStudy) -> str:
-    """How a study stands, in a line."""
+    """The progress of a study in one line."""
     counts = live.counts()
-    told = ", ".join(f"{number:,} {state}" for state, number in sorted(counts.items()))
+    states = ", ".join(f"{number:,} {state}" for state, number in sorted(counts.items()))
     front = count(len(live.members), "network")
     scored = f"{count(live.scored, 'distinct architecture')} scored"
-    return f"{live.state()}: {scored}, {front} on the front ({told or 'no trials'})"
+    return f"{live.state()}: {scored}, {front} on the front ({states or 'no trials'})"
 
 
 def first_panel(live: LiveStudy) -> list[Component]:
-    """The panel before anything was clicked: the end of the front."""
+    """The panel before a click: the first member of the front."""
     if not live.members:
-        return [html.P("Nothing is scored yet. Networks show up as they are.", className="muted")]
-    text = f"The front's first in {live.objectives[0].label}. Click a point to see another."
+        return [html.P("Nothing is scored yet. Networks appear here as they are.", className="muted")]
+    text = f"The best of the front in {live.objectives[0].label}. Click a point to see another."
     return [html.P(text, className="muted"), *network_panel(live, live.members[0])]
 
 
 def network_panel(live: LiveStudy, trial: Trial) -> list[Component]:
-    """One network: its layers, its numbers with errors and sources, and the command that takes it home."""
-    facts = study_facts(live.study, (), ())
-    command = export(facts, trial.digest)
-    values: list[tuple[str, Value]] = list(trial.values.items())
-    values += [(m.name.removesuffix(MEASURED), m.value) for m in live.study.measurements(trial.digest)]
-    rungs = live.finalists.get(trial.digest, {})
-    order = {name: place for place, name in enumerate(what.name for what in live.objectives)}
-    values.sort(key=lambda item: order.get(item[0], len(order)))
-    rows = [
-        html.Tr([html.Td(quantity(name).label), html.Td(quantity(name).of(value)), html.Td(value.source)])
-        for name, value in values
-    ]
-    rows[1:1] = [
-        html.Tr(
-            [
-                html.Td(f"after {steps:,} steps alone"),
-                html.Td(quantity(QUALITY).of(value)),
-                html.Td(value.source),
-            ]
-        )
-        for steps, value in sorted(rungs.items())
-    ]
+    """One network: its layers, its numbers with errors and sources, and the command that exports it."""
+    command = export(study_facts(live.study, (), ()), trial.digest)
     return [
         html.H2([html.Code(trial.digest), html.Span(f" trial {trial.number:,}", className="muted")]),
-        html.Pre(_strip_lines(layers_of(live.study, trial)), className="layers"),
-        html.Table([html.Tbody(rows)], className="values"),
-        html.P("Take it home:", className="muted"),
+        html.Pre(_with_narrow_margin(layers_of(live.study, trial)), className="layers"),
+        html.Table([html.Tbody(_value_rows(live, trial))], className="values"),
+        html.P("Export it:", className="muted"),
         html.Div(
             [html.Code(command, id="command"), dcc.Clipboard(content=command, title="copy")],
             className="command",
@@ -98,6 +78,22 @@ def network_panel(live: LiveStudy, trial: Trial) -> list[Component]:
     ]
 
 
-def _strip_lines(text: str) -> str:
-    """The layer strip with less room for its margins."""
+def _value_rows(live: LiveStudy, trial: Trial) -> list[Component]:
+    """The objectives, then the scores of longer trainings from scratch, then all other values."""
+    values: list[tuple[str, Value]] = list(trial.values.items())
+    values += [(m.name.removesuffix(MEASURED), m.value) for m in live.study.measurements(trial.digest)]
+    order = {objective.name: index for index, objective in enumerate(live.objectives)}
+    values.sort(key=lambda item: order.get(item[0], len(order)))
+    rows = [_value_row(quantity(name).label, name, value) for name, value in values]
+    rungs = sorted(live.finalists.get(trial.digest, {}).items())
+    rows[1:1] = [_value_row(f"{steps:,} steps from scratch", QUALITY, value) for steps, value in rungs]
+    return rows
+
+
+def _value_row(label: str, name: str, value: Value) -> Component:
+    return html.Tr([html.Td(label), html.Td(quantity(name).of(value)), html.Td(value.source)])
+
+
+def _with_narrow_margin(text: str) -> str:
+    """The layers, indented by four columns less."""
     return "\n".join(line.removeprefix("    ") for line in text.splitlines())

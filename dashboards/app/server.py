@@ -2,7 +2,7 @@
 
     make_app("studies/studies.db").run(port=8050)
 
-It only reads, and asks nothing of the network beyond this process: scripts and styles are served from here.
+It only reads the store, and pages load nothing from other hosts: scripts and styles are served from here.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from nas.store import Store
 POLL_MS = 2000
 LIST_POLL_MS = 5000
 MANY_POINTS = 5000
-"""From so many points on, a figure is sent again only when its front moved or it grew by a twentieth."""
+"""A figure of more points is sent again only when its front changed or it grew by 5 %."""
 
 Seen: TypeAlias = "dict[str, Any] | None"
 
 
 class Pages:
-    """What the callbacks do, as plain methods; a browser brings along what it has seen."""
+    """The callbacks, as plain methods; a browser sends back the state that it shows."""
 
     def __init__(self, store: Store) -> None:
         self.live = LiveStore(store)
@@ -47,21 +47,21 @@ class Pages:
         try:
             return study_page(self.live.study(place.removeprefix("study/")))
         except UnknownName as error:
-            return html.Div([html.H1("No such study"), html.P(str(error)), dcc.Link("all studies", href="/")])
+            return html.Div([html.H1("Unknown study"), html.P(str(error)), dcc.Link("all studies", href="/")])
 
     def studies(self, seen: Any) -> tuple[Any, Any]:
-        """The list of studies and what it shows; no update where nothing happened since."""
-        followed = self.live.all()
-        state = [[live.study.record.id, live.revision, live.state()] for live in followed]
+        """The list of studies and its state; no update where nothing changed."""
+        studies = self.live.all()
+        state = [[live.study.record.id, live.revision, live.state()] for live in studies]
         if state == seen:
             return no_update, no_update
-        return studies_table([live.summary() for live in followed]), state
+        return studies_table([live.summary() for live in studies]), state
 
     def front(
         self, study: int, axes: tuple[str | None, str | None], scheme: str | None, seen: Seen
     ) -> tuple[Any, Any, Any]:
-        """The figure, the line about the study, and what was seen; no update where nothing is new."""
-        live = self.live.known(study)
+        """The figure, the line about the study, and the state shown; no update where nothing changed."""
+        live = self.live.opened(study)
         if live is None or not all(axes):
             return no_update, no_update, no_update
         revision = live.refresh()
@@ -79,7 +79,7 @@ class Pages:
 
     def picked(self, study: int, click: dict[str, Any] | None) -> Any:
         """The panel for the point that was clicked."""
-        live, number = self.live.known(study), clicked_number(click)
+        live, number = self.live.opened(study), clicked_number(click)
         trial = live.trial(number) if live and number is not None else None
         return network_panel(live, trial) if live and trial else no_update
 
@@ -96,7 +96,7 @@ class Pages:
 
 
 def worth_drawing(seen: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a figure that was drawn before should be sent again."""
+    """Whether a figure has changed enough to be sent again."""
     if wanted["points"] < MANY_POINTS or any(
         seen[key] != wanted[key] for key in ("axes", "scheme", "members")
     ):
@@ -114,31 +114,13 @@ def clicked_number(click: dict[str, Any] | None) -> int | None:
 
 def study_page(live: LiveStudy) -> Component:
     """The page of one study, before its figure is drawn."""
-    options = [{"label": what.label, "value": what.name} for what in live.quantities()]
-    x, y = first_axes([what.name for what in live.objectives])
-    pickers = [
-        html.Label(["across", dcc.Dropdown(options, x, id="x", clearable=False, searchable=False)]),
-        html.Label(["up", dcc.Dropdown(options, y, id="y", clearable=False, searchable=False)]),
-    ]
     return html.Div(
         [
             html.Div(dcc.Link("all studies", href="/"), className="kicker"),
             html.H1(live.study.name),
             html.P(study_line(live), id="line"),
             html.P(f"{live.study.plan.scenario}", className="muted"),
-            html.Div(
-                [
-                    html.Div(
-                        [
-                            html.Div(pickers, className="pickers"),
-                            dcc.Graph(id="front", config={"displayModeBar": False}),
-                        ],
-                        className="plane",
-                    ),
-                    html.Aside(first_panel(live), id="panel"),
-                ],
-                className="split",
-            ),
+            html.Div([_plane(live), html.Aside(first_panel(live), id="panel")], className="split"),
             dcc.Store(id="study", data=live.study.record.id),
             dcc.Store(id="seen"),
             dcc.Interval(id="poll", interval=POLL_MS),
@@ -146,10 +128,22 @@ def study_page(live: LiveStudy) -> Component:
     )
 
 
+def _plane(live: LiveStudy) -> Component:
+    """The figure of the front, below the menus of its axes."""
+    options = [{"label": quantity.label, "value": quantity.name} for quantity in live.quantities()]
+    x, y = first_axes([objective.name for objective in live.objectives])
+    menus = [
+        html.Label([label, dcc.Dropdown(options, name, id=axis, clearable=False, searchable=False)])
+        for label, name, axis in (("horizontal", x, "x"), ("vertical", y, "y"))
+    ]
+    graph = dcc.Graph(id="front", config={"displayModeBar": False})
+    return html.Div([html.Div(menus, className="pickers"), graph], className="plane")
+
+
 def first_axes(names: list[str]) -> tuple[str, str]:
-    """The first two objectives, cost across and quality up."""
-    one, other = (names * 2)[:2]
-    return (other, one) if one == QUALITY else (one, other)
+    """The first two objectives, quality on the vertical axis."""
+    first, second = (names * 2)[:2]
+    return (second, first) if first == QUALITY else (first, second)
 
 
 def make_app(store_url: str | Path) -> dash.Dash:
@@ -181,18 +175,14 @@ def _connect(app: dash.Dash, pages: Pages) -> None:
         Output("scheme", "data"),
         Input("where", "pathname"),
     )
-
-    @app.callback(
+    app.callback(
         Output("studies", "children"),
         Output("studies-seen", "data"),
         Input("studies-poll", "n_intervals"),
         State("studies-seen", "data"),
         prevent_initial_call=True,
-    )
-    def studies(ticks: int, seen: Any) -> tuple[Any, Any]:
-        return pages.studies(seen)
-
-    @app.callback(
+    )(lambda ticks, seen: pages.studies(seen))
+    app.callback(
         Output("front", "figure"),
         Output("line", "children"),
         Output("seen", "data"),
@@ -202,15 +192,10 @@ def _connect(app: dash.Dash, pages: Pages) -> None:
         Input("scheme", "data"),
         State("study", "data"),
         State("seen", "data"),
-    )
-    def front(ticks: int, x: str, y: str, scheme: str, study: int, seen: Seen) -> tuple[Any, Any, Any]:
-        return pages.front(study, (x, y), scheme, seen)
-
-    @app.callback(
+    )(lambda ticks, x, y, scheme, study, seen: pages.front(study, (x, y), scheme, seen))
+    app.callback(
         Output("panel", "children"),
         Input("front", "clickData"),
         State("study", "data"),
         prevent_initial_call=True,
-    )
-    def picked(click: dict[str, Any] | None, study: int) -> Any:
-        return pages.picked(study, click)
+    )(lambda click, study: pages.picked(study, click))

@@ -1,9 +1,9 @@
-"""What there is to say about a study, read once into frozen plain values.
+"""What a report shows of a study, read once into frozen plain values.
 
     facts = read_facts(open_study("my-study"))
     facts.fronts[0].front          # the staircase of the first two objectives, point by point
 
-No figure opens the database, and nothing here knows how anything will look.
+Figures never open the database, and nothing here depends on how it will be drawn.
 """
 
 from dashboards.facts.comparison import (
@@ -13,15 +13,15 @@ from dashboards.facts.comparison import (
     JointMember,
     read_comparison,
 )
-from dashboards.facts.composition import CompositionFacts, Panel
-from dashboards.facts.finalists import FinalFacts, Finalist
+from dashboards.facts.composition import CompositionFacts, CompositionPanel
+from dashboards.facts.finalists import Finalist, FinalistFacts
 from dashboards.facts.front import Cloud, FrontFacts, Point, front_facts
 from dashboards.facts.networks import NetworkFacts
 from dashboards.facts.records import (
     ClaimFacts,
     CorpusFacts,
     GainFacts,
-    Phase,
+    LatencyAccuracy,
     SupernetFacts,
     TableFacts,
     ValidationFacts,
@@ -34,18 +34,18 @@ __all__ = [
     "ComparedStudy",
     "ComparisonFacts",
     "CompositionFacts",
+    "CompositionPanel",
     "CorpusFacts",
     "Discovery",
     "Facts",
-    "FinalFacts",
     "Finalist",
+    "FinalistFacts",
     "FrontFacts",
     "GainFacts",
     "HypervolumeFacts",
     "JointMember",
+    "LatencyAccuracy",
     "NetworkFacts",
-    "Panel",
-    "Phase",
     "Point",
     "StudyFacts",
     "SupernetFacts",

@@ -1,11 +1,12 @@
-"""Whether the fronts of two studies can be laid over each other: the same objectives, scored in the same way.
+"""Whether the fronts of two studies may be compared: the same objectives, scored in the same way.
 
-What must be the same raises where it is not; what a reader must only know of is a note.
+A difference that makes scores incomparable raises; one that a reader should be aware of becomes a note.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,50 +21,147 @@ from search_spaces.scenario import Scenario
 
 
 def require_comparable(studies: Sequence[Study]) -> tuple[str, ...]:
-    """What is to be known before reading one front against another.
+    """Notes that a reader of the comparison needs.
 
     Raises:
         SettingError: objectives, the scenario of one of them, or the way of scoring differ.
     """
-    first, *others = studies
-    told = [note for other in others for note in _notes(first, other)]
-    return tuple(dict.fromkeys([*told, *(note for study in studies for note in _own_notes(study))]))
+    first, *rest = studies
+    notes = [note for study in rest for note in _Pair(first, study).notes()]
+    return tuple(dict.fromkeys([*notes, *(note for study in studies for note in _engine_warning(study))]))
 
 
-def _notes(one: Study, other: Study) -> Iterator[str]:
-    """Notes about a pair; raises at the first difference that forbids it."""
-    if set(one.plan.objectives) != set(other.plan.objectives):
-        _refuse(one, other, "objectives", *(", ".join(study.plan.objectives) for study in (one, other)))
-    known = [name for name in one.plan.objectives if name in objectives]
-    for name in known:
-        if objectives[name].per_scenario:
-            _require_scenario(one, other, name)
-    latencies = [name for name in known if objectives[name].needs_table]
-    spaces = one.record.space_digest != other.record.space_digest
-    if latencies:
-        yield from _table_notes(one, other, latencies)
-    if quality_of(one.plan) is not None:
-        yield from _quality_notes(one, other, spaces=spaces)
-    if spaces:
-        yield f"{one.name} and {other.name} search different spaces: {_space(one)} and {_space(other)}."
-    if set(one.plan.constraints) != set(other.plan.constraints):
-        told = (f"{study.name} keeps {listed(study.plan.constraints) or 'none'}" for study in (one, other))
-        yield f"Constraints differ: {' and '.join(told)}."
-
-
-def _own_notes(study: Study) -> Iterator[str]:
-    """What the study's engine said of itself."""
+def _engine_warning(study: Study) -> Iterator[str]:
+    """The warning that the study's engine recorded."""
     fact = study.facts.get(study.plan.engine)
     warning = fact.get("warning") if isinstance(fact, dict) else None
     if warning:
         yield f"{study.name}: {warning}."
 
 
-def _refuse(one: Study, other: Study, what: str, mine: Any, theirs: Any) -> None:
-    raise SettingError(
-        f"the fronts of {one.name} and {other.name} cannot be compared: {what} differ, {mine} in {one.name}"
-        f" and {theirs} in {other.name}"
-    )
+@dataclass(frozen=True)
+class _Pair:
+    """Two studies whose plans and records are compared."""
+
+    first: Study
+    second: Study
+
+    def notes(self) -> Iterator[str]:
+        """Notes about the pair; raises at the first difference that forbids a comparison."""
+        first, second = self.first, self.second
+        if set(first.plan.objectives) != set(second.plan.objectives):
+            self.refuse("objectives", *(", ".join(study.plan.objectives) for study in (first, second)))
+        registered = [name for name in first.plan.objectives if name in objectives]
+        for name in registered:
+            if objectives[name].per_scenario:
+                self.require_same_scenario(name)
+        for name in registered:
+            if objectives[name].needs_table:
+                yield from self.table_notes(name)
+        if quality_of(first.plan) is not None:
+            yield from self.quality_notes()
+        if not self.same_space:
+            spaces = f"{_space(first)} and {_space(second)}"
+            yield f"{first.name} and {second.name} search different spaces: {spaces}."
+        if set(first.plan.constraints) != set(second.plan.constraints):
+            yield (
+                f"Constraints differ: {first.name} has {listed(first.plan.constraints) or 'none'}"
+                f" and {second.name} has {listed(second.plan.constraints) or 'none'}."
+            )
+
+    def refuse(self, setting: str, first: Any, second: Any) -> None:
+        """Refuse the comparison because the studies have different values of a setting."""
+        names = self.first.name, self.second.name
+        raise SettingError(
+            f"the fronts of {names[0]} and {names[1]} cannot be compared: {setting} differ,"
+            f" {first} in {names[0]} and {second} in {names[1]}"
+        )
+
+    @property
+    def same_space(self) -> bool:
+        return self.first.record.space_digest == self.second.record.space_digest
+
+    def require_same_scenario(self, name: str) -> None:
+        first, second = (_scenario(study, name).conditions() for study in (self.first, self.second))
+        different = [key for key, value in first.items() if second[key] != value]
+        if different:
+            texts = (", ".join(f"{key}={plain[key]}" for key in different) for plain in (first, second))
+            self.refuse(f"the scenarios of {name}", *texts)
+
+    def table_notes(self, name: str) -> Iterator[str]:
+        """Latencies from tables of two machines, or from a table and an estimate, are not one quantity."""
+        first, second = (_table(study, name) for study in (self.first, self.second))
+        methods = [
+            f"the estimate {table['estimate']}" if table.get("estimate") else "a measured table"
+            for table in (first, second)
+        ]
+        if methods[0] != methods[1]:
+            self.refuse(f"the ways of predicting {name}", *methods)
+        machines = [table.get("machine") for table in (first, second)]
+        if all(machines) and machines[0] != machines[1]:
+            self.refuse(f"the machines of {name}", *machines)
+        tables = self.first.plan.tables
+        if first != second and not (tables and tables == self.second.plan.tables):
+            yield (
+                f"{self.first.name} and {self.second.name} each measured their own latency table, so the same"
+                " network may have slightly different latencies; pass the same table to both (--table)."
+            )
+
+    def quality_notes(self) -> Iterator[str]:
+        """Quality must come from one text, one recipe and, over one space, from the same weights."""
+        first, second = self.first, self.second
+        if first.plan.evaluator != second.plan.evaluator:
+            self.refuse("evaluators", first.plan.evaluator, second.plan.evaluator)
+        supernets = first.plan.evaluator == "supernet"
+        same_weights = supernets and self.same_weights()
+        for setting, *values in self.scoring_settings(trained=not same_weights):
+            if values[0] != values[1]:
+                self.refuse(setting, *values)
+        if supernets and not same_weights:
+            yield self.different_weights()
+        elif not supernets and first.plan.seed != second.plan.seed:
+            yield f"{first.name} and {second.name} trained their networks from different seeds."
+
+    def different_weights(self) -> str:
+        """A note on two supernets; over one space they must at least have one recipe and seed."""
+        names = f"{self.first.name} and {self.second.name}"
+        if not self.same_space:
+            return (
+                f"{names} score networks with different supernets, each trained for its own space:"
+                " all scores of one study may be shifted against those of the other."
+            )
+        if _supernet(self.first) != _supernet(self.second):
+            self.refuse("shared weights", _supernet(self.first), _supernet(self.second))
+        return (
+            f"{names} each trained a supernet with the same recipe, and the losses differ:"
+            " their weights are not identical. Pass the same supernet to both (--supernet)."
+        )
+
+    def scoring_settings(self, *, trained: bool) -> Iterator[tuple[str, Any, Any]]:
+        """The settings that a score depends on, by name, with the value in both studies."""
+        first, second = self.first, self.second
+        if trained:
+            yield "training steps", first.plan.steps, second.plan.steps
+            yield "batch sizes", first.plan.batch, second.plan.batch
+        yield "window lengths", length_of(first.plan), length_of(second.plan)
+        yield "numbers of validation windows", _windows(first), _windows(second)
+        yield "texts", *self.texts()
+
+    def texts(self) -> tuple[Any, Any]:
+        """The corpora by their digests, or by their paths where no digest is on record."""
+        digests = [study.facts.get("corpus", {}).get("digest") for study in (self.first, self.second)]
+        if all(digests):
+            return digests[0], digests[1]
+        return self.first.plan.data, self.second.plan.data
+
+    def same_weights(self) -> bool:
+        """Whether both used one training of a supernet: every step of it had the same loss."""
+        first, second = self.first, self.second
+        curves = [study.facts.get("supernet", {}).get("loss") for study in (first, second)]
+        if all(curves):
+            return bool(curves[0] == curves[1])
+        same_recipe = (first.plan.steps, first.plan.batch) == (second.plan.steps, second.plan.batch)
+        return same_recipe and self.same_space and _supernet(first) == _supernet(second)
 
 
 def _space(study: Study) -> str:
@@ -71,82 +169,15 @@ def _space(study: Study) -> str:
     return f"{name} ({study.record.space_digest})"
 
 
-def _require_scenario(one: Study, other: Study, name: str) -> None:
-    mine, theirs = (_scenario(study, name).conditions() for study in (one, other))
-    off = [key for key, value in mine.items() if theirs[key] != value]
-    if off:
-        told = (", ".join(f"{key}={plain[key]}" for key in off) for plain in (mine, theirs))
-        _refuse(one, other, f"the scenarios of {name}", *told)
-
-
 def _scenario(study: Study, name: str) -> Scenario:
-    """The scenario that an objective is asked under."""
+    """The scenario under which an objective is computed."""
     wanted = objectives[name].scenario
     return next((s for s in study.plan.scenarios if wanted and s.name == wanted), study.plan.scenario)
 
 
-def _table_notes(one: Study, other: Study, latencies: Sequence[str]) -> Iterator[str]:
-    """Latency from tables of two machines, or from a table and an estimate, is not one quantity."""
-    for name in latencies:
-        mine, theirs = (_table(study, name) for study in (one, other))
-        ways = [
-            f"the estimate {t['estimate']}" if t.get("estimate") else "a measured table"
-            for t in (mine, theirs)
-        ]
-        if ways[0] != ways[1]:
-            _refuse(one, other, f"the ways of predicting {name}", *ways)
-        machines = [table.get("machine") for table in (mine, theirs)]
-        if all(machines) and machines[0] != machines[1]:
-            _refuse(one, other, f"the machines of {name}", *machines)
-        if mine != theirs and not (one.plan.tables and one.plan.tables == other.plan.tables):
-            yield (
-                f"{one.name} and {other.name} each measured a latency table of their own, so the same network"
-                " may be a little faster in one of them; give both one table (--table) to be rid of that."
-            )
-
-
 def _table(study: Study, name: str) -> dict[str, Any]:
-    facts = study.facts
-    under = facts.get("tables", {}).get(_scenario(study, name).name)
-    return dict(under or facts.get("table") or {"estimate": study.plan.estimate})
-
-
-def _quality_notes(one: Study, other: Study, *, spaces: bool) -> Iterator[str]:
-    """Quality must come from one text, one way of training and, over one space, from the same weights."""
-    if one.plan.evaluator != other.plan.evaluator:
-        _refuse(one, other, "evaluators", one.plan.evaluator, other.plan.evaluator)
-    shared = one.plan.evaluator == "supernet"
-    same_weights = shared and _same_weights(one, other)
-    for what, mine, theirs in _recipes(one, other, trained=not same_weights):
-        if mine != theirs:
-            _refuse(one, other, what, mine, theirs)
-    if same_weights:
-        return
-    if not shared:
-        if one.plan.seed != other.plan.seed:
-            yield f"{one.name} and {other.name} trained their networks from different seeds."
-    elif spaces:
-        yield (
-            f"{one.name} and {other.name} read networks from different supernets, each trained for its own"
-            " space: the scores of one may all be a little better than those of the other."
-        )
-    elif _supernet(one) != _supernet(other):
-        _refuse(one, other, "shared weights", _supernet(one), _supernet(other))
-    else:
-        yield (
-            f"{one.name} and {other.name} trained a supernet each, by the same recipe, and the losses differ:"
-            " they do not hold the very same weights. To be rid of that, give both one (--supernet)."
-        )
-
-
-def _recipes(one: Study, other: Study, *, trained: bool) -> Iterator[tuple[str, Any, Any]]:
-    """What decides a score, by name, in both studies."""
-    if trained:
-        yield "training steps", one.plan.steps, other.plan.steps
-        yield "batch sizes", one.plan.batch, other.plan.batch
-    yield "window lengths", length_of(one.plan), length_of(other.plan)
-    yield "numbers of validation windows", _windows(one), _windows(other)
-    yield "texts", *_texts(one, other)
+    of_scenario = study.facts.get("tables", {}).get(_scenario(study, name).name)
+    return dict(of_scenario or study.facts.get("table") or {"estimate": study.plan.estimate})
 
 
 def _windows(study: Study) -> int | None:
@@ -155,25 +186,7 @@ def _windows(study: Study) -> int | None:
     return study.plan.windows or getattr(task, "windows", None)
 
 
-def _texts(one: Study, other: Study) -> tuple[Any, Any]:
-    """The corpora by their digests; by where they were found, where no digest is on record."""
-    digests = [study.facts.get("corpus", {}).get("digest") for study in (one, other)]
-    if all(digests):
-        return digests[0], digests[1]
-    return one.plan.data, other.plan.data
-
-
-def _same_weights(one: Study, other: Study) -> bool:
-    """Whether both read one training of a supernet: every step of it had the same loss."""
-    curves = [study.facts.get("supernet", {}).get("loss") for study in (one, other)]
-    if all(curves):
-        return bool(curves[0] == curves[1])
-    same_recipe = (one.plan.steps, one.plan.batch) == (other.plan.steps, other.plan.batch)
-    same_space = one.record.space_digest == other.record.space_digest
-    return same_recipe and same_space and _supernet(one) == _supernet(other)
-
-
 def _supernet(study: Study) -> str:
-    """Which shared weights a study was told to read."""
+    """The shared weights that a study was configured to use."""
     plan = study.plan
     return f"those in {Path(plan.supernet).resolve()}" if plan.supernet else f"those of seed {plan.seed}"

@@ -1,20 +1,17 @@
-"""Studies side by side: their fronts, how much each dominates, and who found the best of all.
+"""Several studies side by side: their fronts, how much each dominates, and the front of all together.
 
     facts = read_comparison([open_study("first"), open_study("second")])
-    facts.sides[0].share           # of the volume that both together dominate
+    facts.studies[0].share         # of the volume that all fronts dominate together
 
-Volumes are taken below one reference point, a tenth of the range beyond the worst member of any front, with
-costs in logarithms, in which twice as fast counts the same everywhere (as in `nas.validation.gain`).
+Hypervolumes are taken below one reference point, a tenth of the range beyond the worst member of any front.
+Costs count in logarithms, so that a factor of two is worth the same everywhere.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any
 
 from dashboards.facts.comparability import require_comparable
 from dashboards.facts.front import FrontFacts
@@ -28,30 +25,27 @@ from dashboards.facts.study import (
     planes,
     study_facts,
 )
+from dashboards.facts.volumes import Coordinates, distinct_nondominated, in_natural_units, share_errors
 from foundation.errors import SettingError
 from nas.engines.base import BY, told_engine
 from nas.objectives.base import objectives
-from nas.pareto import Points, hypervolume, hypervolume_trace, nondominated, reference_point
+from nas.pareto import Points, hypervolume, hypervolume_trace, reference_point
 from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.trial import Trial
 from nas.validation.gain import scaled
 
-MOST = 6
-"""Studies that can be told apart in one figure."""
-
-RESAMPLES = 200
-
-Point: TypeAlias = tuple[float, ...]
+MAX_STUDIES = 6
+"""More studies than this cannot be distinguished in one figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedStudy:
     """One study of a comparison.
 
-    `trace` is the share of the joint volume that is dominated after each scored architecture, and `error` the
-    standard error of its end from the validation windows, where they are known. Of the front of all studies
-    together, this one found `joint` members, of which `alone` no other study scored.
+    `trace` is the share of the joint volume that is dominated after each scored architecture; `error` is the
+    standard error of its last value, from the validation windows, where these are on record. `joint` members
+    of the joint front were scored by this study, and `exclusive` of them by no other.
     """
 
     study: StudyFacts
@@ -62,35 +56,35 @@ class ComparedStudy:
     trace: tuple[float, ...]
     error: float | None
     joint: int
-    alone: int
+    exclusive: int
 
     @property
     def share(self) -> float:
-        """The share of the joint volume that it dominates in the end."""
+        """The share of the joint volume that its final front dominates."""
         return self.trace[-1]
 
     def share_at(self, scored: int) -> float:
-        """The share after so many scored architectures."""
+        """The share after this many scored architectures."""
         return self.trace[scored - 1]
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """Where a network was found: the study's place among the sides, its trial, and whether by chance."""
+    """A trial that scored a network: `index` is the position of its study; `random` marks a random draw."""
 
-    side: int
+    index: int
     study: str
     number: int
     digest: str
-    chance: bool
+    random: bool
 
 
 @dataclass(frozen=True)
 class JointMember:
-    """A network on the front of all studies together, and who found it."""
+    """A network on the joint front, and the trials that scored it."""
 
     network: NetworkFacts
-    found: tuple[Discovery, ...]
+    discoveries: tuple[Discovery, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,45 +92,70 @@ class ComparisonFacts:
     """Everything that a comparison shows. `reference` is in the objectives' own units."""
 
     objectives: tuple[Quantity, ...]
-    sides: tuple[ComparedStudy, ...]
+    studies: tuple[ComparedStudy, ...]
     joint: tuple[JointMember, ...]
-    reference: Point
+    reference: Coordinates
     volume: float
     notes: tuple[str, ...] = ()
 
     @property
     def fewest(self) -> int:
-        """The architectures that every study scored at least."""
-        return min(side.study.distinct for side in self.sides)
+        """The number of architectures that every study scored at least."""
+        return min(compared.study.distinct for compared in self.studies)
 
     @property
     def uneven(self) -> bool:
-        """Whether some study scored more than another."""
-        return any(side.study.distinct != self.fewest for side in self.sides)
+        """Whether some study scored more architectures than another."""
+        return any(compared.study.distinct != self.fewest for compared in self.studies)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for programs."""
+        names = [quantity.name for quantity in self.objectives]
         return {
-            "objectives": [what.name for what in self.objectives],
-            "reference": dict(zip((what.name for what in self.objectives), self.reference, strict=True)),
+            "objectives": names,
+            "reference": dict(zip(names, self.reference, strict=True)),
             "hypervolume": self.volume,
             "notes": list(self.notes),
-            "studies": [_side_json(side, self.fewest) for side in self.sides],
-            "front": [_member_json(member, self.objectives) for member in self.joint],
+            "studies": [_study_json(compared, self.fewest) for compared in self.studies],
+            "front": [_member_json(member, names) for member in self.joint],
         }
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A study with what was read of it: `points` are those of the front, turned, costs in logarithms."""
+class _Scored:
+    """The trials of a study; `points` minimise every objective, with costs in logarithms."""
 
     study: Study
-    trials: list[Trial]
-    scored: list[Trial]
-    scored_points: list[Point]
-    front: list[Trial]
-    points: list[Point]
-    one_lines: dict[str, str]
+    trials: Sequence[Trial]
+    scored: Sequence[Trial]
+    points: Sequence[Coordinates]
+    front: Sequence[Trial]
+    front_points: Sequence[Coordinates]
+    one_lines: Mapping[str, str]
+
+    @property
+    def networks(self) -> tuple[NetworkFacts, ...]:
+        return front_networks(self.study, self.front, self.one_lines, measured_values(self.study))
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """The joint front and the volume that it dominates below `reference`."""
+
+    members: Sequence[JointMember]
+    reference: Points
+    volume: float
+
+    def measures(self, index: int, read: _Scored) -> dict[str, Any]:
+        """What one study contributes to it: the fields of `ComparedStudy` about volumes and counts."""
+        finders = [{discovery.index for discovery in member.discoveries} for member in self.members]
+        trace = hypervolume_trace(read.points, self.reference)
+        return {
+            "volume": hypervolume(read.front_points, self.reference),
+            "trace": tuple(volume / self.volume for volume in trace),
+            "joint": sum(index in found for found in finders),
+            "exclusive": sum(found == {index} for found in finders),
+        }
 
 
 def read_comparison(studies: Sequence[Study]) -> ComparisonFacts:
@@ -151,178 +170,147 @@ def read_comparison(studies: Sequence[Study]) -> ComparisonFacts:
     if len(names) < 2:
         raise SettingError(f"a front needs two objectives, and these studies have {names[0]} only")
     reads, logarithmic = _read(studies, names)
-    points = [point for read in reads for point in read.points]
-    reference, joint = reference_point(points), _nondominated(points)
-    whole = hypervolume(joint, reference)
-    networks = [
-        front_networks(read.study, read.front, read.one_lines, measured_values(read.study)) for read in reads
-    ]
-    members = _joint_members(reads, networks, joint)
-    quality, quantities = quality_of(studies[0].plan), tuple(map(quantity, names))
-    axis = names.index(quality) if quality is not None else None
-    samples = [_samples(read.front, quality) for read in reads]
-    errors = share_errors([read.points for read in reads], samples, axis, reference)
-    finders = [{finding.side for finding in member.found} for member in members]
+    points = [point for read in reads for point in read.front_points]
+    reference, joint_points = reference_point(points), distinct_nondominated(points)
+    networks = [read.networks for read in reads]
+    members = _joint_members(reads, networks, joint_points)
+    quantities, joint = (
+        tuple(map(quantity, names)),
+        _Joint(members, reference, hypervolume(joint_points, reference)),
+    )
+    errors = _errors(reads, names, reference)
     return ComparisonFacts(
         objectives=quantities,
-        sides=tuple(
+        studies=tuple(
             ComparedStudy(
                 study=study_facts(read.study, read.trials, read.scored),
                 engine=told_engine(read.study.plan),
-                front=networks[i],
+                front=networks[index],
                 fronts=planes(
                     read.study, read.scored, read.front, objectives=names, one_lines=read.one_lines
                 ),
-                volume=hypervolume(read.points, reference),
-                trace=tuple(v / whole for v in hypervolume_trace(read.scored_points, reference)),
-                error=errors[i],
-                joint=sum(i in found for found in finders),
-                alone=sum(found == {i} for found in finders),
+                error=errors[index],
+                **joint.measures(index, read),
             )
-            for i, read in enumerate(reads)
+            for index, read in enumerate(reads)
         ),
         joint=members,
-        reference=natural(reference, logarithmic, quantities),
-        volume=whole,
+        reference=in_natural_units(reference, logarithmic, quantities),
+        volume=joint.volume,
         notes=notes,
     )
 
 
-def share_errors(
-    fronts: Sequence[Sequence[Point]],
-    samples: Sequence[Sequence[tuple[float, ...]]],
-    axis: int | None,
-    reference: Points,
-    *,
-    seed: int = 0,
-) -> list[float | None]:
-    """One standard error of each side's share of the joint volume, with the windows drawn anew.
-
-    `samples` are the scores of each network of each front, window by window, turned so that less is better;
-    their mean stands at `axis`. All networks are judged on the same windows, so one draw is for all of them.
-    None where a score has no windows; the luck of training and of the search is not in it.
-    """
-    lengths = {len(one) for side in samples for one in side}
-    windows = min(lengths)
-    if axis is None or len(lengths) > 1 or windows < 2:
-        return [None] * len(fronts)
-    dice = np.random.default_rng(seed)
-    drawn = [np.array(front) for front in fronts]
-    held = [np.array(side) for side in samples]
-    shares = []
-    for _ in range(RESAMPLES):
-        picks = dice.integers(windows, size=windows)
-        for points, scores in zip(drawn, held, strict=True):
-            points[:, axis] = scores[:, picks].mean(axis=1)
-        union = hypervolume(np.concatenate(drawn), reference)
-        shares.append([hypervolume(points, reference) / union if union > 0 else 0.0 for points in drawn])
-    return [float(error) for error in np.std(shares, axis=0, ddof=1)]
-
-
 def _check_names(names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SettingError(f"named twice: {', '.join(twice)}")
-    if not 2 <= len(names) <= MOST:
-        raise SettingError(f"a comparison is of 2 to {MOST} studies, got {len(names)}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SettingError(f"named twice: {', '.join(repeated)}")
+    if not 2 <= len(names) <= MAX_STUDIES:
+        raise SettingError(f"a comparison is of 2 to {MAX_STUDIES} studies, got {len(names)}")
 
 
-def _read(studies: Sequence[Study], names: Sequence[str]) -> tuple[list[_Read], list[bool]]:
-    """All studies, and which axes are in logarithms: costs that never change sign, the same for all."""
-    asked = [study.trials() for study in studies]
-    scored = [distinct_complete(trials) for trials in asked]
-    for study, trials in zip(studies, scored, strict=True):
-        if not trials:
-            raise SettingError(f"study {study.name} has scored nothing yet: `nas resume {study.name}`")
-    raw = [_points(study, trials, names) for study, trials in zip(studies, scored, strict=True)]
-    flat = [point for points in raw for point in points]
+def _read(studies: Sequence[Study], names: Sequence[str]) -> tuple[list[_Scored], list[bool]]:
+    """All studies, and which objectives are in logarithms: costs that never change sign, the same for all."""
+    trials = [study.trials() for study in studies]
+    scored = [distinct_complete(of_study) for of_study in trials]
+    for study, of_study in zip(studies, scored, strict=True):
+        if not of_study:
+            raise SettingError(f"study {study.name} has no scored trial: run `nas resume {study.name}`")
+    raw = [_points(study, of_study, names) for study, of_study in zip(studies, scored, strict=True)]
     costs = [name in objectives and objectives[name].cheap is not None for name in names]
-    rest = iter(scaled(flat, costs))
-    turned = [[next(rest) for _ in points] for points in raw]
-    logarithmic = [turned[0][0][axis] != raw[0][0][axis] for axis in range(len(names))]
-    reads = []
-    for study, trials, known, points in zip(studies, asked, scored, turned, strict=True):
-        front, at = front_of(study, known), {t.number: p for t, p in zip(known, points, strict=True)}
-        one_lines = {trial.digest: one_line_of(study, trial) for trial in front}
-        mine = [at[trial.number] for trial in front]
-        reads.append(_Read(study, trials, known, points, front, mine, one_lines))
+    flat = iter(scaled([point for points in raw for point in points], costs))
+    points = [[next(flat) for _ in of_study] for of_study in raw]
+    logarithmic = [points[0][0][axis] != raw[0][0][axis] for axis in range(len(names))]
+    reads = [_with_front(*of_study) for of_study in zip(studies, trials, scored, points, strict=True)]
     return reads, logarithmic
 
 
-def _points(study: Study, trials: Sequence[Trial], names: Sequence[str]) -> list[Point]:
-    """Objectives in this order, whatever the study's own is."""
+def _with_front(
+    study: Study, trials: Sequence[Trial], scored: Sequence[Trial], points: Sequence[Coordinates]
+) -> _Scored:
+    front = front_of(study, scored)
+    by_number = {trial.number: point for trial, point in zip(scored, points, strict=True)}
+    return _Scored(
+        study=study,
+        trials=trials,
+        scored=scored,
+        points=points,
+        front=front,
+        front_points=[by_number[trial.number] for trial in front],
+        one_lines={trial.digest: one_line_of(study, trial) for trial in front},
+    )
+
+
+def _points(study: Study, trials: Sequence[Trial], names: Sequence[str]) -> list[Coordinates]:
+    """Objectives in the order of `names`, whatever the study's own order is."""
     order = [study.plan.objectives.index(name) for name in names]
     return [tuple(point[i] for i in order) for point in study.points(trials)]
 
 
-def _nondominated(points: Sequence[Point]) -> list[Point]:
-    distinct = sorted(set(points))
-    return [point for point, keep in zip(distinct, nondominated(distinct), strict=True) if keep]
+def _errors(reads: Sequence[_Scored], names: Sequence[str], reference: Points) -> list[float | None]:
+    quality = quality_of(reads[0].study.plan)
+    axis = names.index(quality) if quality is not None else None
+    samples = [_samples(read.front, quality) for read in reads]
+    return share_errors([read.front_points for read in reads], samples, axis, reference)
 
 
 def _samples(front: Sequence[Trial], quality: str | None) -> list[tuple[float, ...]]:
-    """The quality of each network, window by window, turned so that less is better."""
+    """The quality of each network, window by window, in the direction where less is better."""
     if quality is None:
         return [() for _ in front]
     sign = -1.0 if quality in objectives and objectives[quality].maximise else 1.0
     return [tuple(sign * sample for sample in trial.values[quality].samples) for trial in front]
 
 
-def natural(reference: Points, logarithmic: Sequence[bool], quantities: Sequence[Quantity]) -> Point:
-    """A point that was turned, and partly in logarithms, in the objectives' own units."""
-    found = []
-    for value, logs, what in zip(reference.tolist(), logarithmic, quantities, strict=True):
-        sign = -1.0 if what.maximise else 1.0
-        found.append(math.exp(sign * value) if logs else sign * value)
-    return tuple(found)
-
-
 def _joint_members(
-    reads: Sequence[_Read], networks: Sequence[Sequence[NetworkFacts]], joint: Sequence[Point]
+    reads: Sequence[_Scored],
+    networks: Sequence[Sequence[NetworkFacts]],
+    joint_points: Sequence[Coordinates],
 ) -> tuple[JointMember, ...]:
     """The networks at these points, each with every study that scored it, or another one as good."""
-    known = [{trial.digest: trial for trial in read.scored} for read in reads]
-    at: dict[Point, dict[int, tuple[Trial, NetworkFacts]]] = {point: {} for point in joint}
-    for side, (read, mine) in enumerate(zip(reads, networks, strict=True)):
-        for point, trial, network in zip(read.points, read.front, mine, strict=True):
-            if point in at:
-                at[point][side] = (trial, network)
+    by_digest = [{trial.digest: trial for trial in read.scored} for read in reads]
+    at_point: dict[Coordinates, dict[int, tuple[Trial, NetworkFacts]]] = {point: {} for point in joint_points}
+    for index, (read, front) in enumerate(zip(reads, networks, strict=True)):
+        for point, trial, network in zip(read.front_points, read.front, front, strict=True):
+            if point in at_point:
+                at_point[point][index] = (trial, network)
     members: dict[str, JointMember] = {}
-    for there in at.values():
-        network = next(iter(there.values()))[1]
-        found = {
-            side: trials[network.digest] for side, trials in enumerate(known) if network.digest in trials
+    for equals in at_point.values():
+        network = next(iter(equals.values()))[1]
+        trials = {
+            index: scored[network.digest]
+            for index, scored in enumerate(by_digest)
+            if network.digest in scored
         }
-        found |= {side: trial for side, (trial, _) in there.items()}
-        findings = (
-            Discovery(
-                side, reads[side].study.name, trial.number, trial.digest, trial.memo.get(BY) == "random"
-            )
-            for side, trial in sorted(found.items())
-        )
-        members.setdefault(network.digest, JointMember(network, tuple(findings)))
+        trials |= {index: trial for index, (trial, _) in equals.items()}
+        discoveries = tuple(_discovery(reads[i].study, i, trial) for i, trial in sorted(trials.items()))
+        members.setdefault(network.digest, JointMember(network, discoveries))
     return tuple(members.values())
 
 
-def _side_json(side: ComparedStudy, fewest: int) -> dict[str, Any]:
+def _discovery(study: Study, index: int, trial: Trial) -> Discovery:
+    return Discovery(index, study.name, trial.number, trial.digest, trial.memo.get(BY) == "random")
+
+
+def _study_json(compared: ComparedStudy, fewest: int) -> dict[str, Any]:
     return {
-        "study": side.study.name,
-        "engine": side.engine,
-        "scored": side.study.distinct,
-        "front": len(side.front),
-        "hypervolume": side.volume,
-        "share": side.share,
-        "share_error": side.error,
-        "share_at_equal_count": side.share_at(fewest),
-        "joint": side.joint,
-        "alone": side.alone,
+        "study": compared.study.name,
+        "engine": compared.engine,
+        "scored": compared.study.distinct,
+        "front": len(compared.front),
+        "hypervolume": compared.volume,
+        "share": compared.share,
+        "share_error": compared.error,
+        "share_at_equal_count": compared.share_at(fewest),
+        "joint": compared.joint,
+        "exclusive": compared.exclusive,
     }
 
 
-def _member_json(member: JointMember, quantities: Sequence[Quantity]) -> dict[str, Any]:
-    values = {what.name: member.network.values[what.name].value for what in quantities}
-    found = [
-        {"study": one.study, "trial": one.number, "digest": one.digest, "by_chance": one.chance}
-        for one in member.found
+def _member_json(member: JointMember, names: Sequence[str]) -> dict[str, Any]:
+    discoveries = [
+        {"study": d.study, "trial": d.number, "digest": d.digest, "random": d.random}
+        for d in member.discoveries
     ]
-    return {"digest": member.network.digest, "values": values, "found": found}
+    values = {name: member.network.values[name].value for name in names}
+    return {"digest": member.network.digest, "values": values, "discoveries": discoveries}

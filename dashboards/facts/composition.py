@@ -1,4 +1,4 @@
-"""What the front is made of: how often each block and each bit-width stands at each layer."""
+"""The composition of the front: how often each kind of block and each bit width occurs at each layer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from dashboards.facts.networks import kind_of
 from search_spaces.network.decoder import Decoder, Layer
 
 ABSENT = "no such layer"
-COLUMNS = 8
-"""Deeper networks are shown by runs of layers, so that there are no more columns than this."""
+MAX_COLUMNS = 8
+"""Layers of deeper networks are grouped into at most this many runs."""
 
-Ask: TypeAlias = Callable[[Layer], str]
+Question: TypeAlias = Callable[[Layer], str]
+"""A property of a layer, as text."""
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One question about every layer: `front[option][place]` is the share of the front with that answer."""
+class CompositionPanel:
+    """One property of every layer: `front[option][place]` is the share of the front with that option."""
 
     title: str
     options: tuple[str, ...]
@@ -30,7 +31,7 @@ class Panel:
 class CompositionFacts:
     """Panels over places (a layer, or a run of layers), and how many networks they count."""
 
-    panels: tuple[Panel, ...]
+    panels: tuple[CompositionPanel, ...]
     places: tuple[str, ...]
     networks: int
     searched: int
@@ -43,7 +44,7 @@ def composition_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> Compos
     depth = max((len(spec.layers) for spec in everywhere), default=0)
     if not front or not depth:
         return None
-    questions: tuple[tuple[str, Ask], ...] = (
+    questions: tuple[tuple[str, Question], ...] = (
         ("sequence mixer", lambda layer: kind_of(layer.sequence_mixer)),
         ("channel mixer", lambda layer: kind_of(layer.channel_mixer) if layer.channel_mixer else "none"),
         ("bits of weights", lambda layer: f"{layer.bits.weight} bits"),
@@ -61,7 +62,7 @@ def _plain(spec: Any) -> bool:
 
 
 def _runs(depth: int) -> list[range]:
-    width = -(-depth // COLUMNS)
+    width = -(-depth // MAX_COLUMNS)
     return [range(start, min(start + width, depth)) for start in range(0, depth, width)]
 
 
@@ -70,14 +71,14 @@ def _place(run: range) -> str:
 
 
 def _panel(
-    title: str, front: Sequence[Decoder], everywhere: Sequence[Decoder], runs: Sequence[range], ask: Ask
-) -> Panel:
+    title: str, front: Sequence[Decoder], everywhere: Sequence[Decoder], runs: Sequence[range], ask: Question
+) -> CompositionPanel:
     depth = runs[-1][-1] + 1
     chosen, seen = ([_answers(spec, depth, ask) for spec in specs] for specs in (front, everywhere))
     options = sorted({answer for answers in seen for answer in answers} - {ABSENT}, key=_order)
     if title == "sequence mixer" and any(ABSENT in answers for answers in seen):
         options.append(ABSENT)
-    return Panel(
+    return CompositionPanel(
         title,
         tuple(options),
         tuple(tuple(_share(chosen, option, run) for run in runs) for option in options),
@@ -85,7 +86,7 @@ def _panel(
     )
 
 
-def _answers(spec: Decoder, depth: int, ask: Ask) -> list[str]:
+def _answers(spec: Decoder, depth: int, ask: Question) -> list[str]:
     return [ask(spec.layers[place]) if place < len(spec.layers) else ABSENT for place in range(depth)]
 
 

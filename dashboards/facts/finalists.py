@@ -1,4 +1,4 @@
-"""Finalists: networks that were trained from scratch, rung by rung, beside what the proxy said of them."""
+"""Finalists: networks that were trained from scratch, rung by rung, beside their scores in the search."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nas.study.trial import Trial, TrialState, Value
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
-    """One network: `proxy` from the search, `rungs` by training steps, `why` it went no further.
+    """One network: `proxy` is its score in the search, `rungs` its scores by training steps.
 
-    `tied` says that it is the best of the last rung that it reached, or cannot be told from it.
+    `tied` means that its score is that of the best network of its last rung, within the error.
     """
 
     digest: str
-    strip: str
+    one_line: str
     proxy: Value | None
     rungs: Mapping[int, Value]
-    why: str
+    outcome: str
     finished: bool = False
     best: bool = False
     tied: bool = False
@@ -35,19 +35,19 @@ class Finalist:
 
 
 @dataclass(frozen=True)
-class FinalFacts:
-    """All finalists, those that came furthest first, the best first among them; and the rungs there are."""
+class FinalistFacts:
+    """All finalists, sorted by the last rung that they reached and by their score there; and all rungs."""
 
     finalists: tuple[Finalist, ...]
     rungs: tuple[int, ...]
 
 
-def final_facts(
+def finalist_facts(
     trials: Sequence[Trial],
     searched: Mapping[str, Trial],
     measured: Mapping[str, Mapping[str, Value]],
     one_lines: Mapping[str, str],
-) -> FinalFacts | None:
+) -> FinalistFacts | None:
     """The finalists among trials of the stage "final"; None where there are none.
 
     `searched` are the trials of the search by digest.
@@ -58,51 +58,69 @@ def final_facts(
     if not runs:
         return None
     rungs = tuple(sorted({trial.fidelity.steps for trial in trials}))
-    best = {steps: _best(steps, runs) for steps in rungs}
-
-    def finalist(digest: str, by_rung: Mapping[int, Trial]) -> Finalist:
-        proxy = searched.get(digest)
-        scores = {
-            steps: trial.values[QUALITY]
-            for steps, trial in sorted(by_rung.items())
-            if trial.state is TrialState.COMPLETE and QUALITY in trial.values
-        }
-        last = max(scores, default=None)
-        leader = best[last] if last is not None else None
-        return Finalist(
-            digest=digest,
-            strip=one_lines.get(digest, ""),
-            proxy=proxy.values.get(QUALITY) if proxy else None,
-            rungs=scores,
-            why=_why(by_rung, rungs),
-            finished=last == rungs[-1],
-            best=last == rungs[-1] and leader == digest,
-            tied=last is not None and leader is not None and _tied(scores[last], runs[leader][last]),
-            values={**(proxy.values if proxy else {}), **by_rung[max(by_rung)].values},
+    leaders = {steps: _best(steps, runs) for steps in rungs}
+    finalists = [
+        _finalist(
+            _Run(digest, by_rung, rungs, leaders),
+            searched.get(digest),
             measured=measured.get(digest, {}),
+            one_line=one_lines.get(digest, ""),
         )
-
-    found = [finalist(digest, by_rung) for digest, by_rung in runs.items()]
-    return FinalFacts(tuple(sorted(found, key=_order)), rungs)
-
-
-def _best(steps: int, runs: Mapping[str, Mapping[int, Trial]]) -> str | None:
-    scores = {
-        digest: by_rung[steps].values[QUALITY].value
         for digest, by_rung in runs.items()
-        if steps in by_rung
-        and by_rung[steps].state is TrialState.COMPLETE
-        and QUALITY in by_rung[steps].values
-    }
-    return min(scores, key=scores.__getitem__, default=None)
+    ]
+    return FinalistFacts(tuple(sorted(finalists, key=_order)), rungs)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One finalist's trials by training steps; `leaders` are the best trials of each rung."""
+
+    digest: str
+    by_rung: Mapping[int, Trial]
+    rungs: tuple[int, ...]
+    leaders: Mapping[int, Trial | None]
+
+    def scores(self) -> dict[int, Value]:
+        return {steps: t.values[QUALITY] for steps, t in sorted(self.by_rung.items()) if _is_scored(t)}
+
+    def last_trial(self) -> Trial:
+        return self.by_rung[max(self.by_rung)]
+
+
+def _finalist(run: _Run, searched: Trial | None, *, measured: Mapping[str, Value], one_line: str) -> Finalist:
+    scores, proxy_values = run.scores(), searched.values if searched else {}
+    last = max(scores, default=None)
+    leader = run.leaders[last] if last is not None else None
+    finished = last == run.rungs[-1]
+    return Finalist(
+        digest=run.digest,
+        one_line=one_line,
+        proxy=proxy_values.get(QUALITY),
+        rungs=scores,
+        outcome=_outcome(run.last_trial(), run.rungs),
+        finished=finished,
+        best=finished and leader is not None and leader.digest == run.digest,
+        tied=last is not None and leader is not None and _tied(scores[last], leader),
+        values={**proxy_values, **run.last_trial().values},
+        measured=measured,
+    )
+
+
+def _is_scored(trial: Trial) -> bool:
+    return trial.state is TrialState.COMPLETE and QUALITY in trial.values
+
+
+def _best(steps: int, runs: Mapping[str, Mapping[int, Trial]]) -> Trial | None:
+    trials = [by_rung[steps] for by_rung in runs.values() if steps in by_rung]
+    scored = [trial for trial in trials if _is_scored(trial)]
+    return min(scored, key=lambda trial: trial.values[QUALITY].value, default=None)
 
 
 def _tied(score: Value, leader: Trial) -> bool:
     return score.value == leader.values[QUALITY].value or tied(score, leader.values[QUALITY])
 
 
-def _why(by_rung: Mapping[int, Trial], rungs: Sequence[int]) -> str:
-    last = by_rung[max(by_rung)]
+def _outcome(last: Trial, rungs: Sequence[int]) -> str:
     if last.state is TrialState.FAILED:
         return f"failed: {last.reason or 'no reason on record'}"
     if last.state is TrialState.RUNNING:

@@ -1,4 +1,4 @@
-"""The front of two quantities: its staircase, what else is undominated, and all that is beaten."""
+"""The plane of two quantities: the staircase, other members of the study's front, dominated trials."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Point:
 
     digest: str
     number: int
-    strip: str
+    one_line: str
     x: Value
     y: Value
     values: Mapping[str, Value] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Cloud:
-    """Many points by trial number, without their stories."""
+    """Many points by trial number, without details."""
 
     numbers: tuple[int, ...] = ()
     x: tuple[float, ...] = ()
@@ -45,15 +45,15 @@ class Cloud:
 class FrontFacts:
     """The plane of two quantities.
 
-    `front` is not dominated in these two, from the best `x` on. `elsewhere` is, but stands on the study's
-    front for the sake of another objective.
+    `front` is not dominated in these two, sorted from the best `x` on. `other_members` are dominated here but
+    belong to the study's front because of another objective.
     """
 
     x: Quantity
     y: Quantity
     front: tuple[Point, ...] = ()
-    elsewhere: tuple[Point, ...] = ()
-    beaten: Cloud = Cloud()
+    other_members: tuple[Point, ...] = ()
+    dominated: Cloud = Cloud()
 
     @property
     def ties(self) -> int:
@@ -73,47 +73,59 @@ def front_facts(
 ) -> FrontFacts:
     """The plane of `x` and `y` for complete trials of distinct architectures.
 
-    `members` are the numbers of the trials on the study's front; `describe` gives the strip of a trial.
+    `members` are the numbers of trials on the study's front; `describe` writes an architecture in one line.
     """
-    there = [trial for trial in trials if x.name in trial.values and y.name in trial.values]
-    xs = np.array([trial.values[x.name].value for trial in there], dtype=float)
-    ys = np.array([trial.values[y.name].value for trial in there], dtype=float)
+    shown = [trial for trial in trials if x.name in trial.values and y.name in trial.values]
+    xs = np.array([trial.values[x.name].value for trial in shown], dtype=float)
+    ys = np.array([trial.values[y.name].value for trial in shown], dtype=float)
     kept = nondominated(np.column_stack([-xs if x.maximise else xs, -ys if y.maximise else ys]))  # type: ignore[arg-type]
-    wanted = set(members)
+    member_numbers = set(members)
+    groups: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for index, keep in enumerate(kept):
+        groups[0 if keep else 1 if shown[index].number in member_numbers else 2].append(index)
+    stairs, other_members, dominated = groups
+    stairs.sort(key=lambda i: -xs[i] if x.maximise else xs[i])
 
-    def point(i: int) -> Point:
-        trial = there[i]
-        return Point(
-            digest=trial.digest,
-            number=trial.number,
-            strip=describe(trial),
-            x=trial.values[x.name],
-            y=trial.values[y.name],
-            values={name: trial.values[name] for name in objectives if name in trial.values},
-            finalist=trial.digest in finalists,
+    def point(index: int) -> Point:
+        return _point(
+            shown[index], x, y, one_line=describe(shown[index]), finalists=finalists, objectives=objectives
         )
 
-    stairs = [i for i, keep in enumerate(kept) if keep]
-    stairs.sort(key=lambda i: -xs[i] if x.maximise else xs[i])
-    rest = [i for i, keep in enumerate(kept) if not keep]
-    elsewhere = [i for i in rest if there[i].number in wanted]
-    others = set(elsewhere)
-    beaten = [i for i in rest if i not in others]
     return FrontFacts(
         x=x,
         y=y,
         front=_marked([point(i) for i in stairs], x, y),
-        elsewhere=tuple(map(point, elsewhere)),
-        beaten=Cloud(
-            tuple(there[i].number for i in beaten),
-            tuple(xs[beaten].tolist()) if beaten else (),
-            tuple(ys[beaten].tolist()) if beaten else (),
+        other_members=tuple(map(point, other_members)),
+        dominated=Cloud(
+            tuple(shown[i].number for i in dominated),
+            tuple(xs[dominated].tolist()) if dominated else (),
+            tuple(ys[dominated].tolist()) if dominated else (),
         ),
     )
 
 
+def _point(
+    trial: Trial,
+    x: Quantity,
+    y: Quantity,
+    *,
+    one_line: str,
+    finalists: Collection[str],
+    objectives: Sequence[str],
+) -> Point:
+    return Point(
+        digest=trial.digest,
+        number=trial.number,
+        one_line=one_line,
+        x=trial.values[x.name],
+        y=trial.values[y.name],
+        values={name: trial.values[name] for name in objectives if name in trial.values},
+        finalist=trial.digest in finalists,
+    )
+
+
 def _marked(stairs: list[Point], x: Quantity, y: Quantity) -> tuple[Point, ...]:
-    """The staircase with its ties: a tied point's neighbour of lower quality may be no worse in truth."""
+    """The staircase with its ties: the next point of lower quality differs by no more than the error."""
     if QUALITY not in (x.name, y.name):
         return tuple(stairs)
     best_first = stairs if x.name == QUALITY else stairs[::-1]

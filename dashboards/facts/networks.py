@@ -1,4 +1,4 @@
-"""Networks as a reader meets them: a name, a strip of layers, numbers with their errors."""
+"""A network for readers: its name, its architecture in one line and in full, numbers with their errors."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from dashboards.facts.quantities import TIMES, Quantity
 from foundation.errors import NasError
-from nas.objectives.base import objectives as known_objectives
+from nas.objectives.base import objectives
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
 from search_spaces.language.printing import brief, show
 from search_spaces.network.decoder import Decoder, Layer
 
 MEASURED = "_measured"
-LONGEST = 240
+LINE_LENGTH = 240
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkFacts:
-    """One architecture of a study: `strip` is one line, `layers` the whole; `tied` as in `Point`."""
+    """One architecture: `one_line` is its short form, `layers` its full one; `tied` as in `Point`."""
 
     digest: str
     number: int
-    strip: str
+    one_line: str
     layers: str
     values: Mapping[str, Value]
     measured: Mapping[str, Value] = field(default_factory=dict)
@@ -33,15 +33,15 @@ class NetworkFacts:
 
 
 def quantity(name: str) -> Quantity:
-    """An objective's name, unit and direction; a function of the user's own is known by its name only."""
-    if name not in known_objectives:
+    """An objective's name, unit and direction; of a user's own function only the name."""
+    if name not in objectives:
         return Quantity(name)
-    objective = known_objectives[name]
+    objective = objectives[name]
     return Quantity(name, objective.unit, objective.maximise)
 
 
 def architecture(study: Study, trial: Trial) -> Any:
-    """The architecture of a trial; None where the space is made of parts that are not known here."""
+    """The architecture of a trial; None where the space has parts that are not registered here."""
     try:
         return study.spec(trial)
     except (NasError, KeyError):
@@ -77,19 +77,19 @@ def layer_text(layer: Layer) -> str:
 
 
 def kind_of(block: Any) -> str:
-    """What kind of block this is; attention that looks back a little way only is told apart."""
+    """What kind of block this is; the window of windowed attention is part of it."""
     window = getattr(block, "window", None)
     return f"{type(block).__name__} window {window}" if window else type(block).__name__
 
 
 def measured_values(study: Study) -> dict[str, dict[str, Value]]:
-    """What was measured of each architecture, by the name of the predicted value; the newest counts."""
-    found: dict[str, dict[str, Value]] = {}
+    """The measured values of each architecture, by the name of the predicted value; the newest counts."""
+    values: dict[str, dict[str, Value]] = {}
     for measurement in study.measurements():
-        found.setdefault(measurement.digest, {})[measurement.name.removesuffix(MEASURED)] = measurement.value
-    return found
+        values.setdefault(measurement.digest, {})[measurement.name.removesuffix(MEASURED)] = measurement.value
+    return values
 
 
 def _cut(text: str) -> str:
     flat = " ".join(text.split())
-    return flat if len(flat) <= LONGEST else f"{flat[: LONGEST - 1]}…"
+    return flat if len(flat) <= LINE_LENGTH else f"{flat[: LINE_LENGTH - 1]}…"

@@ -1,4 +1,4 @@
-"""How quantities are called and written for people: labels, units, and as many digits as mean something."""
+"""Quantities for readers: labels, units and a sensible number of digits."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 DIMENSIONS = {"bytes": "B", "FLOPs": "FLOP", "": ""}
 """Units that take prefixes, with their symbols; others are written as they are."""
 
-BEST = {
+BEST_CLAUSES = {
     "bits_per_byte": "the best reaches",
     "weight_bytes": "the smallest weighs",
     "decode_ms": "the fastest decodes a token in",
     "prefill_ms": "the fastest reads the prompt in",
-    "state_bytes": "the leanest needs a state of",
+    "state_bytes": "the smallest decode state has",
     "params": "the smallest has",
 }
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A named number with its unit, and which way is better."""
+    """A named number with its unit and the direction in which it improves."""
 
     name: str
     unit: str = ""
@@ -48,12 +48,12 @@ class Quantity:
 
     @property
     def label(self) -> str:
-        """What it is called in a sentence or at an axis, without its unit."""
+        """Its name in a sentence or at an axis, without the unit."""
         name, at, scenario = self.name.partition("@")
         return LABELS.get(name, name.replace("_", " ")) + (f", {scenario}" if at else "")
 
     def scale(self, values: Iterable[float]) -> tuple[float, str]:
-        """A divisor that makes these numbers easy to read, and the unit they then have."""
+        """A divisor that makes these numbers easy to read, and their unit after the division."""
         if self.unit not in DIMENSIONS:
             return 1.0, "" if self.unit == self.label else self.unit
         largest = max((abs(value) for value in values), default=0.0)
@@ -80,9 +80,9 @@ class Quantity:
 
     def best(self, value: float, error: float | None) -> str:
         """The clause of a headline about the best value of a front."""
-        what = BEST.get(self.name, f"the best {self.label} is")
+        clause = BEST_CLAUSES.get(self.name, f"the best {self.label} is")
         tail = {"bits_per_byte": " bits per byte", "params": " parameters"}.get(self.name, "")
-        return f"{what} {self.text(value, error)}{tail}"
+        return f"{clause} {self.text(value, error)}{tail}"
 
     @property
     def _digits(self) -> int:

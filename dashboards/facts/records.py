@@ -1,6 +1,6 @@
-"""What a study found out on the way: its corpus, its latency table, its supernet, the check of its proxy.
+"""What the steps of a study recorded: corpus, latency table, supernet, validation of the proxy.
 
-These are read from plain JSON that earlier versions may have written, so whatever is absent is None.
+They are read from plain JSON; what a study has not recorded is None.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Pairs: TypeAlias = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """The text that was learned; `reference` is the bits per byte of compressors on its validation part."""
+    """The training text; `reference` holds the bits per byte of compressors on its validation part."""
 
     name: str
     digest: str
@@ -24,8 +24,8 @@ class CorpusFacts:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """The table's error in one phase; `pairs` are (predicted, measured) of networks it was not fitted to."""
+class LatencyAccuracy:
+    """The table's error for one latency; `pairs` are (predicted, measured) of held-out networks, in ms."""
 
     name: str
     mape: float | None
@@ -36,9 +36,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """The latency table that predictions came from, or the device card of an estimate."""
+    """The latency table behind the predictions, or the device card behind an estimate."""
 
-    phases: tuple[Phase, ...]
+    accuracies: tuple[LatencyAccuracy, ...]
     seconds: float | None = None
     machine: str | None = None
     notes: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class TableFacts:
 
 @dataclass(frozen=True)
 class SupernetFacts:
-    """How the supernet was trained: (step, loss of the largest, loss of the smallest subnet)."""
+    """How the supernet was trained; `loss` holds (step, loss of the largest, loss of the smallest subnet)."""
 
     steps: int
     seconds: float
@@ -56,7 +56,7 @@ class SupernetFacts:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Kendall's tau of what an engine itself predicted, `against` something, over some random networks."""
+    """Kendall's tau of an engine's own predictions and what is named by `against`, over random networks."""
 
     against: str
     tau: float
@@ -66,20 +66,20 @@ class Ranking:
 
 @dataclass(frozen=True)
 class ClaimFacts:
-    """By what an engine chose, how that ranks, and what it said besides."""
+    """The criterion by which an engine chose, how well it ranks networks, and remarks of the engine."""
 
     engine: str
     by: str
     rankings: tuple[Ranking, ...] = ()
-    told: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class GainFacts:
     """The hypervolume of `candidates` of the search over that of `against` random ones.
 
-    `effort` is what the engine did before its trials, in words; `over_all` holds the same candidates against
-    all random ones that are known.
+    `effort` describes the work of the engine before its trials; `over_all` compares the same candidates with
+    all random ones on record.
     """
 
     ratio: float
@@ -92,7 +92,10 @@ class GainFacts:
 
 @dataclass(frozen=True)
 class ValidationFacts:
-    """How the proxy ranks random networks against training each from scratch: (proxy, scratch, digest)."""
+    """How the proxy ranks random networks, compared with training each from scratch.
+
+    `pairs` are (proxy, from scratch, digest).
+    """
 
     tau: float | None
     interval: tuple[float, float] | None
@@ -103,7 +106,7 @@ class ValidationFacts:
 
 
 def read_corpus(plain: Mapping[str, Any] | None) -> CorpusFacts | None:
-    """The corpus on record."""
+    """The recorded corpus."""
     if not plain:
         return None
     return CorpusFacts(
@@ -116,11 +119,11 @@ def read_corpus(plain: Mapping[str, Any] | None) -> CorpusFacts | None:
 
 
 def read_table(plain: Mapping[str, Any] | None) -> TableFacts | None:
-    """The latency table's error on record."""
+    """The recorded error of the latency table."""
     if not plain:
         return None
-    phases = tuple(
-        Phase(
+    accuracies = tuple(
+        LatencyAccuracy(
             name,
             plain[name].get("mape"),
             plain[name].get("tau"),
@@ -131,11 +134,11 @@ def read_table(plain: Mapping[str, Any] | None) -> TableFacts | None:
         if name in plain
     )
     notes, estimate = tuple(plain.get("notes", ())), plain.get("estimate")
-    return TableFacts(phases, plain.get("seconds"), plain.get("machine"), notes, estimate)
+    return TableFacts(accuracies, plain.get("seconds"), plain.get("machine"), notes, estimate)
 
 
 def read_supernet(plain: Mapping[str, Any] | None) -> SupernetFacts | None:
-    """The supernet's training on record."""
+    """The recorded training of the supernet."""
     if not plain:
         return None
     loss = tuple((step, largest, smallest) for step, largest, smallest in plain.get("loss", ()))
@@ -143,7 +146,7 @@ def read_supernet(plain: Mapping[str, Any] | None) -> SupernetFacts | None:
 
 
 def read_validation(plain: Mapping[str, Any] | None) -> ValidationFacts | None:
-    """The check of the proxy, and the gain over random choice, on record."""
+    """The recorded validation of the proxy, and the gain over random choice."""
     if not plain:
         return None
     return ValidationFacts(
@@ -160,8 +163,8 @@ def _claims(plain: Mapping[str, Any] | None) -> ClaimFacts | None:
     if not plain:
         return None
     rankings = tuple(
-        Ranking(one["against"], one["tau"], _interval(one.get("interval")), one["networks"])
-        for one in plain.get("agreements", ())
+        Ranking(ranking["against"], ranking["tau"], _interval(ranking.get("interval")), ranking["networks"])
+        for ranking in plain.get("agreements", ())
     )
     return ClaimFacts(plain["engine"], plain["by"], rankings, tuple(plain.get("told", ())))
 

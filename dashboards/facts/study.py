@@ -1,4 +1,4 @@
-"""The whole study at a glance, and everything else that a report shows."""
+"""A study's settings and progress, and everything else that its report shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from dashboards.facts.composition import CompositionFacts, composition_facts
-from dashboards.facts.finalists import FinalFacts, final_facts
+from dashboards.facts.finalists import FinalistFacts, finalist_facts
 from dashboards.facts.front import FrontFacts, front_facts
 from dashboards.facts.networks import (
     NetworkFacts,
@@ -37,12 +37,12 @@ from nas.study.task import length_of
 from nas.study.trial import Trial, TrialState, Value
 
 COMPOSITION_SAMPLE = 2000
-"""Of how many architectures, evenly spaced, the make-up of the search is counted."""
+"""The composition of the search is counted over at most this many architectures, evenly spaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """What was asked of a study, and how far it came."""
+    """A study's settings and progress."""
 
     name: str
     store: str
@@ -81,7 +81,7 @@ class Facts:
     front: tuple[NetworkFacts, ...] = ()
     fronts: tuple[FrontFacts, ...] = ()
     hypervolume: HypervolumeFacts | None = None
-    finals: FinalFacts | None = None
+    finals: FinalistFacts | None = None
     table: TableFacts | None = None
     supernet: SupernetFacts | None = None
     corpus: CorpusFacts | None = None
@@ -92,7 +92,7 @@ class Facts:
 def read_facts(study: Study) -> Facts:
     """Read a study, finished or not, into plain values."""
     trials, finals = study.trials("search"), study.trials("final")
-    known = study.facts
+    records = study.facts
     scored = distinct_complete(trials)
     front = front_of(study, scored)
     measured = measured_values(study)
@@ -109,17 +109,17 @@ def read_facts(study: Study) -> Facts:
             finalists={trial.digest for trial in finals},
         ),
         hypervolume=_hypervolume(study, scored),
-        finals=final_facts(finals, {trial.digest: trial for trial in scored}, measured, one_lines),
-        table=read_table(known.get("table")),
-        supernet=read_supernet(known.get("supernet")),
-        corpus=read_corpus(known.get("corpus")),
-        validation=read_validation(known.get("validation")),
-        composition=_makeup(study, front, scored),
+        finals=finalist_facts(finals, {trial.digest: trial for trial in scored}, measured, one_lines),
+        table=read_table(records.get("table")),
+        supernet=read_supernet(records.get("supernet")),
+        corpus=read_corpus(records.get("corpus")),
+        validation=read_validation(records.get("validation")),
+        composition=_composition(study, front, scored),
     )
 
 
 def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) -> StudyFacts:
-    """What was asked of a study, and how far it came."""
+    """A study's settings and progress."""
     plan, space = study.plan, study.record.config.get("space", {})
     size = space.get("size")
     ended = [trial.finished for trial in trials if trial.finished is not None]
@@ -147,16 +147,16 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
 
 
 def distinct_complete(trials: Sequence[Trial]) -> list[Trial]:
-    """Each architecture once, among trials of one stage that came to an end."""
-    found = {}
+    """The complete trials, each architecture once."""
+    by_digest = {}
     for trial in trials:
         if trial.state is TrialState.COMPLETE and trial.reused is None:
-            found[trial.digest] = trial
-    return list(found.values())
+            by_digest[trial.digest] = trial
+    return list(by_digest.values())
 
 
 def front_of(study: Study, scored: Sequence[Trial]) -> list[Trial]:
-    """Those that no other dominates in all objectives, sorted by the first one."""
+    """The trials that no other dominates in all objectives, sorted by the first one."""
     points = study.points(scored)
     front = [
         (point, trial)
@@ -175,26 +175,26 @@ def planes(
     one_lines: Mapping[str, str],
     finalists: Collection[str] = (),
 ) -> tuple[FrontFacts, ...]:
-    """The front in each pair of objectives, the first two first; `one_lines` are those known by digest."""
+    """The front in each pair of objectives, the first two first; `one_lines` holds lines by digest."""
     quantities = tuple(map(quantity, objectives))
     members = {trial.number for trial in front} if len(quantities) > 2 else set()
     return tuple(
         front_facts(
             scored,
-            *_axes(one, other),
+            *_axes(first, second),
             describe=lambda trial: one_lines.get(trial.digest) or one_line_of(study, trial),
             members=members,
             finalists=finalists,
             objectives=objectives,
         )
-        for one, other in combinations(quantities, 2)
+        for first, second in combinations(quantities, 2)
         if scored
     )
 
 
-def _axes(one: Quantity, other: Quantity) -> tuple[Quantity, Quantity]:
-    """Costs lie along the bottom and quality up the side."""
-    return (other, one) if one.name == QUALITY else (one, other)
+def _axes(first: Quantity, second: Quantity) -> tuple[Quantity, Quantity]:
+    """Costs on the horizontal axis, quality on the vertical one."""
+    return (second, first) if first.name == QUALITY else (first, second)
 
 
 def front_networks(
@@ -203,19 +203,16 @@ def front_networks(
     one_lines: Mapping[str, str],
     measured: Mapping[str, Mapping[str, Value]],
 ) -> tuple[NetworkFacts, ...]:
-    """The front; a member is tied when the next in quality cannot be told from it."""
-
-    def same_quality(one: Trial, other: Trial) -> bool:
-        scores = one.values.get(QUALITY), other.values.get(QUALITY)
-        return scores[0] is not None and scores[1] is not None and tied(scores[0], scores[1])
-
-    by_quality = sorted(front, key=lambda t: t.values[QUALITY].value if QUALITY in t.values else 0.0)
-    ties = {one.digest for one, other in pairwise(by_quality) if same_quality(one, other)}
+    """The front; a member is tied when the next one in quality is not significantly worse."""
+    with_quality = [trial for trial in front if QUALITY in trial.values]
+    by_quality = sorted(with_quality, key=lambda trial: trial.values[QUALITY].value)
+    pairs = pairwise(by_quality)
+    ties = {better.digest for better, worse in pairs if tied(better.values[QUALITY], worse.values[QUALITY])}
     return tuple(
         NetworkFacts(
             digest=trial.digest,
             number=trial.number,
-            strip=one_lines[trial.digest],
+            one_line=one_lines[trial.digest],
             layers=layers_of(study, trial),
             values=trial.values,
             measured=measured.get(trial.digest, {}),
@@ -234,7 +231,7 @@ def _hypervolume(study: Study, scored: Sequence[Trial]) -> HypervolumeFacts | No
     return HypervolumeFacts(tuple(t.number for t in scored), tuple(volume / final for volume in trace))
 
 
-def _makeup(study: Study, front: Sequence[Trial], scored: Sequence[Trial]) -> CompositionFacts | None:
+def _composition(study: Study, front: Sequence[Trial], scored: Sequence[Trial]) -> CompositionFacts | None:
     step = -(-len(scored) // COMPOSITION_SAMPLE) or 1
     return composition_facts(
         [architecture(study, trial) for trial in front],

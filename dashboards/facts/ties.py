@@ -1,7 +1,7 @@
-"""Whether two networks' qualities can be told apart.
+"""Whether the qualities of two networks differ significantly.
 
-Scores are taken on the same validation windows, so most of their standard error is common to both and drops
-out of the difference: what counts is the spread of the difference, window by window.
+All networks are scored on the same validation windows, so most of the standard error is common to both and
+cancels in the difference: the test is on the difference, window by window.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import numpy as np
 from nas.study.trial import Value
 
 QUALITY = "bits_per_byte"
-CERTAIN = 1.96
+SIGNIFICANT = 1.96
+"""Standard errors of a difference that is significant at the 5 % level."""
 
 
-def distance(one: Value, other: Value) -> float | None:
-    """The difference of two values in its standard errors; None where no error is known.
+def standardised_difference(first: Value, second: Value) -> float | None:
+    """The absolute difference of two values in units of its standard error; None where no error is on record.
 
-    Paired over the samples where both have them, else from the two errors as if they were independent.
+    Paired over the samples where both have them, else from the two errors, taken as independent.
     """
-    if len(one.samples) == len(other.samples) >= 2:
-        off = np.asarray(one.samples) - np.asarray(other.samples)
-        error = float(off.std(ddof=1)) / math.sqrt(len(off))
-        gap = abs(float(off.mean()))
-    elif one.error is not None and other.error is not None:
-        error, gap = math.hypot(one.error, other.error), abs(one.value - other.value)
+    if len(first.samples) == len(second.samples) >= 2:
+        differences = np.asarray(first.samples) - np.asarray(second.samples)
+        error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+        gap = abs(float(differences.mean()))
+    elif first.error is not None and second.error is not None:
+        error, gap = math.hypot(first.error, second.error), abs(first.value - second.value)
     else:
         return None
     if error > 0:
@@ -34,7 +35,7 @@ def distance(one: Value, other: Value) -> float | None:
     return math.inf if gap > 0 else 0.0
 
 
-def tied(one: Value, other: Value) -> bool:
-    """Whether two values differ by no more than chance would make them."""
-    found = distance(one, other)
-    return found is not None and found < CERTAIN
+def tied(first: Value, second: Value) -> bool:
+    """Whether the difference of two values is not significant."""
+    difference = standardised_difference(first, second)
+    return difference is not None and difference < SIGNIFICANT

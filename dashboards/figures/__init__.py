@@ -1,7 +1,7 @@
 """Figures: pure functions from facts to Plotly figures, one file each.
 
 To add one, put a file here with a function `(facts: Facts) -> Figure` under `@figures.add`. Where a study
-lacks what it shows, it says so.
+lacks the data, the figure says so (`message_figure`).
 """
 
 from collections.abc import Callable

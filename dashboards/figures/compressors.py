@@ -1,46 +1,43 @@
-"""Bits per byte of the best networks on one line with general-purpose compressors."""
+"""Bits per byte of the best networks beside those of general-purpose compressors."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from dashboards.facts import Facts
 from dashboards.facts.ties import QUALITY
 from dashboards.figures import figures
-from dashboards.style.theme import BLUE, GREY, ORANGE, blank, message_figure
+from dashboards.figures.drawing import error_bars
+from dashboards.style.theme import BLUE, GREY, ORANGE, empty_figure, message_figure
 from foundation.text import with_error
+from nas.study.trial import Value
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of the figure."""
+
+    name: str
+    value: Value
+    colour: str
 
 
 @figures.add
 def compressors(facts: Facts) -> go.Figure:
     """Compressors, the best of the search, and the best trained from scratch; less is better."""
-    rows: list[tuple[str, float, float | None, str]] = []
-    if facts.corpus is not None:
-        rows += [(name, value, None, GREY) for name, value in facts.corpus.reference.items()]
-    searched = [n.values[QUALITY] for n in facts.front if QUALITY in n.values]
-    if searched:
-        best = min(searched, key=lambda value: value.value)
-        rows.append((f"best of the search ({best.source})", best.value, best.error, BLUE))
-    trained = [f.last for f in facts.finals.finalists if f.last] if facts.finals else []
-    if trained:
-        steps, best = min(trained, key=lambda pair: pair[1].value)
-        rows.append((f"best from scratch, {steps:,} steps", best.value, best.error, ORANGE))
-    if not rows:
+    bars = sorted(_bars(facts), key=lambda bar: bar.value.value)
+    if not bars:
         return message_figure("nothing was scored in bits per byte")
-    rows.sort(key=lambda row: row[1])
-    figure = blank(70 + 30 * len(rows))
+    figure = empty_figure(70 + 30 * len(bars))
     figure.add_bar(
-        x=[value for _, value, _, _ in rows],
-        y=[name for name, _, _, _ in rows],
-        error_x={
-            "type": "data",
-            "array": [error or 0.0 for _, _, error, _ in rows],
-            "width": 0,
-            "color": GREY,
-        },
+        x=[bar.value.value for bar in bars],
+        y=[bar.name for bar in bars],
+        error_x={**error_bars(bar.value for bar in bars), "color": GREY},
         orientation="h",
-        marker={"color": [colour for *_, colour in rows]},
-        text=[with_error(value, error or 0.0) for _, value, error, _ in rows],
+        marker={"color": [bar.colour for bar in bars]},
+        text=[with_error(bar.value.value, bar.value.error or 0.0) for bar in bars],
         textposition="inside",
         insidetextanchor="start",
         textfont={"color": "#ffffff"},
@@ -49,3 +46,18 @@ def compressors(facts: Facts) -> go.Figure:
     figure.update_xaxes(title_text="bits per byte, less is better", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure.update_layout(margin={"t": 8, "b": 48}, bargap=0.3)
+
+
+def _bars(facts: Facts) -> list[Bar]:
+    bars = []
+    if facts.corpus is not None:
+        bars += [Bar(name, Value(value), GREY) for name, value in facts.corpus.reference.items()]
+    searched = [network.values[QUALITY] for network in facts.front if QUALITY in network.values]
+    if searched:
+        best = min(searched, key=lambda value: value.value)
+        bars.append(Bar(f"best of the search ({best.source})", best, BLUE))
+    trained = [f.last for f in facts.finals.finalists if f.last] if facts.finals else []
+    if trained:
+        steps, best = min(trained, key=lambda last: last[1].value)
+        bars.append(Bar(f"best from scratch, {steps:,} steps", best, ORANGE))
+    return bars

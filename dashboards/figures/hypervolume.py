@@ -1,4 +1,4 @@
-"""The hypervolume of the front, trial by trial: when the search stopped finding anything."""
+"""The hypervolume of the front, trial by trial: whether the search still improves it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import plotly.graph_objects as go
 
 from dashboards.facts import Facts
 from dashboards.figures import figures
-from dashboards.style.theme import BLUE, blank, message_figure
-
-CURVES = 1500
+from dashboards.figures.drawing import thinned
+from dashboards.style.theme import BLUE, empty_figure, message_figure
 
 
 @figures.add
@@ -17,10 +16,8 @@ def hypervolume(facts: Facts) -> go.Figure:
     trace = facts.hypervolume
     if trace is None:
         return message_figure("the hypervolume needs at least two complete trials")
-    step = -(-len(trace.numbers) // CURVES)
-    last = len(trace.numbers) - 1
-    shown = sorted({*range(0, len(trace.numbers), step), last})
-    figure = blank(300)
+    shown = thinned(len(trace.numbers))
+    figure = empty_figure(300)
     figure.add_scatter(
         x=[trace.numbers[i] for i in shown],
         y=[100 * trace.shares[i] for i in shown],

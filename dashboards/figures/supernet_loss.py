@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 
 from dashboards.facts import Facts
 from dashboards.figures import figures
-from dashboards.style.theme import BLUE, ORANGE, blank, message_figure
+from dashboards.style.theme import BLUE, ORANGE, empty_figure, message_figure
 
-POINTS = 400
+CURVE_POINTS = 400
 
 
 @figures.add
@@ -18,36 +18,39 @@ def supernet_loss(facts: Facts) -> go.Figure:
     losses = facts.supernet.loss if facts.supernet else ()
     if not losses:
         return message_figure("no supernet was trained")
-    figure = blank(300)
-    steps = np.array([step for step, _, _ in losses])
-    for column, (name, colour) in enumerate((("largest subnet", BLUE), ("smallest subnet", ORANGE)), start=1):
-        raw = np.array([entry[column] for entry in losses])
-        smooth = _smoothed(raw, max(1, len(raw) // 50))
-        thin = slice(None, None, -(-len(raw) // POINTS))
-        figure.add_scatter(
-            x=steps[thin],
-            y=raw[thin],
-            mode="lines",
-            line={"color": colour, "width": 1},
-            opacity=0.25,
-            showlegend=False,
-            hoverinfo="skip",
-        )
-        figure.add_scatter(
-            name=name,
-            x=steps[thin],
-            y=smooth[thin],
-            mode="lines",
-            line={"color": colour, "width": 2},
-            hovertemplate=f"{name}, step %{{x}}: %{{y:.3f}}<extra></extra>",
-        )
+    figure = empty_figure(300)
+    steps, largest, smallest = np.array(losses, dtype=float).T
+    _add_curve(figure, "largest subnet", steps, largest, colour=BLUE)
+    _add_curve(figure, "smallest subnet", steps, smallest, colour=ORANGE)
     figure.update_xaxes(title_text="training step")
     figure.update_yaxes(title_text="loss (bits per byte)")
     return figure
 
 
+def _add_curve(figure: go.Figure, name: str, steps: np.ndarray, losses: np.ndarray, *, colour: str) -> None:
+    smooth = _smoothed(losses, max(1, len(losses) // 50))
+    thin = slice(None, None, -(-len(losses) // CURVE_POINTS))
+    figure.add_scatter(
+        x=steps[thin],
+        y=losses[thin],
+        mode="lines",
+        line={"color": colour, "width": 1},
+        opacity=0.25,
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        name=name,
+        x=steps[thin],
+        y=smooth[thin],
+        mode="lines",
+        line={"color": colour, "width": 2},
+        hovertemplate=f"{name}, step %{{x}}: %{{y:.3f}}<extra></extra>",
+    )
+
+
 def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """A centred running mean that is honest at both ends: fewer values, no padding."""
+    """A centred running mean; at both ends it averages fewer values instead of padding."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.minimum(np.arange(len(values)) + width // 2 + 1, len(values))
     starts = np.maximum(np.arange(len(values)) - width // 2, 0)

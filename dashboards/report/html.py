@@ -1,6 +1,6 @@
-"""HTML that escapes by construction: text is escaped when it becomes a child, tags never are.
+"""HTML elements that escape their text: strings are escaped when they become children, elements are not.
 
-p("studies named ", code(name))         # whatever `name` holds
+p("studies named ", code(name))         # safe, whatever `name` holds
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; worker-src blob:;"
     " script-src 'unsafe-inline' 'unsafe-eval'"
 )
-"""The page may load nothing at all; WebGL traces compile their drawing functions, hence `eval`."""
+"""The page may not load anything; Plotly compiles drawing functions of WebGL traces, hence `unsafe-eval`."""
 
 
 class Html(str):
@@ -57,12 +57,12 @@ def p(*children: Child, kind: str = "") -> Html:
 
 
 def code(content: str) -> Html:
-    """A word of code."""
+    """Inline code."""
     return tag("code", content)
 
 
 def section(title: str, *children: Child) -> Html:
-    """A part of the page under its heading."""
+    """A section of the page under its heading."""
     return tag("section", tag("h2", title), *children)
 
 
@@ -78,8 +78,8 @@ def row(cells: Sequence[Child], *, header: bool = False) -> Html:
 
 
 def fact_list(rows: Mapping[str, Child]) -> Html:
-    """Names and what they are, side by side as far as the page is wide."""
-    cells = (tag("div", tag("dt", name), tag("dd", about)) for name, about in rows.items())
+    """Names and values, in as many columns as fit the page."""
+    cells = (tag("div", tag("dt", name), tag("dd", value)) for name, value in rows.items())
     return Html(f'<dl class="facts">{joined(cells)}</dl>')
 
 
@@ -94,12 +94,12 @@ def figure(drawn: go.Figure, caption: Child = None) -> Html:
 
 
 def script_json(plain: object) -> str:
-    """JSON that cannot end the script element that it stands in."""
+    """JSON that cannot close the script element around it."""
     return json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def document(title: str, body: Html, plotly_js: str) -> str:
-    """A whole page, with everything that it needs inside."""
+    """A whole page with its style sheet, scripts and data inside."""
     schemes = {name: template(scheme).to_plotly_json() for name, scheme in SCHEMES.items()}
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -10,15 +10,15 @@ from dashboards.facts import NetworkFacts
 from dashboards.facts.networks import quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.report.html import Html, code, joined, table, tag
-from foundation.text import count
+from foundation.text import count, listed
 from nas.study.trial import Value
 
-ALWAYS = ("bits_per_byte", "prefill_ms", "decode_ms", "weight_bytes", "state_bytes", "params")
-BOTH = ("prefill_ms", "decode_ms")
-"""Quantities that are predicted and may have been measured, too."""
+STANDARD_QUANTITIES = ("bits_per_byte", "prefill_ms", "decode_ms", "weight_bytes", "state_bytes", "params")
+MEASURABLE = ("prefill_ms", "decode_ms")
+"""Quantities that are predicted and may also have been measured."""
 
-SHOWN = 16
-"""How many members of a front are listed before the rest is folded away."""
+VISIBLE_ROWS = 16
+"""Further members of a front are folded away."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ def number(value: Value | None, factor: float, places: int) -> Html | None:
 
 def columns(networks: Sequence[NetworkFacts], objectives: Iterable[str]) -> list[Column]:
     """The columns that have something to show."""
-    found = []
-    for name in dict.fromkeys([*objectives, *ALWAYS]):
-        what = quantity(name)
-        if name.partition("@")[0] in BOTH:
-            found.append(_column(networks, what, "predicted", _predicted(name)))
-            found.append(_column(networks, what, "measured", _measured(name)))
+    shown = []
+    for name in dict.fromkeys([*objectives, *STANDARD_QUANTITIES]):
+        column_quantity = quantity(name)
+        if name.partition("@")[0] in MEASURABLE:
+            shown.append(_column(networks, column_quantity, "predicted", _predicted(name)))
+            shown.append(_column(networks, column_quantity, "measured", _measured(name)))
         else:
-            found.append(_column(networks, what, "", _predicted(name)))
-    return [column for column in found if column is not None]
+            shown.append(_column(networks, column_quantity, "", _predicted(name)))
+    return [column for column in shown if column is not None]
 
 
 def _predicted(name: str) -> Callable[[NetworkFacts], Value | None]:
@@ -68,17 +68,18 @@ def _measured(name: str) -> Callable[[NetworkFacts], Value | None]:
 
 def _column(
     networks: Sequence[NetworkFacts],
-    what: Quantity,
+    of: Quantity,
     heading: str,
     pick: Callable[[NetworkFacts], Value | None],
 ) -> Column | None:
-    there = [value.value for value in map(pick, networks) if value is not None]
-    if not there:
+    present = [value for value in map(pick, networks) if value is not None]
+    if not present:
         return None
-    factor, unit = what.scale([sorted(map(abs, there))[len(there) // 2]])
-    errors = [value.error / factor for value in map(pick, networks) if value is not None and value.error]
-    decimals = places([max(errors)], 2) if errors else places([value / factor for value in there])
-    return Column(what, heading, pick, factor, unit, decimals)
+    sizes = sorted(abs(value.value) for value in present)
+    factor, unit = of.scale([sizes[len(sizes) // 2]])
+    errors = [value.error / factor for value in present if value.error]
+    decimals = places([max(errors)], 2) if errors else places([value.value / factor for value in present])
+    return Column(of, heading, pick, factor, unit, decimals)
 
 
 def places(values: Iterable[float], digits: int = 3) -> int:
@@ -90,11 +91,11 @@ def places(values: Iterable[float], digits: int = 3) -> int:
 
 
 def headings(shown: Sequence[Column]) -> Html:
-    """Two rows: the quantity over what is predicted and what is measured of it."""
+    """Two rows: the quantity above its predicted and its measured value."""
     upper, lower = [tag("th")], [tag("th", "network")]
     done = set()
     for column in shown:
-        same = [other for other in shown if other.quantity == column.quantity]
+        same = [c for c in shown if c.quantity == column.quantity]
         if not column.heading:
             upper.append(tag("th"))
             lower.append(tag("th", column.quantity.title(column.unit)))
@@ -106,6 +107,13 @@ def headings(shown: Sequence[Column]) -> Html:
     return joined([tag("tr", *upper), tag("tr", *lower)])
 
 
+def objectives_text(objectives: Iterable[Quantity]) -> str:
+    """The labels of objectives, and the direction of those that are maximised."""
+    return listed(
+        quantity.label + (" (more is better)" if quantity.maximise else "") for quantity in objectives
+    )
+
+
 def member_table(
     networks: Sequence[NetworkFacts],
     objectives: Iterable[str],
@@ -114,15 +122,15 @@ def member_table(
     """Members of a front, each with its layers in one line and its tags; the rest is folded away."""
     shown = columns(networks, objectives)
     rows = [_member(network, shown, tags(network)) for network in networks]
-    parts = [table(headings(shown), rows[:SHOWN], "members")]
-    if len(rows) > SHOWN:
-        more = tag("summary", f"the other {count(len(rows) - SHOWN, 'member')} of the front")
-        parts.append(tag("details", more, table(headings(shown), rows[SHOWN:], "members")))
+    parts = [table(headings(shown), rows[:VISIBLE_ROWS], "members")]
+    if len(rows) > VISIBLE_ROWS:
+        more = tag("summary", f"the other {count(len(rows) - VISIBLE_ROWS, 'member')} of the front")
+        parts.append(tag("details", more, table(headings(shown), rows[VISIBLE_ROWS:], "members")))
     return joined(parts)
 
 
 def _member(network: NetworkFacts, shown: Sequence[Column], tags: Iterable[Html | None]) -> Html:
     name = tag("td", code(network.digest), title=network.layers)
     cells = tag("tr", name, *(tag("td", column.cell(network)) for column in shown))
-    strip = tag("td", network.strip, *tags, span=len(shown) + 1)
+    strip = tag("td", network.one_line, *tags, span=len(shown) + 1)
     return joined([cells, Html(f'<tr class="strip">{strip}</tr>')])

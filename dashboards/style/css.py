@@ -13,7 +13,7 @@ def _colours(scheme: ColourScheme) -> str:
 
 
 def base_css() -> str:
-    """What both pages share: colours for day and night, type, tables, code."""
+    """Rules common to the report and the dashboard: colours of both schemes, type, tables, code."""
     return f"""
 :root{{{_colours(LIGHT)};color-scheme:light dark}}
 @media (prefers-color-scheme:dark){{:root{{{_colours(DARK)}}}}}
@@ -42,7 +42,7 @@ def _marks() -> str:
 
 
 def report_css() -> str:
-    """The report: one column, generous margins, ink only where it says something."""
+    """The report: one column with wide margins."""
     return (
         base_css()
         + f"""
@@ -62,7 +62,7 @@ figure{{margin:1.2rem 0 1.6rem}}
 figcaption{{color:var(--muted);font-size:.86rem;line-height:1.5;max-width:54em;margin-top:.3rem}}
 .pair{{display:grid;grid-template-columns:1fr 1fr;gap:1.6rem}} .pair>*{{min-width:0}}
 .pair figure{{margin:.4rem 0}}
-.members tbody tr.strip td{{white-space:normal;color:var(--muted);font-size:.8rem;line-height:1.4;
+.members tbody tr.one_line td{{white-space:normal;color:var(--muted);font-size:.8rem;line-height:1.4;
 padding:0 0 .55rem;
 border-bottom:1px solid var(--rule)}}
 .members td{{padding-bottom:.05rem;padding-top:.5rem}}
@@ -94,7 +94,7 @@ table{{font-size:8pt}} td,th{{padding-left:.35rem;padding-right:.35rem}}}}
 
 
 def _dash_colours(scheme: ColourScheme) -> str:
-    """Dash's own variables, so that its pickers follow the page."""
+    """Dash's own variables, so that its controls have the colours of the page."""
     return (
         f"--Dash-Fill-Inverse-Strong:{scheme.paper};--Dash-Text-Primary:{scheme.ink};--Dash-Text-Strong:{scheme.ink};"
         f"--Dash-Text-Weak:{scheme.muted};--Dash-Stroke-Strong:{scheme.muted};--Dash-Stroke-Weak:{scheme.rule};"
@@ -104,7 +104,7 @@ def _dash_colours(scheme: ColourScheme) -> str:
 
 
 def app_css() -> str:
-    """The dashboard: the same type as the report, on the width of the window."""
+    """The dashboard: the same type as the report, as wide as the window."""
     return (
         base_css()
         + f"""

@@ -1,8 +1,8 @@
-"""How everything looks: one palette, one type scale, a light and a dark scheme.
+"""Colours, type and Plotly templates, in a light and a dark scheme.
 
-Marks are of the hues of Okabe and Ito (2008), which the colour-blind can tell apart, and hold their own on
-white and on near-black; text and grid come from a template, so that a page can turn a figure dark without
-drawing it anew.
+Marks have the hues of Okabe and Ito (2008), which people with colour blindness can distinguish, with enough
+contrast on white and on near-black. Text and grid come from a template, so that a page can switch a figure to
+dark without drawing it again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MARKS = (
     Mark(AMBER, "triangle-down", "▼"),
     Mark(GREY, "star", "★"),
 )
-"""No more studies than this can be told apart in one figure."""
+"""At most this many studies can be distinguished in one figure."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ SCHEMES = {"light": LIGHT, "dark": DARK}
 
 
 def template(scheme: ColourScheme) -> go.layout.Template:
-    """Everything about a figure that depends on the page that it stands on."""
+    """Everything about a figure that depends on the colour scheme of its page."""
     axis: dict[str, Any] = {
         "gridcolor": scheme.rule,
         "gridwidth": 1,
@@ -109,25 +109,25 @@ def template(scheme: ColourScheme) -> go.layout.Template:
     return go.layout.Template(layout=layout)
 
 
-def faint(colour: str, share: float) -> str:
-    """A colour `#rrggbb` that lets most of what is below it shine through."""
+def faint(colour: str, opacity: float) -> str:
+    """A colour `#rrggbb` with an opacity of `opacity`."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, {share:g})"
+    return f"rgba({red}, {green}, {blue}, {opacity:g})"
 
 
-def blank(height: int = 420) -> go.Figure:
-    """A figure with nothing in it yet."""
+def empty_figure(height: int = 420) -> go.Figure:
+    """A figure without traces."""
     return go.Figure(layout={"template": template(LIGHT), "height": height})
 
 
 def message_figure(text: str, height: int = 200) -> go.Figure:
-    """A figure that says why there is nothing to see."""
-    figure = blank(height)
+    """A figure that shows a message instead of data."""
+    figure = empty_figure(height)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper")
 
 
 def with_scheme(figure: go.Figure, scheme: str) -> go.Figure:
-    """The same figure for a page of another scheme."""
+    """The same figure in another colour scheme."""
     return figure.update_layout(template=template(SCHEMES[scheme]))

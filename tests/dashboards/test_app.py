@@ -70,7 +70,7 @@ def test_the_list_shows_every_study(pages: Pages) -> None:
     for name in ("full", "two", "one", "empty"):
         assert f"/study/{name}" in text
     assert "80 of 80" in text
-    assert "not begun" in text
+    assert "not started" in text
     assert " ms" in text
 
 
@@ -127,12 +127,12 @@ def test_what_nobody_opened_is_not_drawn(pages: Pages) -> None:
 def test_a_click_opens_the_network(pages: Pages) -> None:
     pages.page("/study/full")
     record = pages.live.store.study("full")
-    live = pages.live.known(record.id)
+    live = pages.live.opened(record.id)
     assert live is not None
     final = next(trial for trial in live.members if trial.digest in live.finalists)
     text = shown(pages.picked(record.id, {"points": [{"customdata": final.number}]}))
     assert f"nas export full {final.digest}" in text
-    assert "after 100 steps alone" in text
+    assert "100 steps from scratch" in text
     assert "measured" in text
     assert pages.picked(record.id, None) is no_update
     assert pages.picked(record.id, {"points": [{"customdata": 10**6}]}) is no_update
@@ -157,9 +157,9 @@ def test_a_live_study_follows_what_is_written(growing: Store) -> None:
     assert [trial.number for trial in live.members] == [901]
     assert live.scored == scored + 1
     assert live.trial(901) is not None
-    beaten = live.trial(best.number)
-    assert beaten is not None
-    assert beaten.values["bits_per_byte"].samples == ()  # memory is kept for the front
+    dominated = live.trial(best.number)
+    assert dominated is not None
+    assert dominated.values["bits_per_byte"].samples == ()  # memory is kept for the front
 
 
 def test_the_front_followed_is_the_front_read_afresh(made_store: Path) -> None:
@@ -180,9 +180,8 @@ def test_a_study_says_whether_it_runs(growing: Store) -> None:
     assert live.state(now=time.time() + 3600) == "interrupted"
 
 
-def test_a_large_study_is_read_in_the_background(growing: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dashboards.app.live.LARGE", 5)
-    live_store = LiveStore(growing)
+def test_a_large_study_is_read_in_the_background(growing: Store) -> None:
+    live_store = LiveStore(growing, large_study=5)
     (live,) = live_store.all()
     assert live.summary().state in ("being read", "complete")
     assert live_store._reader is not None

@@ -63,7 +63,7 @@ def test_a_taken_port_is_refused_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(SettingError, match="cannot listen at"):
+        with pytest.raises(SettingError, match="cannot listen on"):
             commands.check_port("127.0.0.1", taken.getsockname()[1])
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from dashboards.facts import Facts, front_facts, read_facts
 from dashboards.facts.composition import ABSENT, composition_facts
-from dashboards.facts.finalists import final_facts
+from dashboards.facts.finalists import finalist_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.records import read_table, read_validation
-from dashboards.facts.ties import distance, tied
+from dashboards.facts.ties import standardised_difference, tied
 from nas.store import Store
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
@@ -45,8 +45,8 @@ def plane(trials: list[Trial], x: Quantity = X, y: Quantity = Y, **more: object)
 def test_the_staircase_runs_from_the_best_x_and_the_rest_is_beaten() -> None:
     facts = plane([trial(0, 3, 1), trial(1, 1, 3), trial(2, 2, 2), trial(3, 3, 3), trial(4, 2, 2)])
     assert [point.number for point in facts.front] == [1, 2, 0]
-    assert facts.beaten.numbers == (3, 4)
-    assert facts.front[0].strip == "strip 1"
+    assert facts.dominated.numbers == (3, 4)
+    assert facts.front[0].one_line == "strip 1"
 
 
 def test_a_maximised_quantity_turns_the_front() -> None:
@@ -56,8 +56,8 @@ def test_a_maximised_quantity_turns_the_front() -> None:
 
 def test_members_of_the_study_front_are_kept_apart_from_the_beaten() -> None:
     facts = plane([trial(0, 1, 1), trial(1, 2, 2), trial(2, 3, 3)], members={0, 1})
-    assert [point.number for point in facts.elsewhere] == [1]
-    assert facts.beaten.numbers == (2,)
+    assert [point.number for point in facts.other_members] == [1]
+    assert facts.dominated.numbers == (2,)
 
 
 def test_a_tie_is_a_difference_within_the_noise_of_paired_windows() -> None:
@@ -66,7 +66,9 @@ def test_a_tie_is_a_difference_within_the_noise_of_paired_windows() -> None:
     shifted = Value(2.2, 0.5, samples=tuple(h + d for h, d in zip(HARD, (0.1, 0.11, 0.09, 0.1), strict=True)))
     assert tied(wide, noisy)
     assert not tied(wide, shifted)  # though both errors are far larger than the difference
-    assert distance(wide, noisy) == pytest.approx(0.025 / (math.sqrt(0.1475 / 3) / 2), rel=1e-6)
+    assert standardised_difference(wide, noisy) == pytest.approx(
+        0.025 / (math.sqrt(0.1475 / 3) / 2), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_facts_of_a_whole_study(full: Study) -> None:
     ]
     assert all(set(network.measured) == {"prefill_ms", "decode_ms"} for network in facts.front)
     for pair in facts.fronts:
-        assert len(pair.front) + len(pair.elsewhere) + len(pair.beaten.numbers) == facts.study.distinct
+        assert len(pair.front) + len(pair.other_members) + len(pair.dominated.numbers) == facts.study.distinct
     assert facts.hypervolume is not None
     assert facts.hypervolume.shares[-1] == 1.0
     assert list(facts.hypervolume.shares) == sorted(facts.hypervolume.shares)
@@ -127,8 +129,8 @@ def test_finalists_go_by_how_far_they_came(full: Study) -> None:
     assert finals.rungs == (100, 300, 800)
     assert [len(f.rungs) for f in finals.finalists] == [3, 2, 2, *[1] * 6]
     first = finals.finalists[0]
-    assert (first.best, first.finished, first.tied, first.why) == (True, True, True, "trained to the end")
-    assert finals.finalists[-1].why == "not kept after 100 steps"
+    assert (first.best, first.finished, first.tied, first.outcome) == (True, True, True, "trained to the end")
+    assert finals.finalists[-1].outcome == "not kept after 100 steps"
     assert first.proxy is not None
     assert first.proxy.source == "supernet"
     assert first.rungs[800].source == "scratch"
@@ -140,7 +142,7 @@ def test_a_finalist_that_failed_or_still_runs_says_so() -> None:
             number, 1, 1, stage="final", state=state, fidelity=Fidelity(evaluator="scratch", steps=9), **more
         )
 
-    facts = final_facts(
+    facts = finalist_facts(
         [
             final(0, TrialState.FAILED, values={}, reason="loss is nan"),
             final(1, TrialState.RUNNING, values={}),
@@ -151,7 +153,7 @@ def test_a_finalist_that_failed_or_still_runs_says_so() -> None:
         {},
     )
     assert facts is not None
-    assert [f.why for f in facts.finalists] == [
+    assert [f.outcome for f in facts.finalists] == [
         "trained to the end",
         "failed: loss is nan",
         "running to 9 steps",
@@ -216,7 +218,7 @@ def test_evidence_with_gaps_is_read() -> None:
         {"prefill_ms": {"mape": None, "tau": None, "tau_interval": [None, None], "held_out": []}}
     )
     assert table is not None
-    assert (table.phases[0].interval, table.seconds) == (None, None)
+    assert (table.accuracies[0].interval, table.seconds) == (None, None)
     validation = read_validation({"tau": 1.0, "interval": [float("nan"), 1.0], "pairs": [[1.0, 2.0, "ab"]]})
     assert validation is not None
     assert (validation.interval, validation.steps) == (None, None)

@@ -54,7 +54,7 @@ def point(number: int, x: float, y: float, **more: object) -> Point:
     plain = {
         "digest": f"d{number}",
         "number": number,
-        "strip": "<b>A</b> | B",
+        "one_line": "<b>A</b> | B",
         "x": Value(x),
         "y": Value(y, 0.1),
     }
@@ -72,10 +72,10 @@ def test_hover_names_the_network_and_escapes_it() -> None:
 def test_many_points_go_through_webgl_with_plain_numbers_to_click() -> None:
     many = VECTOR_POINTS + 1
     cloud = Cloud(tuple(range(many)), (3000.0,) * many, (3.0,) * many)
-    drawn = front_figure(FrontFacts(x=X, y=Y, front=(point(-1, 2000, 2.0),), beaten=cloud))
-    beaten = drawn.data[0]
-    assert beaten.type == "scattergl"
-    assert list(beaten.customdata[:3]) == [0, 1, 2]
+    drawn = front_figure(FrontFacts(x=X, y=Y, front=(point(-1, 2000, 2.0),), dominated=cloud))
+    dominated = drawn.data[0]
+    assert dominated.type == "scattergl"
+    assert list(dominated.customdata[:3]) == [0, 1, 2]
     assert isinstance(json.loads(drawn.to_json())["data"][0]["customdata"], list)
 
 

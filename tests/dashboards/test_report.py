@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.facts import CorpusFacts, Facts, Phase
+from dashboards.facts import CorpusFacts, Facts, LatencyAccuracy
+from dashboards.report.corpus_section import compressor_verdict
 from dashboards.report.html import Html, code, p, script_json, tag
-from dashboards.report.study import compressor_verdict, phase_text, report_html, write_report
+from dashboards.report.latency_section import accuracy_text
+from dashboards.report.study import report_html, write_report
 from nas.study.study import Study
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'</script><script>alert(2)</script>"
@@ -72,11 +74,11 @@ def test_the_report_says_what_was_found(pages: dict[str, str], all_facts: dict[s
     best = facts.front[0]
     assert f"{best.values['bits_per_byte'].value:.3f}" in text
     assert all(network.digest in text for network in facts.front)
-    assert best.strip in text
+    assert best.one_line in text
     assert facts.corpus is not None
     assert all(f"{value:.3f}" in pages["full"] for value in facts.corpus.reference.values())
     for words in (
-        "Mind the horizon",
+        "Short trainings",
         "Kendall's τ = 0.67 (95 % interval 0.38 to 0.88)",
         "12 held-out networks",
         "Hypervolume",
@@ -105,7 +107,7 @@ def test_what_is_missing_is_left_out_or_names_its_command(pages: dict[str, str])
 
 def test_a_search_that_is_not_done_says_so(all_facts: dict[str, Facts]) -> None:
     facts = all_facts["two"]
-    assert "not at its end" not in report_html(facts)
+    assert "not complete" not in report_html(facts)
     further = replace(facts, study=replace(facts.study, planned=99))
     assert "30 of 99 trials" in report_html(further)
 
@@ -114,12 +116,12 @@ def test_hostile_text_stays_text(all_facts: dict[str, Facts]) -> None:
     facts = all_facts["full"]
     assert facts.finals is not None
     assert facts.table is not None
-    bad_front = tuple(replace(network, strip=HOSTILE, layers=HOSTILE) for network in facts.front)
+    bad_front = tuple(replace(network, one_line=HOSTILE, layers=HOSTILE) for network in facts.front)
     bad_points = tuple(
-        replace(pair, front=tuple(replace(point, strip=HOSTILE) for point in pair.front))
+        replace(pair, front=tuple(replace(point, one_line=HOSTILE) for point in pair.front))
         for pair in facts.fronts
     )
-    finalists = tuple(replace(f, why=HOSTILE, strip=HOSTILE) for f in facts.finals.finalists)
+    finalists = tuple(replace(f, outcome=HOSTILE, one_line=HOSTILE) for f in facts.finals.finalists)
     bad = replace(
         facts,
         study=replace(facts.study, name=HOSTILE, space_name=HOSTILE, constraints=(HOSTILE,), store=HOSTILE),
@@ -172,12 +174,18 @@ def test_a_score_within_noise_of_a_compressor_is_level_with_it(all_facts: dict[s
 
 def test_the_tables_error_in_words() -> None:
     pairs = ((1.0, 1.1), (2.0, 2.1))
-    assert phase_text(Phase("decode_ms", None, None, None, ())).endswith("so the error is unknown.")
-    assert phase_text(Phase("decode_ms", 0.05, None, None, pairs)) == (
-        "Decode: the prediction is off by 5.0 % on average over 2 held-out networks."
+    assert accuracy_text(LatencyAccuracy("decode_ms", None, None, None, ())).endswith(
+        "so the error is unknown."
     )
-    assert phase_text(Phase("prefill_ms", 0.05, 0.9, None, pairs)).endswith("Kendall's τ = 0.90.")
-    assert "(95 % interval 0.10 to 0.90)" in phase_text(Phase("prefill_ms", 0.05, 0.9, (0.1, 0.9), pairs))
+    assert accuracy_text(LatencyAccuracy("decode_ms", 0.05, None, None, pairs)) == (
+        "Decode: the mean absolute error is 5.0 % over 2 held-out networks."
+    )
+    assert accuracy_text(LatencyAccuracy("prefill_ms", 0.05, 0.9, None, pairs)).endswith(
+        "Kendall's τ = 0.90."
+    )
+    assert "(95 % interval 0.10 to 0.90)" in accuracy_text(
+        LatencyAccuracy("prefill_ms", 0.05, 0.9, (0.1, 0.9), pairs)
+    )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

@@ -1,4 +1,4 @@
-"""The report tells how far a study can be trusted: its proxy, its engine's claims, its gain over chance."""
+"""The report's validation: the proxy, the engine's own criterion, the gain over random choice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from dashboards.facts import Facts
 from dashboards.facts.records import read_validation
 from dashboards.figures import figures
-from dashboards.report.sections import finals_section
+from dashboards.report.finalist_section import finalist_section
 
 GAIN = {"ratio": 1.31, "interval": [1.1, 1.55], "candidates": 45, "against": 45, "known": 60}
 PLAIN = {
@@ -30,7 +30,7 @@ PLAIN = {
 
 
 def page(facts: Facts, plain: dict[str, object]) -> str:
-    return finals_section(replace(facts, validation=read_validation(plain)))
+    return finalist_section(replace(facts, validation=read_validation(plain)))
 
 
 def test_the_report_tells_claims_and_gain(all_facts: dict[str, Facts]) -> None:
@@ -40,9 +40,9 @@ def test_the_report_tells_claims_and_gain(all_facts: dict[str, Facts]) -> None:
         "chose by sums of block scores. Their ranking agrees with that of",
         "<li>real divergences: Kendall&#x27;s τ = 0.90 (95 % interval 0.80 to 1.00), 24 random networks</li>",
         "&lt;b&gt;careful&lt;/b&gt;",
-        "1.31 times the volume of random choice from the same weights (95 % interval 1.10 to 1.55)",
-        "with 45 scored candidates each: more than chance finds.",
-        "Against all 60 random ones that are known: 0.97 times (95 % interval 0.90 to 1.04).",
+        "1.31 times the hypervolume of random choice from the same weights (95 % interval 1.10 to 1.55)",
+        "with 45 scored candidates each: better than random choice.",
+        "Compared with all 60 random candidates on record: 0.97 times (95 % interval 0.90 to 1.04).",
         "Not counted is what exact did.",
     ):
         assert words in text, words
@@ -50,8 +50,8 @@ def test_the_report_tells_claims_and_gain(all_facts: dict[str, Facts]) -> None:
 
 def test_a_gain_within_chance_is_called_so(all_facts: dict[str, Facts]) -> None:
     text = page(all_facts["two"], {"gain": {**GAIN, "interval": [0.9, 1.8]}})
-    assert "that may be chance" in text
-    assert "less than chance finds" in page(
+    assert "not significantly different from random choice" in text
+    assert "worse than random choice" in page(
         all_facts["two"], {"gain": {**GAIN, "ratio": 0.5, "interval": [0.4, 0.6]}}
     )
 

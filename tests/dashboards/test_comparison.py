@@ -1,4 +1,4 @@
-"""Fronts of several studies, laid over each other."""
+"""Fronts of several studies, compared."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 
 from dashboards import commands
 from dashboards.facts import ComparisonFacts, read_comparison
-from dashboards.facts.comparison import natural, share_errors
 from dashboards.facts.quantities import Quantity
+from dashboards.facts.volumes import in_natural_units, share_errors
 from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
-from dashboards.report.comparison import called, comparison_html, lead, percent, write_comparison
+from dashboards.report.comparison import comparison_html, lead, title, write_comparison
 from dashboards.style.theme import MARKS, with_scheme
 from foundation.errors import SettingError, UnknownName
+from foundation.text import percent
 from nas.pareto import Points, nondominated, reference_point
 from nas.store import Store
 from nas.study.facts import add_fact
@@ -57,9 +58,9 @@ def opened(store: Store, *names: str) -> list[Study]:
 
 
 def test_shares_are_of_one_volume_below_one_point(compared: ComparisonFacts) -> None:
-    evolved, chance = compared.sides
+    evolved, chance = compared.studies
     assert (evolved.engine, chance.engine) == ("ofa (nsga2)", "random")
-    for side in compared.sides:
+    for side in compared.studies:
         assert 0 < side.volume <= compared.volume
         assert side.share == pytest.approx(side.volume / compared.volume)
         assert list(side.trace) == sorted(side.trace)
@@ -67,7 +68,7 @@ def test_shares_are_of_one_volume_below_one_point(compared: ComparisonFacts) -> 
         assert side.error is not None
         assert 0 < side.error < 0.1
     worst = {
-        what.name: max(n.values[what.name].value for side in compared.sides for n in side.front)
+        what.name: max(n.values[what.name].value for side in compared.studies for n in side.front)
         for what in compared.objectives
     }
     assert all(r > worst[what.name] for what, r in zip(compared.objectives, compared.reference, strict=True))
@@ -77,31 +78,36 @@ def test_shares_are_of_one_volume_below_one_point(compared: ComparisonFacts) -> 
 
 def test_the_joint_front_is_that_of_all_networks(compared: ComparisonFacts) -> None:
     names = [what.name for what in compared.objectives]
-    networks = {n.digest: [n.values[name].value for name in names] for s in compared.sides for n in s.front}
+    networks = {n.digest: [n.values[name].value for name in names] for s in compared.studies for n in s.front}
     kept = nondominated(list(networks.values()))
     assert {m.network.digest for m in compared.joint} == {
         d for d, keep in zip(networks, kept, strict=True) if keep
     }
-    assert sum(side.alone for side in compared.sides) <= len(compared.joint)
+    assert sum(side.exclusive for side in compared.studies) <= len(compared.joint)
     for member in compared.joint:
-        assert all(finding.study == compared.sides[finding.side].study.name for finding in member.found)
+        assert all(
+            discovery.study == compared.studies[discovery.index].study.name
+            for discovery in member.discoveries
+        )
 
 
 def test_what_two_studies_found_counts_for_both(sides: Store) -> None:
     facts = read_comparison(opened(sides, "evolved", "again"))
-    assert [side.share for side in facts.sides] == [1.0, 1.0]
-    assert [side.joint for side in facts.sides] == [len(facts.joint)] * 2
-    assert [side.alone for side in facts.sides] == [0, 0]
-    assert all([f.study for f in member.found] == ["evolved", "again"] for member in facts.joint)
-    assert f"{len(facts.joint)} found more than once" in lead(facts)
+    assert [side.share for side in facts.studies] == [1.0, 1.0]
+    assert [side.joint for side in facts.studies] == [len(facts.joint)] * 2
+    assert [side.exclusive for side in facts.studies] == [0, 0]
+    assert all([f.study for f in member.discoveries] == ["evolved", "again"] for member in facts.joint)
+    assert f"{len(facts.joint)} scored by more than one study" in lead(facts)
     assert not facts.uneven
 
 
 def test_the_order_of_objectives_does_not_matter(sides: Store) -> None:
     one, other = (read_comparison(opened(sides, *names)) for names in (("two", "turned"), ("turned", "two")))
-    assert [side.volume for side in one.sides] == pytest.approx([side.volume for side in other.sides[::-1]])
+    assert [side.volume for side in one.studies] == pytest.approx(
+        [side.volume for side in other.studies[::-1]]
+    )
     assert one.reference == pytest.approx(other.reference[::-1])
-    assert {front.x.name for side in one.sides for front in side.fronts} == {"decode_ms"}
+    assert {front.x.name for side in one.studies for front in side.fronts} == {"decode_ms"}
 
 
 def test_errors_of_shares_come_from_windows_that_all_share() -> None:
@@ -123,9 +129,9 @@ def test_a_point_in_its_own_units() -> None:
     more = Quantity("speed", maximise=True)
     raw = [(8.0, -8.0, -3.0), (2.0, -2.0, -4.0)]
     turned_point = np.array(scaled(raw, [True, True, False])[0])
-    assert natural(turned_point, [True, True, False], [Quantity("cost"), more, more]) == pytest.approx(
-        (8.0, 8.0, 3.0)
-    )
+    assert in_natural_units(
+        turned_point, [True, True, False], [Quantity("cost"), more, more]
+    ) == pytest.approx((8.0, 8.0, 3.0))
 
 
 def refused(sides: Store, names: tuple[str, ...], match: str) -> None:
@@ -136,7 +142,7 @@ def refused(sides: Store, names: tuple[str, ...], match: str) -> None:
 def test_what_cannot_be_compared_is_refused(sides: Store) -> None:
     refused(sides, ("evolved",), "2 to 6 studies, got 1")
     refused(sides, ("evolved", "evolved"), "named twice: evolved")
-    refused(sides, ("evolved", "nothing"), "nothing has scored nothing yet: `nas resume nothing`")
+    refused(sides, ("evolved", "nothing"), "nothing has no scored trial: run `nas resume nothing`")
     refused(
         sides, ("evolved", "two"), r"objectives differ, bits_per_byte, decode_ms, weight_bytes in evolved and"
     )
@@ -223,9 +229,9 @@ def test_notes_say_what_a_reader_must_know(pair: Callable[..., list[Study]]) -> 
     for note, words in zip(
         notes,
         (
-            "latency table of their own",
-            "not hold the very same",
-            "keeps none and b keeps params<1e6",
+            "their own latency table",
+            "not identical",
+            "a has none and b has params<1e6",
             "b: scores do not add up.",
         ),
         strict=True,
@@ -275,15 +281,15 @@ def test_many_fronts_have_no_bands(compared: ComparisonFacts) -> None:
         return sum(trace.fill == "toself" for trace in fronts_figure(facts).data)
 
     assert bands(compared) == 2
-    side = compared.sides[0]
+    side = compared.studies[0]
     many = tuple(replace(side, study=replace(side.study, name=f"s{i}")) for i in range(MAX_BANDS + 1))
-    assert bands(replace(compared, sides=many)) == 0
-    assert called(replace(compared, sides=many)) == "4 studies"
-    assert "s0 covers the most" in lead(replace(compared, sides=many))
+    assert bands(replace(compared, studies=many)) == 0
+    assert title(replace(compared, studies=many)) == "4 studies"
+    assert "s0 covers the most" in lead(replace(compared, studies=many))
 
 
 def test_progress_ends_at_the_share(compared: ComparisonFacts) -> None:
-    for side, trace in zip(compared.sides, progress_figure(compared).data, strict=True):
+    for side, trace in zip(compared.studies, progress_figure(compared).data, strict=True):
         assert trace.y[-1] == pytest.approx(100 * side.share)
         assert trace.x[-1] == side.study.distinct
 
@@ -292,7 +298,7 @@ def test_the_page_tells_it_all_and_loads_nothing(compared: ComparisonFacts) -> N
     page = comparison_html(compared)
     found = Reader(page)
     assert lead(compared) in found.text
-    for side in compared.sides:
+    for side in compared.studies:
         assert percent(side.share, side.error) in found.text
         assert f"nas show {side.study.name} " in found.text
     assert all(member.network.digest in found.text for member in compared.joint)
@@ -303,17 +309,17 @@ def test_the_page_tells_it_all_and_loads_nothing(compared: ComparisonFacts) -> N
 
 def test_what_an_engine_drew_at_random_is_told(compared: ComparisonFacts) -> None:
     member, *others = compared.joint
-    lucky = replace(member, found=(replace(member.found[0], chance=True),))
+    lucky = replace(member, discoveries=(replace(member.discoveries[0], random=True),))
     found = Reader(comparison_html(replace(compared, joint=(lucky, *others))))
-    assert found.text.count(", by chance") == 1
+    assert found.text.count(", random") == 1
 
 
 def test_hostile_text_stays_text(compared: ComparisonFacts) -> None:
     sides = tuple(
         replace(side, engine=HOSTILE, study=replace(side.study, name=HOSTILE, space_name=HOSTILE))
-        for side in compared.sides
+        for side in compared.studies
     )
-    found = Reader(comparison_html(replace(compared, sides=sides, notes=(HOSTILE,))))
+    found = Reader(comparison_html(replace(compared, studies=sides, notes=(HOSTILE,))))
     assert "img" not in [name for name, _ in found.elements]
     assert HOSTILE in found.text
 
@@ -323,7 +329,7 @@ def test_the_page_lies_beside_the_folders_of_studies(sides: Store, tmp_path: Pat
     assert write_comparison(studies)[0] == studies[0].folder.parent / "compare.html"
     path, facts = write_comparison(studies, tmp_path / "there" / "c.html")
     assert path.read_text().startswith("<!doctype html>")
-    assert [side.study.name for side in facts.sides] == ["two", "turned"]
+    assert [side.study.name for side in facts.studies] == ["two", "turned"]
 
 
 def invoke(*words: str) -> Any:
@@ -349,7 +355,7 @@ def test_json_is_for_programs(sides: Store, tmp_path: Path) -> None:
     plain = json.loads(result.stdout)
     assert [study["study"] for study in plain["studies"]] == ["evolved", "chance"]
     assert set(plain["reference"]) == set(Plan.objectives)
-    assert {f["study"] for member in plain["front"] for f in member["found"]} == {"evolved", "chance"}
+    assert {f["study"] for member in plain["front"] for f in member["discoveries"]} == {"evolved", "chance"}
     assert plain["page"] == str(tmp_path / "c.html")
 
 

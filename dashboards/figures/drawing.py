@@ -1,0 +1,22 @@
+"""Parts that several figures draw: error bars, and curves thinned to as many points as a screen shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nas.study.trial import Value
+
+CURVE_POINTS = 1500
+
+
+def error_bars(values: Iterable[Value]) -> dict[str, Any]:
+    """Plotly's settings for bars of one standard error."""
+    return {"type": "data", "array": [value.error or 0.0 for value in values], "width": 0, "thickness": 1}
+
+
+def thinned(length: int) -> list[int]:
+    """At most about `CURVE_POINTS` evenly spaced indices of a curve, the last one among them."""
+    if length == 0:
+        return []
+    return sorted({*range(0, length, -(-length // CURVE_POINTS)), length - 1})

@@ -1,0 +1,64 @@
+"""The report's part about the training text, and how networks compare with general-purpose compressors."""
+
+from __future__ import annotations
+
+from dashboards.facts import CorpusFacts, Facts
+from dashboards.facts.ties import QUALITY, SIGNIFICANT
+from dashboards.figures import figures
+from dashboards.report.html import Html, code, figure, p, section
+from foundation.text import listed, with_error
+from nas.study.trial import Value
+
+
+def corpus_section(facts: Facts) -> Html | None:
+    """Name and sizes of the corpus, and the compressors' bits per byte beside the networks'."""
+    corpus = facts.corpus
+    if corpus is None:
+        return None
+    sizes = (
+        f"{corpus.train_bytes / 1e6:,.1f} MB for training, {corpus.valid_bytes / 1e3:,.0f} kB for validation"
+    )
+    comparable = " Scores are comparable only under the digest "
+    about = p(f"{corpus.name}: {sizes}.", comparable, code(corpus.digest), ".")
+    verdict = compressor_verdict(facts, corpus)
+    note = p(verdict, kind="note") if verdict else None
+    drawn = figure(figures["compressors"](facts), _caption(facts))
+    return section("The text, and compressors on it", about, note, drawn)
+
+
+def _caption(facts: Facts) -> str:
+    assert facts.study.length is not None, "a study that reads a text reads it in windows"
+    return (
+        "Compressors read the validation part as one stream (at most its first MiB); networks read windows of"
+        f" {facts.study.length:,} bytes without the text before them, which is a disadvantage."
+    )
+
+
+def compressor_verdict(facts: Facts, corpus: CorpusFacts) -> str | None:
+    """How the best network compares with general-purpose compressors."""
+    best = _best_quality(facts)
+    if best is None or not corpus.reference:
+        return None
+    groups: dict[str, list[str]] = {"worse than": [], "level with": [], "better than": []}
+    for name, value in sorted(corpus.reference.items(), key=lambda item: item[1]):
+        groups[_relation(best, value)].append(f"{name} ({value:.3f})")
+    relations = listed(f"{relation} {listed(names)}" for relation, names in groups.items() if names)
+    text = (
+        "At this training budget the best network here, at"
+        f" {with_error(best.value, best.error or 0.0)} bits per byte, is {relations}."
+    )
+    if not groups["worse than"]:
+        return text
+    return f"{text} Read the scores as a ranking of architectures, not as the quality of usable models."
+
+
+def _relation(best: Value, compressor: float) -> str:
+    if abs(best.value - compressor) < SIGNIFICANT * (best.error or 0.0):
+        return "level with"
+    return "worse than" if compressor < best.value else "better than"
+
+
+def _best_quality(facts: Facts) -> Value | None:
+    scores = [network.values[QUALITY] for network in facts.front if QUALITY in network.values]
+    scores += [last[1] for f in (facts.finals.finalists if facts.finals else ()) if (last := f.last)]
+    return min(scores, key=lambda value: value.value, default=None)
