@@ -29,7 +29,7 @@ from hw_profiles.latency.parts import Part
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.language.serialization import to_plain
 from search_spaces.network.decoder import parameter_shapes
-from search_spaces.network.embedding_reader import reader_cost
+from search_spaces.network.options.reads_embedding import reader_cost
 from search_spaces.scenario import Scenario
 
 Array: TypeAlias = NDArray[np.float64]

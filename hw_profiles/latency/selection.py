@@ -43,10 +43,10 @@ CANDIDATES = 4000
 
 
 def random_specs(space: Space, dice: Random, count: int) -> Iterator[Decoder]:
-    """Random networks of a space, as a table knows them: without routers and exits."""
+    """Random networks of a space, as a table knows them: without options whose shapes depend on values."""
     for _ in range(count):
         _, spec = space.propose_with_spec(lambda path, labels: dice.choice(labels))
-        yield replace(spec, layers=tuple(replace(layer, routing=None, exit=None) for layer in spec.layers))
+        yield replace(spec, layers=tuple(layer.with_static_shapes() for layer in spec.layers))
 
 
 def usage_in(space: Space, real: Real, seed: int) -> dict[Part, float]:

@@ -36,8 +36,9 @@ from hw_profiles.timing.timers import Call, on_gpu, quiet
 from search_spaces.blocks.base import Block
 from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.decoder import Decoder, Layer, parameter_shapes
-from search_spaces.network.embedding_reader import EmbeddingReader
 from search_spaces.network.model import Model, build
+from search_spaces.network.options.base import option_shapes
+from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
 from search_spaces.quantization.kernels import PackedWeight
@@ -165,7 +166,7 @@ def _read(
             running.add(which(half_costs(key, scenario)))
             running.live -= stream if number else 0  # what the first half left
         running.live -= stream if index or not kept else 0  # the layer's input
-        if layer.exit is not None:
+        for _ in range(layer.predictions):
             running.live += logits
             running.peak = max(running.peak, running.live + stream)
     running.add(logits_trace(spec.vocab, spec.d_model, count, scenario))
@@ -174,18 +175,14 @@ def _read(
 def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
     """Bytes of the weights in the scenario's dtype, and at their bits."""
     dtype, held, packed = _itemsize(scenario), 0, 0
-    outer = [(spec.vocab, spec.d_model), (spec.d_model,)]
-    shapes = [(shape, Bits()) for shape in outer]
+    shapes = [(shape, Bits()) for shape in spec.shell.shapes.values()]
     seen: set[str] = set()
     for layer in spec.layers:
         if layer.shared is not None and layer.shared in seen:
             continue
         seen |= {layer.shared} if layer.shared is not None else set()
-        shapes += [((spec.d_model,), Bits())] * bool(layer.routing)
-        shapes += [(shape, Bits()) for shape in outer] * bool(layer.exit)
-        if layer.reads_embedding:
-            reader = ((spec.d_model,), (spec.d_model, 2, spec.d_model))
-            shapes += [(shape, Bits()) for shape in reader]
+        for option in layer.options.values():
+            shapes += [(shape, Bits()) for shape in option_shapes(option, spec.shell).values()]
         for block in layer.blocks.values():
             own = parameter_shapes(block, spec.d_model).values()
             shapes += [((spec.d_model,), Bits()), *((shape, layer.bits) for shape in own)]

@@ -33,7 +33,7 @@ from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.base import Cost
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer, block_weight_bytes, parameter_shapes
-from search_spaces.network.embedding_reader import reader_cost
+from search_spaces.network.options.reads_embedding import reader_cost
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.scenario import Scenario
 
@@ -116,12 +116,11 @@ class Roofline:
         """Milliseconds of one layer, prefill and decode."""
         key = (layer, spec.d_model, spec.vocab)
         if key not in self._known:
-            share = layer.routing.capacity if layer.routing is not None else 1.0
             prefill = decode = 0.0
             for half in halves_of(layer, spec.d_model):
                 prefill_ms, decode_ms = self._half(half, layer.bits.stored)
-                prefill, decode = prefill + share * prefill_ms, decode + share * decode_ms
-            if layer.exit is not None:
+                prefill, decode = prefill + layer.passing * prefill_ms, decode + layer.passing * decode_ms
+            for _ in range(layer.predictions):
                 more = self._outer(spec)
                 prefill, decode = prefill + more[0], decode + more[1]
             self._known[key] = prefill, decode

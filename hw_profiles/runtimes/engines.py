@@ -279,10 +279,9 @@ def _pool(device: torch.device) -> Any:
 
 def _static_only(model: Model) -> None:
     for i, layer in enumerate(model.spec.layers):
-        if layer.routing is not None or layer.exit is not None:
+        if layer.not_static:
             raise ProfileError(
-                f"engine graph: layers.{i} decides for every token whether it passes, so its shapes are not"
-                " static; use engine=eager"
+                f"engine graph: layers.{i} {layer.not_static}, so its shapes are not static; use engine=eager"
             )
 
 

@@ -40,6 +40,7 @@ from search_spaces.language.choices import OneOf
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 from search_spaces.mixture.conditions import open_layers, options_if
+from search_spaces.mixture.mixture import check_relaxable
 from search_spaces.network.decoder import Decoder
 from search_spaces.supernet import Supernet
 
@@ -108,10 +109,7 @@ class Darts(Engine):
             if isinstance(decoder.vocab, OneOf):
                 raise SpaceError("vocab: vocabularies of different sizes cannot be mixed")
             for layer in open_layers(decoder, path):
-                if layer.layer.exit is not None:
-                    raise SpaceError(
-                        f"{layer.path}.exit: an early exit cannot be relaxed; use another engine"
-                    )
+                check_relaxable(layer.layer, layer.path)
         if self._swept(plan) is None and self.targets:
             raise SettingError("engine darts: targets need an objective that is known before training")
 

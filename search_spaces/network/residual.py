@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Mixed, State
-from search_spaces.network.embedding_reader import EmbeddingReader
+from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.quantization.activations import RoundedActivations
 from search_spaces.quantization.bits import SCALE_SUFFIX, Bits, StateCodec
 

@@ -26,9 +26,9 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.network.adaptive_depth import EarlyExit
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
+from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.kernels import kernels_of
 from search_spaces.scenario import ENGINES as NAMES
