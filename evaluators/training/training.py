@@ -27,7 +27,8 @@ from search_spaces.language.serialization import to_json
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import WeightFormat, is_matrix, round_all
+from search_spaces.quantization.bits import WeightFormat, is_matrix
+from search_spaces.quantization.rounding import round_all
 from search_spaces.supernet import Weights
 
 BETAS = (0.9, 0.95)

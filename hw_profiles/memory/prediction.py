@@ -41,7 +41,7 @@ from search_spaces.network.options.base import option_shapes
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
-from search_spaces.quantization.kernels import PackedWeight
+from search_spaces.quantization.packed_weight import PackedWeight
 from search_spaces.scenario import Scenario
 
 WARM_UPS = 2

@@ -17,7 +17,9 @@ from search_spaces.network.model import Model
 from search_spaces.network.options.base import OptionModule
 from search_spaces.network.residual import Residual
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import WeightFormat, pack, round_all, round_to_bits, unpack
+from search_spaces.quantization.bits import WeightFormat
+from search_spaces.quantization.packing import pack, unpack
+from search_spaces.quantization.rounding import round_all, round_to_bits
 from search_spaces.supernet.weights import Binding, SharedWeights, Weights, leading
 
 

@@ -26,7 +26,7 @@ from search_spaces.network.model import build
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import pack, unpack
+from search_spaces.quantization.packing import pack, unpack
 from tests.evaluators import tiny
 
 
