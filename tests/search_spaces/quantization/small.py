@@ -11,12 +11,7 @@ from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.quantization.bits import (
-    GROUPS,
-    WEIGHT_BITS,
-    Bits,
-    WeightFormat,
-)
+from search_spaces.quantization.bits import GROUPS, WEIGHT_BITS, Bits, WeightFormat
 
 shapes = st.tuples(st.integers(1, 5), st.integers(8, 150))
 

@@ -19,9 +19,7 @@ from search_spaces.network.residual import Residual
 from search_spaces.ops.experts import expert_mixture, expert_mixture_fetched, expert_mixture_plainly, route
 from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.quantization.activations import RoundedActivations, round_activations
-from search_spaces.quantization.bits import (
-    Bits,
-)
+from search_spaces.quantization.bits import Bits
 from search_spaces.supernet import Supernet
 from tests.search_spaces.quantization.small import network, values
 

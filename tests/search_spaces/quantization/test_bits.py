@@ -11,13 +11,7 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.language.choices import one_of
 from search_spaces.language.serialization import from_json, to_json, to_plain
 from search_spaces.network.decoder import Layer, strip
-from search_spaces.quantization.bits import (
-    TERNARY,
-    Bits,
-    WeightFormat,
-    is_matrix,
-    weight_bytes,
-)
+from search_spaces.quantization.bits import TERNARY, Bits, WeightFormat, is_matrix, weight_bytes
 
 
 @pytest.mark.parametrize("numbers", ["int", "float", one_of("int", "float")], ids=str)

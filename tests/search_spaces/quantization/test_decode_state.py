@@ -9,10 +9,7 @@ from hypothesis import strategies as st
 
 from search_spaces.blocks.base import StateShape
 from search_spaces.network.model import build
-from search_spaces.quantization.bits import (
-    Bits,
-    state_bytes,
-)
+from search_spaces.quantization.bits import Bits, state_bytes
 from search_spaces.quantization.decode_state import StateCodec
 from search_spaces.scenario import Scenario
 from tests.search_spaces.quantization.small import network, values

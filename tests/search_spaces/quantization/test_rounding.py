@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.quantization.activations import round_activations
-from search_spaces.quantization.bits import (
-    TERNARY,
-    WEIGHT_BITS,
-    WeightFormat,
-)
+from search_spaces.quantization.bits import TERNARY, WEIGHT_BITS, WeightFormat
 from search_spaces.quantization.packing import SCALE_SUFFIX, pack, unpack_codes
 from search_spaces.quantization.rounding import round_all, round_to_bits
 from tests.search_spaces.quantization.small import FLOAT8, formats, shapes, values
