@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from foundation.errors import IllegalArchitecture, ProfileError
-from hw_profiles.runtimes.engines import at_home, engine_of
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.measure import STEPS, Task, network_tasks
 from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.base import Block
@@ -251,7 +251,7 @@ def part_tasks(part: Part, scenario: Scenario, *, seed: int = 0) -> dict[str, Ta
         if part.position is None:
             found = network_tasks(model, scenario, seed=seed)
         else:
-            calls = engine_of(scenario).prepare(at_home(model, scenario), scenario, seed=seed)
+            calls = runtime_of(scenario).prepare(model, scenario, seed=seed)
             found = {"decode_ms": Task(calls.decode(part.position), primed=True, repeats=STEPS)}
         tasks |= {f"{copies}/{reading}": task for reading, task in found.items()}
     return tasks

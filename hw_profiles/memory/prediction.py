@@ -31,7 +31,8 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 from hw_profiles.memory.tracing import GRANULE, NotTraceable, Trace, kind_of, traced
-from hw_profiles.runtimes.engines import Eager, at_home
+from hw_profiles.runtimes.base import random_tokens, runtimes
+from hw_profiles.runtimes.placement import placed
 from hw_profiles.timing.timers import Call, on_gpu, quiet
 from search_spaces.blocks.base import Block
 from search_spaces.network.decode_state import DecodeState
@@ -283,9 +284,9 @@ def measure_memory(model: Model, scenario: Scenario, *, seed: int = 0) -> Memory
     """
     with quiet(scenario.threads), torch.no_grad():
         measure = _cuda_peak if on_gpu(scenario) else _cpu_peak
-        home = at_home(model, scenario)
+        home = placed(model, scenario)
         weights = sum(_rounded(_held(parameter), scenario) for parameter in home.parameters())
-        calls = Eager().prepare(home, scenario, seed=seed)
+        calls = runtimes["eager"].calls(home, scenario, random_tokens(home, scenario, seed))
         prefill = measure(calls.prefill, scenario)
         step = calls.decode(scenario.decode_position)
         decode = measure(step, scenario)

@@ -7,10 +7,10 @@ For each half layer, and for what stands around the layers (Williams, Waterman &
 
     time = max(FLOPs / peak FLOP rate, bytes / peak bandwidth, operations * launch overhead)
 
-FLOPs are those on paper (`Block.cost`). Bytes are what its operations read and write, one by one; with the
-engine `compile` only what its products do, as the rest is fused into them. Weights count at their bits: the
-roofline is of a device that has kernels for them. Replayed graphs have no launch overhead, nor has a card
-that does not state it. Peaks are never reached, so an estimate is a lower bound, often by a factor of two or
+FLOPs are those on paper (`Block.cost`). Bytes are what its operations read and write, one by one; with a
+runtime that fuses operations only what products do. Weights count at their bits: the roofline is of a device
+that has kernels for them. A runtime that replays recorded kernels has no launch overhead, nor has a card that
+does not state it. Peaks are never reached, so an estimate is a lower bound, often by a factor of two or
 more: it ranks networks on a device, and is used by a search only where that is asked for.
 """
 
@@ -29,6 +29,7 @@ from hw_profiles.latency.parts import Part, parts_in
 from hw_profiles.memory.prediction import HalfKey, half_costs, halves_of, logits_trace
 from hw_profiles.memory.tracing import Trace, kind_of
 from hw_profiles.roofline.cards import Card
+from hw_profiles.runtimes.base import check_scenario, runtime_of
 from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.base import Cost
 from search_spaces.language.space import Space
@@ -53,7 +54,7 @@ class Work:
 
     def seconds(self, card: Card, scenario: Scenario) -> float:
         """The least that a device needs for it."""
-        launch_us = 0.0 if scenario.engine == "graph" else card.launch_us or 0.0
+        launch_us = card.launch_us or 0.0 if runtime_of(scenario).launches else 0.0
         return max(
             self.flops / card.flops_of(scenario.dtype, scenario.threads),
             self.bytes / card.bandwidth,
@@ -66,6 +67,7 @@ class Roofline:
     """Estimates for networks on the device of a card; answers as a `LatencyTable` does.
 
     Raises:
+        SettingError: the scenario's runtime does not exist, or cannot run it.
         ProfileError: the card is of another kind of device than the scenario, or lacks its dtype.
     """
 
@@ -76,6 +78,7 @@ class Roofline:
     trusted: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_scenario(self.scenario)
         if self.card.kind != kind_of(self.scenario):
             raise ProfileError(
                 f"the card {self.card.name} is of a {self.card.kind} device, but the scenario asks for"
@@ -145,7 +148,7 @@ class Roofline:
         )
 
     def _ms(self, flops: float, trace: Trace, saved: int) -> float:
-        moved = trace.product_bytes if self.scenario.engine == "compile" else trace.moved_bytes
+        moved = trace.product_bytes if runtime_of(self.scenario).fuses else trace.moved_bytes
         work = Work(flops, max(0, moved - saved), trace.launches)
         return 1e3 * work.seconds(self.card, self.scenario)
 
