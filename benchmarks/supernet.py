@@ -8,6 +8,7 @@ pinned thread by its CPU time; the figure is the median of the ratios of neighbo
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from benchmarks.common import keep, show
-from evaluators.training.training import CLIP, adamw, rounded, token_loss
+from evaluators.training.network_training import token_loss
+from evaluators.training.recipe import DEFAULT
 from hw_profiles.timing.measure import quiet
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
@@ -29,7 +31,7 @@ from search_spaces.language.genotype import Label
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import Bits
+from search_spaces.quantization.bits import Bits, round_all
 from search_spaces.supernet import Subnet, Supernet
 
 PAIRS = 41
@@ -102,22 +104,23 @@ def step_ratio(subnet: Subnet, tokens: Tensor) -> tuple[float, float]:
     """A training step of the subnet alone in the supernet over one of the extracted model."""
     supernet, model = subnet.supernet, subnet.extract()
     parameters, bits = dict(model.named_parameters()), weight_bits(model)
-    shared = adamw(supernet.weights, supernet.rates)
-    own = adamw(parameters, model.learning_rates())
+    shared = DEFAULT.optimizer.make(supernet.weights, supernet.rates)
+    own = DEFAULT.optimizer.make(parameters, model.learning_rates())
+    clip = DEFAULT.clip or math.inf
 
     def inside() -> None:
         supernet.zero_grad()
         leaves = subnet.leaves()
         token_loss(subnet(tokens, subnet.rounded(leaves))[:, :-1], tokens[:, 1:]).backward()
         supernet.add_gradients(subnet.bindings, leaves)
-        nn.utils.clip_grad_norm_(supernet.parameters(), CLIP)
+        nn.utils.clip_grad_norm_(supernet.parameters(), clip)
         shared.step()
 
     def alone() -> None:
         own.zero_grad()
-        logits = functional_call(model, rounded(parameters, bits), (tokens,), tie_weights=False)
+        logits = functional_call(model, round_all(parameters, bits), (tokens,), tie_weights=False)
         token_loss(logits[:, :-1], tokens[:, 1:]).backward()
-        nn.utils.clip_grad_norm_(parameters.values(), CLIP)
+        nn.utils.clip_grad_norm_(parameters.values(), clip)
         own.step()
 
     return ratio(inside, alone)

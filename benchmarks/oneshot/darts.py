@@ -31,10 +31,13 @@ import torch
 
 from benchmarks.common import provenance
 from evaluators.differentiable.collapse import EmptyPlaces
-from evaluators.differentiable.search import DifferentiableSearch, Settings
+from evaluators.differentiable.outcome import choose
+from evaluators.differentiable.search import DifferentiableSearch
+from evaluators.differentiable.settings import SearchSettings
 from evaluators.scoring.scratch import FromScratch
 from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.recall import Recall
+from evaluators.training.fit import fit
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.linear_attention import LinearAttention
 from search_spaces.blocks.short_conv import ShortConv
@@ -51,7 +54,7 @@ TRAINED_BATCH = 32
 RANDOM = 3
 """Random architectures beside each seed."""
 
-Variants = dict[str, tuple[Settings, Literal["magnitude", "perturbation"]]]
+Variants = dict[str, tuple[SearchSettings, Literal["magnitude", "perturbation"]]]
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def variants(scale: float) -> Variants:
     def steps(count: int) -> int:
         return max(1, round(count * scale))
 
-    usual = Settings(watch_every=steps(100), batch=BATCH, rate=0.01, guard=False)
+    usual = SearchSettings(watch_every=steps(100), batch=BATCH, rate=0.01, guard=False)
     first = replace(usual, variant="first", steps=steps(1500), warm_up=steps(400))
     second = replace(first, variant="second", steps=steps(1000))
     gdas = replace(usual, variant="gdas", steps=steps(4000), warm_up=steps(2000))
@@ -100,12 +103,11 @@ def searched(task: Task) -> tuple[Genotype, dict[str, Any]]:
     if settings.variant == "modern":
         steps = max(1, round(1500 * task.search))
         training = SupernetTraining(space(), Recall(), steps=steps, seed=task.seed, batch=BATCH)
-        while training.step < steps:
-            training.learn()
+        fit(training)
         supernet = training.supernet
     search = DifferentiableSearch(supernet, Recall(), settings, seed=task.seed)
-    search.run()
-    choice, findings = search.choose(how=how)
+    fit(search)
+    choice, findings = choose(search, how=how)
     told = {
         "steps": search.step,
         "seconds": round(time.monotonic() - began, 1),

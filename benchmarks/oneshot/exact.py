@@ -55,10 +55,11 @@ from evaluators.blockwise.replacement import Replacements
 from evaluators.blockwise.sublayers import Half
 from evaluators.corpus import load_corpus
 from evaluators.scoring.base import Score
+from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.supernet.sandwich import sandwich
 from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import ByteLanguageModelling
-from evaluators.training.training import state_segment, window_losses
+from evaluators.training.fit import fit
 from nas.engines.exact.additivity import additivity
 from nas.engines.exact.greedy import greedy
 from nas.engines.exact.integer_program import Choice, Chosen, Option, Place, Unreachable
@@ -196,8 +197,7 @@ def joint(seed: int, *, steps: int, aligned: int) -> Row:
         corpus = load_corpus(None, cache=Path(folder))
         task = ByteLanguageModelling(corpus.folder, length=96, windows=32)
         training = SupernetTraining(space, task, steps=steps, seed=seed, batch=8)
-        while training.step < steps:
-            training.learn()
+        fit(training)
         parent = _parent(training.supernet, task, seed)
         supernet = training.supernet
         if aligned:

@@ -45,12 +45,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.common import provenance
 from evaluators.scoring.scratch import FromScratch
-from evaluators.supernet.recipe import Recipe, Work
+from evaluators.scoring.windows import state_segment, window_losses
+from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.sandwich import Sandwich
 from evaluators.supernet.shrinking import SHRINKING, WHOLE, narrowed
 from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import ByteLanguageModelling
-from evaluators.training.training import Training, state_segment, token_loss, window_losses
+from evaluators.training.execution import Execution
+from evaluators.training.fit import fit
+from evaluators.training.network_training import NetworkTraining, token_loss
+from evaluators.training.recipe import Recipe
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
@@ -126,12 +130,12 @@ class Job:
 
 def recipe_of(name: str, space: Space, count: int) -> Recipe:
     """How a supernet is trained, with `count` networks a step."""
-    recipe = Recipe(phases=WHOLE if name == "plain" else SHRINKING, networks=count)
+    supernet = SupernetRecipe(phases=WHOLE if name == "plain" else SHRINKING, networks=count)
     if name != "favouring":
-        return recipe
+        return Recipe(supernet=supernet)
     front = networks(space, VALIDATED)
     genotypes = tuple(space.genotype_of(spec).to_json() for spec in front)
-    return replace(recipe, favoured=genotypes, favour=0.9)
+    return Recipe(supernet=replace(supernet, favoured=genotypes, favour=0.9))
 
 
 def networks(space: Space, count: int) -> list[Decoder]:
@@ -187,7 +191,7 @@ def _training(settings: Settings, space: Space, recipe: Recipe) -> SupernetTrain
         seed=SEED,
         batch=settings.batch,
         recipe=recipe,
-        work=Work(device=settings.device),
+        execution=Execution(device=settings.device),
     )
 
 
@@ -200,7 +204,7 @@ def scored(training: SupernetTraining, spec: Decoder) -> list[float]:
     def call(tokens: Tensor, *, segment: int | None = None) -> Tensor:
         return subnet(tokens, weights, segment=segment)
 
-    device = training.work.device
+    device = training.execution.device
     found = window_losses(call, training.task, segment=state_segment(spec), device=device)
     return [round(loss, 5) for loss in found.tolist()]
 
@@ -317,9 +321,9 @@ def _seconds(call: Callable[[], Any], settings: Settings, repeats: int = 2) -> f
 
 def _seconds_alone(spec: Decoder, settings: Settings) -> float:
     model = build(spec, seed=SEED, device=settings.device)
-    training = Training(model, settings.task, seed=SEED, batch=settings.batch)
-    training.advance(3)
-    found = [_seconds(lambda: training.advance(training.step + 1), settings, 1) for _ in range(TIMED)]
+    training = NetworkTraining(model, settings.task, steps=3 + TIMED, seed=SEED, batch=settings.batch)
+    fit(training, until=3)
+    found = [_seconds(training.learn, settings, 1) for _ in range(TIMED)]
     return statistics.median(found)
 
 
@@ -331,10 +335,10 @@ def _flops(name: str, space: Space, settings: Settings) -> float:
         return sum(spec.cost(scenario).prefill_flops for spec in specs)
 
     spent = 0.0
-    for phase in recipe.phases:
+    for phase in recipe.supernet.phases:
         visits = Sandwich(narrowed(space, phase.varies), SEED, settings.networks)
         spent += phase.share * statistics.fmean(price(visits.of(i)) for i in range(PRICED))
-    whole = sum(phase.share for phase in recipe.phases)
+    whole = sum(phase.share for phase in recipe.supernet.phases)
     return spent / whole / price(networks(space, VALIDATED))
 
 

@@ -20,34 +20,27 @@ al. 2020, arXiv:1911.13053); blocks learn on the parent's hidden states, not on 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from time import monotonic
 
 import torch
 from torch import Tensor, nn
 
 from evaluators.blockwise.sublayers import BorrowedHalf, Half, halves_in, halves_of
 from evaluators.tasks.base import Task
-from evaluators.training import checkpoints
-from evaluators.training.resumable import Resumable, Trajectory
-from evaluators.training.training import BETAS, CLIP, WARM_UP, WEIGHT_DECAY, adamw
-from foundation.errors import EvaluationFailed, IllegalArchitecture, SettingError
+from evaluators.training.fit import fit
+from evaluators.training.recipe import DEFAULT, Recipe
+from evaluators.training.trainable import Losses, Trainable, Trajectory, weights_digest
+from foundation.errors import IllegalArchitecture, SettingError
 from search_spaces.language.serialization import to_json
 from search_spaces.network.decoder import Decoder, parameter_shapes
 from search_spaces.network.layer import DecoderLayer
 from search_spaces.network.residual import Residual
 from search_spaces.supernet import Supernet, Weights, closings
 
-FLOOR = 0.1
-"""The rate falls linearly to this share of its peak."""
-
-SAVE_SECONDS = 20.0
 JUDGED = 16
 """Validation windows by which errors are told."""
 
@@ -69,8 +62,8 @@ class Aligned:
     seconds: float
 
 
-class Alignment(Resumable):
-    """The alternatives of a supernet's copy, their optimizer, and the number of steps done, of `steps`.
+class Alignment(Trainable):
+    """The training of the alternatives in a supernet's copy, by its schedule at the blocks' own rates.
 
     Raises:
         SettingError: fewer steps than one.
@@ -78,62 +71,71 @@ class Alignment(Resumable):
     """
 
     def __init__(
-        self, supernet: Supernet, parent: Decoder, task: Task, *, steps: int, seed: int, batch: int = 16
+        self,
+        supernet: Supernet,
+        parent: Decoder,
+        task: Task,
+        *,
+        steps: int,
+        seed: int,
+        batch: int = 16,
+        recipe: Recipe = DEFAULT,
     ) -> None:
         if steps < 1 or batch < 1:
             raise SettingError(f"alignment: steps and batch must be at least 1, got {steps} and {batch}")
         supernet.space.genotype_of(parent)
-        self.supernet, self.origin = copied(supernet), digest_of(supernet)
-        self.parent, self.task, self.steps, self.seed, self.batch = parent, task, steps, seed, batch
+        self.supernet, self.given = copied(supernet), digest_of(supernet)
+        self.parent, self.task, self.seed, self.batch = parent, task, seed, batch
         self.parents = parents_of(supernet, parent)
         self.kinds = self._kinds()
-        self.parameters = {
+        parameters = {
             key: weight
             for key, weight in self.supernet.weights.items()
             if any(key.startswith(f"{kind}.") for kind in self.kinds)
         }
-        self.optimizer = adamw(self.parameters, self.supernet.rates)
+        schedule = recipe.supernet.schedule
+        super().__init__(parameters, self.supernet.rates, recipe, schedule=schedule, rate=1.0, steps=steps)
         self._read: dict[Half, BorrowedHalf] = {}
 
     @property
     def trajectory(self) -> Trajectory:
         """What names this training among all others: the weights it began with are part of it."""
-        spec = {"space": self.supernet.space.digest, "parent": to_json(self.parent), "origin": self.origin}
+        spec = {"space": self.supernet.space.digest, "parent": to_json(self.parent), "of": self.given}
         return Trajectory(
             json.dumps(spec),
             {key: self.supernet.rates[key] for key in self.parameters},
             self.task.digest,
             self.seed,
             self.batch,
-            (*BETAS, WEIGHT_DECAY, CLIP, WARM_UP, FLOOR, float(self.steps)),
+            {**self.recipe.of_supernets(), "supernet": self.schedule.to_plain()},
+            self.steps,
+            self.origin,
         )
 
-    def learn(self) -> float:
-        """One step; the mean error of the largest sizes.
-
-        Raises:
-            EvaluationFailed: an error is not finite.
-        """
+    def gradients(self) -> Losses:
+        """Of the largest and a random size of each kind; shown is the mean error of the largest sizes."""
         dice = Random(f"{self.seed}/{self.step}")
         d_model = dice.choice(sorted(self.parents))
-        tokens, _ = self.task.train_batch(self.step, self.seed, self.batch)
-        seen = recorded(self.supernet, self.parents[d_model], tokens.to(self.supernet.device))
-        self._set_rates()
-        self.optimizer.zero_grad()
-        found = []
+        tokens = self.task.train_batch(self.step, self.seed, self.batch)[0].to(self.supernet.device)
+        with self.low_precision(self.supernet.device):
+            seen = recorded(self.supernet, self.parents[d_model], tokens)
+        largest, minimised = list[float](), dict[str, float]()
         for kind, by_width in self.kinds.items():
             halves = by_width.get(d_model, [])
             site = kind.partition(":")[0]
             if not halves or site not in seen:
                 continue
-            found.append(self._backward(halves[0], *seen[site]))
+            error, minimised[f"{kind}: the error"] = self._backward(halves[0], *seen[site])
+            largest.append(error)
             if len(halves) > 1:
-                self._backward(dice.choice(halves[1:]), *seen[site])
-            own = [w for key, w in self.parameters.items() if key.startswith(f"{kind}.")]
-            nn.utils.clip_grad_norm_(own, CLIP)
-        self.optimizer.step()
-        self.step += 1
-        return sum(found) / max(1, len(found))
+                smaller = self._backward(dice.choice(halves[1:]), *seen[site])
+                minimised[f"{kind}: the error of a smaller size"] = smaller[1]
+        return Losses((sum(largest) / max(1, len(largest)),), minimised)
+
+    def clipped_together(self) -> Iterator[list[nn.Parameter]]:
+        """Each kind at each place by itself, since they do not see each other."""
+        for kind in self.kinds:
+            yield [weight for key, weight in self.parameters.items() if key.startswith(f"{kind}.")]
 
     def errors(self) -> dict[str, float]:
         """The error of the largest size of each kind on validation windows, at the parent's width."""
@@ -148,27 +150,20 @@ class Alignment(Resumable):
                     found[kind] = float(imitation_error(self._half(halves[0])(x).y - x, y))
         return found
 
-    def _backward(self, half: Half, x: Tensor, y: Tensor) -> float:
-        """Add the gradients of one half; its error."""
-        mixed = self._half(half)(x)
+    def _backward(self, half: Half, x: Tensor, y: Tensor) -> tuple[float, float]:
+        """Add the gradients of one half; its error, and all that it minimises."""
+        with self.low_precision(self.supernet.device):
+            mixed = self._half(half)(x)
         error = imitation_error(mixed.y - x, y)
         whole = error if mixed.loss is None else error + mixed.loss
-        if not math.isfinite(whole.item()):
-            raise EvaluationFailed(f"{half.key}: the error is {whole.item()} at step {self.step + 1}")
         if whole.requires_grad:
             whole.backward()
-        return error.item()
+        return error.item(), whole.item()
 
     def _half(self, half: Half) -> BorrowedHalf:
         if half not in self._read:
             self._read[half] = BorrowedHalf(self.supernet, half)
         return self._read[half]
-
-    def _set_rates(self) -> None:
-        step = self.step + 1
-        factor = min(step / WARM_UP, 1 - (1 - FLOOR) * step / self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
 
     def _kinds(self) -> dict[str, dict[int, list[Half]]]:
         """By site and kind, but the parent's own, and by width, what learns: the largest first."""
@@ -192,31 +187,23 @@ def align(
     steps: int,
     seed: int,
     batch: int = 16,
+    recipe: Recipe = DEFAULT,
     folder: Path | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Aligned:
     """A supernet like the given one, in which every other kind of block imitates `parent` at its place.
 
-    With a `folder`, a killed alignment goes on from its checkpoint to the same weights, and a finished one is
-    read. `on_step` hears the number of each step and the mean error.
+    With a `folder`, a killed alignment continues from its checkpoint to the same weights, and a finished one
+    is read. `on_step` is called with the number of each step and the mean error.
 
     Raises:
         EvaluationFailed: an error is not finite.
         IllegalArchitecture: the parent is not in the space.
     """
-    began = saved = monotonic()
-    training = Alignment(supernet, parent, task, steps=steps, seed=seed, batch=batch)
+    training = Alignment(supernet, parent, task, steps=steps, seed=seed, batch=batch, recipe=recipe)
     before = training.errors()
-    if folder is not None:
-        checkpoints.resume(training, folder, steps)
-    while training.step < steps:
-        error = training.learn()
-        if on_step is not None:
-            on_step(training.step, error)
-        if folder is not None and (training.step == steps or monotonic() - saved > SAVE_SECONDS):
-            saved = monotonic()
-            checkpoints.save(training, folder)
-    return Aligned(training.supernet, before, training.errors(), monotonic() - began)
+    curve = fit(training, folder=folder, on_step=on_step)
+    return Aligned(training.supernet, before, training.errors(), curve.seconds)
 
 
 def parents_of(supernet: Supernet, parent: Decoder) -> dict[int, Decoder]:
@@ -287,11 +274,7 @@ def copied(supernet: Supernet) -> Supernet:
 
 def digest_of(supernet: Supernet) -> str:
     """16 hex digits of all weights: what was made from these weights is not taken for made from others."""
-    whole = hashlib.sha256()
-    for key, weight in supernet.weights.items():
-        whole.update(key.encode())
-        whole.update(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return whole.hexdigest()[:16]
+    return weights_digest(supernet.weights)
 
 
 def _size(half: Half) -> tuple[float, float, int, int]:

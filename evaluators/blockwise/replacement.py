@@ -29,15 +29,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evaluators.blockwise.alignment import SAVE_SECONDS, digest_of, parents_of, recorded
+from evaluators.blockwise.alignment import digest_of, parents_of, recorded
 from evaluators.blockwise.sublayers import BorrowedHalf, Half, halves_in, halves_of
+from evaluators.scoring.windows import SCORED_AT_ONCE, SEGMENT, state_segment
 from evaluators.tasks.base import IGNORED, Task
-from evaluators.training.training import SCORED_AT_ONCE, SEGMENT, state_segment
+from evaluators.training.fit import SAVE_SECONDS
 from foundation.errors import DataError, EvaluationFailed, SpaceError
 from search_spaces.language.serialization import from_plain, to_plain
 from search_spaces.network.decoder import Decoder
-from search_spaces.quantization.bits import WeightFormat, is_matrix
-from search_spaces.quantization.rounding import round_to_bits
+from search_spaces.quantization.bits import WeightFormat, is_matrix, round_to_bits
 from search_spaces.supernet import Supernet
 
 FORMAT, VERSION = "nas replacement scores", 1

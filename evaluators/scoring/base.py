@@ -8,13 +8,13 @@ errors would.
 from __future__ import annotations
 
 import math
-import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from foundation.errors import EvaluationFailed, SettingError
+from foundation.statistics import mean_and_error
 from search_spaces.network.decoder import Decoder
 
 
@@ -22,8 +22,8 @@ from search_spaces.network.decoder import Decoder
 class Score:
     """A mean over the validation windows, lower is better; `samples` are the windows in their fixed order.
 
-    `figures` tell by path and name what else was seen of the network (see
-    `evaluators.training.training.figures`).
+    `figures` are what the layers of the network report, by path and name (see
+    `evaluators.training.network_training.layer_figures`).
     """
 
     value: float
@@ -41,7 +41,7 @@ class Score:
         broken = [sample for sample in samples if not math.isfinite(sample)]
         if broken:
             raise EvaluationFailed(f"the validation loss is {broken[0]} on {len(broken)} windows")
-        return cls(*_mean_and_error(samples), tuple(samples), dict(figures or {}))
+        return cls(*mean_and_error(samples), tuple(samples), dict(figures or {}))
 
 
 class Evaluator(ABC):
@@ -72,14 +72,10 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, fl
     """
     if len(a) != len(b) or len(a) < 2:
         raise SettingError(f"only scores of the same windows can be paired, got {len(a)} and {len(b)}")
-    return _mean_and_error([one - other for one, other in zip(a, b, strict=True)])
+    return mean_and_error([first - second for first, second in zip(a, b, strict=True)])
 
 
 def tied(a: Sequence[float], b: Sequence[float], z: float = 1.96) -> bool:
     """Whether the difference of two scores is within `z` standard errors of none."""
     mean, error = paired_difference(a, b)
     return abs(mean) <= z * error
-
-
-def _mean_and_error(samples: Sequence[float]) -> tuple[float, float]:
-    return statistics.fmean(samples), statistics.stdev(samples) / math.sqrt(len(samples))

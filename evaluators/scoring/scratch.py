@@ -11,15 +11,11 @@ from typing import ClassVar
 import torch
 
 from evaluators.scoring.base import Evaluator, Score
+from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.tasks.base import Task
-from evaluators.training import checkpoints
-from evaluators.training.training import (
-    Training,
-    figures,
-    rounded_model,
-    state_segment,
-    window_losses,
-)
+from evaluators.training.fit import fit
+from evaluators.training.network_training import NetworkTraining, layer_figures, rounded_model
+from evaluators.training.recipe import DEFAULT, Recipe
 from foundation.errors import IllegalArchitecture
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model, build
@@ -29,9 +25,9 @@ from search_spaces.network.model import Model, build
 class FromScratch(Evaluator):
     """Each candidate is trained by itself, and judged with its weights rounded as they would be exported.
 
-    With a folder of `checkpoints`, a candidate that comes again with more steps goes on from where it was,
-    and ends with the same weights as if it had never stopped. `threads` is for the CPU; None leaves it as it
-    is.
+    With a folder of `checkpoints`, a candidate that comes again with more steps continues where it was, and
+    ends with the same weights as if it had never stopped (where the schedule of the recipe has a horizon, it
+    is trained anew). `threads` is for the CPU; None leaves it as it is.
     """
 
     name: ClassVar[str] = "scratch"
@@ -39,6 +35,7 @@ class FromScratch(Evaluator):
     task: Task
     checkpoints: str | None = None
     batch: int = 16
+    recipe: Recipe = DEFAULT
     device: str = "cpu"
     threads: int | None = None
 
@@ -59,7 +56,7 @@ class FromScratch(Evaluator):
             training = self._trained(spec, steps, seed, on_step)
             model = rounded_model(training.model)
             losses = window_losses(model, self.task, segment=state_segment(spec), device=self.device)
-            return Score.of(losses.tolist(), figures(training))
+            return Score.of(losses.tolist(), layer_figures(training))
 
     def trained_model(
         self,
@@ -78,21 +75,16 @@ class FromScratch(Evaluator):
         steps: int,
         seed: int,
         on_step: Callable[[int, float], None] | None,
-    ) -> Training:
+    ) -> NetworkTraining:
         if spec.vocab < self.task.vocab:
             raise IllegalArchitecture(
                 f"vocab is {spec.vocab}, and task {self.task.name} needs {self.task.vocab}"
             )
         model = build(spec, seed=seed, device=self.device)
-        training = Training(model, self.task, seed=seed, batch=self.batch)
-        if self.checkpoints is None:
-            training.advance(steps, on_step)
-            return training
-        folder = Path(self.checkpoints)
-        reached = checkpoints.resume(training, folder, steps)
-        training.advance(steps, on_step)
-        if training.step > reached:
-            checkpoints.save(training, folder)
+        training = NetworkTraining(
+            model, self.task, steps=steps, seed=seed, batch=self.batch, recipe=self.recipe
+        )
+        fit(training, folder=Path(self.checkpoints) if self.checkpoints else None, on_step=on_step)
         return training
 
 

@@ -4,9 +4,9 @@
     curve.json          losses by step, seconds spent
     *.safetensors       weights and optimizer state after the last step
 
-`describe` writes the first file, `open_supernet` reads it and hands over an evaluator, which scores any
-architecture of the space without further training. What does not fit is refused, each reason with its own
-error.
+`describe` writes the first file; `open_supernet` reads it and returns an evaluator, which scores any
+architecture of the space without further training. A folder that does not fit is refused, each reason with an
+error of its own.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from typing import Any
 
 import torch
 
-from evaluators.supernet.recipe import Recipe, Work
-from evaluators.supernet.training import ON_CPU, FromSupernet, read_curve
+from evaluators.supernet.evaluator import CURVE, FromSupernet
 from evaluators.tasks.base import Task, tasks
 from evaluators.training import checkpoints
+from evaluators.training.curve import Curve
+from evaluators.training.execution import Execution
+from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
+from foundation.files import write_json
 from search_spaces.language.choices import field_names
 from search_spaces.language.serialization import from_plain, to_json, to_plain
 from search_spaces.language.space import Space
 
 ABOUT = "supernet.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class SupernetError(SettingError):
@@ -66,7 +69,7 @@ def describe(evaluator: FromSupernet, space: Space) -> Path:
     about = {
         "format": FORMAT,
         "space": {"name": space.name, "digest": space.digest, "tree": to_plain(space.root)},
-        "task": _told(evaluator.task),
+        "task": _described(evaluator.task),
         "steps": evaluator.steps,
         "seed": evaluator.seed,
         "batch": evaluator.batch,
@@ -77,10 +80,7 @@ def describe(evaluator: FromSupernet, space: Space) -> Path:
     if path.exists():
         _require_same(folder, read_about(folder), json.loads(json.dumps(about)))
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(about, indent=1) + "\n")
-    new.replace(path)
+    write_json(path, about)
     return path
 
 
@@ -89,7 +89,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         NoSupernet: it says nothing.
-        Damaged: it cannot be read, or was written by a younger version.
+        Damaged: it cannot be read, or was written by another version.
     """
     path = Path(folder) / ABOUT
     try:
@@ -117,14 +117,14 @@ def open_supernet(
     """The evaluator of the supernet in a folder.
 
     With a `space`, its weights must be those of this space; with a `task`, it must have learned this one,
-    from the same data. Without a task, the one that it names is opened. `finished=False` lets a training be
-    gone on with.
+    from the same data. Without a task, the one that it names is opened. `finished=False` also opens one whose
+    training has not ended, to continue it.
 
     Raises:
         NoSupernet: the folder holds none.
         OtherSpace: it is of another space.
         OtherCorpus: it learned something else.
-        Unfinished: its training has not come to its end.
+        Unfinished: its training has not ended.
         Damaged: its files cannot be read.
         DataError: its data are not here, and no `task` is given.
     """
@@ -137,7 +137,7 @@ def open_supernet(
         about["seed"],
         about["batch"],
         Recipe.from_plain(about["recipe"]),
-        Work(device=device) if device != "cpu" else ON_CPU,
+        Execution(device=device),
     )
     return evaluator
 
@@ -148,7 +148,7 @@ def read_ready(folder: str | Path, space: Space | None = None) -> dict[str, Any]
     Raises:
         NoSupernet: the folder holds none.
         OtherSpace: it is of another space.
-        Unfinished: its training has not come to its end.
+        Unfinished: its training has not ended.
         Damaged: its files cannot be read.
     """
     about = _of_space(folder, space)
@@ -163,48 +163,46 @@ def read_training(folder: str | Path) -> dict[str, Any]:
         NoSupernet, Unfinished, Damaged: as `read_ready`.
     """
     steps = read_ready(folder)["steps"]
-    return {"steps": steps, **read_curve(Path(folder), steps)}
+    return {"steps": steps, **Curve.read(Path(folder) / CURVE, steps).to_plain()}
 
 
 def _of_space(folder: str | Path, space: Space | None) -> dict[str, Any]:
     about = read_about(folder)
     if space is not None and to_json(space.root) != to_json(from_plain(about["space"]["tree"])):
-        theirs = about["space"]
+        held = about["space"]
         raise OtherSpace(
-            f"{folder} holds a supernet of the space {theirs['name']} ({theirs['digest']}),"
+            f"{folder} holds a supernet of the space {held['name']} ({held['digest']}),"
             f" not of {space.name} ({space.digest})"
         )
     return about
 
 
-def _told(task: Task) -> dict[str, Any]:
+def _described(task: Task) -> dict[str, Any]:
     settings = {name: getattr(task, name) for name in field_names(type(task))}
     return {"name": task.name, "settings": settings, "digest": task.digest, "about": task.about()}
 
 
-def _task(folder: str | Path, told: Mapping[str, Any], given: Task | None) -> Task:
+def _task(folder: str | Path, learned: Mapping[str, Any], given: Task | None) -> Task:
     """The task that was learned, opened; or the given one, if it is the same."""
-    task = given
-    if task is None:
-        task = tasks[told["name"]](**told["settings"])
-    if task.digest != told["digest"]:
-        data = (told.get("about") or {}).get("name", "its own rule")
+    task = given if given is not None else tasks[learned["name"]](**learned["settings"])
+    if task.digest != learned["digest"]:
+        data = (learned.get("about") or {}).get("name", "its own rule")
         raise OtherCorpus(
-            f"{folder} learned the task {told['name']} {told['digest']} ({data}), and this is {task.name}"
-            f" {task.digest}: text, length and number of windows must be the same"
+            f"{folder} learned the task {learned['name']} {learned['digest']} ({data}), and this is"
+            f" {task.name} {task.digest}: text, length and number of windows must be the same"
         )
     return task
 
 
-def _require_same(folder: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _require_same(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     advice = "choose another folder"
-    if known["space"]["tree"] != wanted["space"]["tree"]:
-        raise OtherSpace(f"{folder} holds a supernet of the space {known['space']['name']}: {advice}")
-    if known["task"]["digest"] != wanted["task"]["digest"]:
-        raise OtherCorpus(f"{folder} was started on the task {known['task']['digest']}: {advice}")
+    if held["space"]["tree"] != wanted["space"]["tree"]:
+        raise OtherSpace(f"{folder} holds a supernet of the space {held['space']['name']}: {advice}")
+    if held["task"]["digest"] != wanted["task"]["digest"]:
+        raise OtherCorpus(f"{folder} was started on the task {held['task']['digest']}: {advice}")
     for name in ("steps", "seed", "batch", "recipe"):
-        if known[name] != wanted[name]:
-            raise SettingError(f"{folder} has {name}={known[name]!r}, not {wanted[name]!r}: {advice}")
+        if held[name] != wanted[name]:
+            raise SettingError(f"{folder} has {name}={held[name]!r}, not {wanted[name]!r}: {advice}")
 
 
 def progress(folder: str | Path) -> dict[str, Any]:
@@ -220,16 +218,16 @@ def progress(folder: str | Path) -> dict[str, Any]:
         return {"step": 0, "steps": about["steps"], "phase": None, "file": None}
     step, path = max(kept)
     try:
-        header = checkpoints.header(path)
+        phase = checkpoints.progress_in(path).get("phase")
     except ValueError as error:
-        raise Damaged(f"{path} is damaged: {error}; without it the training begins anew") from None
-    return {"step": step, "steps": about["steps"], "phase": header.get("phase"), "file": path.name}
+        raise Damaged(f"{path} is damaged: {error}; without it the training starts again") from None
+    return {"step": step, "steps": about["steps"], "phase": phase, "file": path.name}
 
 
 def _require_finished(folder: Path, steps: int) -> None:
-    told = progress(folder)
-    if told["step"] < steps:
+    step = progress(folder)["step"]
+    if step < steps:
         raise Unfinished(
-            f"{folder} has learned {told['step']} of {steps} steps; `nas supernet train` with the settings"
-            " of before goes on"
+            f"{folder} has done {step} of {steps} training steps; `nas supernet train` with the same settings"
+            " continues"
         )

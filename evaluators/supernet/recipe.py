@@ -1,115 +1,66 @@
-"""How a supernet is trained: what decides its weights (`Recipe`), and what only decides the work (`Work`)."""
+"""What is particular to training a supernet, as a part of the recipe (`evaluators.training.recipe`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from evaluators.supernet.sandwich import SUBNETS
-from evaluators.supernet.shrinking import WHOLE, Phase
-from foundation.errors import SettingError, UnknownName
-from foundation.registry import nearest
+from evaluators.supernet.shrinking import SHRINKING, WHOLE, Phase
+from evaluators.training.schedules.base import Schedule
+from evaluators.training.schedules.linear import Linear
+from foundation.errors import SettingError
+from foundation.settings import Settings, setting
 from search_spaces.language.genotype import Genotype
 
-PRECISIONS = ("float32", "bfloat16")
 SORTS = ("effect", "norm", "none")
+PHASES = {"whole": WHOLE, "shrinking": SHRINKING}
+"""Phases by name: everything open from the start, or opened in steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything besides space, task, steps, seed and batch that decides the weights.
+class SupernetRecipe(Settings):
+    """Which networks a step visits, what they learn from, and at which rate.
 
     `phases` are run one after the other (`evaluators.supernet.shrinking`); before each, what it will cut is
-    put in order of importance, by effect or norm (`sort`, see `evaluators.supernet.importance`). A step
-    visits `networks` subnets, each of which reads a batch of its own. With `soft` they share one, and all but
-    the first learn from its predictions as well as from the text: their share grows from none, while the
-    teacher knows nothing, to `soft` at the end. Learning rates are the blocks' own times `rate`, falling
-    linearly to the share `floor`. `precision` is that of forward and backward; weights and optimizer stay in
-    float32. `favoured` are genotypes as JSON, and `favour` the share of random subnets that are taken from
-    their neighbourhood, where the whole space is open.
+    put in order of importance, by effect or norm (`evaluators.supernet.importance`). With `soft`, networks
+    share a batch, and all but the first learn from its predictions as well as from the text: their share
+    grows from none, while the teacher has not learned yet, to `soft` at the end. Favoured genotypes wait
+    until the whole space is open.
 
     Raises:
-        SettingError: a value that makes no sense, by its name.
+        SettingError: a value that is out of range, or no phase.
     """
 
-    phases: tuple[Phase, ...] = WHOLE
-    sort: str = "effect"
-    networks: int = SUBNETS
-    soft: float = 0.0
-    rate: float = 1.5
-    floor: float = 0.1
-    precision: str = "float32"
-    favoured: tuple[str, ...] = ()
-    favour: float = 0.5
+    schedule: Schedule = setting(Linear(), help="Learning rate by step (training.schedules).")
+    rate: float = setting(1.5, help="Factor on the blocks' learning rates.", above=0)
+    phases: tuple[Phase, ...] = setting(
+        WHOLE, help="whole: everything is open from the start; shrinking: in four phases.", named=PHASES
+    )
+    sort: str = setting("effect", help="Importance by which each phase sorts what it cuts.", choices=SORTS)
+    networks: int = setting(SUBNETS, help="Networks per step: largest, smallest, random ones.", least=1)
+    soft: float = setting(
+        0.0,
+        help="In-place distillation: networks of a step read one batch and learn by up to this share from the"
+        " largest one's predictions. 0: each reads a batch of its own.",
+        least=0,
+        most=1,
+    )
+    favoured: tuple[str, ...] = setting(
+        (), help="Genotypes (JSON) whose neighbourhood is visited more often."
+    )
+    favour: float = setting(0.5, help="Share of random networks from that neighbourhood.", least=0, most=1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.phases:
-            raise SettingError("a recipe needs at least one phase")
-        if not isinstance(self.networks, int) or self.networks < 1:
-            raise SettingError(f"networks must be a positive whole number, got {self.networks!r}")
-        for name in ("soft", "floor", "favour"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingError(f"{name} must be within [0, 1], got {getattr(self, name)!r}")
-        if not self.rate > 0:
-            raise SettingError(f"rate must be positive, got {self.rate!r}")
-        for name, known in (("precision", PRECISIONS), ("sort", SORTS)):
-            if getattr(self, name) not in known:
-                raise SettingError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+            raise SettingError(f"phases must not be empty: write {' or '.join(PHASES)}")
+
+    @property
+    def sorts(self) -> bool:
+        """Whether anything is put in order of importance."""
+        return len(self.phases) > 1 and self.sort != "none"
 
     @property
     def genotypes(self) -> tuple[Genotype, ...]:
         """The favoured ones."""
         return tuple(map(Genotype.from_json, self.favoured))
-
-    def to_plain(self) -> dict[str, Any]:
-        """As values that JSON can hold."""
-        return asdict(self)
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Recipe:
-        """The recipe that `to_plain` wrote.
-
-        Raises:
-            UnknownName: a setting that recipes do not have, with the nearest.
-            SettingError: a value that makes no sense.
-        """
-        known = {field.name for field in fields(cls)}
-        for name in plain:
-            if name not in known:
-                raise UnknownName(f"a recipe has no setting {name!r}; {nearest(name, known)}")
-        values: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in plain.items()
-        }
-        if "phases" in values:
-            values["phases"] = tuple(
-                Phase(phase["name"], tuple(phase["varies"]), phase["share"]) for phase in values["phases"]
-            )
-        return cls(**values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """Where and how the same training is computed; weights differ by rounding only.
-
-    A batch is read in `pieces`, whose gradients are added up: activations take that much less memory. With
-    `recompute`, layers are computed again in the backward pass instead of keeping what is inside them. A
-    subnet that has been visited `compile_after` times is compiled (None: never, since compiling takes
-    seconds, and most subnets of a large space come once); it pays where few networks come again and again.
-
-    Raises:
-        SettingError: pieces or visits are no positive whole number.
-    """
-
-    device: str = "cpu"
-    pieces: int = 1
-    recompute: bool = False
-    compile_after: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("pieces", "compile_after"):
-            value = getattr(self, name)
-            if name == "compile_after" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise SettingError(f"{name} must be a positive whole number, got {value!r}")

@@ -19,7 +19,8 @@ from itertools import accumulate
 from typing import Any
 
 from evaluators.supernet.sandwich import is_size
-from foundation.errors import SettingError, SpaceError
+from foundation.errors import SpaceError
+from foundation.settings import Settings, setting
 from search_spaces.language.choices import OneOf, field_names
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
@@ -28,23 +29,16 @@ SIZES, DEPTH, WIDTH = FREEDOMS = ("sizes", "depth", "width")
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(Settings):
     """A part of a training: what `varies` in it, and its `share` of the steps.
 
     Raises:
         SettingError: something varies that is not known, or no positive share.
     """
 
-    name: str
-    varies: tuple[str, ...]
-    share: float
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.varies) - set(FREEDOMS))
-        if unknown:
-            raise SettingError(f"{unknown[0]!r} cannot vary; known: {', '.join(FREEDOMS)}")
-        if not isinstance(self.share, (int, float)) or not self.share > 0:
-            raise SettingError(f"the share of phase {self.name!r} must be positive, got {self.share!r}")
+    name: str = setting(help="What it is called.")
+    varies: tuple[str, ...] = setting(help="What is open.", choices=FREEDOMS)
+    share: float = setting(help="Its part of all steps, relative to the other phases.", above=0)
 
 
 WHOLE = (Phase("whole", FREEDOMS, 1.0),)

@@ -1,4 +1,4 @@
-"""Train one supernet with several processes of this machine; see `evaluators.training.process_group`."""
+"""A training in several processes of this machine; see `evaluators.training.process_group`."""
 
 from __future__ import annotations
 
@@ -8,33 +8,42 @@ from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from evaluators.supernet.training import FromSupernet
-from evaluators.training.process_group import join
+from evaluators.training.process_group import ProcessGroup, join
 from foundation.errors import EvaluationFailed
 
-LOOK_SECONDS = 0.1
-MEETING = "meeting"
+POLL_SECONDS = 0.1
+RENDEZVOUS = "rendezvous"
 
 
-def train_together(
-    evaluator: FromSupernet, count: int, prepare: Callable[[], Any] | None = None
-) -> dict[str, Any]:
-    """Train the supernet of `evaluator` with `count` processes, or go on from its checkpoint; how it went.
+class Train(Protocol):
+    """What every process runs."""
 
-    Every process calls `prepare` first, which may import the blocks of a space of one's own. It and the
-    evaluator are sent to fresh processes, so both must be plain.
+    def __call__(self, *, process_group: ProcessGroup) -> Any:
+        """Train as this process of the group."""
+
+
+def train_distributed(
+    train: Train, count: int, *, device: str = "cpu", prepare: Callable[[], Any] | None = None
+) -> None:
+    """Run `train` in `count` processes of this machine, which share each batch.
+
+    Every process calls `prepare` first, which may import the blocks of a user's space. It and `train` are
+    pickled and sent to fresh processes, so both must be made of plain values.
 
     Raises:
         EvaluationFailed: a process ended before the training did; the others are stopped.
     """
     context = get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [(rank, count, str(Path(folder) / MEETING), evaluator, prepare) for rank in range(count)]
-        processes = [context.Process(target=_work, args=each, daemon=True) for each in arguments]
+        rendezvous = str(Path(folder) / RENDEZVOUS)
+        processes = [
+            context.Process(target=_work, args=(rank, count, rendezvous, train, device, prepare), daemon=True)
+            for rank in range(count)
+        ]
         for process in processes:
             process.start()
         try:
@@ -43,23 +52,22 @@ def train_together(
             for process in processes:
                 process.terminate()
                 process.join()
-    return evaluator.train()
 
 
 def _work(
-    rank: int, count: int, meeting: str, evaluator: FromSupernet, prepare: Callable[[], Any] | None
+    rank: int, count: int, rendezvous: str, train: Train, device: str, prepare: Callable[[], Any] | None
 ) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     if prepare is not None:
         prepare()
-    with join(rank, count, meeting, device=evaluator.work.device) as workers:
-        evaluator.train(workers=workers)
+    with join(rank, count, rendezvous, device=device) as process_group:
+        train(process_group=process_group)
 
 
 def _wait(processes: Sequence[BaseProcess]) -> None:
     """Until all have ended well, or one has not."""
     while any(process.is_alive() for process in processes):
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
         _check(processes)
     _check(processes)
 
@@ -67,4 +75,4 @@ def _wait(processes: Sequence[BaseProcess]) -> None:
 def _check(processes: Sequence[BaseProcess]) -> None:
     for rank, process in enumerate(processes):
         if process.exitcode:
-            raise EvaluationFailed(f"worker {rank} of {len(processes)} ended with {process.exitcode}")
+            raise EvaluationFailed(f"process {rank} of {len(processes)} ended with {process.exitcode}")

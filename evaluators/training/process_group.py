@@ -1,11 +1,12 @@
-"""Data-parallel training over several processes: each reads its rows of the batch, gradients are averaged.
+"""Data-parallel training over several processes: each reads its rows of the batch, gradients are added up.
 
-    with join(rank, count, rendezvous) as workers:
-        training = SupernetTraining(space, task, steps=250, seed=0, batch=32, workers=workers)
+    with join(rank, count, rendezvous) as process_group:
+        training = SupernetTraining(space, task, steps=250, seed=0, batch=32, process_group=process_group)
 
-All workers draw the same subnets, for chance comes from (seed, step), so they touch the same parameters and
-need no further agreement. `count` workers with a batch of B rows compute what one does with the same B, up to
-rounding; only losses that are not a mean over tokens (the balance of experts) see each worker's rows alone.
+All processes draw the same subnets, since random choices come from (seed, step), so they touch the same
+parameters and need no further agreement. `count` processes with a batch of B rows compute what one does with
+the same B, up to rounding; only losses that are not a mean over tokens (the balance of experts) see each
+process's rows alone.
 """
 
 from __future__ import annotations
@@ -22,29 +23,29 @@ from torch import Tensor
 
 from foundation.errors import SettingError
 
-PATIENCE = timedelta(minutes=10)
-"""How long a worker waits for the others before it gives up."""
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for the others before it gives up."""
 
 
 @dataclass(frozen=True)
-class Workers:
-    """This process among `count` that train one supernet; `rank` 0 keeps the checkpoints."""
+class ProcessGroup:
+    """This process among `count` that share a training; the one of `rank` 0 keeps the checkpoints."""
 
     rank: int = 0
     count: int = 1
 
     def rows(self, batch: Tensor) -> Tensor:
-        """The rows of a batch [B, ...] that this worker reads.
+        """The rows of a batch [B, ...] that this process reads.
 
         Raises:
-            SettingError: there are fewer rows than workers.
+            SettingError: there are fewer rows than processes.
         """
         if batch.shape[0] < self.count:
-            raise SettingError(f"a batch of {batch.shape[0]} rows cannot be shared by {self.count} workers")
+            raise SettingError(f"a batch of {batch.shape[0]} rows cannot be shared by {self.count} processes")
         return batch[self.rank :: self.count]
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace every tensor by its sum over all workers; they must come in the same order everywhere."""
+        """Replace every tensor by its sum over all processes; the order must be the same everywhere."""
         if self.count == 1 or not tensors:
             return
         joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -54,12 +55,12 @@ class Workers:
             tensor.copy_(part.view_as(tensor))
 
 
-ALONE = Workers()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def join(rank: int, count: int, rendezvous: str | Path, *, device: str = "cpu") -> Iterator[Workers]:
-    """Become worker `rank` of `count`, who meet in the file `rendezvous` (a path that nobody has used yet).
+def join(rank: int, count: int, rendezvous: str | Path, *, device: str = "cpu") -> Iterator[ProcessGroup]:
+    """Become process `rank` of `count`, which meet in the file `rendezvous` (a path that is not used yet).
 
     Raises:
         SettingError: the rank is none of theirs.
@@ -72,9 +73,9 @@ def join(rank: int, count: int, rendezvous: str | Path, *, device: str = "cpu") 
         init_method=f"file://{Path(rendezvous).absolute()}",
         rank=rank,
         world_size=count,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     try:
-        yield Workers(rank, count)
+        yield ProcessGroup(rank, count)
     finally:
         dist.destroy_process_group()

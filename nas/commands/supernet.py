@@ -79,11 +79,12 @@ def train(
 
     Example: nas supernet train laptop -o supernets/laptop
     """
+    from evaluators.supernet.evaluator import FromSupernet
     from evaluators.supernet.folder import describe
-    from evaluators.supernet.recipe import Recipe, Work
-    from evaluators.supernet.shrinking import SHRINKING, WHOLE
-    from evaluators.supernet.training import FromSupernet
+    from evaluators.supernet.recipe import PHASES, SupernetRecipe
     from evaluators.tasks.base import tasks
+    from evaluators.training.execution import Execution
+    from evaluators.training.recipe import Recipe
     from nas.study.space_files import load_space
     from search_spaces.language.serialization import to_json
 
@@ -96,12 +97,12 @@ def train(
         seed,
         batch,
         Recipe(
-            phases=SHRINKING if shrink else WHOLE,
-            networks=networks,
-            soft=soft,
             precision="bfloat16" if bfloat16 else "float32",
+            supernet=SupernetRecipe(
+                phases=PHASES["shrinking" if shrink else "whole"], networks=networks, soft=soft
+            ),
         ),
-        Work(device=device, pieces=pieces, recompute=recompute),
+        Execution(device=device, pieces=pieces, recompute=recompute),
     )
     describe(evaluator, loaded)
     told = _train(evaluator, workers, partial(load_space, space))
@@ -114,12 +115,12 @@ def train(
 
 def _train(evaluator: Any, workers: int, prepare: Any) -> dict[str, Any]:
     """In this process with a bar, or in several."""
-    from evaluators.training.distributed import train_together
+    from evaluators.training.distributed import train_distributed
     from nas.progress import default_progress
 
     with default_progress().phase("training the supernet", evaluator.steps) as phase:
         if workers > 1:
-            return train_together(evaluator, workers, prepare)
+            train_distributed(evaluator.train, workers, device=evaluator.execution.device, prepare=prepare)
         trained: dict[str, Any] = evaluator.train(lambda step, loss: phase.update(step, f"{loss:.3f}"))
         return trained
 
@@ -137,14 +138,15 @@ def info(
         sys.stdout.write(json.dumps({**about, "progress": done}, indent=1) + "\n")
         return
     space, task, recipe = about["space"], about["task"], about["recipe"]
-    phases = ", ".join(phase["name"] for phase in recipe["phases"])
-    read = f"distilled by {recipe['soft']:g}" if recipe["soft"] else "each with a batch of its own"
+    supernet = recipe["supernet"]
+    phases = ", ".join(phase["name"] for phase in supernet["phases"])
+    read = f"distilled by {supernet['soft']:g}" if supernet["soft"] else "each with a batch of its own"
     state = "finished" if done["step"] >= done["steps"] else f"in phase {done['phase']}"
     for line in (
         f"space     {space['name']} ({space['digest']})",
         f"task      {task['name']} ({task['digest']})",
         f"training  {done['step']} of {done['steps']} steps, {state if done['step'] else 'not begun'}",
-        f"recipe    phases {phases}; {recipe['networks']} networks a step, {read}; batch {about['batch']};"
+        f"recipe    phases {phases}; {supernet['networks']} networks a step, {read}; batch {about['batch']};"
         f" seed {about['seed']}; {recipe['precision']}",
         f"weights   {done['file'] or 'none yet'}",
     ):

@@ -14,7 +14,7 @@ that collapses stops and goes back, and every finding is on the study's record u
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,25 +25,25 @@ from evaluators.blockwise.alignment import align, digest_of
 from evaluators.differentiable.collapse import Finding
 from evaluators.differentiable.discretization import Choice, Target, decided_by_score
 from evaluators.differentiable.expected_cost import ExpectedCost, Total, expected_cost
-from evaluators.differentiable.search import VARIANTS, DifferentiableSearch, Pull, Settings, Variant
+from evaluators.differentiable.lagrangian import Pull
+from evaluators.differentiable.outcome import choose
+from evaluators.differentiable.search import DifferentiableSearch
+from evaluators.differentiable.settings import VARIANTS, SearchSettings
 from evaluators.scoring.base import Score
+from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.sandwich import sandwich
-from evaluators.supernet.training import FromSupernet
 from evaluators.tasks.base import Task
+from evaluators.training.fit import fit
 from foundation.errors import SettingError, SpaceError
 from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import Engine, Found, Prepared, Setup, engines
 from nas.objectives.base import Bench, Objective, objectives
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
-from nas.study.study import Study
-from nas.study.trial import Trial
-from nas.validation.claims import Claims
 from search_spaces.language.choices import OneOf
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 from search_spaces.mixture.conditions import open_layers, options_if
-from search_spaces.mixture.mixture import check_relaxable
 from search_spaces.network.decoder import Decoder
 from search_spaces.supernet import Supernet
 
@@ -54,16 +54,13 @@ SAMPLED = 200
 TAILS = (0.1, 0.9)
 """The quantiles between which they are spread."""
 
-NEAR = 0.05
-"""The relative distance within which a target is met."""
-
 PARENTS = 6
 """Large networks of which the best is what the others are aligned to."""
 
 
 @engines.add
 class Darts(Engine):
-    """Settings: see `evaluators.differentiable.search.Settings`; `targets` (say "2.5,3") override `points`.
+    """Settings: see `evaluators.differentiable.settings`; `targets` (say "2.5,3") override `points`.
 
     `cost` names the objective that is swept, `choose` how an architecture is read off the logits, and `align`
     how many steps the candidates of `modern` are aligned before (0: they stay as the supernet learned them).
@@ -92,8 +89,8 @@ class Darts(Engine):
             raise SettingError(f"engine darts: choose must be one of {', '.join(HOW)}, got {choose!r}")
         if not isinstance(points, int) or points < 1:
             raise SettingError(f"engine darts: points must be at least 1, got {points!r}")
-        self.settings = Settings(
-            variant=cast(Variant, variant),
+        self.settings = SearchSettings(
+            variant=variant,
             steps=steps,
             warm_up=warm_up,
             batch=batch,
@@ -115,7 +112,10 @@ class Darts(Engine):
             if isinstance(decoder.vocab, OneOf):
                 raise SpaceError("vocab: vocabularies of different sizes cannot be mixed")
             for layer in open_layers(decoder, path):
-                check_relaxable(layer.layer, layer.path)
+                if layer.layer.exit is not None:
+                    raise SpaceError(
+                        f"{layer.path}.exit: an early exit cannot be relaxed; use another engine"
+                    )
         if self._swept(plan) is None and self.targets:
             raise SettingError("engine darts: targets need an objective that is known before training")
 
@@ -140,22 +140,6 @@ class Darts(Engine):
                 setup.progress.say(f"darts: {finding['text']}")
         setup.note("darts", {"settings": asdict(self.settings), "points": told})
         return Prepared(Found(setup, found, by=self.name))
-
-    @classmethod
-    def claims(cls, study: Study, truths: Sequence[Trial] = ()) -> Claims | None:
-        """How many targets were met, and the findings; it ranks no networks."""
-        points = study.facts.get(cls.name, {}).get("points", [])
-        met = [_meets_targets(point) for point in points if point.get("targets")]
-        remarks = [f"{sum(met)} of {len(met)} targets met within {100 * NEAR:.0f} %"] if met else []
-        remarks += dict.fromkeys(finding["text"] for point in points for finding in point["findings"])
-        by = "gradients, one network for each target, and ranks no others"
-        return Claims(engine=cls.name, by=by, remarks=tuple(remarks)) if points else None
-
-    @classmethod
-    def effort(cls, study: Study) -> dict[str, int]:
-        """How many searches were run."""
-        points = study.facts.get(cls.name, {}).get("points", [])
-        return {"searches run": len(points)} if points else {}
 
     def _swept(self, plan: Plan) -> Objective | None:
         """The objective whose targets are swept."""
@@ -196,6 +180,7 @@ class Darts(Engine):
                 steps=self.align,
                 seed=plan.seed,
                 batch=self.settings.batch,
+                recipe=evaluator.recipe,
                 folder=setup.folder / "aligned",
                 on_step=lambda step, error: phase.update(step, f"error {error:.2f}"),
             )
@@ -204,9 +189,16 @@ class Darts(Engine):
     def _outcome(self, setup: Setup, supernet: Supernet, pulls: list[Pull], folder: Path) -> dict[str, Any]:
         """What the search for one target found, as plain values; kept in its folder."""
         assert setup.task is not None
+        assert setup.evaluator is not None
         origin, seed = digest_of(supernet), setup.plan.seed
         search = DifferentiableSearch(
-            supernet, setup.task, self.settings, seed=seed, pulls=pulls, origin=origin
+            supernet,
+            setup.task,
+            self.settings,
+            seed=seed,
+            pulls=pulls,
+            origin=origin,
+            recipe=setup.evaluator.recipe,
         )
         about = {
             "trajectory": search.trajectory.digest,
@@ -216,10 +208,10 @@ class Darts(Engine):
         known = _read(folder / "found.json", json.loads(json.dumps(about)))
         if known is not None:
             return known
-        search.run(folder)
+        fit(search, folder=folder)
         targets = [pull.target for pull in pulls]
-        choice, findings = search.choose(
-            targets, how=self.choose, space=allowed_space(setup), settle=_settler(setup, search)
+        choice, findings = choose(
+            search, targets, how=self.choose, space=allowed_space(setup), settle=_settler(setup, search)
         )
         outcome = {"about": about, **_plain(choice, targets, findings)}
         new = folder / "found.json.new"
@@ -279,12 +271,6 @@ def _plain(choice: Choice, targets: Sequence[Target], findings: Sequence[Finding
         "costs": dict(choice.costs),
         "findings": [finding.to_plain() for finding in findings],
     }
-
-
-def _meets_targets(point: Mapping[str, Any]) -> bool:
-    """Whether the network that a search found costs what it was asked to cost."""
-    costs: Mapping[str, float] = point["costs"]
-    return all(abs(costs[name] / value - 1) <= NEAR for name, value in point["targets"].items())
 
 
 def _read(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:

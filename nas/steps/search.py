@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from evaluators.supernet.training import FromSupernet
+from evaluators.supernet.evaluator import FromSupernet
 from nas.driver import COUNTED, Search, run
 from nas.engines.base import Prepared, Setup, make_engine, told_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer

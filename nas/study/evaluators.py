@@ -10,10 +10,10 @@ import torch
 
 from evaluators.scoring.base import Evaluator
 from evaluators.scoring.scratch import FromScratch
+from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.folder import open_supernet, read_ready
-from evaluators.supernet.recipe import Work
-from evaluators.supernet.training import FromSupernet
 from evaluators.tasks.base import Task
+from evaluators.training.execution import Execution
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
 from nas.study.plan import Plan
@@ -63,7 +63,7 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
         plan.steps,
         plan.seed,
         plan.batch,
-        work=Work(device=device),
+        execution=Execution(device=device),
     )
 
 

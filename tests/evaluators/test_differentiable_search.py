@@ -23,9 +23,13 @@ from evaluators.differentiable.discretization import (
     repaired,
 )
 from evaluators.differentiable.expected_cost import expected_cost
-from evaluators.differentiable.search import VARIANTS, DifferentiableSearch, Pull, Settings
+from evaluators.differentiable.lagrangian import Pull
+from evaluators.differentiable.outcome import choose
+from evaluators.differentiable.search import DifferentiableSearch
+from evaluators.differentiable.settings import VARIANTS, SearchSettings
 from evaluators.scoring.base import Score
 from evaluators.tasks.recall import Recall
+from evaluators.training.fit import fit
 from foundation.errors import EvaluationFailed, SettingError, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
@@ -60,7 +64,7 @@ def bytes_of(specs: Sequence[Decoder]) -> list[float]:
 
 def searching(variant: str = "modern", *, seed: int = 0, **more: object) -> DifferentiableSearch:
     given: dict[str, object] = {"steps": 6, "batch": 4, "watch_every": 2, "watch_batches": 1, "guard": False}
-    chosen = Settings(variant=variant, **(given | more))  # type: ignore[arg-type]
+    chosen = SearchSettings(variant=variant, **(given | more))  # type: ignore[arg-type]
     return DifferentiableSearch(Supernet(small(), seed=seed), TASK, chosen, seed=seed)
 
 
@@ -71,25 +75,25 @@ class Killed(Exception):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_killed_search_goes_on_to_the_same_end(variant: str, tmp_path: Path) -> None:
     whole = searching(variant)
-    whole.run()
+    fit(whole)
 
     def die(step: int, loss: float) -> None:
         if step == 5:
             raise Killed
 
     with pytest.raises(Killed):
-        searching(variant).run(tmp_path, die)
+        fit(searching(variant), folder=tmp_path, on_step=die, save_seconds=0.0)
     again, seen = searching(variant), list[int]()
-    again.run(tmp_path, lambda step, loss: seen.append(step))
+    fit(again, folder=tmp_path, on_step=lambda step, loss: seen.append(step))
     assert seen == [5, 6]  # the checkpoint of step 4 was taken up
     assert torch.equal(again.logits, whole.logits)
     assert all(torch.equal(again.parameters[name], w) for name, w in whole.parameters.items())
     pairs = zip(again.readings, whole.readings, strict=True)
     assert all((a.step, a.eigenvalue, a.empty) == (b.step, b.eigenvalue, b.empty) for a, b in pairs)
     assert all(torch.equal(a.logits, b.logits) for a, b in zip(again.readings, whole.readings, strict=True))
-    assert again.choose()[0].genotype == whole.choose()[0].genotype
+    assert choose(again)[0].genotype == choose(whole)[0].genotype
     other = searching(variant, seed=1)
-    other.run(tmp_path)
+    fit(other, folder=tmp_path)
     assert not torch.equal(other.logits, whole.logits)  # another seed took up nothing
 
 
@@ -97,7 +101,7 @@ def test_a_killed_search_goes_on_to_the_same_end(variant: str, tmp_path: Path) -
 def test_logits_move_and_the_supernet_stays(variant: str) -> None:
     search = searching(variant)
     before = {name: weight.detach().clone() for name, weight in search.supernet.weights.items()}
-    search.run()
+    fit(search)
     assert bool(search.logits.any())
     assert all(torch.equal(search.supernet.weights[name], before[name]) for name in before)
     moved = [name for name, weight in search.parameters.items() if not torch.equal(weight, before[name])]
@@ -107,20 +111,20 @@ def test_logits_move_and_the_supernet_stays(variant: str) -> None:
 def test_the_second_order_is_another_gradient_than_the_first() -> None:
     first, second = searching("first", steps=1), searching("second", steps=1, unroll=0.5)
     for search in (first, second):
-        search.run()
+        fit(search)
     one, other = first.logits.grad, second.logits.grad
     assert one is not None
     assert other is not None
     assert not torch.allclose(one, other, rtol=1e-3)
     nearly = searching("second", steps=1, unroll=1e-6)
-    nearly.run()
+    fit(nearly)
     torch.testing.assert_close(nearly.logits.grad, one, rtol=1e-3, atol=1e-6)
 
 
 def test_searching_lowers_the_loss() -> None:
     search = searching("first", steps=60, batch=16, watch_every=0)
     start = search.validation_loss(search.shares)
-    search.run()
+    fit(search)
     assert search.validation_loss(search.shares) < start - 0.1
 
 
@@ -129,15 +133,15 @@ def test_a_broken_loss_is_an_outcome() -> None:
     with torch.no_grad():
         search.parameters["norm"].fill_(float("nan"))
     with pytest.raises(EvaluationFailed, match="step 1"):
-        search.run()
+        fit(search)
 
 
 def test_warming_up_leaves_the_logits_alone() -> None:
     search = searching("first", warm_up=3)
     for _ in range(3):
-        search.advance()
+        search.learn()
     assert not bool(search.logits.any())
-    search.advance()
+    search.learn()
     assert bool(search.logits.any())
 
 
@@ -153,7 +157,7 @@ def test_warming_up_leaves_the_logits_alone() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], told: str) -> None:
     with pytest.raises(SettingError, match=told):
-        Settings(**wrong)  # type: ignore[arg-type]
+        SearchSettings(**wrong)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="target x"):
         Target("x", -1.0, bytes_of)
 
@@ -270,11 +274,11 @@ def test_a_target_is_met_by_the_expectation_and_by_the_network() -> None:
     for share in (0.3, 0.6):
         value = low + share * (high - low)
         target = Target("bytes", value, bytes_of)
-        chosen = Settings(variant="modern", steps=150, batch=4, rate=0.1, watch_every=0)
+        chosen = SearchSettings(variant="modern", steps=150, batch=4, rate=0.1, watch_every=0)
         search = DifferentiableSearch(supernet, TASK, chosen, pulls=[Pull(target, expected)])
-        search.run()
+        fit(search)
         assert float(expected(search.shares)) == pytest.approx(value, rel=0.05)
-        choice, findings = search.choose([target])
+        choice, findings = choose(search, [target])
         assert choice.costs["bytes"] == pytest.approx(value, rel=0.05)
         assert bytes_of([supernet.space.close(choice.genotype)]) == [choice.costs["bytes"]]
         assert not [finding for finding in findings if finding.kind == "target missed"]
@@ -282,7 +286,7 @@ def test_a_target_is_met_by_the_expectation_and_by_the_network() -> None:
 
 def test_a_target_out_of_reach_is_admitted() -> None:
     search = searching()
-    choice, findings = search.choose([Target("bytes", 10 * max(PRICES.values()), bytes_of)])
+    choice, findings = choose(search, [Target("bytes", 10 * max(PRICES.values()), bytes_of)])
     assert choice.costs["bytes"] == max(PRICES.values())
     assert [finding.kind for finding in findings] == ["target missed"]
     assert findings[0].to_plain()["figures"]["excess"] > 0.8
@@ -343,7 +347,9 @@ def collapsing(guard: bool) -> DifferentiableSearch:
     """Pulled to the cheapest network, which is nearly nothing."""
     supernet = Supernet(small())
     target = Target("bytes", min(PRICES.values()), bytes_of)
-    chosen = Settings(variant="modern", steps=60, batch=4, rate=0.2, watch_every=3, guard=guard, penalty=1e3)
+    chosen = SearchSettings(
+        variant="modern", steps=60, batch=4, rate=0.2, watch_every=3, guard=guard, penalty=1e3
+    )
     return DifferentiableSearch(
         supernet, TASK, chosen, pulls=[Pull(target, expected_cost(supernet.space, bytes_of))]
     )
@@ -351,14 +357,14 @@ def collapsing(guard: bool) -> DifferentiableSearch:
 
 def test_a_collapse_is_caught_and_never_hidden(tmp_path: Path) -> None:
     plain = collapsing(guard=False)
-    plain.run()
+    fit(plain)
     assert plain.step == 60
-    choice, findings = plain.choose()
+    choice, findings = choose(plain)
     assert {f.kind for f in findings} >= {"parameter-free", "degenerate"}
     assert "a guard would have stopped" in next(f.text for f in findings if f.kind == "parameter-free")
     assert plain.empty.of(choice.genotype) > 0.5
     guarded = collapsing(guard=True)
-    guarded.run(tmp_path)
+    fit(guarded, folder=tmp_path)
     assert guarded.stopped
     assert guarded.step < 60
     wrong = guarded.findings[-1]
@@ -366,7 +372,7 @@ def test_a_collapse_is_caught_and_never_hidden(tmp_path: Path) -> None:
     back = next(r for r in guarded.readings if f"back to step {r.step}" in wrong.text)
     assert torch.equal(guarded.logits.detach(), back.logits)
     again = collapsing(guard=True)
-    again.run(tmp_path)  # a search that was stopped stays stopped, and still says why
+    fit(again, folder=tmp_path)  # a search that was stopped stays stopped, and still says why
     assert again.step == guarded.step
     assert again.findings == guarded.findings
     assert torch.equal(again.logits, guarded.logits)

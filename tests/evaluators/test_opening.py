@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.folder import (
     ABOUT,
     Damaged,
@@ -25,11 +26,12 @@ from evaluators.supernet.folder import (
     progress,
     read_about,
 )
-from evaluators.supernet.recipe import Recipe
+from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.shrinking import SHRINKING
-from evaluators.supernet.training import FromSupernet, SupernetTraining
+from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.recall import Recall
-from evaluators.training.distributed import train_together
+from evaluators.training.distributed import train_distributed
+from evaluators.training.recipe import Recipe
 from foundation.errors import EvaluationFailed, SettingError
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
@@ -46,7 +48,7 @@ STEPS = 6
 
 
 def evaluator(folder: Path) -> FromSupernet:
-    recipe = Recipe(phases=SHRINKING, networks=3)
+    recipe = Recipe(supernet=SupernetRecipe(phases=SHRINKING, networks=3))
     return FromSupernet(TASK, to_json(SPACE.root), str(folder), STEPS, 2, 4, recipe)
 
 
@@ -100,7 +102,7 @@ def test_no_folder_an_empty_one_and_an_unfinished_training_are_refused(tmp_path:
             open_supernet(folder)
     describe(evaluator(tmp_path), SPACE)
     assert progress(tmp_path)["step"] == 0
-    with pytest.raises(Unfinished, match="0 of 6 steps"):
+    with pytest.raises(Unfinished, match="0 of 6 training steps"):
         open_supernet(tmp_path)
     going_on = open_supernet(tmp_path, finished=False)
     assert going_on == evaluator(tmp_path)
@@ -143,9 +145,15 @@ def test_a_folder_keeps_one_training(copy: Path) -> None:
 
 
 def test_several_processes_train_one_supernet(tmp_path: Path, home: Path) -> None:
-    together = train_together(evaluator(tmp_path), 2, partial(len, "imports"))
+    train_distributed(evaluator(tmp_path).train, 2, prepare=partial(len, "imports"))
+    together = evaluator(tmp_path).train()
     alone = SupernetTraining(
-        SPACE, TASK, steps=STEPS, seed=2, batch=4, recipe=Recipe(phases=SHRINKING, networks=3)
+        SPACE,
+        TASK,
+        steps=STEPS,
+        seed=2,
+        batch=4,
+        recipe=Recipe(supernet=SupernetRecipe(phases=SHRINKING, networks=3)),
     )
     losses = [alone.learn() for _ in range(STEPS)]
     assert [entry[1] for entry in together["loss"]] == pytest.approx([one for one, _ in losses], abs=2e-3)
@@ -153,5 +161,5 @@ def test_several_processes_train_one_supernet(tmp_path: Path, home: Path) -> Non
 
 
 def test_a_worker_that_dies_ends_the_training(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationFailed, match=r"worker \d of 2 ended with 3"):
-        train_together(evaluator(tmp_path), 2, partial(os._exit, 3))
+    with pytest.raises(EvaluationFailed, match=r"process \d of 2 ended with 3"):
+        train_distributed(evaluator(tmp_path).train, 2, prepare=partial(os._exit, 3))

@@ -11,9 +11,9 @@ import torch
 
 from evaluators.blockwise.replacement import Moved, Replacements, canonical, load_scores, save_scores
 from evaluators.blockwise.sublayers import Half, halves_in
+from evaluators.scoring.windows import state_segment
 from evaluators.tasks.base import Task
 from evaluators.tasks.recall import Recall
-from evaluators.training.training import state_segment
 from foundation.errors import DataError, EvaluationFailed, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE

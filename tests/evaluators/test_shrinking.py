@@ -174,7 +174,7 @@ def test_random_networks_may_come_from_the_neighbourhood_of_favoured_ones() -> N
 
 
 def test_phases_of_nonsense_are_refused() -> None:
-    with pytest.raises(SettingError, match="'kinds' cannot vary"):
+    with pytest.raises(SettingError, match="varies must be one of sizes, depth, width, got 'kinds'"):
         Phase("x", ("kinds",), 1)
     with pytest.raises(SettingError, match="must be positive, got 0"):
         Phase("x", (), 0)

@@ -18,14 +18,17 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
-from evaluators.supernet.recipe import Recipe, Work
-from evaluators.supernet.shrinking import FREEDOMS, SHRINKING, SIZES, Phase
-from evaluators.supernet.training import CURVE, FromSupernet, SupernetTraining
+from evaluators.supernet.evaluator import CURVE, FromSupernet
+from evaluators.supernet.recipe import SupernetRecipe
+from evaluators.supernet.shrinking import SHRINKING
+from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.tasks.recall import Recall
 from evaluators.training import checkpoints
-from evaluators.training.process_group import Workers, join
-from foundation.errors import EvaluationFailed, SettingError, SpaceError, UnknownName
+from evaluators.training.execution import Execution
+from evaluators.training.process_group import ProcessGroup, join
+from evaluators.training.recipe import Recipe
+from foundation.errors import EvaluationFailed, SettingError, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.short_conv import ShortConv
@@ -51,8 +54,17 @@ def small(channels: Any = None, **more: Any) -> Space:
     return Space(Decoder(vocab=12, d_model=one_of(8, 16), layers=repeat(layer, (1, 2))), **more)
 
 
+def recipe_with(**settings: Any) -> Recipe:
+    return Recipe(supernet=SupernetRecipe(**settings))
+
+
 def training(space: Space | None = None, task: Task = TASK, **more: Any) -> SupernetTraining:
-    settings: dict[str, Any] = {"steps": STEPS, "seed": 1, "batch": BATCH, "recipe": Recipe(phases=PHASES)}
+    settings: dict[str, Any] = {
+        "steps": STEPS,
+        "seed": 1,
+        "batch": BATCH,
+        "recipe": recipe_with(phases=PHASES),
+    }
     return SupernetTraining(space or small(), task, **settings | more)
 
 
@@ -61,7 +73,7 @@ def trained(*, until: int = STEPS, **more: Any) -> tuple[SupernetTraining, list[
     return made, [made.learn() for _ in range(until)]
 
 
-SOFT = Recipe(phases=PHASES, soft=0.5)
+SOFT = recipe_with(phases=PHASES, soft=0.5)
 """With in-place distillation: the networks of a step read one batch."""
 
 
@@ -89,14 +101,14 @@ def test_networks_read_a_batch_each_and_share_one_where_they_learn_from_the_firs
         return batch_of(task, step, seed, batch)
 
     monkeypatch.setattr(Recall, "train_batch", noted)
-    trained(until=4, recipe=Recipe(networks=3, soft=soft))
+    trained(until=4, recipe=recipe_with(networks=3, soft=soft))
     assert read[-len(batches) :] == batches
 
 
 def test_all_but_the_first_network_learn_its_predictions() -> None:
-    made = training(recipe=Recipe(networks=3, soft=0.8), steps=8)
+    made = training(recipe=recipe_with(networks=3, soft=0.8), steps=8)
     made.step, soft = 6, 0.8 * 6 / 8
-    specs = made._visits[0].of(6)
+    specs = made._sandwiches[0].of(6)
     subnets = [made.supernet.subnet(spec) for spec in specs]
     tokens, targets = TASK.train_batch(0, 1, BATCH)
     made.supernet.zero_grad()
@@ -122,7 +134,7 @@ def test_all_but_the_first_network_learn_its_predictions() -> None:
             torch.testing.assert_close(found[key], weight.grad, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(phases=PHASES), SOFT], ids=["own batches", "one batch"])
+@pytest.mark.parametrize("recipe", [recipe_with(phases=PHASES), SOFT], ids=["own batches", "one batch"])
 @pytest.mark.parametrize("stop", [1, 2, 4, 6, 11])
 def test_resuming_at_any_step_changes_nothing(tmp_path: Path, stop: int, recipe: Recipe) -> None:
     straight, losses = trained(recipe=recipe)
@@ -145,9 +157,9 @@ def test_a_checkpoint_tells_its_phase(tmp_path: Path) -> None:
 def test_another_recipe_is_another_training(tmp_path: Path) -> None:
     made, _ = trained(until=2)
     checkpoints.save(made, tmp_path)
-    for recipe in (Recipe(), Recipe(phases=PHASES, soft=0.4), Recipe(phases=PHASES, sort="none")):
+    for recipe in (Recipe(), recipe_with(phases=PHASES, soft=0.4), recipe_with(phases=PHASES, sort="none")):
         assert checkpoints.resume(training(recipe=recipe), tmp_path, STEPS) == 0
-    assert checkpoints.resume(training(work=Work(pieces=2)), tmp_path, STEPS) == 2
+    assert checkpoints.resume(training(execution=Execution(pieces=2)), tmp_path, STEPS) == 2
 
 
 def test_sorting_happens_where_something_opens_and_changes_no_loss_before() -> None:
@@ -155,7 +167,7 @@ def test_sorting_happens_where_something_opens_and_changes_no_loss_before() -> N
     assert made.sorted == []
     made.learn()
     assert {one.letter for one in made.sorted} >= {"G", "F"}
-    rng = Recipe(phases=PHASES, sort="none")
+    rng = recipe_with(phases=PHASES, sort="none")
     plain, losses = trained(recipe=rng)
     sorting, others = trained()
     assert plain.sorted == []
@@ -170,19 +182,17 @@ KILLED = """
 import sys, time
 import torch
 torch.set_num_threads(1)
-import evaluators.supernet.training as module
 from tests.evaluators.test_supernet_training import evaluator
-module.SAVE_SECONDS = 0.0
-def heard(step, loss):
+def report(step, loss):
     print(step, flush=True)
     time.sleep(0.05)
-evaluator(sys.argv[1]).train(heard)
+evaluator(sys.argv[1]).train(report, save_seconds=0.0)
 """
 
 
 def evaluator(folder: str | Path, **more: Any) -> FromSupernet:
     made = FromSupernet(TASK, to_json(small().root), str(folder), STEPS, 1, BATCH)
-    return replace(made, **{"recipe": Recipe(phases=PHASES), **more})
+    return replace(made, **{"recipe": recipe_with(phases=PHASES), **more})
 
 
 def test_a_training_that_is_killed_goes_on_to_the_same_curve(tmp_path: Path) -> None:
@@ -208,12 +218,12 @@ def test_a_training_that_is_killed_goes_on_to_the_same_curve(tmp_path: Path) -> 
     )
 
 
-@pytest.mark.parametrize("recipe", [Recipe(phases=PHASES), SOFT], ids=["own batches", "one batch"])
+@pytest.mark.parametrize("recipe", [recipe_with(phases=PHASES), SOFT], ids=["own batches", "one batch"])
 def test_reading_in_pieces_is_reading_at_once(recipe: Recipe) -> None:
     whole, losses = trained(recipe=recipe)
-    pieces, others = trained(recipe=recipe, work=Work(pieces=3))
+    pieces, others = trained(recipe=recipe, execution=Execution(pieces=3))
     assert [pair[0] for pair in others] == pytest.approx([pair[0] for pair in losses], abs=2e-3)
-    one, other = (trained(until=1, recipe=recipe, work=Work(pieces=n))[0] for n in (1, 4))
+    one, other = (trained(until=1, recipe=recipe, execution=Execution(pieces=n))[0] for n in (1, 4))
     assert_alike_gradients(one, other)
     assert whole.step == pieces.step
 
@@ -231,7 +241,7 @@ def assert_alike_gradients(one: SupernetTraining, other: SupernetTraining) -> No
 def test_layers_that_are_computed_again_learn_the_same(channels: Any) -> None:
     space = small(channels)
     straight, losses = trained(space=space, until=6)
-    again, others = trained(space=space, until=6, work=Work(recompute=True))
+    again, others = trained(space=space, until=6, execution=Execution(recompute=True))
     assert losses == others
     assert_alike(straight, again)
 
@@ -239,8 +249,8 @@ def test_layers_that_are_computed_again_learn_the_same(channels: Any) -> None:
 def test_recomputing_keeps_less() -> None:
     kept: dict[bool, int] = {}
     for recompute in (False, True):
-        made = training(space=Space(small().root), recipe=Recipe(networks=2))
-        subnet = made.supernet.subnet(made._visits[0].of(0)[0])
+        made = training(space=Space(small().root), recipe=recipe_with(networks=2))
+        subnet = made.supernet.subnet(made._sandwiches[0].of(0)[0])
         sizes: dict[int, int] = {}
 
         def keep(tensor: torch.Tensor, sizes: dict[int, int] = sizes) -> torch.Tensor:
@@ -256,7 +266,9 @@ def test_recomputing_keeps_less() -> None:
 
 def test_low_precision_learns_nearly_the_same() -> None:
     _, losses = trained(until=20, steps=20)
-    made, others = trained(until=20, steps=20, recipe=Recipe(phases=PHASES, precision="bfloat16"))
+    made, others = trained(
+        until=20, steps=20, recipe=replace(recipe_with(phases=PHASES), precision="bfloat16")
+    )
     assert losses != others
     assert [one for one, _ in others] == pytest.approx([one for one, _ in losses], abs=0.15)
     assert all(weight.dtype == torch.float32 for weight in made.supernet.parameters())
@@ -268,8 +280,8 @@ import torch
 torch.set_num_threads(1)
 from evaluators.training.process_group import join
 from tests.evaluators.test_supernet_training import trained
-with join(int(sys.argv[1]), 2, sys.argv[2]) as workers:
-    made, losses = trained(workers=workers)
+with join(int(sys.argv[1]), 2, sys.argv[2]) as process_group:
+    made, losses = trained(process_group=process_group)
     total = sum(float(weight.detach().double().abs().sum()) for weight in made.supernet.parameters())
     print(json.dumps([losses, total]))
 """
@@ -295,9 +307,11 @@ def test_two_workers_learn_what_one_does_with_the_whole_batch(tmp_path: Path) ->
 
 def test_workers_need_rows_and_a_place() -> None:
     with pytest.raises(SettingError, match="3 rows cannot be shared by 4"):
-        Workers(0, 4).rows(torch.zeros(3, 2))
+        ProcessGroup(0, 4).rows(torch.zeros(3, 2))
     rows = torch.arange(7)[:, None]
-    assert torch.equal(torch.cat([Workers(rank, 3).rows(rows) for rank in range(3)]).sort(0).values, rows)
+    assert torch.equal(
+        torch.cat([ProcessGroup(rank, 3).rows(rows) for rank in range(3)]).sort(0).values, rows
+    )
     with pytest.raises(SettingError, match="one of 0 to 1, got 2"), join(2, 2, "nowhere"):
         pass
 
@@ -320,34 +334,14 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
 def test_favoured_genotypes_wait_for_the_whole_space() -> None:
     space = small()
     front = tuple(space.sample(Random(i)).to_json() for i in range(2))
-    made = training(space=space, recipe=Recipe(phases=PHASES, favoured=front, favour=1.0))
-    assert [bool(visits.favoured) for visits in made._visits] == [False, False, False, True]
+    made = training(space=space, recipe=recipe_with(phases=PHASES, favoured=front, favour=1.0))
+    assert [bool(visits.favoured) for visits in made._sandwiches] == [False, False, False, True]
     while made.step < STEPS:
         made.learn()
     other = training(space=space)
     while other.step < STEPS:
         other.learn()
     assert not torch.equal(made.supernet.weights["embedding"], other.supernet.weights["embedding"])
-
-
-def test_a_recipe_survives_json() -> None:
-    recipe = Recipe(phases=(Phase("a", (SIZES,), 1), Phase("b", FREEDOMS, 2)), favoured=("{}",), networks=3)
-    assert Recipe.from_plain(json.loads(json.dumps(recipe.to_plain()))) == recipe
-    with pytest.raises(UnknownName, match="did you mean 'soft'"):
-        Recipe.from_plain({"sofd": 1})
-    for wrong in (
-        {"networks": 0},
-        {"soft": 2},
-        {"rate": 0},
-        {"precision": "int8"},
-        {"phases": ()},
-        {"sort": "size"},
-    ):
-        with pytest.raises(SettingError):
-            Recipe(**wrong)
-    for wrong in ({"pieces": 0}, {"compile_after": True}):
-        with pytest.raises(SettingError):
-            Work(**wrong)
 
 
 def test_the_curve_is_kept(tmp_path: Path) -> None:
@@ -373,8 +367,10 @@ def test_networks_that_come_often_are_compiled(monkeypatch: pytest.MonkeyPatch) 
     mixer = Attention(num_heads=2, num_kv_heads=2, head_dim=4)
     layer = Layer(sequence_mixer=mixer, channel_mixer=MoE(num_experts=3, top_k=1, expansion=1))
     few = Space(Decoder(vocab=12, d_model=one_of(4, 8), layers=(layer,)))
-    plain, losses = trained(space=few, recipe=Recipe(networks=2), until=5)
-    often, others = trained(space=few, recipe=Recipe(networks=2), until=5, work=Work(compile_after=3))
+    plain, losses = trained(space=few, recipe=recipe_with(networks=2), until=5)
+    often, others = trained(
+        space=few, recipe=recipe_with(networks=2), until=5, execution=Execution(compile_after=3)
+    )
     assert 1 <= len(compiled) <= 2
     for (one, two), other in zip(losses, others, strict=True):
         assert other == pytest.approx((one, two), abs=1e-5)

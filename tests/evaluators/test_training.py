@@ -8,25 +8,20 @@ import torch
 import torch.nn.functional as F
 
 from evaluators.scoring.scratch import FromScratch
+from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training import checkpoints
-from evaluators.training.training import (
-    Training,
-    figures,
-    rate_factor,
-    rounded_model,
-    state_segment,
-    window_losses,
-)
+from evaluators.training.fit import fit
+from evaluators.training.network_training import NetworkTraining, layer_figures, rounded_model
+from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from foundation.errors import EvaluationFailed, IllegalArchitecture
 from search_spaces.blocks.base import Block
 from search_spaces.blocks.switch import Switch
+from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
-from search_spaces.network.options.early_exit import EarlyExit
-from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.packing import pack, unpack
+from search_spaces.quantization.bits import pack, unpack
 from tests.evaluators import tiny
 
 
@@ -71,14 +66,14 @@ def test_threads_are_put_back(task):
 @pytest.mark.parametrize("weight", [16, 4])
 def test_resuming_changes_nothing(task, tmp_path, weight):
     spec, folder = tiny.decoder(weight=weight, penalty=0.1), tmp_path / "checkpoints"
-    straight = Training(build(spec, seed=1), task, seed=1, batch=4)
-    straight.advance(12)
-    stopped = Training(build(spec, seed=1), task, seed=1, batch=4)
-    stopped.advance(5)
+    straight = NetworkTraining(build(spec, seed=1), task, steps=12, seed=1, batch=4)
+    fit(straight, until=12)
+    stopped = NetworkTraining(build(spec, seed=1), task, steps=12, seed=1, batch=4)
+    fit(stopped, until=5)
     checkpoints.save(stopped, folder)
-    resumed = Training(build(spec, seed=1), task, seed=1, batch=4)
+    resumed = NetworkTraining(build(spec, seed=1), task, steps=12, seed=1, batch=4)
     assert checkpoints.resume(resumed, folder, 12) == 5
-    resumed.advance(12)
+    fit(resumed, until=12)
     assert_equal_weights(resumed.model, straight.model)
     for name, tensor in straight.tensors().items():
         assert torch.equal(resumed.tensors()[name], tensor)
@@ -98,29 +93,29 @@ def test_scratch_goes_on_from_its_checkpoint(task, tmp_path):
 
 
 def test_checkpoints_of_other_trainings_are_left_alone(task, tmp_path):
-    one = Training(build(tiny.decoder()), task, seed=0, batch=4)
-    one.advance(2)
+    one = NetworkTraining(build(tiny.decoder()), task, steps=12, seed=0, batch=4)
+    fit(one, until=2)
     path = checkpoints.save(one, tmp_path)
     for other in (
-        Training(build(tiny.decoder(weight=8)), task, seed=0, batch=4),
-        Training(build(tiny.decoder()), task, seed=1, batch=4),
-        Training(build(tiny.decoder()), task, seed=0, batch=8),
-        Training(build(tiny.decoder()), tiny.task(tmp_path, length=8), seed=0, batch=4),
+        NetworkTraining(build(tiny.decoder(weight=8)), task, steps=12, seed=0, batch=4),
+        NetworkTraining(build(tiny.decoder()), task, steps=12, seed=1, batch=4),
+        NetworkTraining(build(tiny.decoder()), task, steps=12, seed=0, batch=8),
+        NetworkTraining(build(tiny.decoder()), tiny.task(tmp_path, length=8), steps=12, seed=0, batch=4),
     ):
         assert checkpoints.resume(other, tmp_path, 9) == 0
-        path.rename(checkpoints._path(other, tmp_path, 2))
+        path.rename(checkpoints.path_of(other, tmp_path, 2))
         assert checkpoints.resume(other, tmp_path, 9) == 0
-        checkpoints._path(other, tmp_path, 2).rename(path)
-    same = Training(build(tiny.decoder()), task, seed=0, batch=4)
+        checkpoints.path_of(other, tmp_path, 2).rename(path)
+    same = NetworkTraining(build(tiny.decoder()), task, steps=12, seed=0, batch=4)
     assert checkpoints.resume(same, tmp_path, 9) == 2
 
 
 def test_damaged_checkpoint_is_no_checkpoint(task, tmp_path):
-    training = Training(build(tiny.decoder()), task, seed=0, batch=4)
-    training.advance(1)
+    training = NetworkTraining(build(tiny.decoder()), task, steps=12, seed=0, batch=4)
+    fit(training, until=1)
     path = checkpoints.save(training, tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
-    fresh = Training(build(tiny.decoder()), task, seed=0, batch=4)
+    fresh = NetworkTraining(build(tiny.decoder()), task, steps=12, seed=0, batch=4)
     assert checkpoints.resume(fresh, tmp_path, 5) == 0
     assert_equal_weights(fresh.model, build(tiny.decoder()))
     assert not fresh.fits({"weight/norm": torch.ones(1)})
@@ -133,11 +128,11 @@ def test_non_finite_loss_fails_the_candidate(task, penalty):
 
 
 def test_loss_that_breaks_later_names_its_step(task):
-    training = Training(build(tiny.decoder()), task, seed=0, batch=2)
-    training.advance(2)
+    training = NetworkTraining(build(tiny.decoder()), task, steps=12, seed=0, batch=2)
+    fit(training, until=2)
     training.model.norm.data[0] = math.nan
     with pytest.raises(EvaluationFailed, match="training loss is nan at step 3"):
-        training.advance(4)
+        fit(training, until=4)
 
 
 def test_auxiliary_losses_are_learned(task):
@@ -149,8 +144,8 @@ def test_auxiliary_losses_are_learned(task):
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_score_is_that_of_the_packed_model(task, bits):
     spec = tiny.decoder(weight=bits)
-    training = Training(build(spec, seed=0), task, seed=0, batch=4)
-    training.advance(6)
+    training = NetworkTraining(build(spec, seed=0), task, steps=12, seed=0, batch=4)
+    fit(training, until=6)
     packed = build(spec, seed=9)
     with torch.no_grad():
         for name, weight in weights(training.model).items():
@@ -192,16 +187,17 @@ def test_unit_is_the_tasks(task):
     assert FromScratch.name == "scratch"
 
 
-def test_rate_knows_no_horizon():
-    assert [rate_factor(step) for step in (1, 10, 20, 100)] == [0.05, 0.5, 1.0, 1.0]
-    assert rate_factor(400) == 0.5
+def test_the_default_rate_has_no_horizon():
+    schedule = InverseSqrt()
+    assert [schedule.share(step, 0) for step in (1, 10, 20, 100)] == [0.05, 0.5, 1.0, 1.0]
+    assert schedule.share(400, 500) == 0.5
 
 
 def test_rates_are_the_blocks_own_and_matrices_decay(task):
-    training = Training(build(tiny.decoder()), task, seed=0)
+    training = NetworkTraining(build(tiny.decoder()), task, steps=12, seed=0)
     groups = {(group["peak"], group["weight_decay"]) for group in training.optimizer.param_groups}
     assert groups == {(Block.learning_rate, 0.1), (Block.learning_rate, 0.0)}
-    training.advance(1)
+    fit(training, until=1)
     assert {group["lr"] for group in training.optimizer.param_groups} == {Block.learning_rate / 20}
 
 
@@ -261,12 +257,12 @@ def test_dropped_tokens_load_and_shares_are_reported(task):
 
 
 def test_figures_are_those_that_the_next_step_sees(task):
-    training = Training(build(reporting(), seed=0), task, seed=0, batch=4)
-    training.advance(3)
+    training = NetworkTraining(build(reporting(), seed=0), task, steps=12, seed=0, batch=4)
+    fit(training, until=3)
     seen: dict[str, torch.Tensor] = {}
     tokens, _ = task.train_batch(3, 0, 4)
     training.model(tokens, metrics=seen)
-    found = figures(training)
+    found = layer_figures(training)
     assert {name: found[name] for name in seen} == {name: float(value) for name, value in seen.items()}
     assert training.step == 3
     assert all(parameter.grad is not None for parameter in training.parameters.values())

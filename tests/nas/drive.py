@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import evaluators.supernet.training
+import evaluators.training.fit
 import nas
 from nas.cli import main
 from tests.nas.toys import rich, slow, toy_space
@@ -25,6 +25,6 @@ def toy_search(store: str, strategy: str) -> None:
 
 def command(words: list[str]) -> None:
     """The command line, with a checkpoint of the supernet every few steps."""
-    evaluators.supernet.training.SAVE_SECONDS = 0.1
+    evaluators.training.fit.SAVE_SECONDS = 0.1
     sys.argv = ["nas", *words]
     main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluators.supernet.training import FromSupernet
+from evaluators.supernet.evaluator import FromSupernet
 from evaluators.tasks.recall import Recall
 from nas.engines.base import Setup
 from nas.objectives.base import Bench

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import evaluators.training.fit
 import nas.engines.darts as engine_module
 from evaluators.differentiable.expected_cost import expected_cost
 from evaluators.differentiable.search import DifferentiableSearch
@@ -23,8 +24,8 @@ from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
 from search_spaces.mixture.conditions import Genes
+from search_spaces.network.adaptive_depth import EarlyExit
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.options.early_exit import EarlyExit
 from tests.hw_profiles.tiny import registered, round_table, small_space
 from tests.nas.little import little_setup
 
@@ -88,15 +89,16 @@ def test_a_killed_engine_goes_on_and_a_finished_one_is_read(
     engine = Darts(steps=8, points=2, align=2, guard=False)
     whole = engine.prepare(replace(setup, folder=setup.folder.with_name("whole")))
     steps = list[int]()
-    plain = DifferentiableSearch.advance
+    plain = DifferentiableSearch.learn
 
-    def counted(self: DifferentiableSearch) -> float:
+    def counted(self: DifferentiableSearch) -> tuple[float, ...]:
         steps.append(self.step)
         if len(steps) == 12:
             raise KeyboardInterrupt
         return plain(self)
 
-    monkeypatch.setattr(DifferentiableSearch, "advance", counted)
+    monkeypatch.setattr(DifferentiableSearch, "learn", counted)
+    monkeypatch.setattr(evaluators.training.fit, "SAVE_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         engine.prepare(setup)
     again = Darts(steps=8, points=2, align=2, guard=False).prepare(setup)

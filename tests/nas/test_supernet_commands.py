@@ -67,7 +67,7 @@ def test_a_supernet_is_trained_once_and_tells_what_it_is(tmp_path: Path, space: 
     assert plain["progress"]["step"] == 5
     assert plain["task"]["settings"]["windows"] == 6
     evaluator = open_supernet(folder)
-    assert evaluator.recipe.phases == SHRINKING
+    assert evaluator.recipe.supernet.phases == SHRINKING
     assert evaluator.unit == "share of wrong answers"
 
 

@@ -1,0 +1,43 @@
+"""What a network scores on each validation window of a task."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from evaluators.tasks.base import Task
+from search_spaces.network.decoder import Decoder
+
+SEGMENT = 32
+"""Tokens between two roundings of the decode state, when a model with a quantized state is scored."""
+
+SCORED_AT_ONCE = 32
+"""Windows in one forward pass."""
+
+
+class Network(Protocol):
+    """A model, or a subnet of a supernet."""
+
+    def __call__(self, tokens: Tensor, *, segment: int | None = None) -> Tensor:
+        """Logits [B, T, V] of tokens [B, T]."""
+
+
+def state_segment(spec: Decoder) -> int | None:
+    """The `segment` to score at: pieces where some layer keeps its decode state below 16 bits."""
+    return SEGMENT if any(layer.bits.state < 16 for layer in spec.layers) else None
+
+
+@torch.no_grad()
+def window_losses(
+    network: Network, task: Task, *, segment: int | None = None, device: str | torch.device = "cpu"
+) -> Tensor:
+    """How the task judges each validation window [W] (by its mean loss, as a rule), on the CPU."""
+    tokens, targets = task.validation()
+    losses = []
+    pieces = zip(tokens.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
+    for some_tokens, some_targets in pieces:
+        logits = network(some_tokens.to(device), segment=segment)
+        losses.append(task.judge(logits, some_targets.to(device)).cpu())
+    return torch.cat(losses)

@@ -1,0 +1,124 @@
+"""The supernet as an evaluator: after one training, a score for any architecture of its space in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from evaluators.scoring.base import Evaluator, Score
+from evaluators.scoring.windows import state_segment, window_losses
+from evaluators.supernet.training import ON_CPU, SupernetTraining
+from evaluators.tasks.base import Task
+from evaluators.training import checkpoints
+from evaluators.training.execution import Execution
+from evaluators.training.fit import fit
+from evaluators.training.process_group import SINGLE_PROCESS, ProcessGroup
+from evaluators.training.recipe import DEFAULT, Recipe
+from foundation.errors import EvaluationFailed
+from search_spaces.language.serialization import from_json
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder
+from search_spaces.supernet import Supernet
+
+CURVE = "curve.json"
+"""The file of a supernet's folder with the losses by step."""
+
+
+@dataclass(frozen=True)
+class FromSupernet(Evaluator):
+    """Scores an architecture with the weights that it shares with all others, rounded to its bits.
+
+    `space_json` is the tree of the space; `folder` holds the supernet's checkpoint. Plain values, so that Ray
+    can ship it: a worker opens the checkpoint when it is first asked. `open_supernet` makes one from a folder
+    alone.
+    """
+
+    name: ClassVar[str] = "supernet"
+
+    task: Task
+    space_json: str
+    folder: str
+    steps: int
+    seed: int = 0
+    batch: int = 16
+    recipe: Recipe = DEFAULT
+    execution: Execution = ON_CPU
+
+    @property
+    def unit(self) -> str:
+        """That of the task's scores."""
+        return self.task.judged_in
+
+    def train(
+        self,
+        on_step: Callable[[int, float], None] | None = None,
+        *,
+        process_group: ProcessGroup = SINGLE_PROCESS,
+        save_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """Train the supernet, or continue from its checkpoint: its `steps`, `seconds`, and `loss` by step.
+
+        `on_step` is called with the number of each step and the loss of the largest subnet. Of several
+        processes the first one writes.
+
+        Raises:
+            EvaluationFailed: a loss is not finite.
+            SpaceError: the space forbids all architectures of a phase.
+        """
+        folder = Path(self.folder)
+        curve = fit(
+            self._training(process_group),
+            folder=folder,
+            on_step=on_step,
+            curve_file=folder / CURVE,
+            writes=process_group.rank == 0,
+            save_seconds=save_seconds,
+        )
+        return {"steps": self.steps, **curve.to_plain()}
+
+    def score(self, spec: Decoder, steps: int, seed: int) -> Score:
+        """The score on the validation windows; the training is the supernet's own, whatever `steps` is."""
+        subnet = self.supernet.subnet(spec)
+        with torch.no_grad():
+            weights = subnet.weights()
+
+        def network(tokens: Tensor, *, segment: int | None = None) -> Tensor:
+            return subnet(tokens, weights, segment=segment)
+
+        segment, device = state_segment(spec), self.execution.device
+        return Score.of(window_losses(network, self.task, segment=segment, device=device).tolist())
+
+    @property
+    def supernet(self) -> Supernet:
+        """The trained supernet, opened once per process.
+
+        Raises:
+            EvaluationFailed: there is no finished checkpoint.
+        """
+        return _opened(self)
+
+    def _training(self, process_group: ProcessGroup = SINGLE_PROCESS) -> SupernetTraining:
+        return SupernetTraining(
+            Space(from_json(self.space_json), name="supernet"),
+            self.task,
+            steps=self.steps,
+            seed=self.seed,
+            batch=self.batch,
+            recipe=self.recipe,
+            execution=self.execution,
+            process_group=process_group,
+        )
+
+
+@lru_cache(maxsize=2)
+def _opened(evaluator: FromSupernet) -> Supernet:
+    training = evaluator._training()
+    if checkpoints.resume(training, Path(evaluator.folder), evaluator.steps) < evaluator.steps:
+        raise EvaluationFailed(f"{evaluator.folder} holds no supernet trained for {evaluator.steps} steps")
+    return training.supernet

@@ -1,0 +1,28 @@
+"""Where and how a training is computed: nothing of this changes the weights by more than rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foundation.settings import Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution(Settings):
+    """How the work of a training is done, beside the recipe that decides what is learned.
+
+    A subnet that has been visited `compile_after` times is compiled; that pays where few networks come again
+    and again (see `evaluators.training.compilation`).
+    """
+
+    device: str = setting("cpu", help="Where to train: cpu, or cuda:0.")
+    pieces: int = setting(
+        1, help="Read a batch in this many pieces, whose gradients are added up: less memory.", least=1
+    )
+    recompute: bool = setting(
+        False,
+        help="Compute layers again in the backward pass instead of keeping what is inside: less memory.",
+    )
+    compile_after: int | None = setting(
+        None, help="Compile a network after this many visits; none: never.", least=1
+    )

@@ -1,0 +1,67 @@
+"""The one training loop: continue from the last checkpoint, learn step by step, report, save.
+
+    curve = fit(NetworkTraining(build(spec, seed=0), task, steps=100, seed=0), folder=Path("checkpoints"))
+
+Whatever is trained is a `Trainable`: one network, a supernet, the alternatives of an alignment, the logits of
+a differentiable search. Chance comes from (seed, step), so a training that was stopped ends with the same
+weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import monotonic
+
+from torch import Tensor
+
+from evaluators.training import checkpoints
+from evaluators.training.curve import Curve
+from evaluators.training.trainable import Trainable
+
+SAVE_SECONDS = 20.0
+"""Seconds between two checkpoints."""
+
+
+def fit(
+    training: Trainable,
+    *,
+    folder: Path | None = None,
+    start: Mapping[str, Tensor] | None = None,
+    until: int | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    curve_file: Path | None = None,
+    writes: bool = True,
+    save_seconds: float | None = None,
+) -> Curve:
+    """Train to the end, or continue from the last checkpoint in the folder; the losses by step.
+
+    `start` are weights by name to begin with. `until` stops after so many steps in all. `on_step` is called
+    with the number of each step, from 1, and its loss in the task's unit. The curve is kept in `curve_file`.
+    Of several processes only one `writes`.
+
+    Raises:
+        EvaluationFailed: a loss is not finite.
+        SettingError: the weights to start from do not fit.
+    """
+    steps = training.steps if until is None else min(until, training.steps)
+    pause = SAVE_SECONDS if save_seconds is None else save_seconds
+    if start is not None:
+        training.start_from(start)
+    if folder is not None:
+        checkpoints.resume(training, folder, steps)
+    curve, saved = Curve.read(curve_file, training.step), monotonic()
+    while training.step < steps and not training.finished:
+        losses = training.learn()
+        curve.add(training.step, losses)
+        if on_step is not None:
+            on_step(training.step, losses[0])
+        now = monotonic()
+        if now - saved > pause or training.step == steps or training.finished:
+            curve.seconds += round(now - saved, 3)
+            saved = now
+            if writes and curve_file is not None:
+                curve.write(curve_file)
+            if writes and folder is not None:
+                checkpoints.save(training, folder)
+    return curve

@@ -1,0 +1,114 @@
+"""Training one network: the text it reads, the rounding of its weights, and what its layers report.
+
+In the forward pass weights are rounded to their layers' bits; gradients pass straight through to the full
+ones. The default schedule has no horizon, so any training can be continued; learning rates are the blocks'
+own, since no one rate is fair to all kinds.
+
+    training = NetworkTraining(build(spec, seed=0), task, steps=100, seed=0)
+    fit(training)
+    losses = window_losses(rounded_model(training.model), task, segment=state_segment(spec))
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from evaluators.tasks.base import IGNORED, Task
+from evaluators.training.recipe import DEFAULT, Recipe
+from evaluators.training.trainable import Losses, Trainable, Trajectory
+from search_spaces.language.serialization import to_json
+from search_spaces.network.model import Model
+from search_spaces.network.weight_formats import weight_bits
+from search_spaces.quantization.bits import round_all
+
+
+class NetworkTraining(Trainable):
+    """The training of one model, which keeps the full, unrounded weights."""
+
+    def __init__(
+        self,
+        model: Model,
+        task: Task,
+        *,
+        steps: int,
+        seed: int,
+        batch: int = 16,
+        recipe: Recipe = DEFAULT,
+    ) -> None:
+        self.model, self.task, self.seed, self.batch = model, task, seed, batch
+        rates = model.learning_rates()
+        super().__init__(
+            dict(model.named_parameters()),
+            rates,
+            recipe,
+            schedule=recipe.schedule,
+            rate=recipe.rate,
+            steps=steps,
+        )
+        self._bits = weight_bits(model)
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """What names this training among all others, with its end where the schedule has a horizon."""
+        return Trajectory(
+            to_json(self.model.spec),
+            self.model.learning_rates(),
+            self.task.digest,
+            self.seed,
+            self.batch,
+            self.recipe.of_networks(),
+            self.steps if self.schedule.has_horizon else None,
+            self.origin,
+        )
+
+    def gradients(self) -> Losses:
+        """Of the next batch: cross-entropy and what the layers add to it."""
+        device = self.model.embedding.device
+        batch = self.task.train_batch(self.step, self.seed, self.batch)
+        tokens, targets = (part.to(device) for part in batch)
+        auxiliary: list[Tensor] = []
+        weights = round_all(self.parameters, self._bits)
+        with self.low_precision(device):
+            logits = functional_call(self.model, weights, (tokens, auxiliary), tie_weights=False)
+        loss = token_loss(logits.float(), targets)
+        whole = sum(auxiliary, start=loss)
+        whole.backward()
+        return Losses((loss.item() / self.task.nats,), {"the training loss": whole.item()})
+
+
+def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of logits [B, T, V] over the targets [B, T] that are judged."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+
+@torch.no_grad()
+def rounded_model(model: Model) -> Model:
+    """A copy that computes with the weights as they are exported."""
+    with torch.device("meta"):
+        copy = Model(model.spec)
+    copy.to_empty(device=model.embedding.device)
+    copy.load_state_dict(round_all(dict(model.named_parameters()), weight_bits(model)))
+    return copy
+
+
+def layer_figures(training: NetworkTraining) -> dict[str, float]:
+    """What the layers of a trained network report, by path and name; empty where they report nothing.
+
+    The load of experts, the share of tokens that are dropped and that pass a router, as the next step of the
+    training would see them, and the share that leaves at an exit, on as many validation windows. They depend
+    on the weights alone, so a training that was stopped on its way reports the same.
+    """
+    model, task = training.model, training.task
+    device = model.embedding.device
+    weights = round_all(training.parameters, weight_bits(model))
+    metrics: dict[str, Tensor] = {}
+    with torch.no_grad():
+        tokens = task.validation()[0][: training.batch].to(device)
+        functional_call(model, weights, (tokens,), {"metrics": metrics}, tie_weights=False)
+    if metrics:  # with gradients, since layers look at the whole batch only while they learn
+        tokens = task.train_batch(training.step, training.seed, training.batch)[0].to(device)
+        functional_call(model, weights, (tokens,), {"metrics": metrics}, tie_weights=False)
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,1 @@
+"""Optimizers of trainings; one file each."""

@@ -1,0 +1,47 @@
+"""A sequence mixer that reads the embedding of its token beside the residual stream, as an option of a layer.
+
+    y = W_x (g_x * x / r) + W_e (g_e * e / r)        r^2 = mean over x and e together of their squares
+
+This is what Zamba's shared attention reads (Glorioso et al. 2024, arXiv:2405.16712): a root mean square norm
+and a linear map of x and e side by side. There the map is that of queries, keys and values, 2 D wide; here it
+comes before the mixer, so that any block can stand behind it. Weights are [D, 2, D], not [D, 2 D], so that a
+leading slice is that of a narrower network.
+
+Shapes: B batch, T tokens, D d_model.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.blocks.base import Cost
+from search_spaces.ops.linear import fill, merge
+from search_spaces.scenario import Scenario
+
+
+class EmbeddingReader(nn.Module):
+    """What a sequence mixer reads [..., D], of x and the embedding e of the same tokens [..., D]."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.norm = nn.Parameter(torch.empty(d_model))
+        self.weight = nn.Parameter(torch.empty(d_model, 2, d_model))
+
+    def forward(self, x: Tensor, embedded: Tensor, gain: Tensor) -> Tensor:
+        """`gain` [D] is that of x in the norm, which the layer has anyhow; that of e is ours."""
+        gains = torch.stack((gain, self.norm))
+        both = F.rms_norm(torch.stack((x, embedded), dim=-2), gains.shape, gains, 1e-6)
+        return merge(both, self.weight)
+
+    def reset_parameters(self, dice: torch.Generator) -> None:
+        """Normal values of the usual variance; the norm at one."""
+        self.norm.fill_(1.0)
+        fill(self.weight, 2 * self.weight.shape[-1], dice)
+
+
+def reader_cost(d_model: int, scenario: Scenario) -> Cost:
+    """The map and the gain of the embedding."""
+    per_token = 4 * scenario.batch * d_model * d_model
+    return Cost(2 * d_model * d_model + d_model, scenario.prompt * per_token, per_token)
