@@ -31,7 +31,8 @@ from search_spaces.language.genotype import Label
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import Bits, round_all
+from search_spaces.quantization.bits import Bits
+from search_spaces.quantization.rounding import round_all
 from search_spaces.supernet import Subnet, Supernet
 
 PAIRS = 41

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from hw_profiles.runtimes.engines import at_home, engine_of
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.measure import undisturbed
 from hw_profiles.timing.timers import Call, on_gpu
 from search_spaces.network.model import Model
@@ -191,7 +191,7 @@ def measure_energy(
     seconds = counter.window_s if window_s is None else window_s
     found = {}
     with undisturbed(scenario):
-        calls = engine_of(scenario).prepare(at_home(model, scenario), scenario, seed=seed)
+        calls = runtime_of(scenario).prepare(model, scenario, seed=seed)
         wait = _waiting(scenario)
         watts = _idle_watts(counter, seconds)
         both = (calls.prefill, calls.decode(scenario.decode_position))

@@ -15,9 +15,6 @@ from foundation.registry import nearest
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
-ENGINES = ("eager", "compile", "graph")
-"""How a model is run: op by op; through `torch.compile`; replayed from CUDA graphs of static shapes."""
-
 WEIGHTS = ("plain", "packed")
 
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu|xla|mtia|meta)(:\d+)?")
@@ -28,11 +25,11 @@ _NAME = re.compile(r"[A-Za-z][\w.-]*")
 class Scenario:
     """One way of using a model: prefill `prompt` tokens, then decode `new_tokens` one by one.
 
-    `device` is a torch device name; `engine` says how the model is run (`ENGINES`); `threads` is the number
-    of CPU threads that are pinned while timing. `weights` are plain floats, or packed integers on kernels of
-    their own wherever the device has them (`search_spaces.quantization.kernels`). `name` is what a reader
-    calls it: scenarios that differ in nothing else are equal, and so are their numbers (`conditions` has no
-    name).
+    `device` is a torch device name; `engine` names what runs the model (`hw_profiles.runtimes`, which check
+    it where a scenario is used); `threads` is the number of CPU threads that are pinned while timing.
+    `weights` are plain floats, or packed integers on kernels of their own wherever the device has them
+    (`search_spaces.quantization.kernels`). `name` is for readers: scenarios that differ in nothing else are
+    equal, and so are their numbers (`conditions` has no name).
     """
 
     device: str = "cpu"
@@ -50,13 +47,11 @@ class Scenario:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SettingError(f"scenario: {name} must be a positive integer, got {value!r}")
-        for name, known in (("dtype", DTYPES), ("engine", ENGINES), ("weights", WEIGHTS)):
+        for name, known in (("dtype", DTYPES), ("weights", WEIGHTS)):
             if getattr(self, name) not in known:
                 raise SettingError(
                     f"scenario: {name} {getattr(self, name)!r} is not one of {', '.join(known)}"
                 )
-        if self.engine == "graph" and not self.device.startswith("cuda"):
-            raise SettingError(f"scenario: engine graph replays CUDA graphs; {self.device!r} has none")
         if self.name and not _NAME.fullmatch(self.name):
             raise SettingError(f"scenario: a name is a word such as chat, got {self.name!r}")
 

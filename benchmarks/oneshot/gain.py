@@ -44,8 +44,8 @@ from nas.study.facts import add_fact
 from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.study.task import make_task
-from nas.validation.checks import candidates, found_and_random, validate_gain
 from nas.validation.gain import gain
+from nas.validation.random_choice import candidates, gain_over_random, searched_and_random
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.rglru import RGLRU
@@ -159,14 +159,14 @@ def job(folder: Path, settings: Row, which: tuple[str, int]) -> Row:
     run_steps(context, ("search",))
     took = perf_counter() - began
     scorer = InProcess({"bits_per_byte": EvaluatorScorer(evaluator(context))})
-    gained = validate_gain(study, bench(context), scorer, random=settings["random"])
-    found, by_chance = found_and_random(study)
+    gained = gain_over_random(study, bench(context), scorer, random=settings["random"])
+    found, by_chance = searched_and_random(study)
     scored = [trial for trial in study.trials("validate") if trial.finished is not None]
     by_chance += scored
     ends = [trial.finished for trial in scored if trial.finished is not None]
     each = (max(ends) - min(ends)) / (len(ends) - 1)  # they were queued together, and scored one by one
     # the search scored its own random trials as well: what they took is not the engine's
-    mine = took - each * len(found_and_random(study)[1])
+    mine = took - each * len(searched_and_random(study)[1])
     timely = max(1, round(mine / each))
     timed = gain(*candidates(study, found, by_chance), against=timely, seed=seed)
     ratios = dict(zip(WAYS, (gained.equal, timed, gained.over_all), strict=True))

@@ -23,7 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.profiles.keeping import Keeper, told
-from hw_profiles.runtimes.engines import StaticStep, at_home, captured, engine_of, random_tokens
+from hw_profiles.runtimes.base import random_tokens, runtime_of
+from hw_profiles.runtimes.graph import captured
+from hw_profiles.runtimes.placement import placed
+from hw_profiles.runtimes.static_step import StaticStep
 from hw_profiles.timing.measure import Task, rounds_of, undisturbed, warmed
 from hw_profiles.timing.timers import Call, on_gpu
 from hw_profiles.timing.timings import Latency
@@ -290,15 +293,14 @@ def network(mixer: Block, size: Size, channels: Block | None) -> Decoder:
 
 def prefill(spec: Decoder, scenario: Scenario) -> Call:
     """Reading the prompt, by the scenario's engine."""
-    model = at_home(build(spec, device=scenario.device), scenario)
-    return engine_of(scenario).prepare(model, scenario).prefill
+    return runtime_of(scenario).prepare(build(spec, device=scenario.device), scenario).prefill
 
 
 def written_out(spec: Decoder, scenario: Scenario) -> Call:
-    """The same with attention written out; a graph keeps what it captured, other engines do not."""
+    """The same with attention written out; a replayed graph keeps the kernels that it captured."""
     with no_fused_kernel():
         call = prefill(spec, scenario)
-    if on_gpu(scenario) and scenario.engine == "graph":
+    if not runtime_of(scenario).launches:
         return call
 
     def plainly() -> None:
@@ -310,7 +312,7 @@ def written_out(spec: Decoder, scenario: Scenario) -> Call:
 
 def decode(spec: Decoder, scenario: Scenario) -> Call:
     """A step at the scenario's position, over fixed buffers of its whole context."""
-    model = at_home(build(spec, device=scenario.device), scenario)
+    model = placed(build(spec, device=scenario.device), scenario)
     tokens = random_tokens(model, replace(scenario, prompt=FIRST_TOKENS, new_tokens=1), 0)
     step = StaticStep(model, scenario)
     step.begin(tokens[:, :-1], tokens[:, -1])

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from foundation.errors import IllegalArchitecture, NasError
-from hw_profiles.runtimes.engines import at_home, engine_of
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.measure import undisturbed
 from hw_profiles.timing.timers import on_gpu
 from search_spaces.blocks.base import Block, blocks
@@ -77,7 +77,7 @@ def try_kinds(kinds: Sequence[str], scenario: Scenario, d_model: int) -> None:
         for kind in kinds:
             model = build(network_of(kind, d_model), device=scenario.device)
             try:
-                calls = engine_of(scenario).prepare(at_home(model, scenario), scenario)
+                calls = runtime_of(scenario).prepare(model, scenario)
                 calls.prefill()
                 calls.decode(scenario.decode_position)()
                 failed = None

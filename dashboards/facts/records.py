@@ -166,7 +166,7 @@ def _claims(plain: Mapping[str, Any] | None) -> ClaimFacts | None:
         Ranking(ranking["against"], ranking["tau"], _interval(ranking.get("interval")), ranking["networks"])
         for ranking in plain.get("agreements", ())
     )
-    return ClaimFacts(plain["engine"], plain["by"], rankings, tuple(plain.get("told", ())))
+    return ClaimFacts(plain["engine"], plain["by"], rankings, tuple(plain.get("remarks", ())))
 
 
 def _gain(plain: Mapping[str, Any] | None) -> GainFacts | None:

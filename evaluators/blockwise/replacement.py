@@ -37,7 +37,8 @@ from evaluators.training.fit import SAVE_SECONDS
 from foundation.errors import DataError, EvaluationFailed, SpaceError
 from search_spaces.language.serialization import from_plain, to_plain
 from search_spaces.network.decoder import Decoder
-from search_spaces.quantization.bits import WeightFormat, is_matrix, round_to_bits
+from search_spaces.quantization.bits import WeightFormat, is_matrix
+from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.supernet import Supernet
 
 FORMAT, VERSION = "nas replacement scores", 1

@@ -23,7 +23,8 @@ from search_spaces.language.space import Space
 from search_spaces.mixture.conditions import open_layers, options_if
 from search_spaces.network.decoder import PLACES, Decoder, Layer, weights_site
 from search_spaces.network.residual import Residual
-from search_spaces.quantization.bits import Bits, WeightFormat, is_matrix, round_to_bits
+from search_spaces.quantization.bits import Bits, WeightFormat, is_matrix
+from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.supernet import Supernet, closings
 
 

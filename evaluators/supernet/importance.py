@@ -27,11 +27,10 @@ import torch
 from torch import Tensor
 
 from search_spaces.blocks.base import Block
-from search_spaces.network.decoder import parameter_shapes
-from search_spaces.network.option_layouts import OPTION_LAYOUTS, OUTER
+from search_spaces.network.decoder import OPTIONS, parameter_shapes
+from search_spaces.network.shell import Shell
 from search_spaces.parameter_axes import WIDTH, Layout
 from search_spaces.supernet import Inventory, Supernet, buildable, inventory
-from search_spaces.supernet.allocation import option_kind
 
 Moments: TypeAlias = Callable[[str], Sequence[Tensor]]
 """Tensors that belong to the parameter of a key, and must move with it."""
@@ -249,8 +248,9 @@ def _sort_width(supernet: Supernet, before: Inventory, moments: Moments, effects
 
 def _width_parts(supernet: Supernet) -> Iterator[Part]:
     """Everything that has channels of the residual stream."""
-    outer = {name: supernet.weights[name].detach() for name in OUTER.axes}
-    yield Part("embedding", "", OUTER, WIDTH, outer)
+    shell = Shell.layout()
+    outer = {name: supernet.weights[name].detach() for name in shell.axes}
+    yield Part("embedding", "", shell, WIDTH, outer)
     found = inventory(supernet.space.root)
     for (place, kind), variants in found.variants.items():
         where = f"{place}:{kind}"
@@ -262,5 +262,7 @@ def _width_parts(supernet: Supernet) -> Iterator[Part]:
         elif part.weights:
             yield part
     for path in found.options:
-        layout = OPTION_LAYOUTS[option_kind(path)]
-        yield Part(path, f"{path}.", layout, WIDTH, _weights(supernet, f"{path}."))
+        layout = OPTIONS[path.rpartition(".")[2]].layout()
+        weights = _weights(supernet, f"{path}.")
+        if weights:
+            yield Part(path, f"{path}.", layout, layout.sortable, weights)

@@ -22,7 +22,7 @@ from evaluators.training.trainable import Losses, Trainable, Trajectory
 from search_spaces.language.serialization import to_json
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import round_all
+from search_spaces.quantization.rounding import round_all
 
 
 class NetworkTraining(Trainable):

@@ -26,10 +26,11 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import nnls
 
 from hw_profiles.latency.parts import Part
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.language.serialization import to_plain
 from search_spaces.network.decoder import parameter_shapes
-from search_spaces.network.embedding_reader import reader_cost
+from search_spaces.network.options.reads_embedding import reader_cost
 from search_spaces.scenario import Scenario
 
 Array: TypeAlias = NDArray[np.float64]
@@ -67,7 +68,7 @@ class Estimate:
 def features(part: Part, scenario: Scenario, reading: str) -> tuple[float, ...]:
     """What a law is made of: one, FLOPs, weight bytes, state bytes, activations."""
     assert part.block is not None
-    static = scenario.engine != "eager"
+    static = runtime_of(scenario).static_shapes
     position = scenario.decode_position if part.position is None else part.position
     at = replace(scenario, prompt=position, new_tokens=1)
     prefill = reading == "prefill_ms"

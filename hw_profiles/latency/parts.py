@@ -7,7 +7,7 @@ fall apart. Bits of weights are part of it where they run on kernels of their ow
 emulated: they change what a model stores, not how long it takes. A decode state that grows makes a step
 dearer as it goes on; such a part may stand at a `position`.
 
-Layers that only some tokens pass (`adaptive_depth`) are reckoned from their parts, not measured: a routed
+Layers that only some tokens pass (`Layer.passing`) are reckoned from their parts, not measured: a routed
 half counts with the router's share, and an exit adds logits; nothing is taken off for tokens that left.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from foundation.errors import IllegalArchitecture, ProfileError
-from hw_profiles.runtimes.engines import at_home, engine_of
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.measure import STEPS, Task, network_tasks
 from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.base import Block
@@ -173,9 +173,8 @@ def layer_parts(layer: Layer, d_model: int, real: Real = NONE_REAL) -> tuple[Par
 
 def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[Part, float], ...]:
     """What a layer takes: its parts, and how much of each."""
-    share = layer.routing.capacity if layer.routing is not None else 1.0
-    halves = tuple((part, share) for part in layer_parts(layer, spec.d_model, real))
-    return halves if layer.exit is None else (*halves, (outer(spec.vocab, spec.d_model), 1.0))
+    parts = tuple((part, layer.passing) for part in layer_parts(layer, spec.d_model, real))
+    return (*parts, *[(outer(spec.vocab, spec.d_model), 1.0)] * layer.predictions)
 
 
 def parts_of(spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:
@@ -252,7 +251,7 @@ def part_tasks(part: Part, scenario: Scenario, *, seed: int = 0) -> dict[str, Ta
         if part.position is None:
             found = network_tasks(model, scenario, seed=seed)
         else:
-            calls = engine_of(scenario).prepare(at_home(model, scenario), scenario, seed=seed)
+            calls = runtime_of(scenario).prepare(model, scenario, seed=seed)
             found = {"decode_ms": Task(calls.decode(part.position), primed=True, repeats=STEPS)}
         tasks |= {f"{copies}/{reading}": task for reading, task in found.items()}
     return tasks

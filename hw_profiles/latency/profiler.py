@@ -31,7 +31,7 @@ from hw_profiles.latency.interpolation import Laws
 from hw_profiles.latency.parts import Part, part_samples, part_tasks, parts_in, parts_of
 from hw_profiles.latency.selection import coarse_grid, expected_errors, most_uncertain, random_specs, usage_in
 from hw_profiles.latency.table import LatencyTable, Network, Provenance
-from hw_profiles.runtimes.engines import real_widths
+from hw_profiles.runtimes.base import check_scenario, runtime_of
 from hw_profiles.timing.measure import (
     QUIET_SHARE,
     SETTLED,
@@ -256,20 +256,18 @@ def profile_space(
 
     However short the time, the networks, what stands around the layers, and a few parts of every kind of
     block are measured, so that every network of the space can be predicted; what was left out is noted.
-    Samples are kept in `partial` as they come. The table is written to `output`, and then they are removed,
-    unless the caller has more to do with them (`keep_partial`).
+    Samples are kept in `partial` until the table is written to `output`; with `keep_partial` longer.
 
     Raises:
+        SettingError: the scenario has no runtime that can run it.
         ProfileError: no finite `seconds`, no space of `Decoder`, no such device, the device stayed busy, or
             `partial` is a file of something else, of another machine, other software or another scenario.
         SpaceError: no network of the space is allowed.
     """
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ProfileError(f"a profile takes a number of seconds, got {seconds}")
-    check_device(scenario)
+    _check(scenario, seconds)
     space, machine = as_space(space), fingerprint(scenario)
     SampleLog(partial, scenario, machine)  # complains before anybody waits for the device
-    real = real_widths(scenario)
+    real = runtime_of(scenario).kernels(scenario)
     parts = parts_in(space, real)
     fitted, held_out = _counts(parts, seconds)
     networks = random_networks(space, seed, fitted + held_out)
@@ -300,6 +298,14 @@ def profile_space(
     if not keep_partial:
         log.remove()
     return table
+
+
+def _check(scenario: Scenario, seconds: float) -> None:
+    """Raise what can be raised before anything is measured."""
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ProfileError(f"a profile takes a number of seconds, got {seconds}")
+    check_scenario(scenario)
+    check_device(scenario)
 
 
 def _measure_parts(

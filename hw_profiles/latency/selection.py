@@ -18,6 +18,7 @@ import numpy as np
 
 from hw_profiles.latency.interpolation import Axes, Laws
 from hw_profiles.latency.parts import Part, Real, at_position, parts_of
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.timings import READINGS
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
@@ -43,10 +44,10 @@ CANDIDATES = 4000
 
 
 def random_specs(space: Space, dice: Random, count: int) -> Iterator[Decoder]:
-    """Random networks of a space, as a table knows them: without routers and exits."""
+    """Random networks of a space, as a table knows them: without options whose shapes depend on values."""
     for _ in range(count):
         _, spec = space.propose_with_spec(lambda path, labels: dice.choice(labels))
-        yield replace(spec, layers=tuple(replace(layer, routing=None, exit=None) for layer in spec.layers))
+        yield replace(spec, layers=tuple(layer.with_static_shapes() for layer in spec.layers))
 
 
 def usage_in(space: Space, real: Real, seed: int) -> dict[Part, float]:
@@ -115,7 +116,7 @@ def _spread_out(
 
 def _moved(order: Sequence[Part], scenario: Scenario) -> list[Part]:
     """Some growing parts at the beginning and at the end of the context."""
-    if scenario.engine != "eager":  # static shapes: a step takes the same time everywhere
+    if runtime_of(scenario).static_shapes:  # a step takes the same time at every position
         return []
     growing = [part for part in order if part.grows(scenario.context)][:GROWTH_PARTS]
     early, late = max(1, scenario.prompt // 4), scenario.context - 1

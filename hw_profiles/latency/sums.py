@@ -107,7 +107,7 @@ class Totals:
         return len(self._amounts) - 1
 
     def _of_layer(self, layer: Layer, spec: Decoder, position: int | None) -> list[tuple[int, float, bool]]:
-        untimed = layer.routing is not None or layer.exit is not None
+        untimed = bool(layer.not_static)
         found = []
         for part, much in shares(layer, spec, self._real):
             moved = position is not None and part.grows(self._context)

@@ -31,7 +31,7 @@ from hw_profiles.latency.correction import BASE, NORMAL_REACH, TRUSTED_MAPE, Acc
 from hw_profiles.latency.interpolation import Laws
 from hw_profiles.latency.parts import NONE_REAL, Part, Real, outer, parts_in, shares
 from hw_profiles.latency.sums import Totals
-from hw_profiles.timing.timers import clock_of
+from hw_profiles.runtimes.base import check_scenario, runtime_of
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.language.serialization import from_plain, to_plain
 from search_spaces.language.space import Space
@@ -278,7 +278,7 @@ class LatencyTable:
             "version": VERSION,
             "space": {"name": self.space_name, "digest": self.space_digest},
             "scenario": self.scenario.to_json(),
-            "clock": clock_of(self.scenario),
+            "clock": str(runtime_of(self.scenario).clock(self.scenario)),
             "trusted": self.trusted,
             "weight_bits": {"real": sorted(self.real_bits), "emulated": self.emulated_bits},
             "fingerprint": self.fingerprint,
@@ -330,10 +330,12 @@ class LatencyTable:
     @classmethod
     def _parsed(cls, plain: Mapping[str, Any]) -> LatencyTable:
         readings, provenance = plain["readings"], dict(plain["provenance"])
+        scenario = Scenario(**plain["scenario"])
+        check_scenario(scenario)
         return cls(
             space_name=plain["space"]["name"],
             space_digest=plain["space"]["digest"],
-            scenario=Scenario(**plain["scenario"]),
+            scenario=scenario,
             fingerprint=dict(plain["fingerprint"]),
             real_bits=_real_bits(plain.get("weight_bits")),
             entries={Part.from_plain(e["part"]): _measured_from_plain(e) for e in plain["entries"]},
@@ -363,7 +365,7 @@ class LatencyTable:
         lines = [
             f"latency table of {self.space_name} ({self.space_digest}): {len(self.entries)} parts,"
             f" {self.provenance.rounds} rounds in {self.provenance.seconds:.0f} s",
-            f"  {self.scenario}; {clock_of(self.scenario)}",
+            f"  {self.scenario}; {runtime_of(self.scenario).clock(self.scenario)}",
         ]
         lines += [f"  {reading}: {_told(self.accuracies.get(reading))}" for reading in READINGS]
         lines.append(f"  {self._emulation()}")

@@ -31,16 +31,18 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 from hw_profiles.memory.tracing import GRANULE, NotTraceable, Trace, kind_of, traced
-from hw_profiles.runtimes.engines import Eager, at_home
+from hw_profiles.runtimes.base import random_tokens, runtimes
+from hw_profiles.runtimes.placement import placed
 from hw_profiles.timing.timers import Call, on_gpu, quiet
 from search_spaces.blocks.base import Block
 from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.decoder import Decoder, Layer, parameter_shapes
-from search_spaces.network.embedding_reader import EmbeddingReader
 from search_spaces.network.model import Model, build
+from search_spaces.network.options.base import option_shapes
+from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
-from search_spaces.quantization.kernels import PackedWeight
+from search_spaces.quantization.packed_weight import PackedWeight
 from search_spaces.scenario import Scenario
 
 WARM_UPS = 2
@@ -165,7 +167,7 @@ def _read(
             running.add(which(half_costs(key, scenario)))
             running.live -= stream if number else 0  # what the first half left
         running.live -= stream if index or not kept else 0  # the layer's input
-        if layer.exit is not None:
+        for _ in range(layer.predictions):
             running.live += logits
             running.peak = max(running.peak, running.live + stream)
     running.add(logits_trace(spec.vocab, spec.d_model, count, scenario))
@@ -174,18 +176,14 @@ def _read(
 def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
     """Bytes of the weights in the scenario's dtype, and at their bits."""
     dtype, held, packed = _itemsize(scenario), 0, 0
-    outer = [(spec.vocab, spec.d_model), (spec.d_model,)]
-    shapes = [(shape, Bits()) for shape in outer]
+    shapes = [(shape, Bits()) for shape in spec.shell.shapes.values()]
     seen: set[str] = set()
     for layer in spec.layers:
         if layer.shared is not None and layer.shared in seen:
             continue
         seen |= {layer.shared} if layer.shared is not None else set()
-        shapes += [((spec.d_model,), Bits())] * bool(layer.routing)
-        shapes += [(shape, Bits()) for shape in outer] * bool(layer.exit)
-        if layer.reads_embedding:
-            reader = ((spec.d_model,), (spec.d_model, 2, spec.d_model))
-            shapes += [(shape, Bits()) for shape in reader]
+        for option in layer.options.values():
+            shapes += [(shape, Bits()) for shape in option_shapes(option, spec.shell).values()]
         for block in layer.blocks.values():
             own = parameter_shapes(block, spec.d_model).values()
             shapes += [((spec.d_model,), Bits()), *((shape, layer.bits) for shape in own)]
@@ -286,9 +284,9 @@ def measure_memory(model: Model, scenario: Scenario, *, seed: int = 0) -> Memory
     """
     with quiet(scenario.threads), torch.no_grad():
         measure = _cuda_peak if on_gpu(scenario) else _cpu_peak
-        home = at_home(model, scenario)
+        home = placed(model, scenario)
         weights = sum(_rounded(_held(parameter), scenario) for parameter in home.parameters())
-        calls = Eager().prepare(home, scenario, seed=seed)
+        calls = runtimes["eager"].calls(home, scenario, random_tokens(home, scenario, seed))
         prefill = measure(calls.prefill, scenario)
         step = calls.decode(scenario.decode_position)
         decode = measure(step, scenario)

@@ -26,7 +26,7 @@ from foundation.errors import ProfileError
 from foundation.registry import Registry, nearest
 from hw_profiles.fingerprint import cpu_model, gpu_name
 from hw_profiles.timing.measure import undisturbed
-from hw_profiles.timing.timers import Call, Timer, check_device, on_gpu, timer_of
+from hw_profiles.timing.timers import Call, Timer, check_device, clock_of, on_gpu
 from search_spaces.scenario import DTYPES, Scenario
 
 FORMAT, VERSION = "nas device card", 1
@@ -230,7 +230,7 @@ def probe(
     check_device(scenario)
     kind = "cuda" if on_gpu(scenario) else "cpu"
     dtypes = dtypes or (("float32", "bfloat16", "float16") if kind == "cuda" else ("float32", "float64"))
-    timer = timer or timer_of(scenario)
+    timer = timer or clock_of(scenario).timer(device)
     with undisturbed(scenario):
         bandwidth = _bandwidth(device, int(size * COPY_BYTES[kind]), timer)
         width = max(64, int(WIDTH[kind] * size ** (1 / 3)))

@@ -7,10 +7,10 @@ For each half layer, and for what stands around the layers (Williams, Waterman &
 
     time = max(FLOPs / peak FLOP rate, bytes / peak bandwidth, operations * launch overhead)
 
-FLOPs are those on paper (`Block.cost`). Bytes are what its operations read and write, one by one; with the
-engine `compile` only what its products do, as the rest is fused into them. Weights count at their bits: the
-roofline is of a device that has kernels for them. Replayed graphs have no launch overhead, nor has a card
-that does not state it. Peaks are never reached, so an estimate is a lower bound, often by a factor of two or
+FLOPs are those on paper (`Block.cost`). Bytes are what its operations read and write, one by one; with a
+runtime that fuses operations only what products do. Weights count at their bits: the roofline is of a device
+that has kernels for them. A runtime that replays recorded kernels has no launch overhead, nor has a card that
+does not state it. Peaks are never reached, so an estimate is a lower bound, often by a factor of two or
 more: it ranks networks on a device, and is used by a search only where that is asked for.
 """
 
@@ -29,11 +29,12 @@ from hw_profiles.latency.parts import Part, parts_in
 from hw_profiles.memory.prediction import HalfKey, half_costs, halves_of, logits_trace
 from hw_profiles.memory.tracing import Trace, kind_of
 from hw_profiles.roofline.cards import Card
+from hw_profiles.runtimes.base import check_scenario, runtime_of
 from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.base import Cost
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer, block_weight_bytes, parameter_shapes
-from search_spaces.network.embedding_reader import reader_cost
+from search_spaces.network.options.reads_embedding import reader_cost
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.scenario import Scenario
 
@@ -53,7 +54,7 @@ class Work:
 
     def seconds(self, card: Card, scenario: Scenario) -> float:
         """The least that a device needs for it."""
-        launch_us = 0.0 if scenario.engine == "graph" else card.launch_us or 0.0
+        launch_us = card.launch_us or 0.0 if runtime_of(scenario).launches else 0.0
         return max(
             self.flops / card.flops_of(scenario.dtype, scenario.threads),
             self.bytes / card.bandwidth,
@@ -66,6 +67,7 @@ class Roofline:
     """Estimates for networks on the device of a card; answers as a `LatencyTable` does.
 
     Raises:
+        SettingError: the scenario's runtime does not exist, or cannot run it.
         ProfileError: the card is of another kind of device than the scenario, or lacks its dtype.
     """
 
@@ -76,6 +78,7 @@ class Roofline:
     trusted: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_scenario(self.scenario)
         if self.card.kind != kind_of(self.scenario):
             raise ProfileError(
                 f"the card {self.card.name} is of a {self.card.kind} device, but the scenario asks for"
@@ -116,12 +119,11 @@ class Roofline:
         """Milliseconds of one layer, prefill and decode."""
         key = (layer, spec.d_model, spec.vocab)
         if key not in self._known:
-            share = layer.routing.capacity if layer.routing is not None else 1.0
             prefill = decode = 0.0
             for half in halves_of(layer, spec.d_model):
                 prefill_ms, decode_ms = self._half(half, layer.bits.stored)
-                prefill, decode = prefill + share * prefill_ms, decode + share * decode_ms
-            if layer.exit is not None:
+                prefill, decode = prefill + layer.passing * prefill_ms, decode + layer.passing * decode_ms
+            for _ in range(layer.predictions):
                 more = self._outer(spec)
                 prefill, decode = prefill + more[0], decode + more[1]
             self._known[key] = prefill, decode
@@ -146,7 +148,7 @@ class Roofline:
         )
 
     def _ms(self, flops: float, trace: Trace, saved: int) -> float:
-        moved = trace.product_bytes if self.scenario.engine == "compile" else trace.moved_bytes
+        moved = trace.product_bytes if runtime_of(self.scenario).fuses else trace.moved_bytes
         work = Work(flops, max(0, moved - saved), trace.launches)
         return 1e3 * work.seconds(self.card, self.scenario)
 

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from foundation.errors import ProfileError
-from hw_profiles.runtimes.engines import at_home, engine_of
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.locks import exclusive
 from hw_profiles.timing.timers import (
     CROWDED,
@@ -44,13 +44,11 @@ from hw_profiles.timing.timers import (
     GpuCalibration,
     Timer,
     Timing,
-    clock_of,
     disturbances,
     gpu_clock,
     machine_load,
     on_gpu,
     quiet,
-    timer_of,
 )
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.network.model import Model
@@ -59,7 +57,7 @@ from search_spaces.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["READINGS", "Latency", "clock_of", "measure_model", "measure_networks", "quiet"]
+__all__ = ["READINGS", "Latency", "measure_model", "measure_networks", "quiet"]
 
 STEPS = 3
 """Decode steps in a row that make one sample on a CPU."""
@@ -239,8 +237,9 @@ def rounds_of(
     tasks: Mapping[str, Task], scenario: Scenario, *, timer: Timer | None = None, seed: int = 0
 ) -> Rounds:
     """Rounds with the timer and the calibration that suit a scenario."""
-    timer = timer or timer_of(scenario)
-    if not on_gpu(scenario):
+    gpu = on_gpu(scenario)
+    timer = timer or runtime_of(scenario).clock(scenario).timer(scenario.device)
+    if not gpu:
         return Rounds(tasks, timer, calibrate=Calibration(), seed=seed)
     session = Rounds(tasks, timer, calibrate=GpuCalibration(scenario.device), divide=False, seed=seed)
     session.watched = scenario.device
@@ -332,7 +331,7 @@ def network_tasks(model: Model, scenario: Scenario, *, seed: int = 0) -> dict[st
     Decoding is timed at one position again and again (`Scenario.decode_position`).
     """
     with torch.no_grad():
-        calls = engine_of(scenario).prepare(at_home(model, scenario), scenario, seed=seed)
+        calls = runtime_of(scenario).prepare(model, scenario, seed=seed)
         return {
             "prefill_ms": Task(calls.prefill),
             "decode_ms": Task(calls.decode(scenario.decode_position), primed=True, repeats=STEPS),

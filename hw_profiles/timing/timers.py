@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -75,18 +76,25 @@ def cuda_stopwatch(device: torch.device) -> Timer:
     return timed
 
 
-def clock_of(scenario: Scenario) -> str:
-    """Which clock times a scenario, in words; its device may be another machine's."""
+class Clock(StrEnum):
+    """What calls are timed by."""
+
+    THREAD = "CPU time of one pinned thread"
+    WALL = "wall clock"
+    EVENTS = "CUDA events"
+
+    def timer(self, device: str) -> Timer:
+        """A timer that reads this clock."""
+        if self is Clock.EVENTS:
+            return cuda_stopwatch(torch.device(device))
+        return stopwatch(time.thread_time_ns if self is Clock.THREAD else time.perf_counter_ns)
+
+
+def clock_of(scenario: Scenario) -> Clock:
+    """The most precise clock for calls that run in the calling thread; the device need not be here."""
     if scenario.device.startswith("cuda"):
-        return "CUDA events"
-    return "CPU time of one pinned thread" if scenario.threads == 1 else "wall clock"
-
-
-def timer_of(scenario: Scenario) -> Timer:
-    """The timer of a scenario's device."""
-    if on_gpu(scenario):
-        return cuda_stopwatch(torch.device(scenario.device))
-    return stopwatch(time.thread_time_ns if scenario.threads == 1 else time.perf_counter_ns)
+        return Clock.EVENTS
+    return Clock.THREAD if scenario.threads == 1 else Clock.WALL
 
 
 def on_gpu(scenario: Scenario) -> bool:

@@ -44,5 +44,14 @@ Scenarios = Annotated[
 
 
 def parse_scenarios(texts: list[str] | None) -> list[Scenario]:
-    """The scenarios of a command line; one on the CPU where none is given."""
-    return [Scenario.parse(text) for text in texts or ["cpu"]]
+    """The scenarios of a command line; one on the CPU where none is given.
+
+    Raises:
+        SettingError: one cannot be read, or its runtime does not exist or cannot run it.
+    """
+    from hw_profiles.runtimes.base import check_scenario  # torch takes seconds to import
+
+    scenarios = [Scenario.parse(text) for text in texts or ["cpu"]]
+    for scenario in scenarios:
+        check_scenario(scenario)
+    return scenarios

@@ -248,14 +248,14 @@ def validate(
     from nas.executors.workers import Workers
     from nas.progress import Terminal
     from nas.study.study import Study, open_study
-    from nas.validation.run import told, validate_study
+    from nas.validation.validate import lines_of, validate_study
 
     _current.append(study)
     found = open_study(study, store, read_only=False)
     if found.space.digest != found.record.space_digest:  # constraints in code are not in the store
         found = Study(found.store, found.record, source_of(found))
     pool = Workers(workers, ray, gpus=gpus)
-    for line in told(found, validate_study(found, networks, steps, pool, Terminal(), random=random)):
+    for line in lines_of(found, validate_study(found, networks, steps, pool, Terminal(), random=random)):
         print_line(line)
 
 

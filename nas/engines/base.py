@@ -34,11 +34,17 @@ from nas.objectives.base import Bench
 from nas.progress import Progress
 from nas.strategies.base import Proposal, Strategy
 from nas.study.plan import Plan
+from nas.study.study import Study
+from nas.study.trial import Trial
+from nas.validation.claims import Claims
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 
 BY = "by"
-"""In a trial's memo: the engine that found it, or "random"."""
+"""In a trial's memo: the engine that found it, or `RANDOM`."""
+
+RANDOM = "random"
+"""Who proposed an architecture that was drawn at random beside those of an engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +101,19 @@ class Engine(ABC):
             SpaceError: nothing in the space satisfies the constraints.
         """
 
+    @classmethod
+    def claims(cls, study: Study, truths: Sequence[Trial] = ()) -> Claims | None:
+        """What the engine predicted, against what came out; None where it predicts nothing.
+
+        `truths` are networks of the study that were trained from scratch.
+        """
+        return None
+
+    @classmethod
+    def effort(cls, study: Study) -> dict[str, int]:
+        """How much was done before the first trial, e.g. `{"random networks scored": 24}`."""
+        return {}
+
 
 engines: Registry[type[Engine]] = Registry("engine", folder="nas.engines")
 
@@ -148,4 +167,4 @@ class Found(Strategy):
         if number < len(self.found):
             return Proposal(self.found[number], {BY: self.by})
         genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
-        return Proposal(genotype, {BY: "random"}, spec)
+        return Proposal(genotype, {BY: RANDOM}, spec)

@@ -14,7 +14,7 @@ that collapses stops and goes back, and every finding is on the study's record u
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -40,10 +40,14 @@ from nas.engines.base import Engine, Found, Prepared, Setup, engines
 from nas.objectives.base import Bench, Objective, objectives
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
+from nas.study.study import Study
+from nas.study.trial import Trial
+from nas.validation.claims import Claims
 from search_spaces.language.choices import OneOf
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 from search_spaces.mixture.conditions import open_layers, options_if
+from search_spaces.mixture.mixture import check_relaxable
 from search_spaces.network.decoder import Decoder
 from search_spaces.supernet import Supernet
 
@@ -53,6 +57,9 @@ SAMPLED = 200
 
 TAILS = (0.1, 0.9)
 """The quantiles between which they are spread."""
+
+NEAR = 0.05
+"""The relative distance within which a target is met."""
 
 PARENTS = 6
 """Large networks of which the best is what the others are aligned to."""
@@ -112,10 +119,7 @@ class Darts(Engine):
             if isinstance(decoder.vocab, OneOf):
                 raise SpaceError("vocab: vocabularies of different sizes cannot be mixed")
             for layer in open_layers(decoder, path):
-                if layer.layer.exit is not None:
-                    raise SpaceError(
-                        f"{layer.path}.exit: an early exit cannot be relaxed; use another engine"
-                    )
+                check_relaxable(layer.layer, layer.path)
         if self._swept(plan) is None and self.targets:
             raise SettingError("engine darts: targets need an objective that is known before training")
 
@@ -140,6 +144,22 @@ class Darts(Engine):
                 setup.progress.say(f"darts: {finding['text']}")
         setup.note("darts", {"settings": asdict(self.settings), "points": told})
         return Prepared(Found(setup, found, by=self.name))
+
+    @classmethod
+    def claims(cls, study: Study, truths: Sequence[Trial] = ()) -> Claims | None:
+        """How many targets were met, and the findings; it ranks no networks."""
+        points = study.facts.get(cls.name, {}).get("points", [])
+        met = [_meets_targets(point) for point in points if point.get("targets")]
+        remarks = [f"{sum(met)} of {len(met)} targets met within {100 * NEAR:.0f} %"] if met else []
+        remarks += dict.fromkeys(finding["text"] for point in points for finding in point["findings"])
+        by = "gradients, one network for each target, and ranks no others"
+        return Claims(engine=cls.name, by=by, remarks=tuple(remarks)) if points else None
+
+    @classmethod
+    def effort(cls, study: Study) -> dict[str, int]:
+        """How many searches were run."""
+        points = study.facts.get(cls.name, {}).get("points", [])
+        return {"searches run": len(points)} if points else {}
 
     def _swept(self, plan: Plan) -> Objective | None:
         """The objective whose targets are swept."""
@@ -271,6 +291,12 @@ def _plain(choice: Choice, targets: Sequence[Target], findings: Sequence[Finding
         "costs": dict(choice.costs),
         "findings": [finding.to_plain() for finding in findings],
     }
+
+
+def _meets_targets(point: Mapping[str, Any]) -> bool:
+    """Whether the network that a search found costs what it was asked to cost."""
+    costs: Mapping[str, float] = point["costs"]
+    return all(abs(costs[name] / value - 1) <= NEAR for name, value in point["targets"].items())
 
 
 def _read(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from foundation.errors import SettingError
+from hw_profiles.runtimes.base import check_scenario
 from nas.engines.base import make_engine
 from nas.objectives.base import Bench, Objective, ObjectiveFunction, objectives
 from nas.store import Store
@@ -56,6 +57,8 @@ def create_study(
 
 def check_plan(space: Space, plan: Plan, functions: Mapping[str, ObjectiveFunction]) -> None:
     """Raise at once what would otherwise end a search after minutes; see `create_study`."""
+    for scenario in plan.scenarios:
+        check_scenario(scenario)
     for name in functions:
         if name in objectives:
             raise SettingError(f"{name} is the name of a known objective: rename your function")

@@ -18,6 +18,9 @@ TABLES = "tables"
 PREPARED = "prepared"
 """The seconds that an engine spent before its first trial."""
 
+VALIDATION = "validation"
+"""How far the study can be trusted: rank correlations, and the gain over random choice."""
+
 
 def add_fact(study: Study, name: str, fact: Any) -> None:
     """Put a fact on the study's record under its name; an earlier one of this name is replaced."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from nas.executors.base import Executor, Task
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
+
+OnTrial: TypeAlias = Callable[[Trial], None]
+"""Called with every trial that has ended."""
 
 
 def score_all(
@@ -19,7 +23,7 @@ def score_all(
     *,
     stage: str,
     fidelity: Fidelity,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_trial: OnTrial = lambda trial: None,
 ) -> list[Trial]:
     """Score these architectures at one fidelity as trials of a stage; what is known is not repeated.
 

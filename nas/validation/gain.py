@@ -1,13 +1,12 @@
 """What a search gained: the hypervolume of what it found over that of random choice, at equal count.
 
-Both sides have the same number of scored candidates, unless told otherwise, and share one reference point.
-Where more random candidates are known, the volume of random choice is its mean over draws of that many.
+Both sides have the same number of scored candidates, unless another is asked for, and share one reference
+point. Where there are more random candidates, their volume is its mean over draws of that many.
 
 The interval resamples the candidates of both sides. A resample misses some members of each front, so its
-volumes are too small; only the spread of the resampled ratios is used, around the ratio itself. On made-up
-clouds of 12 to 200 candidates, whose true ratio is known, such a 95 % interval held it in 79 to 100 % of
-cases. It tells of the luck of the draw, with these weights; other seeds of training or of the search it does
-not see.
+volumes are too small; only the spread of the resampled ratios is used, around the ratio itself. On synthetic
+clouds of 12 to 200 candidates, whose true ratio is known, such a 95 % interval contained it in 79 to 100 % of
+cases. It measures the luck of the draw with these weights, not that of other random seeds.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from foundation.errors import SettingError
+from foundation.statistics import interval
 from nas.pareto import Points, hypervolume, reference_point
+from nas.validation.errors import NothingToCompare
 
 RESAMPLES = 500
 DRAWS = 100
-LEVEL = 0.95
-LEAST = 2
+MIN_CANDIDATES = 2
 """Candidates on each side below which a ratio says nothing."""
 
 Candidate: TypeAlias = "Sequence[float] | None"
@@ -36,14 +35,14 @@ Candidate: TypeAlias = "Sequence[float] | None"
 class Gain:
     """A ratio of hypervolumes with its interval; above 1, the search found more than random choice.
 
-    `candidates` of the search were held against draws of `against` random ones, of which `known` were known.
+    `candidates` of the search were compared with draws of `against` random ones, of `available` in all.
     """
 
     ratio: float
     interval: tuple[float, float]
     candidates: int
     against: int
-    known: int
+    available: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name."""
@@ -58,36 +57,37 @@ class Gain:
 
 
 def gain(
-    found: Sequence[Candidate], random: Sequence[Candidate], *, against: int | None = None, seed: int = 0
+    searched: Sequence[Candidate], random: Sequence[Candidate], *, against: int | None = None, seed: int = 0
 ) -> Gain:
-    """The candidates of a search against random ones: as many, where `against` does not say how many.
+    """The candidates of a search against random ones: against as many, or as `against` says.
 
-    Where fewer random ones are known than there are candidates, the first of these are compared.
+    Where there are fewer random ones than candidates of the search, the first of these are compared.
 
     Raises:
-        SettingError: fewer than three on a side, or none of a side could be scored.
+        NothingToCompare: fewer than two on a side, or none of a side could be scored.
     """
-    count = min(len(found), len(random))
-    if count < LEAST:
-        raise SettingError(
-            f"a gain needs at least {LEAST} candidates of the search and as many random ones, got"
-            f" {len(found)} and {len(random)}"
+    count = min(len(searched), len(random))
+    if count < MIN_CANDIDATES:
+        raise NothingToCompare(
+            f"a gain needs at least {MIN_CANDIDATES} candidates of the search and as many random ones, got"
+            f" {len(searched)} and {len(random)}"
         )
-    found, against = found[:count], min(against or count, len(random))
-    if not (_scored(found) and _scored(random)):
-        raise SettingError("a gain needs candidates that could be scored, on both sides")
-    reference = reference_point([*_scored(found), *_scored(random)])
-    mine, chance = _placed(found, reference), _placed(random, reference)
+    searched, against = searched[:count], min(against or count, len(random))
+    if not (_scored(searched) and _scored(random)):
+        raise NothingToCompare("a gain needs candidates that could be scored, on both sides")
+    reference = reference_point([*_scored(searched), *_scored(random)])
+    points, chance = _placed(searched, reference), _placed(random, reference)
     dice = np.random.default_rng(seed)
-    ratio = hypervolume(mine, reference) / _random_volume(chance, against, reference, dice)
-    draws = []
+    ratio = hypervolume(points, reference) / _random_volume(chance, against, reference, dice)
+    logarithms = []
     for _ in range(RESAMPLES):
-        one = hypervolume(mine[dice.integers(count, size=count)], reference)
-        other = hypervolume(chance[dice.integers(len(chance), size=against)], reference)
-        if one > 0 and other > 0:
-            draws.append(math.log(one / other))
-    ends = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
-    low, high = np.exp(np.percentile(draws, ends) - np.mean(draws)) if draws else (0.0, math.inf)
+        volume = hypervolume(points[dice.integers(count, size=count)], reference)
+        by_chance = hypervolume(chance[dice.integers(len(chance), size=against)], reference)
+        if volume > 0 and by_chance > 0:
+            logarithms.append(math.log(volume / by_chance))
+    low, high = (
+        np.exp(interval(np.array(logarithms) - np.mean(logarithms))) if logarithms else (0.0, math.inf)
+    )
     return Gain(ratio, (float(ratio * low), float(ratio * high)), count, against, len(random))
 
 

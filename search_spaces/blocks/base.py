@@ -145,13 +145,11 @@ class Block(ABC):
     """A sequence mixer or a channel mixer as plain values.
 
     `learning_rate` is the peak Adam rate at which this kind of block learns best in short proxy training
-    (widths 64 to 256); one rate for all kinds would be a bias for some of them. `absent` says what a stored
-    configuration means that is older than a field, where that is not the field's default.
+    (widths 64 to 256); one rate for all kinds would be a bias for some of them.
     """
 
     mixes: ClassVar[Literal["sequence", "channels"]]
     learning_rate: ClassVar[float] = 6e-3
-    absent: ClassVar[Mapping[str, object]] = {}
 
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` where the values cannot stand together at this width."""

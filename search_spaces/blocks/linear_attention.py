@@ -15,7 +15,6 @@ Shapes: B batch, T tokens, D d_model, H heads, N state_dim (of q and k), P head_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -55,7 +54,6 @@ class LinearAttention(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 8.5e-3
-    absent: ClassVar[Mapping[str, object]] = {"decay": "none"}
 
     num_heads: int = 4
     head_dim: int = 32

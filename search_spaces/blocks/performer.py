@@ -26,7 +26,6 @@ Shapes: B batch, T tokens, D d_model, H heads, K head_dim, M num_features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -71,7 +70,6 @@ class Performer(Block):
     """`num_heads` heads of `head_dim` channels, whose softmax is approximated by `num_features` features."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
-    absent: ClassVar[Mapping[str, object]] = {"decay": "none"}
 
     num_heads: int = 4
     head_dim: int = 32

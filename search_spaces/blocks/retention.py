@@ -13,7 +13,6 @@ Shapes: B batch, T tokens, D d_model, H heads, N state_dim, P head_dim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -51,7 +50,6 @@ class Retention(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 8.5e-3
-    absent: ClassVar[Mapping[str, object]] = {"decay": "narrow"}
 
     num_heads: int = 4
     head_dim: int = 32

@@ -2,8 +2,7 @@
 
 A dataclass becomes `{"type": "Attention", "num_heads": 4, ...}`, an open value `{"one_of": [...]}`, a stack
 `{"repeat": part, "depths": [...]}`. Reading refuses unknown types and unknown fields, and suggests the
-nearest name. All fields are written, so one that is missing is younger than the file: it has its default, or
-what the type names in `absent` where the default is not what there was before.
+nearest name. All fields are written; one that is missing has its default.
 """
 
 from __future__ import annotations
@@ -22,9 +21,6 @@ parts: Registry[type] = Registry("part")
 """Dataclasses besides blocks that may stand in a configuration: `Decoder`, `Layer`, `Bits`, yours."""
 
 
-_NOTHING = object()
-
-
 def to_plain(node: Any) -> Any:
     """A configuration, open or closed, as values that JSON can hold."""
     if isinstance(node, OneOf):
@@ -33,12 +29,7 @@ def to_plain(node: Any) -> Any:
     if isinstance(node, tuple):
         return [to_plain(part) for part in node]
     if is_dataclass(node):
-        later = getattr(type(node), "LATER", ())  # fields that came later: their old value is not written
-        values = {
-            name: to_plain(value)
-            for name in field_names(type(node))
-            if (value := getattr(node, name)) != (getattr(type(node), name) if name in later else _NOTHING)
-        }
+        values = {name: to_plain(getattr(node, name)) for name in field_names(type(node))}
         return {"type": type(node).__name__, **values}
     return node
 
@@ -84,7 +75,7 @@ def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
     if missing:
         raise SpaceError(f"{plain['type']} needs {', '.join(missing)}")
     given = {name: from_plain(value) for name, value in plain.items() if name != "type"}
-    return kind(**getattr(kind, "absent", {}) | given)
+    return kind(**given)
 
 
 def kind_named(name: str) -> type:

@@ -34,7 +34,8 @@ from search_spaces.language.choices import field_names
 from search_spaces.network.decoder import parameter_shapes
 from search_spaces.network.initialization import dice_at
 from search_spaces.quantization.activations import RoundedActivations
-from search_spaces.quantization.bits import WeightFormat, is_matrix, round_to_bits
+from search_spaces.quantization.bits import WeightFormat, is_matrix
+from search_spaces.quantization.rounding import round_to_bits
 
 Variant: TypeAlias = "tuple[Block, int]"
 """A closed block and the width it stands in."""

@@ -45,15 +45,12 @@ from search_spaces.mixture.conditions import (
     options_if,
 )
 from search_spaces.mixture.masked_blocks import Carrier, Format, Memo, Shared, Weighted, grouped
-from search_spaces.network.adaptive_depth import MixtureOfDepths, Router
-from search_spaces.network.decoder import PLACES, Decoder, Layer, weights_site
+from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer, weights_site
 from search_spaces.network.layer import PassContext, SideOutputs
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths, Router
 from search_spaces.network.routed_layer import RoutedLayer
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.supernet import Supernet
-
-KNOWN = (*PLACES, "bits", "shared", "routing", "exit")
-"""Fields of a layer that are mixed, or refused."""
 
 Rows = list[int]
 """Conditions by number; the chance of any of them is the sum."""
@@ -248,13 +245,7 @@ class Mixture:
 
     def _strands(self, layer: OpenLayer, widths: list[tuple[int, Condition]]) -> Iterable[Strand]:
         node = layer.layer
-        _only_known(node, layer.path)
-        for value, _ in closings_if(node.exit, join(layer.path, "exit")):
-            if value is not None:
-                raise SpaceError(
-                    f"{join(layer.path, 'exit')}: an early exit cannot be relaxed, as tokens leave or stay;"
-                    " search it with an engine that reads one architecture at a time"
-                )
+        check_relaxable(node, layer.path)
         options = gathered(closings_if(node.routing, join(layer.path, "routing")), self.genes.counts)
         for shared, here in closings_if(node.shared, join(layer.path, "shared")):
             for routing, conditions in options.items():
@@ -386,11 +377,19 @@ def _over_widths(trunk: Trunk, flow: Flow, part: Any, *, pad: bool = True) -> Te
     return mixed
 
 
-def _only_known(layer: Layer, where: str) -> None:
-    """Raise where a layer uses a field that this module knows nothing of."""
+def check_relaxable(layer: Layer, path: str) -> None:
+    """Raise `SpaceError` where a layer, open inside, may have an option that cannot be relaxed."""
     for part in fields(layer):
-        if part.name not in KNOWN and getattr(layer, part.name) != part.default:
-            raise SpaceError(f"{join(where, part.name)} cannot be relaxed")
+        value, where = getattr(layer, part.name), join(path, part.name)
+        kind = OPTIONS.get(part.name)
+        if kind is None:
+            if part.name not in (*PLACES, "bits") and value != part.default:
+                raise SpaceError(f"{where} cannot be relaxed")
+        elif kind.not_relaxable and any(kind.of(v) is not None for v, _ in closings_if(value, where)):
+            raise SpaceError(
+                f"{where}: {kind.not_relaxable}; search it with an engine that reads one architecture"
+                " at a time"
+            )
 
 
 def _apart(one: set[str], other: set[str], where: str) -> None:

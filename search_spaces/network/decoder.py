@@ -7,18 +7,26 @@ Pre-norm residual layers with RMSNorm and tied embeddings. `Decoder` is plain va
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache, reduce
 from itertools import groupby
+from math import prod
+from typing import Any
 
 import torch
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost
+from search_spaces.language.choices import open_values
 from search_spaces.language.printing import brief, show
 from search_spaces.language.serialization import parts
-from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
-from search_spaces.network.embedding_reader import reader_cost
+from search_spaces.network.options.base import LayerOption, option, option_bytes
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.network.options.reads_embedding import ReadsEmbedding
+from search_spaces.network.options.weight_sharing import WeightSharing
+from search_spaces.network.shell import Shell
 from search_spaces.quantization.bits import Bits, WeightFormat, state_bytes, weight_bytes
 from search_spaces.scenario import Scenario
 
@@ -44,32 +52,27 @@ class NetworkCost:
 @parts.add
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One residual layer; `channel_mixer=None` leaves its second half out.
+    """One residual layer; `channel_mixer=None` leaves its second sublayer out.
 
-    Layers that name the same `shared` have one set of weights (as Zamba's attention, Glorioso et al. 2024,
-    arXiv:2405.16712), and each a decode state of its own. `routing` lets only some tokens pass; `exit` lets
-    tokens leave behind this layer (see `adaptive_depth`). With `reads_embedding` the sequence mixer reads the
-    embedding of its token beside the residual stream (see `embedding_reader`).
+    Layers that name the same `shared` have one set of weights, and each a decode state of its own. `routing`
+    lets only some tokens pass; `exit` lets tokens leave behind this layer. With `reads_embedding` the
+    sequence mixer reads the embedding of its token beside the residual stream. See the files of
+    `network.options`, whose contract (`LayerOption`) says what others may do with a layer that has one.
     """
 
     sequence_mixer: Block
     channel_mixer: Block | None = None
     bits: Bits = Bits()
-    shared: str | None = None
-    routing: MixtureOfDepths | None = None
-    exit: EarlyExit | None = None
-    reads_embedding: bool = False
+    shared: str | None = option(WeightSharing)
+    routing: MixtureOfDepths | None = option(MixtureOfDepths)
+    exit: EarlyExit | None = option(EarlyExit)
+    reads_embedding: bool = option(ReadsEmbedding, default=False)
 
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` where a block stands in the wrong place or cannot be built."""
         self.bits.check()
-        if self.shared is not None and not (isinstance(self.shared, str) and self.shared.isidentifier()):
-            raise IllegalArchitecture(f"shared must be a name such as 'attention', got {self.shared!r}")
-        if not isinstance(self.reads_embedding, bool):
-            raise IllegalArchitecture(f"reads_embedding must be true or false, got {self.reads_embedding!r}")
-        for option in (self.routing, self.exit):
-            if option is not None:
-                option.check()
+        for present in self.options.values():
+            present.check()
         for place, mixes in zip(PLACES, ("sequence", "channels"), strict=True):
             block = getattr(self, place)
             if block is None and place == "channel_mixer":
@@ -83,6 +86,61 @@ class Layer:
         """The blocks that are there, by place."""
         there = {place: getattr(self, place) for place in PLACES}
         return {place: block for place, block in there.items() if block is not None}
+
+    @cached_property
+    def options(self) -> dict[str, LayerOption]:
+        """The options that it has, by field.
+
+        Raises:
+            IllegalArchitecture: a field holds what is no option of its kind.
+        """
+        meant = {name: kind.of(getattr(self, name)) for name, kind in OPTIONS.items()}
+        return {name: present for name, present in meant.items() if present is not None}
+
+    @property
+    def not_additive(self) -> str:
+        """Why costs and effects of its sublayers do not add up with those of others; empty where they do."""
+        return next((o.not_additive for o in self.options.values() if o.not_additive), "")
+
+    @property
+    def not_static(self) -> str:
+        """Why its shapes depend on values; empty where they do not."""
+        return next((o.not_static for o in self.options.values() if o.not_static), "")
+
+    @property
+    def passing(self) -> float:
+        """The share of tokens that its sublayers compute."""
+        return prod(o.passing for o in self.options.values())
+
+    @property
+    def leaving(self) -> float:
+        """The share of all tokens that is expected to leave the network behind it."""
+        return sum(o.leaving for o in self.options.values())
+
+    @property
+    def predictions(self) -> int:
+        """How often logits are made in it."""
+        return sum(o.predicts for o in self.options.values())
+
+    def seen(self, scenario: Scenario) -> Scenario:
+        """The scenario as its sublayers see it."""
+        return reduce(lambda seen, o: o.seen(seen), self.options.values(), scenario)
+
+    def tokens(self, count: int) -> int:
+        """How many of `count` tokens its sublayers keep a state of."""
+        return reduce(lambda kept, o: o.tokens(kept), self.options.values(), count)
+
+    def with_static_shapes(self) -> Layer:
+        """The same layer without the options that make shapes depend on values."""
+        dynamic = [name for name, present in self.options.items() if present.not_static]
+        absent: dict[str, Any] = {part.name: part.default for part in fields(self) if part.name in dynamic}
+        return replace(self, **absent)
+
+
+OPTIONS: Mapping[str, type[LayerOption]] = {
+    field.name: field.metadata["option"] for field in fields(Layer) if "option" in field.metadata
+}
+"""The fields of a layer that hold options, with their kinds."""
 
 
 @parts.add
@@ -116,72 +174,62 @@ class Decoder:
                     " so both must be the same"
                 )
 
+    @property
+    def shell(self) -> Shell:
+        """What stands around the layers."""
+        return Shell(self.vocab, self.d_model)
+
     def cost(self, scenario: Scenario) -> NetworkCost:
         """Parameters, FLOPs and bytes on paper."""
-        total = self._outer_cost(scenario)
-        stored = 2 * self.vocab * self.d_model + 4 * self.d_model
+        total, stored = self.shell.cost(scenario), self.shell.stored_bytes
         state = growth = 0
         staying, shared = 1.0, set[str]()
         for layer in self.layers:
             again = layer.shared is not None and layer.shared in shared
             shared |= {layer.shared} if layer.shared is not None else set()
-            cost, weights = self._layer_cost(layer, scenario, staying)
-            total += replace(cost, params=0) if again else cost
-            stored += 0 if again else weights
+            total += self._layer_cost(layer, scenario, staying, again)
+            stored += 0 if again else self._layer_bytes(layer)
             now, then = (self._layer_state(layer, scenario.context + more) for more in (0, 1))
             state, growth = state + now, growth + then - now
-            staying -= layer.exit.share if layer.exit else 0.0
+            staying -= layer.leaving
         return NetworkCost(
             total.params,
             total.prefill_flops,
-            total.decode_flops - round((1 - staying) * self._logits_flops(scenario)),
+            total.decode_flops - round((1 - staying) * self.shell.logits_flops(scenario)),
             stored,
             state * scenario.batch,
             growth * scenario.batch,
         )
 
-    def _layer_cost(self, layer: Layer, scenario: Scenario, staying: float) -> tuple[Cost, int]:
-        """The price and the stored bytes of one layer, when the share `staying` has not left before it."""
-        seen = layer.routing.seen(scenario) if layer.routing else scenario
-        passing = layer.routing.capacity if layer.routing else 1.0
-        total, stored = Cost(), 0
+    def _layer_cost(self, layer: Layer, scenario: Scenario, staying: float, again: bool) -> Cost:
+        """The price of one layer, which the share `staying` has not left before; `again` has its weights."""
+        seen, passing = layer.seen(scenario), layer.passing
+        total = Cost()
         for place, block in layer.blocks.items():
             cost = block.cost(self.d_model, seen)
             # who has left is still read by sequence mixers, so that later tokens can look back
             computed = passing * (1.0 if place == "sequence_mixer" else staying)
-            total += replace(cost, decode_flops=round(computed * cost.decode_flops)) + Cost(
-                params=self.d_model
-            )
+            total += _computed_for(computed, cost) + Cost(params=self.d_model)
+        shares = {"all": 1.0, "passing": passing, "staying": staying}
+        for present in layer.options.values():
+            cost = present.cost(self.shell, seen if present.computed == "passing" else scenario)
+            total += _computed_for(shares[present.computed], cost)
+        return replace(total, params=0) if again else total
+
+    def _layer_bytes(self, layer: Layer) -> int:
+        """The stored bytes of one layer."""
+        stored = sum(option_bytes(present, self.shell) for present in layer.options.values())
+        for block in layer.blocks.values():
             stored += 4 * self.d_model + block_weight_bytes(block, self.d_model, layer.bits.stored)
-        if layer.reads_embedding:
-            cost = reader_cost(self.d_model, seen)
-            total += replace(cost, decode_flops=round(passing * cost.decode_flops))
-            stored += 4 * self.d_model + weight_bytes((self.d_model, 2, self.d_model), WeightFormat())
-        if layer.routing:
-            score = 2 * scenario.batch * self.d_model
-            total += Cost(self.d_model, scenario.prompt * score, score)
-            stored += 4 * self.d_model
-        if layer.exit:
-            logits = self._logits_flops(scenario)
-            total += Cost((self.vocab + 1) * self.d_model, logits * scenario.prompt, round(staying * logits))
-            stored += 2 * self.vocab * self.d_model + 4 * self.d_model
-        return total, stored
+        return stored
 
     def _layer_state(self, layer: Layer, context: int) -> int:
         """Bytes of a layer's decode state for a batch of one."""
-        tokens = layer.routing.tokens(context) if layer.routing else context
+        tokens = layer.tokens(context)
         return sum(
             block_state_bytes(block, self.d_model, layer.bits.state, tokens)
             for block in layer.blocks.values()
         )
-
-    def _outer_cost(self, scenario: Scenario) -> Cost:
-        """Embedding (shared with the output projection) and final norm."""
-        logits = self._logits_flops(scenario)
-        return Cost((self.vocab + 1) * self.d_model, logits * scenario.prompt, logits)
-
-    def _logits_flops(self, scenario: Scenario) -> int:
-        return 2 * scenario.batch * self.vocab * self.d_model
 
     def __str__(self) -> str:
         """The layer strip: runs of equal layers on one line."""
@@ -197,13 +245,16 @@ class Decoder:
 
 def strip(layer: Layer) -> str:
     """One layer in one line."""
-    if not isinstance(layer, Layer) or not all(isinstance(b, Block) for b in layer.blocks.values()):
+    if not isinstance(layer, Layer) or next(open_values(layer), None) is not None:
         return show(layer).replace("\n", " ")
-    options = [brief(option) for option in (layer.routing, layer.exit) if option is not None]
-    options += ["reads the embedding"] if layer.reads_embedding else []
-    options += [f"weights shared as {layer.shared!r}"] if layer.shared is not None else []
+    options = map(str, layer.options.values())
     bits = f"  {layer.bits}" if layer.bits != Bits() else ""
     return "  ".join([" + ".join(brief(block) for block in layer.blocks.values()), *options]) + bits
+
+
+def _computed_for(share: float, cost: Cost) -> Cost:
+    """The price of a decode step that this share of the tokens computes."""
+    return replace(cost, decode_flops=round(share * cost.decode_flops))
 
 
 def weights_site(shared: str | None, index: int) -> str:

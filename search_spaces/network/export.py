@@ -23,7 +23,7 @@ from search_spaces.language.serialization import from_plain, to_plain
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import SCALE_SUFFIX, pack, unpack
+from search_spaces.quantization.packing import SCALE_SUFFIX, pack, unpack
 
 FORMAT = 2
 READABLE = (1, FORMAT)

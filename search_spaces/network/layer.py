@@ -1,4 +1,4 @@
-"""A layer as a module: its sublayers, with a router and an exit where it has them.
+"""A layer as a module: its sublayers, with the modules of its options.
 
 Shapes: B batch, T tokens, D d_model.
 """
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from search_spaces.network.adaptive_depth import Exit, Router
 from search_spaces.network.decode_state import LayerState
-from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.embedding_reader import EmbeddingReader
+from search_spaces.network.decoder import OPTIONS, Decoder, Layer
+from search_spaces.network.options.early_exit import Exit
+from search_spaces.network.options.mixture_of_depths import Router
+from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
 
 
@@ -48,16 +49,20 @@ class PassContext:
 
 
 class DecoderLayer(nn.Module):
-    """The residual sublayers of one layer, and an exit behind them where it has one."""
+    """The residual sublayers of one layer, and the modules of its options by field (None: it has none)."""
+
+    routing: Router | None
+    exit: Exit | None
+    reads_embedding: EmbeddingReader | None
 
     def __init__(self, layer: Layer, spec: Decoder) -> None:
         super().__init__()
         self.sublayers = {p: Residual(block, spec.d_model, layer.bits) for p, block in layer.blocks.items()}
         for place, sublayer in self.sublayers.items():
             self.add_module(place, sublayer)
-        self.routing = Router(layer.routing, spec.d_model) if layer.routing else None
-        self.exit = Exit(layer.exit, spec.d_model, spec.vocab) if layer.exit else None
-        self.reads_embedding = EmbeddingReader(spec.d_model) if layer.reads_embedding else None
+        for name in OPTIONS:
+            present = layer.options.get(name)
+            setattr(self, name, None if present is None else present.build(spec.shell))
 
     def forward(
         self, x: Tensor, stored: LayerState | None, context: PassContext

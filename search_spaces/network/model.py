@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from foundation.errors import SettingError
 from search_spaces.blocks.base import Block
-from search_spaces.network.adaptive_depth import Early, Exit, Router
 from search_spaces.network.decode_state import ROOM, DecodeState
 from search_spaces.network.decoder import Decoder
-from search_spaces.network.embedding_reader import EmbeddingReader
 from search_spaces.network.initialization import dice_at
 from search_spaces.network.layer import DecoderLayer, PassContext, SideOutputs
+from search_spaces.network.options.base import OptionModule
+from search_spaces.network.options.early_exit import EarlyLeavers
 from search_spaces.network.residual import Residual
 from search_spaces.network.routed_layer import RoutedLayer
 
@@ -78,7 +78,7 @@ class Model(nn.Module):
         """Read one token [B]: logits [B, V] for the next one, and the new state."""
         if isinstance(state.position, int):
             state = self._with_room(state, 1)
-        x, kept, early = self._embed(token), [], Early()
+        x, kept, early = self._embed(token), [], EarlyLeavers()
         embedding = self._kept(x)
         for layer, stored in zip(self.decoder_layers, state.layers, strict=True):
             if early.all_left:
@@ -88,7 +88,7 @@ class Model(nn.Module):
             x = y if early.left is None else torch.where(early.left[..., None], x, y)
             kept.append(after)
             if layer.exit is not None:
-                early.watch(layer.exit, layer.exit(x))
+                early.update(layer.exit, layer.exit(x))
         logits = early.merged(None if early.all_left else self._logits(x))
         return logits, DecodeState(tuple(kept), state.position + 1, state.capacity)
 
@@ -145,13 +145,13 @@ class Model(nn.Module):
                 if isinstance(module, Residual):
                     module.norm.fill_(1.0)
                     module.mixer.reset_parameters(dice_at(seed, path, module.norm.device))
-                elif isinstance(module, (Router, Exit, EmbeddingReader)):
+                elif isinstance(module, OptionModule):
                     module.reset_parameters(dice_at(seed, path, self.norm.device))
 
     def _read(
         self, tokens: Tensor, state: DecodeState | None, side: SideOutputs
     ) -> tuple[Tensor, DecodeState]:
-        x, kept, early = self._embed(tokens), [], Early()
+        x, kept, early = self._embed(tokens), [], EarlyLeavers()
         position, learning = int(state.position) if state else 0, self.training and torch.is_grad_enabled()
         exits, embedding = [], self._kept(x)
         for i, layer in enumerate(self.decoder_layers):
@@ -164,7 +164,7 @@ class Model(nn.Module):
             if learning:
                 exits.append((layer.exit, logits))
             else:
-                share = early.watch(layer.exit, logits)
+                share = early.update(layer.exit, logits)
                 side.record(context.path, None, {"exit.share": share})
         final = self._logits(x)
         for exit, logits in exits if side.losses is not None else []:

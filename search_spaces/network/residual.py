@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Mixed, State
-from search_spaces.network.embedding_reader import EmbeddingReader
+from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.quantization.activations import RoundedActivations
-from search_spaces.quantization.bits import SCALE_SUFFIX, Bits, StateCodec
+from search_spaces.quantization.bits import Bits
+from search_spaces.quantization.decode_state import StateCodec
+from search_spaces.quantization.packing import SCALE_SUFFIX
 
 
 class Residual(nn.Module):

@@ -1,4 +1,4 @@
-"""A layer behind a router, which only some tokens pass; see `adaptive_depth`.
+"""A layer behind a router, which only some tokens pass; see `options.mixture_of_depths`.
 
 Shapes: B batch, T tokens, D d_model.
 """
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from foundation.errors import SettingError
-from search_spaces.network.adaptive_depth import Router
 from search_spaces.network.decode_state import LayerState, in_steps
 from search_spaces.network.layer import DecoderLayer, PassContext, SideOutputs
+from search_spaces.network.options.mixture_of_depths import Router
 
 
 class RoutedLayer(DecoderLayer):

@@ -1,9 +1,9 @@
 """Activations at 8 bits: what enters a matrix product of a layer is rounded, outside the blocks.
 
-Every token gets its own scale: to float8 it is rounded whole, to integers but for its outliers (LLM.int8,
-Dettmers et al. 2022, arXiv:2208.07339). `RoundedActivations` is the mode that does it to everything that a
-block computes while it is entered; `search_spaces.network.model.Residual` enters it where its layer asks for
-8 bits.
+Every token has its own scale. With float8 all of its values are rounded, with integers all but its outliers
+(LLM.int8, Dettmers et al. 2022, arXiv:2208.07339). While the mode `RoundedActivations` is entered, the inputs
+of all matrix products are rounded; `search_spaces.network.residual.Residual` enters it where its layer has
+activations of 8 bits.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.quantization.bits import FLOAT8, FLOAT8_LARGEST
 
 OUTLIER = 6.0
-"""Activations beyond this are not rounded: the threshold of LLM.int8."""
+"""Activations beyond this are not rounded to integers: the threshold of LLM.int8."""
 
 
 def round_activations(x: Tensor, numbers: str = "int") -> Tensor:
     """x [..., D] rounded to 8 bits with one scale per token; the gradient passes straight through.
 
-    float8 takes its scale from the largest value and makes no exceptions, as its steps are relative. With
-    integers there are some:
-    Values beyond 6 stay whole and leave the scale to the others. LLM.int8 keeps apart every column that has
-    such a value in any token; here a token's outliers are its own, as its rounding must not depend on the
-    tokens beside it: decode would not be prefill.
+    float8 takes its scale from the largest value: its steps are relative, so it needs no exceptions. With
+    integers, values beyond 6 are not rounded and do not count for the scale. LLM.int8 keeps every column
+    apart that has such a value in any token; here a token has its own outliers, because its rounding must not
+    depend on other tokens, or decode would not equal prefill.
     """
     rounded: Tensor = _RoundActivations.apply(x, numbers)
     return rounded
@@ -69,11 +68,11 @@ class _RoundActivations(torch.autograd.Function):
 
 
 PRODUCTS = (F.linear, F.grouped_mm, linear_each, linear_per_head, multiplied_elsewhere)
-"""What multiplies activations by weights inside a layer."""
+"""The functions that multiply activations by weights inside a layer."""
 
 
 class RoundedActivations(TorchFunctionMode):
-    """While it is entered, what goes into one of the `PRODUCTS` is rounded to 8 bits of these `numbers`."""
+    """While it is entered, the inputs of `PRODUCTS` are rounded to 8 bits, of these `numbers`."""
 
     def __init__(self, numbers: str = "int") -> None:
         super().__init__()
@@ -82,7 +81,7 @@ class RoundedActivations(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Round the first argument of a product; leave everything else alone."""
+        """Round the first argument of a product, and nothing else."""
         if func in PRODUCTS:
             args = (round_activations(args[0], self.numbers), *args[1:])
         return func(*args, **(kwargs or {}))

@@ -14,8 +14,9 @@ from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
-from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits
 from search_spaces.spaces import spaces
 

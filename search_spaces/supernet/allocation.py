@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import prod
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from foundation.errors import SpaceError
-from search_spaces.blocks.base import Block
-from search_spaces.network.adaptive_depth import Exit, Router
+from search_spaces.blocks.base import Block, Mixer
 from search_spaces.network.decoder import parameter_shapes
-from search_spaces.network.embedding_reader import EmbeddingReader
 from search_spaces.network.initialization import dice_at
+from search_spaces.network.options.base import OptionModule, option_shapes
+from search_spaces.network.shell import Shell
 from search_spaces.supernet.inventory import buildable, inventory
 from search_spaces.supernet.weights import SharedWeights, leading
 
@@ -34,63 +37,60 @@ def allocate(shared: SharedWeights, root: Any, seed: int) -> None:
         if not variants:
             raise SpaceError(f"{place}:{kind}: no variant of this block can be built")
         _allocate_kind(shared, f"{place}:{kind}", place, variants, seed)
-    for path, option in parts.options.items():
-        with torch.device(shared.device), torch.no_grad():
-            module = _option_module(path, option, d_model, vocab)
-            module.reset_parameters(dice_at(seed, path, shared.device))
-        for name, values in module.named_parameters():
-            shared.add(f"{path}.{name}", values.detach(), Block.learning_rate)
+    shell = Shell(vocab, d_model)
+    for path, options in parts.options.items():
+        forms = [_Form(option_shapes(option, shell), partial(option.build, shell)) for option in options]
+        for name, values in _largest(shared, forms, seed, path).items():
+            shared.add(f"{path}.{name}", values, Block.learning_rate)
 
 
 def _allocate_kind(
     shared: SharedWeights, prefix: str, place: str, variants: list[tuple[Block, int]], seed: int
 ) -> None:
-    """Parameters of one kind of block at one place, filled from the largest variants."""
+    """Parameters of one kind of block at one place."""
+    forms = [_Form(parameter_shapes(block, d), partial(block.build, d)) for block, d in variants]
+    rate, widest = variants[0][0].learning_rate, max(d_model for _, d_model in variants)
+    shared.add(f"{prefix}.norm", torch.ones(widest, device=shared.device), rate)
+    for name, values in _largest(shared, forms, seed, place).items():
+        shared.add(f"{prefix}.mixer.{name}", values, rate)
+
+
+class _Form(NamedTuple):
+    """One form that a module may have: the shapes of its parameters, and what builds it."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    build: Callable[[], Mixer | OptionModule | None]
+
+
+def _largest(shared: SharedWeights, forms: Sequence[_Form], seed: int, path: str) -> dict[str, Tensor]:
+    """Every parameter at its largest shape, filled from the largest forms, each from the same generator."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for block, d_model in variants:
-        for name, shape in parameter_shapes(block, d_model).items():
+    for form in forms:
+        for name, shape in form.shapes.items():
             shapes[name] = tuple(map(max, shape, shapes.get(name, shape)))
     large = {name: torch.zeros(shape, device=shared.device) for name, shape in shapes.items()}
-    for block, d_model in _covering(variants):
+    for form in _covering(forms):
         with torch.device(shared.device), torch.no_grad():
-            module = block.build(d_model)
-            module.reset_parameters(dice_at(seed, place, shared.device))
+            module = form.build()
+            if module is None:
+                continue
+            module.reset_parameters(dice_at(seed, path, shared.device))
             for name, values in module.named_parameters():
                 large[name][leading(values.shape)] = values
-    rate = variants[0][0].learning_rate
-    widest = max(d_model for _, d_model in variants)
-    shared.add(f"{prefix}.norm", torch.ones(widest, device=shared.device), rate)
-    for name, filled in large.items():
-        shared.add(f"{prefix}.mixer.{name}", filled, rate)
+    return large
 
 
-def option_kind(path: str) -> type[Router | Exit | EmbeddingReader]:
-    """The module of the option of a layer at a path."""
-    name = path.rpartition(".")[2]
-    return {"routing": Router, "exit": Exit, "reads_embedding": EmbeddingReader}[name]
-
-
-def _option_module(path: str, option: Any, d_model: int, vocab: int) -> Router | Exit | EmbeddingReader:
-    kind = option_kind(path)
-    if kind is EmbeddingReader:
-        return EmbeddingReader(d_model)
-    return Router(option, d_model) if kind is Router else Exit(option, d_model, vocab)
-
-
-def _covering(variants: list[tuple[Block, int]]) -> list[tuple[Block, int]]:
-    """The variants that no other one covers in every axis of every parameter, small ones first."""
-    kept: list[tuple[Block, int]] = []
-    by_size = sorted(variants, key=lambda v: -sum(map(_numel, parameter_shapes(*v).values())))
-    for variant in by_size:
-        if not any(_covers(larger, variant) for larger in kept):
-            kept.append(variant)
+def _covering(forms: Sequence[_Form]) -> list[_Form]:
+    """The forms that no other one covers in every axis of every parameter, small ones first."""
+    kept: list[_Form] = []
+    for form in sorted(forms, key=lambda form: -sum(map(prod, form.shapes.values()))):
+        if not any(_covers(larger, form) for larger in kept):
+            kept.append(form)
     return kept[::-1]
 
 
-def _covers(larger: tuple[Block, int], smaller: tuple[Block, int]) -> bool:
-    large, small = parameter_shapes(*larger), parameter_shapes(*smaller)
-    return all(name in large and all(map(int.__ge__, large[name], shape)) for name, shape in small.items())
-
-
-def _numel(shape: Iterable[int]) -> int:
-    return torch.Size(tuple(shape)).numel()
+def _covers(larger: _Form, smaller: _Form) -> bool:
+    large = larger.shapes
+    return all(
+        name in large and all(map(int.__ge__, large[name], shape)) for name, shape in smaller.shapes.items()
+    )

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.blocks.base import Block
 from search_spaces.language.choices import OneOf, field_names
-from search_spaces.network.decoder import PLACES, Decoder, weights_site
-
-OPTIONS = ("routing", "exit", "reads_embedding")
-"""Fields of a layer that hold parameters beside the blocks."""
+from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, weights_site
+from search_spaces.network.options.base import LayerOption
 
 Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 
@@ -20,14 +18,14 @@ Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 class Inventory(NamedTuple):
     """What an open decoder may consist of.
 
-    Every width, every vocabulary, every (block, width) by place and kind, and every option of a layer with
-    parameters (see `OPTIONS`) by its path.
+    Every width, every vocabulary, every (block, width) by place and kind, and every option of a layer by its
+    path.
     """
 
     widths: set[int]
     vocabularies: set[int]
     variants: Variants
-    options: dict[str, Any]
+    options: dict[str, dict[LayerOption, None]]
 
 
 def inventory(root: Any) -> Inventory:
@@ -48,7 +46,10 @@ def inventory(root: Any) -> Inventory:
                 for path, block in _parts_of(open_layer, i, PLACES):
                     known = found.variants.setdefault((path, type(block).__name__), {})
                     known |= dict.fromkeys(product([block], sorted(here)))
-                found.options.update(_parts_of(open_layer, i, OPTIONS))
+                for path, value in _parts_of(open_layer, i, OPTIONS):
+                    option = OPTIONS[path.rpartition(".")[2]].of(value)
+                    if option is not None:
+                        found.options.setdefault(path, {})[option] = None
     return found
 
 
@@ -58,7 +59,7 @@ def _parts_of(open_layer: Any, index: int, names: Iterable[str]) -> Iterator[tup
         sites = {weights_site(name, index) for name in closings(layer.shared)}
         for name in names:
             for part in closings(getattr(layer, name)):
-                if part is not None and part is not False:
+                if part is not None:
                     yield from ((f"{site}.{name}", part) for site in sorted(sites))
 
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from foundation.errors import IllegalArchitecture
-from search_spaces.network.adaptive_depth import Exit, Router
 from search_spaces.network.decoder import Decoder, weights_site
-from search_spaces.network.embedding_reader import EmbeddingReader
 from search_spaces.network.model import Model
+from search_spaces.network.options.base import OptionModule
 from search_spaces.network.residual import Residual
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import WeightFormat, pack, round_all, round_to_bits, unpack
+from search_spaces.quantization.bits import WeightFormat
+from search_spaces.quantization.packing import pack, unpack
+from search_spaces.quantization.rounding import round_all, round_to_bits
 from search_spaces.supernet.weights import Binding, SharedWeights, Weights, leading
 
 
@@ -127,7 +128,7 @@ class Subnet:
         """Where the supernet keeps what the module calls `layers.0.sequence_mixer` and so on."""
         keys = {}
         for path, module in self.module.named_modules():
-            if isinstance(module, (Residual, Router, Exit, EmbeddingReader)):
+            if isinstance(module, (Residual, OptionModule)):
                 _, index, place = path.split(".")
                 keys[path] = f"{weights_site(self.spec.layers[int(index)].shared, int(index))}.{place}"
                 keys[path] += f":{type(module.block).__name__}" if isinstance(module, Residual) else ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.network.adaptive_depth import EarlyExit
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.zoo import D_MODEL, Published, zoo
 
 ATTENTION = Attention(num_heads=4, num_kv_heads=4, head_dim=16)

@@ -19,7 +19,7 @@ PLAIN = {
         "engine": "exact",
         "by": "sums of block scores",
         "agreements": [{"against": "real divergences", "tau": 0.9, "interval": [0.8, 1.0], "networks": 24}],
-        "told": ["<b>careful</b>"],
+        "remarks": ["<b>careful</b>"],
     },
     "gain": {
         **GAIN,

@@ -35,8 +35,8 @@ from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 from search_spaces.mixture import Mixture
 from search_spaces.mixture.conditions import Genes
-from search_spaces.network.adaptive_depth import MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from search_spaces.spaces.laptop import laptop

@@ -24,8 +24,9 @@ from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
-from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.spaces.hybrid_lm import channel_mixer, sequence_mixer
 from search_spaces.spaces.laptop import laptop
 from search_spaces.supernet import Supernet

@@ -17,11 +17,12 @@ from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from foundation.errors import EvaluationFailed, IllegalArchitecture
 from search_spaces.blocks.base import Block
 from search_spaces.blocks.switch import Switch
-from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import pack, unpack
+from search_spaces.quantization.packing import pack, unpack
 from tests.evaluators import tiny
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from foundation.errors import ProfileError
+from hw_profiles.runtimes.placement import placed
 from hw_profiles.timing import measure
 from hw_profiles.timing.measure import (
     Latency,
@@ -325,7 +326,7 @@ def test_emulated_activations_are_not_timed():
     layer = Layer(sequence_mixer=Sum(), bits=Bits(activation=8))
     model = build(Decoder(vocab=16, d_model=8, layers=(layer,)))
     rounding = model.decoder_layers[0].sublayers["sequence_mixer"].activations
-    timed = measure.at_home(model, SCENARIO)
+    timed = placed(model, SCENARIO)
     assert timed is not model
     assert timed.decoder_layers[0].sublayers["sequence_mixer"].activations is nullcontext
     assert model.decoder_layers[0].sublayers["sequence_mixer"].activations is rounding is not nullcontext

@@ -45,9 +45,7 @@ def test_scenarios_of_before_are_read():
     [
         ("bach=4", "unknown setting 'bach'"),
         ("enigne=eager", "unknown setting 'enigne'"),
-        ("cpu,engine=fast", "engine 'fast' is not one of eager, compile, graph"),
         ("cpu,weights=int8", "weights 'int8' is not one of plain, packed"),
-        ("cpu,engine=graph", "engine graph replays CUDA graphs; 'cpu' has none"),
         ("chat=cpu,batch=many", "batch must be an integer, got 'many'"),
         ("cpu,name=a b", "a name is a word such as chat, got 'a b'"),
     ],

@@ -19,8 +19,8 @@ from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
-from search_spaces.network.adaptive_depth import MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, small_space
 

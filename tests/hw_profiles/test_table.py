@@ -15,8 +15,9 @@ from hw_profiles.timing.measure import Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
-from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, registered, round_table, small_space

@@ -13,8 +13,8 @@ from foundation.errors import ProfileError
 from hw_profiles.latency.parts import NONE_REAL, at_position, half, outer
 from hw_profiles.latency.sums import UNTIMED_ERROR, Totals
 from search_spaces.blocks.attention import Attention
-from search_spaces.network.adaptive_depth import MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from tests.hw_profiles.tiny import Scale, Sum
 
 LAYERS = (

@@ -24,8 +24,8 @@ from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
 from search_spaces.mixture.conditions import Genes
-from search_spaces.network.adaptive_depth import EarlyExit
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.early_exit import EarlyExit
 from tests.hw_profiles.tiny import registered, round_table, small_space
 from tests.nas.little import little_setup
 

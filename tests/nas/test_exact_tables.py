@@ -22,8 +22,8 @@ from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
-from search_spaces.network.adaptive_depth import EarlyExit
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 

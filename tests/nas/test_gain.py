@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from foundation.errors import SettingError
 from nas.pareto import hypervolume, reference_point
+from nas.validation.errors import NothingToCompare
 from nas.validation.gain import gain, scaled
 
 
@@ -23,7 +23,7 @@ def test_the_ratio_is_that_of_two_hypervolumes_on_one_reference_point() -> None:
     one = gain(found, random)
     assert one.ratio == pytest.approx(hypervolume(found, reference) / hypervolume(random, reference))
     assert one.interval[0] < one.ratio < one.interval[1]
-    assert (one.candidates, one.against, one.known) == (20, 20, 20)
+    assert (one.candidates, one.against, one.available) == (20, 20, 20)
     assert "20 candidates against 20" in str(one)
 
 
@@ -36,7 +36,7 @@ def test_chance_gains_nothing_over_chance_and_a_better_search_does() -> None:
 def test_a_few_finds_stand_against_as_few_random_ones_or_against_all() -> None:
     found, random = cloud(5, seed=5), cloud(200, seed=6)
     few, all_of_them = gain(found, random), gain(found, random, against=200)
-    assert (few.candidates, few.against, few.known) == (5, 5, 200)
+    assert (few.candidates, few.against, few.available) == (5, 5, 200)
     assert all_of_them.against == 200
     assert all_of_them.ratio < few.ratio
     assert gain(random, found).candidates == 5
@@ -50,9 +50,9 @@ def test_what_failed_was_tried_and_dominates_nothing() -> None:
 
 
 def test_too_little_is_refused() -> None:
-    with pytest.raises(SettingError, match="at least 2 candidates of the search and as many random"):
+    with pytest.raises(NothingToCompare, match="at least 2 candidates of the search and as many random"):
         gain(cloud(1, seed=1), cloud(9, seed=2))
-    with pytest.raises(SettingError, match="could be scored, on both sides"):
+    with pytest.raises(NothingToCompare, match="could be scored, on both sides"):
         gain([None, None], cloud(2, seed=2))
 
 

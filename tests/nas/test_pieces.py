@@ -23,7 +23,7 @@ from nas.study.plan import Plan
 from nas.study.space_files import load_space
 from nas.study.study import Study
 from nas.study.trial import TrialState, Value
-from nas.validation.checks import agreement
+from nas.validation.agreement import agreement
 from search_spaces.language.genotype import Genotype
 from search_spaces.scenario import Scenario
 from tests.nas.toys import toy_space
@@ -219,9 +219,10 @@ def test_agreement_is_kendalls_tau_with_an_interval_around_it() -> None:
     truth = dice.normal(size=20)
     pairs = [(float(t + 0.3 * dice.normal()), float(t), str(i)) for i, t in enumerate(truth)]
     found = agreement(pairs)
-    assert found.tau == pytest.approx(kendalltau([p[0] for p in pairs], [p[1] for p in pairs]).statistic)
-    assert found.interval[0] < found.tau < found.interval[1]
-    assert agreement(pairs).interval == found.interval
+    tau = found.tau
+    assert tau.value == pytest.approx(kendalltau([p[0] for p in pairs], [p[1] for p in pairs]).statistic)
+    assert tau.low < tau.value < tau.high
+    assert agreement(pairs) == found
     with pytest.raises(SettingError, match="at least 3"):
         agreement(pairs[:2])
 
@@ -234,13 +235,13 @@ def test_agreement_is_a_number_or_says_why_there_is_none(points: list[tuple[floa
         with pytest.raises(SettingError, match="all the same"):
             agreement(pairs)
         return
-    found = agreement(pairs)
-    assert -1.001 <= found.interval[0] <= found.interval[1] <= 1.001
+    tau = agreement(pairs).tau
+    assert -1.001 <= tau.low <= tau.high <= 1.001
 
 
 def test_perfect_agreement_is_one() -> None:
-    found = agreement([(float(i), float(i), "") for i in range(5)])
-    assert (found.tau, *found.interval) == pytest.approx((1, 1, 1))
+    tau = agreement([(float(i), float(i), "") for i in range(5)]).tau
+    assert (tau.value, tau.low, tau.high) == pytest.approx((1, 1, 1))
 
 
 @pytest.mark.parametrize(

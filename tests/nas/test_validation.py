@@ -13,7 +13,7 @@ import pytest
 from evaluators.blockwise.replacement import Replacements
 from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.recall import Recall
-from foundation.errors import SettingError
+from nas.engines.base import engines
 from nas.executors.local import InProcess
 from nas.objectives.base import Bench
 from nas.store import Store
@@ -23,21 +23,18 @@ from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.study.trial import Value
 from nas.validation.agreement import agreement
-from nas.validation.checks import (
-    Checked,
-    Gained,
-    found_and_random,
-    random_networks,
-    spent,
-    still_wanted,
-    told_effort,
-    top_fidelity,
-    validate,
-    validate_gain,
-)
-from nas.validation.claims import claims_of
+from nas.validation.effort import effort_of, effort_text
+from nas.validation.errors import NothingToCompare
 from nas.validation.gain import gain
-from nas.validation.run import Validation, told
+from nas.validation.proxy import ProxyCheck, check_proxy, top_fidelity
+from nas.validation.random_choice import (
+    GainOverRandom,
+    gain_over_random,
+    searched_and_random,
+    still_wanted,
+)
+from nas.validation.random_networks import random_networks
+from nas.validation.validate import Validation, lines_of
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
@@ -86,12 +83,12 @@ def by_engine(study: Study, count: int) -> None:
 
 def test_random_choice_is_scored_once_with_all_objectives_and_as_often_as_the_search(store: Store) -> None:
     study, scorer = made(store), Scorer()
-    found = len(found_and_random(study)[0])
+    found = len(searched_and_random(study)[0])
     assert still_wanted(study) == found
     executor = InProcess({"bits_per_byte": scorer})
-    one = validate_gain(study, bench(study), executor)
+    one = gain_over_random(study, bench(study), executor)
     assert scorer.asked == found == one.equal.candidates == one.equal.against == one.over_all.against
-    again = validate_gain(study, bench(study), executor)
+    again = gain_over_random(study, bench(study), executor)
     assert (scorer.asked, again) == (found, one)
     trials = study.trials("validate")
     assert all({"bits_per_byte", "weight_bytes"} <= set(trial.values) for trial in trials)
@@ -103,14 +100,16 @@ def test_random_choice_is_scored_once_with_all_objectives_and_as_often_as_the_se
 def test_random_trials_on_record_are_used_and_more_are_scored_only_where_wanted(store: Store) -> None:
     study, scorer = made(store, engine="exact", evaluator="scratch"), Scorer()
     by_engine(study, 5)
-    mine, by_chance = found_and_random(study)
+    mine, by_chance = searched_and_random(study)
     assert len(mine) == 5
     assert still_wanted(study) == 0  # from scratch each would cost a whole training
-    one = validate_gain(study, bench(study), InProcess({"bits_per_byte": scorer}))
+    one = gain_over_random(study, bench(study), InProcess({"bits_per_byte": scorer}))
     assert scorer.asked == 0
     assert (one.equal.against, one.over_all.against) == (5, len(by_chance))
-    more = validate_gain(study, bench(study), InProcess({"bits_per_byte": scorer}), random=len(by_chance) + 3)
-    assert (scorer.asked, more.over_all.known) == (3, len(by_chance) + 3)
+    more = gain_over_random(
+        study, bench(study), InProcess({"bits_per_byte": scorer}), random=len(by_chance) + 3
+    )
+    assert (scorer.asked, more.over_all.available) == (3, len(by_chance) + 3)
 
 
 def test_random_networks_keep_the_constraints_and_are_always_the_same(store: Store) -> None:
@@ -127,27 +126,27 @@ def test_random_networks_keep_the_constraints_and_are_always_the_same(store: Sto
 def test_a_function_of_a_program_cannot_be_asked_of_others(store: Store) -> None:
     study = made(store)
     study.plan = replace(study.plan, objectives=("bits_per_byte", "mine"))
-    with pytest.raises(SettingError, match="by mine: a function of a program"):
-        validate_gain(study, bench(study), InProcess({}))
+    with pytest.raises(NothingToCompare, match="by mine: a function of a program"):
+        gain_over_random(study, bench(study), InProcess({}))
 
 
 def test_the_proxy_is_held_against_the_last_rung(store: Store) -> None:
     study, scorer = made(store), Scorer()
     assert top_fidelity(study) == 800
     executor = InProcess({"bits_per_byte": scorer})
-    found = validate(study, 5, 800, proxy=executor, truth=executor)
-    assert found.agreement.tau == pytest.approx(1.0)
+    found = check_proxy(study, 5, 800, proxy=executor, truth=executor)
+    assert found.agreement.tau.value == pytest.approx(1.0)
     assert found.claims is None
     fact = study.facts["validation"]
     assert (fact["steps"], fact["proxy"], len(fact["pairs"])) == (800, "supernet", 5)
-    validate_gain(study, bench(study), executor)
+    gain_over_random(study, bench(study), executor)
     assert study.facts["validation"]["tau"] == fact["tau"]
 
 
 def test_training_is_no_proxy_for_itself(store: Store) -> None:
     study = made(store, evaluator="scratch", steps=800)
-    with pytest.raises(SettingError, match="there is no proxy to check"):
-        validate(study, 5, 800, proxy=InProcess({}), truth=InProcess({}))
+    with pytest.raises(NothingToCompare, match="there is no proxy to check"):
+        check_proxy(study, 5, 800, proxy=InProcess({}), truth=InProcess({}))
 
 
 def test_the_exact_engine_is_held_to_its_sums(store: Store) -> None:
@@ -175,41 +174,48 @@ def test_the_exact_engine_is_held_to_its_sums(store: Store) -> None:
             return Value(len(to_json(spec)) + (spec != parent), 0.1, "scratch")
 
     executor = InProcess({"recall_error": ByName()})
-    found = validate(study, 6, 50, proxy=executor, truth=executor)
+    found = check_proxy(study, 6, 50, proxy=executor, truth=executor)
     assert found.claims is not None
     against = dict(found.claims.agreements)
     assert len(against["training from scratch for 50 steps"].pairs) == 6
-    assert against["scores from the shared weights"].tau == pytest.approx(1.0)
-    assert against["real divergences from its parent"].tau == pytest.approx(1.0)
-    assert found.claims.told == ("careful",)
+    assert against["scores from the shared weights"].tau.value == pytest.approx(1.0)
+    assert against["real divergences from its parent"].tau.value == pytest.approx(1.0)
+    assert found.claims.remarks == ("careful",)
     assert study.facts["validation"]["claims"]["agreements"][0]["networks"] == 6
-    assert "9 parts of layers scored, 6 random networks tried" in told_effort(spent(study))
+    assert "9 sublayers scored, 6 random networks tried" in effort_text(effort_of(study))
 
 
 def test_differentiable_search_is_held_to_its_targets_and_findings(store: Store) -> None:
     study = made(store, engine="darts")
-    assert claims_of(study) is None
+    assert engines[study.plan.engine].claims(study) is None
     point = {"targets": {"decode_ms": 2.0}, "costs": {"decode_ms": 2.05}, "findings": [{"text": "collapsed"}]}
     missed = {**point, "costs": {"decode_ms": 2.5}}
     add_fact(study, "darts", {"points": [point, missed]})
-    claims = claims_of(study)
+    claims = engines[study.plan.engine].claims(study)
     assert claims is not None
-    assert claims.told == ("1 of 2 targets met within 5 %", "collapsed")
-    assert "2 searches run" in told_effort(spent(study))
+    assert claims.remarks == ("1 of 2 targets met within 5 %", "collapsed")
+    assert "2 searches run" in effort_text(effort_of(study))
 
 
 def test_what_an_engine_took_is_told_in_candidates() -> None:
-    text = told_effort({"engine": "exact", "halves": 1200, "seconds": 60.0, "candidate_seconds": 0.5})
-    assert "(1,200 parts of layers scored): 60 s, in which about 120 more candidates" in text
-    assert "not on record" in told_effort({"engine": "exact", "halves": 12})
+    text = effort_text(
+        {"engine": "exact", "did": {"sublayers scored": 1200}, "seconds": 60.0, "candidate_seconds": 0.5}
+    )
+    assert "(1,200 sublayers scored): 60 s, in which about 120 more candidates" in text
+    assert "not on record" in effort_text({"engine": "exact", "did": {"sublayers scored": 12}})
 
 
 def test_all_of_it_is_told_in_lines(store: Store) -> None:
     study = made(store, engine="darts")
     add_fact(study, "darts", {"points": []})
     points = [(float(i), float(-i)) for i in range(4)]
-    both = Gained(gain(points, points), gain(points[:2], points, against=4))
-    lines = told(study, Validation(800, Checked(agreement(PAIRS), claims_of(study)), both, ("no more",)))
+    both = GainOverRandom(gain(points, points), gain(points[:2], points, against=4))
+    lines = lines_of(
+        study,
+        Validation(
+            800, ProxyCheck(agreement(PAIRS), engines[study.plan.engine].claims(study)), both, ("no more",)
+        ),
+    )
     assert lines[0].startswith(
         "Kendall tau of supernet against 800 steps from scratch, 6 random networks: 1.00"
     )

@@ -21,9 +21,10 @@ from search_spaces.blocks.retention import Retention
 from search_spaces.blocks.rwkv6 import RWKV6
 from search_spaces.blocks.rwkv_channel_mix import RWKVChannelMix
 from search_spaces.blocks.slstm import SLSTM
-from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.ops import delta_rule, gated_attention, mlstm, slstm
 from search_spaces.ops.rwkv import token_shift
 

@@ -28,9 +28,10 @@ from search_spaces.language.space import Space
 from search_spaces.mixture import Chances, Mixture
 from search_spaces.mixture.conditions import Genes, both, closings_if, gathered
 from search_spaces.mixture.masked_blocks import grouped, stands_in
-from search_spaces.network.adaptive_depth import EarlyExit, MixtureOfDepths
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from search_spaces.spaces.hybrid_lm import channel_mixer, sequence_mixer

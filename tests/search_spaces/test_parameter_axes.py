@@ -6,24 +6,7 @@ import pytest
 import torch
 
 from foundation.errors import SpaceError
-from search_spaces.network.adaptive_depth import EarlyExit, Exit, MixtureOfDepths, Router
-from search_spaces.network.embedding_reader import EmbeddingReader
-from search_spaces.network.option_layouts import OPTION_LAYOUTS
-from search_spaces.parameter_axes import WIDTH, Layout
-
-WIDE = 8
-
-
-@pytest.mark.parametrize("kind", OPTION_LAYOUTS)
-def test_options_of_a_layer_are_declared_whole(kind: type) -> None:
-    module = {
-        Router: lambda: Router(MixtureOfDepths(), WIDE),
-        Exit: lambda: Exit(EarlyExit(), WIDE, 11),
-        EmbeddingReader: lambda: EmbeddingReader(WIDE),
-    }[kind]()
-    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    assert OPTION_LAYOUTS[kind].sizes(shapes) == {WIDTH: WIDE}
-    assert OPTION_LAYOUTS[kind].axes.keys() == shapes.keys()
+from search_spaces.parameter_axes import Layout
 
 
 def test_sums_count_every_value_once() -> None:

@@ -1,4 +1,4 @@
-"""Whether sums of replacement scores tell of whole networks: asked of random ones, never assumed.
+"""Whether sums of replacement scores predict whole networks: measured on random ones, never assumed.
 
 Replacements may help or hinder each other, so the sum of what each does alone is a guess at what all of them
 do together. Rank correlation (Kendall's tau, with a bootstrap interval over the networks) says whether the
@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from foundation.errors import SettingError
+from foundation.statistics import bootstrap, kendall_tau, tau_with_interval
 
 RESAMPLES = 1000
-LEVEL = 0.95
-LEAST_TAU = 0.5
+MIN_TAU = 0.5
 """Below this the sum does not order networks well enough to choose by it."""
 
 
@@ -42,7 +41,7 @@ class Additivity:
     error_low: float
     error_high: float
 
-    def holds(self, least_tau: float = LEAST_TAU) -> bool:
+    def holds(self, least_tau: float = MIN_TAU) -> bool:
         """Whether the sum orders networks well enough to choose by it."""
         return self.tau >= least_tau
 
@@ -70,44 +69,43 @@ def additivity(predicted: Sequence[float], real: Sequence[float], *, seed: int =
         raise SettingError(f"additivity needs three networks at least, got {len(guess)} and {len(truth)}")
     if not (np.isfinite(guess).all() and np.isfinite(truth).all()):
         raise SettingError("additivity needs finite scores and divergences")
-    dice = np.random.default_rng(seed)
-    picks = dice.integers(len(guess), size=(RESAMPLES, len(guess)))
-    taus = np.array([_tau(guess[pick], truth[pick]) for pick in picks])
-    errors = np.array([_error(guess[pick], truth[pick]) for pick in picks])
-    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.nanquantile(taus, ends) if np.isfinite(taus).any() else (math.nan, math.nan)
-    error_low, error_high = np.quantile(errors, ends)
+    tau = tau_with_interval(guess, truth, seed=seed, resamples=RESAMPLES)
+    pairs = np.stack((guess, truth), axis=1)
+    error_low, error_high = bootstrap(_error, pairs, seed=seed, resamples=RESAMPLES)
     return Additivity(
         n=len(guess),
-        tau=rank_correlation(predicted, real),
-        tau_low=float(np.nan_to_num(low, nan=-1.0)),
-        tau_high=float(np.nan_to_num(high, nan=1.0)),
-        ratio=_ratio(guess, truth),
-        error=_error(guess, truth),
-        error_low=float(error_low),
-        error_high=float(error_high),
+        tau=_unless_nan(tau.value, 0.0),
+        tau_low=_unless_nan(tau.low, -1.0),
+        tau_high=_unless_nan(tau.high, 1.0),
+        ratio=float(_ratio(pairs[None])[0, 0]),
+        error=float(_error(pairs[None])[0]),
+        error_low=error_low,
+        error_high=error_high,
     )
 
 
 def rank_correlation(predicted: Sequence[float], real: Sequence[float]) -> float:
     """Kendall's tau; 0 where one side is all the same."""
-    tau = _tau(np.asarray(predicted, dtype=float), np.asarray(real, dtype=float))
-    return 0.0 if math.isnan(tau) else tau
+    return _unless_nan(kendall_tau(predicted, real), 0.0)
 
 
-def _tau(guess: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    if len(np.unique(guess)) < 2 or len(np.unique(truth)) < 2:
-        return math.nan
-    return float(kendalltau(guess, truth).statistic)
+def _unless_nan(value: float, fallback: float) -> float:
+    """The value; where one side is all the same there is none, and the fallback stands for it."""
+    return fallback if math.isnan(value) else value
 
 
-def _ratio(guess: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    return float(np.median(truth / _positive(guess)))
+def _ratio(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median of real over predicted of each resample [R, N, 2], as [R, 1]."""
+    guess, truth = pairs[..., 0], pairs[..., 1]
+    return np.median(truth / _positive(guess), axis=1, keepdims=True)
 
 
-def _error(guess: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    scaled = _ratio(guess, truth) * _positive(guess)
-    return float(np.median(np.abs(truth / _positive(scaled) - 1)))
+def _error(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median relative error of the scaled sums of each resample [R, N, 2], as [R]."""
+    guess, truth = pairs[..., 0], pairs[..., 1]
+    scaled = _ratio(pairs) * _positive(guess)
+    errors: NDArray[np.float64] = np.median(np.abs(truth / _positive(scaled) - 1), axis=1)
+    return errors
 
 
 def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:

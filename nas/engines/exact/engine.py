@@ -30,7 +30,8 @@ from evaluators.tasks.base import Task
 from foundation.errors import SettingError, SpaceError
 from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import BY, Engine, Found, Prepared, Setup, engines
-from nas.engines.exact.additivity import LEAST_TAU, Additivity, additivity, rank_correlation
+from nas.engines.exact.additivity import MIN_TAU, Additivity, additivity, rank_correlation
+from nas.engines.exact.claims import SCORES, claims
 from nas.engines.exact.integer_program import Chosen
 from nas.engines.exact.sweep import front, sweep
 from nas.engines.exact.tables import Network, Total, deviation, network, random_networks
@@ -39,7 +40,9 @@ from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_of
+from nas.study.study import Study
 from nas.study.trial import Trial
+from nas.validation.claims import Claims
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space
@@ -77,7 +80,7 @@ class Exact(Engine):
         points: int = 64,
         next_best: int = 1,
         networks: int = 24,
-        least_tau: float = LEAST_TAU,
+        least_tau: float = MIN_TAU,
         seconds: float = 30.0,
     ) -> None:
         least = {"align": 0, "batch": 1, "windows": 2, "points": 1, "next_best": 0, "networks": 3}
@@ -118,7 +121,7 @@ class Exact(Engine):
         wanted = len(set(replacements.wanted_halves()))
         with setup.progress.phase("scoring blocks", wanted) as phase:
             scores = replacements.measure(
-                setup.folder / "scores.json", on_score=lambda done, total: phase.update(done)
+                setup.folder / SCORES, on_score=lambda done, total: phase.update(done)
             )
         costs = Costs(setup)
         net = network(
@@ -139,6 +142,22 @@ class Exact(Engine):
             return Prepared(Evolution(setup))
         found = self._solve(setup, net, costs, fact)
         return Prepared(Found(setup, found, by=self.name))
+
+    @classmethod
+    def claims(cls, study: Study, truths: Sequence[Trial] = ()) -> Claims | None:
+        """Whether sums of block scores order networks as their real scores do."""
+        fact = study.facts.get(cls.name)
+        return None if fact is None else claims(study, fact, truths, study.folder / cls.name)
+
+    @classmethod
+    def effort(cls, study: Study) -> dict[str, int]:
+        """What was scored to fill the tables, and to see whether scores add up."""
+        fact = study.facts.get(cls.name, {})
+        done = {
+            "sublayers scored": fact.get("scored", 0),
+            "random networks tried": len(fact.get("networks", ())),
+        }
+        return {what: count for what, count in done.items() if count}
 
     def _replacements(self, setup: Setup, evaluator: FromSupernet, task: Task) -> Replacements:
         """The parent, and the weights that it and its alternatives are read from."""

@@ -1,16 +1,7 @@
-"""Layers that not every token passes: mixture-of-depths and early exit, as options of a layer.
+"""Early exit: a layer behind which tokens may leave the network.
 
-Mixture-of-depths (Raposo et al. 2024, arXiv:2404.02258). A router scores each token; while learning, the
-`capacity` share of the tokens of a sequence with the highest scores pass the layer, the others go around it:
-
-    x_t = x_t + sigmoid(r_t) (layer(x)_t - x_t)     for the chosen tokens,     r_t = w' x_t
-
-The chosen tokens are a sequence of their own: the layer sees no others, and its positions count only them.
-Choosing the best of a sequence needs its future, so at inference a token is chosen when r_t > 0, and an
-auxiliary loss (section 3.5 of the paper) teaches r_t > 0 to mean "among the best".
-
-Early exit (BranchyNet, Teerapittayanon et al. 2016, arXiv:1709.01686; for decoders CALM, Schuster et al.
-2022, arXiv:2207.07061). After a layer stands a norm and a head of its own; a token whose prediction there has
+BranchyNet, Teerapittayanon et al. 2016, arXiv:1709.01686; for decoders CALM, Schuster et al.
+2022, arXiv:2207.07061. After a layer stands a norm and a head of its own; a token whose prediction there has
 an entropy below `threshold` (as a share of the largest, ln V) leaves: it keeps that prediction, its x stays
 as it is, and later sequence mixers read that x, so that tokens after it can look back. While learning nobody
 leaves, and the exit learns the prediction of the whole network (Kullback-Leibler divergence).
@@ -21,45 +12,25 @@ Shapes: B batch, T tokens, D d_model, V vocab.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
+from search_spaces.blocks.base import Cost
 from search_spaces.language.serialization import parts
+from search_spaces.network.options.base import LayerOption, OptionModule, check_share
+from search_spaces.network.shell import Shell
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
 @parts.add
 @dataclass(frozen=True, kw_only=True)
-class MixtureOfDepths:
-    """Let about `capacity` of the tokens pass a layer; `balance` weighs the router's auxiliary loss."""
-
-    capacity: float = 0.125
-    balance: float = 0.1
-
-    def check(self) -> None:
-        """Raise `IllegalArchitecture` for a share that is none."""
-        _share(self, "capacity", self.capacity)
-        if not isinstance(self.balance, (int, float)) or not 0 < self.balance < math.inf:
-            raise IllegalArchitecture(f"MixtureOfDepths: balance must be positive, got {self.balance!r}")
-
-    def tokens(self, count: int) -> int:
-        """How many of `count` tokens pass."""
-        return max(1, math.ceil(self.capacity * count))
-
-    def seen(self, scenario: Scenario) -> Scenario:
-        """The scenario as the layer sees it: only the chosen tokens."""
-        prompt = self.tokens(scenario.prompt)
-        new = max(1, self.tokens(scenario.context) - prompt)
-        return replace(scenario, prompt=prompt, new_tokens=new)
-
-
-@parts.add
-@dataclass(frozen=True, kw_only=True)
-class EarlyExit:
+class EarlyExit(LayerOption):
     """Let tokens leave behind a layer whose own head is sure enough of the next token.
 
     `threshold` is an entropy as a share of that of a uniform guess. `share` is how many tokens are expected
@@ -67,47 +38,45 @@ class EarlyExit:
     `weight` is that of the exit's loss.
     """
 
+    not_additive: ClassVar[str] = "has an exit"
+    not_relaxable: ClassVar[str] = "an early exit cannot be relaxed, as tokens leave or stay"
+    not_static: ClassVar[str] = "decides for every token whether it passes"
+    computed: ClassVar[Literal["all", "passing", "staying"]] = "staying"
+    predicts: ClassVar[bool] = True
+
     threshold: float = 0.1
     share: float = 0.0
     weight: float = 0.3
 
     def check(self) -> None:
         """Raise `IllegalArchitecture` for values out of range."""
-        _share(self, "threshold", self.threshold)
+        check_share(self, "threshold")
         if not isinstance(self.share, (int, float)) or not 0 <= self.share < 1:
             raise IllegalArchitecture(f"EarlyExit: share must be in [0, 1), got {self.share!r}")
         if not isinstance(self.weight, (int, float)) or not 0 < self.weight < math.inf:
             raise IllegalArchitecture(f"EarlyExit: weight must be positive, got {self.weight!r}")
 
+    @classmethod
+    def layout(cls) -> Layout:
+        """The axes of the norm and the head."""
+        return Layout({"norm": "D", "head": ". D"}, "D")
 
-class Router(nn.Module):
-    """Scores [B, T] of x [B, T, D]: positive for tokens that should pass."""
+    def build(self, shell: Shell) -> Exit:
+        """The norm and the head."""
+        return Exit(self, shell.d_model, shell.vocab)
 
-    def __init__(self, spec: MixtureOfDepths, d_model: int) -> None:
-        super().__init__()
-        self.spec = spec
-        self.weight = nn.Parameter(torch.empty(d_model))
+    def cost(self, shell: Shell, scenario: Scenario) -> Cost:
+        """Logits for every token."""
+        logits = shell.logits_flops(scenario)
+        return Cost((shell.vocab + 1) * shell.d_model, logits * scenario.prompt, logits)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, T, D]; the root mean square of x is taken out, so that depth does not inflate the scores."""
-        return F.rms_norm(x, x.shape[-1:], None, 1e-6) @ self.weight
-
-    def best(self, scores: Tensor) -> Tensor:
-        """Positions [B, C] of the tokens that pass while learning, in their order."""
-        count = self.spec.tokens(scores.shape[1])
-        return scores.topk(count, dim=1).indices.sort(dim=1).values
-
-    def loss(self, scores: Tensor, best: Tensor) -> Tensor:
-        """What teaches the sign of a score to say whether its token is among the best."""
-        among = torch.zeros_like(scores).scatter(1, best, 1.0)
-        return self.spec.balance * F.binary_cross_entropy_with_logits(scores, among)
-
-    def reset_parameters(self, dice: torch.Generator) -> None:
-        """Normal values of the usual variance."""
-        self.weight.normal_(std=self.weight.shape[0] ** -0.5, generator=dice)
+    @property
+    def leaving(self) -> float:
+        """The share."""
+        return self.share
 
 
-class Exit(nn.Module):
+class Exit(OptionModule):
     """The prediction [..., V] of a layer, from x [..., D]."""
 
     def __init__(self, spec: EarlyExit, d_model: int, vocab: int) -> None:
@@ -137,15 +106,15 @@ class Exit(nn.Module):
         self.head.normal_(std=self.head.shape[-1] ** -0.5, generator=dice)
 
 
-class Early:
+class EarlyLeavers:
     """Who has left the network in this pass, and with which prediction."""
 
     def __init__(self) -> None:
         self.left: Tensor | None = None
         self.logits: Tensor | None = None
 
-    def watch(self, exit: Exit, logits: Tensor) -> Tensor:
-        """Let those leave whose prediction is sure; the share that leaves here."""
+    def update(self, exit: Exit, logits: Tensor) -> Tensor:
+        """Let those leave whose prediction is sure enough; the share that leaves here."""
         leaving = exit.sure(logits)
         if self.left is None or self.logits is None:
             self.left, self.logits = leaving, logits
@@ -159,7 +128,7 @@ class Early:
 
     @property
     def all_left(self) -> bool:
-        """Whether nobody is left for the later layers."""
+        """Whether no token is left for the later layers."""
         return self.left is not None and bool(self.left.all())
 
     def merged(self, final: Tensor | None) -> Tensor:
@@ -168,8 +137,3 @@ class Early:
             assert final is not None
             return final
         return self.logits if final is None else torch.where(self.left[..., None], self.logits, final)
-
-
-def _share(spec: object, name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 1:
-        raise IllegalArchitecture(f"{type(spec).__name__}: {name} must be in (0, 1], got {value!r}")

@@ -18,22 +18,11 @@ from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import Model
 from search_spaces.quantization.activations import round_activations
-from search_spaces.quantization.bits import (
-    SCALE_SUFFIX,
-    Bits,
-    WeightFormat,
-    pack,
-    round_to_bits,
-    weight_bytes,
-)
-from search_spaces.quantization.kernels import (
-    EMULATED,
-    PackedWeight,
-    Use,
-    kernels_of,
-    real_kernels,
-    with_real_kernels,
-)
+from search_spaces.quantization.bits import Bits, WeightFormat, weight_bytes
+from search_spaces.quantization.kernels import EMULATED, kernels_of, real_kernels, with_real_kernels
+from search_spaces.quantization.packed_weight import PackedWeight, Use
+from search_spaces.quantization.packing import SCALE_SUFFIX, pack
+from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.supernet import Supernet
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -12,16 +12,62 @@ Shapes: B batch, T tokens, D d_model.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Cost
+from search_spaces.network.options.base import LayerOption, OptionModule
+from search_spaces.network.shell import Shell
 from search_spaces.ops.linear import fill, merge
+from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
 
-class EmbeddingReader(nn.Module):
+@dataclass(frozen=True)
+class ReadsEmbedding(LayerOption):
+    """The field holds whether the layer's sequence mixer reads the embedding."""
+
+    computed: ClassVar[Literal["all", "passing", "staying"]] = "passing"
+
+    @classmethod
+    def of(cls, value: Any) -> ReadsEmbedding | None:
+        """From true; false does not read it.
+
+        Raises:
+            IllegalArchitecture: neither true nor false.
+        """
+        if not isinstance(value, bool):
+            raise IllegalArchitecture(f"reads_embedding must be true or false, got {value!r}")
+        return cls() if value else None
+
+    @classmethod
+    def examples(cls) -> tuple[Any, ...]:
+        """True."""
+        return (True,)
+
+    @classmethod
+    def layout(cls) -> Layout:
+        """The axes of the norm and the map."""
+        return Layout({"norm": "D", "weight": "D . D"}, "D")
+
+    def build(self, shell: Shell) -> EmbeddingReader:
+        """The norm and the map."""
+        return EmbeddingReader(shell.d_model)
+
+    def cost(self, shell: Shell, scenario: Scenario) -> Cost:
+        """The map and the gain of the embedding."""
+        return reader_cost(shell.d_model, scenario)
+
+    def __str__(self) -> str:
+        return "reads the embedding"
+
+
+class EmbeddingReader(OptionModule):
     """What a sequence mixer reads [..., D], of x and the embedding e of the same tokens [..., D]."""
 
     def __init__(self, d_model: int) -> None:

@@ -1,0 +1,79 @@
+"""The study's proxy against training from scratch: do they put random networks in the same order?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas.engines.base import engines
+from nas.executors.base import Executor
+from nas.objectives.base import Bench
+from nas.study.evaluators import fidelity
+from nas.study.facts import VALIDATION, add_fact
+from nas.study.plan_objectives import quality_name
+from nas.study.scoring import OnTrial, score_all
+from nas.study.study import Study
+from nas.study.trial import Fidelity, TrialState
+from nas.validation.agreement import Agreement, agreement
+from nas.validation.claims import Claims
+from nas.validation.errors import NothingToCompare
+from nas.validation.random_networks import STAGE, random_networks
+
+
+@dataclass(frozen=True)
+class ProxyCheck:
+    """The proxy's agreement with training from scratch, and what the engine itself had claimed."""
+
+    agreement: Agreement
+    claims: Claims | None
+
+
+def top_fidelity(study: Study) -> int:
+    """The training steps of the study's last rung; of every candidate where it has none."""
+    return study.plan.rungs[-1] if study.plan.rungs else study.plan.steps
+
+
+def check_proxy(
+    study: Study,
+    networks: int,
+    steps: int,
+    *,
+    proxy: Executor,
+    truth: Executor,
+    bench: Bench | None = None,
+    on_trial: OnTrial = lambda trial: None,
+) -> ProxyCheck:
+    """Score random networks by the study's proxy and by training from scratch; compare the rankings.
+
+    The result is put on the study's record. Nothing is scored twice.
+
+    Raises:
+        NothingToCompare: there are too few networks, or the proxy is this very training.
+    """
+    plan, quality = study.plan, quality_name(study.plan)
+    fidelities = fidelity(plan), Fidelity(evaluator="scratch", steps=steps)
+    if fidelities[0] == fidelities[1]:
+        raise NothingToCompare(
+            f"the search itself trained every candidate from scratch for {steps} steps: there is no proxy to"
+            " check"
+        )
+    genotypes = random_networks(study, networks, bench)
+    by_proxy, by_truth = (
+        score_all(study, genotypes, executor, stage=STAGE, fidelity=spending, on_trial=on_trial)
+        for executor, spending in zip((proxy, truth), fidelities, strict=True)
+    )
+    both = [
+        (guess, true)
+        for guess, true in zip(by_proxy, by_truth, strict=True)
+        if guess.state is true.state is TrialState.COMPLETE
+    ]
+    found = agreement([(p.values[quality].value, t.values[quality].value, p.digest) for p, t in both])
+    claims = engines[plan.engine].claims(study, [true for _, true in both])
+    fact = {
+        **study.facts.get(VALIDATION, {}),
+        **found.to_json(),
+        "steps": steps,
+        "proxy": plan.evaluator,
+        "claims": claims.to_json() if claims else None,
+    }
+    add_fact(study, VALIDATION, fact)
+    return ProxyCheck(found, claims)

@@ -1,0 +1,45 @@
+"""Random architectures that satisfy a study's constraints: what proxies and searches are compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from random import Random
+
+from nas.objectives.base import Bench
+from nas.study.constraints import first_violation, parsed_constraints
+from nas.study.study import Study
+from nas.validation.errors import NothingToCompare
+from search_spaces.language.genotype import Genotype
+
+STAGE = "validate"
+"""The stage of their trials."""
+
+TRIES = 100
+"""Draws for each network that is wanted."""
+
+
+def random_networks(study: Study, count: int, bench: Bench | None = None) -> list[Genotype]:
+    """Distinct random architectures that satisfy the study's constraints, the same at every call.
+
+    Raises:
+        NothingToCompare: there are not so many.
+    """
+    drawn = draw_allowed(study, count, bench or Bench.of(study.plan.scenarios))
+    if len(drawn) < count:
+        raise NothingToCompare(f"the space has no {count} distinct architectures to validate on")
+    return drawn
+
+
+def draw_allowed(study: Study, count: int, bench: Bench, without: Collection[str] = ()) -> list[Genotype]:
+    """The same, or as many as there are; `without` are digests to leave out."""
+    constraints = parsed_constraints(study.plan)
+    dice, allowed = Random(f"validate/{study.plan.seed}"), dict[Genotype, bool]()
+    for _ in range(TRIES * count):
+        genotype = study.space.sample(dice)
+        if genotype in allowed or genotype.digest in without:
+            continue
+        spec = study.space.close(genotype) if constraints else None
+        allowed[genotype] = first_violation(constraints, spec, bench) is None
+        if sum(allowed.values()) == count:
+            break
+    return [genotype for genotype, kept in allowed.items() if kept]

@@ -1,0 +1,137 @@
+"""Validation of a study as a user asks for it: with the study's own task, workers and progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from nas.executors.local import InProcess
+from nas.executors.workers import Workers
+from nas.progress import Progress
+from nas.steps.base import Context, run_steps
+from nas.steps.profile import bench
+from nas.steps.search import SearchByTrials
+from nas.steps.train import evaluator
+from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
+from nas.study.plan_objectives import quality_name
+from nas.study.scoring import OnTrial
+from nas.study.study import Study
+from nas.study.task import task_of
+from nas.study.trial import Trial
+from nas.validation.claims import Claims
+from nas.validation.effort import effort_of, effort_text
+from nas.validation.errors import NothingToCompare
+from nas.validation.proxy import ProxyCheck, check_proxy, top_fidelity
+from nas.validation.random_choice import GainOverRandom, gain_over_random, still_wanted
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was measured with `steps` of training from scratch; `missing` says what was not, and why."""
+
+    steps: int
+    proxy: ProxyCheck | None
+    gain: GainOverRandom | None
+    missing: tuple[str, ...] = ()
+
+
+def validate_study(
+    study: Study,
+    networks: int,
+    steps: int | None,
+    workers: Workers,
+    progress: Progress,
+    *,
+    random: int | None = None,
+) -> Validation:
+    """The proxy against training from scratch (by default at the top fidelity), the search against chance.
+
+    `random` are the random architectures that the search is compared with; 0 leaves that out.
+
+    Raises:
+        NothingToCompare: neither can be judged.
+        SettingError: the study trains nothing, or has not begun to.
+    """
+    steps = steps or top_fidelity(study)
+    context = Context(study=study, workers=workers, progress=progress)
+    task_of(study)  # complains about a study that has not begun, before anything is trained for it
+    run_steps(context, SearchByTrials.needs)
+    missing: list[str] = []
+    gain = proxy = None
+    try:
+        gain = None if random == 0 else _gain(context, random)
+    except NothingToCompare as error:
+        missing.append(f"no gain over random choice: {error}")
+    try:
+        proxy = _proxy(context, networks, steps)
+    except NothingToCompare as error:
+        missing.append(f"no rank correlation: {error}")
+    if proxy is None and gain is None:
+        raise NothingToCompare(missing[-1])
+    return Validation(steps, proxy, gain, tuple(missing))
+
+
+def _gain(context: Context, random: int | None) -> GainOverRandom:
+    study = context.study
+    scorers = {quality_name(context.plan): EvaluatorScorer(evaluator(context))}
+    with (
+        context.workers.executor(scorers) as executor,
+        _progress(context, "scoring random choice", still_wanted(study, random)) as on_trial,
+    ):
+        return gain_over_random(study, bench(context), executor, random=random, on_trial=on_trial)
+
+
+def _proxy(context: Context, networks: int, steps: int) -> ProxyCheck:
+    study, quality = context.study, quality_name(context.plan)
+    scratch = scratch_evaluator(context.plan, task_of(study), study.folder)
+    with (
+        context.workers.executor({quality: EvaluatorScorer(scratch)}) as truth,
+        _progress(context, "validating the proxy", 2 * networks) as on_trial,
+    ):
+        proxy = InProcess({quality: EvaluatorScorer(evaluator(context))})
+        return check_proxy(
+            study, networks, steps, proxy=proxy, truth=truth, bench=bench(context), on_trial=on_trial
+        )
+
+
+@contextmanager
+def _progress(context: Context, title: str, total: int) -> Iterator[OnTrial]:
+    """Progress over so many trials, each of which is passed to what this yields."""
+    done = 0
+    with context.progress.phase(title, total) as phase:
+
+        def on_trial(trial: Trial) -> None:
+            nonlocal done
+            done += 1
+            phase.update(done, f"{trial.fidelity.evaluator} {trial.digest}")
+
+        yield on_trial
+
+
+def lines_of(study: Study, validation: Validation) -> list[str]:
+    """The results in words, line by line."""
+    lines = []
+    if validation.proxy is not None:
+        found = validation.proxy.agreement
+        lines.append(
+            f"Kendall tau of {study.plan.evaluator} against {validation.steps} steps from scratch,"
+            f" {len(found.pairs)} random networks: {found}"
+        )
+        lines += _claim_lines(validation.proxy.claims)
+    if validation.gain is not None:
+        lines.append(f"{study.plan.engine}: {validation.gain.equal}")
+        if validation.gain.over_all.against > validation.gain.equal.against:
+            lines.append(f"{study.plan.engine}: {validation.gain.over_all}")
+        lines.append(effort_text(effort_of(study)))
+    return [*lines, *validation.missing]
+
+
+def _claim_lines(claims: Claims | None) -> list[str]:
+    if claims is None:
+        return []
+    agreed = [
+        f"Kendall tau of {claims.by} against {against}, {len(found.pairs)} random networks: {found}"
+        for against, found in claims.agreements
+    ]
+    return [*agreed, *(f"{claims.engine}: {remark}" for remark in claims.remarks)]

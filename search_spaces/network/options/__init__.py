@@ -1,0 +1,1 @@
+"""Options of a layer beside its blocks and bits, one file each; see `options.base` for their contract."""
