@@ -28,6 +28,7 @@ from torch import Tensor
 
 from search_spaces.blocks.base import Block
 from search_spaces.network.decoder import OPTIONS, parameter_shapes
+from search_spaces.network.norms.base import all_vectors, norm_axes
 from search_spaces.network.shell import Shell
 from search_spaces.parameter_axes import WIDTH, Layout
 from search_spaces.supernet import Inventory, Supernet, buildable, inventory
@@ -234,7 +235,7 @@ def _sort_width(supernet: Supernet, before: Inventory, moments: Moments, effects
     for part in parts:
         if WIDTH not in part.symmetric:
             return Sorted("d_model", WIDTH, 0, f"in {part.where} channels have an order, or no layout")
-    widest = supernet.weights["norm"].shape[0]
+    widest = supernet.weights["embedding"].shape[-1]
     edges = {*before.widths, widest, *(part.sizes.get(WIDTH, widest) for part in parts)}
     total = torch.zeros(widest, dtype=torch.float64, device=supernet.device)
     for part in parts:
@@ -249,13 +250,13 @@ def _sort_width(supernet: Supernet, before: Inventory, moments: Moments, effects
 def _width_parts(supernet: Supernet) -> Iterator[Part]:
     """Everything that has channels of the residual stream."""
     shell = Shell.layout()
-    outer = {name: supernet.weights[name].detach() for name in shell.axes}
+    outer = {name: supernet.weights[name].detach() for name in shell.axes if name in supernet.weights}
     yield Part("embedding", "", shell, WIDTH, outer)
     found = inventory(supernet.space.root)
     for (place, kind), variants in found.variants.items():
         where = f"{place}:{kind}"
-        norm = Layout({"norm": WIDTH}, WIDTH)
-        yield Part(where, f"{where}.", norm, WIDTH, {"norm": supernet.weights[f"{where}.norm"].detach()})
+        vectors = {name: supernet.weights[f"{where}.{name}"].detach() for name in all_vectors(found.norms)}
+        yield Part(where, f"{where}.", Layout(norm_axes(), WIDTH), WIDTH, vectors)
         part = _part(supernet, where, [block for block, _ in _legal(variants)])
         if part is None:
             yield Part(where, f"{where}.mixer.", Layout({}, ""), "", {})

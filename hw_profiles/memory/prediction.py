@@ -38,6 +38,7 @@ from search_spaces.blocks.base import Block
 from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.decoder import Decoder, Layer, parameter_shapes
 from search_spaces.network.model import Model, build
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.base import option_shapes
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
@@ -215,12 +216,11 @@ def _traced_half(key: HalfKey, scenario: Scenario, device: str) -> HalfCosts:
     with torch.device(device):
         half = Residual(key.block, key.d_model, key.bits).to(dtype).eval()
         x = torch.randn(scenario.batch, scenario.prompt, key.d_model, dtype=dtype)
-        reader = EmbeddingReader(key.d_model).to(dtype) if key.reads_embedding else None
+        reader = EmbeddingReader(key.d_model, RMSNorm()).to(dtype) if key.reads_embedding else None
     if device != "meta":
         dice = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            half.norm.fill_(1.0)
-            half.mixer.reset_parameters(dice)
+            half.reset_parameters(dice)
             if reader is not None:
                 reader.reset_parameters(dice)
     with torch.device(device), torch.no_grad():
@@ -246,7 +246,7 @@ def logits_trace(vocab: int, d_model: int, count: int, scenario: Scenario) -> Tr
         model = Model(Decoder(vocab=vocab, d_model=d_model, layers=())).to(dtype)
         shape = (scenario.batch, count, d_model) if count > 1 else (scenario.batch, d_model)
         x = torch.empty(shape, dtype=dtype)
-        return traced(lambda: model._logits(x), scenario)
+        return traced(lambda: model.logits(x), scenario)
 
 
 def trace_network(spec: Decoder, scenario: Scenario) -> Mapping[str, Trace]:

@@ -16,9 +16,10 @@ from foundation.errors import SpaceError, UnknownName
 from foundation.registry import Registry, nearest
 from search_spaces.blocks.base import blocks
 from search_spaces.language.choices import OneOf, field_names, repeat
+from search_spaces.network.norms.base import norms
 
 parts: Registry[type] = Registry("part")
-"""Dataclasses besides blocks that may stand in a configuration: `Decoder`, `Layer`, `Bits`, yours."""
+"""What may stand in a configuration beside blocks and norms: `Decoder`, `Layer`, `Bits`, yours."""
 
 
 def to_plain(node: Any) -> Any:
@@ -79,12 +80,14 @@ def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
 
 
 def kind_named(name: str) -> type:
-    """The registered dataclass of this name, block or part."""
+    """The registered dataclass of this name: a block, a norm, or another part."""
     if name in parts:
         return parts[name]
-    if name in blocks:
-        return blocks[name]
-    raise UnknownName(f"unknown block or part {name!r}; {nearest(name, [*parts, *blocks])}")
+    for registry in (blocks, norms):
+        if name in registry:
+            kind: type = registry[name]
+            return kind
+    raise UnknownName(f"unknown block or part {name!r}; {nearest(name, [*parts, *blocks, *norms])}")
 
 
 def to_json(node: Any) -> str:

@@ -31,6 +31,7 @@ from torch import Tensor
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Mixed, Mixer
 from search_spaces.language.choices import field_names
+from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_norm
 from search_spaces.network.decoder import parameter_shapes
 from search_spaces.network.initialization import dice_at
 from search_spaces.quantization.activations import RoundedActivations
@@ -227,7 +228,7 @@ class Carrier:
         self.variants, self.rounding = tuple(variants), rounding
         with torch.device("meta"):
             self.module = self.block.build(self.d_model)
-        self.norm_key = f"{site}.norm"
+        self.site = site
         shapes = [parameter_shapes(*variant) for variant in variants]
         self.parameters = {
             name: SoftParameter(f"{site}.mixer.{name}", [shape[name] for shape in shapes])
@@ -247,18 +248,18 @@ class Carrier:
         """The parameters of the module."""
         return {name: soft.value(shared, sizes, formats) for name, soft in self.parameters.items()}
 
-    def normed(self, x: Tensor, shared: Shared, sizes: Weighted) -> Tensor:
-        """x [B, T, D] under the norm of the half, mixed over widths: [B, T, largest of them]."""
-        gain, mixed = shared.plain(self.norm_key, ()), None
-        for d_model, members in self.width_members.items():
-            part = F.rms_norm(x[..., :d_model], (d_model,), gain[:d_model], 1e-6)
-            if len(self.width_members) > 1:
-                if not any(sizes.values[i] for i in members):
-                    continue
-                part = F.pad(sizes.tensor[members].sum() * part, (0, self.d_model - d_model))
-            mixed = part if mixed is None else mixed + part
-        assert mixed is not None
-        return mixed
+    def normed(self, x: Tensor, shared: Shared, sizes: Weighted, norms: WeightedNorms) -> Tensor:
+        """x [B, T, D] under the norm of the sublayer, mixed over norms and widths: [B, T, largest width]."""
+        widths: list[tuple[int, Tensor | None]] = [
+            (d_model, sizes.tensor[members].sum() if len(self.width_members) > 1 else None)
+            for d_model, members in self.width_members.items()
+            if len(self.width_members) == 1 or any(sizes.values[i] for i in members)
+        ]
+
+        def vector(name: str) -> Tensor:
+            return shared.plain(f"{self.site}.{name}", ())
+
+        return mixed_norm(x, norms, widths, vector=vector, padded_to=self.d_model)
 
     def __call__(self, x: Tensor, weights: Mapping[str, Tensor]) -> Mixed:
         """The module's output on x [B, T, D] with these parameters."""

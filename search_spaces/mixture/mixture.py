@@ -6,7 +6,7 @@ kinds of operations, Liu et al. 2019, arXiv:1806.09055; FBNetV2 for sizes, Wan e
 * kinds of blocks         the sum of their outputs, weighted;
 * sizes of a block        one pass at the largest size, its parameters under a soft mask, where zeros imitate
                           the smaller block; otherwise the weighted sum of outputs (`carriers`);
-* widths (`d_model`)      the same masks; norms are weighted sums of the norm at each width;
+* widths (`d_model`)      the same masks; norms are weighted sums of each norm at each width;
 * bits of weights         the weighted sum of rounded weights; of activations, the weighted sum of outputs;
 * depths                  a gate on every layer: x + p (layer(x) - x);
 * layers, routers         the weighted sum of what the alternative layers put out.
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.blocks.base import Block, Mixed
-from search_spaces.language.choices import OneOf, join
+from search_spaces.language.choices import OneOf, join, open_values
 from search_spaces.language.genotype import Genotype
 from search_spaces.mixture.conditions import (
     Chances,
@@ -45,12 +45,16 @@ from search_spaces.mixture.conditions import (
     options_if,
 )
 from search_spaces.mixture.masked_blocks import Carrier, Format, Memo, Shared, Weighted, grouped
+from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_norm, mixed_scores
 from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer, weights_site
 from search_spaces.network.layer import PassContext, SideOutputs
+from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths, Router
 from search_spaces.network.routed_layer import RoutedLayer
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.supernet import Supernet
+
+T = TypeVar("T")
 
 Rows = list[int]
 """Conditions by number; the chance of any of them is the sum."""
@@ -79,11 +83,12 @@ class Strand:
 
 @dataclass(frozen=True)
 class Trunk:
-    """One decoder of the root: when, its vocabulary, its widths, and the strands at each index."""
+    """One decoder of the root: when, its vocabulary, its norms and widths, and the strands at each index."""
 
     rows: Rows
     certain: bool
     vocab: int
+    norms: tuple[tuple[Norm, Rows], ...]
     widths: tuple[tuple[int, Rows], ...]
     strands: tuple[tuple[Strand, ...], ...]
 
@@ -170,19 +175,27 @@ class Mixture:
     def _read(self, trunk: Trunk, tokens: Tensor, flow: Flow) -> Tensor:
         widest = max(d_model for d_model, _ in trunk.widths)
         whole = (slice(trunk.vocab), slice(widest))
-        embedding, gain = (
-            flow.shared.rounded("embedding", whole, WeightFormat()),
-            flow.shared.plain("norm", ()),
-        )
+        embedding = flow.shared.rounded("embedding", whole, WeightFormat())
         x = F.embedding(tokens, embedding) * self._scale(trunk, flow, embedding)
         for strands in trunk.strands:
             x = self._layer(strands, trunk, x, flow)
-        normed = _over_widths(trunk, flow, lambda d: F.rms_norm(x[..., :d], (d,), gain[:d], 1e-6))
+        norms, widths = _shares(trunk.norms, flow), _shares(trunk.widths, flow)
+
+        def vector(name: str) -> Tensor:
+            return flow.shared.plain(name, ())
+
+        normed = mixed_norm(x, norms, widths, vector=vector, padded_to=widest)
         return F.linear(normed, embedding)
 
     def _scale(self, trunk: Trunk, flow: Flow, like: Tensor) -> Tensor:
         """What multiplies each channel of the embedding: the square root of the width, none beyond it."""
-        return _over_widths(trunk, flow, lambda d: like.new_full((d,), d**0.5))
+        widest, mixed = like.shape[-1], torch.zeros_like(like[0])
+        for d_model, share in _shares(trunk.widths, flow):
+            scale = like.new_full((d_model,), d_model**0.5)
+            if share is None:
+                return scale
+            mixed = mixed + F.pad(share * scale, (0, widest - d_model))
+        return mixed
 
     def _layer(self, strands: Sequence[Strand], trunk: Trunk, x: Tensor, flow: Flow) -> Tensor:
         out = x
@@ -200,7 +213,8 @@ class Mixture:
         return out
 
     def _pass(self, strand: Strand, trunk: Trunk, x: Tensor, flow: Flow) -> Tensor:
-        halves = [_Half(carriers, flow) for carriers in strand.halves]
+        norms = _shares(trunk.norms, flow)
+        halves = [_Half(carriers, norms, flow) for carriers in strand.halves]
         if strand.routing is None:
             for half in halves:
                 mixed = half(x)
@@ -211,9 +225,7 @@ class Mixture:
         gain = flow.shared.plain(f"{strand.site}.routing.weight", ())
 
         def score(read: Tensor) -> Tensor:
-            return _over_widths(
-                trunk, flow, lambda d: F.rms_norm(read[..., :d], (d,), None, 1e-6) @ gain[:d], pad=False
-            )
+            return mixed_scores(read, norms, _shares(trunk.widths, flow), gain)
 
         layer = _MixedRoutedLayer(dict(zip(PLACES, halves, strict=True)), _MixedRouter(strand.routing, score))
         y, _ = layer(x, None, PassContext("", SideOutputs(flow.losses)))
@@ -228,8 +240,11 @@ class Mixture:
     def _trunk(self, decoder: Any, path: str, condition: Condition) -> Trunk:
         if not isinstance(decoder, Decoder):
             raise SpaceError(f"a mixture needs a space of Decoder, got {type(decoder).__name__}")
+        if any(choice.name for choice in open_values(decoder.norm)):
+            raise SpaceError(f"{join(path, 'norm')}: a choice of norms with a shared name cannot be mixed")
         if isinstance(decoder.vocab, OneOf):
             raise SpaceError(f"{join(path, 'vocab')}: vocabularies of different sizes cannot be mixed")
+        norms = gathered(closings_if(decoder.norm, join(path, "norm")), self.genes.counts)
         widths = gathered(closings_if(decoder.d_model, join(path, "d_model")), self.genes.counts)
         by_index: dict[int, list[Strand]] = {}
         for layer in open_layers(decoder, path):
@@ -239,6 +254,7 @@ class Mixture:
             self._numbers([condition]),
             not condition,
             decoder.vocab,
+            tuple((norm, self._numbers(conditions)) for norm, conditions in norms.items()),
             tuple((d_model, self._numbers(conditions)) for d_model, conditions in widths.items()),
             tuple(tuple(by_index[index]) for index in sorted(by_index)),
         )
@@ -310,9 +326,9 @@ class Mixture:
 class _Half(nn.Module):
     """`x + sum over carriers of chance * mixer(norm(x))`, called like a `Residual`."""
 
-    def __init__(self, carriers: Sequence[Carried], flow: Flow) -> None:
+    def __init__(self, carriers: Sequence[Carried], norms: WeightedNorms, flow: Flow) -> None:
         super().__init__()
-        self.carriers, self.flow = carriers, flow
+        self.carriers, self.norms, self.flow = carriers, norms, flow
 
     def forward(self, x: Tensor, stored: None = None, position: int = 0) -> Mixed:
         """x [B, T, D]."""
@@ -339,7 +355,7 @@ class _Half(nn.Module):
             if (value := flow.number(rows)) or len(mixed.formats) == 1
         ]
         weights = carrier.weights(flow.shared, sizes, formats)
-        return variants * activation, carrier(carrier.normed(x, flow.shared, sizes), weights)
+        return variants * activation, carrier(carrier.normed(x, flow.shared, sizes, self.norms), weights)
 
 
 class _MixedRouter(Router):
@@ -362,19 +378,11 @@ class _MixedRoutedLayer(RoutedLayer):
         self.sublayers, self.routing, self.exit, self.reads_embedding = sublayers, router, None, None
 
 
-def _over_widths(trunk: Trunk, flow: Flow, part: Any, *, pad: bool = True) -> Tensor:
-    """The sum over widths d of chance * part(d), padded to the widest."""
-    if len(trunk.widths) == 1:
-        return part(trunk.widths[0][0])
-    widest, mixed = max(d_model for d_model, _ in trunk.widths), None
-    for d_model, rows in trunk.widths:
-        if flow.number(rows) == 0.0:
-            continue
-        term = flow.of(rows) * part(d_model)
-        term = F.pad(term, (0, widest - d_model)) if pad else term
-        mixed = term if mixed is None else mixed + term
-    assert mixed is not None
-    return mixed
+def _shares(values: Sequence[tuple[T, Rows]], flow: Flow) -> list[tuple[T, Tensor | None]]:
+    """Values with their shares, without those of none; a value that is the only one has no share."""
+    if len(values) == 1:
+        return [(values[0][0], None)]
+    return [(value, flow.of(rows)) for value, rows in values if flow.number(rows) != 0.0]
 
 
 def check_relaxable(layer: Layer, path: str) -> None:

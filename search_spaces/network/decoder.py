@@ -2,7 +2,8 @@
 
     x = x + sequence_mixer(norm(x));  x = x + channel_mixer(norm(x))
 
-Pre-norm residual layers with RMSNorm and tied embeddings. `Decoder` is plain values; `build` makes the model.
+Pre-norm residual layers with one kind of norm (RMSNorm by default) and tied embeddings. `Decoder` is plain
+values; `build` makes the model.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from search_spaces.blocks.base import Block, Cost
 from search_spaces.language.choices import open_values
 from search_spaces.language.printing import brief, show
 from search_spaces.language.serialization import parts
+from search_spaces.network.norms.base import Norm
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.base import LayerOption, option, option_bytes
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
@@ -146,11 +149,12 @@ OPTIONS: Mapping[str, type[LayerOption]] = {
 @parts.add
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """A decoder-only language model over `vocab` tokens, `d_model` wide."""
+    """A decoder-only language model over `vocab` tokens, `d_model` wide; `norm` is that of all its parts."""
 
     vocab: int = 256
     d_model: int
     layers: tuple[Layer, ...]
+    norm: Norm = RMSNorm()
 
     def check(self) -> None:
         """Raise `IllegalArchitecture`, naming the place, where this cannot be built."""
@@ -158,6 +162,9 @@ class Decoder:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise IllegalArchitecture(f"{name} must be a positive integer, got {value!r}")
+        if not isinstance(self.norm, Norm):
+            raise IllegalArchitecture(f"norm must be a norm such as RMSNorm(), got {self.norm!r}")
+        self.norm.check()
         for i, layer in enumerate(self.layers):
             try:
                 layer.check(self.d_model)
@@ -177,7 +184,7 @@ class Decoder:
     @property
     def shell(self) -> Shell:
         """What stands around the layers."""
-        return Shell(self.vocab, self.d_model)
+        return Shell(self.vocab, self.d_model, self.norm)
 
     def cost(self, scenario: Scenario) -> NetworkCost:
         """Parameters, FLOPs and bytes on paper."""
@@ -209,7 +216,7 @@ class Decoder:
             cost = block.cost(self.d_model, seen)
             # who has left is still read by sequence mixers, so that later tokens can look back
             computed = passing * (1.0 if place == "sequence_mixer" else staying)
-            total += _computed_for(computed, cost) + Cost(params=self.d_model)
+            total += _computed_for(computed, cost) + Cost(params=self.norm.params(self.d_model))
         shares = {"all": 1.0, "passing": passing, "staying": staying}
         for present in layer.options.values():
             cost = present.cost(self.shell, seen if present.computed == "passing" else scenario)
@@ -218,9 +225,10 @@ class Decoder:
 
     def _layer_bytes(self, layer: Layer) -> int:
         """The stored bytes of one layer."""
-        stored = sum(option_bytes(present, self.shell) for present in layer.options.values())
+        stored = len(layer.blocks) * self.norm.stored_bytes(self.d_model)
+        stored += sum(option_bytes(present, self.shell) for present in layer.options.values())
         for block in layer.blocks.values():
-            stored += 4 * self.d_model + block_weight_bytes(block, self.d_model, layer.bits.stored)
+            stored += block_weight_bytes(block, self.d_model, layer.bits.stored)
         return stored
 
     def _layer_state(self, layer: Layer, context: int) -> int:
@@ -233,7 +241,8 @@ class Decoder:
 
     def __str__(self) -> str:
         """The layer strip: runs of equal layers on one line."""
-        lines = [f"Decoder(vocab={self.vocab}, d_model={self.d_model}), {len(self.layers)} layers"]
+        norm = "" if self.norm == RMSNorm() else f", norm={brief(self.norm)}"
+        lines = [f"Decoder(vocab={self.vocab}, d_model={self.d_model}{norm}), {len(self.layers)} layers"]
         index = 0
         for layer, run in groupby(self.layers):
             count = len(list(run))

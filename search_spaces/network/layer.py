@@ -57,9 +57,10 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, layer: Layer, spec: Decoder) -> None:
         super().__init__()
-        self.sublayers = {p: Residual(block, spec.d_model, layer.bits) for p, block in layer.blocks.items()}
-        for place, sublayer in self.sublayers.items():
-            self.add_module(place, sublayer)
+        self.sublayers: dict[str, Residual] = {}
+        for place, block in layer.blocks.items():
+            self.sublayers[place] = Residual(block, spec.d_model, layer.bits, spec.norm)
+            self.add_module(place, self.sublayers[place])
         for name in OPTIONS:
             present = layer.options.get(name)
             setattr(self, name, None if present is None else present.build(spec.shell))

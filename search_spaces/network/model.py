@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foundation.errors import SettingError
@@ -26,17 +25,16 @@ from search_spaces.network.options.base import OptionModule
 from search_spaces.network.options.early_exit import EarlyLeavers
 from search_spaces.network.residual import Residual
 from search_spaces.network.routed_layer import RoutedLayer
+from search_spaces.network.shell import ShellModule
 
 
-class Model(nn.Module):
+class Model(ShellModule):
     """A decoder-only language model with tied embeddings."""
 
     def __init__(self, spec: Decoder) -> None:
-        super().__init__()
+        super().__init__(spec.shell)
         self.spec = spec
-        self.embedding = nn.Parameter(torch.empty(spec.vocab, spec.d_model))
         self.layers = nn.ModuleList(_layers(spec))
-        self.norm = nn.Parameter(torch.empty(spec.d_model))
 
     def forward(
         self,
@@ -78,7 +76,7 @@ class Model(nn.Module):
         """Read one token [B]: logits [B, V] for the next one, and the new state."""
         if isinstance(state.position, int):
             state = self._with_room(state, 1)
-        x, kept, early = self._embed(token), [], EarlyLeavers()
+        x, kept, early = self.embed(token), [], EarlyLeavers()
         embedding = self._kept(x)
         for layer, stored in zip(self.decoder_layers, state.layers, strict=True):
             if early.all_left:
@@ -89,7 +87,7 @@ class Model(nn.Module):
             kept.append(after)
             if layer.exit is not None:
                 early.update(layer.exit, layer.exit(x))
-        logits = early.merged(None if early.all_left else self._logits(x))
+        logits = early.merged(None if early.all_left else self.logits(x))
         return logits, DecodeState(tuple(kept), state.position + 1, state.capacity)
 
     def init_state(self, batch: int, capacity: int) -> DecodeState:
@@ -136,22 +134,17 @@ class Model(nn.Module):
 
     def reset_parameters(self, seed: int) -> None:
         """Fill every parameter; a place starts alike, whatever stands elsewhere in the network."""
-        dice = dice_at(seed, "embedding", self.embedding.device)
+        device = self.embedding.device
         with torch.no_grad():
-            self.embedding.normal_(std=self.spec.d_model**-0.5, generator=dice)
-            self.norm.fill_(1.0)
-        for path, module in self.named_modules():
-            with torch.no_grad():
-                if isinstance(module, Residual):
-                    module.norm.fill_(1.0)
-                    module.mixer.reset_parameters(dice_at(seed, path, module.norm.device))
-                elif isinstance(module, OptionModule):
-                    module.reset_parameters(dice_at(seed, path, self.norm.device))
+            self.reset_shell(dice_at(seed, "embedding", device))
+            for path, module in self.named_modules():
+                if isinstance(module, (Residual, OptionModule)):
+                    module.reset_parameters(dice_at(seed, path, device))
 
     def _read(
         self, tokens: Tensor, state: DecodeState | None, side: SideOutputs
     ) -> tuple[Tensor, DecodeState]:
-        x, kept, early = self._embed(tokens), [], EarlyLeavers()
+        x, kept, early = self.embed(tokens), [], EarlyLeavers()
         position, learning = int(state.position) if state else 0, self.training and torch.is_grad_enabled()
         exits, embedding = [], self._kept(x)
         for i, layer in enumerate(self.decoder_layers):
@@ -166,23 +159,16 @@ class Model(nn.Module):
             else:
                 share = early.update(layer.exit, logits)
                 side.record(context.path, None, {"exit.share": share})
-        final = self._logits(x)
+        final = self.logits(x)
         for exit, logits in exits if side.losses is not None else []:
             side.record("", exit.loss(logits, final), None)
         capacity = state.capacity if state else 0
         after_all = DecodeState(tuple(kept), position + tokens.shape[1], capacity)
         return early.merged(final), after_all
 
-    def _embed(self, tokens: Tensor) -> Tensor:
-        # rows have norm one, so that tied logits start small; the residual stream starts at scale one
-        return F.embedding(tokens, self.embedding) * self.spec.d_model**0.5
-
     def _kept(self, embedding: Tensor) -> Tensor | None:
         """The embedding, where some layer reads it later; otherwise its memory can go."""
         return embedding if any(layer.reads_embedding for layer in self.spec.layers) else None
-
-    def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(F.rms_norm(x, self.norm.shape, self.norm, 1e-6), self.embedding)
 
     def _with_room(self, state: DecodeState, count: int) -> DecodeState:
         needed = int(state.position) + count

@@ -12,23 +12,27 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from search_spaces.blocks.base import Block, Mixed, State
+from search_spaces.network.norms.base import Norm, Normalized
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.quantization.activations import RoundedActivations
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.decode_state import StateCodec
 from search_spaces.quantization.packing import SCALE_SUFFIX
 
+RMS_NORM = RMSNorm()
 
-class Residual(nn.Module):
+
+class Residual(Normalized):
     """One sublayer: `x + mixer(norm(x))`, with its state and products at the layer's bits."""
 
-    def __init__(self, block: Block, d_model: int, bits: Bits) -> None:
+    def __init__(self, block: Block, d_model: int, bits: Bits, norm: Norm = RMS_NORM) -> None:
         super().__init__()
         self.block = block
-        self.norm = nn.Parameter(torch.empty(d_model))
+        self.add_norm(norm, d_model)
         self.mixer = block.build(d_model)
         self.codec = StateCodec(self.mixer.state_shapes, bits.state)
         self.activations: Callable[[], AbstractContextManager[object]] = (
@@ -39,7 +43,7 @@ class Residual(nn.Module):
         self, x: Tensor, stored: State | None = None, position: int = 0, embedded: Embedded | None = None
     ) -> Mixed:
         """x [B, T, D]; `stored` is the state in its stored form."""
-        normed = self._normed(x, embedded)
+        normed = self._read(x, embedded)
         if stored is None:
             with self.activations():
                 mixed = self.mixer(normed)
@@ -54,7 +58,7 @@ class Residual(nn.Module):
         self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
     ) -> tuple[Tensor, State]:
         """x [B, D], one token."""
-        normed = self._normed(x, embedded)
+        normed = self._read(x, embedded)
         state = self.codec.read(stored, x.dtype)
         with self.activations():
             y, state = self.mixer.step(normed, state, position)
@@ -66,11 +70,16 @@ class Residual(nn.Module):
         """The state after one token x [B, D] whose output is not needed."""
         if not self.mixer.state_shapes:
             return stored
-        normed = self._normed(x, embedded)
+        normed = self._read(x, embedded)
         state = self.codec.read(stored, x.dtype)
         with self.activations():
             state = self.mixer.absorb(normed, state, position)
         return self.codec.write(state, stored, position, 1)
+
+    def reset_parameters(self, dice: torch.Generator) -> None:
+        """Fill the norm and the mixer."""
+        self.reset_norm()
+        self.mixer.reset_parameters(dice)
 
     def init_state(self, batch: int, capacity: int) -> State:
         """An empty state in its stored form."""
@@ -88,12 +97,12 @@ class Residual(nn.Module):
                     grown[key] = F.pad(stored[key], (0, 0, 0, more))
         return grown
 
-    def _normed(self, x: Tensor, embedded: Embedded | None) -> Tensor:
+    def _read(self, x: Tensor, embedded: Embedded | None) -> Tensor:
         """What the mixer reads."""
         if embedded is None:
-            return F.rms_norm(x, self.norm.shape, self.norm, 1e-6)
+            return self.normed(x)
         with self.activations():
-            return embedded.reader(x, embedded.tokens, self.norm)
+            return embedded.reader(x, embedded.tokens, self.norm_vectors)
 
 
 class Embedded(NamedTuple):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foundation.errors import SpaceError
-from search_spaces.blocks.base import Block, Mixer
+from search_spaces.blocks.base import Block
 from search_spaces.network.decoder import parameter_shapes
 from search_spaces.network.initialization import dice_at
-from search_spaces.network.options.base import OptionModule, option_shapes
-from search_spaces.network.shell import Shell
+from search_spaces.network.norms.base import all_vectors
+from search_spaces.network.options.base import LayerOption, option_shapes
+from search_spaces.network.shell import Shell, ShellModule
 from search_spaces.supernet.inventory import buildable, inventory
 from search_spaces.supernet.weights import SharedWeights, leading
 
@@ -27,39 +28,59 @@ def allocate(shared: SharedWeights, root: Any, seed: int) -> None:
         SpaceError: the root is no decoder, or no block of some place can be built.
     """
     parts = inventory(root)
-    d_model, vocab = max(parts.widths), max(parts.vocabularies)
-    dice = dice_at(seed, "embedding", shared.device)
-    embedding = torch.empty(vocab, d_model, device=shared.device)
-    shared.add("embedding", embedding.normal_(std=d_model**-0.5, generator=dice), Block.learning_rate)
-    shared.add("norm", torch.ones(d_model, device=shared.device), Block.learning_rate)
+    shells = [Shell(max(parts.vocabularies), max(parts.widths), norm) for norm in parts.norms]
+    for name, values in _largest(shared, list(map(_shell_form, shells)), seed, "embedding").items():
+        shared.add(name, values, Block.learning_rate)
     for (place, kind), blocks in parts.variants.items():
         variants = [variant for variant in blocks if buildable(*variant)]
         if not variants:
             raise SpaceError(f"{place}:{kind}: no variant of this block can be built")
-        _allocate_kind(shared, f"{place}:{kind}", place, variants, seed)
-    shell = Shell(vocab, d_model)
+        rate, widest = variants[0][0].learning_rate, max(d_model for _, d_model in variants)
+        for name, start in all_vectors(parts.norms).items():
+            shared.add(f"{place}:{kind}.{name}", torch.full((widest,), start, device=shared.device), rate)
+        forms = [_block_form(block, d_model) for block, d_model in variants]
+        for name, values in _largest(shared, forms, seed, place).items():
+            shared.add(f"{place}:{kind}.mixer.{name}", values, rate)
     for path, options in parts.options.items():
-        forms = [_Form(option_shapes(option, shell), partial(option.build, shell)) for option in options]
+        forms = [_option_form(option, shell) for option, shell in product(options, shells)]
         for name, values in _largest(shared, forms, seed, path).items():
             shared.add(f"{path}.{name}", values, Block.learning_rate)
 
 
-def _allocate_kind(
-    shared: SharedWeights, prefix: str, place: str, variants: list[tuple[Block, int]], seed: int
-) -> None:
-    """Parameters of one kind of block at one place."""
-    forms = [_Form(parameter_shapes(block, d), partial(block.build, d)) for block, d in variants]
-    rate, widest = variants[0][0].learning_rate, max(d_model for _, d_model in variants)
-    shared.add(f"{prefix}.norm", torch.ones(widest, device=shared.device), rate)
-    for name, values in _largest(shared, forms, seed, place).items():
-        shared.add(f"{prefix}.mixer.{name}", values, rate)
-
-
 class _Form(NamedTuple):
-    """One form that a module may have: the shapes of its parameters, and what builds it."""
+    """One form that a module may have: the shapes of its parameters, and what builds and fills it."""
 
     shapes: Mapping[str, tuple[int, ...]]
-    build: Callable[[], Mixer | OptionModule | None]
+    build: Callable[[torch.Generator], nn.Module]
+
+
+def _shell_form(shell: Shell) -> _Form:
+    def build(dice: torch.Generator) -> nn.Module:
+        module = ShellModule(shell)
+        module.reset_shell(dice)
+        return module
+
+    return _Form(shell.shapes, build)
+
+
+def _block_form(block: Block, d_model: int) -> _Form:
+    def build(dice: torch.Generator) -> nn.Module:
+        module = block.build(d_model)
+        module.reset_parameters(dice)
+        return module
+
+    return _Form(parameter_shapes(block, d_model), build)
+
+
+def _option_form(option: LayerOption, shell: Shell) -> _Form:
+    def build(dice: torch.Generator) -> nn.Module:
+        module = option.build(shell)
+        if module is None:
+            return nn.Module()
+        module.reset_parameters(dice)
+        return module
+
+    return _Form(option_shapes(option, shell), build)
 
 
 def _largest(shared: SharedWeights, forms: Sequence[_Form], seed: int, path: str) -> dict[str, Tensor]:
@@ -71,10 +92,7 @@ def _largest(shared: SharedWeights, forms: Sequence[_Form], seed: int, path: str
     large = {name: torch.zeros(shape, device=shared.device) for name, shape in shapes.items()}
     for form in _covering(forms):
         with torch.device(shared.device), torch.no_grad():
-            module = form.build()
-            if module is None:
-                continue
-            module.reset_parameters(dice_at(seed, path, shared.device))
+            module = form.build(dice_at(seed, path, shared.device))
             for name, values in module.named_parameters():
                 large[name][leading(values.shape)] = values
     return large

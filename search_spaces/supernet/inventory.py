@@ -10,6 +10,7 @@ from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.blocks.base import Block
 from search_spaces.language.choices import OneOf, field_names
 from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, weights_site
+from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.base import LayerOption
 
 Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
@@ -18,11 +19,12 @@ Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 class Inventory(NamedTuple):
     """What an open decoder may consist of.
 
-    Every width, every vocabulary, every (block, width) by place and kind, and every option of a layer by its
-    path.
+    Every width, every norm, every vocabulary, every (block, width) by place and kind, and every option of a
+    layer by its path.
     """
 
     widths: set[int]
+    norms: dict[Norm, None]
     vocabularies: set[int]
     variants: Variants
     options: dict[str, dict[LayerOption, None]]
@@ -34,12 +36,13 @@ def inventory(root: Any) -> Inventory:
     Raises:
         SpaceError: the root is no decoder.
     """
-    found = Inventory(set(), set(), {}, {})
+    found = Inventory(set(), {}, set(), {}, {})
     for decoder in alternatives(root):
         if not isinstance(decoder, Decoder):
             raise SpaceError(f"a supernet needs a space of Decoder, got {type(decoder).__name__}")
         here = set(closings(decoder.d_model))
         found.widths.update(here)
+        found.norms.update(dict.fromkeys(closings(decoder.norm)))
         found.vocabularies.update(closings(decoder.vocab))
         for stack in alternatives(decoder.layers):
             for i, open_layer in enumerate(stack):

@@ -114,7 +114,7 @@ def test_some_tokens_pass_and_some_do_not_and_the_shares_are_reported() -> None:
 def test_who_leaves_keeps_the_prediction_of_its_exit() -> None:
     model, tokens = exact(network({"exit": EarlyExit(threshold=1.0)}, {}, {})), text(2, 20)
     layer = model.decoder_layers[0]
-    x = model._embed(tokens)
+    x = model.embed(tokens)
     for half in layer.sublayers.values():
         x = half(x).y
     assert layer.exit is not None
@@ -174,7 +174,7 @@ def test_the_state_behind_a_router_is_as_small_as_what_passes() -> None:
     assert few.prefill_flops < 0.6 * all_.prefill_flops
     model, counts = exact(spec), {}
     for spread in (-9.0, 9.0):  # scores of one sign: nobody passes, everybody passes
-        x = model._embed(text(1, 300))
+        x = model.embed(text(1, 300))
         router = model.decoder_layers[0].routing
         assert router is not None
         router.weight.copy_(x.mean((0, 1)) * spread)
@@ -323,10 +323,10 @@ class TestReadingTheEmbedding:
     @torch.no_grad()
     def test_later_layers_read_it_as_it_was(self) -> None:
         model, tokens = exact(ZAMBA), text(2, 20)
-        x = embedding = model._embed(tokens)
+        x = embedding = model.embed(tokens)
         for layer in model.decoder_layers:
             x, _ = layer(x, None, PassContext("", SideOutputs(), embedding=embedding))
-        torch.testing.assert_close(model(tokens), model._logits(x))
+        torch.testing.assert_close(model(tokens), model.logits(x))
 
     def test_both_inputs_and_both_gains_learn(self) -> None:
         model = build(ZAMBA)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Cost
 from search_spaces.language.serialization import parts
+from search_spaces.network.norms.base import Normalized, norm_axes
 from search_spaces.network.options.base import LayerOption, OptionModule, check_share
 from search_spaces.network.shell import Shell
 from search_spaces.parameter_axes import Layout
@@ -59,16 +60,16 @@ class EarlyExit(LayerOption):
     @classmethod
     def layout(cls) -> Layout:
         """The axes of the norm and the head."""
-        return Layout({"norm": "D", "head": ". D"}, "D")
+        return Layout(norm_axes() | {"head": ". D"}, "D")
 
     def build(self, shell: Shell) -> Exit:
         """The norm and the head."""
-        return Exit(self, shell.d_model, shell.vocab)
+        return Exit(self, shell)
 
     def cost(self, shell: Shell, scenario: Scenario) -> Cost:
         """Logits for every token."""
         logits = shell.logits_flops(scenario)
-        return Cost((shell.vocab + 1) * shell.d_model, logits * scenario.prompt, logits)
+        return Cost(shell.cost(scenario).params, logits * scenario.prompt, logits)
 
     @property
     def leaving(self) -> float:
@@ -76,18 +77,18 @@ class EarlyExit(LayerOption):
         return self.share
 
 
-class Exit(OptionModule):
+class Exit(OptionModule, Normalized):
     """The prediction [..., V] of a layer, from x [..., D]."""
 
-    def __init__(self, spec: EarlyExit, d_model: int, vocab: int) -> None:
+    def __init__(self, spec: EarlyExit, shell: Shell) -> None:
         super().__init__()
         self.spec = spec
-        self.norm = nn.Parameter(torch.empty(d_model))
-        self.head = nn.Parameter(torch.empty(vocab, d_model))
+        self.add_norm(shell.norm, shell.d_model)
+        self.head = nn.Parameter(torch.empty(shell.vocab, shell.d_model))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        return F.linear(F.rms_norm(x, self.norm.shape, self.norm, 1e-6), self.head)
+        return F.linear(self.normed(x), self.head)
 
     def sure(self, logits: Tensor) -> Tensor:
         """Whether a prediction is sure enough to leave with it [...]."""
@@ -101,8 +102,8 @@ class Exit(OptionModule):
         return self.spec.weight * F.kl_div(here, there, reduction="batchmean", log_target=True)
 
     def reset_parameters(self, dice: torch.Generator) -> None:
-        """The norm at one, the head as small as tied embeddings."""
-        self.norm.fill_(1.0)
+        """The norm as always, the head as small as tied embeddings."""
+        self.reset_norm()
         self.head.normal_(std=self.head.shape[-1] ** -0.5, generator=dice)
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Cost
 from search_spaces.language.serialization import parts
+from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.base import LayerOption, OptionModule, check_share
 from search_spaces.network.shell import Shell
 from search_spaces.parameter_axes import Layout
@@ -56,7 +57,7 @@ class MixtureOfDepths(LayerOption):
 
     def build(self, shell: Shell) -> Router:
         """The router."""
-        return Router(self, shell.d_model)
+        return Router(self, shell.d_model, shell.norm)
 
     def cost(self, shell: Shell, scenario: Scenario) -> Cost:
         """A score for every token."""
@@ -82,14 +83,14 @@ class MixtureOfDepths(LayerOption):
 class Router(OptionModule):
     """Scores [B, T] of x [B, T, D]: positive for tokens that should pass."""
 
-    def __init__(self, spec: MixtureOfDepths, d_model: int) -> None:
+    def __init__(self, spec: MixtureOfDepths, d_model: int, norm: Norm) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.norm_rule = spec, norm
         self.weight = nn.Parameter(torch.empty(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, T, D]; the root mean square of x is taken out, so that depth does not inflate the scores."""
-        return F.rms_norm(x, x.shape[-1:], None, 1e-6) @ self.weight
+        """x [B, T, D]; it is normalized without vectors, so that depth does not inflate the scores."""
+        return self.norm_rule.apply(x, x.shape[-1:]) @ self.weight
 
     def best(self, scores: Tensor) -> Tensor:
         """Positions [B, C] of the tokens that pass while learning, in their order."""

@@ -12,15 +12,16 @@ Shapes: B batch, T tokens, D d_model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Cost
+from search_spaces.network.norms.base import Norm, Normalized, norm_axes
 from search_spaces.network.options.base import LayerOption, OptionModule
 from search_spaces.network.shell import Shell
 from search_spaces.ops.linear import fill, merge
@@ -53,41 +54,41 @@ class ReadsEmbedding(LayerOption):
     @classmethod
     def layout(cls) -> Layout:
         """The axes of the norm and the map."""
-        return Layout({"norm": "D", "weight": "D . D"}, "D")
+        return Layout(norm_axes() | {"weight": "D . D"}, "D")
 
     def build(self, shell: Shell) -> EmbeddingReader:
         """The norm and the map."""
-        return EmbeddingReader(shell.d_model)
+        return EmbeddingReader(shell.d_model, shell.norm)
 
     def cost(self, shell: Shell, scenario: Scenario) -> Cost:
-        """The map and the gain of the embedding."""
-        return reader_cost(shell.d_model, scenario)
+        """The map, and the norm of the embedding."""
+        return reader_cost(shell.d_model, scenario) + Cost(params=shell.norm.params(shell.d_model))
 
     def __str__(self) -> str:
         return "reads the embedding"
 
 
-class EmbeddingReader(OptionModule):
+class EmbeddingReader(OptionModule, Normalized):
     """What a sequence mixer reads [..., D], of x and the embedding e of the same tokens [..., D]."""
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, norm: Norm) -> None:
         super().__init__()
-        self.norm = nn.Parameter(torch.empty(d_model))
+        self.add_norm(norm, d_model)
         self.weight = nn.Parameter(torch.empty(d_model, 2, d_model))
 
-    def forward(self, x: Tensor, embedded: Tensor, gain: Tensor) -> Tensor:
-        """`gain` [D] is that of x in the norm, which the layer has anyhow; that of e is ours."""
-        gains = torch.stack((gain, self.norm))
-        both = F.rms_norm(torch.stack((x, embedded), dim=-2), gains.shape, gains, 1e-6)
-        return merge(both, self.weight)
+    def forward(self, x: Tensor, embedded: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+        """`vectors` [D] are those of the sublayer's norm, for x; for e the reader has vectors of its own."""
+        pairs = [torch.stack(pair) for pair in zip(vectors, self.norm_vectors, strict=True)]
+        both = torch.stack((x, embedded), dim=-2)
+        return merge(self.norm_rule.apply(both, both.shape[-2:], pairs), self.weight)
 
     def reset_parameters(self, dice: torch.Generator) -> None:
-        """Normal values of the usual variance; the norm at one."""
-        self.norm.fill_(1.0)
+        """Normal values of the usual variance; the norm as always."""
+        self.reset_norm()
         fill(self.weight, 2 * self.weight.shape[-1], dice)
 
 
 def reader_cost(d_model: int, scenario: Scenario) -> Cost:
-    """The map and the gain of the embedding."""
+    """The map, without the norm."""
     per_token = 4 * scenario.batch * d_model * d_model
-    return Cost(2 * d_model * d_model + d_model, scenario.prompt * per_token, per_token)
+    return Cost(2 * d_model * d_model, scenario.prompt * per_token, per_token)

@@ -1,0 +1,1 @@
+"""Norms of the residual stream, one file each; see `norms.base` for their contract."""
