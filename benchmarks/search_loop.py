@@ -80,7 +80,7 @@ def ours(strategy: str, trials: int, workers: Workers) -> list[float]:
             plan["strategy_settings"] = {"population": 50}
         study = create_study(
             Space(Twelve()),
-            Plan.from_json({"objectives": ["first", "second"], **plan}),
+            Plan.from_plain({"objectives": ["first", "second"], **plan}),
             name="bench",
             store=Path(folder) / "studies.db",
             functions={"first": first, "second": second},

@@ -22,7 +22,7 @@ if __name__ == "__main__":
         name="first",
         objectives=["bits_per_byte", "decode_ms", "weight_bytes"],
         constraints=["params<200e3"],
-        scenario=Scenario(prompt=256, new_tokens=64),
+        scenarios=[Scenario(prompt=256, new_tokens=64)],
         trials=100,
         steps=100,
         finalists=0,

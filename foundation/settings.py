@@ -8,6 +8,7 @@
     Evolution(population=1)                         # SettingError: population must be at least 2, got 1
     Evolution.from_plain({"populaton": 24})         # UnknownName: ... did you mean 'population'?
     Evolution.from_text({"population": "24"})       # parsed by its annotation, as on a command line
+    Evolution.parse("population=24,rate=0.2")       # the same in one line
     describe(Evolution)                             # what a command line, --help or a page is made from
 
 A record is checked when it is made, so a value that is out of range never gets further. A setting may itself
@@ -18,113 +19,86 @@ be settings, also one of several kinds of a registry (`foundation.parts`); a dot
 
 from __future__ import annotations
 
-import math
-import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, TypeVar, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin
 
+from foundation.descriptions import KEY, About, Described, check, kind_of, options_of, setting
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
 
-KEY = "setting"
-"""Where a field's metadata keep its description."""
-
 S = TypeVar("S", bound="Settings")
 
+__all__ = [
+    "Described",
+    "Settings",
+    "changed",
+    "check",
+    "describe",
+    "kind_of",
+    "parse",
+    "parse_assignments",
+    "parse_entries",
+    "parse_values",
+    "setting",
+]
+
 _DESCRIBED: dict[type[Any], tuple[Described, ...]] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class About:
-    """What there is to say of one setting.
-
-    `least` and `most` are inclusive bounds, `above` is an exclusive lower one; of a tuple each entry keeps
-    them. `choices` are the allowed values. `unit` is that of the value. `changeable` settings may differ
-    between two runs of the same study. `option` is the name on a command line, where it is not that of the
-    field; `group` is the heading of `--help` under which it stands. A `hidden` setting has no option. `named`
-    are values that a word stands for, in text and in plain values.
-    """
-
-    help: str
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    choices: tuple[Any, ...] = ()
-    unit: str = ""
-    changeable: bool = False
-    option: str | None = None
-    group: str = ""
-    hidden: bool = False
-    named: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Described:
-    """A setting of a class: its name, the type of its values, its default, and what is said of it."""
-
-    name: str
-    type: Any
-    default: Any
-    about: About
-
-    @property
-    def optional(self) -> bool:
-        """Whether None is a value."""
-        return type(None) in get_args(self.type)
-
-
-def setting(default: Any = MISSING, *, default_factory: Any = MISSING, help: str, **about: Any) -> Any:
-    """A field of a `Settings` class; see `About` for what can be said of it."""
-    metadata = {KEY: About(help=help, **about)}
-    if default_factory is not MISSING:
-        return field(default_factory=default_factory, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Plain values by name, checked when they are made.
 
+    `title` stands in front of what is wrong with a value: `scenario: batch must be at least 1, got 0`.
+
     Raises:
         SettingError: a value has the wrong type or is out of range.
     """
 
+    title: ClassVar[str] = ""
+
     def __post_init__(self) -> None:
-        for described in describe(type(self)):
-            check(described, getattr(self, described.name))
+        with _titled(type(self)):
+            for described in describe(type(self)):
+                check(described, getattr(self, described.name))
 
     def to_plain(self) -> dict[str, Any]:
         """Values that JSON can hold, by name; settings inside become mappings."""
         return {described.name: _plain(getattr(self, described.name)) for described in describe(type(self))}
 
     @classmethod
-    def from_plain(cls: type[S], plain: Mapping[str, Any]) -> S:
-        """The settings of a mapping (JSON, keyword arguments); lists become tuples.
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """The settings of a mapping (JSON, keyword arguments); lists become tuples, mappings settings.
 
         Raises:
             UnknownName: there is no such setting; the nearest is named.
             SettingError: a value has the wrong type or is out of range.
         """
-        require_known(cls, plain)
-        known = {described.name: described for described in describe(cls)}
+        known = _known(cls, plain)
         return cls(**{name: _of_plain(known[name], value) for name, value in plain.items()})
 
     @classmethod
-    def from_text(cls: type[S], texts: Mapping[str, str]) -> S:
-        """Settings written as text, each parsed by the type of its field.
+    def from_text(cls, texts: Mapping[str, str]) -> Self:
+        """Settings written as text, each parsed by the type of its field; see `parse_values`."""
+        return cls(**parse_values(cls, texts))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Settings in one line, with commas: `population=24,rate=0.2`; or the word that stands for them.
 
         Raises:
             UnknownName: there is no such setting; the nearest is named.
             SettingError: a text cannot be read, or a value is out of range.
         """
-        require_known(cls, texts)
-        known = {described.name: described for described in describe(cls)}
-        return cls(**{name: parse(known[name], text) for name, text in texts.items()})
+        if text.strip() and "=" not in text:
+            return cls.from_word(text.strip())
+        return cls.from_text(parse_assignments(part for part in text.split(",") if part.strip()))
 
     @classmethod
-    def from_word(cls: type[S], word: str) -> S:
+    def from_word(cls, word: str) -> Self:
         """The settings that a single word stands for; `foundation.parts` have names.
 
         Raises:
@@ -133,17 +107,17 @@ class Settings:
         names = ", ".join(described.name for described in describe(cls))
         raise SettingError(f"{cls.__name__} cannot be {word!r}: set one of {names} instead")
 
-    def with_settings(self: S, changes: Mapping[str, Any]) -> S:
+    def with_settings(self, changes: Mapping[str, Any]) -> Self:
         """The same settings, but for these; dots lead to settings inside. Text is parsed by type.
 
         Raises:
             UnknownName: there is no such setting; the nearest is named.
             SettingError: a text cannot be read, or a value is out of range.
         """
-        changed = self
+        settings = self
         for path in sorted(changes, key=lambda path: path.count(".")):
-            changed = _changed(changed, path, changes[path])
-        return changed
+            settings = _changed_inside(settings, path, changes[path])
+        return settings
 
 
 def describe(kind: type[Settings]) -> tuple[Described, ...]:
@@ -158,27 +132,25 @@ def describe(kind: type[Settings]) -> tuple[Described, ...]:
     return _DESCRIBED[kind]
 
 
-def require_known(kind: type[Settings], names: Iterable[str], what: str | None = None) -> None:
-    """Raise `UnknownName` for the first name that is no setting of the class, with the nearest."""
-    known = [described.name for described in describe(kind)]
-    for name in names:
-        if name not in known:
-            raise UnknownName(f"{what or kind.__name__} has no setting {name!r}; {nearest(name, known)}")
+def parse_values(kind: type[Settings], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Values of some settings of a class from their texts, by name; the others are left out.
+
+    Raises:
+        UnknownName: there is no such setting; the nearest is named.
+        SettingError: a text cannot be read, or a value is out of range.
+    """
+    known = _known(kind, texts)
+    with _titled(kind):
+        return {name: parse(known[name], text) for name, text in texts.items()}
 
 
-def check(described: Described, value: Any) -> None:
-    """Raise `SettingError` where a value has another type than its setting, or is out of its range."""
-    if value is None and described.optional:
-        return
-    if not _is(value, described.type):
-        raise SettingError(f"{described.name} must be {kind_of(described.type)}, got {value!r}")
-    about = described.about
-    for entry in value if isinstance(value, tuple) else (value,):
-        if isinstance(entry, (int, float)) and not isinstance(entry, bool):
-            _check_range(described.name, entry, about, value)
-        if about.choices and entry not in about.choices:
-            known = ", ".join(map(str, about.choices))
-            raise SettingError(f"{described.name} must be one of {known}, got {entry!r}")
+def changed(one: Settings, other: Settings) -> list[tuple[str, Any, Any]]:
+    """Name and both values of the settings that differ, but may not change between two runs."""
+    return [
+        (described.name, getattr(one, described.name), getattr(other, described.name))
+        for described in describe(type(one))
+        if not described.about.changeable and getattr(one, described.name) != getattr(other, described.name)
+    ]
 
 
 def parse(described: Described, text: str) -> Any:
@@ -192,103 +164,107 @@ def parse(described: Described, text: str) -> Any:
     return value
 
 
-def parse_assignment(text: str) -> tuple[str, str]:
-    """`population=24` as a name and its text.
+def parse_entries(described: Described, texts: Iterable[str]) -> tuple[Any, ...]:
+    """A sequence from the texts of its entries.
 
     Raises:
-        SettingError: it is not of that form.
+        SettingError: a text cannot be read, or an entry is out of range.
     """
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise SettingError(f"{text!r}: write a setting as name=value")
-    return name.strip(), value.strip()
+    value = tuple(_parse(described, described.entry, text.strip()) for text in texts)
+    check(described, value)
+    return value
 
 
-def kind_of(annotation: Any) -> str:
-    """The type of a setting in words: `a whole number`, `numbers with commas`."""
-    if len(options := _options(annotation)) > 1:
-        return " or ".join(kind_of(option) for option in options)
-    annotation = options[0]
-    if get_origin(annotation) is tuple:
-        return f"a sequence, each {kind_of(get_args(annotation)[0])}"
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
+    """`population=24`, `rate=0.2` as texts by name.
+
+    Raises:
+        SettingError: one is not of that form, or a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise SettingError(f"{text!r}: write a setting as name=value")
+        if name in found:
+            raise SettingError(f"{name} is given twice, {found[name]!r} and {value!r}")
+        found[name] = value
+    return found
 
 
-def _check_range(name: str, number: float, about: About, value: Any) -> None:
-    bounds = (about.least, about.most, about.above)
-    unit = f" {about.unit}" if about.unit else ""
-    if not math.isfinite(number):
-        raise SettingError(f"{name} must be finite, got {value!r}")
-    if about.above is not None and not number > about.above:
-        rule = "be positive" if bounds == (None, None, 0) else f"be more than {about.above:g}{unit}"
-        raise SettingError(f"{name} must {rule}, got {value!r}")
-    if about.least is not None and number < about.least:
-        raise SettingError(f"{name} must be at least {about.least:g}{unit}, got {value!r}")
-    if about.most is not None and number > about.most:
-        raise SettingError(f"{name} must be at most {about.most:g}{unit}, got {value!r}")
+def _known(kind: type[Settings], names: Iterable[str]) -> dict[str, Described]:
+    known = {described.name: described for described in describe(kind)}
+    for name in names:
+        if name not in known:
+            raise UnknownName(
+                f"{kind.title or kind.__name__} has no setting {name!r}; {nearest(name, known)}"
+            )
+    return known
+
+
+@contextmanager
+def _titled(kind: type[Settings]) -> Iterator[None]:
+    """Put the title of a class in front of what is wrong with one of its values."""
+    try:
+        yield
+    except UnknownName:
+        raise
+    except SettingError as error:
+        raise SettingError(f"{kind.title}: {error}" if kind.title else str(error)) from None
 
 
 def _parse(described: Described, annotation: Any, text: str) -> Any:
-    options = _options(annotation)
     if text in described.about.named:
         return described.about.named[text]
     if described.optional and text.lower() in ("none", ""):
         return None
-    for option in options:
+    for option in options_of(annotation):
         if get_origin(option) is tuple:
             inner = get_args(option)[0]
             return tuple(_parse(described, inner, part.strip()) for part in text.split(",") if part.strip())
-        if _is_settings(option):
-            return option.from_word(text)
-        if option is bool and text.lower() in ("true", "false", "yes", "no", "1", "0"):
-            return text.lower() in ("true", "yes", "1")
-        try:
-            if option in (int, float):
-                return option(text)
-        except ValueError:
-            continue
         if option is str:
             return text
-    raise SettingError(f"{described.name} must be {kind_of(annotation)}, got {text!r}")
+        if _is_settings(option):
+            return option.parse(text)
+        if option in PARSERS and (value := PARSERS[option](text)) is not None:
+            return value
+    raise SettingError(f"{described.name} must be {kind_of(described.type)}, got {text!r}")
 
 
-def _options(annotation: Any) -> Sequence[Any]:
-    """The members of a union without None, or the type itself."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [option for option in get_args(annotation) if option is not type(None)]
-    return [annotation]
+def _bool(text: str) -> bool | None:
+    truths = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    return truths.get(text.lower())
 
 
-def _is(value: Any, annotation: Any) -> bool:
-    """Whether a value is of one of the types that an annotation allows; an int is a float, too."""
-    return any(_is_one(value, option) for option in _options(annotation))
+def _int(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
 
 
-def _is_one(value: Any, option: Any) -> bool:
-    origin = get_origin(option)
-    if option is Any:
-        return True
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is(entry, get_args(option)[0]) for entry in value)
-    if option in (int, float):
-        return isinstance(value, (int, option)) and not isinstance(value, bool)
-    kind = origin or option
-    return isinstance(kind, type) and isinstance(value, kind)
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
-def _changed(settings: S, path: str, value: Any) -> S:
+PARSERS: dict[Any, Callable[[str], Any]] = {bool: _bool, int: _int, float: _float}
+"""A value of each type from its text, or None where the text is no such value."""
+
+
+def _changed_inside(settings: S, path: str, value: Any) -> S:
     """The same settings with one other value at a dotted name."""
     name, _, inside = path.partition(".")
-    require_known(type(settings), [name])
-    described = next(each for each in describe(type(settings)) if each.name == name)
+    described = _known(type(settings), [name])[name]
     if not inside:
         new = parse(described, value) if isinstance(value, str) else _of_plain(described, value)
         return replace(settings, **{name: new})
     inner = getattr(settings, name)
     if not isinstance(inner, Settings):
         raise SettingError(f"{name} has no settings of its own, so there is no {path}")
-    return replace(settings, **{name: _changed(inner, inside, value)})
+    return replace(settings, **{name: _changed_inside(inner, inside, value)})
 
 
 def _is_settings(option: Any) -> bool:
@@ -313,7 +289,7 @@ def _of_plain(described: Described, value: Any) -> Any:
 
 
 def _settings_in(annotation: Any, value: Any) -> Any:
-    for option in _options(annotation):
+    for option in options_of(annotation):
         if isinstance(value, Mapping) and _is_settings(option):
             return option.from_plain(value)
         if isinstance(value, (list, tuple)) and get_origin(option) is tuple:
@@ -322,6 +298,8 @@ def _settings_in(annotation: Any, value: Any) -> Any:
 
 
 def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _tuples(entry) for name, entry in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 

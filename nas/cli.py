@@ -1,4 +1,4 @@
-"""The command line: a thin face on the Python functions, with one clear line for every error.
+"""The command line: commands that call the Python functions, with one clear line for every error.
 
 Exit codes: 0 done, 2 for anything the user can act upon, 130 after Ctrl-C. Commands of other packages are
 mounted through the entry point group `nas.commands`.
@@ -18,14 +18,13 @@ import typer
 from rich.console import Console
 
 from foundation.errors import NasError
-from nas.commands import export as making
-from nas.commands import profile as profiling
-from nas.commands import search as running
-from nas.commands import show as looking
-from nas.commands import supernet, zoo
+from nas.commands import export, lists, profile, search, show, supernet, validate, zoo
 
 INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 REFUSED = 2
+"""Exit code for everything that the user can act upon."""
 
 _interrupts: list[int] = []
 
@@ -38,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (running, profiling, looking, making, zoo, supernet):
+for module in (search, validate, profile, show, lists, export, zoo, supernet):
     module.mount(app)
 
 
@@ -48,7 +47,7 @@ def mount_plugins(group: str = "nas.commands") -> None:
         try:
             command: Callable[..., Any] = entry.load()
         except ImportError as error:  # one broken package must not take the other commands away
-            _say(f"nas: no command {entry.name!r}: {error}")
+            _print_error(f"nas: no command {entry.name!r}: {error}")
             continue
         app.command(name=entry.name)(command)
 
@@ -61,20 +60,20 @@ def main() -> None:
         app()
     except SystemExit as done:  # how Typer ends, after its own messages about wrong usage
         if _interrupts:
-            _say(f"stopped; {_how_to_go_on()}")
+            _print_error(f"stopped; {_how_to_continue()}")
         _leave(INTERRUPTED if _interrupts else _code(done))
     except KeyboardInterrupt:
-        _say(f"stopped; {_how_to_go_on()}")
+        _print_error(f"stopped; {_how_to_continue()}")
         _leave(INTERRUPTED)
     except NasError as error:
-        _say(f"nas: {error}")
+        _print_error(f"nas: {error}")
         _leave(REFUSED)
-    except OSError as error:  # a full disk, a folder without permission: the user's to mend
-        _say(f"nas: {error.strerror or error}: {error.filename or ''}; {_how_to_go_on()}")
+    except OSError as error:  # a full disk, a folder without permission: the user can fix that
+        _print_error(f"nas: {error.strerror or error}: {error.filename or ''}; {_how_to_continue()}")
         _leave(REFUSED)
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     """One line on standard error."""
     Console(stderr=True, highlight=False).print(text, soft_wrap=True, markup=False, style="red")
 
@@ -84,7 +83,7 @@ def _code(done: SystemExit) -> int:
 
 
 def _leave(code: int) -> None:
-    """Exit at once, but with everything printed: threads of libraries may not hold the process up."""
+    """Exit at once, with everything printed, without waiting for threads of libraries."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -97,8 +96,8 @@ def _first_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _how_to_go_on() -> str:
-    name = running.current_study()
+def _how_to_continue() -> str:
+    name = search.current_study()
     return f"the study is intact: nas resume {name}" if name else "nothing was lost"
 
 

@@ -7,51 +7,47 @@ every such figure carries its `Scenario`.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
 
 from foundation.errors import SettingError
-from foundation.registry import nearest
+from foundation.settings import Settings, describe, parse_assignments, setting
+from search_spaces.devices import is_device
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 WEIGHTS = ("plain", "packed")
 
-_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu|xla|mtia|meta)(:\d+)?")
 _NAME = re.compile(r"[A-Za-z][\w.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class Scenario(Settings):
     """One way of using a model: prefill `prompt` tokens, then decode `new_tokens` one by one.
 
-    `device` is a torch device name; `engine` names what runs the model (`hw_profiles.runtimes`, which check
-    it where a scenario is used); `threads` is the number of CPU threads that are pinned while timing.
-    `weights` are plain floats, or packed integers on kernels of their own wherever the device has them
-    (`search_spaces.quantization.kernels`). `name` is for readers: scenarios that differ in nothing else are
-    equal, and so are their numbers (`conditions` has no name).
+    `engine` names what runs the model (`hw_profiles.runtimes`, which check it where a scenario is used).
+    Packed `weights` are integers on kernels of their own wherever the device has them
+    (`search_spaces.quantization.kernels`). Scenarios that differ in nothing but their names are equal, and so
+    are their numbers (`conditions` has no name).
+
+    Raises:
+        SettingError: a value is out of range.
     """
 
-    device: str = "cpu"
-    engine: str = "eager"
-    batch: int = 1
-    prompt: int = 256
-    new_tokens: int = 64
-    dtype: str = "float32"
-    threads: int = 1
-    weights: str = "plain"
-    name: str = field(default="", compare=False)
+    title: ClassVar[str] = "scenario"
+
+    device: str = setting("cpu", help="Torch name of the device: cpu, cuda:0.")
+    engine: str = setting("eager", help="What runs the model: eager, compile, graph.")
+    batch: int = setting(1, help="Sequences at a time.", least=1)
+    prompt: int = setting(256, help="Tokens that are read at once.", least=1)
+    new_tokens: int = setting(64, help="Tokens that are then decoded one by one.", least=1, option="new")
+    dtype: str = setting("float32", help="Type of weights and activations.", choices=DTYPES)
+    threads: int = setting(1, help="CPU threads that are pinned while timing.", least=1)
+    weights: str = setting("plain", help="Plain floats, or packed integers.", choices=WEIGHTS)
+    name: str = setting("", compare=False, help="What a reader calls it.")
 
     def __post_init__(self) -> None:
-        for name in ("batch", "prompt", "new_tokens", "threads"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise SettingError(f"scenario: {name} must be a positive integer, got {value!r}")
-        for name, known in (("dtype", DTYPES), ("weights", WEIGHTS)):
-            if getattr(self, name) not in known:
-                raise SettingError(
-                    f"scenario: {name} {getattr(self, name)!r} is not one of {', '.join(known)}"
-                )
+        super().__post_init__()
         if self.name and not _NAME.fullmatch(self.name):
             raise SettingError(f"scenario: a name is a word such as chat, got {self.name!r}")
 
@@ -66,28 +62,15 @@ class Scenario:
         return self.prompt + self.new_tokens // 2
 
     @classmethod
-    def parse(cls, text: str) -> Scenario:
+    def parse(cls, text: str) -> Self:
         """Read `"chat=cuda:0,engine=graph,batch=1,prompt=512,new=128"`.
 
         The name before the first `=` may be left out, and so may everything else: it keeps its default.
         """
-        types = {field.name: str(field.type) for field in fields(cls)}
-        name, text = _named(text.strip(), types)
-        given: dict[str, Any] = {"name": name} if name else {}
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            setting, equals, value = part.partition("=")
-            if not equals:
-                setting, value = "device", part
-            setting = _SHORT.get(setting, setting)
-            if setting not in types:
-                raise SettingError(f"scenario: unknown setting {setting!r}; {nearest(setting, types)}")
-            if setting in given:
-                raise SettingError(f"scenario: {setting} is given twice, {given[setting]!r} and {value!r}")
-            try:
-                given[setting] = int(value) if types[setting] == "int" else value
-            except ValueError:
-                raise SettingError(f"scenario: {setting} must be an integer, got {value!r}") from None
-        return cls(**given)
+        name, text = _split_name(text.strip())
+        parts = [f"name={name}"] if name else []
+        parts += [_assignment(part.strip()) for part in text.split(",") if part.strip()]
+        return cls.from_text(parse_assignments(parts))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name; without a name where there is none."""
@@ -109,15 +92,20 @@ class Scenario:
         )
 
 
-_SHORT = {"new": "new_tokens"}
+_FIELDS = {described.option: described.name for described in describe(Scenario)}
+"""Fields by what they are called in a text: `new` is `new_tokens`."""
 
 
-def _named(text: str, settings: dict[str, str]) -> tuple[str, str]:
+def _assignment(part: str) -> str:
+    """A part of a scenario's text with the full name of its field: `new=9`, `cuda:0`."""
+    key, equals, value = part.partition("=")
+    return f"{_FIELDS.get(key.strip(), key)}={value}" if equals else f"device={part}"
+
+
+def _split_name(text: str) -> tuple[str, str]:
     """The name in front of a scenario, and the rest: `chat=cuda:0,...` and `chat=batch=1,...` have one."""
     word, equals, rest = text.partition("=")
     first = rest.partition(",")[0].strip()
-    if not equals or not _NAME.fullmatch(word) or word in settings or word in _SHORT:
+    if not equals or not _NAME.fullmatch(word) or word in _FIELDS or word in _FIELDS.values():
         return "", text
-    if _DEVICE.fullmatch(first) or "=" in first:
-        return word, rest
-    return "", text
+    return (word, rest) if is_device(first) or "=" in first else ("", text)

@@ -257,7 +257,7 @@ def of_networks(rows: Sequence[Row]) -> list[Row]:
                 "solved": f"{len(solved)} of {len(alone)}",
                 "by step": statistics.median(solved) if solved else "-",
                 "shared weights": " ".join(f"{value:.3f}" for value in shared),
-                "state bytes": int(state(spec, Bench(Plan().scenario)).value),
+                "state bytes": int(state(spec, Bench.of(Plan().scenarios)).value),
             }
         )
     return found

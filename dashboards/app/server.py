@@ -119,7 +119,7 @@ def study_page(live: LiveStudy) -> Component:
             html.Div(dcc.Link("all studies", href="/"), className="kicker"),
             html.H1(live.study.name),
             html.P(study_line(live), id="line"),
-            html.P(f"{live.study.plan.scenario}", className="muted"),
+            html.P("; ".join(map(str, live.study.plan.scenarios)), className="muted"),
             html.Div([_plane(live), html.Aside(first_panel(live), id="panel")], className="split"),
             dcc.Store(id="study", data=live.study.record.id),
             dcc.Store(id="seen"),

@@ -172,7 +172,7 @@ def _space(study: Study) -> str:
 def _scenario(study: Study, name: str) -> Scenario:
     """The scenario under which an objective is computed."""
     wanted = objectives[name].scenario
-    return next((s for s in study.plan.scenarios if wanted and s.name == wanted), study.plan.scenario)
+    return next((s for s in study.plan.scenarios if wanted and s.name == wanted), study.plan.scenarios[0])
 
 
 def _table(study: Study, name: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         steps=plan.steps,
         length=length_of(plan),
         seed=plan.seed,
-        scenario=str(plan.scenario),
+        scenario="; ".join(map(str, plan.scenarios)),
         planned=plan.trials,
         counts=dict(Counter(trial.state.value for trial in trials)),
         repeated=sum(trial.reused is not None for trial in trials),

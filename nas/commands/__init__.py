@@ -1,4 +1,1 @@
-"""The commands of `nas`, by what they do.
-
-`running` works on studies, `looking` reads them, `making` takes networks home.
-"""
+"""The commands of `nas`, one file for each kind."""

@@ -1,4 +1,4 @@
-"""Commands that take a network home: export, generate."""
+"""Commands that take a network out of a study: export, generate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from nas.commands.options import Store, StudyName, TrialName
-from nas.commands.search import DEFAULT_STORE, print_line
+from nas.commands.output import print_line
+from nas.folders import DEFAULT_STORE
 
 
 def mount(app: typer.Typer) -> None:
@@ -40,7 +41,7 @@ def generate(
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
     new_tokens: Annotated[int, typer.Option("--new-tokens", "-n", min=1, help="Bytes to write.")] = 200,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.7,
-    seed: Annotated[int, typer.Option(help="Decides the chance in sampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the sampling.")] = 0,
 ) -> None:
     """Let an exported model continue a text, byte by byte."""
     import torch

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table as Grid
 from typer.core import TyperGroup
 
 from foundation.errors import ProfileError, SettingError
-from nas.commands.options import Json, OnDevice, RayAddress, Scenarios, parse_scenarios
+from nas.commands.described import Given, with_settings
+from nas.commands.options import Json, RayAddress, SpaceName
+from nas.commands.output import output_console, print_json, print_line
 from nas.study.plan import Plan
 
 if TYPE_CHECKING:
     from hw_profiles.latency.table import LatencyTable
     from nas.executors.devices import Device
 
-DEFAULTS = Plan()
 MEASURE = "measure"
 
 TableFile = Annotated[
@@ -29,8 +28,8 @@ TableFile = Annotated[
 ]
 
 
-class _OrMeasure(TyperGroup):
-    """`nas profile SPACE` measures; `nas profile import FILE` and its kin do what they say."""
+class _MeasuresByDefault(TyperGroup):
+    """`nas profile SPACE` measures; `nas profile import FILE` and its kin are commands of their own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the command in front where the arguments begin with none."""
@@ -40,7 +39,7 @@ class _OrMeasure(TyperGroup):
 
 
 profiles = typer.Typer(
-    cls=_OrMeasure,
+    cls=_MeasuresByDefault,
     no_args_is_help=True,
     help="Measure latency tables, and carry them between machines: nas profile SPACE -o table.json",
 )
@@ -58,23 +57,24 @@ def mount(app: typer.Typer) -> None:
     app.command()(devices)
 
 
+@with_settings(Plan, ("scenarios", "on"))
 def profile(
-    space: Annotated[str, typer.Argument(help="A ready-made space, or FILE.py[:NAME].", show_default=False)],
+    space: SpaceName,
+    *,
+    settings: Given,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.")] = Path(
         "table.json"
     ),
-    scenario: Scenarios = None,
     seconds: Annotated[
         float | None,
         typer.Option(
             min=0.0,
-            help="Time to spend; more gives a smaller error. "
-            f"[default: {DEFAULTS.profile_seconds:g}; less with --from]",
-            show_default=False,
+            help="Time to spend; more gives a smaller error.",
+            show_default=f"{Plan.profile_seconds:g}; less with --from",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which networks check the table.")] = 0,
-    known: Annotated[
+    seed: Annotated[int, typer.Option(help="Random seed of the networks that check the table.")] = 0,
+    similar: Annotated[
         str | None,
         typer.Option(
             "--from",
@@ -89,37 +89,50 @@ def profile(
             help="Fail if a latency did not settle, or the table is not trusted. It is written anyway.",
         ),
     ] = False,
-    on: OnDevice = None,
     ray: RayAddress = None,
 ) -> None:
     """Measure the latency of the blocks of a space, and the table's error on whole networks.
 
-    With several scenarios there is one table for each, as table.NAME.json. A profile that was
-    stopped goes on.
+    With several scenarios there is one table for each, e.g. table.NAME.json. A profile that was stopped is
+    continued.
     """
     from hw_profiles.latency.transfer import SECONDS
     from nas.study.space_files import load_space
+    from nas.tables.study_tables import table_path
+
+    plan = Plan(**settings)
+    _require_measurable(plan, output, ray)
+    if seconds is None:
+        seconds = plan.profile_seconds if similar is None else SECONDS
+    effort = {"seconds": seconds, "seed": seed}
+    loaded, doubts = load_space(space), []
+    for scenario in plan.scenarios:
+        path = table_path(output, scenario, len(plan.scenarios))
+        table = _measure(loaded, scenario, path, effort, similar=similar, on=plan.on, address=ray)
+        print_line(f"{table}\nwritten to {path}")
+        doubts += _doubts(table, path)
+    if strict and doubts:
+        again = "profile again on a quiet machine, or longer (--seconds)"
+        raise ProfileError(f"{'; '.join(doubts)}: {again}")
+
+
+def _require_measurable(plan: Plan, output: Path, ray: str | None) -> None:
+    """Raise at once what would otherwise end a profile after minutes."""
+    from hw_profiles.runtimes.base import check_scenario
 
     if not output.name or output.is_dir():
-        raise ProfileError(f"--output {output} is a folder: name a file, as table.json")
-    if ray is not None and on is None:
-        raise SettingError(f"--ray {ray} is where a device is looked for: say which, with --on DEVICE")
-    if seconds is None:
-        seconds = DEFAULTS.profile_seconds if known is None else SECONDS
-    loaded, scenarios = load_space(space), parse_scenarios(scenario)
-    Plan(scenario=scenarios[0], also=tuple(scenarios[1:]))  # complains where names are missing
-    doubtful = []
-    for one in scenarios:
-        path = output.with_suffix(f".{one.name}.json") if len(scenarios) > 1 else output
-        effort = {"seconds": seconds, "seed": seed}
-        table = _measure(loaded, one, path, effort, similar=known, on=on, address=ray)
-        _print(f"{table}\nwritten to {path}")
-        doubts = [f"{table.restless} latencies did not settle"] if table.restless else []
-        doubts += [] if table.trusted else ["it is not trusted, as is told above"]
-        doubtful += [f"{path}: {' and '.join(doubts)}"] if doubts else []
-    if strict and doubtful:
-        again = "profile again on a quiet machine, or longer (--seconds)"
-        raise ProfileError(f"{'; '.join(doubtful)}: {again}")
+        raise ProfileError(f"--output {output} is a folder: name a file, e.g. table.json")
+    if ray is not None and plan.on is None:
+        raise SettingError(f"--ray {ray} is where a device is looked for: name it with --on DEVICE")
+    for scenario in plan.scenarios:
+        check_scenario(scenario)
+
+
+def _doubts(table: LatencyTable, path: Path) -> list[str]:
+    """Why a table is not good enough for `--strict`."""
+    doubts = [f"{table.restless} latencies did not settle"] if table.restless else []
+    doubts += [] if table.trusted else ["it is not trusted, see above"]
+    return [f"{path}: {' and '.join(doubts)}"] if doubts else []
 
 
 def import_table(
@@ -133,7 +146,7 @@ def import_table(
     entry = add(file, name)
     told = elsewhere(entry.table)
     where = f"another machine than this one: {told}" if told else "this machine"
-    _print(f"{entry.table}\nimported as {entry.name} ({entry.path}), of {where}")
+    print_line(f"{entry.table}\nimported as {entry.name} ({entry.path}), of {where}")
 
 
 def export_table(
@@ -145,7 +158,7 @@ def export_table(
 
     table = without_note(_loaded(find(name)))
     table.save(output)
-    _print(f"{table}\nwritten to {output}")
+    print_line(f"{table}\nwritten to {output}")
 
 
 def list_tables(as_json: Json = False) -> None:
@@ -165,17 +178,17 @@ def list_tables(as_json: Json = False) -> None:
         for entry in entries()
     ]
     if as_json:
-        _print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     if not rows:
-        _print(f"no table was imported to {folder()}: nas profile import FILE")
+        print_line(f"no table was imported to {folder()}: nas profile import FILE")
         return
     grid = Grid("table", "space", "scenario", "machine", "prefill", "decode", box=None, pad_edge=False)
     for row in rows:
         errors = [_percent(row.get(reading)) for reading in ("prefill_ms", "decode_ms")]
         machine = f"{row['machine']}{', this one' if row['here'] else ''}"
         grid.add_row(row["name"], row["space"], row["scenario"], machine, *errors)
-    _console().print(grid)
+    output_console().print(grid)
 
 
 def diff(one: TableFile, other: TableFile, as_json: Json = False) -> None:
@@ -184,7 +197,7 @@ def diff(one: TableFile, other: TableFile, as_json: Json = False) -> None:
     from nas.tables.library import find
 
     found = compare(_loaded(find(one)), _loaded(find(other)))
-    _print(json.dumps(found.to_plain(), indent=2) if as_json else str(found))
+    print_line(json.dumps(found.to_plain(), indent=2) if as_json else str(found))
 
 
 def merge(
@@ -201,13 +214,13 @@ def merge(
         raise ProfileError("merge takes two tables or more")
     table = merged([_loaded(find(source)) for source in tables])
     table.save(output)
-    _print(f"{table}\nwritten to {output}")
+    print_line(f"{table}\nwritten to {output}")
 
 
 def devices(
     probe: Annotated[
         str | None,
-        typer.Option(metavar="DEVICE", help="Measure the peaks of a device here, as cpu or cuda:0."),
+        typer.Option(metavar="DEVICE", help="Measure the peaks of a device here, e.g. cpu or cuda:0."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the probe.")] = 1,
     output: Annotated[
@@ -227,7 +240,7 @@ def devices(
         card = measure(probe, threads=threads)
         if output is not None:
             card.save(output)
-        _print(json.dumps(card.to_plain(), indent=2) if as_json else str(card))
+        print_line(json.dumps(card.to_plain(), indent=2) if as_json else str(card))
         return
     if output is not None:
         raise SettingError("--output is where the card of --probe DEVICE goes: say which device")
@@ -237,18 +250,18 @@ def devices(
         plain = {"here": here, "cards": [card.to_plain() for card in cards.values()]}
         if cluster is not None:
             plain["cluster"] = [asdict(device) for device in cluster]
-        _print(json.dumps(plain, indent=2))
+        print_json(plain)
         return
-    _print("this machine:")
+    print_line("this machine:")
     for device in here:
-        _print("  " + _device_line(device))
+        print_line("  " + _device_line(device))
     if cluster is not None:
-        _print(f"devices of the Ray cluster at {ray} (nas profile --on DEVICE, nas search --on DEVICE):")
+        print_line(f"devices of the Ray cluster at {ray} (nas profile --on DEVICE, nas search --on DEVICE):")
         for found in cluster:
-            _print(f"  {found}")
-    _print("device cards, for estimates (nas search --estimate CARD):")
+            print_line(f"  {found}")
+    print_line("device cards, for estimates (nas search --estimate CARD):")
     for card in cards.values():
-        _print(f"  {card}")
+        print_line(f"  {card}")
 
 
 def _measure(
@@ -310,11 +323,3 @@ def _device_line(device: dict[str, Any]) -> str:
 
 def _percent(value: float | None) -> str:
     return "unknown" if value is None else f"{100 * value:.1f} %"
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)

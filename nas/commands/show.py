@@ -1,18 +1,16 @@
-"""Commands that look: ls, front, show, spaces, objectives."""
+"""Commands that read studies: ls, front, show."""
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from nas.commands.options import Json, Store, StudyName, TrialName
-from nas.commands.search import DEFAULT_STORE
+from nas.commands.output import output_console, print_json
+from nas.folders import DEFAULT_STORE
 
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -20,7 +18,7 @@ PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(name="ls")(ls)
-    for command in (front, show, spaces, engines, objectives):
+    for command in (front, show):
         app.command()(command)
 
 
@@ -31,14 +29,14 @@ def ls(as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
     with Opened(store, read_only=True) as opened:
         rows = [_study_row(opened, record) for record in opened.studies()]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     table = Table("study", "started", "trials", "space", "objectives", box=None, pad_edge=False)
     for row in rows:
         table.add_row(
             row["name"], row["created"], f"{row['complete']}/{row['trials']}", row["space"], row["objectives"]
         )
-    _console().print(table)
+    output_console().print(table)
 
 
 def front(study: StudyName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
@@ -47,7 +45,7 @@ def front(study: StudyName, as_json: Json = False, store: Store = DEFAULT_STORE)
 
     opened = open_study(study, store)
     if as_json:
-        _print_json([trial_json(opened, trial) for trial in opened.front()])
+        print_json([trial_json(opened, trial) for trial in opened.front()])
     else:
         print_front(opened)
 
@@ -59,9 +57,9 @@ def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store
     opened = open_study(study, store)
     found = opened.trial(trial)
     if as_json:
-        _print_json(trial_json(opened, found))
+        print_json(trial_json(opened, found))
         return
-    console = _console()
+    console = output_console()
     console.print(f"{opened.name} trial {found.number} ({found.stage}), {found.digest}: {found.state.value}")
     if found.reason:
         console.print(found.reason, markup=False)
@@ -72,55 +70,6 @@ def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store
         table.add_row(name, number_text(name, value.value), error, how)
     console.print(table)
     console.print(f"take it home: nas export {opened.name} {found.digest} -o DIR", markup=False)
-
-
-def spaces(
-    name: Annotated[str | None, typer.Argument(help="A ready-made space, or FILE.py[:NAME].")] = None,
-) -> None:
-    """List the ready-made spaces, or print one."""
-    from nas.study.space_files import load_space
-    from search_spaces.spaces import spaces as ready_made
-
-    if name is not None:
-        sys.stdout.write(f"{load_space(name)}\n")
-        return
-    for known, make in ready_made.items():
-        sys.stdout.write(f"{known}: {(make.__doc__ or '').strip().splitlines()[0]}\n")
-
-
-def engines(
-    name: Annotated[
-        str | None, typer.Argument(help="One engine, with its settings.", show_default=False)
-    ] = None,
-) -> None:
-    """List the engines that search shared weights, or explain one and its settings (`--set`)."""
-    import inspect
-
-    from nas.engines.base import engines as known
-    from nas.engines.base import settings_of
-
-    if name is None:
-        for engine in known.values():
-            about = inspect.getdoc(inspect.getmodule(engine)) or ""
-            sys.stdout.write(f"{engine.name}: {about.splitlines()[0]}\n")
-        return
-    kind = known[name]
-    sys.stdout.write(f"{name}: {inspect.getdoc(inspect.getmodule(kind))}\n\n{inspect.getdoc(kind)}\n")
-    if kind.asks_strategy:
-        sys.stdout.write("\nIts settings are those of the strategy (--strategy).\n")
-    for setting, default in settings_of(kind).items():
-        sys.stdout.write(f"  --set {setting}={default}\n")
-
-
-def objectives() -> None:
-    """List what can be traded off and bounded, with units."""
-    from nas.objectives.base import objectives as known
-
-    table = Table("objective", "unit", "known", "what it is", box=None, pad_edge=False)
-    for objective in known.values():
-        when = "before training" if objective.cheap else "after training"
-        table.add_row(objective.name, objective.unit, when, objective.about)
-    _console().print(table)
 
 
 def print_front(study: Any) -> None:
@@ -134,7 +83,7 @@ def print_front(study: Any) -> None:
     for trial in trials:
         numbers = [_with_error(name, trial.values.get(name)) for name in names]
         table.add_row(str(trial.number), trial.digest, *numbers, _strip(study.spec(trial)))
-    console = _console()
+    console = output_console()
     counted = len(study.complete())
     console.print(f"{study.name}: {counted} distinct architectures scored, {len(trials)} on the front")
     console.print(table)
@@ -209,12 +158,3 @@ def _strip(spec: Any) -> str:
         return str(spec)
     kinds = ["+".join(type(block).__name__ for block in layer.blocks.values()) for layer in layers]
     return f"d{spec.d_model}: " + ", ".join(kinds)
-
-
-def _print_json(plain: Any) -> None:
-    sys.stdout.write(json.dumps(plain, indent=2) + "\n")
-
-
-def _console() -> Console:
-    """Tables for people; wide where standard output is a file."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.commands.options import Json
-from nas.commands.search import print_line
+from foundation.settings import Settings, setting
+from nas.commands.described import Given, with_settings
+from nas.commands.options import Json, SpaceName
+from nas.commands.output import print_json, print_line
 from nas.study.plan import Plan
 
-DEFAULTS = Plan()
+if TYPE_CHECKING:
+    from evaluators.supernet.evaluator import FromSupernet
+    from search_spaces.language.space import Space
 
 commands = typer.Typer(
     help="Train weights for a whole space once; search them many times.", no_args_is_help=True
@@ -26,90 +29,83 @@ def mount(app: typer.Typer) -> None:
     app.add_typer(commands, name="supernet")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SupernetTraining(Settings):
+    """How a supernet is trained, besides what a study's own supernet has, too."""
+
+    steps: int = setting(1000, help="Training steps.", least=1)
+    task: str = setting("language", help="What is learned: language or recall.")
+    shrink: bool = setting(True, help="Open the space in phases: largest networks, sizes, depth, width.")
+    networks: int = setting(4, help="Networks per step: the largest, the smallest, random ones.", least=1)
+    soft: float = setting(
+        0.0,
+        help="In-place distillation: the networks of a step read one batch, and learn by up to this share"
+        " from the largest one's predictions. 0: each reads a batch of its own.",
+        least=0,
+        most=1,
+    )
+    bfloat16: bool = setting(False, help="Forward and backward in bfloat16.")
+    pieces: int = setting(1, help="Read a batch in so many pieces: less memory, same gradients.", least=1)
+    recompute: bool = setting(False, help="Compute layers again in the backward pass: less memory.")
+
+
 @commands.command()
+@with_settings(Plan, ("batch", "length", "windows", "data", "seed", "device"))
+@with_settings(SupernetTraining, into="training")
 def train(
-    space: Annotated[
-        str,
-        typer.Argument(help="A ready-made space (`nas spaces`), or FILE.py[:NAME].", show_default=False),
-    ],
+    space: SpaceName,
+    *,
+    settings: Given,
+    training: Given,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
-    batch: Annotated[
-        int, typer.Option(min=1, help="Windows that each network of a step reads.")
-    ] = DEFAULTS.batch,
-    length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens per window; default: the task's own, 128 for text.")
-    ] = None,
-    windows: Annotated[int | None, typer.Option(min=2, help="Validation windows.")] = None,
-    task: Annotated[str, typer.Option(help="What is learned: language or recall.")] = "language",
-    data: Annotated[
-        str | None,
-        typer.Option(help="A folder or file of text; default: the standard library's own source."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Decides all chance.")] = 0,
-    shrink: Annotated[
-        bool, typer.Option(help="Open the space in phases: largest networks, sizes, depth, width.")
-    ] = True,
-    networks: Annotated[
-        int, typer.Option(min=1, help="Networks per step: the largest, the smallest, random ones.")
-    ] = 4,
-    soft: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="In-place distillation: the networks of a step read one batch, and learn by up to this share"
-            " from the largest one's predictions. 0: each reads a batch of its own.",
-        ),
-    ] = 0.0,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Forward and backward in bfloat16.")] = False,
-    pieces: Annotated[
-        int, typer.Option(min=1, help="Read a batch in so many pieces: less memory, same gradients.")
-    ] = 1,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", help="Compute layers again in the backward pass: less memory.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu, or cuda:0.")] = "cpu",
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes that share a batch.")] = 1,
 ) -> None:
-    """Train one supernet for a space, into a folder that explains itself.
+    """Train one supernet for a space, into a folder that describes itself.
 
-    The same command goes on with a training that was stopped. Afterwards, searches need no training of their
+    The same command continues a training that was stopped. Afterwards, searches need no training of their
     own.
 
     Example: nas supernet train laptop -o supernets/laptop
     """
-    from evaluators.supernet.evaluator import FromSupernet
     from evaluators.supernet.folder import describe
+    from nas.study.space_files import load_space
+
+    loaded = load_space(space)
+    evaluator = _evaluator(loaded, output, Plan(**settings), SupernetTraining(**training))
+    describe(evaluator, loaded)
+    trained = _train(evaluator, workers, partial(load_space, space))
+    last = trained["loss"][-1]
+    print_line(
+        f"{output}: {evaluator.steps} steps in {trained['seconds']:.0f} s; the largest network is at"
+        f" {last[1]:.3f} {evaluator.task.unit} while learning"
+    )
+
+
+def _evaluator(space: Space, folder: Path, plan: Plan, training: SupernetTraining) -> FromSupernet:
+    """The supernet that these settings ask for, as far as it was trained."""
+    from evaluators.supernet.evaluator import FromSupernet
     from evaluators.supernet.recipe import PHASES, SupernetRecipe
     from evaluators.tasks.base import tasks
     from evaluators.training.execution import Execution
     from evaluators.training.recipe import Recipe
-    from nas.study.space_files import load_space
     from search_spaces.language.serialization import to_json
 
-    loaded = load_space(space)
-    evaluator = FromSupernet(
-        tasks[task].make(data=data, length=length, windows=windows),
-        to_json(loaded.root),
-        str(output),
-        steps,
-        seed,
-        batch,
+    return FromSupernet(
+        tasks[training.task].make(data=plan.data, length=plan.length, windows=plan.windows),
+        to_json(space.root),
+        str(folder),
+        training.steps,
+        plan.seed,
+        plan.batch,
         Recipe(
-            precision="bfloat16" if bfloat16 else "float32",
+            precision="bfloat16" if training.bfloat16 else "float32",
             supernet=SupernetRecipe(
-                phases=PHASES["shrinking" if shrink else "whole"], networks=networks, soft=soft
+                phases=PHASES["shrinking" if training.shrink else "whole"],
+                networks=training.networks,
+                soft=training.soft,
             ),
         ),
-        Execution(device=device, pieces=pieces, recompute=recompute),
-    )
-    describe(evaluator, loaded)
-    told = _train(evaluator, workers, partial(load_space, space))
-    last = told["loss"][-1]
-    print_line(
-        f"{output}: {steps} steps in {told['seconds']:.0f} s; the largest network is at {last[1]:.3f}"
-        f" {evaluator.task.unit} while learning"
+        Execution(device=plan.device, pieces=training.pieces, recompute=training.recompute),
     )
 
 
@@ -130,12 +126,12 @@ def info(
     folder: Annotated[Path, typer.Argument(help="What `nas supernet train` wrote.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Tell what a supernet's folder holds: space, task, recipe, and how far its training is."""
+    """Print what a supernet's folder holds: space, task, recipe, and how far its training is."""
     from evaluators.supernet.folder import progress, read_about
 
     about, done = read_about(folder), progress(folder)
     if as_json:
-        sys.stdout.write(json.dumps({**about, "progress": done}, indent=1) + "\n")
+        print_json({**about, "progress": done})
         return
     space, task, recipe = about["space"], about["task"], about["recipe"]
     supernet = recipe["supernet"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from foundation.errors import EvaluationFailed, NasError
 from nas.commands.options import Json
+from nas.commands.output import output_console, print_json
 from nas.commands.show import number_text
 
 
@@ -41,7 +40,7 @@ def zoo(
     if check:
         _check(points, as_json)
     elif as_json:
-        _print_json([_plain(point) for point in points])
+        print_json([_plain(point) for point in points])
     elif name is not None:
         _print_one(points[0])
     else:
@@ -74,7 +73,7 @@ def blocks(
     for kind in sorted(known.values(), key=lambda kind: (kind.mixes, kind.__name__)):
         module = sys.modules[kind.__module__]
         table.add_row(kind.__name__, kind.mixes, (module.__doc__ or "").strip().splitlines()[0])
-    _console().print(table)
+    output_console().print(table)
 
 
 def _print_list(points: list[Any]) -> None:
@@ -89,7 +88,7 @@ def _print_list(points: list[Any]) -> None:
             number_text("state_bytes", numbers["state_bytes"]),
             f"{point.paper}, arXiv:{point.arxiv}",
         )
-    _console().print(table)
+    output_console().print(table)
 
 
 def _print_one(point: Any) -> None:
@@ -138,7 +137,7 @@ def _check(points: list[Any], as_json: bool) -> None:
         sys.stdout.write("" if as_json else line)
         sys.stdout.flush()
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         sys.stdout.write(f"{len(points) - len(failed)} of {len(points)} architectures ok\n")
     if failed:
@@ -157,11 +156,3 @@ def _plain(point: Any) -> dict[str, Any]:
 
     about = {name: getattr(point, name) for name in ("name", "family", "paper", "arxiv", "link", "note")}
     return {**about, **_numbers(point), "spec": to_plain(point.spec)}
-
-
-def _print_json(plain: Any) -> None:
-    sys.stdout.write(json.dumps(plain, indent=2) + "\n")
-
-
-def _console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)

@@ -4,8 +4,11 @@ An engine gets ready, which may take minutes (it aligns, relaxes, scores, solves
 The driver does the rest: what an engine found become trials like all others, scored by the same evaluator in
 the same store, so that the fronts of several engines can be laid over each other.
 
+    @engines.add
+    @dataclass(frozen=True, kw_only=True)
     class Mine(Engine):
         name = "mine"
+        points: int = setting(4, help="Networks to find.", least=1)
 
         def prepare(self, setup: Setup) -> Prepared:
             found = ...                                    # genotypes, best first; kept in setup.folder
@@ -17,9 +20,8 @@ beside an engine that claims to choose better.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -28,11 +30,12 @@ from typing import Any, ClassVar
 from evaluators.scoring.base import Evaluator
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.tasks.base import Task
-from foundation.errors import SettingError, UnknownName
-from foundation.registry import Registry, nearest
+from foundation.errors import SettingError
+from foundation.registry import Registry
+from foundation.settings import Settings, parse_values
 from nas.objectives.base import Bench
 from nas.progress import Progress
-from nas.strategies.base import Proposal, Strategy
+from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.study.trial import Trial
@@ -76,8 +79,9 @@ class Prepared:
     evaluator: Evaluator | None = None
 
 
-class Engine(ABC):
-    """A way to search. Keyword-only arguments of a constructor are the engine's settings (`--set`)."""
+@dataclass(frozen=True, kw_only=True)
+class Engine(Settings, ABC):
+    """A way to search; its fields are its settings (`--set`)."""
 
     name: ClassVar[str]
     needs_supernet: ClassVar[bool] = True
@@ -85,6 +89,9 @@ class Engine(ABC):
 
     asks_strategy: ClassVar[bool] = False
     """Whether the plan's strategy proposes, with the plan's settings, rather than the engine."""
+
+    def __init_subclass__(cls) -> None:
+        cls.title = f"engine {cls.name}"
 
     def check(self, space: Space, plan: Plan) -> None:
         """Raise at once what would end a search after minutes.
@@ -134,11 +141,7 @@ def make_engine(plan: Plan) -> Engine:
         return kind()
     if plan.strategy != Plan.strategy:
         raise SettingError(f"engine {plan.engine} proposes by itself: leave out --strategy {plan.strategy}")
-    known = settings_of(kind)
-    for setting in plan.strategy_settings:
-        if setting not in known:
-            raise UnknownName(f"engine {plan.engine} has no setting {setting!r}; {nearest(setting, known)}")
-    return kind(**plan.strategy_settings)
+    return kind.from_plain(plan.strategy_settings)
 
 
 def told_engine(plan: Plan) -> str:
@@ -147,10 +150,15 @@ def told_engine(plan: Plan) -> str:
     return f"{plan.engine} ({plan.strategy})" if asks else plan.engine
 
 
-def settings_of(kind: type[Engine]) -> dict[str, Any]:
-    """The settings of an engine with their defaults."""
-    parameters = inspect.signature(kind.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+def parse_search_settings(engine: str, strategy: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of an engine or, where the engine asks one, of a strategy, from their texts.
+
+    Raises:
+        UnknownName: no such engine or strategy, or no such setting of it.
+        SettingError: a text cannot be read, or a value is out of range.
+    """
+    kind = engines[engine]
+    return parse_values(strategies[strategy].settings_kind if kind.asks_strategy else kind, texts)
 
 
 class Found(Strategy):

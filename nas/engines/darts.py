@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, cast
@@ -35,6 +35,8 @@ from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.base import Task
 from evaluators.training.fit import fit
 from foundation.errors import SettingError, SpaceError
+from foundation.files import write_json
+from foundation.settings import setting
 from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import Engine, Found, Prepared, Setup, engines
 from nas.objectives.base import Bench, Objective, objectives
@@ -51,7 +53,7 @@ from search_spaces.mixture.mixture import check_relaxable
 from search_spaces.network.decoder import Decoder
 from search_spaces.supernet import Supernet
 
-HOW = ("magnitude", "perturbation")
+DISCRETIZATIONS = ("magnitude", "perturbation")
 SAMPLED = 200
 """Random architectures whose costs the targets are spread over."""
 
@@ -66,50 +68,55 @@ PARENTS = 6
 
 
 @engines.add
+@dataclass(frozen=True, kw_only=True)
 class Darts(Engine):
-    """Settings: see `evaluators.differentiable.settings`; `targets` (say "2.5,3") override `points`.
-
-    `cost` names the objective that is swept, `choose` how an architecture is read off the logits, and `align`
-    how many steps the candidates of `modern` are aligned before (0: they stay as the supernet learned them).
-    """
+    """Gradient steps on the logits of all choices, one run for each target."""
 
     name = "darts"
 
-    def __init__(
-        self,
-        *,
-        variant: str = "modern",
-        steps: int = 100,
-        warm_up: int = 0,
-        batch: int = 4,
-        rate: float = 0.05,
-        points: int = 4,
-        targets: str | float | int = "",
-        cost: str = "",
-        choose: str = "perturbation",
-        align: int = 60,
-        guard: bool = True,
-    ) -> None:
-        if variant not in VARIANTS:
-            raise SettingError(f"engine darts: variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        if choose not in HOW:
-            raise SettingError(f"engine darts: choose must be one of {', '.join(HOW)}, got {choose!r}")
-        if not isinstance(points, int) or points < 1:
-            raise SettingError(f"engine darts: points must be at least 1, got {points!r}")
-        self.settings = SearchSettings(
-            variant=variant,
-            steps=steps,
-            warm_up=warm_up,
-            batch=batch,
-            rate=rate,
+    variant: str = setting("modern", help="How the logits learn.", choices=VARIANTS)
+    steps: int = setting(100, help="Steps of the logits.", least=1)
+    warm_up: int = setting(0, help="Steps at the beginning in which only the weights learn.", least=0)
+    batch: int = setting(4, help="Windows that are read in a step.", least=1)
+    rate: float = setting(0.05, help="Learning rate of the logits.", above=0)
+    points: int = setting(4, help="Targets, from cheap to expensive.", least=1)
+    targets: tuple[float, ...] = setting((), help="Targets on the cost, instead of `points`.")
+    cost: str = setting(
+        "", help="The objective that is swept.", shown="the first that is known before training"
+    )
+    choose: str = setting(
+        "perturbation", help="How an architecture is read off the logits.", choices=DISCRETIZATIONS
+    )
+    align: int = setting(
+        60,
+        help="Steps that the candidates of `modern` are aligned before; 0: as the supernet left them.",
+        least=0,
+    )
+    guard: bool = setting(True, help="Stop a search that collapses, and go back.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        assert self.relaxation  # complains where steps and warm-up do not fit
+
+    @cached_property
+    def relaxation(self) -> SearchSettings:
+        """How each run searches."""
+        return SearchSettings(
+            variant=self.variant,
+            steps=self.steps,
+            warm_up=self.warm_up,
+            batch=self.batch,
+            rate=self.rate,
             # a reading takes a dozen gradients: ten readings cost about as much as the search itself
-            watch_every=max(1, steps // 10),
+            watch_every=max(1, self.steps // 10),
             watch_batches=1,
-            guard=guard,
+            guard=self.guard,
         )
-        self.points, self.cost, self.align = points, cost, align if variant == "modern" else 0
-        self.targets = _numbers(targets)
-        self.choose = cast(Literal["magnitude", "perturbation"], choose)
+
+    @property
+    def alignment_steps(self) -> int:
+        """Steps of alignment, which only the variant `modern` has."""
+        return self.align if self.variant == "modern" else 0
 
     def check(self, space: Space, plan: Plan) -> None:
         """Raise for a space that cannot be relaxed, and for a cost that cannot be swept."""
@@ -132,7 +139,7 @@ class Darts(Engine):
         targets: Sequence[Target | None] = [None] if sweep is None else sweep[0]
         supernet = self._supernet(setup, setup.evaluator, setup.task)
         found, told = list[Genotype](), list[dict[str, Any]]()
-        with setup.progress.phase(f"relaxing ({self.settings.variant})", len(targets)) as phase:
+        with setup.progress.phase(f"relaxing ({self.relaxation.variant})", len(targets)) as phase:
             for number, target in enumerate(targets):
                 pulls = [] if target is None or sweep is None else [Pull(target, sweep[1])]
                 outcome = self._outcome(setup, supernet, pulls, setup.folder / f"point-{number}")
@@ -142,7 +149,7 @@ class Darts(Engine):
         for outcome in told:
             for finding in outcome["findings"]:
                 setup.progress.say(f"darts: {finding['text']}")
-        setup.note("darts", {"settings": asdict(self.settings), "points": told})
+        setup.note("darts", {"settings": asdict(self.relaxation), "points": told})
         return Prepared(Found(setup, found, by=self.name))
 
     @classmethod
@@ -174,7 +181,7 @@ class Darts(Engine):
     def _sweep(self, setup: Setup, objective: Objective) -> tuple[list[Target], ExpectedCost]:
         total = _total(objective, setup.bench)
         expected = expected_cost(setup.space, total, seed=setup.plan.seed)
-        values = self.targets
+        values = list(self.targets)
         if not values:
             space, dice = allowed_space(setup), Random(f"{setup.plan.seed}/targets")
             costs = sorted(total([space.close(space.sample(dice)) for _ in range(SAMPLED)]))
@@ -188,18 +195,18 @@ class Darts(Engine):
     def _supernet(self, setup: Setup, evaluator: FromSupernet, task: Task) -> Supernet:
         """The candidates: as the study's supernet learned them, or aligned to the best of some networks."""
         plan, shared = setup.plan, evaluator.supernet
-        if self.align < 1:
+        if self.alignment_steps < 1:
             return shared
         tried = [sandwich(setup.space, Random(f"{plan.seed}/parent/{i}"))[0] for i in range(PARENTS)]
         parent = min(tried, key=lambda spec: evaluator.score(spec, plan.steps, plan.seed).value)
-        with setup.progress.phase("aligning candidates", self.align) as phase:
+        with setup.progress.phase("aligning candidates", self.alignment_steps) as phase:
             aligned = align(
                 shared,
                 parent,
                 task,
-                steps=self.align,
+                steps=self.alignment_steps,
                 seed=plan.seed,
-                batch=self.settings.batch,
+                batch=self.relaxation.batch,
                 recipe=evaluator.recipe,
                 folder=setup.folder / "aligned",
                 on_step=lambda step, error: phase.update(step, f"error {error:.2f}"),
@@ -214,7 +221,7 @@ class Darts(Engine):
         search = DifferentiableSearch(
             supernet,
             setup.task,
-            self.settings,
+            self.relaxation,
             seed=seed,
             pulls=pulls,
             origin=origin,
@@ -230,14 +237,12 @@ class Darts(Engine):
             return known
         fit(search, folder=folder)
         targets = [pull.target for pull in pulls]
+        how = cast(Literal["magnitude", "perturbation"], self.choose)
         choice, findings = choose(
-            search, targets, how=self.choose, space=allowed_space(setup), settle=_settler(setup, search)
+            search, targets, how=how, space=allowed_space(setup), settle=_settler(setup, search)
         )
         outcome = {"about": about, **_plain(choice, targets, findings)}
-        new = folder / "found.json.new"
-        folder.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(outcome, indent=1))
-        new.replace(folder / "found.json")
+        write_json(folder / "found.json", outcome)
         return json.loads(json.dumps(outcome))
 
 
@@ -275,7 +280,7 @@ def _settler(setup: Setup, search: DifferentiableSearch) -> Callable[[Genotype],
         return evaluator.score(spec, plan.steps, plan.seed)
 
     def price(spec: Decoder) -> float:
-        return float(spec.cost(plan.scenario).state_bytes)
+        return float(spec.cost(plan.scenarios[0]).state_bytes)
 
     def settle(genotype: Genotype) -> Genotype:
         return decided_by_score(search.genes, genotype, search.mixture.unseen, score, price)
@@ -310,10 +315,3 @@ def _read(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
 
 def _gap(costs: Sequence[float], wish: float, number: int) -> float:
     return abs(costs[number] - wish)
-
-
-def _numbers(text: str | float | int) -> list[float]:
-    try:
-        return [float(part) for part in str(text).replace(";", ",").split(",") if part.strip()]
-    except ValueError:
-        raise SettingError(f"engine darts: targets are numbers such as 2.5,3, got {text!r}") from None

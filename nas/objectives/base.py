@@ -15,11 +15,9 @@ from foundation.errors import SettingError, UnknownName
 from foundation.registry import Registry, nearest
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.roofline import Roofline
+from nas.study.plan import AT
 from nas.study.trial import Value
 from search_spaces.scenario import Scenario
-
-AT = "@"
-"""Between an objective and the scenario that it is asked under: `decode_ms@chat`."""
 
 Predictor: TypeAlias = LatencyTable | Roofline
 """What predicts latency: measured blocks, or, where that is asked for, an estimate."""
@@ -30,9 +28,9 @@ ObjectiveFunction: TypeAlias = Callable[[Any], float]
 
 @dataclass(frozen=True)
 class Bench:
-    """What cheap objectives may look at besides the architecture.
+    """What cheap objectives may look at besides the architecture: a scenario, and what predicts its latency.
 
-    `others` are the benches of all scenarios by name, in a study that has several.
+    In a study that has several scenarios, that is the first one, and `others` has the benches of all of them.
     """
 
     scenario: Scenario

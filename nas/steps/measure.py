@@ -9,15 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-import torch
-
 from foundation.errors import ProfileError, UnknownName
 from hw_profiles.energy import measure_energy
 from hw_profiles.fingerprint import differences, fingerprint
 from hw_profiles.latency.profiler import Progress as Told
 from hw_profiles.memory.prediction import measure_memory
 from hw_profiles.timing.measure import measure_networks
-from nas.objectives.base import AT
 from nas.progress import Progress
 from nas.steps.base import Context, Step, steps
 from nas.store import Measurement
@@ -26,6 +23,7 @@ from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
+from search_spaces.devices import missing_here
 from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
@@ -105,7 +103,7 @@ def unmeasured(study: Study, trials: Iterable[Trial], scenario: Scenario) -> lis
 
 def _suffix(study: Study, scenario: Scenario) -> str:
     """What the names of its measurements end in."""
-    return f"{AT}{scenario.name}{SUFFIX}" if len(study.plan.scenarios) > 1 else SUFFIX
+    return study.plan.under("", scenario) + SUFFIX
 
 
 @dataclass(frozen=True)
@@ -174,11 +172,9 @@ def unpacked_model(packed: Mapping[str, bytes]) -> Model:
 
 
 def _fact_of(study: Study, scenario: Scenario) -> dict[str, Any]:
-    """What is on record of the scenario's table; older studies had one scenario and one table."""
-    facts = study.facts
-    old = {} if study.plan.also else facts.get("table", {})
-    found: dict[str, Any] = facts.get("tables", {}).get(scenario.name, old)
-    return found
+    """What is on record of the scenario's table; empty where there is none."""
+    fact: dict[str, Any] = study.facts.get("tables", {}).get(scenario.name, {})
+    return fact
 
 
 def unreachable(scenario: Scenario, fact: dict[str, Any]) -> str:
@@ -187,9 +183,7 @@ def unreachable(scenario: Scenario, fact: dict[str, Any]) -> str:
         return f"latencies are estimates for {fact['machine']}"
     if fact.get("elsewhere"):
         return f"the latency table is of another machine: {fact['elsewhere']}"
-    if scenario.device.startswith("cuda") and not torch.cuda.is_available():
-        return f"there is no {scenario.device} here"
-    return ""
+    return missing_here(scenario.device)
 
 
 def measured(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar
 
-from foundation.errors import UnknownName
-from foundation.registry import Registry, nearest
+from foundation.registry import Registry
+from foundation.settings import Settings
 from nas.study.trial import Trial
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
@@ -33,14 +32,23 @@ class Strategy(ABC):
 
     A proposal depends on the space, the seed, the trial's number and the outcomes heard so far, and on
     nothing else. So a search that was stopped, and whose trials are told again in their order, asks what it
-    would have asked anyway. `goals` gives, per objective, its name and whether it is maximised. Further
-    keyword arguments of a constructor are the strategy's settings.
+    would have asked anyway. `goals` gives, per objective, its name and whether it is maximised.
+    `settings_kind` is the class of its settings.
     """
 
     name: ClassVar[str]
+    settings_kind: ClassVar[type[Settings]] = Settings
 
-    def __init__(self, space: Space, goals: Sequence[tuple[str, bool]], *, seed: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        goals: Sequence[tuple[str, bool]],
+        *,
+        seed: int,
+        settings: Settings | None = None,
+    ) -> None:
         self.space, self.goals, self.seed = space, tuple(goals), seed
+        self.settings = settings or self.settings_kind()
 
     def ask(self, number: int) -> Proposal:
         """A candidate for trial `number`; outcomes of earlier trials may still be unknown."""
@@ -71,12 +79,4 @@ def make_strategy(
         UnknownName: no such strategy, or no such setting of it.
     """
     kind = strategies[name]
-    known = [
-        p.name
-        for p in inspect.signature(kind.__init__).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.name != "seed"
-    ]
-    for setting in settings:
-        if setting not in known:
-            raise UnknownName(f"strategy {name} has no setting {setting!r}; {nearest(setting, known)}")
-    return kind(space, goals, seed=seed, **settings)
+    return kind(space, goals, seed=seed, settings=kind.settings_kind.from_plain(settings))

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial
 
-from foundation.errors import SettingError, SpaceError
+from foundation.errors import SpaceError
+from foundation.settings import Settings, setting
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.trial import Trial, TrialState
 from search_spaces.language.genotype import Label
@@ -31,11 +32,26 @@ GENERATION = "generation"
 SILENT = "silent"
 
 
+@dataclass(frozen=True, kw_only=True)
+class NSGA2Settings(Settings):
+    """The published operators, with Optuna's defaults."""
+
+    title = "strategy nsga2"
+
+    population: int = setting(24, help="Individuals of a generation.", least=2)
+    crossover_prob: float = setting(0.9, help="How often a child has two parents.", least=0, most=1)
+    mutation_prob: float | None = setting(
+        None, help="How often a gene is drawn afresh.", least=0, most=1, shown="1 / number of genes"
+    )
+
+
 @strategies.add
 class NSGA2(Strategy):
     """Generations of `population` individuals; parents are the best by rank, then by crowding."""
 
     name = "nsga2"
+    settings_kind = NSGA2Settings
+    settings: NSGA2Settings
 
     def __init__(
         self,
@@ -43,21 +59,9 @@ class NSGA2(Strategy):
         goals: Sequence[tuple[str, bool]],
         *,
         seed: int,
-        population: int = 24,
-        crossover_prob: float = 0.9,
-        mutation_prob: float | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        super().__init__(space, goals, seed=seed)
-        if not isinstance(population, int) or population < 2:
-            raise SettingError(f"nsga2: population must be a whole number of at least 2, got {population!r}")
-        _require_share("crossover_prob", crossover_prob)
-        if mutation_prob is not None:
-            _require_share("mutation_prob", mutation_prob)
-        self.population = population
-        self._probabilities: dict[str, Any] = {
-            "crossover_prob": crossover_prob,
-            "mutation_prob": mutation_prob,
-        }
+        super().__init__(space, goals, seed=seed, settings=settings)
         self._domains: dict[str, BaseDistribution] = {
             gene.path: CategoricalDistribution(gene.labels) for gene in space.genes
         }
@@ -87,7 +91,7 @@ class NSGA2(Strategy):
         if trial.state is not TrialState.COMPLETE:
             return
         self._generation.append(self._individual(trial))
-        if len(self._generation) >= self.population:
+        if len(self._generation) >= self.settings.population:
             self._parents = self._sampler(trial.number).select_parent(self._study, 1)
             self._generation = []
             self._number_of_generation += 1
@@ -121,15 +125,9 @@ class NSGA2(Strategy):
         return _Sampler(
             self._generation,
             self._parents,
-            population_size=self.population,
+            settings=self.settings,
             seed=int.from_bytes(digest[:4], "big"),
-            **self._probabilities,
         )
-
-
-def _require_share(name: str, value: Any) -> None:
-    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise SettingError(f"nsga2: {name} must be within [0, 1], got {value!r}")
 
 
 def _given(path: str, labels: tuple[Label, ...], *, answers: Mapping[str, Label]) -> Label:
@@ -144,16 +142,14 @@ class _Sampler(NSGAIISampler):
         population: list[FrozenTrial],
         parents: list[FrozenTrial],
         *,
-        population_size: int,
+        settings: NSGA2Settings,
         seed: int,
-        crossover_prob: float,
-        mutation_prob: float | None,
     ) -> None:
         super().__init__(
-            population_size=population_size,
+            population_size=settings.population,
+            crossover_prob=settings.crossover_prob,
+            mutation_prob=settings.mutation_prob,
             seed=seed,
-            crossover_prob=crossover_prob,
-            mutation_prob=mutation_prob,
         )
         self._newest, self._survivors = population, parents
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from foundation.errors import SettingError
 from hw_profiles.runtimes.base import check_scenario
 from nas.engines.base import make_engine
+from nas.folders import DEFAULT_STORE
 from nas.objectives.base import Bench, Objective, ObjectiveFunction, objectives
 from nas.store import Store
 from nas.study.constraints import parsed_constraints, require_satisfiable
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space, quality_of, under_all_scenarios
-from nas.study.study import DEFAULT_STORE, Study
+from nas.study.study import Study
 from nas.study.task import make_task
 from nas.tables.study_tables import check_tables
 from search_spaces.language.serialization import to_json
@@ -44,12 +45,12 @@ def create_study(
         name,
         space_digest=space.digest,
         space_json=to_json(space.root),
-        config={"plan": plan.to_json(), "space": {"name": space.name, "size": str(space.size())}},
+        config={"plan": plan.to_plain(), "space": {"name": space.name, "size": str(space.size())}},
     )
     study = Study(opened, record, space)
     study.plan.require_same(plan)
-    if (grown := study.plan.going_on_as(plan)) != study.plan:
-        config = {**record.config, "plan": grown.to_json()}
+    if (grown := study.plan.continued_by(plan)) != study.plan:
+        config = {**record.config, "plan": grown.to_plain()}
         opened.update_config(record.id, config)
         study = Study(opened, opened.study(name), space)
     return study

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from evaluators.scoring.base import Evaluator
 from evaluators.scoring.scratch import FromScratch
 from evaluators.supernet.evaluator import FromSupernet
@@ -18,6 +16,7 @@ from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
 from nas.study.plan import Plan
 from nas.study.trial import Fidelity, Value
+from search_spaces.devices import require_here
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
 
@@ -73,11 +72,7 @@ def device_of(plan: Plan) -> str:
     Raises:
         SettingError: there is no such device here.
     """
-    kind = plan.device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise SettingError(f"device {plan.device!r}: networks are trained on cpu or cuda, as cuda:0")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise SettingError(f"device {plan.device}: this machine has no GPU that torch can use")
+    require_here(plan.device)
     return plan.device
 
 

@@ -1,133 +1,196 @@
-"""The settings of a study: plain values, stored with it, so that `nas resume` needs only its name."""
+"""The settings of a study: plain values, stored with it, so that `nas resume` needs only its name.
+
+The command line's options, `nas.search`, the checks and the help are made from the descriptions here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from foundation.errors import SettingError, UnknownName
-from foundation.registry import nearest
+from foundation.errors import SettingError
+from foundation.settings import Settings, changed, setting
+from search_spaces.devices import check_trainable
 from search_spaces.scenario import Scenario
 
-FREE = ("trials", "source", "allow_rough_table", "profile_seconds")
-"""What may change between two runs of a study."""
+AT = "@"
+"""Between an objective and the scenario that it is asked under: `decode_ms@chat`."""
+
+GOALS, SEARCH, TRAINING, LATENCY, FINALISTS = "Goals", "Search", "Training", "Latency", "Finalists"
+"""Headings of the settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Settings):
     """Everything that decides the outcome of a study, except its space.
 
-    `steps` are training steps of the supernet (or of every candidate, with the evaluator "scratch");
-    `length` and `windows` are the tokens per window and the number of validation windows, by default the
-    task's own; `rungs` are the training steps of successive halving, of which each keeps `keep` of its
-    networks.
+    `strategy_settings` are the settings of the strategy where the engine asks one ("ofa"), else of the
+    engine. A `supernet` that was trained before fixes `steps`, `batch`, `length` and `windows`. `device` is
+    where networks are trained and scored; each scenario says where they are timed, on this machine or, with
+    `on`, on a device of a Ray cluster.
 
-    `engine` is how the weights are searched; `strategy_settings` are the settings of the strategy where the
-    engine asks one ("ofa"), else of the engine. `supernet` is the folder of a trained supernet to read
-    from, whose steps, batch and windows then hold; without one, the study trains its own. `device` is where
-    networks are trained and scored; where they are timed is the scenario's business.
-
-    `scenario` is how the network will be used; a study under several scenarios has the others in `also`, all
-    of them with names. `tables` are files of latency tables, each for the scenario it was measured under;
-    where there is none, one is measured, or with `estimate`, a device card, latency is estimated by a
-    roofline. A table that errs by more than 10 % is used only with `allow_rough_table`. `on` is a device of
-    a Ray cluster: tables are measured there, and the front is timed there, instead of on this machine.
+    Raises:
+        SettingError: a value is out of range, or two settings contradict each other.
     """
 
-    objectives: tuple[str, ...] = ("bits_per_byte", "decode_ms", "weight_bytes")
-    constraints: tuple[str, ...] = ()
-    trials: int = 300
-    engine: str = "ofa"
-    strategy: str = "nsga2"
-    strategy_settings: Mapping[str, Any] = field(default_factory=dict)
-    evaluator: str = "supernet"
-    steps: int = 250
-    batch: int = 16
-    length: int | None = None
-    windows: int | None = None
-    data: str | None = None
-    scenario: Scenario = field(default_factory=Scenario)
-    seed: int = 0
-    profile_seconds: float = 30.0
-    also: tuple[Scenario, ...] = ()
-    tables: tuple[str, ...] = ()
-    estimate: str | None = None
-    allow_rough_table: bool = False
-    finalists: int = 6
-    rungs: tuple[int, ...] = (100, 300, 800)
-    keep: float = 1 / 3
-    source: str | None = None
-    supernet: str | None = None
-    device: str = "cpu"
-    on: str | None = None
+    objectives: tuple[str, ...] = setting(
+        ("bits_per_byte", "decode_ms", "weight_bytes"),
+        help="What to trade off; `nas objectives` lists them.",
+        option="objective",
+        short="o",
+        repeated=True,
+        group=GOALS,
+    )
+    constraints: tuple[str, ...] = setting(
+        (),
+        help="A bound on what is known before training, e.g. 'decode_ms<5'.",
+        option="constraint",
+        short="c",
+        repeated=True,
+        group=GOALS,
+    )
+    scenarios: tuple[Scenario, ...] = setting(
+        (Scenario(),),
+        help="How the network will be used, e.g. 'cpu,batch=1,prompt=256,new=64'. Several need names, e.g."
+        " 'chat=cuda:0,batch=1,prompt=512,new=128': an objective such as decode_ms then stands for each of"
+        " them.",
+        option="scenario",
+        repeated=True,
+        shown="cpu",
+        group=GOALS,
+    )
+    trials: int = setting(300, help="Candidates to score.", least=0, changeable=True, group=SEARCH)
+    engine: str = setting(
+        "ofa", help="How the shared weights are searched; `nas engines` lists them.", group=SEARCH
+    )
+    strategy: str = setting(
+        "nsga2", help="What proposes in the engine ofa; `nas strategies` lists them.", group=SEARCH
+    )
+    strategy_settings: Mapping[str, Any] = setting(
+        default_factory=dict,
+        help="A setting of the engine or, with the engine ofa, of the strategy, e.g. population=24.",
+        option="set",
+        metavar="NAME=VALUE",
+        repeated=True,
+        group=SEARCH,
+    )
+    seed: int = setting(0, help="Random seed.", group=SEARCH)
+    evaluator: str = setting(
+        "supernet",
+        help="What scores candidates: supernet (one training for all), or scratch (each by itself).",
+        group=TRAINING,
+    )
+    supernet: str | None = setting(
+        None,
+        help="Search a supernet that `nas supernet train` made, without training; its steps, batch, length"
+        " and windows are used.",
+        metavar="FOLDER",
+        shown="train one",
+        group=TRAINING,
+    )
+    device: str = setting(
+        "cpu", help="Where networks are trained and scored: cpu, or cuda:0.", metavar="DEVICE", group=TRAINING
+    )
+    steps: int = setting(
+        250, help="Training steps of the supernet, or of each candidate.", least=1, group=TRAINING
+    )
+    batch: int = setting(16, help="Windows that a network reads in a training step.", least=1, group=TRAINING)
+    length: int | None = setting(
+        None, help="Tokens per window.", least=1, shown="the task's own, 128 for text", group=TRAINING
+    )
+    windows: int | None = setting(
+        None, help="Validation windows.", least=1, shown="the task's own", group=TRAINING
+    )
+    data: str | None = setting(
+        None,
+        help="A folder or file of text.",
+        metavar="PATH",
+        shown="the standard library's own source",
+        group=TRAINING,
+    )
+    tables: tuple[str, ...] = setting(
+        (),
+        help="A latency table for one of the scenarios: a file made by `nas profile`, or the name of an"
+        " imported one.",
+        option="table",
+        metavar="TABLE",
+        repeated=True,
+        shown="measure one",
+        group=LATENCY,
+    )
+    estimate: str | None = setting(
+        None,
+        help="Estimate latency by a roofline from this device card (`nas devices`) instead of measuring.",
+        metavar="CARD",
+        group=LATENCY,
+    )
+    allow_rough_table: bool = setting(
+        False,
+        help="Use a latency table even if it errs by more than 10 % on whole networks.",
+        changeable=True,
+        group=LATENCY,
+    )
+    profile_seconds: float = setting(
+        30.0,
+        help="Time to spend on measuring a latency table.",
+        least=0,
+        unit="s",
+        changeable=True,
+        group=LATENCY,
+    )
+    on: str | None = setting(
+        None,
+        help="Time on this device of a Ray cluster (resource 'device:DEVICE') instead of on this machine.",
+        metavar="DEVICE",
+        group=LATENCY,
+    )
+    finalists: int = setting(
+        6,
+        help="Networks to train from scratch at the end, spread over the front.",
+        least=0,
+        group=FINALISTS,
+    )
+    rungs: tuple[int, ...] = setting(
+        (100, 300, 800), help="Training steps of the finalists, rung by rung.", least=1, group=FINALISTS
+    )
+    keep: float = setting(
+        1 / 3,
+        help="Share of the finalists of a rung that reach the next.",
+        above=0,
+        most=1,
+        group=FINALISTS,
+    )
+    source: str | None = setting(None, help="Where the space is defined.", changeable=True, hidden=True)
 
     def __post_init__(self) -> None:
-        for name in ("trials", "steps", "batch", "length", "windows"):
-            value = getattr(self, name)
-            if value is None and name in ("length", "windows"):
-                continue
-            if not isinstance(value, int) or value < (0 if name == "trials" else 1):
-                raise SettingError(f"{name} must be a positive whole number, got {value!r}")
+        super().__post_init__()
         if not self.objectives:
             raise SettingError("a study needs at least one objective")
         if len(set(self.objectives)) != len(self.objectives):
             raise SettingError(f"objectives are named twice: {', '.join(self.objectives)}")
         if self.finalists and list(self.rungs) != sorted(set(self.rungs)):
             raise SettingError(f"rungs must grow, got {self.rungs}")
-        if not 0 < self.keep <= 1:
-            raise SettingError(f"keep must be within (0, 1], got {self.keep}")
         if self.on is not None and self.estimate is not None:
             raise SettingError(f"latency is measured on {self.on} or estimated from a card: choose one")
-        names = [scenario.name for scenario in self.scenarios]
-        if self.also and (not all(names) or len(set(names)) != len(names)):
-            raise SettingError(
-                f"several scenarios need names of their own, as chat=batch=1,prompt=512: got {names}"
-            )
+        check_trainable(self.device)
+        check_scenarios(self.scenarios)
 
-    @property
-    def scenarios(self) -> tuple[Scenario, ...]:
-        """All scenarios."""
-        return (self.scenario, *self.also)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return {**asdict(self), "strategy_settings": dict(self.strategy_settings)}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Plan:
-        """The plan written by `to_json`; an unknown setting is an error that suggests the nearest."""
-        known = {f.name for f in fields(cls)}
-        plain = _of_old(plain)
-        for name in plain:
-            if name not in known:
-                raise UnknownName(f"unknown setting {name!r}; {nearest(name, known)}")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
-        }
-        given = values.get("scenario")
-        if isinstance(given, tuple):  # several, as the command line and `nas.search` take them
-            values["scenario"], values["also"] = given[0], given[1:]
-        if isinstance(values.get("scenario"), Mapping):
-            values["scenario"] = Scenario(**values["scenario"])
-        values["also"] = tuple(
-            Scenario(**one) if isinstance(one, Mapping) else one for one in values.get("also", ())
-        )
-        return cls(**values)
+    def under(self, name: str, scenario: Scenario) -> str:
+        """What a number is called in one of the scenarios: `decode_ms@chat`; with only one, `decode_ms`."""
+        return f"{name}{AT}{scenario.name}" if len(self.scenarios) > 1 else name
 
     def require_same(self, other: Plan) -> None:
         """Raise `SettingError` where `other` would turn this study into another one.
 
-        Only what is in `FREE` may change between runs.
+        Only `changeable` settings may differ between runs.
         """
-        for f in fields(self):
-            mine, theirs = getattr(self, f.name), getattr(other, f.name)
-            if f.name not in FREE and mine != theirs:
-                raise SettingError(
-                    f"this study was started with {f.name}={mine!r}, not {theirs!r}: choose another name"
-                )
+        for name, mine, theirs in changed(self, other):
+            raise SettingError(
+                f"this study was started with {name}={mine!r}, not {theirs!r}: choose another name"
+            )
 
-    def going_on_as(self, other: Plan) -> Plan:
+    def continued_by(self, other: Plan) -> Plan:
         """The same plan with as many trials as either, and what `other` permits."""
         return replace(
             self,
@@ -136,14 +199,13 @@ class Plan:
             profile_seconds=other.profile_seconds,
         )
 
-    def with_trials(self, trials: int) -> Plan:
-        """The same plan with another number of trials."""
-        return replace(self, trials=trials)
 
-
-def _of_old(plain: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings in which there was one table, now with `tables`."""
-    if "table" not in plain:
-        return plain
-    table = plain["table"]
-    return {**{name: v for name, v in plain.items() if name != "table"}, "tables": [table] if table else []}
+def check_scenarios(scenarios: tuple[Scenario, ...]) -> None:
+    """Raise `SettingError` where there is none, or where one of several has no name of its own."""
+    names = [scenario.name for scenario in scenarios]
+    if not scenarios:
+        raise SettingError("a study needs at least one scenario")
+    if len(scenarios) > 1 and (not all(names) or len(set(names)) != len(names)):
+        raise SettingError(
+            f"several scenarios need names of their own, e.g. chat=batch=1,prompt=512: got {names}"
+        )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foundation.errors import SettingError
-from nas.objectives.base import AT, Bench, Objective, objectives
+from nas.objectives.base import Bench, Objective, objectives
 from nas.study.constraints import Constraint, parsed_constraints
-from nas.study.plan import Plan
+from nas.study.plan import AT, Plan
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
 

@@ -7,17 +7,18 @@ What a study does, and in which order, are its steps: see `nas.steps`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nas.executors.workers import Workers
+from nas.folders import DEFAULT_STORE
 from nas.objectives.base import ObjectiveFunction
 from nas.progress import Progress, default_progress
 from nas.steps.base import Context, run_steps
 from nas.study.creation import create_study
 from nas.study.plan import Plan
-from nas.study.study import DEFAULT_STORE, Study
+from nas.study.study import Study
 from search_spaces.language.space import Space, as_space
 
 
@@ -44,7 +45,7 @@ def search(
     """
     functions = {o.__name__: o for o in objectives if callable(o)}
     names = [o.__name__ if callable(o) else o for o in objectives]
-    plan = Plan.from_json({"objectives": names, **_plain(settings)})
+    plan = Plan.from_plain({"objectives": names, **settings})
     pool = workers if isinstance(workers, Workers) else Workers(workers)
     pool.check(plan.on)
     study = create_study(as_space(space), plan, name=name, store=store, functions=functions)
@@ -52,9 +53,3 @@ def search(
         Context(study=study, functions=functions, workers=pool, progress=progress or default_progress())
     )
     return study
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, (list, tuple)) else value for name, value in settings.items()
-    }

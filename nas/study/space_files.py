@@ -34,6 +34,12 @@ def load_space(source: str) -> Space:
     return _space_in(module, name, path)
 
 
+def absolute_source(source: str) -> str:
+    """A space's source that can be found from any folder."""
+    path, colon, name = source.partition(":")
+    return f"{Path(path).resolve()}{colon}{name}" if path.endswith(".py") else source
+
+
 def _run(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"{SPACE_FILE}{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:

@@ -17,7 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from foundation.errors import SettingError, UnknownName
+from foundation.errors import SettingError, SpaceError, UnknownName
+from nas.folders import DEFAULT_STORE
 from nas.objectives.base import Objective, objectives
 from nas.pareto import nondominated
 from nas.store import Measurement, Store, StudyRecord
@@ -27,8 +28,6 @@ from nas.study.space_files import load_space
 from nas.study.trial import Trial, TrialState
 from search_spaces.language.serialization import from_json
 from search_spaces.language.space import Space
-
-DEFAULT_STORE = "studies/studies.db"
 
 
 class Study:
@@ -60,10 +59,38 @@ class Study:
             load_space(self.plan.source)
             return from_json(self.record.space_json)
 
+    def reloaded_space(self) -> Space:
+        """The space from where it was defined, or from the store where it has no constraints in code.
+
+        Raises:
+            SettingError: only a Python program can continue this study, or its space is gone or has changed.
+        """
+        if own := [name for name in self.plan.objectives if name not in objectives]:
+            raise SettingError(
+                f"study {self.name} trades off {', '.join(own)}, functions of a Python program: resume it"
+                " there, by calling nas.search again"
+            )
+        if self.plan.source is None:
+            if self.space.digest != self.record.space_digest:
+                raise SettingError(
+                    f"study {self.name} was started in Python: call nas.search again to resume it"
+                )
+            return self.space
+        try:
+            space = load_space(self.plan.source)
+        except (SpaceError, UnknownName) as error:
+            raise SettingError(f"study {self.name} needs its space again: {error}") from None
+        if space.digest != self.record.space_digest:
+            raise SettingError(
+                f"the space {self.plan.source} has changed since study {self.name} was started: it is now"
+                f" {space.digest}, and was {self.record.space_digest}"
+            )
+        return space
+
     @cached_property
     def plan(self) -> Plan:
         """The settings it was started with."""
-        return Plan.from_json(self.record.config["plan"])
+        return Plan.from_plain(self.record.config["plan"])
 
     @property
     def folder(self) -> Path:

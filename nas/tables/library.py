@@ -15,8 +15,8 @@ from pathlib import Path
 from foundation.errors import ProfileError, UnknownName
 from foundation.registry import nearest
 from hw_profiles.latency.table import LatencyTable
+from nas.folders import DEFAULT_TABLES
 
-DEFAULT_FOLDER = "studies/tables"
 IMPORTED = "imported on "
 """How the note of an imported table begins."""
 
@@ -32,7 +32,7 @@ class Entry:
 
 def folder() -> Path:
     """Where imported tables lie."""
-    return Path(os.environ.get("NAS_TABLES", DEFAULT_FOLDER)).absolute()
+    return Path(os.environ.get("NAS_TABLES", DEFAULT_TABLES)).absolute()
 
 
 def is_imported(table: LatencyTable) -> bool:

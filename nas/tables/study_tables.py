@@ -89,7 +89,7 @@ def rough_readings(table: LatencyTable) -> dict[str, float]:
 
 
 def _table(study: Study, scenario: Scenario, progress: Progress, address: str | None) -> Predictor:
-    plan, name = study.plan, f"table.{scenario.name}" if study.plan.also else "table"
+    plan = study.plan
     for source in plan.tables:
         given = load_given(source, plan.on)
         if given.scenario == scenario:
@@ -98,7 +98,7 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
             return given
     if plan.estimate is not None:
         return Roofline(card_named(plan.estimate), scenario)
-    path = study.folder / f"{name}.json"
+    path = table_path(study.folder / "table.json", scenario, len(plan.scenarios))
     there = plan.on is not None
     known = LatencyTable.load(path, allow_other_machine=there) if path.exists() else None
     if known is not None and known.covers(study.space):
@@ -108,11 +108,16 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
     return _measure(study, scenario, path, progress, address=address)
 
 
+def table_path(path: Path, scenario: Scenario, scenarios: int) -> Path:
+    """The file of a scenario's table: `path`, or where there are several scenarios `table.chat.json`."""
+    return path.with_suffix(f".{scenario.name}.json") if scenarios > 1 else path
+
+
 def _measure(
     study: Study, scenario: Scenario, path: Path, progress: Progress, *, address: str | None
 ) -> LatencyTable:
     plan = study.plan
-    title = f"measuring latency ({scenario.name})" if plan.also else "measuring latency"
+    title = "measuring latency" if len(plan.scenarios) == 1 else f"measuring latency ({scenario.name})"
     with progress.phase(title, 100) as phase:
         return measured_table(
             study.space,

@@ -41,7 +41,7 @@ class Invented:
     def quality(self, trial: Trial, source: str, steps: int = 250) -> Value:
         spec, dice = self.study.spec(trial), Random(f"{self.seed}/{trial.digest}/{source}/{steps}")
         mixers = [type(layer.sequence_mixer).__name__ for layer in spec.layers]
-        size = math.log10(cost_of(spec, self.study.plan.scenario).params)
+        size = math.log10(cost_of(spec, self.study.plan.scenarios[0]).params)
         gain = sum(GAINS[mixer] for mixer in mixers) / len(mixers) + 0.15 * len(set(mixers)) / len(mixers)
         rough = sum({16: 0.0, 8: 0.004, 4: 0.04}[layer.bits.weight] for layer in spec.layers)
         mean = 4.9 - 0.42 * size - gain + rough + dice.gauss(0, 0.015)
@@ -55,7 +55,7 @@ class Invented:
 
     def cheap(self, trial: Trial) -> dict[str, Value]:
         plan, spec = self.study.plan, self.study.spec(trial)
-        cost = cost_of(spec, plan.scenario)
+        cost = cost_of(spec, plan.scenarios[0])
         values = {name: Value(float(getattr(cost, name)), None, "counted") for name, _, _ in COUNTED}
         prefill, decode = cost.prefill_flops / 9e9 + 0.6 * len(spec.layers), cost.decode_flops / 2.2e9
         decode += sum(SLOWNESS[type(layer.sequence_mixer).__name__] for layer in spec.layers)
@@ -143,7 +143,7 @@ def finish(study: Study, invented: Invented) -> None:
             Measurement(
                 trial.digest,
                 f"{name}_measured",
-                study.plan.scenario.to_json(),
+                study.plan.scenarios[0].to_json(),
                 Value(
                     trial.values[name].value * dice.gauss(1.02, 0.05),
                     0.008 * trial.values[name].value,

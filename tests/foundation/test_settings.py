@@ -1,3 +1,4 @@
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import SettingError, UnknownName
-from foundation.settings import Settings, describe, kind_of, parse_assignment, setting
+from foundation.settings import Settings, changed, describe, kind_of, parse_assignments, parse_values, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,5 +100,70 @@ def test_settings_describe_themselves():
 @pytest.mark.parametrize("text", ["population", "=3", " =3"])
 def test_assignments_need_a_name_and_a_value(text):
     with pytest.raises(SettingError, match="name=value"):
-        parse_assignment(text)
-    assert parse_assignment("a.b= 3") == ("a.b", "3")
+        parse_assignments([text])
+
+
+def test_assignments_are_texts_by_name():
+    assert parse_assignments(["a.b= 3", "c=x=y"]) == {"a.b": "3", "c": "x=y"}
+    with pytest.raises(SettingError, match="a is given twice, '1' and '2'"):
+        parse_assignments(["a=1", "a=2"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several(Settings):
+    """Settings that hold settings."""
+
+    title = "several"
+
+    examples: tuple[Example, ...] = setting((), help="Some.", repeated=True)
+    best: Example | None = setting(None, help="One of them.", option="the-best")
+    count: int = setting(3, help="How many.", least=1, most=9, unit="pieces", changeable=True)
+
+
+def test_settings_hold_settings():
+    several = Several(examples=(Example(population=3),), best=Example(rate=0.5))
+    assert Several.from_plain(several.to_plain()) == several
+    assert Several.from_text({"best": "rate=0.5, population=24"}).best == several.best
+    with pytest.raises(UnknownName, match="did you mean 'population'"):
+        Several.from_plain({"examples": [{"populaton": 3}]})
+    with pytest.raises(SettingError, match="examples must be a sequence, each Example"):
+        Several(examples=(3,))
+
+
+def test_a_title_stands_in_front_of_what_is_wrong():
+    with pytest.raises(SettingError, match=r"^several: count must be at most 9 pieces, got 10$"):
+        Several(count=10)
+    with pytest.raises(SettingError, match=r"^several: count must be a whole number, got 'x'$"):
+        Several.from_text({"count": "x"})
+    with pytest.raises(UnknownName, match=r"^several has no setting 'cuont'; did you mean 'count'"):
+        Several.parse("cuont=3")
+
+
+def test_only_what_is_given_is_parsed():
+    assert parse_values(Example, {"population": "30"}) == {"population": 30}
+    assert parse_values(Example, {}) == {}
+
+
+def test_what_may_change_between_runs_is_no_difference():
+    one = Several(count=3)
+    assert changed(one, Several(count=4)) == []
+    assert changed(one, Several(best=Example())) == [("best", None, Example())]
+
+
+def test_options_have_the_names_of_fields_unless_they_say_otherwise():
+    assert [described.option for described in describe(Several)] == ["examples", "the-best", "count"]
+    assert [described.entry for described in describe(Several)] == [Example, Example, int]
+    assert describe(Several)[2].about.range == "at least 1 pieces, at most 9 pieces"
+    assert describe(Example)[1].about.range == "more than 0, at most 1"
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.text().map(str.strip)))
+def test_assignments_come_back(texts):
+    assert parse_assignments(f"{name}={text}" for name, text in texts.items()) == texts
+
+
+@given(st.text())
+def test_any_text_is_parsed_or_refused(text):
+    for described in describe(Example):
+        with suppress(SettingError):
+            parse_values(Example, {described.name: text})

@@ -1,9 +1,14 @@
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foundation.errors import SettingError
-from search_spaces.scenario import Scenario
+from search_spaces.devices import check_trainable, is_device, kind_of_device, missing_here
+from search_spaces.scenario import DTYPES, WEIGHTS, Scenario
 
 CHAT = Scenario(device="cuda:0", engine="graph", batch=1, prompt=512, new_tokens=128)
 
@@ -43,13 +48,63 @@ def test_scenarios_of_before_are_read():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("bach=4", "unknown setting 'bach'"),
-        ("enigne=eager", "unknown setting 'enigne'"),
-        ("cpu,weights=int8", "weights 'int8' is not one of plain, packed"),
-        ("chat=cpu,batch=many", "batch must be an integer, got 'many'"),
+        ("bach=4", "scenario has no setting 'bach'; did you mean 'batch'"),
+        ("enigne=eager", "scenario has no setting 'enigne'; did you mean 'engine'"),
+        ("cpu,weights=int8", "weights must be one of plain, packed, got 'int8'"),
+        ("chat=cpu,batch=many", "batch must be a whole number, got 'many'"),
+        ("cpu,batch=0", "scenario: batch must be at least 1, got 0"),
+        ("chat=cpu,name=bulk", "name is given twice, 'chat' and 'bulk'"),
+        ("new=3,new_tokens=4", "new_tokens is given twice, '3' and '4'"),
         ("cpu,name=a b", "a name is a word such as chat, got 'a b'"),
     ],
 )
 def test_what_is_wrong_is_said(text, message):
     with pytest.raises(SettingError, match=message):
         Scenario.parse(text)
+
+
+@given(
+    st.builds(
+        Scenario,
+        device=st.sampled_from(["cuda", "cuda:1"]),
+        engine=st.sampled_from(["eager", "graph"]),
+        batch=st.integers(1, 10**6),
+        prompt=st.integers(1, 10**6),
+        new_tokens=st.integers(1, 10**6),
+        dtype=st.sampled_from(DTYPES),
+        threads=st.integers(1, 256),
+        weights=st.sampled_from(WEIGHTS),
+        name=st.sampled_from(["", "chat", "long.chat-2"]),
+    )
+)
+def test_scenarios_come_back_from_text_and_json(scenario):
+    plain = scenario.to_plain()
+    text = ",".join(f"{name}={value}" for name, value in plain.items() if name != "name")
+    found = Scenario.parse(f"{scenario.name}={text}" if scenario.name else text)
+    assert (found, found.name) == (scenario, scenario.name)
+    assert Scenario.from_plain(scenario.to_json()) == scenario
+
+
+@given(st.text())
+def test_any_text_is_a_scenario_or_refused(text):
+    with suppress(SettingError):
+        Scenario.parse(text)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cpu", "cpu"), ("cuda", "cuda"), ("cuda:11", "cuda")])
+def test_devices_have_a_kind(name, kind):
+    assert is_device(name)
+    assert kind_of_device(name) == kind
+    check_trainable(name)
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:", "cuda:x", "mps", "", "gpu:0"])
+def test_what_cannot_be_trained_on_is_refused(name):
+    with pytest.raises(SettingError, match="networks are trained on cpu or cuda"):
+        check_trainable(name)
+
+
+def test_a_device_that_is_not_here_is_missing():
+    assert missing_here("cpu") == ""
+    count = torch.cuda.device_count()
+    assert f"no cuda:{count}" in missing_here(f"cuda:{count}")

@@ -74,7 +74,7 @@ def test_every_target_is_met_by_the_table(setup: Setup, variant: str, align: int
 
 def test_given_targets_and_constraints_hold(setup: Setup) -> None:
     plan = replace(setup.plan, constraints=("decode_ms<2.6",))
-    engine = Darts(targets="2.0,2.5,2.5", cost="decode_ms", steps=4, align=0, choose="perturbation")
+    engine = Darts(targets=(2.0, 2.5, 2.5), cost="decode_ms", steps=4, align=0, choose="perturbation")
     strategy = engine.prepare(replace(setup, plan=plan)).strategy
     assert setup.bench.table is not None
     for number in range(2):
@@ -125,7 +125,7 @@ def test_unseen_genes_are_decided_by_reading_subnets(setup: Setup, monkeypatch: 
 
 def test_findings_are_put_on_the_record(setup: Setup) -> None:
     facts = dict[str, Any]()
-    engine = Darts(targets=1e6, steps=2, align=0)
+    engine = Darts(targets=(1e6,), steps=2, align=0)
     engine.prepare(replace(setup, note=facts.__setitem__))
     (point,) = facts["darts"]["points"]
     assert "target missed" in [finding["kind"] for finding in point["findings"]]
@@ -136,8 +136,8 @@ def test_it_is_an_engine_with_settings() -> None:
     plan = Plan(engine="darts", strategy_settings={"variant": "gdas", "steps": 5})
     made = make_engine(plan)
     assert isinstance(made, Darts)
-    assert made.settings.variant == "gdas"
-    assert made.align == 0
+    assert made.variant == "gdas"
+    assert made.alignment_steps == 0
     with pytest.raises(UnknownName, match="variants"):
         make_engine(replace(plan, strategy_settings={"variants": "gdas"}))
 
@@ -148,7 +148,7 @@ def test_it_is_an_engine_with_settings() -> None:
         ({"variant": "x"}, "variant must be one of"),
         ({"choose": "x"}, "choose must be one of"),
         ({"points": 0}, "points"),
-        ({"targets": "soon"}, "targets are numbers"),
+        ({"targets": "soon"}, "targets must be a sequence, each a number"),
         ({"steps": 0}, "steps"),
     ],
 )
@@ -164,7 +164,7 @@ def test_spaces_and_plans_that_cannot_be_searched_are_refused_at_once(setup: Set
     Darts().check(setup.space, setup.plan)
     plan = replace(setup.plan, objectives=("recall_error",))
     with pytest.raises(SettingError, match="targets need an objective"):
-        Darts(targets="3").check(setup.space, plan)
+        Darts(targets=(3.0,)).check(setup.space, plan)
     with pytest.raises(SettingError, match="only known after training"):
         Darts(cost="bits_per_byte").check(setup.space, plan)
     with pytest.raises(SettingError, match="that is learned"):

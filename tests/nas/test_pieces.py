@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -176,9 +177,9 @@ def test_malformed_constraints_say_what_is_right(text: str, error: type[Exceptio
 
 
 def test_plans_come_back_from_json_and_only_trials_may_grow() -> None:
-    plan = Plan(constraints=("params<1e6",), scenario=Scenario(batch=2), rungs=(1, 2), data="here")
-    assert Plan.from_json(plan.to_json()) == plan
-    plan.require_same(plan.with_trials(999))
+    plan = Plan(constraints=("params<1e6",), scenarios=(Scenario(batch=2),), rungs=(1, 2), data="here")
+    assert Plan.from_plain(plan.to_plain()) == plan
+    plan.require_same(replace(plan, trials=999))
     with pytest.raises(SettingError, match="seed=0, not 5"):
         Plan().require_same(Plan(seed=5))
 
@@ -203,8 +204,8 @@ def test_senseless_plans_are_refused(values: dict[str, object], text: str) -> No
     ("text", "said"),
     [
         ("gpu=1", "did you mean|known"),
-        ("batch=x", "must be an integer"),
-        ("batch=0", "positive"),
+        ("batch=x", "batch must be a whole number"),
+        ("batch=0", "batch must be at least 1"),
         ("cpu,dtype=int8", "dtype"),
     ],
 )

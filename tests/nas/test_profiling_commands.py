@@ -127,7 +127,7 @@ def test_a_probed_card_is_written_and_used(home: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("hw_profiles.roofline.cards.COPY_BYTES", {"cpu": 2**22})
     monkeypatch.setattr("hw_profiles.roofline.cards.WIDTH", {"cpu": 128})
     assert "measured" in done("devices", "--probe", "cpu", "-o", "here.json")
-    study = search(home, estimate=str(home / "here.json"), scenario=CHAT)
+    study = search(home, estimate=str(home / "here.json"), scenarios=[CHAT])
     assert {trial.values["decode_ms"].source for trial in study.complete()} == {"estimate"}
 
 
@@ -213,7 +213,7 @@ def test_tables_of_one_machine_are_merged(home: Path) -> None:
 
 def test_several_scenarios_are_several_objectives(home: Path) -> None:
     tables = [saved(home, "chat"), saved(home, "bulk", scenario=BULK, scale=3.0)]
-    study = search(home, scenario=[CHAT, BULK], tables=tables, constraints=["prefill_ms<1e9"])
+    study = search(home, scenarios=[CHAT, BULK], tables=tables, constraints=["prefill_ms<1e9"])
     assert study.plan.objectives == ("decode_ms@chat", "decode_ms@bulk", "params")
     assert study.plan.constraints == ("prefill_ms@chat<1e9", "prefill_ms@bulk<1e9")
     assert [objective.unit for objective in study.objectives] == ["ms", "ms", ""]
@@ -224,14 +224,14 @@ def test_several_scenarios_are_several_objectives(home: Path) -> None:
         assert "decode_ms" not in values
         assert "params" in values
     assert set(study.facts["tables"]) == {"chat", "bulk"}
-    assert Plan.from_json(study.plan.to_json()) == study.plan
+    assert Plan.from_plain(study.plan.to_plain()) == study.plan
 
 
 def test_one_of_several_scenarios_can_be_asked_for(home: Path) -> None:
     tables = [saved(home, "chat")]
     names = ["decode_ms@chat", "state_bytes@bulk"]
     study = search(
-        home, scenario=[CHAT, BULK], tables=tables, objectives=names, constraints=["decode_ms@chat<1e9"]
+        home, scenarios=[CHAT, BULK], tables=tables, objectives=names, constraints=["decode_ms@chat<1e9"]
     )
     assert study.plan.objectives == tuple(names)
     values = study.complete()[0].values
@@ -241,7 +241,7 @@ def test_one_of_several_scenarios_can_be_asked_for(home: Path) -> None:
 
 
 def test_a_single_scenario_keeps_its_plain_names(home: Path) -> None:
-    study = search(home, scenario=CHAT, tables=[saved(home, "chat")])
+    study = search(home, scenarios=[CHAT], tables=[saved(home, "chat")])
     assert study.plan.objectives == ("decode_ms", "params")
     assert not any("@" in name for trial in study.complete() for name in trial.values)
     assert study.facts["table"] == study.facts["tables"]["chat"]
@@ -251,10 +251,10 @@ def test_reports_of_several_scenarios_are_written(home: Path) -> None:
     from dashboards.report import write_report
 
     tables = [saved(home, "chat"), saved(home, "bulk", scenario=BULK)]
-    study = search(home, scenario=[CHAT, BULK], tables=tables)
+    study = search(home, scenarios=[CHAT, BULK], tables=tables)
     html = write_report(study).read_text()
     assert "decode latency per token, bulk" in html
-    estimated = search(home, name="e", scenario=CHAT, estimate="phone-cpu-4-big-cores")
+    estimated = search(home, name="e", scenarios=[CHAT], estimate="phone-cpu-4-big-cores")
     html = write_report(estimated).read_text()
     assert "estimates: a roofline" in html
     assert "nothing was timed" in html
@@ -263,14 +263,14 @@ def test_reports_of_several_scenarios_are_written(home: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"scenario": [CHAT, replace(BULK, name="")]}, "need names of their own"),
-        ({"scenario": [CHAT, replace(BULK, name="chat")]}, "need names of their own"),
-        ({"scenario": [CHAT, BULK], "objectives": ["decode_ms@chta"]}, "did you mean 'chat'"),
+        ({"scenarios": [CHAT, replace(BULK, name="")]}, "need names of their own"),
+        ({"scenarios": [CHAT, replace(BULK, name="chat")]}, "need names of their own"),
+        ({"scenarios": [CHAT, BULK], "objectives": ["decode_ms@chta"]}, "did you mean 'chat'"),
         ({"objectives": ["decode_ms@chat"]}, "no scenario 'chat'"),
         ({"objectives": ["params@chat"]}, "the same in every scenario"),
         ({"estimate": "phone-cpu"}, "unknown device card"),
         ({"estimate": "h100-sxm"}, "the scenario asks for cpu"),
-        ({"tables": ["CHAT"], "scenario": BULK}, "was measured for chat"),
+        ({"tables": ["CHAT"], "scenarios": [BULK]}, "was measured for chat"),
     ],
 )
 def test_plans_that_make_no_sense_are_refused_at_once(
@@ -286,21 +286,21 @@ def test_plans_that_make_no_sense_are_refused_at_once(
 def test_a_rough_table_is_used_only_if_that_is_asked_for(home: Path) -> None:
     rough = saved(home, "rough", mape=0.123)
     with pytest.raises(ProfileError, match=r"decode_ms by 12.3 %, more than 10 %.*--allow-rough-table"):
-        search(home, scenario=CHAT, tables=[rough])
+        search(home, scenarios=[CHAT], tables=[rough])
     heard = Heard()
-    study = search(home, scenario=CHAT, tables=[rough], allow_rough_table=True, progress=heard)
+    study = search(home, scenarios=[CHAT], tables=[rough], allow_rough_table=True, progress=heard)
     assert any("WARNING" in line and "12.3 %" in line for line in heard.lines)
     assert "WARNING" in study.facts["table"]["notes"][0]
-    search(home, name="paper", scenario=CHAT, tables=[rough], objectives=["params", "state_bytes"])
+    search(home, name="paper", scenarios=[CHAT], tables=[rough], objectives=["params", "state_bytes"])
 
 
 def test_the_permission_may_be_given_when_a_study_goes_on(home: Path) -> None:
     good = saved(home, "good")
-    search(home, scenario=CHAT, tables=[good])
-    study = search(home, scenario=CHAT, tables=[good], allow_rough_table=True, trials=10)
+    search(home, scenarios=[CHAT], tables=[good])
+    study = search(home, scenarios=[CHAT], tables=[good], allow_rough_table=True, trials=10)
     assert study.plan.allow_rough_table
     with pytest.raises(SettingError, match="started with seed=0, not 5"):
-        search(home, scenario=CHAT, tables=[good], allow_rough_table=True, seed=5)
+        search(home, scenarios=[CHAT], tables=[good], allow_rough_table=True, seed=5)
 
 
 def test_the_permission_may_be_given_on_the_command_line_when_a_study_is_resumed(home: Path) -> None:
@@ -321,10 +321,10 @@ def test_the_permission_may_be_given_on_the_command_line_when_a_study_is_resumed
 def test_a_table_of_another_machine_must_be_imported_and_the_front_is_not_timed_here(home: Path) -> None:
     far = saved(home, "far", cpu_model="a far CPU")
     with pytest.raises(ProfileError, match="profile import"):
-        search(home, scenario=CHAT, tables=[far])
+        search(home, scenarios=[CHAT], tables=[far])
     done("profile", "import", far)
     heard = Heard()
-    study = search(home, scenario=CHAT, tables=[str(home / "tables" / "far.json")], progress=heard)
+    study = search(home, scenarios=[CHAT], tables=[str(home / "tables" / "far.json")], progress=heard)
     assert any("another machine" in line for line in heard.lines)
     assert "a far CPU" in unreachable(CHAT, study.facts["table"])
     measure_trials(study, study.front(), never, heard)
@@ -335,20 +335,12 @@ def never(study: Study, trial: Any) -> Any:
     raise AssertionError("nothing of another machine is measured here")
 
 
-def test_old_plans_with_one_table_are_read(home: Path) -> None:
-    plain = Plan(scenario=CHAT).to_json()
-    for new in ("tables", "also", "estimate", "allow_rough_table"):
-        del plain[new]
-    assert Plan.from_json({**plain, "table": None}).tables == ()
-    assert Plan.from_json({**plain, "table": "x.json"}).tables == ("x.json",)
-
-
 def test_peak_memory_is_an_objective_where_it_is_asked_for(home: Path) -> None:
-    study = search(home, scenario=CHAT, objectives=["peak_bytes", "params"])
+    study = search(home, scenarios=[CHAT], objectives=["peak_bytes", "params"])
     for trial in study.complete():
         assert trial.values["peak_bytes"].source == "traced"
         assert trial.values["peak_bytes"].value > trial.values["weight_bytes"].value
-    other = search(home, name="o", scenario=CHAT, objectives=["params"])
+    other = search(home, name="o", scenarios=[CHAT], objectives=["params"])
     assert "peak_bytes" not in other.complete()[0].values
 
 
@@ -356,7 +348,7 @@ def test_members_of_the_front_are_measured_in_every_scenario(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objectives_ = ["peak_bytes", "params"]
-    study = search(home, scenario=[CHAT, BULK], objectives=objectives_, trials=3)
+    study = search(home, scenarios=[CHAT, BULK], objectives=objectives_, trials=3)
     monkeypatch.setattr("nas.steps.measure.measure_networks", quick)
     trial = study.front()[0]
     calls = []

@@ -86,13 +86,15 @@ def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_search_measures_its_table_on_the_device_and_keeps_it(home: Path, asked: list[str]) -> None:
     heard = Heard()
-    study = search(home, scenario=CHAT, on="far", progress=heard)
+    study = search(home, scenarios=[CHAT], on="far", progress=heard)
     assert asked == ["profiled"]
     assert any("those of the device far: a far CPU" in line for line in heard.lines)
     assert not any("WARNING" in line for line in heard.lines)
     fact = study.facts["table"]
     assert (fact["on"], fact["fingerprint"]["cpu_model"]) == ("far", "a far CPU")
-    search(home, scenario=CHAT, on="far", trials=10)  # the table is there already, of another machine or not
+    search(
+        home, scenarios=[CHAT], on="far", trials=10
+    )  # the table is there already, of another machine or not
     assert asked == ["profiled"]
 
 
@@ -103,7 +105,7 @@ def extracted(study: Study, trial: Any) -> Any:
 def test_the_front_is_timed_on_the_device(
     home: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = search(home, scenario=CHAT, on="far", tables=[saved(home, "far", **FAR)])  # without an import
+    study = search(home, scenarios=[CHAT], on="far", tables=[saved(home, "far", **FAR)])  # without an import
     heard, front = Heard(), study.front()
     measure_trials(study, front, extracted, heard)
     assert any(
@@ -122,7 +124,7 @@ def test_the_front_is_timed_on_the_device(
 def test_a_study_goes_on_without_a_device_that_is_lost(
     home: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch, lost: Exception
 ) -> None:
-    study = search(home, scenario=CHAT, on="far")
+    study = search(home, scenarios=[CHAT], on="far")
 
     def fail(*_: Any, **__: Any) -> Any:
         raise lost
@@ -132,7 +134,7 @@ def test_a_study_goes_on_without_a_device_that_is_lost(
     measure_trials(study, study.front(), extracted, heard)
     assert any(f"the front is not measured for {CHAT}: {lost}" in line for line in heard.lines)
     with pytest.raises(type(lost), match=str(lost)):
-        search(home, name="other", scenario=CHAT, on="far")
+        search(home, name="other", scenarios=[CHAT], on="far")
 
 
 def test_networks_travel_as_exported_models(home: Path) -> None:

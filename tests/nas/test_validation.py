@@ -71,7 +71,7 @@ def made(store: Store, **plan: Any) -> Study:
 
 
 def bench(study: Study) -> Bench:
-    return Bench(study.plan.scenario)
+    return Bench.of(study.plan.scenarios)
 
 
 def by_engine(study: Study, count: int) -> None:
@@ -119,7 +119,7 @@ def test_random_networks_keep_the_constraints_and_are_always_the_same(store: Sto
     assert drawn == random_networks(study, 9)[:6]
     constraint = Constraint.parse(text)
     for genotype in drawn:
-        size = study.space.close(genotype).cost(study.plan.scenario).weight_bytes
+        size = study.space.close(genotype).cost(study.plan.scenarios[0]).weight_bytes
         assert constraint.violation({"weight_bytes": Value(size, None, "counted")}) is None
 
 

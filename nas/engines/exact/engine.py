@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from typing import Any
@@ -28,6 +28,7 @@ from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError, SpaceError
+from foundation.settings import setting
 from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import BY, Engine, Found, Prepared, Setup, engines
 from nas.engines.exact.additivity import MIN_TAU, Additivity, additivity, rank_correlation
@@ -64,39 +65,27 @@ Fact = dict[str, Any]
 
 
 @engines.add
+@dataclass(frozen=True, kw_only=True)
 class Exact(Engine):
-    """Settings: `align` steps (0: blocks stay as the supernet learned them) of `batch` windows; `windows` by
-    which blocks are scored; `points` budgets, each with its `next_best`; `networks` to ask whether scores add
-    up, and `least_tau`; `seconds` for one solution."""
+    """Every block is scored by itself, and the sum of scores is minimised under budgets."""
 
     name = "exact"
 
-    def __init__(
-        self,
-        *,
-        align: int = 0,
-        batch: int = 8,
-        windows: int = 24,
-        points: int = 64,
-        next_best: int = 1,
-        networks: int = 24,
-        least_tau: float = MIN_TAU,
-        seconds: float = 30.0,
-    ) -> None:
-        least = {"align": 0, "batch": 1, "windows": 2, "points": 1, "next_best": 0, "networks": 3}
-        given = {"align": align, "batch": batch, "windows": windows, "points": points}
-        given |= {"next_best": next_best, "networks": networks}
-        for name, value in given.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
-                raise SettingError(
-                    f"engine exact: {name} must be a whole number of at least {least[name]}, got {value!r}"
-                )
-        if not -1 <= least_tau <= 1:
-            raise SettingError(f"engine exact: least_tau must be within [-1, 1], got {least_tau!r}")
-        if not seconds > 0:
-            raise SettingError(f"engine exact: seconds must be positive, got {seconds!r}")
-        self.align, self.batch, self.windows, self.points = align, batch, windows, points
-        self.next_best, self.networks, self.least_tau, self.seconds = next_best, networks, least_tau, seconds
+    align: int = setting(
+        0, help="Steps that blocks are aligned before; 0: as the supernet left them.", least=0
+    )
+    batch: int = setting(8, help="Windows that are read in a step of alignment.", least=1)
+    windows: int = setting(24, help="Windows by which blocks are scored.", least=2)
+    points: int = setting(64, help="Budgets.", least=1)
+    next_best: int = setting(1, help="Further solutions for each budget.", least=0)
+    networks: int = setting(24, help="Random networks on which it is checked that scores add up.", least=3)
+    least_tau: float = setting(
+        MIN_TAU,
+        help="Kendall's tau of that check below which evolution searches instead.",
+        least=-1,
+        most=1,
+    )
+    seconds: float = setting(30.0, help="Time for one solution.", above=0, unit="s")
 
     def check(self, space: Space, plan: Plan) -> None:
         """Raise where nothing is learned, an objective cannot be counted, or there is too much to score."""

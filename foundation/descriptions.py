@@ -1,0 +1,152 @@
+"""What there is to say of one setting, and the check of a value against it."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field
+from typing import Any, Union, get_args, get_origin
+
+from foundation.errors import SettingError
+
+KEY = "setting"
+"""Where a field's metadata keep its description."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What there is to say of one setting.
+
+    `least` and `most` are inclusive bounds, `above` is an exclusive lower one; of a tuple each entry keeps
+    them. `choices` are the allowed values, `named` are values that a word stands for, in text and in plain
+    values. `unit` is that of the value. `changeable` settings may differ between two runs of the same study.
+
+    The rest is for a command line. `option` is the name there, where it is not that of the field, and `short`
+    a letter for it; `metavar` stands for the value in `--help`, `shown` for the default, and `group` is the
+    heading. A `repeated` setting is given entry by entry, other sequences with commas. A `hidden` setting has
+    no option.
+    """
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    choices: tuple[Any, ...] = ()
+    unit: str = ""
+    changeable: bool = False
+    option: str | None = None
+    short: str = ""
+    metavar: str = ""
+    shown: str | None = None
+    group: str = ""
+    repeated: bool = False
+    hidden: bool = False
+    named: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def range(self) -> str:
+        """The bounds in words: `at least 1 s`; empty where there are none."""
+        unit = f" {self.unit}" if self.unit else ""
+        bounds = (("more than", self.above), ("at least", self.least), ("at most", self.most))
+        return ", ".join(f"{words} {bound:g}{unit}" for words, bound in bounds if bound is not None)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A setting of a class: its name, the type of its values, its default, and what is said of it."""
+
+    name: str
+    type: Any
+    default: Any
+    about: About
+
+    @property
+    def optional(self) -> bool:
+        """Whether None is a value."""
+        return type(None) in get_args(self.type)
+
+    @property
+    def option(self) -> str:
+        """The name on a command line, without its dashes."""
+        return self.about.option or self.name.replace("_", "-")
+
+    @property
+    def entry(self) -> Any:
+        """The type of one entry of a sequence; of any other setting its type without None."""
+        option = options_of(self.type)[0]
+        return get_args(option)[0] if get_origin(option) is tuple else option
+
+
+def setting(
+    default: Any = MISSING, *, default_factory: Any = MISSING, compare: bool = True, help: str, **about: Any
+) -> Any:
+    """A field of a `Settings` class; see `About` for what can be said of it."""
+    metadata = {KEY: About(help=help, **about)}
+    if default_factory is not MISSING:
+        return field(default_factory=default_factory, compare=compare, metadata=metadata)
+    return field(default=default, compare=compare, metadata=metadata)
+
+
+def check(described: Described, value: Any) -> None:
+    """Raise `SettingError` where a value has another type than its setting, or is out of its range."""
+    if value is None and described.optional:
+        return
+    if not _is(value, described.type):
+        raise SettingError(f"{described.name} must be {kind_of(described.type)}, got {value!r}")
+    about = described.about
+    for entry in value if isinstance(value, tuple) else (value,):
+        if isinstance(entry, (int, float)) and not isinstance(entry, bool):
+            _check_range(described.name, entry, about, value)
+        if about.choices and entry not in about.choices:
+            choices = ", ".join(map(str, about.choices))
+            raise SettingError(f"{described.name} must be one of {choices}, got {entry!r}")
+
+
+def kind_of(annotation: Any) -> str:
+    """The type of a setting in words: `a whole number`, `numbers with commas`."""
+    if len(options := options_of(annotation)) > 1:
+        return " or ".join(kind_of(option) for option in options)
+    annotation = options[0]
+    if get_origin(annotation) is tuple:
+        return f"a sequence, each {kind_of(get_args(annotation)[0])}"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _check_range(name: str, number: float, about: About, value: Any) -> None:
+    bounds = (about.least, about.most, about.above)
+    unit = f" {about.unit}" if about.unit else ""
+    if not math.isfinite(number):
+        raise SettingError(f"{name} must be finite, got {value!r}")
+    if about.above is not None and not number > about.above:
+        rule = "be positive" if bounds == (None, None, 0) else f"be more than {about.above:g}{unit}"
+        raise SettingError(f"{name} must {rule}, got {value!r}")
+    if about.least is not None and number < about.least:
+        raise SettingError(f"{name} must be at least {about.least:g}{unit}, got {value!r}")
+    if about.most is not None and number > about.most:
+        raise SettingError(f"{name} must be at most {about.most:g}{unit}, got {value!r}")
+
+
+def options_of(annotation: Any) -> Sequence[Any]:
+    """The members of a union without None, or the type itself."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [option for option in get_args(annotation) if option is not type(None)]
+    return [annotation]
+
+
+def _is(value: Any, annotation: Any) -> bool:
+    """Whether a value is of one of the types that an annotation allows; an int is a float, too."""
+    return any(_is_one(value, option) for option in options_of(annotation))
+
+
+def _is_one(value: Any, option: Any) -> bool:
+    origin = get_origin(option)
+    if option is Any:
+        return True
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is(entry, get_args(option)[0]) for entry in value)
+    if option in (int, float):
+        return isinstance(value, (int, option)) and not isinstance(value, bool)
+    kind = origin or option
+    return isinstance(kind, type) and isinstance(value, kind)

@@ -1,0 +1,9 @@
+"""Where things lie unless a user says otherwise."""
+
+from __future__ import annotations
+
+DEFAULT_STORE = "studies/studies.db"
+"""The database of studies; the files of a study lie beside it."""
+
+DEFAULT_TABLES = "studies/tables"
+"""The imported latency tables."""

@@ -1,0 +1,57 @@
+"""Devices by their torch names: `cpu`, `cuda`, `cuda:0`; what they are, and whether this machine has them.
+
+A device stands at two places: where networks are trained and scored (`Plan.device`), and where they are timed
+(`Scenario.device`). A device of a Ray cluster (`Plan.on`) is a machine, see `nas.executors.devices`; on it,
+too, the scenario says which of its processors is timed.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from foundation.errors import SettingError
+
+TRAINABLE = ("cpu", "cuda")
+"""The kinds of devices that networks are trained on."""
+
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu|xla|mtia|meta)(:\d+)?")
+
+
+def is_device(text: str) -> bool:
+    """Whether a text names a device, whatever this machine has."""
+    return _DEVICE.fullmatch(text) is not None
+
+
+def kind_of_device(device: str) -> str:
+    """The kind of a device, without its number: `cuda` of `cuda:0`."""
+    return device.partition(":")[0]
+
+
+def on_cuda(device: str) -> bool:
+    """Whether a device is an NVIDIA GPU."""
+    return kind_of_device(device) == "cuda"
+
+
+def check_trainable(device: str) -> None:
+    """Raise `SettingError` for what is no device to train on, here or elsewhere."""
+    if not is_device(device) or kind_of_device(device) not in TRAINABLE:
+        raise SettingError(f"device {device!r}: networks are trained on cpu or cuda, e.g. cuda:0")
+
+
+def missing_here(device: str) -> str:
+    """Why a device cannot be used on this machine; empty where it can."""
+    if not on_cuda(device):
+        return ""
+    if not torch.cuda.is_available():
+        return f"this machine has no GPU that torch can use, so there is no {device}"
+    index, count = device.partition(":")[2], torch.cuda.device_count()
+    return f"this machine has {count} GPU(s), and no {device}" if index and int(index) >= count else ""
+
+
+def require_here(device: str) -> None:
+    """Raise `SettingError` unless networks can be trained on this device of this machine."""
+    check_trainable(device)
+    if missing := missing_here(device):
+        raise SettingError(f"device {device}: {missing}")
