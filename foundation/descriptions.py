@@ -67,6 +67,13 @@ class Described:
         return type(None) in get_args(self.type)
 
     @property
+    def summary(self) -> str:
+        """What it means, in a sentence, with its range and its choices."""
+        choices = f"one of {', '.join(map(str, self.about.choices))}" if self.about.choices else ""
+        note = "; ".join(filter(None, (self.about.range, choices)))
+        return f"{self.about.help.removesuffix('.')} ({note})." if note else self.about.help
+
+    @property
     def option(self) -> str:
         """The name on a command line, without its dashes."""
         return self.about.option or self.name.replace("_", "-")

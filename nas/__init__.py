@@ -15,7 +15,21 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.executors.workers import Workers as Workers
+    from nas.store import Store as Store
+    from nas.study.export import export as export
+    from nas.study.plan import Plan as Plan
+    from nas.study.search import search as search
+    from nas.study.study import Study as Study
+    from nas.study.study import open_study as open_study
+    from nas.study.trial import Trial as Trial
+    from nas.study.trial import Value as Value
+    from search_spaces.network.export import load_model
+
+    load = load_model
 
 # Threads that spin while they wait make training ten times slower where another process wants the core. The
 # setting is read when torch is loaded, so it must stand here, before anything else is imported.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from types import FrameType
 from typing import Any
@@ -53,24 +53,33 @@ def mount_plugins(group: str = "nas.commands") -> None:
 
 
 def main() -> None:
-    """Run the command line; every error a user can act upon ends in one line and exit code 2."""
+    """Run the command line as a process of its own, which ends when this returns."""
     signal.signal(signal.SIGINT, _first_interrupt)
+    mount_plugins()
+    _leave(run())
+
+
+def run(words: Sequence[str] | None = None) -> int:
+    """Run one command, by default that of this process; its exit code.
+
+    Every error that a user can act upon is one line on standard error.
+    """
     try:
-        mount_plugins()
-        app()
+        app(words)
     except SystemExit as done:  # how Typer ends, after its own messages about wrong usage
         if _interrupts:
             _print_error(f"stopped; {_how_to_continue()}")
-        _leave(INTERRUPTED if _interrupts else _code(done))
+        return INTERRUPTED if _interrupts else _code(done)
     except KeyboardInterrupt:
         _print_error(f"stopped; {_how_to_continue()}")
-        _leave(INTERRUPTED)
+        return INTERRUPTED
     except NasError as error:
         _print_error(f"nas: {error}")
-        _leave(REFUSED)
+        return REFUSED
     except OSError as error:  # a full disk, a folder without permission: the user can fix that
         _print_error(f"nas: {error.strerror or error}: {error.filename or ''}; {_how_to_continue()}")
-        _leave(REFUSED)
+        return REFUSED
+    return 0
 
 
 def _print_error(text: str) -> None:

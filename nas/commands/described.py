@@ -85,35 +85,26 @@ def parameter_of(described: Described, show_default: bool = True) -> inspect.Par
 
 def option_of(described: Described, show_default: bool = True) -> Any:
     """The option of a setting."""
-    default = default_text(described) if show_default and described.entry is not bool else ""
     about = described.about
+    text = described.summary + (" Repeat it for several." if about.repeated else "")
+    default = default_text(described) if show_default and described.entry is not bool else ""
     flags = [f"--{described.option}", *([f"-{about.short}"] if about.short else [])]
     if described.entry is bool and described.default:
         flags[0] += f"/--no-{described.option}"
     return typer.Option(
         *flags,
-        help=help_of(described) + (rf" [dim]\[default: {escape(default)}][/dim]" if default else ""),
+        help=escape(text) + (rf" [dim]\[default: {escape(default)}][/dim]" if default else ""),
         metavar=None if described.entry is bool else metavar_of(described),
         show_default=False,
         rich_help_panel=about.group or None,
     )
 
 
-def help_of(described: Described) -> str:
-    """What `--help` says of a setting, with its range and its choices."""
-    about = described.about
-    notes = [
-        about.range,
-        ", ".join(map(str, about.choices)),
-        "repeat it for several" if about.repeated else "",
-    ]
-    note = "; ".join(filter(None, notes))
-    return f"{about.help.removesuffix('.')} ({note})." if note else about.help
-
-
 def settings_lines(kind: type[Settings]) -> list[str]:
-    """One line for each setting, as it is given with `--set`: name, default, help and range."""
-    return [f"  --set {d.name}={default_text(d)}  {help_of(d)}" for d in describe(kind)]
+    """The settings of a class as they are given with `--set`, each with its default, help and range."""
+    names = [f"--set {d.name}={default_text(d)}" for d in describe(kind)]
+    width = max(map(len, names), default=0)
+    return [f"  {name:{width}}  {d.summary}" for name, d in zip(names, describe(kind), strict=True)]
 
 
 def metavar_of(described: Described) -> str:

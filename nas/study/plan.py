@@ -157,6 +157,7 @@ class Plan(Settings):
     keep: float = setting(
         1 / 3,
         help="Share of the finalists of a rung that reach the next.",
+        shown="1/3",
         above=0,
         most=1,
         group=FINALISTS,

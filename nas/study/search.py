@@ -7,10 +7,12 @@ What a study does, and in which order, are its steps: see `nas.steps`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar, Unpack
 
+from foundation.settings import describe
 from nas.executors.workers import Workers
 from nas.folders import DEFAULT_STORE
 from nas.objectives.base import ObjectiveFunction
@@ -20,8 +22,56 @@ from nas.study.creation import create_study
 from nas.study.plan import Plan
 from nas.study.study import Study
 from search_spaces.language.space import Space, as_space
+from search_spaces.scenario import Scenario
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
+class PlanSettings(TypedDict, total=False):
+    """The fields of a `Plan` as arguments of `search`, for type checkers; a test holds both equal."""
+
+    constraints: Sequence[str]
+    scenarios: Sequence[Scenario]
+    trials: int
+    engine: str
+    strategy: str
+    strategy_settings: Mapping[str, Any]
+    seed: int
+    evaluator: str
+    supernet: str | None
+    device: str
+    steps: int
+    batch: int
+    length: int | None
+    windows: int | None
+    data: str | None
+    tables: Sequence[str]
+    estimate: str | None
+    allow_rough_table: bool
+    profile_seconds: float
+    on: str | None
+    finalists: int
+    rungs: Sequence[int]
+    keep: float
+    source: str | None
+
+
+def _taught_by_plan(function: F) -> F:
+    """Show the settings of a plan in `help()` and to editors, each with its type, default and meaning."""
+    signature = inspect.signature(function, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    shown = [d for d in describe(Plan) if d.name in PlanSettings.__annotations__ and not d.about.hidden]
+    settings = [
+        inspect.Parameter(d.name, inspect.Parameter.KEYWORD_ONLY, default=d.default, annotation=d.type)
+        for d in shown
+    ]
+    lines = "".join(f"\n        {d.name}: {d.summary}" for d in shown)
+    function.__doc__ = f"{inspect.getdoc(function)}\n\nSettings of the plan:{lines}\n"
+    function.__signature__ = signature.replace(parameters=[*own, *settings])  # type: ignore[attr-defined]
+    return function
+
+
+@_taught_by_plan
 def search(
     space: Space | Any,
     *,
@@ -30,12 +80,12 @@ def search(
     store: str | Path = DEFAULT_STORE,
     workers: int | Workers = 0,
     progress: Progress | None = None,
-    **settings: Any,
+    **settings: Unpack[PlanSettings],
 ) -> Study:
     """Search `space`; a study of this name over the same space is continued.
 
     `objectives` are names (see `nas objectives`) or functions of the architecture that return a number to be
-    minimised. `settings` are fields of `nas.Plan`: constraints, trials, strategy, evaluator, steps, ...
+    minimised. The study, with its trials, is in the database `store`.
 
     Raises:
         StoreError: the name is taken by a study of another space.
