@@ -1,4 +1,4 @@
-"""Checks that a published architecture must pass: it builds, decodes what it reads, and its blocks are right.
+"""Checks of published architectures: decode equals prefill, and the blocks equal their references.
 
 `nas zoo --check` prints one line per architecture from this.
 """
@@ -23,11 +23,12 @@ READ, DECODED = 21, 20
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found out about one architecture.
+    """The results of the checks of one architecture.
 
-    `decode` is the largest difference of logits between decoding and reading at once, over the largest logit,
-    in float64. `parity` is the largest deviation of its blocks from their references, in float32; None where
-    a reference is not installed. `sources` are the references, and `missing` the packages that are not there.
+    `decode` is the largest difference of logits between decode and prefill, over the largest logit, in
+    float64. `parity` is the largest deviation of its blocks from their references, in float32; None where a
+    reference is not installed. `sources` are the references, and `missing` the packages that are not
+    installed.
     """
 
     params: int

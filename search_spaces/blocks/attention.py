@@ -7,7 +7,7 @@ Attention (Vaswani et al. 2017, arXiv:1706.03762) with rotary positions, or with
 grouped-query (Ainslie et al. 2023, arXiv:2305.13245) or multi-query (1; Shazeer 2019, arXiv:1911.02150).
 
 `window` counts the tokens looked at, the current one included. They may lie `dilation` apart, and the first
-`global_tokens` of the sequence may be seen by everybody besides: the causal form of Longformer (Beltagy et
+`global_tokens` of the sequence are seen by all tokens as well: the causal form of Longformer (Beltagy et
 al. 2020, arXiv:2004.05150), where global tokens see all tokens before them, which are global as well. Decode
 keeps a ring that reaches back to the oldest token of the window, and the global tokens.
 
@@ -23,22 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    equal_groups,
-    even_numbers,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_equal_groups, check_even_numbers, check_whole_numbers
 from search_spaces.blocks.layouts import GROUPED_HEADS
 from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import attend, attend_one_to_parts, pairs, sees
-from search_spaces.ops.cache import attend_behind, held, remember
+from search_spaces.ops.cache import attend_with_cache, slot_positions, write_keys_values
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
 from search_spaces.parameter_axes import Layout
@@ -90,14 +80,14 @@ class Attention(Block):
 
     def check(self, d_model: int) -> None:
         """Heads must fall into equal groups; rotary positions need pairs of channels."""
-        whole_numbers(self, "num_heads", "num_kv_heads", "head_dim", "dilation")
-        equal_groups(self)
+        check_whole_numbers(self, "num_heads", "num_kv_heads", "head_dim", "dilation")
+        check_equal_groups(self)
         if self.rotary:
-            even_numbers(self, "head_dim")
+            check_even_numbers(self, "head_dim")
         if self.global_tokens != 0:
-            whole_numbers(self, "global_tokens")
+            check_whole_numbers(self, "global_tokens")
         if self.window is not None:
-            whole_numbers(self, "window")
+            check_whole_numbers(self, "window")
         elif self.dilation > 1 or self.global_tokens:
             raise IllegalArchitecture(
                 f"Attention: dilation={self.dilation} and global_tokens={self.global_tokens} need a window"
@@ -159,23 +149,23 @@ class AttentionMixer(Mixer):
         if state is None or position == 0:
             spec = self.spec
             y = attend(q, k, v, spec.window, dilation=spec.dilation, global_tokens=spec.global_tokens)
-            kept = None if state is None else remember(state, k, v, position)
+            kept = None if state is None else write_keys_values(state, k, v, position)
         else:
             ring = self.spec.window is not None
-            y, kept = attend_behind(q, k, v, state, position, sees=self._sees, ring=ring)
+            y, kept = attend_with_cache(q, k, v, state, position, sees=self._sees, ring=ring)
         return Mixed(merge(y.transpose(1, 2), self.wo), kept)
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D]; with a position on the device, shapes do not depend on it."""
         q, k, v = self._project(x[:, None], position)
-        state = remember(state, k, v, position)
+        state = write_keys_values(state, k, v, position)
         y = attend_one_to_parts(q[:, :, 0], self._parts(state, position))
         return merge(y, self.wo), state
 
     def absorb(self, x: Tensor, state: State, position: int | Tensor) -> State:
         """Keys and values only."""
         _, k, v = self._project(x[:, None], position)
-        return remember(state, k, v, position)
+        return write_keys_values(state, k, v, position)
 
     def _project(self, x: Tensor, position: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, H, T, K], keys and values [B, G, T, K] of x [B, T, D]."""
@@ -196,7 +186,7 @@ class AttentionMixer(Mixer):
             index = key.remainder(slots)
             k, v = k.index_select(2, index), v.index_select(2, index)
         else:
-            key = held(slots, position + 1, device)
+            key = slot_positions(slots, position + 1, device)
             if isinstance(position, int):
                 count = min(position + 1, slots)
                 k, v, key = k[:, :, :count], v[:, :, :count], key[:count]

@@ -1,7 +1,7 @@
 """The contract of a block: what may vary, what it costs on paper, and the module it builds.
 
 A block is a frozen dataclass of plain values (any of them may be left open with `one_of`). It builds a
-`Mixer`, an ordinary `nn.Module` of fixed size that knows nothing of searching, of supernets or of bits.
+`Mixer`, an ordinary `nn.Module` of fixed size without any code for search, supernets or bits.
 
 What every block promises, and the contract tests check for each registered one:
 
@@ -20,14 +20,13 @@ Shapes: B batch, T tokens read, S tokens looked back at, D d_model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from foundation.errors import IllegalArchitecture
 from foundation.registry import Registry
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
@@ -45,7 +44,7 @@ class StateShape:
     A fixed state has shape [B, *shape]. A state that keeps one entry `per_token` has shape
     [B, *shape[:-1], S, shape[-1]] with S = min(capacity, limit), and the token at position t is written to
     slot t % S. The last axis is a row: quantized states keep one scale per row. An `exact` state is a running
-    sum, kept in float32 at least: bfloat16 would swallow slow decays and small additions.
+    sum, kept in float32 at least: bfloat16 would round slow decays and small additions away.
     """
 
     shape: tuple[int, ...]
@@ -88,7 +87,7 @@ class Cost:
 class Mixed(NamedTuple):
     """What `Mixer.forward` returns: outputs [B, T, D], the new state, and an auxiliary loss if any.
 
-    `metrics` are figures to report, by name, as detached scalars (such as the share of dropped tokens).
+    `metrics` are figures to report, by name, as detached scalars (e.g. the share of dropped tokens).
     """
 
     y: Tensor
@@ -118,12 +117,12 @@ class Mixer(nn.Module):
         return mixed.y[:, 0], state
 
     def absorb(self, x: Tensor, state: State, position: int | Tensor) -> State:
-        """The state after one token x [B, D] whose output nobody wants; override where that is cheaper."""
+        """The state after one token x [B, D] whose output is not needed; override where that is cheaper."""
         return self.step(x, state, position)[1]
 
     @property
     def learning(self) -> bool:
-        """Whether this call trains. Rules that look at the whole batch (capacities) hold only then."""
+        """Whether this call trains. Rules that depend on the whole batch (capacities) apply only then."""
         return self.training and torch.is_grad_enabled()
 
     def init_state(self, batch: int, capacity: int) -> State:
@@ -136,7 +135,7 @@ class Mixer(nn.Module):
         }
 
     def reset_parameters(self, dice: torch.Generator) -> None:
-        """Fill every parameter in place; `dice` is the only source of chance."""
+        """Fill every parameter in place; `dice` is the only source of randomness."""
         raise NotImplementedError
 
 
@@ -152,7 +151,7 @@ class Block(ABC):
     learning_rate: ClassVar[float] = 6e-3
 
     def check(self, d_model: int) -> None:
-        """Raise `IllegalArchitecture` where the values cannot stand together at this width."""
+        """Raise `IllegalArchitecture` if these values are not possible together, or not at this width."""
 
     @abstractmethod
     def build(self, d_model: int) -> Mixer:
@@ -182,57 +181,3 @@ class Block(ABC):
     def examples(cls) -> tuple[Block, ...]:
         """Small closed specs that cover the block's variants, for the contract tests."""
         return (cls(),)
-
-
-def whole_numbers(block: Block, *names: str, at_least: int = 1) -> None:
-    """Raise `IllegalArchitecture` unless these fields of a block are whole numbers of `at_least` so much."""
-    for name in names:
-        value = getattr(block, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-            rule = "a positive whole number" if at_least == 1 else f"a whole number of at least {at_least}"
-            raise IllegalArchitecture(f"{type(block).__name__}: {name} must be {rule}, got {value!r}")
-
-
-def even_numbers(block: Block, *names: str) -> None:
-    """Raise `IllegalArchitecture` unless these fields, of channels that are turned in pairs, are even."""
-    for name in names:
-        if getattr(block, name) % 2:
-            raise IllegalArchitecture(
-                f"{type(block).__name__}: {name} must be even, for channels are turned in pairs,"
-                f" got {getattr(block, name)}"
-            )
-
-
-def positive_number(block: Block, name: str) -> None:
-    """Raise `IllegalArchitecture` unless this field of a block is a finite number above zero."""
-    value = getattr(block, name)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
-        kind = type(block).__name__
-        raise IllegalArchitecture(f"{kind}: {name} must be a positive number, got {value!r}")
-
-
-def known_word(block: Block, name: str, words: Iterable[str]) -> None:
-    """Raise `IllegalArchitecture` unless this field of a block is one of these words."""
-    if getattr(block, name) not in words:
-        raise IllegalArchitecture(
-            f"{type(block).__name__}: {name} must be one of {', '.join(words)}, got {getattr(block, name)!r}"
-        )
-
-
-def equal_groups(block: Any) -> None:
-    """Raise `IllegalArchitecture` unless the heads of a block fall into equal groups that share keys."""
-    if block.num_heads % block.num_kv_heads:
-        raise IllegalArchitecture(
-            f"{type(block).__name__}: num_heads={block.num_heads} must be a multiple of"
-            f" num_kv_heads={block.num_kv_heads}"
-        )
-
-
-def some_hidden(block: Any, d_model: int) -> None:
-    """Raise `IllegalArchitecture` unless `expansion` leaves one hidden channel at least at this width."""
-    positive_number(block, "expansion")
-    if block.hidden(d_model) < 1:
-        raise IllegalArchitecture(
-            f"{type(block).__name__}: expansion={block.expansion} of d_model={d_model} must give"
-            " a hidden channel at least"
-        )

@@ -1,4 +1,4 @@
-"""Based: a linear attention that recalls roughly from afar, and a small window that reads exactly nearby.
+"""Based: linear attention that recalls roughly over long distances, and a small window of exact attention.
 
     y_t = sum over far heads + attention of near heads over the last `window` tokens
     far:  W_h sum_s phi(q_t)phi(k_s) v_s / sum_s phi(q_t)phi(k_s)        phi(q)phi(k) = 1 + z + z^2 / 2
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.blocks.attention import Attention
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.blocks.layouts import GROUPED_HEADS, HEADS
 from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
@@ -65,7 +66,7 @@ class Based(Block):
 
     def check(self, d_model: int) -> None:
         """The window's heads turn pairs of channels."""
-        whole_numbers(self, "num_heads", "window_heads", "head_dim", "state_dim", "window")
+        check_whole_numbers(self, "num_heads", "window_heads", "head_dim", "state_dim", "window")
         self.near.check(d_model)
 
     @property
@@ -88,7 +89,7 @@ class Based(Block):
         return {"memory": memory} | self.near.state(d_model)
 
     def layout(self) -> Layout:
-        """Everything but the channels that the window turns by their position."""
+        """All but the channels that the window rotates by their position."""
         near = {f"near.{name}": axes.translate(NEAR) for name, axes in GROUPED_HEADS.items()}
         return Layout(HEADS | near, "DHNVghv", {"h": "g"})
 

@@ -7,8 +7,8 @@ The causal form of BigBird (Zaheer et al. 2020, arXiv:2007.14062), with rotary p
 
 The state. A token that no later one can see need not be kept. Without random blocks that is every token
 behind the window that is not in a global block: decode keeps a ring of `window_blocks` blocks and the global
-rows. With random blocks every block may be drawn by some later one, however late, as the hash never ceases to
-draw from all: every token must be kept, and what is saved is the reading of them, not their memory.
+rows. With random blocks every block may be drawn by some later one, however late, since the hash
+draws from all: every token must be kept, so reading is saved, not memory.
 
 Shapes: B batch, T tokens read, S tokens looked back at, D d_model, H heads, G kv heads, K head_dim.
 """
@@ -21,23 +21,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    equal_groups,
-    even_numbers,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_equal_groups, check_even_numbers, check_whole_numbers
 from search_spaces.blocks.layouts import GROUPED_HEADS
 from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import attend_one, attend_one_to_parts
 from search_spaces.ops.block_sparse import BlockPattern, attend_in_blocks, block_pairs, seen_tokens, sees
-from search_spaces.ops.cache import attend_behind, held, remember
+from search_spaces.ops.cache import attend_with_cache, slot_positions, write_keys_values
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
 from search_spaces.parameter_axes import Layout
@@ -77,12 +67,12 @@ class BlockSparseAttention(Block):
 
     def check(self, d_model: int) -> None:
         """Heads must fall into equal groups; rotary positions need pairs of channels."""
-        whole_numbers(self, "num_heads", "num_kv_heads", "head_dim", "block_size", "window_blocks")
+        check_whole_numbers(self, "num_heads", "num_kv_heads", "head_dim", "block_size", "window_blocks")
         for name in ("global_blocks", "random_blocks"):
             if getattr(self, name) != 0:
-                whole_numbers(self, name)
-        equal_groups(self)
-        even_numbers(self, "head_dim")
+                check_whole_numbers(self, name)
+        check_equal_groups(self)
+        check_even_numbers(self, "head_dim")
 
     @property
     def pattern(self) -> BlockPattern:
@@ -145,25 +135,25 @@ class BlockSparseAttentionMixer(Mixer):
         q, k, v = self._project(x, position)
         if state is None or position == 0:
             y = attend_in_blocks(q, k, v, self.pattern)
-            kept = None if state is None else remember(state, k, v, position)
+            kept = None if state is None else write_keys_values(state, k, v, position)
         elif self.pattern.random_blocks:
-            kept, end = remember(state, k, v, position), position + x.shape[1]
+            kept, end = write_keys_values(state, k, v, position), position + x.shape[1]
             y = attend_in_blocks(q, kept["k"][:, :, :end], kept["v"][:, :, :end], self.pattern)
         else:
-            y, kept = attend_behind(q, k, v, state, position, sees=self._sees, ring=True)
+            y, kept = attend_with_cache(q, k, v, state, position, sees=self._sees, ring=True)
         return Mixed(merge(y.transpose(1, 2), self.wo), kept)
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D]; with a position on the device, shapes do not depend on it."""
         q, k, v = self._project(x[:, None], position)
-        state = remember(state, k, v, position)
+        state = write_keys_values(state, k, v, position)
         attend_one_token = self._attend_gathered if self.pattern.random_blocks else self._attend_ring
         return merge(attend_one_token(q[:, :, 0], state, position), self.wo), state
 
     def absorb(self, x: Tensor, state: State, position: int | Tensor) -> State:
         """Keys and values only."""
         _, k, v = self._project(x[:, None], position)
-        return remember(state, k, v, position)
+        return write_keys_values(state, k, v, position)
 
     def _project(self, x: Tensor, position: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, H, T, K], keys and values [B, G, T, K] of x [B, T, D]."""
@@ -190,7 +180,7 @@ class BlockSparseAttentionMixer(Mixer):
         """The token at `position`, already in the state, over the global blocks and the window."""
         k, v, size = state["k"], state["v"], self.pattern.block_size
         first = self.pattern.global_blocks * size
-        key = held(k.shape[2], position + 1, q.device)
+        key = slot_positions(k.shape[2], position + 1, q.device)
         if isinstance(position, int):
             k, v, key = k[:, :, : position + 1], v[:, :, : position + 1], key[: position + 1]
         oldest = (position // size - self.pattern.window_blocks + 1) * size

@@ -11,10 +11,10 @@ dropped. DeepSeek's limit of the devices that a token may reach is left out: the
 Balance without an auxiliary loss (Wang et al. 2024, arXiv:2408.15664): the bias b is added where experts are
 chosen, and nowhere else, so no gradient of the output reaches it. After each step the paper moves it against
 the error of the load, b_e += u sign(mean load - load_e). Here that is a step of the ordinary optimizer: b is
-a parameter, and the auxiliary loss holds a term whose value is zero and whose gradient for b_e is
-bias_rate * (load_e - 1), with the load as a share of the fair one. Adam divides a gradient by its usual size,
-which makes of this the paper's sign rule with u = the learning rate, whatever `bias_rate` is; plain gradient
-descent moves by learning rate * bias_rate * error. `bias_rate = 0` leaves the bias out.
+a parameter, and the auxiliary loss holds a term whose value is zero and whose gradient for b_e is bias_rate *
+(load_e - 1), with the load as a share of the fair one. Adam divides a gradient by its usual size, which turns
+this into the paper's sign rule with u = the learning rate, whatever `bias_rate` is; plain gradient descent
+moves by learning rate * bias_rate * error. `bias_rate = 0` leaves the bias out.
 
 Shapes: B batch, T tokens, D d_model, E experts, k chosen per token, S shared experts, F hidden of one expert.
 """
@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixer, blocks, known_word, positive_number, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixer, blocks
+from search_spaces.blocks.checks import check_positive_number, check_whole_numbers, check_word
 from search_spaces.blocks.layouts import EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
 from search_spaces.language.choices import one_of
@@ -81,14 +82,14 @@ class DeepSeekMoE(Block):
         return round(self.expansion * d_model)
 
     def check(self, d_model: int) -> None:
-        """No more experts can be chosen than there are; the gate must be known."""
+        """No more experts can be chosen than there are; the gate must be one of `GATES`."""
         check_experts(self, d_model, top_k=self.top_k)
-        positive_number(self, "gate_scale")
+        check_positive_number(self, "gate_scale")
         if self.shared_experts != 0:
-            whole_numbers(self, "shared_experts")
+            check_whole_numbers(self, "shared_experts")
         if self.bias_rate != 0:
-            positive_number(self, "bias_rate")
-        known_word(self, "gate", GATES)
+            check_positive_number(self, "bias_rate")
+        check_word(self, "gate", GATES)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

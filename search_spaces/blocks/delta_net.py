@@ -4,7 +4,7 @@
     q, k, v = silu(conv(W x_t)), q and k brought to length one        b_t = sigmoid(W_b x_t)
 
 Yang et al. 2024, arXiv:2406.06484; queries are scaled by N^-1/2. `state_dim` is the width of queries and keys
-of one head, `head_dim` that of its values; the memory is state_dim x head_dim per head, whatever the length.
+of one head, `head_dim` that of its values; the memory is state_dim x head_dim per head, for any length.
 
 Shapes: B batch, T tokens, D d_model, H heads, N state_dim, P head_dim, k taps.
 """
@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.blocks.layouts import DELTA_RULE
 from search_spaces.language.choices import one_of
 from search_spaces.ops.delta_rule import delta_rule, delta_rule_step, products
@@ -56,7 +57,7 @@ class DeltaNet(Block):
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""
-        whole_numbers(self, "num_heads", "head_dim", "state_dim", "conv_kernel")
+        check_whole_numbers(self, "num_heads", "head_dim", "state_dim", "conv_kernel")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -6,11 +6,11 @@
 
 The Differential Transformer (Ye et al. 2024, arXiv:2410.05258), with rotary positions and grouped keys and
 values. The vectors l are shared by all heads. lambda_0, `lambda_init`, is 0.8 - 0.6 exp(-0.3 (i - 1)) in the
-i-th layer of the paper, which also finds 0.8 everywhere as good; a block does not know its depth. The root
+i-th layer of the paper, which also finds 0.8 everywhere as good; a block has no access to its depth. The root
 mean square norm of a head's output has no weight of its own: it would be one with that of W_o.
 
 In `forward` both softmaxes are heads of one fused call, with queries and keys padded by zeros to the 2K
-channels of the values, as fused kernels want equal widths.
+channels of the values, because fused kernels need equal widths.
 
 Shapes: B batch, T tokens, S tokens looked back at, D d_model, H heads, G kv heads, K head_dim.
 """
@@ -25,22 +25,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    equal_groups,
-    even_numbers,
-    positive_number,
-    whole_numbers,
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import (
+    check_equal_groups,
+    check_even_numbers,
+    check_positive_number,
+    check_whole_numbers,
 )
 from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import attend_to_cache, pairs
-from search_spaces.ops.cache import held, write
+from search_spaces.ops.cache import slot_positions, write
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.rotary import rotate
 from search_spaces.parameter_axes import Layout
@@ -75,10 +69,10 @@ class DifferentialAttention(Block):
 
     def check(self, d_model: int) -> None:
         """Heads must fall into equal groups; rotary positions need pairs of channels."""
-        whole_numbers(self, "num_heads", "num_kv_heads", "head_dim")
-        positive_number(self, "lambda_init")
-        equal_groups(self)
-        even_numbers(self, "head_dim")
+        check_whole_numbers(self, "num_heads", "num_kv_heads", "head_dim")
+        check_positive_number(self, "lambda_init")
+        check_equal_groups(self)
+        check_even_numbers(self, "head_dim")
         if self.lambda_init >= 1:
             raise IllegalArchitecture(
                 f"DifferentialAttention: lambda_init must be below 1, got {self.lambda_init}"
@@ -134,18 +128,18 @@ class DifferentialAttentionMixer(Mixer):
         q, k, v = self._project(x, position)
         kept, seen = None, None
         if state is not None:
-            kept = _remember(state, k, v, position)
+            kept = _write_keys_values(state, k, v, position)
         if kept is not None and position > 0:
             k, v = kept["k"], kept["v"]
             here = position + torch.arange(x.shape[1], device=x.device)
-            key = held(k.shape[-2], position + x.shape[1], x.device)
+            key = slot_positions(k.shape[-2], position + x.shape[1], x.device)
             seen = (key >= 0) & (key <= here[:, None])
         return Mixed(self._merge(self._attend(q, k, v, seen)), kept)
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D]; the weights of both softmaxes are subtracted first, so that values are read once."""
         q, k, v = self._project(x[:, None], position)
-        state = _remember(state, k, v, position)
+        state = _write_keys_values(state, k, v, position)
         k, v = state["k"], state["v"]
         if isinstance(position, int):
             k, v = k[..., : position + 1, :], v[..., : position + 1, :]
@@ -162,7 +156,7 @@ class DifferentialAttentionMixer(Mixer):
     def absorb(self, x: Tensor, state: State, position: int | Tensor) -> State:
         """Keys and values only."""
         _, k, v = self._project(x[:, None], position)
-        return _remember(state, k, v, position)
+        return _write_keys_values(state, k, v, position)
 
     def _project(self, x: Tensor, position: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, 2, H, T, K], keys and halves of values [B, 2, G, T, K] of x [B, T, D]."""
@@ -193,6 +187,6 @@ class DifferentialAttentionMixer(Mixer):
         return first - second + self.lambda_init
 
 
-def _remember(state: State, k: Tensor, v: Tensor, position: int | Tensor) -> State:
+def _write_keys_values(state: State, k: Tensor, v: Tensor, position: int | Tensor) -> State:
     """Write k and v [B, 2, G, T, K] of the tokens from `position` on."""
     return {name: write(state[name], rows, position) for name, rows in (("k", k), ("v", v))}

@@ -4,7 +4,7 @@
     a_t = sigmoid(W_2 W_1 x_t + b)^(1/16)
 
 Yang et al. 2023, arXiv:2312.06635. `state_dim` is the width of queries and keys of one head, `head_dim` that
-of its values; the memory is state_dim x head_dim per head, whatever the length.
+of its values; the memory is state_dim x head_dim per head, for any length.
 
 Shapes: B batch, T tokens, D d_model, H heads, N state_dim, P head_dim, R rank of the gate.
 """
@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.blocks.layouts import HEADS
 from search_spaces.language.choices import one_of
 from search_spaces.ops.gated_attention import gated_attention, gated_attention_step, products
@@ -57,7 +58,7 @@ class GatedLinearAttention(Block):
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""
-        whole_numbers(self, "num_heads", "head_dim", "state_dim")
+        check_whole_numbers(self, "num_heads", "head_dim", "state_dim")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, known_word, some_hidden
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks
+from search_spaces.blocks.checks import check_hidden, check_word
 from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.parameter_axes import Layout
@@ -60,9 +61,9 @@ class MLP(Block):
         return round(self.expansion * d_model)
 
     def check(self, d_model: int) -> None:
-        """There must be at least one hidden channel, and the activation must be known."""
-        some_hidden(self, d_model)
-        known_word(self, "activation", ACTIVATIONS)
+        """There must be at least one hidden channel, and the activation must be one of `ACTIVATIONS`."""
+        check_hidden(self, d_model)
+        check_word(self, "activation", ACTIVATIONS)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -1,4 +1,4 @@
-"""GShard: each token goes to its two best experts; the second one by chance, and both while there is room.
+"""GShard: each token goes to its two best experts; the second one at random, and both while there is room.
 
     p = softmax(W_r x);  e, f = the two best;  g_e, g_f = p_e, p_f over their sum
     y = g_e SwiGLU_e(x) + g_f SwiGLU_f(x),  the second term with probability min(1, 2 g_f)
@@ -8,10 +8,10 @@ Lepikhin et al. 2020, arXiv:2006.16668, algorithm 1; the load-balancing loss cou
 are SwiGLU perceptrons here, so that all mixtures of this project differ in their routing only; the paper's
 are two-layer perceptrons.
 
-Two things differ from the paper, so that no token depends on a later one: each sequence has its capacities
-for itself, and room goes to the earlier token, then to its better expert (in the paper all first choices of
+Two rules differ from the paper, so that no token depends on a later one: each sequence has its own
+capacities, and room goes to the earlier token, then to its better expert (in the paper all first choices of
 a group come before any second choice). The chance of the second expert is a hash of the token's own router
-logits, so training depends on nothing but its seed. Chance and capacities hold only while learning (see
+logits, so training depends on its seed only. Randomness and capacities apply only while training (see
 `RoutedExperts`); at inference both experts are always used.
 
 Shapes: B batch, T tokens, D d_model, E experts, F hidden of one expert.
@@ -26,10 +26,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from search_spaces.blocks.base import Block, Cost, Mixer, blocks, positive_number
+from search_spaces.blocks.base import Block, Cost, Mixer, blocks
+from search_spaces.blocks.checks import check_positive_number
 from search_spaces.blocks.layouts import ROUTED_EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
-from search_spaces.ops.experts import coins, route
+from search_spaces.ops.experts import hashed_uniform, route
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
@@ -73,7 +74,7 @@ class GShard(Block):
     def check(self, d_model: int) -> None:
         """There must be two experts at least, of some width and with some room."""
         check_experts(self, d_model, top_k=TOP_K)
-        positive_number(self, "capacity_factor")
+        check_positive_number(self, "capacity_factor")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -104,11 +105,11 @@ class GShardMixer(RoutedExperts):
         """The expert's fair share of both choices of the sequence, times the factor."""
         return ceil(self.capacity_factor * TOP_K * tokens / self.num_experts)
 
-    def asked(self, logits: Tensor, gates: Tensor) -> Tensor:
+    def requested(self, logits: Tensor, gates: Tensor) -> Tensor:
         """The first choice always, the second with twice its gate for a probability."""
-        second = 2 * gates[..., 1] > coins(logits)
+        second = 2 * gates[..., 1] > hashed_uniform(logits)
         return torch.stack((torch.ones_like(second), second), dim=-1)
 
-    def counted(self, index: Tensor) -> Tensor:
+    def counted_choices(self, index: Tensor) -> Tensor:
         """First choices."""
         return index[..., :1]

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.ring import ring_ages, ring_read, ring_write
@@ -61,10 +62,10 @@ class Hyena(Block):
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers; a short convolution has two taps at least."""
-        whole_numbers(self, "filter_dim")
-        whole_numbers(self, "conv_kernel", at_least=2)
+        check_whole_numbers(self, "filter_dim")
+        check_whole_numbers(self, "conv_kernel", at_least=2)
         if self.length is not None:
-            whole_numbers(self, "length")
+            check_whole_numbers(self, "length")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -4,12 +4,13 @@
     q_th = [W_h x_t, R_t W'_h x_t]
     y_t = W_o concat_h sum_s softmax_s(q_th k_sh / sqrt(K + R)) v_sh
 
-DeepSeek-V2 (2024, arXiv:2405.04434, section 2.1). R_t turns by the position; the turned part of the key is
+DeepSeek-V2 (2024, arXiv:2405.04434, section 2.1). R_t rotates by the position; the rotated part of the key is
 shared by all heads. Decode keeps only c_s and R_s W_r x_s: the products with U_h and V_h are taken with the
 query and with the output instead (U_h' W_h x_t is a query to c_s), so keys and values are never formed.
 Queries are not compressed, as in DeepSeek-V2-Lite.
 
-In `forward` values are padded by zeros to the K + R channels of the keys, as fused kernels want equal widths.
+In `forward`, values are padded by zeros to the K + R channels of the keys, because fused kernels need equal
+widths.
 
 Shapes: B batch, T tokens, S tokens looked back at, D d_model, H heads, K head_dim, R rope_dim, C kv_rank.
 """
@@ -23,17 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    even_numbers,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_even_numbers, check_whole_numbers
 from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import attend, attend_to_cache, pairs
 from search_spaces.ops.cache import write
@@ -46,7 +38,7 @@ from search_spaces.scenario import Scenario
 @blocks.add
 @dataclass(frozen=True, kw_only=True)
 class LatentAttention(Block):
-    """`num_heads` heads of `head_dim` channels and `rope_dim` turned ones, over latents of `kv_rank`."""
+    """`num_heads` heads of `head_dim` channels and `rope_dim` rotated ones, over latents of `kv_rank`."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
 
@@ -70,22 +62,22 @@ class LatentAttention(Block):
 
     def check(self, d_model: int) -> None:
         """Rotary positions need pairs of channels."""
-        whole_numbers(self, "num_heads", "head_dim", "rope_dim", "kv_rank")
-        even_numbers(self, "rope_dim")
+        check_whole_numbers(self, "num_heads", "head_dim", "rope_dim", "kv_rank")
+        check_even_numbers(self, "rope_dim")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
         return LatentAttentionMixer(self, d_model)
 
     def state(self, d_model: int) -> dict[str, StateShape]:
-        """The latents and the turned keys of all tokens."""
+        """The latents and the rotated keys of all tokens."""
         return {
             "latent": StateShape((self.kv_rank,), per_token=True),
             "turned": StateShape((self.rope_dim,), per_token=True),
         }
 
     def layout(self) -> Layout:
-        """The channels that positions turn are fixed; all others may be sorted."""
+        """The channels that are rotated by positions have an order; all others may be sorted."""
         return Layout(
             {"wq": "H K D", "wq_turned": "H . D", "wc": "R D", "wk_turned": ". D", "norm": "R"}
             | {"wk": "H K R", "wv": "H V R", "wo": "D H V"},
@@ -165,12 +157,12 @@ class LatentAttentionMixer(Mixer):
         return _remember(state, *self._latents(x[:, None], position), position)
 
     def _queries(self, x: Tensor, position: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Of x [B, T, D]: [B, H, T, K] and the turned [B, H, T, R]."""
+        """Of x [B, T, D]: [B, H, T, K] and the rotated [B, H, T, R]."""
         q, turned = (project(x, weight).transpose(1, 2) for weight in (self.wq, self.wq_turned))
         return q, rotate(turned, position)
 
     def _latents(self, x: Tensor, position: int | Tensor) -> tuple[Tensor, Tensor]:
-        """What is kept of x [B, T, D]: [B, T, C] and the turned [B, T, R]."""
+        """What is kept of x [B, T, D]: [B, T, C] and the rotated [B, T, R]."""
         return head_norm(F.linear(x, self.wc), self.norm), rotate(F.linear(x, self.wk_turned), position)
 
 

@@ -6,9 +6,9 @@
 (Katharopoulos et al. 2020, arXiv:2006.16236). The sums over s <= t are a state of fixed size, updated by each
 token; `forward` computes them in chunks.
 
-The paper's form has `decay="none"`: d_h = 1. It knows no order of tokens, and must find the last one among
+The paper's form has `decay="none"`: d_h = 1. It has no order of tokens, and must find the last one among
 all: on bytes it learns little more than their frequencies. Constant decays (`ops.decay_attention.DECAYS`), as
-in RetNet, give heads of near and of far sight at no parameter; see docs/decisions/0010.
+in RetNet, give heads of short and of long reach without parameters; see docs/decisions/0010.
 
 Shapes: B batch, T tokens, D d_model, H heads, N state_dim (of q and k), P head_dim (of v).
 """
@@ -21,17 +21,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    known_word,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers, check_word
 from search_spaces.blocks.layouts import HEADS
 from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import (
@@ -76,9 +67,9 @@ class LinearAttention(Block):
         return (cls(num_heads=4, head_dim=16, state_dim=one_of(16, 32), decay=one_of("wide", "none")),)
 
     def check(self, d_model: int) -> None:
-        """Sizes are whole numbers, and the decay is known."""
-        whole_numbers(self, "num_heads", "head_dim", "state_dim")
-        known_word(self, "decay", DECAYS)
+        """Sizes are whole numbers, and the decay is one of `DECAYS`."""
+        check_whole_numbers(self, "num_heads", "head_dim", "state_dim")
+        check_word(self, "decay", DECAYS)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

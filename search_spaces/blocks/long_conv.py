@@ -4,8 +4,8 @@
     h = sign(taps) max(|taps| - squash, 0)
 
 The kernels are free parameters, regularised by a soft threshold: small taps are zero, which keeps a kernel of
-many taps from being mostly noise (Fu et al. 2023, arXiv:2302.06646, section 3.2). They are static: what is
-mixed does not depend on what is read. With L taps the decode state is the last L inputs.
+many taps from being mostly noise (Fu et al. 2023, arXiv:2302.06646, section 3.2). They are static: the
+mixing does not depend on the input. With L taps the decode state is the last L inputs.
 
 Shapes: B batch, T tokens, S tokens held, D d_model (also the channels), L taps.
 """
@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
@@ -54,8 +55,8 @@ class LongConv(Block):
         return (cls(length=one_of(64, 256)),)
 
     def check(self, d_model: int) -> None:
-        """The length is a whole number, the threshold none below zero."""
-        whole_numbers(self, "length")
+        """The length is a whole number, the threshold at least zero."""
+        check_whole_numbers(self, "length")
         squash = self.squash
         if not isinstance(squash, (int, float)) or isinstance(squash, bool) or not 0 <= squash < math.inf:
             raise IllegalArchitecture(f"LongConv: squash must be a number from zero on, got {squash!r}")

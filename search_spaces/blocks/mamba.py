@@ -5,7 +5,7 @@
 
 Gu & Dao 2023, arXiv:2312.00752. B and C are shared by all channels; dt comes from a product of rank
 `dt_rank`. With `norms`, W_1 u, B and C pass a root mean square norm first, as in Jamba (Lieber et al. 2024,
-arXiv:2403.19887). The state is `state_dim` values per channel, whatever the length.
+arXiv:2403.19887). The state is `state_dim` values per channel, for any length.
 
 Shapes: B batch, T tokens, D d_model, C channels, N state_dim, R dt_rank, k taps.
 """
@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill, head_norm, project
 from search_spaces.ops.selective_scan import selective_scan, selective_scan_step
@@ -61,7 +62,7 @@ class Mamba(Block):
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""
-        whole_numbers(self, "channels", "state_dim", "dt_rank", "conv_kernel")
+        check_whole_numbers(self, "channels", "state_dim", "dt_rank", "conv_kernel")
         if not isinstance(self.norms, bool):
             raise IllegalArchitecture(f"Mamba: norms must be True or False, got {self.norms!r}")
 

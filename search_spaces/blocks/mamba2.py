@@ -4,7 +4,7 @@
     out = W_o norm(y * silu(z)),  dt = softplus(W_dt u + b),  x, B, C = silu(conv4(W u))
 
 Dao & Gu 2024, arXiv:2405.21060. B and C are shared by all heads. `state_dim` is the width N of B and C; the
-state is N x head_dim per head, whatever the length.
+state is N x head_dim per head, for any length.
 
 Shapes: B batch, T tokens, D d_model, H heads, P head_dim, N state_dim, k taps.
 """
@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
 from search_spaces.ops.linear import fill, project
@@ -59,7 +60,7 @@ class Mamba2(Block):
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""
-        whole_numbers(self, "num_heads", "head_dim", "state_dim", "conv_kernel")
+        check_whole_numbers(self, "num_heads", "head_dim", "state_dim", "conv_kernel")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

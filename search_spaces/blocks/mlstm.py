@@ -6,7 +6,7 @@
 
 Beck et al. 2024, arXiv:2405.04517; without convolution and with capped gates as in Beck et al. 2025,
 arXiv:2503.13427. Queries are scaled by N^-1/2. `state_dim` is the width of queries and keys of one head,
-`head_dim` that of its values; the memory is state_dim x head_dim per head, whatever the length.
+`head_dim` that of its values; the memory is state_dim x head_dim per head, for any length.
 
 Shapes: B batch, T tokens, D d_model, H heads, N state_dim, P head_dim.
 """
@@ -20,17 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    known_word,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers, check_word
 from search_spaces.blocks.layouts import HEADS
 from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import products
@@ -72,9 +63,9 @@ class MLSTM(Block):
 
     def check(self, d_model: int) -> None:
         """One value alone cannot be normalised."""
-        whole_numbers(self, "num_heads", "state_dim")
-        whole_numbers(self, "head_dim", at_least=2)
-        known_word(self, "forget_gate", FORGET_GATES)
+        check_whole_numbers(self, "num_heads", "state_dim")
+        check_whole_numbers(self, "head_dim", at_least=2)
+        check_word(self, "forget_gate", FORGET_GATES)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -1,4 +1,4 @@
-"""Mixture of experts: each token is sent to the `top_k` experts that its router likes best.
+"""Mixture of experts: each token is sent to the `top_k` experts of the highest router scores.
 
     y = sum_{e in top_k} softmax_e(W_r x) * SwiGLU_e(x)
 
@@ -7,11 +7,11 @@ and no token dropped, as in Mixtral (Jiang et al. 2024, arXiv:2401.04088), the l
 Transformers (Fedus et al. 2021, arXiv:2101.03961), and the z-loss of ST-MoE (Zoph et al. 2022,
 arXiv:2202.08906).
 
-`RoutedExperts` is the module of this and of its kin (`Switch`, `GShard`, `DeepSeekMoE`), which differ in how
-a token chooses its experts, and in who finds no room there.
+`RoutedExperts` is the module of this and of similar blocks (`Switch`, `GShard`, `DeepSeekMoE`), which differ
+in how a token chooses its experts, and in which tokens are dropped.
 
 Metrics: `load` is the share of the choices that fell on the busiest expert, times E (1 is balanced, E is
-all on one); `dropped` is the share of the choices that found no room.
+all on one); `dropped` is the share of the choices beyond the capacities.
 
 Shapes: B batch, T tokens, D d_model, E experts, k chosen experts per token, F hidden of one expert.
 """
@@ -26,20 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    blocks,
-    positive_number,
-    some_hidden,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks
+from search_spaces.blocks.checks import check_hidden, check_positive_number, check_whole_numbers
 from search_spaces.blocks.layouts import ROUTED_EXPERTS
 from search_spaces.language.choices import one_of
-from search_spaces.ops.experts import balance_of, counts, expert_mixture, room, route, z_loss
+from search_spaces.ops.experts import balance_of, choices_with_room, counts, expert_mixture, route, z_loss
 from search_spaces.ops.linear import fill
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
@@ -95,15 +86,15 @@ class MoE(Block):
 
 
 def check_experts(block: Any, d_model: int, *, top_k: int) -> None:
-    """Raise `IllegalArchitecture` where such experts cannot be built, or so many not be chosen."""
+    """Raise `IllegalArchitecture` if such experts cannot be built, or so many cannot be chosen."""
     kind = type(block).__name__
-    whole_numbers(block, *(name for name in ("num_experts", "top_k") if hasattr(block, name)))
+    check_whole_numbers(block, *(name for name in ("num_experts", "top_k") if hasattr(block, name)))
     for name in ("balance", "z_loss"):
         if getattr(block, name) != 0:
-            positive_number(block, name)
+            check_positive_number(block, name)
     if top_k > block.num_experts:
         raise IllegalArchitecture(f"{kind}: top_k={top_k} must be at most num_experts={block.num_experts}")
-    some_hidden(block, d_model)
+    check_hidden(block, d_model)
 
 
 def experts_cost(
@@ -117,10 +108,10 @@ def experts_cost(
 
 
 class RoutedExperts(Mixer):
-    """A router and SwiGLU experts. Subclasses say how a token chooses, and who is dropped while learning.
+    """A router and SwiGLU experts. Subclasses define how a token chooses, and what is dropped while training.
 
-    At inference every choice is served: if experts were full, the output of a token would depend on the
-    tokens beside it, and decode would not be prefill.
+    At inference every choice is computed: with full experts the output of a token would depend on other
+    tokens, and decode would not equal prefill.
     """
 
     def __init__(self, d_model: int, num_experts: int, hidden: int, *, balance: float, z_loss: float) -> None:
@@ -141,18 +132,18 @@ class RoutedExperts(Mixer):
         raise NotImplementedError
 
     def capacity(self, tokens: int) -> int | None:
-        """How many tokens of a sequence an expert takes while learning; None for all."""
+        """How many tokens of a sequence an expert takes while training; None for all."""
         return None
 
-    def asked(self, logits: Tensor, gates: Tensor) -> Tensor | None:
-        """Which choices [B, T, k] are made at all while learning; None for all."""
+    def requested(self, logits: Tensor, gates: Tensor) -> Tensor | None:
+        """Which choices [B, T, k] are made at all while training; None for all."""
         return None
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """What the load-balancing loss takes for the probabilities of the experts [..., E]."""
+        """The probabilities of the experts in the load-balancing loss [..., E]."""
         return logits.softmax(-1)
 
-    def counted(self, index: Tensor) -> Tensor:
+    def counted_choices(self, index: Tensor) -> Tensor:
         """The choices [B, T, k] that the load-balancing loss counts."""
         return index
 
@@ -163,24 +154,24 @@ class RoutedExperts(Mixer):
         dropped = torch.zeros((), device=x.device)
         capacity = self.capacity(x.shape[1])
         if self.learning and capacity is not None:
-            asked = self.asked(logits, gates)
-            found = room(index, logits.shape[-1], capacity, asked)
-            gates = gates * found
-            dropped = 1 - found.sum() / (index.numel() if asked is None else asked.sum())
+            requested = self.requested(logits, gates)
+            kept = choices_with_room(index, logits.shape[-1], capacity, requested)
+            gates = gates * kept
+            dropped = 1 - kept.sum() / (index.numel() if requested is None else requested.sum())
         y = self._mix(x, gates, index)
         load = logits.shape[-1] * counts(index, logits.shape[-1]).max() / index.numel()
         loss = self.loss(logits, index) if torch.is_grad_enabled() else None
         return Mixed(y, state, loss, {"load": load, "dropped": dropped})
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
-        """x [B, D]; every choice is served."""
+        """x [B, D]; every choice is computed."""
         return self._mix(x, *self.choose(self._logits(x))), state
 
     def loss(self, logits: Tensor, index: Tensor) -> Tensor:
         """The weighted auxiliary losses of logits [B, T, E] and choices [B, T, k]."""
         loss = logits.new_zeros(())
         if self.balance:
-            loss = loss + self.balance * balance_of(self.probabilities(logits), self.counted(index))
+            loss = loss + self.balance * balance_of(self.probabilities(logits), self.counted_choices(index))
         if self.z_loss:
             loss = loss + self.z_loss * z_loss(logits)
         return loss

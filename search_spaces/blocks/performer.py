@@ -8,8 +8,8 @@ with rotary positions. With more features, at no further parameters, the output 
 the same weights.
 
 The paper's form has `decay="none"`: d_h = 1. Random features blur which token is the last one, and the block
-learns slowly; constant decays (`ops.decay_attention.DECAYS`) restore that at no parameter. What is estimated
-is then attention with a bias linear in the distance (Press et al. 2021, arXiv:2108.12409); see
+learns slowly; constant decays (`ops.decay_attention.DECAYS`) restore that without parameters. What is
+estimated is then attention with a bias linear in the distance (Press et al. 2021, arXiv:2108.12409); see
 docs/decisions/0010.
 
 The directions. They are a constant: drawn once from a fixed seed for (num_features, head_dim), the same for
@@ -19,7 +19,7 @@ orthogonal, and what approximates exp(q k) at one width does not at another. Tra
 The largest exponent is subtracted, or large keys would overflow. For a query any factor cancels. For keys it
 must be the same for all, so a running maximum m_t over keys and features is carried with the sums, which fade
 by d_h exp(m_{t-1} - m_t) as it grows: nothing is taken from the future, and decode is prefill. The maximum
-itself fades (a little slower than what it stands for), or a large key would silence later ones for ever.
+itself fades (a little slower than what it stands for), or a large key would suppress all later ones.
 
 Shapes: B batch, T tokens, D d_model, H heads, K head_dim, M num_features.
 """
@@ -33,18 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    even_numbers,
-    known_word,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_even_numbers, check_whole_numbers, check_word
 from search_spaces.blocks.layouts import HEADS
 from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import (
@@ -92,10 +82,10 @@ class Performer(Block):
         return (cls(num_heads=4, head_dim=16, num_features=one_of(32, 64), decay=one_of("wide", "none")),)
 
     def check(self, d_model: int) -> None:
-        """Rotary positions need pairs of channels, and the decay must be known."""
-        known_word(self, "decay", DECAYS)
-        whole_numbers(self, "num_heads", "head_dim", "num_features")
-        even_numbers(self, "head_dim")
+        """Rotary positions need pairs of channels, and the decay must be one of `DECAYS`."""
+        check_word(self, "decay", DECAYS)
+        check_whole_numbers(self, "num_heads", "head_dim", "num_features")
+        check_even_numbers(self, "head_dim")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

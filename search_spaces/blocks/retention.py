@@ -2,8 +2,8 @@
 
     S_t = d_h S_{t-1} + k_t v_t'        y_t = W_o (group_norm(S_t' q_t) * silu(z_t))
 
-Sun et al. 2023, arXiv:2307.08621: queries and keys are turned by their position, queries scaled by N^-1/2.
-Head h fades at its own rate however many heads there are, so that leading heads stay what they were. The
+Sun et al. 2023, arXiv:2307.08621: queries and keys are rotated by their position, queries scaled by N^-1/2.
+Head h fades at its own rate however many heads there are, so that leading heads do not depend on it. The
 paper's setting has values twice as wide as keys, `head_dim` = 2 `state_dim`, and `decay="narrow"`, d_h = 1 -
 2^(-5-h): with few heads none of them looks at the last few tokens. `wide` decays, d_h = 1 - 2^(-1-2h), reach
 from the last two tokens on; see docs/decisions/0010.
@@ -20,18 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    even_numbers,
-    known_word,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_even_numbers, check_whole_numbers, check_word
 from search_spaces.blocks.layouts import HEADS
 from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import constant_decays, decay_attention, decay_attention_step, products
@@ -70,11 +60,11 @@ class Retention(Block):
         return (cls(num_heads=4, head_dim=32, state_dim=one_of(16, 32), decay=one_of("wide", "narrow")),)
 
     def check(self, d_model: int) -> None:
-        """Keys are turned in pairs, one value alone cannot be normalised, and heads must fade."""
-        known_word(self, "decay", FADING)
-        whole_numbers(self, "num_heads", "state_dim")
-        even_numbers(self, "state_dim")
-        whole_numbers(self, "head_dim", at_least=2)
+        """Channels of keys are rotated in pairs, a single value cannot be normalised, and heads must fade."""
+        check_word(self, "decay", FADING)
+        check_whole_numbers(self, "num_heads", "state_dim")
+        check_even_numbers(self, "state_dim")
+        check_whole_numbers(self, "head_dim", at_least=2)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -1,10 +1,10 @@
-"""RG-LRU: Griffin's recurrent block, a diagonal recurrence that its input gates.
+"""RG-LRU: Griffin's recurrent block, a diagonal recurrence gated by its input.
 
     h_t = a_t h_{t-1} + sqrt(1 - a_t^2) (i_t * u_t)        a_t = exp(-8 softplus(L) sigmoid(r_t))
     out = W_o (h * gelu(W_y x))        u = conv4(W_x x)        i_t = sigmoid(V_i u_t)        r_t = V_r u_t
 
 De et al. 2024, arXiv:2402.19427, sections 2.3 and 2.4. V_i and V_r are block-diagonal, with
-one block per head. The first token is not scaled, for there is nothing before it to make room for. The state
+one block per head. The first token is not scaled, because there is no earlier state. The state
 is one value per channel.
 
 Shapes: B batch, T tokens, D d_model, H heads (blocks of the gates), P head_dim, k taps.
@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.ops.linear import fill, linear_per_head, merge, project
 from search_spaces.ops.scan import scan
 from search_spaces.ops.short_conv import short_conv
@@ -55,7 +56,7 @@ class RGLRU(Block):
 
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""
-        whole_numbers(self, "num_heads", "head_dim", "conv_kernel")
+        check_whole_numbers(self, "num_heads", "head_dim", "conv_kernel")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

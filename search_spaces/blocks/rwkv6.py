@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.ops.gated_attention import gated_attention, gated_attention_step, products
 from search_spaces.ops.linear import fill, linear_per_head, merge, project
 from search_spaces.ops.rwkv import token_shift
@@ -62,8 +63,8 @@ class RWKV6(Block):
 
     def check(self, d_model: int) -> None:
         """One value alone cannot be normalised."""
-        whole_numbers(self, "num_heads", "state_dim")
-        whole_numbers(self, "head_dim", at_least=2)
+        check_whole_numbers(self, "num_heads", "state_dim")
+        check_whole_numbers(self, "head_dim", at_least=2)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

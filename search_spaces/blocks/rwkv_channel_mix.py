@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, some_hidden
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_hidden
 from search_spaces.ops.linear import fill
 from search_spaces.ops.rwkv import token_shift
 from search_spaces.parameter_axes import Layout
@@ -50,7 +51,7 @@ class RWKVChannelMix(Block):
 
     def check(self, d_model: int) -> None:
         """There must be at least one hidden channel."""
-        some_hidden(self, d_model)
+        check_hidden(self, d_model)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

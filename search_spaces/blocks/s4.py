@@ -22,14 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.low_rank_modes import (
     LowRankModes,
-    low_rank_echo,
     low_rank_kernel,
     low_rank_products,
+    low_rank_response,
     low_rank_state,
 )
 from search_spaces.parameter_axes import Layout
@@ -62,7 +63,7 @@ class S4(Block):
 
     def check(self, d_model: int) -> None:
         """The number of modes is a whole number."""
-        whole_numbers(self, "state_dim")
+        check_whole_numbers(self, "state_dim")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -135,7 +136,7 @@ class S4Mixer(Mixer):
         start = None
         if position:
             start = torch.complex(*state["modes"].unbind(1))
-            y = y + low_rank_echo(system, far, start, x.shape[1]).to(y.dtype)
+            y = y + low_rank_response(system, far, start, x.shape[1]).to(y.dtype)
         modes = low_rank_state(system, x, near, jump, start)
         return Mixed(self._merge(x, y), {"modes": torch.stack((modes.real, modes.imag), dim=1)})
 
@@ -165,7 +166,7 @@ class S4Mixer(Mixer):
 def hippo(modes: int) -> tuple[Tensor, Tensor, Tensor]:
     """HiPPO-LegS as diag(pole) - p p^* in the basis where it is so, with its input b; complex128 [N] each.
 
-    Conjugate modes stand side by side, slow ones first, so that leading modes make sense by themselves.
+    Conjugate modes are neighbours, slow ones first, so that a leading slice is a valid system.
     """
     with torch.inference_mode(False), torch.device("cpu"):
         n = torch.arange(modes, dtype=torch.float64)

@@ -6,7 +6,7 @@
 Gu et al. 2022, arXiv:2206.11893: complex modes a_n = -exp(log_fade_n) + i turn_n, half of conjugate pairs,
 discretised by zero-order hold; `init="lin"` starts them at -1/2 + i pi n (S4D-Lin), `"inv"` at the inverse
 frequencies of S4D-Inv. Training and prefill convolve with the kernel 2 Re(C A^l B) by the FFT; decode is the
-recurrence. What is mixed does not depend on what is read.
+recurrence. The mixing does not depend on the input.
 
 Shapes: B batch, T tokens, D d_model (also the channels), N state_dim (complex modes).
 """
@@ -21,17 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    known_word,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers, check_word
 from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
@@ -68,8 +59,8 @@ class S4D(Block):
 
     def check(self, d_model: int) -> None:
         """The number of modes is a whole number, the start a known one."""
-        whole_numbers(self, "state_dim")
-        known_word(self, "init", INITS)
+        check_whole_numbers(self, "state_dim")
+        check_word(self, "init", INITS)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -135,7 +126,7 @@ class S4DMixer(Mixer):
         real, imag = mode_state(x.to(turn.dtype), log_fade, turn)
         modes = torch.stack((real * b_real - imag * b_imag, real * b_imag + imag * b_real), dim=1)
         if position:
-            y = y + self._echo(state["modes"], c_real, c_imag, count).to(y.dtype)
+            y = y + self._response(state["modes"], c_real, c_imag, count).to(y.dtype)
             modes = modes + torch.stack(_times(_turned(log_fade, turn, count), state["modes"]), dim=1)
         return Mixed(self._merge(x, y), {"modes": modes})
 
@@ -160,8 +151,8 @@ class S4DMixer(Mixer):
         scale = fade.square() + turn.square()
         return log_fade, angle, (imag * turn - real * fade) / scale, (-imag * fade - real * turn) / scale
 
-    def _echo(self, modes: Tensor, c_real: Tensor, c_imag: Tensor, count: int) -> Tensor:
-        """What `count` tokens hear of a state before them [B, T, D]."""
+    def _response(self, modes: Tensor, c_real: Tensor, c_imag: Tensor, count: int) -> Tensor:
+        """The outputs of `count` tokens that come from the state before them [B, T, D]."""
         log_fade, turn, _, _ = self._discrete()
         real, imag = _times(_turned(log_fade, turn, 1), modes)
         real, imag = real * c_real - imag * c_imag, real * c_imag + imag * c_real

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks, whole_numbers
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.short_conv import short_conv
@@ -45,7 +46,7 @@ class ShortConv(Block):
 
     def check(self, d_model: int) -> None:
         """A kernel of one tap would mix nothing."""
-        whole_numbers(self, "kernel", at_least=2)
+        check_whole_numbers(self, "kernel", at_least=2)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

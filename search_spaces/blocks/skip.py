@@ -1,9 +1,9 @@
-"""Skip: nothing is mixed, so that half a layer can be left out.
+"""Skip: nothing is mixed, so that a sublayer can be left out.
 
     y = 0,      hence   x + y = x
 
-What `None` is for channel mixers; searches need it beside sequence mixers too, and it is what differentiable
-searches are known to collapse to (Zela et al. 2020, arXiv:1909.09656). No parameters, no state, no FLOPs.
+The counterpart of `None` for channel mixers: searches need it among sequence mixers too, and differentiable
+searches are known to collapse to it (Zela et al. 2020, arXiv:1909.09656). No parameters, no state, no FLOPs.
 It is a part that a space may hold, not one of the registered mixers: the contract of those says that a
 sequence mixer lets a token see its past.
 

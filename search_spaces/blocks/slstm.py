@@ -4,8 +4,8 @@
     c_t = f_t c_{t-1} + i_t tanh(z_t)        n_t = f_t n_{t-1} + i_t        h_t = sigmoid(o_t) c_t / n_t
     y_t = W_o group_norm(h_t)        i_t = exp(a_i),  f_t = sigmoid(a_f) or exp(a_f)
 
-Beck et al. 2024, arXiv:2405.04517. R is block-diagonal, one block per head, which is what lets this block
-track states that linear recurrences cannot, and what keeps it from being computed in parallel over time.
+Beck et al. 2024, arXiv:2405.04517. R is block-diagonal, one block per head, which is why this block can
+track states that linear recurrences cannot, and why it cannot be computed in parallel over time.
 
 Shapes: B batch, T tokens, D d_model, H heads, P head_dim.
 """
@@ -19,17 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import (
-    Block,
-    Cost,
-    Mixed,
-    Mixer,
-    State,
-    StateShape,
-    blocks,
-    known_word,
-    whole_numbers,
-)
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
+from search_spaces.blocks.checks import check_whole_numbers, check_word
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.slstm import Cell, empty, slstm, slstm_step
 from search_spaces.parameter_axes import Layout
@@ -67,9 +58,9 @@ class SLSTM(Block):
 
     def check(self, d_model: int) -> None:
         """One channel alone cannot be normalised."""
-        whole_numbers(self, "num_heads")
-        whole_numbers(self, "head_dim", at_least=2)
-        known_word(self, "forget_gate", FORGET_GATES)
+        check_whole_numbers(self, "num_heads")
+        check_whole_numbers(self, "head_dim", at_least=2)
+        check_word(self, "forget_gate", FORGET_GATES)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

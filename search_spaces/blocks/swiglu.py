@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks, some_hidden
+from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks
+from search_spaces.blocks.checks import check_hidden
 from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill
 from search_spaces.parameter_axes import Layout
@@ -48,7 +49,7 @@ class SwiGLU(Block):
 
     def check(self, d_model: int) -> None:
         """There must be at least one hidden channel."""
-        some_hidden(self, d_model)
+        check_hidden(self, d_model)
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -1,4 +1,4 @@
-"""Switch: each token goes to the one expert that its router likes best, as long as there is room.
+"""Switch: each token goes to the expert of its highest router score, as long as there is room.
 
     p = softmax(W_r x);  e = argmax p;  y = p_e * SwiGLU_e(x)
     capacity = ceil(capacity_factor * T / E) tokens of a sequence for each expert
@@ -8,8 +8,8 @@ on through the residual connection alone (y = 0), plus the z-loss of ST-MoE (Zop
 arXiv:2202.08906). The experts are SwiGLU perceptrons here, so that all mixtures of this project differ in
 their routing only; the paper's are two-layer perceptrons.
 
-Each sequence has its capacities for itself, and earlier tokens come first, so that no token depends on a
-later one. Capacities hold only while learning (see `RoutedExperts`).
+Each sequence has its own capacities, and earlier tokens come first, so that no token depends on a
+later one. Capacities apply only while training (see `RoutedExperts`).
 
 Shapes: B batch, T tokens, D d_model, E experts, F hidden of one expert.
 """
@@ -22,7 +22,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from search_spaces.blocks.base import Block, Cost, Mixer, blocks, positive_number
+from search_spaces.blocks.base import Block, Cost, Mixer, blocks
+from search_spaces.blocks.checks import check_positive_number
 from search_spaces.blocks.layouts import ROUTED_EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
 from search_spaces.language.choices import one_of
@@ -68,7 +69,7 @@ class Switch(Block):
     def check(self, d_model: int) -> None:
         """Experts must have a width, and some room."""
         check_experts(self, d_model, top_k=1)
-        positive_number(self, "capacity_factor")
+        check_positive_number(self, "capacity_factor")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

@@ -6,7 +6,7 @@ With a window, t sees `window` tokens, `dilation` apart, itself the last, and th
 (Longformer; Beltagy et al. 2020, arXiv:2004.05150). The fast forms are PyTorch's fused kernel for full
 attention, and for windows the same kernel on blocks, at a cost linear in T: a block of queries sees its own
 and the previous block of keys, and the global ones. With a dilation, tokens that are neighbours modulo the
-dilation are made neighbours first. On a GPU, where `fused` proved it, FlexAttention takes the
+dilation are made neighbours first. On a GPU, where `fused` verified it, FlexAttention computes the
 windows instead. `attend_plainly` is the equation.
 
 Shapes: B batch, T tokens read, S tokens looked back at, H heads, G kv heads, K head_dim, W block length,
@@ -37,9 +37,9 @@ def attend(
     """Outputs [B, H, T, K] of queries [B, H, T, K] over keys and values [B, G, T, K] of the same tokens."""
     if window is None or _sees_all(q.shape[2], window, dilation, global_tokens):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=k.shape[1] != q.shape[1])
-    if fused.uses("windowed attention", q):
+    if fused.calls_kernel("windowed attention", q):
         layout = _layout(q.shape[2], window, dilation, global_tokens, q.device)
-        return fused.attend_where(
+        return fused.attend_in_layout(
             q, k, v, partial(sees, window=window, dilation=dilation, global_tokens=global_tokens), layout
         )
     return _attend_blockwise(q, k, v, window, dilation, global_tokens)

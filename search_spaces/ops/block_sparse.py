@@ -7,10 +7,10 @@
 The pattern of BigBird (Zaheer et al. 2020, arXiv:2007.14062), without those parts that would look ahead. The
 blocks between are divided into `random_blocks` runs of like size, and one is drawn from each: no block is
 drawn twice, and where there are no more blocks than draws, all are seen. The hash is a constant: the same in
-every layer and head. Were it chance, a token decoded would see other blocks than the same token read.
+every layer and head. If it were random, decode would see other blocks than prefill.
 
 `attend_in_blocks` calls PyTorch's fused kernel on gathered keys; `attend_in_blocks_plainly` is the equation.
-On a GPU, where `fused` proved it, FlexAttention takes the same pattern without a copy of the keys.
+On a GPU, where `fused` verified it, FlexAttention computes the same pattern without a copy of the keys.
 
 Shapes: B batch, T tokens, S tokens looked back at, H heads, G kv heads, K head_dim, W block length, C blocks
 of queries, N blocks seen by one.
@@ -83,11 +83,13 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, pattern: BlockPattern) -> 
     """
     if q.shape[2] == k.shape[2] and _sees_all(q.shape[2], pattern):
         return attend(q, k, v)
-    if q.shape[2] == k.shape[2] and fused.uses("block-sparse attention", q):
+    if q.shape[2] == k.shape[2] and fused.calls_kernel("block-sparse attention", q):
         layout = _layout(q.shape[2], tuple(pattern), q.device)
         blocks = -(-q.shape[2] // pattern.block_size)
         listed = _constant_blocks(blocks, tuple(pattern), q.device)
-        return fused.attend_where(q, k, v, partial(_listed, listed=listed, size=pattern.block_size), layout)
+        return fused.attend_in_layout(
+            q, k, v, partial(_listed, listed=listed, size=pattern.block_size), layout
+        )
     return gather_and_attend(q, k, v, pattern)
 
 
@@ -186,7 +188,7 @@ def _drawn(block: Tensor, pattern: BlockPattern) -> Tensor:
 
 
 def _mixed(block: Tensor, run: Tensor) -> Tensor:
-    """A number of 31 bits that looks like chance, from two small ones."""
+    """A pseudo-random number of 31 bits from two small ones."""
     one, two, three, four = MULTIPLIERS
     x = (block * one + (run + 1) * two) & LOW_BITS
     for multiplier in (three, four):

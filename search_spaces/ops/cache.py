@@ -1,8 +1,8 @@
 """Cached rows of tokens: rings of the latest ones, and the first ones of a sequence.
 
 The token at position t lies in slot t % S of a ring. Token axes are the last but one, as `StateShape` wants.
-A cache of attention is a state with the rings `k` and `v` and, where some tokens are seen by everybody, their
-rows `k_global` and `v_global`.
+A cache of attention is a state with the rings `k` and `v` and, where some tokens are seen by all others,
+their rows `k_global` and `v_global`.
 
 Shapes: B batch, T tokens written, S slots, K width of a row; further axes may stand between B and S.
 """
@@ -32,7 +32,7 @@ def write(ring: Tensor, rows: Tensor, position: int | Tensor) -> Tensor:
     return ring.index_copy_(ring.ndim - 2, index, rows)
 
 
-def held(slots: int, position: int | Tensor, device: torch.device) -> Tensor:
+def slot_positions(slots: int, position: int | Tensor, device: torch.device) -> Tensor:
     """The position of the token in each slot [S] before that at `position` is written; negative: none."""
     latest = position - 1
     return latest - (latest - torch.arange(slots, device=device)).remainder(slots)
@@ -50,7 +50,9 @@ def write_first(kept: Tensor, rows: Tensor, position: int | Tensor) -> Tensor:
     return torch.where(((index >= 0) & (index < count))[:, None], chosen, kept)
 
 
-def remember(cache: dict[str, Tensor], k: Tensor, v: Tensor, position: int | Tensor) -> dict[str, Tensor]:
+def write_keys_values(
+    cache: dict[str, Tensor], k: Tensor, v: Tensor, position: int | Tensor
+) -> dict[str, Tensor]:
     """Write k and v [B, G, T, K] of the tokens from `position` on."""
     kept = {name: write(cache[name], rows, position) for name, rows in (("k", k), ("v", v))}
     if "k_global" not in cache:
@@ -61,7 +63,7 @@ def remember(cache: dict[str, Tensor], k: Tensor, v: Tensor, position: int | Ten
     }
 
 
-def attend_behind(
+def attend_with_cache(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -73,13 +75,14 @@ def attend_behind(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Outputs [B, H, T, K] of tokens from `position` on over a cache and themselves, and the cache after.
 
-    `sees(query, key)` says who sees whom, for positions that broadcast. A cache that is no `ring` holds all.
+    `sees(query, key)` says which key a query sees, for positions that broadcast. Without `ring` the cache
+    holds all tokens.
     """
     piece = max(PIECE, cache["k"].shape[2]) if ring else q.shape[2]
     outputs = []
     for q_here, k_here, v_here in zip(*(part.split(piece, dim=2) for part in (q, k, v)), strict=True):
         outputs.append(_attend_piece(q_here, k_here, v_here, cache, position, sees))
-        cache = remember(cache, k_here, v_here, position)
+        cache = write_keys_values(cache, k_here, v_here, position)
         position += q_here.shape[2]
     return torch.cat(outputs, dim=2), cache
 
@@ -93,7 +96,7 @@ def _attend_piece(
     sees: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     here = position + torch.arange(q.shape[2], device=q.device)
-    key = torch.cat((held(cache["k"].shape[2], position, q.device), here))
+    key = torch.cat((slot_positions(cache["k"].shape[2], position, q.device), here))
     seen = sees(here[:, None], key) & (key >= 0)
     k, v = torch.cat((cache["k"], k), dim=2), torch.cat((cache["v"], v), dim=2)
     if "k_global" in cache:

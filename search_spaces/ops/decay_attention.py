@@ -75,8 +75,8 @@ def decay_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tens
 def constant_decays(decay: str, heads: int, like: Tensor) -> Tensor:
     """The logarithm of every head's share of `DECAYS` [H], or one zero where nothing fades.
 
-    It depends on the index of a head alone, so that leading heads stay what they were. `narrow` is RetNet's:
-    heads look back 32, 64, 128, ... tokens. `wide` begins at the neighbour: 2, 8, 32, 128, ...
+    It depends on the index of a head alone, so that leading heads do not depend on their number. `narrow` is
+    RetNet's: heads look back 32, 64, 128, ... tokens. `wide` begins at the neighbour: 2, 8, 32, 128, ...
     """
     exact = torch.promote_types(like.dtype, torch.float32)
     if (ladder := DECAYS[decay]) is None:

@@ -88,7 +88,7 @@ def delta_rule_step(
 def products(count: int, heads: int, state_dim: int, head_dim: int) -> int:
     """Multiply-adds in matrix products of `delta_rule`, for a batch of one.
 
-    The triangular solves are left out: the counters of FLOPs do not know them.
+    The triangular solves are left out: counters of FLOPs do not include them.
     """
     length = min(CHUNK, count)
     per_token = 2 * length * state_dim + length * head_dim + 3 * state_dim * head_dim

@@ -5,11 +5,11 @@
 On a GPU the products of all experts are one grouped kernel, where it takes the dtype and the strides; on a
 CPU a loop over the experts that were chosen is as fast and takes everything. A token that an expert has no
 room for gets the gate zero there: the products are over sorted tokens of any number, so a capacity is a rule
-of learning here, and saves neither memory nor time.
+of training here, and saves neither memory nor time.
 
-A loop asks the device how many tokens each expert got. Where nobody may ask (`torch.export`, and one decoding
-step that the grouped kernel does not take), shapes depend on no data: few tokens each fetch the matrices of
-their experts, many tokens pass through all experts.
+A loop reads from the device how many tokens each expert got. Where that is not possible (`torch.export`, and
+a decoding step that the grouped kernel does not support), shapes must not depend on data: few tokens each
+fetch the matrices of their experts, many tokens pass through all experts.
 
 Shapes: B batch, T tokens, N = B*T, E experts, k chosen experts per token, D d_model, F hidden.
 """
@@ -89,37 +89,39 @@ def counts(index: Tensor, experts: int) -> Tensor:
     )
 
 
-def room(index: Tensor, experts: int, capacity: int, asked: Tensor | None = None) -> Tensor:
+def choices_with_room(index: Tensor, experts: int, capacity: int, requested: Tensor | None = None) -> Tensor:
     """Which choices [B, T, k] find room, when each expert takes `capacity` of each sequence.
 
     Room goes to the earlier token, and of one token to its better expert, so it depends on no later token.
-    Choices that are not `asked` take none and get none.
+    Choices that are not `requested` take none and get none.
     """
     wanted = F.one_hot(index.flatten(1), experts)
-    if asked is not None:
-        wanted = wanted * asked.flatten(1)[..., None]
+    if requested is not None:
+        wanted = wanted * requested.flatten(1)[..., None]
     place = (wanted.cumsum(1) * wanted).sum(-1).view_as(index)
     return (place > 0) & (place <= capacity)
 
 
-def room_plainly(index: Tensor, experts: int, capacity: int, asked: Tensor | None = None) -> Tensor:
+def choices_with_room_plainly(
+    index: Tensor, experts: int, capacity: int, requested: Tensor | None = None
+) -> Tensor:
     """The same, one choice after the other."""
-    found = torch.zeros_like(index, dtype=torch.bool)
+    kept = torch.zeros_like(index, dtype=torch.bool)
     for row in range(index.shape[0]):
         taken = [0] * experts
         for t in range(index.shape[1]):
             for choice, expert in enumerate(index[row, t].tolist()):
-                if (asked is None or asked[row, t, choice]) and taken[expert] < capacity:
+                if (requested is None or requested[row, t, choice]) and taken[expert] < capacity:
                     taken[expert] += 1
-                    found[row, t, choice] = True
-    return found
+                    kept[row, t, choice] = True
+    return kept
 
 
-def coins(logits: Tensor) -> Tensor:
+def hashed_uniform(logits: Tensor) -> Tensor:
     """A number in [0, 1) per token from its own router logits [..., E], as if drawn at random.
 
     It is a hash of the logits' bfloat16 bits (multiply and fold, as in the finaliser of MurmurHash3): no
-    global chance, the same for the same token, and anew after every step that moves the router.
+    global random state, the same for the same token, and new after every step that moves the router.
     """
     words = logits.detach().to(torch.bfloat16).view(torch.int16).long()
     place = torch.arange(logits.shape[-1], device=logits.device)
@@ -139,7 +141,7 @@ def load_balance(logits: Tensor, index: Tensor) -> Tensor:
 
 
 def balance_of(probabilities: Tensor, index: Tensor) -> Tensor:
-    """The same for probabilities [..., E] that are known."""
+    """The same for given probabilities [..., E]."""
     experts = probabilities.shape[-1]
     share = counts(index, experts).to(probabilities.dtype) / index.numel()
     return experts * (share * probabilities.flatten(0, -2).mean(0)).sum()
@@ -172,7 +174,7 @@ def _looped(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) ->
 
 
 def _aligned(matrices: Tensor) -> bool:
-    """Whether rows start at multiples of 16 bytes, as the grouped kernel wants; allocations do."""
+    """Whether rows start at multiples of 16 bytes, as the grouped kernel requires; allocations do."""
     wide = 16 // matrices.itemsize
     return (
         matrices.storage_offset() % wide == 0

@@ -1,4 +1,4 @@
-"""Feature maps of linear attention: what stands for the exponential of a product of a query and a key.
+"""Feature maps of linear attention: what replaces the exponential of the product of a query and a key.
 
     y_t = sum_s phi(q_t)phi(k_s) v_s / sum_s phi(q_t)phi(k_s)        phi(q)phi(k) in place of exp(qk)
 
@@ -30,7 +30,7 @@ def with_ones(v: Tensor) -> Tensor:
 def normalised(y: Tensor) -> Tensor:
     """The sums over v by the sum over ones: [..., P] of [..., P + 1].
 
-    Where a query has nothing in common with any key, up to the range of float32, the output is zero.
+    Where all products of a query with keys are zero in float32, the output is zero.
     """
     return y[..., :-1] / y[..., -1:].clamp(min=SMALLEST)
 

@@ -1,11 +1,11 @@
-"""Fused kernels for patterns of attention on a GPU, used where they were proved here, in this process.
+"""Fused kernels for patterns of attention on a GPU, used where they were verified in this process.
 
     enable("cuda")      # {"windowed attention": "FlexAttention", "block-sparse attention": "FlexAttention"}
 
 PyTorch's FlexAttention (`torch.nn.attention.flex_attention`) computes any pattern of whole blocks in one
-kernel, without gathering keys, but it must be compiled with what stands around it. So our forms call it only
-while they are compiled for CUDA, and only after `enable`, which runs each kernel against the plain form and
-says which path is taken, or why not. Without it the plain forms are compiled.
+kernel, without gathering keys, but it must be compiled together with the code around it. So our forms call it
+only while they are compiled for CUDA, and only after `enable`, which compares each kernel with the plain form
+and returns which path is taken, or why not. Without it the plain forms are compiled.
 
 Shapes: B batch, T tokens, H heads, G kv heads, K head_dim.
 """
@@ -38,16 +38,16 @@ Seen = Callable[[Tensor, Tensor], Tensor]
 """Whether a token at a position of a query sees the one at a position of a key; positions broadcast."""
 
 
-def uses(name: str, q: Tensor) -> bool:
-    """Whether this form is to call the kernel for these queries [B, H, T, K]."""
+def calls_kernel(name: str, q: Tensor) -> bool:
+    """Whether this form calls the kernel for these queries [B, H, T, K]."""
     if not torch.compiler.is_dynamo_compiling() or paths.get(name) != KERNEL:
         return False
     width = q.shape[-1]
     return q.is_cuda and width >= 16 and width & (width - 1) == 0
 
 
-def attend_where(q: Tensor, k: Tensor, v: Tensor, seen: Seen, layout: Tensor) -> Tensor:
-    """Outputs [B, H, T, K] by the kernel; `layout` is that of `block_layout` for the same pattern."""
+def attend_in_layout(q: Tensor, k: Tensor, v: Tensor, seen: Seen, layout: Tensor) -> Tensor:
+    """Outputs [B, H, T, K] by the kernel; `layout` is made by `block_layout` for the same pattern."""
     from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
     blocks = layout.shape[1] // 2 - 1
@@ -93,17 +93,17 @@ def block_layout(seen: Seen, count: int, device: torch.device) -> Tensor:
 
 
 def enable(device: str = "cuda") -> dict[str, str]:
-    """Prove the kernels on a device, use those that agree, and say which path each form takes."""
+    """Compare the kernels with the plain forms on a device, use those that agree; return the path of each."""
     for name, (form, plain) in forms.items():
         if not device.startswith("cuda"):
             paths[name] = f"plain: {KERNEL} is for CUDA"
         elif paths.get(name) != KERNEL:
             paths[name] = KERNEL
-            paths[name] = _proved(form, plain, device)
+            paths[name] = _verified(form, plain, device)
     return dict(paths)
 
 
-def _proved(form: Form, plain: Form, device: str) -> str:
+def _verified(form: Form, plain: Form, device: str) -> str:
     """The kernel's name where it agrees with the plain form, else why it is not used."""
     dice = torch.Generator(device).manual_seed(0)
 

@@ -23,7 +23,7 @@ def merge(y: Tensor, weight: Tensor) -> Tensor:
 
 
 def linear_per_head(x: Tensor, weight: Tensor) -> Tensor:
-    """x [H, R, K] by a weight [H, J, K] gives [H, R, J]; to a `TorchFunctionMode` one function of torch."""
+    """x [H, R, K] by a weight [H, J, K] gives [H, R, J]; a `TorchFunctionMode` sees one function of torch."""
     if has_torch_function((x, weight)):
         product: Tensor = handle_torch_function(linear_per_head, (x, weight), x, weight)
         return product
@@ -31,10 +31,10 @@ def linear_per_head(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def multiplied_elsewhere(x: Tensor) -> Tensor:
-    """x as it is, which enters a product with parameters that is computed in another order.
+    """x unchanged, where its product with parameters is computed in another order.
 
-    (W x)'q is x'(W'q): the product that x enters is gone. To a `TorchFunctionMode` this is one function of
-    torch in its place, so that x can be rounded as it would have been.
+    (W x)'q is x'(W'q): there is no product with x any more. A `TorchFunctionMode` sees this as one function
+    of torch instead, so that x can be rounded as in the product.
     """
     if has_torch_function((x,)):
         same: Tensor = handle_torch_function(multiplied_elsewhere, (x,), x)

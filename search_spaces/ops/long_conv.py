@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def long_conv(x: Tensor, kernel: Tensor) -> Tensor:
-    """Outputs [B, T, D] of x [B, T, D] under kernels [D, L]; taps beyond T are not looked at."""
+    """Outputs [B, T, D] of x [B, T, D] under kernels [D, L]; taps beyond T are not used."""
     count = x.shape[1]
     kernel = kernel[:, :count]
     exact = torch.promote_types(x.dtype, torch.float32)
@@ -35,7 +35,7 @@ def long_conv_plainly(x: Tensor, kernel: Tensor) -> Tensor:
 def _fast_size(least: int) -> int:
     """The smallest even size from `least` on with no prime factor beyond five.
 
-    scipy knows such sizes too, but torch.compile could not look into it.
+    scipy has such a function, but torch.compile could not trace it.
     """
     size = least + least % 2
     while True:

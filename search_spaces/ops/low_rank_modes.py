@@ -93,8 +93,8 @@ def low_rank_state(
     return modes.transpose(0, 1)
 
 
-def low_rank_echo(system: LowRankModes, far: Tensor, start: Tensor, count: int) -> Tensor:
-    """What `count` tokens hear of the modes before them [B, T, D]: Re(c A^{t+1} start)."""
+def low_rank_response(system: LowRankModes, far: Tensor, start: Tensor, count: int) -> Tensor:
+    """The outputs of `count` tokens that come from the modes before them [B, T, D]: Re(c A^{t+1} start)."""
     length = block_length(count)
     near = _orbit(system, system.advanced(start), length)
     heard = (far @ near.permute(1, 2, 0, 3).flatten(2)).real

@@ -28,7 +28,7 @@ PEAK = 40.0
 
 
 class Cell(NamedTuple):
-    """What an mLSTM remembers: S [B, H, N, P], n [B, H, N] and m [B, H]; the first two over exp(m)."""
+    """The state of an mLSTM: S [B, H, N, P], n [B, H, N] and m [B, H]; the first two over exp(m)."""
 
     memory: Tensor
     normaliser: Tensor

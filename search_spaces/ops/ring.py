@@ -1,4 +1,4 @@
-"""A ring of the latest entries: what the token at position t left lies in slot t % S.
+"""A ring of the latest entries: the entry of the token at position t is in slot t % S.
 
 Shapes: B batch, S slots, T tokens, C channels (or any further axes).
 """

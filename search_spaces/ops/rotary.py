@@ -1,6 +1,6 @@
-"""Rotary positions (Su et al. 2021, arXiv:2104.09864): queries and keys are turned by their position.
+"""Rotary positions (Su et al. 2021, arXiv:2104.09864): queries and keys are rotated by their position.
 
-Channel pairs (i, i + K/2) at position t are turned by the angle t * base^(-2i/K), so that a product of a
+Channel pairs (i, i + K/2) at position t are rotated by the angle t * base^(-2i/K), so that a product of a
 query and a key depends on their distance only. Tables are computed once per length, not kept in modules.
 
 Shapes: B batch, H heads, T tokens, K head_dim (even).
@@ -17,7 +17,7 @@ BASE = 10_000.0
 
 
 def rotate(x: Tensor, position: int | Tensor) -> Tensor:
-    """Turn x [..., T, K], whose first token stands at `position` (an int, or a 0-dim tensor)."""
+    """Rotate x [..., T, K], whose first token stands at `position` (an int, or a 0-dim tensor)."""
     count, width = x.shape[-2:]
     # a compiled graph takes the tables as constants: it would compute them anew for every element of x
     if isinstance(position, int) and torch.compiler.is_dynamo_compiling():

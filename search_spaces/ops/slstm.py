@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 
 class Cell(NamedTuple):
-    """What an sLSTM remembers, each [B, H, P]: h, c and n over exp(m), and m; empty where n is zero."""
+    """The state of an sLSTM, each [B, H, P]: h, c and n over exp(m), and m; empty where n is zero."""
 
     hidden: Tensor
     memory: Tensor
@@ -135,7 +135,7 @@ def _loop_back(
     return torch.stack(to_u[::-1]), back, to_c, to_n
 
 
-# to a compiler the loops are one operation each: unrolled, they would take it minutes
+# one operation each for a compiler: it would unroll the loops, which takes minutes
 _whole_loop = torch.library.custom_op("nas::slstm", _loop, mutates_args=())
 _whole_loop_back = torch.library.custom_op("nas::slstm_back", _loop_back, mutates_args=())
 

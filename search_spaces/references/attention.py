@@ -176,7 +176,7 @@ def deepseek(spec: LatentAttention, weights: Weights, d_model: int) -> Function:
 
 @reference(BlockSparseAttention, source="its pattern as a dense mask")
 def big_bird(spec: BlockSparseAttention, weights: Weights, d_model: int) -> Function:
-    """The pattern and its hash once more, with Python's numbers."""
+    """The pattern and its hash with Python's numbers."""
     size, window = spec.block_size, spec.window_blocks
     first, runs = spec.global_blocks, spec.random_blocks
 

@@ -15,7 +15,7 @@ from search_spaces.blocks.gshard import GShard
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.blocks.switch import Switch
-from search_spaces.ops.experts import coins
+from search_spaces.ops.experts import hashed_uniform
 from search_spaces.references import Function, Weights, put, reference
 
 
@@ -154,9 +154,9 @@ def gshard(spec: GShard, weights: Weights, d_model: int) -> Function:
                 first, second = p.argsort(descending=True)[:2].tolist()
                 total = p[first] + p[second]
                 y = torch.zeros_like(token)
-                keep = bool(2 * p[second] / total > coins(logits[None])[0])
-                for e, asked in ((first, True), (second, keep)):
-                    if asked and taken[e] < room:
+                keep = bool(2 * p[second] / total > hashed_uniform(logits[None])[0])
+                for e, requested in ((first, True), (second, keep)):
+                    if requested and taken[e] < room:
                         taken[e] += 1
                         y = y + p[e] / total * expert(weights, e, token)
                 outputs.append(y)

@@ -1,8 +1,8 @@
 """The large space: all blocks that offer `open_forms`. Every published architecture of the zoo lies in it.
 
 A byte-level decoder of 2 to 8 layers. Each layer chooses its sequence mixer, its channel mixer (or none), its
-bits, whether only some tokens pass it, and whether tokens may leave behind it; or it is one of the places of
-a block whose weights are shared.
+bits, whether only some tokens pass it, and whether tokens may exit after it; or it is one of the layers that
+share their weights.
 """
 
 from __future__ import annotations

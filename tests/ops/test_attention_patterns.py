@@ -161,7 +161,7 @@ class TestCaches:
             here: int | Tensor = torch.tensor(position) if count == 2 else position
             ring = cache.write(ring, rows, here)
             position += count
-            where = cache.held(slots, position, ring.device)
+            where = cache.slot_positions(slots, position, ring.device)
             latest = torch.arange(max(0, position - slots), position)
             assert torch.equal(where[where >= 0].sort().values, latest)
             assert torch.equal(ring[0, 0, where >= 0, 0].long(), where[where >= 0])

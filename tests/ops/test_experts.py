@@ -1,4 +1,4 @@
-"""Routing, room, coins and losses of experts, each in a second formulation."""
+"""Routing, room, hashed_uniform and losses of experts, each in a second formulation."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def test_room_goes_to_the_earlier_token_then_to_the_better_expert(
     count: int, top_k: int, capacity: int
 ) -> None:
     index = draw(3, count, 4).topk(top_k, dim=-1).indices
-    found = experts.room(index, 4, capacity)
-    assert torch.equal(found, experts.room_plainly(index, 4, capacity))
-    asked = draw(3, count, top_k, seed=1) > 0
-    found = experts.room(index, 4, capacity, asked)
-    assert torch.equal(found, experts.room_plainly(index, 4, capacity, asked))
+    found = experts.choices_with_room(index, 4, capacity)
+    assert torch.equal(found, experts.choices_with_room_plainly(index, 4, capacity))
+    requested = draw(3, count, top_k, seed=1) > 0
+    found = experts.choices_with_room(index, 4, capacity, requested)
+    assert torch.equal(found, experts.choices_with_room_plainly(index, 4, capacity, requested))
     for row in range(3):
         assert experts.counts(index[row][found[row]], 4).max() <= capacity
 
 
 def test_room_depends_on_no_later_token_and_on_no_other_sequence() -> None:
     index = draw(3, 60, 4).topk(2, dim=-1).indices
-    found = experts.room(index, 4, 20)
-    assert torch.equal(experts.room(index[:, :41], 4, 20), found[:, :41])
-    assert torch.equal(experts.room(index[1:2], 4, 20), found[1:2])
+    found = experts.choices_with_room(index, 4, 20)
+    assert torch.equal(experts.choices_with_room(index[:, :41], 4, 20), found[:, :41])
+    assert torch.equal(experts.choices_with_room(index[1:2], 4, 20), found[1:2])
     assert 0 < found.sum() < found.numel()
 
 
@@ -46,27 +46,27 @@ def test_counts_are_counts() -> None:
 
 def test_coins_are_even_and_independent_of_the_order() -> None:
     logits = draw(20_000, 4)
-    u = experts.coins(logits)
-    assert torch.equal(u, experts.coins(logits.clone()))
+    u = experts.hashed_uniform(logits)
+    assert torch.equal(u, experts.hashed_uniform(logits.clone()))
     assert ((u >= 0) & (u < 1)).all()
     # 20 bins of 1000: the deviation of a fair one is 31, and five of them are exceeded once in 100 000 tests
     filled = (20 * u).long().bincount(minlength=20)
     assert (filled - 1000).abs().max() < 5 * 31
     assert torch.corrcoef(torch.stack((u, *logits.T)))[0, 1:].abs().max() < 5 / 20_000**0.5
     order = torch.randperm(20_000, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(experts.coins(logits[order]), u[order])
-    near = experts.coins(logits + 0.05 * draw(20_000, 4, seed=2))  # after a step, a coin is thrown anew
+    assert torch.equal(experts.hashed_uniform(logits[order]), u[order])
+    near = experts.hashed_uniform(logits + 0.05 * draw(20_000, 4, seed=2))
     assert abs(float(torch.corrcoef(torch.stack((u, near)))[0, 1])) < 5 / 20_000**0.5
 
 
 def test_coins_differ_for_logits_in_another_order() -> None:
     logits = draw(100, 4)
-    assert (experts.coins(logits) != experts.coins(logits.flip(-1))).float().mean() > 0.99
+    assert (experts.hashed_uniform(logits) != experts.hashed_uniform(logits.flip(-1))).float().mean() > 0.99
 
 
 def test_coins_are_the_same_in_every_dtype_that_holds_the_logits() -> None:
     logits = draw(50, 3).bfloat16()
-    assert torch.equal(experts.coins(logits), experts.coins(logits.double()))
+    assert torch.equal(experts.hashed_uniform(logits), experts.hashed_uniform(logits.double()))
 
 
 @pytest.mark.parametrize("shape", [(7, 4), (3, 65, 4)])
