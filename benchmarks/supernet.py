@@ -21,7 +21,7 @@ from torch.func import functional_call
 from benchmarks.common import keep, show
 from evaluators.training.network_training import token_loss
 from evaluators.training.recipe import DEFAULT
-from hw_profiles.timing.measure import quiet
+from hw_profiles.timing.timers import quiet
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.short_conv import ShortConv

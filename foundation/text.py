@@ -50,3 +50,8 @@ def listed(items: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *most, last = list(items) or [""]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def rounded(value: float, digits: int = 4) -> float:
+    """The number with this many significant digits, for files that people read."""
+    return float(f"{value:.{digits}g}")

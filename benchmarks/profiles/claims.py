@@ -27,7 +27,8 @@ from hw_profiles.runtimes.base import random_tokens, runtime_of
 from hw_profiles.runtimes.graph import captured
 from hw_profiles.runtimes.placement import placed
 from hw_profiles.runtimes.static_step import StaticStep
-from hw_profiles.timing.measure import Task, rounds_of, undisturbed, warmed
+from hw_profiles.timing.measure import undisturbed
+from hw_profiles.timing.rounds import TimedCall, rounds_of, warmed
 from hw_profiles.timing.timers import Call, on_gpu
 from hw_profiles.timing.timings import Latency
 from search_spaces.blocks.attention import Attention
@@ -326,11 +327,11 @@ def timed(
     """Latencies of calls, so many made and timed together; the memory of the others is free meanwhile."""
     found, names = dict[str, Latency](), list(makers)
     for start in range(0, len(names), together):
-        tasks = {name: Task(makers[name]()) for name in names[start : start + together]}
-        session = warmed(rounds_of(tasks, scenario), scenario)
+        calls = {name: TimedCall(makers[name]()) for name in names[start : start + together]}
+        session = warmed(rounds_of(calls, scenario), scenario)
         session.take_until(FEWEST, MOST, WITHIN)
-        found |= {name: session.judged(session.latency(name)) for name in tasks}
-        del session, tasks
+        found |= {name: session.marked(session.latency(name)) for name in calls}
+        del session, calls
         gc.collect()
     return found
 

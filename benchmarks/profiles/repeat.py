@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.profiles.keeping import Keeper, told
-from hw_profiles.latency.parts import half, part_samples, part_tasks
-from hw_profiles.timing.measure import rounds_of, undisturbed, warmed
+from hw_profiles.latency.parts import half, part_calls, part_samples
+from hw_profiles.timing.measure import undisturbed
+from hw_profiles.timing.rounds import rounds_of, warmed
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
@@ -93,13 +94,13 @@ def ratios(scenario: Scenario, rounds: int) -> dict[str, Any]:
     """
     pair = {"attention": half(Attention(), WIDTH, 16), "mamba2": half(Mamba2(), WIDTH, 16)}
     with undisturbed(scenario):
-        tasks = {
-            f"{name} {copy} {key}": task
+        calls = {
+            f"{name} {copy} {key}": call
             for copy in range(COPIES)
             for name, part in pair.items()
-            for key, task in part_tasks(part, scenario, seed=copy).items()
+            for key, call in part_calls(part, scenario, seed=copy).items()
         }
-        session = warmed(rounds_of(tasks, scenario), scenario)
+        session = warmed(rounds_of(calls, scenario), scenario)
         for _ in range(rounds // COPIES):
             session.take_round()
     found = {}

@@ -14,7 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
+
+from foundation.statistics import tau_with_interval
+from foundation.text import rounded
 
 NOISE = 0.02
 SCALE_PRIOR = 0.25
@@ -32,7 +34,7 @@ LEVEL = 0.9
 NORMAL_REACH = 1.645
 """Standard errors that hold 90 % of a normal distribution."""
 
-BASE = 0.02
+BASE_ERROR = 0.02
 """The relative error expected of a sum of parts that were all measured, before any network says more."""
 
 TRUSTED_MAPE = 0.1
@@ -120,23 +122,19 @@ def fit_correction(
     target = np.concatenate([np.full(len(wholes), 1 / noise), prior @ expected])
     scale, offset, per_layer, *more = np.linalg.lstsq(np.concatenate([rows, prior]), target, rcond=None)[0]
     names = [*map(str, known), *families]
-    factors = [(name, _digits(1 + extra / scale)) for name, extra in zip(names, more, strict=True)]
+    factors = [(name, rounded(1 + extra / scale, 6)) for name, extra in zip(names, more, strict=True)]
     return Correction(
-        _digits(scale),
-        _digits(offset),
-        _digits(per_layer),
+        rounded(scale, 6),
+        rounded(offset, 6),
+        rounded(per_layer, 6),
         factors=dict(factors[len(known) :]),
         widths=dict(factors[: len(known)]),
     )
 
 
-def _digits(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
 def expected_error(own: float) -> float:
     """The relative error expected of a sum of parts that is itself known up to `own`."""
-    return math.hypot(BASE, own)
+    return math.hypot(BASE_ERROR, own)
 
 
 def reach_of(scores: Sequence[float]) -> float | None:
@@ -165,18 +163,16 @@ def accuracy(
     guess, truth = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
     off = (guess - truth) / truth
     figures = np.abs(off).mean(), np.sqrt((off**2).mean()), off.mean()
-    tau = rank_agreement(guess, truth)
-    low, high = (None, None) if tau is None else _interval(guess, truth, seed)
-    ranks = tuple(None if value is None else round(float(value), 6) for value in (tau, low, high))
+    tau = _tau(guess, truth, seed)
     mape, rms, bias = (round(float(value), 6) for value in figures)
     return Accuracy(
         n=len(truth),
         mape=mape,
         rms=rms,
         bias=bias,
-        tau=ranks[0],
-        tau_low=ranks[1],
-        tau_high=ranks[2],
+        tau=tau[0],
+        tau_low=tau[1],
+        tau_high=tau[2],
         reach=_reach(guess, truth, expected),
     )
 
@@ -192,23 +188,12 @@ def _reach(
     return found if found is None else round(found, 6)
 
 
-def rank_agreement(
-    one: Sequence[float] | NDArray[np.float64], other: Sequence[float] | NDArray[np.float64]
-) -> float | None:
-    """Kendall's tau; None where it is not defined (fewer than two different values)."""
-    if len(set(map(float, one))) < 2 or len(set(map(float, other))) < 2:
-        return None
-    tau = float(kendalltau(one, other).statistic)
-    return tau if math.isfinite(tau) else None
-
-
-def _interval(
-    guess: NDArray[np.float64], truth: NDArray[np.float64], seed: int
-) -> tuple[float | None, float | None]:
-    dice = np.random.default_rng(seed)
-    picks = dice.integers(len(truth), size=(RESAMPLES, len(truth)))
-    taus = [tau for pick in picks if (tau := rank_agreement(guess[pick], truth[pick])) is not None]
-    if not taus:
-        return None, None
-    low, high = np.quantile(taus, [0.025, 0.975])
-    return float(low), float(high)
+def _tau(
+    predicted: NDArray[np.float64], measured: NDArray[np.float64], seed: int
+) -> tuple[float | None, float | None, float | None]:
+    """Kendall's tau with its interval; None where it is not defined (fewer than two different values)."""
+    tau = tau_with_interval(predicted, measured, seed=seed, resamples=RESAMPLES)
+    value, low, high = (
+        round(end, 6) if math.isfinite(end) else None for end in (tau.value, tau.low, tau.high)
+    )
+    return value, low, high

@@ -23,7 +23,8 @@ import torch
 
 from foundation.errors import IllegalArchitecture, ProfileError
 from hw_profiles.runtimes.base import runtime_of
-from hw_profiles.timing.measure import STEPS, Task, network_tasks
+from hw_profiles.timing.measure import decode_call, network_calls
+from hw_profiles.timing.rounds import TimedCall
 from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.base import Block
 from search_spaces.language.printing import brief
@@ -243,18 +244,18 @@ def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> M
     return model
 
 
-def part_tasks(part: Part, scenario: Scenario, *, seed: int = 0) -> dict[str, Task]:
+def part_calls(part: Part, scenario: Scenario, *, seed: int = 0) -> dict[str, TimedCall]:
     """What to time of a part, by copies and reading, as a network is timed: `3/decode_ms`."""
-    tasks: dict[str, Task] = {}
+    timed: dict[str, TimedCall] = {}
     for copies in COPIES if part.block is not None else (0,):
         model = stack_of(part, copies, scenario, seed=seed)
         if part.position is None:
-            found = network_tasks(model, scenario, seed=seed)
+            calls = network_calls(model, scenario, seed=seed)
         else:
-            calls = runtime_of(scenario).prepare(model, scenario, seed=seed)
-            found = {"decode_ms": Task(calls.decode(part.position), primed=True, repeats=STEPS)}
-        tasks |= {f"{copies}/{reading}": task for reading, task in found.items()}
-    return tasks
+            prepared = runtime_of(scenario).prepare(model, scenario, seed=seed)
+            calls = {"decode_ms": decode_call(prepared, part.position)}
+        timed |= {f"{copies}/{reading}": call for reading, call in calls.items()}
+    return timed
 
 
 def part_samples(timed: dict[str, list[float]]) -> tuple[dict[str, list[float]], dict[str, float]]:

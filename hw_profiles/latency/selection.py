@@ -16,7 +16,8 @@ from random import Random
 
 import numpy as np
 
-from hw_profiles.latency.interpolation import Axes, Laws
+from hw_profiles.latency.features import Axes
+from hw_profiles.latency.interpolation import Interpolator
 from hw_profiles.latency.parts import Part, Real, at_position, parts_of
 from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.timings import READINGS
@@ -27,16 +28,16 @@ from search_spaces.scenario import Scenario
 NETWORKS = 200
 """Random networks that tell how usual a part is."""
 
-SMALL = 48
+SMALL_SPACE = 48
 """A space of so few parts is measured whole."""
 
-GROWTH_PARTS = 2
+PARTS_AT_POSITIONS = 2
 """Parts of a kind with a growing state that are also timed at other positions."""
 
-RARE = 0.02
+UNSEEN_USAGE = 0.02
 """The usage of a part that no random network had."""
 
-MOST_OF_A_KIND = 3
+KIND_LIMIT = 3
 """Parts of one kind in one step of refinement, so that it does not ask the same thing twice."""
 
 CANDIDATES = 4000
@@ -69,8 +70,10 @@ def coarse_grid(
     by_kind: dict[str, list[Part]] = {}
     for part in parts:
         by_kind.setdefault(part.kind, []).append(part)
-    least, more, small = [by_kind.pop("", [])], [], len(parts) <= SMALL
-    shares = {kind: sum(usage.get(part, RARE) for part in members) for kind, members in by_kind.items()}
+    least, more, small = [by_kind.pop("", [])], [], len(parts) <= SMALL_SPACE
+    shares = {
+        kind: sum(usage.get(part, UNSEEN_USAGE) for part in members) for kind, members in by_kind.items()
+    }
     for kind in sorted(by_kind, key=lambda kind: -shares[kind]):
         members = by_kind[kind]
         if len(members) > CANDIDATES:
@@ -97,7 +100,7 @@ def _spread_out(
 
     At least `count`, and as many as it takes for all parts to be within reach: that many are needed.
     """
-    weights = np.array([usage.get(part, RARE) for part in parts])
+    weights = np.array([usage.get(part, UNSEEN_USAGE) for part in parts])
     middle = (axes.low + axes.high) / 2
     off = ((axes.x - middle) ** 2).sum(1)
     chosen = [int(np.argmax(weights / weights.max() - 0.25 * off))]
@@ -118,13 +121,16 @@ def _moved(order: Sequence[Part], scenario: Scenario) -> list[Part]:
     """Some growing parts at the beginning and at the end of the context."""
     if runtime_of(scenario).static_shapes:  # a step takes the same time at every position
         return []
-    growing = [part for part in order if part.grows(scenario.context)][:GROWTH_PARTS]
+    growing = [part for part in order if part.grows(scenario.context)][:PARTS_AT_POSITIONS]
     early, late = max(1, scenario.prompt // 4), scenario.context - 1
     return [at_position(part, position) for part in growing for position in (early, late)]
 
 
 def expected_errors(
-    parts: Sequence[Part], usage: Mapping[Part, float], laws: Laws, known: Mapping[Part, object]
+    parts: Sequence[Part],
+    usage: Mapping[Part, float],
+    interpolator: Interpolator,
+    known: Mapping[Part, object],
 ) -> tuple[float, dict[Part, float]]:
     """How far interpolation puts networks off, relatively; and the share of each unmeasured part in it.
 
@@ -133,13 +139,13 @@ def expected_errors(
     worst, shares = 0.0, dict.fromkeys(parts, 0.0)
     for reading in READINGS:
         halves = [part for part in parts if part.block is not None]
-        found = laws.estimate(halves, reading)
+        found = interpolator.estimate(halves, reading)
         total = sum(usage.get(p, 0.0) * e.ms for p, e in zip(halves, found, strict=True))
         by_kind: dict[str, float] = {}
         for part, estimate in zip(halves, found, strict=True):
             if part in known or total <= 0:
                 continue
-            off = usage.get(part, RARE / 10) * estimate.ms * estimate.error / total
+            off = usage.get(part, UNSEEN_USAGE / 10) * estimate.ms * estimate.error / total
             by_kind[part.kind] = by_kind.get(part.kind, 0.0) + off
             shares[part] = max(shares[part], off)
         worst = max(worst, float(np.sqrt(sum(value**2 for value in by_kind.values()))))
@@ -151,7 +157,7 @@ def most_uncertain(shares: Mapping[Part, float], count: int) -> list[Part]:
     chosen: list[Part] = []
     kinds: Counter[str] = Counter()
     for part in sorted(shares, key=lambda part: -shares[part]):
-        if shares[part] > 0 and kinds[part.kind] < MOST_OF_A_KIND:
+        if shares[part] > 0 and kinds[part.kind] < KIND_LIMIT:
             kinds[part.kind] += 1
             chosen.append(part)
         if len(chosen) == count:

@@ -33,7 +33,7 @@ UNTIMED_ERROR = 0.3
 many tokens take them is the router's share on paper, and whole networks that are timed have neither."""
 
 
-class Totals:
+class NetworkSums:
     """Sums over the parts of networks, for one table.
 
     `look_up` is asked once for each part.

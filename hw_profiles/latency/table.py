@@ -15,24 +15,31 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from foundation.errors import NasError, ProfileError
+from foundation.files import write_atomically
 from hw_profiles.fingerprint import Fingerprint, differences, fingerprint
-from hw_profiles.latency.correction import BASE, NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction
-from hw_profiles.latency.interpolation import Laws
+from hw_profiles.latency.correction import BASE_ERROR, NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction
+from hw_profiles.latency.part_times import PartTimes
 from hw_profiles.latency.parts import NONE_REAL, Part, Real, outer, parts_in, shares
-from hw_profiles.latency.sums import Totals
+from hw_profiles.latency.records import (
+    Measured,
+    MeasuredNetwork,
+    Provenance,
+    measured_from_plain,
+    measured_to_plain,
+)
+from hw_profiles.latency.sums import NetworkSums
 from hw_profiles.runtimes.base import check_scenario, runtime_of
-from hw_profiles.timing.timings import READINGS, Latency
+from hw_profiles.timing.timings import READINGS
 from search_spaces.language.serialization import from_plain, to_plain
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
@@ -43,36 +50,6 @@ FORMAT, VERSION = "nas latency table", 1
 
 BETWEEN_SESSIONS = {"cpu": 0.03, "cuda": 0.003}
 """How far, relatively, two sessions on one machine differ: what a re-measurement may be off for no fault."""
-
-Measured: TypeAlias = "Mapping[str, Latency]"
-"""Latency by reading (`READINGS`); a part at a position of its own has no prefill."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A random whole network that was measured: to fit the correction, or, `held_out`, to test it."""
-
-    spec: Decoder
-    held_out: bool
-    measured: Measured
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Where a table comes from: when, how thoroughly, and what a reader should know.
-
-    `reference_ms` is the time of the calibration kernel on the quiet machine; `overheads` are, by width and
-    reading, the milliseconds of a model around its halves, where parts were timed.
-    """
-
-    created: str = ""
-    rounds: int = 0
-    seconds: float = 0.0
-    reference_ms: float = 1.0
-    reference_wall_ms: float = 1.0
-    overheads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    software: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +65,7 @@ class LatencyTable:
     scenario: Scenario
     fingerprint: Fingerprint
     entries: Mapping[Part, Measured]
-    networks: tuple[Network, ...] = ()
+    networks: tuple[MeasuredNetwork, ...] = ()
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     accuracies: Mapping[str, Accuracy] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
@@ -111,13 +88,13 @@ class LatencyTable:
     def _predicted(
         self, specs: Sequence[Decoder], position: int | None
     ) -> list[dict[str, tuple[float, float]]]:
-        totals = self._totals.of(specs, position)
+        sums = self._sums.of(specs, position)
         depths = np.array([len(spec.layers) for spec in specs], dtype=float)
         found: list[dict[str, tuple[float, float]]] = [{} for _ in specs]
-        for reading, correction, reach in self._line if specs else ():
-            ms, off = totals[reading]
+        for reading, correction, reach in self._corrections if specs else ():
+            ms, off = sums[reading]
             whole = correction.whole_ms(ms, depths)
-            expected = np.hypot(BASE, np.divide(off, ms, out=np.zeros_like(ms), where=ms > 0))
+            expected = np.hypot(BASE_ERROR, np.divide(off, ms, out=np.zeros_like(ms), where=ms > 0))
             errors = whole * np.hypot(reach / NORMAL_REACH * expected, self._between_sessions)
             for each, value, error in zip(found, whole.tolist(), errors.tolist(), strict=True):
                 each[reading] = value, error
@@ -143,7 +120,7 @@ class LatencyTable:
         found: dict[str, float] = {}
         variance = 0.0
         for part, much in amounts.items():
-            ms, error = self._part(part, reading)
+            ms, error = self._part_times.of(part, reading)
             found[part.family] = found.get(part.family, 0.0) + much * ms
             variance += (much * error) ** 2  # the same part is off by the same, wherever it stands
         return found, math.sqrt(variance) / max(sum(found.values()), 1e-12)
@@ -167,27 +144,19 @@ class LatencyTable:
     def missing(self, space: Space) -> tuple[Part, ...]:
         """The parts of a space that were not measured, and resemble none that was."""
         parts = parts_in(space, self.real_bits)
-        return tuple(part for part in parts if part not in self.entries and not self._known_kind(part))
+        return tuple(part for part in parts if not self._part_times.covers(part))
 
-    def _known_kind(self, part: Part) -> bool:
-        return part.block is not None and self.laws.knows(part)
-
-    def scatter(self, reading: str) -> Iterator[tuple[Network, float, float]]:
+    def scatter(self, reading: str) -> Iterator[tuple[MeasuredNetwork, float, float]]:
         """Each measured whole network with its predicted and its measured milliseconds."""
         for network in self.networks:
             yield network, self.predict(network.spec)[reading][0], network.measured[reading].median_ms
-
-    @cached_property
-    def laws(self) -> Laws:
-        """What is known of parts that were not measured."""
-        return Laws(self.entries, self.scenario)
 
     @cached_property
     def _between_sessions(self) -> float:
         return BETWEEN_SESSIONS[self.scenario.device.partition(":")[0]]
 
     @cached_property
-    def _line(self) -> list[tuple[str, Correction, float]]:
+    def _corrections(self) -> list[tuple[str, Correction, float]]:
         found = []
         for reading in READINGS:
             reach = self.accuracies.get(reading, Accuracy(0)).reach
@@ -196,62 +165,30 @@ class LatencyTable:
         return found
 
     @cached_property
-    def _known_parts(self) -> dict[tuple[Part, str], tuple[float, float]]:
-        return {}
+    def _part_times(self) -> PartTimes:
+        title = f"the latency table of {self.space_name} ({self.space_digest})"
+        return PartTimes(self.entries, self.scenario, title)
 
     @cached_property
-    def _totals(self) -> Totals:
-        return Totals(self.real_bits, self.scenario.context, self._corrected_parts)
+    def _sums(self) -> NetworkSums:
+        return NetworkSums(self.real_bits, self.scenario.context, self._corrected_parts)
 
     def _corrected_parts(self, parts: Sequence[Part]) -> dict[str, list[tuple[float, float]]]:
         """Milliseconds of parts and their standard deviations, times the factors of their families."""
-        self._interpolate(parts)
-        found: dict[str, list[tuple[float, float]]] = {}
-        for reading, correction, _ in self._line:
-            found[reading] = []
+        self._part_times.interpolate(parts)
+        corrected: dict[str, list[tuple[float, float]]] = {}
+        for reading, correction, _ in self._corrections:
+            corrected[reading] = []
             for part in parts:
                 moved = part.position is not None and reading == "prefill_ms"
-                ms, error = self._part(replace(part, position=None) if moved else part, reading)
+                ms, error = self._part_times.of(replace(part, position=None) if moved else part, reading)
                 factor = correction.factor(part.family, part.d_model)
-                found[reading].append((factor * ms, factor * error))
-        return found
-
-    def _part(self, part: Part, reading: str) -> tuple[float, float]:
-        """Milliseconds of a part, and their standard deviation."""
-        known = self._known_parts.get((part, reading))
-        if known is None:
-            measured = self.entries.get(part)
-            if measured is not None and reading in measured:
-                known = max(0.0, measured[reading].median_ms), measured[reading].standard_error
-                self._known_parts[part, reading] = known
-            else:
-                self._interpolate([part])
-                known = self._known_parts[part, reading]
-        return known
-
-    def _interpolate(self, parts: Iterable[Part]) -> None:
-        """Reckon what was not measured."""
-        wanted = tuple(dict.fromkeys(parts))
-        for reading in READINGS:
-            unknown = [part for part in wanted if self._is_unknown(part, reading)]
-            for part in unknown:
-                self._check(part)
-            for part, found in zip(unknown, self.laws.estimate(unknown, reading), strict=True):
-                self._known_parts[part, reading] = found.ms, found.error * found.ms
-
-    def _is_unknown(self, part: Part, reading: str) -> bool:
-        return (part, reading) not in self._known_parts and reading not in self.entries.get(part, ())
-
-    def _check(self, part: Part) -> None:
-        if not self._known_kind(replace(part, position=None)):
-            raise ProfileError(
-                f"the latency table of {self.space_name} ({self.space_digest}) has no entry for {part};"
-                " profile the space that contains it (profile_space, `nas profile`)"
-            )
+                corrected[reading].append((factor * ms, factor * error))
+        return corrected
 
     def save(self, path: Path) -> None:
         """Write the table as JSON, all of it or nothing."""
-        write_whole(path, readable(self.to_plain()))
+        write_atomically(path, _readable(self.to_plain()))
 
     @classmethod
     def load(
@@ -262,7 +199,7 @@ class LatencyTable:
         Raises:
             ProfileError: no such file, no such table, another machine, or another scenario.
         """
-        table = cls.from_plain(read_plain(path), str(path))
+        table = cls.from_plain(_read_plain(path), str(path))
         if scenario is not None and scenario != table.scenario:
             told = differences(table.scenario.conditions(), scenario.conditions())
             raise ProfileError(f"{path}: profiled under another scenario: {told}; profile again")
@@ -291,18 +228,18 @@ class LatencyTable:
                 for reading in READINGS
             },
             "entries": [
-                {"name": str(part), "part": part.to_plain(), **_measured_to_plain(measured)}
+                {"name": str(part), "part": part.to_plain(), **measured_to_plain(measured)}
                 for part, measured in self.entries.items()
             ],
             "networks": [self._network_to_plain(network) for network in self.networks],
         }
 
-    def _network_to_plain(self, network: Network) -> dict[str, Any]:
+    def _network_to_plain(self, network: MeasuredNetwork) -> dict[str, Any]:
         predicted: dict[str, dict[str, Any]] = {
             reading: {"ms": ms, "standard_error_ms": error}
             for reading, (ms, error) in self.predict(network.spec).items()
         }
-        measured = _measured_to_plain(network.measured)
+        measured = measured_to_plain(network.measured)
         for name, (low, high) in self.interval(network.spec).items():
             predicted[name]["interval_ms"] = [low, high]
         spec = to_plain(network.spec)
@@ -338,9 +275,9 @@ class LatencyTable:
             scenario=scenario,
             fingerprint=dict(plain["fingerprint"]),
             real_bits=_real_bits(plain.get("weight_bits")),
-            entries={Part.from_plain(e["part"]): _measured_from_plain(e) for e in plain["entries"]},
+            entries={Part.from_plain(e["part"]): measured_from_plain(e) for e in plain["entries"]},
             networks=tuple(
-                Network(from_plain(n["spec"]), n["held_out"], _measured_from_plain(n))
+                MeasuredNetwork(from_plain(n["spec"]), n["held_out"], measured_from_plain(n))
                 for n in plain["networks"]
             ),
             corrections={name: Correction(**readings[name]["correction"]) for name in READINGS},
@@ -367,14 +304,14 @@ class LatencyTable:
             f" {self.provenance.rounds} rounds in {self.provenance.seconds:.0f} s",
             f"  {self.scenario}; {runtime_of(self.scenario).clock(self.scenario)}",
         ]
-        lines += [f"  {reading}: {_told(self.accuracies.get(reading))}" for reading in READINGS]
+        lines += [f"  {reading}: {_accuracy_text(self.accuracies.get(reading))}" for reading in READINGS]
         lines.append(f"  {self._emulation()}")
         if not self.trusted:
             lines.append("  not trusted: it has no held-out networks, or errs by more than 10 % on them")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.provenance.notes)])
 
 
-def _told(found: Accuracy | None) -> str:
+def _accuracy_text(found: Accuracy | None) -> str:
     if found is None or found.mape is None:
         return "no held-out network was measured"
     text = f"{found.n} held-out networks, mean error {100 * found.mape:.1f} %"
@@ -383,29 +320,19 @@ def _told(found: Accuracy | None) -> str:
     return f"{text}, Kendall tau {found.tau:.2f} ({found.tau_low:.2f} to {found.tau_high:.2f})"
 
 
-def _measured_to_plain(measured: Measured) -> dict[str, Any]:
-    return {name: found.to_plain() for name, found in measured.items()}
-
-
-def _measured_from_plain(plain: Mapping[str, Any]) -> dict[str, Latency]:
-    moved = plain.get("part", {}).get("position") is not None
-    names = READINGS[1:] if moved else READINGS
-    return {name: Latency.from_plain(plain[name]) for name in names}
-
-
 def _real_bits(plain: Any) -> Real:
     """Tables of before there were real kernels say `emulated` of all bits."""
     pairs = plain["real"] if isinstance(plain, Mapping) else ()
     return frozenset((weight, activation, *(numbers or ["int"])) for weight, activation, *numbers in pairs)
 
 
-def readable(plain: Any) -> str:
+def _readable(plain: Any) -> str:
     """JSON with one line per list of numbers."""
     text = json.dumps(plain, indent=1)
     return re.sub(r"\[[\d\s.,e+-]+\]", lambda found: " ".join(found[0].split()), text)
 
 
-def read_plain(path: Path) -> Any:
+def _read_plain(path: Path) -> Any:
     """The JSON in a file.
 
     Raises:
@@ -417,14 +344,3 @@ def read_plain(path: Path) -> Any:
         raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ProfileError(f"{path}: not JSON: {error}") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Put `text` in a file, all of it or nothing; the old content stays until then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)

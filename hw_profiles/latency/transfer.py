@@ -26,7 +26,8 @@ import numpy as np
 from foundation.errors import ProfileError
 from hw_profiles.latency.assembly import corrected
 from hw_profiles.latency.parts import Part
-from hw_profiles.latency.profiler import Progress, profile_space
+from hw_profiles.latency.profiler import profile_space
+from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.language.space import Space
@@ -69,7 +70,7 @@ def transfer_table(
     *,
     seed: int = 0,
     seconds: float = SECONDS,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     partial: Path | None = None,
     output: Path | None = None,
 ) -> LatencyTable:

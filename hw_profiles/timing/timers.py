@@ -35,10 +35,10 @@ class Timing(NamedTuple):
 Timer: TypeAlias = Callable[[Call, int], Timing]
 """Runs a call so many times in a row; returns the time of one."""
 
-DRIFT = 0.1
+ALLOWED_DRIFT = 0.1
 """How far the calibration kernel may move within a session before a reader is told."""
 
-CROWDED = 0.9
+OWN_CORE = 0.9
 """The share of its core below which the timed thread had company."""
 
 
@@ -195,17 +195,17 @@ def disturbances(
     third = len(times) // 3
     if third >= 3:
         ends = [statistics.median(part) for part in (times[:third], times[-third:])]
-        if abs(ends[1] / ends[0] - 1) > DRIFT:
+        if abs(ends[1] / ends[0] - 1) > ALLOWED_DRIFT:
             told.append(f"the calibration kernel went from {ends[0]:.4g} to {ends[1]:.4g} ms")
         low, middle, high = statistics.quantiles(times, n=4)
-        if (high - low) / middle > 2 * DRIFT:
+        if (high - low) / middle > 2 * ALLOWED_DRIFT:
             told.append(f"the calibration kernel spread over {low:.4g} to {high:.4g} ms")
     share = sum(times) / max(1e-9, sum(timing.wall_ms for timing in calibration))
-    if times and share < CROWDED:
+    if times and share < OWN_CORE:
         told.append(f"the timed thread had {100 * share:.0f} % of its core")
     if loads[0] > loads[1]:
         told.append(f"{loads[0]:.1f} processes wanted {loads[1]:.0f} cores")
-    if clocks and max(clocks) - min(clocks) > DRIFT / 2 * max(clocks):
+    if clocks and max(clocks) - min(clocks) > ALLOWED_DRIFT / 2 * max(clocks):
         told.append(f"the GPU's clock moved between {min(clocks)} and {max(clocks)} MHz")
     return "; ".join(told)
 

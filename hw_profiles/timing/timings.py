@@ -1,32 +1,25 @@
-"""Timings: the samples of one call with their summaries, and the file that a profile can go on from.
-
-A samples file has one JSON value per line: first what was measured where (scenario and fingerprint), then one
-line per measured thing, written as soon as it is known. A line that a kill cut short is measured again.
-"""
+"""The samples of one timed call, with their summaries."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from foundation.errors import ProfileError
-from hw_profiles.fingerprint import Fingerprint, differences
-from search_spaces.scenario import Scenario
+from foundation.statistics import bootstrap
+from foundation.text import rounded
 
 READINGS = ("prefill_ms", "decode_ms")
 """What is measured of a network: reading the prompt, and decoding one token."""
 
-FORMAT = "nas samples"
-RESAMPLES = 400
-LEVEL = 0.9
+RESAMPLES, LEVEL = 400, 0.9
+"""Of the bootstrap interval of a median."""
 
 
 @dataclass(frozen=True)
@@ -78,37 +71,32 @@ class Latency:
     @cached_property
     def interval_ms(self) -> tuple[float, float]:
         """A bootstrap interval of 90 % for the median."""
-        dice = np.random.default_rng(0)
-        picks = dice.integers(self.n, size=(RESAMPLES, self.n))
-        medians = np.median(np.asarray(self.samples_ms)[picks], axis=1)
-        low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return float(low), float(high)
+        return bootstrap(_medians, self.samples_ms, resamples=RESAMPLES, level=LEVEL)
 
     @property
     def uncertainty(self) -> float:
-        """Half the bootstrap interval over the median: what `settled` is judged by."""
+        """Half the bootstrap interval over the median: what `settled` is marked by."""
         low, high = self.interval_ms
         return math.inf if self.n < 2 or self.median_ms <= 0 else (high - low) / 2 / self.median_ms
 
     def rounded(self, digits: int = 5) -> Latency:
         """The same with so many significant digits, as tables keep it."""
         samples, wall = (
-            tuple(float(f"{value:.{digits}g}") for value in values)
-            for values in (self.samples_ms, self.wall_ms)
+            tuple(rounded(value, digits) for value in values) for values in (self.samples_ms, self.wall_ms)
         )
         return Latency(samples, wall, self.unsettled)
 
     def summary(self) -> dict[str, Any]:
         """Plain values for a reader."""
         plain = {
-            "median_ms": _short(self.median_ms),
-            "interval_ms": [_short(end) for end in self.interval_ms],
+            "median_ms": rounded(self.median_ms),
+            "interval_ms": [rounded(end) for end in self.interval_ms],
             "spread": _finite(self.spread),
             "standard_error_ms": _finite(self.standard_error),
             "n": self.n,
         }
         if self.wall_ms:
-            plain["wall_median_ms"] = _short(statistics.median(self.wall_ms))
+            plain["wall_median_ms"] = rounded(statistics.median(self.wall_ms))
         return plain
 
     def to_plain(self) -> dict[str, Any]:
@@ -127,76 +115,11 @@ class Latency:
         return cls(samples, wall, plain.get("unsettled"))
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")
+def _medians(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median of each resample [R, N]."""
+    medians: NDArray[np.float64] = np.median(samples, axis=1)
+    return medians
 
 
 def _finite(value: float) -> float | None:
-    return _short(value) if math.isfinite(value) else None
-
-
-class SampleLog:
-    """The measurements of an unfinished profile, on disk where a path is given.
-
-    Raises:
-        ProfileError: the file is something else, or of another machine, software or scenario: their samples
-            must not be mixed.
-    """
-
-    def __init__(self, path: Path | None, scenario: Scenario, machine: Fingerprint) -> None:
-        self.path = path
-        self.known: dict[str, Any] = {}
-        self._head: dict[str, Any] = {
-            "format": FORMAT,
-            "scenario": scenario.conditions(),
-            "fingerprint": machine,
-        }
-        if path is None:
-            return
-        if path.exists():
-            self._restore(path)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(self._head) + "\n", encoding="utf-8")
-
-    def add(self, key: str, value: Any) -> None:
-        """Keep one measurement."""
-        self.known[key] = value
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "value": value}) + "\n")
-
-    def remove(self) -> None:
-        """Forget it: the profile is finished."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
-    def _restore(self, path: Path) -> None:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ProfileError(f"{path}: cannot be read: {error}") from error
-        whole = [found for line in lines if (found := _line(line)) is not None]
-        if not whole or whole[0].get("format") != FORMAT:
-            raise ProfileError(f"{path} is no samples file of a profile; name another file")
-        if len(whole) == 1:  # stopped before anything was measured: there is nothing to mix
-            whole = [self._head]
-        head = whole[0]
-        for what in ("scenario", "fingerprint"):
-            told = differences(head[what], self._head[what])
-            if told:
-                raise ProfileError(
-                    f"{path} holds samples of another {what}, which must not be mixed with new ones:"
-                    f" {told}; name another file, or remove it"
-                )
-        self.known = {entry["key"]: entry["value"] for entry in whole[1:]}
-        text = "".join(json.dumps(entry) + "\n" for entry in whole)
-        path.write_text(text, encoding="utf-8")  # without the line that a kill cut short
-
-
-def _line(text: str) -> dict[str, Any] | None:
-    try:
-        plain = json.loads(text)
-    except ValueError:
-        return None
-    return plain if isinstance(plain, dict) else None
+    return rounded(value) if math.isfinite(value) else None

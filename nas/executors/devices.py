@@ -22,7 +22,8 @@ import ray
 
 from foundation.errors import NasError, ProfileError, UnknownName
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.latency.profiler import Progress, profile_space
+from hw_profiles.latency.profiler import profile_space
+from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
 from nas.executors.ray import Kinds, cause, connect, own_kinds, register
@@ -90,7 +91,7 @@ def require_device(name: str, address: str | None = None) -> Device:
 
 
 def run_on(
-    name: str, work: Work, *given: Any, address: str | None = None, progress: Progress | None = None
+    name: str, work: Work, *given: Any, address: str | None = None, progress: ProgressCallback | None = None
 ) -> Any:
     """What `work(*given, tell)` returns on a device; `progress` hears here what it tells there.
 
@@ -135,7 +136,7 @@ class _Timing:
         return self._news.get()
 
 
-def _followed(name: str, actor: Any, result: Any, progress: Progress) -> Any:
+def _followed(name: str, actor: Any, result: Any, progress: ProgressCallback) -> Any:
     news = actor.news.remote()
     while True:
         ready, _ = ray.wait([result, news], timeout=POLL_SECONDS)
@@ -168,7 +169,7 @@ def profile_on(
     seconds: float,
     similar: LatencyTable | None = None,
     address: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> LatencyTable:
     """Measure the latency table of a space on a device.
 
@@ -192,7 +193,7 @@ def profile_on(
 
 
 def profiled(
-    what: Mapping[str, Any], constraints: tuple[Callable[[Any], bool], ...], tell: Progress
+    what: Mapping[str, Any], constraints: tuple[Callable[[Any], bool], ...], tell: ProgressCallback
 ) -> dict[str, Any]:
     """Profile here, on the device, what `profile_on` asks for."""
     space = Space(from_json(what["root"]), constraints=constraints, name=what["name"])

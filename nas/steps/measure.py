@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from foundation.errors import ProfileError, UnknownName
 from hw_profiles.energy import measure_energy
 from hw_profiles.fingerprint import differences, fingerprint
-from hw_profiles.latency.profiler import Progress as Told
+from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.memory.prediction import measure_memory
 from hw_profiles.timing.measure import measure_networks
 from nas.progress import Progress
@@ -121,7 +121,9 @@ class Place:
         """What is going on, for a reader."""
         return "measuring the front" if self.on is None else f"measuring the front on {self.on}"
 
-    def measure(self, models: Sequence[Model], tell: Told | None = None) -> list[dict[str, Value]]:
+    def measure(
+        self, models: Sequence[Model], tell: ProgressCallback | None = None
+    ) -> list[dict[str, Value]]:
         """The figures of each network by name; `tell` hears what a device does meanwhile.
 
         Raises:
@@ -142,7 +144,7 @@ class Place:
 
 
 def measured_there(
-    packed: Sequence[Mapping[str, bytes]], about: Mapping[str, Any], tell: Told
+    packed: Sequence[Mapping[str, bytes]], about: Mapping[str, Any], tell: ProgressCallback
 ) -> list[dict[str, Any]]:
     """Measure, on a device, the networks that a study elsewhere sent as exported models; plain values.
 

@@ -9,8 +9,8 @@ from typing import Any
 from foundation.errors import ProfileError
 from hw_profiles.fingerprint import differences, fingerprint
 from hw_profiles.latency.correction import TRUSTED_MAPE
-from hw_profiles.latency.profiler import Progress as Told
 from hw_profiles.latency.profiler import profile_space
+from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
 from hw_profiles.roofline.cards import card_named
@@ -139,7 +139,7 @@ def measured_table(
     similar: LatencyTable | None = None,
     on: str | None = None,
     address: str | None = None,
-    progress: Told | None = None,
+    progress: ProgressCallback | None = None,
 ) -> LatencyTable:
     """Measure a table, here or `on` a device of the Ray cluster at `address`, and write it to `path`.
 

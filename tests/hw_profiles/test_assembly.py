@@ -6,7 +6,8 @@ from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.assembly import corrected, merged
 from hw_profiles.latency.parts import half, outer
-from hw_profiles.latency.table import LatencyTable, Network
+from hw_profiles.latency.records import MeasuredNetwork
+from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.network.decoder import Decoder, Layer
 from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, round_table
@@ -24,7 +25,7 @@ def known_machine(networks=30):
         layer = Layer(sequence_mixer=Sum(), channel_mixer=Scale() if i % 3 else None)
         spec = Decoder(vocab=16, d_model=8, layers=(layer,) * (1 + i % 5))
         parts = 1.0 + sum(2.0 + (3.0 if layer.channel_mixer else 0.0) for layer in spec.layers)
-        measured.append(Network(spec, i % 2 == 1, both(1.2 * parts)))
+        measured.append(MeasuredNetwork(spec, i % 2 == 1, both(1.2 * parts)))
     return replace(plain, entries=entries, networks=tuple(measured), corrections={}, accuracies={})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hw_profiles.latency.profiler import FITTED, HELD_OUT
+from hw_profiles.latency.profiler import FITTED_NETWORKS, HELD_OUT_NETWORKS
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import READINGS
 from tests.nas.forks import Fork, nas_command, until
@@ -62,7 +62,7 @@ def test_a_killed_profile_goes_on_where_it_was_and_ends_like_a_whole_one(tmp_pat
     assert first.kill().returncode == -signal.SIGKILL
     kept = samples(partial)
     assert not (tmp_path / "table.json").exists()
-    assert sum(key.startswith("network/") for key in kept) == FITTED + HELD_OUT
+    assert sum(key.startswith("network/") for key in kept) == FITTED_NETWORKS + HELD_OUT_NETWORKS
 
     finished(profile(tmp_path, "table.json"))
     assert not partial.exists()

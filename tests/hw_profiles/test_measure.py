@@ -6,19 +6,12 @@ import torch
 
 from foundation.errors import ProfileError
 from hw_profiles.runtimes.placement import placed
-from hw_profiles.timing import measure
-from hw_profiles.timing.measure import (
-    Latency,
-    Rounds,
-    Task,
-    measure_model,
-    measure_networks,
-    network_tasks,
-    rounds_of,
-    warmed,
-)
+from hw_profiles.timing import rounds as rounds_module
+from hw_profiles.timing.measure import measure_model, measure_networks, network_calls
+from hw_profiles.timing.rounds import Rounds, TimedCall, rounds_of, warmed
 from hw_profiles.timing.timers import Calibration, Timing, clock_of
 from hw_profiles.timing.timers import stopwatch as real_stopwatch
+from hw_profiles.timing.timings import Latency
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.quantization.bits import Bits
@@ -36,8 +29,11 @@ def spec(depth=1):
 
 def test_medians_are_exact_with_a_fake_clock():
     clock = Clock()
-    tasks = {"slow": Task(clock.taking(6.0)), "fast": Task(clock.taking(0.5), primed=True, repeats=3)}
-    rounds = Rounds(tasks, stopwatch(clock), calibrate=clock.taking(2.0))
+    calls = {
+        "slow": TimedCall(clock.taking(6.0)),
+        "fast": TimedCall(clock.taking(0.5), primed=True, repeats=3),
+    }
+    rounds = Rounds(calls, stopwatch(clock), calibrate=clock.taking(2.0))
     for _ in range(5):
         rounds.take_round()
     assert rounds.ratios == {"slow": [3.0] * 5, "fast": [0.25] * 5}
@@ -48,7 +44,7 @@ def test_medians_are_exact_with_a_fake_clock():
 
 def test_a_slow_moment_cancels():
     clock = Clock()
-    rounds = Rounds({"call": Task(clock.taking(6.0))}, stopwatch(clock), calibrate=clock.taking(2.0))
+    rounds = Rounds({"call": TimedCall(clock.taking(6.0))}, stopwatch(clock), calibrate=clock.taking(2.0))
     for slowness in (1.0, 1.0, 1.0, 3.0, 2.0):
         clock.slowness = slowness
         rounds.take_round()
@@ -66,7 +62,7 @@ def test_the_wall_clock_is_kept_beside():
         clock.taking(2.0)()
         wall.taking(4.0)()
 
-    rounds = Rounds({"call": Task(call)}, real_stopwatch(clock, wall), calibrate=calibrate)
+    rounds = Rounds({"call": TimedCall(call)}, real_stopwatch(clock, wall), calibrate=calibrate)
     rounds.take_round()
     found = rounds.latency("call")
     assert (found.samples_ms, found.wall_ms) == ((6.0,), (9.0,))
@@ -86,14 +82,14 @@ def stealing(ms, clock, wall, stolen):
 
 def test_a_short_sample_that_lost_the_core_is_taken_again():
     clock, wall = Clock(), Clock()
-    calls = {"call": Task(stealing(1.0, clock, wall, [5.0, 0.05, 9.0]))}
+    calls = {"call": TimedCall(stealing(1.0, clock, wall, [5.0, 0.05, 9.0]))}
     calibrate = stealing(1.0, clock, wall, [])
     rounds = Rounds(calls, real_stopwatch(clock, wall), calibrate=calibrate)
     rounds.take_round()
     assert rounds.walls == {"call": [pytest.approx(1.05)]}
     # the kernel before it lost the core: so what stands between it and the next one is not believed
     lost = Rounds(
-        {"call": Task(stealing(1.0, clock, wall, []))},
+        {"call": TimedCall(stealing(1.0, clock, wall, []))},
         real_stopwatch(clock, wall),
         calibrate=stealing(1.0, clock, wall, [0.0, 7.0]),  # each is timed warm, at its second run
     )
@@ -103,7 +99,7 @@ def test_a_short_sample_that_lost_the_core_is_taken_again():
 
 def test_a_sample_that_never_has_the_core_is_kept_after_some_tries_and_a_long_one_at_once():
     clock, wall = Clock(), Clock()
-    for ms, tries in ((1.0, 1 + measure.RETRIES), (10.0, 1)):
+    for ms, tries in ((1.0, 1 + rounds_module.RETRIES), (10.0, 1)):
         taken = []
         crowded = stealing(ms, clock, wall, [ms] * 99)
 
@@ -112,7 +108,7 @@ def test_a_sample_that_never_has_the_core_is_kept_after_some_tries_and_a_long_on
             crowded()
 
         timer, calibrate = real_stopwatch(clock, wall), stealing(1.0, clock, wall, [])
-        rounds = Rounds({"call": Task(call)}, timer, calibrate=calibrate)
+        rounds = Rounds({"call": TimedCall(call)}, timer, calibrate=calibrate)
         rounds.take_round()
         assert len(taken) == tries
         assert rounds.walls == {"call": [2 * ms]}
@@ -130,7 +126,7 @@ def test_the_reference_is_a_quiet_moment():
 def test_a_calibration_that_only_watches_does_not_divide():
     clock = Clock()
     rounds = Rounds(
-        {"call": Task(clock.taking(6.0))}, stopwatch(clock), calibrate=clock.taking(2.0), divide=False
+        {"call": TimedCall(clock.taking(6.0))}, stopwatch(clock), calibrate=clock.taking(2.0), divide=False
     )
     for _ in range(2):
         rounds.take_round()
@@ -141,37 +137,40 @@ def test_a_calibration_that_only_watches_does_not_divide():
 
 def test_without_calibration_times_are_plain():
     clock = Clock()
-    rounds = Rounds({"call": Task(clock.taking(6.0))}, stopwatch(clock))
+    rounds = Rounds({"call": TimedCall(clock.taking(6.0))}, stopwatch(clock))
     rounds.take_round()
     assert rounds.latency("call") == Latency((6.0,))
 
 
 def test_short_calls_are_repeated_within_a_sample():
     clock = Clock()
-    tasks = {"short": Task(clock.taking(0.5)), "long": Task(clock.taking(50.0), repeats=3)}
-    rounds = Rounds(tasks, stopwatch(clock))
+    calls = {"short": TimedCall(clock.taking(0.5)), "long": TimedCall(clock.taking(50.0), repeats=3)}
+    rounds = Rounds(calls, stopwatch(clock))
     rounds.stretch(2.0, 200)
-    assert {key: task.repeats for key, task in rounds.tasks.items()} == {"short": 4, "long": 3}
+    assert {key: call.repeats for key, call in rounds.calls.items()} == {"short": 4, "long": 3}
     rounds.stretch(2.0, 3)
-    assert rounds.tasks["short"].repeats == 3
+    assert rounds.calls["short"].repeats == 3
 
 
 def test_rounds_go_on_until_the_intervals_are_narrow():
     times = iter([1.0, 2.0, 1.0, 3.0, 1.0, 2.0] + [1.0] * 100)
-    rounds = Rounds({"call": Task(lambda: None)}, lambda call, repeats: Timing(t := next(times), t))
+    rounds = Rounds({"call": TimedCall(lambda: None)}, lambda call, repeats: Timing(t := next(times), t))
     rounds.take_until(3, 50, 0.05)
     assert 6 < rounds.done < 50
     assert rounds.latency("call").uncertainty <= 0.05
-    assert rounds.judged(rounds.latency("call")).unsettled is None
+    assert rounds.marked(rounds.latency("call")).unsettled is None
 
 
-def test_what_does_not_settle_is_marked_with_what_disturbed_it(monkeypatch):
-    monkeypatch.setattr(measure, "machine_load", lambda: (9.0, 2.0))
+def test_what_does_not_settle_is_marked_with_what_disturbed_it():
     times = iter([1.0, 2.0, 3.0, 5.0] * 100)
-    rounds = Rounds({"call": Task(lambda: None)}, lambda call, repeats: Timing(t := next(times), t))
+    rounds = Rounds(
+        {"call": TimedCall(lambda: None)},
+        lambda call, repeats: Timing(t := next(times), t),
+        load=lambda: (9.0, 2.0),
+    )
     rounds.take_until(2, 5, 0.05)
     assert rounds.done == 5
-    told = rounds.judged(rounds.latency("call")).unsettled
+    told = rounds.marked(rounds.latency("call")).unsettled
     assert told.startswith("not settled after 5 samples (90 % interval: ")
     assert told.endswith("9.0 processes wanted 2 cores")
 
@@ -179,8 +178,8 @@ def test_what_does_not_settle_is_marked_with_what_disturbed_it(monkeypatch):
 def test_rounds_visit_everything_once_in_changing_but_repeatable_order():
     def visits(seed):
         seen = []
-        tasks = {str(i): Task(lambda i=i: seen.append(i)) for i in range(6)}
-        rounds = Rounds(tasks, stopwatch(Clock()), seed=seed)
+        calls = {str(i): TimedCall(lambda i=i: seen.append(i)) for i in range(6)}
+        rounds = Rounds(calls, stopwatch(Clock()), seed=seed)
         for _ in range(3):
             rounds.take_round()
         return [seen[i : i + 6] for i in (0, 6, 12)]
@@ -197,7 +196,7 @@ def test_a_round_that_is_cut_off_does_not_count():
         if failing["b"]:
             raise KeyboardInterrupt
 
-    rounds = Rounds({"a": Task(clock.taking(1.0)), "b": Task(fail)}, stopwatch(clock))
+    rounds = Rounds({"a": TimedCall(clock.taking(1.0)), "b": TimedCall(fail)}, stopwatch(clock))
     rounds.take_round()
     failing["b"] = True
     with pytest.raises(KeyboardInterrupt):
@@ -212,7 +211,7 @@ def test_warm_up_goes_on_while_calls_get_faster():
     def call():
         clock.now += int(1e6 * (times.pop(0) if times else 2.0))
 
-    Rounds({"call": Task(call)}, stopwatch(clock)).warm_up()
+    Rounds({"call": TimedCall(call)}, stopwatch(clock)).warm_up()
     assert not times
 
 
@@ -270,9 +269,9 @@ def test_what_has_not_settled_is_said_or_refused(caplog):
 def test_decode_is_timed_at_the_middle_of_the_new_tokens():
     model, positions = build(spec()), []
     model.step = lambda token, state: positions.append((state.position, state.capacity))
-    tasks = network_tasks(model, SCENARIO)
+    calls = network_calls(model, SCENARIO)
     for _ in range(2):
-        tasks["decode_ms"].call()
+        calls["decode_ms"].call()
     assert positions == [(10, 12)] * 2
 
 
@@ -281,7 +280,7 @@ def test_a_model_of_another_dtype_is_copied():
     seen = []
     scenario = Scenario(prompt=8, new_tokens=4, dtype="float64")
     with torch.no_grad():
-        seen.append(network_tasks(model, scenario)["prefill_ms"].call()[0].dtype)
+        seen.append(network_calls(model, scenario)["prefill_ms"].call()[0].dtype)
     assert seen == [torch.float64]
     assert model.embedding.dtype == torch.float32
 
@@ -311,10 +310,10 @@ def test_a_gpu_is_timed_by_its_events_and_only_watched_by_calibration(monkeypatc
         "clock_rate": lambda device: 1980,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(measure, "GpuCalibration", lambda device: Event.clock.taking(0.25))
+    monkeypatch.setattr(rounds_module, "GpuCalibration", lambda device: Event.clock.taking(0.25))
     scenario = Scenario(device="cuda:1")
-    rounds = warmed(rounds_of({"step": Task(Event.clock.taking(0.5))}, scenario), scenario)
-    assert rounds.tasks["step"].repeats == 4
+    rounds = warmed(rounds_of({"step": TimedCall(Event.clock.taking(0.5))}, scenario), scenario)
+    assert rounds.calls["step"].repeats == 4
     rounds.take_round()
     assert rounds.latency("step") == Latency((0.5,))
     assert rounds.clocks == [1980]

@@ -5,15 +5,15 @@ from random import Random
 import pytest
 
 from foundation.errors import ProfileError
-from hw_profiles.latency.interpolation import features
+from hw_profiles.latency.features import features
 from hw_profiles.latency.parts import (
     COPIES,
     Part,
     at_position,
     half,
     outer,
+    part_calls,
     part_samples,
-    part_tasks,
     parts_in,
     parts_of,
     shares,
@@ -85,12 +85,12 @@ def test_a_part_says_what_it_is():
 
 @pytest.mark.parametrize("part", parts_in(small_space()), ids=str)
 def test_every_part_runs_in_models_of_1_and_more_copies(part):
-    tasks = part_tasks(part, SCENARIO)
+    calls = part_calls(part, SCENARIO)
     copies = COPIES if part.block else (0,)
-    assert list(tasks) == [f"{n}/{reading}" for n in copies for reading in ("prefill_ms", "decode_ms")]
-    for task in tasks.values():
-        task.call()
-        task.call()
+    assert list(calls) == [f"{n}/{reading}" for n in copies for reading in ("prefill_ms", "decode_ms")]
+    for call in calls.values():
+        call.call()
+        call.call()
 
 
 def test_copies_have_weights_of_their_own():
@@ -119,10 +119,10 @@ def test_a_half_and_its_overhead_fall_apart():
 
 def test_a_part_at_a_position_only_decodes_there():
     part = at_position(half(Attention(head_dim=8), 8, 16), 3)
-    tasks = part_tasks(part, SCENARIO)
-    assert list(tasks) == ["1/decode_ms", "3/decode_ms"]
-    for task in tasks.values():
-        task.call()
+    calls = part_calls(part, SCENARIO)
+    assert list(calls) == ["1/decode_ms", "3/decode_ms"]
+    for call in calls.values():
+        call.call()
     assert "decoding at 3" in str(part)
     with registered():
         assert Part.from_plain(part.to_plain()) == part
@@ -177,8 +177,8 @@ def test_what_reads_the_embedding_is_a_part_of_its_own():
     assert extra[0] - extra[1] == 2 * 8 * 8 + 8
     one, other = (features(part, SCENARIO, "prefill_ms") for part in (own, parts[1]))
     assert (one[1] - other[1], one[2] - other[2]) == (4 * 8 * 8 * 8, 2 * (2 * 8 * 8 + 8))
-    for task in part_tasks(own, SCENARIO).values():
-        task.call()
+    for call in part_calls(own, SCENARIO).values():
+        call.call()
 
 
 def test_layers_that_some_tokens_pass_are_reckoned():

@@ -8,7 +8,13 @@ from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency import profiler, transfer
 from hw_profiles.latency.parts import parts_in, parts_of
-from hw_profiles.latency.profiler import FITTED, HELD_OUT, Effort, profile_space, random_networks
+from hw_profiles.latency.profiler import (
+    FITTED_NETWORKS,
+    HELD_OUT_NETWORKS,
+    profile_space,
+    random_networks,
+)
+from hw_profiles.latency.session import Effort
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
 from hw_profiles.timing.timers import Timing
@@ -79,9 +85,11 @@ def test_a_real_profile_end_to_end(tmp_path):
     )
     assert table.covers(space)
     assert set(table.entries) == set(parts_in(space))
-    assert [network.held_out for network in table.networks] == [False] * FITTED + [True] * HELD_OUT
+    assert [network.held_out for network in table.networks] == [False] * FITTED_NETWORKS + [
+        True
+    ] * HELD_OUT_NETWORKS
     for reading in READINGS:
-        assert table.accuracies[reading].n == HELD_OUT
+        assert table.accuracies[reading].n == HELD_OUT_NETWORKS
         assert all(
             entry[reading].n >= FEWEST and len(entry[reading].wall_ms) == entry[reading].n
             for entry in table.entries.values()
@@ -156,7 +164,10 @@ def test_a_killed_profile_goes_on(tmp_path):
         )
     kept = [json.loads(line) for line in partial.read_text().splitlines()]
     known = {entry.get("key") for entry in kept}
-    assert sum(key is not None and key.startswith("network/") for key in known) == FITTED + HELD_OUT
+    assert (
+        sum(key is not None and key.startswith("network/") for key in known)
+        == FITTED_NETWORKS + HELD_OUT_NETWORKS
+    )
     measured = sum(key is not None and key.startswith("part/") for key in known)
     assert Effort.of(scenario).parts < measured <= 2 * Effort.of(scenario).parts
     timer, resumed = counted()
@@ -294,9 +305,8 @@ def test_a_space_of_few_networks_is_profiled_as_well_as_it_can_be():
     assert any("only 2 different networks" in note for note in table.provenance.notes)
 
 
-def test_what_did_not_settle_is_marked(monkeypatch):
-    monkeypatch.setattr(profiler, "SETTLED", 0.0)
-    table = profile_space(small_space(), SCENARIO, seconds=0)
+def test_what_did_not_settle_is_marked():
+    table = profile_space(small_space(), SCENARIO, seconds=0, settled=0.0)
     marks = [found.unsettled for entry in table.entries.values() for found in entry.values()]
     assert any(mark and "90 % interval" in mark for mark in marks)
     assert any("latencies did not settle" in note for note in table.provenance.notes)
@@ -308,18 +318,18 @@ def test_random_networks_differ_in_their_parts_and_repeat():
     networks = random_networks(space, 3)
     assert networks == random_networks(space, 3) != random_networks(space, 4)
     assert len({tuple(sorted(map(str, parts_of(spec)))) for spec in networks}) == len(networks)
-    assert len(networks) == FITTED + HELD_OUT
+    assert len(networks) == FITTED_NETWORKS + HELD_OUT_NETWORKS
 
 
 def test_many_kinds_take_more_networks_where_there_is_time():
     parts = parts_in(wide_space())
-    assert profiler._counts(parts, 60.0) == (FITTED, HELD_OUT)
+    assert profiler._counts(parts, 60.0) == (FITTED_NETWORKS, HELD_OUT_NETWORKS)
     from hw_profiles.latency.parts import half
     from search_spaces.blocks.base import blocks
 
     kinds = [half(kind.examples()[0], 24, 16) for kind in blocks.values()]
-    assert profiler._counts(kinds, 60.0)[0] == max(FITTED, min(40, 2 * len(kinds)))
-    assert profiler._counts(kinds, 5.0)[0] == FITTED
+    assert profiler._counts(kinds, 60.0)[0] == max(FITTED_NETWORKS, min(40, 2 * len(kinds)))
+    assert profiler._counts(kinds, 5.0)[0] == FITTED_NETWORKS
 
 
 def test_only_decoders_are_profiled():

@@ -5,7 +5,8 @@ import pytest
 
 from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.timing.timings import Latency, SampleLog
+from hw_profiles.timing.sample_log import SampleLog
+from hw_profiles.timing.timings import Latency
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import SCENARIO
 

@@ -2,11 +2,11 @@ from random import Random
 
 import pytest
 
-from hw_profiles.latency.interpolation import Laws
+from hw_profiles.latency.interpolation import Interpolator
 from hw_profiles.latency.parts import half, parts_in, parts_of
 from hw_profiles.latency.selection import (
-    MOST_OF_A_KIND,
-    SMALL,
+    KIND_LIMIT,
+    SMALL_SPACE,
     coarse_grid,
     expected_errors,
     most_uncertain,
@@ -40,13 +40,13 @@ def test_a_small_space_is_measured_whole():
     parts = parts_in(small_space())
     least, more = coarse_grid(parts, {}, SCENARIO, 0)
     grid = [*least, *more]
-    assert len(grid) == len(set(grid)) == len(parts) <= SMALL
+    assert len(grid) == len(set(grid)) == len(parts) <= SMALL_SPACE
     assert set(grid) == set(parts)
 
 
 def test_a_grid_begins_with_the_outer_parts_and_one_of_every_kind():
     parts, scenario = parts_in(wide_space()), Scenario(prompt=64, new_tokens=16, engine="compile")
-    assert len(parts) > SMALL
+    assert len(parts) > SMALL_SPACE
     least, more = coarse_grid(parts, {}, scenario, 0)
     grid = [*least, *more]
     assert [part.kind for part in grid[:3]] == [""] * 3
@@ -85,11 +85,11 @@ def test_what_is_needed_puts_every_part_within_reach():
     layer = Layer(sequence_mixer=one_of(*sizes), channel_mixer=SwiGLU(expansion=one_of(*range(1, 9))))
     space = Space(Decoder(vocab=16, d_model=one_of(64, 96, 128), layers=repeat(layer, (2,))))
     parts = parts_in(space)
-    assert len(parts) > SMALL
+    assert len(parts) > SMALL_SPACE
     least, _ = coarse_grid(parts, {}, SCENARIO, 0)
     known = {p: {r: Latency((1.0,) * 5) for r in ("prefill_ms", "decode_ms")} for p in least}
-    laws = Laws(known, SCENARIO)
-    assert all(laws.knows(part) for part in parts if part.block is not None)
+    interpolator = Interpolator(known, SCENARIO)
+    assert all(interpolator.covers(part) for part in parts if part.block is not None)
     assert len(least) < len(parts) / 2
 
 
@@ -114,13 +114,13 @@ def test_what_is_measured_has_no_error_and_the_usual_is_asked_for_first():
         part: {r: Latency((float(i + 1),) * 5) for r in ("prefill_ms", "decode_ms")}
         for i, part in enumerate(parts[::4])
     }
-    laws, usual = Laws(known, SCENARIO), parts[1]
-    error, shares = expected_errors(parts, {usual: 2.0, parts[2]: 0.1}, laws, known)
+    interpolator, usual = Interpolator(known, SCENARIO), parts[1]
+    error, shares = expected_errors(parts, {usual: 2.0, parts[2]: 0.1}, interpolator, known)
     assert error > 0
     assert all(shares[part] == 0 for part in known)
     assert most_uncertain(shares, 5)[0] == usual
-    assert len(most_uncertain(shares, 5)) == MOST_OF_A_KIND
-    assert expected_errors(parts, {usual: 2.0}, laws, dict.fromkeys(parts)) == (
+    assert len(most_uncertain(shares, 5)) == KIND_LIMIT
+    assert expected_errors(parts, {usual: 2.0}, interpolator, dict.fromkeys(parts)) == (
         0.0,
         dict.fromkeys(parts, 0.0),
     )

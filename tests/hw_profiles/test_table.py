@@ -8,10 +8,10 @@ import pytest
 
 from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
-from hw_profiles.latency.correction import BASE, NORMAL_REACH, Accuracy, Correction
+from hw_profiles.latency.correction import BASE_ERROR, NORMAL_REACH, Accuracy, Correction
 from hw_profiles.latency.parts import at_position, half
 from hw_profiles.latency.table import BETWEEN_SESSIONS, LatencyTable
-from hw_profiles.timing.measure import Latency
+from hw_profiles.timing.timings import Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
@@ -48,10 +48,12 @@ def test_a_prediction_is_the_corrected_sum():
         predicted = table.predict(spec)
         whole = 2 * total + 10 + 100 * 2
         session = BETWEEN_SESSIONS["cpu"]
-        relative = math.hypot(3.0 / NORMAL_REACH * BASE, session)
+        relative = math.hypot(3.0 / NORMAL_REACH * BASE_ERROR, session)
         assert predicted["prefill_ms"] == pytest.approx((whole, relative * whole))
         # no held-out network: the parts' own error stands for it
-        assert predicted["decode_ms"] == pytest.approx((total / 10, math.hypot(BASE, session) * total / 10))
+        assert predicted["decode_ms"] == pytest.approx(
+            (total / 10, math.hypot(BASE_ERROR, session) * total / 10)
+        )
 
 
 def test_errors_of_the_parts_add_in_quadrature():
@@ -60,7 +62,7 @@ def test_errors_of_the_parts_add_in_quadrature():
     table = replace(table, entries=dict.fromkeys(table.entries, shaky))
     own = 2**0.5 * 0.3 / 2.6
     assert table.predict(spec)["decode_ms"][1] == pytest.approx(
-        2.6 * math.hypot(BASE, own, BETWEEN_SESSIONS["cpu"])
+        2.6 * math.hypot(BASE_ERROR, own, BETWEEN_SESSIONS["cpu"])
     )
 
 

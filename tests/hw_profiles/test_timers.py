@@ -7,8 +7,16 @@ import pytest
 import torch
 
 from foundation.errors import ProfileError
-from hw_profiles.timing.measure import quiet, rounds_of
-from hw_profiles.timing.timers import Timing, check_device, clock_of, disturbances, gpu_clock, stopwatch
+from hw_profiles.timing.rounds import rounds_of
+from hw_profiles.timing.timers import (
+    Timing,
+    check_device,
+    clock_of,
+    disturbances,
+    gpu_clock,
+    quiet,
+    stopwatch,
+)
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import Clock
 

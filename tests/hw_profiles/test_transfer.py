@@ -12,7 +12,8 @@ import pytest
 from foundation.errors import ProfileError
 from hw_profiles.latency.comparison import compare
 from hw_profiles.latency.parts import Part, half, outer
-from hw_profiles.latency.table import LatencyTable, Network
+from hw_profiles.latency.records import MeasuredNetwork
+from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import CARRIED, carried_over, fit_link, most_similar
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.network.decoder import Decoder, Layer
@@ -57,7 +58,7 @@ def table_of(ms: Callable[[Part], float], parts: list[Part], gpu: str, networks:
     return replace(
         round_table(),
         entries={part: latency(ms(part)) for part in parts},
-        networks=tuple(Network(s, i % 2 == 1, latency(whole(s))) for i, s in enumerate(specs)),
+        networks=tuple(MeasuredNetwork(s, i % 2 == 1, latency(whole(s))) for i, s in enumerate(specs)),
         fingerprint={"gpu": gpu},
         corrections={},
         accuracies={},

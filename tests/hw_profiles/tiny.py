@@ -15,7 +15,8 @@ from foundation.errors import IllegalArchitecture
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.correction import Accuracy, Correction
 from hw_profiles.latency.parts import parts_in
-from hw_profiles.latency.table import LatencyTable, Network
+from hw_profiles.latency.records import MeasuredNetwork
+from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
 from search_spaces.language.choices import one_of, repeat
@@ -130,7 +131,7 @@ def round_table() -> LatencyTable:
         scenario=SCENARIO,
         fingerprint=fingerprint(SCENARIO),
         entries=entries,
-        networks=(Network(Decoder(vocab=16, d_model=8, layers=(layer,)), True, measured),),
+        networks=(MeasuredNetwork(Decoder(vocab=16, d_model=8, layers=(layer,)), True, measured),),
         corrections={
             "prefill_ms": Correction(2.0, 10.0, 100.0),
             "decode_ms": Correction(),

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hw_profiles.latency.interpolation import Axes, Laws, coordinates, features
+from hw_profiles.latency.features import Axes, coordinates, features
+from hw_profiles.latency.interpolation import Interpolator
 from hw_profiles.latency.parts import at_position, half
 from hw_profiles.timing.timings import Latency
 from search_spaces.blocks.attention import Attention
@@ -65,10 +66,10 @@ def test_coordinates_are_logarithms_and_categories():
 
 def test_what_lies_between_measured_parts_is_interpolated():
     known = [swiglu(d, e) for d in (64, 128, 256) for e in (1, 2, 4)]
-    laws = Laws(measured(known), SCENARIO)
+    interpolator = Interpolator(measured(known), SCENARIO)
     between = [swiglu(96, 2), swiglu(192, 3), swiglu(128, 3)]
     for reading in ("prefill_ms", "decode_ms"):
-        for part, found in zip(between, laws.estimate(between, reading), strict=True):
+        for part, found in zip(between, interpolator.estimate(between, reading), strict=True):
             assert found.ms == pytest.approx(physical(part, reading), rel=0.02)
             assert 0 < found.error < 0.1
 
@@ -78,8 +79,8 @@ def test_a_staircase_is_followed_where_it_was_measured():
         return 0.1 * math.ceil(part.d_model / 64) * (1.3 if part.d_model > 128 else 1.0)
 
     known = [swiglu(d, 2) for d in range(32, 257, 16)]
-    laws = Laws(measured(known, steps), SCENARIO)
-    found = laws.estimate(known, "prefill_ms")
+    interpolator = Interpolator(measured(known, steps), SCENARIO)
+    found = interpolator.estimate(known, "prefill_ms")
     for part, estimate in zip(known, found, strict=True):
         assert estimate.ms == pytest.approx(steps(part, "prefill_ms"), rel=0.12)
 
@@ -88,36 +89,36 @@ def test_errors_grow_with_the_distance():
     rng = np.random.default_rng(0)
     rough = {d: 1 + 0.2 * rng.standard_normal() for d in (64, 80, 96, 112, 128)}
     known = [swiglu(d, 2) for d in rough]
-    laws = Laws(measured(known, lambda part, reading: rough[part.d_model]), SCENARIO)
-    at, near, far = laws.estimate([swiglu(96, 2), swiglu(104, 2), swiglu(512, 2)], "prefill_ms")
+    interpolator = Interpolator(measured(known, lambda part, reading: rough[part.d_model]), SCENARIO)
+    at, near, far = interpolator.estimate([swiglu(96, 2), swiglu(104, 2), swiglu(512, 2)], "prefill_ms")
     assert at.error < near.error < far.error
 
 
 def test_kinds_with_one_measurement_lean_on_the_others():
     known = [swiglu(d, e) for d in (64, 128, 256) for e in (1, 2, 4)]
-    laws = Laws(measured([*known, attention(4)]), SCENARIO)
-    at, twice = laws.estimate([attention(4), attention(8)], "prefill_ms")
+    interpolator = Interpolator(measured([*known, attention(4)]), SCENARIO)
+    at, twice = interpolator.estimate([attention(4), attention(8)], "prefill_ms")
     assert at.ms == pytest.approx(physical(attention(4), "prefill_ms"), rel=0.05)
     assert 1.2 < twice.ms / at.ms < 2.5
     assert twice.ms == pytest.approx(physical(attention(8), "prefill_ms"), rel=0.35)
 
 
 def test_laws_know_their_reach():
-    laws = Laws(measured([swiglu(64, 1), swiglu(128, 2)]), SCENARIO)
-    assert laws.knows(swiglu(96, 4))
-    assert not laws.knows(swiglu(512, 2))
-    assert not laws.knows(attention(4))
+    interpolator = Interpolator(measured([swiglu(64, 1), swiglu(128, 2)]), SCENARIO)
+    assert interpolator.covers(swiglu(96, 4))
+    assert not interpolator.covers(swiglu(512, 2))
+    assert not interpolator.covers(attention(4))
 
 
 def test_positions_are_an_axis():
     late, early = at_position(attention(4), 300), at_position(attention(4), 8)
     entries = measured([attention(2), attention(4)])
     entries |= {p: {"decode_ms": Latency((physical(p, "decode_ms"),) * 5)} for p in (late, early)}
-    laws = Laws(entries, SCENARIO)
+    interpolator = Interpolator(entries, SCENARIO)
     middle = at_position(attention(4), 150)
-    found = laws.estimate([middle], "decode_ms")[0]
+    found = interpolator.estimate([middle], "decode_ms")[0]
     assert found.ms == pytest.approx(physical(middle, "decode_ms"), rel=0.1)
-    assert laws.kinds["Attention", "prefill_ms"].axes.x.shape[0] == 2
+    assert interpolator.kinds["Attention", "prefill_ms"].axes.x.shape[0] == 2
 
 
 def test_categories_are_a_doubling_apart():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import ProfileError
 from hw_profiles.latency.parts import NONE_REAL, at_position, half, outer
-from hw_profiles.latency.sums import UNTIMED_ERROR, Totals
+from hw_profiles.latency.sums import UNTIMED_ERROR, NetworkSums
 from search_spaces.blocks.attention import Attention
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
@@ -40,7 +40,7 @@ def totals(refused=None):
         asked.extend(parts)
         return {"decode_ms": [ms_of(part) for part in parts]}
 
-    return Totals(NONE_REAL, 12, look_up), asked
+    return NetworkSums(NONE_REAL, 12, look_up), asked
 
 
 def by_hand(spec):
