@@ -37,6 +37,7 @@ from nas.objectives.base import Bench
 from nas.progress import Progress
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.plan import Plan
+from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.trial import Trial
 from nas.validation.claims import Claims
@@ -70,6 +71,17 @@ class Setup:
     progress: Progress = field(default_factory=Progress)
     note: Callable[[str, Any], None] = lambda name, fact: None
 
+    @property
+    def shared_weights(self) -> tuple[FromSupernet, Task]:
+        """The trained supernet and the task that it learned.
+
+        Raises:
+            SettingError: the study trains none.
+        """
+        if self.evaluator is None or self.task is None:
+            raise SettingError(f"engine {self.plan.engine} needs an objective that is learned")
+        return self.evaluator, self.task
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -94,10 +106,11 @@ class Engine(Settings, ABC):
         cls.title = f"engine {cls.name}"
 
     def check(self, space: Space, plan: Plan) -> None:
-        """Raise at once what would end a search after minutes.
+        """Refuse at once, from the space and the plan alone, what would end a search after minutes.
 
         Raises:
             SettingError: the engine cannot work under this plan.
+            SpaceError: it cannot search this space.
         """
 
     @abstractmethod
@@ -130,12 +143,17 @@ def make_engine(plan: Plan) -> Engine:
 
     Raises:
         UnknownName: no such engine, or no such setting of it.
-        SettingError: the plan's evaluator or strategy does not go with it.
+        SettingError: the plan's evaluator, objectives or strategy do not go with it.
     """
     kind = engines[plan.engine]
     if kind.needs_supernet and plan.evaluator != "supernet":
         raise SettingError(
             f"engine {plan.engine} searches shared weights: leave out --evaluator {plan.evaluator}"
+        )
+    if kind.needs_supernet and quality_of(plan) is None:
+        raise SettingError(
+            f"engine {plan.engine} searches shared weights, so an objective must be learned: add one such as"
+            " bits_per_byte"
         )
     if kind.asks_strategy:
         return kind()

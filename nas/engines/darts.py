@@ -132,12 +132,11 @@ class Darts(Engine):
 
     def prepare(self, setup: Setup) -> Prepared:
         """One search per target, each taken up where it stopped."""
-        if setup.evaluator is None or setup.task is None:
-            raise SettingError("engine darts needs an objective that is learned, such as bits_per_byte")
+        evaluator, task = setup.shared_weights
         objective = self._swept(setup.plan)
         sweep = None if objective is None else self._sweep(setup, objective)
         targets: Sequence[Target | None] = [None] if sweep is None else sweep[0]
-        supernet = self._supernet(setup, setup.evaluator, setup.task)
+        supernet = self._supernet(setup, evaluator, task)
         found, told = list[Genotype](), list[dict[str, Any]]()
         with setup.progress.phase(f"relaxing ({self.relaxation.variant})", len(targets)) as phase:
             for number, target in enumerate(targets):
@@ -215,17 +214,16 @@ class Darts(Engine):
 
     def _outcome(self, setup: Setup, supernet: Supernet, pulls: list[Pull], folder: Path) -> dict[str, Any]:
         """What the search for one target found, as plain values; kept in its folder."""
-        assert setup.task is not None
-        assert setup.evaluator is not None
+        evaluator, task = setup.shared_weights
         origin, seed = digest_of(supernet), setup.plan.seed
         search = DifferentiableSearch(
             supernet,
-            setup.task,
+            task,
             self.relaxation,
             seed=seed,
             pulls=pulls,
             origin=origin,
-            recipe=setup.evaluator.recipe,
+            recipe=evaluator.recipe,
         )
         about = {
             "trajectory": search.trajectory.digest,
@@ -273,8 +271,7 @@ def _total(objective: Objective, bench: Bench) -> Total:
 
 def _settler(setup: Setup, search: DifferentiableSearch) -> Callable[[Genotype], Genotype]:
     """Decides what the mixture does not see: the best score, and among ties the smallest decode state."""
-    evaluator, plan = setup.evaluator, setup.plan
-    assert evaluator is not None
+    (evaluator, _), plan = setup.shared_weights, setup.plan
 
     def score(spec: Decoder) -> Score:
         return evaluator.score(spec, plan.steps, plan.seed)

@@ -40,7 +40,6 @@ from nas.objectives.base import Bench, Objective, objectives
 from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.trial import Trial
 from nas.validation.claims import Claims
@@ -89,9 +88,6 @@ class Exact(Engine):
 
     def check(self, space: Space, plan: Plan) -> None:
         """Raise where nothing is learned, an objective cannot be counted, or there is too much to score."""
-        quality = quality_of(plan)
-        if quality is None:
-            raise SettingError("engine exact scores blocks by a task: add an objective such as bits_per_byte")
         for name in plan.objectives:
             if name not in objectives:
                 raise SettingError(f"engine exact: the cost of a block cannot be told by the function {name}")
@@ -104,9 +100,8 @@ class Exact(Engine):
 
     def prepare(self, setup: Setup) -> Prepared:
         """Parent, alignment, scores, additivity, solutions; each is kept or is fast to repeat."""
-        if setup.evaluator is None or setup.task is None:
-            raise SettingError("engine exact needs an objective that is learned, such as bits_per_byte")
-        replacements = self._replacements(setup, setup.evaluator, setup.task)
+        evaluator, task = setup.shared_weights
+        replacements = self._replacements(setup, evaluator, task)
         wanted = len(set(replacements.wanted_halves()))
         with setup.progress.phase("scoring blocks", wanted) as phase:
             scores = replacements.measure(
@@ -120,7 +115,7 @@ class Exact(Engine):
             costs.totals,
             allows=lambda s: costs.violation(s) is None,
         )
-        adding, fact = self._adding(setup, setup.evaluator, replacements, net)
+        adding, fact = self._adding(setup, evaluator, replacements, net)
         if not adding.holds(self.least_tau):
             told = (
                 f"engine exact: block scores do not add up, so evolution searches instead: {adding};"
