@@ -42,7 +42,7 @@ def attend(
         return fused.attend_in_layout(
             q, k, v, partial(sees, window=window, dilation=dilation, global_tokens=global_tokens), layout
         )
-    return _attend_blockwise(q, k, v, window, dilation, global_tokens)
+    return _attend_blockwise(q, k, v, window, dilation=dilation, global_tokens=global_tokens)
 
 
 def attend_plainly(
@@ -133,7 +133,7 @@ def _blocks(count: int, window: int, dilation: int) -> tuple[int, int]:
 
 
 def _attend_blockwise(
-    q: Tensor, k: Tensor, v: Tensor, window: int, dilation: int, global_tokens: int
+    q: Tensor, k: Tensor, v: Tensor, window: int, *, dilation: int, global_tokens: int
 ) -> Tensor:
     batch, heads, count, _ = q.shape
     length, blocks = _blocks(count, window, dilation)

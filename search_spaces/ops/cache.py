@@ -81,7 +81,7 @@ def attend_with_cache(
     piece = max(PIECE, cache["k"].shape[2]) if ring else q.shape[2]
     outputs = []
     for q_here, k_here, v_here in zip(*(part.split(piece, dim=2) for part in (q, k, v)), strict=True):
-        outputs.append(_attend_piece(q_here, k_here, v_here, cache, position, sees))
+        outputs.append(_attend_piece(q_here, k_here, v_here, cache, position=position, sees=sees))
         cache = write_keys_values(cache, k_here, v_here, position)
         position += q_here.shape[2]
     return torch.cat(outputs, dim=2), cache
@@ -92,6 +92,7 @@ def _attend_piece(
     k: Tensor,
     v: Tensor,
     cache: dict[str, Tensor],
+    *,
     position: int,
     sees: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:

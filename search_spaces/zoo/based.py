@@ -21,6 +21,5 @@ zoo.add(
         paper="Arora et al. 2024",
         arxiv="2402.18668",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

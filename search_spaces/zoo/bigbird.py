@@ -21,6 +21,5 @@ zoo.add(
         paper="Zaheer et al. 2020",
         arxiv="2007.14062",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -1,4 +1,4 @@
-"""DeltaNet: a memory that corrects what it holds by the delta rule."""
+"""DeltaNet: a memory that is corrected by the delta rule."""
 
 from __future__ import annotations
 
@@ -18,6 +18,5 @@ zoo.add(
         paper="Yang et al. 2024",
         arxiv="2406.06484",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -21,6 +21,5 @@ zoo.add(
         paper="Ye et al. 2024",
         arxiv="2410.05258",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

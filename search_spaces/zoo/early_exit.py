@@ -1,4 +1,4 @@
-"""CALM: tokens leave behind a layer whose own prediction is sure enough."""
+"""CALM: tokens exit after a layer whose own prediction is confident enough."""
 
 from __future__ import annotations
 

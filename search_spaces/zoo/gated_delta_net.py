@@ -21,6 +21,5 @@ zoo.add(
         paper="Yang et al. 2024",
         arxiv="2412.06464",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -21,6 +21,5 @@ zoo.add(
         paper="Yang et al. 2023",
         arxiv="2312.06635",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

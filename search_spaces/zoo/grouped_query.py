@@ -20,6 +20,5 @@ zoo.add(
         paper="Ainslie et al. 2023",
         arxiv="2305.13245",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -21,6 +21,5 @@ zoo.add(
         paper="Amini et al. 2025",
         arxiv="2511.23404",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

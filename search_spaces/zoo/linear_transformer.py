@@ -21,6 +21,5 @@ zoo.add(
         paper="Katharopoulos et al. 2020",
         arxiv="2006.16236",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

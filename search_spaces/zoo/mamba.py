@@ -15,6 +15,5 @@ zoo.add(
         paper="Gu and Dao 2023",
         arxiv="2312.00752",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -15,6 +15,5 @@ zoo.add(
         paper="Dao and Gu 2024",
         arxiv="2405.21060",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

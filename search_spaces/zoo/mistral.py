@@ -21,6 +21,5 @@ zoo.add(
         paper="Jiang et al. 2023",
         arxiv="2310.06825",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

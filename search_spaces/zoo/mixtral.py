@@ -21,6 +21,5 @@ zoo.add(
         paper="Jiang et al. 2024",
         arxiv="2401.04088",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

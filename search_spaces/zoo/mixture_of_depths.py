@@ -22,6 +22,5 @@ zoo.add(
         paper="Raposo et al. 2024",
         arxiv="2404.02258",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

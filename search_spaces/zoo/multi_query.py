@@ -20,6 +20,5 @@ zoo.add(
         paper="Shazeer 2019",
         arxiv="1911.02150",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -21,6 +21,5 @@ zoo.add(
         paper="Choromanski et al. 2020",
         arxiv="2009.14794",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

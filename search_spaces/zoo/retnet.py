@@ -21,6 +21,5 @@ zoo.add(
         paper="Sun et al. 2023",
         arxiv="2307.08621",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -21,6 +21,5 @@ zoo.add(
         paper="Peng et al. 2024",
         arxiv="2404.05892",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

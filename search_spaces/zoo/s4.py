@@ -15,6 +15,5 @@ zoo.add(
         paper="Gu et al. 2021",
         arxiv="2111.00396",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

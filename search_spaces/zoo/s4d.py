@@ -15,6 +15,5 @@ zoo.add(
         paper="Gu et al. 2022",
         arxiv="2206.11893",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -22,6 +22,5 @@ zoo.add(
         paper="Ren et al. 2024",
         arxiv="2406.07522",
         spec=Decoder(d_model=D_MODEL, layers=LAYERS),
-        note="",
     )
 )

@@ -1,4 +1,4 @@
-"""What channel mixers are besides their references: losses, capacities, metrics, special cases, balance."""
+"""Channel mixers beyond their references: losses, capacities, metrics, special cases, balance."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class TestCapacity:
         module.train(learning)
         return functional_call(module, weights, (x,))
 
-    def test_tokens_are_dropped_while_learning_only(self, spec: Block) -> None:
+    def test_tokens_are_dropped_in_training_only(self, spec: Block) -> None:
         x = inputs(WIDTH)
         dropped = self.run(spec, x, learning=True).metrics
         assert dropped is not None
@@ -131,7 +131,7 @@ class TestCapacity:
         alone = self.run(spec, x[:1, :1], learning=False).y
         torch.testing.assert_close(alone, served.y[:1, :1], rtol=1e-4, atol=1e-6)
 
-    def test_who_is_dropped_depends_on_no_later_token_and_no_other_sequence(self, spec: Block) -> None:
+    def test_dropping_depends_on_no_later_token_and_no_other_sequence(self, spec: Block) -> None:
         x = inputs(WIDTH)
         changed = x.detach().clone()
         changed[:, 40:] += 1
@@ -140,7 +140,7 @@ class TestCapacity:
         torch.testing.assert_close(found[:2, :40], other[:2, :40])
         assert not torch.allclose(found[:2, 40:], other[:2, 40:])
 
-    def test_learning_twice_is_the_same(self, spec: Block) -> None:
+    def test_training_twice_gives_the_same(self, spec: Block) -> None:
         x = inputs(WIDTH)
         before = torch.get_rng_state()
         assert torch.equal(self.run(spec, x, learning=True).y, self.run(spec, x, learning=True).y)
@@ -159,11 +159,11 @@ ROUTED: list[Block] = [
 
 @pytest.mark.parametrize("spec", ROUTED, ids=str)
 @torch.no_grad()
-def test_metrics_say_how_the_load_lies(spec: Any) -> None:
+def test_metrics_report_the_load(spec: Any) -> None:
     module, weights = sliced(spec, WIDTH, spec)
     weights["router"] = torch.zeros_like(weights["router"])
     weights["router"][0] = 1.0
-    x = inputs(WIDTH).detach().abs()  # so every token likes expert 0 best
+    x = inputs(WIDTH).detach().abs()  # so expert 0 has the highest score for every token
     weights |= {"bias": torch.zeros(spec.num_experts)} if "bias" in weights else {}
     metrics = functional_call(module, weights, (x,)).metrics
     assert metrics is not None

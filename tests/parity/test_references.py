@@ -1,8 +1,8 @@
 """Every block against its reference: at full size, at odd lengths, and on leading slices of larger weights.
 
 A reference is built at the size of the slice and given the sliced weights, so this shows the mathematics and
-the slicing at once, for outputs and gradients (see `search_spaces.parity`). Second formulations, which know
-no single precision, must agree in float64 to its rounding.
+the slicing at once, for outputs and gradients (see `search_spaces.parity`). Second formulations, which
+compute in any precision, must agree to the rounding of float64.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 WIDTH = 24
 EXAMPLES = [spec for kind in blocks.values() if reference_of(kind) for spec in kind.examples()]
-MORE: list[Block] = [
+CORNERS: list[Block] = [
     Attention(num_heads=4, num_kv_heads=2, head_dim=8),
     Attention(num_heads=4, num_kv_heads=1, head_dim=8, window=16),
     Attention(num_heads=4, num_kv_heads=1, head_dim=7, rotary=False),
@@ -230,7 +230,7 @@ LARGE: list[tuple[Block, list[tuple[dict[str, Any], int]]]] = [
 ]
 """Blocks, and how far they shrink: below a half, and along axes that `smaller` leaves alone."""
 SLICES = [(large, replace(large, **sizes), d_model) for large, cuts in LARGE for sizes, d_model in cuts]
-LONG = [spec for spec in [*MORE, SPARSE] if "Attention" in type(spec).__name__]
+LONG = [spec for spec in [*CORNERS, SPARSE] if "Attention" in type(spec).__name__]
 
 
 def needs_installed(spec: Block) -> None:
@@ -249,13 +249,13 @@ def test_references_are_of_blocks() -> None:
     assert set(references) <= set(blocks)
 
 
-@pytest.mark.parametrize("spec", EXAMPLES + MORE, ids=str)
-def test_a_block_is_its_reference(spec: Block) -> None:
+@pytest.mark.parametrize("spec", EXAMPLES + CORNERS, ids=str)
+def test_a_block_equals_its_reference(spec: Block) -> None:
     needs_installed(spec)
     assert deviation(spec, WIDTH).worst < TOLERANCE
 
 
-FORMULATIONS = [spec for spec in EXAMPLES + MORE if references[type(spec).__name__].needs is None]
+FORMULATIONS = [spec for spec in EXAMPLES + CORNERS if references[type(spec).__name__].needs is None]
 
 
 @pytest.mark.parametrize("spec", FORMULATIONS, ids=str)
@@ -266,7 +266,7 @@ def test_a_second_formulation_agrees_to_the_rounding_of_float64(spec: Block) -> 
 
 @pytest.mark.parametrize(("batch", "count"), [(1, 1), (3, 1), (3, 2), (1, 63), (3, 64), (1, 65)])
 @pytest.mark.parametrize("spec", EXAMPLES, ids=str)
-def test_at_odd_lengths(spec: Block, batch: int, count: int) -> None:
+def test_a_block_equals_its_reference_at_odd_lengths(spec: Block, batch: int, count: int) -> None:
     needs_installed(spec)
     # one token has gradients so small that float32 loses them: exact wherever the reference can be
     exact = references[type(spec).__name__].needs is None
@@ -275,13 +275,13 @@ def test_at_odd_lengths(spec: Block, batch: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("spec", LONG, ids=str)
-def test_at_a_thousand_tokens(spec: Block) -> None:
+def test_attention_equals_its_reference_at_a_thousand_tokens(spec: Block) -> None:
     needs_installed(spec)
     assert deviation(spec, WIDTH, batch=1, count=1000).worst < TOLERANCE
 
 
 @pytest.mark.parametrize(("large", "small", "d_model"), SLICES, ids=lambda part: str(part))
-def test_a_chosen_slice_is_the_reference_of_its_size(large: Block, small: Block, d_model: int) -> None:
+def test_a_given_slice_equals_the_reference_of_its_size(large: Block, small: Block, d_model: int) -> None:
     needs_installed(small)
     small.check(d_model)
     compared = deviation(small, d_model, large=large, width=WIDTH)
@@ -290,7 +290,7 @@ def test_a_chosen_slice_is_the_reference_of_its_size(large: Block, small: Block,
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("spec", EXAMPLES, ids=str)
-def test_a_slice_is_the_reference_of_its_size(spec: Block, seed: int) -> None:
+def test_a_random_slice_equals_the_reference_of_its_size(spec: Block, seed: int) -> None:
     needs_installed(spec)
     dice = Random(f"{seed}/{spec}")
     small, d_model = smaller_with_reference(spec, dice), dice.choice([11, 12, 17, 20])

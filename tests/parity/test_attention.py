@@ -1,4 +1,4 @@
-"""What attention and its kin are besides their references: identities, special cases, errors of features."""
+"""Attention and its relatives beyond their references: identities, special cases, errors of features."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def filled(spec: Block, seed: int = 0) -> Mixer:
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("head_dim", [5, 8])
 @torch.no_grad()
-def test_attention_without_positions_is_jambas(num_kv_heads: int, head_dim: int) -> None:
+def test_attention_without_positions_equals_jambas(num_kv_heads: int, head_dim: int) -> None:
     pytest.importorskip("transformers")
     from transformers import JambaConfig
     from transformers.models.jamba.modeling_jamba import JambaAttention
@@ -62,7 +62,7 @@ def test_attention_without_positions_is_jambas(num_kv_heads: int, head_dim: int)
 
 
 @torch.no_grad()
-def test_longformer_sees_every_so_many_tokens_and_the_first_ones() -> None:
+def test_a_dilated_window_sees_every_third_token_and_the_global_ones() -> None:
     spec = Attention(num_heads=4, num_kv_heads=2, head_dim=8, window=5, dilation=3, global_tokens=9)
     module, x = filled(spec).double(), torch.randn(2, COUNT, WIDTH, generator=dice(1), dtype=torch.float64)
 
@@ -130,7 +130,7 @@ def test_an_unknown_decay_is_refused(spec: Block) -> None:
 
 class TestPerformer:
     @torch.no_grad()
-    def test_its_error_falls_with_features(self) -> None:
+    def test_the_error_falls_with_the_number_of_features(self) -> None:
         """As one over the root of their number, against attention with the same weights."""
         sizes = {"num_heads": 4, "head_dim": 8}
         exact, blind = (filled(Attention(**sizes, num_kv_heads=4)) for _ in range(2))
@@ -175,7 +175,7 @@ class TestPerformer:
             assert (whole - wanted).abs().max() < TOLERANCE * wanted.abs().max()
 
     @torch.no_grad()
-    def test_a_key_that_has_faded_silences_nobody(self) -> None:
+    def test_a_large_key_that_has_faded_does_not_suppress_later_ones(self) -> None:
         """It counts e^100 times as much as any other, beyond float32; then it fades to nothing."""
         spec = Performer(num_heads=1, head_dim=8, num_features=64)
         module = filled(spec)
