@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluators import corpus as module
-from evaluators.corpus import MINIMUM_BYTES, VALIDATION_BYTES, load_corpus, open_corpus
+from evaluators.corpus import load_corpus, open_corpus
+from evaluators.texts import MINIMUM_BYTES, VALIDATION_BYTES, Piece, Texts, is_text, size_of, split
 from foundation.errors import DataError
 
 
@@ -123,7 +124,7 @@ def test_skipped_files_are_counted(cache, folder):
 
 
 def test_what_cannot_be_read_is_not_text(tmp_path):
-    assert not module._is_text(tmp_path)
+    assert not is_text(tmp_path)
 
 
 def test_corpus_travels_and_is_reopened(cache, folder):
@@ -230,11 +231,11 @@ pieces = st.lists(st.integers(1, 30_000), min_size=1, max_size=12)
 @given(pieces)
 @settings(max_examples=200, deadline=None)
 def test_split_loses_nothing_and_leaves_enough(sizes):
-    made = tuple(module._Piece(f"{i}.txt", Path(f"{i}.txt"), 0, size) for i, size in enumerate(sizes))
+    made = tuple(Piece(f"{i}.txt", Path(f"{i}.txt"), 0, size) for i, size in enumerate(sizes))
     if sum(sizes) < MINIMUM_BYTES:
         return
-    train, valid = module._split(module._Source("made", made))
-    assert module._size(train) + module._size(valid) == sum(sizes)
-    assert module._size(valid) >= VALIDATION_BYTES
-    assert 2 * module._size(train) >= sum(sizes)
+    train, valid = split(Texts("made", made))
+    assert size_of(train) + size_of(valid) == sum(sizes)
+    assert size_of(valid) >= VALIDATION_BYTES
+    assert 2 * size_of(train) >= sum(sizes)
     assert all(piece.size > 0 for piece in [*train, *valid])

@@ -1,0 +1,181 @@
+"""Texts to learn from: which files are read, and which part of them is for validation.
+
+The sources of the running interpreter's standard library, or the text files of a user's folder, or one file.
+They are divided by the hash of their relative path, so a file stays on its side when others come or go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from foundation.errors import DataError
+
+VALIDATION_SHARE = 0.05
+VALIDATION_BYTES = 8_200  # 64 windows of 128 bytes, and the byte after the last
+MINIMUM_BYTES = 20_000
+HEAD_BYTES = 2**16
+CHUNK_BYTES = 2**20
+
+NOT_LIBRARY = frozenset(
+    """site-packages dist-packages _bundled __pycache__ test tests
+    idlelib turtledemo pydoc_data lib2to3 encodings""".split()  # noqa: SIM905  # one word a line is a long list
+)
+"""Folders of the standard library that are not its code: tests, data, tables and other people's packages."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of one file, with the file's name inside its folder."""
+
+    name: str
+    path: Path
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stop - self.start
+
+    @property
+    def rank(self) -> float:
+        """A number in [0, 1) that depends on the name alone."""
+        return int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:6], "big") / 2**48
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes, some at a time."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            left = self.size
+            while left > 0 and (chunk := file.read(min(left, CHUNK_BYTES))):
+                left -= len(chunk)
+                yield chunk
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The text files that were found, by name, and how many files were left out."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+    skipped: int = 0
+
+
+def standard_library() -> Texts:
+    """The sources of the running interpreter's library.
+
+    Raises:
+        DataError: it comes without them.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    name = f"Python {platform.python_version()} standard library"
+    paths = [
+        path
+        for path in _walk(root, NOT_LIBRARY)
+        if path.suffix == ".py" and not path.name.startswith("_sysconfigdata")
+    ]
+    if not paths:
+        raise DataError("this Python comes without .py sources to learn from; give a text with --data PATH")
+    return _readable(name, root, paths)
+
+
+def given_texts(data: Path) -> Texts:
+    """The text files in a folder, or one file of text.
+
+    Raises:
+        DataError: there is no text.
+    """
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder")
+    root = data.resolve()
+    if root.is_dir():
+        paths = list(_walk(root))
+        if not paths:
+            raise DataError(f"{data}: the folder holds no files (hidden files and links are left out)")
+        texts = _readable(root.name, root, paths)
+        if not texts.pieces:
+            raise DataError(f"{data}: none of its {len(paths)} files is text that can be read")
+        return texts
+    texts = _readable(root.name, root.parent, [root])
+    if texts.skipped:
+        raise DataError(f"{data} is not text that can be read (NUL bytes, or no UTF-8)")
+    return texts
+
+
+def _walk(root: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Every regular file under `root`, leaving out hidden ones, links, and folders named in `without`."""
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if not name.startswith(".") and name not in without]
+        for name in files:
+            path = Path(folder, name)
+            if not name.startswith(".") and path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _readable(name: str, root: Path, paths: Iterable[Path]) -> Texts:
+    pieces, skipped = [], 0
+    for path in paths:
+        if is_text(path):
+            piece = Piece(path.relative_to(root).as_posix(), path, 0, path.stat().st_size)
+            pieces += [piece] if piece.size else []
+        else:
+            skipped += 1
+    return Texts(name, tuple(sorted(pieces, key=_by_name)), skipped)
+
+
+def is_text(path: Path) -> bool:
+    """Whether the head of a file can be read, has no NUL byte and is mostly UTF-8."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    replaced = head.decode("utf-8", errors="replace").count("\ufffd")
+    return b"\0" not in head and replaced <= 0.3 * len(head)
+
+
+def split(texts: Texts) -> tuple[list[Piece], list[Piece]]:
+    """Training and validation: by file, or by position where the files are too few or too uneven for that.
+
+    Raises:
+        DataError: there is too little text.
+    """
+    total = size_of(texts.pieces)
+    if total < MINIMUM_BYTES:
+        raise DataError(
+            f"{texts.name} is too small: {total:,} bytes of text, and at least {MINIMUM_BYTES:,} are needed"
+        )
+    train = sorted(texts.pieces, key=lambda piece: piece.rank)
+    valid: list[Piece] = []
+    while len(train) > 1 and (train[0].rank < VALIDATION_SHARE or size_of(valid) < VALIDATION_BYTES):
+        valid.append(train.pop(0))
+    if size_of(valid) < VALIDATION_BYTES or 2 * size_of(train) < total:
+        return _cut(texts.pieces, total - max(VALIDATION_BYTES, int(VALIDATION_SHARE * total)))
+    return sorted(train, key=_by_name), sorted(valid, key=_by_name)
+
+
+def _cut(pieces: Iterable[Piece], at: int) -> tuple[list[Piece], list[Piece]]:
+    """The first `at` bytes, and the rest."""
+    before: list[Piece] = []
+    after: list[Piece] = []
+    for piece in pieces:
+        middle = min(piece.stop, piece.start + at)
+        before += [replace(piece, stop=middle)] if middle > piece.start else []
+        after += [replace(piece, start=middle)] if middle < piece.stop else []
+        at -= middle - piece.start
+    return before, after
+
+
+def _by_name(piece: Piece) -> str:
+    return piece.name
+
+
+def size_of(pieces: Iterable[Piece]) -> int:
+    """Bytes of all of them."""
+    return sum(piece.size for piece in pieces)
