@@ -72,6 +72,8 @@ def value_of(described: Described, given: Any) -> Any:
         return given
     if isinstance(described.default, Mapping):
         return parse_assignments(given)
+    if isinstance(described.default, Settings):
+        return described.default.with_settings(parse_assignments(given))
     return parse_entries(described, given) if described.about.repeated else parse(described, given)
 
 
@@ -121,7 +123,7 @@ def default_text(described: Described) -> str:
         return described.about.shown
     if isinstance(value, bool):
         return str(value).lower()
-    if value is None or isinstance(value, Mapping):
+    if value is None or isinstance(value, (Mapping, Settings)):
         return ""
     if isinstance(value, tuple):
         return (", " if described.about.repeated else ",").join(map(str, value))

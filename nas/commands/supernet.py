@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evaluators.supernet.recipe import SupernetRecipe
+from evaluators.supernet.shrinking import SHRINKING
+from evaluators.training.execution import Execution
+from evaluators.training.recipe import Recipe
 from foundation.settings import Settings, setting
 from nas.commands.described import Given, with_settings
 from nas.commands.options import Json, SpaceName
@@ -31,32 +35,29 @@ def mount(app: typer.Typer) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetTraining(Settings):
-    """How a supernet is trained, besides what a study's own supernet has, too."""
+    """What differs from the training of a study's own supernet: more steps, and phases."""
 
     steps: int = setting(1000, help="Training steps.", least=1)
     task: str = setting("language", help="What is learned: language or recall.")
-    shrink: bool = setting(True, help="Open the space in phases: largest networks, sizes, depth, width.")
-    networks: int = setting(4, help="Networks per step: the largest, the smallest, random ones.", least=1)
-    soft: float = setting(
-        0.0,
-        help="In-place distillation: the networks of a step read one batch, and learn by up to this share"
-        " from the largest one's predictions. 0: each reads a batch of its own.",
-        least=0,
-        most=1,
+    recipe: Recipe = setting(
+        Recipe(supernet=SupernetRecipe(phases=SHRINKING)),
+        help="A setting of how weights are learned, e.g. supernet.networks=3, supernet.soft=0.5 or"
+        " precision=bfloat16. The space is opened in phases, unless supernet.phases=whole.",
+        metavar="NAME=VALUE",
+        repeated=True,
     )
-    bfloat16: bool = setting(False, help="Forward and backward in bfloat16.")
-    pieces: int = setting(1, help="Read a batch in so many pieces: less memory, same gradients.", least=1)
-    recompute: bool = setting(False, help="Compute layers again in the backward pass: less memory.")
 
 
 @commands.command()
 @with_settings(Plan, ("batch", "length", "windows", "data", "seed", "device"))
 @with_settings(SupernetTraining, into="training")
+@with_settings(Execution, ("pieces", "recompute"), into="execution")
 def train(
     space: SpaceName,
     *,
     settings: Given,
     training: Given,
+    execution: Given,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes that share a batch.")] = 1,
 ) -> None:
@@ -71,7 +72,9 @@ def train(
     from nas.study.space_files import load_space
 
     loaded = load_space(space)
-    evaluator = _evaluator(loaded, output, Plan(**settings), SupernetTraining(**training))
+    plan = Plan(**settings)
+    how = Execution(device=plan.device, **execution)
+    evaluator = _evaluator(loaded, output, plan, SupernetTraining(**training), how)
     describe(evaluator, loaded)
     trained = _train(evaluator, workers, partial(load_space, space))
     last = trained["loss"][-1]
@@ -81,13 +84,12 @@ def train(
     )
 
 
-def _evaluator(space: Space, folder: Path, plan: Plan, training: SupernetTraining) -> FromSupernet:
+def _evaluator(
+    space: Space, folder: Path, plan: Plan, training: SupernetTraining, execution: Execution
+) -> FromSupernet:
     """The supernet that these settings ask for, as far as it was trained."""
     from evaluators.supernet.evaluator import FromSupernet
-    from evaluators.supernet.recipe import PHASES, SupernetRecipe
     from evaluators.tasks.base import tasks
-    from evaluators.training.execution import Execution
-    from evaluators.training.recipe import Recipe
     from search_spaces.language.serialization import to_json
 
     return FromSupernet(
@@ -97,15 +99,8 @@ def _evaluator(space: Space, folder: Path, plan: Plan, training: SupernetTrainin
         training.steps,
         plan.seed,
         plan.batch,
-        Recipe(
-            precision="bfloat16" if training.bfloat16 else "float32",
-            supernet=SupernetRecipe(
-                phases=PHASES["shrinking" if training.shrink else "whole"],
-                networks=training.networks,
-                soft=training.soft,
-            ),
-        ),
-        Execution(device=plan.device, pieces=training.pieces, recompute=training.recompute),
+        training.recipe,
+        execution,
     )
 
 

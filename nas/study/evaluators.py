@@ -12,6 +12,7 @@ from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.folder import open_supernet, read_ready
 from evaluators.tasks.base import Task
 from evaluators.training.execution import Execution
+from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
 from nas.study.plan import Plan
@@ -43,7 +44,13 @@ def check_evaluator(name: str) -> None:
 
 def scratch_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
     """Trains every architecture by itself, keeping checkpoints under `folder`."""
-    return FromScratch(task, checkpoints=str(folder / "scratch"), batch=plan.batch, device=device_of(plan))
+    return FromScratch(
+        task,
+        checkpoints=str(folder / "scratch"),
+        batch=plan.batch,
+        recipe=plan.recipe,
+        device=device_of(plan),
+    )
 
 
 def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> FromSupernet:
@@ -62,6 +69,7 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
         plan.steps,
         plan.seed,
         plan.batch,
+        plan.recipe,
         execution=Execution(device=device),
     )
 
@@ -77,11 +85,11 @@ def device_of(plan: Plan) -> str:
 
 
 def with_supernet(space: Space, plan: Plan) -> Plan:
-    """The plan with the steps, batch and windows of the supernet that it names, if it names one.
+    """The plan with the recipe, steps, batch and windows of the supernet that it names, if it names one.
 
     Raises:
         SupernetError: the folder holds none, or one of another space, or one that is not trained to its end.
-        SettingError: the plan wants another evaluator, or other windows than the supernet learned.
+        raise SettingError(f"{plan.supernet} was trained by another recipe than the plan: leave recipe out")
     """
     if plan.supernet is None:
         return plan
@@ -94,6 +102,11 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
             raise SettingError(
                 f"{plan.supernet} learned with {name}={value}, not {getattr(plan, name)}: leave {name} out"
             )
+    learned["recipe"] = Recipe.from_plain(about["recipe"])
+    if plan.recipe not in (Recipe(), learned["recipe"]):
+        raise SettingError(
+            f"{plan.supernet} was trained by another recipe than that of the plan: leave recipe out"
+        )
     folder = str(Path(plan.supernet).resolve())
     return replace(plan, supernet=folder, steps=about["steps"], batch=about["batch"], **learned)
 

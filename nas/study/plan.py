@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import Settings, changed, setting
 from search_spaces.devices import check_trainable
@@ -26,9 +27,9 @@ class Plan(Settings):
     """Everything that decides the outcome of a study, except its space.
 
     `strategy_settings` are the settings of the strategy where the engine asks one ("ofa"), else of the
-    engine. A `supernet` that was trained before fixes `steps`, `batch`, `length` and `windows`. `device` is
-    where networks are trained and scored; each scenario says where they are timed, on this machine or, with
-    `on`, on a device of a Ray cluster.
+    engine. A `supernet` that was trained before fixes `recipe`, `steps`, `batch`, `length` and `windows`.
+    `device` is where networks are trained and scored; each scenario says where they are timed, on this
+    machine or, with `on`, on a device of a Ray cluster.
 
     Raises:
         SettingError: a value is out of range, or two settings contradict each other.
@@ -101,6 +102,14 @@ class Plan(Settings):
     )
     windows: int | None = setting(
         None, help="Validation windows.", least=1, shown="the task's own", group=TRAINING
+    )
+    recipe: Recipe = setting(
+        Recipe(),
+        help="A setting of how weights are learned, by the supernet and by networks alone, e.g."
+        " supernet.phases=shrinking, optimizer.decay=0.05 or precision=bfloat16.",
+        metavar="NAME=VALUE",
+        repeated=True,
+        group=TRAINING,
     )
     data: str | None = setting(
         None,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
+from evaluators.training.recipe import Recipe
 from foundation.settings import describe
 from nas.executors.workers import Workers
 from nas.folders import DEFAULT_STORE
@@ -44,6 +45,7 @@ class PlanSettings(TypedDict, total=False):
     batch: int
     length: int | None
     windows: int | None
+    recipe: Recipe | Mapping[str, Any]
     data: str | None
     tables: Sequence[str]
     estimate: str | None

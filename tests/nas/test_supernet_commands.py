@@ -52,9 +52,11 @@ def said(*words: str) -> str:
 
 def test_a_supernet_is_trained_once_and_tells_what_it_is(tmp_path: Path, space: str) -> None:
     folder = str(tmp_path / "net")
-    assert f"{folder}: 5 steps in" in said("train", space, "-o", folder, *SMALL, "--networks", "3")
+    assert f"{folder}: 5 steps in" in said(
+        "train", space, "-o", folder, *SMALL, "--recipe", "supernet.networks=3"
+    )
     before = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    assert "5 steps in" in said("train", space, "-o", folder, *SMALL, "--networks", "3")
+    assert "5 steps in" in said("train", space, "-o", folder, *SMALL, "--recipe", "supernet.networks=3")
     assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == before
     told = said("info", folder)
     assert "space     own" in told
@@ -75,7 +77,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, space: str) -> None:
     folder = str(tmp_path / "net")
     said("train", space, "-o", folder, *SMALL)
     with pytest.raises(SettingError, match="has recipe="):
-        said("train", space, "-o", folder, *SMALL, "--no-shrink")
+        said("train", space, "-o", folder, *SMALL, "--recipe", "supernet.phases=whole")
     with pytest.raises(NoSupernet):
         said("info", str(tmp_path))
     with pytest.raises(UnknownName, match="did you mean 'recall'"):

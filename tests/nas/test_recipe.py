@@ -1,0 +1,118 @@
+"""One recipe reaches the supernet of a study, its finalists and its validation, and `nas supernet train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from evaluators.supernet.folder import open_supernet
+from evaluators.supernet.shrinking import SHRINKING, WHOLE
+from evaluators.tasks.recall import Recall
+from evaluators.training.recipe import Recipe
+from foundation.errors import SettingError, UnknownName
+from nas.cli import app
+from nas.study.evaluators import scratch_evaluator, supernet_evaluator
+from nas.study.plan import Plan
+from nas.study.study import open_study
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+
+RECIPE = Recipe().with_settings(
+    {"supernet.phases": "shrinking", "supernet.networks": 2, "optimizer.decay": 0}
+)
+WORDS = [
+    word
+    for text in ("supernet.phases=shrinking", "supernet.networks=2", "optimizer.decay=0")
+    for word in ("--recipe", text)
+]
+SPACE = """
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+
+space = Space(Decoder(vocab=64, d_model=one_of(4, 8), layers=(Layer(sequence_mixer=ShortConv()),)), name="x")
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    (tmp_path / "own.py").write_text(SPACE)
+    return str(tmp_path / "own.py")
+
+
+def run(*words: str) -> None:
+    done = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_plan_holds_its_recipe() -> None:
+    plan = Plan(recipe=RECIPE)
+    assert Plan.from_plain(json.loads(json.dumps(plan.to_plain()))) == plan
+    with pytest.raises(SettingError, match="recipe"):
+        Plan().require_same(plan)
+    assert Plan().recipe.supernet.phases == WHOLE
+
+
+def test_every_evaluator_of_a_study_has_the_recipe_of_its_plan(tmp_path: Path) -> None:
+    plan, task = Plan(recipe=RECIPE), Recall()
+    layer = Layer(sequence_mixer=ShortConv())
+    small = Space(Decoder(vocab=64, d_model=one_of(4, 8), layers=(layer,)))
+    assert supernet_evaluator(small, plan, task, tmp_path).recipe == RECIPE
+    assert scratch_evaluator(plan, task, tmp_path).recipe == RECIPE
+
+
+def test_both_commands_take_the_same_words(tmp_path: Path, space: str) -> None:
+    small = ["--steps", "4", "--batch", "4", "--windows", "6"]
+    store = ["--store", str(tmp_path / "s.db")]
+    goals = ["-o", "recall_error", "-o", "weight_bytes", "--trials", "2", "--finalists", "0"]
+    run("search", space, "--name", "one", *goals, *store, *small, *WORDS)
+    assert open_study("one", store[1]).plan.recipe == RECIPE
+    folder = tmp_path / "net"
+    run("supernet", "train", space, "-o", str(folder), "--task", "recall", *small, *WORDS)
+    assert open_supernet(folder).recipe == RECIPE
+    run("search", space, "--name", "two", *goals, *store, "--supernet", str(folder))
+    assert open_study("two", store[1]).plan.recipe == RECIPE  # that of the supernet
+    with pytest.raises(SettingError, match="trained by another recipe"):
+        run(
+            "search",
+            space,
+            "--name",
+            "three",
+            *goals,
+            *store,
+            "--supernet",
+            str(folder),
+            "--recipe",
+            "clip=2",
+        )
+
+
+def test_a_supernet_of_its_own_folder_is_trained_in_phases(tmp_path: Path, space: str) -> None:
+    folder = tmp_path / "net"
+    run(
+        "supernet",
+        "train",
+        space,
+        "-o",
+        str(folder),
+        "--task",
+        "recall",
+        "--steps",
+        "1",
+        "--recipe",
+        "clip=2",
+    )
+    recipe = open_supernet(folder).recipe
+    assert recipe.supernet.phases == SHRINKING
+    assert recipe.clip == 2
+
+
+def test_unknown_settings_are_answered_with_the_nearest(tmp_path: Path, space: str) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'phases'"):
+        run("search", space, "--store", str(tmp_path / "s.db"), "--recipe", "supernet.phase=whole")
