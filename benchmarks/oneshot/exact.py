@@ -35,7 +35,7 @@ import json
 import math
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -52,7 +52,6 @@ import torch
 from benchmarks.common import provenance, show_plainly
 from evaluators.blockwise.alignment import align
 from evaluators.blockwise.replacement import Replacements
-from evaluators.blockwise.sublayers import Half
 from evaluators.corpus import load_corpus
 from evaluators.scoring.base import Score
 from evaluators.scoring.windows import state_segment, window_losses
@@ -73,6 +72,7 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.sublayers import Sublayer
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from search_spaces.supernet import Supernet
@@ -337,13 +337,12 @@ def _at(net: Network, weight: float) -> Choice:
     for place in net.choice.places:
         options = []
         for option in place.options:
-            half = option.name
-            assert isinstance(half, Half)
-            if half.block is not None and (half.bits.weight, half.bits.state) != (weight, min(STATES)):
-                continue
-            whole = replace(half, bits=Bits())
-            score = net.scores[whole].kl if half.block is not None else option.score
-            options.append(replace(option, score=score))
+            sublayer = option.name
+            if not isinstance(sublayer, Sublayer) or sublayer.block is None:
+                options.append(option)
+            elif (sublayer.bits.weight, sublayer.bits.state) == (weight, min(STATES)):
+                whole = replace(sublayer, bits=Bits())
+                options.append(replace(option, score=net.scores[whole].kl))
         places.append(Place(place.name, tuple(options)))
     return Choice(places)
 
@@ -357,7 +356,6 @@ def _stepwise(net: Network, architectures: Choice, budgets: Mapping[str, float])
     names = [p.options[i].name for p, i in zip(architectures.places, first.picks, strict=True)]
     places, kept = [], []
     for place, name in zip(net.choice.places, names, strict=True):
-        assert isinstance(name, Half)
         numbers = [i for i, option in enumerate(place.options) if _alike(option, name)]
         kept.append(numbers)
         places.append(Place(place.name, tuple(place.options[i] for i in numbers)))
@@ -369,10 +367,12 @@ def _stepwise(net: Network, architectures: Choice, budgets: Mapping[str, float])
     return replace(second, picks=picks)
 
 
-def _alike(option: Option, half: Half) -> bool:
+def _alike(option: Option, chosen: Hashable) -> bool:
     """The same block, at whatever bits."""
-    name = option.name
-    return isinstance(name, Half) and name.block == half.block and name.d_model == half.d_model
+    content = option.name
+    if isinstance(content, Sublayer) and isinstance(chosen, Sublayer):
+        return replace(content, bits=chosen.bits) == chosen
+    return content == chosen
 
 
 def _counted(name: str, specs: Sequence[Decoder]) -> list[float]:

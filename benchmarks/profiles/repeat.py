@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.profiles.keeping import Keeper, told
-from hw_profiles.latency.parts import half, part_calls, part_samples
+from hw_profiles.latency.parts import block_part, part_calls, part_samples
 from hw_profiles.timing.measure import undisturbed
 from hw_profiles.timing.rounds import rounds_of, warmed
 from hw_profiles.timing.timings import READINGS, Latency
@@ -92,7 +92,7 @@ def ratios(scenario: Scenario, rounds: int) -> dict[str, Any]:
 
     Each block is built several times, because where its tensors come to lie changes its time by some percent.
     """
-    pair = {"attention": half(Attention(), WIDTH, 16), "mamba2": half(Mamba2(), WIDTH, 16)}
+    pair = {"attention": block_part(Attention(), WIDTH, 16), "mamba2": block_part(Mamba2(), WIDTH, 16)}
     with undisturbed(scenario):
         calls = {
             f"{name} {copy} {key}": call

@@ -1,18 +1,19 @@
 """Blockwise alignment: every alternative learns to do what the parent's block does at its place.
 
 A parent is any network of the space, read from the supernet; at other widths the same network with another
-`d_model` takes its part. It reads a batch once; at each half of a layer its input x and what it adds to the
-stream, y, are kept; and each other kind of block that may stand there learns to add the same:
+`d_model` takes its part. It reads a batch once; the input x of each sublayer and what it adds to the residual
+stream, y, are recorded; and each other kind of block that may stand there learns to add the same:
 
     error = mean (mixer(norm(x)) - y)^2 / mean y^2
 
-Places do not see each other, so all of them learn at once, and a step costs one forward pass of the parent
+Places do not affect each other, so all of them learn at once, and a step costs one forward pass of the parent
 and two passes of each kind: one at its largest size and most bits, one at a random size and random bits.
 
 Sizes of one kind share their slices, and the parent's own kind at a place shares them with the parent: it is
 left alone, and so the parent computes bit for bit what it did. Smaller sizes of the parent's own kind are
-what the training of the supernet made them. Where the parent has no block there is nothing to imitate. The
-result is a supernet of its own; the given one stays.
+what the training of the supernet made them. So is the map by which a mixer reads the embedding, which all
+kinds at a place share. Where the parent has no block there is nothing to imitate. The result is a supernet of
+its own; the given one stays.
 
 Local imitation of a parent's blocks is Puzzle's (Bercovich et al. 2024, arXiv:2411.19146) and DNA's (Li et
 al. 2020, arXiv:1911.13053); blocks learn on the parent's hidden states, not on each other's.
@@ -23,29 +24,40 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from evaluators.blockwise.sublayers import BorrowedHalf, Half, halves_in, halves_of
+from evaluators.blockwise.borrowed import BorrowedSublayer
 from evaluators.tasks.base import Task
 from evaluators.training.fit import fit
 from evaluators.training.recipe import DEFAULT, Recipe
 from evaluators.training.trainable import Losses, Trainable, Trajectory, weights_digest
-from foundation.errors import IllegalArchitecture, SettingError
+from foundation.errors import IllegalArchitecture, SettingError, SpaceError
+from search_spaces.blocks.base import Mixed
 from search_spaces.language.serialization import to_json
-from search_spaces.network.decoder import Decoder, parameter_shapes
-from search_spaces.network.layer import DecoderLayer
-from search_spaces.network.residual import Residual
-from search_spaces.supernet import Supernet, Weights, closings
+from search_spaces.network.decoder import PLACES, Decoder, parameter_shapes, weights_site
+from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in, sublayers_of
+from search_spaces.supernet import Supernet, Weights
 
 JUDGED = 16
-"""Validation windows by which errors are told."""
+"""Validation windows over which errors are measured."""
 
-Recorded = dict[str, tuple[Tensor, Tensor]]
-"""By site, what a half of the parent read and what it added [B, T, D]."""
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the sublayers of a network read and added on some tokens.
+
+    `embedding` [B, T, D] is that of the tokens (None without layers); `sublayers` are by their paths
+    (`layers.0.sequence_mixer`), each with its input and what it added to it [B, T, D].
+    """
+
+    embedding: Tensor | None
+    sublayers: Mapping[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class Alignment(Trainable):
     Raises:
         SettingError: fewer steps than one.
         IllegalArchitecture: the parent is not in the space.
+        SpaceError: alternatives read the embedding where not all tokens pass a layer of the parent.
     """
 
     def __init__(
@@ -95,7 +108,7 @@ class Alignment(Trainable):
         }
         schedule = recipe.supernet.schedule
         super().__init__(parameters, self.supernet.rates, recipe, schedule=schedule, rate=1.0, steps=steps)
-        self._read: dict[Half, BorrowedHalf] = {}
+        self._borrowed: dict[Sublayer, BorrowedSublayer] = {}
 
     @property
     def trajectory(self) -> Trajectory:
@@ -120,63 +133,76 @@ class Alignment(Trainable):
         with self.low_precision(self.supernet.device):
             seen = recorded(self.supernet, self.parents[d_model], tokens)
         largest, minimised = list[float](), dict[str, float]()
-        for kind, by_width in self.kinds.items():
-            halves = by_width.get(d_model, [])
-            site = kind.partition(":")[0]
-            if not halves or site not in seen:
-                continue
-            error, minimised[f"{kind}: the error"] = self._backward(halves[0], *seen[site])
+        for kind, sublayers in self._learning(d_model, seen):
+            error, minimised[f"{kind}: the error"] = self._backward(sublayers[0], seen)
             largest.append(error)
-            if len(halves) > 1:
-                smaller = self._backward(dice.choice(halves[1:]), *seen[site])
+            if len(sublayers) > 1:
+                smaller = self._backward(dice.choice(sublayers[1:]), seen)
                 minimised[f"{kind}: the error of a smaller size"] = smaller[1]
         return Losses((sum(largest) / max(1, len(largest)),), minimised)
 
     def clipped_together(self) -> Iterator[list[nn.Parameter]]:
-        """Each kind at each place by itself, since they do not see each other."""
+        """Each kind at each place by itself, since they do not affect each other."""
         for kind in self.kinds:
             yield [weight for key, weight in self.parameters.items() if key.startswith(f"{kind}.")]
 
+    @torch.no_grad()
     def errors(self) -> dict[str, float]:
         """The error of the largest size of each kind on validation windows, at the parent's width."""
         tokens = self.task.validation()[0][:JUDGED].to(self.supernet.device)
         seen = recorded(self.supernet, self.parent, tokens)
-        found = {}
-        with torch.no_grad():
-            for kind, by_width in self.kinds.items():
-                site, halves = kind.partition(":")[0], by_width.get(self.parent.d_model, [])
-                if halves and site in seen:
-                    x, y = seen[site]
-                    found[kind] = float(imitation_error(self._half(halves[0])(x).y - x, y))
-        return found
+        learning = self._learning(self.parent.d_model, seen)
+        return {kind: float(self._error(s[0], self._mixed(s[0], seen), seen)) for kind, s in learning}
 
-    def _backward(self, half: Half, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """Add the gradients of one half; its error, and all that it minimises."""
+    def _learning(self, d_model: int, seen: Recorded) -> Iterator[tuple[str, list[Sublayer]]]:
+        """The kinds that learn at a width, where the parent has something to imitate."""
+        for kind, by_width in self.kinds.items():
+            sublayers = by_width.get(d_model, [])
+            if sublayers and sublayers[0].path in seen.sublayers:
+                yield kind, sublayers
+
+    def _backward(self, sublayer: Sublayer, seen: Recorded) -> tuple[float, float]:
+        """Add the gradients of one sublayer; its error, and all that it minimises."""
         with self.low_precision(self.supernet.device):
-            mixed = self._half(half)(x)
-        error = imitation_error(mixed.y - x, y)
+            mixed = self._mixed(sublayer, seen)
+        error = self._error(sublayer, mixed, seen)
         whole = error if mixed.loss is None else error + mixed.loss
         if whole.requires_grad:
             whole.backward()
         return error.item(), whole.item()
 
-    def _half(self, half: Half) -> BorrowedHalf:
-        if half not in self._read:
-            self._read[half] = BorrowedHalf(self.supernet, half)
-        return self._read[half]
+    def _error(self, sublayer: Sublayer, mixed: Mixed, seen: Recorded) -> Tensor:
+        """How far what a sublayer adds is from what the parent's adds."""
+        x, y = seen.sublayers[sublayer.path]
+        return imitation_error(mixed.y - x, y)
 
-    def _kinds(self) -> dict[str, dict[int, list[Half]]]:
+    def _mixed(self, sublayer: Sublayer, seen: Recorded) -> Mixed:
+        """What a sublayer computes of what the parent's reads."""
+        if sublayer not in self._borrowed:
+            self._borrowed[sublayer] = BorrowedSublayer(self.supernet, sublayer)
+        return self._borrowed[sublayer](seen.sublayers[sublayer.path][0], seen.embedding)
+
+    def _kinds(self) -> dict[str, dict[int, list[Sublayer]]]:
         """By site and kind, but the parent's own, and by width, what learns: the largest first."""
-        own = {half.key for parent in self.parents.values() for _, _, half in halves_of(parent)}
-        found: dict[str, dict[int, list[Half]]] = {}
-        for half in halves_in(self.supernet.space):
-            if half.block is None or half.key in own or not parameter_shapes(half.block, half.d_model):
+        own = {sublayer.key for parent in self.parents.values() for sublayer in sublayers_of(parent)}
+        layers = enumerate(self.parent.layers)
+        dynamic = {weights_site(layer.shared, i): layer.not_static for i, layer in layers}
+        kinds: dict[str, dict[int, list[Sublayer]]] = {}
+        for sublayer in sublayers_in(self.supernet.space):
+            block, d_model = sublayer.block, sublayer.d_model
+            if block is None or sublayer.key in own or not parameter_shapes(block, d_model):
                 continue
-            found.setdefault(half.key, {}).setdefault(half.d_model, []).append(half)
-        for by_width in found.values():
-            for halves in by_width.values():
-                halves.sort(key=_size, reverse=True)
-        return found
+            reason = dynamic.get(sublayer.site or "", "")
+            if sublayer.reads_embedding and reason:
+                raise SpaceError(
+                    f"{sublayer.path}: the parent's layer {reason}, so what reads the embedding of"
+                    " all tokens cannot be aligned; choose another parent"
+                )
+            kinds.setdefault(sublayer.key, {}).setdefault(d_model, []).append(sublayer)
+        for by_width in kinds.values():
+            for sublayers in by_width.values():
+                sublayers.sort(key=_size, reverse=True)
+        return kinds
 
 
 def align(
@@ -208,8 +234,8 @@ def align(
 
 def parents_of(supernet: Supernet, parent: Decoder) -> dict[int, Decoder]:
     """The parent at each width of the space at which it is an architecture of it."""
-    widths = {d for decoder in closings_of_root(supernet) for d in closings(decoder.d_model)}
-    found = {}
+    widths = {d.value for decoder in decoders_in(supernet.space.root) for d in decoder.closings("d_model")}
+    parents = {}
     for d_model in sorted(widths):
         alike = replace(parent, d_model=d_model)
         try:
@@ -217,14 +243,8 @@ def parents_of(supernet: Supernet, parent: Decoder) -> dict[int, Decoder]:
             supernet.subnet(alike)
         except IllegalArchitecture:
             continue
-        found[d_model] = alike
-    return found
-
-
-def closings_of_root(supernet: Supernet) -> list[Decoder]:
-    """The decoders at the root of a space, open inside."""
-    root = supernet.space.root
-    return list(root.options) if hasattr(root, "options") else [root]
+        parents[d_model] = alike
+    return parents
 
 
 def imitation_error(added: Tensor, wanted: Tensor) -> Tensor:
@@ -235,31 +255,33 @@ def imitation_error(added: Tensor, wanted: Tensor) -> Tensor:
 
 @torch.no_grad()
 def recorded(supernet: Supernet, spec: Decoder, tokens: Tensor, weights: Weights | None = None) -> Recorded:
-    """What each half of a network reads and adds on tokens [B, T], by the site of its weights.
+    """What each sublayer of a network reads and adds on tokens [B, T].
 
     A site that is read several times is there with what it read first.
     """
-    subnet, seen = supernet.subnet(spec), Recorded()
+    subnet, seen = supernet.subnet(spec), dict[str, tuple[Tensor, Tensor]]()
+    embedding: list[Tensor] = []
 
-    def keep(site: str) -> Callable[[nn.Module, tuple[Tensor, ...], object], None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-            seen.setdefault(site, (inputs[0], output.y - inputs[0]))  # type: ignore[attr-defined]
+    def keep_embedding(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        embedding.append(inputs[0])
 
-        return hook
+    def keep(path: str, module: nn.Module, inputs: tuple[Any, ...], output: Mixed) -> None:
+        seen.setdefault(path, (inputs[0], output.y - inputs[0]))
 
-    sites = {(index, place): half.site for index, place, half in halves_of(spec)}
     hooks = []
-    for index, layer in enumerate(subnet.module.layers):
-        assert isinstance(layer, DecoderLayer)
-        for place, half in layer.sublayers.items():
-            assert isinstance(half, Residual)
-            hooks.append(half.register_forward_hook(keep(sites[index, place])))
+    for number, sublayer in enumerate(sublayers_of(spec)):
+        layer = subnet.module.decoder_layers[number // len(PLACES)]
+        if number == 0:
+            hooks.append(layer.register_forward_pre_hook(keep_embedding))
+        if sublayer.block is not None:
+            residual = layer.sublayers[sublayer.place]
+            hooks.append(residual.register_forward_hook(partial(keep, sublayer.path)))
     try:
         subnet(tokens, weights)
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return Recorded(embedding[0] if embedding else None, seen)
 
 
 def copied(supernet: Supernet) -> Supernet:
@@ -277,8 +299,8 @@ def digest_of(supernet: Supernet) -> str:
     return weights_digest(supernet.weights)
 
 
-def _size(half: Half) -> tuple[float, float, int, int]:
-    assert half.block is not None
-    shapes = parameter_shapes(half.block, half.d_model).values()
-    params = sum(torch.Size(shape).numel() for shape in shapes)
-    return params, half.bits.weight, half.bits.activation, half.bits.state
+def _size(sublayer: Sublayer) -> tuple[float, float, int, int]:
+    assert sublayer.block is not None
+    shapes = parameter_shapes(sublayer.block, sublayer.d_model).values()
+    params, bits = sum(torch.Size(shape).numel() for shape in shapes), sublayer.bits
+    return params, bits.weight, bits.activation, bits.state

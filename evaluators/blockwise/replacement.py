@@ -1,14 +1,15 @@
-"""Replacement scores: how far a network's predictions move when one half of one layer is another.
+"""Replacement scores: how far a network's predictions move when one sublayer is another.
 
-    score = KL(parent || parent with this half) - KL(parent || parent),       in nats per judged token
+    score = KL(parent || parent with this sublayer) - KL(parent || parent),       in nats per judged token
 
-One score for every half that may stand at a place (a block at a size, at bits), by one pass from that place
-on: what the parent's halves read was kept. At another width the network that is changed is the parent at that
-width; its own divergence from the parent is the score of the width, and the halves there are scored by what
-they add to it. A layer that is left out, and a half without a block, are scored like any other.
+One score for every sublayer that may stand at a place (a block at a size, at bits), by one pass from that
+place on: the inputs of the parent's sublayers are recorded. At another width the network that is changed is
+the parent at that width; its own divergence from the parent is the score of the width, and the sublayers
+there are scored by what they add to it. A layer that is left out, and a place without a block, are scored
+like any other.
 
-The sum of the scores over a network predicts its divergence as far as replacements do not see each other;
-whether they do must be asked of whole networks (`Replacements.divergence`). Scores by divergence from the
+The sum of the scores over a network predicts its divergence as far as replacements do not affect each other;
+whether they do must be measured on whole networks (`Replacements.divergence`). Scores by divergence from the
 parent's outputs choose better than scores by loss (Bercovich et al. 2024, arXiv:2411.19146, Puzzle).
 
 Shapes: W windows, T tokens, D d_model, V vocab.
@@ -16,11 +17,7 @@ Shapes: W windows, T tokens, D d_model, V vocab.
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -29,49 +26,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evaluators.blockwise.additive_part import does_not_add_up
 from evaluators.blockwise.alignment import digest_of, parents_of, recorded
-from evaluators.blockwise.sublayers import BorrowedHalf, Half, halves_in, halves_of
+from evaluators.blockwise.borrowed import BorrowedSublayer
+from evaluators.blockwise.replacement_scores import (
+    LayerRemoved,
+    Moved,
+    Replacement,
+    Width,
+    canonical,
+    load_scores,
+    save_scores,
+)
 from evaluators.scoring.windows import SCORED_AT_ONCE, SEGMENT, state_segment
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training.fit import SAVE_SECONDS
-from foundation.errors import DataError, EvaluationFailed, SpaceError
-from search_spaces.language.serialization import from_plain, to_plain
-from search_spaces.network.decoder import Decoder
+from foundation.errors import SpaceError
+from search_spaces.language.serialization import to_plain
+from search_spaces.network.decoder import PLACES, Decoder, weights_site
+from search_spaces.network.sublayers import Sublayer, sublayers_in, sublayers_of
 from search_spaces.quantization.bits import WeightFormat, is_matrix
 from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.supernet import Supernet
 
-FORMAT, VERSION = "nas replacement scores", 1
-
-LAYER = "layers.{}"
-"""The site of a whole layer, which is scored without a block: left out."""
-
-
-@dataclass(frozen=True)
-class Moved:
-    """By how much predictions move, in nats per judged token: a mean over windows, and its standard error."""
-
-    kl: float
-    error: float
-
-    @classmethod
-    def of(cls, samples: Tensor) -> Moved:
-        """From one value per window [W].
-
-        Raises:
-            EvaluationFailed: a value is not finite.
-        """
-        values = samples.double().tolist()
-        if not all(map(math.isfinite, values)):
-            raise EvaluationFailed(f"a replacement's divergence is not finite on {len(values)} windows")
-        return cls(statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)))
-
 
 class Replacements:
-    """A parent read from a supernet, and what is known of its halves on the first `windows` of a task.
+    """A parent read from a supernet, whose parts are replaced one by one, on the first `windows` of a task.
 
     Raises:
-        SpaceError: the parent has layers that share weights, routers or exits: their halves do not add up.
+        SpaceError: the parent has layers that share weights, routers or exits: their effects do not add up.
         IllegalArchitecture: the parent is not in the space.
     """
 
@@ -79,17 +62,14 @@ class Replacements:
         self, supernet: Supernet, parent: Decoder, task: Task, *, windows: int | None = None
     ) -> None:
         supernet.space.genotype_of(parent)
-        for i, layer in enumerate(parent.layers):
-            if layer.shared is not None or layer.routing is not None or layer.exit is not None:
-                raise SpaceError(
-                    f"layers.{i} of the parent shares weights, has a router or an exit: what its halves do"
-                    " does not add up; choose a parent without"
-                )
+        reason = does_not_add_up(parent)
+        if reason is not None:
+            raise SpaceError(f"the parent's {reason}: what its sublayers do does not add up; choose another")
         self.supernet, self.parent, self.task, self.windows = supernet, parent, task, windows
         self.parents = parents_of(supernet, parent)
         tokens, targets = task.validation()
         self.tokens, self.targets = (part[:windows].to(supernet.device) for part in (tokens, targets))
-        self.wanted = self._logits_of(parent)
+        self.target = self._logits_of(parent)
         self._trunks: dict[int, _Trunk] = {}
 
     @property
@@ -102,56 +82,53 @@ class Replacements:
             "windows": len(self.tokens),
         }
 
-    def wanted_halves(self) -> Iterator[Half]:
-        """Everything that is to be scored: widths, halves, and layers that may be left out."""
-        for d_model in self.parents:
-            yield Half("", None, d_model)
+    def wanted(self) -> Iterator[Replacement]:
+        """Everything that is to be scored: widths, sublayers, and layers that may be left out."""
         depth = len(self.parent.layers)
-        for half in halves_in(self.supernet.space):
-            head, _, rest = half.site.partition(".")
-            index = rest.partition(".")[0]
-            if head == "layers" and int(index) < depth and half.d_model in self.parents:
-                yield canonical(half)
-        for layer in range(depth):
-            for d_model in self.parents:
-                yield Half(LAYER.format(layer), None, d_model)
+        sites = {weights_site(None, index) for index in range(depth)}
+        yield from map(Width, self.parents)
+        for sublayer in sublayers_in(self.supernet.space):
+            if sublayer.site in sites and sublayer.d_model in self.parents:
+                yield canonical(sublayer)
+        for index in range(depth):
+            yield from (LayerRemoved(index, d_model) for d_model in self.parents)
 
-    def score(self, half: Half) -> Moved:
-        """How far the parent moves with this half in place of its own.
+    def score(self, replacement: Replacement) -> Moved:
+        """How far the parent moves with this replacement.
 
         Raises:
             EvaluationFailed: the divergence is not finite.
             SpaceError: the parent has no such place.
         """
-        trunk = self._trunk(half.d_model)
-        if not half.site:
+        trunk = self._trunk(replacement.d_model)
+        if isinstance(replacement, Width):
             return Moved.of(trunk.base)
-        return Moved.of(self._divergence(trunk.replaced(half)) - trunk.base)
+        return Moved.of(self._divergence(trunk.replaced(replacement)) - trunk.base)
 
     def measure(
         self,
         path: Path | None = None,
         *,
-        halves: Iterable[Half] | None = None,
+        replacements: Iterable[Replacement] | None = None,
         on_score: Callable[[int, int], None] | None = None,
-    ) -> dict[Half, Moved]:
-        """The scores of these halves, or of all; those kept at `path` are not measured again.
+    ) -> dict[Replacement, Moved]:
+        """The scores of these replacements, or of all; those kept at `path` are not measured again.
 
-        `on_score` hears how many are known, and how many there will be.
+        `on_score` gets how many are scored, and how many there will be.
         """
-        wanted = list(dict.fromkeys(self.wanted_halves() if halves is None else halves))
+        wanted = list(dict.fromkeys(self.wanted() if replacements is None else replacements))
         origin = self.origin
-        known = {} if path is None else load_scores(path, origin)
+        scores = {} if path is None else load_scores(path, origin)
         saved = monotonic()
-        missing = [half for half in wanted if half not in known]
-        for count, half in enumerate(missing, 1):
-            known[half] = self.score(half)
+        missing = [replacement for replacement in wanted if replacement not in scores]
+        for count, replacement in enumerate(missing, 1):
+            scores[replacement] = self.score(replacement)
             if path is not None and (count == len(missing) or monotonic() - saved > SAVE_SECONDS):
-                save_scores(path, origin, known)
+                save_scores(path, origin, scores)
                 saved = monotonic()
             if on_score is not None:
                 on_score(len(wanted) - len(missing) + count, len(wanted))
-        return {half: known[half] for half in wanted}
+        return {replacement: scores[replacement] for replacement in wanted}
 
     def divergence(self, spec: Decoder) -> Moved:
         """The real divergence of a whole network, read from the same weights, from the parent."""
@@ -170,7 +147,7 @@ class Replacements:
         judged = self.targets != IGNORED
         each = F.kl_div(
             logits.float().log_softmax(-1),
-            self.wanted.float().log_softmax(-1),
+            self.target.float().log_softmax(-1),
             reduction="none",
             log_target=True,
         ).sum(-1)
@@ -187,128 +164,74 @@ class Replacements:
 
 
 class _Trunk:
-    """The parent at one width: what its halves read, and its later halves to run on from there."""
+    """The parent at one width: the inputs of its sublayers, and the sublayers behind each to go on with."""
 
     base: Tensor
 
     def __init__(self, owner: Replacements, spec: Decoder) -> None:
         self.supernet, self.spec = owner.supernet, spec
-        self.halves = [half for _, _, half in halves_of(spec)]
-        self.read = [
-            BorrowedHalf(owner.supernet, half) if half.block is not None else None for half in self.halves
-        ]
+        self.sublayers = list(sublayers_of(spec))
+        self.paths = [sublayer.path for sublayer in self.sublayers]
         with torch.no_grad():
-            self.weights = [read.weights() if read is not None else {} for read in self.read]
+            self.steps = [_Step(owner.supernet, sublayer) for sublayer in self.sublayers]
             shared = owner.supernet.weights
             embedding = shared["embedding"][: spec.vocab, : spec.d_model]
             stored = WeightFormat() if is_matrix(tuple(embedding.shape)) else None
             self.embedding = embedding if stored is None else round_to_bits(embedding, stored)
             self.norm = shared["norm"][: spec.d_model]
-        self.inputs = self._record(owner.tokens)
+        self.inputs, self.embedded = self._record(owner.tokens)
 
     @torch.no_grad()
-    def replaced(self, half: Half) -> Tensor:
-        """Logits [W, T, V] with this half in place of the one at its site, or without the layer there."""
-        first, after = self._span(half)
+    def replaced(self, replacement: Sublayer | LayerRemoved) -> Tensor:
+        """Logits [W, T, V] with this sublayer in place of the one at its site, or without the layer."""
+        first, after = self._span(replacement)
+        steps = [_Step(self.supernet, replacement)] if isinstance(replacement, Sublayer) else []
+        steps += self.steps[after:]
         parts = []
-        new = BorrowedHalf(self.supernet, half) if half.block is not None else None
-        weights = new.weights() if new is not None else {}
-        segment = SEGMENT if half.bits.state < 16 and new is not None else None
-        for x in self.inputs[first].split(SCORED_AT_ONCE):
-            x = x if new is None else new(x, weights, segment=segment).y
-            parts.append(self._rest(x, after))
+        for x, embedding in self._pieces(self.inputs[first]):
+            for step in steps:
+                x = step(x, embedding)
+            parts.append(F.linear(F.rms_norm(x, self.norm.shape, self.norm, 1e-6), self.embedding))
         return torch.cat(parts)
 
-    def _rest(self, x: Tensor, first: int) -> Tensor:
-        for read, half, weights in list(zip(self.read, self.halves, self.weights, strict=True))[first:]:
-            if read is not None:
-                segment = SEGMENT if half.bits.state < 16 else None
-                x = read(x, weights, segment=segment).y
-        return F.linear(F.rms_norm(x, self.norm.shape, self.norm, 1e-6), self.embedding)
+    def _pieces(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """x and the embedding of the same tokens, some windows at a time."""
+        return zip(x.split(SCORED_AT_ONCE), self.embedded.split(SCORED_AT_ONCE), strict=True)
 
-    def _span(self, half: Half) -> tuple[int, int]:
-        """The first half that is replaced, and the first that is not any more."""
-        sites = [known.site for known in self.halves]
-        if half.site in sites:
-            first = sites.index(half.site)
+    def _span(self, replacement: Sublayer | LayerRemoved) -> tuple[int, int]:
+        """The first sublayer that is replaced, and the first that is not any more."""
+        if isinstance(replacement, Sublayer) and replacement.path in self.paths:
+            first = self.paths.index(replacement.path)
             return first, first + 1
-        inside = [i for i, site in enumerate(sites) if site.startswith(f"{half.site}.")]
-        if half.block is not None or not inside:
-            raise SpaceError(f"the parent has no {half.site}")
-        return inside[0], inside[-1] + 1
+        if isinstance(replacement, LayerRemoved) and replacement.index < len(self.spec.layers):
+            first = len(PLACES) * replacement.index
+            return first, first + len(PLACES)
+        raise SpaceError(f"the parent has no {replacement.path}")
 
-    def _record(self, tokens: Tensor) -> list[Tensor]:
-        """What every half reads [W, T, D]; a half without a block reads what the next one does."""
+    def _record(self, tokens: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What every sublayer reads, and the embedding [W, T, D]; an empty one reads what the next does."""
         parts = [recorded(self.supernet, self.spec, some) for some in tokens.split(SCORED_AT_ONCE)]
         inputs: list[Tensor] = []
-        for i, half in enumerate(self.halves):
-            if half.block is not None:
-                inputs.append(torch.cat([part[half.site][0] for part in parts]))
+        for i, sublayer in enumerate(self.sublayers):
+            if sublayer.block is not None:
+                inputs.append(torch.cat([part.sublayers[sublayer.path][0] for part in parts]))
             else:  # a channel mixer that is not there: x as the sequence mixer before it leaves it
-                site = self.halves[i - 1].site
-                inputs.append(torch.cat([part[site][0] + part[site][1] for part in parts]))
-        return inputs
+                before = [part.sublayers[self.paths[i - 1]] for part in parts]
+                inputs.append(torch.cat([x + added for x, added in before]))
+        embedded = [part.embedding for part in parts if part.embedding is not None]
+        return inputs, torch.cat(embedded) if embedded else tokens.new_empty(len(tokens))
 
 
-def canonical(half: Half) -> Half:
-    """The same half with the bits that do not matter at 16: a block without a state has no bits of it."""
-    if half.block is None:
-        return Half(half.site, None, half.d_model)
-    if not half.block.state(half.d_model) and half.bits.state != 16:
-        return replace(half, bits=replace(half.bits, state=16))
-    return half
+class _Step:
+    """A sublayer with its weights at hand; x goes through where there is no block."""
 
+    def __init__(self, supernet: Supernet, sublayer: Sublayer) -> None:
+        self.borrowed = BorrowedSublayer(supernet, sublayer) if sublayer.block is not None else None
+        self.weights = self.borrowed.weights() if self.borrowed is not None else {}
+        self.segment = SEGMENT if sublayer.bits.state < 16 else None
 
-def save_scores(path: Path, origin: Mapping[str, Any], scores: Mapping[Half, Moved]) -> None:
-    """Write scores as JSON, all of them or nothing."""
-    plain = {
-        "format": FORMAT,
-        "version": VERSION,
-        "unit": "nats per judged token",
-        "origin": origin,
-        "scores": [
-            {
-                "site": half.site,
-                "d_model": half.d_model,
-                "block": None if half.block is None else to_plain(half.block),
-                "bits": to_plain(half.bits),
-                "kl": moved.kl,
-                "error": moved.error,
-            }
-            for half, moved in scores.items()
-        ],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(plain, indent=1))
-    new.replace(path)
-
-
-def load_scores(path: Path, origin: Mapping[str, Any]) -> dict[Half, Moved]:
-    """The scores kept at `path`; none where there is no file, or one of other weights or another parent.
-
-    Raises:
-        DataError: the file is not what `save_scores` writes.
-    """
-    try:
-        plain = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}; remove it") from error
-    try:
-        if (plain["format"], plain["version"]) != (FORMAT, VERSION):
-            raise DataError(f"{path}: expected {FORMAT} of version {VERSION}; remove it")
-        if plain["origin"] != json.loads(json.dumps(origin)):
-            return {}
-        return {_half(entry): Moved(entry["kl"], entry["error"]) for entry in plain["scores"]}
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: no replacement scores: {type(error).__name__}: {error}; remove it"
-        ) from error
-
-
-def _half(entry: Mapping[str, Any]) -> Half:
-    block = entry["block"]
-    bits: Any = from_plain(entry["bits"])
-    return Half(entry["site"], None if block is None else from_plain(block), entry["d_model"], bits)
+    def __call__(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x and the embedding of its tokens [W, T, D]."""
+        if self.borrowed is None:
+            return x
+        return self.borrowed(x, embedding, self.weights, segment=self.segment).y

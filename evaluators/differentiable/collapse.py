@@ -13,24 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from statistics import fmean
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from search_spaces.language.choices import join
 from search_spaces.language.genotype import Genotype
-from search_spaces.mixture.conditions import (
-    Chances,
-    Condition,
-    Genes,
-    both,
-    closings_if,
-    open_layers,
-    options_if,
-)
+from search_spaces.language.walk import Condition, intersection
+from search_spaces.mixture.conditions import Chances, Genes
 from search_spaces.network.decoder import PLACES, parameter_shapes
+from search_spaces.network.sublayers import decoders_in
 
 SMOOTH = 5
 BACK = 5
@@ -94,19 +88,16 @@ class EmptyPlaces:
 def _places(genes: Genes) -> tuple[list[Condition], list[Condition]]:
     """When places hold nothing, and when the places that may hold nothing are there at all."""
     empty, there = list[Condition](), list[Condition]()
-    for decoder, path, root in options_if(genes.space.root, ""):
-        widths = [d_model for d_model, _ in closings_if(decoder.d_model, "")]
-        for layer in open_layers(decoder, path):
-            for place in PLACES:
-                found = list(closings_if(getattr(layer.layer, place), join(layer.path, place)))
-                bare = [
-                    when for block, when in found if block is None or not parameter_shapes(block, widths[0])
-                ]
-                here = both(root, layer.condition)
-                if not bare or len(bare) == len(found) or here is None:
-                    continue
-                empty += [joined for when in bare if (joined := both(here, when)) is not None]
-                there.append(here)
+    for decoder in decoders_in(genes.space.root):
+        d_model = next(decoder.closings("d_model")).value
+        for layer, place in product(decoder.layers(), PLACES):
+            options = list(layer.closings(place))
+            bare = [when for block, when in options if block is None or not parameter_shapes(block, d_model)]
+            here = intersection(decoder.condition, layer.condition)
+            if not bare or len(bare) == len(options) or here is None:
+                continue
+            empty += [joined for when in bare if (joined := intersection(here, when)) is not None]
+            there.append(here)
     return empty, there
 
 

@@ -18,11 +18,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from evaluators.differentiable.expected_cost import Total
 from evaluators.scoring.base import Score, tied
 from foundation.errors import SettingError, SpaceError
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.mixture.conditions import Genes
+from search_spaces.network.additive_cost import Total
 
 DRAWS = 512
 BEGINNINGS = 6

@@ -30,8 +30,9 @@ from search_spaces.blocks.base import Block
 from search_spaces.network.decoder import OPTIONS, parameter_shapes
 from search_spaces.network.norms.base import all_vectors, norm_axes
 from search_spaces.network.shell import Shell
+from search_spaces.network.sublayers import cannot_build
 from search_spaces.parameter_axes import WIDTH, Layout
-from search_spaces.supernet import Inventory, Supernet, buildable, inventory
+from search_spaces.supernet import Inventory, Supernet, inventory
 
 Moments: TypeAlias = Callable[[str], Sequence[Tensor]]
 """Tensors that belong to the parameter of a key, and must move with it."""
@@ -109,7 +110,7 @@ def sort_by_importance(
 
 
 def _legal(variants: Mapping[tuple[Block, int], None]) -> list[tuple[Block, int]]:
-    return [variant for variant in variants if buildable(*variant)]
+    return [variant for variant in variants if not cannot_build(*variant)]
 
 
 def _part(supernet: Supernet, where: str, blocks: Sequence[Block]) -> Part | None:

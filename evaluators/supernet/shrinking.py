@@ -14,15 +14,16 @@ meet neighbours that have settled without it, and the ranking of kinds would be 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from evaluators.supernet.sandwich import is_size
 from foundation.errors import SpaceError
 from foundation.settings import Settings, setting
-from search_spaces.language.choices import OneOf, field_names
+from search_spaces.language.choices import OneOf
 from search_spaces.language.space import Space
+from search_spaces.language.walk import children, with_children
 from search_spaces.network.decoder import Decoder
 
 SIZES, DEPTH, WIDTH = FREEDOMS = ("sizes", "depth", "width")
@@ -88,13 +89,10 @@ def _freedom(choice: OneOf, place: str) -> str | None:
     return WIDTH if place == "d_model" else SIZES
 
 
-def _parts(node: Any) -> Iterator[tuple[str, Any]]:
+def _parts(node: Any) -> list[tuple[str, Any]]:
     """The parts of a node that is no open value; fields of a decoder by their names."""
-    if isinstance(node, tuple):
-        yield from (("", part) for part in node)
-    elif is_dataclass(node):
-        named = isinstance(node, Decoder)
-        yield from ((name if named else "", getattr(node, name)) for name in field_names(type(node)))
+    named = isinstance(node, Decoder)
+    return [(str(name) if named else "", part) for name, part in children(node)]
 
 
 def _uses(node: Any, place: str) -> Iterator[tuple[str | None, str | None]]:
@@ -114,9 +112,7 @@ def _narrowed(node: Any, place: str, held: set[str], shared: set[str]) -> Any:
             return _narrowed(_largest(node), "", held, shared)
         return OneOf(tuple(_narrowed(option, "", held, shared) for option in node.options), node.name)
     parts = [_narrowed(part, inner, held, shared) for inner, part in _parts(node)]
-    if isinstance(node, tuple):
-        return tuple(parts)
-    return type(node)(**dict(zip(field_names(type(node)), parts, strict=True))) if parts else node
+    return with_children(node, parts) if parts else node
 
 
 def _largest(choice: OneOf) -> Any:

@@ -15,7 +15,8 @@ from hw_profiles.latency.parts import Part
 from hw_profiles.runtimes.base import runtime_of
 from search_spaces.language.serialization import to_plain
 from search_spaces.network.decoder import parameter_shapes
-from search_spaces.network.options.reads_embedding import reader_cost
+from search_spaces.network.options.reads_embedding import ReadsEmbedding
+from search_spaces.network.shell import Shell
 from search_spaces.scenario import Scenario
 
 Array: TypeAlias = NDArray[np.float64]
@@ -40,7 +41,7 @@ def features(part: Part, scenario: Scenario, reading: str) -> tuple[float, ...]:
     weights = sum(map(math.prod, parameter_shapes(part.block, part.d_model).values())) * part.weight_bits / 8
     flops = cost.prefill_flops if prefill else cost.decode_flops
     if part.reads_embedding:
-        more = reader_cost(part.d_model, scenario)
+        more = ReadsEmbedding().cost(Shell(1, part.d_model), scenario)
         flops += more.prefill_flops if prefill else more.decode_flops
         weights += 2 * more.params
     return (1.0, flops, weights, state, scenario.batch * tokens * part.d_model)

@@ -1,14 +1,15 @@
 """The parts that a latency table knows: what a network is made of, as far as its time goes.
 
-A part is half a layer as it really runs (norm, block, residual sum, state at its bits; where it reads the
-embedding, that too), or what stands around the layers (embedding, final norm, logits). Half a layer is timed
-inside a real model: one of 1 and one of 1+k such halves, so that its own time and the overhead of a model
-fall apart. Bits of weights are part of it where they run on kernels of their own; elsewhere they are
-emulated: they change what a model stores, not how long it takes. A decode state that grows makes a step
-dearer as it goes on; such a part may stand at a `position`.
+A part is a sublayer as it really runs (norm, block, residual sum, state at its bits; where it reads the
+embedding, that too), or what stands around the layers (embedding, final norm, logits). A sublayer is timed
+inside a real model: one of 1 and one of 1+k copies, so that its own time and the overhead of a model are told
+apart. Bits of weights are part of it where they run on kernels of their own; elsewhere they are emulated:
+they change what a model stores, not how long it takes. A decode state that grows makes later steps slower;
+such a part may stand at a `position`.
 
-Layers that only some tokens pass (`Layer.passing`) are reckoned from their parts, not measured: a routed
-half counts with the router's share, and an exit adds logits; nothing is taken off for tokens that left.
+Layers that only some tokens pass (`Layer.passing`) are computed from their parts, not measured: a sublayer
+behind a router counts with the router's share, and an exit adds logits; nothing is taken off for tokens that
+left.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from foundation.errors import IllegalArchitecture, ProfileError
+from foundation.errors import ProfileError, SpaceError
 from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.measure import decode_call, network_calls
 from hw_profiles.timing.rounds import TimedCall
@@ -32,16 +33,16 @@ from search_spaces.language.serialization import from_plain, to_json, to_plain
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.network.model import Model, build
+from search_spaces.network.sublayers import OpenDecoder, Sublayer, decoders_in, layer_sublayers
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.kernels import Factors, factors_of
 from search_spaces.scenario import Scenario
-from search_spaces.supernet import alternatives, closings
 
 COPIES = (1, 3)
-"""Halves in the two models that a part is timed in: 1 and 1+k."""
+"""Copies of a sublayer in the two models that it is timed in: 1 and 1+k."""
 
 STACK_VOCAB = 32
-"""Tokens known to those models: few, because logits are not what is timed there."""
+"""The vocabulary of those models: small, because logits are not what is timed there."""
 
 Real = frozenset[Factors]
 """Bits of weights and activations that run on kernels of their own."""
@@ -55,8 +56,8 @@ NONE_REAL: Real = frozenset()
 class Part:
     """A block at a width with its state at `state_bits`; without a block, what stands around the layers.
 
-    Make it with `half` or `outer`: equal times must have equal parts. `position` is where a decode step
-    stands, if not where the scenario says; `reads_embedding` as in `Layer`.
+    Make it with `part_of`, `block_part` or `outer`: equal times must have equal parts. `position` is
+    where a decode step stands, if not where the scenario says; `reads_embedding` as in `Layer`.
     """
 
     d_model: int
@@ -121,7 +122,7 @@ class Part:
 
 
 @lru_cache(maxsize=65536)
-def half(
+def block_part(
     block: Block,
     d_model: int,
     state_bits: int,
@@ -129,17 +130,31 @@ def half(
     *,
     reads_embedding: bool = False,
 ) -> Part:
-    """Half a layer; the bits of a state that is not there do not matter. See `timed_bits` for `products`."""
-    bits = state_bits if block.state(d_model) else 16
+    """The part of a sublayer with this block; see `timed_bits` for `products`.
+
+    The bits of a state that is not there have no effect.
+    """
     weight, activation, numbers = products
     return Part(
         d_model=d_model,
         block=block,
-        state_bits=bits,
+        state_bits=state_bits if block.state(d_model) else 16,
         weight_bits=weight,
         activation_bits=activation,
         numbers=numbers,
         reads_embedding=reads_embedding,
+    )
+
+
+def part_of(sublayer: Sublayer, real: Real = NONE_REAL) -> Part:
+    """What a sublayer with a block is as far as its time goes: sublayers of equal parts take equal times."""
+    assert sublayer.block is not None
+    return block_part(
+        sublayer.block,
+        sublayer.d_model,
+        sublayer.bits.state,
+        timed_bits(sublayer.bits, real),
+        reads_embedding=sublayer.reads_embedding,
     )
 
 
@@ -158,18 +173,8 @@ def outer(vocab: int, d_model: int) -> Part:
 
 
 def layer_parts(layer: Layer, d_model: int, real: Real = NONE_REAL) -> tuple[Part, ...]:
-    """The halves of a layer."""
-    products, reads = timed_bits(layer.bits, real), layer.reads_embedding
-    return tuple(
-        half(
-            block,
-            d_model,
-            layer.bits.state,
-            products,
-            reads_embedding=reads and place == "sequence_mixer",
-        )
-        for place, block in layer.blocks.items()
-    )
+    """The parts of a layer's sublayers."""
+    return tuple(part_of(s, real) for s in layer_sublayers(layer, d_model) if s.block is not None)
 
 
 def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[Part, float], ...]:
@@ -180,8 +185,8 @@ def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[P
 
 def parts_of(spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:
     """All parts of a network, as often as they stand in it."""
-    halves = (part for layer in spec.layers for part in layer_parts(layer, spec.d_model, real))
-    return (outer(spec.vocab, spec.d_model), *halves)
+    inner = (part for layer in spec.layers for part in layer_parts(layer, spec.d_model, real))
+    return (outer(spec.vocab, spec.d_model), *inner)
 
 
 def parts_in(space: Space, real: Real = NONE_REAL) -> tuple[Part, ...]:
@@ -190,43 +195,27 @@ def parts_in(space: Space, real: Real = NONE_REAL) -> tuple[Part, ...]:
     Raises:
         ProfileError: the space is not one of `Decoder`.
     """
-    found: set[Part] = set()
-    for decoder in alternatives(space.root):
-        if not isinstance(decoder, Decoder):
-            raise ProfileError(f"only spaces of Decoder can be profiled, not of {type(decoder).__name__}")
-        widths = tuple(closings(decoder.d_model))
-        found |= {outer(vocab, d_model) for vocab in closings(decoder.vocab) for d_model in widths}
-        for layer in _open_layers(decoder.layers):
-            found |= {part for d_model in widths for part in _halves(layer, d_model, real)}
-    return tuple(sorted(found, key=lambda part: (part.d_model, str(part), to_json(part.block))))
-
-
-def _open_layers(layers: Any) -> list[Any]:
-    """The open layers of a decoder, each once though `repeat` stacks it."""
-    stacks = alternatives(layers)
-    distinct = {id(option): option for stack in stacks for entry in stack for option in alternatives(entry)}
-    return list(distinct.values())
-
-
-def _halves(layer: Any, d_model: int, real: Real) -> Iterator[Part]:
-    widths = sorted({(bits.state, timed_bits(bits, real)) for bits in closings(layer.bits)})
-    for place in PLACES:
-        readers = set(closings(layer.reads_embedding)) if place == "sequence_mixer" else {False}
-        for block, reads in product(closings(getattr(layer, place)), sorted(readers)):
-            if block is not None and _fits(block, d_model):
-                yield from (half(block, d_model, *bits, reads_embedding=reads) for bits in widths)
-
-
-def _fits(block: Block, d_model: int) -> bool:
     try:
-        block.check(d_model)
-    except IllegalArchitecture:
-        return False
-    return True
+        parts = {part for decoder in decoders_in(space.root) for part in _decoder_parts(decoder, real)}
+    except SpaceError as error:
+        raise ProfileError(f"a latency profile: {error}") from None
+    return tuple(sorted(parts, key=lambda part: (part.d_model, str(part), to_json(part.block))))
+
+
+def _decoder_parts(decoder: OpenDecoder, real: Real) -> Iterator[Part]:
+    widths = list(decoder.closings("d_model"))
+    for vocab, width in product(decoder.closings("vocab"), widths):
+        yield outer(vocab.value, width.value)
+    # each open layer once, though `repeat` stacks it
+    layers = {id(layer.layer): layer for layer in decoder.layers()}
+    for layer, place in product(layers.values(), PLACES):
+        for sublayer, _ in layer.sublayers(place, widths):
+            if sublayer.block is not None:
+                yield part_of(sublayer, real)
 
 
 def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> Model:
-    """A model of nothing but copies of one half layer, each with weights of its own."""
+    """A model of nothing but copies of one sublayer, each with weights of its own."""
     if part.block is None:
         return build(Decoder(vocab=part.vocab or 1, d_model=part.d_model, layers=()), seed=seed)
     bits = Bits(
@@ -235,7 +224,7 @@ def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> M
         state=part.state_bits,
         numbers=part.numbers,
     )
-    layer = Layer(  # the one place of a half, whatever it mixes
+    layer = Layer(  # the first place, whatever it mixes
         sequence_mixer=part.block, bits=bits, reads_embedding=part.reads_embedding
     )
     with torch.device(scenario.device):

@@ -4,16 +4,17 @@
     memory.prefill_peak_bytes            # with weights at their bits
     measure_memory(model, scenario)      # the real thing, by the allocator of the device
 
-Weights and state are counted. The peak follows a law: a network is read half layer by half layer, each frees
-what it needed for itself and leaves its output and its new state behind, so
+Weights and state are counted. The peak follows a law: a network is read sublayer by sublayer, each frees what
+it needed for itself and leaves its output and its new state behind, so
 
-    peak = weights + state + max over the halves of (what those before it left + what it needs for itself)
+    peak = weights + state + max over the sublayers of (what those before it left + what it needs for itself)
 
-and what one half needs is found by tracing it on the meta device (`hw_profiles.memory.tracing`), once for
-each distinct half. The law describes the engine that runs op by op; compiled code never needs more tensors.
-Weights at fewer bits count the bytes that they are stored in; where they run emulated (`Memory.emulated`),
-the device holds them in the scenario's dtype. Layers behind a router count as if all tokens passed. Constants
-that blocks keep from one call to the next (such as rotary angles) are there before, and do not count.
+and what one sublayer needs is found by tracing it on the meta device (`hw_profiles.memory.tracing`), once for
+all that are equal in what matters to it (`key_of`). The law describes the engine that runs op by op; compiled
+code never needs more tensors. Weights at fewer bits count the bytes that they are stored in; where they run
+emulated (`Memory.emulated`), the device holds them in the scenario's dtype. Layers behind a router count as
+if all tokens passed. Constants that blocks keep from one call to the next (such as rotary angles) are there
+before, and do not count.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,7 +35,6 @@ from hw_profiles.memory.tracing import GRANULE, NotTraceable, Trace, kind_of, tr
 from hw_profiles.runtimes.base import random_tokens, runtimes
 from hw_profiles.runtimes.placement import placed
 from hw_profiles.timing.timers import Call, on_gpu, quiet
-from search_spaces.blocks.base import Block
 from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.decoder import Decoder, Layer, parameter_shapes
 from search_spaces.network.model import Model, build
@@ -42,6 +42,7 @@ from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.base import option_shapes
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
+from search_spaces.network.sublayers import Sublayer, layer_sublayers
 from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
 from search_spaces.quantization.packed_weight import PackedWeight
 from search_spaces.scenario import Scenario
@@ -96,11 +97,11 @@ def predict_memory(spec: Decoder, scenario: Scenario) -> Memory:
     held, packed = _weights(spec, scenario)
     init = _Running()
     for layer in spec.layers:
-        for key in halves_of(layer, spec.d_model):
-            init.add(half_costs(key, scenario).init)
+        for sublayer in _sublayers(layer, spec.d_model):
+            init.add(sublayer_traces(sublayer, scenario).init)
     prefill, decode = _Running(init.live, init.peak), _Running()
-    _read(spec, scenario, prefill, lambda costs: costs.prefill, scenario.prompt)
-    _read(spec, scenario, decode, lambda costs: costs.decode, 1)
+    _read(spec, scenario, prefill, lambda traces: traces.prefill, scenario.prompt)
+    _read(spec, scenario, decode, lambda traces: traces.decode, 1)
     return Memory(
         weight_bytes=packed,
         emulated_weight_bytes=held,
@@ -123,38 +124,29 @@ class _Running:
 
 
 @dataclass(frozen=True)
-class HalfKey:
-    """Half a layer, as far as its memory goes."""
-
-    block: Block
-    d_model: int
-    bits: Bits
-    reads_embedding: bool = False
-
-
-@dataclass(frozen=True)
-class HalfCosts:
-    """The traces of half a layer: making its state, reading a prompt, decoding a token."""
+class SublayerTraces:
+    """The traces of a sublayer: making its state, reading a prompt, decoding a token."""
 
     init: Trace
     prefill: Trace
     decode: Trace
 
 
-def halves_of(layer: Layer, d_model: int) -> tuple[HalfKey, ...]:
-    """The halves of a layer."""
-    bits = Bits(state=layer.bits.state)  # activations are rounded by kernels, if at all
-    return tuple(
-        HalfKey(block, d_model, bits, layer.reads_embedding and place == "sequence_mixer")
-        for place, block in layer.blocks.items()
-    )
+def key_of(sublayer: Sublayer) -> Sublayer:
+    """A sublayer as far as its memory goes: activations are rounded by kernels, if at all."""
+    return replace(sublayer, bits=Bits(state=sublayer.bits.state), site=None)
+
+
+def _sublayers(layer: Layer, d_model: int) -> list[Sublayer]:
+    """The sublayers of a layer that have a block."""
+    return [sublayer for sublayer in layer_sublayers(layer, d_model) if sublayer.block is not None]
 
 
 def _read(
     spec: Decoder,
     scenario: Scenario,
     running: _Running,
-    which: Callable[[HalfCosts], Trace],
+    which: Callable[[SublayerTraces], Trace],
     count: int,
 ) -> None:
     """The residual stream of `count` tokens through all layers."""
@@ -164,9 +156,9 @@ def _read(
     running.live += stream
     kept = any(layer.reads_embedding for layer in spec.layers)  # what was embedded, to the end
     for index, layer in enumerate(spec.layers):
-        for number, key in enumerate(halves_of(layer, spec.d_model)):
-            running.add(which(half_costs(key, scenario)))
-            running.live -= stream if number else 0  # what the first half left
+        for number, sublayer in enumerate(_sublayers(layer, spec.d_model)):
+            running.add(which(sublayer_traces(sublayer, scenario)))
+            running.live -= stream if number else 0  # what the first sublayer left
         running.live -= stream if index or not kept else 0  # the layer's input
         for _ in range(layer.predictions):
             running.live += logits
@@ -196,46 +188,56 @@ def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
     return held, packed
 
 
-@lru_cache(maxsize=16384)
-def half_costs(key: HalfKey, scenario: Scenario) -> HalfCosts:
-    """What half a layer needs, traced once.
+def sublayer_traces(sublayer: Sublayer, scenario: Scenario) -> SublayerTraces:
+    """What a sublayer with a block needs, traced once for all of the same `key_of`.
 
     Raises:
         NotTraceable: its shapes depend on values, and the device is no CPU.
     """
+    return _traces(key_of(sublayer), scenario)
+
+
+@lru_cache(maxsize=16384)
+def _traces(key: Sublayer, scenario: Scenario) -> SublayerTraces:
     try:
-        return _traced_half(key, scenario, "meta")
+        return _traced(key, scenario, "meta")
     except NotTraceable:
         if kind_of(scenario) == "cuda":
             raise
-        return _traced_half(key, scenario, "cpu")  # its shapes depend on values: run it
+        return _traced(key, scenario, "cpu")  # its shapes depend on values: run it
 
 
-def _traced_half(key: HalfKey, scenario: Scenario, device: str) -> HalfCosts:
+def _traced(key: Sublayer, scenario: Scenario, device: str) -> SublayerTraces:
+    assert key.block is not None
     dtype = getattr(torch, scenario.dtype)
     with torch.device(device):
-        half = Residual(key.block, key.d_model, key.bits).to(dtype).eval()
+        residual = Residual(key.block, key.d_model, key.bits).to(dtype).eval()
         x = torch.randn(scenario.batch, scenario.prompt, key.d_model, dtype=dtype)
         reader = EmbeddingReader(key.d_model, RMSNorm()).to(dtype) if key.reads_embedding else None
     if device != "meta":
-        dice = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            half.reset_parameters(dice)
-            if reader is not None:
-                reader.reset_parameters(dice)
+        _fill(residual, reader)
     with torch.device(device), torch.no_grad():
-        state = half.init_state(scenario.batch, scenario.context)
+        state = residual.init_state(scenario.batch, scenario.context)
         token = x[:, 0].clone()
         embedded = () if reader is None else (Embedded(reader, x.clone()),)
         embedded_token = () if reader is None else (Embedded(reader, token.clone()),)
         runs: tuple[Callable[[], object], ...] = (
-            lambda: half.init_state(scenario.batch, scenario.context),
-            lambda: half(x, state, 0, *embedded)[:2],  # auxiliary losses are not kept
-            lambda: half.step(token, state, scenario.decode_position, *embedded_token),
+            lambda: residual.init_state(scenario.batch, scenario.context),
+            lambda: residual(x, state, 0, *embedded)[:2],  # auxiliary losses are not kept
+            lambda: residual.step(token, state, scenario.decode_position, *embedded_token),
         )
         for run in runs:  # constants that blocks keep are there afterwards
             traced(run, scenario)
-        return HalfCosts(*(traced(run, scenario) for run in runs))
+        return SublayerTraces(*(traced(run, scenario) for run in runs))
+
+
+@torch.no_grad()
+def _fill(residual: Residual, reader: EmbeddingReader | None) -> None:
+    """Give every parameter some value."""
+    dice = torch.Generator().manual_seed(0)
+    residual.reset_parameters(dice)
+    if reader is not None:
+        reader.reset_parameters(dice)
 
 
 @lru_cache(maxsize=1024)
@@ -291,7 +293,7 @@ def measure_memory(model: Model, scenario: Scenario, *, seed: int = 0) -> Memory
         step = calls.decode(scenario.decode_position)
         decode = measure(step, scenario)
         state = home.init_state(scenario.batch, scenario.context)
-    tensors = (t for layer in state.layers for half in layer.values() for t in half.values())
+    tensors = (t for layer in state.layers for stored in layer.values() for t in stored.values())
     stored = sum(_rounded(tensor.untyped_storage().nbytes(), scenario) for tensor in tensors)
     return Memory(
         weight_bytes=weights,

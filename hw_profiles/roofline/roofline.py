@@ -3,7 +3,7 @@
     roofline = Roofline(card_named("h100-sxm"), scenario)
     roofline.predict(spec)["decode_ms"]          # (milliseconds, standard error), an estimate
 
-For each half layer, and for what stands around the layers (Williams, Waterman & Patterson 2009):
+For each sublayer, and for what stands around the layers (Williams, Waterman & Patterson 2009):
 
     time = max(FLOPs / peak FLOP rate, bytes / peak bandwidth, operations * launch overhead)
 
@@ -26,7 +26,7 @@ import torch
 
 from foundation.errors import ProfileError
 from hw_profiles.latency.parts import Part, parts_in
-from hw_profiles.memory.prediction import HalfKey, half_costs, halves_of, logits_trace
+from hw_profiles.memory.prediction import logits_trace, sublayer_traces
 from hw_profiles.memory.tracing import Trace, kind_of
 from hw_profiles.roofline.cards import Card
 from hw_profiles.runtimes.base import check_scenario, runtime_of
@@ -35,7 +35,7 @@ from search_spaces.blocks.base import Cost
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer, block_weight_bytes, parameter_shapes
 from search_spaces.network.options.reads_embedding import reader_cost
-from search_spaces.quantization.bits import WeightFormat
+from search_spaces.network.sublayers import Sublayer, layer_sublayers
 from search_spaces.scenario import Scenario
 
 ESTIMATE = "estimate"
@@ -120,8 +120,8 @@ class Roofline:
         key = (layer, spec.d_model, spec.vocab)
         if key not in self._known:
             prefill = decode = 0.0
-            for half in halves_of(layer, spec.d_model):
-                prefill_ms, decode_ms = self._half(half, layer.bits.stored)
+            for sublayer in layer_sublayers(layer, spec.d_model):
+                prefill_ms, decode_ms = self._sublayer(sublayer)
                 prefill, decode = prefill + layer.passing * prefill_ms, decode + layer.passing * decode_ms
             for _ in range(layer.predictions):
                 more = self._outer(spec)
@@ -129,11 +129,14 @@ class Roofline:
             self._known[key] = prefill, decode
         return self._known[key]
 
-    def _half(self, key: HalfKey, stored: WeightFormat) -> tuple[float, float]:
-        cost, traces = key.block.cost(key.d_model, self.scenario), half_costs(key, self.scenario)
-        dense = self._itemsize * sum(prod(s) for s in parameter_shapes(key.block, key.d_model).values())
-        saved = 0 if stored.bits >= 16 else dense - block_weight_bytes(key.block, key.d_model, stored)
-        more = reader_cost(key.d_model, self.scenario) if key.reads_embedding else Cost()
+    def _sublayer(self, sublayer: Sublayer) -> tuple[float, float]:
+        block, d_model, stored = sublayer.block, sublayer.d_model, sublayer.bits.stored
+        if block is None:
+            return 0.0, 0.0
+        cost, traces = block.cost(d_model, self.scenario), sublayer_traces(sublayer, self.scenario)
+        dense = self._itemsize * sum(prod(s) for s in parameter_shapes(block, d_model).values())
+        saved = 0 if stored.bits >= 16 else dense - block_weight_bytes(block, d_model, stored)
+        more = reader_cost(d_model, self.scenario) if sublayer.reads_embedding else Cost()
         return (
             self._ms(cost.prefill_flops + more.prefill_flops, traces.prefill, saved),
             self._ms(cost.decode_flops + more.decode_flops, traces.decode, saved),

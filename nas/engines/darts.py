@@ -24,7 +24,7 @@ from typing import Any, Literal, cast
 from evaluators.blockwise.alignment import align, digest_of
 from evaluators.differentiable.collapse import Finding
 from evaluators.differentiable.discretization import Choice, Target, decided_by_score
-from evaluators.differentiable.expected_cost import ExpectedCost, Total, expected_cost
+from evaluators.differentiable.expected_cost import ExpectedCost, expected_cost
 from evaluators.differentiable.lagrangian import Pull
 from evaluators.differentiable.outcome import choose
 from evaluators.differentiable.search import DifferentiableSearch
@@ -48,9 +48,10 @@ from nas.validation.claims import Claims
 from search_spaces.language.choices import OneOf
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
-from search_spaces.mixture.conditions import open_layers, options_if
 from search_spaces.mixture.mixture import check_relaxable
+from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import Decoder
+from search_spaces.network.sublayers import decoders_in
 from search_spaces.supernet import Supernet
 
 DISCRETIZATIONS = ("magnitude", "perturbation")
@@ -120,12 +121,10 @@ class Darts(Engine):
 
     def check(self, space: Space, plan: Plan) -> None:
         """Raise for a space that cannot be relaxed, and for a cost that cannot be swept."""
-        for decoder, path, _ in options_if(space.root, ""):
-            if not isinstance(decoder, Decoder):
-                raise SettingError(f"engine darts needs a space of Decoder, not of {type(decoder).__name__}")
-            if isinstance(decoder.vocab, OneOf):
+        for decoder in decoders_in(space.root):
+            if isinstance(decoder.decoder.vocab, OneOf):
                 raise SpaceError("vocab: vocabularies of different sizes cannot be mixed")
-            for layer in open_layers(decoder, path):
+            for layer in decoder.layers():
                 check_relaxable(layer.layer, layer.path)
         if self._swept(plan) is None and self.targets:
             raise SettingError("engine darts: targets need an objective that is known before training")

@@ -16,7 +16,7 @@ named choice is one question however often it is used, and its path is `@` and i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any
@@ -209,17 +209,3 @@ def _short(value: Any) -> str:
 def _set_fields(value: Any) -> list[Field[Any]]:
     """The fields of a dataclass whose values are not their defaults."""
     return [f for f in fields(value) if f.init and repr(getattr(value, f.name)) != repr(f.default)]
-
-
-def open_values(node: Any) -> Iterator[OneOf]:
-    """Every open value of a tree, outermost first, branches included."""
-    if isinstance(node, OneOf):
-        yield node
-        for option in node.options:
-            yield from open_values(option)
-    elif isinstance(node, tuple):
-        for part in node:
-            yield from open_values(part)
-    elif is_dataclass(node):
-        for name in field_names(type(node)):
-            yield from open_values(getattr(node, name))

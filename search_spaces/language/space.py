@@ -19,10 +19,11 @@ from random import Random
 from typing import Any, TypeAlias
 
 from foundation.errors import IllegalArchitecture, SpaceError
-from search_spaces.language.choices import OneOf, check_supported, field_names, join, open_values
+from search_spaces.language.choices import OneOf, check_supported, field_names, join
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.printing import show
 from search_spaces.language.serialization import to_plain
+from search_spaces.language.walk import children, open_values
 
 Answer: TypeAlias = Callable[[str, tuple[Label, ...]], Label]
 """Given a path and the labels of its options, the label that is chosen."""
@@ -60,7 +61,7 @@ class Space:
                 raise SpaceError(f"a constraint is a function of the architecture, got {constraint!r}")
         self.root, self.constraints, self.name = root, tuple(constraints), name
         self._shared: dict[str, OneOf] = {}
-        for choice in open_values(root):
+        for _, choice in open_values(root):
             if choice.name and self._shared.setdefault(choice.name, choice) != choice:
                 raise SpaceError(f"the shared choice {choice.name!r} stands for two sets of options")
         self._closer = _compile(root, "")
@@ -68,9 +69,8 @@ class Space:
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
         """Every question that the space may ask, in any branch; one path has one set of labels."""
-        found: dict[str, tuple[Label, ...]] = {}
-        _collect_genes(self.root, "", found)
-        return tuple(Gene(path, labels) for path, labels in found.items())
+        labels = {path: choice.labels for path, choice in open_values(self.root)}
+        return tuple(Gene(path, options) for path, options in labels.items())
 
     @cached_property
     def digest(self) -> str:
@@ -266,22 +266,6 @@ def _compile_dataclass(node: Any, path: str) -> Any:
     return lambda ask: kind(**fixed, **{name: part(ask) for name, part in asking})
 
 
-def _collect_genes(node: Any, path: str, found: dict[str, tuple[Label, ...]]) -> None:
-    if isinstance(node, OneOf):
-        path = node.own_path(path)
-        if path in found and not node.is_repeat and node.name:
-            return
-        found[path] = node.labels
-        for label in node.labels:
-            _collect_genes(node.labelled(label), node.inner_path(path, label), found)
-    elif isinstance(node, tuple):
-        for i, part in enumerate(node):
-            _collect_genes(part, join(path, i), found)
-    elif is_dataclass(node):
-        for name in field_names(type(node)):
-            _collect_genes(getattr(node, name), join(path, name), found)
-
-
 Shared: TypeAlias = "frozenset[tuple[str, Label]]"
 
 
@@ -302,13 +286,8 @@ def _count_afresh(node: Any, shared: Shared, memo: dict[Any, dict[Shared, int]])
             known = shared | {(node.name, label)} if node.name else shared
             ways.update(_count(node.labelled(label), known, memo))
         return ways
-    parts: Sequence[Any] = ()
-    if isinstance(node, tuple):
-        parts = node
-    elif is_dataclass(node):
-        parts = [getattr(node, name) for name in field_names(type(node))]
     ways = Counter({shared: 1})
-    for part in parts:
+    for _, part in children(node):
         after: Counter[Shared] = Counter()
         for known, number in ways.items():
             for then, more in _count(part, known, memo).items():
@@ -347,19 +326,13 @@ def _match(node: Any, value: Any, path: str, genes: dict[str, Label]) -> dict[st
     """The answers that close `node` to `value`, added to `genes`; None where there are none."""
     if isinstance(node, OneOf):
         return _match_choice(node, value, node.own_path(path), genes)
-    if isinstance(node, tuple):
-        if not isinstance(value, tuple) or len(value) != len(node):
-            return None
-        pairs = [(part, value[i], join(path, i)) for i, part in enumerate(node)]
-    elif is_dataclass(node):
-        if type(value) is not type(node):
-            return None
-        names = field_names(type(node))
-        pairs = [(getattr(node, name), getattr(value, name), join(path, name)) for name in names]
-    else:
-        return genes if type(value) is type(node) and value == node else None
-    for part, inner, where in pairs:
-        matched = _match(part, inner, where, genes)
+    parts, values = children(node), children(value)
+    if type(value) is not type(node) or len(parts) != len(values):
+        return None
+    if not parts:
+        return genes if value == node else None
+    for (name, part), (_, inner) in zip(parts, values, strict=True):
+        matched = _match(part, inner, join(path, name), genes)
         if matched is None:
             return None
         genes = matched

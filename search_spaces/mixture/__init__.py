@@ -5,11 +5,11 @@
     shares = mixture.shares(logits)                        # per gene a softmax
     predictions = mixture(tokens, shares)                  # [B, T, V]; gradients reach shares and weights
 
-See `search_spaces.mixture.mixture` for what is mixed how, and `search_spaces.mixture.conditions` for how the
-parts of a space hang on its genes.
+See `search_spaces.mixture.mixture` for what is mixed how, and `search_spaces.mixture.conditions` for the
+probabilities of the parts of a space.
 """
 
-from search_spaces.mixture.conditions import Chances, Condition
+from search_spaces.mixture.conditions import Chances
 from search_spaces.mixture.mixture import Mixture
 
-__all__ = ["Chances", "Condition", "Mixture"]
+__all__ = ["Chances", "Mixture"]

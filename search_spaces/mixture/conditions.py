@@ -1,94 +1,30 @@
-"""Which answers lead to a part of a space, and how likely they are when every gene has its own distribution.
+"""How likely the parts of a space are when every gene has its own distribution.
 
-A condition names genes and, for each, the options that it allows; it holds when every one of these genes is
-answered by an allowed option. With independent genes its chance is a product of sums: exactly so, because a
-shared choice is one gene however often it is used, and appears once in a condition.
+With independent genes the chance of a condition (`search_spaces.language.walk`) is a product of sums: exactly
+so, because a shared choice is one gene however often it is used, and appears once in a condition.
 
-    closings_if(node, path)        every closed value of a part, each with the condition that leads to it
+    gathered(closings, counts)     every value with the conditions that lead to it, as few as possible
     Chances(genes, conditions)     all their probabilities at once, differentiable
-
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
-from itertools import product
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from foundation.errors import SpaceError
-from search_spaces.language.choices import OneOf, field_names, join
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Gene, Space
-
-Condition: TypeAlias = Mapping[str, frozenset[int]]
-"""Allowed options (their indices) by path; empty where everything is allowed."""
+from search_spaces.language.walk import Condition
 
 Value = TypeVar("Value", bound=Hashable)
 
-ALWAYS: Condition = {}
-
-
-def both(one: Condition, other: Condition) -> Condition | None:
-    """What holds when both do; None where they exclude each other."""
-    if not one or not other:
-        return one or other
-    joined = dict(one)
-    for path, allowed in other.items():
-        left = joined.get(path, allowed) & allowed
-        if not left:
-            return None
-        joined[path] = left
-    return joined
-
-
-def closings_if(node: Any, path: str) -> Iterator[tuple[Any, Condition]]:
-    """Every closed value of a part of a space that stands at `path`, with the condition that leads to it."""
-    if isinstance(node, OneOf):
-        own = node.own_path(path)
-        for index, label in enumerate(node.labels):
-            here = {own: frozenset((index,))}
-            for value, inner in closings_if(node.labelled(label), node.inner_path(own, label)):
-                condition = both(here, inner)
-                if condition is not None:
-                    yield value, condition
-    elif isinstance(node, tuple):
-        parts = [tuple(closings_if(part, join(path, i))) for i, part in enumerate(node)]
-        for values, condition in _joined(parts):
-            yield tuple(values), condition
-    elif is_dataclass(node) and not isinstance(node, type):
-        names = field_names(type(node))
-        parts = [tuple(closings_if(getattr(node, name), join(path, name))) for name in names]
-        for values, condition in _joined(parts):
-            yield type(node)(**dict(zip(names, values, strict=True))), condition
-    else:
-        yield node, ALWAYS
-
-
-def _joined(parts: Sequence[Sequence[tuple[Any, Condition]]]) -> Iterator[tuple[list[Any], Condition]]:
-    for combination in product(*parts):
-        condition: Condition | None = ALWAYS
-        for _, inner in combination:
-            condition = both(condition, inner) if condition is not None else None
-        if condition is not None:
-            yield [value for value, _ in combination], condition
-
-
-def options_if(node: Any, path: str) -> Iterator[tuple[Any, str, Condition]]:
-    """The options of an open value with the paths of their inner questions, or the value itself, open."""
-    if not isinstance(node, OneOf):
-        yield node, path, ALWAYS
-        return
-    own = node.own_path(path)
-    for index, label in enumerate(node.labels):
-        yield node.labelled(label), node.inner_path(own, label), {own: frozenset((index,))}
-
 
 def gathered(
-    found: Iterable[tuple[Value, Condition]], genes: Mapping[str, int]
+    closings: Iterable[tuple[Value, Condition]], genes: Mapping[str, int]
 ) -> dict[Value, list[Condition]]:
     """Values with all the conditions that lead to them, as few as merging finds; `genes` are option counts.
 
@@ -96,7 +32,7 @@ def gathered(
     no longer matters.
     """
     by_value: dict[Value, list[Condition]] = {}
-    for value, condition in found:
+    for value, condition in closings:
         by_value.setdefault(value, []).append(condition)
     return {value: _merged(conditions, genes) for value, conditions in by_value.items()}
 
@@ -115,37 +51,6 @@ def _merged(conditions: list[Condition], genes: Mapping[str, int]) -> list[Condi
             for rest, allowed in alike.values()
         ]
     return conditions
-
-
-@dataclass(frozen=True)
-class OpenLayer:
-    """One way to fill a place of the stack: a layer, open inside, the path of its questions, and when."""
-
-    index: int
-    layer: Any
-    path: str
-    condition: Condition
-
-
-def open_layers(decoder: Any, path: str) -> Iterator[OpenLayer]:
-    """Every layer that may stand at each index of a decoder whose own questions live at `path`."""
-    stacks, where = decoder.layers, join(path, "layers")
-    if isinstance(stacks, OneOf) and stacks.is_repeat:
-        own, depths = stacks.own_path(where), [len(option) for option in stacks.options]
-        for index, node in enumerate(stacks.options[depths.index(max(depths))]):
-            deep = frozenset(i for i, depth in enumerate(depths) if depth > index)
-            yield from _layers_at(index, node, own, {own: deep})
-        return
-    for stack, inner, condition in options_if(stacks, where):
-        for index, node in enumerate(stack):
-            yield from _layers_at(index, node, inner, condition)
-
-
-def _layers_at(index: int, node: Any, path: str, condition: Condition) -> Iterator[OpenLayer]:
-    for layer, inner, here in options_if(node, join(path, index)):
-        joined = both(condition, here)
-        if joined is not None:
-            yield OpenLayer(index, layer, inner, joined)
 
 
 class Genes:

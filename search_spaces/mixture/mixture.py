@@ -29,28 +29,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foundation.errors import IllegalArchitecture, SpaceError
+from foundation.errors import SpaceError
 from search_spaces.blocks.base import Block, Mixed
-from search_spaces.language.choices import OneOf, join, open_values
+from search_spaces.language.choices import OneOf, join
 from search_spaces.language.genotype import Genotype
-from search_spaces.mixture.conditions import (
-    Chances,
-    Condition,
-    Genes,
-    OpenLayer,
-    both,
-    closings_if,
-    gathered,
-    open_layers,
-    options_if,
-)
+from search_spaces.language.walk import Closing, Condition, closed_values, intersection, open_values
+from search_spaces.mixture.conditions import Chances, Genes, gathered
 from search_spaces.mixture.masked_blocks import Carrier, Format, Memo, Shared, Weighted, grouped
 from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_norm, mixed_scores
-from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer, weights_site
+from search_spaces.network.decoder import OPTIONS, PLACES, Layer, weights_site
 from search_spaces.network.layer import PassContext, SideOutputs
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths, Router
 from search_spaces.network.routed_layer import RoutedLayer
+from search_spaces.network.sublayers import OpenDecoder, OpenLayer, cannot_build, decoders_in
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.supernet import Supernet
 
@@ -122,7 +114,7 @@ class Mixture:
         self.supernet, self.space = supernet, supernet.space
         self.genes = Genes(self.space)
         self._conditions: dict[tuple[tuple[str, frozenset[int]], ...], int] = {}
-        self.trunks = tuple(self._trunk(*option) for option in options_if(self.space.root, ""))
+        self.trunks = tuple(self._trunk(decoder) for decoder in decoders_in(self.space.root))
         conditions: list[Condition] = [dict(items) for items in self._conditions]
         self.chances = Chances(self.genes, conditions)
         seen = {path for condition in conditions for path in condition}
@@ -237,36 +229,33 @@ class Mixture:
     def _numbers(self, conditions: Iterable[Condition]) -> Rows:
         return [self._number(condition) for condition in conditions]
 
-    def _trunk(self, decoder: Any, path: str, condition: Condition) -> Trunk:
-        if not isinstance(decoder, Decoder):
-            raise SpaceError(f"a mixture needs a space of Decoder, got {type(decoder).__name__}")
-        if any(choice.name for choice in open_values(decoder.norm)):
-            raise SpaceError(f"{join(path, 'norm')}: a choice of norms with a shared name cannot be mixed")
-        if isinstance(decoder.vocab, OneOf):
-            raise SpaceError(f"{join(path, 'vocab')}: vocabularies of different sizes cannot be mixed")
-        norms = gathered(closings_if(decoder.norm, join(path, "norm")), self.genes.counts)
-        widths = gathered(closings_if(decoder.d_model, join(path, "d_model")), self.genes.counts)
+    def _trunk(self, root: OpenDecoder) -> Trunk:
+        if any(choice.name for _, choice in open_values(root.decoder.norm)):
+            where = join(root.path, "norm")
+            raise SpaceError(f"{where}: a choice of norms with a shared name cannot be mixed")
+        if isinstance(root.decoder.vocab, OneOf):
+            raise SpaceError(f"{join(root.path, 'vocab')}: vocabularies of different sizes cannot be mixed")
+        norms = gathered(root.closings("norm"), self.genes.counts)
+        every = list(root.closings("d_model"))
+        widths = gathered(every, self.genes.counts)
         by_index: dict[int, list[Strand]] = {}
-        for layer in open_layers(decoder, path):
-            found = by_index.setdefault(layer.index, [])
-            found.extend(self._strands(layer, list(closings_if(decoder.d_model, join(path, "d_model")))))
+        for layer in root.layers():
+            by_index.setdefault(layer.index, []).extend(self._strands(layer, every))
         return Trunk(
-            self._numbers([condition]),
-            not condition,
-            decoder.vocab,
+            self._numbers([root.condition]),
+            not root.condition,
+            root.decoder.vocab,
             tuple((norm, self._numbers(conditions)) for norm, conditions in norms.items()),
             tuple((d_model, self._numbers(conditions)) for d_model, conditions in widths.items()),
             tuple(tuple(by_index[index]) for index in sorted(by_index)),
         )
 
-    def _strands(self, layer: OpenLayer, widths: list[tuple[int, Condition]]) -> Iterable[Strand]:
-        node = layer.layer
-        check_relaxable(node, layer.path)
-        options = gathered(closings_if(node.routing, join(layer.path, "routing")), self.genes.counts)
-        for shared, here in closings_if(node.shared, join(layer.path, "shared")):
+    def _strands(self, layer: OpenLayer, widths: list[Closing]) -> Iterable[Strand]:
+        check_relaxable(layer.layer, layer.path)
+        options = gathered(layer.closings("routing"), self.genes.counts)
+        for shared, here in layer.closings("shared"):
             for routing, conditions in options.items():
-                joined = [both(layer.condition, here)]
-                whole = [both(one, c) for one in joined if one is not None for c in conditions]
+                whole = [intersection(layer.condition, here, condition) for condition in conditions]
                 rows = [condition for condition in whole if condition is not None]
                 if rows:
                     yield self._strand(layer, rows, weights_site(shared, layer.index), routing, widths)
@@ -277,19 +266,18 @@ class Mixture:
         conditions: list[Condition],
         site: str,
         routing: MixtureOfDepths | None,
-        widths: list[tuple[int, Condition]],
+        widths: list[Closing],
     ) -> Strand:
         outer = {path for condition in conditions for path in condition}
-        bits = list(closings_if(layer.layer.bits, join(layer.path, "bits")))
+        bits = list(layer.closings("bits"))
         halves = []
         for place in PLACES:
-            found = list(closings_if(getattr(layer.layer, place), join(layer.path, place)))
             variants = [
                 ((block, d_model), joined)
-                for block, when in found
+                for block, when in layer.closings(place)
                 if block is not None
                 for d_model, wide in widths
-                if (joined := both(when, wide)) is not None
+                if (joined := intersection(when, wide)) is not None
             ]
             inner = {path for _, condition in variants for path in condition}
             _apart(outer, inner | {path for _, condition in bits for path in condition}, layer.path)
@@ -302,11 +290,11 @@ class Mixture:
         self,
         site: str,
         variants: list[tuple[tuple[Block, int], Condition]],
-        bits: list[tuple[Any, Condition]],
+        bits: list[Closing],
     ) -> Iterable[Carried]:
         counts = self.genes.counts
         activations = gathered(((b.rounding, c) for b, c in bits), counts)
-        legal = [(variant, condition) for variant, condition in variants if _buildable(*variant)]
+        legal = [(variant, condition) for variant, condition in variants if not cannot_build(*variant)]
         kinds = dict.fromkeys(type(block) for (block, _), _ in legal)
         for kind in kinds:
             own = [(v, c) for v, c in legal if type(v[0]) is kind]
@@ -393,7 +381,7 @@ def check_relaxable(layer: Layer, path: str) -> None:
         if kind is None:
             if part.name not in (*PLACES, "bits") and value != part.default:
                 raise SpaceError(f"{where} cannot be relaxed")
-        elif kind.not_relaxable and any(kind.of(v) is not None for v, _ in closings_if(value, where)):
+        elif kind.not_relaxable and any(kind.of(v) is not None for v in closed_values(value)):
             raise SpaceError(
                 f"{where}: {kind.not_relaxable}; search it with an engine that reads one architecture"
                 " at a time"
@@ -407,11 +395,3 @@ def _apart(one: set[str], other: set[str], where: str) -> None:
             f"{where}: the gene {common[0]!r} decides two things of one layer that are mixed one by one (its"
             " place, its blocks, its bits); give them a choice each"
         )
-
-
-def _buildable(block: Block, d_model: int) -> bool:
-    try:
-        block.check(d_model)
-    except IllegalArchitecture:
-        return False
-    return True

@@ -19,9 +19,9 @@ import torch
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost
-from search_spaces.language.choices import open_values
 from search_spaces.language.printing import brief, show
 from search_spaces.language.serialization import parts
+from search_spaces.language.walk import open_values
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.base import LayerOption, option, option_bytes

@@ -14,7 +14,7 @@ The idea of slices of one largest network is that of slimmable networks (Yu et a
 once-for-all (Cai et al. 2020, arXiv:1908.09791).
 """
 
-from search_spaces.supernet.inventory import Inventory, alternatives, buildable, closings, inventory
+from search_spaces.supernet.inventory import Inventory, inventory
 from search_spaces.supernet.subnet import Subnet
 from search_spaces.supernet.supernet import Supernet
 from search_spaces.supernet.weights import Binding, SharedWeights, Weights
@@ -26,8 +26,5 @@ __all__ = [
     "Subnet",
     "Supernet",
     "Weights",
-    "alternatives",
-    "buildable",
-    "closings",
     "inventory",
 ]

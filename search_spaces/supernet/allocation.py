@@ -17,7 +17,8 @@ from search_spaces.network.initialization import dice_at
 from search_spaces.network.norms.base import all_vectors
 from search_spaces.network.options.base import LayerOption, option_shapes
 from search_spaces.network.shell import Shell, ShellModule
-from search_spaces.supernet.inventory import buildable, inventory
+from search_spaces.network.sublayers import cannot_build
+from search_spaces.supernet.inventory import inventory
 from search_spaces.supernet.weights import SharedWeights, leading
 
 
@@ -32,7 +33,7 @@ def allocate(shared: SharedWeights, root: Any, seed: int) -> None:
     for name, values in _largest(shared, list(map(_shell_form, shells)), seed, "embedding").items():
         shared.add(name, values, Block.learning_rate)
     for (place, kind), blocks in parts.variants.items():
-        variants = [variant for variant in blocks if buildable(*variant)]
+        variants = [variant for variant in blocks if not cannot_build(*variant)]
         if not variants:
             raise SpaceError(f"{place}:{kind}: no variant of this block can be built")
         rate, widest = variants[0][0].learning_rate, max(d_model for _, d_model in variants)

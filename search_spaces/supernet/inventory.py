@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
-from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.blocks.base import Block
-from search_spaces.language.choices import OneOf, field_names
-from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, weights_site
+from search_spaces.network.decoder import OPTIONS, PLACES, weights_site
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.base import LayerOption
+from search_spaces.network.sublayers import OpenLayer, decoders_in
 
 Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 
@@ -36,60 +35,27 @@ def inventory(root: Any) -> Inventory:
     Raises:
         SpaceError: the root is no decoder.
     """
-    found = Inventory(set(), {}, set(), {}, {})
-    for decoder in alternatives(root):
-        if not isinstance(decoder, Decoder):
-            raise SpaceError(f"a supernet needs a space of Decoder, got {type(decoder).__name__}")
-        here = set(closings(decoder.d_model))
-        found.widths.update(here)
-        found.norms.update(dict.fromkeys(closings(decoder.norm)))
-        found.vocabularies.update(closings(decoder.vocab))
-        for stack in alternatives(decoder.layers):
-            for i, open_layer in enumerate(stack):
-                for path, block in _parts_of(open_layer, i, PLACES):
-                    known = found.variants.setdefault((path, type(block).__name__), {})
-                    known |= dict.fromkeys(product([block], sorted(here)))
-                for path, value in _parts_of(open_layer, i, OPTIONS):
-                    option = OPTIONS[path.rpartition(".")[2]].of(value)
-                    if option is not None:
-                        found.options.setdefault(path, {})[option] = None
-    return found
+    parts = Inventory(set(), {}, set(), {}, {})
+    for decoder in decoders_in(root):
+        widths = {width.value for width in decoder.closings("d_model")}
+        parts.widths.update(widths)
+        parts.norms.update((norm.value, None) for norm in decoder.closings("norm"))
+        parts.vocabularies.update(vocab.value for vocab in decoder.closings("vocab"))
+        for layer in decoder.layers():
+            for path, block in _parts_of(layer, PLACES):
+                variants = parts.variants.setdefault((path, type(block).__name__), {})
+                variants |= dict.fromkeys(product([block], sorted(widths)))
+            for path, value in _parts_of(layer, OPTIONS):
+                option = OPTIONS[path.rpartition(".")[2]].of(value)
+                if option is not None:
+                    parts.options.setdefault(path, {})[option] = None
+    return parts
 
 
-def _parts_of(open_layer: Any, index: int, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+def _parts_of(layer: OpenLayer, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Every closed part that may stand in these fields of a layer, with the path of its weights."""
-    for layer in alternatives(open_layer):
-        sites = {weights_site(name, index) for name in closings(layer.shared)}
-        for name in names:
-            for part in closings(getattr(layer, name)):
-                if part is not None:
-                    yield from ((f"{site}.{name}", part) for site in sorted(sites))
-
-
-def alternatives(node: Any) -> tuple[Any, ...]:
-    """The options of an open value, or the value itself."""
-    return node.options if isinstance(node, OneOf) else (node,)
-
-
-def closings(node: Any) -> Iterator[Any]:
-    """Every closed value of a part of a space (each use of a shared choice taken by itself)."""
-    if isinstance(node, OneOf):
-        for option in node.options:
-            yield from closings(option)
-    elif isinstance(node, tuple):
-        yield from (tuple(parts) for parts in product(*(tuple(closings(part)) for part in node)))
-    elif hasattr(node, "__dataclass_fields__"):
-        names = field_names(type(node))
-        for values in product(*(tuple(closings(getattr(node, name))) for name in names)):
-            yield type(node)(**dict(zip(names, values, strict=True)))
-    else:
-        yield node
-
-
-def buildable(block: Block, d_model: int) -> bool:
-    """Whether a block can stand in a network of this width."""
-    try:
-        block.check(d_model)
-    except IllegalArchitecture:
-        return False
-    return True
+    sites = sorted({weights_site(shared.value, layer.index) for shared in layer.closings("shared")})
+    for name in names:
+        for part in layer.closings(name):
+            if part.value is not None:
+                yield from ((f"{site}.{name}", part.value) for site in sites)

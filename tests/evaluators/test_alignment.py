@@ -18,7 +18,7 @@ from evaluators.blockwise.alignment import (
     parents_of,
     recorded,
 )
-from evaluators.blockwise.sublayers import BorrowedHalf, Half, halves_in, halves_of
+from evaluators.blockwise.borrowed import BorrowedSublayer
 from evaluators.tasks.base import Task
 from evaluators.training import checkpoints
 from foundation.errors import IllegalArchitecture, SettingError
@@ -30,6 +30,7 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.sublayers import Sublayer, sublayers_of
 from search_spaces.quantization.bits import Bits
 from search_spaces.supernet import Supernet
 from tests.evaluators import tiny
@@ -72,43 +73,37 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     return tiny.task(tmp_path_factory.mktemp("text"), length=21)
 
 
-def test_a_borrowed_half_computes_what_it_computes_in_a_subnet(task: Task) -> None:
-    supernet, dice = shaken(small_space()), Random(1)
+def test_a_borrowed_sublayer_computes_what_it_computes_in_a_subnet(task: Task) -> None:
+    supernet, dice = shaken(small_space(reads_embedding=one_of(False, True))), Random(1)
     tokens = task.validation()[0][:2]
-    for _ in range(6):
+    for _ in range(12):
         spec = supernet.space.close(supernet.space.sample(dice))
         seen = recorded(supernet, spec, tokens)
-        for _, _, half in halves_of(spec):
-            if half.block is None:
-                assert half.site not in seen
+        for sublayer in sublayers_of(spec):
+            if sublayer.block is None:
+                assert sublayer.path not in seen.sublayers
                 continue
-            x, added = seen[half.site]
+            x, added = seen.sublayers[sublayer.path]
             with torch.no_grad():
-                assert torch.equal(BorrowedHalf(supernet, half)(x).y - x, added)
+                assert torch.equal(BorrowedSublayer(supernet, sublayer)(x, seen.embedding).y - x, added)
 
 
-def test_a_borrowed_half_in_pieces_hands_over_its_state(task: Task) -> None:
-    supernet = shaken(small_space())
+@pytest.mark.parametrize("reads_embedding", [False, True])
+def test_a_borrowed_sublayer_in_pieces_hands_over_its_state(reads_embedding: bool) -> None:
+    supernet = shaken(small_space(reads_embedding=one_of(False, True)))
     dice = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 13, 24, generator=dice)
+    x, embedding = torch.randn(2, 2, 13, 24, generator=dice)
     for block in (ATTENTION, RGLRU(num_heads=2, head_dim=8), ShortConv(kernel=3)):
-        whole = BorrowedHalf(supernet, Half("layers.0.sequence_mixer", block, 24))
-        rough = BorrowedHalf(supernet, Half("layers.0.sequence_mixer", block, 24, Bits(state=8)))
+        own = Sublayer("sequence_mixer", block, 24, reads_embedding=reads_embedding, site="layers.0")
+        whole = BorrowedSublayer(supernet, own)
+        rough = BorrowedSublayer(supernet, replace(own, bits=Bits(state=8)))
         with torch.no_grad():
-            one, pieces, rounded = whole(x).y, whole(x, segment=5).y, rough(x, segment=5).y
-        torch.testing.assert_close(pieces, one, rtol=1e-4, atol=1e-5)
+            expected = whole(x, embedding).y
+            pieces, rounded = whole(x, embedding, segment=5).y, rough(x, embedding, segment=5).y
+        torch.testing.assert_close(pieces, expected, rtol=1e-4, atol=1e-5)
         assert not torch.equal(rounded, pieces)
         assert torch.equal(rounded[:, :5], pieces[:, :5]) or block is not ATTENTION
         torch.testing.assert_close(rounded, pieces, rtol=0.2, atol=0.2)
-
-
-def test_halves_of_a_space_are_those_of_its_networks() -> None:
-    space, dice = small_space(), Random(2)
-    known = set(halves_in(space))
-    for _ in range(50):
-        assert {half for _, _, half in halves_of(space.close(space.sample(dice)))} <= known
-    # 3 layers x 2 widths x 4 bits x (4 sequence mixers + 5 channel mixers)
-    assert len(known) == 3 * 2 * 4 * (4 + 5)
 
 
 def test_the_parent_and_the_given_supernet_stay_bit_equal_and_the_others_learn(task: Task) -> None:
@@ -136,11 +131,13 @@ def test_smaller_sizes_and_fewer_bits_learn_too(task: Task) -> None:
     for d_model in (16, 24):
         seen = recorded(supernet, parent_of(d_model), tokens)
         for block in (RGLRU(num_heads=2, head_dim=8), MoE(num_experts=2, top_k=1, expansion=1)):
-            site = "layers.1." + ("sequence_mixer" if isinstance(block, RGLRU) else "channel_mixer")
-            half = Half(site, block, d_model, Bits(weight=4, state=8))
-            x, y = seen[site]
+            place = "sequence_mixer" if isinstance(block, RGLRU) else "channel_mixer"
+            small = Sublayer(place, block, d_model, Bits(weight=4, state=8), site="layers.1")
+            x, y = seen.sublayers[small.path]
             with torch.no_grad():
-                old, new = (imitation_error(BorrowedHalf(s, half)(x).y - x, y) for s in (supernet, aligned))
+                old, new = (
+                    imitation_error(BorrowedSublayer(s, small)(x).y - x, y) for s in (supernet, aligned)
+                )
             assert new < old
 
 
@@ -148,11 +145,11 @@ def test_a_killed_alignment_resumes_to_the_same_weights(task: Task, tmp_path: Pa
     supernet, parent = shaken(small_space()), parent_of()
     whole = align(supernet, parent, task, steps=7, seed=3, batch=2).supernet
 
-    half_done = Alignment(supernet, parent, task, steps=7, seed=3, batch=2)
+    unfinished = Alignment(supernet, parent, task, steps=7, seed=3, batch=2)
     for _ in range(4):
-        half_done.learn()
+        unfinished.learn()
 
-    checkpoints.save(half_done, tmp_path)
+    checkpoints.save(unfinished, tmp_path)
     heard: list[int] = []
     rest = align(
         supernet,

@@ -5,7 +5,7 @@ import pytest
 from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.assembly import corrected, merged
-from hw_profiles.latency.parts import half, outer
+from hw_profiles.latency.parts import block_part, outer
 from hw_profiles.latency.records import MeasuredNetwork
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import READINGS, Latency
@@ -19,7 +19,11 @@ def both(ms):
 
 def known_machine(networks=30):
     """Whole networks take 1.2 times the sum of their parts."""
-    entries = {outer(16, 8): both(1.0), half(Sum(), 8, 16): both(2.0), half(Scale(), 8, 16): both(3.0)}
+    entries = {
+        outer(16, 8): both(1.0),
+        block_part(Sum(), 8, 16): both(2.0),
+        block_part(Scale(), 8, 16): both(3.0),
+    }
     plain, measured = round_table(), []
     for i in range(networks):
         layer = Layer(sequence_mixer=Sum(), channel_mixer=Scale() if i % 3 else None)
@@ -57,14 +61,14 @@ def test_held_out_networks_do_not_enter_the_fit():
 
 def test_tables_are_put_together():
     one = known_machine()
-    more = half(Sum(copies=3), 8, 16)
+    more = block_part(Sum(copies=3), 8, 16)
     other = replace(
-        one, space_name="other", networks=(), entries={more: both(7.0), half(Sum(), 8, 16): both(2.5)}
+        one, space_name="other", networks=(), entries={more: both(7.0), block_part(Sum(), 8, 16): both(2.5)}
     )
     table = merged([one, other])
     assert table.space_name == "small + other"
     assert table.entries[more] == both(7.0)
-    assert table.entries[half(Sum(), 8, 16)] == both(2.5)  # the later one holds
+    assert table.entries[block_part(Sum(), 8, 16)] == both(2.5)  # the later one holds
     assert len(table.networks) == len({network.spec for network in one.networks})
     assert table.accuracies["prefill_ms"].n > 0
 

@@ -6,7 +6,7 @@ import pytest
 
 from hw_profiles.latency.features import Axes, coordinates, features
 from hw_profiles.latency.interpolation import Interpolator
-from hw_profiles.latency.parts import at_position, half
+from hw_profiles.latency.parts import at_position, block_part
 from hw_profiles.timing.timings import Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
@@ -16,12 +16,12 @@ SCENARIO = Scenario(prompt=64, new_tokens=16)
 
 
 def swiglu(d_model, expansion):
-    return half(SwiGLU(expansion=expansion), d_model, 16)
+    return block_part(SwiGLU(expansion=expansion), d_model, 16)
 
 
 def attention(heads, d_model=64, window=None, state_bits=16):
     block = Attention(num_heads=heads, num_kv_heads=heads, head_dim=16, window=window)
-    return half(block, d_model, state_bits)
+    return block_part(block, d_model, state_bits)
 
 
 def physical(part, reading):

@@ -10,7 +10,7 @@ from hw_profiles.latency.parts import (
     COPIES,
     Part,
     at_position,
-    half,
+    block_part,
     outer,
     part_calls,
     part_samples,
@@ -33,8 +33,8 @@ from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, registered, small_space
 def test_every_part_of_a_space_once():
     assert set(parts_in(small_space())) == {
         outer(16, 8),
-        half(Scale(), 8, 16),
-        *(half(Sum(copies=copies), 8, bits) for copies in (1, 3) for bits in (16, 8)),
+        block_part(Scale(), 8, 16),
+        *(block_part(Sum(copies=copies), 8, bits) for copies in (1, 3) for bits in (16, 8)),
     }
     assert len(parts_in(small_space())) == 6
 
@@ -49,8 +49,8 @@ def test_the_parts_of_any_network_are_parts_of_the_space():
 
 
 def test_the_bits_of_no_state_do_not_matter():
-    assert half(Scale(), 8, 8) == half(Scale(), 8, 16)
-    assert half(Sum(), 8, 8) != half(Sum(), 8, 16)
+    assert block_part(Scale(), 8, 8) == block_part(Scale(), 8, 16)
+    assert block_part(Sum(), 8, 8) != block_part(Sum(), 8, 16)
 
 
 def test_blocks_that_cannot_be_built_are_left_out():
@@ -79,7 +79,7 @@ def test_parts_survive_json():
 
 
 def test_a_part_says_what_it_is():
-    assert str(half(Sum(copies=3), 8, 8)) == "Sum(copies=3) at d_model 8 with a 8-bit state"
+    assert str(block_part(Sum(copies=3), 8, 8)) == "Sum(copies=3) at d_model 8 with a 8-bit state"
     assert str(outer(16, 8)) == "embedding and logits of 16 tokens at d_model 8"
 
 
@@ -94,7 +94,7 @@ def test_every_part_runs_in_models_of_1_and_more_copies(part):
 
 
 def test_copies_have_weights_of_their_own():
-    part = half(Sum(copies=3), 8, 8)
+    part = block_part(Sum(copies=3), 8, 8)
     models = [stack_of(part, n, SCENARIO) for n in COPIES]
     halves = [sum(p.numel() for p in model.parameters()) for model in models]
     assert halves[1] - halves[0] == 2 * (3 * 8 * 8 + 8)
@@ -118,7 +118,7 @@ def test_a_half_and_its_overhead_fall_apart():
 
 
 def test_a_part_at_a_position_only_decodes_there():
-    part = at_position(half(Attention(head_dim=8), 8, 16), 3)
+    part = at_position(block_part(Attention(head_dim=8), 8, 16), 3)
     calls = part_calls(part, SCENARIO)
     assert list(calls) == ["1/decode_ms", "3/decode_ms"]
     for call in calls.values():
@@ -129,9 +129,9 @@ def test_a_part_at_a_position_only_decodes_there():
 
 
 def test_which_parts_grow():
-    assert half(Attention(head_dim=8), 8, 16).grows(12)
-    assert half(Attention(head_dim=8, window=4), 8, 16).grows(12)
-    assert not half(Sum(), 8, 16).grows(12)
+    assert block_part(Attention(head_dim=8), 8, 16).grows(12)
+    assert block_part(Attention(head_dim=8, window=4), 8, 16).grows(12)
+    assert not block_part(Sum(), 8, 16).grows(12)
     assert not outer(16, 8).grows(12)
 
 
@@ -150,7 +150,7 @@ def test_bits_without_a_kernel_run_as_16():
 
 
 def test_float8_is_a_part_of_its_own():
-    parts = [half(Sum(), 8, 16, (8, 8, numbers)) for numbers in ("int", "float")]
+    parts = [block_part(Sum(), 8, 16, (8, 8, numbers)) for numbers in ("int", "float")]
     assert parts[0] != parts[1]
     assert str(parts[1]).endswith("8-bit weights and 8-bit activations (float8)")
     with registered():
@@ -166,13 +166,21 @@ def test_what_reads_the_embedding_is_a_part_of_its_own():
     plain = Layer(sequence_mixer=Sum(), channel_mixer=Scale())
     reading = replace(plain, reads_embedding=True)
     parts = parts_of(Decoder(vocab=16, d_model=8, layers=(plain, reading)))
-    own = half(Sum(), 8, 16, reads_embedding=True)
-    assert parts == (outer(16, 8), half(Sum(), 8, 16), half(Scale(), 8, 16), own, half(Scale(), 8, 16))
+    own = block_part(Sum(), 8, 16, reads_embedding=True)
+    assert parts == (
+        outer(16, 8),
+        block_part(Sum(), 8, 16),
+        block_part(Scale(), 8, 16),
+        own,
+        block_part(Scale(), 8, 16),
+    )
     assert "reading the embedding" in str(own)
     with registered():
         assert Part.from_plain(own.to_plain()) == own
     either = Layer(sequence_mixer=Sum(), reads_embedding=one_of(False, True))
-    assert {own, half(Sum(), 8, 16)} <= set(parts_in(Space(Decoder(vocab=16, d_model=8, layers=(either,)))))
+    assert {own, block_part(Sum(), 8, 16)} <= set(
+        parts_in(Space(Decoder(vocab=16, d_model=8, layers=(either,))))
+    )
     extra = [sum(p.numel() for p in stack_of(part, 1, SCENARIO).parameters()) for part in (own, parts[1])]
     assert extra[0] - extra[1] == 2 * 8 * 8 + 8
     one, other = (features(part, SCENARIO, "prefill_ms") for part in (own, parts[1]))
@@ -184,4 +192,4 @@ def test_what_reads_the_embedding_is_a_part_of_its_own():
 def test_layers_that_some_tokens_pass_are_reckoned():
     layer = Layer(sequence_mixer=Sum(), routing=MixtureOfDepths(capacity=0.25), exit=EarlyExit())
     spec = Decoder(vocab=16, d_model=8, layers=(layer,))
-    assert shares(layer, spec) == ((half(Sum(), 8, 16), 0.25), (outer(16, 8), 1.0))
+    assert shares(layer, spec) == ((block_part(Sum(), 8, 16), 0.25), (outer(16, 8), 1.0))

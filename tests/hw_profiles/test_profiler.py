@@ -324,10 +324,10 @@ def test_random_networks_differ_in_their_parts_and_repeat():
 def test_many_kinds_take_more_networks_where_there_is_time():
     parts = parts_in(wide_space())
     assert profiler._counts(parts, 60.0) == (FITTED_NETWORKS, HELD_OUT_NETWORKS)
-    from hw_profiles.latency.parts import half
+    from hw_profiles.latency.parts import block_part
     from search_spaces.blocks.base import blocks
 
-    kinds = [half(kind.examples()[0], 24, 16) for kind in blocks.values()]
+    kinds = [block_part(kind.examples()[0], 24, 16) for kind in blocks.values()]
     assert profiler._counts(kinds, 60.0)[0] == max(FITTED_NETWORKS, min(40, 2 * len(kinds)))
     assert profiler._counts(kinds, 5.0)[0] == FITTED_NETWORKS
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from foundation.errors import ProfileError
-from hw_profiles.memory.prediction import halves_of
 from hw_profiles.roofline.cards import Card, cards
 from hw_profiles.roofline.roofline import ESTIMATE, Roofline, Work
 from hw_profiles.timing.timings import READINGS
@@ -147,4 +146,3 @@ def test_weights_that_are_shared_are_read_by_each_layer() -> None:
     roofline = Roofline(card(1e10, 1e9), SCENARIO)
     shared = Decoder(vocab=128, d_model=64, layers=(layer, layer))
     assert roofline.predict(shared) == roofline.predict(spec())
-    assert len(halves_of(layer, 64)) == 2

@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from hw_profiles.latency.interpolation import Interpolator
-from hw_profiles.latency.parts import half, parts_in, parts_of
+from hw_profiles.latency.parts import block_part, parts_in, parts_of
 from hw_profiles.latency.selection import (
     KIND_LIMIT,
     SMALL_SPACE,
@@ -97,7 +97,7 @@ def test_usage_counts_how_often_a_part_stands_in_a_network():
     usage = usage_in(small_space(depths=(2,)), frozenset(), 0)
     halves = {part: count for part, count in usage.items() if part.kind == "Sum"}
     assert sum(halves.values()) == pytest.approx(2.0)
-    assert usage[half(Scale(), 8, 16)] == pytest.approx(1.0, abs=0.25)
+    assert usage[block_part(Scale(), 8, 16)] == pytest.approx(1.0, abs=0.25)
 
 
 def test_random_networks_have_no_routers():
@@ -109,7 +109,7 @@ def test_random_networks_have_no_routers():
 
 
 def test_what_is_measured_has_no_error_and_the_usual_is_asked_for_first():
-    parts = [half(SwiGLU(expansion=e), d, 16) for d in (64, 96, 128) for e in (1, 2, 3, 4)]
+    parts = [block_part(SwiGLU(expansion=e), d, 16) for d in (64, 96, 128) for e in (1, 2, 3, 4)]
     known = {
         part: {r: Latency((float(i + 1),) * 5) for r in ("prefill_ms", "decode_ms")}
         for i, part in enumerate(parts[::4])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import ProfileError
-from hw_profiles.latency.parts import NONE_REAL, at_position, half, outer
+from hw_profiles.latency.parts import NONE_REAL, at_position, block_part, outer
 from hw_profiles.latency.sums import UNTIMED_ERROR, NetworkSums
 from search_spaces.blocks.attention import Attention
 from search_spaces.network.decoder import Decoder, Layer
@@ -49,7 +49,7 @@ def by_hand(spec):
     for layer in spec.layers:
         share = layer.routing.capacity if layer.routing else 1.0
         for block in layer.blocks.values():
-            part = half(block, spec.d_model, 16)
+            part = block_part(block, spec.d_model, 16)
             amounts[part] = amounts.get(part, 0.0) + share
             untimed += share * ms_of(part)[0] if layer.routing else 0.0
     ms = sum(much * ms_of(part)[0] for part, much in amounts.items())
@@ -91,12 +91,12 @@ def test_only_what_grows_is_moved_to_a_position():
     attention = Attention(head_dim=8)
     layer = Layer(sequence_mixer=attention, channel_mixer=Scale())
     sums.of([Decoder(vocab=16, d_model=8, layers=(layer,))], position=3)
-    moved = at_position(half(attention, 8, 16), 3)
-    assert asked == [outer(16, 8), moved, half(Scale(), 8, 16)]
+    moved = at_position(block_part(attention, 8, 16), 3)
+    assert asked == [outer(16, 8), moved, block_part(Scale(), 8, 16)]
 
 
 def test_a_part_that_cannot_be_looked_up_does_not_stand_in_the_way_of_others():
-    sums, _ = totals(refused=half(Sum(copies=3), 8, 16))
+    sums, _ = totals(refused=block_part(Sum(copies=3), 8, 16))
     good, bad = (Decoder(vocab=16, d_model=8, layers=(layer,)) for layer in LAYERS[:2])
     before = sums.of([good])["decode_ms"]
     with pytest.raises(ProfileError, match="no entry"):

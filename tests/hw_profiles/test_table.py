@@ -9,7 +9,7 @@ import pytest
 from foundation.errors import ProfileError
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.correction import BASE_ERROR, NORMAL_REACH, Accuracy, Correction
-from hw_profiles.latency.parts import at_position, half
+from hw_profiles.latency.parts import at_position, block_part
 from hw_profiles.latency.table import BETWEEN_SESSIONS, LatencyTable
 from hw_profiles.timing.timings import Latency
 from search_spaces.blocks.attention import Attention
@@ -40,7 +40,7 @@ def test_a_prediction_is_the_corrected_sum():
         Layer(sequence_mixer=Sum()),
     )
     spec = Decoder(vocab=16, d_model=8, layers=layers)
-    halves = (half(Sum(copies=3), 8, 8), half(Scale(), 8, 16), half(Sum(), 8, 16))
+    halves = (block_part(Sum(copies=3), 8, 8), block_part(Scale(), 8, 16), block_part(Sum(), 8, 16))
     around = next(part for part in table.entries if part.block is None)
     total = sum(ms(table, part) for part in (around, *halves))
     assert table.parts_ms(spec)["prefill_ms"] == total
@@ -114,7 +114,7 @@ def attention(heads):
 
 def growing_table():
     """Attention of 2 and 4 heads; decoding takes a tenth of a millisecond a token looked back at."""
-    parts = [half(attention(heads), 8, 16) for heads in (2, 4)]
+    parts = [block_part(attention(heads), 8, 16) for heads in (2, 4)]
     entries = {
         part: {"prefill_ms": Latency((heads,) * 4), "decode_ms": Latency((heads / 10,) * 4)}
         for heads, part in zip((2, 4), parts, strict=True)

@@ -11,7 +11,7 @@ import pytest
 
 from foundation.errors import ProfileError
 from hw_profiles.latency.comparison import compare
-from hw_profiles.latency.parts import Part, half, outer
+from hw_profiles.latency.parts import Part, block_part, outer
 from hw_profiles.latency.records import MeasuredNetwork
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import CARRIED, carried_over, fit_link, most_similar
@@ -35,8 +35,8 @@ def times(part: Part) -> float:
 
 
 def all_parts() -> list[Part]:
-    halves = [half(Sum(copies=c), w, 16) for c in (1, 2, 4) for w in WIDTHS]
-    return [outer(16, w) for w in WIDTHS] + halves + [half(Scale(), w, 16) for w in WIDTHS]
+    halves = [block_part(Sum(copies=c), w, 16) for c in (1, 2, 4) for w in WIDTHS]
+    return [outer(16, w) for w in WIDTHS] + halves + [block_part(Scale(), w, 16) for w in WIDTHS]
 
 
 def table_of(ms: Callable[[Part], float], parts: list[Part], gpu: str, networks: int = 0) -> LatencyTable:
@@ -49,7 +49,7 @@ def table_of(ms: Callable[[Part], float], parts: list[Part], gpu: str, networks:
     ]
 
     def whole(spec: Decoder) -> float:
-        blocks = [half(block, spec.d_model, 16) for block in spec.layers[0].blocks.values()]
+        blocks = [block_part(block, spec.d_model, 16) for block in spec.layers[0].blocks.values()]
         return sum(map(ms, [outer(16, spec.d_model), *blocks]))
 
     def latency(value: float) -> dict[str, Latency]:

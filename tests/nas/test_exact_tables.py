@@ -10,20 +10,21 @@ from random import Random
 import pytest
 
 import nas.engines.exact.integer_program as choice_module
-from evaluators.blockwise.replacement import LAYER, Moved, canonical
-from evaluators.blockwise.sublayers import Half, halves_in
+from evaluators.blockwise.replacement_scores import LayerRemoved, Moved, Replacement, Width, canonical
 from foundation.errors import SpaceError
 from nas.engines.exact.integer_program import Unreachable, Unsolved
 from nas.engines.exact.sweep import sweep
-from nas.engines.exact.tables import Network, Total, deviation, network, random_networks
+from nas.engines.exact.tables import Network, deviation, network, random_networks
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
+from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.sublayers import Sublayer, sublayers_in
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
@@ -59,13 +60,18 @@ def space_of(*, depths: tuple[int, ...] = (1, 2), **more: object) -> Space:
     )
 
 
-def scores_of(space: Space, depth: int, seed: int = 0) -> dict[Half, Moved]:
+def scores_of(space: Space, depth: int, seed: int = 0) -> dict[Replacement, Moved]:
     """Random scores for everything."""
     dice = Random(seed)
-    halves = [Half("", None, d) for d in (16, 24)]
-    halves += dict.fromkeys(map(canonical, halves_in(space)))
-    halves += [Half(LAYER.format(i), None, d) for i in range(depth) for d in (16, 24)]
-    return {half: Moved(dice.gauss(0.5, 0.4), 0.01) for half in halves}
+    everything: list[Replacement] = [Width(d) for d in (16, 24)]
+    everything += dict.fromkeys(map(canonical, sublayers_in(space)))
+    everything += [LayerRemoved(i, d) for i in range(depth) for d in (16, 24)]
+    return {replacement: Moved(dice.gauss(0.5, 0.4), 0.01) for replacement in everything}
+
+
+def mixer_of(replacement: Replacement) -> object:
+    """The block of a sublayer; None of all else."""
+    return replacement.block if isinstance(replacement, Sublayer) else None
 
 
 def made(space: Space, seed: int = 0, **more: object) -> Network:
@@ -108,8 +114,8 @@ def test_constraints_of_the_space_and_of_the_caller_are_kept() -> None:
 
     space = Space(space_of().root, constraints=[an_attention])
     scores = {
-        half: replace(moved, kl=moved.kl + (half.block is not None and isinstance(half.block, Attention)))
-        for half, moved in scores_of(space, 2).items()
+        one: replace(moved, kl=moved.kl + isinstance(mixer_of(one), Attention))
+        for one, moved in scores_of(space, 2).items()
     }
     net = network(space, parent_of(), scores, TOTALS, allows=lambda spec: len(spec.layers) == 2)
     found = net.spec(net.choice.best())
@@ -147,7 +153,7 @@ def test_random_networks_are_distinct_and_can_be_predicted() -> None:
 
 def test_layers_with_exits_are_left_out_and_what_was_not_scored_too() -> None:
     space = space_of(exit=one_of(None, EarlyExit(threshold=0.3)))
-    scores = {h: m for h, m in scores_of(space, 2).items() if not isinstance(h.block, ShortConv)}
+    scores = {h: m for h, m in scores_of(space, 2).items() if not isinstance(mixer_of(h), ShortConv)}
     net = network(space, parent_of(), scores, TOTALS)
     for one in net.choice.best_few(5):
         spec = net.spec(one)
@@ -158,7 +164,7 @@ def test_layers_with_exits_are_left_out_and_what_was_not_scored_too() -> None:
     with pytest.raises(SpaceError, match="was not scored"):
         net.predicted(outsider)
     with pytest.raises(SpaceError, match=r"nothing that may stand at layers\.0\.sequence_mixer"):
-        network(space, parent_of(), {h: m for h, m in scores.items() if h.block is None}, TOTALS)
+        network(space, parent_of(), {h: m for h, m in scores.items() if mixer_of(h) is None}, TOTALS)
 
 
 def test_the_parent_must_be_as_deep_as_the_space() -> None:

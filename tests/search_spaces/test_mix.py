@@ -25,8 +25,9 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space
+from search_spaces.language.walk import closings, intersection
 from search_spaces.mixture import Chances, Mixture
-from search_spaces.mixture.conditions import Genes, both, closings_if, gathered
+from search_spaces.mixture.conditions import Genes, gathered
 from search_spaces.mixture.masked_blocks import grouped, stands_in
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
@@ -248,9 +249,9 @@ def test_chances_are_those_of_independent_genes(seed: int) -> None:
     node = root.layers.options[1][1].sequence_mixer
     wanted = [
         (block, bits.weight, joined)
-        for block, one in closings_if(node, "layers.1.sequence_mixer")
-        for bits, other in closings_if(root.layers.options[1][1].bits, "layers.1.bits")
-        if (joined := both(both(one, other) or {}, {"layers": frozenset((1,))})) is not None
+        for block, one in closings(node, "layers.1.sequence_mixer")
+        for bits, other in closings(root.layers.options[1][1].bits, "layers.1.bits")
+        if (joined := intersection(one, other, {"layers": frozenset((1,))})) is not None
     ]
     merged = gathered((((block, weight), condition) for block, weight, condition in wanted), genes.counts)
     for value, conditions in merged.items():

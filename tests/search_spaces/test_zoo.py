@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.blocks.base import blocks
+from search_spaces.language.walk import closed_values
 from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import build
 from search_spaces.parity import TOLERANCE
 from search_spaces.scenario import Scenario
 from search_spaces.spaces.hybrid_lm import hybrid_lm
-from search_spaces.supernet import Supernet, closings
+from search_spaces.supernet import Supernet
 from search_spaces.zoo import Published, zoo
 from search_spaces.zoo_check import DECODE_TOLERANCE, check
 
@@ -106,7 +107,7 @@ def test_the_large_space_holds_every_block_that_offers_open_forms() -> None:
     held = {
         type(b).__name__
         for place in ("sequence_mixer", "channel_mixer")
-        for b in closings(getattr(layer, place))
+        for b in closed_values(getattr(layer, place))
     }
     assert held - {"NoneType"} == {name for name, kind in blocks.items() if kind.open_forms()}
 
@@ -117,8 +118,8 @@ def test_the_size_of_the_large_space_is_exact() -> None:
     layer, shared = max(space.root.layers.options, key=len)[0].options
     plain = 1
     for name in ("sequence_mixer", "channel_mixer", "bits", "routing", "exit"):
-        plain *= len(list(closings(getattr(layer, name))))
-    each = plain + len(list(closings(shared)))
+        plain *= len(closed_values(getattr(layer, name)))
+    each = plain + len(closed_values(shared))
     assert space.size() == 3 * sum(each**depth for depth in (2, 4, 6, 8))
 
 

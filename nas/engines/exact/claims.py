@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators.blockwise.replacement import load_scores
+from evaluators.blockwise.replacement_scores import load_scores
 from foundation.errors import SpaceError
 from nas.engines.exact.tables import Network, network
 from nas.study.plan_objectives import quality_name

@@ -1,8 +1,8 @@
 """Exact choice: every block scored once by itself, and the best network under budgets by integer programming.
 
 Bercovich et al. 2024, arXiv:2411.19146 (Puzzle). From the best of the largest networks, the parent:
-alternatives may first learn to do what the parent's blocks do (`align` steps); each half of a layer that may
-stand somewhere, at each width and at its bits, is scored by how far the parent's predictions move; costs come
+alternatives may first learn to do what the parent's blocks do (`align` steps); each sublayer that may stand
+somewhere, at each width and at its bits, is scored by how far the parent's predictions move; costs come
 from the study's own objectives; and the sum of scores is minimised, exactly, under the study's constraints
 and under many budgets on its objectives (`points`, each with the `next_best`).
 
@@ -21,9 +21,9 @@ from itertools import islice
 from random import Random
 from typing import Any
 
+from evaluators.blockwise.additive_part import additive_part
 from evaluators.blockwise.alignment import align, digest_of
 from evaluators.blockwise.replacement import Replacements
-from evaluators.blockwise.sublayers import halves_in
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.base import Task
@@ -35,7 +35,7 @@ from nas.engines.exact.additivity import MIN_TAU, Additivity, additivity, rank_c
 from nas.engines.exact.claims import SCORES, claims
 from nas.engines.exact.integer_program import Chosen
 from nas.engines.exact.sweep import front, sweep
-from nas.engines.exact.tables import Network, Total, deviation, network, random_networks
+from nas.engines.exact.tables import Network, deviation, network, random_networks
 from nas.objectives.base import Bench, Objective, objectives
 from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.study.constraints import Constraint, first_violation
@@ -46,13 +46,15 @@ from nas.validation.claims import Claims
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space
+from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import Decoder
+from search_spaces.network.sublayers import sublayers_in
 
 PARENTS = 12
 """Networks of the largest sizes of which the best is the parent."""
 
 MOST = 20_000
-"""Halves of layers that are scored at most; more would take hours."""
+"""Sublayers that are scored at most; more would take hours."""
 
 ADDS_UP = 0.01
 """The relative error up to which the sum of its parts stands for a cost."""
@@ -87,14 +89,15 @@ class Exact(Engine):
     seconds: float = setting(30.0, help="Time for one solution.", above=0, unit="s")
 
     def check(self, space: Space, plan: Plan) -> None:
-        """Raise where nothing is learned, an objective cannot be counted, or there is too much to score."""
+        """Raise where effects do not add up, an objective cannot be counted, or too much is to be scored."""
         for name in plan.objectives:
             if name not in objectives:
                 raise SettingError(f"engine exact: the cost of a block cannot be told by the function {name}")
-        count = sum(1 for _ in islice(halves_in(space), MOST + 1))
+        additive_part(space)  # raises where there is none
+        count = sum(1 for _ in islice(sublayers_in(space), MOST + 1))
         if count > MOST:
             raise SettingError(
-                f"engine exact would score over {MOST:,} halves of layers in {space.name}: leave fewer values"
+                f"engine exact would score over {MOST:,} sublayers in {space.name}: leave fewer values"
                 " open, or use another engine"
             )
 
@@ -102,7 +105,7 @@ class Exact(Engine):
         """Parent, alignment, scores, additivity, solutions; each is kept or is fast to repeat."""
         evaluator, task = setup.shared_weights
         replacements = self._replacements(setup, evaluator, task)
-        wanted = len(set(replacements.wanted_halves()))
+        wanted = len(set(replacements.wanted()))
         with setup.progress.phase("scoring blocks", wanted) as phase:
             scores = replacements.measure(
                 setup.folder / SCORES, on_score=lambda done, total: phase.update(done)
@@ -299,7 +302,7 @@ def _parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
     """The best of some networks of the largest sizes; kept, because everything hangs on it.
 
     Raises:
-        SpaceError: every one of them has shared weights, a router or an exit.
+        SpaceError: every network has shared weights, a router or an exit.
     """
     path = setup.folder / "parent.json"
     origin = {"weights": digest_of(evaluator.supernet), "seed": setup.plan.seed}
@@ -308,20 +311,14 @@ def _parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
         if known["origin"] == origin:
             parent: Decoder = from_json(json.dumps(known["parent"]))
             return parent
-    tried = dict[Decoder, None]()
+    additive, tried = additive_part(setup.space), dict[Decoder, None]()
     for i in range(4 * PARENTS):
-        spec = sandwich(setup.space, Random(f"{setup.plan.seed}/parent/{i}"))[0]
-        if all(
-            layer.shared is None and layer.routing is None and layer.exit is None for layer in spec.layers
-        ):
-            tried[spec] = None
+        tried[sandwich(additive, Random(f"{setup.plan.seed}/parent/{i}"))[0]] = None
         if len(tried) == PARENTS:
             break
-    deepest = max((len(spec.layers) for spec in tried), default=0)
-    tried = {spec: None for spec in tried if len(spec.layers) == deepest}
-    if not tried:
-        raise SpaceError(f"{setup.space.name}: no large network is without shared weights, routers and exits")
-    parent = min(tried, key=lambda spec: evaluator.score(spec, setup.plan.steps, setup.plan.seed).value)
+    deepest = max(len(spec.layers) for spec in tried)
+    largest = [spec for spec in tried if len(spec.layers) == deepest]
+    parent = min(largest, key=lambda spec: evaluator.score(spec, setup.plan.steps, setup.plan.seed).value)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name("parent.json.new")
     new.write_text(json.dumps({"origin": origin, "parent": json.loads(to_json(parent))}, indent=1))

@@ -1,98 +1,93 @@
-"""From a space to tables: places, what may stand there, and what it adds to the score and to every cost.
+"""From a space to tables: slots, what may stand there, and what it adds to the score and to every cost.
 
-Places are the network around the layers (its width, its vocabulary) and the two halves of each layer. Options
-of one place differ in block, width and bits; the genes of the space say which may stand together: the bits of
-a layer are those of both halves, the width is that of all layers, and behind the last layer of a shallow
-network every later one is left out.
+Slots are the network around the layers (its width, its vocabulary) and the two sublayers of each layer.
+Options of one slot differ in block, width and bits; the genes of the space say which may stand together: the
+bits of a layer are those of both sublayers, the width is that of all layers, and behind the last layer of a
+shallow network every later one is left out.
 
-A cost is a function of whole networks (an objective). What a half adds to it is the difference of two small
-networks, with the half and without; how far such sums are from the function itself is measured on random
-networks (`deviation`). Latency tables, bytes and counted numbers add up; a peak of memory does not, and is
-only checked, network by network.
+A cost is a function of whole networks (an objective); what each part adds to it, and how far such sums are
+from it, is `search_spaces.network.additive_cost`'s to say. Latency tables, bytes and counted numbers add up;
+a peak of memory does not, and is only checked, network by network.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import product
 from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from evaluators.blockwise.replacement import LAYER, Moved, canonical
-from evaluators.blockwise.sublayers import Half, halves_of
+from evaluators.blockwise.additive_part import NOT_ADDITIVE, does_not_add_up
+from evaluators.blockwise.replacement_scores import (
+    LayerRemoved,
+    Moved,
+    Replacement,
+    Width,
+    canonical,
+)
 from foundation.errors import SpaceError
 from nas.engines.exact.integer_program import Choice, Chosen, Option, Picks, Place
-from search_spaces.language.choices import OneOf, join
+from search_spaces.blocks.base import Block
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
-from search_spaces.mixture.conditions import (
-    Condition,
-    OpenLayer,
-    both,
-    closings_if,
-    open_layers,
-    options_if,
-)
-from search_spaces.network.decoder import PLACES, Decoder, Layer
-from search_spaces.quantization.bits import Bits
+from search_spaces.language.walk import Closing, Condition, intersection
+from search_spaces.network import additive_cost
+from search_spaces.network.additive_cost import Difference, Total, added_by, prices
+from search_spaces.network.decoder import PLACES, Decoder, Layer, weights_site
+from search_spaces.network.sublayers import OpenDecoder, OpenLayer, Sublayer, decoders_in, sublayers_of
 
-Total: TypeAlias = Callable[[Sequence[Decoder]], Sequence[float]]
-"""A cost of whole networks, all of them at once."""
 
-CHECKED = 32
-EXACT = 1e-6
-"""The relative error below which a cost is said to add up."""
+@dataclass(frozen=True)
+class NothingBeside:
+    """The second place of a layer that is left out: the first has the score of both."""
 
-Named: TypeAlias = "dict[Half, list[Condition]]"
-"""What may stand at a place, and under which answers."""
+    d_model: int
 
-Pair: TypeAlias = "tuple[Decoder | None, Decoder | None]"
 
-ALONE = ("shared", "routing", "exit")
-"""Fields of a layer that must be None for its halves to add up."""
+Content: TypeAlias = "Width | Sublayer | LayerRemoved | NothingBeside"
+"""What an option of a slot stands for."""
 
-BEHIND = "behind the last layer"
-"""The site of the second half of a layer that is left out: the first has the score of both."""
+Contents: TypeAlias = "dict[Content, list[Condition]]"
+"""What may stand in a slot, and under which answers."""
+
+AROUND = "around the layers"
+"""The slot of the width."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """The choice over a space: `choice` knows numbers only, the rest knows what they stand for."""
+    """The choice over a space: `choice` has numbers only, the rest is what they stand for."""
 
     space: Space
     parent: Decoder
-    scores: Mapping[Half, Moved]
+    scores: Mapping[Replacement, Moved]
     choice: Choice
 
     def spec(self, chosen: Chosen | Picks) -> Decoder:
         """The network that was chosen, unchecked."""
         picks = chosen.picks if isinstance(chosen, Chosen) else chosen
-        names = [p.options[i].name for p, i in zip(self.choice.places, picks, strict=True)]
-        outer, *halves = names
-        assert isinstance(outer, Half)
-        layers = []
-        for sequence, channels in zip(halves[::2], halves[1::2], strict=True):
-            assert isinstance(sequence, Half)
-            assert isinstance(channels, Half)
-            if sequence.block is not None:
-                layers.append(
-                    Layer(
-                        sequence_mixer=sequence.block,
-                        channel_mixer=channels.block,
-                        bits=sequence.bits,
-                    )
-                )
+        outer, *inner = (p.options[i].name for p, i in zip(self.choice.places, picks, strict=True))
+        assert isinstance(outer, Width)
+        pairs = zip(inner[::2], inner[1::2], strict=True)
+        layers = [_layer(first, second) for first, second in pairs if isinstance(first, Sublayer)]
         return Decoder(vocab=self.parent.vocab, d_model=outer.d_model, layers=tuple(layers))
 
     def genotype(self, chosen: Chosen | Picks) -> Genotype:
         """Its answers.
 
         Raises:
-            IllegalArchitecture: a constraint of the space says no.
+            IllegalArchitecture: it violates a constraint of the space.
         """
         return self.space.genotype_of(self.spec(chosen))
+
+    def contents(self, spec: Decoder) -> list[Content]:
+        """What stands in each slot of a network of the space."""
+        d_model, removed = spec.d_model, range(len(spec.layers), len(self.parent.layers))
+        nothing = [c for i in removed for c in (LayerRemoved(i, d_model), NothingBeside(d_model))]
+        return [Width(d_model), *sublayers_of(spec), *nothing]
 
     def predicted(self, spec: Decoder) -> float:
         """The sum of the scores over a network: what its divergence from the parent should be, in nats.
@@ -100,85 +95,93 @@ class Network:
         Raises:
             SpaceError: it has a part that was not scored.
         """
-        parts = [Half("", None, spec.d_model)]
-        parts += [canonical(half) for _, _, half in halves_of(spec)]
-        depth = len(self.parent.layers)
-        parts += [Half(LAYER.format(i), None, spec.d_model) for i in range(len(spec.layers), depth)]
+        parts = [canonical(part) for part in self.contents(spec) if not isinstance(part, NothingBeside)]
         missing = [part for part in parts if part not in self.scores]
         if missing:
-            raise SpaceError(f"{missing[0].site or 'the width'} of this network was not scored: {missing[0]}")
+            raise SpaceError(f"a part of this network was not scored: {missing[0]}")
         return math.fsum(self.scores[part].kl for part in parts)
+
+    def added(self, spec: Decoder, cost: str) -> float | None:
+        """The sum of what the parts of a network add to a cost; None where some part is not an option."""
+        contents = self.contents(spec)
+        if does_not_add_up(spec) or not all(c in slot for c, slot in zip(contents, self._slots, strict=True)):
+            return None
+        return math.fsum(slot[c].costs[cost] for c, slot in zip(contents, self._slots, strict=True))
+
+    @cached_property
+    def _slots(self) -> list[dict[Hashable, Option]]:
+        return [{option.name: option for option in place.options} for place in self.choice.places]
+
+
+def _layer(sequence: Sublayer, channels: object) -> Layer:
+    assert isinstance(channels, Sublayer)
+    assert sequence.block is not None
+    return Layer(
+        sequence_mixer=sequence.block,
+        channel_mixer=channels.block,
+        bits=sequence.bits,
+        reads_embedding=sequence.reads_embedding,
+    )
 
 
 def network(
     space: Space,
     parent: Decoder,
-    scores: Mapping[Half, Moved],
+    scores: Mapping[Replacement, Moved],
     totals: Mapping[str, Total],
     *,
     allows: Callable[[Decoder], bool] = lambda spec: True,
 ) -> Network:
     """The choice over a space by these scores and costs.
 
-    Layers that share weights, have a router or an exit are left out: their halves do not add up. What the
+    Layers that share weights, have a router or an exit are left out: their effects do not add up. What the
     space or `allows` objects to is never chosen.
 
     Raises:
-        SpaceError: the parent is not as deep as the space, or nothing is left at some place.
+        SpaceError: the parent is not as deep as the space, or nothing is left in some slot.
     """
-    depth = len(parent.layers)
-    places = {"": _outer(space, parent.vocab)}
-    for index in range(depth):
-        for place in PLACES:
-            places[f"{LAYER.format(index)}.{place}"] = _at(space, index, place)
-    if any(layer.index >= depth for layer in _layers(space)):
-        raise SpaceError(
-            f"the space has networks deeper than the {depth} layers of the parent: choose a deeper one"
-        )
-    tables = []
-    for name, found in places.items():
-        known = [half for half in found if _scored(half) in scores or half.site == BEHIND]
-        pairs = {half: _pair(half, name, places, parent.vocab) for half in known}
-        priced = {cost: _prices(total, pairs) for cost, total in totals.items()}
+    slots = slots_of(space, len(parent.layers), parent.vocab)
+    places = []
+    for name, contents in slots.items():
+        scored = [content for content in contents if _score(content, scores) is not None]
+        differences = _differences(scored, slots, name, parent.vocab)
+        added = {cost: prices(total, differences.values()) for cost, total in totals.items()}
         options = []
-        for half in known:
-            score = 0.0 if half.site == BEHIND else scores[_scored(half)].kl
-            costs = {cost: prices[half] for cost, prices in priced.items()}
-            options += [Option(half, score, costs, condition) for condition in found[half]]
+        for content in scored:
+            difference = differences.get(content)
+            costs = {c: 0.0 if difference is None else amounts[difference] for c, amounts in added.items()}
+            score = _score(content, scores) or 0.0
+            options += [Option(content, score, costs, condition) for condition in contents[content]]
         if not options:
-            raise SpaceError(f"nothing that may stand at {name or 'the width'} was scored")
-        tables.append(Place(name or "around the layers", tuple(options)))
+            raise SpaceError(f"nothing that may stand at {name} was scored")
+        places.append(Place(name, tuple(options)))
 
     def fits(picks: Picks) -> bool:
         spec = made.spec(picks)
         return space.objection(spec) is None and allows(spec)
 
-    made = Network(space, parent, scores, Choice(tables, allows=fits))
+    made = Network(space, parent, scores, Choice(places, allows=fits))
     return made
 
 
 def deviation(net: Network, totals: Mapping[str, Total], *, seed: int = 0) -> dict[str, float]:
     """By cost, the largest relative error of the sum of its parts on random networks."""
-    dice = Random(f"{seed}/deviation")
-    specs = [spec for spec in _random(net.space, dice) if _plain(spec)][:CHECKED]
-    lookup = [{o.name: o for o in place.options} for place in net.choice.places]
-    worst = {}
-    for name, total in totals.items():
-        worst[name] = 0.0
-        for spec, whole in zip(specs, total(specs), strict=True):
-            names = _names(spec, len(net.parent.layers))
-            if not all(n in known for n, known in zip(names, lookup, strict=True)):
-                continue
-            parts = math.fsum(known[n].costs[name] for n, known in zip(names, lookup, strict=True))
-            worst[name] = max(worst[name], abs(parts - whole) / max(abs(whole), 1e-12))
-    return worst
+
+    def added(cost: str, genotype: Genotype, spec: Decoder) -> float | None:
+        return net.added(spec, cost)
+
+    return {
+        name: additive_cost.deviation(net.space, total, partial(added, name), seed=seed)
+        for name, total in totals.items()
+    }
 
 
 def random_networks(net: Network, count: int, *, seed: int) -> list[Decoder]:
     """Random networks of the space of which every part was scored, each once."""
     dice, found = Random(f"{seed}/networks"), dict[Decoder, None]()
-    for spec in _random(net.space, dice, tries=50 * count):
-        if _plain(spec):
+    for _ in range(50 * count):
+        spec = net.space.close(net.space.sample(dice))
+        if does_not_add_up(spec) is None:
             try:
                 net.predicted(spec)
             except SpaceError:
@@ -189,143 +192,99 @@ def random_networks(net: Network, count: int, *, seed: int) -> list[Decoder]:
     return list(found)
 
 
-def _random(space: Space, dice: Random, tries: int = 4 * CHECKED) -> Iterator[Decoder]:
-    for _ in range(tries):
-        yield space.close(space.sample(dice))
+def slots_of(space: Space, depth: int, vocab: int) -> dict[str, Contents]:
+    """What may stand in each slot: the width, and the two places of each of `depth` layers.
+
+    Raises:
+        SpaceError: the space has deeper networks.
+    """
+    slots: dict[str, Contents] = {AROUND: {}}
+    slots |= {f"{weights_site(None, i)}.{place}": {} for i, place in product(range(depth), PLACES)}
+    for decoder in decoders_in(space.root):
+        widths = list(_widths(decoder, vocab))
+        for width in widths:
+            slots[AROUND].setdefault(Width(width.value), []).append(width.condition)
+        for layer, place in product(decoder.layers(), PLACES):
+            if layer.index >= depth:
+                raise SpaceError(
+                    f"the space has networks deeper than the {depth} layers of the parent:"
+                    " choose a deeper one"
+                )
+            slot = slots[f"{weights_site(None, layer.index)}.{place}"]
+            for sublayer, condition in _sublayers(layer, place, widths):
+                slot.setdefault(sublayer, []).append(condition)
+        for index, place in product(range(depth), PLACES):
+            slot = slots[f"{weights_site(None, index)}.{place}"]
+            for content, condition in _removed(decoder, index, place, widths):
+                slot.setdefault(content, []).append(condition)
+    return slots
 
 
-def _plain(spec: Decoder) -> bool:
-    return all(layer.shared is None and layer.routing is None and layer.exit is None for layer in spec.layers)
+def _widths(decoder: OpenDecoder, vocab: int) -> Iterator[Closing]:
+    """The widths of the decoders of this vocabulary."""
+    for known, width in product(decoder.closings("vocab"), decoder.closings("d_model")):
+        condition = intersection(decoder.condition, known.condition, width.condition)
+        if known.value == vocab and condition is not None:
+            yield Closing(width.value, condition)
 
 
-def _names(spec: Decoder, depth: int) -> list[Half]:
-    """The options that make up a network, in the order of the places."""
-    names = [Half("", None, spec.d_model)]
-    names += [_nameless(half) for _, _, half in halves_of(spec)]
-    for index in range(len(spec.layers), depth):
-        names += [Half(LAYER.format(index), None, spec.d_model), Half(BEHIND, None, spec.d_model)]
-    return names
-
-
-def _nameless(half: Half) -> Half:
-    """Where no block stands there are no bits."""
-    return half if half.block is not None else Half(half.site, None, half.d_model)
-
-
-def _scored(half: Half) -> Half:
-    return canonical(half)
-
-
-def _layers(space: Space) -> Iterator[OpenLayer]:
-    """Every layer that may stand in a network, with the whole condition under which it does."""
-    for decoder, path, root in options_if(space.root, ""):
-        for layer in open_layers(decoder, path):
-            joined = both(root, layer.condition)
-            if joined is not None:
-                yield replace(layer, condition=joined)
-
-
-def _outer(space: Space, vocab: int) -> Named:
-    """The widths."""
-    found: Named = {}
-    for d_model, condition in _widths(space, vocab):
-        found.setdefault(Half("", None, d_model), []).append(condition)
-    return found
-
-
-def _widths(space: Space, vocab: int) -> Iterator[tuple[int, Condition]]:
-    for decoder, path, root in options_if(space.root, ""):
-        for known, one in closings_if(decoder.vocab, join(path, "vocab")):
-            for d_model, other in closings_if(decoder.d_model, join(path, "d_model")):
-                joined = _all(root, one, other)
-                if known == vocab and joined is not None:
-                    yield d_model, joined
-
-
-def _at(space: Space, index: int, place: str) -> Named:
-    """What may stand at a place of the layer at `index`, or that the layer is left out."""
-    found: Named = {}
-    for decoder, path, root in options_if(space.root, ""):
-        widths = list(closings_if(decoder.d_model, join(path, "d_model")))
-        for layer in open_layers(decoder, path):
-            whole = both(root, layer.condition)
-            if layer.index == index and whole is not None:
-                for half, condition in _halves(replace(layer, condition=whole), place, widths):
-                    found.setdefault(half, []).append(condition)
-        site = LAYER.format(index) if place == PLACES[0] else BEHIND
-        for condition in _without(decoder, path, index):
-            for d_model, wide in widths:
-                joined = _all(root, condition, wide)
-                if joined is not None:
-                    found.setdefault(Half(site, None, d_model), []).append(joined)
-    return found
-
-
-def _halves(
-    layer: OpenLayer, place: str, widths: Sequence[tuple[int, Condition]]
-) -> Iterator[tuple[Half, Condition]]:
-    node, path = layer.layer, layer.path
-    around = [
-        joined
-        for parts in product(*(_nothing(getattr(node, f), join(path, f)) for f in ALONE))
-        if (joined := _all(layer.condition, *parts)) is not None
+def _sublayers(
+    layer: OpenLayer, place: str, widths: Sequence[Closing]
+) -> Iterator[tuple[Sublayer, Condition]]:
+    """What may stand at a place of a layer whose sublayers add up."""
+    plain = [
+        condition
+        for options in product(*(_absent(layer, name) for name in NOT_ADDITIVE))
+        if (condition := intersection(*options)) is not None
     ]
-    bits = list(closings_if(node.bits, join(path, "bits")))
-    for block, condition in closings_if(getattr(node, place), join(path, place)):
-        for (d_model, wide), outside in product(widths, around):
-            for own, when in bits if block is not None else [(Bits(), {})]:
-                half = Half(f"{LAYER.format(layer.index)}.{place}", block, d_model, own)
-                joined = _all(outside, wide, condition, when)
-                if joined is not None and half.legal:
-                    yield half, joined
+    for (sublayer, inner), outer in product(layer.sublayers(place, widths), plain):
+        condition = intersection(inner, outer)
+        if condition is not None:
+            yield sublayer, condition
 
 
-def _nothing(node: Any, path: str) -> list[Condition]:
-    """When a value is None."""
-    return [condition for value, condition in closings_if(node, path) if value is None]
+def _removed(
+    decoder: OpenDecoder, index: int, place: str, widths: Sequence[Closing]
+) -> Iterator[tuple[Content, Condition]]:
+    """What stands at a place of a layer that is left out."""
+    for width, shallow in product(widths, decoder.shallower(index)):
+        condition = intersection(shallow, width.condition)
+        if condition is not None:
+            first = place == PLACES[0]
+            yield LayerRemoved(index, width.value) if first else NothingBeside(width.value), condition
 
 
-def _without(decoder: Any, path: str, index: int) -> Iterator[Condition]:
-    """When a decoder has no layer at `index`."""
-    stacks, where = decoder.layers, join(path, "layers")
-    if isinstance(stacks, OneOf) and stacks.is_repeat:
-        shallow = frozenset(i for i, stack in enumerate(stacks.options) if len(stack) <= index)
-        if shallow:
-            yield {stacks.own_path(where): shallow}
-        return
-    for stack, _, condition in options_if(stacks, where):
-        if len(stack) <= index:
-            yield condition
+def _absent(layer: OpenLayer, name: str) -> list[Condition]:
+    """When a layer does not have an option."""
+    kind = NOT_ADDITIVE[name]
+    return [condition for value, condition in layer.closings(name) if kind.of(value) is None]
 
 
-def _all(*conditions: Condition) -> Condition | None:
-    joined: Condition | None = {}
-    for condition in conditions:
-        joined = both(joined, condition) if joined is not None else None
-    return joined
+def _score(content: Content, scores: Mapping[Replacement, Moved]) -> float | None:
+    """The score of what stands in a slot; None where it was not scored."""
+    if isinstance(content, NothingBeside):
+        return 0.0
+    moved = scores.get(canonical(content))
+    return None if moved is None else moved.kl
 
 
-def _pair(half: Half, place: str, places: Mapping[str, Named], vocab: int) -> Pair:
-    """A network with the half, and one without."""
-    empty = Decoder(vocab=vocab, d_model=half.d_model, layers=())
-    if not place:
-        return empty, None
-    if half.block is None:
-        return None, None
-    if place.endswith(PLACES[0]):
-        return replace(empty, layers=(Layer(sequence_mixer=half.block, bits=half.bits),)), empty
-    beside = places[place.replace(PLACES[1], PLACES[0])]
-    block = next(h.block for h in beside if h.d_model == half.d_model and h.block is not None)
-    less = Layer(sequence_mixer=block, bits=half.bits)
-    whole = replace(less, channel_mixer=half.block)
-    return replace(empty, layers=(whole,)), replace(empty, layers=(less,))
+def _differences(
+    contents: Sequence[Content], slots: Mapping[str, Contents], slot: str, vocab: int
+) -> dict[Content, Difference]:
+    """What adds to costs of what may stand in a slot; whatever is nothing adds nothing."""
+    differences: dict[Content, Difference] = {}
+    for content in contents:
+        empty = Decoder(vocab=vocab, d_model=content.d_model, layers=())
+        if isinstance(content, Width):
+            differences[content] = Difference(empty)
+        elif isinstance(content, Sublayer) and content.block is not None:
+            beside = _sequence_mixer(slots[slot.replace(PLACES[1], PLACES[0])], content.d_model)
+            if beside is not None:
+                differences[content] = added_by(content, empty, beside=beside)
+    return differences
 
 
-def _prices(total: Total, pairs: Mapping[Half, Pair]) -> dict[Half, float]:
-    """What each half adds to a cost."""
-    specs = list(dict.fromkeys(s for pair in pairs.values() for s in pair if s is not None))
-    prices = dict(zip(specs, map(float, total(specs)), strict=True))
-    return {
-        half: (prices[whole] if whole is not None else 0.0) - (prices[less] if less is not None else 0.0)
-        for half, (whole, less) in pairs.items()
-    }
+def _sequence_mixer(contents: Contents, d_model: int) -> Block | None:
+    """Any sequence mixer that may stand in a slot at a width."""
+    blocks = (c.block for c in contents if isinstance(c, Sublayer) and c.d_model == d_model)
+    return next(blocks, None)
