@@ -42,7 +42,7 @@ class FromScratch(Evaluator):
     @property
     def unit(self) -> str:
         """That of the task's scores."""
-        return self.task.judged_in
+        return self.task.score_unit
 
     def score(
         self,

@@ -53,7 +53,7 @@ class FromSupernet(Evaluator):
     @property
     def unit(self) -> str:
         """That of the task's scores."""
-        return self.task.judged_in
+        return self.task.score_unit
 
     def train(
         self,

@@ -1,5 +1,7 @@
 """The contract of a task: batches to learn from, and fixed windows to be judged on.
 
+A new file in this folder is a new task, and the score that it declares is an objective of every study.
+
 A batch depends on (seed, step) and on nothing else, so every candidate learns the same batches in the same
 order, and a training that was stopped goes on as if it had not been. The validation windows are the same for
 everyone, so two candidates can be compared window by window.
@@ -26,13 +28,16 @@ IGNORED = -100
 class Task(ABC):
     """What is learned: a frozen dataclass of plain values, heavy things opened when they are first needed.
 
-    A loss is reported in `unit`, which is worth `nats`; a score in `score_unit`, where that is another one
-    (see `judge`). Every window has at least one target that is judged.
+    A loss is reported in `unit`, which is worth `nats`. A score (see `judge`) is an objective: `score_name`
+    and `score_unit` are its name and unit, and `score_help` says in a line what it is. Every window has at
+    least one target that is judged.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str]
-    score_unit: ClassVar[str] = ""
+    score_name: ClassVar[str]
+    score_help: ClassVar[str]
+    score_unit: ClassVar[str]
     nats: ClassVar[float] = 1.0
     length: int
     """Tokens of a window; the class holds the default."""
@@ -71,11 +76,6 @@ class Task(ABC):
     @abstractmethod
     def validation(self) -> tuple[Tensor, Tensor]:
         """Tokens and targets [W, T], always the same."""
-
-    @property
-    def judged_in(self) -> str:
-        """The unit of scores."""
-        return self.score_unit or self.unit
 
     def judge(self, logits: Tensor, targets: Tensor) -> Tensor:
         """What each window scores [W], lower is better: its mean loss, unless a task says otherwise.

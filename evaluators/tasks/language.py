@@ -31,6 +31,11 @@ class ByteLanguageModelling(Task):
 
     name: ClassVar[str] = "language"
     unit: ClassVar[str] = "bits per byte"
+    score_name: ClassVar[str] = "bits_per_byte"
+    score_unit: ClassVar[str] = unit
+    score_help: ClassVar[str] = (
+        "validation loss of byte-level language modelling; its evaluator says how it was trained"
+    )
     nats: ClassVar[float] = math.log(2)
 
     corpus_folder: str

@@ -36,6 +36,10 @@ class Recall(Task):
 
     name: ClassVar[str] = "recall"
     unit: ClassVar[str] = "nats per answer"
+    score_name: ClassVar[str] = "recall_error"
+    score_help: ClassVar[str] = (
+        "wrong answers in multi-query associative recall (a space of its own size: vocab 64)"
+    )
     score_unit: ClassVar[str] = "share of wrong answers"
 
     tokens: int = 64

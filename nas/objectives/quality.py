@@ -1,22 +1,11 @@
-"""How well a network learns a task, scored by an evaluator: one objective per task."""
+"""How well a network learns a task, scored by an evaluator: one objective for each task, as the task says."""
 
 from __future__ import annotations
 
+from evaluators.tasks.base import tasks
 from nas.objectives.base import Objective, objectives
 
-objectives.add(
-    Objective(
-        name="bits_per_byte",
-        unit="bits per byte",
-        about="validation loss of byte-level language modelling; its evaluator says how it was trained",
-        task="language",
+for _name, _task in tasks.items():
+    objectives.add(
+        Objective(name=_task.score_name, unit=_task.score_unit, about=_task.score_help, task=_name)
     )
-)
-objectives.add(
-    Objective(
-        name="recall_error",
-        unit="share wrong",
-        about="wrong answers in multi-query associative recall (a space of its own size: vocab 64)",
-        task="recall",
-    )
-)

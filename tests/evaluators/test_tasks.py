@@ -105,8 +105,8 @@ def test_recall_scores_the_share_of_wrong_answers():
     first = (targets != IGNORED).float().argmax(1)
     half[torch.arange(40), first] = 0.0  # the arg max is now token 0, which is never an answer
     assert task.judge(half, targets).eq(0.25).all()
-    assert task.judged_in == "share of wrong answers"
-    assert task.unit != task.judged_in
+    assert task.score_unit == "share of wrong answers"
+    assert task.unit != task.score_unit
 
 
 def test_parts_of_recall_share_no_sequence():
