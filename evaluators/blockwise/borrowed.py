@@ -19,7 +19,7 @@ from torch.func import functional_call
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Mixed
 from search_spaces.network.options.reads_embedding import EmbeddingReader
-from search_spaces.network.residual import RMS_NORM, Embedded, Residual
+from search_spaces.network.residual import Embedded, Residual
 from search_spaces.network.sublayers import Sublayer
 from search_spaces.quantization.bits import WeightFormat, is_matrix
 from search_spaces.quantization.rounding import round_to_bits
@@ -38,8 +38,8 @@ class BorrowedSublayer:
             raise IllegalArchitecture(f"{sublayer.path}: nothing stands there, so nothing can be read")
         self.supernet, self.sublayer = supernet, sublayer
         with torch.device("meta"):
-            reader = EmbeddingReader(sublayer.d_model, RMS_NORM) if sublayer.reads_embedding else None
-            residual = Residual(sublayer.block, sublayer.d_model, sublayer.bits)
+            reader = EmbeddingReader(sublayer.d_model, sublayer.norm) if sublayer.reads_embedding else None
+            residual = Residual(sublayer.block, sublayer.d_model, sublayer.bits, sublayer.norm)
             self.module = _InPieces(residual, reader)
         self.bindings: dict[str, tuple[str, tuple[slice, ...], WeightFormat | None]] = {}
         for name, parameter in self.module.named_parameters():

@@ -88,7 +88,8 @@ class Replacements:
         sites = {weights_site(None, index) for index in range(depth)}
         yield from map(Width, self.parents)
         for sublayer in sublayers_in(self.supernet.space):
-            if sublayer.site in sites and sublayer.d_model in self.parents:
+            alike = sublayer.block is None or sublayer.norm == self.parent.norm
+            if alike and sublayer.site in sites and sublayer.d_model in self.parents:
                 yield canonical(sublayer)
         for index in range(depth):
             yield from (LayerRemoved(index, d_model) for d_model in self.parents)
@@ -178,7 +179,7 @@ class _Trunk:
             embedding = shared["embedding"][: spec.vocab, : spec.d_model]
             stored = WeightFormat() if is_matrix(tuple(embedding.shape)) else None
             self.embedding = embedding if stored is None else round_to_bits(embedding, stored)
-            self.norm = shared["norm"][: spec.d_model]
+            self.vectors = [shared[name][: spec.d_model] for name in spec.norm.vectors]
         self.inputs, self.embedded = self._record(owner.tokens)
 
     @torch.no_grad()
@@ -191,7 +192,8 @@ class _Trunk:
         for x, embedding in self._pieces(self.inputs[first]):
             for step in steps:
                 x = step(x, embedding)
-            parts.append(F.linear(F.rms_norm(x, self.norm.shape, self.norm, 1e-6), self.embedding))
+            normed = self.spec.norm.apply(x, (self.spec.d_model,), self.vectors)
+            parts.append(F.linear(normed, self.embedding))
         return torch.cat(parts)
 
     def _pieces(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

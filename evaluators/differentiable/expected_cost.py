@@ -85,10 +85,11 @@ def _terms(decoder: OpenDecoder) -> Iterator[Iterator[Term]]:
 
 
 def _outer_terms(decoder: OpenDecoder) -> Iterator[Term]:
-    for vocab, width in product(decoder.closings("vocab"), decoder.closings("d_model")):
-        condition = intersection(decoder.condition, vocab.condition, width.condition)
+    for vocab, width, norm in product(*map(decoder.closings, ("vocab", "d_model", "norm"))):
+        condition = intersection(decoder.condition, vocab.condition, width.condition, norm.condition)
         if condition is not None:
-            yield Difference(Decoder(vocab=vocab.value, d_model=width.value, layers=())), condition
+            empty = Decoder(vocab=vocab.value, d_model=width.value, layers=(), norm=norm.value)
+            yield Difference(empty), condition
 
 
 def _layer_terms(decoder: OpenDecoder, layer: OpenLayer, place: str) -> Iterator[Term]:
@@ -104,7 +105,7 @@ def _layer_terms(decoder: OpenDecoder, layer: OpenLayer, place: str) -> Iterator
             condition = intersection(decoder.condition, vocab.condition, option.condition, inner)
             if condition is None or sublayer.block is None:
                 continue
-            empty = Decoder(vocab=vocab.value, d_model=width.value, layers=())
+            empty = Decoder(vocab=vocab.value, d_model=width.value, layers=(), norm=sublayer.norm)
             yield added_by(sublayer, empty, beside=beside, **option.value), condition
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hw_profiles.latency.parts import Part
 from hw_profiles.runtimes.base import runtime_of
+from search_spaces.language.printing import brief
 from search_spaces.language.serialization import to_plain
 from search_spaces.network.decoder import parameter_shapes
 from search_spaces.network.options.reads_embedding import ReadsEmbedding
@@ -57,6 +58,7 @@ def coordinates(part: Part) -> Mapping[str, Any]:
     found["numbers"] = part.numbers
     found["position"] = None if part.position is None else math.log2(part.position + 1)
     found["reads_embedding"] = f"{part.reads_embedding}"
+    found["norm"] = brief(part.norm)
     return found
 
 

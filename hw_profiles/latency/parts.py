@@ -33,6 +33,8 @@ from search_spaces.language.serialization import from_plain, to_json, to_plain
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.network.model import Model, build
+from search_spaces.network.norms.base import Norm
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.sublayers import OpenDecoder, Sublayer, decoders_in, layer_sublayers
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.kernels import Factors, factors_of
@@ -50,6 +52,8 @@ Real = frozenset[Factors]
 PLAIN: Factors = (16, 16, "int")
 
 NONE_REAL: Real = frozenset()
+
+RMS_NORM = RMSNorm()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +73,12 @@ class Part:
     vocab: int | None = None
     position: int | None = None
     reads_embedding: bool = False
+    norm: Norm = RMS_NORM
 
     def __str__(self) -> str:
+        norm = "" if self.norm == RMS_NORM else f", behind {brief(self.norm)}"
         if self.block is None:
-            return f"embedding and logits of {self.vocab} tokens at d_model {self.d_model}"
+            return f"embedding and logits of {self.vocab} tokens at d_model {self.d_model}{norm}"
         weights = ""
         if self.factors != PLAIN:
             numbers = " (float8)" if self.numbers == "float" else ""
@@ -80,7 +86,7 @@ class Part:
         at = "" if self.position is None else f", decoding at {self.position}"
         state = f"with a {self.state_bits}-bit state"
         reads = ", reading the embedding" if self.reads_embedding else ""
-        return f"{brief(self.block)} at d_model {self.d_model} {state}{weights}{reads}{at}"
+        return f"{brief(self.block)} at d_model {self.d_model} {state}{weights}{reads}{norm}{at}"
 
     @property
     def factors(self) -> Factors:
@@ -96,6 +102,7 @@ class Part:
     def family(self) -> str:
         """The kind of block, with the bits of its state where those are few, and whether it reads more."""
         name = f"{self.kind}, reading the embedding" if self.reads_embedding else self.kind
+        name = name if self.norm == RMS_NORM else f"{name}, behind {brief(self.norm)}"
         return name if self.state_bits == 16 else f"{name} {self.state_bits}-bit state"
 
     def grows(self, context: int) -> bool:
@@ -105,9 +112,15 @@ class Part:
 
     def to_plain(self) -> dict[str, Any]:
         """Values that JSON can hold."""
+        norm = {"norm": to_plain(self.norm)} if self.norm != RMS_NORM else {}
         if self.block is None:
-            return {"d_model": self.d_model, "vocab": self.vocab}
-        plain = {"d_model": self.d_model, "state_bits": self.state_bits, "block": to_plain(self.block)}
+            return {"d_model": self.d_model, "vocab": self.vocab, **norm}
+        plain = {
+            **norm,
+            "d_model": self.d_model,
+            "state_bits": self.state_bits,
+            "block": to_plain(self.block),
+        }
         if self.factors != PLAIN:
             plain |= {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
         plain |= {"numbers": self.numbers} if self.numbers != "int" else {}
@@ -117,8 +130,8 @@ class Part:
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Part:
         """The part written by `to_plain`."""
-        block = plain.get("block")
-        return cls(**{**plain, "block": None if block is None else from_plain(block)})
+        nodes: dict[str, Any] = {n: from_plain(plain[n]) for n in ("block", "norm") if n in plain}
+        return cls(**{**plain, **nodes})
 
 
 @lru_cache(maxsize=65536)
@@ -129,6 +142,7 @@ def block_part(
     products: Factors = PLAIN,
     *,
     reads_embedding: bool = False,
+    norm: Norm = RMS_NORM,
 ) -> Part:
     """The part of a sublayer with this block; see `timed_bits` for `products`.
 
@@ -143,6 +157,7 @@ def block_part(
         activation_bits=activation,
         numbers=numbers,
         reads_embedding=reads_embedding,
+        norm=norm,
     )
 
 
@@ -155,6 +170,7 @@ def part_of(sublayer: Sublayer, real: Real = NONE_REAL) -> Part:
         sublayer.bits.state,
         timed_bits(sublayer.bits, real),
         reads_embedding=sublayer.reads_embedding,
+        norm=sublayer.norm,
     )
 
 
@@ -167,26 +183,32 @@ def timed_bits(bits: Bits, real: Real) -> Factors:
     return factors if factors in real else PLAIN
 
 
-def outer(vocab: int, d_model: int) -> Part:
+def outer(vocab: int, d_model: int, norm: Norm = RMS_NORM) -> Part:
     """What stands around the layers."""
-    return Part(d_model=d_model, vocab=vocab)
+    return Part(d_model=d_model, vocab=vocab, norm=norm)
 
 
-def layer_parts(layer: Layer, d_model: int, real: Real = NONE_REAL) -> tuple[Part, ...]:
-    """The parts of a layer's sublayers."""
-    return tuple(part_of(s, real) for s in layer_sublayers(layer, d_model) if s.block is not None)
+def around(spec: Decoder) -> Part:
+    """What stands around the layers of a network."""
+    return outer(spec.vocab, spec.d_model, spec.norm)
+
+
+def layer_parts(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:
+    """The parts of the sublayers of a layer of a network."""
+    every = layer_sublayers(layer, spec.d_model, norm=spec.norm)
+    return tuple(part_of(sublayer, real) for sublayer in every if sublayer.block is not None)
 
 
 def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[Part, float], ...]:
     """What a layer takes: its parts, and how much of each."""
-    parts = tuple((part, layer.passing) for part in layer_parts(layer, spec.d_model, real))
-    return (*parts, *[(outer(spec.vocab, spec.d_model), 1.0)] * layer.predictions)
+    parts = tuple((part, layer.passing) for part in layer_parts(layer, spec, real))
+    return (*parts, *[(around(spec), 1.0)] * layer.predictions)
 
 
 def parts_of(spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:
     """All parts of a network, as often as they stand in it."""
-    inner = (part for layer in spec.layers for part in layer_parts(layer, spec.d_model, real))
-    return (outer(spec.vocab, spec.d_model), *inner)
+    inner = (part for layer in spec.layers for part in layer_parts(layer, spec, real))
+    return (around(spec), *inner)
 
 
 def parts_in(space: Space, real: Real = NONE_REAL) -> tuple[Part, ...]:
@@ -204,8 +226,8 @@ def parts_in(space: Space, real: Real = NONE_REAL) -> tuple[Part, ...]:
 
 def _decoder_parts(decoder: OpenDecoder, real: Real) -> Iterator[Part]:
     widths = list(decoder.closings("d_model"))
-    for vocab, width in product(decoder.closings("vocab"), widths):
-        yield outer(vocab.value, width.value)
+    for vocab, width, norm in product(decoder.closings("vocab"), widths, decoder.closings("norm")):
+        yield outer(vocab.value, width.value, norm.value)
     # each open layer once, though `repeat` stacks it
     layers = {id(layer.layer): layer for layer in decoder.layers()}
     for layer, place in product(layers.values(), PLACES):
@@ -217,7 +239,8 @@ def _decoder_parts(decoder: OpenDecoder, real: Real) -> Iterator[Part]:
 def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> Model:
     """A model of nothing but copies of one sublayer, each with weights of its own."""
     if part.block is None:
-        return build(Decoder(vocab=part.vocab or 1, d_model=part.d_model, layers=()), seed=seed)
+        empty = Decoder(vocab=part.vocab or 1, d_model=part.d_model, layers=(), norm=part.norm)
+        return build(empty, seed=seed)
     bits = Bits(
         weight=part.weight_bits,
         activation=part.activation_bits,
@@ -228,7 +251,8 @@ def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> M
         sequence_mixer=part.block, bits=bits, reads_embedding=part.reads_embedding
     )
     with torch.device(scenario.device):
-        model = Model(Decoder(vocab=STACK_VOCAB, d_model=part.d_model, layers=(layer,) * copies))
+        layers = (layer,) * copies
+        model = Model(Decoder(vocab=STACK_VOCAB, d_model=part.d_model, layers=layers, norm=part.norm))
         model.reset_parameters(seed)
     return model
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.errors import ProfileError
-from hw_profiles.latency.parts import Part, Real, at_position, outer, shares
+from hw_profiles.latency.parts import Part, Real, around, at_position, shares
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.shell import Shell
 
 Array: TypeAlias = NDArray[np.float64]
 Lookup: TypeAlias = Callable[[Sequence[Part]], Mapping[str, Sequence[tuple[float, float]]]]
@@ -44,8 +45,8 @@ class NetworkSums:
         self._numbers: dict[Part, int] = {}
         # by identity: `half` gives the same part again, and hashing is slow; kept, as identities are reused
         self._seen: dict[int, tuple[int, Part]] = {}
-        self._layers: dict[tuple[Layer, int, int, int | None], int] = {}
-        self._outer: dict[tuple[int, int], int] = {}
+        self._layers: dict[tuple[Layer, Shell, int | None], int] = {}
+        self._outer: dict[Shell, int] = {}
         self._amounts: list[Amounts] = []
         self._known: dict[str, Array] = {}
 
@@ -89,12 +90,12 @@ class NetworkSums:
 
     def _made_of(self, spec: Decoder, position: int | None) -> list[int]:
         """The numbers of what a network is made of, in the order of its layers."""
-        width = (spec.vocab, spec.d_model)
-        if width not in self._outer:
-            self._outer[width] = self._new([(self._number(outer(*width)), 1.0, False)])
-        row = [self._outer[width]]
+        shell = spec.shell
+        if shell not in self._outer:
+            self._outer[shell] = self._new([(self._number(around(spec)), 1.0, False)])
+        row = [self._outer[shell]]
         for layer in spec.layers:
-            key = (layer, spec.d_model, spec.vocab, position)
+            key = (layer, shell, position)
             found = self._layers.get(key)
             if found is None:
                 found = self._layers[key] = self._new(self._of_layer(layer, spec, position))

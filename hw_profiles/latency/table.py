@@ -29,7 +29,7 @@ from foundation.files import write_atomically
 from hw_profiles.fingerprint import Fingerprint, differences, fingerprint
 from hw_profiles.latency.correction import BASE_ERROR, NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction
 from hw_profiles.latency.part_times import PartTimes
-from hw_profiles.latency.parts import NONE_REAL, Part, Real, outer, parts_in, shares
+from hw_profiles.latency.parts import NONE_REAL, Part, Real, around, parts_in, shares
 from hw_profiles.latency.records import (
     Measured,
     MeasuredNetwork,
@@ -113,7 +113,7 @@ class LatencyTable:
 
     def families_ms(self, spec: Decoder, reading: str) -> tuple[dict[str, float], float]:
         """The plain sums of the parts by family, and the relative standard deviation of their total."""
-        amounts = {outer(spec.vocab, spec.d_model): 1.0}
+        amounts = {around(spec): 1.0}
         for layer in spec.layers:
             for part, share in shares(layer, spec, self.real_bits):
                 amounts[part] = amounts.get(part, 0.0) + share

@@ -38,10 +38,10 @@ from hw_profiles.timing.timers import Call, on_gpu, quiet
 from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.decoder import Decoder, Layer, parameter_shapes
 from search_spaces.network.model import Model, build
-from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.base import option_shapes
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
+from search_spaces.network.shell import Shell, ShellModule
 from search_spaces.network.sublayers import Sublayer, layer_sublayers
 from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
 from search_spaces.quantization.packed_weight import PackedWeight
@@ -97,7 +97,7 @@ def predict_memory(spec: Decoder, scenario: Scenario) -> Memory:
     held, packed = _weights(spec, scenario)
     init = _Running()
     for layer in spec.layers:
-        for sublayer in _sublayers(layer, spec.d_model):
+        for sublayer in _sublayers(layer, spec):
             init.add(sublayer_traces(sublayer, scenario).init)
     prefill, decode = _Running(init.live, init.peak), _Running()
     _read(spec, scenario, prefill, lambda traces: traces.prefill, scenario.prompt)
@@ -137,9 +137,10 @@ def key_of(sublayer: Sublayer) -> Sublayer:
     return replace(sublayer, bits=Bits(state=sublayer.bits.state), site=None)
 
 
-def _sublayers(layer: Layer, d_model: int) -> list[Sublayer]:
-    """The sublayers of a layer that have a block."""
-    return [sublayer for sublayer in layer_sublayers(layer, d_model) if sublayer.block is not None]
+def _sublayers(layer: Layer, spec: Decoder) -> list[Sublayer]:
+    """The sublayers of a layer of a network that have a block."""
+    every = layer_sublayers(layer, spec.d_model, norm=spec.norm)
+    return [sublayer for sublayer in every if sublayer.block is not None]
 
 
 def _read(
@@ -156,14 +157,14 @@ def _read(
     running.live += stream
     kept = any(layer.reads_embedding for layer in spec.layers)  # what was embedded, to the end
     for index, layer in enumerate(spec.layers):
-        for number, sublayer in enumerate(_sublayers(layer, spec.d_model)):
+        for number, sublayer in enumerate(_sublayers(layer, spec)):
             running.add(which(sublayer_traces(sublayer, scenario)))
             running.live -= stream if number else 0  # what the first sublayer left
         running.live -= stream if index or not kept else 0  # the layer's input
         for _ in range(layer.predictions):
             running.live += logits
             running.peak = max(running.peak, running.live + stream)
-    running.add(logits_trace(spec.vocab, spec.d_model, count, scenario))
+    running.add(logits_trace(spec.shell, count, scenario))
 
 
 def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
@@ -179,7 +180,8 @@ def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
             shapes += [(shape, Bits()) for shape in option_shapes(option, spec.shell).values()]
         for block in layer.blocks.values():
             own = parameter_shapes(block, spec.d_model).values()
-            shapes += [((spec.d_model,), Bits()), *((shape, layer.bits) for shape in own)]
+            shapes += [(shape, Bits()) for shape in spec.norm.shapes(spec.d_model).values()]
+            shapes += [(shape, layer.bits) for shape in own]
     for shape, bits in shapes:
         dense = dtype * torch.Size(shape).numel()
         narrow = bits.weight < 16 and is_matrix(shape)
@@ -211,9 +213,9 @@ def _traced(key: Sublayer, scenario: Scenario, device: str) -> SublayerTraces:
     assert key.block is not None
     dtype = getattr(torch, scenario.dtype)
     with torch.device(device):
-        residual = Residual(key.block, key.d_model, key.bits).to(dtype).eval()
+        residual = Residual(key.block, key.d_model, key.bits, key.norm).to(dtype).eval()
         x = torch.randn(scenario.batch, scenario.prompt, key.d_model, dtype=dtype)
-        reader = EmbeddingReader(key.d_model, RMSNorm()).to(dtype) if key.reads_embedding else None
+        reader = EmbeddingReader(key.d_model, key.norm).to(dtype) if key.reads_embedding else None
     if device != "meta":
         _fill(residual, reader)
     with torch.device(device), torch.no_grad():
@@ -241,14 +243,14 @@ def _fill(residual: Residual, reader: EmbeddingReader | None) -> None:
 
 
 @lru_cache(maxsize=1024)
-def logits_trace(vocab: int, d_model: int, count: int, scenario: Scenario) -> Trace:
+def logits_trace(shell: Shell, count: int, scenario: Scenario) -> Trace:
     """What the logits of `count` tokens need."""
     dtype = getattr(torch, scenario.dtype)
     with torch.device("meta"):
-        model = Model(Decoder(vocab=vocab, d_model=d_model, layers=())).to(dtype)
-        shape = (scenario.batch, count, d_model) if count > 1 else (scenario.batch, d_model)
+        module = ShellModule(shell).to(dtype)
+        shape = (scenario.batch, count, shell.d_model) if count > 1 else (scenario.batch, shell.d_model)
         x = torch.empty(shape, dtype=dtype)
-        return traced(lambda: model.logits(x), scenario)
+        return traced(lambda: module.logits(x), scenario)
 
 
 def trace_network(spec: Decoder, scenario: Scenario) -> Mapping[str, Trace]:

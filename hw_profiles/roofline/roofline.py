@@ -120,7 +120,7 @@ class Roofline:
         key = (layer, spec.d_model, spec.vocab)
         if key not in self._known:
             prefill = decode = 0.0
-            for sublayer in layer_sublayers(layer, spec.d_model):
+            for sublayer in layer_sublayers(layer, spec.d_model, norm=spec.norm):
                 prefill_ms, decode_ms = self._sublayer(sublayer)
                 prefill, decode = prefill + layer.passing * prefill_ms, decode + layer.passing * decode_ms
             for _ in range(layer.predictions):
@@ -146,8 +146,8 @@ class Roofline:
         flops = 2 * self.scenario.batch * spec.vocab * spec.d_model
         prompt = self.scenario.prompt
         return (
-            self._ms(flops * prompt, logits_trace(spec.vocab, spec.d_model, prompt, self.scenario), 0),
-            self._ms(flops, logits_trace(spec.vocab, spec.d_model, 1, self.scenario), 0),
+            self._ms(flops * prompt, logits_trace(spec.shell, prompt, self.scenario), 0),
+            self._ms(flops, logits_trace(spec.shell, 1, self.scenario), 0),
         )
 
     def _ms(self, flops: float, trace: Trace, saved: int) -> float:

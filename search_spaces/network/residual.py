@@ -16,20 +16,17 @@ from torch import Tensor
 
 from search_spaces.blocks.base import Block, Mixed, State
 from search_spaces.network.norms.base import Norm, Normalized
-from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.quantization.activations import RoundedActivations
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.decode_state import StateCodec
 from search_spaces.quantization.packing import SCALE_SUFFIX
 
-RMS_NORM = RMSNorm()
-
 
 class Residual(Normalized):
     """One sublayer: `x + mixer(norm(x))`, with its state and products at the layer's bits."""
 
-    def __init__(self, block: Block, d_model: int, bits: Bits, norm: Norm = RMS_NORM) -> None:
+    def __init__(self, block: Block, d_model: int, bits: Bits, norm: Norm) -> None:
         super().__init__()
         self.block = block
         self.add_norm(norm, d_model)

@@ -13,7 +13,7 @@ depends on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -23,6 +23,8 @@ from search_spaces.language.choices import OneOf, join
 from search_spaces.language.space import Space
 from search_spaces.language.walk import ALWAYS, Closing, Condition, alternatives, closings, intersection
 from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer, weights_site
+from search_spaces.network.norms.base import Norm
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.quantization.bits import Bits
 
 PLAIN = Bits()
@@ -33,7 +35,7 @@ OWN_OPTIONS = ("shared", "reads_embedding")
 
 @dataclass(frozen=True)
 class Sublayer:
-    """A block at one `place` (the field of its layer), at a width and at bits.
+    """A block at one `place` (the field of its layer), at a width and at bits, behind the network's `norm`.
 
     Without a block nothing stands there, and x goes through. `site` is where a supernet keeps the weights of
     its layer, where that matters: two sublayers that differ in it alone take the same time and memory.
@@ -45,6 +47,7 @@ class Sublayer:
     bits: Bits = PLAIN
     _: KW_ONLY
     reads_embedding: bool = False
+    norm: Norm = RMSNorm()
     site: str | None = None
 
     @property
@@ -77,28 +80,33 @@ def cannot_build(block: Block | None, d_model: int) -> str | None:
 def sublayers_of(spec: Decoder) -> Iterator[Sublayer]:
     """The sublayers of a network in their order, one for each place of each layer, empty ones included."""
     for index, layer in enumerate(spec.layers):
-        yield from layer_sublayers(layer, spec.d_model, weights_site(layer.shared, index))
+        site = weights_site(layer.shared, index)
+        yield from layer_sublayers(layer, spec.d_model, norm=spec.norm, site=site)
 
 
-def layer_sublayers(layer: Layer, d_model: int, site: str | None = None) -> Iterator[Sublayer]:
-    """The sublayers of one layer, one for each place."""
+def layer_sublayers(layer: Layer, d_model: int, *, norm: Norm, site: str | None = None) -> Iterator[Sublayer]:
+    """The sublayers of one layer of a network with this norm, one for each place."""
     for place in PLACES:
         block = getattr(layer, place)
         if block is None:
             yield Sublayer(place, None, d_model, site=site)
             continue
         reads = layer.reads_embedding and place == PLACES[0]
-        yield Sublayer(place, block, d_model, layer.bits, reads_embedding=reads, site=site)
+        yield Sublayer(place, block, d_model, layer.bits, reads_embedding=reads, norm=norm, site=site)
 
 
 @dataclass(frozen=True)
 class OpenLayer:
-    """One way to be the layer at an index: open inside, the path of its questions, and when it is there."""
+    """One way to be the layer at an index: open inside, the path of its questions, and when it is there.
+
+    `norms` are those that its network may have.
+    """
 
     index: int
     layer: Any
     path: str
     condition: Condition
+    norms: tuple[Closing, ...]
 
     def closings(self, field: str) -> Iterator[Closing]:
         """Every closed value of one of its fields."""
@@ -113,13 +121,12 @@ class OpenLayer:
             whole = intersection(outer, block.condition)
             if whole is None or cannot_build(block.value, d_model):
                 continue
-            # where nothing stands there are no bits
-            formats = self._formats(place) if block.value is not None else [(PLAIN, False, ALWAYS)]
-            for bits, reads, inner in formats:
+            empty = Sublayer(place, None, d_model, site=site)
+            forms = [(empty, ALWAYS)] if block.value is None else self._forms(empty, block.value)
+            for sublayer, inner in forms:
                 condition = intersection(whole, inner)
                 if condition is not None:
-                    own = Sublayer(place, block.value, d_model, bits, reads_embedding=reads, site=site)
-                    yield own, condition
+                    yield sublayer, condition
 
     def options(self) -> Iterator[Closing]:
         """Values by name of the options of the layer that its sublayers do not have themselves."""
@@ -137,14 +144,15 @@ class OpenLayer:
             if (condition := intersection(self.condition, shared.condition, width.condition)) is not None
         ]
 
-    def _formats(self, place: str) -> Iterator[tuple[Bits, bool, Condition]]:
-        """Bits, and whether the embedding is read, which only sequence mixers do."""
+    def _forms(self, empty: Sublayer, block: Block) -> Iterator[tuple[Sublayer, Condition]]:
+        """The sublayer with a block, its bits and its norm; only sequence mixers read the embedding."""
         never = [Closing(False, ALWAYS)]
-        readers = self.closings("reads_embedding") if place == PLACES[0] else never
-        for bits, reads in product(self.closings("bits"), readers):
-            condition = intersection(bits.condition, reads.condition)
+        readers = self.closings("reads_embedding") if empty.place == PLACES[0] else never
+        for bits, reads, norm in product(self.closings("bits"), readers, self.norms):
+            condition = intersection(bits.condition, reads.condition, norm.condition)
             if condition is not None:
-                yield bits.value, reads.value, condition
+                own = replace(empty, block=block, bits=bits.value, reads_embedding=reads.value)
+                yield replace(own, norm=norm.value), condition
 
 
 @dataclass(frozen=True)
@@ -162,15 +170,16 @@ class OpenDecoder:
     def layers(self) -> Iterator[OpenLayer]:
         """Every layer that may stand at each index, if this decoder is chosen."""
         stacks, where = self.decoder.layers, join(self.path, "layers")
+        norms = tuple(self.closings("norm"))
         if isinstance(stacks, OneOf) and stacks.is_repeat:
             own, depths = stacks.own_path(where), [len(option) for option in stacks.options]
             for index, node in enumerate(stacks.options[depths.index(max(depths))]):
                 deep = frozenset(i for i, depth in enumerate(depths) if depth > index)
-                yield from _layers_at(index, node, own, {own: deep})
+                yield from _layers_at(index, node, own, {own: deep}, norms)
             return
         for stack, inner, condition in alternatives(stacks, where):
             for index, node in enumerate(stack):
-                yield from _layers_at(index, node, inner, condition)
+                yield from _layers_at(index, node, inner, condition, norms)
 
     def shallower(self, index: int) -> Iterator[Condition]:
         """When this decoder has no layer at `index`."""
@@ -185,11 +194,13 @@ class OpenDecoder:
                 yield condition
 
 
-def _layers_at(index: int, node: Any, path: str, condition: Condition) -> Iterator[OpenLayer]:
+def _layers_at(
+    index: int, node: Any, path: str, condition: Condition, norms: tuple[Closing, ...]
+) -> Iterator[OpenLayer]:
     for layer, inner, chosen in alternatives(node, join(path, index)):
         joined = intersection(condition, chosen)
         if joined is not None:
-            yield OpenLayer(index, layer, inner, joined)
+            yield OpenLayer(index, layer, inner, joined, norms)
 
 
 def decoders_in(root: Any) -> Iterator[OpenDecoder]:

@@ -26,6 +26,7 @@ from search_spaces.language.walk import (
     with_children,
 )
 from search_spaces.network.decoder import PLACES, Decoder, Layer
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.network.sublayers import (
     Sublayer,
@@ -203,7 +204,7 @@ def test_what_cannot_be_built_says_why_and_is_left_out() -> None:
 
 def test_a_sublayer_has_what_has_an_effect_on_it() -> None:
     layer = Layer(sequence_mixer=ShortConv(), bits=Bits(weight=4), reads_embedding=True, shared="one")
-    first, second = layer_sublayers(layer, 16, "shared.one")
+    first, second = layer_sublayers(layer, 16, norm=RMSNorm(), site="shared.one")
     assert first == Sublayer(
         "sequence_mixer", ShortConv(), 16, Bits(weight=4), reads_embedding=True, site="shared.one"
     )

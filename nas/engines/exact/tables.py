@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from random import Random
@@ -73,7 +73,7 @@ class Network:
         assert isinstance(outer, Width)
         pairs = zip(inner[::2], inner[1::2], strict=True)
         layers = [_layer(first, second) for first, second in pairs if isinstance(first, Sublayer)]
-        return Decoder(vocab=self.parent.vocab, d_model=outer.d_model, layers=tuple(layers))
+        return replace(self.parent, d_model=outer.d_model, layers=tuple(layers))
 
     def genotype(self, chosen: Chosen | Picks) -> Genotype:
         """Its answers.
@@ -140,11 +140,11 @@ def network(
     Raises:
         SpaceError: the parent is not as deep as the space, or nothing is left in some slot.
     """
-    slots = slots_of(space, len(parent.layers), parent.vocab)
+    slots = slots_of(space, parent)
     places = []
     for name, contents in slots.items():
         scored = [content for content in contents if _score(content, scores) is not None]
-        differences = _differences(scored, slots, name, parent.vocab)
+        differences = _differences(scored, slots, name, parent)
         added = {cost: prices(total, differences.values()) for cost, total in totals.items()}
         options = []
         for content in scored:
@@ -192,16 +192,17 @@ def random_networks(net: Network, count: int, *, seed: int) -> list[Decoder]:
     return list(found)
 
 
-def slots_of(space: Space, depth: int, vocab: int) -> dict[str, Contents]:
-    """What may stand in each slot: the width, and the two places of each of `depth` layers.
+def slots_of(space: Space, parent: Decoder) -> dict[str, Contents]:
+    """What may stand in each slot: the width, and the two places of each layer; norm and vocabulary stay.
 
     Raises:
-        SpaceError: the space has deeper networks.
+        SpaceError: the space has networks deeper than the parent.
     """
+    depth = len(parent.layers)
     slots: dict[str, Contents] = {AROUND: {}}
     slots |= {f"{weights_site(None, i)}.{place}": {} for i, place in product(range(depth), PLACES)}
     for decoder in decoders_in(space.root):
-        widths = list(_widths(decoder, vocab))
+        widths = list(_widths(decoder, parent))
         for width in widths:
             slots[AROUND].setdefault(Width(width.value), []).append(width.condition)
         for layer, place in product(decoder.layers(), PLACES):
@@ -220,11 +221,11 @@ def slots_of(space: Space, depth: int, vocab: int) -> dict[str, Contents]:
     return slots
 
 
-def _widths(decoder: OpenDecoder, vocab: int) -> Iterator[Closing]:
-    """The widths of the decoders of this vocabulary."""
-    for known, width in product(decoder.closings("vocab"), decoder.closings("d_model")):
-        condition = intersection(decoder.condition, known.condition, width.condition)
-        if known.value == vocab and condition is not None:
+def _widths(decoder: OpenDecoder, parent: Decoder) -> Iterator[Closing]:
+    """The widths of the decoders of the parent's vocabulary and norm."""
+    for vocab, norm, width in product(*map(decoder.closings, ("vocab", "norm", "d_model"))):
+        condition = intersection(decoder.condition, vocab.condition, norm.condition, width.condition)
+        if (vocab.value, norm.value) == (parent.vocab, parent.norm) and condition is not None:
             yield Closing(width.value, condition)
 
 
@@ -269,12 +270,12 @@ def _score(content: Content, scores: Mapping[Replacement, Moved]) -> float | Non
 
 
 def _differences(
-    contents: Sequence[Content], slots: Mapping[str, Contents], slot: str, vocab: int
+    contents: Sequence[Content], slots: Mapping[str, Contents], slot: str, parent: Decoder
 ) -> dict[Content, Difference]:
     """What adds to costs of what may stand in a slot; whatever is nothing adds nothing."""
     differences: dict[Content, Difference] = {}
     for content in contents:
-        empty = Decoder(vocab=vocab, d_model=content.d_model, layers=())
+        empty = replace(parent, d_model=content.d_model, layers=())
         if isinstance(content, Width):
             differences[content] = Difference(empty)
         elif isinstance(content, Sublayer) and content.block is not None:

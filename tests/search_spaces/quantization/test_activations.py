@@ -15,6 +15,7 @@ from search_spaces.blocks.latent_attention import LatentAttention
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
 from search_spaces.network.model import build
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.residual import Residual
 from search_spaces.ops.experts import expert_mixture, expert_mixture_fetched, expert_mixture_plainly, route
 from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
@@ -116,7 +117,7 @@ class TestActivations:
     @pytest.mark.parametrize("spec", EXAMPLES, ids=str)
     @torch.no_grad()
     def test_decode_is_prefill_for_every_block(self, spec: Block) -> None:
-        half = Residual(spec, 20, Bits(activation=8))
+        half = Residual(spec, 20, Bits(activation=8), RMSNorm())
         dice = torch.Generator().manual_seed(0)
         half.norm.fill_(1.0)
         half.mixer.reset_parameters(dice)
