@@ -126,12 +126,12 @@ class MLSTMMixer(Mixer):
 
     def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
         """x [B, T, D]."""
-        y, cell = mlstm(*self._project(x), None if state is None else Cell(**state))
+        y, cell = mlstm(*self._project(x), cell=None if state is None else Cell(**state))
         return Mixed(self._merge(y, x), None if state is None else cell._asdict())
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D]."""
-        y, cell = mlstm_step(*self._project(x), Cell(**state))
+        y, cell = mlstm_step(*self._project(x), cell=Cell(**state))
         return self._merge(y, x), cell._asdict()
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -30,7 +30,15 @@ from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks
 from search_spaces.blocks.checks import check_hidden, check_positive_number, check_whole_numbers
 from search_spaces.blocks.layouts import ROUTED_EXPERTS
 from search_spaces.language.choices import one_of
-from search_spaces.ops.experts import balance_of, choices_with_room, counts, expert_mixture, route, z_loss
+from search_spaces.ops.experts import (
+    ExpertWeights,
+    balance_of,
+    choices_with_room,
+    counts,
+    expert_mixture,
+    route,
+    z_loss,
+)
 from search_spaces.ops.linear import fill
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
@@ -182,7 +190,7 @@ class RoutedExperts(Mixer):
 
     def _mix(self, x: Tensor, gates: Tensor, index: Tensor) -> Tensor:
         flat, gates, index = x.flatten(0, -2), gates.flatten(0, -2).to(x.dtype), index.flatten(0, -2)
-        return expert_mixture(flat, gates, index, self.gated, self.up, self.down).view_as(x)
+        return expert_mixture(flat, gates, index, ExpertWeights(self.gated, self.up, self.down)).view_as(x)
 
 
 class MoEMixer(RoutedExperts):

@@ -17,6 +17,7 @@ Shapes: B batch, T tokens, N = B*T, E experts, k chosen experts per token, D d_m
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,27 +33,32 @@ def route(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     return chosen.softmax(-1), index
 
 
-def expert_mixture(
-    x: Tensor, gates: Tensor, index: Tensor, gated: Tensor, up: Tensor, down: Tensor
-) -> Tensor:
-    """Outputs [N, D] of tokens x [N, D]; gated and up are [E, F, D], down is [E, D, F]."""
-    top_k, experts = index.shape[-1], up.shape[0]
-    grouped = x.is_cuda and x.dtype in GROUPED_DTYPES and all(map(_aligned, (x, gated, up, down)))
+class ExpertWeights(NamedTuple):
+    """The matrices of all SwiGLU experts: gated and up [E, F, D], down [E, D, F]."""
+
+    gated: Tensor
+    up: Tensor
+    down: Tensor
+
+
+def expert_mixture(x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights) -> Tensor:
+    """Outputs [N, D] of tokens x [N, D], with the gates and indices [N, k] of their experts."""
+    top_k, experts = index.shape[-1], weights.up.shape[0]
+    grouped = x.is_cuda and x.dtype in GROUPED_DTYPES and all(map(_aligned, (x, *weights)))
     few = index.numel() <= experts
     if torch.compiler.is_exporting() or (x.is_cuda and few and not grouped):
         form = expert_mixture_fetched if few else expert_mixture_plainly
-        return form(x, gates, index, gated, up, down)
+        return form(x, gates, index, weights)
     order = index.flatten().argsort(stable=True)
     token = order // top_k
     ends = counts(index, experts).cumsum(0)
-    y = (_grouped if grouped else _looped)(x[token], ends, gated, up, down)
+    y = (_grouped if grouped else _looped)(x[token], ends, *weights)
     return torch.zeros_like(x).index_add(0, token, y * gates.flatten()[order, None])
 
 
-def expert_mixture_fetched(
-    x: Tensor, gates: Tensor, index: Tensor, gated: Tensor, up: Tensor, down: Tensor
-) -> Tensor:
+def expert_mixture_fetched(x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights) -> Tensor:
     """The same with a copy of the matrices of the chosen experts for each token."""
+    gated, up, down = weights
     x = x[:, None].expand(-1, index.shape[-1], -1)
     hidden = F.silu(linear_each(x, gated[index])) * linear_each(x, up[index])
     return (linear_each(hidden, down[index]) * gates[..., None]).sum(1)
@@ -66,18 +72,15 @@ def linear_each(x: Tensor, weight: Tensor) -> Tensor:
     return (weight @ x[..., None]).squeeze(-1)
 
 
-def expert_mixture_plainly(
-    x: Tensor, gates: Tensor, index: Tensor, gated: Tensor, up: Tensor, down: Tensor
-) -> Tensor:
+def expert_mixture_plainly(x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights) -> Tensor:
     """The same with every expert on every token."""
     everything = torch.stack(
-        [
-            F.linear(F.silu(F.linear(x, g)) * F.linear(x, u), d)
-            for g, u, d in zip(gated, up, down, strict=True)
-        ],
+        [F.linear(F.silu(F.linear(x, g)) * F.linear(x, u), d) for g, u, d in zip(*weights, strict=True)],
         dim=1,
     )
-    weight = torch.zeros(x.shape[0], up.shape[0], dtype=x.dtype, device=x.device).scatter(1, index, gates)
+    weight = torch.zeros(x.shape[0], weights.up.shape[0], dtype=x.dtype, device=x.device).scatter(
+        1, index, gates
+    )
     return (everything * weight[..., None]).sum(1)
 
 

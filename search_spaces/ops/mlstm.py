@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 def mlstm(
-    q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, cell: Cell | None = None
+    q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, *, cell: Cell | None = None
 ) -> tuple[Tensor, Cell]:
     """Outputs [B, T, H, P] and the cell after the last token, from `cell` (empty if None).
 
@@ -67,19 +67,19 @@ def mlstm(
 
 
 def mlstm_plainly(
-    q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, cell: Cell | None = None
+    q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, *, cell: Cell | None = None
 ) -> tuple[Tensor, Cell]:
     """The same by its recurrence, one token at a time."""
     if cell is None:
         cell = _empty(k.transpose(1, 2), v.transpose(1, 2))
     outputs = []
     for q_t, k_t, v_t, w_t, g_t in zip(*(part.unbind(1) for part in (q, k, v, w, g)), strict=True):
-        y, cell = mlstm_step(q_t, k_t, v_t, w_t, g_t, cell)
+        y, cell = mlstm_step(q_t, k_t, v_t, w_t, g_t, cell=cell)
         outputs.append(y)
     return torch.stack(outputs, dim=1), cell
 
 
-def mlstm_step(q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, cell: Cell) -> tuple[Tensor, Cell]:
+def mlstm_step(q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, *, cell: Cell) -> tuple[Tensor, Cell]:
     """One token: q, k [B, H, N], v [B, H, P], w, g [B, H]; the output [B, H, P] and the new cell."""
     w, g, key = _exact(w), _exact(g), _exact(k)
     memory, normaliser, peak = (_exact(part) for part in cell)

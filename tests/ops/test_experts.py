@@ -93,7 +93,7 @@ def test_all_forms_agree_on_slices(count: int, top_k: int) -> None:
     x, logits = draw(count, 6).double(), draw(count, 4, seed=1).double()
     gated, up = (draw(5, 9, 8, seed=s).double()[:4, :7, :6] for s in (2, 3))
     down = draw(5, 8, 9, seed=4).double()[:4, :6, :7]
-    arguments = (x, *experts.route(logits, top_k), gated, up, down)
+    arguments = (x, *experts.route(logits, top_k), experts.ExpertWeights(gated, up, down))
     plain = experts.expert_mixture_plainly(*arguments)
     for form in (experts.expert_mixture, experts.expert_mixture_fetched):
         torch.testing.assert_close(form(*arguments), plain, rtol=1e-12, atol=1e-12)
@@ -134,8 +134,10 @@ def test_gates_of_zero_drop_a_choice() -> None:
     weights = draw(4, 5, 6, seed=2), draw(4, 5, 6, seed=3), draw(4, 6, 5, seed=4)
     gates, index = experts.route(logits, 2)
     gates = gates * (draw(9, 2, seed=5) > 0)
-    fast = experts.expert_mixture(x, gates, index, *weights)
-    torch.testing.assert_close(fast, experts.expert_mixture_plainly(x, gates, index, *weights))
+    fast = experts.expert_mixture(x, gates, index, experts.ExpertWeights(*weights))
+    torch.testing.assert_close(
+        fast, experts.expert_mixture_plainly(x, gates, index, experts.ExpertWeights(*weights))
+    )
     gone = (gates == 0).all(-1)
     assert gone.any()
     assert torch.equal(fast[gone], torch.zeros_like(fast[gone]))

@@ -218,9 +218,10 @@ class TestExperts:
         down = draw(5, 8, 9, seed=4, dtype=dtype)[:4, :6, :7]
         leaves = [part.detach().requires_grad_() for part in (x, gated, up, down)]
         gates, index = experts.route(logits, top_k)
-        x, *weights = leaves
-        fast = experts.expert_mixture(x, gates, index, *weights)
-        plain = experts.expert_mixture_plainly(x, gates, index, *weights)
+        x, *matrices = leaves
+        weights = experts.ExpertWeights(*matrices)
+        fast = experts.expert_mixture(x, gates, index, weights)
+        plain = experts.expert_mixture_plainly(x, gates, index, weights)
         assert fast.dtype == dtype
         tolerance = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.3}[dtype]
         assert_near(fast, plain, tolerance)

@@ -74,7 +74,7 @@ def mlstm_forms(sigmoid: bool) -> tuple[Form, Form]:
         ) -> tuple[Tensor, list[Tensor]]:
             g = F.logsigmoid(f + 1) if sigmoid else f
             cell = mlstm.Cell(memory, memory[..., 0], memory[..., 0, 0].detach())
-            y, last = op(q, k, v, 2 * w, g, cell)
+            y, last = op(q, k, v, 2 * w, g, cell=cell)
             # the parts over exp(peak) depend on the choice of the peak, their true values do not
             true = last.peak.exp()[..., None]
             return y, [last.memory * true[..., None], last.normaliser * true]

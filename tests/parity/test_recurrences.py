@@ -94,7 +94,7 @@ def test_the_mlstm_memory_is_transformers() -> None:
         pytest.skip("transformers would hand over to the package xlstm")
     q, k, v, w, f, memory = draws((5, 5, 7, None, None, None), COUNT)
     cell = Cell(memory, memory[..., 0], w[:, 0])
-    y, last = mlstm(q * 5**-0.5, k, v, 3 * w, F.logsigmoid(f + 2), cell)
+    y, last = mlstm(q * 5**-0.5, k, v, 3 * w, F.logsigmoid(f + 2), cell=cell)
     wanted, wanted_last = modeling_xlstm.mlstm_recurrent_sequence_native(
         *(part.transpose(1, 2) for part in (q, k, v)),
         (3 * w).transpose(1, 2),

@@ -17,7 +17,13 @@ from search_spaces.language.space import Space
 from search_spaces.network.model import build
 from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.residual import Residual
-from search_spaces.ops.experts import expert_mixture, expert_mixture_fetched, expert_mixture_plainly, route
+from search_spaces.ops.experts import (
+    ExpertWeights,
+    expert_mixture,
+    expert_mixture_fetched,
+    expert_mixture_plainly,
+    route,
+)
 from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
 from search_spaces.quantization.activations import RoundedActivations, round_activations
 from search_spaces.quantization.bits import Bits
@@ -79,7 +85,7 @@ class TestActivations:
     def test_every_form_of_experts_is_rounded(self) -> None:
         x, logits = values((5, 16), 0), values((5, 4), 1)
         weights = values((4, 12, 16), 2), values((4, 12, 16), 3), values((4, 16, 12), 4)
-        arguments = (x, *route(logits, 2), *weights)
+        arguments = (x, *route(logits, 2), ExpertWeights(*weights))
         forms = (expert_mixture, expert_mixture_fetched, expert_mixture_plainly)
         exact = forms[0](*arguments)
         with RoundedActivations():
