@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.common import RESULTS
 from benchmarks.profiles.command import without_paths
-from benchmarks.profiles.keeping import Keeper, told
+from benchmarks.profiles.results import Result, show
 from benchmarks.profiles.spaces import space_of_all
 from foundation.errors import IllegalArchitecture, NasError
 from hw_profiles.latency.selection import random_specs
@@ -117,16 +117,16 @@ def main(argv: Sequence[str] = ()) -> None:
     scenario = Scenario.parse(asked.scenario or SCENARIOS[kind].format(device=asked.device))
     widths, depths = SIZES[kind]
     path = asked.out or RESULTS / f"memory_{kind}.json"
-    keeper = Keeper(path, f"python -m benchmarks.memory {without_paths(argv)}".strip(), scenario)
+    result = Result(path, f"python -m benchmarks.memory {without_paths(argv)}".strip(), scenario)
     specs = random_specs(space_of_all(widths, depths), Random(f"memory/{asked.seed}"), asked.networks)
     rows = [_tried(str(i), spec, scenario) for i, spec in enumerate(specs)]
     summary = judged([row for row in rows if "failed" not in row])
-    told("Random networks over all kinds", shown(rows))
-    told("Peaks, predicted over measured", [summary])
-    keeper.keep(rows, complete=False, summary=summary)
+    show("Random networks over all kinds", shown(rows))
+    show("Peaks, predicted over measured", [summary])
+    result.write(rows, complete=False, summary=summary)
     kinds = by_kind(scenario, widths[0])
-    told("Each kind of block, twice", shown(kinds))
-    keeper.keep(rows, complete=True, summary=summary, kinds=kinds)
+    show("Each kind of block, twice", shown(kinds))
+    result.write(rows, complete=True, summary=summary, kinds=kinds)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.profiles.keeping import Keeper, told
+from benchmarks.profiles.results import Result, show
 from benchmarks.profiles.spaces import failing_kinds, space_of_all
 from hw_profiles.latency.correction import accuracy
 from hw_profiles.latency.parts import parts_of
@@ -38,7 +38,7 @@ Rows = list[dict[str, Any]]
 
 def run(
     scenario: Scenario,
-    keeper: Keeper,
+    result: Result,
     *,
     size: str,
     networks: int,
@@ -51,10 +51,10 @@ def run(
     widths, depths = SIZES[size]
     failed = failing_kinds(scenario, widths[0])
     if failed:
-        told("Kinds that cannot be run here", [failed])
+        show("Kinds that cannot be run here", [failed])
     space = space_of_all(widths, depths, without=failed)
     began = time.monotonic()
-    partial = keeper.path.with_suffix(".partial")
+    partial = result.path.with_suffix(".partial")
     table = profile_space(space, scenario, seconds=seconds, seed=seed, partial=partial, output=output)
     about = {
         "seconds": round(time.monotonic() - began, 1),
@@ -67,12 +67,12 @@ def run(
     print(table, flush=True)
     specs, rows = list(random_specs(space, Random(f"benchmark/{seed}"), networks)), Rows()
     for start in range(0, len(specs), GROUP):
-        if rows and time.monotonic() - keeper.started > limit:
+        if rows and time.monotonic() - result.started > limit:
             break
         rows += measured(table, specs[start : start + GROUP])
         summary = [judged(rows, reading) for reading in READINGS]
-        keeper.keep(rows, complete=len(rows) == networks, summary=summary, table=about)
-        told(f"Predicted against measured, {len(rows)} of {networks} networks", summary)
+        result.write(rows, complete=len(rows) == networks, summary=summary, table=about)
+        show(f"Predicted against measured, {len(rows)} of {networks} networks", summary)
 
 
 def measured(table: LatencyTable, specs: Sequence[Decoder]) -> Rows:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.profiles import accuracy, claims, cost, repeat
-from benchmarks.profiles.drawing import draw
-from benchmarks.profiles.keeping import Keeper, default_path
+from benchmarks.profiles import accuracy, cost, published, repeat
+from benchmarks.profiles.figures import draw
+from benchmarks.profiles.results import Result, default_path
 from benchmarks.profiles.spaces import try_kinds
 from search_spaces.scenario import Scenario
 
@@ -82,11 +82,11 @@ def run(part: str, asked: argparse.Namespace, words: str) -> None:
     size, seed = asked.size or kind, asked.seed
     seconds = SECONDS.get(part, {}).get(kind, 0.0) if asked.seconds is None else asked.seconds
     path = asked.out if asked.out and asked.part != "all" else default_path(part, asked.device)
-    keeper = Keeper(path, f"python -m benchmarks.profiles {words}".strip(), scenario)
+    result = Result(path, f"python -m benchmarks.profiles {words}".strip(), scenario)
     if part == "accuracy":
         accuracy.run(
             scenario,
-            keeper,
+            result,
             size=size,
             networks=asked.networks,
             seconds=seconds,
@@ -95,10 +95,10 @@ def run(part: str, asked: argparse.Namespace, words: str) -> None:
             output=asked.table,
         )
     elif part == "repeat":
-        repeat.run(scenario, keeper, rounds=asked.rounds, limit=asked.limit)
+        repeat.run(scenario, result, rounds=asked.rounds, limit=asked.limit)
     elif part == "cost":
-        cost.run(scenario, keeper, space=asked.space, seconds=seconds, seed=seed)
+        cost.run(scenario, result, space=asked.space, seconds=seconds, seed=seed)
     else:
-        claims.run(scenario, keeper, size=size, limit=asked.limit)
+        published.run(scenario, result, size=size, limit=asked.limit)
     if part in DRAWN:
         print(*draw(path), flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.profiles.keeping import Keeper, told
+from benchmarks.profiles.results import Result, show
 from hw_profiles.latency.profiler import profile_space
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import READINGS
@@ -20,13 +20,13 @@ ASKED = 10_000
 RUNS = 5
 
 
-def run(scenario: Scenario, keeper: Keeper, *, space: str, seconds: float, seed: int) -> None:
+def run(scenario: Scenario, result: Result, *, space: str, seconds: float, seed: int) -> None:
     """Make a table in `seconds`; load it again; predict many networks with it."""
     searched = spaces[space]()
     began = time.monotonic()
     table = profile_space(searched, scenario, seconds=seconds, seed=seed)
     took = time.monotonic() - began
-    path = keeper.path.with_suffix(".table")
+    path = result.path.with_suffix(".table")
     table.save(path)
     row: dict[str, Any] = {
         "space": space,
@@ -40,8 +40,8 @@ def run(scenario: Scenario, keeper: Keeper, *, space: str, seconds: float, seed:
         **speed(searched, path, seed),
     }
     path.unlink()
-    keeper.keep([row], complete=True, notes=table.provenance.notes)
-    told("What a table costs", [row])
+    result.write([row], complete=True, notes=table.provenance.notes)
+    show("What a table costs", [row])
 
 
 def again(space: Space, path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.profiles.keeping import Keeper, told
+from benchmarks.profiles.results import Result, show
 from hw_profiles.latency.parts import block_part, part_calls, part_samples
 from hw_profiles.timing.measure import undisturbed
 from hw_profiles.timing.rounds import rounds_of, warmed
@@ -36,19 +36,19 @@ WIDTH = 192
 Rows = list[dict[str, Any]]
 
 
-def run(scenario: Scenario, keeper: Keeper, *, rounds: int, limit: float) -> None:
+def run(scenario: Scenario, result: Result, *, rounds: int, limit: float) -> None:
     """Profile the pair again and again; the loads of the machine are told beside."""
     runs: dict[bool, Rows] = {False: [], True: []}
     for number in range(MOST_RUNS):
         for busy in (False, True):  # in turns, so that what else the machine does falls on both alike
-            late = number and time.monotonic() - keeper.started > limit
+            late = number and time.monotonic() - result.started > limit
             if late or (number >= RUNS and len(undisputed(runs[busy])) >= RUNS):
                 continue
             with neighbour(busy):
                 runs[busy].append(in_a_process_of_its_own(scenario, rounds))
         enough = min(map(len, runs.values())) >= RUNS
-        keeper.keep(summary(runs), complete=enough, runs=list(runs[False]), beside=list(runs[True]))
-    told("The ratio of two blocks, in separate processes", summary(runs))
+        result.write(summary(runs), complete=enough, runs=list(runs[False]), beside=list(runs[True]))
+    show("The ratio of two blocks, in separate processes", summary(runs))
 
 
 def summary(runs: dict[bool, Rows]) -> Rows:

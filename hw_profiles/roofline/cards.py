@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -23,24 +22,14 @@ from typing import Any
 import torch
 
 from foundation.errors import ProfileError
+from foundation.files import write_json
 from foundation.registry import Registry, nearest
 from hw_profiles.fingerprint import cpu_model, gpu_name
-from hw_profiles.timing.measure import undisturbed
-from hw_profiles.timing.timers import Call, Timer, check_device, clock_of, on_gpu
-from search_spaces.scenario import DTYPES, Scenario
+from search_spaces.scenario import DTYPES
 
 FORMAT, VERSION = "nas device card", 1
 FOLDER = Path(__file__).parents[1] / "devices"
 KINDS = ("cpu", "cuda")
-
-COPY_BYTES = {"cpu": 2**27, "cuda": 2**31}
-"""What the probe copies: far more than caches hold."""
-
-WIDTH = {"cpu": 1024, "cuda": 8192}
-"""Rows of the square matrices whose product the probe times."""
-
-TRIES = 15
-SHORT_CALLS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +116,7 @@ class Card:
 
     def save(self, path: Path) -> None:
         """Write the card as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_plain(), indent=1) + "\n", encoding="utf-8")
+        write_json(path, self.to_plain())
 
     def __str__(self) -> str:
         peaks = ", ".join(f"{dtype} {_si(rate)}FLOP/s" for dtype, rate in self.flops.items())
@@ -209,89 +197,6 @@ def _cpu_here() -> dict[str, Any]:
     except (AttributeError, OSError, ValueError):
         memory = None
     return {"device": "cpu", "name": cpu_model(), "cores": os.cpu_count(), "memory_bytes": memory}
-
-
-def probe(
-    device: str = "cpu",
-    *,
-    threads: int = 1,
-    dtypes: tuple[str, ...] = (),
-    timer: Timer | None = None,
-    size: float = 1.0,
-) -> Card:
-    """Measure the peaks of a device of this machine: the best of several copies, products and small calls.
-
-    The card of a CPU is that of `threads` threads. `size` scales what is copied, for small machines.
-
-    Raises:
-        ProfileError: no such device, or it stayed busy.
-    """
-    scenario = Scenario(device=device, threads=threads)
-    check_device(scenario)
-    kind = "cuda" if on_gpu(scenario) else "cpu"
-    dtypes = dtypes or (("float32", "bfloat16", "float16") if kind == "cuda" else ("float32", "float64"))
-    timer = timer or clock_of(scenario).timer(device)
-    with undisturbed(scenario):
-        bandwidth = _bandwidth(device, int(size * COPY_BYTES[kind]), timer)
-        width = max(64, int(WIDTH[kind] * size ** (1 / 3)))
-        flops = {dtype: _product_rate(device, dtype, width, timer) for dtype in dtypes}
-        launch_us = 1e3 * _best(_small_call(device), timer, SHORT_CALLS)
-    title = gpu_name(device) or cpu_model()
-    memory = next((d["memory_bytes"] for d in devices_here() if _same(d["device"], device)), None)
-    how = f"probe of {title} with torch {torch.__version__}"
-    sources = {
-        "flops": f"{how}: product of square matrices of {width} rows",
-        "bandwidth": f"{how}: copy, bytes read and written",
-        "launch_us": f"{how}: one addition to a single number",
-    }
-    return Card(
-        name=_slug(title) + ("" if kind == "cuda" else f"-{threads}-thread{'s' * (threads > 1)}"),
-        title=title if kind == "cuda" else f"{title}, {threads} thread{'s' * (threads > 1)}",
-        kind=kind,
-        measured=True,
-        matches=(title,),
-        cores=threads if kind == "cpu" else 1,
-        flops={dtype: _short(rate) for dtype, rate in flops.items()},
-        bandwidth=_short(bandwidth),
-        memory_bytes=memory,
-        launch_us=_short(launch_us),
-        sources=sources | ({"memory_bytes": "the operating system"} if memory else {}),
-    )
-
-
-def _bandwidth(device: str, count: int, timer: Timer) -> float:
-    source = torch.ones(count, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2 * count / (_best(lambda: target.copy_(source), timer, 1) / 1e3)
-
-
-def _product_rate(device: str, dtype: str, width: int, timer: Timer) -> float:
-    one = torch.ones(width, width, dtype=getattr(torch, dtype), device=device)
-    out = torch.empty_like(one)
-    return float(2 * width**3 / (_best(lambda: torch.mm(one, one, out=out), timer, 1) / 1e3))
-
-
-def _small_call(device: str) -> Call:
-    number = torch.zeros(1, device=device)
-    return lambda: number.add_(1)
-
-
-def _best(call: Call, timer: Timer, repeats: int) -> float:
-    """Milliseconds of the fastest of several tries."""
-    timer(call, repeats)
-    return min(max(timer(call, repeats).ms, 1e-9) for _ in range(TRIES))
-
-
-def _same(one: str, other: str) -> bool:
-    return one == other or (one, other) == ("cuda:0", "cuda")
-
-
-def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")
 
 
 def _si(value: float) -> str:

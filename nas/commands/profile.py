@@ -234,7 +234,7 @@ def devices(
     With --ray also the devices of a cluster: its nodes with a resource 'device:NAME'.
     """
     from hw_profiles.roofline.cards import cards, devices_here
-    from hw_profiles.roofline.cards import probe as measure
+    from hw_profiles.roofline.probe import probe as measure
 
     if probe is not None:
         card = measure(probe, threads=threads)
@@ -307,7 +307,7 @@ def _loaded(path: Path) -> LatencyTable:
 
 
 def _energy(device: str) -> str | None:
-    from hw_profiles.energy import counter_of
+    from hw_profiles.energy_counters import counter_of
 
     counter = counter_of(device)
     return None if counter is None else counter.name

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import ProfileError, UnknownName
-from hw_profiles.roofline.cards import FOLDER, Card, card_named, cards, devices_here, load_card, probe
+from hw_profiles.roofline.cards import FOLDER, Card, card_named, cards, devices_here, load_card
+from hw_profiles.roofline.probe import probe
 from hw_profiles.timing.timers import Timing
 
 CARD = Card(

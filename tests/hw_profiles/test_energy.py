@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hw_profiles.energy import ENERGY_READINGS, Counter, Energy, Rapl, counter_of, measure_energy
+from hw_profiles.energy import ENERGY_READINGS, Energy, measure_energy
+from hw_profiles.energy_counters import Counter, Rapl, counter_of
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
@@ -41,9 +42,9 @@ def zone(folder: Path, name: str, joules: float, limit: int = 10**9) -> Path:
 
 
 def test_without_a_counter_there_is_no_energy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("hw_profiles.energy.POWERCAP", tmp_path)
+    monkeypatch.setattr("hw_profiles.energy_counters.POWERCAP", tmp_path)
     assert Rapl.find(tmp_path) is None
-    monkeypatch.setattr("hw_profiles.energy.Rapl.find", lambda: None)
+    monkeypatch.setattr("hw_profiles.energy_counters.Rapl.find", lambda: None)
     assert counter_of("cpu") is None
     assert counter_of("mps") is None
     assert measure_energy(build(SPEC), SCENARIO) is None

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 
 from benchmarks.profiles import spaces
 from benchmarks.profiles.accuracy import judged
-from benchmarks.profiles.claims import SIZES, crossover, exponent, linear_mixers, network, no_fused_kernel
 from benchmarks.profiles.command import without_paths
-from benchmarks.profiles.drawing import draw, ticks
-from benchmarks.profiles.keeping import Keeper
+from benchmarks.profiles.figures import draw, ticks
+from benchmarks.profiles.published import SIZES, crossover, exponent, linear_mixers, network, no_fused_kernel
 from benchmarks.profiles.repeat import summary
+from benchmarks.profiles.results import Result
 from search_spaces.scenario import Scenario
 
 LENGTHS = (1024, 2048, 4096, 8192)
@@ -92,15 +92,15 @@ def test_results_are_drawn_from_what_was_kept(tmp_path: Path) -> None:
     cell = {"interval": [8.0, 12.0], "predicted": 10.0, "measured": 10.5, "unsettled": None}
     row = {"kinds": ["A"], "prefill_ms": cell, "decode_ms": {**cell, "measured": 30.0}}
     rows = [row, {**row, "prefill_ms": {**cell, "measured": 9.0}}]
-    keeper = Keeper(tmp_path / "deep" / "accuracy.json", "a command", Scenario())
-    keeper.keep(rows, complete=True, summary=[judged(rows, r) for r in ("prefill_ms", "decode_ms")])
-    (picture,) = draw(keeper.path)
+    result = Result(tmp_path / "deep" / "accuracy.json", "a command", Scenario())
+    result.write(rows, complete=True, summary=[judged(rows, r) for r in ("prefill_ms", "decode_ms")])
+    (picture,) = draw(result.path)
     tree = ElementTree.parse(picture)
     assert len(tree.findall(".//{*}circle")) == 4
     (tmp_path / "claims.json").write_text(
         json.dumps(
             {
-                **json.loads(keeper.path.read_text()),
+                **json.loads(result.path.read_text()),
                 "size": {"d_model": 8, "layers": 1},
                 "timings": [{"unsettled": "a neighbour"}],
                 "rows": [

@@ -375,7 +375,7 @@ def quick(models: list[Any], scenario: Scenario, **how: Any) -> list[dict[str, L
 
 
 def counted() -> bool:
-    from hw_profiles.energy import counter_of
+    from hw_profiles.energy_counters import counter_of
 
     return counter_of("cpu") is not None
 

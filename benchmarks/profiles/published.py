@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.profiles.keeping import Keeper, told
+from benchmarks.profiles.results import Result, show
 from hw_profiles.runtimes.base import random_tokens, runtime_of
 from hw_profiles.runtimes.graph import captured
 from hw_profiles.runtimes.placement import placed
@@ -125,18 +125,18 @@ CROSSINGS = {
 """From which length on mixers were published to be faster than FlashAttention-2."""
 
 
-def run(scenario: Scenario, keeper: Keeper, *, size: str, limit: float) -> None:
+def run(scenario: Scenario, result: Result, *, size: str, limit: float) -> None:
     """All claims, one after the other; a claim that finds the time over is left out."""
     rows, seen = Rows(), Rows()
     claims = (fused_against_eager, shared_heads, growth, throughput)
     done = 0
     for claim in claims:
-        if done and time.monotonic() - keeper.started > limit:
+        if done and time.monotonic() - result.started > limit:
             break
-        found, told_rows = claim(scenario, SIZES[size])
-        rows, seen, done = rows + found, seen + told_rows, done + 1
-        keeper.keep(rows, complete=done == len(claims), timings=seen, size=vars(SIZES[size]))
-        told(claim.__name__, found)
+        found, timings = claim(scenario, SIZES[size])
+        rows, seen, done = rows + found, seen + timings, done + 1
+        result.write(rows, complete=done == len(claims), timings=seen, size=vars(SIZES[size]))
+        show(claim.__name__, found)
 
 
 def attention(size: Size, kv_heads: int | None = None, window: int | None = None) -> Attention:

@@ -1,8 +1,7 @@
-"""Where the parts keep what they found, as they go."""
+"""Results of the parts on disk, written as they come, and printed."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,12 +12,13 @@ from typing import Any
 import torch
 
 from benchmarks.common import RESULTS, provenance
+from foundation.files import write_json
 from hw_profiles.fingerprint import fingerprint
 from search_spaces.scenario import Scenario
 
 
 @dataclass
-class Keeper:
+class Result:
     """One result on disk, written anew whenever there is more of it.
 
     A part that is cut off by a time limit leaves what it had, marked as not complete.
@@ -29,7 +29,7 @@ class Keeper:
     scenario: Scenario
     started: float = field(default_factory=time.monotonic)
 
-    def keep(self, rows: Sequence[dict[str, Any]], *, complete: bool, **more: Any) -> None:
+    def write(self, rows: Sequence[dict[str, Any]], *, complete: bool, **more: Any) -> None:
         """Write rows beside their circumstances."""
         result = {
             **self._circumstances(),
@@ -40,13 +40,10 @@ class Keeper:
             **more,
             "rows": list(rows),
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.path.with_name(f".{self.path.name}")
-        scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        scratch.replace(self.path)
+        write_json(self.path, result)
 
     def _circumstances(self) -> dict[str, Any]:
-        if shutil.which("git") is None:  # a borrowed machine: whoever brings the file back knows the commit
+        if shutil.which("git") is None:  # a machine without a checkout
             return {"command": self.command, "commit": "unknown, no git here", "torch": torch.__version__}
         return provenance(self.command)
 
@@ -56,7 +53,7 @@ def default_path(part: str, device: str) -> Path:
     return RESULTS / f"profiles_{part}_{device.partition(':')[0]}.json"
 
 
-def told(title: str, rows: Sequence[dict[str, Any]]) -> None:
+def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """Print rows; plainly, because a device may have little installed."""
     lines = [title]
     for row in rows:

@@ -62,13 +62,13 @@ def _panel(rows: Sequence[dict[str, Any]], summary: dict[str, Any], left: float,
             f' stroke-opacity="0.45"/><circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}"/>'
         )
 
-    told = (
+    caption = (
         f"{reading.removesuffix('_ms')}: {summary['networks']} networks, error {100 * summary['MAPE']:.1f} %,"
         f" tau {_short(summary['tau'])}, {100 * summary['inside 90 %']:.0f} % inside"
     )
     parts = [
         f'<rect x="{left}" y="{top}" width="{SIDE}" height="{SIDE}" fill="none" stroke="{FAINT}"/>',
-        f'<text x="{left}" y="{top - 10}" fill="{INK}">{escape(told)}</text>',
+        f'<text x="{left}" y="{top - 10}" fill="{INK}">{escape(caption)}</text>',
         f'<line x1="{left}" y1="{top + SIDE}" x2="{left + SIDE}" y2="{top}" stroke="{FAINT}"/>',
         f'<text x="{left + SIDE / 2}" y="{top + SIDE + 38}" text-anchor="middle" fill="{INK}">'
         "measured, ms</text>",
