@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from foundation.errors import EvaluationFailed, IllegalArchitecture, SpaceError
-from nas.executors.base import Executor, Outcome, Task
+from nas.executors.base import Executor, Outcome, WorkItem
 from nas.objectives.base import Bench, Objective
 from nas.store import Store
 from nas.strategies.base import Strategy
@@ -22,7 +22,7 @@ from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.space import Space
 
 COUNTED = (TrialState.COMPLETE, TrialState.FAILED)
-BROKEN = 5
+MAX_ERRORS = 5
 """How many unexpected errors in a row mean that the evaluator, not a candidate, is at fault."""
 
 
@@ -60,19 +60,20 @@ class _Loop:
         self.search = search
         self.running: dict[int, Trial] = {}
         self.unsaved: list[Trial] = []
-        self.known: dict[str, Trial] = {}
+        self.finished: dict[str, Trial] = {}
         self.waiting_twins: dict[str, list[Trial]] = {}
-        self.done = self.next_number = self.barren = self.broken = 0
+        self.done = self.next_number = 0
+        self.violations = self.errors = 0  # in a row
 
     def run(self, trials: int) -> None:
-        tasks = self._take_up()
+        items = self._take_up()
         try:
             while True:
-                tasks += self._ask_for_more(trials)
+                items += self._ask_for_more(trials)
                 self._save()
-                if tasks:
-                    self.search.executor.submit(tasks)
-                    tasks = []
+                if items:
+                    self.search.executor.submit(items)
+                    items = []
                 if not self.running:
                     return
                 for outcome in self.search.executor.collect():
@@ -80,27 +81,27 @@ class _Loop:
         finally:
             self._save()
 
-    def _take_up(self) -> list[Task]:
-        """Tell the strategy all that went before; tasks for what was running when the driver died."""
-        tasks = []
+    def _take_up(self) -> list[WorkItem]:
+        """Tell the strategy all that went before; items for what was running when the driver died."""
+        items = []
         for trial in self.search.store.trials(self.search.study_id, "search"):
             self.next_number = trial.number + 1
             if trial.state is TrialState.RUNNING:
-                tasks += self._take_up_running(trial)
+                items += self._take_up_running(trial)
             else:
                 self._count(trial)
                 self.search.strategy.tell(trial)
-        return tasks
+        return items
 
-    def _take_up_running(self, trial: Trial) -> list[Task]:
+    def _take_up_running(self, trial: Trial) -> list[WorkItem]:
         self.running[trial.number] = trial
         if trial.digest in self.waiting_twins:
             self.waiting_twins[trial.digest].append(trial)
             return []
-        return [self._task(trial, self.search.space.close(trial.genotype))]
+        return [self._item(trial, self.search.space.close(trial.genotype))]
 
-    def _ask_for_more(self, trials: int) -> list[Task]:
-        tasks = []
+    def _ask_for_more(self, trials: int) -> list[WorkItem]:
+        items = []
         room = self.search.executor.capacity
         while len(self.running) < room and self.done + len(self.running) < trials:
             trial, spec = self._propose()
@@ -108,10 +109,10 @@ class _Loop:
                 self.running[trial.number] = trial
                 self.unsaved.append(trial)
                 if spec is not None:
-                    tasks.append(self._task(trial, spec))
+                    items.append(self._item(trial, spec))
             else:
                 self._record(trial)
-        return tasks
+        return items
 
     def _propose(self) -> tuple[Trial, Any]:
         """The next trial: RUNNING with its architecture, or already decided."""
@@ -126,7 +127,7 @@ class _Loop:
             started=time.time(),
             memo=proposal.memo,
         )
-        twin = self.known.get(trial.digest)
+        twin = self.finished.get(trial.digest)
         if twin is not None:
             return self._answered(trial, twin), None
         if trial.digest in self.waiting_twins:
@@ -143,9 +144,9 @@ class _Loop:
                 return _ended(trial, TrialState.INFEASIBLE, reason=violation, values=values), None
         return replace(trial, values=values), spec
 
-    def _task(self, trial: Trial, spec: Any) -> Task:
+    def _item(self, trial: Trial, spec: Any) -> WorkItem:
         self.waiting_twins.setdefault(trial.digest, [])
-        return Task(trial.number, spec, trial.fidelity.steps, trial.seed)
+        return WorkItem(trial.number, spec, trial.fidelity.steps, trial.seed)
 
     def _finish(self, outcome: Outcome) -> None:
         trial = self.running.pop(outcome.number)
@@ -158,10 +159,10 @@ class _Loop:
         self._record(replace(ended, worker=outcome.worker))
         for twin in self.waiting_twins.pop(trial.digest, []):
             self._record(self._answered(self.running.pop(twin.number), ended))
-        self.broken = self.broken + 1 if outcome.unexpected else 0
-        if self.broken >= BROKEN:
+        self.errors = self.errors + 1 if outcome.unexpected else 0
+        if self.errors >= MAX_ERRORS:
             raise EvaluationFailed(
-                f"{BROKEN} candidates in a row ended in an unexpected error, the last in {outcome.reason}"
+                f"{MAX_ERRORS} candidates in a row ended in an unexpected error, the last in {outcome.reason}"
             )
 
     def _answered(self, trial: Trial, twin: Trial) -> Trial:
@@ -174,7 +175,7 @@ class _Loop:
         self._count(trial)
         self.search.strategy.tell(trial)
         self.search.on_trial(trial)
-        if self.barren >= MAX_VIOLATIONS:
+        if self.violations >= MAX_VIOLATIONS:
             raise SpaceError(
                 f"{MAX_VIOLATIONS} candidates in a row broke a constraint, the last because {trial.reason}:"
                 " loosen it or change the space"
@@ -182,9 +183,9 @@ class _Loop:
 
     def _count(self, trial: Trial) -> None:
         if trial.reused is None and trial.state is not TrialState.FAILED:
-            self.known[trial.digest] = trial  # what failed (a lost worker, say) may be tried again
+            self.finished[trial.digest] = trial  # what failed (a lost worker, say) may be tried again
         self.done += trial.state in COUNTED
-        self.barren = 0 if trial.state in COUNTED else self.barren + 1
+        self.violations = 0 if trial.state in COUNTED else self.violations + 1
 
     def _save(self) -> None:
         if self.unsaved:

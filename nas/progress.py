@@ -18,15 +18,15 @@ class Progress:
     """Says nothing; the base of those that do."""
 
     @contextmanager
-    def phase(self, title: str, total: int) -> Iterator[Phase]:
+    def bar(self, title: str, total: int) -> Iterator[ProgressBar]:
         """A part of the work with `total` steps."""
-        yield Phase()
+        yield ProgressBar()
 
     def say(self, text: str) -> None:
         """A line that stays."""
 
 
-class Phase:
+class ProgressBar:
     """One part of the work, told how far it has come."""
 
     def update(self, done: int, note: str = "") -> None:
@@ -40,14 +40,14 @@ class Terminal(Progress):
         self.console = console or Console(stderr=True, highlight=False)
 
     @contextmanager
-    def phase(self, title: str, total: int) -> Iterator[Phase]:
+    def bar(self, title: str, total: int) -> Iterator[ProgressBar]:
         """A bar, or lines where standard error is no terminal."""
         began = time.monotonic()
         if self.console.is_terminal:
             with _bars(self.console) as bars:
-                yield _BarPhase(bars, title, total)
+                yield _TerminalBar(bars, title, total)
         else:
-            yield _LinePhase(self.console, title, total)
+            yield _LineBar(self.console, title, total)
         self.say(f"{title}: done in {time.monotonic() - began:.0f} s")
 
     def say(self, text: str) -> None:
@@ -55,7 +55,7 @@ class Terminal(Progress):
         self.console.print(text, soft_wrap=True, markup=False)
 
 
-class _BarPhase(Phase):
+class _TerminalBar(ProgressBar):
     def __init__(self, bars: Bars, title: str, total: int) -> None:
         self._bars, self._task = bars, bars.add_task(title, total=total, note="")
 
@@ -63,7 +63,7 @@ class _BarPhase(Phase):
         self._bars.update(self._task, completed=done, note=note)
 
 
-class _LinePhase(Phase):
+class _LineBar(ProgressBar):
     def __init__(self, console: Console, title: str, total: int) -> None:
         self._console, self._title, self._total = console, title, total
         self._next = time.monotonic()

@@ -281,10 +281,10 @@ def _measure(
 
     known = None if similar is None else _loaded(find(similar))
     where = "" if on is None else f" on {on}"
-    with Terminal().phase(f"measuring latency{where} ({scenario})", 100) as phase:
+    with Terminal().bar(f"measuring latency{where} ({scenario})", 100) as bar:
 
         def progress(what: str, done: int, total: int) -> None:
-            phase.update(100 * done // max(total, 1), what)
+            bar.update(100 * done // max(total, 1), what)
 
         return measured_table(
             space, scenario, path, effort, similar=known, on=on, address=address, progress=progress

@@ -109,10 +109,10 @@ def _train(evaluator: Any, workers: int, prepare: Any) -> dict[str, Any]:
     from evaluators.training.distributed import train_distributed
     from nas.progress import default_progress
 
-    with default_progress().phase("training the supernet", evaluator.steps) as phase:
+    with default_progress().bar("training the supernet", evaluator.steps) as bar:
         if workers > 1:
             train_distributed(evaluator.train, workers, device=evaluator.execution.device, prepare=prepare)
-        trained: dict[str, Any] = evaluator.train(lambda step, loss: phase.update(step, f"{loss:.3f}"))
+        trained: dict[str, Any] = evaluator.train(lambda step, loss: bar.update(step, f"{loss:.3f}"))
         return trained
 
 

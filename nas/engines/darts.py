@@ -137,13 +137,13 @@ class Darts(Engine):
         targets: Sequence[Target | None] = [None] if sweep is None else sweep[0]
         supernet = self._supernet(setup, evaluator, task)
         found, told = list[Genotype](), list[dict[str, Any]]()
-        with setup.progress.phase(f"relaxing ({self.relaxation.variant})", len(targets)) as phase:
+        with setup.progress.bar(f"relaxing ({self.relaxation.variant})", len(targets)) as bar:
             for number, target in enumerate(targets):
                 pulls = [] if target is None or sweep is None else [Pull(target, sweep[1])]
                 outcome = self._outcome(setup, supernet, pulls, setup.folder / f"point-{number}")
                 found.append(Genotype(outcome["genotype"]))
                 told.append(outcome)
-                phase.update(number + 1)
+                bar.update(number + 1)
         for outcome in told:
             for finding in outcome["findings"]:
                 setup.progress.say(f"darts: {finding['text']}")
@@ -197,7 +197,7 @@ class Darts(Engine):
             return shared
         tried = [sandwich(setup.space, Random(f"{plan.seed}/parent/{i}"))[0] for i in range(PARENTS)]
         parent = min(tried, key=lambda spec: evaluator.score(spec, plan.steps, plan.seed).value)
-        with setup.progress.phase("aligning candidates", self.alignment_steps) as phase:
+        with setup.progress.bar("aligning candidates", self.alignment_steps) as bar:
             aligned = align(
                 shared,
                 parent,
@@ -207,7 +207,7 @@ class Darts(Engine):
                 batch=self.relaxation.batch,
                 recipe=evaluator.recipe,
                 folder=setup.folder / "aligned",
-                on_step=lambda step, error: phase.update(step, f"error {error:.2f}"),
+                on_step=lambda step, error: bar.update(step, f"error {error:.2f}"),
             )
         return aligned.supernet
 

@@ -1,7 +1,7 @@
 """Executors: where candidates are scored. In this process, or on persistent workers elsewhere.
 
-A worker holds its scorers (evaluators and functions, with their supernet and data) once, and is sent tasks of
-a few hundred bytes. The driver alone writes to the store.
+A worker holds its scorers (evaluators and functions, with their supernet and data) once, and is sent work
+items of a few hundred bytes. The driver alone writes to the store.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class FunctionScorer:
     function: Callable[[Any], Any]
 
     def __call__(self, spec: Any, steps: int, seed: int) -> Value:
-        """Whatever the function says, with its source named."""
+        """What the function returns, with its source named."""
         value = self.function(spec)
         return value if isinstance(value, Value) else Value(float(value), source="function")
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkItem:
     """One architecture to be scored."""
 
     number: int
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task; `reason` says why there are no values, `unexpected` that it may be a bug."""
+    """What became of an item; `reason` says why there are no values, `unexpected` that it may be a bug."""
 
     number: int
     values: Mapping[str, Value] = field(default_factory=dict)
@@ -62,14 +62,14 @@ class Outcome:
 
 
 class Executor(ABC):
-    """Takes tasks and returns outcomes in the order in which they finish."""
+    """Takes items and returns outcomes in the order in which they finish."""
 
     capacity: int
-    """How many tasks it wants to hold at a time."""
+    """How many items it wants to hold at a time."""
 
     @abstractmethod
-    def submit(self, tasks: Sequence[Task]) -> None:
-        """Accept tasks; returns at once."""
+    def submit(self, items: Sequence[WorkItem]) -> None:
+        """Accept items; returns at once."""
 
     @abstractmethod
     def collect(self) -> list[Outcome]:
@@ -88,14 +88,14 @@ class Executor(ABC):
         self.close()
 
 
-def run_task(scorers: Mapping[str, Scorer], task: Task, worker: str = "driver") -> Outcome:
-    """Score one task. Whatever a scorer raises becomes an outcome: no candidate stops a search."""
+def score_item(scorers: Mapping[str, Scorer], item: WorkItem, worker: str = "driver") -> Outcome:
+    """Score one item. Whatever a scorer raises becomes an outcome: no candidate stops a search."""
     began = time.perf_counter()
     values: dict[str, Value] = {}
     reason, unexpected = None, False
     try:
         for name, scorer in scorers.items():
-            values[name] = _finite(name, scorer(task.spec, task.steps, task.seed))
+            values[name] = _finite(name, scorer(item.spec, item.steps, item.seed))
     except (EvaluationFailed, IllegalArchitecture) as error:
         reason = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -103,7 +103,7 @@ def run_task(scorers: Mapping[str, Scorer], task: Task, worker: str = "driver") 
     except Exception as error:  # recorded, and counted by the driver, which stops when it recurs
         reason, unexpected = f"{type(error).__name__}: {error}", True
     spent = time.perf_counter() - began
-    return Outcome(task.number, {} if reason else values, reason, unexpected, spent, worker)
+    return Outcome(item.number, {} if reason else values, reason, unexpected, spent, worker)
 
 
 def _finite(name: str, value: Value) -> Value:

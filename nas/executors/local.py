@@ -1,25 +1,25 @@
-"""The in-process executor: one task at a time, here. Deterministic, and nothing to start."""
+"""The in-process executor: one work item at a time, here. Deterministic, and nothing to start."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from nas.executors.base import Executor, Outcome, Scorer, Task, run_task
+from nas.executors.base import Executor, Outcome, Scorer, WorkItem, score_item
 
 
 class InProcess(Executor):
-    """Scores a task when its outcome is asked for."""
+    """Scores an item when its outcome is asked for."""
 
     capacity = 1
 
     def __init__(self, scorers: Mapping[str, Scorer]) -> None:
-        self._scorers, self._waiting = scorers, deque[Task]()
+        self._scorers, self._waiting = scorers, deque[WorkItem]()
 
-    def submit(self, tasks: Sequence[Task]) -> None:
-        """Queue tasks."""
-        self._waiting.extend(tasks)
+    def submit(self, items: Sequence[WorkItem]) -> None:
+        """Queue items."""
+        self._waiting.extend(items)
 
     def collect(self) -> list[Outcome]:
-        """Score the task that has waited longest."""
-        return [run_task(self._scorers, self._waiting.popleft())]
+        """Score the item that has waited longest."""
+        return [score_item(self._scorers, self._waiting.popleft())]

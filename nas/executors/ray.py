@@ -1,8 +1,8 @@
-"""A pool of persistent Ray actors: each holds its scorers once, and scores batches of tasks.
+"""A pool of persistent Ray actors: each holds its scorers once, and scores batches of items.
 
-Ray Tune starts an actor per trial, which costs seconds; here a task is a message. An actor that dies (a
-killed process, a lost node, out of memory) is replaced, and its tasks are tried once more, each alone; a task
-whose worker is lost twice fails, with the reason.
+Ray Tune starts an actor per trial, which costs seconds; here an item is a message. An actor that dies (a
+killed process, a lost node, out of memory) is replaced, and its items are tried once more, each alone; an
+item whose worker is lost twice fails, with the reason.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import ray
 import torch
 
 from foundation.errors import EvaluationFailed, SettingError
-from nas.executors.base import Executor, Outcome, Scorer, Task, run_task, worker_name
+from nas.executors.base import Executor, Outcome, Scorer, WorkItem, score_item, worker_name
 from nas.study.space_files import SPACE_FILE
 from search_spaces.blocks.base import blocks
 from search_spaces.language.serialization import parts
 
-KNOCK_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
 
-HELD = 2
+CALLS_PER_ACTOR = 2
 """Calls in flight per actor: one being scored, one waiting, so that no actor idles."""
 
 
@@ -42,14 +42,14 @@ class _Worker:
         torch.set_num_threads(threads)
         self._scorers, self._name = scorers, worker_name()
 
-    def score(self, tasks: Sequence[Task]) -> list[Outcome]:
-        return [run_task(self._scorers, task, self._name) for task in tasks]
+    def score(self, items: Sequence[WorkItem]) -> list[Outcome]:
+        return [score_item(self._scorers, item, self._name) for item in items]
 
 
 class RayPool(Executor):
-    """`workers` actors with `batch` tasks a call; `address` joins a cluster, else Ray starts here.
+    """`workers` actors with `batch` items a call; `address` joins a cluster, else Ray starts here.
 
-    `gpus` is the share of a GPU that each actor holds; `task_seconds` is how long one task may take before it
+    `gpus` is the share of a GPU that each actor holds; `task_seconds` is how long one item may take before it
     fails with a time-out (its actor is then replaced).
 
     Raises:
@@ -79,25 +79,25 @@ class RayPool(Executor):
         self._make = ray.remote(num_cpus=threads, num_gpus=gpus)(_Worker)
         self._threads, self._seconds = threads, task_seconds
         self._batch = batch
-        self._calls: dict[Any, tuple[int, Sequence[Task]]] = {}
-        self._waiting: deque[Task] = deque()
+        self._calls: dict[Any, tuple[int, Sequence[WorkItem]]] = {}
+        self._waiting: deque[WorkItem] = deque()
         self._lost: set[int] = set()
         self._actors += [self._actor() for _ in range(workers)]
-        self.capacity = workers * HELD * batch
+        self.capacity = workers * CALLS_PER_ACTOR * batch
         self.warm_up()
 
-    def submit(self, tasks: Sequence[Task]) -> None:
-        """Queue tasks and send what the actors have room for."""
-        self._waiting.extend(tasks)
+    def submit(self, items: Sequence[WorkItem]) -> None:
+        """Queue items and send what the actors have room for."""
+        self._waiting.extend(items)
         self._send()
 
     def collect(self) -> list[Outcome]:
-        """Wait for a call to come back; a lost actor or a time-out comes back as failed tasks."""
+        """Wait for a call to come back; a lost actor or a time-out comes back as failed items."""
         self._send(flush=True)
-        limit = self._seconds * self._batch * HELD if self._seconds else None
+        limit = self._seconds * self._batch * CALLS_PER_ACTOR if self._seconds else None
         done, _ = ray.wait(list(self._calls), num_returns=1, timeout=limit)
         if not done:
-            return self._give_up(f"no answer within {limit:g} s")
+            return self._time_out(f"no answer within {limit:g} s")
         more, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         outcomes: list[Outcome] = []
         for call in dict.fromkeys([*done, *more]):
@@ -138,21 +138,21 @@ class RayPool(Executor):
             suspect = self._waiting[0].number in self._lost
             if not suspect and not flush and len(self._waiting) < self._batch:
                 return
-            index = self._free_actor(0 if suspect else HELD - 1)
+            index = self._free_actor(0 if suspect else CALLS_PER_ACTOR - 1)
             if index is None:
                 return
-            tasks = [self._waiting.popleft()]
-            while not suspect and self._waiting and len(tasks) < self._batch:
+            items = [self._waiting.popleft()]
+            while not suspect and self._waiting and len(items) < self._batch:
                 if self._waiting[0].number in self._lost:
                     break
-                tasks.append(self._waiting.popleft())
-            self._calls[self._actors[index].score.remote(tasks)] = (index, tasks)
+                items.append(self._waiting.popleft())
+            self._calls[self._actors[index].score.remote(items)] = (index, items)
 
     def _free_actor(self, most_held: int) -> int | None:
         """The least busy actor, if it holds at most so many calls; none that tries a suspect."""
         held = [0] * len(self._actors)
-        for index, tasks in self._calls.values():
-            held[index] += HELD + 1 if tasks[0].number in self._lost else 1
+        for index, items in self._calls.values():
+            held[index] += CALLS_PER_ACTOR + 1 if items[0].number in self._lost else 1
         index = min(range(len(held)), key=held.__getitem__)
         return index if held[index] <= most_held else None
 
@@ -163,45 +163,45 @@ class RayPool(Executor):
         try:
             outcomes: list[Outcome] = ray.get(call)
         except ray.exceptions.RayError as error:
-            return self._bury(index, cause(error))
+            return self._replace(index, cause(error))
         del self._calls[call]
         return outcomes
 
-    def _bury(self, index: int, why: str) -> list[Outcome]:
-        """Replace a lost actor. Which of its tasks killed it is not known: each is tried once more, alone."""
+    def _replace(self, index: int, why: str) -> list[Outcome]:
+        """Replace a lost actor. Which of its items killed it is not known: each is tried once more, alone."""
         outcomes: list[Outcome] = []
-        for tasks in reversed(self._take_back(index)):
-            for task in reversed(tasks):
-                if task.number in self._lost:
-                    outcomes += _failed([task], f"worker lost: {why}")
+        for items in reversed(self._take_back(index)):
+            for item in reversed(items):
+                if item.number in self._lost:
+                    outcomes += _failed([item], f"worker lost: {why}")
                 else:
-                    self._waiting.appendleft(task)
-                self._lost.add(task.number)
+                    self._waiting.appendleft(item)
+                self._lost.add(item.number)
         return outcomes
 
-    def _give_up(self, reason: str) -> list[Outcome]:
+    def _time_out(self, reason: str) -> list[Outcome]:
         """Fail what is being scored, and send again what only waited behind it."""
         outcomes: list[Outcome] = []
         for index in sorted({index for index, _ in self._calls.values()}):
             running, *behind = self._take_back(index)
             outcomes += _failed(running, reason)
-            for tasks in reversed(behind):
-                self._waiting.extendleft(reversed(tasks))
+            for items in reversed(behind):
+                self._waiting.extendleft(reversed(items))
         return outcomes
 
-    def _take_back(self, index: int) -> list[Sequence[Task]]:
+    def _take_back(self, index: int) -> list[Sequence[WorkItem]]:
         """A new actor in the place of one; the calls that the old one held, the oldest first."""
         calls = [call for call, (actor, _) in self._calls.items() if actor == index]
         held = [self._calls.pop(call)[1] for call in calls]
         ray.kill(self._actors[index])
         self._actors[index] = self._actor()
-        if self._seconds:  # starting up must not count as the time of a task
+        if self._seconds:  # starting up must not count as the time of an item
             ray.get(self._actors[index].score.remote([]))
         return held
 
 
-def _failed(tasks: Sequence[Task], reason: str) -> list[Outcome]:
-    return [Outcome(task.number, reason=reason) for task in tasks]
+def _failed(items: Sequence[WorkItem], reason: str) -> list[Outcome]:
+    return [Outcome(item.number, reason=reason) for item in items]
 
 
 def cause(error: ray.exceptions.RayError) -> str:
@@ -254,11 +254,11 @@ def connect(address: str | None, processors: int) -> bool:
 
 
 def _require_answer(address: str | None) -> None:
-    """Knock at HOST:PORT first: Ray itself waits for minutes before it says that nobody is there."""
+    """Connect to HOST:PORT first: Ray itself waits for minutes before it reports that nothing answers."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise SettingError(f"no Ray cluster at {address!r}: {error.strerror or error}") from None

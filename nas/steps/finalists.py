@@ -59,13 +59,13 @@ class Finalists(Step):
         total, done = runs_of(len(finalists), plan.rungs, plan.keep), 0
         with (
             context.workers.executor({quality: scorer}) as executor,
-            context.progress.phase("training finalists from scratch", total) as phase,
+            context.progress.bar("training finalists from scratch", total) as bar,
         ):
 
             def on_trial(trial: Trial) -> None:
                 nonlocal done
                 done += 1
-                phase.update(done, f"{trial.fidelity.steps} steps: {trial.summary(quality)}")
+                bar.update(done, f"{trial.fidelity.steps} steps: {trial.summary(quality)}")
 
             halve(study, finalists, executor, picks=context.picks, on_trial=on_trial)
 

@@ -214,18 +214,18 @@ def _measure(
     progress: Progress,
 ) -> None:
     """Measure networks, group by group, and put what was found on record."""
-    with progress.phase(place.title, len(waiting)) as phase:
+    with progress.bar(place.title, len(waiting)) as bar:
         for start in range(0, len(waiting), GROUP):
             group = waiting[start : start + GROUP]
             models = [extracted(study, trial) for trial in group]
-            found = place.measure(models, lambda what, *_, begun=start: phase.update(begun, what))
+            found = place.measure(models, lambda what, *_, begun=start: bar.update(begun, what))
             rows = [
                 Measurement(trial.digest, name + suffix, place.scenario.to_json(), value, time.time())
                 for trial, values in zip(group, found, strict=True)
                 for name, value in values.items()
             ]
             study.store.add_measurements(study.record.id, rows)
-            phase.update(start + len(group))
+            bar.update(start + len(group))
 
 
 def _memory(model: Model, scenario: Scenario) -> dict[str, Value]:

@@ -48,14 +48,14 @@ class SearchByTrials(Step):
             scorers[quality] = EvaluatorScorer(prepared.evaluator or evaluator(context))
         with (
             context.workers.executor(scorers) as executor,
-            context.progress.phase(f"searching by {told_engine(plan)}", plan.trials) as phase,
+            context.progress.bar(f"searching by {told_engine(plan)}", plan.trials) as bar,
         ):
             count = _count(study)
 
             def on_trial(trial: Trial) -> None:
                 nonlocal count
                 count += trial.state in COUNTED
-                phase.update(count, trial.summary(plan.objectives[0]))
+                bar.update(count, trial.summary(plan.objectives[0]))
 
             search = search_of(
                 study, executor, strategy=prepared.strategy, bench=bench(context), on_trial=on_trial

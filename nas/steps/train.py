@@ -47,6 +47,6 @@ class Train(Step):
             add_fact(study, SUPERNET, {**read_training(plan.supernet), "folder": plan.supernet})
             return
         supernet = supernet_evaluator(study.space, plan, task, study.folder)
-        with context.progress.phase("training the supernet", plan.steps) as phase:
-            fact = supernet.train(lambda step, loss: phase.update(step, f"largest {loss:.3f} {task.unit}"))
+        with context.progress.bar("training the supernet", plan.steps) as bar:
+            fact = supernet.train(lambda step, loss: bar.update(step, f"largest {loss:.3f} {task.unit}"))
         add_fact(study, SUPERNET, fact)

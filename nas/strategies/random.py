@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 
+from foundation.settings import Settings
 from nas.strategies.base import Proposal, Strategy, strategies
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSettings(Settings):
+    """There are none."""
+
+    title = "strategy random"
 
 
 @strategies.add
@@ -12,6 +21,7 @@ class RandomSearch(Strategy):
     """Independent draws from the space."""
 
     name = "random"
+    settings_kind = RandomSettings
 
     def propose(self, number: int, dice: Random) -> Proposal:
         """A uniform draw."""

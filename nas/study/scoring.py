@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from nas.executors.base import Executor, Task
+from nas.executors.base import Executor, WorkItem
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
@@ -50,7 +50,7 @@ def score_all(
             next_number += 1
         running[trial.number] = known[(genotype.digest, fidelity)] = trial
     study.store.save(study.record.id, running.values())
-    executor.submit([Task(t.number, study.spec(t), fidelity.steps, t.seed) for t in running.values()])
+    executor.submit([WorkItem(t.number, study.spec(t), fidelity.steps, t.seed) for t in running.values()])
     while running:
         for outcome in executor.collect():
             trial = running.pop(outcome.number)

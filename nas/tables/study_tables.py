@@ -118,7 +118,7 @@ def _measure(
 ) -> LatencyTable:
     plan = study.plan
     title = "measuring latency" if len(plan.scenarios) == 1 else f"measuring latency ({scenario.name})"
-    with progress.phase(title, 100) as phase:
+    with progress.bar(title, 100) as bar:
         return measured_table(
             study.space,
             scenario,
@@ -126,7 +126,7 @@ def _measure(
             {"seed": plan.seed, "seconds": plan.profile_seconds},
             on=plan.on,
             address=address,
-            progress=lambda what, done, total: phase.update(100 * done // max(total, 1), what),
+            progress=lambda what, done, total: bar.update(100 * done // max(total, 1), what),
         )
 
 

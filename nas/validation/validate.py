@@ -99,12 +99,12 @@ def _proxy(context: Context, networks: int, steps: int) -> ProxyCheck:
 def _progress(context: Context, title: str, total: int) -> Iterator[OnTrial]:
     """Progress over so many trials, each of which is passed to what this yields."""
     done = 0
-    with context.progress.phase(title, total) as phase:
+    with context.progress.bar(title, total) as bar:
 
         def on_trial(trial: Trial) -> None:
             nonlocal done
             done += 1
-            phase.update(done, f"{trial.fidelity.evaluator} {trial.digest}")
+            bar.update(done, f"{trial.fidelity.evaluator} {trial.digest}")
 
         yield on_trial
 

@@ -13,7 +13,7 @@ import torch
 
 import nas
 from foundation.errors import EvaluationFailed, IllegalArchitecture, SettingError
-from nas.executors.base import Executor, FunctionScorer, Outcome, Task, run_task
+from nas.executors.base import Executor, FunctionScorer, Outcome, WorkItem, score_item
 from nas.executors.local import InProcess
 from nas.study.space_files import load_space
 from nas.study.trial import Value
@@ -50,7 +50,7 @@ def pool(**settings: Any) -> Executor:
 
 
 def drain(executor: Executor, specs: list[Any]) -> dict[int, Outcome]:
-    executor.submit([Task(number, spec, 0, 0) for number, spec in enumerate(specs)])
+    executor.submit([WorkItem(number, spec, 0, 0) for number, spec in enumerate(specs)])
     found: dict[int, Outcome] = {}
     while len(found) < len(specs):
         for outcome in executor.collect():
@@ -108,7 +108,7 @@ def test_what_a_scorer_raises_is_told(raised: Exception, reason: str, unexpected
     def scorer(spec: Any, steps: int, seed: int) -> Value:
         raise raised
 
-    outcome = run_task({"fine": FunctionScorer(times_ten), "bad": scorer}, Task(7, 1, 0, 0))
+    outcome = score_item({"fine": FunctionScorer(times_ten), "bad": scorer}, WorkItem(7, 1, 0, 0))
     assert (outcome.number, outcome.reason, outcome.unexpected) == (7, reason, unexpected)
     assert not outcome.values
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from foundation.errors import SettingError, SpaceError, UnknownName
-from nas.executors.base import Executor, Outcome, Task
+from nas.executors.base import Executor, Outcome, WorkItem
 from nas.pareto import hypervolume, hypervolume_trace, nondominated, reference_point
 from nas.steps.finalists import by_rank_and_spread, halve, runs_of, spread
 from nas.study.constraints import Constraint
@@ -79,10 +79,10 @@ class Counting(Executor):
 
     def __init__(self, dies_at: int = -1) -> None:
         self.asked: list[tuple[int, int]] = []
-        self.waiting: list[Task] = []
+        self.waiting: list[WorkItem] = []
         self.dies_at = dies_at
 
-    def submit(self, tasks: Sequence[Task]) -> None:
+    def submit(self, tasks: Sequence[WorkItem]) -> None:
         self.waiting += tasks
 
     def collect(self) -> list[Outcome]:

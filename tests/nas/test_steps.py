@@ -15,7 +15,7 @@ from foundation.errors import SettingError, UnknownName
 from foundation.registry import Registry
 from nas.executors.base import Executor, Scorer
 from nas.executors.workers import Workers
-from nas.progress import Phase, Progress
+from nas.progress import Progress, ProgressBar
 from nas.steps.base import Context, Step, computed_once, in_order, run_steps, steps
 from nas.study.creation import create_study
 from nas.study.facts import CORPUS, PREPARED, SUPERNET, TABLES
@@ -63,12 +63,12 @@ class Interrupting(Progress):
         self.at, self.updates, self.titles = at, 0, list[str]()
 
     @contextmanager
-    def phase(self, title: str, total: int) -> Iterator[Phase]:
+    def bar(self, title: str, total: int) -> Iterator[ProgressBar]:
         self.titles.append(title)
         yield InterruptingPhase(self)
 
 
-class InterruptingPhase(Phase):
+class InterruptingPhase(ProgressBar):
     def __init__(self, progress: Interrupting) -> None:
         self.progress = progress
 

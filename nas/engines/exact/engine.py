@@ -106,9 +106,9 @@ class Exact(Engine):
         evaluator, task = setup.shared_weights
         replacements = self._replacements(setup, evaluator, task)
         wanted = len(set(replacements.wanted()))
-        with setup.progress.phase("scoring blocks", wanted) as phase:
+        with setup.progress.bar("scoring blocks", wanted) as bar:
             scores = replacements.measure(
-                setup.folder / SCORES, on_score=lambda done, total: phase.update(done)
+                setup.folder / SCORES, on_score=lambda done, total: bar.update(done)
             )
         costs = Costs(setup)
         net = network(
@@ -150,7 +150,7 @@ class Exact(Engine):
         """The parent, and the weights that it and its alternatives are read from."""
         parent, supernet = _parent(setup, evaluator), evaluator.supernet
         if self.align:
-            with setup.progress.phase("aligning blocks", self.align) as phase:
+            with setup.progress.bar("aligning blocks", self.align) as bar:
                 supernet = align(
                     supernet,
                     parent,
@@ -160,7 +160,7 @@ class Exact(Engine):
                     batch=self.batch,
                     recipe=evaluator.recipe,
                     folder=setup.folder / "aligned",
-                    on_step=lambda step, error: phase.update(step, f"error {error:.2f}"),
+                    on_step=lambda step, error: bar.update(step, f"error {error:.2f}"),
                 ).supernet
         return Replacements(supernet, parent, task, windows=self.windows)
 
