@@ -43,9 +43,8 @@ nightly: $(VENV)/.ready-dev  ## the slow tests too
 bench: $(VENV)/.ready-dev  ## the measured claims, printed and written to benchmarks/results
 	$(BIN)/python -m benchmarks
 
-docs: $(VENV)/.ready  ## the generated pages: docs/reference/blocks.md
-	mkdir -p docs/reference
-	$(BIN)/nas blocks --page > docs/reference/blocks.md
+docs: $(VENV)/.ready  ## the reference, generated into docs/reference
+	$(BIN)/python docs/make.py docs/reference
 
 clean:  ## forget the virtual environment
 	rm -rf $(VENV)

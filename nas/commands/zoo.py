@@ -49,21 +49,10 @@ def zoo(
 
 def blocks(
     name: Annotated[str | None, typer.Argument(help="One block to explain; without it, a list.")] = None,
-    page: Annotated[
-        bool,
-        typer.Option(
-            "--page", hidden=True, help="Print the page about all blocks, as `make docs` writes it."
-        ),
-    ] = False,
 ) -> None:
     """List the blocks that a space can hold, or explain one: equation, paper, fields."""
     from search_spaces.blocks.base import blocks as known
 
-    if page:
-        from search_spaces.block_pages import blocks_page
-
-        sys.stdout.write(blocks_page())
-        return
     if name is not None:
         kind = known[name]
         module = sys.modules[kind.__module__]
