@@ -28,8 +28,9 @@ operation has a plain form (its equation) and a fast one that are tested against
 the block's defaults at d_model {width}, batch 1; FLOPs count two per multiply-add of matrix-like products.
 The state is counted at 16 bits (running sums at 32).
 
-Weights are stored at 16, 8, 6, 4, 3, 2 or 1.58 bits, and run by the kernels that [bits.md](../explanation/bits.md) names;
-everything else is plain PyTorch, the same on every device: eager, compiled or exported.
+Weights are stored at 16, 8, 6, 4, 3, 2 or 1.58 bits ([bits.md](../explanation/bits.md)) and run by
+[these kernels](../how-to/export_and_quantize.md#run-on-packed-weights); everything else is plain PyTorch, the
+same on every device: eager, compiled or exported.
 """
 
 

@@ -8,7 +8,7 @@ in order of importance, the largest first. Only axes without an order of their o
 Importance is the `effect` on the loss that leaving something out is expected to have: the sum of w^2 E[g^2]
 over its weights w with gradients g, the diagonal of the Fisher information (Theis et al. 2018,
 arXiv:1801.05787); Adam keeps E[g^2] anyway. The `norm` of the weights, which the paper takes, orders channels
-worse than chance does in networks that Adam has trained for a short time (docs/supernet.md has the figures).
+worse than chance does in networks that Adam has trained for a short time.
 
 No network that was trained so far changes what it computes: where slices have been trained already, entries
 stay within the slices they belong to. So the largest network is untouched always, and every subnet of the

@@ -27,7 +27,7 @@ from search_spaces.supernet import Supernet
 
 SPACE = laptop()
 DENSE_BOUND, ROUTED_BOUND = 0.02, 0.25
-"""How far 8-bit states may move the logits, see docs/bits.md: near a router's edge an expert may change."""
+"""How far 8-bit states may move the logits: near a router's edge an expert may change."""
 
 
 def specs(count: int, seed: int = 0) -> list[Decoder]:

@@ -15,7 +15,7 @@ from search_spaces.quantization.rounding import round_all, round_to_bits
 from tests.search_spaces.quantization.small import FLOAT8, formats, shapes, values
 
 ERROR = {8: 4e-5, 6: 7e-4, 4: 0.013, 3: 0.035, 2: 0.135, TERNARY: 0.28}
-"""Bounds of the squared error over the square, for normal values in groups of 64, as docs/bits.md states."""
+"""Bounds of the squared error over the square, for normal values in groups of 64; also in bits.md."""
 
 
 @given(st.lists(st.tuples(shapes, formats, st.booleans()), max_size=7), st.integers(0, 999))
