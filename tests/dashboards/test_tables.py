@@ -1,0 +1,98 @@
+"""Columns of networks: units, decimals, headings, and what is folded away."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboards.facts import NetworkFacts
+from dashboards.facts.networks import quantity
+from dashboards.report.tables import (
+    VISIBLE_ROWS,
+    columns,
+    headings,
+    member_table,
+    number,
+    objectives_text,
+    places,
+)
+from nas.study.trial import Value
+from tests.dashboards.test_report import HOSTILE, Reader
+
+
+def network(number: int = 0, measured: dict[str, Value] | None = None, **values: Value) -> NetworkFacts:
+    return NetworkFacts(
+        digest=f"d{number}",
+        number=number,
+        one_line=f"line {number}",
+        layers=f"layers {number}",
+        values=values,
+        measured=measured or {},
+    )
+
+
+def test_a_column_has_one_unit_for_all_its_numbers() -> None:
+    small, large = network(weight_bytes=Value(900_000.0)), network(weight_bytes=Value(4_200_000.0))
+    (column,) = columns([small, large], ["weight_bytes"])
+    assert column.unit == "MB"
+    assert [column.cell(small), column.cell(large)] == ["0.90", "4.20"]
+
+
+def test_decimals_follow_the_largest_error() -> None:
+    networks = [network(bits_per_byte=Value(2.34567, 0.0312)), network(bits_per_byte=Value(2.5, 0.002))]
+    (column,) = columns(networks, ["bits_per_byte"])
+    assert str(column.cell(networks[0])).startswith("2.346<span")
+    assert "± 0.031" in str(column.cell(networks[0]))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], 0), ([0.0], 0), ([12.0, 7.0], 0), ([1.5, 2.25], 2), ([0.015], 4), ([123456.7], 0), ([1e-9], 6)],
+)
+def test_places(values: list[float], expected: int) -> None:
+    assert places(values) == expected
+
+
+def test_a_missing_number_is_an_empty_cell() -> None:
+    assert number(None, 1.0, 2) is None
+    assert number(Value(1234.5), 1.0, 1) == "1,234.5"
+
+
+def test_columns_without_values_are_left_out_and_objectives_come_first() -> None:
+    one = network(params=Value(10.0), decode_ms=Value(1.0), my_cost=Value(3.0))
+    assert [column.quantity.name for column in columns([one], ["my_cost"])] == [
+        "my_cost",
+        "decode_ms",
+        "params",
+    ]
+    assert columns([], ["params"]) == []
+
+
+def test_predicted_and_measured_share_a_heading() -> None:
+    one = network(measured={"decode_ms": Value(1.2)}, decode_ms=Value(1.0), params=Value(1.0))
+    shown = columns([one], ["decode_ms"])
+    assert [column.heading for column in shown] == ["predicted", "measured", ""]
+    found = Reader(f"<table>{headings(shown)}</table>")
+    assert [attributes for name, attributes in found.elements if "colspan" in attributes] == [
+        {"class": "group", "colspan": "2"}
+    ]
+    assert "predictedmeasured" in found.text
+
+
+def test_a_long_front_is_folded() -> None:
+    networks = [network(i, params=Value(float(i + 1))) for i in range(VISIBLE_ROWS + 2)]
+    page = member_table(networks, ["params"], lambda network: [])
+    assert "the other 2 members of the front" in page
+    assert page.count('<tr class="strip">') == len(networks)
+    assert "<details>" not in member_table(networks[:2], ["params"], lambda network: [])
+
+
+def test_names_of_networks_stay_text() -> None:
+    hostile = NetworkFacts(
+        digest=HOSTILE, number=0, one_line=HOSTILE, layers=HOSTILE, values={"params": Value(1.0)}
+    )
+    found = Reader(member_table([hostile], ["params"], lambda network: []))
+    assert "img" not in [name for name, _ in found.elements]
+
+
+def test_objectives_state_an_unusual_direction() -> None:
+    assert objectives_text([quantity("bits_per_byte"), quantity("params")]) == "bits per byte and parameters"
