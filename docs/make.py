@@ -24,6 +24,10 @@ REGISTRIES = {
     "strategies": ("Strategies of the engine `ofa`", "nas.strategies.base"),
     "tasks": ("Tasks", "evaluators.tasks.base"),
     "steps": ("Steps of a study", "nas.steps.base"),
+    "optimizers": ("Optimizers", "evaluators.training.optimizers.base"),
+    "schedules": ("Schedules of the learning rate", "evaluators.training.schedules.base"),
+    "norms": ("Norms", "search_spaces.network.norms.base"),
+    "runtimes": ("Runtimes", "hw_profiles.runtimes.base"),
     "spaces": ("Ready-made spaces", "search_spaces.spaces"),
 }
 
@@ -81,7 +85,7 @@ def settings_page() -> str:
     return f"# Settings of a study\n\n{GENERATED}" + _settings_table(Plan)
 
 
-def _settings_table(kind: type) -> str:
+def _settings_table(kind: Any) -> str:
     if issubclass(kind, Settings):
         rows = [
             [f"`{s.name}`", f"`{_type_name(s.type)}`", f"`{s.default!r}`", s.about.help]

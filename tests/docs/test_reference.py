@@ -24,7 +24,7 @@ def test_all_pages_are_written(tmp_path: Path) -> None:
 
 def test_the_index_lists_all_pages() -> None:
     index = (ROOT / "docs/reference/README.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)\.md`", index, re.MULTILINE)) == set(PAGES)
+    assert set(re.findall(r"`(\w+)\.md`", index)) == set(PAGES)
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
