@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from foundation.settings import describe
 from nas.engines.base import engines
 from nas.objectives.base import objectives
 from nas.study.plan import Plan
@@ -44,6 +45,6 @@ def test_every_option_of_a_command_has_a_row() -> None:
 
 
 def test_every_setting_objective_and_engine_is_described() -> None:
-    assert all(f"| `{name}` |" in PAGES["settings"] for name in Plan.__dataclass_fields__)
+    assert all(f"| `{setting.name}` |" in PAGES["settings"] for setting in describe(Plan))
     assert all(f"| `{name}` |" in PAGES["objectives"] for name in objectives)
     assert all(f"## {name}\n" in PAGES["engines"] for name in engines)
