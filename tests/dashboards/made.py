@@ -85,7 +85,7 @@ def make_study(
         name,
         space_digest=searched.digest,
         space_json=to_json(searched.root),
-        config={"plan": settings.to_json(), "space": {"name": searched.name, "size": str(searched.size())}},
+        config={"plan": settings.to_plain(), "space": {"name": searched.name, "size": str(searched.size())}},
     )
     study = Study(store, record, searched)
     invented = Invented(study)

@@ -174,7 +174,7 @@ def pair(tmp_path: Path) -> Iterator[Callable[..., list[Study]]]:
     ("plan", "match"),
     [
         (
-            {"scenario": Scenario(batch=8)},
+            {"scenarios": (Scenario(batch=8),)},
             "scenarios of decode_ms differ, batch=1 in a and batch=8 in b",
         ),
         ({"evaluator": "scratch"}, "evaluators differ, supernet in a and scratch in b"),
