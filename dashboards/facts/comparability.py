@@ -141,6 +141,9 @@ class _Pair:
         """The settings that a score depends on, by name, with the value in both studies."""
         first, second = self.first, self.second
         if trained:
+            recipes = _recipe(first), _recipe(second)
+            for name in recipes[0]:
+                yield f"recipes ({name})", recipes[0][name], recipes[1][name]
             yield "training steps", first.plan.steps, second.plan.steps
             yield "batch sizes", first.plan.batch, second.plan.batch
         yield "window lengths", length_of(first.plan), length_of(second.plan)
@@ -160,8 +163,8 @@ class _Pair:
         curves = [study.facts.get("supernet", {}).get("loss") for study in (first, second)]
         if all(curves):
             return bool(curves[0] == curves[1])
-        same_recipe = (first.plan.steps, first.plan.batch) == (second.plan.steps, second.plan.batch)
-        return same_recipe and self.same_space and _supernet(first) == _supernet(second)
+        trainings = [(study.plan.steps, study.plan.batch, _recipe(study)) for study in (first, second)]
+        return trainings[0] == trainings[1] and self.same_space and _supernet(first) == _supernet(second)
 
 
 def _space(study: Study) -> str:
@@ -184,6 +187,12 @@ def _windows(study: Study) -> int | None:
     quality = quality_of(study.plan)
     task = tasks[objectives[quality].task] if quality else None
     return study.plan.windows or getattr(task, "windows", None)
+
+
+def _recipe(study: Study) -> dict[str, Any]:
+    """The settings of the recipe that the study's scores depend on."""
+    recipe = study.plan.recipe
+    return recipe.of_supernets() if study.plan.evaluator == "supernet" else recipe.of_networks()
 
 
 def _supernet(study: Study) -> str:

@@ -20,6 +20,7 @@ from dashboards.facts.volumes import in_natural_units, share_errors
 from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
 from dashboards.report.comparison import comparison_html, lead, title, write_comparison
 from dashboards.style.theme import MARKS, with_scheme
+from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError, UnknownName
 from foundation.text import percent
 from nas.pareto import Points, nondominated, reference_point
@@ -180,6 +181,7 @@ def pair(tmp_path: Path) -> Iterator[Callable[..., list[Study]]]:
         ({"evaluator": "scratch"}, "evaluators differ, supernet in a and scratch in b"),
         ({"steps": 99}, "training steps differ, 250 in a and 99 in b"),
         ({"batch": 4}, "batch sizes differ"),
+        ({"recipe": Recipe(clip=2.0)}, r"recipes \(clip\) differ, 1.0 in a and 2.0 in b"),
         ({"length": 64}, "window lengths differ, 128 in a and 64 in b"),
         ({"windows": 32}, "numbers of validation windows differ"),
         ({"data": "~/texts"}, "texts differ"),
