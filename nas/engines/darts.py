@@ -48,7 +48,7 @@ from nas.validation.claims import Claims
 from search_spaces.language.choices import OneOf
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
-from search_spaces.mixture.mixture import check_relaxable
+from search_spaces.mixture.relaxable import check_relaxable
 from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.sublayers import decoders_in

@@ -89,23 +89,25 @@ def _agree(large: Variant, small: Variant) -> bool:
         modules.append(module.double())
     less, more = modules
     with torch.no_grad():
-        for own, wide in zip(less.parameters(), more.parameters(), strict=True):
+        for own, full in zip(less.parameters(), more.parameters(), strict=True):
             own.add_(torch.randn(own.shape, generator=dice, dtype=own.dtype), alpha=0.1)
-            wide.zero_()[tuple(slice(size) for size in own.shape)] = own
+            full.zero_()[tuple(slice(size) for size in own.shape)] = own
     x = torch.randn(2, TRIED_TOKENS, small[1], generator=dice, dtype=torch.float64)
     padded = F.pad(x, (0, large[1] - small[1]))
     for learning in (False, True):
         with torch.set_grad_enabled(learning):
-            one, other = less(x), more(padded)
-        if not _close(F.pad(one.y, (0, large[1] - small[1])), other.y) or not _close(one.loss, other.loss):
+            narrow, wide = less(x), more(padded)
+        if not _close(F.pad(narrow.y, (0, large[1] - small[1])), wide.y) or not _close(
+            narrow.loss, wide.loss
+        ):
             return False
     return True
 
 
-def _close(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+def _close(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return torch.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def grouped(variants: Sequence[Variant]) -> list[list[int]]:
@@ -113,11 +115,11 @@ def grouped(variants: Sequence[Variant]) -> list[list[int]]:
     sizes = [sum(torch.Size(s).numel() for s in parameter_shapes(*v).values()) for v in variants]
     groups: list[list[int]] = []
     for i in sorted(range(len(variants)), key=lambda i: -sizes[i]):
-        home = next((g for g in groups if stands_in(variants[g[0]], variants[i])), None)
-        if home is None:
+        group = next((g for g in groups if stands_in(variants[g[0]], variants[i])), None)
+        if group is None:
             groups.append([i])
         else:
-            home.append(i)
+            group.append(i)
     return groups
 
 
@@ -144,13 +146,13 @@ class Shared:
         if not is_matrix(tuple(view.shape)):
             return self.plain(key, index)
         if self.memo is None:
-            found = round_to_bits(view, stored)
+            values = round_to_bits(view, stored)
         else:
             name = (key, tuple(view.shape), stored)
             if name not in self.memo:
                 self.memo[name] = round_to_bits(view.detach(), stored)
-            found = self.memo[name]
-        return found if self.shift is None else found + self.shift[key][index]
+            values = self.memo[name]
+        return values if self.shift is None else values + self.shift[key][index]
 
 
 @dataclass(frozen=True)

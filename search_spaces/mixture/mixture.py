@@ -21,68 +21,28 @@ Shapes: B batch, T tokens, D the largest d_model, V vocab.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foundation.errors import SpaceError
-from search_spaces.blocks.base import Block, Mixed
-from search_spaces.language.choices import OneOf, join
+from search_spaces.blocks.base import Mixed
 from search_spaces.language.genotype import Genotype
-from search_spaces.language.walk import Closing, Condition, closed_values, intersection, open_values
-from search_spaces.mixture.conditions import Chances, Genes, gathered
-from search_spaces.mixture.masked_blocks import Carrier, Format, Memo, Shared, Weighted, grouped
+from search_spaces.mixture.conditions import Chances, Genes
+from search_spaces.mixture.masked_blocks import Format, Memo, Shared, Weighted
 from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_norm, mixed_scores
-from search_spaces.network.decoder import OPTIONS, PLACES, Layer, weights_site
+from search_spaces.mixture.structure import Carried, Rows, Strand, Structure, Trunk
+from search_spaces.network.decoder import PLACES
 from search_spaces.network.layer import PassContext, SideOutputs
-from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths, Router
 from search_spaces.network.routed_layer import RoutedLayer
-from search_spaces.network.sublayers import OpenDecoder, OpenLayer, cannot_build, decoders_in
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.supernet import Supernet
 
 T = TypeVar("T")
-
-Rows = list[int]
-"""Conditions by number; the chance of any of them is the sum."""
-
-
-@dataclass(frozen=True)
-class Carried:
-    """A carrier with its variants' conditions, those of its activations, and those of its formats."""
-
-    carrier: Carrier
-    rows: Rows
-    activation: Rows
-    formats: tuple[tuple[WeightFormat, Rows], ...]
-
-
-@dataclass(frozen=True)
-class Strand:
-    """One way to be the layer at an index: when, behind which router, and the carriers of its halves."""
-
-    rows: Rows
-    certain: bool
-    site: str
-    routing: MixtureOfDepths | None
-    halves: tuple[tuple[Carried, ...], ...]
-
-
-@dataclass(frozen=True)
-class Trunk:
-    """One decoder of the root: when, its vocabulary, its norms and widths, and the strands at each index."""
-
-    rows: Rows
-    certain: bool
-    vocab: int
-    norms: tuple[tuple[Norm, Rows], ...]
-    widths: tuple[tuple[int, Rows], ...]
-    strands: tuple[tuple[Strand, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -113,12 +73,11 @@ class Mixture:
     def __init__(self, supernet: Supernet) -> None:
         self.supernet, self.space = supernet, supernet.space
         self.genes = Genes(self.space)
-        self._conditions: dict[tuple[tuple[str, frozenset[int]], ...], int] = {}
-        self.trunks = tuple(self._trunk(decoder) for decoder in decoders_in(self.space.root))
-        conditions: list[Condition] = [dict(items) for items in self._conditions]
+        structure = Structure(self.genes)
+        self.trunks, conditions = structure.trunks, structure.conditions
         self.chances = Chances(self.genes, conditions)
-        seen = {path for condition in conditions for path in condition}
-        self.unseen = tuple(gene.path for gene in self.space.genes if gene.path not in seen)
+        named = {path for condition in conditions for path in condition}
+        self.unseen = tuple(gene.path for gene in self.space.genes if gene.path not in named)
 
     def logits(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """One zero per option of every gene, flat."""
@@ -206,112 +165,27 @@ class Mixture:
 
     def _pass(self, strand: Strand, trunk: Trunk, x: Tensor, flow: Flow) -> Tensor:
         norms = _shares(trunk.norms, flow)
-        halves = [_Half(carriers, norms, flow) for carriers in strand.halves]
+        sublayers = [_MixedSublayer(carriers, norms, flow) for carriers in strand.sublayers]
         if strand.routing is None:
-            for half in halves:
-                mixed = half(x)
+            for sublayer in sublayers:
+                mixed = sublayer(x)
                 x = mixed.y
                 if mixed.loss is not None:
                     flow.losses.append(mixed.loss)
             return x
-        gain = flow.shared.plain(f"{strand.site}.routing.weight", ())
+        weight = flow.shared.plain(f"{strand.site}.routing.weight", ())
 
         def score(read: Tensor) -> Tensor:
-            return mixed_scores(read, norms, _shares(trunk.widths, flow), gain)
+            return mixed_scores(read, norms, _shares(trunk.widths, flow), weight)
 
-        layer = _MixedRoutedLayer(dict(zip(PLACES, halves, strict=True)), _MixedRouter(strand.routing, score))
+        layer = _MixedRoutedLayer(
+            dict(zip(PLACES, sublayers, strict=True)), _MixedRouter(strand.routing, score)
+        )
         y, _ = layer(x, None, PassContext("", SideOutputs(flow.losses)))
         return y
 
-    def _number(self, condition: Condition) -> int:
-        return self._conditions.setdefault(tuple(sorted(condition.items())), len(self._conditions))
 
-    def _numbers(self, conditions: Iterable[Condition]) -> Rows:
-        return [self._number(condition) for condition in conditions]
-
-    def _trunk(self, root: OpenDecoder) -> Trunk:
-        if any(choice.name for _, choice in open_values(root.decoder.norm)):
-            where = join(root.path, "norm")
-            raise SpaceError(f"{where}: a choice of norms with a shared name cannot be mixed")
-        if isinstance(root.decoder.vocab, OneOf):
-            raise SpaceError(f"{join(root.path, 'vocab')}: vocabularies of different sizes cannot be mixed")
-        norms = gathered(root.closings("norm"), self.genes.counts)
-        every = list(root.closings("d_model"))
-        widths = gathered(every, self.genes.counts)
-        by_index: dict[int, list[Strand]] = {}
-        for layer in root.layers():
-            by_index.setdefault(layer.index, []).extend(self._strands(layer, every))
-        return Trunk(
-            self._numbers([root.condition]),
-            not root.condition,
-            root.decoder.vocab,
-            tuple((norm, self._numbers(conditions)) for norm, conditions in norms.items()),
-            tuple((d_model, self._numbers(conditions)) for d_model, conditions in widths.items()),
-            tuple(tuple(by_index[index]) for index in sorted(by_index)),
-        )
-
-    def _strands(self, layer: OpenLayer, widths: list[Closing]) -> Iterable[Strand]:
-        check_relaxable(layer.layer, layer.path)
-        options = gathered(layer.closings("routing"), self.genes.counts)
-        for shared, here in layer.closings("shared"):
-            for routing, conditions in options.items():
-                whole = [intersection(layer.condition, here, condition) for condition in conditions]
-                rows = [condition for condition in whole if condition is not None]
-                if rows:
-                    yield self._strand(layer, rows, weights_site(shared, layer.index), routing, widths)
-
-    def _strand(
-        self,
-        layer: OpenLayer,
-        conditions: list[Condition],
-        site: str,
-        routing: MixtureOfDepths | None,
-        widths: list[Closing],
-    ) -> Strand:
-        outer = {path for condition in conditions for path in condition}
-        bits = list(layer.closings("bits"))
-        halves = []
-        for place in PLACES:
-            variants = [
-                ((block, d_model), joined)
-                for block, when in layer.closings(place)
-                if block is not None
-                for d_model, wide in widths
-                if (joined := intersection(when, wide)) is not None
-            ]
-            inner = {path for _, condition in variants for path in condition}
-            _apart(outer, inner | {path for _, condition in bits for path in condition}, layer.path)
-            _apart(inner, {path for _, condition in bits for path in condition}, layer.path)
-            halves.append(tuple(self._carriers(f"{site}.{place}", variants, bits)))
-        certain = any(not condition for condition in conditions)
-        return Strand(self._numbers(conditions), certain, site, routing, tuple(halves))
-
-    def _carriers(
-        self,
-        site: str,
-        variants: list[tuple[tuple[Block, int], Condition]],
-        bits: list[Closing],
-    ) -> Iterable[Carried]:
-        counts = self.genes.counts
-        activations = gathered(((b.rounding, c) for b, c in bits), counts)
-        legal = [(variant, condition) for variant, condition in variants if not cannot_build(*variant)]
-        kinds = dict.fromkeys(type(block) for (block, _), _ in legal)
-        for kind in kinds:
-            own = [(v, c) for v, c in legal if type(v[0]) is kind]
-            for group in grouped([variant for variant, _ in own]):
-                rows = self._numbers(own[i][1] for i in group)
-                members = [own[i][0] for i in group]
-                for rounding, conditions in activations.items():
-                    formats = gathered(((b.stored, c) for b, c in bits if b.rounding == rounding), counts)
-                    yield Carried(
-                        Carrier(f"{site}:{kind.__name__}", members, rounding),
-                        rows,
-                        self._numbers(conditions),
-                        tuple((stored, self._numbers(when)) for stored, when in formats.items()),
-                    )
-
-
-class _Half(nn.Module):
+class _MixedSublayer(nn.Module):
     """`x + sum over carriers of chance * mixer(norm(x))`, called like a `Residual`."""
 
     def __init__(self, carriers: Sequence[Carried], norms: WeightedNorms, flow: Flow) -> None:
@@ -326,10 +200,10 @@ class _Half(nn.Module):
             weight = flow.number(mixed.rows) * flow.number(mixed.activation)
             if weight == 0.0:
                 continue
-            chance, found = self._carried(mixed, x)
-            out = out + F.pad(chance * found.y, (0, x.shape[-1] - found.y.shape[-1]))
-            if found.loss is not None:
-                losses = chance * found.loss if losses is None else losses + chance * found.loss
+            chance, output = self._carried(mixed, x)
+            out = out + F.pad(chance * output.y, (0, x.shape[-1] - output.y.shape[-1]))
+            if output.loss is not None:
+                losses = chance * output.loss if losses is None else losses + chance * output.loss
         return Mixed(out, None, losses)
 
     def _carried(self, mixed: Carried, x: Tensor) -> tuple[Tensor, Mixed]:
@@ -371,27 +245,3 @@ def _shares(values: Sequence[tuple[T, Rows]], flow: Flow) -> list[tuple[T, Tenso
     if len(values) == 1:
         return [(values[0][0], None)]
     return [(value, flow.of(rows)) for value, rows in values if flow.number(rows) != 0.0]
-
-
-def check_relaxable(layer: Layer, path: str) -> None:
-    """Raise `SpaceError` where a layer, open inside, may have an option that cannot be relaxed."""
-    for part in fields(layer):
-        value, where = getattr(layer, part.name), join(path, part.name)
-        kind = OPTIONS.get(part.name)
-        if kind is None:
-            if part.name not in (*PLACES, "bits") and value != part.default:
-                raise SpaceError(f"{where} cannot be relaxed")
-        elif kind.not_relaxable and any(kind.of(v) is not None for v in closed_values(value)):
-            raise SpaceError(
-                f"{where}: {kind.not_relaxable}; search it with an engine that reads one architecture"
-                " at a time"
-            )
-
-
-def _apart(one: set[str], other: set[str], where: str) -> None:
-    common = sorted(one & other)
-    if common:
-        raise SpaceError(
-            f"{where}: the gene {common[0]!r} decides two things of one layer that are mixed one by one (its"
-            " place, its blocks, its bits); give them a choice each"
-        )

@@ -14,7 +14,7 @@ from evaluators.blockwise.replacement_scores import LayerRemoved, Moved, Replace
 from foundation.errors import SpaceError
 from nas.engines.exact.integer_program import Unreachable, Unsolved
 from nas.engines.exact.sweep import sweep
-from nas.engines.exact.tables import Network, deviation, network, random_networks
+from nas.engines.exact.tables import Network, deviation, network, random_networks, slots_of
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.short_conv import ShortConv
@@ -23,6 +23,7 @@ from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.sublayers import Sublayer, sublayers_in
 from search_spaces.quantization.bits import Bits
@@ -218,3 +219,15 @@ def test_what_forbids_everything_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     net = made(space_of(), allows=lambda spec: False)
     with pytest.raises(Unsolved, match="forbidden"):
         net.choice.best()
+
+
+def test_the_norm_of_the_parent_stays() -> None:
+    space = space_of()
+    root = replace(space.root, norm=one_of(RMSNorm(), RMSNorm(epsilon=1e-3)))
+    parent = replace(parent_of(), norm=RMSNorm(epsilon=1e-3))
+    slots = slots_of(Space(root), parent)
+    contents = [content for slot in slots.values() for content in slot]
+    sublayers = [content for content in contents if isinstance(content, Sublayer) and content.block]
+    assert {sublayer.norm for sublayer in sublayers} == {parent.norm}
+    conditions = [condition for slot in slots.values() for each in slot.values() for condition in each]
+    assert {condition["norm"] for condition in conditions} == {frozenset((1,))}

@@ -18,7 +18,7 @@ from search_spaces.language.choices import one_of
 from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space
 from search_spaces.mixture import Mixture
-from search_spaces.mixture.mixture import check_relaxable
+from search_spaces.mixture.relaxable import check_relaxable
 from search_spaces.network.decoder import OPTIONS, Decoder, Layer, strip
 from search_spaces.network.export import WEIGHTS, save_model
 from search_spaces.network.model import build

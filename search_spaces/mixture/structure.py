@@ -1,0 +1,176 @@
+"""The structure of a mixture: the blocks, widths, norms, bits and routers that a space has at each layer.
+
+    Trunk     a decoder of the root
+    Strand    one way to be the layer at an index
+    Carried   a block that stands in for its sizes (`masked_blocks.Carrier`), with the conditions of each
+
+Conditions have numbers, so that all their probabilities are one tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from foundation.errors import SpaceError
+from search_spaces.blocks.base import Block
+from search_spaces.language.choices import OneOf, join
+from search_spaces.language.walk import Closing, Condition, intersection, open_values
+from search_spaces.mixture.conditions import Genes, gathered
+from search_spaces.mixture.masked_blocks import Carrier, grouped
+from search_spaces.mixture.relaxable import check_relaxable
+from search_spaces.network.decoder import PLACES, weights_site
+from search_spaces.network.norms.base import Norm
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.network.sublayers import OpenDecoder, OpenLayer, cannot_build, decoders_in
+from search_spaces.quantization.bits import WeightFormat
+
+Rows = list[int]
+"""Conditions by number; the chance of any of them is the sum."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A carrier with its variants' conditions, those of its activations, and those of its formats."""
+
+    carrier: Carrier
+    rows: Rows
+    activation: Rows
+    formats: tuple[tuple[WeightFormat, Rows], ...]
+
+
+@dataclass(frozen=True)
+class Strand:
+    """One way to be the layer at an index: when, behind which router, and the carriers of its sublayers."""
+
+    rows: Rows
+    certain: bool
+    site: str
+    routing: MixtureOfDepths | None
+    sublayers: tuple[tuple[Carried, ...], ...]
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """One decoder of the root: when, its vocabulary, its norms and widths, and the strands at each index."""
+
+    rows: Rows
+    certain: bool
+    vocab: int
+    norms: tuple[tuple[Norm, Rows], ...]
+    widths: tuple[tuple[int, Rows], ...]
+    strands: tuple[tuple[Strand, ...], ...]
+
+
+class Structure:
+    """The trunks of a space, and their conditions by number.
+
+    Raises:
+        SpaceError: a gene that cannot be relaxed, named by its path.
+    """
+
+    def __init__(self, genes: Genes) -> None:
+        self.genes = genes
+        self._conditions: dict[tuple[tuple[str, frozenset[int]], ...], int] = {}
+        self.trunks = tuple(self._trunk(decoder) for decoder in decoders_in(genes.space.root))
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """The conditions in the order of their numbers."""
+        return [dict(items) for items in self._conditions]
+
+    def _number(self, condition: Condition) -> int:
+        return self._conditions.setdefault(tuple(sorted(condition.items())), len(self._conditions))
+
+    def _numbers(self, conditions: Iterable[Condition]) -> Rows:
+        return [self._number(condition) for condition in conditions]
+
+    def _trunk(self, root: OpenDecoder) -> Trunk:
+        if any(choice.name for _, choice in open_values(root.decoder.norm)):
+            where = join(root.path, "norm")
+            raise SpaceError(f"{where}: a choice of norms with a shared name cannot be mixed")
+        if isinstance(root.decoder.vocab, OneOf):
+            raise SpaceError(f"{join(root.path, 'vocab')}: vocabularies of different sizes cannot be mixed")
+        norms = gathered(root.closings("norm"), self.genes.counts)
+        every = list(root.closings("d_model"))
+        widths = gathered(every, self.genes.counts)
+        by_index: dict[int, list[Strand]] = {}
+        for layer in root.layers():
+            by_index.setdefault(layer.index, []).extend(self._strands(layer, every))
+        return Trunk(
+            self._numbers([root.condition]),
+            not root.condition,
+            root.decoder.vocab,
+            tuple((norm, self._numbers(conditions)) for norm, conditions in norms.items()),
+            tuple((d_model, self._numbers(conditions)) for d_model, conditions in widths.items()),
+            tuple(tuple(by_index[index]) for index in sorted(by_index)),
+        )
+
+    def _strands(self, layer: OpenLayer, widths: list[Closing]) -> Iterable[Strand]:
+        check_relaxable(layer.layer, layer.path)
+        options = gathered(layer.closings("routing"), self.genes.counts)
+        for shared, here in layer.closings("shared"):
+            for routing, conditions in options.items():
+                whole = [intersection(layer.condition, here, condition) for condition in conditions]
+                rows = [condition for condition in whole if condition is not None]
+                if rows:
+                    yield self._strand(layer, rows, weights_site(shared, layer.index), routing, widths)
+
+    def _strand(
+        self,
+        layer: OpenLayer,
+        conditions: list[Condition],
+        site: str,
+        routing: MixtureOfDepths | None,
+        widths: list[Closing],
+    ) -> Strand:
+        outer = {path for condition in conditions for path in condition}
+        bits = list(layer.closings("bits"))
+        sublayers = []
+        for place in PLACES:
+            variants = [
+                ((block, d_model), joined)
+                for block, when in layer.closings(place)
+                if block is not None
+                for d_model, wide in widths
+                if (joined := intersection(when, wide)) is not None
+            ]
+            inner = {path for _, condition in variants for path in condition}
+            _apart(outer, inner | {path for _, condition in bits for path in condition}, layer.path)
+            _apart(inner, {path for _, condition in bits for path in condition}, layer.path)
+            sublayers.append(tuple(self._carriers(f"{site}.{place}", variants, bits)))
+        certain = any(not condition for condition in conditions)
+        return Strand(self._numbers(conditions), certain, site, routing, tuple(sublayers))
+
+    def _carriers(
+        self,
+        site: str,
+        variants: list[tuple[tuple[Block, int], Condition]],
+        bits: list[Closing],
+    ) -> Iterable[Carried]:
+        counts = self.genes.counts
+        activations = gathered(((b.rounding, c) for b, c in bits), counts)
+        legal = [(variant, condition) for variant, condition in variants if not cannot_build(*variant)]
+        kinds = dict.fromkeys(type(block) for (block, _), _ in legal)
+        for kind in kinds:
+            own = [(v, c) for v, c in legal if type(v[0]) is kind]
+            for group in grouped([variant for variant, _ in own]):
+                rows = self._numbers(own[i][1] for i in group)
+                members = [own[i][0] for i in group]
+                for rounding, conditions in activations.items():
+                    formats = gathered(((b.stored, c) for b, c in bits if b.rounding == rounding), counts)
+                    yield Carried(
+                        Carrier(f"{site}:{kind.__name__}", members, rounding),
+                        rows,
+                        self._numbers(conditions),
+                        tuple((stored, self._numbers(when)) for stored, when in formats.items()),
+                    )
+
+
+def _apart(one: set[str], other: set[str], where: str) -> None:
+    common = sorted(one & other)
+    if common:
+        raise SpaceError(
+            f"{where}: the gene {common[0]!r} decides two things of one layer that are mixed one by one (its"
+            " place, its blocks, its bits); give them a choice each"
+        )
