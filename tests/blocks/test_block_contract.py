@@ -21,8 +21,8 @@ from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of
+from search_spaces.language.walk import closed_values
 from search_spaces.scenario import Scenario
-from search_spaces.supernet import closings
 
 D_MODEL = 20
 LENGTHS = (1, 2, 7, 63, 64, 65)
@@ -292,7 +292,7 @@ def test_fields_may_be_left_open(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", list(blocks))
 def test_open_forms_close_to_legal_blocks_each_once(kind: str) -> None:
-    closed = [block for form in blocks[kind].open_forms() for block in closings(form)]
+    closed = [block for form in blocks[kind].open_forms() for block in closed_values(form)]
     for block in closed:
         assert type(block) is blocks[kind]
         block.check(64)
