@@ -2,7 +2,7 @@
 
 A trial is written as RUNNING before its work starts, in the same transaction as the outcomes that came before
 it. So after any death the store holds every trial exactly once, and a resumed search repeats those that were
-still running, tells its strategy what was known, and asks what it would have asked.
+still running, tells its strategy all earlier outcomes, and asks what it would have asked.
 """
 
 from __future__ import annotations

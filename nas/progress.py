@@ -27,7 +27,7 @@ class Progress:
 
 
 class ProgressBar:
-    """One part of the work, told how far it has come."""
+    """One part of the work, shown as far as it has come."""
 
     def update(self, done: int, note: str = "") -> None:
         """`done` of the total; `note` is the latest news."""

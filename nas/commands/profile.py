@@ -144,8 +144,8 @@ def import_table(
     from nas.tables.study_tables import elsewhere
 
     entry = add(file, name)
-    told = elsewhere(entry.table)
-    where = f"another machine than this one: {told}" if told else "this machine"
+    difference = elsewhere(entry.table)
+    where = f"another machine than this one: {difference}" if difference else "this machine"
     print_line(f"{entry.table}\nimported as {entry.name} ({entry.path}), of {where}")
 
 
@@ -192,7 +192,7 @@ def list_tables(as_json: Json = False) -> None:
 
 
 def diff(one: TableFile, other: TableFile, as_json: Json = False) -> None:
-    """Compare two tables: circumstances, and the time of the blocks that both know, as a ratio."""
+    """Compare two tables: circumstances, and the ratio of times of the blocks that both have."""
     from hw_profiles.latency.comparison import compare
     from nas.tables.library import find
 

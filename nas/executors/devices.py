@@ -93,7 +93,7 @@ def require_device(name: str, address: str | None = None) -> Device:
 def run_on(
     name: str, work: Work, *given: Any, address: str | None = None, progress: ProgressCallback | None = None
 ) -> Any:
-    """What `work(*given, tell)` returns on a device; `progress` hears here what it tells there.
+    """What `work(*given, tell)` returns on a device; `progress` is called here with what it reports there.
 
     Waits while the device works for somebody else.
 
@@ -152,12 +152,12 @@ def _followed(name: str, actor: Any, result: Any, progress: ProgressCallback) ->
 def _lost(name: str, why: str) -> ProfileError:
     return ProfileError(
         f"the device {name} was lost, or could not start: {why}; repeat the command when it is there again"
-        " (a profile goes on where it stopped)"
+        " (a profile continues where it stopped)"
     )
 
 
 def _silent(what: str, done: int, total: int) -> None:
-    """Nobody wants to hear."""
+    """Progress that is not shown."""
 
 
 def profile_on(
@@ -175,7 +175,7 @@ def profile_on(
 
     As `profile_space` does, or, where there is the table of a `similar` device, `transfer_table`.
 
-    Samples are kept there until the table is finished, so that a profile that was stopped goes on.
+    Samples are kept there until the table is finished, so that a stopped profile is continued.
 
     Raises:
         UnknownName: no node of the cluster is this device.

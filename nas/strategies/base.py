@@ -17,7 +17,7 @@ from search_spaces.language.space import Space
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate, and what the strategy wants to hear again with its outcome (stored with the trial).
+    """A candidate, and what the strategy gets back with its outcome (stored with the trial).
 
     `spec` is the architecture, where the strategy has closed and checked it already.
     """
@@ -59,7 +59,7 @@ class Strategy(ABC):
         """A candidate, with `dice` as the only source of chance."""
 
     def tell(self, trial: Trial) -> None:
-        """Hear the outcome of a trial, whatever it was."""
+        """Learn from the outcome of a trial, whatever it was."""
 
 
 strategies: Registry[type[Strategy]] = Registry("strategy", folder="nas.strategies")

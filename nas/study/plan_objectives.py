@@ -75,7 +75,7 @@ def under_all_scenarios(plan: Plan) -> Plan:
     def names(name: str) -> list[str]:
         if AT in name or name not in objectives or not objectives[name].per_scenario:
             return [name]
-        return [f"{name}{AT}{scenario.name}" for scenario in plan.scenarios]
+        return [plan.under(name, scenario) for scenario in plan.scenarios]
 
     constraints = []
     for text in plan.constraints:

@@ -68,10 +68,10 @@ def load_given(path: str, on: str | None = None) -> LatencyTable:
         ProfileError: it cannot be used.
     """
     table = LatencyTable.load(Path(path), allow_other_machine=True)
-    told = elsewhere(table)
-    if told and on is None and not is_imported(table):
+    difference = elsewhere(table)
+    if difference and on is None and not is_imported(table):
         raise ProfileError(
-            f"{path}: profiled on another machine: {told}; profile again here, or, to search for that"
+            f"{path}: profiled on another machine: {difference}; profile again here, or, to search for that"
             f" machine, first: nas profile import {path}"
         )
     return table
@@ -163,10 +163,10 @@ def measured_table(
 
 def _require_trust(table: LatencyTable, plan: Plan) -> None:
     """A table that errs by more than 10 % where the study needs it is used only if that is asked for."""
-    told = _rough_where_needed(table, plan)
-    if told and not plan.allow_rough_table:
+    errors = _rough_where_needed(table, plan)
+    if errors and not plan.allow_rough_table:
         raise ProfileError(
-            f"the latency table for {table.scenario} errs on held-out networks, {told}, more than"
+            f"the latency table for {table.scenario} errs on held-out networks, {errors}, more than"
             f" {100 * TRUSTED_MAPE:.0f} %: measure again on a quiet machine, or longer (--profile-seconds),"
             " or accept it with --allow-rough-table"
         )
@@ -174,22 +174,24 @@ def _require_trust(table: LatencyTable, plan: Plan) -> None:
 
 def _rough_where_needed(table: LatencyTable, plan: Plan) -> str:
     asked = " ".join([*plan.objectives, *plan.constraints])
-    return _told({name: mape for name, mape in rough_readings(table).items() if name in asked})
+    return _errors_in_words({name: mape for name, mape in rough_readings(table).items() if name in asked})
 
 
 def warnings_of(table: LatencyTable, on: str | None = None) -> list[str]:
     """What a reader must know of a table, made for the device `on` or for here, before believing it."""
     found = []
-    if told := _told(rough_readings(table)):
-        found.append(f"WARNING: this latency table errs on held-out networks, {told}")
+    if errors := _errors_in_words(rough_readings(table)):
+        found.append(f"WARNING: this latency table errs on held-out networks, {errors}")
     if on is not None:
         found.append(f"latencies are those of the device {on}: {machine_of(table)}")
-    elif told := elsewhere(table):
-        found.append(f"WARNING: this latency table was measured on another machine than this one: {told}")
+    elif difference := elsewhere(table):
+        found.append(
+            f"WARNING: this latency table was measured on another machine than this one: {difference}"
+        )
     return found
 
 
-def _told(rough: dict[str, float]) -> str:
+def _errors_in_words(rough: dict[str, float]) -> str:
     return ", ".join(f"{reading} by {100 * mape:.1f} %" for reading, mape in rough.items())
 
 
@@ -218,7 +220,7 @@ def estimate_fact(table: Roofline) -> dict[str, Any]:
 def table_fact(table: LatencyTable, on: str | None = None) -> dict[str, Any]:
     """The table's error on whole networks that were measured but not used to fit it, for the record.
 
-    That of a device of a cluster, `on`, also tells by its fingerprint which machine that was.
+    That of a device of a cluster, `on`, also has the fingerprint of the machine.
     """
     fact: dict[str, Any] = {
         "seconds": table.provenance.seconds,
