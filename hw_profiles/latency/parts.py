@@ -201,7 +201,8 @@ def layer_parts(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[Pa
 
 def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[Part, float], ...]:
     """What a layer takes: its parts, and how much of each."""
-    parts = tuple((part, layer.passing) for part in layer_parts(layer, spec, real))
+    passing = layer.passing
+    parts = tuple((part, passing) for part in layer_parts(layer, spec, real))
     return (*parts, *[(around(spec), 1.0)] * layer.predictions)
 
 
