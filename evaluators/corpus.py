@@ -99,16 +99,16 @@ def open_corpus(folder: str | Path) -> Corpus:
     meta = _read_meta(folder)
     del meta["reference_points"]
     try:
-        found = _digest(_hash(folder / part).digest() for part in ("train.bin", "valid.bin"))
+        digest = _digest(_hash(folder / part).digest() for part in ("train.bin", "valid.bin"))
     except OSError as error:
         raise DataError(f"{folder} holds no corpus: {error}") from None
-    if found != meta["digest"]:
-        raise DataError(f"{folder} is damaged: its digest should be {meta['digest']}, but is {found}")
+    if digest != meta["digest"]:
+        raise DataError(f"{folder} is damaged: its digest should be {meta['digest']}, but is {digest}")
     return Corpus(folder=str(folder), **meta)
 
 
 def _store(texts: Texts, train: list[Piece], valid: list[Piece], new: Path, cache: Path) -> Path:
-    """Write both parts into the folder `new` and move it to where its digest says; the final folder."""
+    """Write both parts into the folder `new` and move it to where its digest says; that folder."""
     new.mkdir()
     digest = _digest(_write(part, new / name) for name, part in (("train.bin", train), ("valid.bin", valid)))
     folder = cache / digest

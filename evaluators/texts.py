@@ -60,7 +60,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Texts:
-    """The text files that were found, by name, and how many files were left out."""
+    """Text files by name, and how many files were left out."""
 
     name: str
     pieces: tuple[Piece, ...]

@@ -1,7 +1,7 @@
 """A task's sequences in two halves that share nothing: one for weights, one for logits.
 
-Which half a sequence is in is decided by its content, so a task need not know of it, and tasks that come back
-to the same sequences keep them apart for ever. (Windows of one text may overlap all the same.)
+The half of a sequence follows from its content, so a task needs no support for it, and a task that repeats
+sequences keeps each in its half. (Windows of one text may overlap all the same.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Halves:
 
     def __init__(self, task: Task, seed: int, batch: int) -> None:
         self.task, self.seed, self.batch = task, seed, batch
-        self._known: tuple[int, tuple[Batch, Batch]] | None = None
+        self._last: tuple[int, tuple[Batch, Batch]] | None = None
 
     def of_step(self, step: int) -> tuple[Batch, Batch]:
         """The batch of the weights and that of the logits, at most `batch` sequences each.
@@ -37,9 +37,9 @@ class Halves:
         Raises:
             SettingError: all sequences fall into one half.
         """
-        if self._known is None or self._known[0] != step:
-            self._known = step, self._drawn(step)
-        return self._known[1]
+        if self._last is None or self._last[0] != step:
+            self._last = step, self._drawn(step)
+        return self._last[1]
 
     def fixed(self, count: int) -> list[Batch]:
         """The first batches of the half of the logits, always the same."""
@@ -51,9 +51,9 @@ class Halves:
             tokens, targets = self.task.train_batch(number, self.seed, DRAWN * self.batch)
             second = torch.tensor([_second_half(row) for row in tokens])
             if bool(second.any()) and not bool(second.all()):
-                one, other = ((~second).nonzero()[:, 0], second.nonzero()[:, 0])
-                found = [(tokens[i[: self.batch]], targets[i[: self.batch]]) for i in (one, other)]
-                return found[0], found[1]
+                rows = [half.nonzero()[: self.batch, 0] for half in (~second, second)]
+                of_weights, of_logits = [(tokens[some], targets[some]) for some in rows]
+                return of_weights, of_logits
         raise SettingError(f"the sequences of {self.task.name} cannot be split into two halves")
 
 

@@ -39,7 +39,7 @@ class Slope(NamedTuple):
 
 
 def first_order(valid: Loss, logits: Tensor, weights: Weights) -> Slope:
-    """The gradient for weights that do not answer to the logits."""
+    """The gradient for weights that do not depend on the logits."""
     leaf = logits.detach().requires_grad_()
     loss = valid(leaf, {name: weight.detach() for name, weight in weights.items()})
     (gradient,) = torch.autograd.grad(loss, leaf)
@@ -68,8 +68,9 @@ def second_order(
 def weight_gradient(loss: Loss, logits: Tensor, weights: Weights) -> dict[str, Tensor]:
     """The gradient in the weights, by name."""
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-    found = torch.autograd.grad(loss(logits.detach(), leaves), tuple(leaves.values()), materialize_grads=True)
-    return dict(zip(leaves, found, strict=True))
+    value = loss(logits.detach(), leaves)
+    gradients = torch.autograd.grad(value, tuple(leaves.values()), materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True))
 
 
 def moved(weights: Weights, direction: Weights, by: float) -> dict[str, Tensor]:

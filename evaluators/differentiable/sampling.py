@@ -1,4 +1,4 @@
-"""How logits become shares: as they are, or with chance.
+"""How logits become shares: as they are, or sampled.
 
     soft        softmax(a)                                       DARTS (Liu et al. 2019, arXiv:1806.09055)
     hard        one_hot(argmax(a + g)), gradients of             GDAS (Dong & Yang 2019, arXiv:1910.04465)
@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evaluators.differentiable.settings import SearchSettings
 from search_spaces.mixture.conditions import Genes
 from search_spaces.network.initialization import dice_at
 
@@ -37,8 +38,20 @@ def temperature_at(step: int, steps: int, start: float, end: float) -> float:
     return start + (end - start) * min(1.0, step / max(1, steps - 1))
 
 
+def shares_of_step(
+    genes: Genes, logits: Tensor, settings: SearchSettings, *, step: int, dice: torch.Generator
+) -> Tensor:
+    """The shares of the mixture at a step of a search, by its variant."""
+    if settings.variant in ("first", "second"):
+        return genes.shares(logits)
+    after, steps = max(0, step - settings.warm_up), settings.steps - settings.warm_up
+    temperature = temperature_at(after, steps, settings.hot, settings.cold)
+    sample = hard_shares if settings.variant == "gdas" else relaxed_shares
+    return sample(genes, logits, temperature, dice)
+
+
 def step_dice(seed: int, step: int, purpose: str) -> torch.Generator:
-    """Chance for one step: it depends on nothing that happened before."""
+    """The random generator of one step: it depends on nothing that happened before."""
     return dice_at(seed, f"{step}/{purpose}", torch.device("cpu"))
 
 

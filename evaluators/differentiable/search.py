@@ -30,7 +30,8 @@ from evaluators.differentiable.data_split import Halves
 from evaluators.differentiable.discretization import answered
 from evaluators.differentiable.gradients import Weights, dominant_eigenvalue, first_order, second_order
 from evaluators.differentiable.lagrangian import AugmentedLagrangian, Pull
-from evaluators.differentiable.sampling import hard_shares, relaxed_shares, step_dice, temperature_at
+from evaluators.differentiable.readings import packed, unpacked
+from evaluators.differentiable.sampling import shares_of_step, step_dice
 from evaluators.differentiable.settings import SearchSettings
 from evaluators.tasks.base import Task
 from evaluators.training.network_training import token_loss
@@ -156,14 +157,8 @@ class DifferentiableSearch(Trainable):
 
     def _sampled(self, logits: Tensor, purpose: str) -> Tensor:
         """The shares of this step's mixture."""
-        settings = self.settings
-        if settings.variant in ("first", "second"):
-            return self.genes.shares(logits)
         dice = step_dice(self.seed, self.step, purpose)
-        after, of = self.step - settings.warm_up, settings.steps - settings.warm_up
-        temperature = temperature_at(max(0, after), of, settings.hot, settings.cold)
-        sample = hard_shares if settings.variant == "gdas" else relaxed_shares
-        return sample(self.genes, logits, temperature, dice)
+        return shares_of_step(self.genes, logits, self.settings, step=self.step, dice=dice)
 
     def _step_logits(self) -> float:
         train, valid = self.halves.of_step(self.step)
@@ -217,15 +212,15 @@ class DifferentiableSearch(Trainable):
         return back
 
     def slope(self, logits: Tensor) -> Tensor:
-        """The gradient of the validation loss in the logits, of the mixture without chance."""
-        found = torch.zeros_like(logits)
+        """The gradient of the validation loss in the logits, of the mixture without sampling."""
+        total = torch.zeros_like(logits)
         for batch in self.halves.fixed(self.settings.watch_batches):
 
             def valid(at: Tensor, weights: Weights, batch: tuple[Tensor, Tensor] = batch) -> Tensor:
                 return self.loss(self.genes.shares(at), weights, batch)
 
-            found += first_order(valid, logits, self.weights).gradient / self.settings.watch_batches
-        return found
+            total += first_order(valid, logits, self.weights).gradient / self.settings.watch_batches
+        return total
 
     @torch.no_grad()
     def validation_loss(self, shares: Tensor) -> float:
@@ -241,9 +236,7 @@ class DifferentiableSearch(Trainable):
         flat["search/multipliers"] = self.lagrangian.multipliers
         for key, value in self.logits_optimizer.state[self.logits].items():
             flat[f"logits/{key}"] = value
-        rows = [[r.step, r.loss, r.eigenvalue, r.empty, *r.logits.tolist()] for r in self.readings]
-        width = 4 + len(self.logits)
-        flat["search/readings"] = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), width)
+        flat["search/readings"] = packed(self.readings, len(self.logits))
         return flat
 
     def fits(self, tensors: Mapping[str, Tensor]) -> bool:
@@ -264,7 +257,6 @@ class DifferentiableSearch(Trainable):
             if name.startswith("logits/")
         }
         self.readings, self.findings = [], []
-        for row in mine["search/readings"]:
-            at, loss, value, empty = row[:4].tolist()
-            self.readings.append(Reading(int(at), loss, value, empty, row[4:].to(self.logits)))
+        for reading in unpacked(mine["search/readings"], self.logits):
+            self.readings.append(reading)
             self._note()

@@ -33,7 +33,7 @@ def state_segment(spec: Decoder) -> int | None:
 def window_losses(
     network: Network, task: Task, *, segment: int | None = None, device: str | torch.device = "cpu"
 ) -> Tensor:
-    """How the task judges each validation window [W] (by its mean loss, as a rule), on the CPU."""
+    """How the task judges each validation window [W] (by default, by its mean loss), on the CPU."""
     tokens, targets = task.validation()
     losses = []
     pieces = zip(tokens.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)

@@ -85,10 +85,10 @@ def describe(evaluator: FromSupernet, space: Space) -> Path:
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """What a folder says of itself.
+    """The description of a supernet in its folder.
 
     Raises:
-        NoSupernet: it says nothing.
+        NoSupernet: there is none.
         Damaged: it cannot be read, or was written by another version.
     """
     path = Path(folder) / ABOUT
@@ -143,7 +143,7 @@ def open_supernet(
 
 
 def read_ready(folder: str | Path, space: Space | None = None) -> dict[str, Any]:
-    """What a folder says of itself, if its training has come to its end and is of this space; cheap.
+    """The description of a supernet whose training has ended and which is of this space; cheap.
 
     Raises:
         NoSupernet: the folder holds none.

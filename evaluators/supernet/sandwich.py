@@ -1,6 +1,6 @@
 """The sandwich rule: which subnets a step of supernet training visits (Yu & Huang 2019, arXiv:1903.05134).
 
-A step visits the largest, the smallest and some random architectures. Largest and smallest speak of sizes:
+A step visits the largest, the smallest and some random architectures. Largest and smallest refer to sizes:
 where a question chooses between kinds of blocks, no kind is the largest, so the kinds are dealt out evenly
 (as in FairNAS, Chu et al. 2019, arXiv:1907.01845). Every path has a pack of its kinds; visit after visit
 takes the next card, and an empty pack is shuffled anew, so that no kind is ever more than one visit behind.
@@ -34,7 +34,7 @@ class Sandwich:
     """The architectures of every step of a training, decided by (seed, step) alone.
 
     `networks` are visited in a step: the largest one first, the smallest one second, the others random; of
-    two, the second is the smallest in every third step by chance, and one alone is random. With probability
+    two, the second is at random the smallest in every third step, and one alone is random. With probability
     `favour` a random one is a mutant of a `favoured` genotype of the space, if there are any.
     """
 
@@ -51,15 +51,15 @@ class Sandwich:
             SpaceError: the space allows no such architecture.
         """
         dice = Random(f"{self.seed}/{step}")
-        found = []
+        specs = []
         for place, role in enumerate(_roles(self.networks, dice)):
             if role == RANDOM and self.favoured and dice.random() < self.favour:
                 mutant = mutate(self.space, dice.choice(self.favoured), dice)
-                found.append(self.space.close(mutant))
+                specs.append(self.space.close(mutant))
                 continue
             deal = partial(self._dealt, visit=step * self.networks + place)
-            found.append(_legal(self.space, dice, role, deal))
-        return list(dict.fromkeys(found))
+            specs.append(_legal(self.space, dice, role, deal))
+        return list(dict.fromkeys(specs))
 
     def _dealt(self, path: str, labels: tuple[Label, ...], visit: int) -> Label:
         pack, card = divmod(visit, len(labels))

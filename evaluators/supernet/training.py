@@ -43,7 +43,7 @@ ON_CPU = Execution()
 class SupernetTraining(Trainable):
     """The training of a supernet, of `steps` in all.
 
-    `batch` are the windows that a network reads in a step, those of all processes together. `sorted` says
+    `batch` are the windows that a network reads in a step, those of all processes together. `sorted` is
     what was sorted before the present phase.
 
     Raises:
@@ -109,7 +109,7 @@ class SupernetTraining(Trainable):
     def gradients(self) -> Losses:
         """The sum over the subnets of the step.
 
-        Shown are the losses of its first and second subnet: the largest and, as a rule, the smallest.
+        Shown are the losses of its first two subnets: the largest and, of three or more, the smallest.
         """
         self._enter_phase()
         subnets = [self.supernet.subnet(spec) for spec in self._sandwiches[self._phase].of(self.step)]

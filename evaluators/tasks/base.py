@@ -3,8 +3,8 @@
 A new file in this folder is a new task, and the score that it declares is an objective of every study.
 
 A batch depends on (seed, step) and on nothing else, so every candidate learns the same batches in the same
-order, and a training that was stopped goes on as if it had not been. The validation windows are the same for
-everyone, so two candidates can be compared window by window.
+order, and a training that was stopped continues as if it had not been. The validation windows are the same
+for everyone, so two candidates can be compared window by window.
 
 Shapes: B batch, T tokens, W windows.
 """
@@ -56,7 +56,7 @@ class Task(ABC):
         """
 
     def about(self) -> dict[str, Any] | None:
-        """What a record should tell of the data, its `digest` among it; None where the rule says all."""
+        """The data in a record, with their `digest`; None where the settings of the task define them."""
         return None
 
     @property
@@ -78,7 +78,7 @@ class Task(ABC):
         """Tokens and targets [W, T], always the same."""
 
     def judge(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """What each window scores [W], lower is better: its mean loss, unless a task says otherwise.
+        """What each window scores [W], lower is better: its mean loss, unless a task defines another score.
 
         Shapes: logits [W, T, V], targets [W, T].
         """

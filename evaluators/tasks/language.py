@@ -3,7 +3,7 @@
     read      d e f   f ( x
     answer    e f _ f ( x )
 
-Guessing earns 8 bits per byte; `Corpus.reference_points` tells what general compressors earn.
+Guessing earns 8 bits per byte; `Corpus.reference_points` are the bits of general compressors.
 """
 
 from __future__ import annotations

@@ -111,12 +111,12 @@ def _sequences(task: Recall, part: int, count: int) -> tuple[Tensor, Tensor]:
     """Tokens and targets [count, T]."""
     read = np.zeros((count, task.length), dtype=np.int64)
     answers = np.full((count, task.length), IGNORED, dtype=np.int64)
-    half, told = task.tokens // 2, 2 * task.pairs
+    half, shown = task.tokens // 2, 2 * task.pairs
     for i in range(count):
         dice = np.random.default_rng((part, i))
         keys = 1 + dice.permutation(half - 1)[: task.pairs]
         values = half + dice.permutation(task.tokens - half)[: task.pairs]
-        places = told + dice.permutation(task.length - told)[: task.pairs]
-        read[i, 0:told:2], read[i, 1:told:2] = keys, values
+        places = shown + dice.permutation(task.length - shown)[: task.pairs]
+        read[i, 0:shown:2], read[i, 1:shown:2] = keys, values
         read[i, places], answers[i, places] = keys, values
     return torch.from_numpy(read), torch.from_numpy(answers)

@@ -50,7 +50,7 @@ def resume(training: Trainable, folder: Path, steps: int) -> int:
 
 
 def progress_in(path: Path) -> dict[str, Any]:
-    """What the header of a checkpoint says of how far it is (see `Trainable.progress`).
+    """How far a training was, from the header of its checkpoint (see `Trainable.progress`).
 
     Raises:
         ValueError: the file is damaged.

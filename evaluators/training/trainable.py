@@ -64,7 +64,7 @@ class Losses:
 class Trainable(ABC):
     """Parameters by name, their optimizer, and the number of steps done, of `steps` in all.
 
-    A kind of training says what its gradients are (`gradients`) and what names it (`trajectory`); steps,
+    A kind of training defines its gradients (`gradients`) and what names it (`trajectory`); steps,
     checkpoints and reports are the same for all (`evaluators.training.fit`). Learning rates are `rates`,
     times `rate`, times the share of the `schedule`.
     """
@@ -95,7 +95,7 @@ class Trainable(ABC):
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What a reader of the checkpoint should know of how far it is, beside the step; decides nothing."""
+        """How far it is, beside the step, for readers of a checkpoint; the training does not use it."""
         return {}
 
     @property
