@@ -114,7 +114,8 @@ def grouped(variants: Sequence[Variant]) -> list[list[int]]:
     """Indices of variants that one pass can carry, the largest first in each group."""
     sizes = [sum(torch.Size(s).numel() for s in parameter_shapes(*v).values()) for v in variants]
     groups: list[list[int]] = []
-    for i in sorted(range(len(variants)), key=lambda i: -sizes[i]):
+    # by width where sizes are equal: without parameters, the widest block still stands in for the others
+    for i in sorted(range(len(variants)), key=lambda i: (-sizes[i], -variants[i][1])):
         group = next((g for g in groups if stands_in(variants[g[0]], variants[i])), None)
         if group is None:
             groups.append([i])
