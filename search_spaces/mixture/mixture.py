@@ -35,7 +35,7 @@ from search_spaces.mixture.conditions import Chances, Genes
 from search_spaces.mixture.masked_blocks import Format, Memo, Shared, Weighted
 from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_norm, mixed_scores
 from search_spaces.mixture.structure import Carried, Rows, Strand, Structure, Trunk
-from search_spaces.network.decoder import PLACES
+from search_spaces.network.decoder import OPTIONS, PLACES
 from search_spaces.network.layer import PassContext, SideOutputs
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths, Router
 from search_spaces.network.routed_layer import RoutedLayer
@@ -237,7 +237,9 @@ class _MixedRoutedLayer(RoutedLayer):
 
     def __init__(self, sublayers: dict[str, Any], router: Router) -> None:
         nn.Module.__init__(self)
-        self.sublayers, self.routing, self.exit, self.reads_embedding = sublayers, router, None, None
+        for name in OPTIONS:
+            setattr(self, name, None)
+        self.sublayers, self.routing = sublayers, router
 
 
 def _shares(values: Sequence[tuple[T, Rows]], flow: Flow) -> list[tuple[T, Tensor | None]]:
