@@ -34,9 +34,10 @@ CURVE = "curve.json"
 class FromSupernet(Evaluator):
     """Scores an architecture with the weights that it shares with all others, rounded to its bits.
 
-    `space_json` is the tree of the space; `folder` holds the supernet's checkpoint. Plain values, so that Ray
-    can ship it: a worker opens the checkpoint when it is first asked. `open_supernet` makes one from a folder
-    alone.
+    `space_json` is the tree of the space, and `space_name` what messages call it; `folder` holds the
+    supernet's checkpoint. Plain values, so that Ray can ship it: a worker opens the checkpoint when it is
+    first asked. Constraints of a space are code and no plain values: only `train` needs them. `open_supernet`
+    makes one from a folder alone.
     """
 
     name: ClassVar[str] = "supernet"
@@ -49,6 +50,7 @@ class FromSupernet(Evaluator):
     batch: int = 16
     recipe: Recipe = DEFAULT
     execution: Execution = ON_CPU
+    space_name: str = "space"
 
     @property
     def unit(self) -> str:
@@ -59,13 +61,15 @@ class FromSupernet(Evaluator):
         self,
         on_step: Callable[[int, float], None] | None = None,
         *,
+        open_space: Callable[[], Space] | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
         save_seconds: float | None = None,
     ) -> dict[str, Any]:
         """Train the supernet, or continue from its checkpoint: its `steps`, `seconds`, and `loss` by step.
 
-        `on_step` is called with the number of each step and the loss of the largest subnet. Of several
-        processes the first one writes.
+        `open_space` gives the space with its constraints; without it, the training visits architectures that
+        a constraint forbids. `on_step` is called with the number of each step and the loss of the largest
+        subnet. Of several processes the first one writes.
 
         Raises:
             EvaluationFailed: a loss is not finite.
@@ -73,7 +77,7 @@ class FromSupernet(Evaluator):
         """
         folder = Path(self.folder)
         curve = fit(
-            self._training(process_group),
+            self._training(self._space() if open_space is None else open_space(), process_group),
             folder=folder,
             on_step=on_step,
             curve_file=folder / CURVE,
@@ -103,9 +107,13 @@ class FromSupernet(Evaluator):
         """
         return _opened(self)
 
-    def _training(self, process_group: ProcessGroup = SINGLE_PROCESS) -> SupernetTraining:
+    def _space(self) -> Space:
+        """The tree of the space, without constraints."""
+        return Space(from_json(self.space_json), name=self.space_name)
+
+    def _training(self, space: Space, process_group: ProcessGroup = SINGLE_PROCESS) -> SupernetTraining:
         return SupernetTraining(
-            Space(from_json(self.space_json), name="supernet"),
+            space,
             self.task,
             steps=self.steps,
             seed=self.seed,
@@ -118,7 +126,7 @@ class FromSupernet(Evaluator):
 
 @lru_cache(maxsize=2)
 def _opened(evaluator: FromSupernet) -> Supernet:
-    training = evaluator._training()
+    training = evaluator._training(evaluator._space())
     if checkpoints.resume(training, Path(evaluator.folder), evaluator.steps) < evaluator.steps:
         raise EvaluationFailed(f"{evaluator.folder} holds no supernet trained for {evaluator.steps} steps")
     return training.supernet

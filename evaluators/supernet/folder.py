@@ -138,6 +138,7 @@ def open_supernet(
         about["batch"],
         Recipe.from_plain(about["recipe"]),
         Execution(device=device),
+        about["space"]["name"],
     )
     return evaluator
 

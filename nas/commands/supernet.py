@@ -101,6 +101,7 @@ def _evaluator(
         plan.batch,
         training.recipe,
         execution,
+        space.name,
     )
 
 
@@ -109,10 +110,11 @@ def _train(evaluator: Any, workers: int, prepare: Any) -> dict[str, Any]:
     from evaluators.training.distributed import train_distributed
     from nas.progress import default_progress
 
+    train = partial(evaluator.train, open_space=prepare)
     with default_progress().bar("training the supernet", evaluator.steps) as bar:
         if workers > 1:
-            train_distributed(evaluator.train, workers, device=evaluator.execution.device, prepare=prepare)
-        trained: dict[str, Any] = evaluator.train(lambda step, loss: bar.update(step, f"{loss:.3f}"))
+            train_distributed(train, workers, device=evaluator.execution.device, prepare=prepare)
+        trained: dict[str, Any] = train(lambda step, loss: bar.update(step, f"{loss:.3f}"))
         return trained
 
 

@@ -34,7 +34,7 @@ from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.base import Task
 from evaluators.training.fit import fit
-from foundation.errors import SettingError, SpaceError
+from foundation.errors import SettingError
 from foundation.files import write_json
 from foundation.settings import setting
 from hw_profiles.latency.table import LatencyTable
@@ -45,13 +45,11 @@ from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.study.trial import Trial
 from nas.validation.claims import Claims
-from search_spaces.language.choices import OneOf
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
-from search_spaces.mixture.relaxable import check_relaxable
+from search_spaces.mixture.relaxable import check_space
 from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import Decoder
-from search_spaces.network.sublayers import decoders_in
 from search_spaces.supernet import Supernet
 
 DISCRETIZATIONS = ("magnitude", "perturbation")
@@ -121,11 +119,7 @@ class Darts(Engine):
 
     def check(self, space: Space, plan: Plan) -> None:
         """Raise for a space that cannot be relaxed, and for a cost that cannot be swept."""
-        for decoder in decoders_in(space.root):
-            if isinstance(decoder.decoder.vocab, OneOf):
-                raise SpaceError("vocab: vocabularies of different sizes cannot be mixed")
-            for layer in decoder.layers():
-                check_relaxable(layer.layer, layer.path)
+        check_space(space)
         if self._swept(plan) is None and self.targets:
             raise SettingError("engine darts: targets need an objective that is known before training")
 

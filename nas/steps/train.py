@@ -48,5 +48,8 @@ class Train(Step):
             return
         supernet = supernet_evaluator(study.space, plan, task, study.folder)
         with context.progress.bar("training the supernet", plan.steps) as bar:
-            fact = supernet.train(lambda step, loss: bar.update(step, f"largest {loss:.3f} {task.unit}"))
+            fact = supernet.train(
+                lambda step, loss: bar.update(step, f"largest {loss:.3f} {task.unit}"),
+                open_space=lambda: study.space,
+            )
         add_fact(study, SUPERNET, fact)

@@ -71,6 +71,7 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
         plan.batch,
         plan.recipe,
         execution=Execution(device=device),
+        space_name=space.name,
     )
 
 

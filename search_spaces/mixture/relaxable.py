@@ -1,13 +1,33 @@
-"""What of a layer can be relaxed: blocks, bits, and the options that say so."""
+"""Which spaces can be mixed at all: found from the space alone, before anything is trained."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 
 from foundation.errors import SpaceError
-from search_spaces.language.choices import join
-from search_spaces.language.walk import closed_values
+from search_spaces.language.choices import OneOf, join
+from search_spaces.language.space import Space
+from search_spaces.language.walk import closed_values, open_values
 from search_spaces.network.decoder import OPTIONS, PLACES, Layer
+from search_spaces.network.sublayers import OpenDecoder, OpenLayer, decoders_in
+
+
+def check_space(space: Space) -> None:
+    """Raise `SpaceError`, naming a gene by its path, where a mixture over a space does not exist."""
+    for decoder in decoders_in(space.root):
+        _check_shell(decoder)
+        for layer in decoder.layers():
+            check_relaxable(layer.layer, layer.path)
+            _check_genes(decoder, layer)
+
+
+def _check_shell(decoder: OpenDecoder) -> None:
+    if any(choice.name for _, choice in open_values(decoder.decoder.norm)):
+        where = join(decoder.path, "norm")
+        raise SpaceError(f"{where}: a choice of norms with a shared name cannot be mixed")
+    if isinstance(decoder.decoder.vocab, OneOf):
+        where = join(decoder.path, "vocab")
+        raise SpaceError(f"{where}: vocabularies of different sizes cannot be mixed")
 
 
 def check_relaxable(layer: Layer, path: str) -> None:
@@ -23,3 +43,23 @@ def check_relaxable(layer: Layer, path: str) -> None:
                 f"{where}: {kind.not_relaxable}; search it with an engine that reads one architecture"
                 " at a time"
             )
+
+
+def _check_genes(decoder: OpenDecoder, layer: OpenLayer) -> None:
+    """A layer's place and options, its blocks at their widths, and its bits are mixed one by one."""
+    outer = {*layer.condition, *_genes(layer, "shared"), *_genes(layer, "routing")}
+    bits, widths = _genes(layer, "bits"), {path for d in decoder.closings("d_model") for path in d.condition}
+    for place in PLACES:
+        blocks = [closing for closing in layer.closings(place) if closing.value is not None]
+        inner = {path for closing in blocks for path in closing.condition} | (widths if blocks else set())
+        common = sorted((outer & inner) | (outer & bits) | (inner & bits))
+        if common:
+            raise SpaceError(
+                f"{layer.path}: the gene {common[0]!r} decides two things of one layer that are mixed one by"
+                " one (its place, its blocks, its bits); give them a choice each"
+            )
+
+
+def _genes(layer: OpenLayer, field: str) -> set[str]:
+    """The genes that decide the value of a field."""
+    return {path for closing in layer.closings(field) for path in closing.condition}

@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from foundation.errors import SpaceError
 from search_spaces.blocks.base import Block
-from search_spaces.language.choices import OneOf, join
-from search_spaces.language.walk import Closing, Condition, intersection, open_values
+from search_spaces.language.walk import Closing, Condition, intersection
 from search_spaces.mixture.conditions import Genes, gathered
 from search_spaces.mixture.masked_blocks import Carrier, grouped
-from search_spaces.mixture.relaxable import check_relaxable
+from search_spaces.mixture.relaxable import check_space
 from search_spaces.network.decoder import PLACES, weights_site
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
@@ -70,6 +68,7 @@ class Structure:
     """
 
     def __init__(self, genes: Genes) -> None:
+        check_space(genes.space)
         self.genes = genes
         self._conditions: dict[tuple[tuple[str, frozenset[int]], ...], int] = {}
         self.trunks = tuple(self._trunk(decoder) for decoder in decoders_in(genes.space.root))
@@ -86,11 +85,6 @@ class Structure:
         return [self._number(condition) for condition in conditions]
 
     def _trunk(self, root: OpenDecoder) -> Trunk:
-        if any(choice.name for _, choice in open_values(root.decoder.norm)):
-            where = join(root.path, "norm")
-            raise SpaceError(f"{where}: a choice of norms with a shared name cannot be mixed")
-        if isinstance(root.decoder.vocab, OneOf):
-            raise SpaceError(f"{join(root.path, 'vocab')}: vocabularies of different sizes cannot be mixed")
         norms = gathered(root.closings("norm"), self.genes.counts)
         every = list(root.closings("d_model"))
         widths = gathered(every, self.genes.counts)
@@ -107,7 +101,6 @@ class Structure:
         )
 
     def _strands(self, layer: OpenLayer, widths: list[Closing]) -> Iterable[Strand]:
-        check_relaxable(layer.layer, layer.path)
         options = gathered(layer.closings("routing"), self.genes.counts)
         for shared, here in layer.closings("shared"):
             for routing, conditions in options.items():
@@ -124,7 +117,6 @@ class Structure:
         routing: MixtureOfDepths | None,
         widths: list[Closing],
     ) -> Strand:
-        outer = {path for condition in conditions for path in condition}
         bits = list(layer.closings("bits"))
         sublayers = []
         for place in PLACES:
@@ -135,9 +127,6 @@ class Structure:
                 for d_model, wide in widths
                 if (joined := intersection(when, wide)) is not None
             ]
-            inner = {path for _, condition in variants for path in condition}
-            _apart(outer, inner | {path for _, condition in bits for path in condition}, layer.path)
-            _apart(inner, {path for _, condition in bits for path in condition}, layer.path)
             sublayers.append(tuple(self._carriers(f"{site}.{place}", variants, bits)))
         certain = any(not condition for condition in conditions)
         return Strand(self._numbers(conditions), certain, site, routing, tuple(sublayers))
@@ -165,12 +154,3 @@ class Structure:
                         self._numbers(conditions),
                         tuple((stored, self._numbers(when)) for stored, when in formats.items()),
                     )
-
-
-def _apart(one: set[str], other: set[str], where: str) -> None:
-    common = sorted(one & other)
-    if common:
-        raise SpaceError(
-            f"{where}: the gene {common[0]!r} decides two things of one layer that are mixed one by one (its"
-            " place, its blocks, its bits); give them a choice each"
-        )
