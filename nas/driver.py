@@ -14,7 +14,7 @@ from typing import Any
 
 from foundation.errors import EvaluationFailed, IllegalArchitecture, SpaceError
 from nas.executors.base import Executor, Outcome, WorkItem
-from nas.objectives.base import Bench, Objective
+from nas.objectives.base import CostModel, Objective
 from nas.store import Store
 from nas.strategies.base import Strategy
 from nas.study.constraints import MAX_VIOLATIONS, Constraint
@@ -37,7 +37,7 @@ class Search:
     executor: Executor
     fidelity: Fidelity
     seed: int
-    bench: Bench | None = None
+    cost_model: CostModel | None = None
     cheap: tuple[Objective, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     on_trial: Callable[[Trial], None] = lambda trial: None
@@ -135,7 +135,11 @@ class _Loop:
             return trial, None
         try:
             spec = proposal.spec if proposal.spec is not None else search.space.close(proposal.genotype)
-            values = {o.name: o.cheap(spec, search.bench) for o in search.cheap if o.cheap and search.bench}
+            values = {
+                o.name: o.cheap(spec, search.cost_model)
+                for o in search.cheap
+                if o.cheap and search.cost_model
+            }
         except IllegalArchitecture as error:
             return _ended(trial, TrialState.ILLEGAL, reason=str(error)), None
         for constraint in search.constraints:
@@ -143,6 +147,11 @@ class _Loop:
             if violation:
                 return _ended(trial, TrialState.INFEASIBLE, reason=violation, values=values), None
         return replace(trial, values=values), spec
+
+    def _costs(self, spec: Any) -> dict[str, Value]:
+        """The objectives that are computed before training."""
+        costs, model = self.search.cheap, self.search.cost_model
+        return {o.name: o.cheap(spec, model) for o in costs if o.cheap and model}
 
     def _item(self, trial: Trial, spec: Any) -> WorkItem:
         self.waiting_twins.setdefault(trial.digest, [])

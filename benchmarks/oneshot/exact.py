@@ -61,8 +61,9 @@ from evaluators.tasks.language import ByteLanguageModelling
 from evaluators.training.fit import fit
 from nas.engines.exact.additivity import additivity
 from nas.engines.exact.greedy import greedy
-from nas.engines.exact.integer_program import Choice, Chosen, Option, Place, Unreachable
-from nas.engines.exact.tables import Network, network, random_networks
+from nas.engines.exact.integer_program import ChoiceProblem, Unreachable
+from nas.engines.exact.slots import Option, Slot, Solution
+from nas.engines.exact.tables import ScoredSpace, random_networks, scored_space
 from nas.pareto import hypervolume, reference_point
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
@@ -160,7 +161,7 @@ def speed(costs: int, *, tied: bool, seeds: int) -> Row:
     """Seconds to a proven optimum, over seeds and three tightnesses of the budgets."""
     seconds, busy, proven, gaps = [], [], [], []
     for seed in range(seeds):
-        choice = Choice(_large_places(seed, costs, tied=tied))
+        choice = ChoiceProblem(_large_places(seed, costs, tied=tied))
         most = choice.best().costs
         for share in (0.3, 0.5, 0.8):
             least = {name: choice.least(name).costs[name] for name in most}
@@ -205,7 +206,7 @@ def joint(seed: int, *, steps: int, aligned: int) -> Row:
         replacements = Replacements(supernet, parent, task)
         scores = replacements.measure()
         totals = {name: partial(_counted, name) for name in COSTS}
-        net = network(space, parent, scores, totals)
+        net = scored_space(space, parent, scores, totals)
         specs = random_networks(net, 30, seed=seed)
         real = [replacements.divergence(spec).kl for spec in specs]
         adding = additivity([net.predicted(spec) for spec in specs], real, seed=seed)
@@ -244,9 +245,9 @@ def hybrids() -> Space:
     return Space(Decoder(d_model=48, layers=(layer,) * 4), name="hybrids")
 
 
-def under_budgets(net: Network) -> dict[str, Found]:
+def under_budgets(net: ScoredSpace) -> dict[str, Found]:
     """What each way chooses under each pair of budgets; nothing where it finds nothing."""
-    least = {name: net.choice.least(name).costs[name] for name in COSTS}
+    least = {name: net.problem.least(name).costs[name] for name in COSTS}
     most = {name: _counted(name, [net.parent])[0] for name in COSTS}
     plain = {bits: _at(net, bits) for bits in WEIGHTS}
     found: dict[str, Found] = {"joint": [], "first": [], "first, best of all": []}
@@ -255,7 +256,7 @@ def under_budgets(net: Network) -> dict[str, Found]:
         stepwise = {bits: _stepwise(net, plain[bits], budgets) for bits in WEIGHTS}
         known = [chosen for chosen in stepwise.values() if chosen is not None]
         try:
-            found["joint"].append((budgets, net.spec(net.choice.best(budgets))))
+            found["joint"].append((budgets, net.spec(net.problem.best(budgets))))
         except Unreachable:
             assert not known, "the stepwise choice found what the joint one did not"
             continue
@@ -267,12 +268,12 @@ def under_budgets(net: Network) -> dict[str, Found]:
     return found
 
 
-def matched(net: Network, other: Found) -> Found:
+def matched(net: ScoredSpace, other: Found) -> Found:
     """The joint choice under the bytes that the networks of another way use."""
     found = []
     for _, spec in other:
         used = {cost: _counted(cost, [spec])[0] for cost in COSTS}
-        found.append((used, net.spec(net.choice.best(used))))
+        found.append((used, net.spec(net.problem.best(used))))
     return found
 
 
@@ -331,10 +332,10 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _at(net: Network, weight: float) -> Choice:
+def _at(net: ScoredSpace, weight: float) -> ChoiceProblem:
     """The choice among architectures alone: bits fixed at this width, the state at 8, scores those of 16."""
     places = []
-    for place in net.choice.places:
+    for place in net.problem.slots:
         options = []
         for option in place.options:
             sublayer = option.name
@@ -343,24 +344,26 @@ def _at(net: Network, weight: float) -> Choice:
             elif (sublayer.bits.weight, sublayer.bits.state) == (weight, min(STATES)):
                 whole = replace(sublayer, bits=Bits())
                 options.append(replace(option, score=net.scores[whole].kl))
-        places.append(Place(place.name, tuple(options)))
-    return Choice(places)
+        places.append(Slot(place.name, tuple(options)))
+    return ChoiceProblem(places)
 
 
-def _stepwise(net: Network, architectures: Choice, budgets: Mapping[str, float]) -> Chosen | None:
+def _stepwise(
+    net: ScoredSpace, architectures: ChoiceProblem, budgets: Mapping[str, float]
+) -> Solution | None:
     """The best architecture at fixed bits, and then its best bits; None where either breaks a budget."""
     try:
         first = architectures.best(budgets)
     except Unreachable:
         return None
-    names = [p.options[i].name for p, i in zip(architectures.places, first.picks, strict=True)]
+    names = [p.options[i].name for p, i in zip(architectures.slots, first.picks, strict=True)]
     places, kept = [], []
-    for place, name in zip(net.choice.places, names, strict=True):
+    for place, name in zip(net.problem.slots, names, strict=True):
         numbers = [i for i, option in enumerate(place.options) if _alike(option, name)]
         kept.append(numbers)
-        places.append(Place(place.name, tuple(place.options[i] for i in numbers)))
+        places.append(Slot(place.name, tuple(place.options[i] for i in numbers)))
     try:
-        second = Choice(places).best(budgets)
+        second = ChoiceProblem(places).best(budgets)
     except Unreachable:
         return None
     picks = tuple(numbers[i] for numbers, i in zip(kept, second.picks, strict=True))
@@ -390,13 +393,13 @@ def _parent(supernet: Supernet, task: ByteLanguageModelling, seed: int) -> Decod
     return min(dict.fromkeys(tried), key=loss)
 
 
-def _choice(scores: np.ndarray, prices: np.ndarray) -> Choice:
+def _choice(scores: np.ndarray, prices: np.ndarray) -> ChoiceProblem:
     places = []
     for p, (row, costs) in enumerate(zip(scores.tolist(), prices.tolist(), strict=True)):
         named = [{str(i): amount for i, amount in enumerate(amounts)} for amounts in costs]
         options = (Option(o, score, own) for o, (score, own) in enumerate(zip(row, named, strict=True)))
-        places.append(Place(f"place {p}", tuple(options)))
-    return Choice(places)
+        places.append(Slot(f"place {p}", tuple(options)))
+    return ChoiceProblem(places)
 
 
 def _least(scores: np.ndarray, prices: np.ndarray, bounds: np.ndarray) -> float:
@@ -409,7 +412,7 @@ def _least(scores: np.ndarray, prices: np.ndarray, bounds: np.ndarray) -> float:
     return float(sums[kept].min()) if kept.any() else math.inf
 
 
-def _large_places(seed: int, costs: int, *, tied: bool) -> list[Place]:
+def _large_places(seed: int, costs: int, *, tied: bool) -> list[Slot]:
     """48 places of 54 random options, each at three widths that cost score and save bytes."""
     dice, places = np.random.default_rng((seed, costs)), []
     for p in range(48):
@@ -420,7 +423,7 @@ def _large_places(seed: int, costs: int, *, tied: bool) -> list[Place]:
                 amounts = dict(list({"bytes": size * stored, "ms": ms, "state": state}.items())[:costs])
                 when = {f"bits {p // 2}": frozenset({bits})} if tied else {}
                 options.append(Option((o, bits), score + worse * dice.uniform(0.3, 3.0), amounts, when))
-        places.append(Place(f"place {p}", tuple(options)))
+        places.append(Slot(f"place {p}", tuple(options)))
     return places
 
 

@@ -36,7 +36,7 @@ import torch
 from benchmarks.common import RESULTS, provenance, show_plainly
 from nas.executors.local import InProcess
 from nas.steps.base import Context, run_steps
-from nas.steps.profile import bench
+from nas.steps.profile import cost_model
 from nas.steps.train import evaluator
 from nas.study.creation import create_study
 from nas.study.evaluators import EvaluatorScorer
@@ -159,7 +159,7 @@ def job(folder: Path, settings: Row, which: tuple[str, int]) -> Row:
     run_steps(context, ("search",))
     took = perf_counter() - began
     scorer = InProcess({"bits_per_byte": EvaluatorScorer(evaluator(context))})
-    gained = gain_over_random(study, bench(context), scorer, random=settings["random"])
+    gained = gain_over_random(study, cost_model(context), scorer, random=settings["random"])
     found, by_chance = searched_and_random(study)
     scored = [trial for trial in study.trials("validate") if trial.finished is not None]
     by_chance += scored

@@ -43,7 +43,7 @@ from evaluators.supernet.folder import describe
 from evaluators.tasks.recall import Recall
 from nas.engines.base import BY
 from nas.engines.exact.additivity import rank_correlation
-from nas.objectives.base import Bench, objectives
+from nas.objectives.base import CostModel, objectives
 from nas.pareto import nondominated
 from nas.steps.base import Context, run_steps
 from nas.study.creation import create_study
@@ -257,7 +257,7 @@ def of_networks(rows: Sequence[Row]) -> list[Row]:
                 "solved": f"{len(solved)} of {len(alone)}",
                 "by step": statistics.median(solved) if solved else "-",
                 "shared weights": " ".join(f"{value:.3f}" for value in shared),
-                "state bytes": int(state(spec, Bench.of(Plan().scenarios)).value),
+                "state bytes": int(state(spec, CostModel.of(Plan().scenarios)).value),
             }
         )
     return found

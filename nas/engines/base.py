@@ -33,7 +33,7 @@ from evaluators.tasks.base import Task
 from foundation.errors import SettingError
 from foundation.registry import Registry
 from foundation.settings import Settings, parse_values
-from nas.objectives.base import Bench
+from nas.objectives.base import CostModel
 from nas.progress import Progress
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.plan import Plan
@@ -63,7 +63,7 @@ class Setup:
     space: Space
     plan: Plan
     goals: Sequence[tuple[str, bool]]
-    bench: Bench
+    cost_model: CostModel
     folder: Path
     quality: str | None = None
     task: Task | None = None

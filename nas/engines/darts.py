@@ -39,7 +39,7 @@ from foundation.files import write_json
 from foundation.settings import setting
 from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import Engine, Found, Prepared, Setup, engines
-from nas.objectives.base import Bench, Objective, objectives
+from nas.objectives.base import CostModel, Objective, objectives
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
 from nas.study.study import Study
@@ -171,7 +171,7 @@ class Darts(Engine):
         return next((objective for objective in known if objective.cheap is not None), None)
 
     def _sweep(self, setup: Setup, objective: Objective) -> tuple[list[Target], ExpectedCost]:
-        total = _total(objective, setup.bench)
+        total = _total(objective, setup.cost_model)
         expected = expected_cost(setup.space, total, seed=setup.plan.seed)
         values = list(self.targets)
         if not values:
@@ -242,22 +242,22 @@ def allowed_space(setup: Setup) -> Space:
     constraints = [Constraint.parse(text) for text in setup.plan.constraints]
 
     def keeps_constraints(spec: Any) -> bool:
-        return first_violation(constraints, spec, setup.bench) is None
+        return first_violation(constraints, spec, setup.cost_model) is None
 
     added = [keeps_constraints] if constraints else []
     return Space(setup.space.root, constraints=[*setup.space.constraints, *added], name=setup.space.name)
 
 
-def _total(objective: Objective, bench: Bench) -> Total:
+def _total(objective: Objective, cost_model: CostModel) -> Total:
     """An objective as a cost of many architectures at once."""
     cheap = objective.cheap
     assert cheap is not None
 
     def total(specs: Sequence[Decoder]) -> list[float]:
-        where = bench.under(objective.scenario) if objective.scenario else bench
+        where = cost_model.under(objective.scenario) if objective.scenario else cost_model
         if objective.needs_table and isinstance(where.table, LatencyTable):
             where.table.predict_many(specs)  # interpolates all unknown parts at once, and remembers them
-        return [cheap(spec, bench).value for spec in specs]
+        return [cheap(spec, cost_model).value for spec in specs]
 
     return total
 

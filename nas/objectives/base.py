@@ -27,40 +27,46 @@ ObjectiveFunction: TypeAlias = Callable[[Any], float]
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What cheap objectives may look at besides the architecture: a scenario, and what predicts its latency.
+class CostModel:
+    """What costs are computed from besides the architecture: a scenario, and what predicts its latency.
 
-    In a study that has several scenarios, that is the first one, and `others` has the benches of all of them.
+    In a study that has several scenarios, that is the first one, and `by_scenario` has those of all.
     """
 
     scenario: Scenario
     table: Predictor | None = None
-    others: Mapping[str, Bench] = field(default_factory=dict)
+    by_scenario: Mapping[str, CostModel] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scenarios: Sequence[Scenario], tables: Mapping[Scenario, Predictor] | None = None) -> Bench:
-        """The bench of a study with these scenarios and, where there are some, their tables."""
+    def of(
+        cls, scenarios: Sequence[Scenario], tables: Mapping[Scenario, Predictor] | None = None
+    ) -> CostModel:
+        """The cost model of a study with these scenarios and, where there are some, their tables."""
         found = [cls(scenario, (tables or {}).get(scenario)) for scenario in scenarios]
-        return found[0] if len(found) == 1 else cls(scenarios[0], others={b.scenario.name: b for b in found})
+        return (
+            found[0]
+            if len(found) == 1
+            else cls(scenarios[0], by_scenario={b.scenario.name: b for b in found})
+        )
 
-    def under(self, scenario: str) -> Bench:
-        """The bench of a scenario.
+    def under(self, scenario: str) -> CostModel:
+        """The cost model of a scenario.
 
         Raises:
             SettingError: the study has no scenario of this name.
         """
-        if scenario in self.others:
-            return self.others[scenario]
+        if scenario in self.by_scenario:
+            return self.by_scenario[scenario]
         if scenario == self.scenario.name:
             return self
-        known = self.others or [self.scenario.name]
+        known = self.by_scenario or [self.scenario.name]
         raise SettingError(
             f"no scenario {scenario!r} in this study; {nearest(scenario, filter(None, known))}"
         )
 
-    def scenarios_of(self, objective: Objective) -> list[Objective]:
+    def variants_of(self, objective: Objective) -> list[Objective]:
         """The objective under each scenario, where there are several and it differs between them."""
-        several = self.others if objective.per_scenario else {}
+        several = self.by_scenario if objective.per_scenario else {}
         return [objective.under(name) for name in several] or [objective]
 
     def ready(self, objective: Objective) -> bool:
@@ -83,7 +89,7 @@ class Objective:
     name: str
     unit: str
     about: str
-    cheap: Callable[[Any, Bench], Value] | None = None
+    cheap: Callable[[Any, CostModel], Value] | None = None
     maximise: bool = False
     needs_table: bool = False
     per_scenario: bool = False
@@ -102,7 +108,7 @@ class Objective:
             self,
             name=f"{self.name}{AT}{scenario}",
             about=f"{self.about}, in the scenario {scenario}",
-            cheap=cheap and (lambda spec, bench: cheap(spec, bench.under(scenario))),
+            cheap=cheap and (lambda spec, cost_model: cheap(spec, cost_model.under(scenario))),
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nas.objectives.base import Bench, Objective, objectives
+from nas.objectives.base import CostModel, Objective, objectives
 from nas.study.trial import Value
 from search_spaces.network.decoder import Decoder, NetworkCost
 from search_spaces.scenario import Scenario
@@ -29,8 +29,8 @@ def cost_of(spec: Decoder, scenario: Scenario) -> NetworkCost:
 
 
 def _counted(name: str, unit: str, about: str) -> Objective:
-    def cheap(spec: Decoder, bench: Bench) -> Value:
-        return Value(float(getattr(cost_of(spec, bench.scenario), name)), source="counted")
+    def cheap(spec: Decoder, cost_model: CostModel) -> Value:
+        return Value(float(getattr(cost_of(spec, cost_model.scenario), name)), source="counted")
 
     return Objective(name=name, unit=unit, about=about, cheap=cheap, per_scenario=name not in SAME)
 

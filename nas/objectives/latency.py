@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from foundation.errors import ProfileError
 from hw_profiles.roofline.roofline import ESTIMATE, Roofline
-from nas.objectives.base import Bench, Objective, objectives
+from nas.objectives.base import CostModel, Objective, objectives
 from nas.study.trial import Value
 from search_spaces.network.decoder import Decoder
 
@@ -18,11 +18,11 @@ PHASES = (
 
 
 def _predicted(name: str, about: str) -> Objective:
-    def cheap(spec: Decoder, bench: Bench) -> Value:
-        if bench.table is None:
+    def cheap(spec: Decoder, cost_model: CostModel) -> Value:
+        if cost_model.table is None:
             raise ProfileError(f"{name} needs a latency table; run `nas profile` or let the search make one")
-        milliseconds, error = bench.table.predict(spec)[name]
-        return Value(milliseconds, error, ESTIMATE if isinstance(bench.table, Roofline) else "predicted")
+        milliseconds, error = cost_model.table.predict(spec)[name]
+        return Value(milliseconds, error, ESTIMATE if isinstance(cost_model.table, Roofline) else "predicted")
 
     return Objective(name=name, unit="ms", about=about, cheap=cheap, needs_table=True, per_scenario=True)
 

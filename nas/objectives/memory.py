@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from hw_profiles.memory.prediction import Memory, predict_memory
-from nas.objectives.base import Bench, Objective, objectives
+from nas.objectives.base import CostModel, Objective, objectives
 from nas.study.trial import Value
 from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
@@ -24,8 +24,8 @@ def memory_of(spec: Decoder, scenario: Scenario) -> Memory:
 
 
 def _peak(name: str, about: str) -> Objective:
-    def cheap(spec: Decoder, bench: Bench) -> Value:
-        return Value(float(getattr(memory_of(spec, bench.scenario), name)), source="traced")
+    def cheap(spec: Decoder, cost_model: CostModel) -> Value:
+        return Value(float(getattr(memory_of(spec, cost_model.scenario), name)), source="traced")
 
     return Objective(name=name, unit="bytes", about=about, cheap=cheap, per_scenario=True, on_request=True)
 

@@ -19,6 +19,7 @@ from nas.progress import Progress
 from nas.steps.base import Context, Step, steps
 from nas.store import Measurement
 from nas.study.export import best_weights
+from nas.study.facts import TABLES
 from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
@@ -31,8 +32,8 @@ from search_spaces.scenario import Scenario
 Extract: TypeAlias = Callable[[Study, Trial], Model]
 
 SUFFIX = "_measured"
-GROUP = 8
-"""Networks timed together, in interleaved rounds."""
+TIMED_TOGETHER = 8
+"""Networks of a group, which is timed in interleaved rounds."""
 
 
 @steps.add
@@ -72,9 +73,9 @@ def measure_trials(
 ) -> None:
     """Measure the networks of these trials that were not measured yet, under each of the study's scenarios.
 
-    `extracted` makes the plain model of a trial. Times are held against the calibration of the study's table.
-    A plan that names a device has them measured there, in the Ray cluster at `address`. A scenario whose
-    device is not here, or was lost, is left out, and said so.
+    `extracted` makes the plain model of a trial. Times are compared with the calibration of the study's
+    table. A plan that names a device has them measured there, in the Ray cluster at `address`. A scenario
+    whose device is not here, or was lost, is left out, and the reason is reported.
     """
     trials = list(trials)
     for scenario in study.plan.scenarios:
@@ -85,11 +86,11 @@ def measure_trials(
         if study.plan.on is None and (why := unreachable(scenario, fact)):
             progress.say(f"the front is not measured for {scenario}: {why}")
             continue
-        place = Place(scenario, fact.get("reference_ms"), study.plan.on, address, fact.get("fingerprint"))
+        testbed = Testbed(scenario, fact.get("reference_ms"), study.plan.on, address, fact.get("fingerprint"))
         try:
-            _measure(study, waiting, place, extracted=extracted, suffix=suffix, progress=progress)
+            _measure(study, waiting, testbed, extracted=extracted, suffix=suffix, progress=progress)
         except (ProfileError, UnknownName) as error:
-            if place.on is None:
+            if testbed.on is None:
                 raise
             progress.say(f"the front is not measured for {scenario}: {error}")
 
@@ -97,8 +98,8 @@ def measure_trials(
 def unmeasured(study: Study, trials: Iterable[Trial], scenario: Scenario) -> list[Trial]:
     """Those whose networks were not measured under this scenario."""
     name = f"decode_ms{_suffix(study, scenario)}"
-    known = {measurement.digest for measurement in study.measurements() if measurement.name == name}
-    return [trial for trial in trials if trial.digest not in known]
+    done = {measurement.digest for measurement in study.measurements() if measurement.name == name}
+    return [trial for trial in trials if trial.digest not in done]
 
 
 def _suffix(study: Study, scenario: Scenario) -> str:
@@ -107,7 +108,7 @@ def _suffix(study: Study, scenario: Scenario) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class Testbed:
     """Where networks are timed: here, or `on` a device, which must be the machine of the study's table."""
 
     scenario: Scenario
@@ -118,13 +119,13 @@ class Place:
 
     @property
     def title(self) -> str:
-        """What is going on, for a reader."""
+        """The heading of the progress."""
         return "measuring the front" if self.on is None else f"measuring the front on {self.on}"
 
     def measure(
-        self, models: Sequence[Model], tell: ProgressCallback | None = None
+        self, models: Sequence[Model], on_progress: ProgressCallback | None = None
     ) -> list[dict[str, Value]]:
-        """The figures of each network by name; `tell` hears what a device does meanwhile.
+        """The figures of each network by name; `on_progress` is called with what a device does meanwhile.
 
         Raises:
             ProfileError: the device cannot be timed, stayed busy, was lost, or is another machine by now.
@@ -139,12 +140,12 @@ class Place:
             "machine": self.machine,
         }
         packed = list(map(packed_model, models))
-        found = run_on(self.on, measured_there, packed, about, address=self.address, progress=tell)
-        return [{name: Value.from_json(value) for name, value in one.items()} for one in found]
+        networks = run_on(self.on, measured_there, packed, about, address=self.address, progress=on_progress)
+        return [{name: Value.from_json(value) for name, value in figures.items()} for figures in networks]
 
 
 def measured_there(
-    packed: Sequence[Mapping[str, bytes]], about: Mapping[str, Any], tell: ProgressCallback
+    packed: Sequence[Mapping[str, bytes]], about: Mapping[str, Any], on_progress: ProgressCallback
 ) -> list[dict[str, Any]]:
     """Measure, on a device, the networks that a study elsewhere sent as exported models; plain values.
 
@@ -152,11 +153,11 @@ def measured_there(
         ProfileError: this is not the machine of the study's table.
     """
     scenario = Scenario(**about["scenario"])
-    if about["machine"] and (told := differences(about["machine"], fingerprint(scenario))):
-        raise ProfileError(f"this is not the machine of the latency table: {told}")
-    tell(f"measuring {len(packed)} networks", 0, len(packed))
-    found = measured(list(map(unpacked_model, packed)), scenario, about["reference_ms"])
-    return [{name: value.to_json() for name, value in one.items()} for one in found]
+    if about["machine"] and (changes := differences(about["machine"], fingerprint(scenario))):
+        raise ProfileError(f"this is not the machine of the latency table: {changes}")
+    on_progress(f"measuring {len(packed)} networks", 0, len(packed))
+    networks = measured(list(map(unpacked_model, packed)), scenario, about["reference_ms"])
+    return [{name: value.to_json() for name, value in figures.items()} for figures in networks]
 
 
 def packed_model(model: Model) -> dict[str, bytes]:
@@ -175,7 +176,7 @@ def unpacked_model(packed: Mapping[str, bytes]) -> Model:
 
 def _fact_of(study: Study, scenario: Scenario) -> dict[str, Any]:
     """What is on record of the scenario's table; empty where there is none."""
-    fact: dict[str, Any] = study.facts.get("tables", {}).get(scenario.name, {})
+    fact: dict[str, Any] = study.facts.get(TABLES, {}).get(scenario.name, {})
     return fact
 
 
@@ -207,20 +208,20 @@ def measured(
 def _measure(
     study: Study,
     waiting: Sequence[Trial],
-    place: Place,
+    testbed: Testbed,
     *,
     extracted: Extract,
     suffix: str,
     progress: Progress,
 ) -> None:
     """Measure networks, group by group, and put what was found on record."""
-    with progress.bar(place.title, len(waiting)) as bar:
-        for start in range(0, len(waiting), GROUP):
-            group = waiting[start : start + GROUP]
+    with progress.bar(testbed.title, len(waiting)) as bar:
+        for start in range(0, len(waiting), TIMED_TOGETHER):
+            group = waiting[start : start + TIMED_TOGETHER]
             models = [extracted(study, trial) for trial in group]
-            found = place.measure(models, lambda what, *_, begun=start: bar.update(begun, what))
+            found = testbed.measure(models, lambda what, *_, begun=start: bar.update(begun, what))
             rows = [
-                Measurement(trial.digest, name + suffix, place.scenario.to_json(), value, time.time())
+                Measurement(trial.digest, name + suffix, testbed.scenario.to_json(), value, time.time())
                 for trial, values in zip(group, found, strict=True)
                 for name, value in values.items()
             ]

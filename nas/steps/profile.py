@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.objectives.base import Bench
+from nas.objectives.base import CostModel
 from nas.steps.base import Context, Step, computed_once, steps
 from nas.study.constraints import parsed_constraints, require_satisfiable
 from nas.study.facts import TABLES
@@ -13,7 +13,7 @@ from search_spaces.scenario import Scenario
 
 
 @computed_once
-def bench(context: Context) -> Bench:
+def cost_model(context: Context) -> CostModel:
     """The study's scenarios, with the tables that an objective or a constraint needs.
 
     Raises:
@@ -26,7 +26,7 @@ def bench(context: Context) -> Bench:
         scenario: table_for(study, scenario, context.progress, address=context.workers.address)
         for scenario in needing
     }
-    found = Bench.of(plan.scenarios, tables)
+    found = CostModel.of(plan.scenarios, tables)
     if tables:
         require_satisfiable(study.space, parsed_constraints(plan), found)
     return found
@@ -49,7 +49,7 @@ class Profile(Step):
 
     def run(self, context: Context) -> None:
         """Measure the tables that are not given, and put their errors on record."""
-        bench(context)
+        cost_model(context)
 
 
 def _needing_tables(plan: Plan) -> list[Scenario]:

@@ -9,10 +9,10 @@ from evaluators.supernet.evaluator import FromSupernet
 from nas.driver import COUNTED, Search, run
 from nas.engines.base import Prepared, Setup, make_engine, told_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
-from nas.objectives.base import Bench
+from nas.objectives.base import CostModel
 from nas.steps.base import Context, Step, steps
 from nas.steps.corpus import opened_task
-from nas.steps.profile import bench
+from nas.steps.profile import cost_model
 from nas.steps.train import evaluator
 from nas.strategies.base import Strategy, make_strategy
 from nas.study.constraints import parsed_constraints
@@ -58,7 +58,7 @@ class SearchByTrials(Step):
                 bar.update(count, trial.summary(plan.objectives[0]))
 
             search = search_of(
-                study, executor, strategy=prepared.strategy, bench=bench(context), on_trial=on_trial
+                study, executor, strategy=prepared.strategy, cost_model=cost_model(context), on_trial=on_trial
             )
             run(search, plan.trials)
 
@@ -71,7 +71,7 @@ def prepare_engine(context: Context) -> Prepared:
         space=study.space,
         plan=plan,
         goals=goals_of(plan),
-        bench=bench(context),
+        cost_model=cost_model(context),
         folder=study.folder / plan.engine,
         quality=quality,
         task=opened_task(context) if quality is not None else None,
@@ -91,12 +91,12 @@ def search_of(
     executor: Executor,
     *,
     strategy: Strategy | None = None,
-    bench: Bench | None = None,
+    cost_model: CostModel | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Search:
     """What the driver's loop needs, from the plan of a study; by default its strategy proposes."""
     plan = study.plan
-    bench = bench or Bench.of(plan.scenarios)
+    cost_model = cost_model or CostModel.of(plan.scenarios)
     strategy = strategy or make_strategy(
         plan.strategy, study.space, goals_of(plan), seed=plan.seed, settings=plan.strategy_settings
     )
@@ -108,8 +108,8 @@ def search_of(
         executor=executor,
         fidelity=fidelity(plan),
         seed=plan.seed,
-        bench=bench,
-        cheap=recorded_costs(study.space, plan, bench),
+        cost_model=cost_model,
+        cheap=recorded_costs(study.space, plan, cost_model),
         constraints=parsed_constraints(plan),
         on_trial=on_trial,
     )

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from foundation.errors import SettingError, SpaceError
-from nas.objectives.base import Bench, objectives
+from nas.objectives.base import CostModel, objectives
 from nas.study.plan import Plan
 from nas.study.trial import Value
 from search_spaces.language.space import Space
@@ -66,18 +66,18 @@ def parsed_constraints(plan: Plan) -> tuple[Constraint, ...]:
     return tuple(map(Constraint.parse, plan.constraints))
 
 
-def require_satisfiable(space: Space, constraints: Sequence[Constraint], bench: Bench) -> None:
+def require_satisfiable(space: Space, constraints: Sequence[Constraint], cost_model: CostModel) -> None:
     """Raise `SpaceError` where none of a thousand random candidates keeps the constraints.
 
     Asked before anything is trained, so that a bound that nothing meets costs seconds.
     """
-    known = [c for c in constraints if bench.ready(objectives[c.name])]
+    known = [c for c in constraints if cost_model.ready(objectives[c.name])]
     if not known:
         return
     dice, violation = Random("satisfiable"), None
     for _ in range(MAX_VIOLATIONS):
         spec = space.close(space.sample(dice))
-        violation = first_violation(known, spec, bench)
+        violation = first_violation(known, spec, cost_model)
         if violation is None:
             return
     raise SpaceError(
@@ -86,13 +86,13 @@ def require_satisfiable(space: Space, constraints: Sequence[Constraint], bench: 
     )
 
 
-def first_violation(constraints: Sequence[Constraint], spec: Any, bench: Bench) -> str | None:
+def first_violation(constraints: Sequence[Constraint], spec: Any, cost_model: CostModel) -> str | None:
     """Why an architecture breaks one of these constraints, or None."""
     for constraint in constraints:
         cheap = objectives[constraint.name].cheap
         if cheap is None:
             raise SettingError(f"constraint {constraint}: {constraint.name} is only known after training")
-        violation = constraint.violation({constraint.name: cheap(spec, bench)})
+        violation = constraint.violation({constraint.name: cheap(spec, cost_model)})
         if violation:
             return violation
     return None

@@ -9,7 +9,7 @@ from foundation.errors import SettingError
 from hw_profiles.runtimes.base import check_scenario
 from nas.engines.base import make_engine
 from nas.folders import DEFAULT_STORE
-from nas.objectives.base import Bench, Objective, ObjectiveFunction, objectives
+from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
 from nas.store import Store
 from nas.study.constraints import parsed_constraints, require_satisfiable
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
@@ -70,17 +70,17 @@ def check_plan(space: Space, plan: Plan, functions: Mapping[str, ObjectiveFuncti
     check_evaluator(plan.evaluator)
     device_of(plan)
     make_engine(plan).check(space, plan)
-    require_satisfiable(space, constraints, Bench.of(plan.scenarios))
+    require_satisfiable(space, constraints, CostModel.of(plan.scenarios))
     if quality_of(plan):
         make_task(plan)
 
 
 def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> None:
     """Registered objectives are about decoders, and those of a scenario about one of the study's."""
-    bench = Bench.of(plan.scenarios)
+    cost_model = CostModel.of(plan.scenarios)
     for objective in registered:
         if not is_decoder_space(space):
             raise SettingError(f"{objective.name} needs a space of Decoder")
         if objective.scenario:
-            bench.under(objective.scenario)
+            cost_model.under(objective.scenario)
     check_tables(plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foundation.errors import SettingError
-from nas.objectives.base import Bench, Objective, objectives
+from nas.objectives.base import CostModel, Objective, objectives
 from nas.study.constraints import Constraint, parsed_constraints
 from nas.study.plan import AT, Plan
 from search_spaces.language.space import Space
@@ -48,15 +48,15 @@ def asked_objectives(plan: Plan) -> list[Objective]:
     return [objectives[name] for name in dict.fromkeys(names) if name in objectives]
 
 
-def recorded_costs(space: Space, plan: Plan, bench: Bench) -> tuple[Objective, ...]:
+def recorded_costs(space: Space, plan: Plan, cost_model: CostModel) -> tuple[Objective, ...]:
     """The objectives that are computed for every trial: of a decoder all that are fast, else the plan's."""
     if not is_decoder_space(space):
         return tuple(objectives[name] for name in plan.objectives if name in objectives)
     recorded = {objective.name: objective for objective in asked_objectives(plan)}
     for objective in objectives.values():
         if objective.cheap and not objective.on_request:
-            recorded |= {each.name: each for each in bench.scenarios_of(objective)}
-    return tuple(each for each in recorded.values() if each.cheap and bench.ready(each))
+            recorded |= {each.name: each for each in cost_model.variants_of(objective)}
+    return tuple(each for each in recorded.values() if each.cheap and cost_model.ready(each))
 
 
 def is_decoder_space(space: Space) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import TypeAlias
 
-from nas.executors.base import Executor, WorkItem
+from nas.executors.base import Executor, Outcome, WorkItem
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
@@ -25,51 +26,60 @@ def score_all(
     fidelity: Fidelity,
     on_trial: OnTrial = lambda trial: None,
 ) -> list[Trial]:
-    """Score these architectures at one fidelity as trials of a stage; what is known is not repeated.
+    """Score these architectures at one fidelity as trials of a stage; those on record are not scored again.
 
     Returns one trial per genotype, in their order. A trial that ran when the driver died is run again.
     """
-    known = {(t.digest, t.fidelity): t for t in study.trials(stage)}
-    cheap = cheap_values(study)
-    next_number = max((t.number for t in known.values()), default=-1) + 1
-    running: dict[int, Trial] = {}
-    for genotype in dict.fromkeys(genotypes):
-        trial = known.get((genotype.digest, fidelity))
-        if trial is not None and trial.state is not TrialState.RUNNING:
+    trials = _trials(study, genotypes, stage, fidelity)
+    for trial in trials.values():
+        if trial.state is not TrialState.RUNNING:
             on_trial(trial)
-            continue
-        if trial is None:
-            trial = Trial(
-                number=next_number,
-                genotype=genotype,
-                stage=stage,
-                fidelity=fidelity,
-                seed=study.plan.seed,
-                started=time.time(),
-            )
-            next_number += 1
-        running[trial.number] = known[(genotype.digest, fidelity)] = trial
+    running = {trial.number: trial for trial in trials.values() if trial.state is TrialState.RUNNING}
     study.store.save(study.record.id, running.values())
     executor.submit([WorkItem(t.number, study.spec(t), fidelity.steps, t.seed) for t in running.values()])
+    costs = recorded_values(study)
     while running:
         for outcome in executor.collect():
             trial = running.pop(outcome.number)
-            state = TrialState.FAILED if outcome.reason else TrialState.COMPLETE
-            trial = replace(
-                trial,
-                state=state,
-                reason=outcome.reason,
-                values={**cheap.get(trial.digest, {}), **outcome.values},
-                worker=outcome.worker,
-                finished=time.time(),
-            )
-            known[(trial.digest, fidelity)] = trial
+            trials[trial.genotype] = trial = _ended(trial, outcome, costs.get(trial.digest, {}))
             study.store.save(study.record.id, [trial])
             on_trial(trial)
-    return [known[(genotype.digest, fidelity)] for genotype in genotypes]
+    return [trials[genotype] for genotype in genotypes]
 
 
-def cheap_values(study: Study) -> dict[str, dict[str, Value]]:
+def _trials(
+    study: Study, genotypes: Sequence[Genotype], stage: str, fidelity: Fidelity
+) -> dict[Genotype, Trial]:
+    """The trial of each genotype: that on record, or a new one."""
+    recorded = study.trials(stage)
+    known = {trial.digest: trial for trial in recorded if trial.fidelity == fidelity}
+    numbers = count(max((trial.number for trial in recorded), default=-1) + 1)
+    return {
+        genotype: known.get(genotype.digest)
+        or Trial(
+            number=next(numbers),
+            genotype=genotype,
+            stage=stage,
+            fidelity=fidelity,
+            seed=study.plan.seed,
+            started=time.time(),
+        )
+        for genotype in dict.fromkeys(genotypes)
+    }
+
+
+def _ended(trial: Trial, outcome: Outcome, costs: Mapping[str, Value]) -> Trial:
+    return replace(
+        trial,
+        state=TrialState.FAILED if outcome.reason else TrialState.COMPLETE,
+        reason=outcome.reason,
+        values={**costs, **outcome.values},
+        worker=outcome.worker,
+        finished=time.time(),
+    )
+
+
+def recorded_values(study: Study) -> dict[str, dict[str, Value]]:
     """What the search counted and predicted, by architecture."""
     return {
         trial.digest: {name: value for name, value in trial.values.items() if not value.samples}

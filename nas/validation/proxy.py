@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nas.engines.base import engines
 from nas.executors.base import Executor
-from nas.objectives.base import Bench
+from nas.objectives.base import CostModel
 from nas.study.evaluators import fidelity
 from nas.study.facts import VALIDATION, add_fact
 from nas.study.plan_objectives import quality_name
@@ -39,7 +39,7 @@ def check_proxy(
     *,
     proxy: Executor,
     truth: Executor,
-    bench: Bench | None = None,
+    cost_model: CostModel | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> ProxyCheck:
     """Score random networks by the study's proxy and by training from scratch; compare the rankings.
@@ -56,7 +56,7 @@ def check_proxy(
             f"the search itself trained every candidate from scratch for {steps} steps: there is no proxy to"
             " check"
         )
-    genotypes = random_networks(study, networks, bench)
+    genotypes = random_networks(study, networks, cost_model)
     by_proxy, by_truth = (
         score_all(study, genotypes, executor, stage=STAGE, fidelity=spending, on_trial=on_trial)
         for executor, spending in zip((proxy, truth), fidelities, strict=True)

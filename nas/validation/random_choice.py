@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from nas.driver import COUNTED
 from nas.engines.base import BY, RANDOM
 from nas.executors.base import Executor
-from nas.objectives.base import Bench, objectives
+from nas.objectives.base import CostModel, objectives
 from nas.study.evaluators import fidelity
 from nas.study.facts import VALIDATION, add_fact
 from nas.study.scoring import OnTrial, score_all
@@ -34,7 +34,7 @@ class GainOverRandom:
 
 def gain_over_random(
     study: Study,
-    bench: Bench,
+    cost_model: CostModel,
     proxy: Executor,
     *,
     random: int | None = None,
@@ -54,9 +54,9 @@ def gain_over_random(
         raise NothingToCompare(f"random choice cannot be scored by {', '.join(own)}: a function of a program")
     searched, by_chance = searched_and_random(study)
     digests = {trial.digest for trial in by_chance}
-    drawn = draw_allowed(study, still_wanted(study, random), bench, without=digests)
+    drawn = draw_allowed(study, still_wanted(study, random), cost_model, without=digests)
     scored = score_all(study, drawn, proxy, stage=STAGE, fidelity=fidelity(study.plan), on_trial=on_trial)
-    by_chance += with_costs(study, scored, bench)
+    by_chance += with_costs(study, scored, cost_model)
     sides = candidates(study, searched, by_chance)
     equal, over_all = (
         gain(*sides, against=against, seed=study.plan.seed) for against in (None, len(by_chance))
@@ -97,13 +97,13 @@ def still_wanted(study: Study, random: int | None = None) -> int:
     return max(0, (len(searched) if random is None else random) - len(by_chance))
 
 
-def with_costs(study: Study, trials: Sequence[Trial], bench: Bench) -> list[Trial]:
+def with_costs(study: Study, trials: Sequence[Trial], cost_model: CostModel) -> list[Trial]:
     """The same trials with the objectives that are computed before training; kept in the store."""
     asked = [objectives[name] for name in study.plan.objectives]
     complete = []
     for trial in trials:
         spec = study.spec(trial)
-        values = {o.name: o.cheap(spec, bench) for o in asked if o.cheap and o.name not in trial.values}
+        values = {o.name: o.cheap(spec, cost_model) for o in asked if o.cheap and o.name not in trial.values}
         complete.append(replace(trial, values={**trial.values, **values}))
     study.store.save(study.record.id, complete)
     return complete

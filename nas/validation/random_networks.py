@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from random import Random
 
-from nas.objectives.base import Bench
+from nas.objectives.base import CostModel
 from nas.study.constraints import first_violation, parsed_constraints
 from nas.study.study import Study
 from nas.validation.errors import NothingToCompare
@@ -18,19 +18,21 @@ TRIES = 100
 """Draws for each network that is wanted."""
 
 
-def random_networks(study: Study, count: int, bench: Bench | None = None) -> list[Genotype]:
+def random_networks(study: Study, count: int, cost_model: CostModel | None = None) -> list[Genotype]:
     """Distinct random architectures that satisfy the study's constraints, the same at every call.
 
     Raises:
         NothingToCompare: there are not so many.
     """
-    drawn = draw_allowed(study, count, bench or Bench.of(study.plan.scenarios))
+    drawn = draw_allowed(study, count, cost_model or CostModel.of(study.plan.scenarios))
     if len(drawn) < count:
         raise NothingToCompare(f"the space has no {count} distinct architectures to validate on")
     return drawn
 
 
-def draw_allowed(study: Study, count: int, bench: Bench, without: Collection[str] = ()) -> list[Genotype]:
+def draw_allowed(
+    study: Study, count: int, cost_model: CostModel, without: Collection[str] = ()
+) -> list[Genotype]:
     """The same, or as many as there are; `without` are digests to leave out."""
     constraints = parsed_constraints(study.plan)
     dice, allowed = Random(f"validate/{study.plan.seed}"), dict[Genotype, bool]()
@@ -39,7 +41,7 @@ def draw_allowed(study: Study, count: int, bench: Bench, without: Collection[str
         if genotype in allowed or genotype.digest in without:
             continue
         spec = study.space.close(genotype) if constraints else None
-        allowed[genotype] = first_violation(constraints, spec, bench) is None
+        allowed[genotype] = first_violation(constraints, spec, cost_model) is None
         if sum(allowed.values()) == count:
             break
     return [genotype for genotype, kept in allowed.items() if kept]

@@ -10,7 +10,7 @@ from nas.executors.local import InProcess
 from nas.executors.workers import Workers
 from nas.progress import Progress
 from nas.steps.base import Context, run_steps
-from nas.steps.profile import bench
+from nas.steps.profile import cost_model
 from nas.steps.search import SearchByTrials
 from nas.steps.train import evaluator
 from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
@@ -79,7 +79,7 @@ def _gain(context: Context, random: int | None) -> GainOverRandom:
         context.workers.executor(scorers) as executor,
         _progress(context, "scoring random choice", still_wanted(study, random)) as on_trial,
     ):
-        return gain_over_random(study, bench(context), executor, random=random, on_trial=on_trial)
+        return gain_over_random(study, cost_model(context), executor, random=random, on_trial=on_trial)
 
 
 def _proxy(context: Context, networks: int, steps: int) -> ProxyCheck:
@@ -91,7 +91,13 @@ def _proxy(context: Context, networks: int, steps: int) -> ProxyCheck:
     ):
         proxy = InProcess({quality: EvaluatorScorer(evaluator(context))})
         return check_proxy(
-            study, networks, steps, proxy=proxy, truth=truth, bench=bench(context), on_trial=on_trial
+            study,
+            networks,
+            steps,
+            proxy=proxy,
+            truth=truth,
+            cost_model=cost_model(context),
+            on_trial=on_trial,
         )
 
 

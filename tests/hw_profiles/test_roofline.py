@@ -10,7 +10,7 @@ from foundation.errors import ProfileError
 from hw_profiles.roofline.cards import Card, cards
 from hw_profiles.roofline.roofline import ESTIMATE, Roofline, Work
 from hw_profiles.timing.timings import READINGS
-from nas.objectives.base import Bench, objectives
+from nas.objectives.base import CostModel, objectives
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.swiglu import SwiGLU
@@ -116,9 +116,9 @@ def test_an_estimate_says_so_everywhere() -> None:
     assert not roofline.trusted
     assert roofline.source == ESTIMATE == "estimate"
     assert str(roofline).startswith("ESTIMATE")
-    bench = Bench(SCENARIO, roofline)
+    cost_model = CostModel(SCENARIO, roofline)
     for name in ("prefill_ms", "decode_ms"):
-        value = objectives[name].cheap(spec(), bench)  # type: ignore[misc]
+        value = objectives[name].cheap(spec(), cost_model)  # type: ignore[misc]
         assert value.source == "estimate"
         assert value.to_json()["source"] == "estimate"
         assert value.error == pytest.approx(value.value / 2)

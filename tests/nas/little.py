@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.tasks.recall import Recall
 from nas.engines.base import Setup
-from nas.objectives.base import Bench
+from nas.objectives.base import CostModel
 from nas.study.plan import Plan
 from search_spaces.language.serialization import to_json
 from tests.hw_profiles.tiny import SCENARIO, round_table, small_space
@@ -25,7 +25,7 @@ def little_setup(folder: Path, engine: str, objectives: tuple[str, ...], trials:
         space=space,
         plan=plan,
         goals=[(name, False) for name in plan.objectives],
-        bench=Bench(SCENARIO, table=round_table()),
+        cost_model=CostModel(SCENARIO, table=round_table()),
         folder=folder / engine,
         quality="recall_error",
         task=TASK,

@@ -58,7 +58,7 @@ def test_every_target_is_met_by_the_table(setup: Setup, variant: str, align: int
     engine = Darts(variant=variant, align=align, steps=10, rate=0.2, points=2, guard=False)
     facts = dict[str, Any]()
     prepared = engine.prepare(replace(setup, note=facts.__setitem__))
-    points, table = facts["darts"]["points"], setup.bench.table
+    points, table = facts["darts"]["points"], setup.cost_model.table
     assert table is not None
     assert len(points) == 2
     for number, point in enumerate(points):
@@ -76,10 +76,10 @@ def test_given_targets_and_constraints_hold(setup: Setup) -> None:
     plan = replace(setup.plan, constraints=("decode_ms<2.6",))
     engine = Darts(targets=(2.0, 2.5, 2.5), cost="decode_ms", steps=4, align=0, choose="perturbation")
     strategy = engine.prepare(replace(setup, plan=plan)).strategy
-    assert setup.bench.table is not None
+    assert setup.cost_model.table is not None
     for number in range(2):
         genotype = strategy.ask(number).genotype
-        assert setup.bench.table.predict(setup.space.close(genotype))["decode_ms"][0] < 2.6
+        assert setup.cost_model.table.predict(setup.space.close(genotype))["decode_ms"][0] < 2.6
     assert strategy.ask(2).memo == {BY: "random"}
 
 

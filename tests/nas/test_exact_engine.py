@@ -18,8 +18,9 @@ from nas.engines.base import BY, Setup, engines, make_engine
 from nas.engines.exact.additivity import additivity
 from nas.engines.exact.engine import Costs, Evolution, Exact, spread
 from nas.engines.exact.greedy import greedy
-from nas.engines.exact.integer_program import Chosen, Unreachable
-from nas.engines.exact.tables import deviation, network
+from nas.engines.exact.integer_program import Unreachable
+from nas.engines.exact.slots import Solution
+from nas.engines.exact.tables import deviation, scored_space
 from nas.progress import Progress
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
@@ -74,7 +75,7 @@ def test_what_is_found_keeps_the_constraints_and_is_proposed_first(setup: Setup)
     for number in range(found):
         proposal = prepared.strategy.ask(number)
         assert proposal.memo[BY] == "exact"
-        assert first_violation(constraints, setup.space.close(proposal.genotype), setup.bench) is None
+        assert first_violation(constraints, setup.space.close(proposal.genotype), setup.cost_model) is None
     assert prepared.strategy.ask(found).memo[BY] == "random"
     assert found > 3
 
@@ -88,7 +89,7 @@ def test_costs_of_parts_add_up_to_the_tables_predictions(setup: Setup) -> None:
     parent = engine_module._parent(setup, setup.evaluator)
     scores = Replacements(setup.evaluator.supernet, parent, TASK, windows=2).measure()
     costs = Costs(setup)
-    net = network(setup.space, parent, scores, costs.totals)
+    net = scored_space(setup.space, parent, scores, costs.totals)
     assert all(error < 1e-9 for error in deviation(net, costs.totals).values())
     assert sorted(costs.totals) == ["decode_ms", "params", "prefill_ms", "state_bytes"]
 
@@ -125,7 +126,7 @@ def test_scores_that_do_not_add_up_are_told_and_evolution_searches(setup: Setup)
 
 
 def test_every_beginning_of_the_found_is_spread() -> None:
-    found = [Chosen((i,), {}, float(i), {}) for i in range(11)]
+    found = [Solution((i,), {}, float(i), {}) for i in range(11)]
     order = [one.picks[0] for one in spread(found)]
     assert sorted(order) == list(range(11))
     assert order[:3] == [0, 10, 5]
@@ -184,13 +185,13 @@ def test_greedy_never_beats_the_choice_over_a_real_table(setup: Setup) -> None:
     assert setup.evaluator is not None
     parent = engine_module._parent(setup, setup.evaluator)
     scores = Replacements(setup.evaluator.supernet, parent, TASK, windows=2).measure()
-    net = network(setup.space, parent, scores, Costs(setup).totals)
-    most = net.choice.best().costs
+    net = scored_space(setup.space, parent, scores, Costs(setup).totals)
+    most = net.problem.best().costs
     for share in (0.6, 0.8, 0.95):
         budgets = {name: share * amount for name, amount in most.items()}
         try:
-            found = net.choice.best(budgets)
+            found = net.problem.best(budgets)
         except Unreachable:
             continue
-        rough = greedy(net.choice, budgets)
+        rough = greedy(net.problem, budgets)
         assert rough is None or found.score <= rough.score + 1e-12

@@ -14,7 +14,7 @@ from evaluators.blockwise.replacement_scores import LayerRemoved, Moved, Replace
 from foundation.errors import SpaceError
 from nas.engines.exact.integer_program import Unreachable, Unsolved
 from nas.engines.exact.sweep import sweep
-from nas.engines.exact.tables import Network, deviation, network, random_networks, slots_of
+from nas.engines.exact.tables import ScoredSpace, deviation, random_networks, scored_space, slots_of
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.short_conv import ShortConv
@@ -75,8 +75,8 @@ def mixer_of(replacement: Replacement) -> object:
     return replacement.block if isinstance(replacement, Sublayer) else None
 
 
-def made(space: Space, seed: int = 0, **more: object) -> Network:
-    return network(space, parent_of(), scores_of(space, 2, seed), TOTALS, **more)  # type: ignore[arg-type]
+def made(space: Space, seed: int = 0, **more: object) -> ScoredSpace:
+    return scored_space(space, parent_of(), scores_of(space, 2, seed), TOTALS, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -92,7 +92,7 @@ def test_the_choice_is_the_best_of_all_networks_of_the_space(seed: int) -> None:
     middle = {name: sorted(costs[name] for _, costs, _ in everything)[300] for name in TOTALS}
     for budgets in ({}, {"weight_bytes": middle["weight_bytes"]}, middle):
         best = next(e for e in everything if all(e[1][name] <= bound for name, bound in budgets.items()))
-        found = net.choice.best(budgets)
+        found = net.problem.best(budgets)
         assert found.score == pytest.approx(best[0], abs=1e-9)
         assert net.predicted(net.spec(found)) == pytest.approx(found.score, abs=1e-9)
         assert net.genotype(found) == best[2]
@@ -104,7 +104,7 @@ def test_the_next_best_are_the_next_best_networks() -> None:
     space = space_of()
     net = made(space, 7)
     ranked = sorted(net.predicted(space.close(genotype)) for genotype in space.enumerate())
-    found = net.choice.best_few(12)
+    found = net.problem.best_few(12)
     assert [one.score for one in found] == pytest.approx(ranked[:12], abs=1e-9)
     assert len({net.genotype(one).digest for one in found}) == 12
 
@@ -118,8 +118,8 @@ def test_constraints_of_the_space_and_of_the_caller_are_kept() -> None:
         one: replace(moved, kl=moved.kl + isinstance(mixer_of(one), Attention))
         for one, moved in scores_of(space, 2).items()
     }
-    net = network(space, parent_of(), scores, TOTALS, allows=lambda spec: len(spec.layers) == 2)
-    found = net.spec(net.choice.best())
+    net = scored_space(space, parent_of(), scores, TOTALS, allows=lambda spec: len(spec.layers) == 2)
+    found = net.spec(net.problem.best())
     assert an_attention(found)
     assert len(found.layers) == 2
     allowed = [
@@ -137,7 +137,7 @@ def test_costs_add_up_and_those_that_do_not_are_told() -> None:
 
     space = space_of()
     totals = {**TOTALS, "deepest": deepest}
-    net = network(space, parent_of(), scores_of(space, 2), totals)
+    net = scored_space(space, parent_of(), scores_of(space, 2), totals)
     found = deviation(net, totals)
     assert found["weight_bytes"] < 1e-12
     assert found["state_bytes"] < 1e-12
@@ -155,8 +155,8 @@ def test_random_networks_are_distinct_and_can_be_predicted() -> None:
 def test_layers_with_exits_are_left_out_and_what_was_not_scored_too() -> None:
     space = space_of(exit=one_of(None, EarlyExit(threshold=0.3)))
     scores = {h: m for h, m in scores_of(space, 2).items() if not isinstance(mixer_of(h), ShortConv)}
-    net = network(space, parent_of(), scores, TOTALS)
-    for one in net.choice.best_few(5):
+    net = scored_space(space, parent_of(), scores, TOTALS)
+    for one in net.problem.best_few(5):
         spec = net.spec(one)
         assert all(layer.exit is None for layer in spec.layers)
         assert all(isinstance(layer.sequence_mixer, Attention) for layer in spec.layers)
@@ -165,13 +165,13 @@ def test_layers_with_exits_are_left_out_and_what_was_not_scored_too() -> None:
     with pytest.raises(SpaceError, match="was not scored"):
         net.predicted(outsider)
     with pytest.raises(SpaceError, match=r"nothing that may stand at layers\.0\.sequence_mixer"):
-        network(space, parent_of(), {h: m for h, m in scores.items() if mixer_of(h) is None}, TOTALS)
+        scored_space(space, parent_of(), {h: m for h, m in scores.items() if mixer_of(h) is None}, TOTALS)
 
 
 def test_the_parent_must_be_as_deep_as_the_space() -> None:
     space = space_of(depths=(1, 2, 3))
     with pytest.raises(SpaceError, match="deeper than the 2 layers"):
-        network(space, parent_of(2), scores_of(space, 3), TOTALS)
+        scored_space(space, parent_of(2), scores_of(space, 3), TOTALS)
 
 
 def test_stacks_and_layers_of_other_kinds_are_tied_too() -> None:
@@ -185,10 +185,10 @@ def test_stacks_and_layers_of_other_kinds_are_tied_too() -> None:
         )
     )
     parent = Decoder(vocab=32, d_model=24, layers=(large, large, small))
-    net = network(space, parent, scores_of(space, 3), TOTALS)
+    net = scored_space(space, parent, scores_of(space, 3), TOTALS)
     ranked = sorted(net.predicted(space.close(genotype)) for genotype in space.enumerate())
     assert len(ranked) == 8
-    found = net.choice.best_few(20)
+    found = net.problem.best_few(20)
     assert [one.score for one in found] == pytest.approx(ranked[:20], abs=1e-9)
     assert {net.genotype(one) for one in found} == set(space.enumerate())
 
@@ -198,27 +198,27 @@ def test_one_choice_for_all_layers_is_made_once() -> None:
     bits = Bits(weight=one_of(4, 16, name="weight"), state=one_of(8, 16))
     layer = Layer(sequence_mixer=mixer, channel_mixer=one_of(SwiGLU(expansion=1), None), bits=bits)
     space = Space(Decoder(vocab=32, d_model=one_of(16, 24), layers=(layer, layer)), name="shared")
-    net = network(space, parent_of(), scores_of(space, 2), TOTALS)
+    net = scored_space(space, parent_of(), scores_of(space, 2), TOTALS)
     ranked = sorted(net.predicted(space.close(genotype)) for genotype in space.enumerate())
     assert len(ranked) == 2 * 2 * 2 * 2**2 * 2**2
-    found = net.choice.best_few(20)
+    found = net.problem.best_few(20)
     assert [one.score for one in found] == pytest.approx(ranked[:20], abs=1e-9)
 
 
 def test_a_sweep_over_a_space_meets_its_bounds() -> None:
     net = made(space_of(), 2)
-    bound = net.choice.least("state_bytes").costs["state_bytes"] * 2 + 100
-    for one in sweep(net.choice, ["weight_bytes"], points=10, budgets={"state_bytes": bound}):
+    bound = net.problem.least("state_bytes").costs["state_bytes"] * 2 + 100
+    for one in sweep(net.problem, ["weight_bytes"], points=10, budgets={"state_bytes": bound}):
         assert counted("state_bytes", [net.spec(one)])[0] <= bound
     with pytest.raises(Unreachable, match="weight_bytes is at least"):
-        net.choice.best({"weight_bytes": 10.0})
+        net.problem.best({"weight_bytes": 10.0})
 
 
 def test_what_forbids_everything_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice_module, "REPAIRS", 5)
+    monkeypatch.setattr(choice_module, "MAX_REJECTED", 5)
     net = made(space_of(), allows=lambda spec: False)
     with pytest.raises(Unsolved, match="forbidden"):
-        net.choice.best()
+        net.problem.best()
 
 
 def test_the_norm_of_the_parent_stays() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from evaluators.tasks.base import tasks
 from foundation.errors import SettingError
 from hw_profiles.roofline.cards import card_named
 from hw_profiles.roofline.roofline import Roofline
-from nas.objectives.base import Bench, objectives
+from nas.objectives.base import CostModel, objectives
 from nas.study.plan import Plan
 from nas.study.plan_objectives import (
     asked_objectives,
@@ -38,9 +39,9 @@ SPEC = Decoder(d_model=16, layers=(LAYER,))
 SPACE = Space(Decoder(d_model=one_of(8, 16), layers=SPEC.layers), name="widths")
 
 
-def estimates(*scenarios: Scenario) -> Bench:
+def estimates(*scenarios: Scenario) -> CostModel:
     card = card_named("xeon-1-thread")
-    return Bench.of(scenarios, {scenario: Roofline(card, scenario) for scenario in scenarios})
+    return CostModel.of(scenarios, {scenario: Roofline(card, scenario) for scenario in scenarios})
 
 
 @pytest.mark.parametrize("name", sorted(objectives))
@@ -71,7 +72,7 @@ def test_the_score_of_every_task_is_an_objective(name: str) -> None:
 
 def test_what_needs_a_table_is_ready_where_there_is_one() -> None:
     latency, bytes_ = objectives["decode_ms"], objectives["weight_bytes"]
-    without = Bench.of([CHAT])
+    without = CostModel.of([CHAT])
     assert not without.ready(latency)
     assert without.ready(bytes_)
     assert estimates(CHAT).ready(latency)
@@ -86,8 +87,8 @@ def test_under_a_scenario_an_objective_is_that_of_the_scenario(name: str) -> Non
         assert asked.cheap is not None
         assert plain.cheap is not None
         assert asked.cheap(SPEC, both) == plain.cheap(SPEC, estimates(scenario))
-    assert [o.name for o in both.scenarios_of(objectives[name])] == [f"{name}@chat", f"{name}@bulk"]
-    assert estimates(CHAT).scenarios_of(objectives[name]) == [objectives[name]]
+    assert [o.name for o in both.variants_of(objectives[name])] == [f"{name}@chat", f"{name}@bulk"]
+    assert estimates(CHAT).variants_of(objectives[name]) == [objectives[name]]
 
 
 def test_a_plan_trades_off_and_bounds_objectives() -> None:
@@ -108,19 +109,19 @@ def test_a_study_learns_one_task_or_none() -> None:
 
 def test_every_fast_objective_is_recorded_and_slow_ones_where_they_are_asked_for() -> None:
     plan = Plan(objectives=("params",))
-    names = {o.name for o in recorded_costs(SPACE, plan, Bench.of([CHAT]))}
+    names = {o.name for o in recorded_costs(SPACE, plan, CostModel.of([CHAT]))}
     assert {"params", "weight_bytes", "decode_flops"} <= names
     assert not names & {"decode_ms", "peak_bytes"}
     asking = Plan(objectives=("params", "peak_bytes"))
-    assert "peak_bytes" in {o.name for o in recorded_costs(SPACE, asking, Bench.of([CHAT]))}
+    assert "peak_bytes" in {o.name for o in recorded_costs(SPACE, asking, CostModel.of([CHAT]))}
     assert "decode_ms" in {o.name for o in recorded_costs(SPACE, plan, estimates(CHAT))}
-    assert recorded_costs(toy_space(), Plan(objectives=("mine",)), Bench.of([CHAT])) == ()
+    assert recorded_costs(toy_space(), Plan(objectives=("mine",)), CostModel.of([CHAT])) == ()
 
 
 def test_in_several_scenarios_everything_that_differs_is_asked_under_each() -> None:
-    asked = {"objectives": ["params", "decode_ms"], "constraints": ["state_bytes<5"]}
-    assert under_all_scenarios(Plan.from_json(asked)) == Plan.from_json(asked)
-    expanded = under_all_scenarios(Plan.from_json({**asked, "scenario": [CHAT, BULK]}))
+    plan = Plan(objectives=("params", "decode_ms"), constraints=("state_bytes<5",))
+    assert under_all_scenarios(plan) == plan
+    expanded = under_all_scenarios(replace(plan, scenarios=(CHAT, BULK)))
     assert expanded.objectives == ("params", "decode_ms@chat", "decode_ms@bulk")
     assert expanded.constraints == ("state_bytes@chat<5", "state_bytes@bulk<5")
     assert under_all_scenarios(expanded) == expanded

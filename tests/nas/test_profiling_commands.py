@@ -18,7 +18,7 @@ from hw_profiles.latency.parts import parts_in
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import READINGS, Latency
 from nas.cli import app
-from nas.objectives.base import Bench, objectives
+from nas.objectives.base import CostModel, objectives
 from nas.progress import Progress
 from nas.steps.measure import measure_trials, unreachable
 from nas.study.plan import Plan
@@ -395,13 +395,13 @@ def test_names_with_a_scenario_are_objectives_of_their_own() -> None:
 
 
 def test_a_bench_answers_for_its_scenarios() -> None:
-    bench = Bench(CHAT, others={"chat": Bench(CHAT), "bulk": Bench(BULK)})
-    assert bench.under("bulk").scenario is BULK
-    assert Bench(CHAT).under("chat").scenario is CHAT
+    cost_model = CostModel(CHAT, by_scenario={"chat": CostModel(CHAT), "bulk": CostModel(BULK)})
+    assert cost_model.under("bulk").scenario is BULK
+    assert CostModel(CHAT).under("chat").scenario is CHAT
     with pytest.raises(SettingError, match="did you mean 'bulk'"):
-        bench.under("bukl")
-    assert not bench.ready(objectives["decode_ms@bulk"])
-    assert bench.ready(objectives["state_bytes@bulk"])
+        cost_model.under("bukl")
+    assert not cost_model.ready(objectives["decode_ms@bulk"])
+    assert cost_model.ready(objectives["state_bytes@bulk"])
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def example(folder: Path, text: Path, **changes: Any) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan.from_json({**EXAMPLE.to_json(), "data": str(text), **changes})
+    plan = Plan.from_plain({**EXAMPLE.to_plain(), "data": str(text), **changes})
     return create_study(SPACE, plan, name="s", store=folder / "s.db")
 
 
@@ -205,7 +205,7 @@ def test_a_study_that_is_stopped_within_a_step_goes_on_to_the_same_result(
 
 def test_a_plan_has_only_the_steps_that_it_wants() -> None:
     def wanted(**changes: Any) -> list[str]:
-        plan = Plan.from_json({**EXAMPLE.to_json(), **changes})
+        plan = Plan.from_plain({**EXAMPLE.to_plain(), **changes})
         return [step.name for step in in_order(steps) if step.wanted(plan)]
 
     assert wanted() == ORDER

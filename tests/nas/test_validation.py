@@ -15,7 +15,7 @@ from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.recall import Recall
 from nas.engines.base import engines
 from nas.executors.local import InProcess
-from nas.objectives.base import Bench
+from nas.objectives.base import CostModel
 from nas.store import Store
 from nas.study.constraints import Constraint
 from nas.study.facts import add_fact
@@ -70,8 +70,8 @@ def made(store: Store, **plan: Any) -> Study:
     return make_study(store, "made", **settings)
 
 
-def bench(study: Study) -> Bench:
-    return Bench.of(study.plan.scenarios)
+def cost_model(study: Study) -> CostModel:
+    return CostModel.of(study.plan.scenarios)
 
 
 def by_engine(study: Study, count: int) -> None:
@@ -86,9 +86,9 @@ def test_random_choice_is_scored_once_with_all_objectives_and_as_often_as_the_se
     found = len(searched_and_random(study)[0])
     assert still_wanted(study) == found
     executor = InProcess({"bits_per_byte": scorer})
-    one = gain_over_random(study, bench(study), executor)
+    one = gain_over_random(study, cost_model(study), executor)
     assert scorer.asked == found == one.equal.candidates == one.equal.against == one.over_all.against
-    again = gain_over_random(study, bench(study), executor)
+    again = gain_over_random(study, cost_model(study), executor)
     assert (scorer.asked, again) == (found, one)
     trials = study.trials("validate")
     assert all({"bits_per_byte", "weight_bytes"} <= set(trial.values) for trial in trials)
@@ -103,11 +103,11 @@ def test_random_trials_on_record_are_used_and_more_are_scored_only_where_wanted(
     mine, by_chance = searched_and_random(study)
     assert len(mine) == 5
     assert still_wanted(study) == 0  # from scratch each would cost a whole training
-    one = gain_over_random(study, bench(study), InProcess({"bits_per_byte": scorer}))
+    one = gain_over_random(study, cost_model(study), InProcess({"bits_per_byte": scorer}))
     assert scorer.asked == 0
     assert (one.equal.against, one.over_all.against) == (5, len(by_chance))
     more = gain_over_random(
-        study, bench(study), InProcess({"bits_per_byte": scorer}), random=len(by_chance) + 3
+        study, cost_model(study), InProcess({"bits_per_byte": scorer}), random=len(by_chance) + 3
     )
     assert (scorer.asked, more.over_all.available) == (3, len(by_chance) + 3)
 
@@ -127,7 +127,7 @@ def test_a_function_of_a_program_cannot_be_asked_of_others(store: Store) -> None
     study = made(store)
     study.plan = replace(study.plan, objectives=("bits_per_byte", "mine"))
     with pytest.raises(NothingToCompare, match="by mine: a function of a program"):
-        gain_over_random(study, bench(study), InProcess({}))
+        gain_over_random(study, cost_model(study), InProcess({}))
 
 
 def test_the_proxy_is_held_against_the_last_rung(store: Store) -> None:
@@ -139,7 +139,7 @@ def test_the_proxy_is_held_against_the_last_rung(store: Store) -> None:
     assert found.claims is None
     fact = study.facts["validation"]
     assert (fact["steps"], fact["proxy"], len(fact["pairs"])) == (800, "supernet", 5)
-    gain_over_random(study, bench(study), executor)
+    gain_over_random(study, cost_model(study), executor)
     assert study.facts["validation"]["tau"] == fact["tau"]
 
 
@@ -160,7 +160,7 @@ def test_the_exact_engine_is_held_to_its_sums(store: Store) -> None:
         "two",
         space_digest=space.digest,
         space_json=to_json(space.root),
-        config={"plan": plan.to_json(), "space": {"name": space.name, "size": "16"}},
+        config={"plan": plan.to_plain(), "space": {"name": space.name, "size": "16"}},
     )
     study = Study(store, record, space)
     networks = [[0.1 * i, 0.2 * i, 1.0 + i] for i in range(6)]

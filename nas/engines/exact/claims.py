@@ -13,7 +13,7 @@ from typing import Any
 
 from evaluators.blockwise.replacement_scores import load_scores
 from foundation.errors import SpaceError
-from nas.engines.exact.tables import Network, network
+from nas.engines.exact.tables import ScoredSpace, scored_space
 from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
 from nas.study.trial import Trial
@@ -60,11 +60,11 @@ def _sums(study: Study, trials: Sequence[Trial], folder: Path) -> dict[str, floa
     return sums
 
 
-def _scored_network(study: Study, folder: Path) -> Network | None:
+def _scored_network(study: Study, folder: Path) -> ScoredSpace | None:
     """The scores that the engine kept, with their parent; None where they are gone."""
     path = folder / SCORES
     if not path.exists():
         return None
     origin = json.loads(path.read_text())["origin"]
     parent: Any = from_plain(origin["parent"])
-    return network(study.space, parent, load_scores(path, origin), {})
+    return scored_space(study.space, parent, load_scores(path, origin), {})

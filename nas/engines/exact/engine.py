@@ -33,10 +33,10 @@ from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import BY, Engine, Found, Prepared, Setup, engines
 from nas.engines.exact.additivity import MIN_TAU, Additivity, additivity, rank_correlation
 from nas.engines.exact.claims import SCORES, claims
-from nas.engines.exact.integer_program import Chosen
+from nas.engines.exact.slots import Solution
 from nas.engines.exact.sweep import front, sweep
-from nas.engines.exact.tables import Network, deviation, network, random_networks
-from nas.objectives.base import Bench, Objective, objectives
+from nas.engines.exact.tables import ScoredSpace, deviation, random_networks, scored_space
+from nas.objectives.base import CostModel, Objective, objectives
 from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
@@ -111,14 +111,14 @@ class Exact(Engine):
                 setup.folder / SCORES, on_score=lambda done, total: bar.update(done)
             )
         costs = Costs(setup)
-        net = network(
+        scored = scored_space(
             setup.space,
             replacements.parent,
             scores,
             costs.totals,
             allows=lambda s: costs.violation(s) is None,
         )
-        adding, fact = self._adding(setup, evaluator, replacements, net)
+        adding, fact = self._adding(setup, evaluator, replacements, scored)
         if not adding.holds(self.least_tau):
             told = (
                 f"engine exact: block scores do not add up, so evolution searches instead: {adding};"
@@ -127,7 +127,7 @@ class Exact(Engine):
             setup.progress.say(told)
             setup.note(self.name, {**fact, "searched_by": "evolution", "warning": told})
             return Prepared(Evolution(setup))
-        found = self._solve(setup, net, costs, fact)
+        found = self._solve(setup, scored, costs, fact)
         return Prepared(Found(setup, found, by=self.name))
 
     @classmethod
@@ -165,37 +165,37 @@ class Exact(Engine):
         return Replacements(supernet, parent, task, windows=self.windows)
 
     def _adding(
-        self, setup: Setup, evaluator: FromSupernet, replacements: Replacements, net: Network
+        self, setup: Setup, evaluator: FromSupernet, replacements: Replacements, scored: ScoredSpace
     ) -> tuple[Additivity, Fact]:
         """Whether the sums tell of whole networks; and what is known so far, for the record.
 
         `orders_trials` is the rank correlation of the sums with the scores that trials will have.
         """
-        specs = random_networks(net, self.networks, seed=setup.plan.seed)
+        specs = random_networks(scored, self.networks, seed=setup.plan.seed)
         if len(specs) < 3:
             raise SpaceError(f"{setup.space.name} has too few networks whose blocks can be scored")
-        predicted = [net.predicted(spec) for spec in specs]
+        predicted = [scored.predicted(spec) for spec in specs]
         real = [replacements.divergence(spec).kl for spec in specs]
         found = additivity(predicted, real, seed=setup.plan.seed)
         setup.progress.say(f"exact: {found}")
         scores = [evaluator.score(spec, setup.plan.steps, setup.plan.seed).value for spec in specs]
         fact = {
             "parent": to_json(replacements.parent),
-            "scored": len(net.scores),
+            "scored": len(scored.scores),
             "additivity": found.to_json(),
             "orders_trials": rank_correlation(predicted, scores),
             "networks": [list(entry) for entry in zip(predicted, real, scores, strict=True)],
         }
         return found, fact
 
-    def _solve(self, setup: Setup, net: Network, costs: Costs, fact: Fact) -> list[Genotype]:
+    def _solve(self, setup: Setup, scored: ScoredSpace, costs: Costs, fact: Fact) -> list[Genotype]:
         """The front of the sums, spread, and then the rest of what was found."""
-        worst = deviation(net, costs.totals, seed=setup.plan.seed)
+        worst = deviation(scored, costs.totals, seed=setup.plan.seed)
         adding = {name for name, error in worst.items() if error <= ADDS_UP}
         over = [name for name in costs.traded if name in adding]
         bounds = {name: bound for name, bound in costs.bounds.items() if name in adding}
         found = sweep(
-            net.choice,
+            scored.problem,
             over,
             points=self.points,
             budgets=bounds,
@@ -219,7 +219,7 @@ class Exact(Engine):
                 "proven": all(one.proven for one in found),
             },
         )
-        return [net.genotype(one) for one in ordered[:room]]
+        return [scored.genotype(one) for one in ordered[:room]]
 
 
 class Costs:
@@ -229,7 +229,7 @@ class Costs:
     """
 
     def __init__(self, setup: Setup) -> None:
-        self.bench = setup.bench
+        self.cost_model = setup.cost_model
         self.constraints = [Constraint.parse(text) for text in setup.plan.constraints]
         self.totals: dict[str, Total] = {}
         self.traded: list[str] = []
@@ -245,11 +245,11 @@ class Costs:
 
     def violation(self, spec: Decoder) -> str | None:
         """Why a network breaks a constraint, or None."""
-        return first_violation(self.constraints, spec, self.bench)
+        return first_violation(self.constraints, spec, self.cost_model)
 
     def _add(self, name: str, turned: bool) -> str:
         known = f"-{name}" if turned else name
-        self.totals.setdefault(known, _total(objectives[name], self.bench, -1.0 if turned else 1.0))
+        self.totals.setdefault(known, _total(objectives[name], self.cost_model, -1.0 if turned else 1.0))
         return known
 
 
@@ -272,7 +272,7 @@ class Evolution(Strategy):
         self.inner.tell(trial)
 
 
-def spread(found: Sequence[Chosen]) -> list[Chosen]:
+def spread(found: Sequence[Solution]) -> list[Solution]:
     """The same, so ordered that every beginning is spread over the whole: ends first, then middles."""
     order: dict[int, None] = dict.fromkeys((0, len(found) - 1)) if found else {}
     gap = len(found) - 1
@@ -283,17 +283,17 @@ def spread(found: Sequence[Chosen]) -> list[Chosen]:
     return [found[i] for i in order]
 
 
-def _total(objective: Objective, bench: Bench, sign: float) -> Total:
+def _total(objective: Objective, cost_model: CostModel, sign: float) -> Total:
     """An objective as a cost of many networks at once."""
     cheap = objective.cheap
     assert cheap is not None
-    count: Callable[[Any, Bench], Any] = cheap
+    count: Callable[[Any, CostModel], Any] = cheap
 
     def total(specs: Sequence[Decoder]) -> list[float]:
-        where = bench.under(objective.scenario) if objective.scenario else bench
+        where = cost_model.under(objective.scenario) if objective.scenario else cost_model
         if objective.needs_table and isinstance(where.table, LatencyTable):
             where.table.predict_many(specs)  # interpolates all unknown parts at once, and remembers them
-        return [sign * count(spec, bench).value for spec in specs]
+        return [sign * count(spec, cost_model).value for spec in specs]
 
     return total
 

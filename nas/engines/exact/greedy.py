@@ -1,52 +1,54 @@
 """The greedy choice: the baseline of the exact one.
 
-Start from the best score at each place. While a budget is broken, take the exchange at one place that costs
+Start from the best score in each slot. While a budget is exceeded, make the exchange in one slot that costs
 the least score for what it takes off the overruns (each in units of its budget).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from nas.engines.exact.integer_program import Budgets, Choice, Chosen
+from nas.engines.exact.integer_program import ChoiceProblem
+from nas.engines.exact.slots import Budgets, Slot, Solution
 
 TINY = 1e-12
 
 
-def greedy(choice: Choice, budgets: Budgets) -> Chosen | None:
+def greedy(problem: ChoiceProblem, budgets: Budgets) -> Solution | None:
     """A choice that keeps the budgets; None where no single exchange helps any more.
 
-    Meant for places that no gene ties together: exchanges that do not fit the others are left out.
+    Meant for slots that no gene ties together: exchanges that do not fit the others are left out.
     """
-    picks = [min(range(len(p.options)), key=lambda i, p=p: p.options[i].score) for p in choice.places]  # type: ignore[misc]
-    if not choice.allowed(picks):
+    picks = [_best_option(slot) for slot in problem.slots]
+    if not problem.allowed(picks):
         return None
     while True:
-        score, costs = choice.totals(picks)
-        over = _overrun(costs, budgets)
-        if over <= 0.0:
-            return Chosen(tuple(picks), {}, score, costs, proven=False)
-        best: tuple[float, list[int]] | None = None
-        for p, place in enumerate(choice.places):
-            for i in range(len(place.options)):
-                changed = [*picks[:p], i, *picks[p + 1 :]]
-                gain = over - _overrun(_moved(choice, costs, picks, p, i), budgets)
-                if gain <= TINY or not choice.allowed(changed):
-                    continue
-                price = (place.options[i].score - place.options[picks[p]].score) / gain
-                if best is None or price < best[0]:
-                    best = price, changed
-        if best is None:
+        score, costs = problem.totals(picks)
+        if _overrun(costs, budgets) <= 0.0:
+            return Solution(tuple(picks), {}, score, costs, proven=False)
+        exchanges = list(_exchanges(problem, picks, costs, budgets))
+        if not exchanges:
             return None
-        picks = best[1]
+        _, picks = min(exchanges, key=lambda exchange: exchange[0])
 
 
-def _moved(
-    choice: Choice, costs: Mapping[str, float], picks: Sequence[int], place: int, option: int
-) -> dict[str, float]:
-    options = choice.places[place].options
-    old, new = options[picks[place]].costs, options[option].costs
-    return {name: cost + new.get(name, 0.0) - old.get(name, 0.0) for name, cost in costs.items()}
+def _best_option(slot: Slot) -> int:
+    return min(range(len(slot.options)), key=lambda i: slot.options[i].score)
+
+
+def _exchanges(
+    problem: ChoiceProblem, picks: Sequence[int], costs: Mapping[str, float], budgets: Budgets
+) -> Iterator[tuple[float, list[int]]]:
+    """Exchanges in one slot that take something off the overruns: score for each unit, and the choice."""
+    over = _overrun(costs, budgets)
+    for number, slot in enumerate(problem.slots):
+        old = slot.options[picks[number]]
+        for i, new in enumerate(slot.options):
+            changed = [*picks[:number], i, *picks[number + 1 :]]
+            moved = {name: cost + new.amount(name) - old.amount(name) for name, cost in costs.items()}
+            gain = over - _overrun(moved, budgets)
+            if gain > TINY and problem.allowed(changed):
+                yield (new.score - old.score) / gain, changed
 
 
 def _overrun(costs: Mapping[str, float], budgets: Budgets) -> float:

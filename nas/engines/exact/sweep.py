@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from foundation.errors import SettingError
-from nas.engines.exact.integer_program import SECONDS, Budgets, Choice, Chosen, Unreachable, Unsolved
+from nas.engines.exact.integer_program import SECONDS, ChoiceProblem, Unreachable, Unsolved
+from nas.engines.exact.slots import Budgets, Solution
 
 SLACK = 1e-9
-"""What a budget at a corner gives way, relatively, so that the corner itself keeps it."""
+"""How much larger, relatively, a budget at a corner is than its cost, so that the corner itself keeps it."""
 
 
 def sweep(
-    choice: Choice,
+    problem: ChoiceProblem,
     over: Sequence[str],
     *,
     points: int,
@@ -31,7 +32,7 @@ def sweep(
     seed: int = 0,
     next_best: int = 0,
     seconds: float = SECONDS,
-) -> list[Chosen]:
+) -> list[Solution]:
     """What is best under `points` different budgets on the costs named in `over`, each choice once.
 
     `budgets` hold for all of them. With `next_best`, the so many next best under each budget come too. Sorted
@@ -46,47 +47,48 @@ def sweep(
         raise SettingError(f"a sweep needs at least one point, got {points}")
     fixed = dict(budgets or {})
     if not over:
-        return choice.best_few(points, fixed, seconds=seconds)
-    corners = [choice.best(fixed, seconds=seconds)]
+        return problem.best_few(points, fixed, seconds=seconds)
+    corners = [problem.best(fixed, seconds=seconds)]
     for name in over:
         with suppress(Unreachable, Unsolved):  # the cheapest of all may be forbidden
-            corners.append(_best_at_least(choice, name, fixed, seconds))
-    found = {one.picks: one for one in corners}
+            corners.append(_best_at_least(problem, name, fixed, seconds))
+    solutions = {corner.picks: corner for corner in corners}
     for bounds in _budgets(corners, over, points, seed):
         joint = {**fixed, **{name: min(b, fixed.get(name, math.inf)) for name, b in bounds.items()}}
         try:
-            few = choice.best_few(1 + next_best, joint, seconds=seconds)
+            few = problem.best_few(1 + next_best, joint, seconds=seconds)
         except (Unreachable, Unsolved):  # each can be reached by itself, but not all together
             continue
-        found |= {one.picks: found.get(one.picks, one) for one in few}
-    return sorted(found.values(), key=lambda one: one.score)
+        for solution in few:
+            solutions.setdefault(solution.picks, solution)
+    return sorted(solutions.values(), key=lambda solution: solution.score)
 
 
-def front(found: Sequence[Chosen], over: Sequence[str]) -> list[Chosen]:
+def front(solutions: Sequence[Solution], over: Sequence[str]) -> list[Solution]:
     """Those that no other dominates in score and the costs named in `over`, in their order."""
-    if not found:
+    if not solutions:
         return []
-    points = np.array([[one.score, *(one.costs[name] for name in over)] for one in found])
+    points = np.array([[each.score, *(each.costs[name] for name in over)] for each in solutions])
     kept, seen = [], set[tuple[float, ...]]()
-    for one, point in zip(found, points, strict=True):
-        worse = (points <= point).all(1) & (points < point).any(1)
-        if not worse.any() and tuple(point) not in seen:
+    for solution, point in zip(solutions, points, strict=True):
+        dominating = (points <= point).all(1) & (points < point).any(1)
+        if not dominating.any() and tuple(point) not in seen:
             seen.add(tuple(point))
-            kept.append(one)
+            kept.append(solution)
     return kept
 
 
-def _best_at_least(choice: Choice, cost: str, budgets: Budgets, seconds: float) -> Chosen:
+def _best_at_least(problem: ChoiceProblem, cost: str, budgets: Budgets, seconds: float) -> Solution:
     """The best score among those of the least `cost`."""
-    least = choice.least(cost, budgets, seconds=seconds).costs[cost]
-    return choice.best({**budgets, cost: _above(least)}, seconds=seconds)
+    least = problem.least(cost, budgets, seconds=seconds).costs[cost]
+    return problem.best({**budgets, cost: _above(least)}, seconds=seconds)
 
 
 def _budgets(
-    corners: Sequence[Chosen], over: Sequence[str], points: int, seed: int
+    corners: Sequence[Solution], over: Sequence[str], points: int, seed: int
 ) -> list[dict[str, float]]:
-    low = np.array([min(one.costs[name] for one in corners) for name in over])
-    high = np.array([max(one.costs[name] for one in corners) for name in over])
+    low = np.array([min(corner.costs[name] for corner in corners) for name in over])
+    high = np.array([max(corner.costs[name] for corner in corners) for name in over])
     if len(over) == 1:
         shares = np.linspace(0, 1, points + 2)[1:-1, None]
     else:

@@ -29,7 +29,8 @@ from evaluators.blockwise.replacement_scores import (
     canonical,
 )
 from foundation.errors import SpaceError
-from nas.engines.exact.integer_program import Choice, Chosen, Option, Picks, Place
+from nas.engines.exact.integer_program import ChoiceProblem
+from nas.engines.exact.slots import Option, Picks, Slot, Solution
 from search_spaces.blocks.base import Block
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
@@ -58,24 +59,24 @@ AROUND = "around the layers"
 
 
 @dataclass(frozen=True)
-class Network:
-    """The choice over a space: `choice` has numbers only, the rest is what they stand for."""
+class ScoredSpace:
+    """The choice over a space: `problem` has numbers only, the rest is what they stand for."""
 
     space: Space
     parent: Decoder
     scores: Mapping[Replacement, Moved]
-    choice: Choice
+    problem: ChoiceProblem
 
-    def spec(self, chosen: Chosen | Picks) -> Decoder:
+    def spec(self, chosen: Solution | Picks) -> Decoder:
         """The network that was chosen, unchecked."""
-        picks = chosen.picks if isinstance(chosen, Chosen) else chosen
-        outer, *inner = (p.options[i].name for p, i in zip(self.choice.places, picks, strict=True))
+        picks = chosen.picks if isinstance(chosen, Solution) else chosen
+        outer, *inner = (p.options[i].name for p, i in zip(self.problem.slots, picks, strict=True))
         assert isinstance(outer, Width)
         pairs = zip(inner[::2], inner[1::2], strict=True)
         layers = [_layer(first, second) for first, second in pairs if isinstance(first, Sublayer)]
         return replace(self.parent, d_model=outer.d_model, layers=tuple(layers))
 
-    def genotype(self, chosen: Chosen | Picks) -> Genotype:
+    def genotype(self, chosen: Solution | Picks) -> Genotype:
         """Its answers.
 
         Raises:
@@ -110,7 +111,7 @@ class Network:
 
     @cached_property
     def _slots(self) -> list[dict[Hashable, Option]]:
-        return [{option.name: option for option in place.options} for place in self.choice.places]
+        return [{option.name: option for option in place.options} for place in self.problem.slots]
 
 
 def _layer(sequence: Sublayer, channels: object) -> Layer:
@@ -124,14 +125,14 @@ def _layer(sequence: Sublayer, channels: object) -> Layer:
     )
 
 
-def network(
+def scored_space(
     space: Space,
     parent: Decoder,
     scores: Mapping[Replacement, Moved],
     totals: Mapping[str, Total],
     *,
     allows: Callable[[Decoder], bool] = lambda spec: True,
-) -> Network:
+) -> ScoredSpace:
     """The choice over a space by these scores and costs.
 
     Layers that share weights, have a router or an exit are left out: their effects do not add up. What the
@@ -154,36 +155,36 @@ def network(
             options += [Option(content, score, costs, condition) for condition in contents[content]]
         if not options:
             raise SpaceError(f"nothing that may stand at {name} was scored")
-        places.append(Place(name, tuple(options)))
+        places.append(Slot(name, tuple(options)))
 
     def fits(picks: Picks) -> bool:
         spec = made.spec(picks)
         return space.objection(spec) is None and allows(spec)
 
-    made = Network(space, parent, scores, Choice(places, allows=fits))
+    made = ScoredSpace(space, parent, scores, ChoiceProblem(places, allows=fits))
     return made
 
 
-def deviation(net: Network, totals: Mapping[str, Total], *, seed: int = 0) -> dict[str, float]:
+def deviation(scored: ScoredSpace, totals: Mapping[str, Total], *, seed: int = 0) -> dict[str, float]:
     """By cost, the largest relative error of the sum of its parts on random networks."""
 
     def added(cost: str, genotype: Genotype, spec: Decoder) -> float | None:
-        return net.added(spec, cost)
+        return scored.added(spec, cost)
 
     return {
-        name: additive_cost.deviation(net.space, total, partial(added, name), seed=seed)
+        name: additive_cost.deviation(scored.space, total, partial(added, name), seed=seed)
         for name, total in totals.items()
     }
 
 
-def random_networks(net: Network, count: int, *, seed: int) -> list[Decoder]:
+def random_networks(scored: ScoredSpace, count: int, *, seed: int) -> list[Decoder]:
     """Random networks of the space of which every part was scored, each once."""
     dice, found = Random(f"{seed}/networks"), dict[Decoder, None]()
     for _ in range(50 * count):
-        spec = net.space.close(net.space.sample(dice))
+        spec = scored.space.close(scored.space.sample(dice))
         if does_not_add_up(spec) is None:
             try:
-                net.predicted(spec)
+                scored.predicted(spec)
             except SpaceError:
                 continue
             found[spec] = None
