@@ -34,7 +34,8 @@ from search_spaces.scenario import Scenario
 class Calls:
     """What can be timed of a model: reading the prompt, and one decode step at a position.
 
-    Every call does the same work however often it is repeated: a step reads the same state each time.
+    Every call does the same work however often it is repeated, at the same position. Values of a recurrent
+    state may move on between repetitions.
     """
 
     prefill: Call
