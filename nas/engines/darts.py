@@ -37,9 +37,8 @@ from evaluators.training.fit import fit
 from foundation.errors import SettingError
 from foundation.files import write_json
 from foundation.settings import setting
-from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import Engine, Found, Prepared, Setup, engines
-from nas.objectives.base import CostModel, Objective, objectives
+from nas.objectives.base import Objective, objectives
 from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
 from nas.study.study import Study
@@ -48,7 +47,6 @@ from nas.validation.claims import Claims
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 from search_spaces.mixture.relaxable import check_space
-from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import Decoder
 from search_spaces.supernet import Supernet
 
@@ -171,7 +169,7 @@ class Darts(Engine):
         return next((objective for objective in known if objective.cheap is not None), None)
 
     def _sweep(self, setup: Setup, objective: Objective) -> tuple[list[Target], ExpectedCost]:
-        total = _total(objective, setup.cost_model)
+        total = objective.of_networks(setup.cost_model)
         expected = expected_cost(setup.space, total, seed=setup.plan.seed)
         values = list(self.targets)
         if not values:
@@ -246,20 +244,6 @@ def allowed_space(setup: Setup) -> Space:
 
     added = [keeps_constraints] if constraints else []
     return Space(setup.space.root, constraints=[*setup.space.constraints, *added], name=setup.space.name)
-
-
-def _total(objective: Objective, cost_model: CostModel) -> Total:
-    """An objective as a cost of many architectures at once."""
-    cheap = objective.cheap
-    assert cheap is not None
-
-    def total(specs: Sequence[Decoder]) -> list[float]:
-        where = cost_model.under(objective.scenario) if objective.scenario else cost_model
-        if objective.needs_table and isinstance(where.table, LatencyTable):
-            where.table.predict_many(specs)  # interpolates all unknown parts at once, and remembers them
-        return [cheap(spec, cost_model).value for spec in specs]
-
-    return total
 
 
 def _settler(setup: Setup, search: DifferentiableSearch) -> Callable[[Genotype], Genotype]:

@@ -111,6 +111,24 @@ class Objective:
             cheap=cheap and (lambda spec, cost_model: cheap(spec, cost_model.under(scenario))),
         )
 
+    def of_networks(self, cost_model: CostModel) -> Callable[[Sequence[Any]], list[float]]:
+        """The objective as a function of many architectures, which a latency table predicts all at once.
+
+        Raises:
+            SettingError: it is only known after training.
+        """
+        cheap = self.cheap
+        if cheap is None:
+            raise SettingError(f"{self.name} is only known after training")
+
+        def values(specs: Sequence[Any]) -> list[float]:
+            where = cost_model.under(self.scenario) if self.scenario else cost_model
+            if self.needs_table and isinstance(where.table, LatencyTable):
+                where.table.predict_many(specs)  # interpolates all unknown parts together, and caches them
+            return [cheap(spec, cost_model).value for spec in specs]
+
+        return values
+
     @property
     def label(self) -> str:
         """How an axis is titled."""

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-import nas.engines.exact.engine as engine_module
 from evaluators.blockwise.replacement import Replacements
 from foundation.errors import SettingError, UnknownName
 from nas.engines.base import BY, Setup, engines, make_engine
 from nas.engines.exact.additivity import additivity
-from nas.engines.exact.engine import Costs, Evolution, Exact, spread
+from nas.engines.exact.costs import Costs
+from nas.engines.exact.engine import Evolution, Exact, spread
 from nas.engines.exact.greedy import greedy
 from nas.engines.exact.integer_program import Unreachable
+from nas.engines.exact.parent import best_parent
 from nas.engines.exact.slots import Solution
 from nas.engines.exact.tables import deviation, scored_space
 from nas.progress import Progress
@@ -86,7 +87,7 @@ def test_costs_of_parts_add_up_to_the_tables_predictions(setup: Setup) -> None:
         setup.plan, objectives=("recall_error", "prefill_ms", "decode_ms", "state_bytes", "params")
     )
     setup = replace(setup, plan=plan, goals=[(name, False) for name in plan.objectives])
-    parent = engine_module._parent(setup, setup.evaluator)
+    parent = best_parent(setup, setup.evaluator)
     scores = Replacements(setup.evaluator.supernet, parent, TASK, windows=2).measure()
     costs = Costs(setup)
     net = scored_space(setup.space, parent, scores, costs.totals)
@@ -173,7 +174,7 @@ def test_plans_that_it_cannot_search_are_refused_at_once() -> None:
     engine = Exact()
     with pytest.raises(SettingError, match="an objective must be learned"):
         make_engine(Plan(objectives=("params",), engine="exact"))
-    with pytest.raises(SettingError, match="by the function mine"):
+    with pytest.raises(SettingError, match="the function mine cannot say"):
         engine.check(learning_space(), Plan(objectives=("bits_per_byte", "mine"), engine="exact"))
     with pytest.raises(SettingError, match="leave fewer values open"):
         engine.check(spaces["hybrid_lm"](), Plan(objectives=("bits_per_byte",), engine="exact"))
@@ -183,7 +184,7 @@ def test_plans_that_it_cannot_search_are_refused_at_once() -> None:
 
 def test_greedy_never_beats_the_choice_over_a_real_table(setup: Setup) -> None:
     assert setup.evaluator is not None
-    parent = engine_module._parent(setup, setup.evaluator)
+    parent = best_parent(setup, setup.evaluator)
     scores = Replacements(setup.evaluator.supernet, parent, TASK, windows=2).measure()
     net = scored_space(setup.space, parent, scores, Costs(setup).totals)
     most = net.problem.best().costs

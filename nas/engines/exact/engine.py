@@ -7,60 +7,53 @@ from the study's own objectives; and the sum of scores is minimised, exactly, un
 and under many budgets on its objectives (`points`, each with the `next_best`).
 
 That scores add up is not assumed. On `networks` random networks the sums are compared with real divergences;
-where Kendall's tau is below `least_tau`, the engine says so, aloud and on the study's record under "exact",
-and leaves the search to evolution. What was found is scored like every trial, from the study's own shared
+where Kendall's tau is below `least_tau`, the engine reports that, also on the study's record under "exact",
+and leaves the search to evolution. Solutions are scored like every trial, from the study's own shared
 weights; aligned ones serve to choose.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from typing import Any
 
 from evaluators.blockwise.additive_part import additive_part
-from evaluators.blockwise.alignment import align, digest_of
+from evaluators.blockwise.alignment import align
 from evaluators.blockwise.replacement import Replacements
 from evaluators.supernet.evaluator import FromSupernet
-from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError, SpaceError
 from foundation.settings import setting
-from hw_profiles.latency.table import LatencyTable
 from nas.engines.base import BY, Engine, Found, Prepared, Setup, engines
 from nas.engines.exact.additivity import MIN_TAU, Additivity, additivity, rank_correlation
 from nas.engines.exact.claims import SCORES, claims
+from nas.engines.exact.costs import Costs
+from nas.engines.exact.parent import best_parent
 from nas.engines.exact.slots import Solution
 from nas.engines.exact.sweep import front, sweep
 from nas.engines.exact.tables import ScoredSpace, deviation, random_networks, scored_space
-from nas.objectives.base import CostModel, Objective, objectives
+from nas.objectives.base import objectives
 from nas.strategies.base import Proposal, Strategy, make_strategy
-from nas.study.constraints import Constraint, first_violation
 from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.study.trial import Trial
 from nas.validation.claims import Claims
 from search_spaces.language.genotype import Genotype
-from search_spaces.language.serialization import from_json, to_json
+from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
-from search_spaces.network.additive_cost import Total
-from search_spaces.network.decoder import Decoder
 from search_spaces.network.sublayers import sublayers_in
 
-PARENTS = 12
-"""Networks of the largest sizes of which the best is the parent."""
-
-MOST = 20_000
+MAX_SUBLAYERS = 20_000
 """Sublayers that are scored at most; more would take hours."""
 
-ADDS_UP = 0.01
+MAX_COST_ERROR = 0.01
 """The relative error up to which the sum of its parts stands for a cost."""
 
-KEPT_RANDOM = 0.25
-"""The share of the trials that stays with random choice."""
+RANDOM_SHARE = 0.25
+"""The share of the trials that is left to random choice."""
 
 Fact = dict[str, Any]
 
@@ -92,13 +85,13 @@ class Exact(Engine):
         """Raise where effects do not add up, an objective cannot be counted, or too much is to be scored."""
         for name in plan.objectives:
             if name not in objectives:
-                raise SettingError(f"engine exact: the cost of a block cannot be told by the function {name}")
+                raise SettingError(f"engine exact: the function {name} cannot say what a block costs")
         additive_part(space)  # raises where there is none
-        count = sum(1 for _ in islice(sublayers_in(space), MOST + 1))
-        if count > MOST:
+        count = sum(1 for _ in islice(sublayers_in(space), MAX_SUBLAYERS + 1))
+        if count > MAX_SUBLAYERS:
             raise SettingError(
-                f"engine exact would score over {MOST:,} sublayers in {space.name}: leave fewer values"
-                " open, or use another engine"
+                f"engine exact would score over {MAX_SUBLAYERS:,} sublayers in {space.name}: leave fewer"
+                " values open, or use another engine"
             )
 
     def prepare(self, setup: Setup) -> Prepared:
@@ -118,14 +111,14 @@ class Exact(Engine):
             costs.totals,
             allows=lambda s: costs.violation(s) is None,
         )
-        adding, fact = self._adding(setup, evaluator, replacements, scored)
-        if not adding.holds(self.least_tau):
-            told = (
-                f"engine exact: block scores do not add up, so evolution searches instead: {adding};"
+        measured, fact = self._additivity(setup, evaluator, replacements, scored)
+        if not measured.holds(self.least_tau):
+            warning = (
+                f"engine exact: block scores do not add up, so evolution searches instead: {measured};"
                 f" wanted tau {self.least_tau:g}"
             )
-            setup.progress.say(told)
-            setup.note(self.name, {**fact, "searched_by": "evolution", "warning": told})
+            setup.progress.say(warning)
+            setup.note(self.name, {**fact, "searched_by": "evolution", "warning": warning})
             return Prepared(Evolution(setup))
         found = self._solve(setup, scored, costs, fact)
         return Prepared(Found(setup, found, by=self.name))
@@ -148,7 +141,7 @@ class Exact(Engine):
 
     def _replacements(self, setup: Setup, evaluator: FromSupernet, task: Task) -> Replacements:
         """The parent, and the weights that it and its alternatives are read from."""
-        parent, supernet = _parent(setup, evaluator), evaluator.supernet
+        parent, supernet = best_parent(setup, evaluator), evaluator.supernet
         if self.align:
             with setup.progress.bar("aligning blocks", self.align) as bar:
                 supernet = align(
@@ -164,10 +157,10 @@ class Exact(Engine):
                 ).supernet
         return Replacements(supernet, parent, task, windows=self.windows)
 
-    def _adding(
+    def _additivity(
         self, setup: Setup, evaluator: FromSupernet, replacements: Replacements, scored: ScoredSpace
     ) -> tuple[Additivity, Fact]:
-        """Whether the sums tell of whole networks; and what is known so far, for the record.
+        """Whether the sums predict whole networks; and the fact so far, for the record.
 
         `orders_trials` is the rank correlation of the sums with the scores that trials will have.
         """
@@ -176,25 +169,25 @@ class Exact(Engine):
             raise SpaceError(f"{setup.space.name} has too few networks whose blocks can be scored")
         predicted = [scored.predicted(spec) for spec in specs]
         real = [replacements.divergence(spec).kl for spec in specs]
-        found = additivity(predicted, real, seed=setup.plan.seed)
-        setup.progress.say(f"exact: {found}")
+        measured = additivity(predicted, real, seed=setup.plan.seed)
+        setup.progress.say(f"exact: {measured}")
         scores = [evaluator.score(spec, setup.plan.steps, setup.plan.seed).value for spec in specs]
         fact = {
             "parent": to_json(replacements.parent),
             "scored": len(scored.scores),
-            "additivity": found.to_json(),
+            "additivity": measured.to_json(),
             "orders_trials": rank_correlation(predicted, scores),
             "networks": [list(entry) for entry in zip(predicted, real, scores, strict=True)],
         }
-        return found, fact
+        return measured, fact
 
     def _solve(self, setup: Setup, scored: ScoredSpace, costs: Costs, fact: Fact) -> list[Genotype]:
-        """The front of the sums, spread, and then the rest of what was found."""
+        """The front of the sums, spread, and then the other solutions."""
         worst = deviation(scored, costs.totals, seed=setup.plan.seed)
-        adding = {name for name, error in worst.items() if error <= ADDS_UP}
+        adding = {name for name, error in worst.items() if error <= MAX_COST_ERROR}
         over = [name for name in costs.traded if name in adding]
         bounds = {name: bound for name, bound in costs.bounds.items() if name in adding}
-        found = sweep(
+        solutions = sweep(
             scored.problem,
             over,
             points=self.points,
@@ -203,9 +196,9 @@ class Exact(Engine):
             next_best=self.next_best,
             seconds=self.seconds,
         )
-        best = front(found, over)
-        ordered = [*spread(best), *(one for one in found if one not in best)]
-        room = max(1, setup.plan.trials - round(KEPT_RANDOM * setup.plan.trials))
+        best = front(solutions, over)
+        ordered = [*spread(best), *(solution for solution in solutions if solution not in best)]
+        room = max(1, setup.plan.trials - round(RANDOM_SHARE * setup.plan.trials))
         setup.note(
             self.name,
             {
@@ -216,41 +209,10 @@ class Exact(Engine):
                 "checked_only": sorted(set(worst) - adding),
                 "found": len(ordered),
                 "on_the_front": len(best),
-                "proven": all(one.proven for one in found),
+                "proven": all(solution.proven for solution in solutions),
             },
         )
-        return [scored.genotype(one) for one in ordered[:room]]
-
-
-class Costs:
-    """The objectives and constraints of a plan as costs of the choice: all are kept small.
-
-    What is to be large, or is bounded from below, is turned round, under its name with a minus.
-    """
-
-    def __init__(self, setup: Setup) -> None:
-        self.cost_model = setup.cost_model
-        self.constraints = [Constraint.parse(text) for text in setup.plan.constraints]
-        self.totals: dict[str, Total] = {}
-        self.traded: list[str] = []
-        for name, maximise in setup.goals:
-            if name != setup.quality:
-                self.traded.append(self._add(name, maximise))
-        self.bounds: dict[str, float] = {}
-        for constraint in self.constraints:
-            turned = constraint.sign.startswith(">")
-            name = self._add(constraint.name, turned)
-            bound = -constraint.bound if turned else constraint.bound
-            self.bounds[name] = min(bound, self.bounds.get(name, bound))
-
-    def violation(self, spec: Decoder) -> str | None:
-        """Why a network breaks a constraint, or None."""
-        return first_violation(self.constraints, spec, self.cost_model)
-
-    def _add(self, name: str, turned: bool) -> str:
-        known = f"-{name}" if turned else name
-        self.totals.setdefault(known, _total(objectives[name], self.cost_model, -1.0 if turned else 1.0))
-        return known
+        return [scored.genotype(solution) for solution in ordered[:room]]
 
 
 class Evolution(Strategy):
@@ -268,59 +230,16 @@ class Evolution(Strategy):
         return replace(proposal, memo={**proposal.memo, BY: self.name})
 
     def tell(self, trial: Trial) -> None:
-        """Hand it on."""
+        """The outcome is passed on to it."""
         self.inner.tell(trial)
 
 
-def spread(found: Sequence[Solution]) -> list[Solution]:
-    """The same, so ordered that every beginning is spread over the whole: ends first, then middles."""
-    order: dict[int, None] = dict.fromkeys((0, len(found) - 1)) if found else {}
-    gap = len(found) - 1
+def spread(solutions: Sequence[Solution]) -> list[Solution]:
+    """The same, ordered so that every beginning is spread over the whole: ends first, then middles."""
+    order: dict[int, None] = dict.fromkeys((0, len(solutions) - 1)) if solutions else {}
+    gap = len(solutions) - 1
     while gap > 1:
         gap = -(-gap // 2)
-        order |= dict.fromkeys(range(0, len(found), gap))
-    order |= dict.fromkeys(range(len(found)))
-    return [found[i] for i in order]
-
-
-def _total(objective: Objective, cost_model: CostModel, sign: float) -> Total:
-    """An objective as a cost of many networks at once."""
-    cheap = objective.cheap
-    assert cheap is not None
-    count: Callable[[Any, CostModel], Any] = cheap
-
-    def total(specs: Sequence[Decoder]) -> list[float]:
-        where = cost_model.under(objective.scenario) if objective.scenario else cost_model
-        if objective.needs_table and isinstance(where.table, LatencyTable):
-            where.table.predict_many(specs)  # interpolates all unknown parts at once, and remembers them
-        return [sign * count(spec, cost_model).value for spec in specs]
-
-    return total
-
-
-def _parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
-    """The best of some networks of the largest sizes; kept, because everything hangs on it.
-
-    Raises:
-        SpaceError: every network has shared weights, a router or an exit.
-    """
-    path = setup.folder / "parent.json"
-    origin = {"weights": digest_of(evaluator.supernet), "seed": setup.plan.seed}
-    if path.exists():
-        known = json.loads(path.read_text())
-        if known["origin"] == origin:
-            parent: Decoder = from_json(json.dumps(known["parent"]))
-            return parent
-    additive, tried = additive_part(setup.space), dict[Decoder, None]()
-    for i in range(4 * PARENTS):
-        tried[sandwich(additive, Random(f"{setup.plan.seed}/parent/{i}"))[0]] = None
-        if len(tried) == PARENTS:
-            break
-    deepest = max(len(spec.layers) for spec in tried)
-    largest = [spec for spec in tried if len(spec.layers) == deepest]
-    parent = min(largest, key=lambda spec: evaluator.score(spec, setup.plan.steps, setup.plan.seed).value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name("parent.json.new")
-    new.write_text(json.dumps({"origin": origin, "parent": json.loads(to_json(parent))}, indent=1))
-    new.replace(path)
-    return parent
+        order |= dict.fromkeys(range(0, len(solutions), gap))
+    order |= dict.fromkeys(range(len(solutions)))
+    return [solutions[i] for i in order]

@@ -1,0 +1,43 @@
+"""The parent of the exact choice: the network that all others are compared with, block by block."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+from evaluators.blockwise.additive_part import additive_part
+from evaluators.blockwise.alignment import digest_of
+from evaluators.supernet.evaluator import FromSupernet
+from evaluators.supernet.sandwich import sandwich
+from foundation.files import write_json
+from nas.engines.base import Setup
+from search_spaces.language.serialization import from_json, to_json
+from search_spaces.network.decoder import Decoder
+
+CANDIDATES = 12
+"""Networks of the largest sizes of which the best is the parent."""
+
+
+def best_parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
+    """The best of some networks of the largest sizes; kept in a file, because every score depends on it.
+
+    Raises:
+        SpaceError: every network has shared weights, a router or an exit.
+    """
+    path = setup.folder / "parent.json"
+    origin = {"weights": digest_of(evaluator.supernet), "seed": setup.plan.seed}
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["origin"] == origin:
+            parent: Decoder = from_json(json.dumps(known["parent"]))
+            return parent
+    additive, tried = additive_part(setup.space), dict[Decoder, None]()
+    for i in range(4 * CANDIDATES):
+        tried[sandwich(additive, Random(f"{setup.plan.seed}/parent/{i}"))[0]] = None
+        if len(tried) == CANDIDATES:
+            break
+    deepest = max(len(spec.layers) for spec in tried)
+    largest = [spec for spec in tried if len(spec.layers) == deepest]
+    parent = min(largest, key=lambda spec: evaluator.score(spec, setup.plan.steps, setup.plan.seed).value)
+    write_json(path, {"origin": origin, "parent": json.loads(to_json(parent))})
+    return parent
