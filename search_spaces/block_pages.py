@@ -104,10 +104,10 @@ def _held(spec: Block, context: int) -> int:
 def _ops(module: ModuleType) -> list[ModuleType]:
     """The ops that a block's module takes functions from."""
     names = {
-        found.__module__
-        for found in vars(module).values()
+        value.__module__
+        for value in vars(module).values()
         # PyTorch's compiler leaves functions behind that have no module
-        if inspect.isfunction(found) and (found.__module__ or "").startswith("search_spaces.ops.")
+        if inspect.isfunction(value) and (value.__module__ or "").startswith("search_spaces.ops.")
     }
     return [importlib.import_module(name) for name in sorted(names - {"search_spaces.ops.linear"})]
 

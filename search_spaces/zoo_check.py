@@ -55,7 +55,7 @@ def check(spec: Decoder, seed: int = 0, device: str = "cpu") -> Checked:
     return Checked(
         held,
         _decode(model.double().eval(), seed),
-        None if missing else max(found for found, _, _ in checked),
+        None if missing else max(deviation for deviation, _, _ in checked),
         tuple(dict.fromkeys(source for _, source, _ in checked)),
         missing,
     )

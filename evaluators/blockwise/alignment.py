@@ -40,7 +40,8 @@ from evaluators.training.trainable import Losses, Trainable, Trajectory, weights
 from foundation.errors import IllegalArchitecture, SettingError, SpaceError
 from search_spaces.blocks.base import Mixed
 from search_spaces.language.serialization import to_json
-from search_spaces.network.decoder import PLACES, Decoder, parameter_shapes, weights_site
+from search_spaces.network.cost import parameter_shapes
+from search_spaces.network.decoder import PLACES, Decoder, weights_site
 from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in, sublayers_of
 from search_spaces.supernet import Supernet, Weights
 

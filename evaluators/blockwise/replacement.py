@@ -44,6 +44,7 @@ from evaluators.training.fit import SAVE_SECONDS
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_plain
 from search_spaces.network.decoder import PLACES, Decoder, weights_site
+from search_spaces.network.shell import EMBEDDING
 from search_spaces.network.sublayers import Sublayer, sublayers_in, sublayers_of
 from search_spaces.quantization.bits import WeightFormat, is_matrix
 from search_spaces.quantization.rounding import round_to_bits
@@ -176,7 +177,7 @@ class _Trunk:
         with torch.no_grad():
             self.steps = [_Step(owner.supernet, sublayer) for sublayer in self.sublayers]
             shared = owner.supernet.weights
-            embedding = shared["embedding"][: spec.vocab, : spec.d_model]
+            embedding = shared[EMBEDDING][: spec.vocab, : spec.d_model]
             stored = WeightFormat() if is_matrix(tuple(embedding.shape)) else None
             self.embedding = embedding if stored is None else round_to_bits(embedding, stored)
             self.vectors = [shared[name][: spec.d_model] for name in spec.norm.vectors]

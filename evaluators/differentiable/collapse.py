@@ -23,7 +23,8 @@ from torch import Tensor
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.walk import Condition, intersection
 from search_spaces.mixture.conditions import Chances, Genes
-from search_spaces.network.decoder import PLACES, parameter_shapes
+from search_spaces.network.cost import parameter_shapes
+from search_spaces.network.decoder import PLACES
 from search_spaces.network.sublayers import decoders_in
 
 SMOOTH = 5

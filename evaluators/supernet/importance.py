@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from search_spaces.blocks.base import Block
-from search_spaces.network.decoder import OPTIONS, parameter_shapes
+from search_spaces.network.cost import parameter_shapes
+from search_spaces.network.decoder import OPTIONS
 from search_spaces.network.norms.base import all_vectors, norm_axes
-from search_spaces.network.shell import Shell
+from search_spaces.network.shell import EMBEDDING, Shell
 from search_spaces.network.sublayers import cannot_build
 from search_spaces.parameter_axes import WIDTH, Layout
 from search_spaces.supernet import Inventory, Supernet, inventory
@@ -236,7 +237,7 @@ def _sort_width(supernet: Supernet, before: Inventory, moments: Moments, effects
     for part in parts:
         if WIDTH not in part.symmetric:
             return Sorted("d_model", WIDTH, 0, f"in {part.where} channels have an order, or no layout")
-    widest = supernet.weights["embedding"].shape[-1]
+    widest = supernet.weights[EMBEDDING].shape[-1]
     edges = {*before.widths, widest, *(part.sizes.get(WIDTH, widest) for part in parts)}
     total = torch.zeros(widest, dtype=torch.float64, device=supernet.device)
     for part in parts:
@@ -252,7 +253,7 @@ def _width_parts(supernet: Supernet) -> Iterator[Part]:
     """Everything that has channels of the residual stream."""
     shell = Shell.layout()
     outer = {name: supernet.weights[name].detach() for name in shell.axes if name in supernet.weights}
-    yield Part("embedding", "", shell, WIDTH, outer)
+    yield Part(EMBEDDING, "", shell, WIDTH, outer)
     found = inventory(supernet.space.root)
     for (place, kind), variants in found.variants.items():
         where = f"{place}:{kind}"

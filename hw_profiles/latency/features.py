@@ -15,7 +15,7 @@ from hw_profiles.latency.parts import Part
 from hw_profiles.runtimes.base import runtime_of
 from search_spaces.language.printing import brief
 from search_spaces.language.serialization import to_plain
-from search_spaces.network.decoder import parameter_shapes
+from search_spaces.network.cost import parameter_shapes
 from search_spaces.network.options.reads_embedding import ReadsEmbedding
 from search_spaces.network.shell import Shell
 from search_spaces.scenario import Scenario

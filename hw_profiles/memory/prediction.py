@@ -35,8 +35,9 @@ from hw_profiles.memory.tracing import GRANULE, NotTraceable, Trace, kind_of, tr
 from hw_profiles.runtimes.base import random_tokens, runtimes
 from hw_profiles.runtimes.placement import placed
 from hw_profiles.timing.timers import Call, on_gpu, quiet
+from search_spaces.network.cost import parameter_shapes
 from search_spaces.network.decode_state import DecodeState
-from search_spaces.network.decoder import Decoder, Layer, parameter_shapes
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
 from search_spaces.network.options.base import option_shapes
 from search_spaces.network.options.reads_embedding import EmbeddingReader

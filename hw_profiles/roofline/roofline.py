@@ -33,7 +33,8 @@ from hw_profiles.runtimes.base import check_scenario, runtime_of
 from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.base import Cost
 from search_spaces.language.space import Space
-from search_spaces.network.decoder import Decoder, Layer, block_weight_bytes, parameter_shapes
+from search_spaces.network.cost import block_weight_bytes, parameter_shapes
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.options.reads_embedding import reader_cost
 from search_spaces.network.sublayers import Sublayer, layer_sublayers
 from search_spaces.scenario import Scenario

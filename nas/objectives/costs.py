@@ -6,7 +6,8 @@ from functools import lru_cache
 
 from nas.objectives.base import CostModel, Objective, objectives
 from nas.study.trial import Value
-from search_spaces.network.decoder import Decoder, NetworkCost
+from search_spaces.network.cost import NetworkCost
+from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
 
 SAME = ("params", "weight_bytes")

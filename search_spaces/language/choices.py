@@ -48,12 +48,12 @@ class OneOf:
             if isinstance(option, OneOf):
                 raise SpaceError("one_of directly inside one_of: write the options side by side")
             check_supported(option)
-        for i, one in enumerate(self.options):
-            for j, other in enumerate(self.options[:i]):
-                if overlap(other, one):
+        for i, later in enumerate(self.options):
+            for j, earlier in enumerate(self.options[:i]):
+                if overlap(earlier, later):
                     raise SpaceError(
-                        f"options {j} and {i} of {_show_options(self.options)} can both become one and the"
-                        " same value: make them disjoint, or one architecture has two names"
+                        f"options {j} and {i} of {_show_options(self.options)} can both become the same"
+                        " value: make them disjoint, or one architecture has two names"
                     )
         if len(set(map(_typed, self.labels))) != len(self.labels):
             raise SpaceError(f"options need distinct labels, got {self.labels}")
@@ -152,17 +152,17 @@ def join(path: str, part: str | int) -> str:
     return f"{path}.{part}" if path else str(part)
 
 
-def overlap(one: Any, other: Any) -> bool:
+def overlap(first: Any, second: Any) -> bool:
     """Whether two open trees can close to equal values (shared names are not taken into account)."""
-    if isinstance(one, OneOf):
-        return any(overlap(option, other) for option in one.options)
-    if isinstance(other, OneOf):
-        return overlap(other, one)
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(overlap, one, other))
-    if is_dataclass(one) and type(one) is type(other):
-        return all(overlap(getattr(one, name), getattr(other, name)) for name in field_names(type(one)))
-    return bool(one == other)
+    if isinstance(first, OneOf):
+        return any(overlap(option, second) for option in first.options)
+    if isinstance(second, OneOf):
+        return overlap(second, first)
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(overlap, first, second))
+    if is_dataclass(first) and type(first) is type(second):
+        return all(overlap(getattr(first, name), getattr(second, name)) for name in field_names(type(first)))
+    return bool(first == second)
 
 
 def _typed(label: Label) -> tuple[type, Label]:
@@ -179,15 +179,15 @@ def _label(option: Any, options: tuple[Any, ...]) -> Label:
         return f"({', '.join(str(_label(part, ())) for part in option)})"
     if not is_dataclass(option):
         return option
-    alike = [other for other in options if type(other) is type(option)]
+    alike = [candidate for candidate in options if type(candidate) is type(option)]
     name = type(option).__name__
     if len(alike) < 2:
         return name
-    telling = ", ".join(f"{key}={_short(getattr(option, key))}" for key in _telling_fields(alike))
-    return f"{name}({telling})"
+    values = ", ".join(f"{key}={_short(getattr(option, key))}" for key in _distinguishing_fields(alike))
+    return f"{name}({values})"
 
 
-def _telling_fields(alike: list[Any]) -> tuple[str, ...]:
+def _distinguishing_fields(alike: list[Any]) -> tuple[str, ...]:
     """The one field that tells blocks of one kind apart, or else all fields in which they differ."""
     names = field_names(type(alike[0]))
     for name in names:

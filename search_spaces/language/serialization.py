@@ -46,7 +46,7 @@ def from_plain(plain: Any) -> Any:
     """The configuration that `to_plain` wrote.
 
     Raises:
-        UnknownName: a type or a field that is not known here, with the nearest known name.
+        UnknownName: a type or a field that does not exist here, with the nearest name that does.
         SpaceError: something that no configuration contains.
     """
     if isinstance(plain, list):
@@ -67,10 +67,10 @@ def from_plain(plain: Any) -> Any:
 
 def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
     kind = kind_named(plain["type"])
-    known = field_names(kind)
+    names = field_names(kind)
     for name in plain:
-        if name != "type" and name not in known:
-            raise UnknownName(f"{plain['type']} has no field {name!r}; {nearest(name, known)}")
+        if name != "type" and name not in names:
+            raise UnknownName(f"{plain['type']} has no field {name!r}; {nearest(name, names)}")
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in needed if name not in plain]
     if missing:

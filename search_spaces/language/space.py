@@ -12,23 +12,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any
 
 from foundation.errors import IllegalArchitecture, SpaceError
-from search_spaces.language.choices import OneOf, check_supported, field_names, join
+from search_spaces.language.choices import OneOf, check_supported
+from search_spaces.language.closer import Answer, closer
+from search_spaces.language.counting import count_closings, enumerate_answers
 from search_spaces.language.genotype import Genotype, Label
+from search_spaces.language.matching import match
 from search_spaces.language.printing import show
 from search_spaces.language.serialization import to_plain
-from search_spaces.language.walk import children, open_values
-
-Answer: TypeAlias = Callable[[str, tuple[Label, ...]], Label]
-"""Given a path and the labels of its options, the label that is chosen."""
-
-Closer: TypeAlias = Callable[[Answer], Any]
+from search_spaces.language.walk import open_values
 
 TRIES = 1000
 """How many candidates in a row may be rejected before a space is called unsatisfiable."""
@@ -64,7 +62,7 @@ class Space:
         for _, choice in open_values(root):
             if choice.name and self._shared.setdefault(choice.name, choice) != choice:
                 raise SpaceError(f"the shared choice {choice.name!r} stands for two sets of options")
-        self._closer = _compile(root, "")
+        self._closer = closer(root)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -83,11 +81,11 @@ class Space:
 
         Constraints and the blocks' own checks are not subtracted: that takes enumeration (`enumerate`).
         """
-        return sum(_count(self.root, frozenset(), {}).values())
+        return count_closings(self.root)
 
     def enumerate(self) -> Iterator[Genotype]:
         """Every genotype of the tree once, legal or not, in a fixed order."""
-        yield from map(Genotype, _enumerate(self))
+        yield from map(Genotype, enumerate_answers(self._closer))
 
     def draw(self, answer: Answer) -> tuple[Genotype, Any]:
         """Ask every open question, outermost first: the genotype and the architecture, unchecked."""
@@ -99,7 +97,7 @@ class Space:
             genes[path] = answer(path, labels)
             return genes[path]
 
-        spec = self._closer(ask) if callable(self._closer) else self._closer.value
+        spec = self._closer(ask)
         return Genotype(genes), spec
 
     def close(self, genotype: Genotype) -> Any:
@@ -124,7 +122,7 @@ class Space:
         return spec
 
     def check(self, spec: Any) -> None:
-        """Raise `IllegalArchitecture` where the architecture objects or a constraint says no."""
+        """Raise `IllegalArchitecture` where the architecture objects or a constraint is violated."""
         objection = self.objection(spec)
         if objection:
             raise IllegalArchitecture(objection)
@@ -138,7 +136,7 @@ class Space:
                 return str(error)
         for constraint in self.constraints:
             if not constraint(spec):
-                return f"the constraint {name_of(constraint)} says no"
+                return f"violates the constraint {name_of(constraint)}"
         return None
 
     def genotype_of(self, spec: Any) -> Genotype:
@@ -147,7 +145,7 @@ class Space:
         Raises:
             IllegalArchitecture: `spec` is not in the space.
         """
-        genes = _match(self.root, spec, "", {})
+        genes = match(self.root, spec)
         if genes is None:
             raise IllegalArchitecture("the architecture is no closing of this space")
         genotype = Genotype(genes)
@@ -183,8 +181,8 @@ class Space:
             if objection is None:
                 return genotype, spec
             objections[objection] += 1
-        told = "; ".join(f"{count} times: {text}" for text, count in objections.most_common(3))
-        raise SpaceError(f"{self.name}: none of {tries} candidates is allowed ({told})")
+        reasons = "; ".join(f"{count} times: {text}" for text, count in objections.most_common(3))
+        raise SpaceError(f"{self.name}: none of {tries} candidates is allowed ({reasons})")
 
     def __str__(self) -> str:
         described = self.size()
@@ -216,134 +214,3 @@ def name_of(constraint: Callable[..., Any]) -> str:
     if name == "<lambda>" and code is not None:
         return f"lambda at {code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno}"
     return str(name)
-
-
-@dataclass(frozen=True)
-class _Closed:
-    """A part of the tree without open values, used as it is."""
-
-    value: Any
-
-
-def _compile(node: Any, path: str) -> Any:
-    """`node` as a function of who answers; parts that ask nothing come back as `_Closed`."""
-    if isinstance(node, OneOf):
-        return _compile_choice(node, node.own_path(path))
-    if isinstance(node, tuple):
-        parts = [_compile(part, join(path, i)) for i, part in enumerate(node)]
-        if all(isinstance(part, _Closed) for part in parts):
-            return _Closed(node)
-        return lambda ask: tuple(p.value if isinstance(p, _Closed) else p(ask) for p in parts)
-    if is_dataclass(node):
-        return _compile_dataclass(node, path)
-    return _Closed(node)
-
-
-def _compile_choice(choice: OneOf, path: str) -> Closer:
-    labels = choice.labels
-    branches = {
-        (type(label), label): _compile(choice.labelled(label), choice.inner_path(path, label))
-        for label in labels
-    }
-
-    def run(ask: Answer) -> Any:
-        label = ask(path, labels)
-        branch = branches.get((type(label), label))
-        if branch is None:
-            raise IllegalArchitecture(f"{path}: {label!r} is not among {labels}")
-        return branch.value if isinstance(branch, _Closed) else branch(ask)
-
-    return run
-
-
-def _compile_dataclass(node: Any, path: str) -> Any:
-    kind = type(node)
-    parts = {name: _compile(getattr(node, name), join(path, name)) for name in field_names(kind)}
-    fixed = {name: part.value for name, part in parts.items() if isinstance(part, _Closed)}
-    asking = [(name, part) for name, part in parts.items() if not isinstance(part, _Closed)]
-    if not asking:
-        return _Closed(node)
-    return lambda ask: kind(**fixed, **{name: part(ask) for name, part in asking})
-
-
-Shared: TypeAlias = "frozenset[tuple[str, Label]]"
-
-
-def _count(node: Any, shared: Shared, memo: dict[Any, dict[Shared, int]]) -> dict[Shared, int]:
-    """How many ways `node` closes, by the answers to shared choices known after it (given those before)."""
-    key = (id(node), shared)
-    if key not in memo:
-        memo[key] = _count_afresh(node, shared, memo)
-    return memo[key]
-
-
-def _count_afresh(node: Any, shared: Shared, memo: dict[Any, dict[Shared, int]]) -> dict[Shared, int]:
-    if isinstance(node, OneOf):
-        if node.name and any(name == node.name for name, _ in shared):
-            return {shared: 1}  # asked before, with all its inner questions
-        ways: Counter[Shared] = Counter()
-        for label in node.labels:
-            known = shared | {(node.name, label)} if node.name else shared
-            ways.update(_count(node.labelled(label), known, memo))
-        return ways
-    ways = Counter({shared: 1})
-    for _, part in children(node):
-        after: Counter[Shared] = Counter()
-        for known, number in ways.items():
-            for then, more in _count(part, known, memo).items():
-                after[then] += number * more
-        ways = after
-    return ways
-
-
-class _Unanswered(Exception):
-    """Raised at the first question that a prefix of answers leaves open."""
-
-    def __init__(self, path: str, labels: tuple[Label, ...]) -> None:
-        super().__init__(path)
-        self.path, self.labels = path, labels
-
-
-def _enumerate(space: Space) -> Iterator[dict[str, Label]]:
-    waiting: list[dict[str, Label]] = [{}]
-    while waiting:
-        known = waiting.pop()
-
-        def answer(path: str, labels: tuple[Label, ...], known: Mapping[str, Label] = known) -> Label:
-            if path in known:
-                return known[path]
-            raise _Unanswered(path, labels)
-
-        try:
-            space.draw(answer)
-        except _Unanswered as question:
-            waiting.extend({**known, question.path: label} for label in reversed(question.labels))
-        else:
-            yield known
-
-
-def _match(node: Any, value: Any, path: str, genes: dict[str, Label]) -> dict[str, Label] | None:
-    """The answers that close `node` to `value`, added to `genes`; None where there are none."""
-    if isinstance(node, OneOf):
-        return _match_choice(node, value, node.own_path(path), genes)
-    parts, values = children(node), children(value)
-    if type(value) is not type(node) or len(parts) != len(values):
-        return None
-    if not parts:
-        return genes if value == node else None
-    for (name, part), (_, inner) in zip(parts, values, strict=True):
-        matched = _match(part, inner, join(path, name), genes)
-        if matched is None:
-            return None
-        genes = matched
-    return genes
-
-
-def _match_choice(choice: OneOf, value: Any, path: str, genes: dict[str, Label]) -> dict[str, Label] | None:
-    labels = (genes[path],) if path in genes else choice.labels
-    for label in labels:
-        inner = choice.inner_path(path, label)
-        matched = _match(choice.labelled(label), value, inner, {**genes, path: label})
-        if matched is not None:
-            return matched
-    return None

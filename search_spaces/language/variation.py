@@ -19,7 +19,7 @@ def mutate(space: Space, parent: Genotype, dice: Random, changes: int = 1) -> Ge
     """A child that answers `changes` of the parent's questions differently, where they have two answers.
 
     Raises:
-        SpaceError: no allowed child was found.
+        SpaceError: there is no allowed child among the candidates that were tried.
     """
     choices = {gene.path for gene in space.genes if len(gene.labels) > 1}
     candidates = sorted(choices & set(parent.genes)) or sorted(parent.genes)
@@ -42,15 +42,15 @@ def _answer(
     return dice.choice([label for label in labels if label != parent.genes[path]] or labels)
 
 
-def crossover(space: Space, one: Genotype, other: Genotype, dice: Random) -> Genotype:
+def crossover(space: Space, first: Genotype, second: Genotype, dice: Random) -> Genotype:
     """A child whose every answer is one of its parents', or fresh where neither was asked.
 
     Raises:
-        SpaceError: no allowed child was found.
+        SpaceError: there is no allowed child among the candidates that were tried.
     """
 
     def answer(path: str, labels: tuple[Label, ...]) -> Label:
-        inherited = [parent.genes[path] for parent in (one, other) if path in parent.genes]
+        inherited = [parent.genes[path] for parent in (first, second) if path in parent.genes]
         return dice.choice(inherited or labels)
 
     return space.propose(answer)

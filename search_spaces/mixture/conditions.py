@@ -120,8 +120,8 @@ class Genes:
         Raises:
             SpaceError: there is none of this label.
         """
-        for i, known in enumerate(gene.labels):
-            if type(known) is type(label) and known == label:
+        for i, option in enumerate(gene.labels):
+            if type(option) is type(label) and option == label:
                 return i
         raise SpaceError(f"{gene.path}: {label!r} is not among {gene.labels}")
 
@@ -144,7 +144,7 @@ class Chances:
     def __call__(self, shares: Tensor) -> Tensor:
         """The probability of each condition [C]."""
         atoms = torch.cat((shares.new_ones(1), self.members.to(shares) @ shares))
-        found = shares.new_ones(self.index.shape[0])
+        chances = shares.new_ones(self.index.shape[0])
         for column in self.index.to(shares.device).unbind(1):
-            found = found * atoms.index_select(0, column)
-        return found
+            chances = chances * atoms.index_select(0, column)
+        return chances

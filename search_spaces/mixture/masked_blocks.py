@@ -6,9 +6,7 @@ smaller block computes; then one pass at the largest size with the parameters
     W = sum over sizes s of q_s (W masked to the slice of s)
 
 is a mixture of all of them. Where zeros are not enough (experts under a softmax, grouped heads, a window),
-the sizes get passes of their own and their outputs are mixed. Which is the case is not declared but tried:
-both blocks are built with random weights and compared in float64 (`stands_in`). Fields that change no
-parameter's shape are never masked: zeros cannot imitate a shorter window.
+the sizes get passes of their own and their outputs are mixed. See `mixture.stand_ins` for which is the case.
 
 Bits are mixed by weights too: sum over formats b of r_b round_b(W). Rounding goes by rows of the last axis,
 so each last width is rounded by itself, as its slice would be.
@@ -20,108 +18,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foundation.errors import IllegalArchitecture
-from search_spaces.blocks.base import Block, Mixed, Mixer
-from search_spaces.language.choices import field_names
+from search_spaces.blocks.base import Mixed
 from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_norm
-from search_spaces.network.decoder import parameter_shapes
-from search_spaces.network.initialization import dice_at
+from search_spaces.mixture.stand_ins import Variant
+from search_spaces.network.cost import parameter_shapes
 from search_spaces.quantization.activations import RoundedActivations
 from search_spaces.quantization.bits import WeightFormat, is_matrix
 from search_spaces.quantization.rounding import round_to_bits
-
-Variant: TypeAlias = "tuple[Block, int]"
-"""A closed block and the width it stands in."""
 
 Index: TypeAlias = tuple[slice, ...]
 
 Memo: TypeAlias = MutableMapping[Any, Tensor]
 """Rounded weights, kept while the shared parameters do not change."""
-
-TRIED_TOKENS = 67
-TOLERANCE = 1e-10
-
-
-@lru_cache(maxsize=4096)
-def stands_in(large: Variant, small: Variant) -> bool:
-    """Whether `large`, its parameters zero beyond the slices of `small`, computes what `small` computes."""
-    if large == small:
-        return True
-    wide, narrow = parameter_shapes(*large), parameter_shapes(*small)
-    if type(large[0]) is not type(small[0]) or list(wide) != list(narrow):
-        return False
-    if any(len(wide[n]) != len(narrow[n]) or any(map(int.__lt__, wide[n], narrow[n])) for n in wide):
-        return False
-    return _only_sizes_differ(large, small) and _agree(large, small)
-
-
-def _only_sizes_differ(large: Variant, small: Variant) -> bool:
-    block, d_model = large
-    for name in field_names(type(block)):
-        value = getattr(small[0], name)
-        if value == getattr(block, name):
-            continue
-        changed: Any = replace(block, **{name: value})
-        try:
-            changed.check(d_model)
-        except IllegalArchitecture:
-            return False
-        if parameter_shapes(changed, d_model) == parameter_shapes(block, d_model):
-            return False
-    return True
-
-
-def _agree(large: Variant, small: Variant) -> bool:
-    dice = dice_at(0, f"{small}", torch.device("cpu"))
-    modules: list[Mixer] = []
-    for block, d_model in (small, large):
-        module = block.build(d_model)
-        with torch.no_grad():
-            module.reset_parameters(dice)
-        modules.append(module.double())
-    less, more = modules
-    with torch.no_grad():
-        for own, full in zip(less.parameters(), more.parameters(), strict=True):
-            own.add_(torch.randn(own.shape, generator=dice, dtype=own.dtype), alpha=0.1)
-            full.zero_()[tuple(slice(size) for size in own.shape)] = own
-    x = torch.randn(2, TRIED_TOKENS, small[1], generator=dice, dtype=torch.float64)
-    padded = F.pad(x, (0, large[1] - small[1]))
-    for learning in (False, True):
-        with torch.set_grad_enabled(learning):
-            narrow, wide = less(x), more(padded)
-        if not _close(F.pad(narrow.y, (0, large[1] - small[1])), wide.y) or not _close(
-            narrow.loss, wide.loss
-        ):
-            return False
-    return True
-
-
-def _close(first: Tensor | None, second: Tensor | None) -> bool:
-    if first is None or second is None:
-        return first is second
-    return torch.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE)
-
-
-def grouped(variants: Sequence[Variant]) -> list[list[int]]:
-    """Indices of variants that one pass can carry, the largest first in each group."""
-    sizes = [sum(torch.Size(s).numel() for s in parameter_shapes(*v).values()) for v in variants]
-    groups: list[list[int]] = []
-    # by width where sizes are equal: without parameters, the widest block still stands in for the others
-    for i in sorted(range(len(variants)), key=lambda i: (-sizes[i], -variants[i][1])):
-        group = next((g for g in groups if stands_in(variants[g[0]], variants[i])), None)
-        if group is None:
-            groups.append([i])
-        else:
-            group.append(i)
-    return groups
 
 
 @dataclass(frozen=True)

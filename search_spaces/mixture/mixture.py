@@ -39,6 +39,7 @@ from search_spaces.network.decoder import OPTIONS, PLACES
 from search_spaces.network.layer import PassContext, SideOutputs
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths, Router
 from search_spaces.network.routed_layer import RoutedLayer
+from search_spaces.network.shell import EMBEDDING
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.supernet import Supernet
 
@@ -126,7 +127,7 @@ class Mixture:
     def _read(self, trunk: Trunk, tokens: Tensor, flow: Flow) -> Tensor:
         widest = max(d_model for d_model, _ in trunk.widths)
         whole = (slice(trunk.vocab), slice(widest))
-        embedding = flow.shared.rounded("embedding", whole, WeightFormat())
+        embedding = flow.shared.rounded(EMBEDDING, whole, WeightFormat())
         x = F.embedding(tokens, embedding) * self._scale(trunk, flow, embedding)
         for strands in trunk.strands:
             x = self._layer(strands, trunk, x, flow)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from search_spaces.blocks.base import Block
 from search_spaces.language.walk import Closing, Condition, intersection
 from search_spaces.mixture.conditions import Genes, gathered
-from search_spaces.mixture.masked_blocks import Carrier, grouped
+from search_spaces.mixture.masked_blocks import Carrier
 from search_spaces.mixture.relaxable import check_space
+from search_spaces.mixture.stand_ins import grouped
 from search_spaces.network.decoder import PLACES, weights_site
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, lru_cache, reduce
+from functools import cached_property, reduce
 from itertools import groupby
 from math import prod
 from typing import Any
-
-import torch
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost
 from search_spaces.language.printing import brief, show
 from search_spaces.language.serialization import parts
 from search_spaces.language.walk import open_values
+from search_spaces.network.cost import NetworkCost, block_state_bytes, block_weight_bytes, decoded_by
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.base import LayerOption, option, option_bytes
@@ -30,26 +29,10 @@ from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.network.options.reads_embedding import ReadsEmbedding
 from search_spaces.network.options.weight_sharing import WeightSharing
 from search_spaces.network.shell import Shell
-from search_spaces.quantization.bits import Bits, WeightFormat, state_bytes, weight_bytes
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
 PLACES = ("sequence_mixer", "channel_mixer")
-
-
-@dataclass(frozen=True)
-class NetworkCost:
-    """The price of a whole network on paper, under one scenario.
-
-    `weight_bytes` is what an exported model stores; `state_bytes` is the decode state after the scenario's
-    last token, for its whole batch; `state_bytes_per_token` is how much of it one further token adds.
-    """
-
-    params: int
-    prefill_flops: int
-    decode_flops: int
-    weight_bytes: int
-    state_bytes: int
-    state_bytes_per_token: int
 
 
 @parts.add
@@ -216,11 +199,11 @@ class Decoder:
             cost = block.cost(self.d_model, seen)
             # who has left is still read by sequence mixers, so that later tokens can look back
             computed = passing * (1.0 if place == "sequence_mixer" else staying)
-            total += _computed_for(computed, cost) + Cost(params=self.norm.params(self.d_model))
+            total += decoded_by(computed, cost) + Cost(params=self.norm.params(self.d_model))
         shares = {"all": 1.0, "passing": passing, "staying": staying}
         for present in layer.options.values():
             cost = present.cost(self.shell, seen if present.computed == "passing" else scenario)
-            total += _computed_for(shares[present.computed], cost)
+            total += decoded_by(shares[present.computed], cost)
         return replace(total, params=0) if again else total
 
     def _layer_bytes(self, layer: Layer) -> int:
@@ -261,30 +244,6 @@ def strip(layer: Layer) -> str:
     return "  ".join([" + ".join(brief(block) for block in layer.blocks.values()), *options]) + bits
 
 
-def _computed_for(share: float, cost: Cost) -> Cost:
-    """The price of a decode step that this share of the tokens computes."""
-    return replace(cost, decode_flops=round(share * cost.decode_flops))
-
-
 def weights_site(shared: str | None, index: int) -> str:
     """Where a supernet keeps the weights of the layer at `index`, which may share them by name."""
     return f"layers.{index}" if shared is None else f"shared.{shared}"
-
-
-@lru_cache(maxsize=4096)
-def parameter_shapes(block: Block, d_model: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter of a block, found by building it on the meta device."""
-    with torch.device("meta"):
-        return {name: tuple(p.shape) for name, p in block.build(d_model).named_parameters()}
-
-
-@lru_cache(maxsize=16384)
-def block_weight_bytes(block: Block, d_model: int, stored: WeightFormat) -> int:
-    """Stored bytes of a block's parameters."""
-    return sum(weight_bytes(shape, stored) for shape in parameter_shapes(block, d_model).values())
-
-
-@lru_cache(maxsize=16384)
-def block_state_bytes(block: Block, d_model: int, bits: int, context: int) -> int:
-    """Bytes of a block's decode state for a batch of one."""
-    return sum(state_bytes(shape, bits, context) for shape in block.state(d_model).values())

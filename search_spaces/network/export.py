@@ -2,7 +2,7 @@
 
 `config.json` names the architecture by registered names; `model.safetensors` holds the weights as they are
 really stored: bfloat16, packed integers of 8 to 2 bits or ternary ones with bfloat16 scales, and 32 bits for
-the small vectors. Format 1 knew 16, 8 and 4 bits in groups of 64, packed the same way, and is still read.
+the small vectors.
 
 Nothing in it is pickled, so a folder from somebody else can be loaded safely.
 """
@@ -26,7 +26,6 @@ from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.packing import SCALE_SUFFIX, pack, unpack
 
 FORMAT = 2
-READABLE = (1, FORMAT)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -60,7 +59,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """The configuration of an exported model.
 
     Raises:
-        SettingError: there is none, or it is of a newer format.
+        SettingError: there is none, or it is of another format.
     """
     path = Path(folder) / CONFIG
     try:
@@ -69,8 +68,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise SettingError(f"{folder} holds no exported model ({CONFIG} is missing)") from None
     except (OSError, ValueError) as error:
         raise SettingError(f"{path} cannot be read: {error}") from None
-    if config.get("format") not in READABLE:
-        raise SettingError(f"{path} has format {config.get('format')!r}; this version reads {READABLE}")
+    if config.get("format") != FORMAT:
+        raise SettingError(f"{path} has format {config.get('format')!r}; this version reads {FORMAT}")
     return config
 
 

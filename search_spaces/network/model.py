@@ -25,7 +25,7 @@ from search_spaces.network.options.base import OptionModule
 from search_spaces.network.options.early_exit import EarlyLeavers
 from search_spaces.network.residual import Residual
 from search_spaces.network.routed_layer import RoutedLayer
-from search_spaces.network.shell import ShellModule
+from search_spaces.network.shell import EMBEDDING, ShellModule
 
 
 class Model(ShellModule):
@@ -136,7 +136,7 @@ class Model(ShellModule):
         """Fill every parameter; a place starts alike, whatever stands elsewhere in the network."""
         device = self.embedding.device
         with torch.no_grad():
-            self.reset_shell(dice_at(seed, "embedding", device))
+            self.reset_shell(dice_at(seed, EMBEDDING, device))
             for path, module in self.named_modules():
                 if isinstance(module, (Residual, OptionModule)):
                     module.reset_parameters(dice_at(seed, path, device))

@@ -18,6 +18,9 @@ from search_spaces.parameter_axes import Layout
 from search_spaces.quantization.bits import WeightFormat, weight_bytes
 from search_spaces.scenario import Scenario
 
+EMBEDDING = "embedding"
+"""The parameter that a supernet keeps for the embedding and the tied output head; also its random place."""
+
 
 @dataclass(frozen=True)
 class Shell:
@@ -30,7 +33,7 @@ class Shell:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter."""
-        return {"embedding": (self.vocab, self.d_model)} | self.norm.shapes(self.d_model)
+        return {EMBEDDING: (self.vocab, self.d_model)} | self.norm.shapes(self.d_model)
 
     @property
     def stored_bytes(self) -> int:
@@ -40,7 +43,7 @@ class Shell:
     @staticmethod
     def layout() -> Layout:
         """The axes of its parameters."""
-        return Layout({"embedding": ". D"} | norm_axes(), "D")
+        return Layout({EMBEDDING: ". D"} | norm_axes(), "D")
 
     def cost(self, scenario: Scenario) -> Cost:
         """Parameters and FLOPs on paper."""

@@ -1,8 +1,8 @@
 """What a decoder is made of: its sublayers, closed and open, with the answers under which each occurs.
 
-A sublayer is half a layer, `x + mixer(norm(x))`: a sequence mixer or a channel mixer with its norm, at a
-width and at bits. Latency, memory, scores and costs are those of sublayers; each takes from it what it
-depends on.
+A sublayer is one residual step of a layer, `x + mixer(norm(x))`: a sequence mixer or a channel mixer with its
+norm, at a width and at bits. Latency, memory, scores and costs are those of sublayers; each takes from it
+what it depends on.
 
     sublayers_of(spec)            those of a network, in their order
     sublayers_in(space)           those that any network of a space may have

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from foundation.errors import SpaceError
 from search_spaces.blocks.base import Block
-from search_spaces.network.decoder import parameter_shapes
+from search_spaces.network.cost import parameter_shapes
 from search_spaces.network.initialization import dice_at
 from search_spaces.network.norms.base import all_vectors
 from search_spaces.network.options.base import LayerOption, option_shapes
-from search_spaces.network.shell import Shell, ShellModule
+from search_spaces.network.shell import EMBEDDING, Shell, ShellModule
 from search_spaces.network.sublayers import cannot_build
 from search_spaces.supernet.inventory import inventory
 from search_spaces.supernet.weights import SharedWeights, leading
@@ -30,7 +30,7 @@ def allocate(shared: SharedWeights, root: Any, seed: int) -> None:
     """
     parts = inventory(root)
     shells = [Shell(max(parts.vocabularies), max(parts.widths), norm) for norm in parts.norms]
-    for name, values in _largest(shared, list(map(_shell_form, shells)), seed, "embedding").items():
+    for name, values in _largest(shared, list(map(_shell_form, shells)), seed, EMBEDDING).items():
         shared.add(name, values, Block.learning_rate)
     for (place, kind), blocks in parts.variants.items():
         variants = [variant for variant in blocks if not cannot_build(*variant)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from search_spaces.blocks.base import Block, Mixer, blocks
 from search_spaces.blocks.skip import Skip
-from search_spaces.network.decoder import parameter_shapes
+from search_spaces.network.cost import parameter_shapes
 from search_spaces.parameter_axes import FIXED, WIDTH, Layout
 from tests.blocks.random_sizes import smaller
 from tests.evaluators.tiny import Fade

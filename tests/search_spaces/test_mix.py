@@ -28,7 +28,7 @@ from search_spaces.language.space import Space
 from search_spaces.language.walk import closings, intersection
 from search_spaces.mixture import Chances, Mixture
 from search_spaces.mixture.conditions import Genes, gathered
-from search_spaces.mixture.masked_blocks import grouped, stands_in
+from search_spaces.mixture.stand_ins import grouped, stands_in
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.network.options.early_exit import EarlyExit

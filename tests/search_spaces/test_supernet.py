@@ -17,7 +17,8 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
-from search_spaces.network.decoder import Decoder, Layer, block_state_bytes
+from search_spaces.network.cost import block_state_bytes
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import build
 from search_spaces.quantization.bits import Bits

@@ -1,0 +1,51 @@
+"""What networks and their blocks cost on paper: parameters, FLOPs, stored bytes, decode state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+
+from search_spaces.blocks.base import Block, Cost
+from search_spaces.quantization.bits import WeightFormat, state_bytes, weight_bytes
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """The price of a whole network on paper, under one scenario.
+
+    `weight_bytes` is what an exported model stores; `state_bytes` is the decode state after the scenario's
+    last token, for its whole batch; `state_bytes_per_token` is how much of it one further token adds.
+    """
+
+    params: int
+    prefill_flops: int
+    decode_flops: int
+    weight_bytes: int
+    state_bytes: int
+    state_bytes_per_token: int
+
+
+def decoded_by(share: float, cost: Cost) -> Cost:
+    """A cost where this share of the tokens computes a decode step."""
+    return replace(cost, decode_flops=round(share * cost.decode_flops))
+
+
+@lru_cache(maxsize=4096)
+def parameter_shapes(block: Block, d_model: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter of a block, found by building it on the meta device."""
+    with torch.device("meta"):
+        return {name: tuple(p.shape) for name, p in block.build(d_model).named_parameters()}
+
+
+@lru_cache(maxsize=16384)
+def block_weight_bytes(block: Block, d_model: int, stored: WeightFormat) -> int:
+    """Stored bytes of a block's parameters."""
+    return sum(weight_bytes(shape, stored) for shape in parameter_shapes(block, d_model).values())
+
+
+@lru_cache(maxsize=16384)
+def block_state_bytes(block: Block, d_model: int, bits: int, context: int) -> int:
+    """Bytes of a block's decode state for a batch of one."""
+    return sum(state_bytes(shape, bits, context) for shape in block.state(d_model).values())
