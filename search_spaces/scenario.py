@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 from foundation.errors import SettingError
 from foundation.settings import Settings, describe, parse_assignments, setting
+from foundation.text import count
 from search_spaces.devices import is_device
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -87,9 +88,8 @@ class Scenario(Settings):
         lengths = f"batch {self.batch}, prompt {self.prompt}, {self.new_tokens} new tokens"
         label = f"{self.name}: " if self.name else ""
         weights = ", packed weights" if self.weights == "packed" else ""
-        return (
-            f"{label}{self.device} {self.engine}, {lengths}, {self.dtype}{weights}, {self.threads} thread(s)"
-        )
+        threads = count(self.threads, "thread")
+        return f"{label}{self.device} {self.engine}, {lengths}, {self.dtype}{weights}, {threads}"
 
 
 _FIELDS = {described.option: described.name for described in describe(Scenario)}

@@ -55,7 +55,7 @@ class LiveStudy:
         self._scored: dict[int, Trial] = {}
         self._states: dict[int, TrialState] = {}
         self._members: tuple[Trial, ...] = ()
-        self._strips: dict[int, str] = {}
+        self._one_lines: dict[int, str] = {}
         self._last_change = 0.0
 
     def refresh(self) -> int:
@@ -133,9 +133,9 @@ class LiveStudy:
 
     def one_line(self, trial: Trial) -> str:
         """The architecture of a trial in one line, cached."""
-        if trial.number not in self._strips:
-            self._strips[trial.number] = one_line_of(self.study, trial)
-        return self._strips[trial.number]
+        if trial.number not in self._one_lines:
+            self._one_lines[trial.number] = one_line_of(self.study, trial)
+        return self._one_lines[trial.number]
 
     def trial(self, number: int) -> Trial | None:
         """A scored trial by its number."""

@@ -21,7 +21,7 @@ from dashboards.app.panels import first_panel, network_panel, studies_table, stu
 from dashboards.facts.ties import QUALITY
 from dashboards.figures.front import front_figure
 from dashboards.style.css import app_css
-from dashboards.style.theme import with_scheme
+from dashboards.style.theme import SCHEMES, with_scheme
 from foundation.errors import UnknownName
 from nas.store import Store
 
@@ -65,8 +65,9 @@ class Pages:
         if live is None or not all(axes):
             return no_update, no_update, no_update
         revision = live.refresh()
-        wanted: dict[str, Any] = {"revision": revision, "axes": list(axes), "scheme": scheme or "light"}
-        if seen and all(seen[key] == wanted[key] for key in wanted):
+        shown_scheme = scheme if scheme in SCHEMES else "light"
+        wanted: dict[str, Any] = {"revision": revision, "axes": list(axes), "scheme": shown_scheme}
+        if seen and all(seen.get(key) == wanted[key] for key in wanted):
             return no_update, no_update, no_update
         members = [trial.number for trial in live.members]
         wanted |= {"points": live.scored, "members": members, "at": time.time()}
@@ -98,18 +99,18 @@ class Pages:
 def worth_drawing(seen: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a figure has changed enough to be sent again."""
     if wanted["points"] < MANY_POINTS or any(
-        seen[key] != wanted[key] for key in ("axes", "scheme", "members")
+        seen.get(key) != wanted[key] for key in ("axes", "scheme", "members")
     ):
         return True
-    return wanted["points"] > 1.05 * seen["points"]
+    return bool(wanted["points"] > 1.05 * seen.get("points", 0))
 
 
 def clicked_number(click: dict[str, Any] | None) -> int | None:
-    """The trial's number in Plotly's click data."""
+    """The trial's number in Plotly's click data; None where the point is no trial."""
     points = (click or {}).get("points") or [{}]
     number = points[0].get("customdata")
     number = number[0] if isinstance(number, list) and number else number
-    return int(number) if isinstance(number, (int, float)) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
 
 
 def study_page(live: LiveStudy) -> Component:

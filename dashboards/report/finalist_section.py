@@ -83,7 +83,7 @@ def _finalists(facts: Facts) -> Html:
             cells.append(_latency(finalist.values.get(name)))
             cells += [_latency(finalist.measured.get(name))] if name in measured else []
         line = tag("td", f"{finalist.one_line}; {finalist.outcome}", _mark(finalist), span=len(cells))
-        rows.append(joined([row(cells), Html(f'<tr class="strip">{line}</tr>')]))
+        rows.append(joined([row(cells), Html(f'<tr class="one_line">{line}</tr>')]))
     return table(row(head, header=True), rows, "members")
 
 

@@ -94,7 +94,8 @@ def _caption(pair: FrontFacts) -> str:
 def _ties(pair: FrontFacts) -> str:
     steps = len(pair.front) - 1
     if not pair.ties:
-        return f"{'the one step' if steps == 1 else f'all {steps} steps'} of this line are significant"
+        which = "the one step of this line is" if steps == 1 else f"all {steps} steps of this line are"
+        return f"{which} significant"
     verb = "is" if pair.ties == 1 else "are"
     return f"{pair.ties} of {count(steps, 'step')} of this line {verb} within noise (hollow marks)"
 

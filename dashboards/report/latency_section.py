@@ -7,6 +7,9 @@ from dashboards.figures import figures
 from dashboards.report.html import Html, code, figure, p, section, tag
 from foundation.text import count, duration
 
+WARNING = "WARNING: "
+"""How a note begins that a reader must not miss."""
+
 
 def latency_section(facts: Facts) -> Html | None:
     """The latency table's error, in words and in a figure."""
@@ -17,7 +20,7 @@ def latency_section(facts: Facts) -> Html | None:
         text = "No latency was predicted: neither an objective nor a constraint uses one, e.g. "
         return section("Latency", p(text, code("-o decode_ms"), ".", kind="missing"))
     items = tag("ul", *(tag("li", accuracy_text(accuracy)) for accuracy in table.accuracies))
-    notes = [p(f"Note: {note}", kind="muted") for note in table.notes]
+    notes = [_note(note) for note in table.notes]
     drawn = None
     if any(accuracy.pairs for accuracy in table.accuracies):
         caption = "Whole networks that the table was not fitted to. On the dotted line, both agree."
@@ -41,6 +44,14 @@ def _introduction(facts: Facts, table: TableFacts) -> Html:
             f" {timed:,} of {count(len(facts.front), 'member')} of the front were built and timed as well."
         )
     return p(text)
+
+
+def _note(note: str) -> Html:
+    """A remark of the profile as a sentence; a warning stands out."""
+    text = note.removeprefix(WARNING).rstrip(".")
+    if text.partition(" ")[0].isalpha():  # names such as decode_ms stay as they are
+        text = text[:1].upper() + text[1:]
+    return p(f"{text}.", kind="note" if note.startswith(WARNING) else "muted")
 
 
 def accuracy_text(accuracy: LatencyAccuracy) -> str:

@@ -132,5 +132,5 @@ def member_table(
 def _member(network: NetworkFacts, shown: Sequence[Column], tags: Iterable[Html | None]) -> Html:
     name = tag("td", code(network.digest), title=network.layers)
     cells = tag("tr", name, *(tag("td", column.cell(network)) for column in shown))
-    strip = tag("td", network.one_line, *tags, span=len(shown) + 1)
-    return joined([cells, Html(f'<tr class="strip">{strip}</tr>')])
+    line = tag("td", network.one_line, *tags, span=len(shown) + 1)
+    return joined([cells, Html(f'<tr class="one_line">{line}</tr>')])

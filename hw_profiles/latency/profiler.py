@@ -156,9 +156,9 @@ def _measure_parts(
     if known == len(parts):
         notes = []
     elif spent and error > target:
-        notes.append(f"the time was up when interpolation was expected to be off by {100 * error:.1f} %")
+        notes.append(f"time ran out while interpolation was expected to err by {100 * error:.1f} %")
     if session.used > 1.2 * session.seconds:
-        notes.append(f"{session.seconds:.0f} s do not suffice: the least took {session.used:.0f} s")
+        notes.append(f"{session.seconds:.0f} s were too few: what must be measured took {session.used:.0f} s")
     return tuple(notes)
 
 

@@ -39,14 +39,14 @@ def trial(number: int, x: float, y: float, *, off: tuple[float, ...] = (), **mor
 
 
 def plane(trials: list[Trial], x: Quantity = X, y: Quantity = Y, **more: object):
-    return front_facts(trials, x, y, describe=lambda t: f"strip {t.number}", **more)  # type: ignore[arg-type]
+    return front_facts(trials, x, y, describe=lambda t: f"line {t.number}", **more)  # type: ignore[arg-type]
 
 
 def test_the_staircase_runs_from_the_best_x_and_the_rest_is_beaten() -> None:
     facts = plane([trial(0, 3, 1), trial(1, 1, 3), trial(2, 2, 2), trial(3, 3, 3), trial(4, 2, 2)])
     assert [point.number for point in facts.front] == [1, 2, 0]
     assert facts.dominated.numbers == (3, 4)
-    assert facts.front[0].one_line == "strip 1"
+    assert facts.front[0].one_line == "line 1"
 
 
 def test_a_maximised_quantity_turns_the_front() -> None:
@@ -197,7 +197,7 @@ def test_makeup_of_deep_networks_takes_runs_of_layers() -> None:
     assert facts.panels[0].front[0][0] == pytest.approx(2 / 3)
 
 
-def test_strips_name_blocks_and_bits(full: Study) -> None:
+def test_one_line_names_blocks_and_bits(full: Study) -> None:
     found = full.front()[0]
     text = one_line_of(full, found)
     spec = full.spec(found)

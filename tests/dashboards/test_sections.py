@@ -52,6 +52,7 @@ def test_a_front_of_one_network_has_no_composition(full: Facts) -> None:
 @pytest.mark.parametrize(
     ("tied", "expected"),
     [
+        ((False, False), "the one step of this line is significant"),
         ((False, False, False), "all 2 steps of this line are significant"),
         ((True, False, False), "1 of 2 steps of this line is within noise"),
         ((True, True, False), "2 of 2 steps of this line are within noise"),
@@ -99,6 +100,23 @@ def test_notes_of_a_table_are_shown(full: Facts) -> None:
     text = text_of(latency_section(replace(full, table=table)))
     assert "Decode: the mean absolute error is 3.1 % over 1 held-out network." in text
     assert text.count(HOSTILE) == 2
+
+
+@pytest.mark.parametrize(
+    ("note", "says", "stands_out"),
+    [
+        ("24 of 78 parts were measured", "24 of 78 parts were measured.", False),
+        ("disturbed in 2 batches.", "Disturbed in 2 batches.", False),
+        ("WARNING: this table errs by 37.7 %", "This table errs by 37.7 %.", True),
+    ],
+)
+def test_notes_are_sentences_and_warnings_stand_out(
+    full: Facts, note: str, says: str, stands_out: bool
+) -> None:
+    section = latency_section(replace(full, table=TableFacts((), notes=(note,))))
+    assert f"{says}" in text_of(section)
+    assert "WARNING" not in text_of(section)
+    assert ('<p class="note">' in str(section)) is stands_out
 
 
 def test_sources_are_explained_in_a_fixed_order(full: Facts) -> None:

@@ -82,7 +82,7 @@ def test_a_long_front_is_folded() -> None:
     networks = [network(i, params=Value(float(i + 1))) for i in range(VISIBLE_ROWS + 2)]
     page = member_table(networks, ["params"], lambda network: [])
     assert "the other 2 members of the front" in page
-    assert page.count('<tr class="strip">') == len(networks)
+    assert page.count('<tr class="one_line">') == len(networks)
     assert "<details>" not in member_table(networks[:2], ["params"], lambda network: [])
 
 
