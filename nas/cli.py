@@ -1,7 +1,8 @@
 """The command line: commands that call the Python functions, with one clear line for every error.
 
-Exit codes: 0 done, 2 for anything the user can act upon, 130 after Ctrl-C. Commands of other packages are
-mounted through the entry point group `nas.commands`.
+Exit codes: 0 done, 2 for anything the user can act upon, 130 after Ctrl-C. Every module of `nas.commands`
+that has a function `mount(app)` adds its commands. Those of other packages are mounted through the
+entry point group `nas.commands`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import iter_modules
 from types import FrameType
 from typing import Any
 
@@ -18,7 +21,8 @@ import typer
 from rich.console import Console
 
 from foundation.errors import NasError
-from nas.commands import export, lists, profile, search, show, supernet, validate, zoo
+from nas import commands
+from nas.commands.search import current_study
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -37,8 +41,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (search, validate, profile, show, lists, export, zoo, supernet):
-    module.mount(app)
+for found in iter_modules(commands.__path__):
+    module = import_module(f"{commands.__name__}.{found.name}")
+    if hasattr(module, "mount"):
+        module.mount(app)
 
 
 def mount_plugins(group: str = "nas.commands") -> None:
@@ -106,7 +112,7 @@ def _first_interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _how_to_continue() -> str:
-    name = search.current_study()
+    name = current_study()
     return f"the study is intact: nas resume {name}" if name else "nothing was lost"
 
 
