@@ -187,12 +187,12 @@ class BlockSparseAttentionMixer(Mixer):
         seen = (key >= oldest) & (key >= first)
         if not first:
             return attend_one(q, k, v, seen)
-        k_first, v_first, known = state["k_global"], state["v_global"], None
+        k_first, v_first, seen_first = state["k_global"], state["v_global"], None
         if isinstance(position, int):
             k_first, v_first = k_first[:, :, : position + 1], v_first[:, :, : position + 1]
         else:
-            known = torch.arange(first, device=q.device) <= position
-        return attend_one_to_parts(q, [(k_first, v_first, known), (k, v, seen)])
+            seen_first = torch.arange(first, device=q.device) <= position
+        return attend_one_to_parts(q, [(k_first, v_first, seen_first), (k, v, seen)])
 
     def _sees(self, query: Tensor, key: Tensor) -> Tensor:
         return sees(query, key, self.pattern)

@@ -170,13 +170,13 @@ def _block_mask(grid: tuple[int, int, int], window: int, global_tokens: int, dev
     blocks, length, dilation = grid
     before = length * (min(2, blocks) - 1)
     place = torch.arange(length, device=device)[:, None]
-    other = torch.arange(-before, length, device=device)
-    near = (other <= place) & (other > place - window)
+    key_place = torch.arange(-before, length, device=device)
+    near = (key_place <= place) & (key_place > place - window)
     offset = torch.arange(dilation, device=device)[:, None] + dilation * length * torch.arange(
         blocks, device=device
     )
     offset = offset.flatten()[:, None, None]
-    seen = near & (offset + dilation * other >= global_tokens)
+    seen = near & (offset + dilation * key_place >= global_tokens)
     if global_tokens:
         first = torch.arange(global_tokens, device=device) <= offset + dilation * place
         seen = torch.cat((first, seen), dim=2)

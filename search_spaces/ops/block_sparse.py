@@ -189,9 +189,9 @@ def _drawn(block: Tensor, pattern: BlockPattern) -> Tensor:
 
 def _mixed(block: Tensor, run: Tensor) -> Tensor:
     """A pseudo-random number of 31 bits from two small ones."""
-    one, two, three, four = MULTIPLIERS
-    x = (block * one + (run + 1) * two) & LOW_BITS
-    for multiplier in (three, four):
+    of_block, of_run, *folds = MULTIPLIERS
+    x = (block * of_block + (run + 1) * of_run) & LOW_BITS
+    for multiplier in folds:
         x = ((x ^ (x >> 15)) * multiplier) & LOW_BITS
     return x ^ (x >> 15)
 

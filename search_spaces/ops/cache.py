@@ -103,7 +103,7 @@ def _attend_piece(
     if "k_global" in cache:
         first = cache["k_global"].shape[2]
         # global tokens before `position` are seen as such, and not again in the ring
-        known = torch.arange(first, device=q.device) < position
-        seen = torch.cat((known.expand(len(here), -1), seen & (key >= min(first, position))), dim=1)
+        written = torch.arange(first, device=q.device) < position
+        seen = torch.cat((written.expand(len(here), -1), seen & (key >= min(first, position))), dim=1)
         k, v = torch.cat((cache["k_global"], k), dim=2), torch.cat((cache["v_global"], v), dim=2)
     return attend_to_cache(q, k, v, seen)

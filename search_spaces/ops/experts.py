@@ -98,10 +98,10 @@ def choices_with_room(index: Tensor, experts: int, capacity: int, requested: Ten
     Room goes to the earlier token, and of one token to its better expert, so it depends on no later token.
     Choices that are not `requested` take none and get none.
     """
-    wanted = F.one_hot(index.flatten(1), experts)
+    claims = F.one_hot(index.flatten(1), experts)
     if requested is not None:
-        wanted = wanted * requested.flatten(1)[..., None]
-    place = (wanted.cumsum(1) * wanted).sum(-1).view_as(index)
+        claims = claims * requested.flatten(1)[..., None]
+    place = (claims.cumsum(1) * claims).sum(-1).view_as(index)
     return (place > 0) & (place <= capacity)
 
 

@@ -61,7 +61,7 @@ def gated_attention(
     g = _exact(g)
     if state is None:
         state = torch.zeros_like(g[:, :, 0, 0, :, None] * v[:, :, 0, :1].to(g.dtype))
-    y, last = _GatedAttention.apply(q, k, v, g, own, state.to(g.dtype), bonus is None)
+    y, last = _GatedAttention.apply(bonus is None, q, k, v, g, own, state.to(g.dtype))
     return y.flatten(2, 3).transpose(1, 2)[:, :count], last if final else None
 
 
@@ -121,9 +121,8 @@ class _GatedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor, after: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, after: bool, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, v, g, own, state = inputs
         fade = g.exp()
         q_read = _exact(q) * fade if after else _exact(q).clone()
         k_left = _exact(k).clone()
@@ -156,7 +155,7 @@ class _GatedAttention(torch.autograd.Function):
             to_g -= by_q
         to_g += (memory[:, :, 1:] * to_memory[:, :, 1:]).sum(-1)[..., None, :]
         to_own = to_scores.diagonal(dim1=-2, dim2=-1)[..., None]
-        return to_q.to(q.dtype), to_k.to(k.dtype), to_v, to_g, to_own, to_memory[:, :, 0], None
+        return None, to_q.to(q.dtype), to_k.to(k.dtype), to_v, to_g, to_own, to_memory[:, :, 0]
 
 
 def _carry(added: Tensor, fades: Tensor, first: Tensor) -> Tensor:

@@ -81,10 +81,11 @@ def selective_scan_step(
 
 
 class _SelectiveScan(torch.autograd.Function):
+    """u and dt [B, T, D], a [D, N], b and c [B, T, N] and the state before them [B, D, N]."""
+
     @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        u, dt, a, b, c, start = inputs
         parts = [_cut(part) for part in (u, dt, b, c)]
         outputs, starts, state = [], [], start
         for u_, dt_, b_, c_ in zip(*parts, strict=True):
@@ -101,7 +102,7 @@ class _SelectiveScan(torch.autograd.Function):
         u, dt, a, b, c, *starts = ctx.saved_tensors
         parts = [_cut(part) for part in (u, dt, b, c, grads[0])]
         later, to_a = grads[1], torch.zeros_like(a)
-        found: list[list[Tensor]] = [[], [], [], []]
+        by_block: list[list[Tensor]] = [[], [], [], []]
         for u_, dt_, b_, c_, dy, before in reversed(list(zip(*parts, starts, strict=True))):
             states, fade = _states(u_, dt_, a, b_, before)
             slopes = _slopes(dy[..., None] * c_[..., None, :], fade, later)
@@ -114,9 +115,9 @@ class _SelectiveScan(torch.autograd.Function):
             to_power = slopes.mul_(fade)
             to_a += (to_power * dt_[..., None]).sum((0, 1))
             to_dt = (to_power * a).sum(-1) + to_input * u_
-            for kept, part in zip(found, (to_input * dt_, to_dt, to_b, to_c), strict=True):
+            for kept, part in zip(by_block, (to_input * dt_, to_dt, to_b, to_c), strict=True):
                 kept.append(part)
-        to_u, to_dt, to_b, to_c = (torch.cat(kept[::-1]).transpose(0, 1) for kept in found)
+        to_u, to_dt, to_b, to_c = (torch.cat(kept[::-1]).transpose(0, 1) for kept in by_block)
         return to_u, to_dt, to_a, to_b, to_c, later
 
 

@@ -39,7 +39,7 @@ def slstm(u: Tensor, recurrent: Tensor, cell: Cell, *, sigmoid: bool) -> tuple[T
     """
     inputs = u.permute(1, 3, 0, 2, 4).flatten(3)
     start = _opened(cell)
-    h, memory, normaliser, peak = _SLSTM.apply(inputs, _matrix(recurrent), *start, sigmoid)
+    h, memory, normaliser, peak = _SLSTM.apply(sigmoid, inputs, _matrix(recurrent), *start)
     last = Cell(*(part.transpose(0, 1) for part in (h[-1], memory, normaliser, peak)))
     # copies, so that the cell does not keep the whole sequence in memory
     return h.permute(2, 0, 1, 3), Cell(*(part.clone() for part in last))
@@ -166,9 +166,8 @@ class _SLSTM(torch.autograd.Function):
     """Heads before the batch, time before both: u [T, H, B, 4P], states [H, B, P]."""
 
     @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, matrix: Tensor, h: Tensor, c: Tensor, n: Tensor, m: Tensor, sigmoid: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, sigmoid: bool, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        u, matrix, h, c, n, m = inputs
         loop = _whole_loop if torch.compiler.is_dynamo_compiling() else _loop
         a, hs, cs, ns, ms = loop(u, matrix, h, c, n, m, sigmoid)
         ctx.save_for_backward(a, matrix, hs, cs, ns, ms)
@@ -187,7 +186,7 @@ class _SLSTM(torch.autograd.Function):
         to_u, back, to_c, to_n = loop(to_hs, to_c, to_n, matrix, *slopes)
         before = hs[:-1].transpose(0, 1).flatten(1, 2)
         to_matrix = before.mT @ to_u.transpose(0, 1).flatten(1, 2)
-        return to_u, to_matrix, back, to_c, to_n, None, None
+        return None, to_u, to_matrix, back, to_c, to_n, None
 
 
 def _slopes(

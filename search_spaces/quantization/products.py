@@ -133,11 +133,13 @@ def float8_product(codes: Tensor, scale: Tensor) -> Product:
     """
     multiple = FLOAT8_MULTIPLE if codes.is_cuda else 1
     count, part = codes.shape[0], _padded_float8(codes, multiple)
-    scale, one = scale.float().T.contiguous(), scale.new_ones((), dtype=torch.float32)
+    scale, unit = scale.float().T.contiguous(), scale.new_ones((), dtype=torch.float32)
 
     def product(x: Tensor) -> Tensor:
         x_codes, x_scale = float8_activations(x)
-        whole = torch._scaled_mm(_padded_float8(x_codes, multiple), part.T, one, one, out_dtype=torch.float32)
+        whole = torch._scaled_mm(
+            _padded_float8(x_codes, multiple), part.T, unit, unit, out_dtype=torch.float32
+        )
         return whole[: x.shape[0], :count] * x_scale * scale
 
     return product

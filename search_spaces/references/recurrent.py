@@ -1,9 +1,6 @@
-"""Gated recurrences and linear attention: from transformers, or from the equation."""
+"""Gated recurrences and linear attention with decays: from transformers, or from the equation."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,38 +9,10 @@ from torch import Tensor
 from search_spaces.blocks.delta_net import DeltaNet
 from search_spaces.blocks.gated_delta_net import GatedDeltaNet
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
-from search_spaces.blocks.mlstm import MLSTM
 from search_spaces.blocks.retention import Retention
 from search_spaces.blocks.rglru import RGLRU
-from search_spaces.blocks.rwkv6 import RWKV6
-from search_spaces.blocks.rwkv_channel_mix import RWKVChannelMix
-from search_spaces.blocks.slstm import SLSTM
 from search_spaces.references import Function, Weights, put, reference
-
-Head: TypeAlias = Callable[[Tensor, Weights, int], Tensor]
-"""What one head gives [B, T, P], of x, all weights in float64, and its number."""
-
-
-def head_by_head(spec: Any, weights: Weights, head: Head) -> Function:
-    """The sum over heads of what `head(x, weights, h)` [B, T, P] gives to the output, in float64."""
-    exact = {name: weight.double() for name, weight in weights.items()}
-
-    def reference(x: Tensor) -> Tensor:
-        heads = exact["wo"].shape[1]
-        return sum((head(x.double(), exact, h) @ exact["wo"][:, h].T for h in range(heads)), torch.zeros(()))
-
-    return reference
-
-
-def normed(o: Tensor, weight: Tensor, bias: Tensor | float = 0.0, eps: float = 1e-6) -> Tensor:
-    """Group norm of one head o [B, T, P]."""
-    centred = o - o.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias
-
-
-def silu(x: Tensor) -> Tensor:
-    """x sigmoid(x)."""
-    return x * torch.sigmoid(x)
+from search_spaces.references.heads import head_by_head, normed, silu
 
 
 def convolved(x: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
@@ -51,12 +20,6 @@ def convolved(x: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
     kernel = taps.flip(-1)[:, None]
     padded = F.pad((x @ weight.T).mT, (taps.shape[-1] - 1, 0))
     return silu(F.conv1d(padded, kernel, groups=taps.shape[0]).mT)
-
-
-def log_forget(a: Tensor, gate: str) -> Tensor:
-    """The logarithm of a forget gate."""
-
-    return -torch.log1p(torch.exp(-a)) if gate == "sigmoid" else a
 
 
 @reference(RGLRU, source="transformers RecurrentGemmaRecurrentBlock", needs="transformers")
@@ -192,93 +155,3 @@ def gated_delta_net(spec: GatedDeltaNet, weights: Weights, d_model: int) -> Func
         out_proj__weight=weights["wo"],
     )
     return lambda x: module(x)
-
-
-@reference(MLSTM, source="its recurrence, not stabilised")
-def matrix_lstm(spec: MLSTM, weights: Weights, d_model: int) -> Function:
-    """Equations (19) to (27) of arXiv:2405.04517 as they stand: gates are not stabilised."""
-
-    def head(x: Tensor, w: Weights, h: int) -> Tensor:
-        q, k, v = (x @ w[name][h].T for name in ("wq", "wk", "wv"))
-        q = q / spec.state_dim**0.5
-        i, f = (15 * torch.tanh((x @ w["gates"][n, h] + w["gate_bias"][n, h]) / 15) for n in (0, 1))
-        i, f = i.exp(), log_forget(f, spec.forget_gate).exp()
-        memory = torch.zeros(x.shape[0], spec.state_dim, spec.head_dim).double()
-        normaliser, outputs = memory[..., 0], []
-        for t in range(x.shape[1]):
-            forget, key = f[:, t, None], i[:, t, None] * k[:, t]
-            memory = forget[..., None] * memory + key[..., None] * v[:, t, None]
-            normaliser = forget * normaliser + key
-            divisor = (normaliser * q[:, t]).sum(-1, keepdim=True).abs().clamp(min=1)
-            outputs.append((memory * q[:, t, :, None]).sum(1) / divisor)
-        o = torch.sigmoid(x @ w["wz"][h].T)
-        return o * normed(torch.stack(outputs, dim=1), w["norm"][h])
-
-    return head_by_head(spec, weights, head)
-
-
-@reference(SLSTM, source="its recurrence, not stabilised")
-def scalar_lstm(spec: SLSTM, weights: Weights, d_model: int) -> Function:
-    """Equations (8) to (14) of arXiv:2405.04517 as they stand: gates are not stabilised."""
-
-    def head(x: Tensor, w: Weights, h: int) -> Tensor:
-        c = n = y = torch.zeros(x.shape[0], spec.head_dim).double()
-        outputs = []
-        for t in range(x.shape[1]):
-            z, i, f, o = (
-                x[:, t] @ w["wx"][gate, h].T + y @ w["recurrent"][gate, h].T + w["bias"][gate, h]
-                for gate in range(4)
-            )
-            i, f = i.exp(), log_forget(f, spec.forget_gate).exp()
-            c, n = f * c + i * z.tanh(), f * n + i
-            y = torch.sigmoid(o) * c / n
-            outputs.append(y)
-        return normed(torch.stack(outputs, dim=1), w["norm"][h])
-
-    return head_by_head(spec, weights, head)
-
-
-@reference(RWKV6, source="its recurrence, head by head")
-def finch(spec: RWKV6, weights: Weights, d_model: int) -> Function:
-    """Equations (11) to (19) of arXiv:2404.05892, one head and one token at a time."""
-
-    def head(x: Tensor, w: Weights, h: int) -> Tensor:
-        change = F.pad(x, (0, 0, 1, 0))[:, :-1] - x
-        base = x + change * w["mix"][0]
-        parts = []
-        for i in range(5):
-            low = torch.tanh(base @ w["mix_in"][i].T) @ w["mix_out"][i].T
-            parts.append(x + change * (w["mix"][i + 1] + low))
-        low = torch.tanh(parts[0] @ w["decay_in"].T) @ w["decay_out"][h].T
-        fade = torch.exp(-torch.exp(w["decay"][h] + low))
-        k, v, r, g = (
-            part @ w[name][h].T for part, name in zip(parts[1:], ("wk", "wv", "wr", "wg"), strict=True)
-        )
-        memory, outputs = torch.zeros(x.shape[0], spec.state_dim, spec.head_dim).double(), []
-        for t in range(x.shape[1]):
-            new = k[:, t, :, None] * v[:, t, None, :]
-            outputs.append(((memory + w["bonus"][h][:, None] * new) * r[:, t, :, None]).sum(1))
-            memory = fade[:, t, :, None] * memory + new
-        o = normed(torch.stack(outputs, dim=1), w["norm"][h], w["norm_bias"][h], eps=64e-5)
-        return o * silu(g)
-
-    return head_by_head(spec, weights, head)
-
-
-@reference(RWKVChannelMix, source="transformers RwkvFeedForward", needs="transformers")
-def rwkv_feed_forward(spec: RWKVChannelMix, weights: Weights, d_model: int) -> Function:
-    """Theirs mixes by the share of this token, ours by that of the last."""
-
-    from transformers import RwkvConfig
-    from transformers.models.rwkv.modeling_rwkv import RwkvFeedForward
-
-    module = RwkvFeedForward(RwkvConfig(hidden_size=d_model, intermediate_size=spec.hidden(d_model)))
-    put(
-        module,
-        time_mix_key=1 - weights["mix"][0],  # theirs is the share of this token
-        time_mix_receptance=1 - weights["mix"][1],
-        key__weight=weights["wk"],
-        receptance__weight=weights["wr"],
-        value__weight=weights["wv"],
-    )
-    return lambda x: module(x)[0]

@@ -23,6 +23,7 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of
 from search_spaces.language.walk import closed_values
 from search_spaces.scenario import Scenario
+from tests.blocks.filled import dice, filled
 
 D_MODEL = 20
 LENGTHS = (1, 2, 7, 63, 64, 65)
@@ -31,18 +32,9 @@ SEQUENCE = [spec for spec in EXAMPLES if spec.mixes == "sequence"]
 FIRST = [kind.examples()[0] for kind in blocks.values()]
 
 
-def dice(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def built(spec: Block, d_model: int = D_MODEL, dtype: torch.dtype = torch.float64) -> Mixer:
     spec.check(d_model)
-    module = spec.build(d_model)
-    with torch.no_grad():
-        module.reset_parameters(dice())
-        for parameter in module.parameters():  # biases and norms away from their start
-            parameter.add_(torch.randn(parameter.shape, generator=dice(1)), alpha=0.1)
-    return module.to(dtype)
+    return filled(spec, d_model, noise=0.1, dtype=dtype)
 
 
 def inputs(batch: int, count: int, d_model: int = D_MODEL, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -175,7 +167,7 @@ def test_flops_grow_with_batch_and_prompt(spec: Block) -> None:
 
 @pytest.mark.parametrize("spec", EXAMPLES, ids=str)
 def test_parameters_are_filled_from_the_dice_alone(spec: Block) -> None:
-    def filled(seed: int) -> list[Tensor]:
+    def values(seed: int) -> list[Tensor]:
         module = spec.build(D_MODEL)
         with torch.no_grad():
             for parameter in module.parameters():
@@ -184,11 +176,11 @@ def test_parameters_are_filled_from_the_dice_alone(spec: Block) -> None:
         return [parameter.detach() for parameter in module.parameters()]
 
     before = torch.get_rng_state()
-    one, same, other = filled(0), filled(0), filled(1)
+    first, again, next_seed = values(0), values(0), values(1)
     assert torch.equal(before, torch.get_rng_state())
-    assert all(parameter.isfinite().all() for parameter in one)
-    assert all(map(torch.equal, one, same))
-    assert not all(map(torch.equal, one, other))
+    assert all(parameter.isfinite().all() for parameter in first)
+    assert all(map(torch.equal, first, again))
+    assert not all(map(torch.equal, first, next_seed))
 
 
 @pytest.mark.parametrize("spec", EXAMPLES, ids=str)

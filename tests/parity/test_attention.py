@@ -10,7 +10,7 @@ import torch
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.attention import Attention
-from search_spaces.blocks.base import Block, Mixer
+from search_spaces.blocks.base import Block
 from search_spaces.blocks.differential_attention import DifferentialAttention
 from search_spaces.blocks.latent_attention import LatentAttention
 from search_spaces.blocks.linear_attention import LinearAttention
@@ -20,22 +20,13 @@ from search_spaces.ops.decay_attention import constant_decays
 from search_spaces.ops.features import orthogonal_directions
 from search_spaces.parity import TOLERANCE
 from search_spaces.references import put
-from search_spaces.references.attention import future, heads_of, masked_attention, performer, turned
+from search_spaces.references.attention import future, heads_of, masked_attention, turned
+from search_spaces.references.linear_attention import performer
+from tests.blocks.filled import dice, filled
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 WIDTH, COUNT = 24, 70
-
-
-def dice(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def filled(spec: Block, seed: int = 0) -> Mixer:
-    module = spec.build(WIDTH)
-    with torch.no_grad():
-        module.reset_parameters(dice(seed))
-    return module
 
 
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
@@ -46,7 +37,7 @@ def test_attention_without_positions_equals_jambas(num_kv_heads: int, head_dim: 
     from transformers import JambaConfig
     from transformers.models.jamba.modeling_jamba import JambaAttention
 
-    module = filled(Attention(num_heads=4, num_kv_heads=num_kv_heads, head_dim=head_dim, rotary=False))
+    module = filled(Attention(num_heads=4, num_kv_heads=num_kv_heads, head_dim=head_dim, rotary=False), WIDTH)
     config = JambaConfig(
         hidden_size=WIDTH,
         num_attention_heads=4,
@@ -64,7 +55,10 @@ def test_attention_without_positions_equals_jambas(num_kv_heads: int, head_dim: 
 @torch.no_grad()
 def test_a_dilated_window_sees_every_third_token_and_the_global_ones() -> None:
     spec = Attention(num_heads=4, num_kv_heads=2, head_dim=8, window=5, dilation=3, global_tokens=9)
-    module, x = filled(spec).double(), torch.randn(2, COUNT, WIDTH, generator=dice(1), dtype=torch.float64)
+    module, x = (
+        filled(spec, WIDTH).double(),
+        torch.randn(2, COUNT, WIDTH, generator=dice(1), dtype=torch.float64),
+    )
 
     def visible(t: int, s: int) -> bool:
         return s < 9 or s in range(t, t - 15, -3)
@@ -75,7 +69,7 @@ def test_a_dilated_window_sees_every_third_token_and_the_global_ones() -> None:
 
 def test_differential_attention_of_lambda_zero_is_softmax_attention() -> None:
     spec = DifferentialAttention(num_heads=2, num_kv_heads=2, head_dim=6, lambda_init=0.8)
-    module = filled(spec).double()
+    module = filled(spec, WIDTH).double()
     p = dict(module.named_parameters())
     with torch.no_grad():  # exp(0) - exp(log 1.8) + 0.8 = 0
         p["lambda_q"].copy_(torch.tensor([0.0, 1.0])[:, None].expand(2, 6))
@@ -83,7 +77,7 @@ def test_differential_attention_of_lambda_zero_is_softmax_attention() -> None:
     x = torch.randn(2, 33, WIDTH, generator=dice(1), dtype=torch.float64)
     halves = []
     for half in range(2):
-        attention = filled(Attention(num_heads=2, num_kv_heads=2, head_dim=6)).double()
+        attention = filled(Attention(num_heads=2, num_kv_heads=2, head_dim=6), WIDTH).double()
         q = dict(attention.named_parameters())
         with torch.no_grad():
             for name in ("wq", "wk"):
@@ -109,7 +103,7 @@ def test_the_state_of_latent_attention_is_one_latent_and_one_turned_key() -> Non
 @torch.no_grad()
 def test_performer_with_decays_estimates_attention_with_a_linear_bias(decay: str) -> None:
     spec = Performer(num_heads=2, head_dim=8, num_features=4096, decay=decay)
-    module, x = filled(spec), 0.3 * torch.randn(2, 40, WIDTH, generator=dice(1))
+    module, x = filled(spec, WIDTH), 0.3 * torch.randn(2, 40, WIDTH, generator=dice(1))
     p = dict(module.named_parameters())
     q, k, v = (heads_of(x, p[name]) for name in ("wq", "wk", "wv"))
     time = torch.arange(40)
@@ -133,7 +127,7 @@ class TestPerformer:
     def test_the_error_falls_with_the_number_of_features(self) -> None:
         """As one over the root of their number, against attention with the same weights."""
         sizes = {"num_heads": 4, "head_dim": 8}
-        exact, blind = (filled(Attention(**sizes, num_kv_heads=4)) for _ in range(2))
+        exact, blind = (filled(Attention(**sizes, num_kv_heads=4), WIDTH) for _ in range(2))
         blind.get_parameter("wq").zero_()
         x = 0.3 * torch.randn(4, 100, WIDTH, generator=dice(1))
         wanted, errors = exact(x).y, []
@@ -151,7 +145,7 @@ class TestPerformer:
     def test_large_keys_and_queries_stay_finite_and_decode_is_prefill(self, scale: float, decay: str) -> None:
         """The exponents here reach beyond the range of float32."""
         spec = Performer(num_heads=2, head_dim=8, num_features=16, decay=decay)
-        module = filled(spec)
+        module = filled(spec, WIDTH)
         for name in ("wq", "wk"):
             module.get_parameter(name).mul_(scale)
         # keys grow, so that the largest exponent so far does too
@@ -178,7 +172,7 @@ class TestPerformer:
     def test_a_large_key_that_has_faded_does_not_suppress_later_ones(self) -> None:
         """It counts e^100 times as much as any other, beyond float32; then it fades to nothing."""
         spec = Performer(num_heads=1, head_dim=8, num_features=64)
-        module = filled(spec)
+        module = filled(spec, WIDTH)
         x = torch.randn(1, 401, WIDTH, generator=dice(1))
         k = heads_of(x, module.get_parameter("wk"))[0, 0]
         x = 25 * x / k.norm(dim=-1)[:, None]  # the exponent of a key is about -|k|^2 / (2 sqrt(8))

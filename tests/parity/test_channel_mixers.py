@@ -29,21 +29,14 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.blocks.switch import Switch
 from search_spaces.references import Weights
 from search_spaces.references.channels import expert
+from tests.blocks.filled import dice, filled
 
 WIDTH, COUNT = 24, 65
 
 
-def dice(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def sliced(spec: Block, d_model: int, large: Block, seed: int = 0) -> tuple[nn.Module, Weights]:
     """The module, and slices of the weights of a larger block."""
-    whole = large.build(WIDTH)
-    with torch.no_grad():
-        whole.reset_parameters(dice(seed))
-        for parameter in whole.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=dice(seed + 1)), alpha=0.1)
+    whole = filled(large, WIDTH, seed=seed, noise=0.1)
     module, values = spec.build(d_model), dict(whole.named_parameters())
     return module, {
         name: values[name].detach()[tuple(map(slice, parameter.shape))]

@@ -20,25 +20,13 @@ from search_spaces.blocks.s4 import S4, S4Mixer
 from search_spaces.blocks.s4d import S4D, S4DMixer
 from search_spaces.references.convolution import convolved
 from search_spaces.references.state_space import glu
+from tests.blocks.filled import dice, filled
 
 WIDTH = 24
 
 
-def dice(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def draw(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=dice(seed), dtype=torch.float64)
-
-
-def filled(spec: Block, d_model: int, seed: int = 0) -> Mixer:
-    module = spec.build(d_model)
-    with torch.no_grad():
-        module.reset_parameters(dice(seed))
-        for parameter in module.parameters():  # biases and norms away from their start
-            parameter.add_(torch.randn(parameter.shape, generator=dice(seed + 1)), alpha=0.1)
-    return module
 
 
 def assert_near(found: Tensor, wanted: Tensor, tolerance: float) -> None:
@@ -56,7 +44,7 @@ def constant(module: MambaMixer) -> None:
 
 @torch.no_grad()
 def test_mamba_with_constant_selection_is_a_convolution() -> None:
-    module = filled(Mamba(channels=6, state_dim=4, dt_rank=2), 5).double()
+    module = filled(Mamba(channels=6, state_dim=4, dt_rank=2), 5, noise=0.1).double()
     assert isinstance(module, MambaMixer)
     constant(module)
     x = draw(2, 65, 5)
@@ -73,7 +61,7 @@ def test_mamba_with_constant_selection_is_a_convolution() -> None:
 @pytest.mark.parametrize(("state_dim", "init"), [(1, "lin"), (4, "lin"), (9, "inv")])
 @torch.no_grad()
 def test_s4d_is_scipys_discrete_system(state_dim: int, init: str) -> None:
-    module = filled(S4D(state_dim=state_dim, init=init), 3).double()
+    module = filled(S4D(state_dim=state_dim, init=init), 3, noise=0.1).double()
     assert isinstance(module, S4DMixer)
     x = draw(2, 65, 3)
     y = torch.empty_like(x)
@@ -127,7 +115,7 @@ LONG: list[Block] = [
 @pytest.mark.parametrize("spec", LONG, ids=lambda spec: type(spec).__name__)
 @torch.no_grad()
 def test_a_thousand_tokens_are_read_as_they_are_decoded(spec: Block) -> None:
-    module, x = filled(spec, 6).double(), draw(1, 1000, 6)
+    module, x = filled(spec, 6, noise=0.1).double(), draw(1, 1000, 6)
     state, outputs = module.init_state(1, 1000), []
     for t in range(1000):
         y, state = module.step(x[:, t], state, t)
@@ -179,7 +167,7 @@ class Whole(torch.nn.Module):
 @pytest.mark.parametrize("spec", LONG, ids=lambda spec: type(spec).__name__)
 @torch.no_grad()
 def test_a_sequence_without_state_can_be_exported(spec: Block) -> None:
-    module, x = filled(spec, 6).eval(), draw(1, 21, 6).float()
+    module, x = filled(spec, 6, noise=0.1).eval(), draw(1, 21, 6).float()
     whole = torch.export.export(Whole(module), (x,)).module()
     torch.testing.assert_close(whole(x), module(x).y)
 
@@ -190,7 +178,7 @@ def test_a_sequence_without_state_can_be_exported(spec: Block) -> None:
 @pytest.mark.slow
 def test_they_can_be_compiled_as_one_graph_with_their_gradients(spec: Block) -> None:
     torch.compiler.reset()
-    module, x = filled(spec, 6), draw(1, 21, 6).float().requires_grad_()
+    module, x = filled(spec, 6, noise=0.1), draw(1, 21, 6).float().requires_grad_()
     compiled = torch.compile(Whole(module), backend="aot_eager", fullgraph=True)(x)
     plain = module(x).y
     torch.testing.assert_close(compiled, plain)
