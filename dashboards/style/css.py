@@ -122,7 +122,7 @@ background:var(--blue);margin-right:.45em}}
 .split{{display:grid;grid-template-columns:minmax(0,1fr) 27rem;gap:2.2rem;margin-top:.8rem;
 align-items:start}}
 .pickers{{display:flex;gap:1.4rem;padding-left:3.6rem}}
-.pickers label{{font-size:.8rem;color:var(--muted);width:15rem}}
+.pickers label{{font-size:.8rem;color:var(--muted);flex:0 1 15rem;min-width:0}}
 aside{{border-left:1px solid var(--rule);padding:.2rem 0 1rem 1.6rem;min-height:30rem;min-width:0}}
 aside table{{margin:.6rem 0 1rem;width:100%;font-size:.82rem}}
 aside td:first-child{{white-space:normal;line-height:1.3}}
@@ -132,8 +132,9 @@ pre.layers{{white-space:pre-wrap;font-size:.76rem;padding:.7rem .8rem;line-heigh
 .command{{display:flex;gap:.8rem;align-items:flex-start;background:var(--raised);border-radius:6px;
 padding:.7rem .8rem}}
 .command code{{overflow-wrap:anywhere;flex:1}}
-@media (max-width:1000px){{.split{{grid-template-columns:1fr}}
+@media (max-width:1000px){{.split{{grid-template-columns:minmax(0,1fr)}}
 aside{{border-left:0;padding-left:0;border-top:1px solid var(--rule);
 padding-top:1rem}} .pickers{{padding-left:0}}}}
+@media (max-width:760px){{main{{padding:1.2rem 1rem 2rem}} .pickers{{gap:.8rem}}}}
 """
     )

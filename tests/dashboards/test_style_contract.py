@@ -103,6 +103,13 @@ def test_a_sheet_loads_nothing_and_has_no_empty_rules(sheet: str) -> None:
     assert not re.search(r"\{\w+\}", sheet)
 
 
+def test_columns_of_the_dashboard_may_become_narrower_than_their_content() -> None:
+    """A column `1fr`, or a menu of fixed width, makes a page wider than a phone."""
+    sheet = app_css()
+    assert not re.search(r"grid-template-columns:1fr", sheet)
+    assert re.search(r"\.pickers label\{[^}]*min-width:0", sheet)
+
+
 def test_schemes_differ_in_every_colour() -> None:
     light, dark = SCHEMES["light"], SCHEMES["dark"]
     for name in ("paper", "raised", "ink", "muted", "rule", "link"):
