@@ -160,7 +160,7 @@ def main() -> None:
     """Run, print and keep everything."""
     import ray
 
-    here, pool, batched = Workers(), Workers(2), Workers(2, batch=32)
+    here, pool, batched = Workers(), Workers(2), Workers(2, batch_items=32)
     nsga2 = lambda: optuna.samplers.NSGAIISampler(seed=0)  # noqa: E731  # one word in a table of contenders
     uniform = lambda: optuna.samplers.RandomSampler(seed=0)  # noqa: E731
     contenders: dict[str, tuple[Callable[[int], list[float]], tuple[int, ...], int]] = {

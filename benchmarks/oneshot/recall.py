@@ -41,7 +41,7 @@ from benchmarks.common import provenance, show
 from evaluators.scoring.scratch import FromScratch
 from evaluators.supernet.folder import describe
 from evaluators.tasks.recall import Recall
-from nas.engines.base import BY
+from nas.engines.base import PROPOSED_BY
 from nas.engines.exact.additivity import rank_correlation
 from nas.objectives.base import CostModel, objectives
 from nas.pareto import nondominated
@@ -205,13 +205,13 @@ def _studied(job: Job, settings: Settings, goals: tuple[str, ...], *, finalists:
     study = create_study(space(), plan, name=name, store=Path(settings.home, f"{name}.db"))
     run_steps(Context(study=study), ("corpus", "profile", "train", "search", "finalists"))
     trials = study.complete()
-    own = [_told(trial) for trial in trials if trial.memo.get(BY, "random") != "random"]
+    own = [_told(trial) for trial in trials if trial.memo.get(PROPOSED_BY, "random") != "random"]
     return study, {"networks": len(trials), "own": own, "said": study.facts.get(job.name, {})}
 
 
 def _told(trial: Trial) -> list[Any]:
     """A network, its accuracy by the shared weights, and who proposed it."""
-    return [name_of(trial.genotype), round(1 - trial.values[ERROR].value, 4), trial.memo[BY]]
+    return [name_of(trial.genotype), round(1 - trial.values[ERROR].value, 4), trial.memo[PROPOSED_BY]]
 
 
 def all_jobs(names: Sequence[str], settings: Settings, processes: int, wanted: Sequence[Job]) -> list[Row]:

@@ -27,7 +27,7 @@ from dashboards.facts.study import (
 )
 from dashboards.facts.volumes import Coordinates, distinct_nondominated, in_natural_units, share_errors
 from foundation.errors import SettingError
-from nas.engines.base import BY, told_engine
+from nas.engines.base import PROPOSED_BY, engine_title
 from nas.objectives.base import objectives
 from nas.pareto import Points, hypervolume, hypervolume_trace, reference_point
 from nas.study.plan_objectives import quality_of
@@ -184,7 +184,7 @@ def read_comparison(studies: Sequence[Study]) -> ComparisonFacts:
         studies=tuple(
             ComparedStudy(
                 study=study_facts(read.study, read.trials, read.scored),
-                engine=told_engine(read.study.plan),
+                engine=engine_title(read.study.plan),
                 front=networks[index],
                 fronts=planes(
                     read.study, read.scored, read.front, objectives=names, one_lines=read.one_lines
@@ -289,7 +289,7 @@ def _joint_members(
 
 
 def _discovery(study: Study, index: int, trial: Trial) -> Discovery:
-    return Discovery(index, study.name, trial.number, trial.digest, trial.memo.get(BY) == "random")
+    return Discovery(index, study.name, trial.number, trial.digest, trial.memo.get(PROPOSED_BY) == "random")
 
 
 def _study_json(compared: ComparedStudy, fewest: int) -> dict[str, Any]:

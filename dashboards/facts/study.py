@@ -30,7 +30,7 @@ from dashboards.facts.records import (
     read_validation,
 )
 from dashboards.facts.ties import QUALITY, tied
-from nas.engines.base import told_engine
+from nas.engines.base import engine_title
 from nas.pareto import hypervolume_trace, nondominated, reference_point
 from nas.study.study import Study
 from nas.study.task import length_of
@@ -132,7 +132,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         space_size=int(size) if size is not None else None,
         objectives=tuple(map(quantity, plan.objectives)),
         constraints=tuple(plan.constraints),
-        engine=told_engine(plan),
+        engine=engine_title(plan),
         evaluator=plan.evaluator,
         steps=plan.steps,
         length=length_of(plan),

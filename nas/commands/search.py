@@ -10,16 +10,9 @@ import typer
 
 from foundation.settings import describe
 from nas.commands.described import Given, with_settings
-from nas.commands.options import (
-    Batch,
-    Gpus,
-    RayAddress,
-    SpaceName,
-    Store,
-    StudyName,
-    WorkerCount,
-)
+from nas.commands.options import SpaceName, Store, StudyName
 from nas.commands.output import print_line
+from nas.executors.workers import Workers
 from nas.folders import DEFAULT_STORE
 from nas.study.plan import Plan
 
@@ -43,17 +36,15 @@ def mount(app: typer.Typer) -> None:
 
 
 @with_settings(Plan)
+@with_settings(Workers, into="workers")
 def search(
     space: SpaceName,
     *,
     settings: Given,
+    workers: Given,
     name: Annotated[
         str | None, typer.Option(help="Name of the study.", show_default="that of the space")
     ] = None,
-    workers: WorkerCount = 0,
-    ray: RayAddress = None,
-    batch_tasks: Batch = 1,
-    gpus: Gpus = 0.0,
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Search a space, and report its Pareto front.
@@ -62,32 +53,29 @@ def search(
 
     Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
     """
-    from nas.executors.workers import Workers
     from nas.study.creation import create_study
     from nas.study.space_files import absolute_source, load_space
 
     loaded = load_space(space)
     plan = Plan(**_located(settings), source=absolute_source(space))
-    pool = Workers(workers, ray, batch_tasks, gpus=gpus)
+    pool = Workers(**workers)
     pool.check(plan.on)
     _run(create_study(loaded, plan, name=name or loaded.name, store=store), pool)
 
 
 @with_settings(Plan, [d.name for d in describe(Plan) if d.about.changeable], show_defaults=False)
+@with_settings(Workers, into="workers")
 def resume(
     study: StudyName,
     *,
     settings: Given,
+    workers: Given,
     pick: Annotated[
         list[str] | None,
         typer.Option(
             help="A trial to train from scratch with the finalists, besides the front's own; repeat it."
         ),
     ] = None,
-    workers: WorkerCount = 0,
-    ray: RayAddress = None,
-    batch_tasks: Batch = 1,
-    gpus: Gpus = 0.0,
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Continue a study after any stop: Ctrl-C, a kill, a power cut, a full disk.
@@ -95,7 +83,6 @@ def resume(
     Trials that were running are run again; the result is that of a study that was never stopped. Only the
     settings below may change.
     """
-    from nas.executors.workers import Workers
     from nas.study.creation import create_study
     from nas.study.study import open_study
 
@@ -104,7 +91,7 @@ def resume(
     space = opened.reloaded_space()
     picks = tuple(opened.trial(which).genotype for which in pick or ())
     opened.store.close()
-    pool = Workers(workers, ray, batch_tasks, gpus=gpus)
+    pool = Workers(**workers)
     pool.check(plan.on)
     _run(create_study(space, plan, name=study, store=store), pool, picks)
 

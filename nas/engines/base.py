@@ -1,8 +1,8 @@
 """Engines: the ways to search one set of shared weights, by name (`nas search --engine NAME`).
 
 An engine gets ready, which may take minutes (it aligns, relaxes, scores, solves), and hands over a strategy.
-The driver does the rest: what an engine found become trials like all others, scored by the same evaluator in
-the same store, so that the fronts of several engines can be laid over each other.
+The driver does the rest: the networks that an engine found become trials like all others, scored by the same
+evaluator in the same store, so that the fronts of several engines can be laid over each other.
 
     @engines.add
     @dataclass(frozen=True, kw_only=True)
@@ -11,11 +11,11 @@ the same store, so that the fronts of several engines can be laid over each othe
         points: int = setting(4, help="Networks to find.", least=1)
 
         def prepare(self, setup: Setup) -> Prepared:
-            found = ...                                    # genotypes, best first; kept in setup.folder
-            return Prepared(Found(setup, found, by=self.name))
+            networks = ...                                 # genotypes, best first; kept in setup.folder
+            return Prepared(FoundThenRandom(setup, networks, engine=self.name))
 
-`Found` proposes what was found and then random architectures: random choice from the same weights always runs
-beside an engine that claims to choose better.
+`FoundThenRandom` proposes what was found and then random architectures: random choice from the same weights
+always runs beside an engine that claims to choose better.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from nas.validation.claims import Claims
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 
-BY = "by"
+PROPOSED_BY = "by"
 """In a trial's memo: the engine that found it, or `RANDOM`."""
 
 RANDOM = "random"
-"""Who proposed an architecture that was drawn at random beside those of an engine."""
+"""The proposer of an architecture that was drawn at random beside those of an engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """What an engine works with: the study's space, settings, tables, and its trained shared weights.
 
-    `folder` is the engine's own: what took long is kept there, so that a killed search goes on from it.
+    `folder` is the engine's own: what took long is kept there, so that a killed search continues from it.
     `quality` is the objective that `evaluator` scores by `task`; all three are None in a study that trains
     nothing. `note` puts a fact (plain values) on the study's record, which the report shows.
     """
@@ -115,7 +115,7 @@ class Engine(Settings, ABC):
 
     @abstractmethod
     def prepare(self, setup: Setup) -> Prepared:
-        """Do the long work, or take it up where it stopped; then the strategy that proposes its finds.
+        """Do the long work, or continue it where it stopped; then the strategy that proposes what was found.
 
         Raises:
             SpaceError: nothing in the space satisfies the constraints.
@@ -162,7 +162,7 @@ def make_engine(plan: Plan) -> Engine:
     return kind.from_plain(plan.strategy_settings)
 
 
-def told_engine(plan: Plan) -> str:
+def engine_title(plan: Plan) -> str:
     """How a plan searches, for a reader: its engine, with the strategy where the engine asks one."""
     asks = plan.engine in engines and engines[plan.engine].asks_strategy
     return f"{plan.engine} ({plan.strategy})" if asks else plan.engine
@@ -179,18 +179,18 @@ def parse_search_settings(engine: str, strategy: str, texts: Mapping[str, str]) 
     return parse_values(strategies[strategy].settings_kind if kind.asks_strategy else kind, texts)
 
 
-class Found(Strategy):
-    """Proposes what an engine found, in its order, and then random architectures from the same weights."""
+class FoundThenRandom(Strategy):
+    """Proposes the networks that an engine found, in its order, and then random ones."""
 
     name = "found"
 
-    def __init__(self, setup: Setup, found: Sequence[Genotype], *, by: str) -> None:
+    def __init__(self, setup: Setup, networks: Sequence[Genotype], *, engine: str) -> None:
         super().__init__(setup.space, setup.goals, seed=setup.plan.seed)
-        self.found, self.by = tuple(dict.fromkeys(found)), by
+        self.networks, self.engine = tuple(dict.fromkeys(networks)), engine
 
     def propose(self, number: int, dice: Random) -> Proposal:
-        """Find number `number`, or a uniform draw."""
-        if number < len(self.found):
-            return Proposal(self.found[number], {BY: self.by})
+        """Network number `number`, or a uniform draw."""
+        if number < len(self.networks):
+            return Proposal(self.networks[number], {PROPOSED_BY: self.engine})
         genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
-        return Proposal(genotype, {BY: RANDOM}, spec)
+        return Proposal(genotype, {PROPOSED_BY: RANDOM}, spec)

@@ -26,7 +26,7 @@ from hw_profiles.latency.profiler import profile_space
 from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
-from nas.executors.ray import Kinds, cause, connect, own_kinds, register
+from nas.executors.cluster import Kinds, cause, connect, own_kinds, register
 from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space
 from search_spaces.scenario import Scenario

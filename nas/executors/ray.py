@@ -7,31 +7,19 @@ item whose worker is lost twice fails, with the reason.
 
 from __future__ import annotations
 
-import logging
-import re
-import socket
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import ray
 import torch
 
 from foundation.errors import EvaluationFailed, SettingError
 from nas.executors.base import Executor, Outcome, Scorer, WorkItem, score_item, worker_name
-from nas.study.space_files import SPACE_FILE
-from search_spaces.blocks.base import blocks
-from search_spaces.language.serialization import parts
-
-CONNECT_SECONDS = 5.0
+from nas.executors.cluster import Kinds, cause, connect, own_kinds, register
 
 CALLS_PER_ACTOR = 2
 """Calls in flight per actor: one being scored, one waiting, so that no actor idles."""
-
-
-Kinds: TypeAlias = "Sequence[Sequence[type]]"
-"""The parts and the blocks that a user's own space files define."""
 
 
 class _Worker:
@@ -49,7 +37,7 @@ class _Worker:
 class RayPool(Executor):
     """`workers` actors with `batch` items a call; `address` joins a cluster, else Ray starts here.
 
-    `gpus` is the share of a GPU that each actor holds; `task_seconds` is how long one item may take before it
+    `gpus` is the share of a GPU that each actor holds; `item_seconds` is how long one item may take before it
     fails with a time-out (its actor is then replaced).
 
     Raises:
@@ -67,7 +55,7 @@ class RayPool(Executor):
         batch: int = 1,
         threads: int = 1,
         gpus: float = 0.0,
-        task_seconds: float | None = None,
+        item_seconds: float | None = None,
     ) -> None:
         if workers < 1 or batch < 1:
             raise SettingError(f"workers and batch must be at least 1, got {workers} and {batch}")
@@ -77,7 +65,7 @@ class RayPool(Executor):
             self._require_room(CPU=workers * threads, GPU=workers * gpus)
         self._kinds, self._scorers = ray.put(own_kinds()), ray.put(scorers)
         self._make = ray.remote(num_cpus=threads, num_gpus=gpus)(_Worker)
-        self._threads, self._seconds = threads, task_seconds
+        self._threads, self._seconds = threads, item_seconds
         self._batch = batch
         self._calls: dict[Any, tuple[int, Sequence[WorkItem]]] = {}
         self._waiting: deque[WorkItem] = deque()
@@ -202,63 +190,3 @@ class RayPool(Executor):
 
 def _failed(items: Sequence[WorkItem], reason: str) -> list[Outcome]:
     return [Outcome(item.number, reason=reason) for item in items]
-
-
-def cause(error: ray.exceptions.RayError) -> str:
-    """One line: the exception itself where one was raised in an actor, else what became of the actor."""
-    first, *more = str(error).strip().splitlines()
-    raised = [line for line in more if re.match(r"\w[\w.]*(Error|Exception): ", line)]
-    return raised[-1] if raised else first
-
-
-def own_kinds() -> Kinds:
-    """What space files defined, to be sent by its source: workers cannot import it by its name."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith(SPACE_FILE):
-            ray.cloudpickle.register_pickle_by_value(module)
-    return [_from_space_files(parts), _from_space_files(blocks)]
-
-
-def register(kinds: Kinds) -> None:
-    """Make what space files define elsewhere known in this process."""
-    for registry, known in zip((parts, blocks), kinds, strict=True):
-        for kind in known:
-            registry.add(kind)
-
-
-def _from_space_files(registry: Mapping[str, type]) -> list[type]:
-    """What space files added to a registry; everything else a worker imports by itself."""
-    return [kind for kind in registry.values() if kind.__module__.startswith(SPACE_FILE)]
-
-
-def connect(address: str | None, processors: int) -> bool:
-    """Join or start Ray; whether it was started here.
-
-    Raises:
-        SettingError: no cluster answers at `address`.
-    """
-    if ray.is_initialized():
-        return False
-    _require_answer(address)
-    try:
-        ray.init(
-            address=address,
-            num_cpus=None if address else processors,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SettingError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
-    return True
-
-
-def _require_answer(address: str | None) -> None:
-    """Connect to HOST:PORT first: Ray itself waits for minutes before it reports that nothing answers."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise SettingError(f"no Ray cluster at {address!r}: {error.strerror or error}") from None

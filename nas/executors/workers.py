@@ -1,29 +1,56 @@
-"""Workers: how many processes score candidates, and where, as a caller of `nas.search` says it."""
+"""Workers: how many processes score candidates, and where; the options of a command are made from them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
+from foundation.settings import Settings, setting
 from nas.executors.base import Executor, Scorer
 from nas.executors.local import InProcess
 
+WORKERS = "Workers"
+"""The heading of these settings."""
+
 
 @dataclass(frozen=True)
-class Workers:
+class Workers(Settings):
     """Where candidates are scored: in this process (`count=0`), or by Ray actors here or at `address`."""
 
-    count: int = 0
-    address: str | None = None
-    batch: int = 1
-    threads: int = 1
-    gpus: float = 0.0
-    task_seconds: float | None = None
+    count: int = setting(
+        0,
+        help="Ray actors that score candidates; 0: in this process.",
+        least=0,
+        option="workers",
+        short="w",
+        group=WORKERS,
+    )
+    _: KW_ONLY
+    address: str | None = setting(
+        None,
+        help="Address of a Ray cluster; without one, Ray starts here.",
+        option="ray",
+        metavar="ADDRESS",
+        group=WORKERS,
+    )
+    batch_items: int = setting(1, help="Candidates per message to a Ray actor.", least=1, group=WORKERS)
+    threads: int = setting(
+        1, help="CPU threads of each Ray actor.", least=1, option="worker-threads", group=WORKERS
+    )
+    gpus: float = setting(0.0, help="Share of a GPU that each Ray actor holds.", least=0, group=WORKERS)
+    item_seconds: float | None = setting(
+        None,
+        help="Time after which a candidate fails on a Ray actor.",
+        above=0,
+        unit="s",
+        shown="unlimited",
+        group=WORKERS,
+    )
 
     def check(self, on: str | None = None) -> None:
         """Raise `SettingError` at once where a cluster does not answer, or lacks the device that is named."""
         if self.address:
-            from nas.executors.ray import connect
+            from nas.executors.cluster import connect
 
             connect(self.address, self.count)
         if on is not None:
@@ -41,8 +68,8 @@ class Workers:
             scorers,
             workers=self.count or 1,
             address=self.address,
-            batch=self.batch,
+            batch=self.batch_items,
             threads=self.threads,
             gpus=self.gpus,
-            task_seconds=self.task_seconds,
+            item_seconds=self.item_seconds,
         )

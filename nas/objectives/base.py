@@ -15,7 +15,7 @@ from foundation.errors import SettingError, UnknownName
 from foundation.registry import Registry, nearest
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.roofline import Roofline
-from nas.study.plan import AT
+from nas.study.plan import SCENARIO_MARK
 from nas.study.trial import Value
 from search_spaces.scenario import Scenario
 
@@ -99,14 +99,14 @@ class Objective:
     @property
     def scenario(self) -> str:
         """The name of the scenario that it is asked under; empty where that is the study's own."""
-        return self.name.partition(AT)[2]
+        return self.name.partition(SCENARIO_MARK)[2]
 
     def under(self, scenario: str) -> Objective:
         """The same under a scenario of this name."""
         cheap = self.cheap
         return replace(
             self,
-            name=f"{self.name}{AT}{scenario}",
+            name=f"{self.name}{SCENARIO_MARK}{scenario}",
             about=f"{self.about}, in the scenario {scenario}",
             cheap=cheap and (lambda spec, cost_model: cheap(spec, cost_model.under(scenario))),
         )
@@ -140,7 +140,7 @@ class Objectives(Registry[Objective]):
     """Objectives by name; those that differ between scenarios also as `NAME@SCENARIO`."""
 
     def __getitem__(self, name: str) -> Objective:
-        plain, at, scenario = name.partition(AT)
+        plain, at, scenario = name.partition(SCENARIO_MARK)
         found = super().__getitem__(plain)
         if not at:
             return found
@@ -149,7 +149,7 @@ class Objectives(Registry[Objective]):
         return found.under(scenario)
 
     def __contains__(self, name: object) -> bool:
-        plain, at, scenario = str(name).partition(AT)
+        plain, at, scenario = str(name).partition(SCENARIO_MARK)
         if not super().__contains__(plain):
             return False
         return not at or bool(scenario and super().__getitem__(plain).per_scenario)

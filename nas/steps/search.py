@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from evaluators.supernet.evaluator import FromSupernet
 from nas.driver import COUNTED, Search, run
-from nas.engines.base import Prepared, Setup, make_engine, told_engine
+from nas.engines.base import Prepared, Setup, engine_title, make_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.objectives.base import CostModel
 from nas.steps.base import Context, Step, steps
@@ -48,7 +48,7 @@ class SearchByTrials(Step):
             scorers[quality] = EvaluatorScorer(prepared.evaluator or evaluator(context))
         with (
             context.workers.executor(scorers) as executor,
-            context.progress.bar(f"searching by {told_engine(plan)}", plan.trials) as bar,
+            context.progress.bar(f"searching by {engine_title(plan)}", plan.trials) as bar,
         ):
             count = _count(study)
 

@@ -15,7 +15,7 @@ from foundation.settings import Settings, changed, setting
 from search_spaces.devices import check_trainable
 from search_spaces.scenario import Scenario
 
-AT = "@"
+SCENARIO_MARK = "@"
 """Between an objective and the scenario that it is asked under: `decode_ms@chat`."""
 
 GOALS, SEARCH, TRAINING, LATENCY, FINALISTS = "Goals", "Search", "Training", "Latency", "Finalists"
@@ -188,7 +188,7 @@ class Plan(Settings):
 
     def under(self, name: str, scenario: Scenario) -> str:
         """What a number is called in one of the scenarios: `decode_ms@chat`; with only one, `decode_ms`."""
-        return f"{name}{AT}{scenario.name}" if len(self.scenarios) > 1 else name
+        return f"{name}{SCENARIO_MARK}{scenario.name}" if len(self.scenarios) > 1 else name
 
     def require_same(self, other: Plan) -> None:
         """Raise `SettingError` where `other` would turn this study into another one.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from foundation.errors import SettingError
 from nas.objectives.base import CostModel, Objective, objectives
 from nas.study.constraints import Constraint, parsed_constraints
-from nas.study.plan import AT, Plan
+from nas.study.plan import SCENARIO_MARK, Plan
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
 
@@ -73,7 +73,7 @@ def under_all_scenarios(plan: Plan) -> Plan:
         return plan
 
     def names(name: str) -> list[str]:
-        if AT in name or name not in objectives or not objectives[name].per_scenario:
+        if SCENARIO_MARK in name or name not in objectives or not objectives[name].per_scenario:
             return [name]
         return [plan.under(name, scenario) for scenario in plan.scenarios]
 

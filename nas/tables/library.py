@@ -1,8 +1,8 @@
-"""Latency tables that were brought here: a folder of JSON files, known by name.
+"""Latency tables that were brought here: a folder of JSON files, each with a name.
 
 A device that a search cannot reach is served by one command there, `nas profile SPACE -o table.json`, and one
-here, `nas profile import table.json`. An imported table may be of another machine: importing it says that
-this is meant, and is noted in it. The folder is `studies/tables`, or what the variable NAS_TABLES names.
+here, `nas profile import table.json`. An imported table may be of another machine: importing it confirms
+that this is intended, and is noted in it. The folder is `studies/tables`, or that of the variable NAS_TABLES.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ def add(source: Path, name: str | None = None) -> Entry:
         raise ProfileError(f"a table needs a name of letters, digits, dots and dashes, got {name!r}")
     path = folder() / f"{name}.json"
     if path.exists():
-        known = LatencyTable.load(path, allow_other_machine=True)
-        if without_note(known).to_plain() != without_note(table).to_plain():
-            raise ProfileError(f"the library has another table {name!r} ({known.space_name}): give a --name")
-        return Entry(name, path, known)
+        present = LatencyTable.load(path, allow_other_machine=True)
+        if without_note(present).to_plain() != without_note(table).to_plain():
+            raise ProfileError(
+                f"the library has another table {name!r} ({present.space_name}): give a --name"
+            )
+        return Entry(name, path, present)
     note = f"{IMPORTED}{datetime.now(UTC).date().isoformat()}"
     table = _noted(without_note(table), note)
     table.save(path)
@@ -91,6 +93,16 @@ def find(source: str) -> Path:
         return Path(source)
     path = folder() / f"{source}.json"
     if not path.is_file():
-        known = [file.stem for file in folder().glob("*.json")]
-        raise UnknownName(f"no table {source!r} was imported; {nearest(source, known)}")
+        names = [file.stem for file in folder().glob("*.json")]
+        raise UnknownName(f"no table {source!r} was imported; {nearest(source, names)}")
     return path
+
+
+def named_table(source: str) -> LatencyTable:
+    """The table at a path, or the imported one of this name, of whichever machine.
+
+    Raises:
+        UnknownName: neither.
+        ProfileError: the file is no table.
+    """
+    return LatencyTable.load(find(source), allow_other_machine=True)

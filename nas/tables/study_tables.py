@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import ProfileError
-from hw_profiles.fingerprint import differences, fingerprint
 from hw_profiles.latency.correction import TRUSTED_MAPE
 from hw_profiles.latency.profiler import profile_space
 from hw_profiles.latency.session import ProgressCallback
@@ -15,13 +14,20 @@ from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
 from hw_profiles.roofline.cards import card_named
 from hw_profiles.roofline.roofline import Roofline
-from hw_profiles.timing.timings import READINGS
 from nas.objectives.base import Predictor
 from nas.progress import Progress
 from nas.study.facts import TABLES, add_fact
 from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.tables.library import is_imported
+from nas.tables.table_facts import (
+    elsewhere,
+    errors_in_words,
+    estimate_fact,
+    rough_readings,
+    table_fact,
+    warnings_of,
+)
 from search_spaces.language.space import Space
 from search_spaces.scenario import Scenario
 
@@ -77,17 +83,6 @@ def load_given(path: str, on: str | None = None) -> LatencyTable:
     return table
 
 
-def elsewhere(table: LatencyTable) -> str:
-    """How the machine of a table differs from this one; empty where it does not."""
-    return differences(table.fingerprint, fingerprint(table.scenario))
-
-
-def rough_readings(table: LatencyTable) -> dict[str, float]:
-    """The readings in which a table errs by more than 10 % on held-out networks, with their error."""
-    mapes = {reading: found.mape for reading, found in table.accuracies.items()}
-    return {reading: mape for reading, mape in mapes.items() if mape is not None and mape > TRUSTED_MAPE}
-
-
 def _table(study: Study, scenario: Scenario, progress: Progress, address: str | None) -> Predictor:
     plan = study.plan
     for source in plan.tables:
@@ -100,10 +95,10 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
         return Roofline(card_named(plan.estimate), scenario)
     path = table_path(study.folder / "table.json", scenario, len(plan.scenarios))
     there = plan.on is not None
-    known = LatencyTable.load(path, allow_other_machine=there) if path.exists() else None
-    if known is not None and known.covers(study.space):
-        if plan.allow_rough_table or not _rough_where_needed(known, plan):
-            return known
+    earlier = LatencyTable.load(path, allow_other_machine=there) if path.exists() else None
+    if earlier is not None and earlier.covers(study.space):
+        if plan.allow_rough_table or not _rough_where_needed(earlier, plan):
+            return earlier
         progress.say(f"{path} errs too much: measuring again")
     return _measure(study, scenario, path, progress, address=address)
 
@@ -174,25 +169,7 @@ def _require_trust(table: LatencyTable, plan: Plan) -> None:
 
 def _rough_where_needed(table: LatencyTable, plan: Plan) -> str:
     asked = " ".join([*plan.objectives, *plan.constraints])
-    return _errors_in_words({name: mape for name, mape in rough_readings(table).items() if name in asked})
-
-
-def warnings_of(table: LatencyTable, on: str | None = None) -> list[str]:
-    """What a reader must know of a table, made for the device `on` or for here, before believing it."""
-    found = []
-    if errors := _errors_in_words(rough_readings(table)):
-        found.append(f"WARNING: this latency table errs on held-out networks, {errors}")
-    if on is not None:
-        found.append(f"latencies are those of the device {on}: {machine_of(table)}")
-    elif difference := elsewhere(table):
-        found.append(
-            f"WARNING: this latency table was measured on another machine than this one: {difference}"
-        )
-    return found
-
-
-def _errors_in_words(rough: dict[str, float]) -> str:
-    return ", ".join(f"{reading} by {100 * mape:.1f} %" for reading, mape in rough.items())
+    return errors_in_words({name: mape for name, mape in rough_readings(table).items() if name in asked})
 
 
 def _record(study: Study, scenario: Scenario, table: Predictor) -> None:
@@ -205,49 +182,3 @@ def _record(study: Study, scenario: Scenario, table: Predictor) -> None:
     add_fact(study, TABLES, {**facts.get(TABLES, {}), scenario.name: fact})
     if "table" not in facts:
         add_fact(study, "table", fact)
-
-
-def estimate_fact(table: Roofline) -> dict[str, Any]:
-    """That latencies are estimates, and of what, for the record."""
-    return {
-        "estimate": table.card.name,
-        "scenario": str(table.scenario),
-        "machine": table.card.title,
-        "notes": [f"{table}; an estimate is a lower bound, often by a factor of two or more"],
-    }
-
-
-def table_fact(table: LatencyTable, on: str | None = None) -> dict[str, Any]:
-    """The table's error on whole networks that were measured but not used to fit it, for the record.
-
-    That of a device of a cluster, `on`, also has the fingerprint of the machine.
-    """
-    fact: dict[str, Any] = {
-        "seconds": table.provenance.seconds,
-        "reference_ms": table.provenance.reference_ms,
-        "scenario": str(table.scenario),
-        "elsewhere": elsewhere(table),
-        "notes": [*warnings_of(table, on), *table.provenance.notes],
-        "machine": machine_of(table),
-    }
-    if on is not None:
-        fact |= {"on": on, "fingerprint": table.fingerprint}
-    for reading in READINGS:
-        found = table.accuracies.get(reading)
-        if found is None:
-            continue
-        held_out = [(p, m) for network, p, m in table.scatter(reading) if network.held_out]
-        fact[reading] = {
-            "mape": found.mape,
-            "tau": found.tau,
-            "tau_interval": [found.tau_low, found.tau_high],
-            "held_out": [[round(p, 5), round(m, 5)] for p, m in held_out],
-        }
-    return fact
-
-
-def machine_of(table: LatencyTable) -> str:
-    """The measured machine, for a reader."""
-    machine = table.fingerprint
-    processor = machine.get("gpu") or f"{machine.get('cpu_model')}, {machine.get('cores')} cores"
-    return f"{processor}, torch {machine.get('torch')}"

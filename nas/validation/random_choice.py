@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nas.driver import COUNTED
-from nas.engines.base import BY, RANDOM
+from nas.engines.base import PROPOSED_BY, RANDOM
 from nas.executors.base import Executor
 from nas.objectives.base import CostModel, objectives
 from nas.study.evaluators import fidelity
@@ -82,8 +82,8 @@ def searched_and_random(study: Study) -> tuple[list[Trial], list[Trial]]:
     for trial in study.trials():
         if trial.state in COUNTED and trial.reused is None:
             counted[trial.digest] = trial
-    searched = [trial for trial in counted.values() if trial.memo.get(BY) != RANDOM]
-    return searched, [trial for trial in counted.values() if trial.memo.get(BY) == RANDOM]
+    searched = [trial for trial in counted.values() if trial.memo.get(PROPOSED_BY) != RANDOM]
+    return searched, [trial for trial in counted.values() if trial.memo.get(PROPOSED_BY) == RANDOM]
 
 
 def still_wanted(study: Study, random: int | None = None) -> int:

@@ -24,6 +24,7 @@ from nas.validation.effort import effort_of, effort_text
 from nas.validation.errors import NothingToCompare
 from nas.validation.proxy import ProxyCheck, check_proxy, top_fidelity
 from nas.validation.random_choice import GainOverRandom, gain_over_random, still_wanted
+from nas.validation.settings import ValidationSettings
 
 
 @dataclass(frozen=True)
@@ -37,34 +38,26 @@ class Validation:
 
 
 def validate_study(
-    study: Study,
-    networks: int,
-    steps: int | None,
-    workers: Workers,
-    progress: Progress,
-    *,
-    random: int | None = None,
+    study: Study, settings: ValidationSettings, workers: Workers, progress: Progress
 ) -> Validation:
     """The proxy against training from scratch (by default at the top fidelity), the search against chance.
-
-    `random` are the random architectures that the search is compared with; 0 leaves that out.
 
     Raises:
         NothingToCompare: neither can be judged.
         SettingError: the study trains nothing, or has not begun to.
     """
-    steps = steps or top_fidelity(study)
+    steps = settings.steps or top_fidelity(study)
     context = Context(study=study, workers=workers, progress=progress)
     task_of(study)  # complains about a study that has not begun, before anything is trained for it
     run_steps(context, SearchByTrials.needs)
     missing: list[str] = []
     gain = proxy = None
     try:
-        gain = None if random == 0 else _gain(context, random)
+        gain = None if settings.random == 0 else _gain(context, settings.random)
     except NothingToCompare as error:
         missing.append(f"no gain over random choice: {error}")
     try:
-        proxy = _proxy(context, networks, steps)
+        proxy = _proxy(context, settings.networks, steps)
     except NothingToCompare as error:
         missing.append(f"no rank correlation: {error}")
     if proxy is None and gain is None:

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import evaluators.training.fit
-import nas.engines.darts as engine_module
+import nas.engines.darts.point as point_module
 from evaluators.differentiable.expected_cost import expected_cost
 from evaluators.differentiable.search import DifferentiableSearch
 from foundation.errors import SettingError, SpaceError, UnknownName
-from nas.engines.base import BY, Setup, engines, make_engine
+from nas.engines.base import PROPOSED_BY, Setup, engines, make_engine
 from nas.engines.darts import Darts
 from nas.study.plan import Plan
 from search_spaces.blocks.short_conv import ShortConv
@@ -64,11 +64,11 @@ def test_every_target_is_met_by_the_table(setup: Setup, variant: str, align: int
     for number, point in enumerate(points):
         proposal = prepared.strategy.ask(number)
         assert proposal.genotype.genes == point["genotype"]
-        assert proposal.memo == {BY: "darts"}
+        assert proposal.memo == {PROPOSED_BY: "darts"}
         found = table.predict(setup.space.close(proposal.genotype))["prefill_ms"][0]
         assert found == pytest.approx(point["targets"]["prefill_ms"], rel=0.05)
         assert found == pytest.approx(point["costs"]["prefill_ms"])
-    assert prepared.strategy.ask(2).memo == {BY: "random"}  # random choice always runs beside it
+    assert prepared.strategy.ask(2).memo == {PROPOSED_BY: "random"}  # random choice always runs beside it
     json.dumps(facts)
 
 
@@ -80,7 +80,7 @@ def test_given_targets_and_constraints_hold(setup: Setup) -> None:
     for number in range(2):
         genotype = strategy.ask(number).genotype
         assert setup.cost_model.table.predict(setup.space.close(genotype))["decode_ms"][0] < 2.6
-    assert strategy.ask(2).memo == {BY: "random"}
+    assert strategy.ask(2).memo == {PROPOSED_BY: "random"}
 
 
 def test_a_killed_engine_goes_on_and_a_finished_one_is_read(
@@ -112,13 +112,13 @@ def test_a_killed_engine_goes_on_and_a_finished_one_is_read(
 
 def test_unseen_genes_are_decided_by_reading_subnets(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[str]()
-    plain = engine_module.decided_by_score
+    plain = point_module.decided_by_score
 
     def told(genes: Any, genotype: Any, paths: Any, score: Any, price: Any) -> Any:
         asked.extend(paths)
         return plain(genes, genotype, paths, score, price)
 
-    monkeypatch.setattr(engine_module, "decided_by_score", told)
+    monkeypatch.setattr(point_module, "decided_by_score", told)
     Darts(steps=2, points=1, align=0).prepare(setup)
     assert set(asked) == {f"layers.{i}.bits.state" for i in range(4)}
 
@@ -170,7 +170,10 @@ def test_spaces_and_plans_that_cannot_be_searched_are_refused_at_once(setup: Set
     with pytest.raises(SettingError, match="that is learned"):
         Darts().prepare(replace(setup, evaluator=None))
     found = Darts(steps=2, align=0).prepare(replace(setup, plan=plan)).strategy
-    assert [found.ask(i).memo[BY] for i in range(2)] == ["darts", "random"]  # without a cost, one search
+    assert [found.ask(i).memo[PROPOSED_BY] for i in range(2)] == [
+        "darts",
+        "random",
+    ]  # without a cost, one search
 
 
 def test_the_studys_weights_stay(setup: Setup) -> None:

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from foundation.errors import NasError, SettingError, UnknownName
-from nas.engines.base import BY, RANDOM, Engine, Found, Prepared, Setup, engines, make_engine
+from nas.engines.base import (
+    PROPOSED_BY,
+    RANDOM,
+    Engine,
+    FoundThenRandom,
+    Prepared,
+    Setup,
+    engines,
+    make_engine,
+)
 from nas.store import Store
 from nas.study.facts import add_fact
 from nas.study.plan import Plan
@@ -134,11 +143,11 @@ def _require_plain(claims: Claims | None, effort: dict[str, int], study: Study) 
 def test_what_was_found_comes_first_and_then_chance(tmp_path: Path) -> None:
     setup = little_setup(tmp_path, "random", OBJECTIVES, 20)
     chosen = [setup.space.sample(dice) for dice in map(Random, range(3))]
-    strategy = Found(setup, [*chosen, chosen[0]], by="mine")
+    strategy = FoundThenRandom(setup, [*chosen, chosen[0]], engine="mine")
     asked = [strategy.ask(number) for number in range(5)]
     assert [proposal.genotype for proposal in asked[: len(set(chosen))]] == list(dict.fromkeys(chosen))
-    assert {proposal.memo[BY] for proposal in asked} == {"mine", RANDOM}
-    assert asked[-1].memo[BY] == RANDOM
+    assert {proposal.memo[PROPOSED_BY] for proposal in asked} == {"mine", RANDOM}
+    assert asked[-1].memo[PROPOSED_BY] == RANDOM
     assert asked == [strategy.ask(number) for number in range(5)]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from evaluators.blockwise.replacement import Replacements
 from foundation.errors import SettingError, UnknownName
-from nas.engines.base import BY, Setup, engines, make_engine
+from nas.engines.base import PROPOSED_BY, Setup, engines, make_engine
 from nas.engines.exact.additivity import additivity
 from nas.engines.exact.costs import Costs
 from nas.engines.exact.engine import Evolution, Exact, spread
@@ -75,9 +75,9 @@ def test_what_is_found_keeps_the_constraints_and_is_proposed_first(setup: Setup)
     found = min(told["found"], 30)
     for number in range(found):
         proposal = prepared.strategy.ask(number)
-        assert proposal.memo[BY] == "exact"
+        assert proposal.memo[PROPOSED_BY] == "exact"
         assert first_violation(constraints, setup.space.close(proposal.genotype), setup.cost_model) is None
-    assert prepared.strategy.ask(found).memo[BY] == "random"
+    assert prepared.strategy.ask(found).memo[PROPOSED_BY] == "random"
     assert found > 3
 
 
@@ -123,7 +123,7 @@ def test_scores_that_do_not_add_up_are_told_and_evolution_searches(setup: Setup)
     assert facts["exact"]["searched_by"] == "evolution"
     assert "do not add up" in facts["exact"]["warning"]
     assert any("do not add up" in text for text in heard.said)
-    assert prepared.strategy.ask(0).memo[BY] == "evolution"
+    assert prepared.strategy.ask(0).memo[PROPOSED_BY] == "evolution"
 
 
 def test_every_beginning_of_the_found_is_spread() -> None:

@@ -12,9 +12,10 @@ import pytest
 import nas.engines.exact.integer_program as choice_module
 from evaluators.blockwise.replacement_scores import LayerRemoved, Moved, Replacement, Width, canonical
 from foundation.errors import SpaceError
+from nas.engines.exact.contents import slots_of
 from nas.engines.exact.integer_program import Unreachable, Unsolved
 from nas.engines.exact.sweep import sweep
-from nas.engines.exact.tables import ScoredSpace, deviation, random_networks, scored_space, slots_of
+from nas.engines.exact.tables import ScoredSpace, deviation, random_networks, scored_space
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.short_conv import ShortConv

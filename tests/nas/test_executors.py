@@ -78,7 +78,7 @@ def test_a_lost_worker_fails_its_task_and_the_pool_goes_on(batch: int) -> None:
 
 
 def test_a_task_that_takes_too_long_fails_and_the_pool_goes_on() -> None:
-    with pool(task_seconds=1.0) as executor:
+    with pool(item_seconds=1.0) as executor:
         executor.warm_up()
         found = drain(executor, ["sleep", 1])
         assert "no answer within" in str(found[0].reason)
@@ -116,7 +116,7 @@ def test_what_a_scorer_raises_is_told(raised: Exception, reason: str, unexpected
 @pytest.mark.parametrize("batch", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_random_search_finds_the_same_on_ray(batch: int, tmp_path: Path) -> None:
     found = []
-    for name, workers in (("here", nas.Workers(0)), ("ray", nas.Workers(2, batch=batch))):
+    for name, workers in (("here", nas.Workers(0)), ("ray", nas.Workers(2, batch_items=batch))):
         study = nas.search(
             toy_space(),
             name=name,

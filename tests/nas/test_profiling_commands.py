@@ -124,8 +124,8 @@ def test_devices_lists_this_machine_and_every_card(home: Path) -> None:
 
 
 def test_a_probed_card_is_written_and_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hw_profiles.roofline.cards.COPY_BYTES", {"cpu": 2**22})
-    monkeypatch.setattr("hw_profiles.roofline.cards.WIDTH", {"cpu": 128})
+    monkeypatch.setattr("hw_profiles.roofline.probe.COPY_BYTES", {"cpu": 2**22})
+    monkeypatch.setattr("hw_profiles.roofline.probe.WIDTH", {"cpu": 128})
     assert "measured" in done("devices", "--probe", "cpu", "-o", "here.json")
     study = search(home, estimate=str(home / "here.json"), scenarios=[CHAT])
     assert {trial.values["decode_ms"].source for trial in study.complete()} == {"estimate"}

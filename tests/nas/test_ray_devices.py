@@ -14,7 +14,7 @@ import torch
 from foundation.errors import ProfileError, SettingError, UnknownName
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.table import LatencyTable
-from nas.commands import profile as profiling
+from nas.commands import devices as listing
 from nas.executors import devices
 from nas.steps.measure import measure_trials, packed_model, unpacked_model
 from nas.study.plan import Plan
@@ -210,7 +210,7 @@ def test_a_node_with_the_resource_is_a_device(home: Path, monkeypatch: pytest.Mo
             devices.run_on("other", extracted)  # as with another version of nas there
         with pytest.raises(UnknownName, match=r"is the device 'jetson'; known: other, toy"):
             devices.run_on("jetson", dies)
-        assert [device.name for device in profiling._devices_of("auto") or ()] == ["other", "toy"]
+        assert [device.name for device in listing._devices_of("auto") or ()] == ["other", "toy"]
     finally:
         ray.shutdown()
 

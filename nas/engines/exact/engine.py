@@ -27,7 +27,7 @@ from evaluators.supernet.evaluator import FromSupernet
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError, SpaceError
 from foundation.settings import setting
-from nas.engines.base import BY, Engine, Found, Prepared, Setup, engines
+from nas.engines.base import PROPOSED_BY, Engine, FoundThenRandom, Prepared, Setup, engines
 from nas.engines.exact.additivity import MIN_TAU, Additivity, additivity, rank_correlation
 from nas.engines.exact.claims import SCORES, claims
 from nas.engines.exact.costs import Costs
@@ -120,8 +120,8 @@ class Exact(Engine):
             setup.progress.say(warning)
             setup.note(self.name, {**fact, "searched_by": "evolution", "warning": warning})
             return Prepared(Evolution(setup))
-        found = self._solve(setup, scored, costs, fact)
-        return Prepared(Found(setup, found, by=self.name))
+        networks = self._solve(setup, scored, costs, fact)
+        return Prepared(FoundThenRandom(setup, networks, engine=self.name))
 
     @classmethod
     def claims(cls, study: Study, truths: Sequence[Trial] = ()) -> Claims | None:
@@ -227,7 +227,7 @@ class Evolution(Strategy):
     def propose(self, number: int, dice: Random) -> Proposal:
         """What evolution proposes."""
         proposal = self.inner.propose(number, dice)
-        return replace(proposal, memo={**proposal.memo, BY: self.name})
+        return replace(proposal, memo={**proposal.memo, PROPOSED_BY: self.name})
 
     def tell(self, trial: Trial) -> None:
         """The outcome is passed on to it."""

@@ -1,9 +1,7 @@
 """From a space to tables: slots, what may stand there, and what it adds to the score and to every cost.
 
 Slots are the network around the layers (its width, its vocabulary) and the two sublayers of each layer.
-Options of one slot differ in block, width and bits; the genes of the space say which may stand together: the
-bits of a layer are those of both sublayers, the width is that of all layers, and behind the last layer of a
-shallow network every later one is left out.
+Options of one slot differ in block, width and bits; `nas.engines.exact.contents` lists them.
 
 A cost is a function of whole networks (an objective); what each part adds to it, and how far such sums are
 from it, is `search_spaces.network.additive_cost`'s to say. Latency tables, bytes and counted numbers add up;
@@ -13,49 +11,24 @@ a peak of memory does not, and is only checked, network by network.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import product
 from random import Random
-from typing import TypeAlias
 
-from evaluators.blockwise.additive_part import NOT_ADDITIVE, does_not_add_up
-from evaluators.blockwise.replacement_scores import (
-    LayerRemoved,
-    Moved,
-    Replacement,
-    Width,
-    canonical,
-)
+from evaluators.blockwise.additive_part import does_not_add_up
+from evaluators.blockwise.replacement_scores import LayerRemoved, Moved, Replacement, Width, canonical
 from foundation.errors import SpaceError
+from nas.engines.exact.contents import Content, Contents, NothingBeside, slots_of
 from nas.engines.exact.integer_program import ChoiceProblem
 from nas.engines.exact.slots import Option, Picks, Slot, Solution
 from search_spaces.blocks.base import Block
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
-from search_spaces.language.walk import Closing, Condition, intersection
 from search_spaces.network import additive_cost
 from search_spaces.network.additive_cost import Difference, Total, added_by, prices
-from search_spaces.network.decoder import PLACES, Decoder, Layer, weights_site
-from search_spaces.network.sublayers import OpenDecoder, OpenLayer, Sublayer, decoders_in, sublayers_of
-
-
-@dataclass(frozen=True)
-class NothingBeside:
-    """The second place of a layer that is left out: the first has the score of both."""
-
-    d_model: int
-
-
-Content: TypeAlias = "Width | Sublayer | LayerRemoved | NothingBeside"
-"""What an option of a slot stands for."""
-
-Contents: TypeAlias = "dict[Content, list[Condition]]"
-"""What may stand in a slot, and under which answers."""
-
-AROUND = "around the layers"
-"""The slot of the width."""
+from search_spaces.network.decoder import PLACES, Decoder, Layer
+from search_spaces.network.sublayers import Sublayer, sublayers_of
 
 
 @dataclass(frozen=True)
@@ -179,7 +152,7 @@ def deviation(scored: ScoredSpace, totals: Mapping[str, Total], *, seed: int = 0
 
 def random_networks(scored: ScoredSpace, count: int, *, seed: int) -> list[Decoder]:
     """Random networks of the space of which every part was scored, each once."""
-    dice, found = Random(f"{seed}/networks"), dict[Decoder, None]()
+    dice, networks = Random(f"{seed}/networks"), dict[Decoder, None]()
     for _ in range(50 * count):
         spec = scored.space.close(scored.space.sample(dice))
         if does_not_add_up(spec) is None:
@@ -187,79 +160,10 @@ def random_networks(scored: ScoredSpace, count: int, *, seed: int) -> list[Decod
                 scored.predicted(spec)
             except SpaceError:
                 continue
-            found[spec] = None
-        if len(found) == count:
+            networks[spec] = None
+        if len(networks) == count:
             break
-    return list(found)
-
-
-def slots_of(space: Space, parent: Decoder) -> dict[str, Contents]:
-    """What may stand in each slot: the width, and the two places of each layer; norm and vocabulary stay.
-
-    Raises:
-        SpaceError: the space has networks deeper than the parent.
-    """
-    depth = len(parent.layers)
-    slots: dict[str, Contents] = {AROUND: {}}
-    slots |= {f"{weights_site(None, i)}.{place}": {} for i, place in product(range(depth), PLACES)}
-    for decoder in decoders_in(space.root):
-        widths = list(_widths(decoder, parent))
-        for width in widths:
-            slots[AROUND].setdefault(Width(width.value), []).append(width.condition)
-        for layer, place in product(decoder.layers(), PLACES):
-            if layer.index >= depth:
-                raise SpaceError(
-                    f"the space has networks deeper than the {depth} layers of the parent:"
-                    " choose a deeper one"
-                )
-            slot = slots[f"{weights_site(None, layer.index)}.{place}"]
-            for sublayer, condition in _sublayers(layer, place, widths):
-                slot.setdefault(sublayer, []).append(condition)
-        for index, place in product(range(depth), PLACES):
-            slot = slots[f"{weights_site(None, index)}.{place}"]
-            for content, condition in _removed(decoder, index, place, widths):
-                slot.setdefault(content, []).append(condition)
-    return slots
-
-
-def _widths(decoder: OpenDecoder, parent: Decoder) -> Iterator[Closing]:
-    """The widths of the decoders of the parent's vocabulary and norm."""
-    for vocab, norm, width in product(*map(decoder.closings, ("vocab", "norm", "d_model"))):
-        condition = intersection(decoder.condition, vocab.condition, norm.condition, width.condition)
-        if (vocab.value, norm.value) == (parent.vocab, parent.norm) and condition is not None:
-            yield Closing(width.value, condition)
-
-
-def _sublayers(
-    layer: OpenLayer, place: str, widths: Sequence[Closing]
-) -> Iterator[tuple[Sublayer, Condition]]:
-    """What may stand at a place of a layer whose sublayers add up."""
-    plain = [
-        condition
-        for options in product(*(_absent(layer, name) for name in NOT_ADDITIVE))
-        if (condition := intersection(*options)) is not None
-    ]
-    for (sublayer, inner), outer in product(layer.sublayers(place, widths), plain):
-        condition = intersection(inner, outer)
-        if condition is not None:
-            yield sublayer, condition
-
-
-def _removed(
-    decoder: OpenDecoder, index: int, place: str, widths: Sequence[Closing]
-) -> Iterator[tuple[Content, Condition]]:
-    """What stands at a place of a layer that is left out."""
-    for width, shallow in product(widths, decoder.shallower(index)):
-        condition = intersection(shallow, width.condition)
-        if condition is not None:
-            first = place == PLACES[0]
-            yield LayerRemoved(index, width.value) if first else NothingBeside(width.value), condition
-
-
-def _absent(layer: OpenLayer, name: str) -> list[Condition]:
-    """When a layer does not have an option."""
-    kind = NOT_ADDITIVE[name]
-    return [condition for value, condition in layer.closings(name) if kind.of(value) is None]
+    return list(networks)
 
 
 def _score(content: Content, scores: Mapping[Replacement, Moved]) -> float | None:

@@ -1,0 +1,101 @@
+"""The command that lists devices, their cards, and the devices of a cluster: devices."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foundation.errors import SettingError
+from nas.commands.options import Json, RayAddress
+from nas.commands.output import print_json, print_line
+
+if TYPE_CHECKING:
+    from nas.executors.devices import Device
+
+
+def mount(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(devices)
+
+
+def devices(
+    probe: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="Measure the peaks of a device here, e.g. cpu or cuda:0."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the probe.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the probed card to this file.")
+    ] = None,
+    ray: RayAddress = None,
+    as_json: Json = False,
+) -> None:
+    """List the devices of this machine, and the device cards that latency can be estimated from.
+
+    With --ray also the devices of a cluster: its nodes with a resource 'device:NAME'.
+    """
+    from hw_profiles.roofline.cards import cards, devices_here
+
+    if probe is not None:
+        _print_probe(probe, threads, output, as_json)
+        return
+    if output is not None:
+        raise SettingError("--output is where the card of --probe DEVICE goes: say which device")
+    here = [{**device, "energy": _energy(device["device"])} for device in devices_here()]
+    cluster = _devices_of(ray)
+    if as_json:
+        plain = {"here": here, "cards": [card.to_plain() for card in cards.values()]}
+        if cluster is not None:
+            plain["cluster"] = [asdict(device) for device in cluster]
+        print_json(plain)
+        return
+    print_line("this machine:")
+    for device in here:
+        print_line("  " + _device_line(device))
+    if cluster is not None:
+        print_line(f"devices of the Ray cluster at {ray} (nas profile --on DEVICE, nas search --on DEVICE):")
+        for offered in cluster:
+            print_line(f"  {offered}")
+    print_line("device cards, for estimates (nas search --estimate CARD):")
+    for card in cards.values():
+        print_line(f"  {card}")
+
+
+def _print_probe(device: str, threads: int, output: Path | None, as_json: bool) -> None:
+    """Measure the card of a device, print it, and write it to a file where one is given."""
+    from hw_profiles.roofline.probe import probe
+
+    card = probe(device, threads=threads)
+    if output is not None:
+        card.save(output)
+    if as_json:
+        print_json(card.to_plain())
+    else:
+        print_line(str(card))
+
+
+def _devices_of(ray: str | None) -> list[Device] | None:
+    """The devices of the cluster at an address, where one is given."""
+    if ray is None:
+        return None
+    from nas.executors.devices import devices as devices_of
+
+    return list(devices_of(ray).values())
+
+
+def _energy(device: str) -> str | None:
+    from hw_profiles.energy_counters import counter_of
+
+    counter = counter_of(device)
+    return None if counter is None else counter.name
+
+
+def _device_line(device: dict[str, Any]) -> str:
+    size = f", {device['memory_bytes'] / 1e9:.0f} GB" if device["memory_bytes"] else ""
+    cores = f", {device['cores']} cores" if "cores" in device else ""
+    card = f"card {device['card']}" if device["card"] else f"no card: nas devices --probe {device['device']}"
+    energy = device["energy"] or "not counted"
+    return f"{device['device']}: {device['name']}{cores}{size}; {card}; energy: {energy}"

@@ -1,0 +1,115 @@
+"""Commands about latency tables, which carry them between machines: import, export, list, diff, merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table as Grid
+
+from foundation.errors import ProfileError
+from nas.commands.options import Json
+from nas.commands.output import output_console, print_json, print_line
+
+TableFile = Annotated[
+    str, typer.Argument(help="A table's file, or the name of an imported one.", show_default=False)
+]
+
+
+def mount(profiles: typer.Typer) -> None:
+    """Add these commands to `nas profile`."""
+    profiles.command(name="import")(import_table)
+    profiles.command(name="export")(export_table)
+    profiles.command(name="list")(list_tables)
+    profiles.command()(diff)
+    profiles.command()(merge)
+
+
+def import_table(
+    file: Annotated[Path, typer.Argument(help="A table from this or another machine.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="What to call it; default: the file's name.")] = None,
+) -> None:
+    """Take a table into the library, so that `nas search --table NAME` can use it here."""
+    from nas.tables.library import add
+    from nas.tables.table_facts import elsewhere
+
+    entry = add(file, name)
+    difference = elsewhere(entry.table)
+    where = f"another machine than this one: {difference}" if difference else "this machine"
+    print_line(f"{entry.table}\nimported as {entry.name} ({entry.path}), of {where}")
+
+
+def export_table(
+    name: TableFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False)],
+) -> None:
+    """Write an imported table to a file, to carry it to another machine."""
+    from nas.tables.library import named_table, without_note
+
+    table = without_note(named_table(name))
+    table.save(output)
+    print_line(f"{table}\nwritten to {output}")
+
+
+def list_tables(as_json: Json = False) -> None:
+    """List the imported tables: device, scenario, and their error on whole networks."""
+    from nas.tables.library import entries, folder
+    from nas.tables.table_facts import elsewhere, machine_of
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": entry.name,
+            "space": entry.table.space_name,
+            "scenario": str(entry.table.scenario),
+            "machine": machine_of(entry.table),
+            "here": not elsewhere(entry.table),
+            **{reading: accuracy.mape for reading, accuracy in entry.table.accuracies.items()},
+        }
+        for entry in entries()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        print_line(f"no table was imported to {folder()}: nas profile import FILE")
+        return
+    grid = Grid("table", "space", "scenario", "machine", "prefill", "decode", box=None, pad_edge=False)
+    for row in rows:
+        errors = [_percent(row.get(reading)) for reading in ("prefill_ms", "decode_ms")]
+        machine = f"{row['machine']}{', this one' if row['here'] else ''}"
+        grid.add_row(row["name"], row["space"], row["scenario"], machine, *errors)
+    output_console().print(grid)
+
+
+def diff(first: TableFile, second: TableFile, as_json: Json = False) -> None:
+    """Compare two tables: circumstances, and the ratio of times of the blocks that both have."""
+    from hw_profiles.latency.comparison import compare
+    from nas.tables.library import named_table
+
+    comparison = compare(named_table(first), named_table(second))
+    if as_json:
+        print_json(comparison.to_plain())
+    else:
+        print_line(str(comparison))
+
+
+def merge(
+    tables: Annotated[
+        list[str], typer.Argument(help="Tables of one machine and scenario.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False)],
+) -> None:
+    """Put tables together; those of different machines, software or scenarios are refused."""
+    from hw_profiles.latency.assembly import merged
+    from nas.tables.library import named_table
+
+    if len(tables) < 2:
+        raise ProfileError("merge takes two tables or more")
+    table = merged([named_table(source) for source in tables])
+    table.save(output)
+    print_line(f"{table}\nwritten to {output}")
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.1f} %"
