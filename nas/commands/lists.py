@@ -29,8 +29,8 @@ def spaces(
     if name is not None:
         print_line(str(load_space(name)))
         return
-    for known, make in ready_made.items():
-        print_line(f"{known}: {_first_line(make)}")
+    for title, make in ready_made.items():
+        print_line(f"{title}: {_first_line(make)}")
 
 
 def engines(
@@ -68,7 +68,7 @@ def objectives() -> None:
     """List what can be traded off and bounded, with units."""
     from nas.objectives.base import objectives as registered
 
-    table = Table("objective", "unit", "known", "what it is", box=None, pad_edge=False)
+    table = Table("objective", "unit", "available", "what it is", box=None, pad_edge=False)
     for objective in registered.values():
         when = "before training" if objective.cheap else "after training"
         table.add_row(objective.name, objective.unit, when, objective.about)

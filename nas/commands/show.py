@@ -55,21 +55,23 @@ def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store
     from nas.study.study import open_study
 
     opened = open_study(study, store)
-    found = opened.trial(trial)
+    chosen = opened.trial(trial)
     if as_json:
-        print_json(trial_json(opened, found))
+        print_json(trial_json(opened, chosen))
         return
     console = output_console()
-    console.print(f"{opened.name} trial {found.number} ({found.stage}), {found.digest}: {found.state.value}")
-    if found.reason:
-        console.print(found.reason, markup=False)
-    console.print(str(opened.spec(found)), markup=False)
+    console.print(
+        f"{opened.name} trial {chosen.number} ({chosen.stage}), {chosen.digest}: {chosen.state.value}"
+    )
+    if chosen.reason:
+        console.print(chosen.reason, markup=False)
+    console.print(str(opened.spec(chosen)), markup=False)
     table = Table("number", "value", "± one s.e.", "how", box=None, pad_edge=False)
-    for name, value, how in _numbers(opened, found):
+    for name, value, how in _numbers(opened, chosen):
         error = "" if value.error is None else f"{value.error:.2g}"
         table.add_row(name, number_text(name, value.value), error, how)
     console.print(table)
-    console.print(f"take it home: nas export {opened.name} {found.digest} -o DIR", markup=False)
+    console.print(f"export it: nas export {opened.name} {chosen.digest} -o DIR", markup=False)
 
 
 def print_front(study: Any) -> None:
@@ -116,19 +118,19 @@ def number_text(name: str, value: float) -> str:
 
 
 def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
-    """Name, value and provenance of all that is known of a trial's architecture."""
+    """Name, value and provenance of all numbers of a trial's architecture."""
     from nas.study.trial import Value
 
-    found = [(name, value, value.source) for name, value in trial.values.items()]
-    found += [(m.name, m.value, m.value.source) for m in study.measurements(trial.digest)]
+    numbers = [(name, value, value.source) for name, value in trial.values.items()]
+    numbers += [(m.name, m.value, m.value.source) for m in study.measurements(trial.digest)]
     for stage in ("search", "final", "validate"):
-        for other in study.trials(stage):
-            score = other.values.get("bits_per_byte")
-            if other.digest == trial.digest and score and other.fidelity != trial.fidelity:
-                steps = f"{other.fidelity.steps} steps"
-                found.append((f"bits_per_byte, {score.source} {steps}", score, f"{score.source}, {stage}"))
-    figures = {name: number for _, value, _ in found for name, number in value.figures.items()}
-    return found + [(name, Value(number), "a training batch") for name, number in figures.items()]
+        for evaluation in study.trials(stage):
+            score = evaluation.values.get("bits_per_byte")
+            if evaluation.digest == trial.digest and score and evaluation.fidelity != trial.fidelity:
+                steps = f"{evaluation.fidelity.steps} steps"
+                numbers.append((f"bits_per_byte, {score.source} {steps}", score, f"{score.source}, {stage}"))
+    figures = {name: number for _, value, _ in numbers for name, number in value.figures.items()}
+    return numbers + [(name, Value(number), "a training batch") for name, number in figures.items()]
 
 
 def _study_row(store: Any, record: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from foundation.errors import EvaluationFailed, NasError
 from nas.commands.options import Json
-from nas.commands.output import output_console, print_json
+from nas.commands.output import output_console, print_json, print_line
 from nas.commands.show import number_text
 
 
@@ -34,9 +34,9 @@ def zoo(
     state bytes of one, and a link to its paper; `--check` shows that each builds, that decoding it equals
     reading it at once, and how far its blocks are from independent implementations.
     """
-    from search_spaces.zoo import zoo as known
+    from search_spaces.zoo import zoo as architectures
 
-    points = [known[name]] if name is not None else list(known.values())
+    points = [architectures[name]] if name is not None else list(architectures.values())
     if check:
         _check(points, as_json)
     elif as_json:
@@ -51,15 +51,15 @@ def blocks(
     name: Annotated[str | None, typer.Argument(help="One block to explain; without it, a list.")] = None,
 ) -> None:
     """List the blocks that a space can hold, or explain one: equation, paper, fields."""
-    from search_spaces.blocks.base import blocks as known
+    from search_spaces.blocks.base import blocks as registered
 
     if name is not None:
-        kind = known[name]
+        kind = registered[name]
         module = sys.modules[kind.__module__]
         sys.stdout.write(f"{(module.__doc__ or '').strip()}\n\n{kind()}\n")
         return
     table = Table("block", "mixes", "what it is", box=None, pad_edge=False)
-    for kind in sorted(known.values(), key=lambda kind: (kind.mixes, kind.__name__)):
+    for kind in sorted(registered.values(), key=lambda kind: (kind.mixes, kind.__name__)):
         module = sys.modules[kind.__module__]
         table.add_row(kind.__name__, kind.mixes, (module.__doc__ or "").strip().splitlines()[0])
     output_console().print(table)
@@ -94,43 +94,47 @@ def _print_one(point: Any) -> None:
 
 
 def _check(points: list[Any], as_json: bool) -> None:
-    """One line per architecture as soon as it is known.
+    """Check every architecture, and print a line for each as soon as it is checked.
 
     Raises:
         EvaluationFailed: one of them failed.
     """
     # that references have no fused kernels here is what makes them references
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from search_spaces.parity import TOLERANCE
-    from search_spaces.zoo_check import DECODE_TOLERANCE, check
-
-    failed, rows = [], []
+    rows = []
     width = max(len(point.name) for point in points)
     for point in points:
-        try:
-            found = check(point.spec)
-        except NasError as error:
-            failed.append(point.name)
-            rows.append({"name": point.name, "ok": False, "error": str(error)})
-            sys.stdout.write("" if as_json else f"{point.name:{width}}  FAILED  {error}\n")
-            continue
-        good = found.decode <= DECODE_TOLERANCE and (found.parity is None or found.parity <= TOLERANCE)
-        failed += [] if good else [point.name]
-        rows.append({"name": point.name, "ok": good, **vars(found)})
-        parity = "not checked" if found.parity is None else f"{found.parity:.1e}"
-        against = f"install {', '.join(found.missing)}" if found.missing else "; ".join(found.sources)
-        line = (
-            f"{point.name:{width}}  {'ok' if good else 'FAILED':6}  {found.params:>9,} params"
-            f"  decode-prefill {found.decode:.1e}  parity {parity} ({against})\n"
-        )
-        sys.stdout.write("" if as_json else line)
-        sys.stdout.flush()
+        row, result = _checked(point)
+        rows.append(row)
+        if not as_json:
+            sys.stdout.write(f"{point.name:{width}}  {result}\n")
+            sys.stdout.flush()
+    failed = [row["name"] for row in rows if not row["ok"]]
     if as_json:
         print_json(rows)
     else:
-        sys.stdout.write(f"{len(points) - len(failed)} of {len(points)} architectures ok\n")
+        print_line(f"{len(points) - len(failed)} of {len(points)} architectures ok")
     if failed:
         raise EvaluationFailed(f"these architectures failed: {', '.join(failed)}")
+
+
+def _checked(point: Any) -> tuple[dict[str, Any], str]:
+    """The result of checking one architecture, as plain values and as a line."""
+    from search_spaces.parity import TOLERANCE
+    from search_spaces.zoo_check import DECODE_TOLERANCE, check
+
+    try:
+        result = check(point.spec)
+    except NasError as error:
+        return {"name": point.name, "ok": False, "error": str(error)}, f"FAILED  {error}"
+    good = result.decode <= DECODE_TOLERANCE and (result.parity is None or result.parity <= TOLERANCE)
+    parity = "not checked" if result.parity is None else f"{result.parity:.1e}"
+    against = f"install {', '.join(result.missing)}" if result.missing else "; ".join(result.sources)
+    line = (
+        f"{'ok' if good else 'FAILED':6}  {result.params:>9,} params"
+        f"  decode-prefill {result.decode:.1e}  parity {parity} ({against})"
+    )
+    return {"name": point.name, "ok": good, **vars(result)}, line
 
 
 def _numbers(point: Any) -> dict[str, int]:

@@ -32,13 +32,13 @@ from search_spaces.language.space import Space
 from search_spaces.scenario import Scenario
 
 PREFIX = "device:"
-HERE = "auto"
+OWN_CLUSTER = "auto"
 """The address of a cluster that this machine is part of."""
 
 POLL_SECONDS = 5.0
 
 Work: TypeAlias = Callable[..., Any]
-"""A function that a device can import: of plain values and, last, of somebody to tell of progress."""
+"""A function that a device can import: of plain values and, last, a callback for progress."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def devices(address: str | None = None) -> dict[str, Device]:
     Raises:
         SettingError: no cluster answers.
     """
-    connect(address or HERE, 0)
+    connect(address or OWN_CLUSTER, 0)
     hosts: dict[str, list[str]] = {}
     for node in ray.nodes():
         offered = node["Resources"] if node["Alive"] else {}
@@ -68,8 +68,8 @@ def devices(address: str | None = None) -> dict[str, Device]:
                 hosts.setdefault(resource.removeprefix(PREFIX), []).append(node["NodeManagerHostname"])
     free = ray.available_resources()
     return {
-        name: Device(name, tuple(sorted(found)), free.get(PREFIX + name, 0) >= 1)
-        for name, found in sorted(hosts.items())
+        name: Device(name, tuple(sorted(names)), free.get(PREFIX + name, 0) >= 1)
+        for name, names in sorted(hosts.items())
     }
 
 
@@ -80,22 +80,22 @@ def require_device(name: str, address: str | None = None) -> Device:
         UnknownName: no node of the cluster has it.
         SettingError: no cluster answers.
     """
-    known = devices(address)
-    if name not in known:
+    offered = devices(address)
+    if name not in offered:
         start = f"""ray start --address=... --num-cpus=0 --resources='{{"{PREFIX}{name}": 1}}'"""
         raise UnknownName(
-            f"no node of the Ray cluster is the device {name!r}; known: {', '.join(known) or 'none'}"
+            f"no node of the Ray cluster is the device {name!r}; offered: {', '.join(offered) or 'none'}"
             f" (a node joins as one by: {start})"
         )
-    return known[name]
+    return offered[name]
 
 
 def run_on(
     name: str, work: Work, *given: Any, address: str | None = None, progress: ProgressCallback | None = None
 ) -> Any:
-    """What `work(*given, tell)` returns on a device; `progress` is called here with what it reports there.
+    """The result of `work(*given, report)` on a device; `progress` is called here with what it reports there.
 
-    Waits while the device works for somebody else.
+    Waits while the device is busy.
 
     Raises:
         UnknownName: no node of the cluster is this device.
@@ -122,29 +122,29 @@ def run_on(
 
 
 class _Timing:
-    """What lives on a device while it works: one thread works, the other hands out the news."""
+    """What lives on a device while it works: one thread works, the other reports progress."""
 
     def __init__(self, kinds: Kinds) -> None:
         register(kinds)
-        self._news: SimpleQueue[tuple[str, int, int]] = SimpleQueue()
+        self._reports: SimpleQueue[tuple[str, int, int]] = SimpleQueue()
 
     def work(self, work: Work, given: tuple[Any, ...]) -> Any:
-        return work(*given, lambda *step: self._news.put(step))
+        return work(*given, lambda *step: self._reports.put(step))
 
-    def news(self) -> tuple[str, int, int]:
+    def next_report(self) -> tuple[str, int, int]:
         """Waits for the next, asleep: timing is not disturbed."""
-        return self._news.get()
+        return self._reports.get()
 
 
 def _followed(name: str, actor: Any, result: Any, progress: ProgressCallback) -> Any:
-    news = actor.news.remote()
+    report = actor.next_report.remote()
     while True:
-        ready, _ = ray.wait([result, news], timeout=POLL_SECONDS)
+        ready, _ = ray.wait([result, report], timeout=POLL_SECONDS)
         if result in ready:
             return ray.get(result)
-        if news in ready:
-            progress(*ray.get(news))
-            news = actor.news.remote()
+        if report in ready:
+            progress(*ray.get(report))
+            report = actor.next_report.remote()
         elif name not in devices():
             raise _lost(name, "its node has left the cluster")
 
@@ -193,7 +193,7 @@ def profile_on(
 
 
 def profiled(
-    what: Mapping[str, Any], constraints: tuple[Callable[[Any], bool], ...], tell: ProgressCallback
+    what: Mapping[str, Any], constraints: tuple[Callable[[Any], bool], ...], report: ProgressCallback
 ) -> dict[str, Any]:
     """Profile here, on the device, what `profile_on` asks for."""
     space = Space(from_json(what["root"]), constraints=constraints, name=what["name"])
@@ -201,8 +201,8 @@ def profiled(
     partial = samples_file(space, scenario)
     if what["similar"] is not None:
         similar = LatencyTable.from_plain(what["similar"])
-        return transfer_table(similar, space, scenario, progress=tell, partial=partial, **effort).to_plain()
-    return profile_space(space, scenario, progress=tell, partial=partial, **effort).to_plain()
+        return transfer_table(similar, space, scenario, progress=report, partial=partial, **effort).to_plain()
+    return profile_space(space, scenario, progress=report, partial=partial, **effort).to_plain()
 
 
 def samples_file(space: Space, scenario: Scenario) -> Path:

@@ -42,11 +42,11 @@ class CostModel:
         cls, scenarios: Sequence[Scenario], tables: Mapping[Scenario, Predictor] | None = None
     ) -> CostModel:
         """The cost model of a study with these scenarios and, where there are some, their tables."""
-        found = [cls(scenario, (tables or {}).get(scenario)) for scenario in scenarios]
+        models = [cls(scenario, (tables or {}).get(scenario)) for scenario in scenarios]
         return (
-            found[0]
-            if len(found) == 1
-            else cls(scenarios[0], by_scenario={b.scenario.name: b for b in found})
+            models[0]
+            if len(models) == 1
+            else cls(scenarios[0], by_scenario={model.scenario.name: model for model in models})
         )
 
     def under(self, scenario: str) -> CostModel:
@@ -59,9 +59,9 @@ class CostModel:
             return self.by_scenario[scenario]
         if scenario == self.scenario.name:
             return self
-        known = self.by_scenario or [self.scenario.name]
+        names = self.by_scenario or [self.scenario.name]
         raise SettingError(
-            f"no scenario {scenario!r} in this study; {nearest(scenario, filter(None, known))}"
+            f"no scenario {scenario!r} in this study; {nearest(scenario, filter(None, names))}"
         )
 
     def variants_of(self, objective: Objective) -> list[Objective]:
@@ -141,12 +141,12 @@ class Objectives(Registry[Objective]):
 
     def __getitem__(self, name: str) -> Objective:
         plain, at, scenario = name.partition(SCENARIO_MARK)
-        found = super().__getitem__(plain)
+        objective = super().__getitem__(plain)
         if not at:
-            return found
-        if not found.per_scenario or not scenario:
+            return objective
+        if not objective.per_scenario or not scenario:
             raise UnknownName(f"{plain} is the same in every scenario: write it without {at}{scenario}")
-        return found.under(scenario)
+        return objective.under(scenario)
 
     def __contains__(self, name: object) -> bool:
         plain, at, scenario = str(name).partition(SCENARIO_MARK)

@@ -43,9 +43,9 @@ class Finalists(Step):
     def done(self, context: Context) -> bool:
         """Whether every rung was trained, with the finalists that would be chosen now."""
         study, alive = context.study, _chosen(context)
-        known = {(trial.digest, trial.fidelity): trial for trial in _ended(study.trials(STAGE))}
+        recorded = {(trial.digest, trial.fidelity): trial for trial in _ended(study.trials(STAGE))}
         for rung in context.plan.rungs:
-            trials = [known.get((genotype.digest, _fidelity(rung))) for genotype in alive]
+            trials = [recorded.get((genotype.digest, _fidelity(rung))) for genotype in alive]
             if None in trials:
                 return False
             alive = promoted(study, [trial for trial in trials if trial is not None], context.picks)
@@ -98,8 +98,8 @@ def by_rank_and_spread(points: Sequence[Sequence[float]], count: int) -> list[in
 
 def choose_finalists(study: Study, count: int, picks: Sequence[Genotype] = ()) -> list[Genotype]:
     """The user's picks, then members of the front that are spread over it, then those that come next."""
-    known = study.complete()
-    chosen = [known[i].genotype for i in by_rank_and_spread(study.points(known), count)]
+    trials = study.complete()
+    chosen = [trials[i].genotype for i in by_rank_and_spread(study.points(trials), count)]
     return list(dict.fromkeys([*picks, *chosen]))[: max(count, len(picks))]
 
 

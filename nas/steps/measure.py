@@ -193,7 +193,7 @@ def measured(
     models: Sequence[Model], scenario: Scenario, reference_ms: float | None
 ) -> list[dict[str, Value]]:
     """Latency, peak memory, and energy where it is counted, of each network on this machine."""
-    found = []
+    rows = []
     for model, latencies in zip(
         models, measure_networks(models, scenario, reference_ms=reference_ms), strict=True
     ):
@@ -201,8 +201,8 @@ def measured(
             name: Value(latency.median_ms, latency.standard_error, "measured")
             for name, latency in latencies.items()
         }
-        found.append(values | _memory(model, scenario) | _energy(model, scenario))
-    return found
+        rows.append(values | _memory(model, scenario) | _energy(model, scenario))
+    return rows
 
 
 def _measure(
@@ -214,15 +214,15 @@ def _measure(
     suffix: str,
     progress: Progress,
 ) -> None:
-    """Measure networks, group by group, and put what was found on record."""
+    """Measure networks, group by group, and record the values."""
     with progress.bar(testbed.title, len(waiting)) as bar:
         for start in range(0, len(waiting), TIMED_TOGETHER):
             group = waiting[start : start + TIMED_TOGETHER]
             models = [extracted(study, trial) for trial in group]
-            found = testbed.measure(models, lambda what, *_, begun=start: bar.update(begun, what))
+            measured_values = testbed.measure(models, lambda what, *_, begun=start: bar.update(begun, what))
             rows = [
                 Measurement(trial.digest, name + suffix, testbed.scenario.to_json(), value, time.time())
-                for trial, values in zip(group, found, strict=True)
+                for trial, values in zip(group, measured_values, strict=True)
                 for name, value in values.items()
             ]
             study.store.add_measurements(study.record.id, rows)
@@ -231,15 +231,15 @@ def _measure(
 
 def _memory(model: Model, scenario: Scenario) -> dict[str, Value]:
     """Peaks as allocated here: weights of few bits lie in the scenario's dtype where they are emulated."""
-    found = measure_memory(model, scenario)
+    peaks = measure_memory(model, scenario)
     names = ("peak_bytes", "prefill_peak_bytes", "decode_peak_bytes")
-    return {name: Value(float(getattr(found, name)), None, "measured") for name in names}
+    return {name: Value(float(getattr(peaks, name)), None, "measured") for name in names}
 
 
 def _energy(model: Model, scenario: Scenario) -> dict[str, Value]:
     """Joules of a prompt and of a token; nothing where the device does not count them."""
-    found = measure_energy(model, scenario)
+    energies = measure_energy(model, scenario)
     return {
         name: Value(energy.median_j, energy.standard_error, f"measured ({energy.counter})")
-        for name, energy in (found or {}).items()
+        for name, energy in (energies or {}).items()
     }

@@ -26,10 +26,10 @@ def cost_model(context: Context) -> CostModel:
         scenario: table_for(study, scenario, context.progress, address=context.workers.address)
         for scenario in needing
     }
-    found = CostModel.of(plan.scenarios, tables)
+    model = CostModel.of(plan.scenarios, tables)
     if tables:
-        require_satisfiable(study.space, parsed_constraints(plan), found)
-    return found
+        require_satisfiable(study.space, parsed_constraints(plan), model)
+    return model
 
 
 @steps.add

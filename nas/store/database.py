@@ -121,7 +121,7 @@ def _bring_to_head(connection: Connection, place: str, read_only: bool) -> None:
         raise StoreError(f"{place} is not a store of nas (its schema is {version!r}): use another --store")
     if version is not None and version > HEAD:
         raise StoreError(
-            f"{place} was written by a newer nas (schema {version}; this one knows up to {HEAD}):"
+            f"{place} was written by a newer nas (schema {version}; this one reads up to {HEAD}):"
             " upgrade nas or use another --store"
         )
     if read_only and version is None:

@@ -20,7 +20,7 @@ CHANGED = (
 
 
 def upsert(dialect: str) -> Insert:
-    """Save a trial over what was known of it, with a revision above all others of its study."""
+    """Save a trial over what was recorded of it, with a revision above all others of its study."""
     revision = (
         select(func.coalesce(func.max(trials.c.revision), 0) + 1)
         .where(trials.c.study_id == bindparam("of_study"))

@@ -95,13 +95,13 @@ class Store:
         }
         with self._transaction() as connection:
             connection.execute(statements.insert_study(connection.dialect.name), row)
-            known = study_of(connection.execute(select(studies).where(studies.c.name == name)).one())
-        if known.space_digest != space_digest:
+            existing = study_of(connection.execute(select(studies).where(studies.c.name == name)).one())
+        if existing.space_digest != space_digest:
             raise StoreError(
-                f"study {name!r} holds space {known.space_digest}, not {space_digest}:"
+                f"study {name!r} holds space {existing.space_digest}, not {space_digest}:"
                 " choose another name or delete it"
             )
-        return self._noted(known)
+        return self._noted(existing)
 
     def study(self, name: str) -> StudyRecord:
         """The study of a name.
@@ -112,8 +112,8 @@ class Store:
         with self._transaction() as connection:
             row = connection.execute(select(studies).where(studies.c.name == name)).one_or_none()
             if row is None:
-                known = connection.scalars(select(studies.c.name)).all()
-                raise UnknownName(f"no study {name!r} in {self.url}; {nearest(name, known)}")
+                names = connection.scalars(select(studies.c.name)).all()
+                raise UnknownName(f"no study {name!r} in {self.url}; {nearest(name, names)}")
         return self._noted(study_of(row))
 
     def studies(self) -> list[StudyRecord]:
@@ -140,7 +140,7 @@ class Store:
                 raise StoreError(f"study {self._name(study)} is no longer in {self.url}")
 
     def save(self, study: StudyRecord | int, trials: Iterable[Trial]) -> None:
-        """Record the latest news of trials, replacing what was known of them: all of them or none.
+        """Record the latest state of trials, replacing what was recorded of them: all of them or none.
 
         Raises:
             ValueError: a number is not finite.

@@ -71,13 +71,13 @@ def require_satisfiable(space: Space, constraints: Sequence[Constraint], cost_mo
 
     Asked before anything is trained, so that a bound that nothing meets costs seconds.
     """
-    known = [c for c in constraints if cost_model.ready(objectives[c.name])]
-    if not known:
+    computable = [c for c in constraints if cost_model.ready(objectives[c.name])]
+    if not computable:
         return
     dice, violation = Random("satisfiable"), None
     for _ in range(MAX_VIOLATIONS):
         spec = space.close(space.sample(dice))
-        violation = first_violation(known, spec, cost_model)
+        violation = first_violation(computable, spec, cost_model)
         if violation is None:
             return
     raise SpaceError(

@@ -52,10 +52,10 @@ def _trials(
 ) -> dict[Genotype, Trial]:
     """The trial of each genotype: that on record, or a new one."""
     recorded = study.trials(stage)
-    known = {trial.digest: trial for trial in recorded if trial.fidelity == fidelity}
+    scored = {trial.digest: trial for trial in recorded if trial.fidelity == fidelity}
     numbers = count(max((trial.number for trial in recorded), default=-1) + 1)
     return {
-        genotype: known.get(genotype.digest)
+        genotype: scored.get(genotype.digest)
         or Trial(
             number=next(numbers),
             genotype=genotype,

@@ -66,11 +66,11 @@ def _place(error: BaseException, path: Path) -> str:
 
 def _space_in(module: ModuleType, name: str, path: str) -> Space:
     public = {key: value for key, value in vars(module).items() if not key.startswith("_")}
-    found = {key: value for key, value in public.items() if isinstance(value, Space)}
+    spaces = {key: value for key, value in public.items() if isinstance(value, Space)}
     if not name:
-        name = "space" if "space" in public else next(iter(found), "")
-        if len(found) > 1 and name != "space":
-            raise SpaceError(f"{path} defines {', '.join(found)}: name one, as {path}:{name}")
+        name = "space" if "space" in public else next(iter(spaces), "")
+        if len(spaces) > 1 and name != "space":
+            raise SpaceError(f"{path} defines {', '.join(spaces)}: name one, as {path}:{name}")
     if not name:
         raise SpaceError(f"{path} defines no Space; write space = Space(...)")
     if name not in public:

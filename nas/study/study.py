@@ -116,11 +116,11 @@ class Study:
 
     def complete(self, stage: str = "search") -> list[Trial]:
         """Trials with all objectives known, each architecture once (its last trial: the highest fidelity)."""
-        found: dict[str, Trial] = {}
+        latest: dict[str, Trial] = {}
         for trial in self.trials(stage):
             if trial.state is TrialState.COMPLETE and trial.reused is None:
-                found[trial.digest] = trial
-        return list(found.values())
+                latest[trial.digest] = trial
+        return list(latest.values())
 
     def points(self, trials: Sequence[Trial]) -> list[tuple[float, ...]]:
         """Objective values, turned so that smaller is better."""
@@ -149,12 +149,12 @@ class Study:
         trials = [t for stage in ("search", "final", "validate") for t in self.trials(stage)]
         text = str(which)
         numbered = [t for t in trials if t.stage == "search" and str(t.number) == text]
-        found = numbered or [t for t in trials if len(text) >= 4 and t.digest.startswith(text)]
-        digests = sorted({t.digest for t in found})
+        matching = numbered or [t for t in trials if len(text) >= 4 and t.digest.startswith(text)]
+        digests = sorted({t.digest for t in matching})
         if len(digests) != 1:
             what = f"fits {', '.join(digests[:5])}" if digests else "is no number or digest of a trial"
             raise SettingError(f"{which!r} {what} in study {self.name}; `nas front {self.name}` lists some")
-        return found[-1]
+        return matching[-1]
 
     def measurements(self, digest: str | None = None) -> list[Measurement]:
         """Numbers that belong to an architecture rather than to a trial, such as measured latency."""

@@ -36,13 +36,13 @@ def task_of(study: Study) -> Task:
         DataError: its text is no longer the same.
     """
     quality_name(study.plan)
-    task, known = make_task(study.plan), study.facts.get(CORPUS)
+    task, recorded = make_task(study.plan), study.facts.get(CORPUS)
     about = task.about()
-    if about is not None and known is None:
+    if about is not None and recorded is None:
         raise SettingError(f"study {study.name} has learned no text yet: `nas resume {study.name}`")
-    if about is not None and known and about["digest"] != known["digest"]:
+    if about is not None and recorded and about["digest"] != recorded["digest"]:
         raise DataError(
-            f"study {study.name} learned the corpus {known['digest']}, but {about['name']} is now"
+            f"study {study.name} learned the corpus {recorded['digest']}, but {about['name']} is now"
             f" {about['digest']}"
         )
     return task

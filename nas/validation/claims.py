@@ -38,10 +38,10 @@ class Claims:
 
 def agreements_of(sides: Sequence[tuple[str, Sequence[Pair]]]) -> tuple[tuple[str, Agreement], ...]:
     """By what it is compared with, the agreement of each side that has enough networks, which differ."""
-    found = []
+    agreements = []
     for against, pairs in sides:
         try:
-            found.append((against, agreement(pairs)))
+            agreements.append((against, agreement(pairs)))
         except NothingToCompare:
             continue
-    return tuple(found)
+    return tuple(agreements)

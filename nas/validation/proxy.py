@@ -66,14 +66,14 @@ def check_proxy(
         for guess, true in zip(by_proxy, by_truth, strict=True)
         if guess.state is true.state is TrialState.COMPLETE
     ]
-    found = agreement([(p.values[quality].value, t.values[quality].value, p.digest) for p, t in both])
+    ranks = agreement([(p.values[quality].value, t.values[quality].value, p.digest) for p, t in both])
     claims = engines[plan.engine].claims(study, [true for _, true in both])
     fact = {
         **study.facts.get(VALIDATION, {}),
-        **found.to_json(),
+        **ranks.to_json(),
         "steps": steps,
         "proxy": plan.evaluator,
         "claims": claims.to_json() if claims else None,
     }
     add_fact(study, VALIDATION, fact)
-    return ProxyCheck(found, claims)
+    return ProxyCheck(ranks, claims)

@@ -112,10 +112,10 @@ def lines_of(study: Study, validation: Validation) -> list[str]:
     """The results in words, line by line."""
     lines = []
     if validation.proxy is not None:
-        found = validation.proxy.agreement
+        ranks = validation.proxy.agreement
         lines.append(
             f"Kendall tau of {study.plan.evaluator} against {validation.steps} steps from scratch,"
-            f" {len(found.pairs)} random networks: {found}"
+            f" {len(ranks.pairs)} random networks: {ranks}"
         )
         lines += _claim_lines(validation.proxy.claims)
     if validation.gain is not None:
@@ -130,7 +130,7 @@ def _claim_lines(claims: Claims | None) -> list[str]:
     if claims is None:
         return []
     agreed = [
-        f"Kendall tau of {claims.by} against {against}, {len(found.pairs)} random networks: {found}"
-        for against, found in claims.agreements
+        f"Kendall tau of {claims.by} against {against}, {len(ranks.pairs)} random networks: {ranks}"
+        for against, ranks in claims.agreements
     ]
     return [*agreed, *(f"{claims.engine}: {remark}" for remark in claims.remarks)]

@@ -178,7 +178,7 @@ class ChoiceProblem:
         )
 
     def _least_beside(self, name: str, budgets: Budgets, seconds: float) -> str:
-        others = {other: bound for other, bound in budgets.items() if other != name}
+        others = {budget: bound for budget, bound in budgets.items() if budget != name}
         solution = self._solve(name, others, [], seconds)
         return (
             f"{name} is at least {solution.costs[name]:.6g} beside the others"

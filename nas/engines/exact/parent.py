@@ -27,9 +27,9 @@ def best_parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
     path = setup.folder / "parent.json"
     origin = {"weights": digest_of(evaluator.supernet), "seed": setup.plan.seed}
     if path.exists():
-        known = json.loads(path.read_text())
-        if known["origin"] == origin:
-            parent: Decoder = from_json(json.dumps(known["parent"]))
+        kept = json.loads(path.read_text())
+        if kept["origin"] == origin:
+            parent: Decoder = from_json(json.dumps(kept["parent"]))
             return parent
     additive, tried = additive_part(setup.space), dict[Decoder, None]()
     for i in range(4 * CANDIDATES):
