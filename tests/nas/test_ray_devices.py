@@ -208,7 +208,7 @@ def test_a_node_with_the_resource_is_a_device(home: Path, monkeypatch: pytest.Mo
             ProfileError, match="could not start: ModuleNotFoundError: No module named 'tests'"
         ):
             devices.run_on("other", extracted)  # as with another version of nas there
-        with pytest.raises(UnknownName, match=r"is the device 'jetson'; known: other, toy"):
+        with pytest.raises(UnknownName, match=r"is the device 'jetson'; offered: other, toy"):
             devices.run_on("jetson", dies)
         assert [device.name for device in listing._devices_of("auto") or ()] == ["other", "toy"]
     finally:
@@ -245,7 +245,7 @@ def test_devices_are_told_from_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "available_resources", lambda: {"device:phone": 1.0, "device:jetson": 0.0})
     assert list(map(str, devices.devices().values())) == ["jetson: a, b; busy", "phone: a; free"]
     assert devices.require_device("phone").free
-    with pytest.raises(UnknownName, match="known: jetson, phone"):
+    with pytest.raises(UnknownName, match="offered: jetson, phone"):
         devices.require_device("gone")
     said = run("devices", "--ray", "head:6379").stdout
     assert "  jetson: a, b; busy" in said

@@ -76,7 +76,7 @@ def test_sqlite_is_set_up_for_one_writer_and_many_readers(tmp_path):
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("9999", f"written by a newer nas .schema 9999; this one knows up to {HEAD}.: upgrade nas or use"),
+        ("9999", f"written by a newer nas .schema 9999; this one reads up to {HEAD}.: upgrade nas or use"),
         ("v3.2.0.a", "not a store of nas .its schema is 'v3.2.0.a'.: use another --store"),
     ],
 )
