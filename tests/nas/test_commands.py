@@ -1,0 +1,218 @@
+"""Contract of the commands: wrong words end in one line and exit code 2, and `--json` prints what parses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import nas
+from nas import cli
+from nas.study.space_files import load_space
+from search_spaces.network.decoder import Decoder
+
+SPACE = """
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+
+layer = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU(expansion=one_of(2, 3)))
+space = Space(Decoder(vocab=16, d_model=one_of(8, 16), layers=repeat(layer, (1, 2))), name="small")
+"""
+
+
+def leaves(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The words of every command that does something, with the command."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(leaves(typer.main.get_command(cli.app)))
+JSON = [path for path, command in COMMANDS.items() if any("--json" in p.opts for p in command.params)]
+NAMING = {
+    "spaces": "lapptop",
+    "engines": "drats",
+    "strategies": "nsga",
+    "blocks": "Atention",
+    "zoo": "jambaa",
+    "search": "lapptop",
+    "resume": "frist",
+    "front": "frist",
+    "validate": "frist",
+    "show": "frist 0",
+    "export": "frist 0 -o out",
+    "supernet train": "lapptop -o out",
+    "profile measure": "lapptop",
+    "profile export": "tabel -o out.json",
+}
+"""What is asked of a command that takes a name, with a typing error in the name."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space file and the study `first` of functions, which takes no training."""
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "small.py").write_text(SPACE)
+    nas.search(
+        load_space(str(folder / "small.py")),
+        name="first",
+        objectives=[depth, "weight_bytes"],
+        trials=6,
+        finalists=0,
+        store=folder / "s.db",
+    ).store.close()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("NAS_STORE", str(home / "s.db"))
+    monkeypatch.setenv("NAS_TABLES", str(home / "tables"))
+
+
+def depth(spec: Decoder) -> float:
+    return float(len(spec.layers))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The single line that a command prints when it is refused."""
+    assert cli.run(words) == cli.REFUSED
+    printed = capsys.readouterr()
+    assert not printed.out
+    (line,) = printed.err.splitlines()
+    assert line.startswith("nas: ")
+    return line
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command prints that succeeds."""
+    code = cli.run(words)
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    return output.out
+
+
+def parsed(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    return json.loads(printed(capsys, *words))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_an_unknown_option_is_refused(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*path, "--no-such-option"]) == cli.REFUSED
+    output = capsys.readouterr()
+    assert not output.out
+    assert "--no-such-option" in output.err
+    assert "Traceback" not in output.err
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_command_has_a_help_that_begins_with_a_sentence(path: tuple[str, ...]) -> None:
+    first = COMMANDS[path].help.splitlines()[0]
+    assert first[0].isupper()
+    assert first.rstrip()[-1] in ".:,"
+
+
+@pytest.mark.parametrize("command", NAMING)
+def test_a_misspelt_name_ends_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, *command.split(), *NAMING[command].split())
+    misspelt = NAMING[command].split()[0]
+    assert misspelt in line
+
+
+def test_every_command_that_takes_a_name_is_asked_for_a_wrong_one() -> None:
+    takes = {"study", "space", "name"}
+    named = {
+        " ".join(path)
+        for path, command in COMMANDS.items()
+        if any(p.name in takes and p.param_type_name == "argument" for p in command.params)
+    }
+    assert named - set(NAMING) <= {"report", "compare", "dashboard"}
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        ("front first --json", {"number", "digest", "values", "genotype", "spec"}),
+        ("ls --json", {"name", "complete", "trials", "space", "objectives"}),
+        ("profile list --json", set()),
+        ("zoo mamba --json", {"name", "family", "params", "spec"}),
+    ],
+)
+def test_lists_are_printed_as_json(words: str, keys: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = parsed(capsys, *words.split())
+    assert isinstance(rows, list)
+    assert all(keys <= set(row) for row in rows)
+    assert bool(rows) == bool(keys)
+
+
+def test_one_network_is_printed_as_json_and_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    front = parsed(capsys, "front", "first", "--json")
+    row = parsed(capsys, "show", "first", front[0]["digest"], "--json")
+    assert row["digest"] == front[0]["digest"]
+    assert row["values"]["depth"]["source"] == "function"
+    text = printed(capsys, "show", "first", str(row["number"]))
+    assert f"nas export first {row['digest']} -o DIR" in text
+    assert "weight_bytes" in text
+
+
+def test_devices_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = parsed(capsys, "devices", "--json")
+    assert set(plain) == {"here", "cards"}
+    assert plain["here"][0]["device"] == "cpu"
+
+
+def test_every_json_option_is_tested_here_or_with_its_own_command() -> None:
+    here = {("front",), ("show",), ("ls",), ("devices",), ("zoo",), ("profile", "list")}
+    assert set(JSON) - here <= {("supernet", "info"), ("profile", "diff"), ("compare",)}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("search small.py --workers -1", "count must be at least 0, got -1"),
+        ("search small.py --batch-items 0", "batch_items must be at least 1, got 0"),
+        ("search small.py --worker-threads none", "threads must be a whole number, got 'none'"),
+        ("search small.py --gpus -0.5", "gpus must be at least 0, got -0.5"),
+        ("search small.py --item-seconds 0", "item_seconds must be positive, got 0"),
+        ("search small.py --trials many", "trials must be a whole number, got 'many'"),
+        ("resume first --profile-seconds soon", "profile_seconds must be a number, got 'soon'"),
+        ("resume first --workers two", "count must be a whole number, got 'two'"),
+        ("validate first --networks 2", "networks must be at least 3, got 2"),
+        ("validate first --random -1", "random must be at least 0, got -1"),
+        ("validate first --steps 0", "steps must be at least 1, got 0"),
+        ("devices -o card.json", "--output is where the card of --probe DEVICE goes"),
+        ("devices --probe tpu", "tpu"),
+        ("profile small.py -o .", "is a folder: name a file"),
+        ("profile small.py --ray head:1", "is where a device is looked for"),
+        ("profile merge only.json -o all.json", "merge takes two tables or more"),
+        ("profile import none.json", "none.json"),
+        ("profile diff none.json nothing.json", "none.json"),
+        ("generate none", "holds no exported model"),
+        ("generate none --prompt=", "--prompt must not be empty"),
+        ("supernet info none", "none"),
+        ("show first 99", "no number or digest of a trial"),
+        ("export first 99 -o out", "no number or digest of a trial"),
+    ],
+)
+def test_a_wrong_value_ends_in_one_line(
+    words: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in refused(capsys, *words.split())
+
+
+def test_a_refused_command_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(home.iterdir())
+    refused(capsys, "search", "small.py", "--name", "new", "--engine", "drats")
+    refused(capsys, "supernet", "train", "small.py", "-o", "sn", "--steps", "0")
+    assert sorted(home.iterdir()) == before
+    assert [row["name"] for row in parsed(capsys, "ls", "--json")] == ["first"]
