@@ -28,7 +28,7 @@ MAX_ERRORS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What the loop needs to know; `cheap` are the objectives to record besides what scorers return."""
+    """What the loop works with; `cheap` are the objectives to record besides what scorers return."""
 
     store: Store
     study_id: int
@@ -44,7 +44,7 @@ class Search:
 
 
 def run(search: Search, trials: int) -> None:
-    """Continue a search until `trials` candidates were scored (constraint breakers are not counted).
+    """Continue a search until `trials` candidates were scored; those that violate a constraint do not count.
 
     Raises:
         SpaceError: nothing satisfies the constraints.
@@ -198,7 +198,7 @@ class _Loop:
 
     def _save(self) -> None:
         if self.unsaved:
-            # the last word on a trial counts, should it have begun and ended since
+            # only the latest state of a trial is saved, should it have begun and ended since
             latest = {trial.number: trial for trial in self.unsaved}
             self.search.store.save(self.search.study_id, latest.values())
             self.unsaved = []

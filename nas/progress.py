@@ -15,7 +15,7 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Says nothing; the base of those that do."""
+    """Silent progress; the base class."""
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[ProgressBar]:
@@ -30,7 +30,7 @@ class ProgressBar:
     """One part of the work, shown as far as it has come."""
 
     def update(self, done: int, note: str = "") -> None:
-        """`done` of the total; `note` is the latest news."""
+        """`done` of the total; `note` is shown beside it."""
 
 
 class Terminal(Progress):

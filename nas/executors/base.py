@@ -51,7 +51,7 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item; `reason` says why there are no values, `unexpected` that it may be a bug."""
+    """The result of an item; `reason` says why there are no values, `unexpected` that it may be a bug."""
 
     number: int
     values: Mapping[str, Value] = field(default_factory=dict)

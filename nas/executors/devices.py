@@ -27,6 +27,7 @@ from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
 from nas.executors.cluster import Kinds, cause, connect, own_kinds, register
+from search_spaces.devices import is_device
 from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space
 from search_spaces.scenario import Scenario
@@ -82,6 +83,11 @@ def require_device(name: str, address: str | None = None) -> Device:
     """
     offered = devices(address)
     if name not in offered:
+        if is_device(name):
+            raise UnknownName(
+                f"{name} is a processor, not a device of the Ray cluster: name it in a scenario, e.g."
+                f" --scenario {name},batch=1"
+            )
         start = f"""ray start --address=... --num-cpus=0 --resources='{{"{PREFIX}{name}": 1}}'"""
         raise UnknownName(
             f"no node of the Ray cluster is the device {name!r}; offered: {', '.join(offered) or 'none'}"

@@ -1,8 +1,8 @@
 """The last step: finalists, the winners of a front, trained from scratch by successive halving.
 
 The proxy ranks many networks cheaply; the few that matter are trained by themselves. All finalists are
-trained to the first rung; a third goes on to the next, resumed from its checkpoint (Jamieson & Talwalkar
-2016, arXiv:1502.07943). Who goes on is decided among all objectives, with the quality just measured: those
+trained to the first rung; a third is promoted to the next, resumed from its checkpoint (Jamieson & Talwalkar
+2016, arXiv:1502.07943). Promotion is decided among all objectives, with the quality just measured: those
 that no other dominates first, and of these a spread that contains the best. So a front is halved, not only
 its end.
 """

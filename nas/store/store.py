@@ -63,7 +63,7 @@ class Store:
         self._close = weakref.finalize(self, close)
 
     def close(self) -> None:
-        """Let go of the database; closing twice is fine."""
+        """Release the database; closing twice is fine."""
         with self._lock:
             self._close()
 

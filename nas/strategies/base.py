@@ -30,7 +30,7 @@ class Proposal:
 class Strategy(ABC):
     """Proposes candidates and learns from their outcomes.
 
-    A proposal depends on the space, the seed, the trial's number and the outcomes heard so far, and on
+    A proposal depends on the space, the seed, the trial's number and the outcomes received so far, and on
     nothing else. So a search that was stopped, and whose trials are told again in their order, asks what it
     would have asked anyway. `goals` gives, per objective, its name and whether it is maximised.
     `settings_kind` is the class of its settings.

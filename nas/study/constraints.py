@@ -16,7 +16,7 @@ from nas.study.trial import Value
 from search_spaces.language.space import Space
 
 MAX_VIOLATIONS = 1000
-"""How many candidates in a row may break constraints before the search gives up."""
+"""How many candidates in a row may violate constraints before the search gives up."""
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -39,7 +39,7 @@ class Constraint:
         """Read `name<bound`.
 
         Raises:
-            SettingError: not of that form, or a number that only training tells.
+            SettingError: not of that form, or a number that is only known after training.
             UnknownName: no such objective.
         """
         match = re.fullmatch(r"\s*(\w+(?:@[\w.-]+)?)\s*(<=|>=|<|>)\s*([-+.\deE_]+)\s*", text)
@@ -87,7 +87,7 @@ def require_satisfiable(space: Space, constraints: Sequence[Constraint], cost_mo
 
 
 def first_violation(constraints: Sequence[Constraint], spec: Any, cost_model: CostModel) -> str | None:
-    """Why an architecture breaks one of these constraints, or None."""
+    """Which of these constraints an architecture violates, and how; or None."""
     for constraint in constraints:
         cheap = objectives[constraint.name].cheap
         if cheap is None:

@@ -1,4 +1,4 @@
-"""Taking a network home: its best weights as a plain model."""
+"""A network of a study as a plain model, with its best weights."""
 
 from __future__ import annotations
 

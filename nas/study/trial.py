@@ -15,12 +15,12 @@ from search_spaces.language.genotype import Genotype
 
 
 class TrialState(Enum):
-    """How a trial stands."""
+    """The state of a trial."""
 
     RUNNING = "running"
     COMPLETE = "complete"
     FAILED = "failed"  # the candidate could not be scored: a non-finite loss, a lost worker, a time-out
-    INFEASIBLE = "infeasible"  # a constraint on predicted values said no, before any training cost
+    INFEASIBLE = "infeasible"  # a constraint on predicted values is violated; nothing was trained
     ILLEGAL = "illegal"  # the answers do not stand together: no such architecture
 
 
@@ -31,8 +31,8 @@ class Value:
     `source` is a word for the reader: "counted", "predicted", "measured", "supernet", "scratch".
     `error` is one standard error in the unit of the value; None where the value is exact or no error is
     known. `samples` holds paired evidence where there is some: the score on each validation window, in a
-    fixed order, so that two trials can be compared window by window. `figures` tell by path and name what
-    else was seen of the network, such as the share of tokens that an expert layer dropped.
+    fixed order, so that two trials can be compared window by window. `figures` hold by path and name what
+    else was measured of the network, such as the share of tokens that an expert layer dropped.
     """
 
     value: float
@@ -71,10 +71,10 @@ class Fidelity:
 class Trial:
     """One candidate and its outcome.
 
-    `stage` tells the parts of a study apart: "search" (asked by the strategy), "final" (finalists trained
+    `stage` is the part of the study: "search" (asked by the strategy), "final" (finalists trained
     from scratch), "validate" (random networks that check the proxy). Numbers
-    count from 0 within a stage. `memo` is what the strategy wants to hear again with the outcome, also
-    after a resume. `reused` is the number of the earlier trial of the same stage that answered this one.
+    count from 0 within a stage. `memo` is what the strategy is given back with the outcome, also after a
+    resume. `reused` is the number of the earlier trial of the same stage that answered this one.
     """
 
     number: int

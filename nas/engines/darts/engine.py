@@ -4,11 +4,12 @@ Liu et al. 2019, arXiv:1806.09055 (`variant=first`, `second`); Dong & Yang 2019,
 and `modern`: every kind of block first learns to do what the block of one good network does at its place
 (`evaluators.blockwise.alignment`), then only the logits move, in minutes. The cost that is swept is the first
 objective of the study that is computed before training (say `decode_ms`); each of `points` targets, costs of
-random architectures from cheap to dear, gives one architecture, which lies within 5 % of its target by the
-latency table itself.
+random architectures from cheap to expensive, gives one architecture, which lies within 5 % of its target by
+the latency table itself.
 
 What the mixture does not see (bits of the decode state) is decided at the end by reading subnets. A search
-that collapses stops and goes back, and every finding is on the study's record under "darts".
+that collapses stops and returns to its last good state, and every finding is on the study's record under
+"darts".
 """
 
 from __future__ import annotations
