@@ -52,6 +52,13 @@ def devices(
             plain["cluster"] = [asdict(device) for device in cluster]
         print_json(plain)
         return
+    _print_devices(here, cluster, ray)
+
+
+def _print_devices(here: list[dict[str, Any]], cluster: list[Device] | None, ray: str | None) -> None:
+    """The devices of this machine and of a cluster, and all device cards, line by line."""
+    from hw_profiles.roofline.cards import cards
+
     print_line("this machine:")
     for device in here:
         print_line("  " + _device_line(device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from foundation.errors import ProfileError, SettingError
+from foundation.settings import Settings, setting
 from nas.commands import tables
 from nas.commands.described import Given, with_settings
 from nas.commands.options import RayAddress, SpaceName
@@ -17,6 +19,8 @@ from nas.study.plan import Plan
 
 if TYPE_CHECKING:
     from hw_profiles.latency.table import LatencyTable
+    from search_spaces.language.space import Space
+    from search_spaces.scenario import Scenario
 
 MEASURE = "measure"
 
@@ -45,61 +49,67 @@ def mount(app: typer.Typer) -> None:
     app.add_typer(profiles, name="profile")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Profiling(Settings):
+    """How a table is measured, and when it is good enough."""
+
+    seconds: float | None = setting(
+        None,
+        help="Time to spend; more gives a smaller error.",
+        least=0,
+        unit="s",
+        shown=f"{Plan.profile_seconds:g}; less with --from",
+    )
+    seed: int = setting(0, help="Random seed of the networks that check the table.")
+    similar: str | None = setting(
+        None,
+        help="A table of a similar device: a few dozen parts are timed here, the rest is carried over.",
+        option="from",
+        metavar="TABLE",
+    )
+    strict: bool = setting(
+        False, help="Fail if a latency did not settle, or the table is not trusted. It is written anyway."
+    )
+
+    @property
+    def effort(self) -> dict[str, Any]:
+        """The seconds and the random seed of a measurement."""
+        from hw_profiles.latency.transfer import SECONDS
+
+        usual = Plan.profile_seconds if self.similar is None else SECONDS
+        return {"seconds": usual if self.seconds is None else self.seconds, "seed": self.seed}
+
+
 @with_settings(Plan, ("scenarios", "on"))
+@with_settings(Profiling, into="profiling")
 def profile(
     space: SpaceName,
     *,
     settings: Given,
+    profiling: Given,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.")] = Path(
         "table.json"
     ),
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            help="Time to spend; more gives a smaller error.",
-            show_default=f"{Plan.profile_seconds:g}; less with --from",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the networks that check the table.")] = 0,
-    similar: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="TABLE",
-            help="A table of a similar device: a few dozen things are timed here, the rest is carried over.",
-        ),
-    ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Fail if a latency did not settle, or the table is not trusted. It is written anyway.",
-        ),
-    ] = False,
     ray: RayAddress = None,
 ) -> None:
     """Measure the latency of the blocks of a space, and the table's error on whole networks.
 
-    With several scenarios there is one table for each, e.g. table.NAME.json. A profile that was stopped is
-    continued.
+    With several scenarios there is one table for each, e.g. table.NAME.json.
+
+    A profile that was stopped is continued.
     """
-    from hw_profiles.latency.transfer import SECONDS
     from nas.study.space_files import load_space
     from nas.tables.study_tables import table_path
 
-    plan = Plan(**settings)
+    plan, how = Plan(**settings), Profiling(**profiling)
     _require_measurable(plan, output, ray)
-    if seconds is None:
-        seconds = plan.profile_seconds if similar is None else SECONDS
-    effort = {"seconds": seconds, "seed": seed}
     loaded, doubts = load_space(space), []
     for scenario in plan.scenarios:
         path = table_path(output, scenario, len(plan.scenarios))
-        table = _measure(loaded, scenario, path, effort, similar=similar, on=plan.on, address=ray)
+        table = _measure(loaded, scenario, path, how, on=plan.on, address=ray)
         print_line(f"{table}\nwritten to {path}")
         doubts += _doubts(table, path)
-    if strict and doubts:
+    if how.strict and doubts:
         again = "profile again on a quiet machine, or longer (--seconds)"
         raise ProfileError(f"{'; '.join(doubts)}: {again}")
 
@@ -124,21 +134,14 @@ def _doubts(table: LatencyTable, path: Path) -> list[str]:
 
 
 def _measure(
-    space: Any,
-    scenario: Any,
-    path: Path,
-    effort: dict[str, Any],
-    *,
-    similar: str | None,
-    on: str | None,
-    address: str | None,
+    space: Space, scenario: Scenario, path: Path, how: Profiling, *, on: str | None, address: str | None
 ) -> LatencyTable:
     """The table, which is in its file when this returns."""
     from nas.progress import Terminal
     from nas.tables.library import named_table
     from nas.tables.study_tables import measured_table
 
-    start = None if similar is None else named_table(similar)
+    similar = None if how.similar is None else named_table(how.similar)
     where = "" if on is None else f" on {on}"
     with Terminal().bar(f"measuring latency{where} ({scenario})", 100) as bar:
 
@@ -146,5 +149,5 @@ def _measure(
             bar.update(100 * done // max(total, 1), what)
 
         return measured_table(
-            space, scenario, path, effort, similar=start, on=on, address=address, progress=progress
+            space, scenario, path, how.effort, similar=similar, on=on, address=address, progress=progress
         )

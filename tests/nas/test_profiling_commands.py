@@ -413,7 +413,7 @@ def test_a_bench_answers_for_its_scenarios() -> None:
         (["--scenario", "cpu,threads=100000"], "threads"),
         (["--scenario", "batch=1,batch=2"], "batch is given twice"),
         (["--scenario", "cpu,eager"], "device is given twice"),
-        (["--seconds", "inf"], "a number of seconds, got inf"),
+        (["--seconds", "inf"], "seconds must be finite, got inf"),
     ],
 )
 def test_a_profile_that_cannot_be_made_leaves_no_file(home: Path, words: list[str], message: str) -> None:
