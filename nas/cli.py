@@ -41,8 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for found in iter_modules(commands.__path__):
-    module = import_module(f"{commands.__name__}.{found.name}")
+for file in iter_modules(commands.__path__):
+    module = import_module(f"{commands.__name__}.{file.name}")
     if hasattr(module, "mount"):
         module.mount(app)
 

@@ -45,7 +45,7 @@ profiles = typer.Typer(
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
     profiles.command(name=MEASURE)(profile)
-    tables.mount(profiles)
+    tables.add_table_commands(profiles)
     app.add_typer(profiles, name="profile")
 
 

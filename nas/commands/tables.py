@@ -17,7 +17,7 @@ TableFile = Annotated[
 ]
 
 
-def mount(profiles: typer.Typer) -> None:
+def add_table_commands(profiles: typer.Typer) -> None:
     """Add these commands to `nas profile`."""
     profiles.command(name="import")(import_table)
     profiles.command(name="export")(export_table)

@@ -34,7 +34,7 @@ def effort_of(study: Study) -> dict[str, Any]:
 def effort_text(effort: Mapping[str, Any]) -> str:
     """What `effort_of` returns, in words."""
     engine, seconds, did = effort["engine"], effort.get("seconds"), effort.get("did", {})
-    if not did and seconds is None:
+    if not did and not round(seconds or 0):
         return f"{engine} chooses while it scores, so both sides cost the same, on the same trained weights"
     text = f"Not counted is what {engine} did before its first trial"
     if did:

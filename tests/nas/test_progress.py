@@ -71,6 +71,7 @@ def test_programs_get_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     ("effort", "expected"),
     [
         ({"engine": "ofa"}, "ofa chooses while it scores"),
+        ({"engine": "ofa", "seconds": 0.02, "candidate_seconds": 0.1}, "ofa chooses while it scores"),
         ({"engine": "exact", "did": {"sublayers scored": 1200}}, "(1,200 sublayers scored): how long"),
         ({"engine": "darts", "seconds": 12.4}, "before its first trial: 12 s"),
         (
