@@ -164,11 +164,13 @@ def block_part(
 def part_of(sublayer: Sublayer, real: Real = NONE_REAL) -> Part:
     """What a sublayer with a block is as far as its time goes: sublayers of equal parts take equal times."""
     assert sublayer.block is not None
+    bits = sublayer.bits
+    products = timed_bits(bits, real) if real else PLAIN
     return block_part(
         sublayer.block,
         sublayer.d_model,
-        sublayer.bits.state,
-        timed_bits(sublayer.bits, real),
+        bits.state,
+        products,
         reads_embedding=sublayer.reads_embedding,
         norm=sublayer.norm,
     )
@@ -196,14 +198,15 @@ def around(spec: Decoder) -> Part:
 def layer_parts(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:
     """The parts of the sublayers of a layer of a network."""
     every = layer_sublayers(layer, spec.d_model, norm=spec.norm)
-    return tuple(part_of(sublayer, real) for sublayer in every if sublayer.block is not None)
+    return tuple([part_of(sublayer, real) for sublayer in every if sublayer.block is not None])
 
 
 def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[Part, float], ...]:
     """What a layer takes: its parts, and how much of each."""
     passing = layer.passing
-    parts = tuple((part, passing) for part in layer_parts(layer, spec, real))
-    return (*parts, *[(around(spec), 1.0)] * layer.predictions)
+    parts = tuple([(part, passing) for part in layer_parts(layer, spec, real)])
+    predictions = layer.predictions
+    return (*parts, *[(around(spec), 1.0)] * predictions) if predictions else parts
 
 
 def parts_of(spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from foundation.errors import ProfileError
 from hw_profiles.latency.parts import Part, Real, around, at_position, shares
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.shell import Shell
+from search_spaces.network.norms.base import Norm
 
 Array: TypeAlias = NDArray[np.float64]
 Lookup: TypeAlias = Callable[[Sequence[Part]], Mapping[str, Sequence[tuple[float, float]]]]
@@ -45,8 +45,8 @@ class NetworkSums:
         self._numbers: dict[Part, int] = {}
         # by identity: `half` gives the same part again, and hashing is slow; kept, as identities are reused
         self._seen: dict[int, tuple[int, Part]] = {}
-        self._layers: dict[tuple[Layer, Shell, int | None], int] = {}
-        self._outer: dict[Shell, int] = {}
+        self._layers: dict[tuple[Layer, int, int | None], int] = {}
+        self._outer: dict[tuple[int, int, Norm], int] = {}
         self._amounts: list[Amounts] = []
         self._known: dict[str, Array] = {}
 
@@ -90,12 +90,13 @@ class NetworkSums:
 
     def _made_of(self, spec: Decoder, position: int | None) -> list[int]:
         """The numbers of what a network is made of, in the order of its layers."""
-        shell = spec.shell
-        if shell not in self._outer:
-            self._outer[shell] = self._new([(self._number(around(spec)), 1.0, False)])
-        row = [self._outer[shell]]
+        shell = (spec.vocab, spec.d_model, spec.norm)
+        outer = self._outer.get(shell)
+        if outer is None:
+            outer = self._outer[shell] = self._new([(self._number(around(spec)), 1.0, False)])
+        row = [outer]
         for layer in spec.layers:
-            key = (layer, shell, position)
+            key = (layer, outer, position)  # the shell by its number: hashing one for each layer is slow
             found = self._layers.get(key)
             if found is None:
                 found = self._layers[key] = self._new(self._of_layer(layer, spec, position))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property, reduce
 from itertools import groupby
 from math import prod
+from operator import attrgetter, is_
 from typing import Any
 
 from foundation.errors import IllegalArchitecture
@@ -80,23 +81,31 @@ class Layer:
         Raises:
             IllegalArchitecture: a field holds what is no option of its kind.
         """
+        if all(
+            map(is_, _option_values(self), OPTION_DEFAULTS)
+        ):  # most layers, and asked for every one of a search
+            return {}
         meant = {name: kind.of(getattr(self, name)) for name, kind in OPTIONS.items()}
         return {name: present for name, present in meant.items() if present is not None}
 
     @property
     def not_additive(self) -> str:
         """Why costs and effects of its sublayers do not add up with those of others; empty where they do."""
-        return next((o.not_additive for o in self.options.values() if o.not_additive), "")
+        return (
+            next((o.not_additive for o in self.options.values() if o.not_additive), "")
+            if self.options
+            else ""
+        )
 
     @property
     def not_static(self) -> str:
         """Why its shapes depend on values; empty where they do not."""
-        return next((o.not_static for o in self.options.values() if o.not_static), "")
+        return next((o.not_static for o in self.options.values() if o.not_static), "") if self.options else ""
 
     @property
     def passing(self) -> float:
         """The share of tokens that its sublayers compute."""
-        return prod(o.passing for o in self.options.values())
+        return prod([o.passing for o in self.options.values()]) if self.options else 1.0
 
     @property
     def leaving(self) -> float:
@@ -106,7 +115,7 @@ class Layer:
     @property
     def predictions(self) -> int:
         """How often logits are made in it."""
-        return sum(o.predicts for o in self.options.values())
+        return sum([o.predicts for o in self.options.values()]) if self.options else 0
 
     def seen(self, scenario: Scenario) -> Scenario:
         """The scenario as its sublayers see it."""
@@ -127,6 +136,9 @@ OPTIONS: Mapping[str, type[LayerOption]] = {
     field.name: field.metadata["option"] for field in fields(Layer) if "option" in field.metadata
 }
 """The fields of a layer that hold options, with their kinds."""
+
+OPTION_DEFAULTS = tuple(field.default for field in fields(Layer) if field.name in OPTIONS)
+_option_values = attrgetter(*OPTIONS)
 
 
 @parts.add

@@ -33,7 +33,7 @@ OWN_OPTIONS = ("shared", "reads_embedding")
 """Options of its layer that a sublayer itself has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sublayer:
     """A block at one `place` (the field of its layer), at a width and at bits, behind the network's `norm`.
 
