@@ -1,6 +1,6 @@
 """Our plain primitives, compiled, over the fused kernels of other libraries for the same thing, on a GPU.
 
-    python -m benchmarks.fused                         # needs CUDA, fla-core, accelerated-scan
+    python -m benchmarks.fused [NAME ...]              # needs CUDA, fla-core, accelerated-scan
 
 4 sequences, 16 heads of 64, bfloat16, 2,048 and 8,192 tokens: forward, and forward with backward where the
 kernel allows it. `error` is the largest difference of the outputs over the largest output.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,9 +37,11 @@ GET_READY_SECONDS = 160.0
 Function = Callable[..., Tensor]
 
 
-def main() -> None:
-    """Run, print and keep."""
-    found = measured("benchmarks.fused", list(PAIRS), [], GET_READY_SECONDS)
+def main(names: Sequence[str] = ()) -> None:
+    """Run, print and keep; one pair after the other, so that no library's autotuning slows another's."""
+    found: dict[str, Any] = {}
+    for name in names or PAIRS:
+        found |= measured("benchmarks.fused", [name], [], GET_READY_SECONDS)
     rows = [{"primitive": name, **row} for name, row in found.items()]
     keep("fused_gpu", "python -m benchmarks.fused", rows, gpu=torch.cuda.get_device_name())
 
@@ -221,8 +223,9 @@ PAIRS: dict[str, Callable[[int], tuple[Function, Function, tuple[Tensor, ...]]]]
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worker", metavar="NAME", help=argparse.SUPPRESS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PAIRS)}; default: all")
     given = parser.parse_args()
     if given.worker:
         work(given.worker)
     else:
-        main()
+        main(given.names)

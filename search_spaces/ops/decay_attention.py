@@ -16,7 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.ops import dispatch
 from search_spaces.ops.recursion import carry
+
+KERNEL = dispatch.register("linear attention with a decay per head", "decay_attention")
+LARGEST = 128
+"""Channels of a head that the kernel holds."""
 
 CHUNK = 64
 DECAYS = {"none": None, "narrow": (5, 1), "wide": (1, 2)}
@@ -30,6 +35,10 @@ def decay_attention(
 
     q and k are [B, T, H, N] (H may be 1: shared by all heads), v is [B, T, H, P], g is [B, T, H].
     """
+    if dispatch.runs(KERNEL, q, k, v, g) and q.dtype is k.dtype is v.dtype and fits(q, v):
+        state = start_of(q, v) if state is None else state
+        y, last, _, _ = dispatch.load(KERNEL).decay_attention(q, k, v, _exact(g), _exact(state))
+        return y, last if final else None
     count = v.shape[1]
     length = min(CHUNK, count)
     fill = -count % length
@@ -91,6 +100,16 @@ def products(count: int, heads: int, state_dim: int, head_dim: int, shared: bool
     padded = count + -count % length
     scores = (1 if shared else heads) * padded * length * state_dim
     return scores + heads * padded * (length * head_dim + 2 * state_dim * head_dim)
+
+
+def fits(q: Tensor, v: Tensor) -> bool:
+    """Whether a state [N, P] of q [B, T, H, N] and v [B, T, H, P] is small enough for a kernel."""
+    return q.shape[-1] <= LARGEST and v.shape[-1] <= LARGEST
+
+
+def start_of(q: Tensor, v: Tensor) -> Tensor:
+    """An empty state [B, H, N, P] in float32."""
+    return v.new_zeros(v.shape[0], v.shape[2], q.shape[-1], v.shape[-1], dtype=torch.float32)
 
 
 def _exact(g: Tensor) -> Tensor:

@@ -21,8 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.ops import dispatch
+from search_spaces.ops.decay_attention import fits, start_of
 from search_spaces.ops.recursion import counts_launches, joined
 
+KERNEL = dispatch.register("delta rule", "delta_rule")
 CHUNK = 64
 
 
@@ -40,9 +43,13 @@ def delta_rule(
 
     q and k are [B, T, H, N], v is [B, T, H, P], b and g are [B, T, H]; without g nothing fades.
     """
+    g = torch.zeros_like(b) if g is None else g
+    if dispatch.runs(KERNEL, q, k, v, b, g) and q.dtype is k.dtype is v.dtype and fits(q, v):
+        state = start_of(q, v) if state is None else state
+        y, last, *_ = dispatch.load(KERNEL).delta_rule(q, k, v, b, _exact(g), _exact(state))
+        return y, last if final else None
     count = v.shape[1]
     length = min(CHUNK, count)
-    g = torch.zeros_like(b) if g is None else g
     q, k, v = (_chunked(part, length) for part in (q, k, v))
     b, g = (_chunked(_exact(part), length) for part in (b, g))
     total = g.cumsum(-1)

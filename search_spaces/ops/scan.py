@@ -18,12 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from search_spaces.ops import dispatch
 from search_spaces.ops.recursion import counts_launches, joined
+
+KERNEL = dispatch.register("diagonal scan", "scan")
 
 
 def scan(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
     """All h [B, T, D] for a and b [B, T, D], from h_{-1} = `start` [B, D] (zero if None)."""
-    h: Tensor = _Scan.apply(a, b, torch.zeros_like(b[:, 0]) if start is None else start)
+    start = torch.zeros_like(b[:, 0]) if start is None else start
+    run = dispatch.load(KERNEL).scan if dispatch.runs(KERNEL, a, b, start) else _Scan.apply
+    h: Tensor = run(a, b, start)
     return h
 
 

@@ -21,6 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from search_spaces.ops import dispatch
+
+KERNEL = dispatch.register("loop of the sLSTM", "slstm")
+LARGEST = 64
+"""Channels of a head whose recurrent matrices the kernel holds."""
+
 
 class Cell(NamedTuple):
     """The state of an sLSTM, each [B, H, P]: h, c and n over exp(m), and m; empty where n is zero."""
@@ -98,6 +104,16 @@ def _advance(
 def _loop(
     u: Tensor, matrix: Tensor, h: Tensor, c: Tensor, n: Tensor, m: Tensor, sigmoid: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """See `loop`; by the kernel where it runs."""
+    ours = dispatch.runs(KERNEL, u, matrix) and u.dtype is matrix.dtype and h.shape[-1] <= LARGEST
+    found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    found = (dispatch.load(KERNEL).loop if ours else loop)(u, matrix, h, c, n, m, sigmoid)
+    return found
+
+
+def loop(
+    u: Tensor, matrix: Tensor, h: Tensor, c: Tensor, n: Tensor, m: Tensor, sigmoid: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """a [T, H, B, 4P], and h, c, n and m before the first token and after each [T + 1, H, B, P]."""
     gates, states = [], [(h, c, n, m)]
     for u_t in u.unbind(0):
@@ -109,6 +125,24 @@ def _loop(
 
 
 def _loop_back(
+    to_hs: Tensor,
+    to_c: Tensor,
+    to_n: Tensor,
+    matrix: Tensor,
+    by_c: Tensor,
+    by_n: Tensor,
+    by_h: Tensor,
+    fade: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `loop_back`; by the kernel where it runs."""
+    parts = (to_hs, to_c, to_n, matrix, by_c, by_n, by_h, fade)
+    ours = dispatch.runs(KERNEL, *parts) and to_hs.dtype is matrix.dtype and to_hs.shape[-1] <= LARGEST
+    found: tuple[Tensor, Tensor, Tensor, Tensor]
+    found = (dispatch.load(KERNEL).loop_back if ours else loop_back)(*parts)
+    return found
+
+
+def loop_back(
     to_hs: Tensor,
     to_c: Tensor,
     to_n: Tensor,
@@ -162,13 +196,19 @@ def _(
     return to_hs.new_empty(shape), *(to_hs.new_empty(to_c.shape) for _ in range(3))
 
 
+def _as_operator(x: Tensor) -> bool:
+    """Whether whoever traces this call sees a loop as one operation: compilers, and traces of the kernel."""
+    traced = x.device.type == "meta" and dispatch.runs(KERNEL, x)
+    return torch.compiler.is_dynamo_compiling() or traced
+
+
 class _SLSTM(torch.autograd.Function):
     """Heads before the batch, time before both: u [T, H, B, 4P], states [H, B, P]."""
 
     @staticmethod
     def forward(ctx: Any, sigmoid: bool, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         u, matrix, h, c, n, m = inputs
-        loop = _whole_loop if torch.compiler.is_dynamo_compiling() else _loop
+        loop = _whole_loop if _as_operator(u) else _loop
         a, hs, cs, ns, ms = loop(u, matrix, h, c, n, m, sigmoid)
         ctx.save_for_backward(a, matrix, hs, cs, ns, ms)
         ctx.sigmoid = sigmoid
@@ -181,15 +221,15 @@ class _SLSTM(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         to_hs, to_c, to_n, _ = grads
         a, matrix, hs, cs, ns, ms = ctx.saved_tensors
-        slopes = _slopes(a, hs, cs, ns, ms, ctx.sigmoid)
-        loop = _whole_loop_back if torch.compiler.is_dynamo_compiling() else _loop_back
-        to_u, back, to_c, to_n = loop(to_hs, to_c, to_n, matrix, *slopes)
+        by_state = slopes(a, hs, cs, ns, ms, ctx.sigmoid)
+        loop = _whole_loop_back if _as_operator(a) else _loop_back
+        to_u, back, to_c, to_n = loop(to_hs, to_c, to_n, matrix, *by_state)
         before = hs[:-1].transpose(0, 1).flatten(1, 2)
         to_matrix = before.mT @ to_u.transpose(0, 1).flatten(1, 2)
         return None, to_u, to_matrix, back, to_c, to_n, None
 
 
-def _slopes(
+def slopes(
     a: Tensor, hs: Tensor, cs: Tensor, ns: Tensor, ms: Tensor, sigmoid: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Every derivative that does not need the later tokens, for all tokens at once.

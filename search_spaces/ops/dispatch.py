@@ -1,0 +1,111 @@
+"""Which form of a primitive runs: our Triton kernel where it has proved itself on this device, else PyTorch.
+
+A primitive in `search_spaces.ops` names its kernel, a module of `search_spaces.ops.kernels`, and asks `runs`
+with its inputs. The first time on a device the kernel is compared with the plain form; one that is off, or
+does not compile, is not used, and `forms` says why. `NAS_KERNELS=plain` in the environment switches all
+kernels off.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+FOLDER = "search_spaces.ops.kernels"
+VARIABLE = "NAS_KERNELS"
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+CAPABILITY = (8, 0)
+"""The oldest compute capability whose tensor cores take the kernels' dtypes."""
+
+_primitives: dict[str, str] = {}
+_verdicts: dict[tuple[str, int], str] = {}
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of a primitive on a device: `kernel` says whether it is ours, `reason` why not."""
+
+    primitive: str
+    kernel: bool
+    reason: str = ""
+
+
+def register(primitive: str, module: str) -> str:
+    """Name the kernel of a primitive: `search_spaces.ops.kernels.MODULE`; returns the module's name."""
+    _primitives[primitive] = module
+    return module
+
+
+def runs(module: str, *inputs: Tensor) -> bool:
+    """Whether the kernel of this module computes these inputs: floating tensors of one CUDA device.
+
+    `torch.compile` and `torch.export` get the plain forms, which they fuse with what stands around them.
+    """
+    first = inputs[0]
+    if not first.is_cuda or any(part.dtype not in DTYPES for part in inputs) or first.numel() == 0:
+        return False
+    if torch.compiler.is_compiling():
+        return False
+    if first.device.type == "meta":  # traced for a CUDA device that may not be here
+        return _unavailable() == ""
+    return _verdict(module, first.device.index or 0) == ""
+
+
+def load(module: str) -> ModuleType:
+    """The module of a kernel that `runs`."""
+    return importlib.import_module(f"{FOLDER}.{module}")
+
+
+def forms(device: str | torch.device = "cuda") -> list[Form]:
+    """Per primitive, which form runs on a device and why; kernels that were not used yet prove themselves."""
+    device = torch.device(device)
+    found = []
+    for primitive, module in sorted(_primitives.items()):
+        reason = "kernels are for CUDA" if device.type != "cuda" else _verdict(module, device.index or 0)
+        found.append(Form(primitive, not reason, reason))
+    return found
+
+
+def _verdict(module: str, index: int) -> str:
+    """Why a kernel is not used on a CUDA device; empty where it is. Decided once per process and device."""
+    if unavailable := _unavailable():
+        return unavailable
+    if (module, index) in _verdicts:
+        return _verdicts[module, index]
+    if torch.cuda.is_current_stream_capturing():
+        return "a CUDA graph is being captured before the first use"
+    _verdicts[module, index] = verdict = _decided(module, index)
+    return verdict
+
+
+def _unavailable() -> str:
+    """Why no kernel is used by this process, whatever the device."""
+    if os.environ.get(VARIABLE) == "plain":
+        return f"switched off by {VARIABLE}=plain"
+    return "" if importlib.util.find_spec("triton") is not None else "Triton is not installed"
+
+
+def _decided(module: str, index: int) -> str:
+    capability = torch.cuda.get_device_capability(index)
+    if capability < CAPABILITY:
+        return f"the device has compute capability {capability[0]}.{capability[1]}, older than 8.0"
+    return _proof(load(module), index)
+
+
+def _proof(kernel: ModuleType, index: int) -> str:
+    """Run the kernel's own comparison with its plain form: why it fails, or nothing."""
+    from triton.errors import TritonError
+
+    with torch.cuda.device(index), torch.enable_grad():
+        try:
+            errors: dict[str, float] = kernel.errors(torch.device("cuda", index))
+        except (TritonError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            return f"it does not compile here: {type(error).__name__}: {str(error)[:200]}"
+    name, worst = max(errors.items(), key=lambda item: item[1])
+    return "" if worst <= kernel.TOLERANCE else f"it differs from the plain form by {worst:.1e} in {name}"

@@ -1,0 +1,376 @@
+"""Linear attention under one decay per head and token, as Triton kernels: forward and backward.
+
+See `search_spaces.ops.decay_attention` for the recurrence. Time is cut into segments, and those into chunks.
+Each program of the first kernel reads one segment and leaves the state that the segment alone writes; a
+second kernel carries states over segments; in a third, each program walks its segment from its true state and
+writes outputs. So keys and values are read twice, and no state of a chunk is written.
+
+The gradient walks each segment from its end, with the slope of the state carried in the same way; states
+before chunks are written once, in the inputs' dtype. The gradient of a decay g_t is local to its chunk: it is
+what later tokens of the chunk read from earlier ones or from the state before the chunk, what earlier ones
+leave behind, and what passes through the whole chunk. No long sums that cancel are formed.
+
+Shapes: B batch, T tokens, H heads, N state_dim, P head_dim, S segments, C chunks, L chunk length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from search_spaces.ops.decay_attention import decay_attention_plainly
+from search_spaces.ops.kernels.tiles import (
+    CHUNK,
+    kept,
+    load_row,
+    load_tile,
+    padded,
+    precision,
+    relative_errors,
+    steps,
+    store_tile,
+    with_rows,
+)
+
+TOLERANCE = 3e-2
+PROGRAMS = 264
+"""Programs that a kernel over segments should have at least: two for each multiprocessor of an H200."""
+
+
+@triton.jit
+def _local_states(k, v, g, states, totals, count, heads, chunks, segments,
+                  kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim,
+                  L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """What each segment alone writes [B H, S, N, P], and the logarithm of its decay [B H, S]."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    k += batch * kb + head * kh
+    v += batch * vb + head * vh
+    g += batch * gb + head * gh
+    state = tl.zeros((N, P), dtype=tl.float32)
+    total = 0.0
+    for chunk in range(segment * chunks, segment * chunks + chunks):
+        token = chunk * L + tl.arange(0, L)
+        keys = load_tile(k, token, count, kt, n, n_dim)
+        values = load_tile(v, token, count, vt, p, p_dim)
+        decay = load_row(g, token, count, gt)
+        whole = tl.sum(decay, axis=0)
+        left = (keys * tl.exp(whole - tl.cumsum(decay, axis=0))[:, None]).to(keys.dtype)
+        state = state * tl.exp(whole) + tl.dot(tl.trans(left), values, input_precision=PRECISION)
+        total += whole
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    store_tile(states + where, n, n_dim, p_dim, p, p_dim, state)
+    tl.store(totals + row * segments + segment, total)
+
+
+@triton.jit
+def _carry(states, totals, first, last, segments, size, REVERSE: tl.constexpr, BLOCK: tl.constexpr):
+    """In place: what each segment writes becomes the state that it starts from; `last` is what comes out."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    state = tl.load(first + row * size + at, mask=inside, other=0.0).to(tl.float32)
+    for i in range(segments):
+        segment = segments - 1 - i if REVERSE else i
+        where = states + (row * segments + segment) * size + at
+        written = tl.load(where, mask=inside, other=0.0)
+        tl.store(where, state, mask=inside)
+        state = state * tl.exp(tl.load(totals + row * segments + segment)) + written
+    tl.store(last + row * size + at, state, mask=inside)
+
+
+@triton.jit
+def _outputs(q, k, v, g, states, y, count, heads, chunks, segments,
+             qb, qt, qh, kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim,
+             L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Outputs [B, T, H, P], contiguous, from the state that each segment starts from."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    q += batch * qb + head * qh
+    k += batch * kb + head * kh
+    v += batch * vb + head * vh
+    g += batch * gb + head * gh
+    y += (batch * count * heads + head) * p_dim
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    state = load_tile(states + where, n, n_dim, p_dim, p, p_dim)
+    for chunk in range(segment * chunks, segment * chunks + chunks):
+        token = chunk * L + tl.arange(0, L)
+        queries = load_tile(q, token, count, qt, n, n_dim)
+        keys = load_tile(k, token, count, kt, n, n_dim)
+        values = load_tile(v, token, count, vt, p, p_dim)
+        decay = load_row(g, token, count, gt)
+        sums, whole = tl.cumsum(decay, axis=0), tl.sum(decay, axis=0)
+        scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * kept(sums, L)
+        out = tl.dot(queries, state.to(queries.dtype), input_precision=PRECISION) * tl.exp(sums)[:, None]
+        out = tl.dot(scores.to(values.dtype), values, out, input_precision=PRECISION)
+        store_tile(y, token, count, heads * p_dim, p, p_dim, out)
+        left = (keys * tl.exp(whole - sums)[:, None]).to(keys.dtype)
+        state = state * tl.exp(whole) + tl.dot(tl.trans(left), values, input_precision=PRECISION)
+
+
+@triton.jit
+def _chunk_states(k, v, g, states, befores, count, heads, chunks, segments,
+                  kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim,
+                  L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """The state before every chunk [B H, C, N, P] in the dtype of `befores`."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    k += batch * kb + head * kh
+    v += batch * vb + head * vh
+    g += batch * gb + head * gh
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    state = load_tile(states + where, n, n_dim, p_dim, p, p_dim)
+    for chunk in range(segment * chunks, segment * chunks + chunks):
+        where = (row.to(tl.int64) * segments * chunks + chunk) * n_dim * p_dim
+        store_tile(befores + where, n, n_dim, p_dim, p, p_dim, state)
+        token = chunk * L + tl.arange(0, L)
+        keys = load_tile(k, token, count, kt, n, n_dim)
+        values = load_tile(v, token, count, vt, p, p_dim)
+        decay = load_row(g, token, count, gt)
+        whole = tl.sum(decay, axis=0)
+        left = (keys * tl.exp(whole - tl.cumsum(decay, axis=0))[:, None]).to(keys.dtype)
+        state = state * tl.exp(whole) + tl.dot(tl.trans(left), values, input_precision=PRECISION)
+
+
+@triton.jit
+def _local_slopes(q, g, dy, slopes, count, heads, chunks, segments,
+                  qb, qt, qh, gb, gt, gh, n_dim, p_dim,
+                  L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """The slope of the state before a segment by the segment's own outputs [B H, S, N, P]."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    q += batch * qb + head * qh
+    g += batch * gb + head * gh
+    dy += (batch * count * heads + head) * p_dim
+    slope = tl.zeros((N, P), dtype=tl.float32)
+    for number in range(chunks):
+        token = (segment * chunks + chunks - 1 - number) * L + tl.arange(0, L)
+        queries = load_tile(q, token, count, qt, n, n_dim)
+        grads = load_tile(dy, token, count, heads * p_dim, p, p_dim)
+        decay = load_row(g, token, count, gt)
+        reading = (queries * tl.exp(tl.cumsum(decay, axis=0))[:, None]).to(queries.dtype)
+        slope = slope * tl.exp(tl.sum(decay, axis=0))
+        slope = tl.dot(tl.trans(reading), grads, slope, input_precision=PRECISION)
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    store_tile(slopes + where, n, n_dim, p_dim, p, p_dim, slope)
+
+
+@triton.jit
+def _gradients(q, k, v, g, dy, befores, slopes, dq, dk, dv, dg, count, heads, chunks, segments,
+               qb, qt, qh, kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim,
+               L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """All gradients [B, T, H, ...], contiguous, one segment from its end to its start."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    q += batch * qb + head * qh
+    k += batch * kb + head * kh
+    v += batch * vb + head * vh
+    g += batch * gb + head * gh
+    out = batch * count * heads + head
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    slope = load_tile(slopes + where, n, n_dim, p_dim, p, p_dim)
+    for number in range(chunks):
+        chunk = segment * chunks + chunks - 1 - number
+        token = chunk * L + tl.arange(0, L)
+        queries = load_tile(q, token, count, qt, n, n_dim)
+        keys = load_tile(k, token, count, kt, n, n_dim)
+        values = load_tile(v, token, count, vt, p, p_dim)
+        grads = load_tile(dy + out * p_dim, token, count, heads * p_dim, p, p_dim)
+        decay = load_row(g, token, count, gt)
+        where = (row.to(tl.int64) * segments * chunks + chunk) * n_dim * p_dim
+        before = load_tile(befores + where, n, n_dim, p_dim, p, p_dim)
+        sums, whole = tl.cumsum(decay, axis=0), tl.sum(decay, axis=0)
+        entered, left, fade = tl.exp(sums), tl.exp(whole - sums), kept(sums, L)
+        scores = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * fade
+        to_scores = tl.dot(grads, tl.trans(values), input_precision=PRECISION)
+        passed = scores * to_scores
+        to_scores = (to_scores * fade).to(keys.dtype)
+        after = slope.to(keys.dtype)
+        to_v = tl.dot((keys * left[:, None]).to(keys.dtype), after, input_precision=PRECISION)
+        to_v = tl.dot(tl.trans(scores.to(grads.dtype)), grads, to_v, input_precision=PRECISION)
+        store_tile(dv + out * p_dim, token, count, heads * p_dim, p, p_dim, to_v)
+        to_q = tl.dot(grads, tl.trans(before), input_precision=PRECISION) * entered[:, None]
+        local = tl.sum(to_q * queries.to(tl.float32), axis=1)
+        to_q = tl.dot(to_scores, keys, to_q, input_precision=PRECISION)
+        store_tile(dq + out * n_dim, token, count, heads * n_dim, n, n_dim, to_q)
+        to_k = tl.dot(values, tl.trans(after), input_precision=PRECISION) * left[:, None]
+        by_left = tl.sum(to_k * keys.to(tl.float32), axis=1)
+        to_k = tl.dot(tl.trans(to_scores), queries, to_k, input_precision=PRECISION)
+        store_tile(dk + out * n_dim, token, count, heads * n_dim, n, n_dim, to_k)
+        local += tl.sum(passed, axis=1) - tl.sum(passed, axis=0) - by_left
+        through = tl.sum(tl.sum(before.to(tl.float32) * slope, axis=1), axis=0) * tl.exp(whole)
+        to_g = tl.cumsum(local, axis=0, reverse=True) + tl.sum(by_left, axis=0) + through
+        tl.store(dg + out + token.to(tl.int64) * heads, to_g, mask=token < count)
+        reading = (queries * entered[:, None]).to(queries.dtype)
+        slope = slope * tl.exp(whole) + tl.dot(tl.trans(reading), grads, input_precision=PRECISION)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one call is cut into programs: B rows of H heads, S segments of C chunks."""
+
+    batch: int
+    count: int
+    heads: int
+    n_dim: int
+    p_dim: int
+    chunks: int
+    segments: int
+    tiles: dict[str, Any]
+
+    @classmethod
+    def of(cls, q: Tensor, v: Tensor, shortest: int = 4, programs: int = PROGRAMS) -> Plan:
+        """For q [B, T, H, N] and v [B, T, H, P]; segments have at least `shortest` chunks."""
+        batch, count, heads, p_dim = v.shape
+        whole = triton.cdiv(count, CHUNK)
+        wanted = max(1, min(triton.cdiv(programs, batch * heads), triton.cdiv(whole, shortest)))
+        chunks = triton.cdiv(whole, wanted)
+        tiles = {"L": CHUNK, "N": padded(q.shape[-1]), "P": padded(p_dim), "PRECISION": precision(v)}
+        return cls(batch, count, heads, q.shape[-1], p_dim, chunks, triton.cdiv(whole, chunks), tiles)
+
+    @property
+    def rows(self) -> int:
+        """Heads of all sequences."""
+        return self.batch * self.heads
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Programs of a kernel over segments."""
+        return self.rows, self.segments
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """N and P."""
+        return self.n_dim, self.p_dim
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """What kernels over segments are told of the cut."""
+        return self.count, self.heads, self.chunks, self.segments
+
+    @property
+    def wide(self) -> bool:
+        """Whether a state is too large for four warps."""
+        return bool(self.tiles["N"] * self.tiles["P"] > 4096)
+
+
+def _over_segments(states: Tensor, totals: Tensor, first: Tensor, *, reverse: bool) -> Tensor:
+    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P]; what comes out."""
+    last = torch.empty_like(first, dtype=torch.float32, memory_format=torch.contiguous_format)
+    rows, segments, size = states.shape[0], states.shape[1], states[0, 0].numel()
+    grid = (rows, triton.cdiv(size, 1024))
+    _carry[grid](states, totals, first.contiguous(), last, segments, size, REVERSE=reverse, BLOCK=1024)
+    return last
+
+
+@torch.library.custom_op("nas::decay_attention", mutates_args=())
+def decay_attention(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Outputs, the last state, and for the gradient the states and decays of segments."""
+    q, k, v = with_rows(q), with_rows(k), with_rows(v)
+    plan, warps = Plan.of(q, v), 4
+    states = v.new_empty(plan.rows, plan.segments, *plan.dims, dtype=torch.float32)
+    totals = v.new_empty(plan.rows, plan.segments, dtype=torch.float32)
+    read = (*steps(k), *steps(v), *steps(g), *plan.dims)
+    _local_states[plan.grid](k, v, g, states, totals, *plan.sizes, *read, **plan.tiles, num_warps=warps)
+    last = _over_segments(states, totals, state, reverse=False)
+    y = v.new_empty(v.shape)
+    _outputs[plan.grid](
+        q, k, v, g, states, y, *plan.sizes, *steps(q), *read, **plan.tiles, num_warps=8 if plan.wide else 4
+    )
+    return y, last, states, totals
+
+
+@torch.library.custom_op("nas::decay_attention_back", mutates_args=())
+def decay_attention_back(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, states: Tensor, totals: Tensor, dy: Tensor, dlast: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, g, each for every head, and of the first state."""
+    q, k, v, dy = with_rows(q), with_rows(k), with_rows(v), dy.contiguous()
+    plan = Plan.of(q, v)
+    befores = v.new_empty(plan.rows, plan.segments * plan.chunks, *plan.dims)
+    warps = 8 if plan.wide else 4
+    read = (*steps(k), *steps(v), *steps(g), *plan.dims)
+    _chunk_states[plan.grid](k, v, g, states, befores, *plan.sizes, *read, **plan.tiles, num_warps=warps)
+    slopes = torch.empty_like(states)
+    _local_slopes[plan.grid](
+        q, g, dy, slopes, *plan.sizes, *steps(q), *steps(g), *plan.dims, **plan.tiles, num_warps=warps
+    )
+    dstate = _over_segments(slopes, totals, dlast, reverse=True)
+    shape = v.shape[:3]
+    dq, dk = q.new_empty(*shape, plan.n_dim), k.new_empty(*shape, plan.n_dim)
+    dv, dg = v.new_empty(v.shape), g.new_empty(shape, dtype=torch.float32)
+    _gradients[plan.grid](
+        q, k, v, g, dy, befores, slopes, dq, dk, dv, dg, *plan.sizes, *steps(q), *read,
+        **plan.tiles, num_warps=8, num_stages=1,
+    )  # fmt: skip
+    return dq, dk, dv, dg, dstate
+
+
+@decay_attention.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    plan = Plan.of(q, v)
+    states = v.new_empty(plan.rows, plan.segments, *plan.dims, dtype=torch.float32)
+    totals = v.new_empty(plan.rows, plan.segments, dtype=torch.float32)
+    return v.new_empty(v.shape), state.new_empty(state.shape, dtype=torch.float32), states, totals
+
+
+@decay_attention_back.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, states: Tensor, totals: Tensor, dy: Tensor, dlast: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    shape, width = v.shape[:3], q.shape[-1]
+    return (
+        q.new_empty(*shape, width),
+        k.new_empty(*shape, width),
+        v.new_empty(v.shape),
+        g.new_empty(shape, dtype=torch.float32),
+        dlast.new_empty(dlast.shape, dtype=torch.float32),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    q, k, v, g, _ = inputs
+    _, _, states, totals = output
+    ctx.save_for_backward(q, k, v, g, states, totals)
+
+
+def _backward(ctx: Any, dy: Tensor, dlast: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    q, k, v, g, states, totals = ctx.saved_tensors
+    dq, dk, dv, dg, dstate = decay_attention_back(q, k, v, g, states, totals, dy, dlast)
+    if q.shape[2] == 1:
+        dq = dq.sum(2, keepdim=True)
+    if k.shape[2] == 1:
+        dk = dk.sum(2, keepdim=True)
+    return dq, dk, dv, dg, dstate
+
+
+decay_attention.register_autograd(_backward, setup_context=_save)
+
+
+def errors(device: torch.device) -> dict[str, float]:
+    """Relative errors in bfloat16 against the recurrence in float64."""
+    dice = torch.Generator(device).manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=dice, device=device)
+
+    inputs = {
+        "q": (drawn(2, 67, 1, 64) / 8).bfloat16(),
+        "k": drawn(2, 67, 1, 64).bfloat16(),
+        "v": drawn(2, 67, 3, 40).bfloat16(),
+        "g": -0.3 * torch.rand(2, 67, 3, generator=dice, device=device),
+        "state": drawn(2, 3, 64, 40),
+    }
+    return relative_errors(lambda *x: decay_attention(*x)[:2], lambda *x: decay_attention_plainly(*x), inputs)

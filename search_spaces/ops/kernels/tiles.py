@@ -1,0 +1,96 @@
+"""What kernels over chunks of tokens share: tiles of strided tensors, decays, sizes.
+
+Shapes: L tokens of a chunk, N state_dim, P head_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+CHUNK = 64
+LARGEST = 128
+"""The most channels of a head that a tile holds."""
+
+
+@triton.jit
+def load_tile(base, token, count, step, column, width):
+    """Rows `token` and columns `column` of a matrix with rows `step` apart; zero outside."""
+    at = token[:, None].to(tl.int64) * step + column[None, :]
+    return tl.load(base + at, mask=(token < count)[:, None] & (column < width)[None, :], other=0.0)
+
+
+@triton.jit
+def load_row(base, token, count, step):
+    """Entries `token` of a vector with entries `step` apart, in float32; zero outside."""
+    return tl.load(base + token.to(tl.int64) * step, mask=token < count, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def store_tile(base, token, count, step, column, width, values):
+    """Write rows and columns of a matrix, as `load_tile` reads them."""
+    at = token[:, None].to(tl.int64) * step + column[None, :]
+    mask = (token < count)[:, None] & (column < width)[None, :]
+    tl.store(base + at, values.to(base.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def kept(sums, L: tl.constexpr):
+    """What token i keeps of token j <= i [L, L], from running sums of logarithms; zero for j > i."""
+    i = tl.arange(0, L)
+    # the future would overflow: it is held at one, then dropped
+    ages = tl.exp(tl.minimum(sums[:, None] - sums[None, :], 0.0))
+    return tl.where(i[:, None] >= i[None, :], ages, 0.0)
+
+
+@triton.jit
+def compose(a, b, a_next, b_next):
+    """Two steps h -> a h + b, one after the other, as one step."""
+    return a_next * a, a_next * b + b_next
+
+
+def steps(x: Tensor) -> tuple[int, int, int]:
+    """Strides of batch, token and head of [B, T, H, ...]; a single head is read by all."""
+    return x.stride(0), x.stride(1), 0 if x.shape[2] == 1 else x.stride(2)
+
+
+def with_rows(x: Tensor) -> Tensor:
+    """The tensor with its last axis in one piece; slices of a larger tensor mostly have it so."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def padded(size: int) -> int:
+    """The tile that holds so many channels: a power of two that tensor cores take."""
+    return max(16, triton.next_power_of_2(size))
+
+
+def precision(x: Tensor) -> str:
+    """How float32 products are computed: as PyTorch was told to for its own."""
+    return "ieee" if x.dtype is torch.float32 and not torch.backends.cuda.matmul.allow_tf32 else "tf32"
+
+
+def relative_errors(
+    kernel: Callable[..., Sequence[Tensor]],
+    plain: Callable[..., Sequence[Tensor]],
+    inputs: dict[str, Tensor],
+) -> dict[str, float]:
+    """Per output and gradient, the largest difference from the plain form in float64, over its largest."""
+    outcomes = []
+    for function, dtype in ((kernel, None), (plain, torch.float64)):
+        leaves = [part.detach().to(dtype or part.dtype).requires_grad_() for part in inputs.values()]
+        outputs = list(function(*leaves))
+        dice = torch.Generator(outputs[0].device).manual_seed(1)
+        slopes = [torch.randn(y.shape, generator=dice, device=y.device).to(y.dtype) for y in outputs]
+        torch.autograd.backward(outputs, slopes)
+        gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+        outcomes.append([y.detach() for y in outputs] + gradients)
+    names = [f"output {i}" for i in range(len(outcomes[0]) - len(inputs))]
+    errors = {}
+    for name, ours, exact in zip([*names, *(f"gradient of {n}" for n in inputs)], *outcomes, strict=True):
+        difference = (ours.double() - exact).abs().max() / exact.abs().max().clamp_min(1e-30)
+        errors[name] = float(difference) if bool(torch.isfinite(ours).all()) else float("inf")
+    return errors
