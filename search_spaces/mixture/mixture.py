@@ -14,7 +14,8 @@ kinds of operations, Liu et al. 2019, arXiv:1806.09055; FBNetV2 for sizes, Wan e
 Where all weight is on one architecture the mixture computes what its subnet computes. Bits of the decode
 state have no effect on a sequence that is read at once, and none here: genes that the mixture does not see
 are listed in `unseen`, and whoever searches must decide them by other means. An early exit is a threshold,
-not a mixture: a space with one is refused.
+not a mixture: a space with one is refused. The embedding is rounded at its largest width, so beside wider
+networks those narrower than 8, whose embedding is no matrix and keeps 32 bits, read a rounded one.
 
 Shapes: B batch, T tokens, D the largest d_model, V vocab.
 """

@@ -79,12 +79,11 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Model:
     Raises:
         SettingError: the folder holds no model, or weights that do not fit its architecture.
     """
+    config = read_config(folder)
     try:
-        spec = from_plain(read_config(folder)["spec"])
+        spec = from_plain(config["spec"])
         spec.check()
     except (NasError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, SettingError):
-            raise
         raise SettingError(f"{folder}: the architecture cannot be read: {error}") from None
     model = _empty(spec, device)
     try:
