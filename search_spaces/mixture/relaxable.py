@@ -14,18 +14,19 @@ from search_spaces.network.sublayers import OpenDecoder, OpenLayer, decoders_in
 
 def check_space(space: Space) -> None:
     """Raise `SpaceError`, naming a gene by its path, where a mixture over a space does not exist."""
-    for decoder in decoders_in(space.root):
-        _check_shell(decoder)
+    decoders = list(decoders_in(space.root))
+    for decoder in decoders:
+        _check_shell(decoder, decoders[0])
         for layer in decoder.layers():
             check_relaxable(layer.layer, layer.path)
             _check_genes(decoder, layer)
 
 
-def _check_shell(decoder: OpenDecoder) -> None:
+def _check_shell(decoder: OpenDecoder, first: OpenDecoder) -> None:
     if any(choice.name for _, choice in open_values(decoder.decoder.norm)):
         where = join(decoder.path, "norm")
         raise SpaceError(f"{where}: a choice of norms with a shared name cannot be mixed")
-    if isinstance(decoder.decoder.vocab, OneOf):
+    if isinstance(decoder.decoder.vocab, OneOf) or decoder.decoder.vocab != first.decoder.vocab:
         where = join(decoder.path, "vocab")
         raise SpaceError(f"{where}: vocabularies of different sizes cannot be mixed")
 

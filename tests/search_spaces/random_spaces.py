@@ -63,7 +63,7 @@ bits: st.SearchStrategy[Any] = st.sampled_from(
 norms: st.SearchStrategy[Any] = st.sampled_from(
     [RMSNorm(), LayerNorm(), one_of(RMSNorm(), LayerNorm()), RMSNorm(epsilon=one_of(1e-6, 1e-3))]
 )
-widths: st.SearchStrategy[Any] = st.sampled_from([12, one_of(9, 12), one_of(7, 12, name="width")])
+widths: st.SearchStrategy[Any] = st.sampled_from([12, one_of(9, 12), one_of(8, 12, name="width")])
 
 
 @st.composite

@@ -115,8 +115,8 @@ def test_who_leaves_keeps_the_prediction_of_its_exit() -> None:
     model, tokens = exact(network({"exit": EarlyExit(threshold=1.0)}, {}, {})), text(2, 20)
     layer = model.decoder_layers[0]
     x = model.embed(tokens)
-    for half in layer.sublayers.values():
-        x = half(x).y
+    for sublayer in layer.sublayers.values():
+        x = sublayer(x).y
     assert layer.exit is not None
     torch.testing.assert_close(model(tokens), layer.exit(x))
 
@@ -297,27 +297,27 @@ class TestReadingTheEmbedding:
         mixer = Attention(num_heads=4, num_kv_heads=num_kv_heads, head_dim=6, rotary=False)
         layer = Layer(sequence_mixer=mixer, shared="a", reads_embedding=True)
         model = build(Decoder(d_model=12, layers=(layer, layer)))
-        found = model.decoder_layers[1]
+        own = model.decoder_layers[1]
         dice = torch.Generator().manual_seed(0)
-        for parameter in found.parameters():
+        for parameter in own.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=dice), alpha=0.1)
         config = ZambaConfig(hidden_size=12, num_attention_heads=4, num_key_value_heads=num_kv_heads)
         config.attention_hidden_size, config.attention_head_dim = 24, 6
         config._attn_implementation = "eager"
         theirs, norm = ZambaAttention(config, 0).eval(), ZambaRMSNorm(24, eps=1e-6)
-        reader, half = found.reads_embedding, found.sublayers["sequence_mixer"]
+        reader, sublayer = own.reads_embedding, own.sublayers["sequence_mixer"]
         assert reader is not None
-        norm.weight.copy_(torch.cat((half.norm, reader.norm)))
+        norm.weight.copy_(torch.cat((sublayer.norm, reader.norm)))
         for name in ("wq", "wk", "wv"):
-            joined = half.mixer.get_parameter(name).flatten(0, 1) @ reader.weight.flatten(1)
+            joined = sublayer.mixer.get_parameter(name).flatten(0, 1) @ reader.weight.flatten(1)
             # theirs divides by the root of half a head, a half for each of the two inputs
             joined *= 0.5**0.5 if name == "wq" else 1.0
             theirs.get_parameter(f"{name[1]}_proj.weight").copy_(joined)
-        theirs.o_proj.weight.copy_(half.mixer.get_parameter("wo").flatten(1))
+        theirs.o_proj.weight.copy_(sublayer.mixer.get_parameter("wo").flatten(1))
         x, embedded = (torch.randn(2, 33, 12, generator=dice) for _ in range(2))
         mask = torch.full((33, 33), float("-inf")).triu(1)[None, None]
         wanted = x + theirs(norm(torch.cat((x, embedded), dim=-1)), 0, mask)[0]
-        read, _ = found(x, None, PassContext("", SideOutputs(), embedding=embedded))
+        read, _ = own(x, None, PassContext("", SideOutputs(), embedding=embedded))
         torch.testing.assert_close(read, wanted, rtol=1e-5, atol=1e-5)
 
     @torch.no_grad()

@@ -122,10 +122,10 @@ def test_crossover_takes_parents_answers_or_fresh_ones_where_neither_was_asked(
     space: Space, seed: int
 ) -> None:
     dice = Random(seed)
-    one, other = space.sample(dice), space.sample(dice)
-    child = crossover(space, one, other, dice)
+    parents = [space.sample(dice) for _ in range(2)]
+    child = crossover(space, *parents, dice)
     for path, answer in child.genes.items():
-        inherited = [parent.genes[path] for parent in (one, other) if path in parent.genes]
+        inherited = [parent.genes[path] for parent in parents if path in parent.genes]
         assert not inherited or answer in inherited
     assert space.contains(space.close(child))
 
@@ -146,10 +146,10 @@ def test_a_mutant_differs_and_keeps_what_it_can(space: Space, seed: int) -> None
 def test_neighbours_differ_in_one_answer_and_are_all_there(space: Space, seed: int) -> None:
     dice = Random(seed)
     centre = space.sample(dice)
-    found = list(neighbours(space, centre, dice))
+    around = list(neighbours(space, centre, dice))
     labels = {gene.path: gene.labels for gene in space.genes}
-    assert len(found) == sum(len(labels[path]) - 1 for path in centre.genes)
-    for neighbour in found:
+    assert len(around) == sum(len(labels[path]) - 1 for path in centre.genes)
+    for neighbour in around:
         common = [p for p in neighbour.genes if p in centre.genes]
         assert sum(neighbour.genes[p] != centre.genes[p] for p in common) == 1
 

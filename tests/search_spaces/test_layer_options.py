@@ -121,7 +121,7 @@ class TestEveryOption:
                 subnet = supernet.subnet(spec)
                 subnet.module.eval()
                 assert torch.equal(subnet(text(2, 9)), subnet.extract().eval()(text(2, 9)))
-                seen |= {bool(one.options) for one in spec.layers}
+                seen |= {bool(part.options) for part in spec.layers}
         assert seen == {True, False}
 
     def test_a_mixture_computes_it_or_refuses_it_with_the_reason(self, name: str, value: Any) -> None:
@@ -146,9 +146,10 @@ class TestEveryOption:
 
 def test_shapes_are_static_without_the_options_that_depend_on_values() -> None:
     for name, value in VALUES:
-        one = layer(name, value)
-        assert bool(one.not_static) == bool(OPTIONS[name].not_static)
-        assert one.with_static_shapes().options == ({} if OPTIONS[name].not_static else one.options)
+        part = layer(name, value)
+        assert bool(part.not_static) == bool(OPTIONS[name].not_static)
+        static = {} if OPTIONS[name].not_static else part.options
+        assert part.with_static_shapes().options == static
 
 
 def test_a_layer_gives_the_first_reason_that_its_sublayers_do_not_add_up() -> None:

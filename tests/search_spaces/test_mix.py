@@ -100,16 +100,16 @@ def test_with_all_weight_on_one_architecture_it_is_its_subnet(space: Space, coun
         own = {b.name: at_bits(weights[b.key][b.index], b.bits) for b in subnet.bindings}
         tokens = torch.randint(subnet.spec.vocab, (2, 3 + 5 * (number % 7)))
         for learning in (False, True):
-            found, expected = list[Tensor](), list[Tensor]()
+            losses, expected = list[Tensor](), list[Tensor]()
             with torch.set_grad_enabled(learning):
                 read = mixture(
-                    tokens, mixture.one_hot(genotype, torch.float64), weights=weights, losses=found
+                    tokens, mixture.one_hot(genotype, torch.float64), weights=weights, losses=losses
                 )
                 torch.testing.assert_close(
                     read, subnet(tokens, own, losses=expected), rtol=1e-9, atol=1e-9, msg=str(subnet.spec)
                 )
             zero = torch.zeros((), dtype=torch.float64)
-            torch.testing.assert_close(sum(found, zero), sum(expected, zero), rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(sum(losses, zero), sum(expected, zero), rtol=1e-9, atol=1e-12)
 
 
 def test_a_memo_changes_nothing() -> None:
@@ -171,12 +171,16 @@ def test_a_shared_choice_is_one_gene() -> None:
 
 
 def test_alternative_roots_stacks_and_layers() -> None:
-    one, other = (
+    convolution, recurrence = (
         Layer(sequence_mixer=ShortConv(kernel=2)),
         Layer(sequence_mixer=RGLRU(num_heads=2, head_dim=4)),
     )
-    wide = Decoder(vocab=11, d_model=12, layers=one_of((one, other), (other,), (one_of(one, other),) * 3))
-    space = Space(one_of(wide, Decoder(vocab=11, d_model=8, layers=repeat(one, depths=(0, 2)))))
+    wide = Decoder(
+        vocab=11,
+        d_model=12,
+        layers=one_of((convolution, recurrence), (recurrence,), (one_of(convolution, recurrence),) * 3),
+    )
+    space = Space(one_of(wide, Decoder(vocab=11, d_model=8, layers=repeat(convolution, depths=(0, 2)))))
     supernet = Supernet(space)
     mixture, weights = Mixture(supernet), doubled(supernet)
     for genotype in space.enumerate():
@@ -228,14 +232,14 @@ def test_sizes_are_carried_by_one_pass_where_zeros_suffice() -> None:
 
 def enumerated(space: Space, shares: Tensor, genes: Genes) -> list[tuple[object, float]]:
     """Every architecture with its chance, the slow way."""
-    found = []
+    everything = []
     for genotype in space.enumerate():
         chance = prod(
             shares[genes.start[path] + genes.index(genes.gene(path), label)].item()
             for path, label in genotype.genes.items()
         )
-        found.append((space.close(genotype), chance))
-    return found
+        everything.append((space.close(genotype), chance))
+    return everything
 
 
 @settings(max_examples=20, deadline=None)
@@ -249,9 +253,9 @@ def test_chances_are_those_of_independent_genes(seed: int) -> None:
     node = root.layers.options[1][1].sequence_mixer
     wanted = [
         (block, bits.weight, joined)
-        for block, one in closings(node, "layers.1.sequence_mixer")
-        for bits, other in closings(root.layers.options[1][1].bits, "layers.1.bits")
-        if (joined := intersection(one, other, {"layers": frozenset((1,))})) is not None
+        for block, when in closings(node, "layers.1.sequence_mixer")
+        for bits, rounded in closings(root.layers.options[1][1].bits, "layers.1.bits")
+        if (joined := intersection(when, rounded, {"layers": frozenset((1,))})) is not None
     ]
     merged = gathered((((block, weight), condition) for block, weight, condition in wanted), genes.counts)
     for value, conditions in merged.items():
@@ -286,9 +290,9 @@ def test_a_skip_leaves_half_a_layer_out() -> None:
         bare = build(without, seed=0).double()
         torch.testing.assert_close(torch.stack(pieces, 1), model(tokens)[:, 3:], rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(model(tokens), bare(tokens), rtol=1e-12, atol=1e-12)
-    halves = Decoder(vocab=11, d_model=8, layers=(Layer(sequence_mixer=Skip()),)).cost(Scenario())
-    assert halves.params == without.cost(Scenario()).params + 8  # its norm
-    assert (halves.prefill_flops, halves.decode_flops, halves.state_bytes) == (
+    skipped = Decoder(vocab=11, d_model=8, layers=(Layer(sequence_mixer=Skip()),)).cost(Scenario())
+    assert skipped.params == without.cost(Scenario()).params + 8  # its norm
+    assert (skipped.prefill_flops, skipped.decode_flops, skipped.state_bytes) == (
         (bare_cost := without.cost(Scenario())).prefill_flops,
         bare_cost.decode_flops,
         0,

@@ -52,10 +52,10 @@ def test_what_is_left_out_has_its_default(text: str) -> None:
 @pytest.mark.parametrize(
     ("scenario", "text"),
     [
-        (Scenario(), "cpu eager, batch 1, prompt 256, 64 new tokens, float32, 1 thread(s)"),
+        (Scenario(), "cpu eager, batch 1, prompt 256, 64 new tokens, float32, 1 thread"),
         (
             Scenario(device="cuda:1", weights="packed", dtype="bfloat16", name="chat"),
-            "chat: cuda:1 eager, batch 1, prompt 256, 64 new tokens, bfloat16, packed weights, 1 thread(s)",
+            "chat: cuda:1 eager, batch 1, prompt 256, 64 new tokens, bfloat16, packed weights, 1 thread",
         ),
     ],
 )

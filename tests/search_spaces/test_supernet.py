@@ -79,12 +79,12 @@ def test_decoding_step_by_step_equals_prefill(supernet: Supernet) -> None:
         text = tokens(30, seed=number)
         whole, _ = model.prefill(text)
         logits, state = model.prefill(text[:, :11], capacity=13)  # too small on purpose: it has to grow
-        found = [logits]
+        pieces = [logits]
         for token in text[:, 11:].unbind(1):
             logits, state = model.step(token, state)
-            found.append(logits[:, None])
+            pieces.append(logits[:, None])
         assert state.position == 30
-        torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-9, msg=str(spec))
+        torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=0, atol=1e-9, msg=str(spec))
         torch.testing.assert_close(model(text, segment=16), whole, rtol=0, atol=1e-9, msg=str(spec))
 
 
@@ -105,11 +105,11 @@ def test_eight_bit_states_stay_within_the_documented_bound(supernet: Supernet) -
         text = tokens(32, seed=number)
         whole = model(text)
         logits, state = model.prefill(text[:, :16])
-        found = [logits]
+        pieces = [logits]
         for token in text[:, 16:].unbind(1):
             logits, state = model.step(token, state)
-            found.append(logits[:, None])
-        error = (torch.cat(found, 1) - whole).square().mean().sqrt() / whole.std()
+            pieces.append(logits[:, None])
+        error = (torch.cat(pieces, 1) - whole).square().mean().sqrt() / whole.std()
         routed = any(isinstance(layer.channel_mixer, MoE) for layer in layers)
         assert 0 < error < (ROUTED_BOUND if routed else DENSE_BOUND), str(spec)
 
@@ -174,7 +174,7 @@ def test_supernets_of_other_dtypes_learn(dtype: torch.dtype) -> None:
 
 
 def test_gradients_that_somebody_else_dropped_do_not_come_back() -> None:
-    supernet, found = randomised(), []
+    supernet, gradients = randomised(), []
     spec = specs(1, seed=5)[0]
     for forget in (lambda: None, supernet.zero_grad, torch.optim.SGD(supernet.parameters()).zero_grad):
         forget()
@@ -182,10 +182,10 @@ def test_gradients_that_somebody_else_dropped_do_not_come_back() -> None:
         leaves = subnet.leaves()
         subnet(tokens(9), subnet.rounded(leaves)).logsumexp(-1).mean().backward()
         supernet.accumulate(subnet, leaves)
-        found.append({k: w.grad.clone() for k, w in supernet.weights.items() if w.grad is not None})
-    for other in found[1:]:
-        assert other.keys() == found[0].keys()
-        assert all(torch.equal(other[key], found[0][key]) for key in other)
+        gradients.append({k: w.grad.clone() for k, w in supernet.weights.items() if w.grad is not None})
+    for again in gradients[1:]:
+        assert again.keys() == gradients[0].keys()
+        assert all(torch.equal(again[key], gradients[0][key]) for key in again)
 
 
 def test_activating_a_subnet_changes_nothing(supernet: Supernet) -> None:
@@ -249,15 +249,15 @@ def test_state_bytes_are_those_of_the_stored_state() -> None:
 
 
 def test_a_place_starts_alike_whatever_stands_elsewhere() -> None:
-    one, other = (
+    first, second = (
         build(
             Decoder(d_model=16, layers=(Layer(sequence_mixer=Attention(head_dim=4)), Layer(sequence_mixer=m)))
         )
         for m in (Attention(head_dim=4), Attention(head_dim=4, num_kv_heads=1))
     )
     assert torch.equal(
-        one.layers[0].sublayers["sequence_mixer"].mixer.wq,
-        other.layers[0].sublayers["sequence_mixer"].mixer.wq,
+        first.layers[0].sublayers["sequence_mixer"].mixer.wq,
+        second.layers[0].sublayers["sequence_mixer"].mixer.wq,
     )
 
 

@@ -94,12 +94,12 @@ def test_a_point_learns_decodes_and_survives_the_journey(point: Published, tmp_p
 
 @points
 def test_a_point_passes_its_check(point: Published) -> None:
-    found = check(point.spec)
-    assert found.decode <= DECODE_TOLERANCE
-    if found.missing:
-        pytest.skip(f"not installed: {', '.join(found.missing)}")
-    assert found.parity is not None
-    assert found.parity <= TOLERANCE
+    checked = check(point.spec)
+    assert checked.decode <= DECODE_TOLERANCE
+    if checked.missing:
+        pytest.skip(f"not installed: {', '.join(checked.missing)}")
+    assert checked.parity is not None
+    assert checked.parity <= TOLERANCE
 
 
 def test_the_large_space_holds_every_block_that_offers_open_forms() -> None:
