@@ -7,7 +7,7 @@ PORT ?= 8050
 
 .PHONY: help search test check unit bench dashboard docs nightly clean
 
-help:  ## what there is
+help:  ## this list of targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # torch first and alone: the constraint names a build that a plain requirement would replace by a far larger one
@@ -46,5 +46,5 @@ bench: $(VENV)/.ready-dev  ## the measured claims, printed and written to benchm
 docs: $(VENV)/.ready  ## the reference, generated into docs/reference
 	$(BIN)/python docs/make.py docs/reference
 
-clean:  ## forget the virtual environment
+clean:  ## remove the virtual environment
 	rm -rf $(VENV)
