@@ -229,7 +229,7 @@ def test_what_is_followed_ends_when_the_node_has_left(monkeypatch: pytest.Monkey
         devices._followed("toy", Actor(), "result", lambda *step: None)
 
 
-def test_devices_are_told_from_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_read_from_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     def node(host: str, alive: bool = True, **amounts: float) -> dict[str, Any]:
         resources = {f"device:{name}": amount for name, amount in amounts.items()}
         return {"Alive": alive, "NodeManagerHostname": host, "Resources": {"CPU": 4.0, **resources}}
@@ -247,6 +247,8 @@ def test_devices_are_told_from_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.require_device("phone").free
     with pytest.raises(UnknownName, match="offered: jetson, phone"):
         devices.require_device("gone")
+    with pytest.raises(UnknownName, match="cuda:0 is a processor, not a device of the Ray cluster"):
+        devices.require_device("cuda:0")
     said = run("devices", "--ray", "head:6379").stdout
     assert "  jetson: a, b; busy" in said
     plain = json.loads(run("devices", "--ray", "head:6379", "--json").stdout)
