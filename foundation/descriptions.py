@@ -144,10 +144,10 @@ def options_of(annotation: Any) -> Sequence[Any]:
 
 def _is(value: Any, annotation: Any) -> bool:
     """Whether a value is of one of the types that an annotation allows; an int is a float, too."""
-    return any(_is_one(value, option) for option in options_of(annotation))
+    return any(_is_of(value, option) for option in options_of(annotation))
 
 
-def _is_one(value: Any, option: Any) -> bool:
+def _is_of(value: Any, option: Any) -> bool:
     origin = get_origin(option)
     if option is Any:
         return True

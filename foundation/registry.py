@@ -18,11 +18,11 @@ from foundation.errors import UnknownName
 T = TypeVar("T")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """A hint that names the closest known name, or lists all of them when none is close."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
 
 
 class Registry(Mapping[str, T]):
@@ -74,8 +74,10 @@ class Registry(Mapping[str, T]):
             importlib.import_module(f"{self._folder}.{module.name}")
 
 
-def _same_definition(one: Any, other: Any) -> bool:
+def _same_definition(before: Any, after: Any) -> bool:
     """True when a module was merely executed twice (a space file that is loaded again)."""
-    return getattr(one, "__qualname__", one) == getattr(other, "__qualname__", other) and getattr(
-        one, "__module__", None
-    ) == getattr(other, "__module__", None)
+    return _definition(before) == _definition(after)
+
+
+def _definition(thing: Any) -> tuple[Any, Any]:
+    return getattr(thing, "__qualname__", thing), getattr(thing, "__module__", None)

@@ -77,8 +77,8 @@ class Settings:
             UnknownName: there is no such setting; the nearest is named.
             SettingError: a value has the wrong type or is out of range.
         """
-        known = _known(cls, plain)
-        return cls(**{name: _of_plain(known[name], value) for name, value in plain.items()})
+        settings = _settings_of(cls, plain)
+        return cls(**{name: _of_plain(settings[name], value) for name, value in plain.items()})
 
     @classmethod
     def from_text(cls, texts: Mapping[str, str]) -> Self:
@@ -139,17 +139,18 @@ def parse_values(kind: type[Settings], texts: Mapping[str, str]) -> dict[str, An
         UnknownName: there is no such setting; the nearest is named.
         SettingError: a text cannot be read, or a value is out of range.
     """
-    known = _known(kind, texts)
+    settings = _settings_of(kind, texts)
     with _titled(kind):
-        return {name: parse(known[name], text) for name, text in texts.items()}
+        return {name: parse(settings[name], text) for name, text in texts.items()}
 
 
-def changed(one: Settings, other: Settings) -> list[tuple[str, Any, Any]]:
+def changed(before: Settings, after: Settings) -> list[tuple[str, Any, Any]]:
     """Name and both values of the settings that differ, but may not change between two runs."""
     return [
-        (described.name, getattr(one, described.name), getattr(other, described.name))
-        for described in describe(type(one))
-        if not described.about.changeable and getattr(one, described.name) != getattr(other, described.name)
+        (described.name, getattr(before, described.name), getattr(after, described.name))
+        for described in describe(type(before))
+        if not described.about.changeable
+        and getattr(before, described.name) != getattr(after, described.name)
     ]
 
 
@@ -181,25 +182,26 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
     Raises:
         SettingError: one is not of that form, or a name is given twice.
     """
-    found: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
             raise SettingError(f"{text!r}: write a setting as name=value")
-        if name in found:
-            raise SettingError(f"{name} is given twice, {found[name]!r} and {value!r}")
-        found[name] = value
-    return found
+        if name in assigned:
+            raise SettingError(f"{name} is given twice, {assigned[name]!r} and {value!r}")
+        assigned[name] = value
+    return assigned
 
 
-def _known(kind: type[Settings], names: Iterable[str]) -> dict[str, Described]:
-    known = {described.name: described for described in describe(kind)}
+def _settings_of(kind: type[Settings], names: Iterable[str]) -> dict[str, Described]:
+    """The settings of a class by name, which must hold all of these names."""
+    settings = {described.name: described for described in describe(kind)}
     for name in names:
-        if name not in known:
+        if name not in settings:
             raise UnknownName(
-                f"{kind.title or kind.__name__} has no setting {name!r}; {nearest(name, known)}"
+                f"{kind.title or kind.__name__} has no setting {name!r}; {nearest(name, settings)}"
             )
-    return known
+    return settings
 
 
 @contextmanager
@@ -257,7 +259,7 @@ PARSERS: dict[Any, Callable[[str], Any]] = {bool: _bool, int: _int, float: _floa
 def _changed_inside(settings: S, path: str, value: Any) -> S:
     """The same settings with one other value at a dotted name."""
     name, _, inside = path.partition(".")
-    described = _known(type(settings), [name])[name]
+    described = _settings_of(type(settings), [name])[name]
     if not inside:
         new = parse(described, value) if isinstance(value, str) else _of_plain(described, value)
         return replace(settings, **{name: new})

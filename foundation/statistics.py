@@ -36,21 +36,21 @@ class Tau:
         return f"{self.value:.2f} ({100 * LEVEL:.0f} % interval {self.low:.2f} to {self.high:.2f})"
 
 
-def kendall_tau(one: ArrayLike, other: ArrayLike) -> float:
+def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     """Kendall's tau-b of two rankings of the same things; NaN where a side is all ties."""
-    values = np.stack((np.asarray(one, dtype=float), np.asarray(other, dtype=float)), axis=1)
+    values = np.stack((np.asarray(first, dtype=float), np.asarray(second, dtype=float)), axis=1)
     return float(_taus(values, np.arange(len(values))[None])[0]) if len(values) else math.nan
 
 
 def tau_with_interval(
-    one: ArrayLike, other: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+    first: ArrayLike, second: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Tau:
     """Kendall's tau-b; the interval resamples the ranked things, leaving out resamples of ties only."""
-    values = np.stack((np.asarray(one, dtype=float), np.asarray(other, dtype=float)), axis=1)
+    values = np.stack((np.asarray(first, dtype=float), np.asarray(second, dtype=float)), axis=1)
     picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
     taus = _taus(values, picks)
     low, high = interval(taus, level) if np.isfinite(taus).any() else (math.nan, math.nan)
-    return Tau(kendall_tau(one, other), low, high)
+    return Tau(kendall_tau(first, second), low, high)
 
 
 def interval(values: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
@@ -80,12 +80,12 @@ def bootstrap(
 def _taus(values: Floats, picks: NDArray[np.int64]) -> Floats:
     """Tau-b of each row of `picks`, from how often the row takes each of the things [N, 2]."""
     times = np.stack([(picks == i).sum(1) for i in range(len(values))], axis=1).astype(float)
-    one, other = (np.sign(side[:, None] - side[None, :]) for side in values.T)
+    first, second = (np.sign(side[:, None] - side[None, :]) for side in values.T)
 
     def over_pairs(signs: Floats) -> Floats:
         summed: Floats = ((times @ signs) * times).sum(1)
         return summed
 
     with np.errstate(invalid="ignore"):
-        taus: Floats = over_pairs(one * other) / np.sqrt(over_pairs(one**2) * over_pairs(other**2))
+        taus: Floats = over_pairs(first * second) / np.sqrt(over_pairs(first**2) * over_pairs(second**2))
     return taus

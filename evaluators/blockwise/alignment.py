@@ -23,42 +23,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from evaluators.blockwise.borrowed import BorrowedSublayer
+from evaluators.blockwise.parent import Recorded, parents_by_width, recorded
+from evaluators.supernet.weights import copy_of, digest_of
 from evaluators.tasks.base import Task
 from evaluators.training.fit import fit
 from evaluators.training.recipe import DEFAULT, Recipe
-from evaluators.training.trainable import Losses, Trainable, Trajectory, weights_digest
-from foundation.errors import IllegalArchitecture, SettingError, SpaceError
+from evaluators.training.trainable import Losses, Trainable, Trajectory
+from foundation.errors import SettingError, SpaceError
 from search_spaces.blocks.base import Mixed
 from search_spaces.language.serialization import to_json
 from search_spaces.network.cost import parameter_shapes
-from search_spaces.network.decoder import PLACES, Decoder, weights_site
-from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in, sublayers_of
-from search_spaces.supernet import Supernet, Weights
+from search_spaces.network.decoder import Decoder, weights_site
+from search_spaces.network.sublayers import Sublayer, sublayers_in, sublayers_of
+from search_spaces.supernet import Supernet
 
-JUDGED = 16
+ERROR_WINDOWS = 16
 """Validation windows over which errors are measured."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What the sublayers of a network read and added on some tokens.
-
-    `embedding` [B, T, D] is that of the tokens (None without layers); `sublayers` are by their paths
-    (`layers.0.sequence_mixer`), each with its input and what it added to it [B, T, D].
-    """
-
-    embedding: Tensor | None
-    sublayers: Mapping[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -98,9 +86,9 @@ class Alignment(Trainable):
         if steps < 1 or batch < 1:
             raise SettingError(f"alignment: steps and batch must be at least 1, got {steps} and {batch}")
         supernet.space.genotype_of(parent)
-        self.supernet, self.given = copied(supernet), digest_of(supernet)
+        self.supernet, self.given = copy_of(supernet), digest_of(supernet)
         self.parent, self.task, self.seed, self.batch = parent, task, seed, batch
-        self.parents = parents_of(supernet, parent)
+        self.parents = parents_by_width(supernet, parent)
         self.kinds = self._kinds()
         parameters = {
             key: weight
@@ -150,7 +138,7 @@ class Alignment(Trainable):
     @torch.no_grad()
     def errors(self) -> dict[str, float]:
         """The error of the largest size of each kind on validation windows, at the parent's width."""
-        tokens = self.task.validation()[0][:JUDGED].to(self.supernet.device)
+        tokens = self.task.validation()[0][:ERROR_WINDOWS].to(self.supernet.device)
         seen = recorded(self.supernet, self.parent, tokens)
         learning = self._learning(self.parent.d_model, seen)
         return {kind: float(self._error(s[0], self._mixed(s[0], seen), seen)) for kind, s in learning}
@@ -233,71 +221,10 @@ def align(
     return Aligned(training.supernet, before, training.errors(), curve.seconds)
 
 
-def parents_of(supernet: Supernet, parent: Decoder) -> dict[int, Decoder]:
-    """The parent at each width of the space at which it is an architecture of it."""
-    widths = {d.value for decoder in decoders_in(supernet.space.root) for d in decoder.closings("d_model")}
-    parents = {}
-    for d_model in sorted(widths):
-        alike = replace(parent, d_model=d_model)
-        try:
-            alike.check()
-            supernet.subnet(alike)
-        except IllegalArchitecture:
-            continue
-        parents[d_model] = alike
-    return parents
-
-
 def imitation_error(added: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared difference over the mean square of what is wanted; 1 for adding nothing."""
     scale = wanted.square().mean().clamp_min(torch.finfo(wanted.dtype).tiny)
     return (added - wanted).square().mean() / scale
-
-
-@torch.no_grad()
-def recorded(supernet: Supernet, spec: Decoder, tokens: Tensor, weights: Weights | None = None) -> Recorded:
-    """What each sublayer of a network reads and adds on tokens [B, T].
-
-    A site that is read several times is there with what it read first.
-    """
-    subnet, seen = supernet.subnet(spec), dict[str, tuple[Tensor, Tensor]]()
-    embedding: list[Tensor] = []
-
-    def keep_embedding(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        embedding.append(inputs[0])
-
-    def keep(path: str, module: nn.Module, inputs: tuple[Any, ...], output: Mixed) -> None:
-        seen.setdefault(path, (inputs[0], output.y - inputs[0]))
-
-    hooks = []
-    for number, sublayer in enumerate(sublayers_of(spec)):
-        layer = subnet.module.decoder_layers[number // len(PLACES)]
-        if number == 0:
-            hooks.append(layer.register_forward_pre_hook(keep_embedding))
-        if sublayer.block is not None:
-            residual = layer.sublayers[sublayer.place]
-            hooks.append(residual.register_forward_hook(partial(keep, sublayer.path)))
-    try:
-        subnet(tokens, weights)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return Recorded(embedding[0] if embedding else None, seen)
-
-
-def copied(supernet: Supernet) -> Supernet:
-    """Another supernet of the same space with the same values."""
-    other = Supernet(supernet.space, device=supernet.device)
-    with torch.no_grad():
-        for key, weight in other.weights.items():
-            weight.copy_(supernet.weights[key])
-    other.rates.update(supernet.rates)
-    return other
-
-
-def digest_of(supernet: Supernet) -> str:
-    """16 hex digits of all weights: what was made from these weights is not taken for made from others."""
-    return weights_digest(supernet.weights)
 
 
 def _size(sublayer: Sublayer) -> tuple[float, float, int, int]:

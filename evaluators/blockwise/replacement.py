@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evaluators.blockwise.additive_part import does_not_add_up
-from evaluators.blockwise.alignment import digest_of, parents_of, recorded
 from evaluators.blockwise.borrowed import BorrowedSublayer
+from evaluators.blockwise.parent import parents_by_width, recorded
 from evaluators.blockwise.replacement_scores import (
     LayerRemoved,
     Moved,
@@ -39,6 +39,7 @@ from evaluators.blockwise.replacement_scores import (
     save_scores,
 )
 from evaluators.scoring.windows import SCORED_AT_ONCE, SEGMENT, state_segment
+from evaluators.supernet.weights import digest_of
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training.fit import SAVE_SECONDS
 from foundation.errors import SpaceError
@@ -67,7 +68,7 @@ class Replacements:
         if reason is not None:
             raise SpaceError(f"the parent's {reason}: what its sublayers do does not add up; choose another")
         self.supernet, self.parent, self.task, self.windows = supernet, parent, task, windows
-        self.parents = parents_of(supernet, parent)
+        self.parents = parents_by_width(supernet, parent)
         tokens, targets = task.validation()
         self.tokens, self.targets = (part[:windows].to(supernet.device) for part in (tokens, targets))
         self.target = self._logits_of(parent)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluators.differentiable.discretization import Target
 from evaluators.differentiable.expected_cost import ExpectedCost
+from evaluators.differentiable.repair import Target
 from search_spaces.mixture.conditions import Genes
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 from torch import Tensor
 
 from evaluators.differentiable.collapse import Finding, degenerate
-from evaluators.differentiable.discretization import Choice, Target, by_perturbation, repaired
+from evaluators.differentiable.discretization import by_perturbation
+from evaluators.differentiable.repair import Choice, Target, repaired
 from evaluators.differentiable.search import DifferentiableSearch
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import Space

@@ -4,11 +4,11 @@
     fit(search, folder=folder)                  # continues where a killed run stopped
     choice, findings = choose(search, targets)  # an architecture, its costs, and what is to be reported
 
-Variants: `first` and `second` are DARTS as published (weights and logits in turn, each on its half of the
+Variants: `first` and `second` are DARTS as published (weights and logits in turn, each on its part of the
 data); `gdas` computes one sampled architecture a step; `modern` leaves the weights as they are and moves the
 logits only, over candidates trained or aligned before, under relaxed samples that sharpen with time.
 
-The data is split by content: half of all sequences are for the weights, half for the logits, by a hash, so
+The data is split by content: one part of all sequences is for the weights, one for the logits, by a hash, so
 that no sequence serves both.
 
 Targets on expected costs pull the logits (`evaluators.differentiable.lagrangian`). Everything that decides
@@ -20,17 +20,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from evaluators.differentiable.collapse import EmptyPlaces, Finding, Reading, alarm
-from evaluators.differentiable.data_split import Halves
-from evaluators.differentiable.discretization import answered
+from evaluators.differentiable.answers import answered
+from evaluators.differentiable.collapse import EmptyPlaces, Finding, Reading
+from evaluators.differentiable.data_split import DataSplit
 from evaluators.differentiable.gradients import Weights, dominant_eigenvalue, first_order, second_order
 from evaluators.differentiable.lagrangian import AugmentedLagrangian, Pull
-from evaluators.differentiable.readings import packed, unpacked
+from evaluators.differentiable.readings import Readings
 from evaluators.differentiable.sampling import shares_of_step, step_dice
 from evaluators.differentiable.settings import SearchSettings
 from evaluators.tasks.base import Task
@@ -78,13 +77,12 @@ class DifferentiableSearch(Trainable):
         self.mixture = Mixture(supernet)
         self.genes = self.mixture.genes
         self.empty = EmptyPlaces(self.genes)
-        self.halves = Halves(task, seed, settings.batch)
+        self.data = DataSplit(task, seed, settings.batch)
         self.logits = nn.Parameter(self.mixture.logits().to(supernet.device))
         self.logits_optimizer = torch.optim.Adam(
             [self.logits], lr=settings.rate, betas=BETAS, weight_decay=DECAY
         )
-        self.readings: list[Reading] = []
-        self.findings: list[Finding] = []
+        self.readings = Readings(guard=settings.guard)
         self.memo: Memo = {}
         self.weights: Weights = learned or {n: weight.detach() for n, weight in supernet.weights.items()}
 
@@ -115,7 +113,12 @@ class DifferentiableSearch(Trainable):
     @property
     def stopped(self) -> bool:
         """Whether the guard ended the search."""
-        return self.settings.guard and any(f.kind in ("curvature", "parameter-free") for f in self.findings)
+        return self.readings.stopped
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was alarming in the readings."""
+        return self.readings.findings
 
     @property
     def finished(self) -> bool:
@@ -161,7 +164,7 @@ class DifferentiableSearch(Trainable):
         return shares_of_step(self.genes, logits, self.settings, step=self.step, dice=dice)
 
     def _step_logits(self) -> float:
-        train, valid = self.halves.of_step(self.step)
+        train, valid = self.data.of_step(self.step)
 
         def on_train(logits: Tensor, weights: Weights) -> Tensor:
             return self.loss(self._sampled(logits, "logits"), weights, train)
@@ -179,7 +182,7 @@ class DifferentiableSearch(Trainable):
         return slope.loss
 
     def _weight_gradients(self) -> float:
-        train, _ = self.halves.of_step(self.step)
+        train, _ = self.data.of_step(self.step)
         with torch.no_grad():
             shares = self._sampled(self.logits, "weights")
         loss = self.loss(shares, self.parameters, train, balance=True)
@@ -187,34 +190,21 @@ class DifferentiableSearch(Trainable):
         return float(loss.detach())
 
     def _watch(self, loss: float) -> None:
-        """Read the curvature and the empty places; note what is wrong, and go back where asked to."""
+        """Read the curvature and the empty places; go back where the guard ends the search."""
         start = torch.randn(self.logits.shape, generator=step_dice(self.seed, 0, "curvature"))
         start = start.to(self.logits.device)
         value, _ = dominant_eigenvalue(self.slope, self.logits.detach(), start, rounds=6)
         likeliest = answered(self.genes, {}, self.shares)
-        empty = self.empty.of(likeliest)
-        self.readings.append(Reading(self.step, loss, value, empty, self.logits.detach().clone()))
-        back = self._note()
-        if back is not None and self.settings.guard:
+        reading = Reading(self.step, loss, value, self.empty.of(likeliest), self.logits.detach().clone())
+        healthy = self.readings.add(reading)
+        if healthy is not None:
             with torch.no_grad():
-                self.logits.copy_(self.readings[back].logits)
-
-    def _note(self) -> int | None:
-        """Keep what the last reading is alarming for; the reading to go back to."""
-        wrong = alarm(self.readings)
-        if wrong is None or any(finding.kind == wrong[0].kind for finding in self.findings):
-            return None
-        finding, back = wrong
-        if not self.settings.guard:
-            text = finding.text.replace("the search stopped at", "a guard would have stopped it at")
-            finding = replace(finding, text=text.replace("and went back", "and gone back"))
-        self.findings.append(finding)
-        return back
+                self.logits.copy_(healthy.logits)
 
     def slope(self, logits: Tensor) -> Tensor:
         """The gradient of the validation loss in the logits, of the mixture without sampling."""
         total = torch.zeros_like(logits)
-        for batch in self.halves.fixed(self.settings.watch_batches):
+        for batch in self.data.validation(self.settings.watch_batches):
 
             def valid(at: Tensor, weights: Weights, batch: tuple[Tensor, Tensor] = batch) -> Tensor:
                 return self.loss(self.genes.shares(at), weights, batch)
@@ -225,7 +215,7 @@ class DifferentiableSearch(Trainable):
     @torch.no_grad()
     def validation_loss(self, shares: Tensor) -> float:
         """The loss of a mixture on some batches that only the logits have seen, in nats."""
-        batches = self.halves.fixed(self.settings.watch_batches)
+        batches = self.data.validation(self.settings.watch_batches)
         losses = [float(self.loss(shares, self.weights, batch)) for batch in batches]
         return sum(losses) / len(losses)
 
@@ -236,7 +226,7 @@ class DifferentiableSearch(Trainable):
         flat["search/multipliers"] = self.lagrangian.multipliers
         for key, value in self.logits_optimizer.state[self.logits].items():
             flat[f"logits/{key}"] = value
-        flat["search/readings"] = packed(self.readings, len(self.logits))
+        flat["search/readings"] = self.readings.packed(len(self.logits))
         return flat
 
     def fits(self, tensors: Mapping[str, Tensor]) -> bool:
@@ -256,7 +246,5 @@ class DifferentiableSearch(Trainable):
             for name, tensor in mine.items()
             if name.startswith("logits/")
         }
-        self.readings, self.findings = [], []
-        for reading in unpacked(mine["search/readings"], self.logits):
-            self.readings.append(reading)
-            self._note()
+        rows = mine["search/readings"]
+        self.readings = Readings.unpacked(rows, self.logits, guard=self.settings.guard)

@@ -26,7 +26,7 @@ from search_spaces.language.space import Space
 from search_spaces.language.walk import children, with_children
 from search_spaces.network.decoder import Decoder
 
-SIZES, DEPTH, WIDTH = FREEDOMS = ("sizes", "depth", "width")
+SIZES, DEPTH, WIDTH = DIMENSIONS = ("sizes", "depth", "width")
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class Phase(Settings):
     """
 
     name: str = setting(help="What it is called.")
-    varies: tuple[str, ...] = setting(help="What is open.", choices=FREEDOMS)
+    varies: tuple[str, ...] = setting(help="What is open.", choices=DIMENSIONS)
     share: float = setting(help="Its part of all steps, relative to the other phases.", above=0)
 
 
-WHOLE = (Phase("whole", FREEDOMS, 1.0),)
+WHOLE = (Phase("whole", DIMENSIONS, 1.0),)
 """Everything from the start: the plain sandwich rule."""
 
 SHRINKING = (
     Phase("full", (), 0.05),
     Phase("sizes", (SIZES,), 0.05),
     Phase("depth", (SIZES, DEPTH), 0.05),
-    Phase("width", FREEDOMS, 0.85),
+    Phase("width", DIMENSIONS, 0.85),
 )
 """The whole space, as scores will ask for it, has the largest share: with 55 % small networks stay behind."""
 
@@ -71,8 +71,8 @@ def narrowed(space: Space, varies: Collection[str]) -> Space:
     Raises:
         SpaceError: the space forbids all that would be left.
     """
-    held = set(FREEDOMS) - set(varies)
-    shared = {name for name, freedom in _uses(space.root, "") if freedom in held and name is not None}
+    held = set(DIMENSIONS) - set(varies)
+    shared = {name for name, dimension in _uses(space.root, "") if dimension in held and name is not None}
     root = _narrowed(space.root, "", held, shared)
     if root == space.root:
         return space
@@ -80,7 +80,7 @@ def narrowed(space: Space, varies: Collection[str]) -> Space:
     return Space(root, constraints=space.constraints, name=name)
 
 
-def _freedom(choice: OneOf, place: str) -> str | None:
+def _dimension(choice: OneOf, place: str) -> str | None:
     """What an open value is to the phases; None for kinds of blocks and all else without a largest."""
     if place == "layers":
         return DEPTH if choice.is_repeat else None
@@ -96,9 +96,9 @@ def _parts(node: Any) -> list[tuple[str, Any]]:
 
 
 def _uses(node: Any, place: str) -> Iterator[tuple[str | None, str | None]]:
-    """The name and the freedom of every open value."""
+    """The name and the dimension of every open value."""
     if isinstance(node, OneOf):
-        yield node.name, _freedom(node, place)
+        yield node.name, _dimension(node, place)
         for option in node.options:
             yield from _uses(option, "")
         return
@@ -108,7 +108,7 @@ def _uses(node: Any, place: str) -> Iterator[tuple[str | None, str | None]]:
 
 def _narrowed(node: Any, place: str, held: set[str], shared: set[str]) -> Any:
     if isinstance(node, OneOf):
-        if node.name in shared or (node.name is None and _freedom(node, place) in held):
+        if node.name in shared or (node.name is None and _dimension(node, place) in held):
             return _narrowed(_largest(node), "", held, shared)
         return OneOf(tuple(_narrowed(option, "", held, shared) for option in node.options), node.name)
     parts = [_narrowed(part, inner, held, shared) for inner, part in _parts(node)]

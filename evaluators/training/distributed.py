@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -39,10 +40,9 @@ def train_distributed(
     """
     context = get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        rendezvous = str(Path(folder) / RENDEZVOUS)
+        group = _Group(count, str(Path(folder) / RENDEZVOUS), device, prepare)
         processes = [
-            context.Process(target=_work, args=(rank, count, rendezvous, train, device, prepare), daemon=True)
-            for rank in range(count)
+            context.Process(target=_run, args=(train, group, rank), daemon=True) for rank in range(count)
         ]
         for process in processes:
             process.start()
@@ -54,18 +54,26 @@ def train_distributed(
                 process.join()
 
 
-def _work(
-    rank: int, count: int, rendezvous: str, train: Train, device: str, prepare: Callable[[], Any] | None
-) -> None:
-    torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    if prepare is not None:
-        prepare()
-    with join(rank, count, rendezvous, device=device) as process_group:
+@dataclass(frozen=True)
+class _Group:
+    """What every process is given to join the others: how many they are, and the file where they meet."""
+
+    count: int
+    rendezvous: str
+    device: str
+    prepare: Callable[[], Any] | None
+
+
+def _run(train: Train, group: _Group, rank: int) -> None:
+    torch.set_num_threads(max(1, torch.get_num_threads() // group.count))
+    if group.prepare is not None:
+        group.prepare()
+    with join(rank, group.count, group.rendezvous, device=group.device) as process_group:
         train(process_group=process_group)
 
 
 def _wait(processes: Sequence[BaseProcess]) -> None:
-    """Until all have ended well, or one has not."""
+    """Return when all have ended well; raise when a process has not."""
     while any(process.is_alive() for process in processes):
         time.sleep(POLL_SECONDS)
         _check(processes)

@@ -9,16 +9,10 @@ from random import Random
 import pytest
 import torch
 
-from evaluators.blockwise.alignment import (
-    Alignment,
-    align,
-    copied,
-    digest_of,
-    imitation_error,
-    parents_of,
-    recorded,
-)
+from evaluators.blockwise.alignment import Alignment, align, imitation_error
 from evaluators.blockwise.borrowed import BorrowedSublayer
+from evaluators.blockwise.parent import parents_by_width, recorded
+from evaluators.supernet.weights import copy_of, digest_of
 from evaluators.tasks.base import Task
 from evaluators.training import checkpoints
 from foundation.errors import IllegalArchitecture, SettingError
@@ -111,7 +105,7 @@ def test_the_parent_and_the_given_supernet_stay_bit_equal_and_the_others_learn(t
     parent, origin = parent_of(), digest_of(supernet)
     tokens = task.validation()[0]
     with torch.no_grad():
-        before = {d: supernet.subnet(p)(tokens) for d, p in parents_of(supernet, parent).items()}
+        before = {d: supernet.subnet(p)(tokens) for d, p in parents_by_width(supernet, parent).items()}
     aligned = align(supernet, parent, task, steps=60, seed=0, batch=4)
     assert digest_of(supernet) == origin
     assert sorted(before) == [16, 24]
@@ -185,7 +179,7 @@ def test_a_killed_alignment_resumes_to_the_same_weights(task: Task, tmp_path: Pa
 
 def test_a_copy_is_equal_and_apart() -> None:
     supernet = shaken(small_space())
-    other = copied(supernet)
+    other = copy_of(supernet)
     assert digest_of(other) == digest_of(supernet)
     with torch.no_grad():
         other.parameters()[0].add_(1.0)

@@ -11,20 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from evaluators.differentiable.answers import answered, likelihood
 from evaluators.differentiable.collapse import BACK, EmptyPlaces, Finding, Reading, alarm, degenerate
-from evaluators.differentiable.data_split import Halves
-from evaluators.differentiable.discretization import (
-    Target,
-    answered,
-    by_magnitude,
-    by_perturbation,
-    decided_by_score,
-    likelihood,
-    repaired,
-)
+from evaluators.differentiable.data_split import DataSplit
+from evaluators.differentiable.discretization import by_magnitude, by_perturbation, decided_by_score
 from evaluators.differentiable.expected_cost import expected_cost
 from evaluators.differentiable.lagrangian import Pull
 from evaluators.differentiable.outcome import choose
+from evaluators.differentiable.repair import Target, repaired
 from evaluators.differentiable.search import DifferentiableSearch
 from evaluators.differentiable.settings import VARIANTS, SearchSettings
 from evaluators.scoring.base import Score
@@ -162,22 +156,22 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], told:
         Target("x", -1.0, bytes_of)
 
 
-def test_halves_share_no_sequence() -> None:
-    halves = Halves(TASK, seed=3, batch=8)
+def test_split_share_no_sequence() -> None:
+    split = DataSplit(TASK, seed=3, batch=8)
     one, other = set[bytes](), set[bytes]()
     for step in range(60):
-        for seen, (tokens, targets) in zip((one, other), halves.of_step(step), strict=True):
+        for seen, (tokens, targets) in zip((one, other), split.of_step(step), strict=True):
             assert tokens.shape == targets.shape == (8, 9)
             seen |= {row.numpy().tobytes() for row in tokens}
     assert not one & other
     assert min(len(one), len(other)) > 50
-    again = Halves(TASK, seed=3, batch=8).of_step(7)
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(again, halves.of_step(7), strict=True))
+    again = DataSplit(TASK, seed=3, batch=8).of_step(7)
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(again, split.of_step(7), strict=True))
 
 
 def test_a_task_that_cannot_be_split_says_so() -> None:
     with pytest.raises(SettingError, match="cannot be split"):
-        Halves(Recall(tokens=12, length=9, pairs=2, sequences=1), 0, 4).of_step(0)
+        DataSplit(Recall(tokens=12, length=9, pairs=2, sequences=1), 0, 4).of_step(0)
 
 
 EVERYTHING = [(g, small().close(g)) for g in small().enumerate()]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evaluators.supernet.importance import Effects, sort_by_importance
-from evaluators.supernet.shrinking import DEPTH, FREEDOMS, SIZES, narrowed
+from evaluators.supernet.shrinking import DEPTH, DIMENSIONS, SIZES, narrowed
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.long_conv import LongConv
@@ -32,7 +32,7 @@ from search_spaces.spaces.laptop import laptop
 from search_spaces.supernet import Supernet
 from tests.evaluators.tiny import Fade
 
-STAGES = ((), (SIZES,), (SIZES, DEPTH), FREEDOMS)
+STAGES = ((), (SIZES,), (SIZES, DEPTH), DIMENSIONS)
 
 
 def space_of(mixer: Any, channels: Any = None, **options: Any) -> Space:

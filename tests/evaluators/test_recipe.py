@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.supernet.recipe import SORTS, SupernetRecipe
-from evaluators.supernet.shrinking import FREEDOMS, SHRINKING, WHOLE, Phase
+from evaluators.supernet.shrinking import DIMENSIONS, SHRINKING, WHOLE, Phase
 from evaluators.training import checkpoints
 from evaluators.training.execution import Execution
 from evaluators.training.fit import fit
@@ -31,7 +31,7 @@ schedules = st.builds(InverseSqrt, warm_up=st.integers(1, 99), constant=st.integ
     Linear, warm_up=st.integers(1, 99), floor=shares
 )
 phases = st.builds(
-    Phase, st.text(), st.sets(st.sampled_from(FREEDOMS)).map(lambda varies: tuple(sorted(varies))), positive
+    Phase, st.text(), st.sets(st.sampled_from(DIMENSIONS)).map(lambda varies: tuple(sorted(varies))), positive
 )
 supernets = st.builds(
     SupernetRecipe,
@@ -75,7 +75,7 @@ def test_the_defaults() -> None:
         "supernet": {
             "schedule": {"name": "linear", "warm_up": 20, "floor": 0.1},
             "rate": 1.5,
-            "phases": ({"name": "whole", "varies": FREEDOMS, "share": 1.0},),
+            "phases": ({"name": "whole", "varies": DIMENSIONS, "share": 1.0},),
             "sort": "effect",
             "networks": 4,
             "soft": 0.0,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evaluators.supernet.sandwich import Sandwich, sandwich
 from evaluators.supernet.shrinking import (
     DEPTH,
-    FREEDOMS,
+    DIMENSIONS,
     SHRINKING,
     SIZES,
     WHOLE,
@@ -46,17 +46,17 @@ def small(**more: object) -> Space:
 
 
 def size_labels(space: Space, genotype: Genotype) -> dict[str, set[Label]]:
-    """What a genotype of the whole space answers, by the freedom of the question."""
-    found: dict[str, set[Label]] = {name: set() for name in FREEDOMS}
+    """What a genotype of the whole space answers, by the dimension of the question."""
+    found: dict[str, set[Label]] = {name: set() for name in DIMENSIONS}
     for gene in space.genes:
         if gene.path not in genotype.genes:
             continue
         label = genotype.genes[gene.path]
-        freedom = {"d_model": WIDTH, "layers": DEPTH}.get(gene.path)
-        if freedom is None and all(type(other) in (int, float) for other in gene.labels):
-            freedom = SIZES
-        if freedom:
-            found[freedom].add("largest" if label == max(gene.labels) else "smaller")
+        dimension = {"d_model": WIDTH, "layers": DEPTH}.get(gene.path)
+        if dimension is None and all(type(other) in (int, float) for other in gene.labels):
+            dimension = SIZES
+        if dimension:
+            found[dimension].add("largest" if label == max(gene.labels) else "smaller")
     return found
 
 
@@ -64,21 +64,21 @@ def size_labels(space: Space, genotype: Genotype) -> dict[str, set[Label]]:
 @pytest.mark.parametrize("varies", [(), (SIZES,), (DEPTH,), (SIZES, DEPTH), (WIDTH,)])
 def test_what_is_held_is_at_its_largest_and_all_else_varies(space: Space, varies: tuple[str, ...]) -> None:
     part, dice = narrowed(space, varies), Random(0)
-    seen: dict[str, set[Label]] = {name: set() for name in FREEDOMS}
+    seen: dict[str, set[Label]] = {name: set() for name in DIMENSIONS}
     kinds = set()
     for _ in range(60):
         spec = part.close(part.sample(dice))
         kinds |= {type(layer.sequence_mixer) for layer in spec.layers}
         for name, labels in size_labels(space, space.genotype_of(spec)).items():
             seen[name] |= labels
-    for name in FREEDOMS:
+    for name in DIMENSIONS:
         assert seen[name] == ({"largest", "smaller"} if name in varies else {"largest"})
     assert len(kinds) > 1
 
 
 def test_everything_open_is_the_space_itself() -> None:
     space = small()
-    assert narrowed(space, FREEDOMS) is space
+    assert narrowed(space, DIMENSIONS) is space
     closed = Space(Decoder(d_model=8, layers=(Layer(sequence_mixer=ShortConv()),)))
     assert narrowed(closed, ()) is closed
 
@@ -178,4 +178,4 @@ def test_phases_of_nonsense_are_refused() -> None:
         Phase("x", ("kinds",), 1)
     with pytest.raises(SettingError, match="must be positive, got 0"):
         Phase("x", (), 0)
-    assert SHRINKING[-1].varies == WHOLE[0].varies == FREEDOMS
+    assert SHRINKING[-1].varies == WHOLE[0].varies == DIMENSIONS

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from evaluators.blockwise.alignment import digest_of
 from evaluators.differentiable.collapse import Finding
-from evaluators.differentiable.discretization import Choice, Target, decided_by_score
+from evaluators.differentiable.discretization import decided_by_score
 from evaluators.differentiable.lagrangian import Pull
 from evaluators.differentiable.outcome import choose
+from evaluators.differentiable.repair import Choice, Target
 from evaluators.differentiable.search import DifferentiableSearch
 from evaluators.differentiable.settings import SearchSettings
 from evaluators.scoring.base import Score
+from evaluators.supernet.weights import digest_of
 from evaluators.training.fit import fit
 from foundation.files import write_json
 from nas.engines.base import Setup

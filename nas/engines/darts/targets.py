@@ -7,9 +7,9 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from evaluators.differentiable.discretization import Target
 from evaluators.differentiable.expected_cost import expected_cost
 from evaluators.differentiable.lagrangian import Pull
+from evaluators.differentiable.repair import Target
 from foundation.errors import SettingError
 from nas.engines.base import Setup
 from nas.objectives.base import Objective, objectives

@@ -6,9 +6,9 @@ import json
 from random import Random
 
 from evaluators.blockwise.additive_part import additive_part
-from evaluators.blockwise.alignment import digest_of
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.sandwich import sandwich
+from evaluators.supernet.weights import digest_of
 from foundation.files import write_json
 from nas.engines.base import Setup
 from search_spaces.language.serialization import from_json, to_json
