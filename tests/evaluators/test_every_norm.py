@@ -80,7 +80,7 @@ def test_sorting_changes_no_network_that_was_trained(norm: Norm) -> None:
         before = supernet.subnet(largest)(tokens)
         moved = sort_by_importance(supernet, replace(largest, layers=(largest.layers[0],) * 2), space.root)
         after = supernet.subnet(largest)(tokens)
-    assert any(entry.moved for entry in moved if entry.where == "d_model")
+    assert any(entry.moved for entry in moved if entry.path == "d_model")
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
 
 

@@ -101,10 +101,10 @@ def test_no_trained_network_changes_what_it_computes(number: int) -> None:
     parts = [narrowed(space, varies) for varies in STAGES]
     for before, after in pairwise(parts):
         expected = outputs(supernet, before, 6, number)
-        told = sort_by_importance(supernet, before.root, after.root, effects=effects_of(supernet, number))
-        moved += sum(one.moved for one in told)
-        for one, other in zip(outputs(supernet, before, 6, number), expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+        axes = sort_by_importance(supernet, before.root, after.root, effects=effects_of(supernet, number))
+        moved += sum(axis.moved for axis in axes)
+        for logits, logits_before in zip(outputs(supernet, before, 6, number), expected, strict=True):
+            torch.testing.assert_close(logits, logits_before, rtol=0, atol=1e-5)
     assert moved > 0
 
 
@@ -207,7 +207,7 @@ def test_the_moments_of_the_optimizer_move_along() -> None:
 def test_what_cannot_be_sorted_says_why() -> None:
     space = space_of(one_of(Fade(), ShortConv()))
     supernet = Supernet(space)
-    told = sort_by_importance(supernet, narrowed(space, ()).root, space.root)
-    assert [(one.where, one.moved) for one in told if one.letter == "D"] == [("d_model", 0)]
-    assert any("Fade declares no layout" in one.why for one in told)
-    assert "layers.0.sequence_mixer:Fade" in next(one.why for one in told if one.letter == "D")
+    axes = sort_by_importance(supernet, narrowed(space, ()).root, space.root)
+    assert [(axis.path, axis.moved) for axis in axes if axis.letter == "D"] == [("d_model", 0)]
+    assert any("Fade declares no layout" in axis.reason for axis in axes)
+    assert "layers.0.sequence_mixer:Fade" in next(axis.reason for axis in axes if axis.letter == "D")

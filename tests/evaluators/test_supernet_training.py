@@ -77,9 +77,9 @@ SOFT = recipe_with(phases=PHASES, soft=0.5)
 """With in-place distillation: the networks of a step read one batch."""
 
 
-def assert_alike(one: SupernetTraining, other: SupernetTraining, atol: float = 0.0) -> None:
-    for name, tensor in one.tensors().items():
-        torch.testing.assert_close(other.tensors()[name], tensor, rtol=0, atol=atol, msg=name)
+def assert_alike(first: SupernetTraining, second: SupernetTraining, atol: float = 0.0) -> None:
+    for name, tensor in first.tensors().items():
+        torch.testing.assert_close(second.tensors()[name], tensor, rtol=0, atol=atol, msg=name)
 
 
 def test_losses_fall_in_every_phase() -> None:
@@ -112,8 +112,8 @@ def test_all_but_the_first_network_learn_its_predictions() -> None:
     subnets = [made.supernet.subnet(spec) for spec in specs]
     tokens, targets = TASK.train_batch(0, 1, BATCH)
     made.supernet.zero_grad()
-    told = made._read(subnets, made.supernet.at_sixteen(), tokens, targets, 1.0)
-    found = {key: w.grad.clone() for key, w in made.supernet.weights.items() if w.grad is not None}
+    losses = made._read(subnets, made.supernet.at_sixteen(), tokens, targets, 1.0)
+    gradients = {key: w.grad.clone() for key, w in made.supernet.weights.items() if w.grad is not None}
     made.supernet.zero_grad()
     teacher, wanted = None, []
     for subnet in subnets:
@@ -126,12 +126,12 @@ def test_all_but_the_first_network_learn_its_predictions() -> None:
             loss = (1 - soft) * hard + soft * parted
         loss.backward()
         wanted.append([hard.item(), loss.item()])
-    torch.testing.assert_close(torch.stack(told), torch.tensor(wanted))
+    torch.testing.assert_close(torch.stack(losses), torch.tensor(wanted))
     for key, weight in made.supernet.weights.items():
         if weight.grad is None:
-            assert key not in found
+            assert key not in gradients
         else:
-            torch.testing.assert_close(found[key], weight.grad, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(gradients[key], weight.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("recipe", [recipe_with(phases=PHASES), SOFT], ids=["own batches", "one batch"])
@@ -150,8 +150,8 @@ def test_a_checkpoint_tells_its_phase(tmp_path: Path) -> None:
     made, _ = trained(until=3)
     path = checkpoints.save(made, tmp_path)
     with safe_open(path, framework="pt") as file:
-        told = json.loads(file.metadata()["progress"])
-    assert told == {"phase": "sizes", "steps": STEPS}
+        progress = json.loads(file.metadata()["progress"])
+    assert progress == {"phase": "sizes", "steps": STEPS}
 
 
 def test_another_recipe_is_another_training(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_sorting_happens_where_something_opens_and_changes_no_loss_before() -> N
     made, _ = trained(until=2)
     assert made.sorted == []
     made.learn()
-    assert {one.letter for one in made.sorted} >= {"G", "F"}
+    assert {axis.letter for axis in made.sorted} >= {"G", "F"}
     rng = recipe_with(phases=PHASES, sort="none")
     plain, losses = trained(recipe=rng)
     sorting, others = trained()
@@ -223,18 +223,18 @@ def test_reading_in_pieces_is_reading_at_once(recipe: Recipe) -> None:
     whole, losses = trained(recipe=recipe)
     pieces, others = trained(recipe=recipe, execution=Execution(pieces=3))
     assert [pair[0] for pair in others] == pytest.approx([pair[0] for pair in losses], abs=2e-3)
-    one, other = (trained(until=1, recipe=recipe, execution=Execution(pieces=n))[0] for n in (1, 4))
-    assert_alike_gradients(one, other)
+    at_once, in_four = (trained(until=1, recipe=recipe, execution=Execution(pieces=n))[0] for n in (1, 4))
+    assert_alike_gradients(at_once, in_four)
     assert whole.step == pieces.step
 
 
-def assert_alike_gradients(one: SupernetTraining, other: SupernetTraining) -> None:
+def assert_alike_gradients(first: SupernetTraining, second: SupernetTraining) -> None:
     """After one step: Adam's first moments are the clipped gradients."""
-    for key, weight in one.supernet.weights.items():
-        if weight in one.optimizer.state:
-            mine = one.optimizer.state[weight]["exp_avg"]
-            theirs = other.optimizer.state[other.supernet.weights[key]]["exp_avg"]
-            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6, msg=key)
+    for key, weight in first.supernet.weights.items():
+        if weight in first.optimizer.state:
+            moment = first.optimizer.state[weight]["exp_avg"]
+            expected = second.optimizer.state[second.supernet.weights[key]]["exp_avg"]
+            torch.testing.assert_close(moment, expected, rtol=1e-4, atol=1e-6, msg=key)
 
 
 @pytest.mark.parametrize("channels", [None, MoE(num_experts=4, top_k=2, expansion=1)])
@@ -270,7 +270,7 @@ def test_low_precision_learns_nearly_the_same() -> None:
         until=20, steps=20, recipe=replace(recipe_with(phases=PHASES), precision="bfloat16")
     )
     assert losses != others
-    assert [one for one, _ in others] == pytest.approx([one for one, _ in losses], abs=0.15)
+    assert [largest for largest, _ in others] == pytest.approx([largest for largest, _ in losses], abs=0.15)
     assert all(weight.dtype == torch.float32 for weight in made.supernet.parameters())
 
 
@@ -296,13 +296,13 @@ def test_two_workers_learn_what_one_does_with_the_whole_batch(tmp_path: Path) ->
         )
         for rank in range(2)
     ]
-    told = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
-    assert told[0] == told[1]
+    printed = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    assert printed[0] == printed[1]
     alone, losses = trained()
-    for (largest, smallest), one in zip(losses, told[0][0], strict=True):
-        assert one == pytest.approx([largest, smallest], abs=2e-3)
+    for pair, shared in zip(losses, printed[0][0], strict=True):
+        assert shared == pytest.approx(pair, abs=2e-3)
     total = sum(float(weight.detach().double().abs().sum()) for weight in alone.supernet.parameters())
-    assert told[0][1] == pytest.approx(total, rel=1e-3)
+    assert printed[0][1] == pytest.approx(total, rel=1e-3)
 
 
 def test_workers_need_rows_and_a_place() -> None:
@@ -345,12 +345,12 @@ def test_favoured_genotypes_wait_for_the_whole_space() -> None:
 
 
 def test_the_curve_is_kept(tmp_path: Path) -> None:
-    told = evaluator(tmp_path).train()
+    report = evaluator(tmp_path).train()
     curve = json.loads((tmp_path / CURVE).read_text())
-    assert curve["loss"] == told["loss"]
-    assert [entry[0] for entry in told["loss"]] == list(range(1, STEPS + 1))
+    assert curve["loss"] == report["loss"]
+    assert [entry[0] for entry in report["loss"]] == list(range(1, STEPS + 1))
     began = time.monotonic()
-    assert evaluator(tmp_path).train() == told
+    assert evaluator(tmp_path).train() == report
     assert time.monotonic() - began < 5
 
 
@@ -372,6 +372,6 @@ def test_networks_that_come_often_are_compiled(monkeypatch: pytest.MonkeyPatch) 
         space=few, recipe=recipe_with(networks=2), until=5, execution=Execution(compile_after=3)
     )
     assert 1 <= len(compiled) <= 2
-    for (one, two), other in zip(losses, others, strict=True):
-        assert other == pytest.approx((one, two), abs=1e-5)
+    for pair, compiled_pair in zip(losses, others, strict=True):
+        assert compiled_pair == pytest.approx(pair, abs=1e-5)
     assert_alike(plain, often, atol=1e-3)

@@ -1,6 +1,6 @@
 """What does each engine gain over random choice from the same weights?
 
-    python -m benchmarks.oneshot.gain --processes 12
+    python -m benchmarks.oneshot.random_baseline --processes 12
 
 Per seed one supernet is trained on bytes (2 or 3 layers, 4 kinds of sequence mixers, 3 hidden widths, bits of
 weights and state, 2 widths). Every engine then searches it as `nas search` does, for bits per byte, decode
@@ -58,7 +58,7 @@ from search_spaces.quantization.bits import Bits
 
 Row = dict[str, Any]
 
-COMMAND = "python -m benchmarks.oneshot.gain"
+COMMAND = "python -m benchmarks.oneshot.random_baseline"
 CARD = "xeon-1-thread"
 BASE = "weights"
 ENGINES = ("darts", "exact", "ofa")
@@ -68,7 +68,7 @@ WAYS = ("equal count", "equal time", "all")
 def main() -> None:
     """Run, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS / "oneshot_gain.json", help="JSON file to write")
+    parser.add_argument("--out", type=Path, default=RESULTS / "oneshot_random_baseline.json", help="JSON file to write")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200, help="training steps of each supernet")
     parser.add_argument("--trials", type=int, default=96, help="candidates of each engine")
