@@ -33,9 +33,10 @@ def mixed_norm(
     `vector` gives a norm's parameter by name, at its largest shape.
     """
     mixed: Tensor | None = None
+    vectors = {name: vector(name) for norm, _ in norms for name in norm.vectors}
     for d_model, width_share in widths:
         for norm, norm_share in norms:
-            own = [vector(name)[:d_model] for name in norm.vectors]
+            own = [vectors[name][:d_model] for name in norm.vectors]
             part = norm.apply(x[..., :d_model], (d_model,), own)
             for share in (width_share, norm_share):
                 part = part if share is None else share * part
