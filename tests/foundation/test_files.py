@@ -51,3 +51,50 @@ def test_a_body_that_raises_changes_nothing(tmp_path):
         break_off()
     assert json.loads(path.read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["table.json"]
+
+
+@pytest.mark.parametrize("function", ["os.open", "os.fsync", "os.replace", "pathlib.Path.write_bytes"])
+def test_whichever_step_fails_the_old_file_stays_and_nothing_is_left_over(tmp_path, monkeypatch, function):
+    def full(*arguments: object, **settings: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "table.json"
+    write_json(path, [1])
+    monkeypatch.setattr(function, full)
+    with pytest.raises(FileError, match=r"cannot write .*table.json: No space left on device"):
+        write_json(path, [2])
+    monkeypatch.undo()
+    assert json.loads(path.read_text()) == [1]
+    assert os.listdir(tmp_path) == ["table.json"]
+
+
+def test_a_library_that_writes_nothing_is_an_error(tmp_path):
+    path = tmp_path / "weights"
+    with pytest.raises(FileError, match="No such file"), replacing(path):
+        pass
+    assert not path.exists()
+
+
+def test_the_scratch_file_is_hidden_and_beside_its_place(tmp_path):
+    path = tmp_path / "weights.bin"
+    with replacing(path) as scratch:
+        assert scratch.parent == tmp_path
+        assert scratch.name.startswith(".")
+        scratch.write_bytes(b"1")
+        assert not path.exists()
+    assert path.read_bytes() == b"1"
+    assert not scratch.exists()
+
+
+@pytest.mark.parametrize(("indent", "text"), [(1, '{\n "a": [\n  1\n ]\n}\n'), (None, '{"a": [1]}\n')])
+def test_json_ends_with_a_newline(tmp_path, indent, text):
+    write_json(tmp_path / "a.json", {"a": [1]}, indent=indent)
+    assert (tmp_path / "a.json").read_text() == text
+
+
+def test_what_is_no_json_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == 1
