@@ -1,6 +1,6 @@
 """Once-for-all: does one training rank and measure the networks of a space, and what does it cost?
 
-    python -m benchmarks.oneshot.progressive_shrinking --device cuda:0 --processes 14 --out oneshot_progressive_shrinking.json
+    python -m benchmarks.oneshot.progressive_shrinking --device cuda:0 --processes 14 --out shrinking.json
 
 Byte-level language modelling on the interpreter's own library, in two spaces: `hybrids` is the ready-made
 space `laptop` (six mixers, experts, bits, sizes), `sizes` has one kind of block and is elastic in heads,
@@ -43,7 +43,7 @@ from scipy.stats import kendalltau
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.common import provenance
+from benchmarks.common import RESULTS, provenance
 from evaluators.scoring.scratch import FromScratch
 from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.supernet.recipe import SupernetRecipe
@@ -471,7 +471,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", type=int, default=4, help="a step: the largest, the smallest, others")
     parser.add_argument("--seeds", type=int, default=2, help="of hybrids trained alone")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/oneshot_progressive_shrinking.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "oneshot_progressive_shrinking.json")
     given = parser.parse_args([] if arguments is None else arguments)
     settings = Settings(
         steps=given.steps,

@@ -68,7 +68,8 @@ WAYS = ("equal count", "equal time", "all")
 def main() -> None:
     """Run, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS / "oneshot_random_baseline.json", help="JSON file to write")
+    kept = RESULTS / "oneshot_random_baseline.json"
+    parser.add_argument("--out", type=Path, default=kept, help="JSON file to write")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200, help="training steps of each supernet")
     parser.add_argument("--trials", type=int, default=96, help="candidates of each engine")

@@ -49,7 +49,7 @@ STEPS = 6
 
 def evaluator(folder: Path) -> FromSupernet:
     recipe = Recipe(supernet=SupernetRecipe(phases=SHRINKING, networks=3))
-    return FromSupernet(TASK, to_json(SPACE.root), str(folder), STEPS, 2, 4, recipe)
+    return FromSupernet(TASK, to_json(SPACE.root), str(folder), STEPS, 2, 4, recipe, space_name=SPACE.name)
 
 
 @pytest.fixture(scope="module")
