@@ -1,5 +1,6 @@
 """What all tests share: one thread each, because two test processes share the cores, and no network.
 
+Examples of properties have no deadline, because a busy machine is no failure.
 Sums are made in one order, as `import nas` asks for: a slice is its copy bit for bit.
 """
 
@@ -11,12 +12,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
+import hypothesis
 import pytest
 import torch
 
 from search_spaces.blocks.base import blocks
 
 torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

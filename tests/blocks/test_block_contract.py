@@ -155,14 +155,14 @@ def test_cost_counts_what_prefill_and_step_compute(spec: Block, prompt: int) -> 
 
 @pytest.mark.parametrize("spec", EXAMPLES, ids=str)
 def test_flops_grow_with_batch_and_prompt(spec: Block) -> None:
-    one = spec.cost(D_MODEL, Scenario(batch=1, prompt=64))
+    single = spec.cost(D_MODEL, Scenario(batch=1, prompt=64))
     four = spec.cost(D_MODEL, Scenario(batch=4, prompt=64))
     # what is computed once for the whole batch, such as a kernel, does not grow
-    assert 2 * one.prefill_flops < four.prefill_flops <= 4 * one.prefill_flops
-    assert one.decode_flops < four.decode_flops <= 4 * one.decode_flops
+    assert 2 * single.prefill_flops < four.prefill_flops <= 4 * single.prefill_flops
+    assert single.decode_flops < four.decode_flops <= 4 * single.decode_flops
     longer = spec.cost(D_MODEL, Scenario(batch=1, prompt=128))
-    assert 1.5 * one.prefill_flops <= longer.prefill_flops <= 4 * one.prefill_flops
-    assert 0 < one.decode_flops < one.prefill_flops
+    assert 1.5 * single.prefill_flops <= longer.prefill_flops <= 4 * single.prefill_flops
+    assert 0 < single.decode_flops < single.prefill_flops
 
 
 @pytest.mark.parametrize("spec", EXAMPLES, ids=str)
@@ -235,11 +235,11 @@ def test_bfloat16_is_near_float32(spec: Block) -> None:
     rough = built(spec, dtype=torch.bfloat16)
     for parameter, rounded in zip(exact.parameters(), rough.parameters(), strict=True):
         parameter.copy_(rounded)
-    wanted, got = exact(x).y, rough(x.bfloat16()).y
+    expected, got = exact(x).y, rough(x.bfloat16()).y
     assert got.dtype == torch.bfloat16
-    error = (got.float() - wanted).abs()
+    error = (got.float() - expected).abs()
     # a router may send a token elsewhere for a rounding error: most tokens must be near, not all
-    near = (error.amax(-1) < 0.05 * wanted.abs().max()).float().mean()
+    near = (error.amax(-1) < 0.05 * expected.abs().max()).float().mean()
     assert near > (0.9 if spec.mixes == "channels" else 0.999)
 
 
@@ -250,9 +250,9 @@ def test_decoding_in_bfloat16_drifts_no_further_than_prefill(spec: Block) -> Non
     for parameter, rounded in zip(exact.parameters(), rough.parameters(), strict=True):
         parameter.copy_(rounded)
     x = inputs(2, 300, dtype=torch.bfloat16)
-    wanted = exact(x.double()).y
+    expected = exact(x.double()).y
     decoded, _ = steps(rough, x, rough.init_state(2, 300), 0, on_device=False)
-    errors = [(got.double() - wanted).square().mean().sqrt() for got in (rough(x).y, decoded)]
+    errors = [(got.double() - expected).square().mean().sqrt() for got in (rough(x).y, decoded)]
     assert errors[1] < 1.5 * errors[0]
 
 

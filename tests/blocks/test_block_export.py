@@ -38,12 +38,12 @@ def test_prefill_and_step_export_and_compute_the_same(spec: Block) -> None:
     mixer = spec.build(D_MODEL).eval()
     mixer.reset_parameters(dice)
     x = torch.randn(2, COUNT, D_MODEL, generator=dice)
-    wanted = mixer(x, mixer.init_state(2, COUNT + 8), 0)
+    expected = mixer(x, mixer.init_state(2, COUNT + 8), 0)
     prefill = torch.export.export(Prefill(mixer), (x, mixer.init_state(2, COUNT + 8)))
     y, state = prefill.module()(x, mixer.init_state(2, COUNT + 8))
-    torch.testing.assert_close(y, wanted.y)
+    torch.testing.assert_close(y, expected.y)
     # nothing that was made while tracing may be met afterwards
-    assert torch.equal(mixer(x, mixer.init_state(2, COUNT + 8), 0).y, wanted.y)
+    assert torch.equal(mixer(x, mixer.init_state(2, COUNT + 8), 0).y, expected.y)
     token, position = torch.randn(2, D_MODEL, generator=dice), torch.tensor(COUNT)
 
     def copy(of: State) -> State:
@@ -51,6 +51,6 @@ def test_prefill_and_step_export_and_compute_the_same(spec: Block) -> None:
 
     step = torch.export.export(Step(mixer), (token, copy(state), position))
     got, _ = step.module()(token, copy(state), position)
-    torch.testing.assert_close(got, mixer.step(token, copy(wanted.state or {}), position)[0])
+    torch.testing.assert_close(got, mixer.step(token, copy(expected.state or {}), position)[0])
     later, _ = step.module()(token, copy(state), position + 1)
-    torch.testing.assert_close(later, mixer.step(token, copy(wanted.state or {}), position + 1)[0])
+    torch.testing.assert_close(later, mixer.step(token, copy(expected.state or {}), position + 1)[0])

@@ -67,10 +67,10 @@ def change_by_reordering(block: Block, letter: str) -> float:
             if letter in layout.axes[name]:
                 values.copy_(layout.reorder(name, values, letter, orders, sizes))
         if letter == WIDTH:
-            x, wanted = x[..., orders], before[..., orders]
+            x, expected = x[..., orders], before[..., orders]
         else:
-            wanted = before
-        return float((mixer(x).y - wanted).abs().max() / before.abs().max())
+            expected = before
+        return float((mixer(x).y - expected).abs().max() / before.abs().max())
 
 
 def searchable(block: Block) -> list[str]:

@@ -32,8 +32,8 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def assert_near(one: Tensor, other: Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def gradients(outputs: Tensor, leaves: list[Tensor]) -> list[Tensor]:
@@ -70,15 +70,17 @@ class TestWindows:
         k, v = (draw(2, 2, count, 6, seed=s).requires_grad_() for s in (1, 2))
         fast, plain = (form(q, k, v, **pattern) for form in (attention.attend, attention.attend_plainly))
         assert_near(fast, plain)
-        for one, other in zip(gradients(fast, [q, k, v]), gradients(plain, [q, k, v]), strict=True):
-            assert_near(one, other)
+        for slope, expected_slope in zip(
+            gradients(fast, [q, k, v]), gradients(plain, [q, k, v]), strict=True
+        ):
+            assert_near(slope, expected_slope)
 
     def test_the_mask_is_longformers(self) -> None:
         """Window 2, dilation 3 and one global token, written out by hand."""
         token = torch.arange(7)
         seen = attention.sees(token[:, None], token, 2, dilation=3, global_tokens=1)
-        wanted = [{0}, {0, 1}, {0, 2}, {0, 3}, {0, 1, 4}, {0, 2, 5}, {0, 3, 6}]
-        assert [set(row.nonzero()[:, 0].tolist()) for row in seen] == wanted
+        expected = [{0}, {0, 1}, {0, 2}, {0, 3}, {0, 1, 4}, {0, 2, 5}, {0, 3, 6}]
+        assert [set(row.nonzero()[:, 0].tolist()) for row in seen] == expected
 
     @pytest.mark.parametrize("count", [9, 64])
     def test_dilation_one_without_globals_is_the_plain_window(self, count: int) -> None:
@@ -86,8 +88,8 @@ class TestWindows:
         token = torch.arange(count)
         age = token[:, None] - token
         scores = (q @ k.repeat_interleave(2, 1).mT / 6**0.5).masked_fill((age < 0) | (age >= 5), -torch.inf)
-        wanted = scores.softmax(-1) @ v.repeat_interleave(2, 1)
-        assert_near(attention.attend(q, k, v, 5, dilation=1, global_tokens=0), wanted)
+        expected = scores.softmax(-1) @ v.repeat_interleave(2, 1)
+        assert_near(attention.attend(q, k, v, 5, dilation=1, global_tokens=0), expected)
 
     @pytest.mark.parametrize(
         "pattern", [{"window": 65}, {"window": 1000}, {"window": 2, "global_tokens": 65}], ids=str
@@ -99,8 +101,8 @@ class TestWindows:
 
     def test_cost_is_linear_in_tokens(self) -> None:
         for pattern in ({"dilation": 4}, {"global_tokens": 7}, {"dilation": 4, "global_tokens": 7}):
-            one, eight = (attention.pairs(count, 10, **pattern) for count in (400, 3200))
-            assert eight == 8 * one
+            short, long = (attention.pairs(count, 10, **pattern) for count in (400, 3200))
+            assert long == 8 * short
 
     @pytest.mark.parametrize("pattern", [{}, {"dilation": 4}, {"global_tokens": 9}], ids=str)
     def test_a_thousand_tokens_behind_a_state(self, pattern: dict[str, Any]) -> None:
@@ -196,8 +198,10 @@ class TestBlocks:
         for form in (block_sparse.attend_in_blocks, block_sparse.gather_and_attend):
             fast = form(q, k, v, pattern)
             assert_near(fast, plain)
-            for one, other in zip(gradients(fast, [q, k, v]), gradients(plain, [q, k, v]), strict=True):
-                assert_near(one, other)
+            for slope, expected_slope in zip(
+                gradients(fast, [q, k, v]), gradients(plain, [q, k, v]), strict=True
+            ):
+                assert_near(slope, expected_slope)
             plain = block_sparse.attend_in_blocks_plainly(q, k, v, pattern)
 
     @pytest.mark.parametrize("pattern", BLOCK_PATTERNS, ids=str)
@@ -254,10 +258,10 @@ class TestBlocks:
         counts = torch.histc(place, bins=30, min=0, max=1)
         expected = place.numel() / 30
         assert ((counts - expected).square() / expected).sum() < 60  # chi-square, 29 degrees of freedom
-        one, other = place[:-1, 0], place[1:, 0]
-        assert torch.corrcoef(torch.stack((one, other)))[0, 1].abs() < 0.06
-        one, other = place[:, 0], place[:, 1]
-        assert torch.corrcoef(torch.stack((one, other)))[0, 1].abs() < 0.06
+        left, right = place[:-1, 0], place[1:, 0]
+        assert torch.corrcoef(torch.stack((left, right)))[0, 1].abs() < 0.06
+        left, right = place[:, 0], place[:, 1]
+        assert torch.corrcoef(torch.stack((left, right)))[0, 1].abs() < 0.06
 
     def test_draws_are_the_same_on_every_machine(self) -> None:
         drawn = block_sparse.seen_blocks(torch.tensor([5, 50, 5000]), BlockPattern(16, 3, 1, 2))
@@ -292,9 +296,9 @@ class TestFeatures:
     def test_taylor_features_multiply_to_the_second_order(self) -> None:
         q, k = draw(9, 5), draw(9, 5, seed=1)
         z = q @ k.T
-        wanted = 1 + z + z.square() / 2
+        expected = 1 + z + z.square() / 2
         assert taylor_features(q).shape[-1] == taylor_size(5)
-        torch.testing.assert_close(taylor_features(q) @ taylor_features(k).T, wanted)
+        torch.testing.assert_close(taylor_features(q) @ taylor_features(k).T, expected)
 
     def test_elu_features_are_positive_where_elu_plus_one_is_not(self) -> None:
         x = torch.linspace(-60, 60, 241)

@@ -21,21 +21,21 @@ def test_room_goes_to_the_earlier_token_then_to_the_better_expert(
     count: int, top_k: int, capacity: int
 ) -> None:
     index = draw(3, count, 4).topk(top_k, dim=-1).indices
-    found = experts.choices_with_room(index, 4, capacity)
-    assert torch.equal(found, experts.choices_with_room_plainly(index, 4, capacity))
+    actual = experts.choices_with_room(index, 4, capacity)
+    assert torch.equal(actual, experts.choices_with_room_plainly(index, 4, capacity))
     requested = draw(3, count, top_k, seed=1) > 0
-    found = experts.choices_with_room(index, 4, capacity, requested)
-    assert torch.equal(found, experts.choices_with_room_plainly(index, 4, capacity, requested))
+    actual = experts.choices_with_room(index, 4, capacity, requested)
+    assert torch.equal(actual, experts.choices_with_room_plainly(index, 4, capacity, requested))
     for row in range(3):
-        assert experts.counts(index[row][found[row]], 4).max() <= capacity
+        assert experts.counts(index[row][actual[row]], 4).max() <= capacity
 
 
 def test_room_depends_on_no_later_token_and_on_no_other_sequence() -> None:
     index = draw(3, 60, 4).topk(2, dim=-1).indices
-    found = experts.choices_with_room(index, 4, 20)
-    assert torch.equal(experts.choices_with_room(index[:, :41], 4, 20), found[:, :41])
-    assert torch.equal(experts.choices_with_room(index[1:2], 4, 20), found[1:2])
-    assert 0 < found.sum() < found.numel()
+    actual = experts.choices_with_room(index, 4, 20)
+    assert torch.equal(experts.choices_with_room(index[:, :41], 4, 20), actual[:, :41])
+    assert torch.equal(experts.choices_with_room(index[1:2], 4, 20), actual[1:2])
+    assert 0 < actual.sum() < actual.numel()
 
 
 def test_counts_are_counts() -> None:
@@ -105,8 +105,8 @@ def test_the_grouped_kernel_is_the_loop(dtype: torch.dtype) -> None:
     down, index = draw(4, 8, 16, seed=4).to(dtype), draw(33, 4, seed=5).topk(2).indices
     ends = experts.counts(index, 4).cumsum(0)
     rows = x[index.flatten().argsort(stable=True) // 2]
-    found = experts._grouped(rows, ends, *weights, down)
-    torch.testing.assert_close(found, experts._looped(rows, ends, *weights, down))
+    actual = experts._grouped(rows, ends, *weights, down)
+    torch.testing.assert_close(actual, experts._looped(rows, ends, *weights, down))
 
 
 @pytest.mark.parametrize("count", [1, 9])
@@ -124,9 +124,9 @@ def test_blocks_of_experts_can_be_exported(count: int) -> None:
             def forward(self, x: Tensor) -> Tensor:
                 return self.module(x).y
 
-        x, other = draw(1, count, 10), draw(1, count, 10, seed=1)
+        x, next_x = draw(1, count, 10), draw(1, count, 10, seed=1)
         exported = torch.export.export(Outputs(), (x,)).module()
-        torch.testing.assert_close(exported(other), module(other).y)
+        torch.testing.assert_close(exported(next_x), module(next_x).y)
 
 
 def test_gates_of_zero_drop_a_choice() -> None:

@@ -33,21 +33,21 @@ def test_fast_is_plain(count: int, taps: int, batch: int) -> None:
 def test_both_are_numpys(count: int, taps: int) -> None:
     x, kernel = draw(1, count, 2), draw(2, taps, seed=1)
     for d in range(2):
-        wanted = torch.from_numpy(np.convolve(x[0, :, d].numpy(), kernel[d].numpy())[:count])
+        expected = torch.from_numpy(np.convolve(x[0, :, d].numpy(), kernel[d].numpy())[:count])
         for form in (long_conv, long_conv_plainly):
-            torch.testing.assert_close(form(x, kernel)[0, :, d], wanted, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(form(x, kernel)[0, :, d], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("count", "taps"), [(1, 3), (9, 4), (33, 33), (20, 50)])
 def test_gradients_are_those_of_the_plain_form(count: int, taps: int) -> None:
     x, kernel = draw(2, count, 3).requires_grad_(), draw(3, taps, seed=1).requires_grad_()
     mix = draw(2, count, 3, seed=2)
-    found, wanted = (
+    actual, expected = (
         torch.autograd.grad((form(x, kernel) * mix).sum(), (x, kernel))
         for form in (long_conv, long_conv_plainly)
     )
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+    for slope, expected_slope in zip(actual, expected, strict=True):
+        torch.testing.assert_close(slope, expected_slope, rtol=1e-11, atol=1e-11)
 
 
 def test_nothing_wraps_around_to_the_beginning() -> None:
@@ -70,10 +70,10 @@ def test_a_geometric_kernel_is_a_recurrence() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rough_numbers_are_summed_in_float32(dtype: torch.dtype) -> None:
     x, kernel = draw(2, 1000, 3, dtype=dtype), draw(3, 1000, seed=1, dtype=dtype) / math.sqrt(1000)
-    y, wanted = long_conv(x, kernel), long_conv_plainly(x.double(), kernel.double())
+    y, expected = long_conv(x, kernel), long_conv_plainly(x.double(), kernel.double())
     assert y.dtype == dtype
     step = torch.finfo(dtype).eps
-    assert (y - wanted).abs().max() < max(step / 2, 1e-6) * wanted.abs().max()
+    assert (y - expected).abs().max() < max(step / 2, 1e-6) * expected.abs().max()
 
 
 def test_later_tokens_only_append() -> None:
@@ -85,7 +85,7 @@ def test_later_tokens_only_append() -> None:
 
 def test_transforms_are_of_sizes_that_are_fast() -> None:
     for least in (1, 2, 3, 7, 11, 97, 1001, 4099, 65_537):
-        wanted = next_fast_len(least, real=True)
-        while wanted % 2:
-            wanted = next_fast_len(wanted + 1, real=True)
-        assert _fast_size(least) == wanted
+        expected = next_fast_len(least, real=True)
+        while expected % 2:
+            expected = next_fast_len(expected + 1, real=True)
+        assert _fast_size(least) == expected

@@ -18,8 +18,8 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def assert_near(one: Tensor, other: Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def gradients(outputs: Tensor, leaves: list[Tensor]) -> list[Tensor]:
@@ -36,8 +36,10 @@ class TestAttention:
         k, v = (draw(2, groups, count, 6, seed=s).requires_grad_() for s in (1, 2))
         fast, plain = attention.attend(q, k, v, window), attention.attend_plainly(q, k, v, window)
         assert_near(fast, plain)
-        for one, other in zip(gradients(fast, [q, k, v]), gradients(plain, [q, k, v]), strict=True):
-            assert_near(one, other)
+        for slope, expected_slope in zip(
+            gradients(fast, [q, k, v]), gradients(plain, [q, k, v]), strict=True
+        ):
+            assert_near(slope, expected_slope)
 
     @pytest.mark.parametrize("groups", [1, 2, 4])
     def test_one_query_is_the_last_of_all(self, groups: int) -> None:
@@ -71,8 +73,8 @@ class TestRotary:
         angle = (2 + torch.arange(5.0, dtype=torch.float64))[:, None] * 10_000.0 ** -(
             torch.arange(3).double() / 3
         )
-        wanted = pairs * torch.polar(torch.ones_like(angle), angle)
-        assert_near(turned, torch.cat((wanted.real, wanted.imag), dim=-1))
+        expected = pairs * torch.polar(torch.ones_like(angle), angle)
+        assert_near(turned, torch.cat((expected.real, expected.imag), dim=-1))
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
     def test_a_position_may_be_a_tensor(self, dtype: torch.dtype) -> None:
@@ -109,22 +111,22 @@ class TestRecurrences:
         fast, plain, decay = RECURRENCES[name]
         q, k, v, g, state = parts(count, decay)
         y, last = fast(q, k, v, g, final=True)
-        wanted, wanted_last = plain(q, k, v, g)
-        assert_near(y, wanted)
-        assert_near(last, wanted_last)
+        expected, expected_last = plain(q, k, v, g)
+        assert_near(y, expected)
+        assert_near(last, expected_last)
         y, last = fast(q, k, v, g, state, final=True)
-        wanted, wanted_last = plain(q, k, v, g, state)
-        assert_near(y, wanted)
-        assert_near(last, wanted_last)
+        expected, expected_last = plain(q, k, v, g, state)
+        assert_near(y, expected)
+        assert_near(last, expected_last)
         assert fast(q, k, v, g)[1] is None
 
     @pytest.mark.parametrize("count", [3, 16, 37, 70])
     def test_gradients_are_those_of_the_plain_form(self, name: str, count: int) -> None:
         fast, plain, decay = RECURRENCES[name]
         leaves = [part.requires_grad_() for part in parts(count, decay)]
-        found, wanted = (gradients(form(*leaves)[0], leaves) for form in (fast, plain))
-        for one, other in zip(found, wanted, strict=True):
-            assert_near(one, other, 1e-9)
+        actual, expected = (gradients(form(*leaves)[0], leaves) for form in (fast, plain))
+        for slope, expected_slope in zip(actual, expected, strict=True):
+            assert_near(slope, expected_slope, 1e-9)
 
     @pytest.mark.parametrize("strength", [0.0, 8.0, 100.0])
     def test_extreme_decays_are_exact(self, name: str, strength: float) -> None:
@@ -134,10 +136,10 @@ class TestRecurrences:
         leaves = [part.requires_grad_() for part in (q, k, v, g, state)]
         y, last = fast(*leaves, final=True)
         exact = [part.detach().double() for part in leaves]
-        wanted, wanted_last = plain(*exact)
-        scale = wanted.abs().max().item()
-        torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-6 * scale)
-        torch.testing.assert_close(last.double(), wanted_last, rtol=1e-5, atol=1e-6 * scale)
+        expected, expected_last = plain(*exact)
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6 * scale)
+        torch.testing.assert_close(last.double(), expected_last, rtol=1e-5, atol=1e-6 * scale)
         assert all(grad.isfinite().all() for grad in gradients(y, leaves))
 
     def test_a_sudden_decay_forgets_exactly(self, name: str) -> None:
@@ -150,10 +152,10 @@ class TestRecurrences:
         fast, plain, decay = RECURRENCES[name]
         rough = parts(130, decay, strength=0.01, dtype=torch.bfloat16)
         y, last = fast(*rough, final=True)
-        wanted, _ = plain(*(part.double() for part in rough))
+        expected, _ = plain(*(part.double() for part in rough))
         assert y.dtype == torch.bfloat16
         assert last.dtype == torch.float32
-        assert (y.double() - wanted).abs().max() < 0.02 * wanted.abs().max()
+        assert (y.double() - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_queries_and_keys_may_be_shared_by_all_heads() -> None:
@@ -181,8 +183,8 @@ class TestScan:
         b = draw(1, 130, 3, dtype=torch.float32).requires_grad_()
         a = torch.full_like(b, fade).requires_grad_()
         h = scan.scan(a, b)
-        wanted = scan.scan_plainly(a.double(), b.double())
-        torch.testing.assert_close(h.double(), wanted, rtol=1e-5, atol=1e-5)
+        expected = scan.scan_plainly(a.double(), b.double())
+        torch.testing.assert_close(h.double(), expected, rtol=1e-5, atol=1e-5)
         assert all(grad.isfinite().all() for grad in gradients(h, [a, b]))
 
 
@@ -226,8 +228,8 @@ class TestExperts:
         tolerance = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.3}[dtype]
         assert_near(fast, plain, tolerance)
         if dtype != torch.bfloat16:
-            for one, other in zip(gradients(fast, leaves), gradients(plain, leaves), strict=True):
-                assert_near(one, other, 10 * tolerance)
+            for slope, expected_slope in zip(gradients(fast, leaves), gradients(plain, leaves), strict=True):
+                assert_near(slope, expected_slope, 10 * tolerance)
 
     def test_balance_is_one_when_balanced_and_the_number_of_experts_when_not(self) -> None:
         even = torch.eye(4).repeat(3, 1) * 50

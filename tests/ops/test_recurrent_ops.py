@@ -113,10 +113,10 @@ class TestChunks:
     @pytest.mark.parametrize("count", LENGTHS)
     def test_fast_is_plain(self, name: str, count: int, batch: int) -> None:
         leaves = tokens(batch, count)
-        (y, last), (wanted, wanted_last) = (form(*leaves) for form in FORMS[name])
-        torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-9)
-        for one, other in zip(last, wanted_last, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+        (y, last), (expected, expected_last) = (form(*leaves) for form in FORMS[name])
+        torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+        for part, expected_part in zip(last, expected_last, strict=True):
+            torch.testing.assert_close(part, expected_part, rtol=1e-9, atol=1e-9)
 
     @pytest.mark.parametrize("count", [1, 2, 37, 64, 70])
     def test_gradients_are_those_of_the_plain_form(self, name: str, count: int) -> None:
@@ -128,12 +128,14 @@ class TestChunks:
                 (part.cos().sum() for part in last), torch.zeros(())
             )
             slopes.append(torch.autograd.grad(total, leaves, allow_unused=True))
-        for one, other in zip(*slopes, strict=True):
-            assert (one is None) == (other is None)
-            if one is not None:
-                torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8 * float(other.abs().max()))
+        for slope, expected_slope in zip(*slopes, strict=True):
+            assert (slope is None) == (expected_slope is None)
+            if slope is not None:
+                torch.testing.assert_close(
+                    slope, expected_slope, rtol=1e-8, atol=1e-8 * float(expected_slope.abs().max())
+                )
 
-    def test_a_chunk_does_not_know_where_it_was_cut(self, name: str) -> None:
+    def test_outputs_do_not_depend_on_where_a_sequence_ends(self, name: str) -> None:
         leaves = tokens(1, 130)
         whole, _ = FORMS[name][0](*leaves)
         for cut in (1, 65, 129):
@@ -148,12 +150,12 @@ def test_extremes_of_the_delta_rule_are_exact(rate: float, strength: float) -> N
     parts = [q, F.normalize(k, dim=-1), v, torch.full_like(b, rate), torch.full_like(g, -strength)]
     leaves = [part.requires_grad_() for part in parts]
     y, last = delta_rule.delta_rule(*leaves, state=state, final=True)
-    wanted, wanted_last = delta_rule.delta_rule_plainly(
+    expected, expected_last = delta_rule.delta_rule_plainly(
         *(part.detach().double() for part in leaves), state=state.double()
     )
-    torch.testing.assert_close(y.double(), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
     assert last is not None
-    torch.testing.assert_close(last.double(), wanted_last, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last.double(), expected_last, rtol=1e-4, atol=1e-5)
     assert all(slope.isfinite().all() for slope in torch.autograd.grad(y.sum(), leaves))
 
 
@@ -171,11 +173,11 @@ def test_extreme_gates_of_the_mlstm_are_finite_and_exact(forget: float, write: f
     parts = [q, k, v, w + write, F.logsigmoid(g + forget)]
     leaves = [part.requires_grad_() for part in parts]
     y, last = mlstm.mlstm(*leaves)
-    wanted, wanted_last = mlstm.mlstm_plainly(*(part.detach().double() for part in leaves))
+    expected, expected_last = mlstm.mlstm_plainly(*(part.detach().double() for part in leaves))
     # logarithms of up to 100 per token are summed in float32
-    torch.testing.assert_close(last.peak.double(), wanted_last.peak, rtol=0, atol=70 * 100 * 2**-23)
+    torch.testing.assert_close(last.peak.double(), expected_last.peak, rtol=0, atol=70 * 100 * 2**-23)
     # where keys cancel, a quotient of two rounded numbers is as rough as the divisor is small
-    assert (y.double() - wanted).abs().median() < 1e-5 * max(1.0, float(wanted.abs().median()))
+    assert (y.double() - expected).abs().median() < 1e-5 * max(1.0, float(expected.abs().median()))
     assert y.isfinite().all()
     assert all(slope.isfinite().all() for slope in torch.autograd.grad(y.sum(), leaves))
 
@@ -189,11 +191,11 @@ def test_extreme_decays_per_channel_are_exact(strength: float, after: bool) -> N
     g[:, 20:30] = 0
     leaves = [part.requires_grad_() for part in (q, k, v, g, state)]
     y, _ = gated_attention.gated_attention(*leaves, bonus=bonus)
-    wanted, _ = gated_attention.gated_attention_plainly(
+    expected, _ = gated_attention.gated_attention_plainly(
         *(part.detach().double() for part in leaves), bonus=bonus
     )
-    scale = float(wanted.detach().abs().max())
-    torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-6 * scale)
+    scale = float(expected.detach().abs().max())
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6 * scale)
     assert all(slope.isfinite().all() for slope in torch.autograd.grad(y.sum(), leaves))
 
 
@@ -232,9 +234,9 @@ class TestSLSTM:
         u, recurrent, cell = scalar_parts(batch, count)
         for start in (cell, slstm.empty(u)):
             y, last = slstm.slstm(u, recurrent, start, sigmoid=sigmoid)
-            wanted, wanted_last = slstm.slstm_plainly(u, recurrent, start, sigmoid=sigmoid)
-            torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-9)
-            torch.testing.assert_close(tuple(last), tuple(wanted_last), rtol=1e-9, atol=1e-9)
+            expected, expected_last = slstm.slstm_plainly(u, recurrent, start, sigmoid=sigmoid)
+            torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(tuple(last), tuple(expected_last), rtol=1e-9, atol=1e-9)
 
     @pytest.mark.parametrize("count", [1, 2, 9, 40])
     def test_the_written_out_gradient_is_that_of_pytorch(self, count: int, sigmoid: bool) -> None:
@@ -251,8 +253,10 @@ class TestSLSTM:
                 + (last.normaliser * draw(*last.normaliser.shape, seed=8)).sum()
             )
             slopes.append(torch.autograd.grad(total, leaves))
-        for one, other in zip(*slopes, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8 * float(other.abs().max()))
+        for slope, expected_slope in zip(*slopes, strict=True):
+            torch.testing.assert_close(
+                slope, expected_slope, rtol=1e-8, atol=1e-8 * float(expected_slope.abs().max())
+            )
 
     @pytest.mark.parametrize("gate", [-200.0, 0.0, 200.0])
     def test_extreme_gates_are_finite(self, gate: float, sigmoid: bool) -> None:
@@ -311,12 +315,12 @@ def test_prefill_and_step_can_be_exported(kind: type[Block]) -> None:
     mixer = kind.examples()[0].build(8).eval()
     mixer.reset_parameters(torch.Generator().manual_seed(0))
     x, state = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(1)), mixer.init_state(2, 20)
-    wanted = mixer(x, mixer.init_state(2, 20))
+    expected = mixer(x, mixer.init_state(2, 20))
     prefill = torch.export.export(mixer, (x, state))
-    torch.testing.assert_close(prefill.module()(x, state).y, wanted.y)
-    step = torch.export.export(Stepping(mixer), (x[:, 0], wanted.state, torch.tensor(9)))
-    y, _ = step.module()(x[:, 1], wanted.state, torch.tensor(9))
-    torch.testing.assert_close(y, mixer.step(x[:, 1], wanted.state or {}, 9)[0])
+    torch.testing.assert_close(prefill.module()(x, state).y, expected.y)
+    step = torch.export.export(Stepping(mixer), (x[:, 0], expected.state, torch.tensor(9)))
+    y, _ = step.module()(x[:, 1], expected.state, torch.tensor(9))
+    torch.testing.assert_close(y, mixer.step(x[:, 1], expected.state or {}, 9)[0])
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
@@ -329,9 +333,9 @@ def test_a_compiler_sees_one_graph_and_its_gradient(kind: type[Block]) -> None:
     x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
     torch.compiler.reset()
     compiled = torch.compile(mixer, backend="aot_eager_decomp_partition", fullgraph=True)
-    found, wanted = compiled(x).y, mixer(x).y
-    torch.testing.assert_close(found, wanted)
-    slopes = [torch.autograd.grad(y.sin().sum(), x)[0] for y in (found, wanted)]
+    actual, expected = compiled(x).y, mixer(x).y
+    torch.testing.assert_close(actual, expected)
+    slopes = [torch.autograd.grad(y.sin().sum(), x)[0] for y in (actual, expected)]
     torch.testing.assert_close(*slopes)
 
 
@@ -342,9 +346,9 @@ def test_what_is_absorbed_is_what_a_step_would_remember(kind: type[Block]) -> No
     mixer.reset_parameters(torch.Generator().manual_seed(0))
     x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))
     state = mixer(x[:, :2], mixer.init_state(2, 5)).state
-    wanted = mixer.step(x[:, 2], state, 2)[1]
-    assert not all(torch.equal(wanted[name], state[name]) for name in state)
-    torch.testing.assert_close(mixer.absorb(x[:, 2], state, 2), wanted)
+    expected = mixer.step(x[:, 2], state, 2)[1]
+    assert not all(torch.equal(expected[name], state[name]) for name in state)
+    torch.testing.assert_close(mixer.absorb(x[:, 2], state, 2), expected)
 
 
 MIXERS = [kind.examples()[0] for kind in KINDS if kind.mixes == "sequence"]

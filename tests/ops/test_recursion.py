@@ -37,8 +37,8 @@ def test_joined_is_the_loop(count: int, dim: int) -> None:
     looped = torch.cat((before.narrow(dim, 1, count - 1), last.unsqueeze(dim)), dim=dim)
     torch.testing.assert_close(after, looped)
     slopes = [torch.autograd.grad(y.sin().sum(), (a, b), retain_graph=True) for y in (after, looped)]
-    for one, other in zip(*slopes, strict=True):
-        torch.testing.assert_close(one, other)
+    for slope, expected_slope in zip(*slopes, strict=True):
+        torch.testing.assert_close(slope, expected_slope)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
@@ -60,12 +60,12 @@ class TestOperationsOnAnAccelerator:
     def same(self, fast: Tensor, plain: Tensor, leaves: list[Tensor]) -> None:
         torch.testing.assert_close(fast, plain, rtol=1e-8, atol=1e-10)
         weights = draw(*plain.shape, seed=9)
-        for one, other in zip(
+        for slope, expected_slope in zip(
             torch.autograd.grad((fast * weights).sum(), leaves),
             torch.autograd.grad((plain * weights).sum(), leaves),
             strict=True,
         ):
-            torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+            torch.testing.assert_close(slope, expected_slope, rtol=1e-7, atol=1e-9)
 
     def test_scan(self, count: int) -> None:
         a, b = draw(2, count, 3).sigmoid().requires_grad_(), draw(2, count, 3, seed=1).requires_grad_()
@@ -110,5 +110,5 @@ class TestOperationsOnAnAccelerator:
         fast, last = mlstm.mlstm(q, k, v, w, g)
         plain, end = mlstm.mlstm_plainly(q, k, v, w, g)
         self.same(fast, plain, [q, k, v])
-        for one, other in zip(last, end, strict=True):
-            torch.testing.assert_close(one, other)
+        for part, expected_part in zip(last, end, strict=True):
+            torch.testing.assert_close(part, expected_part)

@@ -64,17 +64,17 @@ def test_it_is_its_recurrence(cut: str, count: int, batch: int) -> None:
     for state in (made["state"], None):
         made = {name: part for name, part in made.items() if name != "state"}
         made |= {} if state is None else {"state": state}
-        for found, wanted in zip(run(made), run(made, plainly=True), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+        for actual, expected in zip(run(made), run(made, plainly=True), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("count", LENGTHS)
 def test_its_gradients_are_those_of_the_recurrence(cut: str, count: int) -> None:
     made = parts(count)
-    found, wanted = gradients(made, plainly=False), gradients(made, plainly=True)
-    for name, one, other in zip(NAMES, found, wanted, strict=True):
+    actual, expected = gradients(made, plainly=False), gradients(made, plainly=True)
+    for name, slope, expected_slope in zip(NAMES, actual, expected, strict=True):
         torch.testing.assert_close(
-            one, other, rtol=1e-10, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}"
+            slope, expected_slope, rtol=1e-10, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}"
         )
 
 
@@ -101,11 +101,11 @@ def test_extreme_decays_are_exact(cut: str, strength: float) -> None:
     made = parts(70, dtype=torch.float32)
     made["a"] = torch.full_like(made["a"], -strength)
     exact = {name: part.double() for name, part in made.items()}
-    for found, wanted in zip(run(made), run(exact, plainly=True), strict=True):
-        assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
-    wanted_slopes = gradients(exact, plainly=True)
-    for name, found, wanted in zip(NAMES, gradients(made, plainly=False), wanted_slopes, strict=True):
-        assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max() + 1e-30, name
+    for actual, expected in zip(run(made), run(exact, plainly=True), strict=True):
+        assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
+    expected_slopes = gradients(exact, plainly=True)
+    for name, actual, expected in zip(NAMES, gradients(made, plainly=False), expected_slopes, strict=True):
+        assert (actual - expected).abs().max() <= 1e-4 * expected.abs().max() + 1e-30, name
 
 
 def test_bfloat16_sums_in_float32(cut: str) -> None:
@@ -113,9 +113,9 @@ def test_bfloat16_sums_in_float32(cut: str) -> None:
     made["a"] = made["a"] * 0.01
     y, last = run(made)
     assert y.dtype == last.dtype == torch.float32
-    wanted, wanted_last = run({name: part.double() for name, part in made.items()}, plainly=True)
-    assert (y - wanted).abs().max() < 1e-5 * wanted.abs().max()
-    assert (last - wanted_last).abs().max() < 1e-5 * wanted_last.abs().max()
+    expected, expected_last = run({name: part.double() for name, part in made.items()}, plainly=True)
+    assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert (last - expected_last).abs().max() < 1e-5 * expected_last.abs().max()
 
 
 def test_it_does_not_change_what_it_is_given(cut: str) -> None:
@@ -130,8 +130,8 @@ def test_it_does_not_change_what_it_is_given(cut: str) -> None:
 
 def test_with_one_state_it_is_the_diagonal_scan() -> None:
     made = parts(65)
-    a, one = made["a"][:, :1], torch.ones(2, 65, 1, dtype=torch.float64)
-    y, _ = op.selective_scan(made["u"], made["dt"], a, one, c=one)
+    a, ones = made["a"][:, :1], torch.ones(2, 65, 1, dtype=torch.float64)
+    y, _ = op.selective_scan(made["u"], made["dt"], a, ones, c=ones)
     h = scan.scan((made["dt"] * a[:, 0]).exp(), made["dt"] * made["u"])
     torch.testing.assert_close(y, h, rtol=1e-12, atol=1e-12)
 

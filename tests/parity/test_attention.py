@@ -48,8 +48,8 @@ def test_attention_without_positions_equals_jambas(num_kv_heads: int, head_dim: 
     jamba = JambaAttention(config, 0).eval()
     put(jamba, **{f"{name[1]}_proj__weight": value for name, value in module.named_parameters()})
     x = torch.randn(2, COUNT, WIDTH, generator=dice(1))
-    wanted = jamba(x, future(COUNT))[0]
-    assert (module(x).y - wanted).abs().max() < TOLERANCE * wanted.abs().max()
+    expected = jamba(x, future(COUNT))[0]
+    assert (module(x).y - expected).abs().max() < TOLERANCE * expected.abs().max()
 
 
 @torch.no_grad()
@@ -63,8 +63,8 @@ def test_a_dilated_window_sees_every_third_token_and_the_global_ones() -> None:
     def visible(t: int, s: int) -> bool:
         return s < 9 or s in range(t, t - 15, -3)
 
-    wanted = masked_attention(dict(module.named_parameters()), visible, rotary=True)(x)
-    torch.testing.assert_close(module(x).y, wanted, rtol=1e-9, atol=1e-9)
+    expected = masked_attention(dict(module.named_parameters()), visible, rotary=True)(x)
+    torch.testing.assert_close(module(x).y, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_differential_attention_of_lambda_zero_is_softmax_attention() -> None:
@@ -89,8 +89,8 @@ def test_differential_attention_of_lambda_zero_is_softmax_attention() -> None:
         halves.append(attention(x).y[..., :12].unflatten(-1, (2, 6)))
     y = torch.stack(halves, dim=-2)
     normed = y / (y.square().mean((-2, -1), keepdim=True) + 1e-6).sqrt() * (1 - 0.8)
-    wanted = torch.einsum("bthjk,dhjk->btd", normed, p["wo"])
-    torch.testing.assert_close(module(x).y, wanted, rtol=1e-9, atol=1e-9)
+    expected = torch.einsum("bthjk,dhjk->btd", normed, p["wo"])
+    torch.testing.assert_close(module(x).y, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_the_state_of_latent_attention_is_one_latent_and_one_turned_key() -> None:
@@ -110,8 +110,8 @@ def test_performer_with_decays_estimates_attention_with_a_linear_bias(decay: str
     slope = constant_decays(decay, 2, x)[:, None, None]
     scores = turned(q) @ turned(k).mT / 8**0.5 + slope * (time[:, None] - time)
     weights = scores.masked_fill(time > time[:, None], float("-inf")).softmax(-1)
-    wanted = torch.einsum("bhts,bhsk,dhk->btd", weights.float(), v, p["wo"])
-    assert (module(x).y - wanted).norm() < 0.02 * wanted.norm()
+    expected = torch.einsum("bhts,bhsk,dhk->btd", weights.float(), v, p["wo"])
+    assert (module(x).y - expected).norm() < 0.02 * expected.norm()
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ class TestPerformer:
         exact, blind = (filled(Attention(**sizes, num_kv_heads=4), WIDTH) for _ in range(2))
         blind.get_parameter("wq").zero_()
         x = 0.3 * torch.randn(4, 100, WIDTH, generator=dice(1))
-        wanted, errors = exact(x).y, []
+        expected, errors = exact(x).y, []
         for features in (8, 32, 128, 512, 2048):
             rough = Performer(**sizes, num_features=features, decay="none").build(WIDTH)
             rough.load_state_dict(exact.state_dict())
-            errors.append(float((rough(x).y - wanted).norm() / wanted.norm()))
-        for one, next_one in pairwise(errors):
-            assert 0.3 < next_one / one < 0.7
-        assert errors[-1] < 0.2 * (blind(x).y - wanted).norm() / wanted.norm()
+            errors.append(float((rough(x).y - expected).norm() / expected.norm()))
+        for error, next_error in pairwise(errors):
+            assert 0.3 < next_error / error < 0.7
+        assert errors[-1] < 0.2 * (blind(x).y - expected).norm() / expected.norm()
 
     @pytest.mark.parametrize("decay", ["none", "narrow", "wide"])
     @pytest.mark.parametrize("scale", [1.0, 30.0])
@@ -164,9 +164,9 @@ class TestPerformer:
             pieces.append(mixed_piece.y)
             state = mixed_piece.state
         torch.testing.assert_close(torch.cat(pieces, dim=1), module(falling).y, rtol=1e-3, atol=1e-4)
-        wanted = performer(spec, dict(module.named_parameters()), WIDTH)(x)
+        expected = performer(spec, dict(module.named_parameters()), WIDTH)(x)
         if scale == 1.0:
-            assert (whole - wanted).abs().max() < TOLERANCE * wanted.abs().max()
+            assert (whole - expected).abs().max() < TOLERANCE * expected.abs().max()
 
     @torch.no_grad()
     def test_a_large_key_that_has_faded_does_not_suppress_later_ones(self) -> None:
@@ -178,14 +178,14 @@ class TestPerformer:
         x = 25 * x / k.norm(dim=-1)[:, None]  # the exponent of a key is about -|k|^2 / (2 sqrt(8))
         x[:, 0] *= 0.01
         module.get_parameter("wq").mul_(0.01)
-        wanted = performer(spec, dict(module.named_parameters()), WIDTH)(x)[:, -100:]
-        found = module(x).y[:, -100:]
-        assert (found - wanted).abs().max() < 1e-3 * wanted.abs().max()
+        expected = performer(spec, dict(module.named_parameters()), WIDTH)(x)[:, -100:]
+        actual = module(x).y[:, -100:]
+        assert (actual - expected).abs().max() < 1e-3 * expected.abs().max()
         state, outputs = module.init_state(1, 401), []
         for t in range(401):
             y, state = module.step(x[:, t], state, t)
             outputs.append(y)
-        torch.testing.assert_close(torch.stack(outputs[-100:], dim=1), found, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(torch.stack(outputs[-100:], dim=1), actual, rtol=1e-3, atol=1e-3)
 
     def test_directions_are_orthogonal_normal_and_constant(self) -> None:
         before = torch.get_rng_state()

@@ -66,8 +66,8 @@ def test_the_loss_of_moe_is_mixtrals() -> None:
     x = inputs(WIDTH)
     logits = F.linear(x.flatten(0, 1), weights["router"])
     # transformers counts a token once per choice; ours are shares of all choices, so that balance is 1
-    wanted = mixtral_loss((logits,), num_experts=4, top_k=2) / 2
-    torch.testing.assert_close(functional_call(module, weights, (x,)).loss, 0.5 * wanted)
+    expected = mixtral_loss((logits,), num_experts=4, top_k=2) / 2
+    torch.testing.assert_close(functional_call(module, weights, (x,)).loss, 0.5 * expected)
 
 
 def test_the_z_loss_of_moe_is_added_to_its_balance() -> None:
@@ -83,8 +83,8 @@ def test_the_balance_of_gshard_counts_first_choices() -> None:
     module, weights = sliced(spec, WIDTH, GShard())
     x = inputs(WIDTH, batch=1)
     logits = F.linear(x, weights["router"])
-    wanted = 0.3 * load_balancing_loss_func(logits.softmax(-1), logits.argmax(-1))
-    torch.testing.assert_close(functional_call(module, weights, (x,)).loss, wanted)
+    expected = 0.3 * load_balancing_loss_func(logits.softmax(-1), logits.argmax(-1))
+    torch.testing.assert_close(functional_call(module, weights, (x,)).loss, expected)
 
 
 def test_the_second_expert_of_gshard_is_kept_as_often_as_its_gate_says() -> None:
@@ -129,9 +129,9 @@ class TestCapacity:
         changed = x.detach().clone()
         changed[:, 40:] += 1
         changed[2] += 1
-        found, other = (self.run(spec, part, learning=True).y for part in (x, changed))
-        torch.testing.assert_close(found[:2, :40], other[:2, :40])
-        assert not torch.allclose(found[:2, 40:], other[:2, 40:])
+        actual, after_change = (self.run(spec, part, learning=True).y for part in (x, changed))
+        torch.testing.assert_close(actual[:2, :40], after_change[:2, :40])
+        assert not torch.allclose(actual[:2, 40:], after_change[:2, 40:])
 
     def test_training_twice_gives_the_same(self, spec: Block) -> None:
         x = inputs(WIDTH)
@@ -173,8 +173,8 @@ def test_one_expert_is_the_dense_perceptron(kind: Any) -> None:
     module, weights = sliced(spec, WIDTH, spec)
     dense = SwiGLU(expansion=2).build(WIDTH)
     x = inputs(WIDTH)
-    wanted = functional_call(dense, {name: weights[name][0] for name in ("gated", "up", "down")}, (x,)).y
-    torch.testing.assert_close(functional_call(module, weights, (x,)).y, wanted, rtol=1e-5, atol=1e-6)
+    expected = functional_call(dense, {name: weights[name][0] for name in ("gated", "up", "down")}, (x,)).y
+    torch.testing.assert_close(functional_call(module, weights, (x,)).y, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_shared_experts_alone_are_a_wider_dense_perceptron() -> None:
@@ -183,8 +183,8 @@ def test_shared_experts_alone_are_a_wider_dense_perceptron() -> None:
     dense = SwiGLU(expansion=1.5).build(WIDTH)
     joined = {name: weights[f"shared_{name}"].flatten(0, 1) for name in ("gated", "up")}
     x = inputs(WIDTH)
-    wanted = functional_call(dense, joined | {"down": weights["shared_down"].flatten(1)}, (x,)).y
-    torch.testing.assert_close(functional_call(module, weights, (x,)).y, wanted, rtol=1e-5, atol=1e-6)
+    expected = functional_call(dense, joined | {"down": weights["shared_down"].flatten(1)}, (x,)).y
+    torch.testing.assert_close(functional_call(module, weights, (x,)).y, expected, rtol=1e-5, atol=1e-6)
 
 
 class TestBiasBalancing:
@@ -200,8 +200,8 @@ class TestBiasBalancing:
         mixed.loss.backward()
         scores = F.linear(inputs(WIDTH), module.get_parameter("router")).sigmoid()
         chosen = scores.topk(2, dim=-1).indices.flatten().tolist()
-        wanted = [0.5 * (6 * chosen.count(e) / len(chosen) - 1) for e in range(6)]
-        torch.testing.assert_close(module.get_parameter("bias").grad, torch.tensor(wanted))
+        expected = [0.5 * (6 * chosen.count(e) / len(chosen) - 1) for e in range(6)]
+        torch.testing.assert_close(module.get_parameter("bias").grad, torch.tensor(expected))
         assert module.get_parameter("router").grad is None or not module.get_parameter("router").grad.any()
 
     def test_the_bias_moves_the_choice_and_not_the_gates(self) -> None:

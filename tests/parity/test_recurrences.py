@@ -30,9 +30,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 WIDTH, COUNT = 24, 70
 
 
-def distance(found: Tensor, wanted: Tensor) -> float:
-    assert found.shape == wanted.shape
-    return float((found - wanted).detach().abs().max() / wanted.detach().abs().max())
+def distance(actual: Tensor, expected: Tensor) -> float:
+    assert actual.shape == expected.shape
+    return float((actual - expected).detach().abs().max() / expected.detach().abs().max())
 
 
 def xlstm_layer(spec: MLSTM, weights: dict[str, Tensor], d_model: int) -> Function:
@@ -80,10 +80,10 @@ def test_mlstm_is_the_layer_of_xlstm(num_heads: int) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=dice), alpha=0.1)
     reference = xlstm_layer(spec, dict(module.named_parameters()), WIDTH)
     x = torch.randn(2, COUNT, WIDTH, generator=dice).requires_grad_()
-    found, wanted = module(x).y, reference(x)
-    mix = torch.randn(wanted.shape, generator=dice)
-    slopes = [torch.autograd.grad((y * mix).sum(), x)[0] for y in (found, wanted)]
-    assert max(distance(found, wanted), distance(*slopes)) < TOLERANCE
+    actual, expected = module(x).y, reference(x)
+    mix = torch.randn(expected.shape, generator=dice)
+    slopes = [torch.autograd.grad((y * mix).sum(), x)[0] for y in (actual, expected)]
+    assert max(distance(actual, expected), distance(*slopes)) < TOLERANCE
 
 
 def test_the_mlstm_memory_is_transformers() -> None:
@@ -95,7 +95,7 @@ def test_the_mlstm_memory_is_transformers() -> None:
     q, k, v, w, f, memory = draws((5, 5, 7, None, None, None), COUNT)
     cell = Cell(memory, memory[..., 0], w[:, 0])
     y, last = mlstm(q * 5**-0.5, k, v, 3 * w, F.logsigmoid(f + 2), cell=cell)
-    wanted, wanted_last = modeling_xlstm.mlstm_recurrent_sequence_native(
+    expected, expected_last = modeling_xlstm.mlstm_recurrent_sequence_native(
         *(part.transpose(1, 2) for part in (q, k, v)),
         (3 * w).transpose(1, 2),
         (f + 2).transpose(1, 2),
@@ -103,9 +103,9 @@ def test_the_mlstm_memory_is_transformers() -> None:
         return_last_states=True,
         eps=0.0,
     )
-    assert distance(y, wanted.transpose(1, 2)) < TOLERANCE
-    for found, part in zip(last, wanted_last, strict=True):
-        assert distance(found, part.reshape(found.shape)) < TOLERANCE
+    assert distance(y, expected.transpose(1, 2)) < TOLERANCE
+    for actual, part in zip(last, expected_last, strict=True):
+        assert distance(actual, part.reshape(actual.shape)) < TOLERANCE
 
 
 def fla(path: str) -> ModuleType:
@@ -133,39 +133,41 @@ def draws(widths: tuple[int | None, ...], count: int) -> list[Tensor]:
 
 class TestFla:
     def test_retention(self) -> None:
-        wanted = fla("ops/retention/naive.py").naive_retention
+        expected = fla("ops/retention/naive.py").naive_retention
         q, k, v, _ = draws((5, 5, 7, None), COUNT)
         g = torch.log1p(-(2.0 ** (-5 - torch.arange(3.0)))).expand(2, COUNT, 3)
         y, _ = decay_attention(q * 5**-0.5, k, v, g)
-        assert distance(y, wanted(*(part.transpose(1, 2) for part in (q, k, v))).transpose(1, 2)) < TOLERANCE
+        assert (
+            distance(y, expected(*(part.transpose(1, 2) for part in (q, k, v))).transpose(1, 2)) < TOLERANCE
+        )
 
     def test_rwkv6(self) -> None:
-        wanted = fla("ops/rwkv6/recurrent_naive.py").naive_recurrent_rwkv6
+        expected = fla("ops/rwkv6/recurrent_naive.py").naive_recurrent_rwkv6
         q, k, v, g, state = draws((5, 5, 7, 5, None), COUNT)
         bonus, g = q[0, 0], -g.exp()
         y, last = gated_attention(q, k, v, g, state, bonus=bonus, final=True)
         parts = (part.transpose(1, 2) for part in (q, k, v, g))
-        o, memory = wanted(*parts, bonus, scale=1.0, initial_state=state, output_final_state=True)
+        o, memory = expected(*parts, bonus, scale=1.0, initial_state=state, output_final_state=True)
         assert distance(y, o.transpose(1, 2)) < TOLERANCE
         assert distance(last, memory) < TOLERANCE
 
     def test_delta_rule(self) -> None:
         pytest.importorskip("einops")
-        wanted = fla("ops/delta_rule/naive.py").delta_rule_recurrence
+        expected = fla("ops/delta_rule/naive.py").delta_rule_recurrence
         q, k, v, b, state = draws((5, 5, 7, None, None), COUNT)
         k, b = F.normalize(k, dim=-1), b.sigmoid()
         y, last = delta_rule(q * 5**-0.5, k, v, b, state=state, final=True)
-        o, memory = wanted(*(part.transpose(1, 2) for part in (q, k, v, b)), initial_state=state)
+        o, memory = expected(*(part.transpose(1, 2) for part in (q, k, v, b)), initial_state=state)
         assert distance(y, o.transpose(1, 2)) < TOLERANCE
         assert distance(last, memory) < TOLERANCE
 
     def test_gated_delta_rule(self) -> None:
         pytest.importorskip("einops")
-        wanted = fla("ops/gated_delta_rule/naive.py").naive_recurrent_gated_delta_rule
+        expected = fla("ops/gated_delta_rule/naive.py").naive_recurrent_gated_delta_rule
         q, k, v, b, g, state = draws((5, 5, 7, None, None, None), COUNT)
         k, b, g = F.normalize(k, dim=-1), b.sigmoid(), -g.exp()
         y, last = delta_rule(q * 5**-0.5, k, v, b, g, state=state, final=True)
-        o, memory = wanted(q, k, v, b, g, initial_state=state, output_final_state=True)
+        o, memory = expected(q, k, v, b, g, initial_state=state, output_final_state=True)
         assert distance(y, o) < TOLERANCE
         assert distance(last, memory) < TOLERANCE
 

@@ -29,9 +29,9 @@ def draw(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=dice(seed), dtype=torch.float64)
 
 
-def assert_near(found: Tensor, wanted: Tensor, tolerance: float) -> None:
-    assert found.shape == wanted.shape
-    assert (found - wanted).abs().max() < tolerance * wanted.abs().max()
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() < tolerance * expected.abs().max()
 
 
 def constant(module: MambaMixer) -> None:
@@ -54,8 +54,8 @@ def test_mamba_with_constant_selection_is_a_convolution() -> None:
     lags = torch.arange(65)
     kernel = torch.einsum("n,dnl,n->dl", c, torch.exp((dt[:, None] * a)[..., None] * lags), b) * dt[:, None]
     y = convolved(u, kernel) + module.skip * u
-    wanted = F.linear(y * F.silu(F.linear(x, module.wz)), module.wo)
-    assert_near(module(x).y, wanted, 1e-12)
+    expected = F.linear(y * F.silu(F.linear(x, module.wz)), module.wo)
+    assert_near(module(x).y, expected, 1e-12)
 
 
 @pytest.mark.parametrize(("state_dim", "init"), [(1, "lin"), (4, "lin"), (9, "inv")])
@@ -182,5 +182,5 @@ def test_they_can_be_compiled_as_one_graph_with_their_gradients(spec: Block) -> 
     compiled = torch.compile(Whole(module), backend="aot_eager", fullgraph=True)(x)
     plain = module(x).y
     torch.testing.assert_close(compiled, plain)
-    (slope,), (wanted,) = (torch.autograd.grad(y.square().sum(), x) for y in (compiled, plain))
-    torch.testing.assert_close(slope, wanted, rtol=1e-4, atol=1e-4)
+    (slope,), (expected,) = (torch.autograd.grad(y.square().sum(), x) for y in (compiled, plain))
+    torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-4)

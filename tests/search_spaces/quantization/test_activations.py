@@ -53,13 +53,13 @@ class TestActivations:
     def test_each_token_has_a_scale_and_its_outliers_stay(self) -> None:
         x = values((3, 5, 32), 0)
         x[0, 0, 3], x[2, 4, 7] = 9.5, -6.25
-        found = round_activations(x)
-        for token, got in zip(x.flatten(0, 1), found.flatten(0, 1), strict=True):
+        actual = round_activations(x)
+        for token, got in zip(x.flatten(0, 1), actual.flatten(0, 1), strict=True):
             scale = max(abs(float(v)) for v in token if abs(float(v)) <= 6) / 127
-            wanted = [float(v) if abs(float(v)) > 6 else round(float(v) / scale) * scale for v in token]
-            torch.testing.assert_close(got, torch.tensor(wanted), rtol=1e-6, atol=1e-7)
-        assert not torch.equal(found, x)
-        torch.testing.assert_close(round_activations(found), found, rtol=1e-6, atol=0)
+            expected = [float(v) if abs(float(v)) > 6 else round(float(v) / scale) * scale for v in token]
+            torch.testing.assert_close(got, torch.tensor(expected), rtol=1e-6, atol=1e-7)
+        assert not torch.equal(actual, x)
+        torch.testing.assert_close(round_activations(actual), actual, rtol=1e-6, atol=0)
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
     def test_zeros_and_dtypes_stay(self, dtype: torch.dtype) -> None:
@@ -90,21 +90,21 @@ class TestActivations:
         exact = forms[0](*arguments)
         with RoundedActivations():
             rough = [form(*arguments) for form in forms]
-        for found in rough:
-            torch.testing.assert_close(found, rough[0], rtol=1e-5, atol=1e-5)
+        for actual in rough:
+            torch.testing.assert_close(actual, rough[0], rtol=1e-5, atol=1e-5)
         assert (rough[0] - exact).abs().max() > 1e-3
 
     @torch.no_grad()
     def test_a_layer_rounds_what_enters_its_products(self) -> None:
         rough, exact = (build(network(Bits(activation=a), Bits(activation=a))) for a in (8, 16))
         tokens = torch.arange(30)[None]
-        found, wanted = rough(tokens), exact(tokens)
-        error = (found - wanted).square().mean().sqrt() / wanted.std()
+        actual, expected = rough(tokens), exact(tokens)
+        error = (actual - expected).square().mean().sqrt() / expected.std()
         assert 1e-4 < error < 0.05
         for layer in exact.decoder_layers:
             for half in layer.sublayers.values():
                 half.activations = RoundedActivations
-        assert torch.equal(exact(tokens), found)
+        assert torch.equal(exact(tokens), actual)
 
     @pytest.mark.parametrize("numbers", ["int", "float"])
     @torch.no_grad()
@@ -143,8 +143,8 @@ class TestActivations:
     def test_products_of_heads_and_absorbed_ones_are_rounded(self) -> None:
         x, weight = values((3, 5, 16), 0), values((3, 4, 16), 1)
         with RoundedActivations():
-            found, same = linear_per_head(x, weight), multiplied_elsewhere(x)
-        assert torch.equal(found, torch.einsum("hrk,hjk->hrj", round_activations(x), weight))
+            actual, same = linear_per_head(x, weight), multiplied_elsewhere(x)
+        assert torch.equal(actual, torch.einsum("hrk,hjk->hrj", round_activations(x), weight))
         assert torch.equal(same, round_activations(x))
         assert multiplied_elsewhere(x) is x
 

@@ -54,15 +54,15 @@ def model(bits: Bits) -> Model:
 
 
 def test_a_cpu_has_kernels_for_16_8_and_4_bits() -> None:
-    found = real_kernels("cpu")
+    actual = real_kernels("cpu")
     float8 = {"w16/a8 float", "w8/a8 float"}
-    assert {name for name, kernel in found.items() if kernel != EMULATED} == float8 | {
+    assert {name for name, kernel in actual.items() if kernel != EMULATED} == float8 | {
         f"w{bits}/a{activation}" for bits in (16, 8, 4) for activation in (16, 8)
     }
-    assert found["w8/a16 float"] == EMULATED
-    assert found["w8/a8 float"] == "torch._scaled_mm"
-    assert found["w8/a8"] == "torch._int_mm"
-    assert found["w1.58/a16"] == found["w6/a8"] == EMULATED
+    assert actual["w8/a16 float"] == EMULATED
+    assert actual["w8/a8 float"] == "torch._scaled_mm"
+    assert actual["w8/a8"] == "torch._int_mm"
+    assert actual["w1.58/a16"] == actual["w6/a8"] == EMULATED
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -76,12 +76,12 @@ def test_products_are_the_emulated_ones(
 ) -> None:
     weight, x = draw(rows, width).to(device), draw(count, width, seed=1).to(device)
     real = packed(weight, bits, group)
-    found = F.linear(x, real)
-    assert found.dtype == x.dtype
-    assert type(found) is Tensor
+    actual = F.linear(x, real)
+    assert actual.dtype == x.dtype
+    assert type(actual) is Tensor
     # against exact arithmetic on the inputs that the kernel sees: what is left is the rounding of its outputs
-    wanted = F.linear(x.bfloat16().double(), round_to_bits(weight, WeightFormat(bits, group)).double())
-    assert (found - wanted).abs().max() <= 1.5 * BFLOAT16 * wanted.abs().max()
+    expected = F.linear(x.bfloat16().double(), round_to_bits(weight, WeightFormat(bits, group)).double())
+    assert (actual - expected).abs().max() <= 1.5 * BFLOAT16 * expected.abs().max()
     assert not real.use.unpacked
 
 
@@ -94,12 +94,12 @@ def test_8_bits_by_8_bits_is_exact_arithmetic(
 ) -> None:
     weight, x = draw(rows, width).to(device), draw(count, width, seed=1).to(device)
     real, rounded = packed(weight, 8, group, 8), round_to_bits(weight, WeightFormat(8, group))
-    wanted = F.linear(round_activations(x).double(), rounded.double())
-    assert (F.linear(x, real) - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+    expected = F.linear(round_activations(x).double(), rounded.double())
+    assert (F.linear(x, real) - expected).abs().max() <= 1e-6 * expected.abs().max()
     assert torch.equal(F.linear(round_activations(x), real), F.linear(x, real))
     x[0, 3], x[-1, 5] = 17.0, -30.0  # outliers go in bfloat16
-    wanted = F.linear(round_activations(x).double(), rounded.double())
-    assert (F.linear(x, real) - wanted).abs().max() <= 1.5 * BFLOAT16 * wanted.abs().max()
+    expected = F.linear(round_activations(x).double(), rounded.double())
+    assert (F.linear(x, real) - expected).abs().max() <= 1.5 * BFLOAT16 * expected.abs().max()
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -112,9 +112,9 @@ def test_float8_by_float8_is_exact_arithmetic(rows: int, width: int, count: int,
     stored = WeightFormat(8, numbers="float")
     real = PackedWeight(pack(weight, stored), stored, Use("weight", 8), weight)
     rounded = round_activations(x, "float")
-    wanted = F.linear(rounded.double(), round_to_bits(weight, stored).double())
+    expected = F.linear(rounded.double(), round_to_bits(weight, stored).double())
     sums = 1e-5 if device == "cpu" else 2e-3  # Hopper's sums have about 14 bits
-    assert (F.linear(x, real) - wanted).abs().max() <= sums * wanted.abs().max()
+    assert (F.linear(x, real) - expected).abs().max() <= sums * expected.abs().max()
     assert torch.equal(F.linear(rounded, real), F.linear(x, real))
     assert not real.use.unpacked
     assert torch.equal(real.flatten(), round_to_bits(weight, stored).flatten())  # joined rows: several scales
@@ -130,8 +130,8 @@ def test_the_views_that_blocks_take_stay_packed(bits: int) -> None:
         (F.linear(x.repeat(1, 4), real.flatten(1)), F.linear(x.repeat(1, 4), rounded.flatten(1))),
     ]
     assert not real.use.unpacked
-    for found, wanted in pairs:
-        assert (found - wanted).abs().max() <= 4 * BFLOAT16 * wanted.abs().max()
+    for actual, expected in pairs:
+        assert (actual - expected).abs().max() <= 4 * BFLOAT16 * expected.abs().max()
     assert real.flatten(0, -2) is real.flatten(0, -2)  # made once
     assert (real.shape, real.dtype, real.ndim) == (weight.shape, weight.dtype, 3)
     assert not real.use.unpacked
@@ -182,28 +182,28 @@ def test_networks_are_near_their_emulation(bits: Bits, bound: float, device: str
     emulated = model(bits).to(device)
     real = with_real_kernels(emulated)
     tokens = torch.randint(50, (3, 33), generator=torch.Generator().manual_seed(0)).to(device)
-    wanted, found = emulated(tokens), real(tokens)
-    scale = wanted.std()
-    assert 0 < (found - wanted).square().mean().sqrt() < bound * scale
+    expected, actual = emulated(tokens), real(tokens)
+    scale = expected.std()
+    assert 0 < (actual - expected).square().mean().sqrt() < bound * scale
     logits, state = real.prefill(tokens[:, :20])
     pieces = [logits]
     for token in tokens[:, 20:].unbind(1):
         logits, state = real.step(token, state)
         pieces.append(logits[:, None])
-    assert (torch.cat(pieces, 1) - wanted).square().mean().sqrt() < 2 * bound * scale
+    assert (torch.cat(pieces, 1) - expected).square().mean().sqrt() < 2 * bound * scale
 
 
 @torch.no_grad()
 def test_kernels_are_listed_by_parameter() -> None:
     emulated = model(Bits(weight=4))
     assert set(kernels_of(emulated).values()) == {EMULATED}
-    found = kernels_of(with_real_kernels(emulated))
+    actual = kernels_of(with_real_kernels(emulated))
     name = "torch._weight_int4pack_mm_for_cpu"
-    assert found["embedding"] == "bfloat16"
-    assert found["layers.0.channel_mixer.mixer.up"] == found["layers.1.channel_mixer.mixer.down"] == name
-    assert found["layers.0.sequence_mixer.mixer.wq"] == name
-    assert found["layers.0.sequence_mixer.mixer.wo"] == EMULATED  # joined rows of 16: no group of a kernel
-    assert found["layers.1.sequence_mixer.mixer.conv_x_bias"] == EMULATED  # no product
+    assert actual["embedding"] == "bfloat16"
+    assert actual["layers.0.channel_mixer.mixer.up"] == actual["layers.1.channel_mixer.mixer.down"] == name
+    assert actual["layers.0.sequence_mixer.mixer.wq"] == name
+    assert actual["layers.0.sequence_mixer.mixer.wo"] == EMULATED  # joined rows of 16: no group of a kernel
+    assert actual["layers.1.sequence_mixer.mixer.conv_x_bias"] == EMULATED  # no product
     wide = kernels_of(with_real_kernels(model(Bits(weight=8))))
     assert wide["layers.0.sequence_mixer.mixer.wo"] == "torch._weight_int8pack_mm"
     float8 = kernels_of(with_real_kernels(model(Bits(weight=8, activation=8, numbers="float"))))
@@ -221,10 +221,10 @@ def test_the_model_that_was_given_stays_as_it_was(tmp_path: Path) -> None:
     before = {name: weight.clone() for name, weight in emulated.named_parameters()}
     real = with_real_kernels(emulated)
     tokens = torch.arange(9)[None]
-    wanted = emulated(tokens)
+    expected = emulated(tokens)
     real(tokens)
     assert all(torch.equal(before[name], weight) for name, weight in emulated.named_parameters())
-    assert torch.equal(emulated(tokens), wanted)
+    assert torch.equal(emulated(tokens), expected)
     assert not any(weight.requires_grad for weight in real.parameters())
     values = {
         name: weight.values() if isinstance(weight, PackedWeight) else weight
@@ -240,5 +240,5 @@ def test_what_is_not_packed_takes_the_dtype_that_was_asked_for() -> None:
     tokens = torch.arange(9)[None]
     logits, state = real.prefill(tokens)
     assert logits.dtype == real.step(tokens[:, 0], state)[0].dtype == torch.bfloat16
-    wanted = emulated(tokens)
-    assert (logits.float() - wanted).square().mean().sqrt() < 0.05 * wanted.std()
+    expected = emulated(tokens)
+    assert (logits.float() - expected).square().mean().sqrt() < 0.05 * expected.std()

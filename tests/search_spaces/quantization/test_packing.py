@@ -52,8 +52,8 @@ def test_every_code_survives_its_bytes(bits: float, width: int, seed: int) -> No
     stored = WeightFormat(bits, 256)
     scale = -0.5 if low < -top else 0.5
     packed = pack(codes * scale, stored)
-    found = unpack_codes(packed, stored, width) * packed[SCALE_SUFFIX].float()
-    assert torch.equal(found[0], codes[0] * scale)
+    actual = unpack_codes(packed, stored, width) * packed[SCALE_SUFFIX].float()
+    assert torch.equal(actual[0], codes[0] * scale)
     assert packed[""].dtype == torch.int8
     bits_used = 8 / 5 if bits == TERNARY else bits
     assert packed[""].shape[-1] == -(-width * round(10 * bits_used) // 80)
@@ -105,5 +105,5 @@ def test_another_format_is_refused(tmp_path: Path, number: int | None) -> None:
 def test_4_bits_are_packed_by_twos_the_first_code_in_the_low_half() -> None:
     codes = torch.tensor([[7, -7, 1, -1, 0, 3, -4, 5, 2]])
     packed = pack(codes * 0.5, WeightFormat(4))[""]
-    wanted = [(0x97), (0xF1), (0x30), (0x5C), (0x02)]  # the first code of two in the low half
-    assert packed.view(torch.uint8).tolist() == [wanted]
+    expected = [(0x97), (0xF1), (0x30), (0x5C), (0x02)]  # the first code of two in the low half
+    assert packed.view(torch.uint8).tolist() == [expected]

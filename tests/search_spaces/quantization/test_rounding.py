@@ -28,12 +28,14 @@ def test_matrices_rounded_together_are_as_by_themselves(
         weights.append(values(large, seed + place)[tuple(map(slice, shape))].requires_grad_())
     names = [f"weight {place}" for place in range(len(asked))]
     rounded = round_all(dict(zip(names, weights, strict=True)), dict(zip(names, formats_, strict=True)))
-    found = [rounded[name] for name in names]
-    for one, weight, stored in zip(found, weights, formats_, strict=True):
-        assert torch.equal(one, round_to_bits(weight, stored))
-        assert one.is_contiguous() or stored.bits == 16
-    if len(found) > 1:
-        torch.stack([place * one.sum() for place, one in enumerate(found[1:], start=1)]).sum().backward()
+    actual = [rounded[name] for name in names]
+    for matrix, weight, stored in zip(actual, weights, formats_, strict=True):
+        assert torch.equal(matrix, round_to_bits(weight, stored))
+        assert matrix.is_contiguous() or stored.bits == 16
+    if len(actual) > 1:
+        torch.stack(
+            [place * matrix.sum() for place, matrix in enumerate(actual[1:], start=1)]
+        ).sum().backward()
         assert weights[0].grad is None  # what was not used has no gradient
         for place, weight in enumerate(weights[1:], start=1):
             assert weight.grad is not None
@@ -61,8 +63,8 @@ def test_searched_scales_beat_those_of_the_largest_value(bits: int) -> None:
 def test_ternary_weights_are_bitnets(shape: tuple[int, int]) -> None:
     """Equations 1 to 3 of arXiv:2402.17764, for each group instead of each matrix."""
     weight = values(shape, 3)
-    found = round_to_bits(weight, WeightFormat(TERNARY, 64))
-    for row, kept in zip(weight, found, strict=True):
+    actual = round_to_bits(weight, WeightFormat(TERNARY, 64))
+    for row, kept in zip(weight, actual, strict=True):
         for part, got in zip(row.split(64), kept.split(64), strict=True):
             gamma = sum(abs(float(w)) for w in part) / len(part)
             codes = torch.tensor([max(-1, min(1, round(float(w) / gamma))) for w in part])
@@ -77,12 +79,12 @@ def test_ternary_weights_and_8_bit_activations_are_those_of_transformers() -> No
     weight = values((5, 64), 2)
     # means of |w| that bfloat16 can hold, so that the scales are the same
     weight *= torch.tensor([[2.0], [1.0], [0.5], [0.25], [4.0]]) / weight.abs().mean(-1, keepdim=True)
-    found = F.linear(round_activations(x), round_to_bits(weight, WeightFormat(TERNARY, 64)))
+    actual = F.linear(round_activations(x), round_to_bits(weight, WeightFormat(TERNARY, 64)))
     with torch.compiler.set_stance("force_eager"):
         rows = [F.linear(bitnet.ActQuant.apply(x), bitnet.WeightQuant.apply(row[None])) for row in weight]
-    wanted = torch.cat(rows, dim=-1)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
-    slopes = [torch.autograd.grad(y.square().sum(), x)[0] for y in (found, wanted)]
+    expected = torch.cat(rows, dim=-1)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    slopes = [torch.autograd.grad(y.square().sum(), x)[0] for y in (actual, expected)]
     torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-5, atol=1e-4)
 
 
