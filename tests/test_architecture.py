@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +30,9 @@ HOMES = {
     "moocore": ("nas/pareto.py",),
     "transformers": ("search_spaces/references/",),
 }
+OPERATORS = ("search_spaces/ops/kernels/", "search_spaces/ops/slstm.py")
+"""Kernels and custom operators take tensors and sizes one by one: Triton and PyTorch want it so."""
+
 UNSAFE = ("pickle", "marshal", "shelve", "dill", "cloudpickle")
 BROAD = {"nas/executors/base.py", "nas/study/space_files.py"}
 """Files that may catch `Exception`: what a candidate or a user's file raises becomes a record or a line."""
@@ -65,7 +69,8 @@ def test_imports_point_down_and_libraries_stay_at_home(path: Path) -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    graph = {module_of(path): top_level_imports(path) for path in FILES}
+    """Imports inside functions count, too."""
+    graph = {module_of(path): imported_modules(path) for path in FILES}
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -84,16 +89,16 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def top_level_imports(path: Path) -> set[str]:
-    known = {module_of(other) for other in FILES}
-    found: set[str] = set()
-    for node in parsed(path).body:
+def imported_modules(path: Path) -> set[str]:
+    ours = {module_of(other) for other in FILES}
+    names: set[str] = set()
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            parts = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= parts & known or {node.module}
-    return (found & known) - {module_of(path)}
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= submodules & ours or {node.module}
+    return (names & ours) - {module_of(path)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -101,10 +106,29 @@ def test_house_rules(path: Path) -> None:
     text, tree = path.read_text(), parsed(path)
     assert text.count("\n") <= 500, "a file has at most 500 lines"
     assert ast.get_docstring(tree), "every module says what it is"
+    for node in functions(tree):
+        assert (node.end_lineno or 0) - node.lineno <= 60, f"{node.name} is over 60 lines"
+        free = name_of(path).startswith(OPERATORS)
+        assert free or positional(node) <= 5, f"{node.name} has over 5 positional parameters"
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or 0) - node.lineno <= 60, f"{node.name} is over 60 lines"
         if isinstance(node, ast.ExceptHandler) and name_of(path) not in BROAD:
             caught = getattr(node.type, "id", None)
             assert node.type is not None, f"line {node.lineno}: a bare except"
             assert caught not in ("Exception", "BaseException"), f"line {node.lineno}: a broad except"
+
+
+def test_files_and_functions_are_short() -> None:
+    lines = [path.read_text().count("\n") for path in FILES]
+    lengths = [(f.end_lineno or 0) - f.lineno + 1 for path in FILES for f in functions(parsed(path))]
+    assert np.percentile(lines, 90) <= 250
+    assert np.percentile(lengths, 90) <= 25
+    assert np.median(lengths) <= 8
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def positional(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))

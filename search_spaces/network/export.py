@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from foundation.errors import NasError, SettingError
+from foundation.files import replacing, write_json
 from search_spaces.language.serialization import from_plain, to_plain
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -33,7 +34,8 @@ def save_model(model: Model, folder: str | Path, about: Mapping[str, Any] | None
     """Write a model; `about` is kept in its configuration for the reader (where it came from, its scores).
 
     Raises:
-        SettingError: the folder holds something else, or cannot be written.
+        SettingError: the folder holds something else.
+        FileError: it cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
@@ -46,12 +48,9 @@ def save_model(model: Model, folder: str | Path, about: Mapping[str, Any] | None
         packed = {"": values.float()} if stored_as is None else pack(values, stored_as)
         stored |= {name + suffix: tensor.contiguous() for suffix, tensor in packed.items()}
     config = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(stored, folder / WEIGHTS)
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    except OSError as error:
-        raise SettingError(f"cannot write {folder}: {error.strerror or error}") from None
+    with replacing(folder / WEIGHTS) as scratch:
+        save_file(stored, scratch)
+    write_json(folder / CONFIG, config, indent=2)
     return folder
 
 
