@@ -19,7 +19,7 @@ space = Space(Decoder(d_model=one_of(48, 64), layers=repeat(layer, depths=(2, 3)
 if __name__ == "__main__":
     study = nas.search(
         space,
-        name="first",
+        name="mine",
         objectives=["bits_per_byte", "decode_ms", "weight_bytes"],
         constraints=["params<200e3"],
         scenarios=[Scenario(prompt=256, new_tokens=64)],

@@ -1,4 +1,4 @@
-"""Counted FLOPs: fvcore walks the operations of a built model, as a check on what blocks claim on paper.
+"""Counted FLOPs: fvcore walks the operations of a built model, as a check on the analytic costs of blocks.
 
 2 FLOPs per multiply-add of matrix-like products; elementwise work is left out, as in `Cost`. Fused attention
 skips the future where it is told that it is causal; under a mask it computes every pair, hidden ones too.

@@ -38,7 +38,7 @@ class Recall(Task):
     unit: ClassVar[str] = "nats per answer"
     score_name: ClassVar[str] = "recall_error"
     score_help: ClassVar[str] = (
-        "wrong answers in multi-query associative recall (a space of its own size: vocab 64)"
+        "wrong answers in multi-query associative recall (needs a space with vocab 64)"
     )
     score_unit: ClassVar[str] = "share of wrong answers"
 

@@ -16,12 +16,10 @@ class Execution(Settings):
     """
 
     device: str = setting("cpu", help="Where to train: cpu, or cuda:0.")
-    pieces: int = setting(
-        1, help="Read a batch in this many pieces, whose gradients are added up: less memory.", least=1
-    )
+    pieces: int = setting(1, help="Gradient accumulation: micro-batches per batch, for less memory.", least=1)
     recompute: bool = setting(
         False,
-        help="Compute layers again in the backward pass instead of keeping what is inside: less memory.",
+        help="Activation checkpointing: recompute layers in the backward pass, for less memory.",
     )
     compile_after: int | None = setting(
         None, help="Compile a network after this many visits; none: never.", least=1

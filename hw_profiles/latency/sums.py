@@ -31,7 +31,7 @@ Amounts: TypeAlias = "tuple[tuple[int, float, bool], ...]"
 
 UNTIMED_ERROR = 0.3
 """How far, relatively, a layer with a router or an exit is taken to be off: its parts were timed, but how
-many tokens take them is the router's share on paper, and whole networks that are timed have neither."""
+many tokens take them is the router's nominal share, and whole networks that are timed have neither."""
 
 
 class NetworkSums:

@@ -7,7 +7,7 @@ For each sublayer, and for what stands around the layers (Williams, Waterman & P
 
     time = max(FLOPs / peak FLOP rate, bytes / peak bandwidth, operations * launch overhead)
 
-FLOPs are those on paper (`Block.cost`). Bytes are what its operations read and write, one by one; with a
+FLOPs are analytic (`Block.cost`). Bytes are what its operations read and write, one by one; with a
 runtime that fuses operations only what products do. Weights count at their bits: the roofline is of a device
 that has kernels for them. A runtime that replays recorded kernels has no launch overhead, nor has a card that
 does not state it. Peaks are never reached, so an estimate is a lower bound, often by a factor of two or

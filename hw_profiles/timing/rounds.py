@@ -186,7 +186,7 @@ class Rounds:
             return found
         reason = self.disturbances() or "nothing was seen to disturb it"
         off = f"{100 * found.uncertainty:.1f} %" if math.isfinite(found.uncertainty) else "unknown"
-        unsettled = f"not settled after {found.n} samples (90 % interval: {off}): {reason}"
+        unsettled = f"did not converge after {found.n} samples (90 % interval: {off}): {reason}"
         return replace(found, unsettled=unsettled)
 
     def disturbances(self) -> str:

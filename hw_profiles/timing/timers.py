@@ -105,7 +105,7 @@ def on_gpu(scenario: Scenario) -> bool:
     """
     kind = scenario.device.partition(":")[0]
     if kind not in ("cpu", "cuda"):
-        raise ProfileError(f"no way to time the device {scenario.device!r}: known are cpu and cuda")
+        raise ProfileError(f"unsupported device {scenario.device!r}: latency is measured on cpu and cuda")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ProfileError(f"the scenario asks for {scenario.device}, but this machine has no usable GPU")
     return kind == "cuda"
@@ -202,9 +202,9 @@ def disturbances(
             told.append(f"the calibration kernel spread over {low:.4g} to {high:.4g} ms")
     share = sum(times) / max(1e-9, sum(timing.wall_ms for timing in calibration))
     if times and share < OWN_CORE:
-        told.append(f"the timed thread had {100 * share:.0f} % of its core")
+        told.append(f"the timed thread got {100 * share:.0f} % of its core")
     if loads[0] > loads[1]:
-        told.append(f"{loads[0]:.1f} processes wanted {loads[1]:.0f} cores")
+        told.append(f"load of {loads[0]:.1f} on {loads[1]:.0f} cores")
     if clocks and max(clocks) - min(clocks) > ALLOWED_DRIFT / 2 * max(clocks):
         told.append(f"the GPU's clock moved between {min(clocks)} and {max(clocks)} MHz")
     return "; ".join(told)

@@ -42,7 +42,7 @@ class SupernetTraining(Settings):
     recipe: Recipe = setting(
         Recipe(supernet=SupernetRecipe(phases=SHRINKING)),
         help="A setting of how weights are learned, e.g. supernet.networks=3, supernet.soft=0.5 or"
-        " precision=bfloat16. The space is opened in phases, unless supernet.phases=whole.",
+        " precision=bfloat16. Trained with progressive shrinking, unless supernet.phases=whole.",
         metavar="NAME=VALUE",
         repeated=True,
     )
@@ -59,9 +59,9 @@ def train(
     training: Given,
     execution: Given,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes that share a batch.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Data-parallel processes.")] = 1,
 ) -> None:
-    """Train one supernet for a space, into a folder that describes itself.
+    """Train one supernet for a space, into a self-describing folder.
 
     The same command continues a training that was stopped. Afterwards, searches need no training of their
     own.

@@ -28,7 +28,7 @@ def zoo(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Published architectures, written in the blocks of one space.
+    """Published architectures, expressed as points of one space.
 
     All of them lie in the ready-made space `hybrid_lm`. `nas zoo jamba` prints the layers, parameters and
     state bytes of one, and a link to its paper; `--check` shows that each builds, that decoding it equals

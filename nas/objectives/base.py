@@ -1,8 +1,8 @@
 """What a study can be asked to trade off, and to respect: named numbers with units.
 
-Most numbers are cheap: counted on paper or predicted from a latency table, in microseconds, before anything
-is trained. Those without a `cheap` function are scored by an evaluator on a worker. One new file in this
-folder that adds one `Objective` makes a new number known everywhere.
+Most numbers are cheap: computed analytically or predicted from a latency table, in microseconds, before
+anything is trained. Those without a `cheap` function are scored by an evaluator on a worker. A new number is
+one new file in this folder that adds one `Objective`.
 """
 
 from __future__ import annotations

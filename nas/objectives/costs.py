@@ -1,4 +1,4 @@
-"""Numbers counted on paper: parameters, FLOPs, bytes."""
+"""Analytic costs: parameters, FLOPs, bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNTED = (
 
 @lru_cache(maxsize=1024)
 def cost_of(spec: Decoder, scenario: Scenario) -> NetworkCost:
-    """The price on paper, remembered because several objectives ask for one network."""
+    """The analytic cost, remembered because several objectives ask for one network."""
     return spec.cost(scenario)
 
 

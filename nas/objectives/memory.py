@@ -11,9 +11,9 @@ from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
 
 PEAKS = (
-    ("peak_bytes", "the most that is allocated at all: weights at their bits, state, activations"),
-    ("prefill_peak_bytes", "the most that is allocated while the prompt is read"),
-    ("decode_peak_bytes", "the most that is allocated while a token is decoded"),
+    ("peak_bytes", "peak over the whole run: weights at their bits, state, activations"),
+    ("prefill_peak_bytes", "peak while the prompt is read"),
+    ("decode_peak_bytes", "peak while a token is decoded"),
 )
 
 

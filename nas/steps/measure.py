@@ -84,7 +84,7 @@ def measure_trials(
             continue
         fact = _fact_of(study, scenario)
         if study.plan.on is None and (why := unreachable(scenario, fact)):
-            progress.say(f"the front is not measured for {scenario}: {why}")
+            progress.say(f"skipped measuring the front for {scenario}: {why}")
             continue
         testbed = Testbed(scenario, fact.get("reference_ms"), study.plan.on, address, fact.get("fingerprint"))
         try:
@@ -92,7 +92,7 @@ def measure_trials(
         except (ProfileError, UnknownName) as error:
             if testbed.on is None:
                 raise
-            progress.say(f"the front is not measured for {scenario}: {error}")
+            progress.say(f"skipped measuring the front for {scenario}: {error}")
 
 
 def unmeasured(study: Study, trials: Iterable[Trial], scenario: Scenario) -> list[Trial]:

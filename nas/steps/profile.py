@@ -17,7 +17,7 @@ def cost_model(context: Context) -> CostModel:
     """The study's scenarios, with the tables that an objective or a constraint needs.
 
     Raises:
-        ProfileError: a table cannot be had, or errs too much.
+        ProfileError: there is no table, or its error is too large.
         SpaceError: nothing in the space satisfies the constraints.
     """
     study, plan = context.study, context.plan

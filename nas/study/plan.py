@@ -66,7 +66,9 @@ class Plan(Settings):
         "ofa", help="How the shared weights are searched; `nas engines` lists them.", group=SEARCH
     )
     strategy: str = setting(
-        "nsga2", help="What proposes in the engine ofa; `nas strategies` lists them.", group=SEARCH
+        "nsga2",
+        help="Strategy that proposes candidates (engine ofa only); `nas strategies` lists them.",
+        group=SEARCH,
     )
     strategy_settings: Mapping[str, Any] = setting(
         default_factory=dict,
@@ -84,7 +86,7 @@ class Plan(Settings):
     )
     supernet: str | None = setting(
         None,
-        help="Search a supernet that `nas supernet train` made, without training; its steps, batch, length"
+        help="Search with a supernet from `nas supernet train`, without training; its steps, batch, length"
         " and windows are used.",
         metavar="FOLDER",
         shown="train one",
@@ -96,12 +98,14 @@ class Plan(Settings):
     steps: int = setting(
         250, help="Training steps of the supernet, or of each candidate.", least=1, group=TRAINING
     )
-    batch: int = setting(16, help="Windows that a network reads in a training step.", least=1, group=TRAINING)
+    batch: int = setting(
+        16, help="Batch size: sequences that a network reads in a training step.", least=1, group=TRAINING
+    )
     length: int | None = setting(
-        None, help="Tokens per window.", least=1, shown="the task's own, 128 for text", group=TRAINING
+        None, help="Sequence length in tokens.", least=1, shown="the task's own, 128 for text", group=TRAINING
     )
     windows: int | None = setting(
-        None, help="Validation windows.", least=1, shown="the task's own", group=TRAINING
+        None, help="Number of validation sequences.", least=1, shown="the task's own", group=TRAINING
     )
     recipe: Recipe = setting(
         Recipe(),
@@ -136,7 +140,7 @@ class Plan(Settings):
     )
     allow_rough_table: bool = setting(
         False,
-        help="Use a latency table even if it errs by more than 10 % on whole networks.",
+        help="Use a latency table even if its error on whole networks exceeds 10 %.",
         changeable=True,
         group=LATENCY,
     )
@@ -150,7 +154,7 @@ class Plan(Settings):
     )
     on: str | None = setting(
         None,
-        help="Time on this device of a Ray cluster (resource 'device:DEVICE') instead of on this machine.",
+        help="Measure latency on this device of a Ray cluster (resource 'device:DEVICE'), not here.",
         metavar="DEVICE",
         group=LATENCY,
     )
@@ -165,7 +169,7 @@ class Plan(Settings):
     )
     keep: float = setting(
         1 / 3,
-        help="Share of the finalists of a rung that reach the next.",
+        help="Fraction of the finalists promoted to the next rung (successive halving).",
         shown="1/3",
         above=0,
         most=1,
@@ -180,7 +184,7 @@ class Plan(Settings):
         if len(set(self.objectives)) != len(self.objectives):
             raise SettingError(f"objectives are named twice: {', '.join(self.objectives)}")
         if self.finalists and list(self.rungs) != sorted(set(self.rungs)):
-            raise SettingError(f"rungs must grow, got {self.rungs}")
+            raise SettingError(f"rungs must be strictly increasing, got {self.rungs}")
         if self.on is not None and self.estimate is not None:
             raise SettingError(f"latency is measured on {self.on} or estimated from a card: choose one")
         check_trainable(self.device)

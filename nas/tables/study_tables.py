@@ -40,8 +40,8 @@ def table_for(
     A plan that names a device has it measured there, in the Ray cluster at `address`.
 
     Raises:
-        ProfileError: a given table is of another machine, scenario or space, or the table errs too much, or
-            the plan's device was lost.
+        ProfileError: a given table is of another machine, scenario or space, its error is too large, or the
+            plan's device was lost.
     """
     table = _table(study, scenario, progress, address)
     if isinstance(table, LatencyTable):
@@ -99,7 +99,7 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
     if earlier is not None and earlier.covers(study.space):
         if plan.allow_rough_table or not _rough_where_needed(earlier, plan):
             return earlier
-        progress.say(f"{path} errs too much: measuring again")
+        progress.say(f"{path} has too large an error: measuring again")
     return _measure(study, scenario, path, progress, address=address)
 
 
@@ -157,7 +157,7 @@ def measured_table(
 
 
 def _require_trust(table: LatencyTable, plan: Plan) -> None:
-    """A table that errs by more than 10 % where the study needs it is used only if that is asked for."""
+    """A table whose error exceeds 10 % where the study needs it is used only on request."""
     errors = _rough_where_needed(table, plan)
     if errors and not plan.allow_rough_table:
         raise ProfileError(

@@ -17,7 +17,7 @@ def elsewhere(table: LatencyTable) -> str:
 
 
 def rough_readings(table: LatencyTable) -> dict[str, float]:
-    """The readings in which a table errs by more than 10 % on held-out networks, with their error."""
+    """The readings whose error on held-out networks exceeds 10 %, with that error."""
     mapes = {reading: accuracy.mape for reading, accuracy in table.accuracies.items()}
     return {reading: mape for reading, mape in mapes.items() if mape is not None and mape > TRUSTED_MAPE}
 

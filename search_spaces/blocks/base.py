@@ -1,4 +1,4 @@
-"""The contract of a block: what may vary, what it costs on paper, and the module it builds.
+"""The contract of a block: what may vary, its analytic cost, and the module it builds.
 
 A block is a frozen dataclass of plain values (any of them may be left open with `one_of`). It builds a
 `Mixer`, an ordinary `nn.Module` of fixed size without any code for search, supernets or bits.
@@ -65,7 +65,7 @@ class StateShape:
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of a block on paper, for the batch of the scenario.
+    """The analytic cost of a block, for the batch of the scenario.
 
     `params` are scalars; FLOPs count 2 per multiply-add of matrix-like products (elementwise work is left
     out, as fvcore does): `prefill_flops` for reading the whole prompt, `decode_flops` for one new token at
@@ -159,7 +159,7 @@ class Block(ABC):
 
     @abstractmethod
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
-        """Parameters and FLOPs on paper."""
+        """Analytic parameters and FLOPs."""
 
     def state(self, d_model: int) -> dict[str, StateShape]:
         """What decode must carry; empty for a block without memory."""

@@ -1,4 +1,4 @@
-"""What networks and their blocks cost on paper: parameters, FLOPs, stored bytes, decode state."""
+"""Analytic costs of networks and their blocks: parameters, FLOPs, stored bytes, decode state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search_spaces.quantization.bits import WeightFormat, state_bytes, weight_by
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """The price of a whole network on paper, under one scenario.
+    """The analytic cost of a whole network, under one scenario.
 
     `weight_bytes` is what an exported model stores; `state_bytes` is the decode state after the scenario's
     last token, for its whole batch; `state_bytes_per_token` is how much of it one further token adds.

@@ -182,7 +182,7 @@ class Decoder:
         return Shell(self.vocab, self.d_model, self.norm)
 
     def cost(self, scenario: Scenario) -> NetworkCost:
-        """Parameters, FLOPs and bytes on paper."""
+        """Analytic parameters, FLOPs and bytes."""
         total, stored = self.shell.cost(scenario), self.shell.stored_bytes
         state = growth = 0
         staying, shared = 1.0, set[str]()

@@ -46,7 +46,7 @@ class Shell:
         return Layout({EMBEDDING: ". D"} | norm_axes(), "D")
 
     def cost(self, scenario: Scenario) -> Cost:
-        """Parameters and FLOPs on paper."""
+        """Analytic parameters and FLOPs."""
         flops = self.logits_flops(scenario)
         params = self.vocab * self.d_model + self.norm.params(self.d_model)
         return Cost(params, scenario.prompt * flops, flops)

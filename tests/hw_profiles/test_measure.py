@@ -171,8 +171,8 @@ def test_what_does_not_settle_is_marked_with_what_disturbed_it():
     rounds.take_until(2, 5, 0.05)
     assert rounds.done == 5
     told = rounds.marked(rounds.latency("call")).unsettled
-    assert told.startswith("not settled after 5 samples (90 % interval: ")
-    assert told.endswith("9.0 processes wanted 2 cores")
+    assert told.startswith("did not converge after 5 samples (90 % interval: ")
+    assert told.endswith("load of 9.0 on 2 cores")
 
 
 def test_rounds_visit_everything_once_in_changing_but_repeatable_order():
@@ -261,8 +261,8 @@ def test_what_has_not_settled_is_said_or_refused(caplog):
         found = measure_networks([model], SCENARIO, rounds=2, timer=uneven)[0]
     assert found["prefill_ms"].n == 6
     assert all(latency.unsettled for latency in found.values())
-    assert "network 0, prefill_ms: not settled after 6 samples" in caplog.text
-    with pytest.raises(ProfileError, match="network 0, prefill_ms: not settled after 6 samples"):
+    assert "network 0, prefill_ms: did not converge after 6 samples" in caplog.text
+    with pytest.raises(ProfileError, match="network 0, prefill_ms: did not converge after 6 samples"):
         measure_networks([model], SCENARIO, rounds=2, timer=uneven, strict=True)
 
 

@@ -191,7 +191,7 @@ def test_plans_come_back_from_json_and_only_trials_may_grow() -> None:
         ({"steps": 0}, "steps"),
         ({"objectives": ()}, "at least one objective"),
         ({"objectives": ("params", "params")}, "twice"),
-        ({"rungs": (300, 100)}, "rungs must grow"),
+        ({"rungs": (300, 100)}, "rungs must be strictly increasing"),
         ({"keep": 0.0}, "keep"),
     ],
 )

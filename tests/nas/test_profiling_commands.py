@@ -409,7 +409,7 @@ def test_a_bench_answers_for_its_scenarios() -> None:
     [
         (["-o", "."], "is a folder"),
         (["-o", "/"], "is a folder"),
-        (["--scenario", "cpux"], "no way to time"),
+        (["--scenario", "cpux"], "unsupported device"),
         (["--scenario", "cpu,threads=100000"], "threads"),
         (["--scenario", "batch=1,batch=2"], "batch is given twice"),
         (["--scenario", "cpu,eager"], "device is given twice"),

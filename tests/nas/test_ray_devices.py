@@ -132,7 +132,7 @@ def test_a_study_goes_on_without_a_device_that_is_lost(
     monkeypatch.setattr(devices, "run_on", fail)
     heard = Heard()
     measure_trials(study, study.front(), extracted, heard)
-    assert any(f"the front is not measured for {CHAT}: {lost}" in line for line in heard.lines)
+    assert any(f"skipped measuring the front for {CHAT}: {lost}" in line for line in heard.lines)
     with pytest.raises(type(lost), match=str(lost)):
         search(home, name="other", scenarios=[CHAT], on="far")
 

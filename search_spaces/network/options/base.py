@@ -86,7 +86,7 @@ class LayerOption:
         return None
 
     def cost(self, shell: Shell, scenario: Scenario) -> Cost:
-        """Parameters and FLOPs on paper, for the tokens that it is `computed` for."""
+        """Analytic parameters and FLOPs, for the tokens that it is `computed` for."""
         return Cost()
 
     def seen(self, scenario: Scenario) -> Scenario:

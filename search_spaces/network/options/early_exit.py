@@ -35,7 +35,7 @@ class EarlyExit(LayerOption):
     """Let tokens leave behind a layer whose own head is sure enough of the next token.
 
     `threshold` is an entropy as a share of that of a uniform guess. `share` is how many tokens are expected
-    to leave here: the price on paper counts on it, and the share that really leaves is a metric of every run.
+    to leave here: the analytic cost assumes it, and the share that really leaves is a metric of every run.
     `weight` is that of the exit's loss.
     """
 
