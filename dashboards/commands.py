@@ -15,7 +15,7 @@ from rich.table import Table
 
 from foundation.errors import SettingError
 from nas.commands.options import Json, Store, StudyName
-from nas.folders import DEFAULT_STORE
+from nas.default_paths import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from dashboards.facts import ComparisonFacts

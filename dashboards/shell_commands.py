@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from dashboards.facts import StudyFacts
-from nas.folders import DEFAULT_STORE
+from nas.default_paths import DEFAULT_STORE
 
 
 def target(study: StudyFacts, *words: str) -> str:

@@ -12,7 +12,7 @@
     describe(Evolution)                             # what a command line, --help or a page is made from
 
 A record is checked when it is made, so a value that is out of range never gets further. A setting may itself
-be settings, also one of several kinds of a registry (`foundation.parts`); a dotted name reaches inside:
+be settings, also one of several kinds of a registry (`foundation.components`); a dotted name reaches inside:
 
     recipe.with_settings({"schedule.warm_up": 40, "optimizer": "adamw"})
 """
@@ -99,7 +99,7 @@ class Settings:
 
     @classmethod
     def from_word(cls, word: str) -> Self:
-        """The settings that a single word stands for; `foundation.parts` have names.
+        """The settings that a single word stands for; `foundation.components` have names.
 
         Raises:
             SettingError: these settings have no such words.

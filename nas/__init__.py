@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nas.study.study import open_study as open_study
     from nas.study.trial import Trial as Trial
     from nas.study.trial import Value as Value
-    from search_spaces.network.export import load_model
+    from search_spaces.network.model_files import load_model
 
     load = load_model
 
@@ -49,7 +49,7 @@ _HOMES = {
     "Value": "nas.study.trial",
     "Store": "nas.store",
     "export": "nas.study.export",
-    "load": "search_spaces.network.export",
+    "load": "search_spaces.network.model_files",
 }
 
 __all__ = sorted(_HOMES)  # computed, so that the table above is the only list

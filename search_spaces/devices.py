@@ -1,8 +1,8 @@
 """Devices by their torch names: `cpu`, `cuda`, `cuda:0`; what they are, and whether this machine has them.
 
 A device stands at two places: where networks are trained and scored (`Plan.device`), and where they are timed
-(`Scenario.device`). A device of a Ray cluster (`Plan.on`) is a machine, see `nas.executors.devices`; on it,
-too, the scenario says which of its processors is timed.
+(`Scenario.device`). A device of a Ray cluster (`Plan.on`) is a machine, see `nas.executors.ray_devices`; on
+it, too, the scenario says which of its processors is timed.
 """
 
 from __future__ import annotations

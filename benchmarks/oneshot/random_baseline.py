@@ -45,7 +45,7 @@ from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.study.task import make_task
 from nas.validation.gain import gain
-from nas.validation.random_choice import candidates, gain_over_random, searched_and_random
+from nas.validation.random_baseline import candidates, gain_over_random, searched_and_random
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.rglru import RGLRU

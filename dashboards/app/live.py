@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from dashboards.facts import FrontFacts, front_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.ties import QUALITY
+from dashboards.facts.significance import QUALITY
 from nas.pareto import nondominated
 from nas.store import Store, StudyRecord
 from nas.study.study import Study

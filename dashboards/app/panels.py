@@ -11,8 +11,8 @@ from dash.development.base_component import Component
 
 from dashboards.app.live import LiveStudy, Summary
 from dashboards.facts.networks import MEASURED, layers_of, quantity
+from dashboards.facts.significance import QUALITY
 from dashboards.facts.study import study_facts
-from dashboards.facts.ties import QUALITY
 from dashboards.shell_commands import export
 from foundation.text import count
 from nas.study.trial import Trial, Value

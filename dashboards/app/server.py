@@ -18,7 +18,7 @@ from dash.development.base_component import Component
 
 from dashboards.app.live import LiveStore, LiveStudy
 from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
-from dashboards.facts.ties import QUALITY
+from dashboards.facts.significance import QUALITY
 from dashboards.figures.front import front_figure
 from dashboards.style.css import app_css
 from dashboards.style.theme import SCHEMES, with_scheme

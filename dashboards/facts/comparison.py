@@ -15,6 +15,7 @@ from typing import Any
 
 from dashboards.facts.comparability import require_comparable
 from dashboards.facts.front import FrontFacts
+from dashboards.facts.hypervolume import Coordinates, distinct_nondominated, in_natural_units, share_errors
 from dashboards.facts.networks import NetworkFacts, measured_values, one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.study import (
@@ -25,7 +26,6 @@ from dashboards.facts.study import (
     planes,
     study_facts,
 )
-from dashboards.facts.volumes import Coordinates, distinct_nondominated, in_natural_units, share_errors
 from foundation.errors import SettingError
 from nas.engines.base import PROPOSED_BY, engine_title
 from nas.objectives.base import objectives

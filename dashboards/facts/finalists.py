@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards.facts.ties import QUALITY, tied
+from dashboards.facts.significance import QUALITY, tied
 from nas.study.trial import Trial, TrialState, Value
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.ties import QUALITY, tied
+from dashboards.facts.significance import QUALITY, tied
 from nas.pareto import nondominated
 from nas.study.trial import Trial, Value
 

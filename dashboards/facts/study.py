@@ -29,7 +29,7 @@ from dashboards.facts.records import (
     read_table,
     read_validation,
 )
-from dashboards.facts.ties import QUALITY, tied
+from dashboards.facts.significance import QUALITY, tied
 from nas.engines.base import engine_title
 from nas.pareto import hypervolume_trace, nondominated, reference_point
 from nas.study.study import Study

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.facts import CorpusFacts, Facts
-from dashboards.facts.ties import QUALITY, SIGNIFICANT
+from dashboards.facts.significance import QUALITY, SIGNIFICANT
 from dashboards.figures import figures
 from dashboards.report.html import Html, code, figure, p, section
 from foundation.text import listed, with_error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dashboards.facts import Facts, FrontFacts, NetworkFacts
 from dashboards.facts.composition import CompositionFacts
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.ties import QUALITY
+from dashboards.facts.significance import QUALITY
 from dashboards.figures import figures
 from dashboards.figures.front import front_figure
 from dashboards.report.html import Child, Html, figure, joined, p, section, tag

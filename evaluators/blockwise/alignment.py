@@ -30,8 +30,8 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
-from evaluators.blockwise.borrowed import BorrowedSublayer
 from evaluators.blockwise.parent import Recorded, parents_by_width, recorded
+from evaluators.blockwise.shared_sublayer import BorrowedSublayer
 from evaluators.supernet.weights import copy_of, digest_of
 from evaluators.tasks.base import Task
 from evaluators.training.fit import fit

@@ -27,7 +27,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evaluators.blockwise.additive_part import does_not_add_up
-from evaluators.blockwise.borrowed import BorrowedSublayer
 from evaluators.blockwise.parent import parents_by_width, recorded
 from evaluators.blockwise.replacement_scores import (
     LayerRemoved,
@@ -38,6 +37,7 @@ from evaluators.blockwise.replacement_scores import (
     load_scores,
     save_scores,
 )
+from evaluators.blockwise.shared_sublayer import BorrowedSublayer
 from evaluators.scoring.windows import SCORED_AT_ONCE, SEGMENT, state_segment
 from evaluators.supernet.weights import digest_of
 from evaluators.tasks.base import IGNORED, Task

@@ -13,7 +13,7 @@ from nas.commands.options import Json, RayAddress
 from nas.commands.output import print_json, print_line
 
 if TYPE_CHECKING:
-    from nas.executors.devices import Device
+    from nas.executors.ray_devices import Device
 
 
 def mount(app: typer.Typer) -> None:
@@ -88,7 +88,7 @@ def _devices_of(ray: str | None) -> list[Device] | None:
     """The devices of the cluster at an address, where one is given."""
     if ray is None:
         return None
-    from nas.executors.devices import devices as devices_of
+    from nas.executors.ray_devices import devices as devices_of
 
     return list(devices_of(ray).values())
 

@@ -10,7 +10,7 @@ import typer
 
 from nas.commands.options import Store, StudyName, TrialName
 from nas.commands.output import print_line
-from nas.folders import DEFAULT_STORE
+from nas.default_paths import DEFAULT_STORE
 
 
 def mount(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def generate(
     import torch
 
     from foundation.errors import SettingError
-    from search_spaces.network.export import load_model
+    from search_spaces.network.model_files import load_model
 
     if not prompt:
         raise SettingError("--prompt must not be empty")

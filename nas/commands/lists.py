@@ -82,7 +82,7 @@ def _print_kinds(kinds: Mapping[str, type[Any]]) -> None:
 
 def _explain(kind: type[Any], settings: type[Settings]) -> None:
     """What a kind is, from its module, and its settings with help and range."""
-    from nas.commands.described import settings_lines
+    from nas.commands.options_from_settings import settings_lines
 
     print_line(f"{kind.name}: {inspect.getdoc(inspect.getmodule(kind))}\n\n{inspect.getdoc(kind)}\n")
     for line in settings_lines(settings):

@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from foundation.errors import ProfileError, SettingError
 from foundation.settings import Settings, setting
 from nas.commands import tables
-from nas.commands.described import Given, with_settings
 from nas.commands.options import RayAddress, SpaceName
+from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.study.plan import Plan
 

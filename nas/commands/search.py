@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from foundation.settings import describe
-from nas.commands.described import Given, with_settings
 from nas.commands.options import SpaceName, Store, StudyName
+from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
+from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
-from nas.folders import DEFAULT_STORE
 from nas.study.plan import Plan
 
 _current: list[str] = []

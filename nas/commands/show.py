@@ -10,7 +10,7 @@ from rich.table import Table
 
 from nas.commands.options import Json, Store, StudyName, TrialName
 from nas.commands.output import output_console, print_json
-from nas.folders import DEFAULT_STORE
+from nas.default_paths import DEFAULT_STORE
 
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 

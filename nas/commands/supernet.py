@@ -14,8 +14,8 @@ from evaluators.supernet.shrinking import SHRINKING
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.settings import Settings, setting
-from nas.commands.described import Given, with_settings
 from nas.commands.options import Json, SpaceName
+from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
 from nas.study.plan import Plan
 

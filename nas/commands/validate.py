@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from nas.commands.described import Given, with_settings
 from nas.commands.options import Store, StudyName
+from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.commands.search import work_on
+from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
-from nas.folders import DEFAULT_STORE
 from nas.validation.settings import ValidationSettings
 
 

@@ -54,7 +54,7 @@ class Workers(Settings):
 
             connect(self.address, self.count)
         if on is not None:
-            from nas.executors.devices import require_device
+            from nas.executors.ray_devices import require_device
 
             require_device(on, self.address)
 

@@ -25,8 +25,8 @@ from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
 from search_spaces.devices import missing_here
-from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import Model
+from search_spaces.network.model_files import load_model, save_model
 from search_spaces.scenario import Scenario
 
 Extract: TypeAlias = Callable[[Study, Trial], Model]
@@ -132,7 +132,7 @@ class Testbed:
         """
         if self.on is None:
             return measured(models, self.scenario, self.reference_ms)
-        from nas.executors.devices import run_on  # Ray takes seconds to import
+        from nas.executors.ray_devices import run_on  # Ray takes seconds to import
 
         about = {
             "scenario": asdict(self.scenario),

@@ -27,7 +27,6 @@ from foundation.errors import StoreError, UnknownName
 from foundation.registry import nearest
 from nas.store import statements
 from nas.store.database import explained, open_database
-from nas.store.files import check_study_name, study_folder
 from nas.store.location import parse_location, shown
 from nas.store.records import Measurement, StudyRecord
 from nas.store.rows import (
@@ -40,6 +39,7 @@ from nas.store.rows import (
     trial_row,
 )
 from nas.store.schema import measurements, studies, trials
+from nas.store.study_paths import check_study_name, study_folder
 from nas.study.trial import Fidelity, Trial, TrialState
 
 

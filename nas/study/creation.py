@@ -7,8 +7,8 @@ from pathlib import Path
 
 from foundation.errors import SettingError
 from hw_profiles.runtimes.base import check_scenario
+from nas.default_paths import DEFAULT_STORE
 from nas.engines.base import make_engine
-from nas.folders import DEFAULT_STORE
 from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
 from nas.store import Store
 from nas.study.constraints import parsed_constraints, require_satisfiable

@@ -12,8 +12,8 @@ from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
 from nas.study.task import task_of
 from nas.study.trial import Trial, TrialState
-from search_spaces.network.export import save_model
 from search_spaces.network.model import Model
+from search_spaces.network.model_files import save_model
 
 
 def longest_training(study: Study, digest: str) -> Trial | None:

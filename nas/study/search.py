@@ -14,8 +14,8 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from evaluators.training.recipe import Recipe
 from foundation.settings import describe
+from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
-from nas.folders import DEFAULT_STORE
 from nas.objectives.base import ObjectiveFunction
 from nas.progress import Progress, default_progress
 from nas.steps.base import Context, run_steps

@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 
 from foundation.errors import SettingError, SpaceError, UnknownName
-from nas.folders import DEFAULT_STORE
+from nas.default_paths import DEFAULT_STORE
 from nas.objectives.base import Objective, objectives
 from nas.pareto import nondominated
 from nas.store import Measurement, Store, StudyRecord
-from nas.store.files import study_folder
+from nas.store.study_paths import study_folder
 from nas.study.plan import Plan
 from nas.study.space_files import load_space
 from nas.study.trial import Trial, TrialState

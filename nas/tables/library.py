@@ -15,7 +15,7 @@ from pathlib import Path
 from foundation.errors import ProfileError, UnknownName
 from foundation.registry import nearest
 from hw_profiles.latency.table import LatencyTable
-from nas.folders import DEFAULT_TABLES
+from nas.default_paths import DEFAULT_TABLES
 
 IMPORTED = "imported on "
 """How the note of an imported table begins."""

@@ -145,7 +145,7 @@ def measured_table(
     """
     partial = path.with_suffix(".partial.json")
     if on is not None:
-        from nas.executors.devices import profile_on  # Ray takes seconds to import
+        from nas.executors.ray_devices import profile_on  # Ray takes seconds to import
 
         table = profile_on(on, space, scenario, similar=similar, address=address, progress=progress, **effort)
         table.save(path)

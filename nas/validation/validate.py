@@ -23,7 +23,7 @@ from nas.validation.claims import Claims
 from nas.validation.effort import effort_of, effort_text
 from nas.validation.errors import NothingToCompare
 from nas.validation.proxy import ProxyCheck, check_proxy, top_fidelity
-from nas.validation.random_choice import GainOverRandom, gain_over_random, still_wanted
+from nas.validation.random_baseline import GainOverRandom, gain_over_random, still_wanted
 from nas.validation.settings import ValidationSettings
 
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from dashboards import commands
 from dashboards.facts import ComparisonFacts, read_comparison
+from dashboards.facts.hypervolume import in_natural_units, share_errors
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.volumes import in_natural_units, share_errors
 from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
 from dashboards.report.comparison import comparison_html, lead, title, write_comparison
 from dashboards.style.theme import MARKS, with_scheme

@@ -11,7 +11,7 @@ from dashboards.facts.finalists import finalist_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.records import read_table, read_validation
-from dashboards.facts.ties import standardised_difference, tied
+from dashboards.facts.significance import standardised_difference, tied
 from nas.store import Store
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboards.facts.hypervolume import distinct_nondominated, in_natural_units, share_errors
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.volumes import distinct_nondominated, in_natural_units, share_errors
 
 POINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from evaluators.blockwise.alignment import Alignment, align, imitation_error
-from evaluators.blockwise.borrowed import BorrowedSublayer
 from evaluators.blockwise.parent import parents_by_width, recorded
+from evaluators.blockwise.shared_sublayer import BorrowedSublayer
 from evaluators.supernet.weights import copy_of, digest_of
 from evaluators.tasks.base import Task
 from evaluators.training import checkpoints

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 import torch
 
-from evaluators.blockwise.borrowed import BorrowedSublayer
 from evaluators.blockwise.replacement import Replacements
+from evaluators.blockwise.shared_sublayer import BorrowedSublayer
 from evaluators.differentiable.expected_cost import expected_cost
 from evaluators.supernet.importance import sort_by_importance
 from search_spaces.blocks.rglru import RGLRU

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.components import Part
 from foundation.errors import SettingError, UnknownName
-from foundation.parts import Part
 from foundation.registry import Registry
 from foundation.settings import Settings, setting
 

@@ -20,7 +20,7 @@ from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import Described, Settings, describe, parse, parse_entries
 from nas import cli
-from nas.commands.described import default_text, value_of
+from nas.commands.options_from_settings import default_text, value_of
 from nas.engines.base import engines, parse_search_settings
 from nas.strategies.base import strategies
 from nas.study.plan import Plan

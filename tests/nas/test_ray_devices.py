@@ -15,7 +15,7 @@ from foundation.errors import ProfileError, SettingError, UnknownName
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.table import LatencyTable
 from nas.commands import devices as listing
-from nas.executors import devices
+from nas.executors import ray_devices as devices
 from nas.steps.measure import measure_trials, packed_model, unpacked_model
 from nas.study.plan import Plan
 from nas.study.space_files import load_space

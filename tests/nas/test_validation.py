@@ -27,7 +27,7 @@ from nas.validation.effort import effort_of, effort_text
 from nas.validation.errors import NothingToCompare
 from nas.validation.gain import gain
 from nas.validation.proxy import ProxyCheck, check_proxy, top_fidelity
-from nas.validation.random_choice import (
+from nas.validation.random_baseline import (
     GainOverRandom,
     gain_over_random,
     searched_and_random,

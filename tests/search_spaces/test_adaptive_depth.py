@@ -19,9 +19,9 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.export import WEIGHTS, load_model, save_model
 from search_spaces.network.layer import PassContext, SideOutputs
 from search_spaces.network.model import Model, build
+from search_spaces.network.model_files import WEIGHTS, load_model, save_model
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits

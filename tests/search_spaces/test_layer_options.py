@@ -20,8 +20,8 @@ from search_spaces.language.space import Space
 from search_spaces.mixture import Mixture
 from search_spaces.mixture.relaxable import check_relaxable
 from search_spaces.network.decoder import OPTIONS, Decoder, Layer, strip
-from search_spaces.network.export import WEIGHTS, save_model
 from search_spaces.network.model import build
+from search_spaces.network.model_files import WEIGHTS, save_model
 from search_spaces.network.options.base import LayerOption, option_bytes, option_shapes
 from search_spaces.network.shell import Shell
 from search_spaces.parameter_axes import WIDTH

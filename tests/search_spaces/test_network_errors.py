@@ -24,8 +24,8 @@ from search_spaces.language.variation import mutate
 from search_spaces.mixture.relaxable import check_space
 from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.export import CONFIG, WEIGHTS, load_model, read_config, save_model
 from search_spaces.network.model import build
+from search_spaces.network.model_files import CONFIG, WEIGHTS, load_model, read_config, save_model
 from search_spaces.network.norms.layer_norm import LayerNorm
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths

@@ -20,8 +20,8 @@ from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space
 from search_spaces.mixture import Mixture
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.export import WEIGHTS, load_model, save_model
 from search_spaces.network.model import build
+from search_spaces.network.model_files import WEIGHTS, load_model, save_model
 from search_spaces.network.norms.base import Norm, norm_axes, norms
 from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.early_exit import EarlyExit

@@ -22,8 +22,8 @@ from search_spaces.language.space import Space
 from search_spaces.mixture import Mixture
 from search_spaces.mixture.relaxable import check_space
 from search_spaces.network.decoder import OPTIONS, Decoder, Layer
-from search_spaces.network.export import WEIGHTS, load_model, save_model
 from search_spaces.network.model import build
+from search_spaces.network.model_files import WEIGHTS, load_model, save_model
 from search_spaces.network.norms.base import Norm
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario

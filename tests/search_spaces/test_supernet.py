@@ -19,8 +19,8 @@ from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.cost import block_state_bytes
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import build
+from search_spaces.network.model_files import load_model, save_model
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from search_spaces.spaces.laptop import laptop

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from search_spaces.blocks.base import blocks
 from search_spaces.language.walk import closed_values
-from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import build
+from search_spaces.network.model_files import load_model, save_model
 from search_spaces.parity import TOLERANCE
 from search_spaces.scenario import Scenario
 from search_spaces.spaces.hybrid_lm import hybrid_lm

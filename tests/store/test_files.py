@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import SettingError
-from nas.store.files import study_folder
+from nas.store.study_paths import study_folder
 
 
 @pytest.mark.parametrize(

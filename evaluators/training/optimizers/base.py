@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from foundation.parts import Part
+from foundation.components import Part
 from foundation.registry import Registry
 from foundation.settings import setting
 from search_spaces.quantization.bits import is_matrix

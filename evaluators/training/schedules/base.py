@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from foundation.parts import Part
+from foundation.components import Part
 from foundation.registry import Registry
 from foundation.settings import setting
 

@@ -15,8 +15,8 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import Model
+from search_spaces.network.model_files import load_model, save_model
 from search_spaces.quantization.activations import round_activations
 from search_spaces.quantization.bits import Bits, WeightFormat, weight_bytes
 from search_spaces.quantization.kernels import EMULATED, kernels_of, real_kernels, with_real_kernels

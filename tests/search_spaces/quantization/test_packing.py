@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from foundation.errors import SettingError
 from search_spaces.language.space import Space
-from search_spaces.network.export import load_model, save_model
 from search_spaces.network.model import build
+from search_spaces.network.model_files import load_model, save_model
 from search_spaces.quantization.bits import TERNARY, WEIGHT_BITS, Bits, WeightFormat, weight_bytes
 from search_spaces.quantization.packing import SCALE_SUFFIX, pack, unpack, unpack_codes
 from search_spaces.quantization.rounding import round_to_bits
