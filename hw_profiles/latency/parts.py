@@ -34,7 +34,7 @@ from search_spaces.language.space import Space
 from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.network.model import Model, build
 from search_spaces.network.norms.base import Norm
-from search_spaces.network.norms.rms_norm import RMSNorm
+from search_spaces.network.norms.rms_norm import DEFAULT as RMS_NORM
 from search_spaces.network.sublayers import OpenDecoder, Sublayer, decoders_in, layer_sublayers
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.kernels import Factors, factors_of
@@ -52,8 +52,6 @@ Real = frozenset[Factors]
 PLAIN: Factors = (16, 16, "int")
 
 NONE_REAL: Real = frozenset()
-
-RMS_NORM = RMSNorm()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,15 +162,12 @@ def block_part(
 def part_of(sublayer: Sublayer, real: Real = NONE_REAL) -> Part:
     """What a sublayer with a block is as far as its time goes: sublayers of equal parts take equal times."""
     assert sublayer.block is not None
-    bits = sublayer.bits
+    bits, norm, reads = sublayer.bits, sublayer.norm, sublayer.reads_embedding
     products = timed_bits(bits, real) if real else PLAIN
+    if norm is RMS_NORM and not reads:  # most sublayers: fewer values to hash
+        return block_part(sublayer.block, sublayer.d_model, bits.state, products)
     return block_part(
-        sublayer.block,
-        sublayer.d_model,
-        bits.state,
-        products,
-        reads_embedding=sublayer.reads_embedding,
-        norm=sublayer.norm,
+        sublayer.block, sublayer.d_model, bits.state, products, reads_embedding=reads, norm=norm
     )
 
 

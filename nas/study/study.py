@@ -152,11 +152,8 @@ class Study:
         matching = numbered or [t for t in trials if len(text) >= 4 and t.digest.startswith(text)]
         digests = sorted({t.digest for t in matching})
         if len(digests) != 1:
-            what = (
-                f"fits {', '.join(digests[:5])}"
-                if digests
-                else "is neither the number nor the digest of a trial"
-            )
+            neither = "is neither the number nor the digest of a trial"
+            what = f"fits {', '.join(digests[:5])}" if digests else neither
             raise SettingError(f"{which!r} {what} in study {self.name}; `nas front {self.name}` lists some")
         return matching[-1]
 

@@ -29,7 +29,7 @@ class NetworkCost:
 
 def decoded_by(share: float, cost: Cost) -> Cost:
     """A cost where this share of the tokens computes a decode step."""
-    return replace(cost, decode_flops=round(share * cost.decode_flops))
+    return cost if share == 1.0 else replace(cost, decode_flops=round(share * cost.decode_flops))
 
 
 @lru_cache(maxsize=4096)

@@ -23,7 +23,7 @@ from search_spaces.language.serialization import parts
 from search_spaces.language.walk import open_values
 from search_spaces.network.cost import NetworkCost, block_state_bytes, block_weight_bytes, decoded_by
 from search_spaces.network.norms.base import Norm
-from search_spaces.network.norms.rms_norm import RMSNorm
+from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.network.options.base import LayerOption, option, option_bytes
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
@@ -68,7 +68,7 @@ class Layer:
                 raise IllegalArchitecture(f"{place} must be a block that mixes {mixes}, got {block!r}")
             block.check(d_model)
 
-    @property
+    @cached_property
     def blocks(self) -> dict[str, Block]:
         """The blocks that are there, by place."""
         there = {place: getattr(self, place) for place in PLACES}
@@ -81,9 +81,8 @@ class Layer:
         Raises:
             IllegalArchitecture: a field holds what is no option of its kind.
         """
-        if all(
-            map(is_, _option_values(self), OPTION_DEFAULTS)
-        ):  # most layers, and asked for every one of a search
+        # most layers have none, and a search asks each of its layers
+        if all(map(is_, _option_values(self), OPTION_DEFAULTS)):
             return {}
         meant = {name: kind.of(getattr(self, name)) for name, kind in OPTIONS.items()}
         return {name: present for name, present in meant.items() if present is not None}
@@ -110,7 +109,7 @@ class Layer:
     @property
     def leaving(self) -> float:
         """The share of all tokens that is expected to leave the network behind it."""
-        return sum(o.leaving for o in self.options.values())
+        return sum([o.leaving for o in self.options.values()]) if self.options else 0.0
 
     @property
     def predictions(self) -> int:
@@ -149,7 +148,7 @@ class Decoder:
     vocab: int = 256
     d_model: int
     layers: tuple[Layer, ...]
-    norm: Norm = RMSNorm()
+    norm: Norm = DEFAULT
 
     def check(self) -> None:
         """Raise `IllegalArchitecture`, naming the place, where this cannot be built."""
@@ -176,7 +175,7 @@ class Decoder:
                     " so both must be the same"
                 )
 
-    @property
+    @cached_property
     def shell(self) -> Shell:
         """What stands around the layers."""
         return Shell(self.vocab, self.d_model, self.norm)
@@ -236,7 +235,7 @@ class Decoder:
 
     def __str__(self) -> str:
         """The layer strip: runs of equal layers on one line."""
-        norm = "" if self.norm == RMSNorm() else f", norm={brief(self.norm)}"
+        norm = "" if self.norm == DEFAULT else f", norm={brief(self.norm)}"
         lines = [f"Decoder(vocab={self.vocab}, d_model={self.d_model}{norm}), {len(self.layers)} layers"]
         index = 0
         for layer, run in groupby(self.layers):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Cost
 from search_spaces.network.norms.base import Norm, Normalized, norm_axes
-from search_spaces.network.norms.rms_norm import RMSNorm
+from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.parameter_axes import Layout
 from search_spaces.quantization.bits import WeightFormat, weight_bytes
 from search_spaces.scenario import Scenario
@@ -28,7 +28,7 @@ class Shell:
 
     vocab: int
     d_model: int
-    norm: Norm = RMSNorm()
+    norm: Norm = DEFAULT
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -24,7 +24,7 @@ from search_spaces.language.space import Space
 from search_spaces.language.walk import ALWAYS, Closing, Condition, alternatives, closings, intersection
 from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer, weights_site
 from search_spaces.network.norms.base import Norm
-from search_spaces.network.norms.rms_norm import RMSNorm
+from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.quantization.bits import Bits
 
 PLAIN = Bits()
@@ -47,7 +47,7 @@ class Sublayer:
     bits: Bits = PLAIN
     _: KW_ONLY
     reads_embedding: bool = False
-    norm: Norm = RMSNorm()
+    norm: Norm = DEFAULT
     site: str | None = None
 
     @property

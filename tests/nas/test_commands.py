@@ -200,8 +200,8 @@ def test_every_json_option_is_tested_here_or_with_its_own_command() -> None:
         ("generate none", "holds no exported model"),
         ("generate none --prompt=", "--prompt must not be empty"),
         ("supernet info none", "none"),
-        ("show first 99", "no number or digest of a trial"),
-        ("export first 99 -o out", "no number or digest of a trial"),
+        ("show first 99", "neither the number nor the digest of a trial"),
+        ("export first 99 -o out", "neither the number nor the digest of a trial"),
     ],
 )
 def test_a_wrong_value_ends_in_one_line(

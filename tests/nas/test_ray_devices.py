@@ -158,7 +158,7 @@ def test_nonsense_is_refused(home: Path) -> None:
     with pytest.raises(SettingError, match="measured on far or estimated"):
         Plan(on="far", estimate="h100-sxm")
     refused = run("profile", "tiny.py", "--ray", "127.0.0.1:1")
-    assert "say which, with --on" in str(refused.exception)
+    assert "name it with --on" in str(refused.exception)
     refused = run("profile", "tiny.py", "--on", "far", "--ray", "127.0.0.1:1")
     assert "no Ray cluster at '127.0.0.1:1'" in str(refused.exception)
 
@@ -221,7 +221,7 @@ def test_what_is_followed_ends_when_the_node_has_left(monkeypatch: pytest.Monkey
             return "news"
 
     class Actor:
-        news = Pending()
+        next_report = Pending()
 
     monkeypatch.setattr(ray, "wait", lambda refs, timeout: ([], refs))
     monkeypatch.setattr(devices, "devices", dict)

@@ -27,3 +27,7 @@ class RMSNorm(Norm):
     def apply(self, x: Tensor, shape: Sequence[int], vectors: Sequence[Tensor] = ()) -> Tensor:
         """x normalized; without a gain, by its root mean square alone."""
         return F.rms_norm(x, shape, vectors[0] if vectors else None, self.epsilon)
+
+
+DEFAULT = RMSNorm()
+"""The norm of a network that names none: one value, so that most comparisons are of identities."""
