@@ -198,10 +198,11 @@ def layer_parts(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[Pa
 
 def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[Part, float], ...]:
     """What a layer takes: its parts, and how much of each."""
+    parts = layer_parts(layer, spec, real)
+    if not layer.options:
+        return tuple([(part, 1.0) for part in parts])
     passing = layer.passing
-    parts = tuple([(part, passing) for part in layer_parts(layer, spec, real)])
-    predictions = layer.predictions
-    return (*parts, *[(around(spec), 1.0)] * predictions) if predictions else parts
+    return (*[(part, passing) for part in parts], *[(around(spec), 1.0)] * layer.predictions)
 
 
 def parts_of(spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:

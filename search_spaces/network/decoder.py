@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, reduce
+from functools import reduce
 from itertools import groupby
 from math import prod
 from operator import attrgetter, is_
+from types import MappingProxyType
 from typing import Any
 
 from foundation.errors import IllegalArchitecture
@@ -34,6 +35,7 @@ from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
 PLACES = ("sequence_mixer", "channel_mixer")
+NO_OPTIONS: Mapping[str, LayerOption] = MappingProxyType({})
 
 
 @parts.add
@@ -68,14 +70,15 @@ class Layer:
                 raise IllegalArchitecture(f"{place} must be a block that mixes {mixes}, got {block!r}")
             block.check(d_model)
 
-    @cached_property
+    # properties without a cache: one would live in `__dict__`, and slow down every hash of a layer
+
+    @property
     def blocks(self) -> dict[str, Block]:
         """The blocks that are there, by place."""
-        there = {place: getattr(self, place) for place in PLACES}
-        return {place: block for place, block in there.items() if block is not None}
+        return {place: block for place in PLACES if (block := getattr(self, place)) is not None}
 
-    @cached_property
-    def options(self) -> dict[str, LayerOption]:
+    @property
+    def options(self) -> Mapping[str, LayerOption]:
         """The options that it has, by field.
 
         Raises:
@@ -83,7 +86,7 @@ class Layer:
         """
         # most layers have none, and a search asks each of its layers
         if all(map(is_, _option_values(self), OPTION_DEFAULTS)):
-            return {}
+            return NO_OPTIONS
         meant = {name: kind.of(getattr(self, name)) for name, kind in OPTIONS.items()}
         return {name: present for name, present in meant.items() if present is not None}
 
@@ -175,14 +178,15 @@ class Decoder:
                     " so both must be the same"
                 )
 
-    @cached_property
+    @property
     def shell(self) -> Shell:
         """What stands around the layers."""
         return Shell(self.vocab, self.d_model, self.norm)
 
     def cost(self, scenario: Scenario) -> NetworkCost:
         """Analytic parameters, FLOPs and bytes."""
-        total, stored = self.shell.cost(scenario), self.shell.stored_bytes
+        shell = self.shell
+        total, stored = shell.cost(scenario), shell.stored_bytes
         state = growth = 0
         staying, shared = 1.0, set[str]()
         for layer in self.layers:
@@ -190,13 +194,13 @@ class Decoder:
             shared |= {layer.shared} if layer.shared is not None else set()
             total += self._layer_cost(layer, scenario, staying, again)
             stored += 0 if again else self._layer_bytes(layer)
-            now, then = (self._layer_state(layer, scenario.context + more) for more in (0, 1))
+            now, then = self._layer_states(layer, scenario.context)
             state, growth = state + now, growth + then - now
             staying -= layer.leaving
         return NetworkCost(
             total.params,
             total.prefill_flops,
-            total.decode_flops - round((1 - staying) * self.shell.logits_flops(scenario)),
+            total.decode_flops - round((1 - staying) * shell.logits_flops(scenario)),
             stored,
             state * scenario.batch,
             growth * scenario.batch,
@@ -204,7 +208,8 @@ class Decoder:
 
     def _layer_cost(self, layer: Layer, scenario: Scenario, staying: float, again: bool) -> Cost:
         """The price of one layer, which the share `staying` has not left before; `again` has its weights."""
-        seen, passing = layer.seen(scenario), layer.passing
+        options = layer.options
+        seen, passing = (layer.seen(scenario), layer.passing) if options else (scenario, 1.0)
         total = Cost()
         for place, block in layer.blocks.items():
             cost = block.cost(self.d_model, seen)
@@ -212,25 +217,28 @@ class Decoder:
             computed = passing * (1.0 if place == "sequence_mixer" else staying)
             total += decoded_by(computed, cost) + Cost(params=self.norm.params(self.d_model))
         shares = {"all": 1.0, "passing": passing, "staying": staying}
-        for present in layer.options.values():
+        for present in options.values():
             cost = present.cost(self.shell, seen if present.computed == "passing" else scenario)
             total += decoded_by(shares[present.computed], cost)
         return replace(total, params=0) if again else total
 
     def _layer_bytes(self, layer: Layer) -> int:
         """The stored bytes of one layer."""
-        stored = len(layer.blocks) * self.norm.stored_bytes(self.d_model)
-        stored += sum(option_bytes(present, self.shell) for present in layer.options.values())
-        for block in layer.blocks.values():
-            stored += block_weight_bytes(block, self.d_model, layer.bits.stored)
-        return stored
+        blocks, stored_as = layer.blocks, layer.bits.stored
+        stored = len(blocks) * self.norm.stored_bytes(self.d_model)
+        for block in blocks.values():
+            stored += block_weight_bytes(block, self.d_model, stored_as)
+        return stored + sum([option_bytes(present, self.shell) for present in layer.options.values()])
 
-    def _layer_state(self, layer: Layer, context: int) -> int:
-        """Bytes of a layer's decode state for a batch of one."""
-        tokens = layer.tokens(context)
-        return sum(
-            block_state_bytes(block, self.d_model, layer.bits.state, tokens)
-            for block in layer.blocks.values()
+    def _layer_states(self, layer: Layer, context: int) -> tuple[int, int]:
+        """Bytes of a layer's decode state for a batch of one, after `context` tokens and after one more."""
+        now, then = (
+            (layer.tokens(context), layer.tokens(context + 1)) if layer.options else (context, context + 1)
+        )
+        bits, blocks = layer.bits.state, layer.blocks.values()
+        return (
+            sum([block_state_bytes(block, self.d_model, bits, now) for block in blocks]),
+            sum([block_state_bytes(block, self.d_model, bits, then) for block in blocks]),
         )
 
     def __str__(self) -> str:

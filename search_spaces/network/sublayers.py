@@ -86,13 +86,15 @@ def sublayers_of(spec: Decoder) -> Iterator[Sublayer]:
 
 def layer_sublayers(layer: Layer, d_model: int, *, norm: Norm, site: str | None = None) -> Iterator[Sublayer]:
     """The sublayers of one layer of a network with this norm, one for each place."""
+    bits, reads = layer.bits, layer.reads_embedding
     for place in PLACES:
         block = getattr(layer, place)
         if block is None:
             yield Sublayer(place, None, d_model, site=site)
-            continue
-        reads = layer.reads_embedding and place == PLACES[0]
-        yield Sublayer(place, block, d_model, layer.bits, reads_embedding=reads, norm=norm, site=site)
+        elif reads and place == PLACES[0]:
+            yield Sublayer(place, block, d_model, bits, reads_embedding=True, norm=norm, site=site)
+        else:
+            yield Sublayer(place, block, d_model, bits, norm=norm, site=site)
 
 
 @dataclass(frozen=True)
