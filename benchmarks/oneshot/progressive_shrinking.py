@@ -39,7 +39,6 @@ from random import Random
 from typing import Any
 
 import torch
-from scipy.stats import kendalltau
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -55,6 +54,7 @@ from evaluators.training.execution import Execution
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining, token_loss
 from evaluators.training.recipe import Recipe
+from foundation.statistics import tau_with_interval
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
@@ -69,7 +69,6 @@ SEED = 0
 VALIDATED = 12
 SIZES, PER_SIZE = 5, 6
 CANDIDATES = 2000
-RESAMPLED = 2000
 TIMED = 12
 PRICED = 200
 RECIPES = ("shrinking", "plain", "favouring")
@@ -368,19 +367,8 @@ def _peak(device: str) -> int | None:
 
 def rank_agreement(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
     """Kendall's tau, and its 95 % interval by the bootstrap over networks."""
-    dice, count = Random(SEED), len(one)
-    found = []
-    for _ in range(RESAMPLED):
-        chosen = [dice.randrange(count) for _ in range(count)]
-        value = kendalltau([one[i] for i in chosen], [other[i] for i in chosen]).statistic
-        if not math.isnan(value):
-            found.append(float(value))
-    found.sort()
-    return {
-        "tau": float(kendalltau(one, other).statistic),
-        "interval": [found[round(q * (len(found) - 1))] for q in (0.025, 0.975)],
-        "networks": count,
-    }
+    tau = tau_with_interval(one, other, seed=SEED)
+    return {"tau": tau.value, "interval": [tau.low, tau.high], "networks": len(one)}
 
 
 def compared(shrinking: dict[str, Any], plain: dict[str, Any]) -> list[dict[str, Any]]:

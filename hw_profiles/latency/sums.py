@@ -21,7 +21,6 @@ from foundation.errors import ProfileError
 from hw_profiles.latency.parts import Part, Real, around, at_position, shares
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.norms.base import Norm
-from search_spaces.network.norms.rms_norm import DEFAULT
 
 Array: TypeAlias = NDArray[np.float64]
 Lookup: TypeAlias = Callable[[Sequence[Part]], Mapping[str, Sequence[tuple[float, float]]]]
@@ -47,7 +46,7 @@ class NetworkSums:
         # by identity: `half` gives the same part again, and hashing is slow; kept, as identities are reused
         self._seen: dict[int, tuple[int, Part]] = {}
         self._layers: dict[tuple[Layer, int, int | None], int] = {}
-        self._outer: dict[tuple[int, int, Norm | None], int] = {}
+        self._outer: dict[tuple[int, int, Norm], int] = {}
         self._amounts: list[Amounts] = []
         self._known: dict[str, Array] = {}
 
@@ -91,9 +90,7 @@ class NetworkSums:
 
     def _made_of(self, spec: Decoder, position: int | None) -> list[int]:
         """The numbers of what a network is made of, in the order of its layers."""
-        # most networks have the default norm: one value less to hash
-        norm = None if spec.norm is DEFAULT else spec.norm
-        shell = (spec.vocab, spec.d_model, norm)
+        shell = (spec.vocab, spec.d_model, spec.norm)
         outer = self._outer.get(shell)
         if outer is None:
             outer = self._outer[shell] = self._new([(self._number(around(spec)), 1.0, False)])

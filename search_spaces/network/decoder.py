@@ -93,31 +93,27 @@ class Layer:
     @property
     def not_additive(self) -> str:
         """Why costs and effects of its sublayers do not add up with those of others; empty where they do."""
-        return (
-            next((o.not_additive for o in self.options.values() if o.not_additive), "")
-            if self.options
-            else ""
-        )
+        return next((o.not_additive for o in self.options.values() if o.not_additive), "")
 
     @property
     def not_static(self) -> str:
         """Why its shapes depend on values; empty where they do not."""
-        return next((o.not_static for o in self.options.values() if o.not_static), "") if self.options else ""
+        return next((o.not_static for o in self.options.values() if o.not_static), "")
 
     @property
     def passing(self) -> float:
         """The share of tokens that its sublayers compute."""
-        return prod([o.passing for o in self.options.values()]) if self.options else 1.0
+        return prod(o.passing for o in self.options.values())
 
     @property
     def leaving(self) -> float:
         """The share of all tokens that is expected to leave the network behind it."""
-        return sum([o.leaving for o in self.options.values()]) if self.options else 0.0
+        return sum(o.leaving for o in self.options.values())
 
     @property
     def predictions(self) -> int:
         """How often logits are made in it."""
-        return sum([o.predicts for o in self.options.values()]) if self.options else 0
+        return sum(o.predicts for o in self.options.values())
 
     def seen(self, scenario: Scenario) -> Scenario:
         """The scenario as its sublayers see it."""
