@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?= laptop
 PORT ?= 8050
 
-.PHONY: help search test check unit bench dashboard docs nightly clean
+.PHONY: help search test check unit faults bench dashboard docs nightly clean
 
 help:  ## this list of targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ unit: $(VENV)/.ready-dev  ## all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 test: check unit  ## what CI runs
+
+faults: $(VENV)/.ready-dev  ## the whole campaign of faults: hostile files, wrong numbers, full disks, kills
+	$(BIN)/python -m pytest -n 2 tests/faults
 
 nightly: $(VENV)/.ready-dev  ## the slow tests too
 	$(BIN)/python -m pytest -n 2 --dist loadfile

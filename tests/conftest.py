@@ -12,6 +12,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
+import random
+
 import hypothesis
 import pytest
 import torch
@@ -23,6 +25,12 @@ torch.set_num_threads(1)
 # where a change is judged, its tests must not fail by the luck of another change's draw
 hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def _random_numbers_of_a_test_do_not_depend_on_the_tests_before() -> None:
+    torch.manual_seed(0)
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import pytest
 from hw_profiles.latency.profiler import FITTED_NETWORKS, HELD_OUT_NETWORKS
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import READINGS
-from tests.nas.forks import Fork, nas_command, until
+from tests.forks import Fork, nas_command, until
 
 SPACE = """
 from search_spaces.blocks.attention import Attention

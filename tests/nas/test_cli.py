@@ -18,7 +18,7 @@ from foundation.errors import SettingError
 from nas.study.space_files import load_space
 from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
-from tests.nas.forks import Ended, nas_command, until
+from tests.forks import Ended, nas_command, until
 from tests.nas.test_crash import TINY, write_text
 from tests.nas.toys import small, toy_space
 

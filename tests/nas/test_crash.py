@@ -16,8 +16,8 @@ from foundation.errors import StoreError
 from nas.store import Store
 from nas.study.study import open_study
 from nas.study.trial import TrialState
+from tests.forks import Fork, until
 from tests.nas.drive import command, toy_search
-from tests.nas.forks import Fork, until
 
 KILLS = 5
 

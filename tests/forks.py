@@ -79,7 +79,7 @@ class Fork:
 def nas_command(*words: str, store: Path | None = None) -> Fork:
     """The command line with these words."""
     environment = {"COLUMNS": "200", **({"NAS_STORE": str(store)} if store else {})}
-    return Fork(_main, words, environment=environment)
+    return Fork(run_main, words, environment=environment)
 
 
 def until(reached: Callable[[], bool], fork: Fork, timeout: float = 300) -> None:
@@ -100,7 +100,8 @@ def _run(folder: str, environment: Mapping[str, str], function: Callable[..., An
     sys.stdout.flush()
 
 
-def _main(words: tuple[str, ...]) -> None:
+def run_main(words: tuple[str, ...]) -> None:
+    """The command line with these words, in this process."""
     from nas.cli import main
 
     sys.argv = ["nas", *words]

@@ -1,0 +1,116 @@
+"""A campaign of faults: what is wrong with a command, and how it must end.
+
+    CASES = [
+        Case("a seed below zero", "search laptop --name a --seed -1", says="seed must be at least 0"),
+        Case("a table that is a pipe", "profile import t.json", prepare=lambda at: os.mkfifo(at / "t.json")),
+    ]
+
+Every case runs in a process of its own, a fork of a warm one, in a fresh folder, with limits on the CPU time
+and on the memory that it may take beyond what the warm process holds. It must end with its exit code, in few
+lines on standard error, without a traceback, and say what `says` looks for.
+
+Cases that take over a second or two are `slow=True`: `make faults` runs them, `make test` does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+from tests.faults import cases
+from tests.forks import Ended, Fork
+
+WALL_SECONDS = 60
+"""A command that hangs has used no CPU time: it is ended after this much time, times the case's seconds."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that something is wrong with, and how it must end."""
+
+    name: str
+    command: str | Sequence[str]
+    """The words after `nas`, as in a shell or as a list; run in a fresh folder."""
+    code: int = 2
+    says: str = ""
+    """A regular expression to be found in what is printed."""
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    """Files of the folder, by relative path, before the command runs."""
+    prepare: Callable[[Path], None] | None = None
+    """Makes in the folder what is more than files."""
+    check: Callable[[Path, Ended], None] | None = None
+    """Looks at the folder and the output afterwards."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    lines: int = 1
+    """Most lines on standard error."""
+    seconds: int = 5
+    """CPU time that it may take; the machine may be busy, so more than a user would wait."""
+    megabytes: int = 200
+    """Memory that it may take, beyond what the program itself holds after its imports."""
+    leaves_nothing: bool = True
+    """A refused command leaves the folder as it was: no study, no file."""
+    slow: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(shlex.split(self.command) if isinstance(self.command, str) else self.command)
+
+
+def all_cases() -> list[Case]:
+    """The cases of all modules in `tests.faults.cases`; their names are different."""
+    found: list[Case] = []
+    for module in iter_modules(cases.__path__):
+        found += import_module(f"{cases.__name__}.{module.name}").CASES
+    names = [case.name for case in found]
+    assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
+    return found
+
+
+def run_case(case: Case, folder: Path) -> Ended:
+    """Run a case in a fresh folder, and hold it to what it must do."""
+    for name, content in case.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    if case.prepare:
+        case.prepare(folder)
+    before = _names(folder)
+    environment = {"COLUMNS": "200", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8", **case.environment}
+    fork = Fork(_limited, str(folder), case.words, case.seconds, case.megabytes, environment=environment)
+    ended = fork.wait(timeout=WALL_SECONDS * max(1, case.seconds / 5))
+    both = f"{ended.stdout}\n{ended.stderr}"
+    assert "Traceback" not in both, ended
+    assert ended.returncode == case.code, ended
+    assert len(ended.stderr.splitlines()) <= case.lines, ended
+    assert re.search(case.says, both), (case.says, ended)
+    if case.leaves_nothing and case.code == 2:
+        assert _names(folder) == before, "a refused command left something behind"
+    if case.check:
+        case.check(folder, ended)
+    return ended
+
+
+def _names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def _limited(folder: str, words: tuple[str, ...], seconds: int, megabytes: int) -> None:
+    """The command line, in this folder and within these limits."""
+    from tests.forks import run_main
+
+    os.chdir(folder)
+    held = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmData")
+    )
+    resource.setrlimit(resource.RLIMIT_DATA, (held + megabytes * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    run_main(words)
