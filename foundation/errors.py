@@ -6,7 +6,9 @@
   + EvaluationFailed      this candidate could not be scored: record it, the search goes on
   + DataError             the text given to learn from cannot be used: fix the data
   + ProfileError          a device or its latency table cannot be used: fix the profile
-  + FileError             a file cannot be written (full disk, missing permission): fix the disk or the path
+  + FileError             a file cannot be written (full disk, missing permission) or is not what can be read
+                          (a pipe, damaged, too large, nested too deep): fix the disk, the path or the file
+  + NoFile                there is no such file (also a FileError)
   + StoreError            the study database refuses: fix the store (full disk, newer schema, other space)
   + SettingError          an argument makes no sense: fix the call
   + UnknownName           a name that no registry holds: fix the name (also a SettingError)
@@ -42,7 +44,11 @@ class ProfileError(NasError):
 
 
 class FileError(NasError):
-    """A file cannot be written."""
+    """A file cannot be written, or is not what can be read."""
+
+
+class NoFile(FileError):
+    """There is no such file."""
 
 
 class StoreError(NasError):

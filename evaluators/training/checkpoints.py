@@ -11,12 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from evaluators.training.trainable import Trainable
-from foundation.files import replacing
+from foundation.errors import FileError
+from search_spaces.tensor_files import open_tensors, write_tensors
 
 
 def save(training: Trainable, folder: Path) -> Path:
@@ -29,8 +28,7 @@ def save(training: Trainable, folder: Path) -> Path:
     about = {"step": training.step, **asdict(training.trajectory)}
     tensors = {name: tensor.contiguous() for name, tensor in training.tensors().items()}
     header = {"training": json.dumps(about), "progress": json.dumps(training.progress)}
-    with replacing(path) as scratch:
-        save_file(tensors, scratch, metadata=header)
+    write_tensors(path, tensors, header)
     for step, earlier in _checkpoints_of(training, folder):
         if step < training.step:
             earlier.unlink(missing_ok=True)
@@ -56,9 +54,9 @@ def progress_in(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            progress: dict[str, Any] = json.loads((file.metadata() or {}).get("progress", "{}"))
-    except (OSError, SafetensorError) as error:
+        with open_tensors(path) as stored:
+            progress: dict[str, Any] = json.loads(stored.metadata.get("progress", "{}"))
+    except FileError as error:
         raise ValueError(str(error)) from None
     return progress
 
@@ -78,11 +76,11 @@ def _read(path: Path, step: int, training: Trainable) -> dict[str, Tensor] | Non
     """The tensors of a checkpoint; None where it is damaged or belongs to another training."""
     about = json.loads(json.dumps({"step": step, **asdict(training.trajectory)}))
     try:
-        with safe_open(path, framework="pt") as file:
-            if json.loads((file.metadata() or {}).get("training", "null")) != about:
+        with open_tensors(path) as stored:
+            if json.loads(stored.metadata.get("training", "null")) != about:
                 return None
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except (OSError, ValueError, SafetensorError):
+            return dict(stored)
+    except (ValueError, FileError):
         return None
 
 

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from foundation.errors import NasError, SettingError
-from foundation.files import replacing, write_json
+from foundation.errors import FileError, NasError, SettingError
+from foundation.files import write_json
 from search_spaces.language.serialization import from_plain, to_plain
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.packing import SCALE_SUFFIX, pack, unpack
+from search_spaces.tensor_files import open_tensors, write_tensors
 
 FORMAT = 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -48,8 +47,7 @@ def save_model(model: Model, folder: str | Path, about: Mapping[str, Any] | None
         packed = {"": values.float()} if stored_as is None else pack(values, stored_as)
         stored |= {name + suffix: tensor.contiguous() for suffix, tensor in packed.items()}
     config = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
-    with replacing(folder / WEIGHTS) as scratch:
-        save_file(stored, scratch)
+    write_tensors(folder / WEIGHTS, stored)
     write_json(folder / CONFIG, config, indent=2)
     return folder
 
@@ -86,9 +84,9 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Model:
         raise SettingError(f"{folder}: the architecture cannot be read: {error}") from None
     model = _empty(spec, device)
     try:
-        with safe_open(Path(folder) / WEIGHTS, framework="pt", device=device) as stored:
-            _fill(model, {name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        with open_tensors(Path(folder) / WEIGHTS, device=device) as stored:
+            _fill(model, stored)
+    except (FileError, KeyError, RuntimeError) as error:
         raise SettingError(f"{folder}: the weights do not fit the architecture: {error}") from None
     return model.eval()
 

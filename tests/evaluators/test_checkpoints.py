@@ -17,6 +17,7 @@ from evaluators.training.fit import fit
 from evaluators.training.recipe import DEFAULT
 from evaluators.training.trainable import Losses, Trainable, Trajectory
 from foundation.errors import FileError
+from tests.limits import largest_file
 
 
 class Line(Trainable):
@@ -149,6 +150,14 @@ def test_a_folder_that_cannot_be_written_is_a_file_error(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="cannot write"):
         checkpoints.save(Line(), tmp_path / "file")
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    training = trained(tmp_path, 2)
+    old = only(tmp_path).read_bytes()
+    with largest_file(100), pytest.raises(FileError, match=f"cannot write {tmp_path}.*: .*File too large"):
+        checkpoints.save(training, tmp_path)
+    assert only(tmp_path).read_bytes() == old
 
 
 def test_trajectories_are_named_by_everything_in_them() -> None:

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from foundation.errors import FileError
-from foundation.files import replacing, write_atomically, write_json
+from foundation.errors import FileError, NoFile
+from foundation.files import parse_json, read_bytes, read_json, replacing, write_atomically, write_json
+from tests.limits import largest_file
 
 
 @pytest.mark.parametrize("content", ["é\n", b"\x00\xff"])
@@ -98,3 +99,81 @@ def test_what_is_no_json_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.mkdir(), "is a folder, not a file"),
+        (os.mkfifo, "is a pipe, not a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
+        (lambda path: path.write_bytes(b"[" + b" " * 2**20 + b"]"), "is too large: 1,048,578 bytes"),
+        (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links"),
+        (lambda path: path.write_bytes(b'["\xff"]'), r"is not text in UTF-8 \(byte 2\)"),
+        (lambda path: path.touch(), "is damaged or not JSON: Expecting value"),
+    ],
+)
+def test_only_whole_files_of_a_bounded_size_are_read(tmp_path, make, says):
+    make(tmp_path / "a.json")
+    with pytest.raises(FileError, match=says) as raised:
+        read_json(tmp_path / "a.json", at_most=2**20)
+    assert "a.json" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["nowhere.json", "file/inside.json"])
+def test_a_missing_file_is_an_error_of_its_own(tmp_path, path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NoFile, match=f"{path}: no such file"):
+        read_bytes(tmp_path / path, at_most=1)
+
+
+def test_a_path_that_no_system_has_is_an_error(tmp_path):
+    with pytest.raises(FileError, match="null byte"):
+        read_bytes(f"{tmp_path}/a\0b", at_most=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("NaN", "NaN is no number"),
+        ("[-Infinity]", "-Infinity is no number"),
+        ("1e999", "the number 1e999 is not finite"),
+        ("1" * 5000, "a number of 5,000 digits"),
+        ('{"a": 1, "b": 2, "b": 3}', "'b' is there twice"),
+        (r'["\ud800"]', r"half of a character: '\\ud800'"),
+        ("[" * 100_000, "nested deeper than 64 levels"),
+        ('{"a":' * 100_000, "nested deeper than 64 levels"),
+        ("[" * 100_000 + "]" * 100_000, "nested deeper than 64 levels"),
+        ("[" * 65 + "]" * 65, "nested deeper than 64 levels"),
+        ('"' + '\\"[' * 100_000, "Unterminated string"),
+        ('"' * 99_999, "Extra data"),
+        ("[1, 2", "Expecting"),
+    ],
+)
+def test_json_from_elsewhere_is_not_trusted(text, says):
+    with pytest.raises(ValueError, match=says):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(
+    "plain", [{"a": ["[[[[" * 100, '}\\"{', "é😀\n"]}, [[]] * 1000, -1.5e300, 10**39, None]
+)
+@pytest.mark.parametrize("ascii", [True, False])
+def test_json_that_is_whole_is_read(plain, ascii):
+    assert parse_json(json.dumps(plain, ensure_ascii=ascii)) == plain
+
+
+def test_depth_is_counted_in_lists_and_objects():
+    deep = "[" * 32 + '{"a":' * 32 + "0" + "}" * 32 + "]" * 32
+    assert parse_json(deep, depth=64)
+    with pytest.raises(ValueError, match="nested deeper than 63"):
+        parse_json(deep, depth=63)
+
+
+def test_a_disk_that_is_full_is_one_line(tmp_path):
+    write_json(tmp_path / "a.json", [1])
+    with largest_file(1000), pytest.raises(FileError, match=r"cannot write .*a.json: File too large"):
+        write_json(tmp_path / "a.json", "a" * 2000)
+    assert read_json(tmp_path / "a.json") == [1]
+    assert os.listdir(tmp_path) == ["a.json"]
