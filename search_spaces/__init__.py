@@ -15,6 +15,7 @@ from foundation.errors import (
     StoreError,
     UnknownName,
 )
+from search_spaces.block_contract import BrokenPromise, block_checks, check_block
 from search_spaces.language.choices import OneOf, one_of, repeat
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space, close, draw
@@ -26,6 +27,7 @@ from search_spaces.supernet import Supernet
 
 __all__ = [
     "Bits",
+    "BrokenPromise",
     "DataError",
     "Decoder",
     "EvaluationFailed",
@@ -43,7 +45,9 @@ __all__ = [
     "StoreError",
     "Supernet",
     "UnknownName",
+    "block_checks",
     "build",
+    "check_block",
     "close",
     "draw",
     "one_of",
