@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
 from search_spaces.blocks.checks import check_even_numbers, check_whole_numbers, check_word
 from search_spaces.blocks.layouts import HEADS
@@ -52,6 +53,10 @@ from search_spaces.scenario import Scenario
 
 SLOWER = 1 - 2.0**-10
 """How much slower the largest exponent fades than the sums: rounding must not make a decay into growth."""
+
+
+MOST_FEATURES, MOST_CHANNELS = 2**13, 2**10
+"""Of a head: its directions are orthogonalized when it is built."""
 
 
 @blocks.add
@@ -82,10 +87,16 @@ class Performer(Block):
         return (cls(num_heads=4, head_dim=16, num_features=one_of(32, 64), decay=one_of("wide", "none")),)
 
     def check(self, d_model: int) -> None:
-        """Rotary positions need pairs of channels, and the decay must be one of `DECAYS`."""
+        """Rotary positions need pairs of channels, the decay is one of `DECAYS`, and directions are few."""
         check_word(self, "decay", DECAYS)
         check_whole_numbers(self, "num_heads", "head_dim", "num_features")
         check_even_numbers(self, "head_dim")
+        for name, most in (("num_features", MOST_FEATURES), ("head_dim", MOST_CHANNELS)):
+            if getattr(self, name) > most:
+                raise IllegalArchitecture(
+                    f"Performer: {name} must be at most {most:,}, because the directions are drawn"
+                    f" when it is built, got {getattr(self, name):,}"
+                )
 
     def build(self, d_model: int) -> Mixer:
         """The module."""

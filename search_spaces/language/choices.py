@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from foundation.errors import IllegalArchitecture, SpaceError
@@ -26,14 +27,20 @@ from search_spaces.language.genotype import Label
 
 PLAIN = (str, int, float, bool, type(None))
 
+MOST_OPTIONS = 1024
+"""Options of one open value: every two are compared."""
+
+MOST_COPIES = 4096
+"""Copies of a part in `repeat`."""
+
 
 @dataclass(frozen=True)
 class OneOf:
     """An open value: exactly one of `options`, told apart by their labels; shared where it has a `name`.
 
     Raises:
-        SpaceError: no options, options that cannot be told apart, or options that overlap (one architecture
-            would have two genotypes).
+        SpaceError: no options or over `MOST_OPTIONS`, options that cannot be told apart, or options that
+            overlap (one architecture would have two genotypes).
     """
 
     options: tuple[Any, ...]
@@ -42,6 +49,8 @@ class OneOf:
     def __post_init__(self) -> None:
         if not self.options:
             raise SpaceError("one_of() needs at least one option")
+        if len(self.options) > MOST_OPTIONS:
+            raise SpaceError(f"an open value has at most {MOST_OPTIONS:,} options, got {len(self.options):,}")
         if self.name is not None and (not self.name or not self.name.replace("_", "").isalnum()):
             raise SpaceError(f"a shared choice needs a name of letters, digits and _, got {self.name!r}")
         for option in self.options:
@@ -108,11 +117,17 @@ def one_of(*options: Any, name: str | None = None) -> Any:
 
 
 def repeat(part: Any, depths: Iterable[int], *, name: str | None = None) -> Any:
-    """Leave open how many times `part` is stacked; each copy is then decided for itself."""
-    depths = tuple(depths)
+    """Leave open how many times `part` is stacked; each copy is then decided for itself.
+
+    Raises:
+        SpaceError: a depth is no whole number, or over `MOST_COPIES`; too many depths, or none.
+    """
+    depths = tuple(islice(depths, MOST_OPTIONS + 1))
     for depth in depths:
         if not isinstance(depth, int) or isinstance(depth, bool) or depth < 0:
             raise SpaceError(f"repeat: depths must be whole numbers, got {depth!r}")
+        if depth > MOST_COPIES:
+            raise SpaceError(f"repeat: depths must be at most {MOST_COPIES:,}, got {depth:,}")
     if len(depths) == 1 and name is None:
         return (part,) * depths[0]
     return OneOf(tuple((part,) * depth for depth in depths), name)
@@ -124,8 +139,11 @@ def check_supported(node: Any, path: str = "") -> None:
         return
     where = path or "the top"
     if isinstance(node, tuple):
+        seen = set[int]()  # the copies of a repeated part are one object
         for i, part in enumerate(node):
-            check_supported(part, join(path, i))
+            if id(part) not in seen:
+                seen.add(id(part))
+                check_supported(part, join(path, i))
     elif is_dataclass(node) and not isinstance(node, type):
         for name in field_names(type(node)):
             check_supported(getattr(node, name), join(path, name))

@@ -13,9 +13,12 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from foundation.errors import SpaceError, UnknownName
+from foundation.files import parse_json
 from foundation.registry import Registry, nearest
 from search_spaces.blocks.base import blocks
-from search_spaces.language.choices import OneOf, field_names, repeat
+from search_spaces.language.choices import MOST_COPIES, OneOf, field_names, repeat
+from search_spaces.language.field_types import check_fields
+from search_spaces.language.limits import MOST_LEVELS, check_count, check_levels, check_number
 from search_spaces.network.norms.base import norms
 
 parts: Registry[type] = Registry("part")
@@ -45,24 +48,64 @@ def _choice_to_plain(choice: OneOf) -> dict[str, Any]:
 def from_plain(plain: Any) -> Any:
     """The configuration that `to_plain` wrote.
 
+    What somebody else wrote is read as safely: its size is known before anything of it is made.
+
     Raises:
         UnknownName: a type or a field that does not exist here, with the nearest name that does.
-        SpaceError: something that no configuration contains.
+        SpaceError: something that no configuration contains, or too much of it (see `language.limits`).
     """
+    check_count(_count(plain, MOST_LEVELS))
+    return _from_plain(plain)
+
+
+def _count(plain: Any, left: int) -> int:
+    """The values of what `plain` describes, repeated parts counted; `left` levels may follow."""
+    check_levels(left)
+    if isinstance(plain, Mapping):
+        inside = {name: _count(part, left - 1) for name, part in plain.items() if name != "depths"}
+        copies = _copies(plain) if "repeat" in plain else 1
+        return 1 + sum(inside.values()) + (copies - 1) * inside.get("repeat", 0)
+    return 1 + sum(_count(part, left - 1) for part in plain) if isinstance(plain, list) else 1
+
+
+def _copies(plain: Mapping[str, Any]) -> int:
+    """How many copies of its part a `repeat` holds, over all its depths."""
+    depths = plain.get("depths")
+    if not isinstance(depths, list) or not all(type(depth) is int for depth in depths):
+        raise SpaceError(f"'repeat' needs 'depths', a list of whole numbers, got {_shown(depths)}")
+    if max(depths, default=0) > MOST_COPIES:
+        raise SpaceError(f"repeat: depths must be at most {MOST_COPIES:,}, got {max(depths):.6g}")
+    return sum(depths)
+
+
+def _from_plain(plain: Any) -> Any:
     if isinstance(plain, list):
-        return tuple(map(from_plain, plain))
+        return tuple(map(_from_plain, plain))
     if not isinstance(plain, Mapping):
-        return plain
-    if "one_of" in plain:
-        return OneOf(tuple(map(from_plain, plain["one_of"])), plain.get("name"))
-    if "repeat" in plain:
-        part = from_plain(plain["repeat"])
-        if len(plain["depths"]) == 1:
-            return OneOf(((part,) * plain["depths"][0],), plain.get("name"))
-        return repeat(part, plain["depths"], name=plain.get("name"))
-    if "type" not in plain:
-        raise SpaceError(f"expected a 'type', 'one_of' or 'repeat', got the keys {sorted(plain)}")
-    return _dataclass_from_plain(plain)
+        return _value(plain)
+    if "type" in plain:
+        return _dataclass_from_plain(plain)
+    name = plain.get("name")
+    if not isinstance(name, str | None):
+        raise SpaceError(f"the name of a shared choice must be text, got {_shown(name)}")
+    match sorted(plain.keys() - {"name"}):
+        case ["one_of"] if isinstance(plain["one_of"], list):
+            return OneOf(tuple(map(_from_plain, plain["one_of"])), name)
+        case ["depths", "repeat"]:
+            part, depths = _from_plain(plain["repeat"]), plain["depths"]
+            if len(depths) == 1 and depths[0] >= 0:
+                return OneOf(((part,) * depths[0],), name)
+            return repeat(part, depths, name=name)
+    keys = _shown(sorted(map(str, plain)))
+    raise SpaceError(f"expected a 'type', 'one_of' or 'repeat', got the keys {keys}")
+
+
+def _value(plain: Any) -> Any:
+    if isinstance(plain, (int, float)):
+        check_number(plain)
+    elif not isinstance(plain, str | None):
+        raise SpaceError(f"a {type(plain).__name__} cannot be part of a configuration")
+    return plain
 
 
 def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
@@ -70,24 +113,39 @@ def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
     names = field_names(kind)
     for name in plain:
         if name != "type" and name not in names:
-            raise UnknownName(f"{plain['type']} has no field {name!r}; {nearest(name, names)}")
+            raise UnknownName(f"{plain['type']} has no field {_shown(name)}; {nearest(name[:80], names)}")
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in needed if name not in plain]
     if missing:
         raise SpaceError(f"{plain['type']} needs {', '.join(missing)}")
-    given = {name: from_plain(value) for name, value in plain.items() if name != "type"}
+    given = {name: _from_plain(value) for name, value in plain.items() if name != "type"}
+    check_fields(kind, given)
     return kind(**given)
 
 
-def kind_named(name: str) -> type:
-    """The registered dataclass of this name: a block, a norm, or another part."""
+def kind_named(name: Any) -> type:
+    """The registered dataclass of this name: a block, a norm, or another part.
+
+    Raises:
+        UnknownName: there is none; the nearest name is suggested.
+        SpaceError: this is no name.
+    """
+    if not isinstance(name, str):
+        raise SpaceError(f"a type is the name of a block or a part, got {_shown(name)}")
     if name in parts:
         return parts[name]
     for registry in (blocks, norms):
         if name in registry:
             kind: type = registry[name]
             return kind
-    raise UnknownName(f"unknown block or part {name!r}; {nearest(name, [*parts, *blocks, *norms])}")
+    raise UnknownName(
+        f"unknown block or part {_shown(name)}; {nearest(name[:80], [*parts, *blocks, *norms])}"
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def to_json(node: Any) -> str:
@@ -96,5 +154,12 @@ def to_json(node: Any) -> str:
 
 
 def from_json(text: str) -> Any:
-    """The configuration written by `to_json`."""
-    return from_plain(json.loads(text))
+    """The configuration written by `to_json`.
+
+    Raises:
+        SpaceError: this is no JSON, or no configuration; see `from_plain`.
+    """
+    try:
+        return from_plain(parse_json(text, depth=2 * MOST_LEVELS))
+    except ValueError as error:
+        raise SpaceError(f"not a configuration: {error}") from None

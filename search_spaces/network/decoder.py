@@ -153,12 +153,16 @@ class Decoder:
         """Raise `IllegalArchitecture`, naming the place, where this cannot be built."""
         for name in ("vocab", "d_model"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise IllegalArchitecture(f"{name} must be a positive integer, got {value!r}")
         if not isinstance(self.norm, Norm):
             raise IllegalArchitecture(f"norm must be a norm such as RMSNorm(), got {self.norm!r}")
         self.norm.check()
+        if not isinstance(self.layers, tuple):
+            raise IllegalArchitecture(f"layers must be a tuple of layers, got {self.layers!r}")
         for i, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise IllegalArchitecture(f"layers.{i} must be a Layer, got {layer!r}")
             try:
                 layer.check(self.d_model)
             except IllegalArchitecture as error:
@@ -201,6 +205,18 @@ class Decoder:
             state * scenario.batch,
             growth * scenario.batch,
         )
+
+    def sizes(self) -> tuple[int, int]:
+        """Parameters, and the values of a decode state of one token; from formulas, so nothing is built."""
+        scenario, shared = Scenario(), set[str | None]()
+        params, state = self.shell.cost(scenario).params, 0
+        for layer in self.layers:
+            again = layer.shared is not None and layer.shared in shared
+            shared.add(layer.shared)
+            params += self._layer_cost(layer, scenario, 1.0, again).params
+            for block in layer.blocks.values():
+                state += sum(prod(shape.allocated(1, 1)) for shape in block.state(self.d_model).values())
+        return params, state
 
     def _layer_cost(self, layer: Layer, scenario: Scenario, staying: float, again: bool) -> Cost:
         """The price of one layer, which the share `staying` has not left before; `again` has its weights."""
