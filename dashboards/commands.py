@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import socket
@@ -19,6 +20,9 @@ from nas.default_paths import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from dashboards.facts import ComparisonFacts
+
+SILENT_SECONDS = 30
+"""A connection that says nothing for so long is closed: it holds a thread."""
 
 # every `nas` command imports this module, and dash and plotly take seconds: functions import them
 
@@ -124,14 +128,22 @@ def dashboard(
     host: Annotated[
         str, typer.Option(help="Address to listen on; the default accepts this machine only.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
+    port: Annotated[int, typer.Option(help="Port to listen on, from 1 to 65535.")] = 8050,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further name under which browsers may ask for the dashboard; may be given several times.",
+            metavar="NAME",
+            show_default="this machine's and that of --host",
+        ),
+    ] = None,
 ) -> None:
     """Browse studies live in a web browser; the store is only read."""
+    address = check_address(host, port)
     from dashboards.app.server import make_app
 
-    app = make_app(store)
-    check_port(host, port)
-    if not loopback(host):
+    app = make_app(store, host=host, allow_hosts=allow_host or ())
+    if not ipaddress.ip_address(address).is_loopback:
         sys.stderr.write(
             f"warning: {host} accepts other machines: anyone who reaches port {port} can read every study of"
             f" {store}, without a password\n"
@@ -147,31 +159,35 @@ def serve(app: object, host: str, port: int) -> None:
     import logging
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    from werkzeug.serving import run_simple
+    from werkzeug.serving import WSGIRequestHandler, run_simple
 
-    run_simple(host, port, app.server, threaded=True)  # type: ignore[attr-defined]
+    class Handler(WSGIRequestHandler):
+        timeout = SILENT_SECONDS
+        server_version, sys_version = "nas", ""
 
-
-def loopback(host: str) -> bool:
-    """Whether only this machine can connect to `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    run_simple(host, port, app.server, threaded=True, request_handler=Handler)  # type: ignore[attr-defined]
 
 
-def check_port(host: str, port: int) -> None:
-    """Refuse an address that the server could not listen on.
+def check_address(host: str, port: int) -> str:
+    """Refuse what the server could not listen on; the address that `host` means.
 
     Raises:
-        SettingError: the port is in use or forbidden, or the host is not an address of this machine.
+        SettingError: the port is none, in use or forbidden, or the host is not an address of this machine.
     """
+    if not 1 <= port <= 65535:
+        raise SettingError(f"--port must be from 1 to 65535, not {port}")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        if not host:
+            raise ValueError
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, ValueError):  # a ValueError where it could never be a name
+        raise SettingError(f"--host must be an address or a name of this machine, not {host!r}") from None
+    family, kind, protocol, _, address = found
+    try:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise SettingError(
-            f"cannot listen on {host}:{port}: {error.strerror}; try --port {port + 1}"
-        ) from error
+        hint = f"; try --port {min(port + 1, 65535)}" if error.errno != errno.EADDRNOTAVAIL else ""
+        raise SettingError(f"cannot listen on {host}:{port}: {error.strerror}{hint}") from error
+    return str(address[0])

@@ -1,1 +1,4 @@
-"""The live dashboard: `live` follows studies, `panels` shows them, `server` connects both to Dash."""
+"""The live dashboard: `live` follows studies, `panels` shows them, `server` connects both to Dash.
+
+`requests` says which requests are answered.
+"""

@@ -1,4 +1,4 @@
-"""Studies in memory that follow the store: a poll reads only the trials that changed."""
+"""A study in memory that follows the store: a poll reads only the trials that changed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ from nas.pareto import nondominated
 from nas.store import Store, StudyRecord
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState, Value
-
-LIST_READ_SECONDS = 0.5
-"""Time that one request for the list spends on reading new studies; the rest is read in the background."""
-
-LARGE_STUDY = 5000
-"""A study with more trials than this is read in the background."""
 
 SILENT_SECONDS = 600
 """A study with running trials counts as interrupted after this time without a change."""
@@ -180,62 +174,6 @@ class LiveStudy:
             values = [trial.values[objective.name] for trial in members]
             best[objective.name] = (max if objective.maximise else min)(values, key=lambda value: value.value)
         return best
-
-
-class LiveStore:
-    """All studies of a store, each read when it is first requested.
-
-    Studies of more than `large_study` trials are read in the background.
-    """
-
-    def __init__(self, store: Store, *, large_study: int = LARGE_STUDY) -> None:
-        self.store, self.large_study = store, large_study
-        self._lock = threading.Lock()
-        self._live: dict[int, LiveStudy] = {}
-        self._reader: threading.Thread | None = None
-
-    def all(self) -> list[LiveStudy]:
-        """Every study, newest first; slow ones are read in the background."""
-        studies = [self._live_study(record) for record in self.store.studies()]
-        began = time.monotonic()
-        for live in studies:
-            if not live.read and (time.monotonic() - began > LIST_READ_SECONDS or self._is_large(live)):
-                continue
-            live.refresh()
-        self._read_later([live for live in studies if not live.read])
-        return studies
-
-    def study(self, name: str) -> LiveStudy:
-        """The study called `name`, read to its last trial.
-
-        Raises:
-            UnknownName: there is no such study.
-        """
-        live = self._live_study(self.store.study(name))
-        live.refresh()
-        return live
-
-    def _is_large(self, live: LiveStudy) -> bool:
-        return sum(self.store.counts(live.study.record).values()) > self.large_study
-
-    def _read_later(self, waiting: Sequence[LiveStudy]) -> None:
-        def read() -> None:
-            for live in waiting:
-                live.refresh()
-
-        if waiting and (self._reader is None or not self._reader.is_alive()):
-            self._reader = threading.Thread(target=read, name="study reader", daemon=True)
-            self._reader.start()
-
-    def opened(self, study_id: int) -> LiveStudy | None:
-        """A study that was requested before; does not query the database."""
-        return self._live.get(study_id)
-
-    def _live_study(self, record: StudyRecord) -> LiveStudy:
-        with self._lock:
-            if record.id not in self._live:
-                self._live[record.id] = LiveStudy(self.store, record)
-            return self._live[record.id]
 
 
 @contextmanager

@@ -3,11 +3,13 @@
     make_app("studies/studies.db").run(port=8050)
 
 It only reads the store, and pages load nothing from other hosts: scripts and styles are served from here.
+`dashboards.app.requests` says which requests are answered.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -15,14 +17,17 @@ from urllib.parse import unquote
 import dash
 from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
+from flask import Flask
 
-from dashboards.app.live import LiveStore, LiveStudy
+from dashboards.app.live import LiveStudy
+from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
+from dashboards.app.requests import Names, protect
 from dashboards.facts.significance import QUALITY
 from dashboards.figures.front import front_figure
 from dashboards.style.css import app_css
 from dashboards.style.theme import SCHEMES, with_scheme
-from foundation.errors import UnknownName
+from foundation.errors import NasError, StoreError, UnknownName
 from nas.store import Store
 
 POLL_MS = 2000
@@ -40,31 +45,41 @@ class Pages:
         self.live = LiveStore(store)
 
     def page(self, path: str | None) -> Component:
-        """The page at a path."""
+        """The page at a path; where there is no such study, or no store any more, it says so."""
         place = unquote(path or "/").strip("/")
         if not place.startswith("study/"):
             return self._studies()
         try:
             return study_page(self.live.study(place.removeprefix("study/")))
-        except UnknownName as error:
-            return html.Div([html.H1("Unknown study"), html.P(str(error)), dcc.Link("all studies", href="/")])
+        except NasError as error:
+            title = "Unknown study" if isinstance(error, UnknownName) else "The study cannot be read"
+            return html.Div([html.H1(title), html.P(str(error)), dcc.Link("all studies", href="/")])
 
     def studies(self, seen: Any) -> tuple[Any, Any]:
         """The list of studies and its state; no update where nothing changed."""
-        studies = self.live.all()
+        try:
+            studies = self.live.all()
+        except StoreError as error:
+            return html.P(str(error)), None
         state = [[live.study.record.id, live.revision, live.state()] for live in studies]
         if state == seen:
             return no_update, no_update
         return studies_table([live.summary() for live in studies]), state
 
     def front(
-        self, study: int, axes: tuple[str | None, str | None], scheme: str | None, seen: Seen
+        self, study: str | None, axes: tuple[str | None, str | None], scheme: str | None, seen: Seen
     ) -> tuple[Any, Any, Any]:
-        """The figure, the line about the study, and the state shown; no update where nothing changed."""
-        live = self.live.opened(study)
-        if live is None or not all(axes):
+        """The figure, the line about the study, and the state shown; no update where nothing changed.
+
+        Of a study that was deleted meanwhile the line says so.
+        """
+        if study is None or not all(axes):
             return no_update, no_update, no_update
-        revision = live.refresh()
+        try:
+            live = self.live.by_key(study)
+        except NasError as error:
+            return no_update, f"gone: {error}", None
+        revision = live.revision
         shown_scheme = scheme if scheme in SCHEMES else "light"
         wanted: dict[str, Any] = {"revision": revision, "axes": list(axes), "scheme": shown_scheme}
         if seen and all(seen.get(key) == wanted[key] for key in wanted):
@@ -78,11 +93,17 @@ class Pages:
         figure.update_layout(uirevision=f"{study}/{x}/{y}", clickmode="event")
         return figure, study_line(live), wanted
 
-    def picked(self, study: int, click: dict[str, Any] | None) -> Any:
+    def picked(self, study: str | None, click: dict[str, Any] | None) -> Any:
         """The panel for the point that was clicked."""
-        live, number = self.live.opened(study), clicked_number(click)
-        trial = live.trial(number) if live and number is not None else None
-        return network_panel(live, trial) if live and trial else no_update
+        number = clicked_number(click)
+        if study is None or number is None:
+            return no_update
+        try:
+            live = self.live.by_key(study)
+            trial = live.trial(number)
+            return network_panel(live, trial) if trial else no_update
+        except NasError as error:
+            return html.P(str(error))
 
     def _studies(self) -> Component:
         table, state = self.studies(None)
@@ -102,13 +123,15 @@ def worth_drawing(seen: dict[str, Any], wanted: dict[str, Any]) -> bool:
         seen.get(key) != wanted[key] for key in ("axes", "scheme", "members")
     ):
         return True
-    return bool(wanted["points"] > 1.05 * seen.get("points", 0))
+    shown = seen.get("points", 0)
+    return not isinstance(shown, int) or bool(wanted["points"] > 1.05 * shown)
 
 
 def clicked_number(click: dict[str, Any] | None) -> int | None:
     """The trial's number in Plotly's click data; None where the point is no trial."""
-    points = (click or {}).get("points") or [{}]
-    number = points[0].get("customdata")
+    points = (click or {}).get("points")
+    point = points[0] if isinstance(points, list) and points else None
+    number = point.get("customdata") if isinstance(point, dict) else None
     number = number[0] if isinstance(number, list) and number else number
     return number if isinstance(number, int) and not isinstance(number, bool) else None
 
@@ -122,7 +145,7 @@ def study_page(live: LiveStudy) -> Component:
             html.P(study_line(live), id="line"),
             html.P("; ".join(map(str, live.study.plan.scenarios)), className="muted"),
             html.Div([_plane(live), html.Aside(first_panel(live), id="panel")], className="split"),
-            dcc.Store(id="study", data=live.study.record.id),
+            dcc.Store(id="study", data=key_of(live.study.record)),
             dcc.Store(id="seen"),
             dcc.Interval(id="poll", interval=POLL_MS),
         ]
@@ -147,16 +170,20 @@ def first_axes(names: list[str]) -> tuple[str, str]:
     return (second, first) if first == QUALITY else (first, second)
 
 
-def make_app(store_url: str | Path) -> dash.Dash:
-    """The dashboard over a store.
+def make_app(
+    store_url: str | Path, *, host: str = "127.0.0.1", allow_hosts: Collection[str] = ()
+) -> dash.Dash:
+    """The dashboard over a store, under the names of this machine, of `host`, and those in `allow_hosts`.
 
     Raises:
         StoreError: there is no such store, or it cannot be read.
     """
     pages = Pages(Store(store_url, read_only=True))
     pages.live.all()  # large studies are read while the browser is still starting
+    server = Flask("nas", static_folder=None)
     app = dash.Dash(
         "nas",
+        server=server,  # type: ignore[arg-type]  # Dash takes a Flask and declares less
         title="nas",
         update_title="",
         suppress_callback_exceptions=True,
@@ -166,6 +193,7 @@ def make_app(store_url: str | Path) -> dash.Dash:
     app.index_string = app.index_string.replace("{%css%}", f"{{%css%}}<style>{app_css()}</style>")
     app.layout = html.Main([dcc.Location(id="where"), dcc.Store(id="scheme"), html.Div(id="page")])
     _connect(app, pages)
+    protect(app, server, Names(host, allow_hosts))
     return app
 
 

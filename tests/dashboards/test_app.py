@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from dash import no_update
 
-from dashboards.app.live import LiveStore, LiveStudy
+from dashboards.app.live import LiveStudy
+from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.server import MANY_POINTS, Pages, clicked_number, first_axes, make_app, worth_drawing
 from foundation.errors import StoreError
 from nas.store import Store
@@ -98,7 +100,7 @@ def test_an_unknown_study_is_answered_with_the_nearest(pages: Pages) -> None:
 
 def test_a_poll_without_news_answers_nothing_and_reads_nothing(pages: Pages) -> None:
     pages.page("/study/full")
-    study = pages.live.store.study("full").id
+    study = key_of(pages.live.store.study("full"))
     figure, line, seen = pages.front(study, AXES, "light", None)
     assert figure.layout.xaxis.title.text == "decode latency per token (ms)"
     assert "distinct architectures scored" in line
@@ -108,9 +110,50 @@ def test_a_poll_without_news_answers_nothing_and_reads_nothing(pages: Pages) -> 
     assert (time.perf_counter() - began) / 10 < 0.05
 
 
+def test_a_page_of_a_study_that_was_deleted_says_so(growing: Store) -> None:
+    pages = Pages(growing)
+    pages.page("/study/s")
+    key = key_of(growing.study("s"))
+    _, _, seen = pages.front(key, AXES, "light", None)
+    growing.delete_study("s")
+    figure, line, _ = pages.front(key, AXES, "light", seen)
+    assert figure is no_update
+    assert line.startswith("gone: no study 's'")
+    assert "no study 's'" in shown(pages.picked(key, {"points": [{"customdata": 0}]}))
+    assert "Unknown study" in shown(pages.page("/study/s"))
+    make_study(growing, "s", trials=3, complete=False)
+    _, line, _ = pages.front(key, AXES, "light", seen)
+    assert "was deleted, and another has its name" in line
+    table, _ = pages.studies(None)
+    assert "3 of 3" in shown(table)
+
+
+def test_a_store_that_is_replaced_or_removed_is_noticed(made_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    shutil.copy(made_store, path)
+    with Store(path, read_only=True) as opened:
+        pages = Pages(opened)
+        _, seen = pages.studies(None)
+        key = key_of(pages.live.store.study("full"))
+        path.unlink()
+        table, state = pages.studies(seen)
+        assert "there is no store at" in shown(table)
+        assert "there is no store at" in pages.front(key, AXES, "light", None)[1]
+        assert "there is no store at" in shown(pages.page("/study/full"))
+        with Store(tmp_path / "other.db") as other:
+            make_study(other, "new", trials=3, complete=False)
+        (tmp_path / "other.db").rename(path)
+        table, state = pages.studies(state)
+        assert "/study/new" in shown(table)
+        assert "/study/full" not in shown(table)
+        assert pages.front(key, AXES, "light", None)[1].startswith("gone: no study 'full'")
+        path.write_bytes(b"not a database" * 100)
+        assert "studies.db is " in shown(pages.studies(state)[0])
+
+
 def test_other_axes_or_another_face_are_drawn_at_once(pages: Pages) -> None:
     pages.page("/study/full")
-    study = pages.live.store.study("full").id
+    study = key_of(pages.live.store.study("full"))
     _, _, seen = pages.front(study, AXES, "light", None)
     turned, _, _ = pages.front(study, ("params", "state_bytes"), "light", seen)
     assert turned.layout.xaxis.title.text.startswith("parameters")
@@ -118,24 +161,23 @@ def test_other_axes_or_another_face_are_drawn_at_once(pages: Pages) -> None:
     assert dark.layout.template.layout.font.color == "#e6e7e8"
 
 
-def test_what_nobody_opened_is_not_drawn(pages: Pages) -> None:
-    assert pages.front(12345, AXES, "light", None) == (no_update,) * 3
-    pages.page("/study/full")
-    assert pages.front(pages.live.store.study("full").id, (None, None), "light", None) == (no_update,) * 3
+def test_without_axes_nothing_is_drawn(pages: Pages) -> None:
+    assert (
+        pages.front(key_of(pages.live.store.study("full")), (None, None), "light", None) == (no_update,) * 3
+    )
 
 
 def test_a_click_opens_the_network(pages: Pages) -> None:
     pages.page("/study/full")
     record = pages.live.store.study("full")
-    live = pages.live.opened(record.id)
-    assert live is not None
+    live = pages.live.study("full")
     final = next(trial for trial in live.members if trial.digest in live.finalists)
-    text = shown(pages.picked(record.id, {"points": [{"customdata": final.number}]}))
+    text = shown(pages.picked(key_of(record), {"points": [{"customdata": final.number}]}))
     assert f"nas export full {final.digest}" in text
     assert "100 steps from scratch" in text
     assert "measured" in text
-    assert pages.picked(record.id, None) is no_update
-    assert pages.picked(record.id, {"points": [{"customdata": 10**6}]}) is no_update
+    assert pages.picked(key_of(record), None) is no_update
+    assert pages.picked(key_of(record), {"points": [{"customdata": 10**6}]}) is no_update
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboards.app.live_store import key_of
 from dashboards.app.server import Pages, clicked_number, make_app, worth_drawing
 from dashboards.style.theme import DARK, LIGHT
 from nas.store import Store
@@ -38,8 +39,8 @@ def client(made_store: Path) -> FlaskClient:
     return make_app(made_store).server.test_client()
 
 
-def full(pages: Pages) -> int:
-    return pages.live.store.study("full").id
+def full(pages: Pages) -> str:
+    return key_of(pages.live.store.study("full"))
 
 
 def text_of(component: Any) -> str:
@@ -79,13 +80,25 @@ def test_no_trial_is_clicked(pages: Pages, data: Any) -> None:
     assert pages.picked(full(pages), click) is no_update
 
 
-@pytest.mark.parametrize("click", [None, {}, {"points": None}, {"points": []}, {"points": [{}]}])
+@pytest.mark.parametrize(
+    "click",
+    [
+        None,
+        {},
+        {"points": None},
+        {"points": []},
+        {"points": [{}]},
+        {"points": {"a": 1}},
+        {"points": [3]},
+        {"points": "x"},
+    ],
+)
 def test_a_click_beside_all_points_changes_nothing(pages: Pages, click: dict[str, Any] | None) -> None:
     assert pages.picked(full(pages), click) is no_update
 
 
-def test_a_click_in_a_study_that_is_not_open_changes_nothing(pages: Pages) -> None:
-    assert pages.picked(10**6, {"points": [{"customdata": 0}]}) is no_update
+def test_a_click_in_a_study_that_is_not_there_says_so(pages: Pages) -> None:
+    assert "no study 'nowhere'" in text_of(pages.picked("nowhere@1.0", {"points": [{"customdata": 0}]}))
 
 
 @pytest.mark.parametrize(

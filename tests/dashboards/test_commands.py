@@ -64,15 +64,33 @@ def test_a_taken_port_is_refused_in_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(SettingError, match="cannot listen on"):
-            commands.check_port("127.0.0.1", taken.getsockname()[1])
+            commands.check_address("127.0.0.1", taken.getsockname()[1])
 
 
 @pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
+    ("host", "says"),
+    [
+        ("", "must be an address"),
+        ("no such host", "must be an address"),
+        ("x" * 300, "must be an address"),
+        ("192.0.2.1", "cannot listen on 192.0.2.1"),
+        ("unix:///tmp/s", "must be an address"),
+    ],
 )
-def test_loopback(host: str, expected: bool) -> None:
-    assert commands.loopback(host) is expected
+def test_a_host_that_is_not_this_machine_is_refused(host: str, says: str) -> None:
+    with pytest.raises(SettingError, match=says):
+        commands.check_address(host, free_port())
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 70000, 10**20])
+def test_a_port_that_does_not_exist_is_refused(port: int) -> None:
+    with pytest.raises(SettingError, match="from 1 to 65535"):
+        commands.check_address("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(("host", "address"), [("127.1", "127.0.0.1"), ("localhost", "127.0.0.1")])
+def test_a_host_is_judged_by_its_address(host: str, address: str) -> None:
+    assert commands.check_address(host, free_port()) in (address, "::1")
 
 
 def test_commands_are_quoted_and_name_a_store_that_is_not_the_default(all_facts: dict[str, Facts]) -> None:

@@ -9,7 +9,8 @@ from random import Random
 
 import pytest
 
-from dashboards.app.live import SILENT_SECONDS, LiveStore, LiveStudy
+from dashboards.app.live import SILENT_SECONDS, LiveStudy
+from dashboards.app.live_store import LiveStore
 from nas.pareto import nondominated
 from nas.store import Store
 from nas.study.trial import Fidelity, Trial, TrialState, Value

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dashboards.app.live import LiveStore, LiveStudy, Summary
+from dashboards.app.live import LiveStudy, Summary
+from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
 from foundation.errors import UnknownName
 from nas.store import Store
@@ -100,10 +101,8 @@ def test_a_summary_holds_the_best_of_the_front(live: LiveStudy) -> None:
 
 
 def test_a_study_is_read_when_it_is_opened(live_store: LiveStore) -> None:
-    record = live_store.store.study("two")
-    assert live_store.opened(record.id) is None
     opened = live_store.study("two")
-    assert live_store.opened(record.id) is opened
+    assert live_store.by_key(key_of(opened.study.record)) is opened
     assert opened.read
     with pytest.raises(UnknownName, match="did you mean 'two'"):
         live_store.study("twoo")

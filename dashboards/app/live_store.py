@@ -1,0 +1,128 @@
+"""All studies of a store in memory; where the store's file is replaced, those of the new one."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dashboards.app.live import LiveStudy
+from foundation.errors import NasError, StoreError, UnknownName
+from nas.store import Store, StudyRecord
+from nas.store.location import sqlite_path
+
+LIST_READ_SECONDS = 0.5
+"""Time that one request for the list spends on reading new studies; the rest is read in the background."""
+
+LARGE_STUDY = 5000
+"""A study with more trials than this is read in the background."""
+
+
+class LiveStore:
+    """All studies of a store, each read when it is first requested.
+
+    Studies of more than `large_study` trials are read in the background. Where another file has taken the
+    place of the store's, it is opened, and what was read of the former forgotten.
+    """
+
+    def __init__(self, store: Store, *, large_study: int = LARGE_STUDY) -> None:
+        self.large_study = large_study
+        self._store, self._path = store, sqlite_path(store.url)
+        self._file = _identity(self._path)
+        self._lock = threading.RLock()
+        self._live: dict[str, LiveStudy] = {}
+        self._reader: threading.Thread | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store that is at its place now.
+
+        Raises:
+            StoreError: nothing is there any more, or what is there cannot be read.
+        """
+        with self._lock:
+            file = _identity(self._path)
+            if self._path is not None and file is None:
+                raise StoreError(f"there is no store at {self._path} any more")
+            if file != self._file:
+                self._store = Store(self._store.url, read_only=True)
+                self._file, self._live = file, {}
+            return self._store
+
+    def all(self) -> list[LiveStudy]:
+        """Every study, newest first; slow ones are read in the background.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        studies = [self._live_study(record) for record in self.store.studies()]
+        began = time.monotonic()
+        for live in studies:
+            if not live.read and (time.monotonic() - began > LIST_READ_SECONDS or self._is_large(live)):
+                continue
+            live.refresh()
+        self._read_later([live for live in studies if not live.read])
+        return studies
+
+    def study(self, name: str) -> LiveStudy:
+        """The study called `name`, read to its last trial.
+
+        Raises:
+            UnknownName: there is no such study.
+            StoreError: the store cannot be read.
+        """
+        live = self._live_study(self.store.study(name))
+        live.refresh()
+        return live
+
+    def by_key(self, key: str) -> LiveStudy:
+        """The study that a page shows, read to its last trial.
+
+        Raises:
+            UnknownName: it was deleted; another may have its name.
+            StoreError: the store cannot be read.
+        """
+        name = key.partition("@")[0]
+        record = self.store.study(name)
+        if key_of(record) != key:
+            raise UnknownName(f"study {name!r} was deleted, and another has its name: load the page again")
+        live = self._live_study(record)
+        live.refresh()
+        return live
+
+    def _is_large(self, live: LiveStudy) -> bool:
+        return sum(self.store.counts(live.study.record).values()) > self.large_study
+
+    def _read_later(self, waiting: Sequence[LiveStudy]) -> None:
+        def read() -> None:
+            with suppress(NasError):  # the page that shows the study tries again, and says what is wrong
+                for live in waiting:
+                    live.refresh()
+
+        if waiting and (self._reader is None or not self._reader.is_alive()):
+            self._reader = threading.Thread(target=read, name="study reader", daemon=True)
+            self._reader.start()
+
+    def _live_study(self, record: StudyRecord) -> LiveStudy:
+        with self._lock:
+            key = key_of(record)
+            if key not in self._live:
+                self._live[key] = LiveStudy(self._store, record)
+            return self._live[key]
+
+
+def key_of(record: StudyRecord) -> str:
+    """What tells a study from all others that ever had its name or its number."""
+    return f"{record.name}@{record.created!r}"
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """What tells the file at a path from another one; None where there is none."""
+    try:
+        found = os.stat(path) if path is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
