@@ -40,6 +40,7 @@ from search_spaces.ops.experts import (
     z_loss,
 )
 from search_spaces.ops.linear import fill
+from search_spaces.ops.precision import without_autocast
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
@@ -185,7 +186,8 @@ class RoutedExperts(Mixer):
         return loss
 
     def _logits(self, x: Tensor) -> Tensor:
-        logits = F.linear(x, self.router)
+        with without_autocast(x):  # a rounded score would choose another expert
+            logits = F.linear(x.to(self.router.dtype), self.router)
         return logits.to(torch.promote_types(x.dtype, torch.float32))
 
     def _mix(self, x: Tensor, gates: Tensor, index: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def write(ring: Tensor, rows: Tensor, position: int | Tensor) -> Tensor:
         ring[..., first % slots : first % slots + kept, :] = rows
         return ring
     index = (first + torch.arange(kept, device=ring.device)).remainder(slots)
-    return ring.index_copy_(ring.ndim - 2, index, rows)
+    return ring.index_copy_(ring.ndim - 2, index, rows.to(ring.dtype))
 
 
 def slot_positions(slots: int, position: int | Tensor, device: torch.device) -> Tensor:
@@ -46,7 +46,7 @@ def write_first(kept: Tensor, rows: Tensor, position: int | Tensor) -> Tensor:
         kept[..., position : position + here, :] = rows[..., :here, :]
         return kept
     index = torch.arange(slots, device=kept.device) - position
-    chosen = rows.index_select(rows.ndim - 2, index.clamp(0, count - 1))
+    chosen = rows.index_select(rows.ndim - 2, index.clamp(0, count - 1)).to(kept.dtype)
     return torch.where(((index >= 0) & (index < count))[:, None], chosen, kept)
 
 

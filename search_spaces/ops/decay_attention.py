@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.ops import dispatch
+from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import carry
 
 KERNEL = dispatch.register("linear attention with a decay per head", "decay_attention")
@@ -28,6 +29,7 @@ DECAYS = {"none": None, "narrow": (5, 1), "wide": (1, 2)}
 """Constant decays by name: head h keeps the share 1 - 2^-(a + b h) of its memory at each token."""
 
 
+@chooses_types(factors=3)
 def decay_attention(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor | None = None, *, final: bool = False
 ) -> tuple[Tensor, Tensor | None]:
@@ -73,6 +75,7 @@ def decay_attention_plainly(
     return torch.stack(outputs, dim=1), memory
 
 
+@chooses_types(factors=3)
 def decay_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """One token: q, k [B, H, N], v [B, H, P], g [B, H], state [B, H, N, P]; the output and the new state."""
     fade = _exact(g).exp()[..., None, None]

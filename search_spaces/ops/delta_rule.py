@@ -23,12 +23,14 @@ from torch import Tensor
 
 from search_spaces.ops import dispatch
 from search_spaces.ops.decay_attention import fits, start_of
+from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import counts_launches, joined
 
 KERNEL = dispatch.register("delta rule", "delta_rule")
 CHUNK = 64
 
 
+@chooses_types(factors=3)
 def delta_rule(
     q: Tensor,
     k: Tensor,
@@ -79,6 +81,7 @@ def delta_rule_plainly(
     return torch.stack(outputs, dim=1), memory
 
 
+@chooses_types(factors=3)
 def delta_rule_step(
     q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor | None = None, *, state: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -30,11 +30,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from search_spaces.ops.precision import chooses_types, own_types
 from search_spaces.ops.recursion import carry
 
 CHUNK = 64
 
 
+@chooses_types(factors=3)
 def gated_attention(
     q: Tensor,
     k: Tensor,
@@ -51,7 +53,7 @@ def gated_attention(
     """
     count = v.shape[1]
     length = _chunk(count)
-    own = (q * k if bonus is None else q * k * bonus).sum(-1, keepdim=True)
+    own = (q * k if bonus is None else q * k * bonus).sum(-1, keepdim=True).to(v.dtype)
     fill = -count % length
     if fill:
         q, k, v, g, own = (F.pad(part, (0, 0, 0, 0, 0, fill)) for part in (q, k, v, g, own))
@@ -83,6 +85,7 @@ def gated_attention_plainly(
     return torch.stack(outputs, dim=1), memory
 
 
+@chooses_types(factors=3)
 def gated_attention_step(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, *, bonus: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -94,7 +97,7 @@ def gated_attention_step(
     if bonus is None:
         return (q[..., None, :] @ new.to(q.dtype))[..., 0, :], new
     y = (q[..., None, :] @ state.to(q.dtype))[..., 0, :]
-    return y + (q * k * bonus).sum(-1, keepdim=True) * v, new
+    return y + (q * k * bonus).sum(-1, keepdim=True).to(v.dtype) * v, new
 
 
 def products(count: int, heads: int, state_dim: int, head_dim: int) -> int:
@@ -114,6 +117,7 @@ def _chunk(count: int) -> int:
     return min(CHUNK, 1 << (count - 1).bit_length())
 
 
+@own_types
 class _GatedAttention(torch.autograd.Function):
     """q, k, g [B, H, C, L, N], v [B, H, C, L, P], own [B, H, C, L, 1] and the state [B, H, N, P].
 

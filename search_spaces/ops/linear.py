@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
+from search_spaces.ops.precision import rms_norm
+
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., D] by weight [H, K, D] (or more axes) gives [..., H, K]."""
@@ -49,4 +51,4 @@ def fill(weight: Tensor, fan_in: int, dice: torch.Generator) -> None:
 
 def head_norm(y: Tensor, weight: Tensor) -> Tensor:
     """Root mean square norm over the last axis."""
-    return F.rms_norm(y, weight.shape, weight, 1e-6)
+    return rms_norm(y, weight.shape, weight, 1e-6)

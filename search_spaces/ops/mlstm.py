@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.ops.decay_attention import CHUNK
+from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import carry
 
 PEAK = 40.0
@@ -35,6 +36,7 @@ class Cell(NamedTuple):
     peak: Tensor
 
 
+@chooses_types(factors=3)
 def mlstm(
     q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, *, cell: Cell | None = None
 ) -> tuple[Tensor, Cell]:
@@ -79,6 +81,7 @@ def mlstm_plainly(
     return torch.stack(outputs, dim=1), cell
 
 
+@chooses_types(factors=3)
 def mlstm_step(q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, *, cell: Cell) -> tuple[Tensor, Cell]:
     """One token: q, k [B, H, N], v [B, H, P], w, g [B, H]; the output [B, H, P] and the new cell."""
     w, g, key = _exact(w), _exact(g), _exact(k)

@@ -24,7 +24,7 @@ def ring_write(ring: Tensor, entries: Tensor, position: int | Tensor) -> Tensor:
     slots, count = ring.shape[1], entries.shape[1]
     kept = min(count, slots)
     index = (position + (count - kept) + torch.arange(kept, device=ring.device)).remainder(slots)
-    return ring.index_copy_(1, index, entries[:, -kept:])
+    return ring.index_copy_(1, index, entries[:, -kept:].to(ring.dtype))
 
 
 def ring_ages(slots: int, position: int | Tensor, device: torch.device) -> Tensor:

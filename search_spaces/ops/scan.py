@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from search_spaces.ops import dispatch
+from search_spaces.ops.precision import own_types
 from search_spaces.ops.recursion import counts_launches, joined
 
 KERNEL = dispatch.register("diagonal scan", "scan")
@@ -42,6 +43,7 @@ def scan_plainly(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
     return torch.stack(states, dim=1)
 
 
+@own_types
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from search_spaces.ops import dispatch
+from search_spaces.ops.precision import chooses_types, own_types
 from search_spaces.ops.recursion import counts_launches, joined
 
 KERNEL = dispatch.register("selective scan", "selective_scan")
@@ -35,6 +36,7 @@ LONG_BLOCK = 2048
 """Tokens of a block on an accelerator."""
 
 
+@chooses_types()
 def selective_scan(
     u: Tensor,
     dt: Tensor,
@@ -78,6 +80,7 @@ def selective_scan_plainly(
     return torch.stack(outputs, dim=1), h
 
 
+@chooses_types()
 def selective_scan_step(
     u: Tensor, dt: Tensor, a: Tensor, b: Tensor, *, c: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -89,6 +92,7 @@ def selective_scan_step(
     return (state @ c[..., None])[..., 0], state
 
 
+@own_types
 class _SelectiveScan(torch.autograd.Function):
     """u and dt [B, T, D], a [D, N], b and c [B, T, N] and the state before them [B, D, N]."""
 

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from search_spaces.ops.precision import own_types
+
 
 def short_conv(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, before: Tensor | None = None
@@ -42,6 +44,7 @@ def short_conv_plainly(x: Tensor, weight: Tensor, bias: Tensor | None = None) ->
     return F.conv1d(F.pad(x.mT, (taps - 1, 0)), weight.flip(-1)[:, None], bias, groups=weight.shape[0]).mT
 
 
+@own_types
 class _ShortConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, extended: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

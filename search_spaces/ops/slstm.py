@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from search_spaces.ops import dispatch
+from search_spaces.ops.precision import chooses_types, own_types
 
 KERNEL = dispatch.register("loop of the sLSTM", "slstm")
 LARGEST = 64
@@ -37,6 +38,7 @@ class Cell(NamedTuple):
     peak: Tensor
 
 
+@chooses_types()
 def slstm(u: Tensor, recurrent: Tensor, cell: Cell, *, sigmoid: bool) -> tuple[Tensor, Cell]:
     """Outputs h [B, T, H, P] and the cell after the last token.
 
@@ -60,6 +62,7 @@ def slstm_plainly(u: Tensor, recurrent: Tensor, cell: Cell, *, sigmoid: bool) ->
     return torch.stack(outputs, dim=1), cell
 
 
+@chooses_types()
 def slstm_step(u: Tensor, recurrent: Tensor, cell: Cell, *, sigmoid: bool) -> tuple[Tensor, Cell]:
     """One token: u [B, 4, H, P]; the output [B, H, P] and the new cell."""
     inputs = u.permute(2, 0, 1, 3).flatten(2)
@@ -202,6 +205,7 @@ def _as_operator(x: Tensor) -> bool:
     return torch.compiler.is_dynamo_compiling() or traced
 
 
+@own_types
 class _SLSTM(torch.autograd.Function):
     """Heads before the batch, time before both: u [T, H, B, 4P], states [H, B, P]."""
 

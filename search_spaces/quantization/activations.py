@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from search_spaces.ops.experts import linear_each
 from search_spaces.ops.linear import linear_per_head, multiplied_elsewhere
+from search_spaces.ops.precision import own_types
 from search_spaces.quantization.bits import FLOAT8, FLOAT8_LARGEST
 
 OUTLIER = 6.0
@@ -53,6 +54,7 @@ def activation_codes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (rest / scale).round(), scale, outlier
 
 
+@own_types
 class _RoundActivations(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, numbers: str) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.ops.precision import own_types
 from search_spaces.quantization.bits import FLOAT8, FLOAT8_LARGEST, TERNARY, WeightFormat
 
 TIGHTER = (1.0, 1.15, 1.3, 1.5, 1.7, 1.95, 2.25)
@@ -25,6 +26,7 @@ def round_to_bits(weight: Tensor, stored: WeightFormat) -> Tensor:
     return rounded
 
 
+@own_types
 class _RoundToBits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, stored: WeightFormat) -> Tensor:
@@ -63,6 +65,7 @@ def round_all(weights: Mapping[str, Tensor], formats: Mapping[str, WeightFormat 
     return rounded
 
 
+@own_types
 class _RoundTogether(torch.autograd.Function):
     """`_RoundToBits` for several matrices of one format, at least 4 bits wide.
 

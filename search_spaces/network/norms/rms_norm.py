@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.network.norms.base import Norm, norms
+from search_spaces.ops.precision import rms_norm
 
 
 @norms.add
@@ -26,7 +26,7 @@ class RMSNorm(Norm):
 
     def apply(self, x: Tensor, shape: Sequence[int], vectors: Sequence[Tensor] = ()) -> Tensor:
         """x normalized; without a gain, by its root mean square alone."""
-        return F.rms_norm(x, shape, vectors[0] if vectors else None, self.epsilon)
+        return rms_norm(x, shape, vectors[0] if vectors else None, self.epsilon)
 
 
 DEFAULT = RMSNorm()

@@ -28,6 +28,7 @@ from search_spaces.language.serialization import parts
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.base import LayerOption, OptionModule, check_share
 from search_spaces.network.shell import Shell
+from search_spaces.ops.precision import without_autocast
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
@@ -90,7 +91,8 @@ class Router(OptionModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, T, D]; it is normalized without vectors, so that depth does not inflate the scores."""
-        return self.norm_rule.apply(x, x.shape[-1:]) @ self.weight
+        with without_autocast(x):  # a rounded score would choose another token
+            return self.norm_rule.apply(x.to(self.weight.dtype), x.shape[-1:]) @ self.weight
 
     def best(self, scores: Tensor) -> Tensor:
         """Positions [B, C] of the tokens that pass while learning, in their order."""
