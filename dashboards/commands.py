@@ -7,6 +7,7 @@ import ipaddress
 import json
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from foundation.errors import SettingError
+from foundation.settings import Settings, setting
 from nas.commands.options import Json, Store, StudyName
+from nas.commands.options_from_settings import Given, with_settings
 from nas.default_paths import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -123,26 +126,34 @@ def print_comparison(facts: ComparisonFacts) -> None:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listening(Settings):
+    """Where the dashboard answers."""
+
+    host: str = setting("127.0.0.1", help="Address to listen on; the default accepts this machine only.")
+    port: int = setting(8050, help="Port to listen on.", least=1, most=65535)
+    allow_host: tuple[str, ...] = setting(
+        (),
+        help="A further name under which browsers may ask for the dashboard.",
+        metavar="NAME",
+        repeated=True,
+        shown="this machine's and that of --host",
+    )
+
+
+@with_settings(Listening)
 def dashboard(
+    *,
+    settings: Given,
     store: Store = DEFAULT_STORE,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; the default accepts this machine only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on, from 1 to 65535.")] = 8050,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A further name under which browsers may ask for the dashboard; may be given several times.",
-            metavar="NAME",
-            show_default="this machine's and that of --host",
-        ),
-    ] = None,
 ) -> None:
     """Browse studies live in a web browser; the store is only read."""
+    listening = Listening(**settings)
+    host, port = listening.host, listening.port
     address = check_address(host, port)
     from dashboards.app.server import make_app
 
-    app = make_app(store, host=host, allow_hosts=allow_host or ())
+    app = make_app(store, host=host, allow_hosts=listening.allow_host)
     if not ipaddress.ip_address(address).is_loopback:
         sys.stderr.write(
             f"warning: {host} accepts other machines: anyone who reaches port {port} can read every study of"
@@ -172,10 +183,8 @@ def check_address(host: str, port: int) -> str:
     """Refuse what the server could not listen on; the address that `host` means.
 
     Raises:
-        SettingError: the port is none, in use or forbidden, or the host is not an address of this machine.
+        SettingError: the port is in use or forbidden, or the host is not an address of this machine.
     """
-    if not 1 <= port <= 65535:
-        raise SettingError(f"--port must be from 1 to 65535, not {port}")
     try:
         if not host:
             raise ValueError

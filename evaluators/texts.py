@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foundation.errors import DataError
+from foundation.wording import argument
 
 VALIDATION_SHARE = 0.05
 VALIDATION_BYTES = 8_200  # 64 windows of 128 bytes, and the byte after the last
@@ -81,7 +82,9 @@ def standard_library() -> Texts:
         if path.suffix == ".py" and not path.name.startswith("_sysconfigdata")
     ]
     if not paths:
-        raise DataError("this Python comes without .py sources to learn from; give a text with --data PATH")
+        raise DataError(
+            f"this Python comes without .py sources to learn from; give a text with {argument('data')}"
+        )
     return _readable(name, root, paths)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Union, get_args, get_origin
 
@@ -13,14 +14,24 @@ from foundation.errors import SettingError
 KEY = "setting"
 """Where a field's metadata keep its description."""
 
+MANY = 10**9
+"""The most of what is counted, where nothing else bounds it."""
+
+SEEDS = 2**63 - 1
+"""The largest random seed: what a database holds in a column."""
+
+SHOWN = 80
+"""Characters of a value that a message shows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class About:
     """What there is to say of one setting.
 
-    `least` and `most` are inclusive bounds, `above` is an exclusive lower one; of a tuple each entry keeps
-    them. `choices` are the allowed values, `named` are values that a word stands for, in text and in plain
-    values. `unit` is that of the value. `changeable` settings may differ between two runs of the same study.
+    `least` and `most` are inclusive bounds, `above` and `below` are exclusive ones; every number has a lower
+    and an upper bound, and of a tuple each entry keeps them. `choices` are the allowed values, `named` are
+    values that a word stands for, in text and in plain values. `unit` is that of the value. `changeable`
+    settings may differ between two runs of the same study.
 
     The rest is for a command line. `option` is the name there, where it is not that of the field, and `short`
     a letter for it; `metavar` stands for the value in `--help`, `shown` for the default, and `group` is the
@@ -32,6 +43,7 @@ class About:
     least: float | None = None
     most: float | None = None
     above: float | None = None
+    below: float | None = None
     choices: tuple[Any, ...] = ()
     unit: str = ""
     changeable: bool = False
@@ -48,8 +60,18 @@ class About:
     def range(self) -> str:
         """The bounds in words: `at least 1 s`; empty where there are none."""
         unit = f" {self.unit}" if self.unit else ""
-        bounds = (("more than", self.above), ("at least", self.least), ("at most", self.most))
-        return ", ".join(f"{words} {bound:g}{unit}" for words, bound in bounds if bound is not None)
+        return ", ".join(f"{words} {_plainly(bound)}{unit}" for words, bound, _ in self.bounds)
+
+    @property
+    def bounds(self) -> list[tuple[str, float, Callable[[float, float], bool]]]:
+        """Every bound with its words, and how a number compares to it."""
+        all_bounds = (
+            ("more than", self.above, operator.gt),
+            ("at least", self.least, operator.ge),
+            ("less than", self.below, operator.lt),
+            ("at most", self.most, operator.le),
+        )
+        return [(words, bound, keeps) for words, bound, keeps in all_bounds if bound is not None]
 
 
 @dataclass(frozen=True)
@@ -100,14 +122,14 @@ def check(described: Described, value: Any) -> None:
     if value is None and described.optional:
         return
     if not _is(value, described.type):
-        raise SettingError(f"{described.name} must be {kind_of(described.type)}, got {value!r}")
+        raise SettingError(f"{described.name} must be {kind_of(described.type)}, got {shown(value)}")
     about = described.about
     for entry in value if isinstance(value, tuple) else (value,):
         if isinstance(entry, (int, float)) and not isinstance(entry, bool):
             _check_range(described.name, entry, about, value)
         if about.choices and entry not in about.choices:
             choices = ", ".join(map(str, about.choices))
-            raise SettingError(f"{described.name} must be one of {choices}, got {entry!r}")
+            raise SettingError(f"{described.name} must be one of {choices}, got {shown(entry)}")
 
 
 def kind_of(annotation: Any) -> str:
@@ -121,18 +143,29 @@ def kind_of(annotation: Any) -> str:
     return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
+def shown(value: Any) -> str:
+    """A value in a message: as Python writes it, but for a long one only its beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of over 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
 def _check_range(name: str, number: float, about: About, value: Any) -> None:
-    bounds = (about.least, about.most, about.above)
     unit = f" {about.unit}" if about.unit else ""
-    if not math.isfinite(number):
-        raise SettingError(f"{name} must be finite, got {value!r}")
-    if about.above is not None and not number > about.above:
-        rule = "be positive" if bounds == (None, None, 0) else f"be more than {about.above:g}{unit}"
-        raise SettingError(f"{name} must {rule}, got {value!r}")
-    if about.least is not None and number < about.least:
-        raise SettingError(f"{name} must be at least {about.least:g}{unit}, got {value!r}")
-    if about.most is not None and number > about.most:
-        raise SettingError(f"{name} must be at most {about.most:g}{unit}, got {value!r}")
+    if isinstance(number, float) and not math.isfinite(number):
+        raise SettingError(f"{name} must be finite, got {shown(value)}")
+    for words, bound, keeps in about.bounds:
+        if not keeps(number, bound):
+            rule = "positive" if (words, bound) == ("more than", 0) else f"{words} {_plainly(bound)}{unit}"
+            raise SettingError(f"{name} must be {rule}, got {shown(value)}")
+
+
+def _plainly(bound: float) -> str:
+    """A bound with all its digits: `24`, `0.5`, `1e9`."""
+    short = f"{bound:g}".replace("e+0", "e").replace("e+", "e")
+    return short if float(short) == bound else str(bound)
 
 
 def options_of(annotation: Any) -> Sequence[Any]:

@@ -19,19 +19,33 @@ be settings, also one of several kinds of a registry (`foundation.components`); 
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin
 
-from foundation.descriptions import KEY, About, Described, check, kind_of, options_of, setting
+from foundation.descriptions import (
+    KEY,
+    MANY,
+    SEEDS,
+    About,
+    Described,
+    check,
+    kind_of,
+    options_of,
+    setting,
+    shown,
+)
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
 
 S = TypeVar("S", bound="Settings")
 
 __all__ = [
+    "MANY",
+    "SEEDS",
     "Described",
     "Settings",
     "changed",
@@ -44,6 +58,11 @@ __all__ = [
     "parse_values",
     "setting",
 ]
+
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+
+_NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|nan)", re.IGNORECASE)
+"""Numbers are written with these digits alone: Python would also take those of other scripts, and `1_000`."""
 
 _DESCRIBED: dict[type[Any], tuple[Described, ...]] = {}
 
@@ -71,19 +90,29 @@ class Settings:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """The settings of a mapping (JSON, keyword arguments); lists become tuples, mappings settings.
+        """The settings of a mapping (JSON, keyword arguments); lists become tuples, mappings settings, and
+        text is parsed by the type of its field, as on a command line.
 
         Raises:
             UnknownName: there is no such setting; the nearest is named.
             SettingError: a value has the wrong type or is out of range.
         """
         settings = _settings_of(cls, plain)
-        return cls(**{name: _of_plain(settings[name], value) for name, value in plain.items()})
+        with _titled(cls):
+            values = {name: _of_plain(settings[name], value) for name, value in plain.items()}
+        return cls._made(values)
+
+    @classmethod
+    def _made(cls, values: Mapping[str, Any]) -> Self:
+        """The settings of these values, which hold every one that has no default."""
+        if missing := [d.name for d in describe(cls) if d.default is MISSING and d.name not in values]:
+            raise SettingError(f"{cls.title or cls.__name__} needs {', '.join(missing)}")
+        return cls(**values)
 
     @classmethod
     def from_text(cls, texts: Mapping[str, str]) -> Self:
         """Settings written as text, each parsed by the type of its field; see `parse_values`."""
-        return cls(**parse_values(cls, texts))
+        return cls._made(parse_values(cls, texts))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -230,7 +259,7 @@ def _parse(described: Described, annotation: Any, text: str) -> Any:
             return option.parse(text)
         if option in PARSERS and (value := PARSERS[option](text)) is not None:
             return value
-    raise SettingError(f"{described.name} must be {kind_of(described.type)}, got {text!r}")
+    raise SettingError(f"{described.name} must be {kind_of(described.type)}, got {shown(text)}")
 
 
 def _bool(text: str) -> bool | None:
@@ -240,16 +269,13 @@ def _bool(text: str) -> bool | None:
 
 def _int(text: str) -> int | None:
     try:
-        return int(text)
-    except ValueError:
+        return int(text) if _WHOLE.fullmatch(text) else None
+    except ValueError:  # thousands of digits
         return None
 
 
 def _float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 PARSERS: dict[Any, Callable[[str], Any]] = {bool: _bool, int: _int, float: _float}
@@ -284,18 +310,21 @@ def _plain(value: Any) -> Any:
 
 
 def _of_plain(described: Described, value: Any) -> Any:
-    """The value of a setting from what JSON can hold."""
-    if isinstance(value, str) and value in described.about.named:
-        return described.about.named[value]
-    return _settings_in(described.type, value)
+    """The value of a setting from what JSON can hold; text is parsed where the setting is none."""
+    return _inside(described, described.type, value)
 
 
-def _settings_in(annotation: Any, value: Any) -> Any:
-    for option in options_of(annotation):
+def _inside(described: Described, annotation: Any, value: Any) -> Any:
+    options = options_of(annotation)
+    if isinstance(value, str) and not {str, Any}.intersection(options):
+        if described.about.repeated and get_origin(options[0]) is tuple:
+            return parse_entries(described, [value])
+        return _parse(described, annotation, value.strip())
+    for option in options:
         if isinstance(value, Mapping) and _is_settings(option):
             return option.from_plain(value)
         if isinstance(value, (list, tuple)) and get_origin(option) is tuple:
-            return tuple(_settings_in(get_args(option)[0], entry) for entry in value)
+            return tuple(_inside(described, get_args(option)[0], entry) for entry in value)
     return _tuples(value)
 
 

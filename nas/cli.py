@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from foundation.errors import NasError
+from foundation.wording import as_options
 from nas import commands
 from nas.commands.search import current_study
 
@@ -71,7 +72,8 @@ def run(words: Sequence[str] | None = None) -> int:
     Every error that a user can act upon is one line on standard error.
     """
     try:
-        app(words)
+        with as_options():
+            app(words)
     except SystemExit as done:  # how Typer ends, after its own messages about wrong usage
         if _interrupts:
             _print_error(f"stopped; {_how_to_continue()}")

@@ -11,13 +11,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 from foundation.errors import SettingError
-from foundation.settings import Settings, describe, parse_assignments, setting
+from foundation.settings import MANY, Settings, describe, parse_assignments, setting
 from foundation.text import count
 from search_spaces.devices import is_device
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 WEIGHTS = ("plain", "packed")
+
+MOST_THREADS = 1024
+"""CPU threads of a process at most; with very many, libraries fail in their own ways."""
 
 _NAME = re.compile(r"[A-Za-z][\w.-]*")
 
@@ -39,11 +42,13 @@ class Scenario(Settings):
 
     device: str = setting("cpu", help="Torch name of the device: cpu, cuda:0.")
     engine: str = setting("eager", help="What runs the model: eager, compile, graph.")
-    batch: int = setting(1, help="Sequences at a time.", least=1)
-    prompt: int = setting(256, help="Tokens that are read at once.", least=1)
-    new_tokens: int = setting(64, help="Tokens that are then decoded one by one.", least=1, option="new")
+    batch: int = setting(1, help="Sequences at a time.", least=1, most=10**6)
+    prompt: int = setting(256, help="Tokens that are read at once.", least=1, most=MANY)
+    new_tokens: int = setting(
+        64, help="Tokens that are then decoded one by one.", least=1, most=MANY, option="new"
+    )
     dtype: str = setting("float32", help="Type of weights and activations.", choices=DTYPES)
-    threads: int = setting(1, help="CPU threads that are pinned while timing.", least=1)
+    threads: int = setting(1, help="CPU threads that are pinned while timing.", least=1, most=MOST_THREADS)
     weights: str = setting("plain", help="Plain floats, or packed integers.", choices=WEIGHTS)
     name: str = setting("", compare=False, help="What a reader calls it.")
 

@@ -32,12 +32,14 @@ class SupernetRecipe(Settings):
     """
 
     schedule: Schedule = setting(Linear(), help="Learning rate by step (training.schedules).")
-    rate: float = setting(1.5, help="Factor on the blocks' learning rates.", above=0)
+    rate: float = setting(1.5, help="Factor on the blocks' learning rates.", above=0, most=1e6)
     phases: tuple[Phase, ...] = setting(
         WHOLE, help="whole: everything is open from the start; shrinking: in four phases.", named=PHASES
     )
     sort: str = setting("effect", help="Importance by which each phase sorts what it cuts.", choices=SORTS)
-    networks: int = setting(SUBNETS, help="Networks per step: largest, smallest, random ones.", least=1)
+    networks: int = setting(
+        SUBNETS, help="Networks per step: largest, smallest, random ones.", least=1, most=10**4
+    )
     soft: float = setting(
         0.0,
         help="In-place distillation: networks of a step read one batch and learn by up to this share from the"

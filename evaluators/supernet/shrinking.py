@@ -39,7 +39,7 @@ class Phase(Settings):
 
     name: str = setting(help="What it is called.")
     varies: tuple[str, ...] = setting(help="What is open.", choices=DIMENSIONS)
-    share: float = setting(help="Its part of all steps, relative to the other phases.", above=0)
+    share: float = setting(help="Its part of all steps, relative to the other phases.", above=0, most=1e6)
 
 
 WHOLE = (Phase("whole", DIMENSIONS, 1.0),)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from evaluators.tasks.base import IGNORED, Task, tasks
 from foundation.errors import SettingError
+from foundation.wording import argument
 
 TRAIN, VALID = 1, 2
 """Seeds of the two parts, so that they share nothing but the rule."""
@@ -65,7 +66,7 @@ class Recall(Task):
     def make(cls, *, data: str | None, length: int | None, windows: int | None) -> Recall:
         """Of this length, judged by so many sequences."""
         if data is not None:
-            raise SettingError(f"recall makes its own sequences: leave out --data {data}")
+            raise SettingError(f"recall makes its own sequences: leave out {argument('data', data)}")
         return cls(length=length or cls.length, windows=windows or cls.windows)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foundation.settings import Settings, setting
+from foundation.settings import MANY, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +16,13 @@ class Execution(Settings):
     """
 
     device: str = setting("cpu", help="Where to train: cpu, or cuda:0.")
-    pieces: int = setting(1, help="Gradient accumulation: micro-batches per batch, for less memory.", least=1)
+    pieces: int = setting(
+        1, help="Gradient accumulation: micro-batches per batch, for less memory.", least=1, most=MANY
+    )
     recompute: bool = setting(
         False,
         help="Activation checkpointing: recompute layers in the backward pass, for less memory.",
     )
     compile_after: int | None = setting(
-        None, help="Compile a network after this many visits; none: never.", least=1
+        None, help="Compile a network after this many visits; none: never.", least=1, most=MANY
     )

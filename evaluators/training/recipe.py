@@ -40,9 +40,11 @@ class Recipe(Settings):
         InverseSqrt(), help="Learning rate by step where a network is trained alone (training.schedules)."
     )
     rate: float = setting(
-        1.0, help="Factor on the blocks' learning rates where a network is trained alone.", above=0
+        1.0, help="Factor on the blocks' learning rates where a network is trained alone.", above=0, most=1e6
     )
-    clip: float | None = setting(1.0, help="Largest norm of the gradients; none: no clipping.", above=0)
+    clip: float | None = setting(
+        1.0, help="Largest norm of the gradients; none: no clipping.", above=0, most=1e9
+    )
     precision: str = setting(
         "float32",
         help="Forward and backward pass; weights and optimizer stay in float32.",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foundation.errors import SettingError
+from foundation.settings import Settings, setting
 from nas.commands.options import Json, RayAddress
+from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
+from search_spaces.scenario import MOST_THREADS
 
 if TYPE_CHECKING:
     from nas.executors.ray_devices import Device
@@ -21,12 +24,21 @@ def mount(app: typer.Typer) -> None:
     app.command()(devices)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probing(Settings):
+    """How a device is probed."""
+
+    threads: int = setting(1, help="CPU threads of the probe.", least=1, most=MOST_THREADS)
+
+
+@with_settings(Probing)
 def devices(
+    *,
+    settings: Given,
     probe: Annotated[
         str | None,
         typer.Option(metavar="DEVICE", help="Measure the peaks of a device here, e.g. cpu or cuda:0."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the probe.")] = 1,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the probed card to this file.")
     ] = None,
@@ -40,7 +52,7 @@ def devices(
     from hw_profiles.roofline.cards import cards, devices_here
 
     if probe is not None:
-        _print_probe(probe, threads, output, as_json)
+        _print_probe(probe, Probing(**settings), output, as_json)
         return
     if output is not None:
         raise SettingError("--output is where the card of --probe DEVICE goes: say which device")
@@ -71,11 +83,11 @@ def _print_devices(here: list[dict[str, Any]], cluster: list[Device] | None, ray
         print_line(f"  {card}")
 
 
-def _print_probe(device: str, threads: int, output: Path | None, as_json: bool) -> None:
+def _print_probe(device: str, how: Probing, output: Path | None, as_json: bool) -> None:
     """Measure the card of a device, print it, and write it to a file where one is given."""
     from hw_profiles.roofline.probe import probe
 
-    card = probe(device, threads=threads)
+    card = probe(device, threads=how.threads)
     if output is not None:
         card.save(output)
     if as_json:

@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from nas.commands.options import Store, StudyName, TrialName
+from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
+from search_spaces.network.generation import Generation
 
 
 def mount(app: typer.Typer) -> None:
@@ -36,12 +38,12 @@ def export(
     print_line(f"{folder}: {about['digest']}, {about['weights']}")
 
 
+@with_settings(Generation)
 def generate(
     folder: Annotated[Path, typer.Argument(help="An exported model.", show_default=False)],
+    *,
+    settings: Given,
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
-    new_tokens: Annotated[int, typer.Option("--new-tokens", "-n", min=1, help="Bytes to write.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.7,
-    seed: Annotated[int, typer.Option(help="Random seed of the sampling.")] = 0,
 ) -> None:
     """Let an exported model continue a text, byte by byte."""
     import torch
@@ -51,8 +53,8 @@ def generate(
 
     if not prompt:
         raise SettingError("--prompt must not be empty")
-    model = load_model(folder)
+    model, how = load_model(folder), Generation(**settings)
     tokens = torch.tensor([list(prompt.encode())])
-    dice = torch.Generator().manual_seed(seed)
-    written = model.generate(tokens, new_tokens, temperature=temperature, dice=dice)
+    dice = torch.Generator().manual_seed(how.seed)
+    written = model.generate(tokens, how.new_tokens, temperature=how.temperature, dice=dice)
     sys.stdout.write(prompt + bytes(written[0].tolist()).decode(errors="replace") + "\n")

@@ -5,13 +5,15 @@
         replace(plan, **settings)         # the values that were given, parsed and checked
 
 Each option has the name, help, range, default and heading of its setting. Its value comes as text and is
-parsed by the setting's type, so that the command line and Python refuse the same values in the same words.
+parsed by the setting's type, so that the command line and Python refuse the same values in the same words,
+but for the name: `--batch must be at least 1`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -68,6 +70,7 @@ def given_settings(chosen: Sequence[Described], texts: Mapping[str, Any]) -> Giv
 
 def value_of(described: Described, given: Any) -> Any:
     """The value of one setting from what Typer hands over: a flag, a text, or texts."""
+    described = replace(described, name=f"--{described.option}")  # as whoever reads a message has written it
     if isinstance(given, bool):
         return given
     if isinstance(described.default, Mapping):

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from foundation.errors import ProfileError, SettingError
-from foundation.settings import Settings, setting
+from foundation.settings import SEEDS, Settings, setting
 from nas.commands import tables
 from nas.commands.options import RayAddress, SpaceName
 from nas.commands.options_from_settings import Given, with_settings
@@ -57,10 +57,11 @@ class Profiling(Settings):
         None,
         help="Time to spend; more gives a smaller error.",
         least=0,
+        most=1e7,
         unit="s",
         shown=f"{Plan.profile_seconds:g}; less with --from",
     )
-    seed: int = setting(0, help="Random seed of the networks that check the table.")
+    seed: int = setting(0, help="Random seed of the networks that check the table.", least=0, most=SEEDS)
     similar: str | None = setting(
         None,
         help="A table of a similar device: a few dozen parts are timed here, the rest is carried over.",

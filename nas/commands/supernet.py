@@ -13,7 +13,7 @@ from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.shrinking import SHRINKING
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
-from foundation.settings import Settings, setting
+from foundation.settings import MANY, Settings, setting
 from nas.commands.options import Json, SpaceName
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
@@ -37,7 +37,8 @@ def mount(app: typer.Typer) -> None:
 class SupernetTraining(Settings):
     """What differs from the training of a study's own supernet: more steps, and phases."""
 
-    steps: int = setting(1000, help="Training steps.", least=1)
+    steps: int = setting(1000, help="Training steps.", least=1, most=MANY)
+    workers: int = setting(1, help="Data-parallel processes.", least=1, most=10**4, short="w")
     task: str = setting("language", help="What is learned: language or recall.")
     recipe: Recipe = setting(
         Recipe(supernet=SupernetRecipe(phases=SHRINKING)),
@@ -59,7 +60,6 @@ def train(
     training: Given,
     execution: Given,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Data-parallel processes.")] = 1,
 ) -> None:
     """Train one supernet for a space, into a self-describing folder.
 
@@ -73,10 +73,10 @@ def train(
 
     loaded = load_space(space)
     plan = Plan(**settings)
-    how = Execution(device=plan.device, **execution)
-    evaluator = _evaluator(loaded, output, plan, SupernetTraining(**training), how)
+    how, trained_by = Execution(device=plan.device, **execution), SupernetTraining(**training)
+    evaluator = _evaluator(loaded, output, plan, trained_by, how)
     describe(evaluator, loaded)
-    trained = _train(evaluator, workers, partial(load_space, space))
+    trained = _train(evaluator, trained_by.workers, partial(load_space, space))
     last = trained["loss"][-1]
     print_line(
         f"{output}: {evaluator.steps} steps in {trained['seconds']:.0f} s; the largest network is at"

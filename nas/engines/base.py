@@ -33,6 +33,7 @@ from evaluators.tasks.base import Task
 from foundation.errors import SettingError
 from foundation.registry import Registry
 from foundation.settings import Settings, parse_values
+from foundation.wording import argument
 from nas.objectives.base import CostModel
 from nas.progress import Progress
 from nas.strategies.base import Proposal, Strategy, strategies
@@ -148,7 +149,7 @@ def make_engine(plan: Plan) -> Engine:
     kind = engines[plan.engine]
     if kind.needs_supernet and plan.evaluator != "supernet":
         raise SettingError(
-            f"engine {plan.engine} searches shared weights: leave out --evaluator {plan.evaluator}"
+            f"engine {plan.engine} searches shared weights: leave out {argument('evaluator', plan.evaluator)}"
         )
     if kind.needs_supernet and quality_of(plan) is None:
         raise SettingError(
@@ -158,7 +159,9 @@ def make_engine(plan: Plan) -> Engine:
     if kind.asks_strategy:
         return kind()
     if plan.strategy != Plan.strategy:
-        raise SettingError(f"engine {plan.engine} proposes by itself: leave out --strategy {plan.strategy}")
+        raise SettingError(
+            f"engine {plan.engine} proposes by itself: leave out {argument('strategy', plan.strategy)}"
+        )
     return kind.from_plain(plan.strategy_settings)
 
 

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import ray
 
 from foundation.errors import NasError, ProfileError, UnknownName
+from foundation.wording import argument
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.profiler import profile_space
 from hw_profiles.latency.session import ProgressCallback
@@ -86,7 +87,7 @@ def require_device(name: str, address: str | None = None) -> Device:
         if is_device(name):
             raise UnknownName(
                 f"{name} is a processor, not a device of the Ray cluster: name it in a scenario, e.g."
-                f" --scenario {name},batch=1"
+                f" {argument('scenarios', f'{name},batch=1', option='scenario')}"
             )
         start = f"""ray start --address=... --num-cpus=0 --resources='{{"{PREFIX}{name}": 1}}'"""
         raise UnknownName(

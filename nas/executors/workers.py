@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from foundation.settings import Settings, setting
 from nas.executors.base import Executor, Scorer
 from nas.executors.local import InProcess
+from search_spaces.scenario import MOST_THREADS
 
 WORKERS = "Workers"
 """The heading of these settings."""
@@ -21,6 +22,7 @@ class Workers(Settings):
         0,
         help="Ray actors that score candidates; 0: in this process.",
         least=0,
+        most=10**4,
         option="workers",
         short="w",
         group=WORKERS,
@@ -33,15 +35,25 @@ class Workers(Settings):
         metavar="ADDRESS",
         group=WORKERS,
     )
-    batch_items: int = setting(1, help="Candidates per message to a Ray actor.", least=1, group=WORKERS)
-    threads: int = setting(
-        1, help="CPU threads of each Ray actor.", least=1, option="worker-threads", group=WORKERS
+    batch_items: int = setting(
+        1, help="Candidates per message to a Ray actor.", least=1, most=10**6, group=WORKERS
     )
-    gpus: float = setting(0.0, help="Share of a GPU that each Ray actor holds.", least=0, group=WORKERS)
+    threads: int = setting(
+        1,
+        help="CPU threads of each Ray actor.",
+        least=1,
+        most=MOST_THREADS,
+        option="worker-threads",
+        group=WORKERS,
+    )
+    gpus: float = setting(
+        0.0, help="Share of a GPU that each Ray actor holds.", least=0, most=64, group=WORKERS
+    )
     item_seconds: float | None = setting(
         None,
         help="Time after which a candidate fails on a Ray actor.",
         above=0,
+        most=1e7,
         unit="s",
         shown="unlimited",
         group=WORKERS,

@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, t
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from foundation.errors import StoreError
+from foundation.wording import argument
 from nas.store.location import shown, sqlite_path
 from nas.store.schema import HEAD
 
@@ -118,11 +119,13 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
 def _bring_to_head(connection: Connection, place: str, read_only: bool) -> None:
     version = _schema_version(connection)
     if version is not None and not (version.isdecimal() and len(version) == len(HEAD)):
-        raise StoreError(f"{place} is not a store of nas (its schema is {version!r}): use another --store")
+        raise StoreError(
+            f"{place} is not a store of nas (its schema is {version!r}): use another {argument('store')}"
+        )
     if version is not None and version > HEAD:
         raise StoreError(
             f"{place} was written by a newer nas (schema {version}; this one reads up to {HEAD}):"
-            " upgrade nas or use another --store"
+            f" upgrade nas or use another {argument('store')}"
         )
     if read_only and version is None:
         raise StoreError(f"{place} is not a store of nas: it holds no studies")

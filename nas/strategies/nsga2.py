@@ -38,7 +38,7 @@ class NSGA2Settings(Settings):
 
     title = "strategy nsga2"
 
-    population: int = setting(24, help="Individuals of a generation.", least=2)
+    population: int = setting(24, help="Individuals of a generation.", least=2, most=10**6)
     crossover_prob: float = setting(0.9, help="How often a child has two parents.", least=0, most=1)
     mutation_prob: float | None = setting(
         None, help="How often a gene is drawn afresh.", least=0, most=1, shown="1 / number of genes"

@@ -15,6 +15,7 @@ from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
+from foundation.wording import argument
 from nas.study.plan import Plan
 from nas.study.trial import Fidelity, Value
 from search_spaces.devices import require_here
@@ -90,7 +91,6 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
 
     Raises:
         SupernetError: the folder holds none, or one of another space, or one that is not trained to its end.
-        raise SettingError(f"{plan.supernet} was trained by another recipe than the plan: leave recipe out")
     """
     if plan.supernet is None:
         return plan
@@ -101,12 +101,14 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
     for name, value in learned.items():
         if getattr(plan, name) not in (None, value):
             raise SettingError(
-                f"{plan.supernet} learned with {name}={value}, not {getattr(plan, name)}: leave {name} out"
+                f"{plan.supernet} learned with {name}={value}, not {getattr(plan, name)}: leave"
+                f" {argument(name)} out"
             )
     learned["recipe"] = Recipe.from_plain(about["recipe"])
     if plan.recipe not in (Recipe(), learned["recipe"]):
         raise SettingError(
-            f"{plan.supernet} was trained by another recipe than that of the plan: leave recipe out"
+            f"{plan.supernet} was trained by another recipe than that of the plan: leave"
+            f" {argument('recipe')} out"
         )
     folder = str(Path(plan.supernet).resolve())
     return replace(plan, supernet=folder, steps=about["steps"], batch=about["batch"], **learned)

@@ -11,7 +11,8 @@ from typing import Any
 
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
-from foundation.settings import Settings, changed, setting
+from foundation.settings import MANY, SEEDS, Settings, changed, describe, setting
+from foundation.wording import argument
 from search_spaces.devices import check_trainable
 from search_spaces.scenario import Scenario
 
@@ -61,7 +62,7 @@ class Plan(Settings):
         shown="cpu",
         group=GOALS,
     )
-    trials: int = setting(300, help="Candidates to score.", least=0, changeable=True, group=SEARCH)
+    trials: int = setting(300, help="Candidates to score.", least=0, most=MANY, changeable=True, group=SEARCH)
     engine: str = setting(
         "ofa", help="How the shared weights are searched; `nas engines` lists them.", group=SEARCH
     )
@@ -78,7 +79,7 @@ class Plan(Settings):
         repeated=True,
         group=SEARCH,
     )
-    seed: int = setting(0, help="Random seed.", group=SEARCH)
+    seed: int = setting(0, help="Random seed.", least=0, most=SEEDS, group=SEARCH)
     evaluator: str = setting(
         "supernet",
         help="What scores candidates: supernet (one training for all), or scratch (each by itself).",
@@ -96,16 +97,34 @@ class Plan(Settings):
         "cpu", help="Where networks are trained and scored: cpu, or cuda:0.", metavar="DEVICE", group=TRAINING
     )
     steps: int = setting(
-        250, help="Training steps of the supernet, or of each candidate.", least=1, group=TRAINING
+        250,
+        help="Training steps of the supernet, or of each candidate.",
+        least=1,
+        most=MANY,
+        group=TRAINING,
     )
     batch: int = setting(
-        16, help="Batch size: sequences that a network reads in a training step.", least=1, group=TRAINING
+        16,
+        help="Batch size: sequences that a network reads in a training step.",
+        least=1,
+        most=MANY,
+        group=TRAINING,
     )
     length: int | None = setting(
-        None, help="Sequence length in tokens.", least=1, shown="the task's own, 128 for text", group=TRAINING
+        None,
+        help="Sequence length in tokens.",
+        least=1,
+        most=MANY,
+        shown="the task's own, 128 for text",
+        group=TRAINING,
     )
     windows: int | None = setting(
-        None, help="Number of validation sequences.", least=1, shown="the task's own", group=TRAINING
+        None,
+        help="Number of validation sequences.",
+        least=1,
+        most=MANY,
+        shown="the task's own",
+        group=TRAINING,
     )
     recipe: Recipe = setting(
         Recipe(),
@@ -148,6 +167,7 @@ class Plan(Settings):
         30.0,
         help="Time to spend on measuring a latency table.",
         least=0,
+        most=1e7,
         unit="s",
         changeable=True,
         group=LATENCY,
@@ -162,10 +182,15 @@ class Plan(Settings):
         6,
         help="Networks to train from scratch at the end, spread over the front.",
         least=0,
+        most=10**6,
         group=FINALISTS,
     )
     rungs: tuple[int, ...] = setting(
-        (100, 300, 800), help="Training steps of the finalists, rung by rung.", least=1, group=FINALISTS
+        (100, 300, 800),
+        help="Training steps of the finalists, rung by rung.",
+        least=1,
+        most=MANY,
+        group=FINALISTS,
     )
     keep: float = setting(
         1 / 3,
@@ -184,7 +209,7 @@ class Plan(Settings):
         if len(set(self.objectives)) != len(self.objectives):
             raise SettingError(f"objectives are named twice: {', '.join(self.objectives)}")
         if self.finalists and list(self.rungs) != sorted(set(self.rungs)):
-            raise SettingError(f"rungs must be strictly increasing, got {self.rungs}")
+            raise SettingError(f"{argument('rungs')} must be strictly increasing, got {self.rungs}")
         if self.on is not None and self.estimate is not None:
             raise SettingError(f"latency is measured on {self.on} or estimated from a card: choose one")
         check_trainable(self.device)
@@ -199,10 +224,10 @@ class Plan(Settings):
 
         Only `changeable` settings may differ between runs.
         """
+        options = {described.name: described.option for described in describe(Plan)}
         for name, mine, theirs in changed(self, other):
-            raise SettingError(
-                f"this study was started with {name}={mine!r}, not {theirs!r}: choose another name"
-            )
+            started = argument(name, mine, option=options[name])
+            raise SettingError(f"this study was started with {started}, not {theirs!r}: choose another name")
 
     def continued_by(self, other: Plan) -> Plan:
         """The same plan with as many trials as either, and what `other` permits."""

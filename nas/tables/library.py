@@ -14,6 +14,7 @@ from pathlib import Path
 
 from foundation.errors import ProfileError, UnknownName
 from foundation.registry import nearest
+from foundation.wording import argument
 from hw_profiles.latency.table import LatencyTable
 from nas.default_paths import DEFAULT_TABLES
 
@@ -64,7 +65,7 @@ def add(source: Path, name: str | None = None) -> Entry:
         present = LatencyTable.load(path, allow_other_machine=True)
         if without_note(present).to_plain() != without_note(table).to_plain():
             raise ProfileError(
-                f"the library has another table {name!r} ({present.space_name}): give a --name"
+                f"the library has another table {name!r} ({present.space_name}): give a {argument('name')}"
             )
         return Entry(name, path, present)
     note = f"{IMPORTED}{datetime.now(UTC).date().isoformat()}"

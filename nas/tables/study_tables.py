@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import ProfileError
+from foundation.wording import argument
 from hw_profiles.latency.correction import TRUSTED_MAPE
 from hw_profiles.latency.profiler import profile_space
 from hw_profiles.latency.session import ProgressCallback
@@ -162,8 +163,8 @@ def _require_trust(table: LatencyTable, plan: Plan) -> None:
     if errors and not plan.allow_rough_table:
         raise ProfileError(
             f"the latency table for {table.scenario} errs on held-out networks, {errors}, more than"
-            f" {100 * TRUSTED_MAPE:.0f} %: measure again on a quiet machine, or longer (--profile-seconds),"
-            " or accept it with --allow-rough-table"
+            f" {100 * TRUSTED_MAPE:.0f} %: measure again on a quiet machine, or longer"
+            f" ({argument('profile_seconds')}), or accept it with {argument('allow_rough_table', True)}"
         )
 
 

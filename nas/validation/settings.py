@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foundation.settings import Settings, setting
+from foundation.settings import MANY, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationSettings(Settings):
     """How many networks are trained from scratch, for how long, and what the search is compared with."""
 
-    networks: int = setting(12, help="Random networks to train from scratch.", least=3)
-    steps: int | None = setting(None, help="Training steps of each.", least=1, shown="the study's last rung")
+    networks: int = setting(12, help="Random networks to train from scratch.", least=3, most=10**6)
+    steps: int | None = setting(
+        None, help="Training steps of each.", least=1, most=MANY, shown="the study's last rung"
+    )
     random: int | None = setting(
         None,
         help="Random architectures to compare the search with; 0: none.",
         least=0,
+        most=MANY,
         shown="as many as the engine scored; with the evaluator scratch, those on record",
     )

@@ -19,6 +19,7 @@ from foundation.errors import SettingError
 from search_spaces.blocks.base import Block
 from search_spaces.network.decode_state import ROOM, DecodeState
 from search_spaces.network.decoder import Decoder
+from search_spaces.network.generation import GREEDY, Generation
 from search_spaces.network.initialization import dice_at
 from search_spaces.network.layer import DecoderLayer, PassContext, SideOutputs
 from search_spaces.network.options.base import OptionModule
@@ -104,11 +105,16 @@ class Model(ShellModule):
         temperature: float = 0.0,
         dice: torch.Generator | None = None,
     ) -> Tensor:
-        """Continue tokens [B, T] by `new_tokens`, greedily or at a temperature: [B, new_tokens]."""
+        """Continue tokens [B, T] by `new_tokens`, greedily or at a temperature: [B, new_tokens].
+
+        Raises:
+            SettingError: a number is out of its range in `Generation`.
+        """
+        Generation(new_tokens=new_tokens, temperature=temperature)
         logits, state = self.prefill(tokens, capacity=tokens.shape[1] + new_tokens)
         logits, written = logits[:, -1], []
         for _ in range(new_tokens):
-            if temperature > 0:
+            if temperature > GREEDY:
                 token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=dice)[:, 0]
             else:
                 token = logits.argmax(-1)

@@ -26,6 +26,7 @@ from search_spaces.network.model import build
 from tests.evaluators import tiny
 
 shares = st.floats(0, 1)
+betas = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-6, 1e6)
 schedules = st.builds(InverseSqrt, warm_up=st.integers(1, 99), constant=st.integers(1, 999)) | st.builds(
     Linear, warm_up=st.integers(1, 99), floor=shares
@@ -45,7 +46,7 @@ supernets = st.builds(
 )
 recipes = st.builds(
     Recipe,
-    optimizer=st.builds(AdamW, decay=st.floats(0, 2), beta1=shares, beta2=shares),
+    optimizer=st.builds(AdamW, decay=st.floats(0, 2), beta1=betas, beta2=betas),
     schedule=schedules,
     rate=positive,
     clip=st.none() | positive,
@@ -93,7 +94,7 @@ def test_the_defaults() -> None:
         ({"rate": 0.0}, "rate must be positive"),
         ({"precision": "int8"}, "precision must be one of float32, bfloat16"),
         ({"optimizer.decay": -1}, "decay must be at least 0"),
-        ({"optimizer.beta1": 1.5}, "beta1 must be at most 1"),
+        ({"optimizer.beta1": 1.5}, "beta1 must be less than 1"),
         ({"schedule.warm_up": 0}, "warm_up must be at least 1"),
         ({"supernet.networks": 0}, "networks must be at least 1"),
         ({"supernet.soft": 2}, "soft must be at most 1"),

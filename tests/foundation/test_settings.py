@@ -26,7 +26,7 @@ class Example(Settings):
         ({"population": 1001}, "population must be at most 1000, got 1001"),
         ({"population": True}, "population must be a whole number, got True"),
         ({"population": 2.5}, "population must be a whole number, got 2.5"),
-        ({"rate": 0}, "rate must be more than 0, got 0"),
+        ({"rate": 0}, "rate must be positive, got 0"),
         ({"rate": float("nan")}, "rate must be finite, got nan"),
         ({"seconds": -1.0}, "seconds must be at least 0 s, got -1.0"),
         ({"steps": (100, 0)}, r"steps must be at least 1, got \(100, 0\)"),

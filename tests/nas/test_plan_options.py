@@ -119,7 +119,7 @@ def test_a_value_out_of_range_is_refused_before_anything_is_stored(
     bad = about.most + 1 if about.most is not None else (about.least if about.above is None else 1) - 1
     text = str(int(bad)) if described.entry is int else str(bad)
     said = refused(capsys, "search", "laptop", f"--{described.option}", text, "--store", str(store))
-    assert said.startswith(f"{described.name} must be at ")
+    assert said.startswith(f"--{described.option} must be at ")
     assert not store.exists()
     with pytest.raises(SettingError, match=f"{described.name} must be"):
         Plan.from_plain({described.name: [bad] if isinstance(described.default, tuple) else bad})
@@ -131,7 +131,7 @@ def test_what_is_no_number_is_refused(
 ) -> None:
     store = tmp_path / "s.db"
     said = refused(capsys, "search", "laptop", f"--{described.option}", "x", "--store", str(store))
-    assert said.startswith(f"{described.name} must be a ")
+    assert said.startswith(f"--{described.option} must be a ")
     assert said.endswith("got 'x'")
     assert not store.exists()
 

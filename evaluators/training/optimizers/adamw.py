@@ -20,8 +20,8 @@ class AdamW(Optimizer):
 
     name: ClassVar[str] = "adamw"
 
-    beta1: float = setting(0.9, help="Decay of the mean of gradients.", least=0, most=1)
-    beta2: float = setting(0.95, help="Decay of the mean of squared gradients.", least=0, most=1)
+    beta1: float = setting(0.9, help="Decay of the mean of gradients.", least=0, below=1)
+    beta2: float = setting(0.95, help="Decay of the mean of squared gradients.", least=0, below=1)
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Fused: on a CPU that takes a third of the time of foreach."""

@@ -29,7 +29,7 @@ class Optimizer(Part):
 
     registry: ClassVar[Registry[type[Optimizer]]] = optimizers
 
-    decay: float = setting(0.1, help="Weight decay of matrices; all else does not decay.", least=0)
+    decay: float = setting(0.1, help="Weight decay of matrices; all else does not decay.", least=0, most=100)
 
     @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from foundation.components import Part
 from foundation.registry import Registry
-from foundation.settings import setting
+from foundation.settings import MANY, setting
 
 schedules: Registry[type[Schedule]] = Registry("schedule", folder="evaluators.training.schedules")
 
@@ -24,7 +24,7 @@ class Schedule(Part):
     registry: ClassVar[Registry[type[Schedule]]] = schedules
     has_horizon: ClassVar[bool] = True
 
-    warm_up: int = setting(20, help="Steps in which the rate grows to its peak.", least=1)
+    warm_up: int = setting(20, help="Steps in which the rate grows to its peak.", least=1, most=MANY)
 
     @abstractmethod
     def share(self, step: int, steps: int) -> float:

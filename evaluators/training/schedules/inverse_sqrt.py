@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from evaluators.training.schedules.base import Schedule, schedules
-from foundation.settings import setting
+from foundation.settings import MANY, setting
 
 
 @schedules.add
@@ -23,7 +23,7 @@ class InverseSqrt(Schedule):
     name: ClassVar[str] = "inverse_sqrt"
     has_horizon: ClassVar[bool] = False
 
-    constant: int = setting(100, help="The last step at the peak rate.", least=1)
+    constant: int = setting(100, help="The last step at the peak rate.", least=1, most=MANY)
 
     def share(self, step: int, steps: int) -> float:
         """Whatever the number of steps."""

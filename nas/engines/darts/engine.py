@@ -27,7 +27,7 @@ from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.sandwich import sandwich
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError
-from foundation.settings import setting
+from foundation.settings import MANY, setting
 from nas.engines.base import Engine, FoundThenRandom, Prepared, Setup, engines
 from nas.engines.darts.point import TARGET_TOLERANCE, Point, meets_targets
 from nas.engines.darts.targets import sweep_of, swept_objective
@@ -55,12 +55,16 @@ class Darts(Engine):
     name = "darts"
 
     variant: str = setting("modern", help="How the logits learn.", choices=VARIANTS)
-    steps: int = setting(100, help="Steps of the logits.", least=1)
-    warm_up: int = setting(0, help="Steps at the beginning in which only the weights learn.", least=0)
-    batch: int = setting(4, help="Windows that are read in a step.", least=1)
-    rate: float = setting(0.05, help="Learning rate of the logits.", above=0)
-    points: int = setting(4, help="Targets, from cheap to expensive.", least=1)
-    targets: tuple[float, ...] = setting((), help="Targets on the cost, instead of `points`.")
+    steps: int = setting(100, help="Steps of the logits.", least=1, most=MANY)
+    warm_up: int = setting(
+        0, help="Steps at the beginning in which only the weights learn.", least=0, most=MANY
+    )
+    batch: int = setting(4, help="Windows that are read in a step.", least=1, most=10**6)
+    rate: float = setting(0.05, help="Learning rate of the logits.", above=0, most=1e6)
+    points: int = setting(4, help="Targets, from cheap to expensive.", least=1, most=10**4)
+    targets: tuple[float, ...] = setting(
+        (), help="Targets on the cost, instead of `points`.", above=0, most=1e18
+    )
     cost: str = setting(
         "", help="The objective that is swept.", shown="the first that is computed before training"
     )
@@ -71,6 +75,7 @@ class Darts(Engine):
         60,
         help="Steps that the candidates of `modern` are aligned before; 0: as the supernet left them.",
         least=0,
+        most=MANY,
     )
     guard: bool = setting(True, help="Stop a search that collapses, and go back.")
 

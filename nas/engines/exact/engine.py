@@ -26,7 +26,7 @@ from evaluators.blockwise.replacement import Replacements
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError, SpaceError
-from foundation.settings import setting
+from foundation.settings import MANY, setting
 from nas.engines.base import PROPOSED_BY, Engine, FoundThenRandom, Prepared, Setup, engines
 from nas.engines.exact.additivity import MIN_TAU, Additivity, additivity, rank_correlation
 from nas.engines.exact.claims import SCORES, claims
@@ -66,20 +66,22 @@ class Exact(Engine):
     name = "exact"
 
     align: int = setting(
-        0, help="Steps that blocks are aligned before; 0: as the supernet left them.", least=0
+        0, help="Steps that blocks are aligned before; 0: as the supernet left them.", least=0, most=MANY
     )
-    batch: int = setting(8, help="Windows that are read in a step of alignment.", least=1)
-    windows: int = setting(24, help="Windows by which blocks are scored.", least=2)
-    points: int = setting(64, help="Budgets.", least=1)
-    next_best: int = setting(1, help="Further solutions for each budget.", least=0)
-    networks: int = setting(24, help="Random networks on which it is checked that scores add up.", least=3)
+    batch: int = setting(8, help="Windows that are read in a step of alignment.", least=1, most=10**6)
+    windows: int = setting(24, help="Windows by which blocks are scored.", least=2, most=10**6)
+    points: int = setting(64, help="Budgets.", least=1, most=10**4)
+    next_best: int = setting(1, help="Further solutions for each budget.", least=0, most=1000)
+    networks: int = setting(
+        24, help="Random networks on which it is checked that scores add up.", least=3, most=10**6
+    )
     least_tau: float = setting(
         MIN_TAU,
         help="Kendall's tau of that check below which evolution searches instead.",
         least=-1,
         most=1,
     )
-    seconds: float = setting(30.0, help="Time for one solution.", above=0, unit="s")
+    seconds: float = setting(30.0, help="Time for one solution.", above=0, most=1e6, unit="s")
 
     def check(self, space: Space, plan: Plan) -> None:
         """Raise where effects do not add up, an objective cannot be counted, or too much is to be scored."""

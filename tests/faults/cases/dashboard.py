@@ -38,11 +38,11 @@ CASES = [
     *(
         Case(f"dashboard on port {port}", f"{STORE} --port {port}", says=says, prepare=with_store)
         for port, says in (
-            ("0", "from 1 to 65535"),
-            ("-1", "from 1 to 65535"),
-            ("65536", "from 1 to 65535"),
-            ("70000", "from 1 to 65535"),
-            ("1" * 30, "from 1 to 65535"),
+            ("0", "--port must be at least 1"),
+            ("-1", "--port must be at least 1"),
+            ("65536", "--port must be at most 65535"),
+            ("70000", "--port must be at most 65535"),
+            ("1" * 30, "--port must be at most 65535"),
             (str(TAKEN.getsockname()[1]), "cannot listen on 127.0.0.1:.*in use.*try --port"),
         )
     ),

@@ -1,0 +1,73 @@
+"""Numbers that make no sense, wherever a command takes one: refused, and nothing is left behind."""
+
+from __future__ import annotations
+
+from tests.faults.campaign import Case
+
+WIDE = "\uff11\uff12"
+"""Digits of another script."""
+
+WHOLE = ("-1", "18446744073709551616", "1e3", "nan", "inf", WIDE, "0x10", "1_000", "abc", "9" * 5000)
+
+REAL = ("-1", "1e308", "nan", "inf", WIDE, "0x10", "1_0.0", "abc")
+
+STARTS = (
+    ("search laptop --name a", "--seed", WHOLE),
+    ("search laptop --name a", "--steps", ("0", *WHOLE)),
+    ("search laptop --name a", "--trials", ("-5", "1.5", "1e9", "10000000000")),
+    ("search laptop --name a", "--batch", ("0", "10000000000")),
+    ("search laptop --name a", "--length", ("0", "10000000000")),
+    ("search laptop --name a", "--rungs", ("0", "-5,3", "3,0", "1,x", WIDE)),
+    ("search laptop --name a", "--keep", ("0", "1.1", *REAL)),
+    ("search laptop --name a", "--profile-seconds", REAL),
+    ("search laptop --name a", "--finalists", ("-1", "1e1")),
+    ("search laptop --name a", "--worker-threads", ("0", "100000")),
+    ("search laptop --name a", "--gpus", ("-0.5", "nan")),
+    ("profile laptop", "--seconds", REAL),
+    ("profile laptop", "--seed", ("-1", "9223372036854775808")),
+    ("supernet train laptop -o out", "--steps", ("0", "-1", "nan")),
+    ("supernet train laptop -o out", "--seed", ("-1", "9223372036854775808")),
+    ("supernet train laptop -o out", "--workers", ("0", "-1", "1e9")),
+    ("supernet train laptop -o out", "--pieces", ("0", "x")),
+    ("generate model", "--new-tokens", ("0", "-1", "1e9", WIDE)),
+    ("generate model", "--temperature", ("-1", "nan", "inf", "1e308")),
+    ("generate model", "--seed", ("-1", "18446744073709551616")),
+    ("devices --probe cpu", "--threads", ("0", "-1", "100000")),
+    ("dashboard", "--port", ("0", "-1", "65536", "http")),
+    ("validate a", "--networks", ("2", "-1", "1e308")),
+    ("resume a", "--trials", ("-1", "nan")),
+)
+
+INSIDE = (
+    ("--scenario", "batch=1000000000000", "scenario: batch must be at most"),
+    ("--scenario", "batch=0", "scenario: batch must be at least 1"),
+    ("--scenario", "threads=100000", "scenario: threads must be at most 1024"),
+    ("--scenario", "new=0", "scenario: new_tokens must be at least 1"),
+    ("--scenario", f"prompt={WIDE}", "scenario: prompt must be a whole number"),
+    ("--recipe", "rate=-1", "rate must be positive"),
+    ("--recipe", "rate=nan", "rate must be finite"),
+    ("--recipe", "optimizer.beta1=1", "beta1 must be less than 1"),
+    ("--recipe", "schedule.warm_up=0", "warm_up must be at least 1"),
+    ("--recipe", "supernet.networks=1e9", "networks must be a whole number"),
+    ("--set", "population=1", "strategy nsga2: population must be at least 2"),
+    ("--set", "mutation_prob=inf", "strategy nsga2: mutation_prob must be finite"),
+    ("--engine darts --set", "guard=maybe", "engine darts: guard must be true or false"),
+    ("--engine darts --set", "targets=1,-1", "engine darts: targets must be positive"),
+    ("--engine exact --set", "least_tau=2", "engine exact: least_tau must be at most 1"),
+)
+
+CASES = [
+    *(
+        Case(
+            f"{command.split(' -')[0]} {option} {number[:24]}",
+            [*command.split(), f"{option}={number}"],
+            says=f"nas: {option} must be ",
+        )
+        for command, option, numbers in STARTS
+        for number in numbers
+    ),
+    *(
+        Case(f"search {option} {given}", f"search laptop --name a {option} {given}", says=says)
+        for option, given, says in INSIDE
+    ),
+]
