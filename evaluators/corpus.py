@@ -15,7 +15,6 @@ import hashlib
 import json
 import lzma
 import os
-import tempfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +29,7 @@ import numpy.typing as npt
 from evaluators.texts import Piece, Texts, given_texts, split, standard_library
 from foundation.errors import DataError
 from foundation.files import write_json
+from foundation.scratch import scratch_folder
 
 Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
@@ -82,8 +82,8 @@ def load_corpus(data: str | Path | None = None, *, cache: Path | None = None) ->
     cache = cache or Path(os.environ.get("NAS_CACHE") or Path.home() / ".cache" / "nas")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as temporary:
-            folder = _store(texts, train, valid, Path(temporary, "corpus"), cache)
+        with scratch_folder(cache) as scratch:
+            folder = _store(texts, train, valid, scratch / "corpus", cache)
     except OSError as error:
         raise DataError(f"cannot copy {texts.name} to the cache {cache}: {error}") from error
     return replace(open_corpus(folder), name=texts.name)

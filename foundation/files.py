@@ -5,8 +5,8 @@
     with replacing(path) as scratch:        # for libraries that write to a path themselves
         library.save(scratch)
 
-The content is written under another name in the same folder, flushed to the disk, and renamed, so it survives
-a power cut.
+The content is written in a folder of its own beside it, flushed to the disk, and renamed, so it survives
+a power cut; what a killed process leaves of it is removed by the next one that writes there.
 
     read_json(path, at_most=2**22)          # plain values; parse_json(text) where the text is at hand
     read_bytes(path, at_most=2**20)
@@ -22,7 +22,6 @@ import json
 import math
 import os
 import re
-import secrets
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from foundation.errors import FileError, NoFile
+from foundation.scratch import scratch_folder
 
 JSON_BYTES = 2**22
 """The largest JSON that is read unless the reader allows more; as objects it takes up to 20 times that."""
@@ -58,26 +58,23 @@ def write_json(path: str | Path, plain: Any, *, indent: int | None = 1) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A scratch path beside `path`; what is written there takes the place of `path` at the end.
+    """A scratch path on the same disk; what is written there takes the place of `path` at the end.
 
-    Where the body raises, `path` stays as it was and the scratch file is removed.
+    Where the body raises, `path` stays as it was and what was written is removed.
 
     Raises:
         FileError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    scratch = path.with_name(f".{secrets.token_hex(6)}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield scratch
-        _flush(scratch)
-        os.replace(scratch, path)
+        with scratch_folder(path.parent) as folder:
+            yield folder / path.name
+            _flush(folder / path.name)
+            os.replace(folder / path.name, path)
         _flush(path.parent)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
