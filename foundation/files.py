@@ -25,8 +25,9 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from foundation.errors import FileError, NoFile
 from foundation.scratch import scratch_folder
@@ -70,15 +71,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(path.parent) as folder:
             yield folder / path.name
-            _flush(folder / path.name)
+            flush(folder / path.name)
             os.replace(folder / path.name, path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, *, at_most: int) -> Iterator[IO[bytes]]:
+def opened(path: str | Path, *, at_most: int) -> Iterator[BufferedReader]:
     """A regular file of at most this many bytes, open for reading.
 
     Raises:
@@ -212,7 +213,7 @@ def _kind(mode: int) -> str:
     return next((words for test, words in kinds if test(mode)), "a device")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -19,7 +19,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-_NAME = re.compile(r"\.[0-9a-f]{12}\.new")
+NAME = re.compile(r"\.[0-9a-f]{12}\.new")
+"""The name of a scratch folder."""
 
 
 @contextlib.contextmanager
@@ -59,7 +60,7 @@ def _made(folder: Path) -> tuple[Path, int]:
 def _remove_abandoned(folder: Path) -> None:
     names: list[str] = []
     with contextlib.suppress(OSError):  # a folder may be written without being read
-        names = [name for name in os.listdir(folder) if _NAME.fullmatch(name)]
+        names = [name for name in os.listdir(folder) if NAME.fullmatch(name)]
     for name in names:
         with contextlib.suppress(OSError):  # another process removes it, or it is not ours to remove
             lock = os.open(folder / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -7,6 +7,7 @@ it, too, the scenario says which of its processors is timed.
 
 from __future__ import annotations
 
+import os
 import re
 
 import torch
@@ -48,6 +49,14 @@ def missing_here(device: str) -> str:
         return f"this machine has no GPU that torch can use, so there is no {device}"
     index, count = device.partition(":")[2], torch.cuda.device_count()
     return f"this machine has {count} GPU(s), and no {device}" if index and int(index) >= count else ""
+
+
+def memory_here() -> int | None:
+    """Bytes of main memory of this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def require_here(device: str) -> None:

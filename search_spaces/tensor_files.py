@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,6 +30,20 @@ HEADER_BYTES = 2**23
 
 PREFIX_BYTES = 8
 
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""The format's names."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -37,12 +52,22 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
 
+    @classmethod
+    def of(cls, dtype: torch.dtype, shape: tuple[int, ...]) -> Stored:
+        """How a tensor of torch will lie in a file."""
+        return cls(DTYPES[dtype], shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
 
 @dataclass(frozen=True)
 class TensorFile(Mapping[str, Tensor]):
     """Tensors of an open file by name, read when they are asked for."""
 
     path: Path
+    size: int
+    """Bytes of the file."""
     about: Mapping[str, Stored]
     metadata: Mapping[str, str]
     file: Any
@@ -87,17 +112,17 @@ def open_tensors(path: str | Path, *, device: str = "cpu") -> Iterator[TensorFil
         FileError: it is no regular file, cannot be read, or is no whole safetensors file.
     """
     path = Path(path)
-    about, metadata = _read_header(path)
+    size, about, metadata = _read_header(path)
     try:
         file = safe_open(path, framework="pt", device=device)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise FileError(f"{path} is damaged: {_reason(error)}") from None
     with file:
-        yield TensorFile(path, about, metadata, file)
+        yield TensorFile(path, size, about, metadata, file)
 
 
-def _read_header(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
-    """Every tensor's dtype and shape, and the metadata."""
+def _read_header(path: Path) -> tuple[int, dict[str, Stored], dict[str, str]]:
+    """The size of the file, every tensor's dtype and shape, and the metadata."""
     with opened(path, at_most=2**63) as file:
         left = os.fstat(file.fileno()).st_size - PREFIX_BYTES
         length = int.from_bytes(file.read(PREFIX_BYTES), "little")
@@ -114,7 +139,7 @@ def _read_header(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
             raise TypeError("metadata that is no text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path} is damaged: no header of tensors: {error}") from None
-    return about, metadata
+    return left + PREFIX_BYTES, about, metadata
 
 
 def _shape(plain: Any) -> tuple[int, ...]:

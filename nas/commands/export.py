@@ -25,6 +25,7 @@ def export(
     study: StudyName,
     trial: TrialName,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")] = False,
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Write a network as config.json and model.safetensors; `nas.load(DIR)` gives a plain nn.Module.
@@ -34,7 +35,7 @@ def export(
     from nas.study.export import export as write
     from nas.study.study import open_study
 
-    folder, about = write(open_study(study, store), trial, output)
+    folder, about = write(open_study(study, store), trial, output, force=force)
     print_line(f"{folder}: {about['digest']}, {about['weights']}")
 
 

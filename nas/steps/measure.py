@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from foundation.errors import ProfileError, UnknownName
+from foundation.files import write_atomically
 from hw_profiles.energy import measure_energy
 from hw_profiles.fingerprint import differences, fingerprint
 from hw_profiles.latency.session import ProgressCallback
@@ -170,7 +171,7 @@ def unpacked_model(packed: Mapping[str, bytes]) -> Model:
     """The model that `packed_model` packed."""
     with TemporaryDirectory() as folder:
         for name, content in packed.items():
-            Path(folder, name).write_bytes(content)
+            write_atomically(Path(folder, name), content)
         return load_model(folder)
 
 

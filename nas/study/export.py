@@ -13,7 +13,7 @@ from nas.study.study import Study
 from nas.study.task import task_of
 from nas.study.trial import Trial, TrialState
 from search_spaces.network.model import Model
-from search_spaces.network.model_files import save_model
+from search_spaces.network.model_files import check_free, save_model
 
 
 def longest_training(study: Study, digest: str) -> Trial | None:
@@ -49,11 +49,22 @@ def best_weights(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:
     raise SettingError(f"study {study.name} has no weights for {trial.digest}: `nas resume {study.name}`")
 
 
-def export(study: Study, which: str | int, folder: str | Path) -> tuple[Path, dict[str, Any]]:
-    """Write a trial's network as an exported model; the folder, and where the weights come from."""
+def export(
+    study: Study, which: str | int, folder: str | Path, *, force: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """Write a trial's network as an exported model; the folder, and where the weights come from.
+
+    With `force`, a model that was exported into this folder before is replaced.
+
+    Raises:
+        SettingError: the study has no weights for it; the folder holds something else, or a model and no
+            `force`.
+        FileError: it cannot be written.
+    """
+    check_free(folder, force=force)  # before anything is trained or extracted
     trial = study.trial(which)
     model, about = best_weights(study, trial)
-    return save_model(model, folder, about), about
+    return save_model(model, folder, about, force=force), about
 
 
 def _about(study: Study, trial: Trial, weights: str) -> dict[str, Any]:

@@ -65,7 +65,11 @@ def _count(plain: Any, left: int) -> int:
         inside = {name: _count(part, left - 1) for name, part in plain.items() if name != "depths"}
         copies = _copies(plain) if "repeat" in plain else 1
         return 1 + sum(inside.values()) + (copies - 1) * inside.get("repeat", 0)
-    return 1 + sum(_count(part, left - 1) for part in plain) if isinstance(plain, list) else 1
+    if not isinstance(plain, list):
+        return 1
+    if len(plain) > MOST_COPIES:
+        raise SpaceError(f"a sequence has at most {MOST_COPIES:,} entries, got {len(plain):,}")
+    return 1 + sum(_count(part, left - 1) for part in plain)
 
 
 def _copies(plain: Mapping[str, Any]) -> int:

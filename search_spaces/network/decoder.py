@@ -208,15 +208,21 @@ class Decoder:
 
     def sizes(self) -> tuple[int, int]:
         """Parameters, and the values of a decode state of one token; from formulas, so nothing is built."""
-        scenario, shared = Scenario(), set[str | None]()
-        params, state = self.shell.cost(scenario).params, 0
+        shared = set[str | None]()
+        params, state = self.shell.cost(Scenario()).params, 0
+        sizes = {layer: self.layer_sizes(layer) for layer in dict.fromkeys(self.layers)}
         for layer in self.layers:
             again = layer.shared is not None and layer.shared in shared
             shared.add(layer.shared)
-            params += self._layer_cost(layer, scenario, 1.0, again).params
-            for block in layer.blocks.values():
-                state += sum(prod(shape.allocated(1, 1)) for shape in block.state(self.d_model).values())
+            params += 0 if again else sizes[layer][0]
+            state += sizes[layer][1]
         return params, state
+
+    def layer_sizes(self, layer: Layer) -> tuple[int, int]:
+        """Parameters of one layer, and the values of its decode state of one token; from formulas."""
+        params = self._layer_cost(layer, Scenario(), 1.0, again=False).params
+        states = (block.state(self.d_model) for block in layer.blocks.values())
+        return params, sum(prod(shape.allocated(1, 1)) for state in states for shape in state.values())
 
     def _layer_cost(self, layer: Layer, scenario: Scenario, staying: float, again: bool) -> Cost:
         """The price of one layer, which the share `staying` has not left before; `again` has its weights."""

@@ -4,69 +4,122 @@
 really stored: bfloat16, packed integers of 8 to 2 bits or ternary ones with bfloat16 scales, and 32 bits for
 the small vectors.
 
-Nothing in it is pickled, so a folder from somebody else can be loaded safely.
+Nothing in it is pickled, so a folder from somebody else can be loaded safely: sizes, types and shapes are
+checked before anything is made of them, and the weights must be exactly those of the architecture.
+
+A folder is whole at any moment, also while a second export replaces the first. The configuration names its
+weights by their hash; new weights wait under another name until the configuration names them:
+
+    .model.safetensors.new  is written          readers find the old pair
+    config.json             is replaced         readers find the new pair: the hash tells which file
+    .model.safetensors.new  becomes model.safetensors
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from foundation.errors import FileError, NasError, SettingError
-from foundation.files import write_json
+from foundation.errors import FileError, NasError, NoFile, SettingError
+from foundation.files import flush, opened, read_json, write_json
+from foundation.scratch import NAME as SCRATCH
+from search_spaces.devices import memory_here
 from search_spaces.language.serialization import from_plain, to_plain
+from search_spaces.language.walk import open_values
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
-from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.packing import SCALE_SUFFIX, pack, unpack
+from search_spaces.network.size_limits import check_closed_size
+from search_spaces.network.stored_weights import expected_tensors, fill, misfit, packed_weights, too_few
 from search_spaces.tensor_files import open_tensors, write_tensors
 
 FORMAT = 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WAITING = f".{WEIGHTS}.new"
+HASH = "weights_sha256"
 
 
-def save_model(model: Model, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
+def save_model(
+    model: Model, folder: str | Path, about: Mapping[str, Any] | None = None, *, force: bool = False
+) -> Path:
     """Write a model; `about` is kept in its configuration for the reader (where it came from, its scores).
 
+    With `force`, a model that was exported into this folder before is replaced. Whoever reads the folder
+    meanwhile finds the old model or the new one, also where this is killed.
+
     Raises:
-        SettingError: the folder holds something else.
+        SettingError: the folder holds something else, or a model and no `force`; a weight is not finite.
         FileError: it cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
-        raise SettingError(f"{folder} is not empty and holds no exported model: choose another folder")
-    stored: dict[str, torch.Tensor] = {}
-    bits = weight_bits(model)
-    for name, parameter in model.named_parameters():
-        values = parameter.detach().cpu()
-        stored_as = bits[name]
-        packed = {"": values.float()} if stored_as is None else pack(values, stored_as)
-        stored |= {name + suffix: tensor.contiguous() for suffix, tensor in packed.items()}
-    config = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
-    write_tensors(folder / WEIGHTS, stored)
-    write_json(folder / CONFIG, config, indent=2)
+    check_free(folder, force=force)
+    write_tensors(folder / WAITING, packed_weights(model))
+    plain = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
+    write_json(folder / CONFIG, plain | {HASH: _hash(folder / WAITING)}, indent=2)
+    try:
+        os.replace(folder / WAITING, folder / WEIGHTS)
+        flush(folder)
+    except OSError as error:
+        raise FileError(f"cannot write {folder / WEIGHTS}: {error.strerror}") from error
     return folder
+
+
+def check_free(folder: str | Path, *, force: bool = False) -> None:
+    """Raise `SettingError` where a model may not be exported into this folder.
+
+    It may be absent or empty; with `force`, it may also hold an exported model.
+    """
+    folder = Path(folder)
+    try:
+        names = {entry.name for entry in os.scandir(folder)}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingError(f"{folder} cannot be a folder for a model: {error.strerror}") from None
+    if not {name for name in names if name != WAITING and not SCRATCH.fullmatch(name)}:
+        return
+    if not _is_ours(folder):
+        raise SettingError(f"{folder} is not empty and holds no exported model: choose another folder")
+    if not force:
+        raise SettingError(
+            f"{folder} holds an exported model: choose another folder, or replace it"
+            " with --force (in Python: force=True)"
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds a model that was exported from here, of whatever format."""
+    try:
+        config = read_json(folder / CONFIG)
+    except FileError:
+        return False
+    return isinstance(config, dict) and type(config.get("format")) is int and "spec" in config
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The configuration of an exported model.
 
     Raises:
-        SettingError: there is none, or it is of another format.
+        SettingError: there is none, it cannot be read, or it is of another format.
     """
     path = Path(folder) / CONFIG
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+        config = read_json(path)
+    except NoFile:
         raise SettingError(f"{folder} holds no exported model ({CONFIG} is missing)") from None
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{path} cannot be read: {error}") from None
+    except FileError as error:
+        raise SettingError(f"{path} cannot be read: {_without(path, error)}") from None
+    if not isinstance(config, dict):
+        raise SettingError(f"{path} cannot be read: it is no configuration")
     if config.get("format") != FORMAT:
-        raise SettingError(f"{path} has format {config.get('format')!r}; this version reads {FORMAT}")
+        raise SettingError(f"{path} has format {_brief(config.get('format'))}; this version reads {FORMAT}")
+    if not isinstance(config.get("about", {}), dict):
+        raise SettingError(f"{path} cannot be read: 'about' must be an object")
     return config
 
 
@@ -76,36 +129,91 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Model:
     Raises:
         SettingError: the folder holds no model, or weights that do not fit its architecture.
     """
+    folder = Path(folder)
     config = read_config(folder)
     try:
-        spec = from_plain(config["spec"])
-        spec.check()
-    except (NasError, KeyError, TypeError, AttributeError) as error:
+        spec = _architecture(config)
+    except NasError as error:
         raise SettingError(f"{folder}: the architecture cannot be read: {error}") from None
-    model = _empty(spec, device)
-    try:
-        with open_tensors(Path(folder) / WEIGHTS, device=device) as stored:
-            _fill(model, stored)
-    except (FileError, KeyError, RuntimeError) as error:
-        raise SettingError(f"{folder}: the weights do not fit the architecture: {error}") from None
-    return model.eval()
+    reasons = []
+    for path in (folder / WEIGHTS, folder / WAITING):
+        try:
+            model = _filled(spec, path, config.get(HASH), device)
+        except NoFile as error:
+            reasons.append(f"{_without(path, error)}")
+        except (FileError, Misfit) as error:
+            reasons.append(_without(path, error))
+        else:
+            return model.eval()
+    raise SettingError(f"{folder}: the weights do not fit the architecture: {reasons[0]}")
 
 
-def _empty(spec: Decoder, device: str) -> Model:
-    with torch.device("meta"):
-        model = Model(spec)
-    return model.to_empty(device=device)
+class Misfit(NasError):
+    """A file does not hold the weights of an architecture."""
 
 
-@torch.no_grad()
-def _fill(model: Model, stored: Mapping[str, torch.Tensor]) -> None:
-    bits = weight_bits(model)
-    for name, parameter in model.named_parameters():
-        stored_as = bits[name]
-        values = stored[name]
-        if stored_as is not None:
-            packed = {"": values}
-            if name + SCALE_SUFFIX in stored:
-                packed[SCALE_SUFFIX] = stored[name + SCALE_SUFFIX]
-            values = unpack(packed, stored_as, parameter.shape[-1], parameter.dtype)
-        parameter.copy_(values)
+def _architecture(config: Mapping[str, Any]) -> Decoder:
+    """The closed architecture of a configuration, of a size that can be built.
+
+    Raises:
+        NasError: there is none.
+    """
+    if "spec" not in config:
+        raise SettingError("'spec' is missing")
+    spec = from_plain(config["spec"])
+    if not isinstance(spec, Decoder):
+        raise SettingError(f"expected a Decoder, got {_brief(spec)}")
+    left_open = next(open_values(spec), None)
+    if left_open is not None:
+        raise SettingError(f"{left_open[0]} is left open: this is a space, no architecture")
+    spec.check()
+    check_closed_size(spec)
+    return spec
+
+
+def _filled(spec: Decoder, path: Path, digest: Any, device: str) -> Model:
+    """The model with the weights in a file.
+
+    Raises:
+        Misfit: they are not those of the architecture.
+        FileError: it cannot be read.
+    """
+    with open_tensors(path, device=device) as stored:
+        if why := too_few(spec, stored):
+            raise Misfit(why)
+        with torch.device("meta"):
+            model = Model(spec)
+        if why := misfit(expected_tensors(model), stored.about) or _too_large(model, device):
+            raise Misfit(why)
+        if digest is not None and digest != _hash(path):
+            raise Misfit(f"{path.name} is not the file that {CONFIG} was written for")
+        try:
+            model = model.to_empty(device=device)
+        except RuntimeError as error:
+            raise Misfit(f"no memory for it: {str(error).splitlines()[0]}") from None
+        if why := fill(model, stored):
+            raise Misfit(why)
+    return model
+
+
+def _too_large(model: Model, device: str) -> str:
+    """Why a model has no room in this machine's memory; empty where it has."""
+    needed, there = sum(4 * parameter.numel() for parameter in model.parameters()), memory_here()
+    if device != "cpu" or there is None or needed <= there:
+        return ""
+    return f"it needs {needed / 2**30:.1f} GiB of memory, and this machine has {there / 2**30:.1f}"
+
+
+def _hash(path: Path) -> str:
+    with opened(path, at_most=2**63) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _without(path: Path, error: Exception) -> str:
+    """What is wrong with a file that the sentence names already."""
+    return re.sub(r"^(is|cannot be read:) ", "", str(error).removeprefix(f"{path}").lstrip(": "))
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

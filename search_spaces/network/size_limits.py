@@ -36,10 +36,11 @@ def check_size(root: Any) -> None:
     for option in root.options if isinstance(root, OneOf) else (root,):
         if isinstance(option, Decoder):
             check_types(option)
-            _check_sizes(closed_at_its_largest(option))
+            check_closed_size(closed_at_its_largest(option))
 
 
-def _check_sizes(decoder: Decoder) -> None:
+def check_closed_size(decoder: Decoder) -> None:
+    """Raise `SpaceError` for more parameters or decode state than any network has."""
     try:
         params, state = decoder.sizes()
     except IMPOSSIBLE:

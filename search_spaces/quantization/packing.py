@@ -24,6 +24,20 @@ def pack(weight: Tensor, stored: WeightFormat) -> dict[str, Tensor]:
     return {"": codes_to_bytes(codes, stored.bits), SCALE_SUFFIX: scale.squeeze(-1)}
 
 
+def packed_shapes(
+    shape: tuple[int, ...], stored: WeightFormat
+) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """The dtype and shape of everything that `pack` makes of a matrix of this shape; nothing is computed."""
+    if stored.bits == 16:
+        return {"": (torch.bfloat16, shape)}
+    rows, width = shape[:-1], shape[-1]
+    codes = FLOAT8 if stored.is_float8 else torch.int8
+    return {
+        "": (codes, (*rows, row_bytes(width, stored.bits))),
+        SCALE_SUFFIX: (torch.bfloat16, (*rows, -(-width // stored.span(width)))),
+    }
+
+
 def unpack(packed: Mapping[str, Tensor], stored: WeightFormat, width: int, dtype: torch.dtype) -> Tensor:
     """The matrix, of last axis `width`, that `pack` stored."""
     if stored.bits == 16:
