@@ -34,7 +34,12 @@ OPERATORS = ("search_spaces/ops/kernels/", "search_spaces/ops/slstm.py")
 """Kernels and custom operators take tensors and sizes one by one: Triton and PyTorch want it so."""
 
 UNSAFE = ("pickle", "marshal", "shelve", "dill", "cloudpickle")
-BROAD = {"nas/executors/base.py", "nas/study/space_files.py", "search_spaces/block_contract/check.py"}
+BROAD = {
+    "nas/executors/base.py",
+    "nas/study/user_files.py",
+    "search_spaces/block_contract/check.py",
+    "search_spaces/language/objections.py",
+}
 """Files that may catch `Exception`: what a candidate or a user's file raises becomes a record or a line."""
 
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))

@@ -5,21 +5,30 @@ from __future__ import annotations
 import logging
 import re
 import socket
-import sys
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import ray
 
 from foundation.errors import SettingError
-from nas.study.space_files import SPACE_FILE
+from foundation.registry import Registry
+from nas.study.user_files import add_folders, user_folders, user_modules
 from search_spaces.blocks.base import blocks
 from search_spaces.language.serialization import parts
+from search_spaces.network.norms.base import norms
 
 CONNECT_SECONDS = 5.0
 
-Kinds: TypeAlias = "Sequence[Sequence[type]]"
-"""The parts and the blocks that a user's own space files define."""
+
+class Kinds(NamedTuple):
+    """What users' own files define: the parts, blocks and norms, and the folders that they import from."""
+
+    registered: Sequence[Sequence[type]]
+    folders: Sequence[str]
+
+
+REGISTRIES: tuple[Registry[Any], ...] = (parts, blocks, norms)
+"""What a user's own file may add to, and workers must know."""
 
 
 def cause(error: ray.exceptions.RayError) -> str:
@@ -30,23 +39,21 @@ def cause(error: ray.exceptions.RayError) -> str:
 
 
 def own_kinds() -> Kinds:
-    """What space files defined, to be sent by its source: workers cannot import it by its name."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith(SPACE_FILE):
-            ray.cloudpickle.register_pickle_by_value(module)
-    return [_from_space_files(parts), _from_space_files(blocks)]
+    """What users' files defined, to be sent by its source: workers cannot import it by its name."""
+    modules = user_modules()
+    for module in modules:
+        ray.cloudpickle.register_pickle_by_value(module)
+    names = {module.__name__ for module in modules}
+    own = [[kind for kind in registry.values() if kind.__module__ in names] for registry in REGISTRIES]
+    return Kinds(own, user_folders())
 
 
 def register(kinds: Kinds) -> None:
-    """Register in this process what space files define elsewhere."""
-    for registry, defined in zip((parts, blocks), kinds, strict=True):
+    """Register in this process what users' files define elsewhere."""
+    add_folders(kinds.folders)
+    for registry, defined in zip(REGISTRIES, kinds.registered, strict=True):
         for kind in defined:
             registry.add(kind)
-
-
-def _from_space_files(registry: Mapping[str, type]) -> list[type]:
-    """What space files added to a registry; everything else a worker imports by itself."""
-    return [kind for kind in registry.values() if kind.__module__.startswith(SPACE_FILE)]
 
 
 def connect(address: str | None, processors: int) -> bool:

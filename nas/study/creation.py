@@ -20,6 +20,7 @@ from nas.study.task import make_task
 from nas.tables.study_tables import check_tables
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
+from search_spaces.network.size_limits import check_size
 
 
 def create_study(
@@ -58,6 +59,8 @@ def create_study(
 
 def check_plan(space: Space, plan: Plan, functions: Mapping[str, ObjectiveFunction]) -> None:
     """Raise at once what would otherwise end a search after minutes; see `create_study`."""
+    check_size(space.root)
+    space.require_sound()
     for scenario in plan.scenarios:
         check_scenario(scenario)
     for name in functions:

@@ -8,6 +8,7 @@ from foundation.errors import SettingError
 from nas.objectives.base import CostModel, Objective, objectives
 from nas.study.constraints import Constraint, parsed_constraints
 from nas.study.plan import SCENARIO_MARK, Plan
+from search_spaces.language.choices import OneOf
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
 
@@ -61,7 +62,10 @@ def recorded_costs(space: Space, plan: Plan, cost_model: CostModel) -> tuple[Obj
 
 def is_decoder_space(space: Space) -> bool:
     """Whether the architectures of a space are decoders, which all registered objectives are about."""
-    return isinstance(space.draw(lambda path, labels: labels[0])[1], Decoder)
+    root = space.root
+    while isinstance(root, OneOf):
+        root = root.options[0]
+    return isinstance(root, Decoder)
 
 
 def under_all_scenarios(plan: Plan) -> Plan:

@@ -2,69 +2,58 @@
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
+import re
 import sys
-import traceback
+from contextlib import redirect_stdout
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from foundation.errors import NasError, SpaceError, UnknownName
+from foundation.errors import SpaceError, UnknownName
 from foundation.registry import nearest
+from nas.study.user_files import in_words, run_file
 from search_spaces.language.space import Space, as_space
+from search_spaces.network.size_limits import check_size
 from search_spaces.spaces import spaces
 
-SPACE_FILE = "space_file_"
-"""How the modules that come from space files are named."""
+FILE = re.compile(r"(?P<path>.*[^/\\]\.py)(:(?P<name>[^:/\\]*))?", re.DOTALL)
+"""A file and a name in it. What comes before is the user's: folders and drives may have colons."""
 
 
 def load_space(source: str) -> Space:
     """A ready-made space by its name, or `FILE.py[:NAME]` with a `Space` or a function that makes one.
 
-    A file needs no name when it defines one space, or one called `space`.
+    A file needs no name when it defines one space, or one called `space`. It is run like `python FILE.py`,
+    so it may import what lies beside it.
 
     Raises:
         UnknownName: no such space, or no such name in the file.
-        SpaceError: the file cannot be run, or the name is no space.
+        SpaceError: the file cannot be run, or the name is no space, or it is larger than can be built.
     """
-    path, _, name = source.partition(":")
-    if not path.endswith(".py"):
-        return spaces[source]()
-    module = _run(Path(path))
-    return _space_in(module, name, path)
+    parts = FILE.fullmatch(source)
+    if parts is None:
+        return _ready_made(source)
+    path = Path(parts["path"])
+    return _space_in(run_file(path), parts["name"] or "", path)
 
 
 def absolute_source(source: str) -> str:
     """A space's source that can be found from any folder."""
-    path, colon, name = source.partition(":")
-    return f"{Path(path).resolve()}{colon}{name}" if path.endswith(".py") else source
+    parts = FILE.fullmatch(source)
+    if parts is None:
+        return source
+    return f"{Path(parts['path']).resolve()}{parts[2] or ''}"
 
 
-def _run(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{SPACE_FILE}{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise SpaceError(f"{path}: no such file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # so that what it defines can be found again, by workers too
-    try:
-        spec.loader.exec_module(module)
-    except NasError as error:
-        raise SpaceError(f"{_place(error, path)}: {error}") from None
-    except Exception as error:  # a user's file may raise anything; it is their line that helps them
-        raise SpaceError(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
-    return module
+def _ready_made(name: str) -> Space:
+    if name not in spaces and (not name or Path(name).exists() or set(name) & set("/\\:")):
+        raise UnknownName(f"{name!r} is no space: give the name of one, or FILE.py, or FILE.py:NAME")
+    return spaces[name]()
 
 
-def _place(error: BaseException, path: Path) -> str:
-    """The last line of the user's own file that an error came through."""
-    own = (str(path), str(path.absolute()))
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename in own]
-    if isinstance(error, SyntaxError) and error.lineno:
-        lines.append(error.lineno)
-    return f"{path}:{lines[-1]}" if lines else str(path)
-
-
-def _space_in(module: ModuleType, name: str, path: str) -> Space:
+def _space_in(module: ModuleType, name: str, path: Path) -> Space:
     public = {key: value for key, value in vars(module).items() if not key.startswith("_")}
     spaces = {key: value for key, value in public.items() if isinstance(value, Space)}
     if not name:
@@ -75,11 +64,34 @@ def _space_in(module: ModuleType, name: str, path: str) -> Space:
         raise SpaceError(f"{path} defines no Space; write space = Space(...)")
     if name not in public:
         raise UnknownName(f"{path} has no {name!r}; {nearest(name, public)}")
-    return _as_space(public[name], f"{path}:{name}")
+    return _as_space(public[name], name, path)
 
 
-def _as_space(thing: Any, where: str) -> Space:
-    made = thing() if callable(thing) and not isinstance(thing, (Space, type)) else thing
-    if isinstance(made, Space) or hasattr(made, "__dataclass_fields__"):
-        return as_space(made)
-    raise SpaceError(f"{where} is a {type(made).__name__}, not a Space")
+def _as_space(thing: Any, name: str, path: Path) -> Space:
+    """A space, what makes one, or an open configuration."""
+    where = f"{path}:{name}"
+    if isinstance(thing, type):
+        raise SpaceError(f"{where} is the class {thing.__name__}: write {thing.__name__}(...)")
+    if callable(thing) and (needed := _needs(thing)):
+        raise SpaceError(f"{where} needs {', '.join(needed)}: a function that makes a space takes nothing")
+    with in_words(path), redirect_stdout(sys.stderr):
+        made = thing() if callable(thing) else thing
+    if inspect.iscoroutine(made):
+        made.close()  # or Python complains that nobody awaited it
+    if isinstance(made, type) or not (isinstance(made, Space) or is_dataclass(made)):
+        article = "an" if type(made).__name__[0] in "aeiou" else "a"
+        raise SpaceError(f"{where} is {article} {type(made).__name__}, not a Space")
+    with in_words(path):
+        space = as_space(made)
+        check_size(space.root)
+    return space
+
+
+def _needs(function: Any) -> list[str]:
+    """The arguments that a function cannot be called without."""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind not in optional
+    ]

@@ -122,7 +122,11 @@ def repeat(part: Any, depths: Iterable[int], *, name: str | None = None) -> Any:
     Raises:
         SpaceError: a depth is no whole number, or over `MOST_COPIES`; too many depths, or none.
     """
+    if isinstance(depths, str) or not isinstance(depths, Iterable):
+        raise SpaceError(f"repeat: depths are whole numbers such as (2, 4), got {depths!r}")
     depths = tuple(islice(depths, MOST_OPTIONS + 1))
+    if not depths:
+        raise SpaceError("repeat: needs at least one depth")
     for depth in depths:
         if not isinstance(depth, int) or isinstance(depth, bool) or depth < 0:
             raise SpaceError(f"repeat: depths must be whole numbers, got {depth!r}")

@@ -12,11 +12,16 @@ from typing import Any, TypeAlias
 from foundation.errors import IllegalArchitecture
 from search_spaces.language.choices import OneOf, field_names, join
 from search_spaces.language.genotype import Label
+from search_spaces.language.objections import IMPOSSIBLE
 
 Answer: TypeAlias = Callable[[str, tuple[Label, ...]], Label]
 """Given a path and the labels of its options, the label that is chosen."""
 
 Closer: TypeAlias = Callable[[Answer], Any]
+
+
+class Unbuildable(IllegalArchitecture):
+    """A dataclass refused the values that were chosen for it."""
 
 
 def closer(root: Any) -> Closer:
@@ -73,4 +78,13 @@ def _compile_dataclass(node: Any, path: str) -> Any:
     asking = [(name, part) for name, part in parts.items() if not isinstance(part, _Closed)]
     if not asking:
         return _Closed(node)
-    return lambda ask: kind(**fixed, **{name: part(ask) for name, part in asking})
+
+    def run(ask: Answer) -> Any:
+        asked = {name: part(ask) for name, part in asking}
+        try:
+            return kind(**fixed, **asked)
+        except (IllegalArchitecture, *IMPOSSIBLE) as error:
+            said = f"{type(error).__name__}: " if isinstance(error, IMPOSSIBLE) else ""
+            raise Unbuildable(f"{kind.__name__}: {said}{error}") from error
+
+    return run

@@ -59,6 +59,7 @@ def _count(node: Any, counted: dict[int, int], left: int) -> int:
     key = id(node)
     if key not in counted:
         check_levels(left)
+        check_count(len(node) if isinstance(node, tuple) else 0)
         parts = node.options if isinstance(node, OneOf) else [part for _, part in children(node)]
         counted[key] = 1 + sum(_count(part, counted, left - 1) for part in parts)
     return counted[key]

@@ -20,10 +20,12 @@ from typing import Any
 
 from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.language.choices import OneOf, check_supported
-from search_spaces.language.closer import Answer, closer
+from search_spaces.language.closer import Answer, Unbuildable, closer
 from search_spaces.language.counting import count_closings, enumerate_answers
 from search_spaces.language.genotype import Genotype, Label
+from search_spaces.language.limits import check_values
 from search_spaces.language.matching import match
+from search_spaces.language.objections import Unbuilt, name_of, objection_to
 from search_spaces.language.printing import show
 from search_spaces.language.serialization import to_plain
 from search_spaces.language.walk import open_values
@@ -47,13 +49,15 @@ class Space:
     configuration with a method `check()` may object with `IllegalArchitecture`.
 
     Raises:
-        SpaceError: a value of a kind that no space can hold, or one shared name with two sets of options.
+        SpaceError: a value of a kind that no space can hold, one shared name with two sets of options, or
+            more values than `language.limits` allows.
     """
 
     def __init__(
         self, root: Any, *, constraints: Sequence[Callable[[Any], bool]] = (), name: str = "space"
     ) -> None:
         check_supported(root)
+        check_values(root)
         for constraint in constraints:
             if not callable(constraint):
                 raise SpaceError(f"a constraint is a function of the architecture, got {constraint!r}")
@@ -88,7 +92,11 @@ class Space:
         yield from map(Genotype, enumerate_answers(self._closer))
 
     def draw(self, answer: Answer) -> tuple[Genotype, Any]:
-        """Ask every open question, outermost first: the genotype and the architecture, unchecked."""
+        """Ask every open question, outermost first: the genotype and the architecture, unchecked.
+
+        Where a constructor refuses its values, the architecture is one that has an objection, and questions
+        after it are not asked.
+        """
         genes: dict[str, Label] = {}
 
         def ask(path: str, labels: tuple[Label, ...]) -> Label:
@@ -97,7 +105,10 @@ class Space:
             genes[path] = answer(path, labels)
             return genes[path]
 
-        spec = self._closer(ask)
+        try:
+            spec = self._closer(ask)
+        except Unbuildable as error:
+            spec = Unbuilt(str(error))
         return Genotype(genes), spec
 
     def close(self, genotype: Genotype) -> Any:
@@ -115,6 +126,8 @@ class Space:
                 raise IllegalArchitecture(f"{genotype.digest} leaves {path} open") from None
 
         asked, spec = self.draw(replay)
+        if isinstance(spec, Unbuilt):
+            raise IllegalArchitecture(spec.reason)
         unasked = sorted(set(genotype.genes) - set(asked.genes))
         if unasked:
             raise IllegalArchitecture(f"{genotype.digest} answers what nobody asks: {', '.join(unasked)}")
@@ -128,16 +141,12 @@ class Space:
             raise IllegalArchitecture(objection)
 
     def objection(self, spec: Any) -> str | None:
-        """Why an architecture is not allowed, or None."""
-        if hasattr(spec, "check"):
-            try:
-                spec.check()
-            except IllegalArchitecture as error:
-                return str(error)
-        for constraint in self.constraints:
-            if not constraint(spec):
-                return f"violates the constraint {name_of(constraint)}"
-        return None
+        """Why an architecture is not allowed, or None.
+
+        Raises:
+            SpaceError: its checks or a constraint have a mistake.
+        """
+        return objection_to(spec, self.constraints)
 
     def genotype_of(self, spec: Any) -> Genotype:
         """The answers that lead to `spec`: the inverse of `close`.
@@ -172,17 +181,28 @@ class Space:
         """Draw until an allowed architecture comes; `answer` must contain chance, or one try decides."""
         return self.propose_with_spec(answer, tries)[0]
 
-    def propose_with_spec(self, answer: Answer, tries: int = TRIES) -> tuple[Genotype, Any]:
-        """As `propose`, with the architecture beside its genotype."""
+    def propose_with_spec(
+        self, answer: Answer, tries: int = TRIES, *, constrained: bool = True
+    ) -> tuple[Genotype, Any]:
+        """As `propose`, with the architecture beside its genotype; unless `constrained`, only buildable."""
         objections: Counter[str] = Counter()
         for _ in range(tries):
             genotype, spec = self.draw(answer)
-            objection = self.objection(spec)
+            objection = objection_to(spec, self.constraints if constrained else ())
             if objection is None:
                 return genotype, spec
             objections[objection] += 1
         reasons = "; ".join(f"{count} times: {text}" for text, count in objections.most_common(3))
         raise SpaceError(f"{self.name}: none of {tries} candidates is allowed ({reasons})")
+
+    def require_sound(self) -> None:
+        """Raise `SpaceError` where none of the candidates can be built, or where a constraint has a mistake.
+
+        Whether the constraints allow anything is not asked.
+        """
+        dice = Random("sound")
+        _, spec = self.propose_with_spec(lambda path, labels: dice.choice(labels), constrained=False)
+        self.objection(spec)
 
     def __str__(self) -> str:
         described = self.size()
@@ -205,12 +225,3 @@ def close(space: Space | Any, genotype: Genotype) -> Any:
 def as_space(space: Space | Any) -> Space:
     """`space` itself, or a bare open configuration as a space without constraints."""
     return space if isinstance(space, Space) else Space(space)
-
-
-def name_of(constraint: Callable[..., Any]) -> str:
-    """How a constraint is called in messages: its name, or where a lambda was written."""
-    name = getattr(constraint, "__name__", type(constraint).__name__)
-    code = getattr(constraint, "__code__", None)
-    if name == "<lambda>" and code is not None:
-        return f"lambda at {code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno}"
-    return str(name)

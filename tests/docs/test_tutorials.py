@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from evaluators.tasks.base import tasks
 from foundation.registry import Registry
 from nas.cli import app, mount_plugins
 from nas.objectives.base import objectives
-from nas.study.space_files import SPACE_FILE
+from nas.study.user_files import run_file
 from search_spaces.blocks.base import blocks
 from tests.docs.pages import ROOT, CodeBlock, code_blocks
 
@@ -48,12 +47,7 @@ def write(block: CodeBlock, folder: Path) -> None:
     """Write a file and import it by the name under which `nas` loads it, so that classes exist once."""
     path = folder / block.file
     path.write_text(block.text)
-    spec = importlib.util.spec_from_file_location(f"{SPACE_FILE}{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[path.stem] = run_file(path)
 
 
 def run_commands(text: str) -> None:

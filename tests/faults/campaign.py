@@ -96,6 +96,13 @@ def run_case(case: Case, folder: Path) -> Ended:
     return ended
 
 
+def ran(folder: Path, command: str | Sequence[str]) -> None:
+    """A command that goes well, before the one of a case."""
+    words = tuple(shlex.split(command) if isinstance(command, str) else command)
+    ended = Fork(_limited, str(folder), words, 60, 1000).wait()
+    assert ended.returncode == 0, ended
+
+
 def _names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 

@@ -252,7 +252,7 @@ def test_perfect_agreement_is_one() -> None:
         ("\nx = = 1", r"broken\.py:2: SyntaxError"),
         ("from search_spaces import one_of\none_of(1, 1)", r"broken\.py:2: options 0 and 1"),
         ("x = 1", "defines no Space"),
-        ("space = 3", "is a int, not a Space"),
+        ("space = 3", "is an int, not a Space"),
     ],
 )
 def test_space_files_that_fail_name_the_line(

@@ -1,0 +1,166 @@
+"""A user's own Python file: run as `python FILE.py` runs it, so that it can import what lies beside it.
+
+    module = run_file(Path("spaces/mine.py"))
+
+Every run is fresh: the file, and the modules beside it, are executed again. So two files may have one stem,
+and modules beside them one name. Afterwards the folder stays at the end of `sys.path`, for imports inside
+functions that are called later.
+
+What goes wrong in a user's code is one `SpaceError` that names the line, whatever was raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+from foundation.errors import NasError, SpaceError
+
+USER_FILE = "space_file_"
+"""How the modules that come from a user's files are named."""
+
+MOST_LETTERS = 500
+"""A longer complaint is cut."""
+
+_beside: dict[str, ModuleType] = {}
+"""The modules that lie beside the files that were run, by name."""
+
+_folders: dict[str, None] = {}
+"""The folders of the files that were run, the latest last."""
+
+
+def run_file(path: Path) -> ModuleType:
+    """The module that a file defines. What it prints goes to standard error.
+
+    Raises:
+        SpaceError: there is no such file, or it cannot be run.
+    """
+    if not path.is_file():
+        raise SpaceError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    module = _empty_module(path)
+    sys.modules[module.__name__] = module  # so that what it defines can be found again, by dataclasses too
+    try:
+        with in_words(path), _beside_it(path.resolve().parent), redirect_stdout(sys.stderr):
+            code = compile(path.read_bytes(), str(path.resolve()), "exec", dont_inherit=True)
+            exec(code, vars(module))
+    except BaseException:
+        sys.modules.pop(module.__name__, None)
+        raise
+    return module
+
+
+def user_modules() -> list[ModuleType]:
+    """What was run from users' files, and from beside them: other processes cannot import it by its name."""
+    ran = [module for name, module in list(sys.modules.items()) if name.startswith(USER_FILE)]
+    return ran + [module for name, module in _beside.items() if sys.modules.get(name) is module]
+
+
+def user_folders() -> list[str]:
+    """The folders of users' files that were run."""
+    return list(_folders)
+
+
+def add_folders(folders: Collection[str]) -> None:
+    """Let this process import, from its functions, what lies in these folders."""
+    sys.path += [folder for folder in folders if folder not in sys.path]
+
+
+@contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """Turn whatever a user's code raises into a `SpaceError` that names their line.
+
+    Ctrl-C is no error of theirs, and passes.
+    """
+    try:
+        yield
+    except NasError as error:
+        raise SpaceError(f"{_place(error, path)}: {error}") from None
+    except SystemExit as error:
+        raise SpaceError(
+            f"{_place(error, path)}: sys.exit() ended the file before its space was there"
+        ) from error
+    except KeyboardInterrupt as error:
+        if _was_pressed(error):
+            raise
+        raise SpaceError(f"{_place(error, path)}: KeyboardInterrupt was raised") from error
+    except Exception as error:  # a user's file may raise anything; it is their line that helps them
+        raise SpaceError(f"{_place(error, path)}: {_complaint(error)}") from error
+
+
+def _empty_module(path: Path) -> ModuleType:
+    whole = str(path.resolve())
+    name = f"{USER_FILE}{path.stem}_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, whole)
+    if spec is None:
+        raise SpaceError(f"{path}: not a Python file")
+    return importlib.util.module_from_spec(spec)
+
+
+@contextmanager
+def _beside_it(folder: Path) -> Iterator[None]:
+    """Import from this folder first; afterwards last, the working folder as it was."""
+    for name, module in _beside.items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+    _beside.clear()
+    known, where, paths = set(sys.modules), os.getcwd(), [p for p in sys.path if p != str(folder)]
+    sys.path[:] = [str(folder), *paths]
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        _beside.update(_found_in(folder, known))
+        os.chdir(where)
+        added = [entry for entry in sys.path if entry not in paths and entry != str(folder)]
+        sys.path[:] = [*paths, *added, str(folder)]
+        _folders.pop(str(folder), None)
+        _folders[str(folder)] = None
+
+
+def _found_in(folder: Path, known: Collection[str]) -> dict[str, ModuleType]:
+    """The modules that are new, and whose file or whose package lies in this folder."""
+    new = {name: module for name, module in list(sys.modules.items()) if name not in known}
+    tops = {name.partition(".")[0] for name in new} - set(known)
+    found = {top for top in tops if top in new and str(folder) in _origins(new[top])}
+    return {name: module for name, module in new.items() if name.partition(".")[0] in found}
+
+
+def _origins(module: ModuleType) -> list[str]:
+    """The folders that a module or package lies in."""
+    packages = [str(Path(entry).parent) for entry in getattr(module, "__path__", ())]
+    file = getattr(module, "__file__", None)
+    return packages or ([str(Path(file).parent)] if file else [])
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """The last line of the user's own code that an error came through: of the file, or of one beside it."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((Path(error.filename), error.lineno))
+    own = [(file.name, line) for file, line in frames if file.parent == path.resolve().parent]
+    if not own:
+        return str(path)
+    name, line = own[-1]
+    return f"{path.with_name(name)}:{line}" if line else str(path.with_name(name))
+
+
+def _complaint(error: Exception) -> str:
+    """The kind of an exception and what it says, on one line."""
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = " ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":")
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} ..."
+
+
+def _was_pressed(error: KeyboardInterrupt) -> bool:
+    """Whether it is the user at the terminal: it comes from the handler of the signal, where that is ours."""
+    handler = signal.getsignal(signal.SIGINT)
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return handler is signal.default_int_handler or frames[-1:] == [getattr(handler, "__name__", "")]
