@@ -45,6 +45,9 @@ BETAS = (0.5, 0.999)
 DECAY = 1e-3
 """Of the logits' Adam, as published for DARTS."""
 
+OWN = ("search/", "logits/")
+"""How names begin of what a checkpoint holds beside the weights and their optimizer."""
+
 
 class DifferentiableSearch(Trainable):
     """Logits over a supernet's space, and the weights that learn with them by the recipe of single networks.
@@ -232,11 +235,12 @@ class DifferentiableSearch(Trainable):
     def fits(self, tensors: Mapping[str, Tensor]) -> bool:
         """Whether these tensors are of this search."""
         logits = tensors.get("search/logits")
-        return logits is not None and logits.shape == self.logits.shape and super().fits(tensors)
+        shared = {name: t for name, t in tensors.items() if not name.startswith(OWN)}
+        return logits is not None and logits.shape == self.logits.shape and super().fits(shared)
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Continue from what `tensors` returned after `step` steps; findings follow from the readings."""
-        mine = {name: t for name, t in tensors.items() if name.startswith(("search/", "logits/"))}
+        mine = {name: t for name, t in tensors.items() if name.startswith(OWN)}
         super().restore({name: t for name, t in tensors.items() if name not in mine}, step)
         with torch.no_grad():
             self.logits.copy_(mine["search/logits"])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluators.scoring.base import Evaluator, Score
 from evaluators.scoring.windows import state_segment, window_losses
-from evaluators.supernet.training import ON_CPU, SupernetTraining
+from evaluators.supernet.training import ON_CPU, SupernetTraining, spec_of
 from evaluators.tasks.base import Task
 from evaluators.training import checkpoints
 from evaluators.training.execution import Execution
@@ -64,20 +64,23 @@ class FromSupernet(Evaluator):
         open_space: Callable[[], Space] | None = None,
         process_group: ProcessGroup = SINGLE_PROCESS,
         save_seconds: float | None = None,
+        training: SupernetTraining | None = None,
     ) -> dict[str, Any]:
         """Train the supernet, or continue from its checkpoint: its `steps`, `seconds`, and `loss` by step.
 
         `open_space` gives the space with its constraints; without it, the training visits architectures that
-        a constraint forbids. `on_step` is called with the number of each step and the loss of the largest
-        subnet. Of several processes the first one writes.
+        a constraint forbids. A `training` that is there already is taken. `on_step` is called with the number
+        of each step and the loss of the largest subnet. Of several processes the first one writes.
 
         Raises:
             EvaluationFailed: a loss is not finite.
             SpaceError: the space forbids all architectures of a phase.
         """
         folder = Path(self.folder)
+        if training is None:
+            training = self.training(self._space() if open_space is None else open_space(), process_group)
         curve = fit(
-            self._training(self._space() if open_space is None else open_space(), process_group),
+            training,
             folder=folder,
             on_step=on_step,
             curve_file=folder / CURVE,
@@ -85,6 +88,16 @@ class FromSupernet(Evaluator):
             save_seconds=save_seconds,
         )
         return {"steps": self.steps, **curve.to_plain()}
+
+    def verify(self) -> None:
+        """Make sure that the folder holds this supernet, trained to its end and undamaged; builds nothing.
+
+        Raises:
+            NoFile: there is none.
+            DamagedCheckpoint: it is damaged, or that of another training.
+        """
+        expected = trained_as(self.space_json, self.task.digest, self.seed, self.batch, self.recipe)
+        checkpoints.verify(Path(self.folder), self.steps, {**expected, "steps": self.steps})
 
     def score(self, spec: Decoder, steps: int, seed: int) -> Score:
         """The score on the validation windows; the training is the supernet's own, whatever `steps` is."""
@@ -103,7 +116,7 @@ class FromSupernet(Evaluator):
         """The trained supernet, opened once per process.
 
         Raises:
-            EvaluationFailed: there is no finished checkpoint.
+            EvaluationFailed: there is no finished checkpoint, or none that is whole.
         """
         return _opened(self)
 
@@ -111,7 +124,12 @@ class FromSupernet(Evaluator):
         """The tree of the space, without constraints."""
         return Space(from_json(self.space_json), name=self.space_name)
 
-    def _training(self, space: Space, process_group: ProcessGroup = SINGLE_PROCESS) -> SupernetTraining:
+    def training(self, space: Space, process_group: ProcessGroup = SINGLE_PROCESS) -> SupernetTraining:
+        """The training at its start; nothing is read or written.
+
+        Raises:
+            SpaceError: the space forbids all architectures of a phase.
+        """
         return SupernetTraining(
             space,
             self.task,
@@ -124,9 +142,21 @@ class FromSupernet(Evaluator):
         )
 
 
+def trained_as(space_json: str, task: str, seed: int, batch: int, recipe: Recipe) -> dict[str, Any]:
+    """What the trajectory of a supernet says that can be known without building it; `task` is its digest."""
+    return {
+        "spec": spec_of(space_json),
+        "task": task,
+        "seed": seed,
+        "batch": batch,
+        "recipe": recipe.of_supernets(),
+        "origin": "",
+    }
+
+
 @lru_cache(maxsize=2)
 def _opened(evaluator: FromSupernet) -> Supernet:
-    training = evaluator._training(evaluator._space())
+    training = evaluator.training(evaluator._space())
     if checkpoints.resume(training, Path(evaluator.folder), evaluator.steps) < evaluator.steps:
         raise EvaluationFailed(f"{evaluator.folder} holds no supernet trained for {evaluator.steps} steps")
     return training.supernet

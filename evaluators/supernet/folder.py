@@ -18,14 +18,15 @@ from typing import Any
 
 import torch
 
-from evaluators.supernet.evaluator import CURVE, FromSupernet
+from evaluators.supernet.evaluator import CURVE, FromSupernet, trained_as
 from evaluators.tasks.base import Task, tasks
 from evaluators.training import checkpoints
 from evaluators.training.curve import Curve
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
-from foundation.errors import SettingError
-from foundation.files import write_json
+from foundation.errors import FileError, NasError, NoFile, SettingError
+from foundation.fields import Field
+from foundation.files import read_json, write_json
 from search_spaces.language.choices import field_names
 from search_spaces.language.serialization import from_plain, to_json, to_plain
 from search_spaces.language.space import Space
@@ -61,6 +62,8 @@ class Damaged(SupernetError):
 def describe(evaluator: FromSupernet, space: Space) -> Path:
     """Write down what a folder will hold, before its training begins; the file's path.
 
+    A description without weights, of a training that failed before its first checkpoint, is replaced.
+
     Raises:
         OtherSpace: the folder already holds a supernet of another space.
         SettingError: it holds a training of the same space that differs in something else.
@@ -77,7 +80,7 @@ def describe(evaluator: FromSupernet, space: Space) -> Path:
         "torch": torch.__version__,
     }
     path = folder / ABOUT
-    if path.exists():
+    if path.exists() and any(folder.glob("*.safetensors")):  # without weights it holds nothing yet
         _require_same(folder, read_about(folder), json.loads(json.dumps(about)))
         return path
     write_json(path, about)
@@ -93,17 +96,35 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / ABOUT
     try:
-        about: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        about: dict[str, Any] = read_json(path)
+    except NoFile:
         how = f"`nas supernet train SPACE -o {folder}` makes one"
         raise NoSupernet(f"{folder} holds no supernet: {how}") from None
-    except ValueError as error:
-        raise Damaged(f"{path} is damaged: {error}") from None
+    except FileError as error:
+        raise Damaged(str(error)) from None
+    if not isinstance(about, dict):
+        raise Damaged(f"{path} is damaged: it describes no supernet")
     missing = {"space", "task", "steps", "seed", "batch", "recipe"} - set(about)
     if missing or about.get("format") != FORMAT:
-        what = f"lacks {', '.join(sorted(missing))}" if missing else f"has format {about.get('format')}"
+        what = f"lacks {', '.join(sorted(missing))}" if missing else f"has format {about.get('format')!r:.40}"
         raise Damaged(f"{path} {what}; this version reads format {FORMAT}")
+    try:
+        _check(Field(about))
+    except NasError as error:
+        raise Damaged(f"{path} is damaged: {error}") from None
     return about
+
+
+def _check(about: Field) -> None:
+    """Raise a `NasError` for a value that no description has; a tree is looked at when it is read."""
+    for what in ("space", "task"):
+        about[what]["name"].text(most=2_000)
+        about[what]["digest"].name()
+    about["task"]["settings"].names(most=100)
+    for name, least in (("steps", 1), ("seed", 0), ("batch", 1)):
+        about[name].whole(least=least, most=2**63 - 1)
+    about["recipe"].names(most=100)
+    Recipe.from_plain(about["recipe"].plain)
 
 
 def open_supernet(
@@ -131,7 +152,7 @@ def open_supernet(
     about = read_ready(folder, space) if finished else _of_space(folder, space)
     evaluator = FromSupernet(
         _task(folder, about["task"], task),
-        to_json(from_plain(about["space"]["tree"])),
+        _space_json(folder, about),
         str(folder),
         about["steps"],
         about["seed"],
@@ -144,7 +165,9 @@ def open_supernet(
 
 
 def read_ready(folder: str | Path, space: Space | None = None) -> dict[str, Any]:
-    """The description of a supernet whose training has ended and which is of this space; cheap.
+    """The description of a supernet whose training has ended, which is whole, and of this space.
+
+    Its weights are read once, see `checkpoints.verify`.
 
     Raises:
         NoSupernet: the folder holds none.
@@ -153,7 +176,7 @@ def read_ready(folder: str | Path, space: Space | None = None) -> dict[str, Any]
         Damaged: its files cannot be read.
     """
     about = _of_space(folder, space)
-    _require_finished(Path(folder), about["steps"])
+    _require_finished(Path(folder), about)
     return about
 
 
@@ -164,12 +187,15 @@ def read_training(folder: str | Path) -> dict[str, Any]:
         NoSupernet, Unfinished, Damaged: as `read_ready`.
     """
     steps = read_ready(folder)["steps"]
-    return {"steps": steps, **Curve.read(Path(folder) / CURVE, steps).to_plain()}
+    try:
+        return {"steps": steps, **Curve.read(Path(folder) / CURVE, steps).to_plain()}
+    except FileError as error:
+        raise Damaged(f"{error}: take another copy of {folder}") from None
 
 
 def _of_space(folder: str | Path, space: Space | None) -> dict[str, Any]:
     about = read_about(folder)
-    if space is not None and to_json(space.root) != to_json(from_plain(about["space"]["tree"])):
+    if space is not None and to_json(space.root) != _space_json(folder, about):
         held = about["space"]
         raise OtherSpace(
             f"{folder} holds a supernet of the space {held['name']} ({held['digest']}),"
@@ -185,7 +211,10 @@ def _described(task: Task) -> dict[str, Any]:
 
 def _task(folder: str | Path, learned: Mapping[str, Any], given: Task | None) -> Task:
     """The task that was learned, opened; or the given one, if it is the same."""
-    task = given if given is not None else tasks[learned["name"]](**learned["settings"])
+    try:
+        task = given if given is not None else tasks[learned["name"]](**learned["settings"])
+    except TypeError as error:
+        raise Damaged(f"{Path(folder) / ABOUT} is damaged: its task cannot be made: {error}") from None
     if task.digest != learned["digest"]:
         data = (learned.get("about") or {}).get("name", "its own rule")
         raise OtherCorpus(
@@ -225,10 +254,29 @@ def progress(folder: str | Path) -> dict[str, Any]:
     return {"step": step, "steps": about["steps"], "phase": phase, "file": path.name}
 
 
-def _require_finished(folder: Path, steps: int) -> None:
-    step = progress(folder)["step"]
+def _require_finished(folder: Path, about: Mapping[str, Any]) -> None:
+    step, steps = progress(folder)["step"], about["steps"]
     if step < steps:
         raise Unfinished(
             f"{folder} has done {step} of {steps} training steps; `nas supernet train` with the same settings"
             " continues"
         )
+    recipe = Recipe.from_plain(about["recipe"])
+    expected = trained_as(
+        _space_json(folder, about), about["task"]["digest"], about["seed"], about["batch"], recipe
+    )
+    try:
+        checkpoints.verify(folder, steps, {**expected, "steps": steps})
+    except FileError as error:
+        raise Damaged(
+            f"{error}; take another copy of {folder}, or train it again: `nas supernet train` with the same"
+            " settings"
+        ) from None
+
+
+def _space_json(folder: str | Path, about: Mapping[str, Any]) -> str:
+    """The tree of the space that a folder names, as the evaluator keeps it."""
+    try:
+        return to_json(from_plain(about["space"]["tree"]))
+    except (NasError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise Damaged(f"{Path(folder) / ABOUT} is damaged: its space cannot be read: {error}") from None

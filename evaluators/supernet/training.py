@@ -40,6 +40,11 @@ from search_spaces.supernet import Subnet, Supernet, Weights
 ON_CPU = Execution()
 
 
+def spec_of(space_json: str) -> str:
+    """What the trajectory of a supernet calls its space."""
+    return json.dumps({"space": space_json})
+
+
 class SupernetTraining(Trainable):
     """The training of a supernet, of `steps` in all.
 
@@ -82,7 +87,7 @@ class SupernetTraining(Trainable):
     def trajectory(self) -> Trajectory:
         """What names this training among all others; its end decides phases and learning rates."""
         return Trajectory(
-            json.dumps({"space": to_json(self.space.root)}),
+            spec_of(to_json(self.space.root)),
             self.supernet.rates,
             self.task.digest,
             self.seed,

@@ -1,34 +1,55 @@
 """Checkpoints: a training that was stopped, or whose network is promoted, continues where it was.
 
-One safetensors file holds weights, optimizer state and, as JSON in its header, the trajectory they belong to.
-Nothing is pickled. A file is named by its trajectory and its step, and appears whole or not at all.
+One safetensors file holds weights, optimizer state and, as JSON in its header, the trajectory they belong to,
+with a hash of all that. Nothing is pickled. A file is named by its trajectory and its step, and appears whole
+or not at all. One that is damaged, or another training's under a wrong name, is never believed: it is left
+out with a warning, and the training goes on from the checkpoint before it, or from its start.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from evaluators.training.trainable import Trainable
-from foundation.errors import FileError
+from evaluators.training.trainable import Trainable, digest_of
+from foundation.errors import EvaluationFailed, FileError, NoFile
+from foundation.files import parse_json
 from search_spaces.tensor_files import open_tensors, write_tensors
+
+HASH_THREADS = 4
+"""Threads that hash tensors: one does a gigabyte in about a second."""
+
+_log = logging.getLogger(__name__)
+
+
+class DamagedCheckpoint(FileError):
+    """A checkpoint does not hold what was written, or belongs to another training."""
 
 
 def save(training: Trainable, folder: Path) -> Path:
     """Write a checkpoint, and drop earlier ones of the same training.
 
     Raises:
+        EvaluationFailed: a weight is not finite: nobody could go on from it.
         FileError: the disk is full, or the folder cannot be written.
     """
     path = path_of(training, folder, training.step)
     about = {"step": training.step, **asdict(training.trajectory)}
     tensors = {name: tensor.contiguous() for name, tensor in training.tensors().items()}
+    if name := _not_finite(tensors):
+        raise EvaluationFailed(f"{name} is not finite after step {training.step}")
     header = {"training": json.dumps(about), "progress": json.dumps(training.progress)}
-    write_tensors(path, tensors, header)
+    write_tensors(path, tensors, {**header, "hash": content_hash(tensors, header)})
     for step, earlier in _checkpoints_of(training, folder):
         if step < training.step:
             earlier.unlink(missing_ok=True)
@@ -36,15 +57,51 @@ def save(training: Trainable, folder: Path) -> Path:
 
 
 def resume(training: Trainable, folder: Path, steps: int) -> int:
-    """Take `training` to its last checkpoint of at most `steps` steps; returns the step reached."""
+    """Take `training` to its last whole checkpoint of at most `steps` steps; returns the step reached."""
+    about = _plain({"step": 0, **asdict(training.trajectory)})
     for step, path in sorted(_checkpoints_of(training, folder), reverse=True):
         if step > steps:
             continue
-        tensors = _read(path, step, training)
-        if tensors is not None and training.fits(tensors):
-            training.restore(tensors, step)
-            break
+        try:
+            tensors = _read(path, {**about, "step": step})
+            if not training.fits(tensors):
+                raise DamagedCheckpoint(f"{path} is damaged: its tensors are those of another training")
+        except NoFile:  # another process, further on, has dropped it
+            continue
+        except FileError as error:
+            _log.warning("WARNING: %s; it is left out, and the training goes on without it", error)
+            continue
+        training.restore(tensors, step)
+        break
     return training.step
+
+
+def verify(folder: Path, step: int, expected: Mapping[str, Any]) -> None:
+    """Make sure, without building what is trained, that its checkpoint at this step is there and whole.
+
+    `expected` are values of its trajectory. Reads the file once, which takes about a second a gigabyte, and
+    not again in this process while it stays as it is.
+
+    Raises:
+        NoFile: there is none.
+        DamagedCheckpoint: it is damaged, or another training's.
+    """
+    paths = sorted(path for path in folder.glob("*.safetensors") if step_of(path) == step)
+    if not paths:
+        raise NoFile(f"{folder} has no checkpoint of step {step}")
+    for path in paths:
+        about, told = path.stat(), json.dumps({**expected, "step": step}, sort_keys=True)
+        try:
+            _verify(path, (about.st_ino, about.st_size, about.st_mtime_ns), told)
+            return
+        except DamagedCheckpoint:
+            if path == paths[-1]:
+                raise
+
+
+@lru_cache(maxsize=64)
+def _verify(path: Path, stamp: tuple[int, ...], expected: str) -> None:
+    _read(path, json.loads(expected))
 
 
 def progress_in(path: Path) -> dict[str, Any]:
@@ -55,16 +112,28 @@ def progress_in(path: Path) -> dict[str, Any]:
     """
     try:
         with open_tensors(path) as stored:
-            progress: dict[str, Any] = json.loads(stored.metadata.get("progress", "{}"))
+            progress = parse_json(stored.metadata.get("progress", "{}"))
     except FileError as error:
         raise ValueError(str(error)) from None
+    if not isinstance(progress, dict):
+        raise ValueError(f"{path} has no progress in its header")
     return progress
+
+
+def content_hash(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """64 hex digits of all names, dtypes, shapes and values, and of the texts about them."""
+    whole = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
+    with ThreadPoolExecutor(HASH_THREADS) as threads:
+        names = sorted(tensors)
+        for name, values in zip(names, threads.map(lambda name: _hash(tensors[name]), names), strict=True):
+            whole.update(f"{name!r} {tensors[name].dtype} {tuple(tensors[name].shape)} {values}".encode())
+    return whole.hexdigest()
 
 
 def step_of(path: Path) -> int:
     """The step that is in the name of a checkpoint; -1 where there is none."""
     step = path.stem.rpartition("-")[2]
-    return int(step) if step.isdigit() else -1
+    return int(step) if step.isdecimal() and len(step) < 20 else -1
 
 
 def path_of(training: Trainable, folder: Path, step: int) -> Path:
@@ -72,16 +141,60 @@ def path_of(training: Trainable, folder: Path, step: int) -> Path:
     return folder / f"{training.trajectory.digest}-{step}.safetensors"
 
 
-def _read(path: Path, step: int, training: Trainable) -> dict[str, Tensor] | None:
-    """The tensors of a checkpoint; None where it is damaged or belongs to another training."""
-    about = json.loads(json.dumps({"step": step, **asdict(training.trajectory)}))
+def _read(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, which is whole and belongs where it lies.
+
+    Raises:
+        NoFile: there is none.
+        DamagedCheckpoint: it is damaged, or another training's.
+    """
     try:
         with open_tensors(path) as stored:
-            if json.loads(stored.metadata.get("training", "null")) != about:
-                return None
-            return dict(stored)
-    except (ValueError, FileError):
-        return None
+            texts = {name: text for name, text in stored.metadata.items() if name != "hash"}
+            _require_same(path, parse_json(texts.get("training", "null")), expected)
+            tensors = dict(stored)
+            if stored.metadata.get("hash") != content_hash(tensors, texts):
+                raise DamagedCheckpoint(f"{path} is damaged: its content is not what was written")
+    except (NoFile, DamagedCheckpoint):
+        raise
+    except (FileError, ValueError) as error:
+        told = str(error) if str(path) in str(error) else f"{path} is damaged: {error}"
+        raise DamagedCheckpoint(told) from None
+    if name := _not_finite(tensors):
+        raise DamagedCheckpoint(f"{path} is damaged: {name} is not finite")
+    return tensors
+
+
+def _require_same(path: Path, found: Any, expected: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose header, or whose name, tells of another training."""
+    if not isinstance(found, dict):
+        raise DamagedCheckpoint(f"{path} is damaged: its header names no training")
+    other = [name for name, value in _plain(expected).items() if found.get(name) != value]
+    if other:
+        raise DamagedCheckpoint(f"{path} belongs to another training: its {', '.join(other)} differ")
+    trajectory = digest_of({name: value for name, value in found.items() if name != "step"})
+    if path.name != f"{trajectory}-{found.get('step')}{path.suffix}":
+        raise DamagedCheckpoint(f"{path} belongs to another training: its name is not that of its content")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as they come back from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
+
+
+def _hash(tensor: Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of a weight with a value that is not finite; empty where there is none."""
+    for name, tensor in tensors.items():
+        # a sum is far cheaper; it may also be too large, with every value finite
+        if name.startswith("weight/") and not tensor.sum().isfinite() and not tensor.isfinite().all():
+            return name
+    return ""
 
 
 def _checkpoints_of(training: Trainable, folder: Path) -> list[tuple[int, Path]]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foundation.files import write_json
+from foundation.errors import NoFile
+from foundation.fields import Field
+from foundation.files import read_json, write_json
 
 DIGITS = 4
+
+CURVE_BYTES, ROWS = 2**28, 10**7
+"""The largest file of a curve, and its most rows: one for each step."""
 
 
 @dataclass
@@ -22,13 +26,19 @@ class Curve:
 
     @classmethod
     def read(cls, path: Path | None, step: int) -> Curve:
-        """The curve in a file up to `step`; an empty one where there is no file."""
+        """The curve in a file up to `step`; an empty one where there is no file.
+
+        Raises:
+            FileError: it holds no curve.
+        """
         try:
-            plain: dict[str, Any] = json.loads(path.read_text()) if path is not None else {}
-        except FileNotFoundError:
-            plain = {}
-        rows = [row for row in plain.get("loss", ()) if row[0] <= step]
-        return cls(plain.get("seconds", 0.0), rows)
+            curve = Field({} if path is None else read_json(path, at_most=CURVE_BYTES))
+        except NoFile:
+            curve = Field({})
+        rows = curve.get("loss", []).entries(most=ROWS)
+        losses = [[value.number() for value in row.entries(least=2, most=100)] for row in rows]
+        seconds = curve.get("seconds", 0.0).number(least=0)
+        return cls(seconds, [[int(row[0]), *row[1:]] for row in losses if row[0] <= step])
 
     def add(self, step: int, losses: Sequence[float]) -> None:
         """The losses of one more step."""

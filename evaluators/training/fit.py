@@ -9,6 +9,7 @@ weights.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
@@ -18,9 +19,12 @@ from torch import Tensor
 from evaluators.training import checkpoints
 from evaluators.training.curve import Curve
 from evaluators.training.trainable import Trainable
+from foundation.errors import FileError
 
 SAVE_SECONDS = 20.0
 """Seconds between two checkpoints."""
+
+_log = logging.getLogger(__name__)
 
 
 def fit(
@@ -50,7 +54,7 @@ def fit(
         training.start_from(start)
     if folder is not None:
         checkpoints.resume(training, folder, steps)
-    curve, saved = Curve.read(curve_file, training.step), monotonic()
+    curve, saved = _curve(curve_file, training.step), monotonic()
     while training.step < steps and not training.finished:
         losses = training.learn()
         curve.add(training.step, losses)
@@ -65,3 +69,12 @@ def fit(
             if writes and folder is not None:
                 checkpoints.save(training, folder)
     return curve
+
+
+def _curve(path: Path | None, step: int) -> Curve:
+    """The losses so far; nothing depends on them, so without them a training goes on."""
+    try:
+        return Curve.read(path, step)
+    except FileError as error:
+        _log.warning("WARNING: %s; the losses up to step %d are lost", error, step)
+        return Curve()

@@ -40,7 +40,12 @@ class Trajectory:
     @property
     def digest(self) -> str:
         """16 hex digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of(asdict(self))
+
+
+def digest_of(trajectory: Mapping[str, Any]) -> str:
+    """16 hex digits of a trajectory as plain values."""
+    return hashlib.sha256(json.dumps(trajectory, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -164,9 +169,10 @@ class Trainable(ABC):
         return flat
 
     def fits(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether these tensors hold the weights of what is trained here."""
-        shapes = {name: t.shape for name, t in tensors.items() if name.startswith("weight/")}
-        return shapes == {f"weight/{name}": weight.shape for name, weight in self.parameters.items()}
+        """Whether these tensors are the weights of what is trained here, and states of their optimizer."""
+        weights = {f"weight/{name}": (w.shape, w.dtype) for name, w in self.parameters.items()}
+        found = {name: (t.shape, t.dtype) for name, t in tensors.items() if name.startswith("weight/")}
+        return found == weights and all(name.partition("/")[2] in self.parameters for name in tensors)
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Continue from what `tensors` returned after `step` steps."""

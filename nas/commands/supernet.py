@@ -70,13 +70,16 @@ def train(
     """
     from evaluators.supernet.folder import describe
     from nas.study.space_files import load_space
+    from search_spaces.devices import require_here
 
     loaded = load_space(space)
     plan = Plan(**settings)
     how, trained_by = Execution(device=plan.device, **execution), SupernetTraining(**training)
+    require_here(plan.device)
     evaluator = _evaluator(loaded, output, plan, trained_by, how)
+    prepared = evaluator.training(loaded)  # what can be refused is, before anything is written
     describe(evaluator, loaded)
-    trained = _train(evaluator, trained_by.workers, partial(load_space, space))
+    trained = _train(evaluator, prepared, trained_by.workers, partial(load_space, space))
     last = trained["loss"][-1]
     print_line(
         f"{output}: {evaluator.steps} steps in {trained['seconds']:.0f} s; the largest network is at"
@@ -105,8 +108,8 @@ def _evaluator(
     )
 
 
-def _train(evaluator: Any, workers: int, prepare: Any) -> dict[str, Any]:
-    """In this process with a bar, or in several."""
+def _train(evaluator: Any, prepared: Any, workers: int, prepare: Any) -> dict[str, Any]:
+    """In this process with a bar, or in several, each of which prepares the space for itself."""
     from evaluators.training.distributed import train_distributed
     from nas.progress import default_progress
 
@@ -114,7 +117,9 @@ def _train(evaluator: Any, workers: int, prepare: Any) -> dict[str, Any]:
     with default_progress().bar("training the supernet", evaluator.steps) as bar:
         if workers > 1:
             train_distributed(train, workers, device=evaluator.execution.device, prepare=prepare)
-        trained: dict[str, Any] = train(lambda step, loss: bar.update(step, f"{loss:.3f}"))
+        trained: dict[str, Any] = evaluator.train(
+            lambda step, loss: bar.update(step, f"{loss:.3f}"), training=prepared
+        )
         return trained
 
 

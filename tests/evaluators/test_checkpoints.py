@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -16,7 +20,7 @@ from evaluators.training import checkpoints
 from evaluators.training.fit import fit
 from evaluators.training.recipe import DEFAULT
 from evaluators.training.trainable import Losses, Trainable, Trajectory
-from foundation.errors import FileError
+from foundation.errors import EvaluationFailed, FileError, NoFile
 from tests.limits import largest_file
 
 
@@ -174,3 +178,77 @@ def test_trajectories_are_named_by_everything_in_them() -> None:
     assert len(digests) == 7
     assert all(len(digest) == 16 for digest in digests)
     assert json.dumps(trajectory.__dict__)
+
+
+def changed(path: Path, name: str, change: Callable[[Tensor], Tensor], *, honest: bool = False) -> None:
+    """Change a tensor in a checkpoint; an honest change has the right hash."""
+    with safe_open(path, "pt") as file:
+        header: dict[str, str] = file.metadata()
+    tensors: dict[str, Tensor] = load_file(path)
+    tensors[name] = change(tensors[name])
+    if honest:
+        texts = {key: text for key, text in header.items() if key != "hash"}
+        header["hash"] = checkpoints.content_hash(tensors, texts)
+    save_file(tensors, path, header)
+
+
+@pytest.mark.parametrize("name", ["weight/line", "m/line", "step/line"])
+def test_a_changed_value_is_noticed(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    trained(tmp_path, 3)
+    names = list(load_file(only(tmp_path)))
+    changed(only(tmp_path), name if name in names else names[-1], lambda tensor: tensor + 1e-3)
+    assert checkpoints.resume(Line(), tmp_path, 6) == 0
+    (line,) = caplog.messages
+    assert "is damaged: its content is not what was written; it is left out" in line
+    whole = Line()
+    fit(whole)
+    assert torch.equal(trained(tmp_path, 6).parameters["line"], whole.parameters["line"])
+
+
+def test_every_flipped_bit_is_noticed_or_means_nothing(tmp_path: Path) -> None:
+    """The header may have other spaces at its end; nothing else goes unnoticed."""
+    trained(tmp_path, 3)
+    path, right = only(tmp_path), Line()
+    checkpoints.resume(right, tmp_path, 6)
+    content, dice = path.read_bytes(), Random(0)
+    for _ in range(200):
+        place, bit = dice.randrange(len(content)), dice.randrange(8)
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << bit
+        path.write_bytes(flipped)
+        line = Line()
+        if checkpoints.resume(line, tmp_path, 6):
+            assert torch.equal(line.parameters["line"], right.parameters["line"])
+            assert content[place : place + 1].isspace()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_neither_kept_nor_taken_up(tmp_path: Path, value: float) -> None:
+    training = trained(tmp_path, 3)
+    changed(only(tmp_path), "weight/line", lambda tensor: tensor * value, honest=True)
+    assert checkpoints.resume(Line(), tmp_path, 6) == 0
+    training.parameters["line"].data *= value
+    with pytest.raises(EvaluationFailed, match="weight/line is not finite after step 3"):
+        checkpoints.save(training, tmp_path)
+
+
+def test_tensors_that_nobody_asked_for_are_not_taken_up(tmp_path: Path) -> None:
+    trained(tmp_path, 3)
+    with safe_open(only(tmp_path), "pt") as file:
+        header: dict[str, str] = file.metadata()
+    tensors: dict[str, Tensor] = {**load_file(only(tmp_path)), "weight/other": torch.ones(1)}
+    texts = {key: text for key, text in header.items() if key != "hash"}
+    save_file(tensors, only(tmp_path), {**texts, "hash": checkpoints.content_hash(tensors, texts)})
+    assert checkpoints.resume(Line(), tmp_path, 6) == 0
+
+
+def test_a_checkpoint_is_verified_without_its_training(tmp_path: Path) -> None:
+    trained(tmp_path, 3)
+    checkpoints.verify(tmp_path, 3, {"spec": "line", "seed": 0})
+    with pytest.raises(NoFile, match="no checkpoint of step 4"):
+        checkpoints.verify(tmp_path, 4, {})
+    with pytest.raises(checkpoints.DamagedCheckpoint, match="belongs to another training: its seed differ"):
+        checkpoints.verify(tmp_path, 3, {"spec": "line", "seed": 1})
+    only(tmp_path).rename(tmp_path / "abc-3.safetensors")
+    with pytest.raises(checkpoints.DamagedCheckpoint, match="its name is not that of its content"):
+        checkpoints.verify(tmp_path, 3, {"spec": "line"})
