@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foundation.errors import DataError
+from foundation.files import real_path
 from foundation.wording import argument
 
 VALIDATION_SHARE = 0.05
@@ -96,7 +97,7 @@ def given_texts(data: Path) -> Texts:
     """
     if not data.exists():
         raise DataError(f"{data}: no such file or folder")
-    root = data.resolve()
+    root = Path(real_path(data))
     if root.is_dir():
         paths = list(_walk(root))
         if not paths:

@@ -78,6 +78,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def real_path(path: str | Path) -> str:
+    """The absolute path, with links followed; links that lead in a circle stay, and are refused when read."""
+    return os.path.realpath(path)
+
+
 @contextlib.contextmanager
 def opened(path: str | Path, *, at_most: int) -> Iterator[BufferedReader]:
     """A regular file of at most this many bytes, open for reading.

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import torch
 
+from foundation.fields import Field
 from search_spaces.scenario import Scenario
 
 Fingerprint: TypeAlias = "dict[str, str | int | None]"
@@ -30,6 +31,21 @@ def fingerprint(scenario: Scenario) -> Fingerprint:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def read_fingerprint(machine: Field) -> Fingerprint:
+    """What a machine and its software call themselves.
+
+    Raises:
+        FileError: a value is none that a fingerprint has.
+    """
+    found: Fingerprint = {}
+    for name, field in machine.items(most=100):
+        if field.plain is None or name in ("cores", "threads"):
+            found[name] = None if field.plain is None else field.whole(least=1, most=10**6)
+        else:
+            found[name] = field.name() if name in ("cpu_model", "gpu") else field.text()
+    return found
 
 
 def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:

@@ -25,6 +25,9 @@ WIDTH_PRIOR = 0.05
 OFFSET_PRIOR = 0.1
 """What the fit takes for granted; see `fit_correction`."""
 
+LEAST_FACTOR = 0.1
+"""The least that the time of parts is multiplied by, whatever a few disturbed networks say."""
+
 RESAMPLES = 500
 """Bootstrap samples behind an interval of tau."""
 
@@ -61,7 +64,8 @@ class Correction:
 
     def factor(self, family: str, d_model: int | None = None) -> float:
         """What the parts of a family, at a width, are multiplied by before they are added up."""
-        return self.factors.get(family, 1.0) + self.widths.get(str(d_model), 1.0) - 1.0
+        factor = self.factors.get(family, 1.0) + self.widths.get(str(d_model), 1.0) - 1.0
+        return max(LEAST_FACTOR, factor)
 
     def whole_ms(self, parts_ms: Number, layers: Number) -> Number:
         """The latency of a network whose parts, times their factors, take `parts_ms` together."""
@@ -120,9 +124,12 @@ def fit_correction(
     expected = np.zeros(len(prior))
     expected[0] = 1.0
     target = np.concatenate([np.full(len(wholes), 1 / noise), prior @ expected])
-    scale, offset, per_layer, *more = np.linalg.lstsq(np.concatenate([rows, prior]), target, rcond=None)[0]
+    scale, offset, per_layer, *more = _least_squares(np.concatenate([rows, prior]), target)
     names = [*map(str, known), *families]
-    factors = [(name, rounded(1 + extra / scale, 6)) for name, extra in zip(names, more, strict=True)]
+    factors = [
+        (name, max(LEAST_FACTOR, rounded(1 + extra / scale, 6)))
+        for name, extra in zip(names, more, strict=True)
+    ]
     return Correction(
         rounded(scale, 6),
         rounded(offset, 6),
@@ -130,6 +137,15 @@ def fit_correction(
         factors=dict(factors[len(known) :]),
         widths=dict(factors[: len(known)]),
     )
+
+
+def _least_squares(rows: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
+    """The solution whose first value, the scale, is not below its bound: more work never takes less time."""
+    found: list[float] = np.linalg.lstsq(rows, target, rcond=None)[0].tolist()
+    if found[0] >= LEAST_FACTOR:
+        return found
+    rest = np.linalg.lstsq(rows[:, 1:], target - LEAST_FACTOR * rows[:, 0], rcond=None)[0]
+    return [LEAST_FACTOR, *rest.tolist()]
 
 
 def expected_error(own: float) -> float:

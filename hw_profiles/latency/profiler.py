@@ -25,6 +25,7 @@ from hw_profiles.latency.assembly import corrected
 from hw_profiles.latency.interpolation import Interpolator
 from hw_profiles.latency.parts import Part, parts_in, parts_of
 from hw_profiles.latency.provenance import notes_about, provenance_of, with_marks
+from hw_profiles.latency.reading import check_sample
 from hw_profiles.latency.records import MeasuredNetwork
 from hw_profiles.latency.selection import coarse_grid, expected_errors, most_uncertain, random_specs, usage_in
 from hw_profiles.latency.session import Effort, ProfileSession, ProgressCallback, network_key, part_key
@@ -79,12 +80,14 @@ def profile_space(
     """
     _check(scenario, seconds)
     space, machine = as_space(space), fingerprint(scenario)
-    SampleLog(partial, scenario, machine)  # raises before anybody waits for the device
+    SampleLog(partial, scenario, machine, check_sample)  # raises before anybody waits for the device
     kernels = runtime_of(scenario).kernels(scenario)
     parts = parts_in(space, kernels)
     chosen = _chosen_networks(space, parts, seconds, seed)
     with undisturbed(scenario):
-        log = SampleLog(partial, scenario, machine)  # with what another profile measured meanwhile
+        log = SampleLog(
+            partial, scenario, machine, check_sample
+        )  # with what another profile measured meanwhile
         session = ProfileSession(
             scenario, Effort.of(scenario), log, seed, timer, progress or _ignore, time.monotonic(), seconds
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from hw_profiles.timing.timings import READINGS, Latency
+from hw_profiles.timing.timings import Latency
 from search_spaces.network.decoder import Decoder
 
 Measured: TypeAlias = "Mapping[str, Latency]"
@@ -43,10 +43,3 @@ class Provenance:
 def measured_to_plain(measured: Measured) -> dict[str, Any]:
     """Latencies as values that JSON can hold."""
     return {name: found.to_plain() for name, found in measured.items()}
-
-
-def measured_from_plain(plain: Mapping[str, Any]) -> dict[str, Latency]:
-    """What `measured_to_plain` wrote; a part at a position of its own has no prefill."""
-    moved = plain.get("part", {}).get("position") is not None
-    names = READINGS[1:] if moved else READINGS
-    return {name: Latency.from_plain(plain[name]) for name in names}

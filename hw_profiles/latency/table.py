@@ -24,29 +24,28 @@ from typing import Any
 
 import numpy as np
 
-from foundation.errors import NasError, ProfileError
-from foundation.files import write_atomically
+from foundation.errors import FileError, NasError, ProfileError
+from foundation.fields import Field
+from foundation.files import read_json, write_atomically
 from hw_profiles.fingerprint import Fingerprint, differences, fingerprint
 from hw_profiles.latency.correction import BASE_ERROR, NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction
 from hw_profiles.latency.part_times import PartTimes
 from hw_profiles.latency.parts import NONE_REAL, Part, Real, around, parts_in, shares
-from hw_profiles.latency.records import (
-    Measured,
-    MeasuredNetwork,
-    Provenance,
-    measured_from_plain,
-    measured_to_plain,
-)
+from hw_profiles.latency.reading import table_values
+from hw_profiles.latency.records import Measured, MeasuredNetwork, Provenance, measured_to_plain
 from hw_profiles.latency.sums import NetworkSums
-from hw_profiles.runtimes.base import check_scenario, runtime_of
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.timings import READINGS
-from search_spaces.language.serialization import from_plain, to_plain
+from search_spaces.language.serialization import to_plain
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
 from search_spaces.quantization.bits import WEIGHT_BITS
 from search_spaces.scenario import Scenario
 
 FORMAT, VERSION = "nas latency table", 1
+
+TABLE_BYTES = 6 * 2**20
+"""The largest file of a table: some 5,000 parts with all their samples."""
 
 BETWEEN_SESSIONS = {"cpu": 0.03, "cuda": 0.003}
 """How far, relatively, two sessions on one machine differ: what a re-measurement may be off for no fault."""
@@ -199,14 +198,22 @@ class LatencyTable:
         Raises:
             ProfileError: no such file, no such table, another machine, or another scenario.
         """
-        table = cls.from_plain(_read_plain(path), str(path))
+        try:
+            plain = read_json(path, at_most=TABLE_BYTES)
+        except FileError as error:
+            raise ProfileError(str(error)) from error
+        table = cls.from_plain(plain, str(path))
         if scenario is not None and scenario != table.scenario:
             told = differences(table.scenario.conditions(), scenario.conditions())
             raise ProfileError(f"{path}: profiled under another scenario: {told}; profile again")
-        told = differences(table.fingerprint, fingerprint(table.scenario))
-        if told and not allow_other_machine:
-            raise ProfileError(f"{path}: profiled on another machine: {told}; profile again here")
+        if not allow_other_machine:
+            table.require_here(str(path))
         return table
+
+    def require_here(self, where: str) -> None:
+        """Raise `ProfileError`, which says `where` the table is from, unless it speaks of this machine."""
+        if told := differences(self.fingerprint, fingerprint(self.scenario)):
+            raise ProfileError(f"{where}: profiled on another machine: {told}; profile again here")
 
     def to_plain(self) -> dict[str, Any]:
         """Values that JSON can hold."""
@@ -250,40 +257,18 @@ class LatencyTable:
         """The table written by `to_plain`.
 
         Raises:
-            ProfileError: this is no latency table, or one of another version.
+            ProfileError: this is no latency table, one of another version, or one with a value that cannot
+                be; the value is named by its place.
         """
+        if not isinstance(plain, Mapping):
+            raise ProfileError(f"{where}: not a latency table")
+        table, found = Field(plain), (plain.get("format"), plain.get("version"))
         try:
-            found = (plain["format"], plain["version"])
             if found != (FORMAT, VERSION):
-                raise ProfileError(f"{where}: expected {FORMAT} of version {VERSION}, got {found}")
-            return cls._parsed(plain)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ProfileError(f"{where}: not a latency table: {type(error).__name__}: {error}") from error
-        except ProfileError:
-            raise
+                raise ProfileError(f"expected {FORMAT} of version {VERSION}, got {found!r:.80}")
+            return cls(**table_values(table))
         except NasError as error:
             raise ProfileError(f"{where}: {error}") from error
-
-    @classmethod
-    def _parsed(cls, plain: Mapping[str, Any]) -> LatencyTable:
-        readings, provenance = plain["readings"], dict(plain["provenance"])
-        scenario = Scenario(**plain["scenario"])
-        check_scenario(scenario)
-        return cls(
-            space_name=plain["space"]["name"],
-            space_digest=plain["space"]["digest"],
-            scenario=scenario,
-            fingerprint=dict(plain["fingerprint"]),
-            real_bits=_real_bits(plain.get("weight_bits")),
-            entries={Part.from_plain(e["part"]): measured_from_plain(e) for e in plain["entries"]},
-            networks=tuple(
-                MeasuredNetwork(from_plain(n["spec"]), n["held_out"], measured_from_plain(n))
-                for n in plain["networks"]
-            ),
-            corrections={name: Correction(**readings[name]["correction"]) for name in READINGS},
-            accuracies={name: Accuracy(**readings[name]["accuracy"]) for name in READINGS},
-            provenance=Provenance(**{**provenance, "notes": tuple(provenance["notes"])}),
-        )
 
     @property
     def emulated_bits(self) -> list[float]:
@@ -320,27 +305,7 @@ def _accuracy_text(found: Accuracy | None) -> str:
     return f"{text}, Kendall tau {found.tau:.2f} ({found.tau_low:.2f} to {found.tau_high:.2f})"
 
 
-def _real_bits(plain: Any) -> Real:
-    """Tables of before there were real kernels say `emulated` of all bits."""
-    pairs = plain["real"] if isinstance(plain, Mapping) else ()
-    return frozenset((weight, activation, *(numbers or ["int"])) for weight, activation, *numbers in pairs)
-
-
 def _readable(plain: Any) -> str:
     """JSON with one line per list of numbers."""
     text = json.dumps(plain, indent=1)
     return re.sub(r"\[[\d\s.,e+-]+\]", lambda found: " ".join(found[0].split()), text)
-
-
-def _read_plain(path: Path) -> Any:
-    """The JSON in a file.
-
-    Raises:
-        ProfileError: it cannot be read, or holds no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ProfileError(f"{path}: not JSON: {error}") from error

@@ -11,7 +11,6 @@ source. Nothing is guessed: what a card does not state cannot be asked of it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ from typing import Any
 
 import torch
 
-from foundation.errors import ProfileError
-from foundation.files import write_json
+from foundation.errors import FileError, NasError, ProfileError
+from foundation.fields import Field
+from foundation.files import read_json, write_json
 from foundation.registry import Registry, nearest
 from hw_profiles.fingerprint import cpu_model, gpu_name
 from search_spaces.scenario import DTYPES
@@ -30,6 +30,12 @@ from search_spaces.scenario import DTYPES
 FORMAT, VERSION = "nas device card", 1
 FOLDER = Path(__file__).parents[1] / "devices"
 KINDS = ("cpu", "cuda")
+
+CARD_BYTES = 2**16
+"""The largest file of a card."""
+
+MOST_RATE, MOST_BYTES, MOST_CORES, MOST_LAUNCH_US = 1e21, 10**18, 10**6, 1e9
+"""FLOPs or bytes per second, bytes, cores, and microseconds, beyond which a figure is none of a device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +112,9 @@ class Card:
         """
         if not isinstance(plain, Mapping) or (plain.get("format"), plain.get("version")) != (FORMAT, VERSION):
             raise ProfileError(f"{where}: not a {FORMAT} of version {VERSION}")
-        values = {name: value for name, value in plain.items() if name not in ("format", "version")}
         try:
-            return cls(**{**values, "matches": tuple(values.get("matches", ()))})
-        except TypeError as error:
-            raise ProfileError(f"{where}: not a device card: {error}") from error
-        except ProfileError as error:
+            return cls(**_card_values(Field(plain)))
+        except NasError as error:
             raise ProfileError(f"{where}: {error}") from error
 
     def save(self, path: Path) -> None:
@@ -124,6 +127,32 @@ class Card:
         launch = f", {self.launch_us:.3g} us per operation" if self.launch_us else ""
         how = "measured" if self.measured else "nominal"
         return f"{self.name}: {self.title}; {how}: {peaks}, {_si(self.bandwidth)}B/s{memory}{launch}"
+
+
+def _card_values(card: Field) -> dict[str, Any]:
+    """What a card's file holds, checked by kind and range.
+
+    Raises:
+        FileError: a value is missing, of another kind, or out of range.
+    """
+    card.only("format", "version", *Card.__dataclass_fields__)
+    whole = {"cores": MOST_CORES, "memory_bytes": MOST_BYTES}
+    known: dict[str, float] = {
+        name: card[name].whole(least=1, most=most) for name, most in whole.items() if name in card.plain
+    }
+    if "launch_us" in card.plain:
+        known["launch_us"] = card["launch_us"].number(positive=True, most=MOST_LAUNCH_US)
+    return {
+        "name": card["name"].name(),
+        "title": card["title"].text(),
+        "kind": card["kind"].word(KINDS),
+        "flops": {dtype: rate.number(positive=True, most=MOST_RATE) for dtype, rate in card["flops"].items()},
+        "bandwidth": card["bandwidth"].number(positive=True, most=MOST_RATE),
+        "sources": {name: source.text(most=2_000) for name, source in card["sources"].items(most=100)},
+        "measured": card.get("measured", False).flag(),
+        "matches": tuple(match.text() for match in card.get("matches", []).entries(most=1_000)),
+        **known,
+    }
 
 
 class _Cards(Registry[Card]):
@@ -147,11 +176,10 @@ def load_card(path: Path) -> Card:
         ProfileError: it cannot be read, or is none.
     """
     try:
-        return Card.from_plain(json.loads(path.read_text(encoding="utf-8")), str(path))
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ProfileError(f"{path}: not JSON: {error}") from error
+        plain = read_json(path, at_most=CARD_BYTES)
+    except FileError as error:
+        raise ProfileError(str(error)) from error
+    return Card.from_plain(plain, str(path))
 
 
 def card_named(source: str) -> Card:

@@ -7,27 +7,44 @@ each measurement, written as soon as it is there. A line that was cut short is m
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import ProfileError
-from foundation.files import write_atomically
-from hw_profiles.fingerprint import Fingerprint, differences
+from foundation.errors import FileError, NasError, ProfileError
+from foundation.fields import Field
+from foundation.files import parse_json, read_bytes, write_atomically
+from hw_profiles.fingerprint import Fingerprint, differences, read_fingerprint
 from search_spaces.scenario import Scenario
 
 FORMAT = "nas samples"
+
+LOG_BYTES = 12 * 2**20
+"""The largest samples file: some 5,000 parts with all their samples."""
+
+LONGEST_KEY = 2**20
+"""Characters of a key: a whole network may stand in it."""
 
 
 class SampleLog:
     """The measurements of an unfinished profile, on disk where a path is given.
 
+    `check` is called with the key and the value of every measurement that is read, and raises for what the
+    profile never writes.
+
     Raises:
         ProfileError: the file is something else, or of another machine, software or scenario: their samples
-            must not be mixed.
+            must not be mixed; or it holds what is no measurement.
     """
 
-    def __init__(self, path: Path | None, scenario: Scenario, machine: Fingerprint) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path | None,
+        scenario: Scenario,
+        machine: Fingerprint,
+        check: Callable[[str, Field], None] | None = None,
+    ) -> None:
+        self.path, self.check = path, check
         self.known: dict[str, Any] = {}
         self._head: dict[str, Any] = {
             "format": FORMAT,
@@ -55,30 +72,49 @@ class SampleLog:
 
     def _restore(self, path: Path) -> None:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ProfileError(f"{path}: cannot be read: {error}") from error
-        whole = [entry for line in lines if (entry := _line(line)) is not None]
-        if not whole or whole[0].get("format") != FORMAT:
+            lines = read_bytes(path, at_most=LOG_BYTES).decode("utf-8").splitlines()
+        except (FileError, UnicodeDecodeError) as error:
+            raise ProfileError(f"{error}; name another file" if path.is_file() else str(error)) from error
+        whole = [(number, entry) for number, line in enumerate(lines, 1) if (entry := _line(line))]
+        if not whole or whole[0][1].get("format") != FORMAT:
             raise ProfileError(f"{path} is no samples file of a profile; name another file")
         if len(whole) == 1:  # stopped before anything was measured: there is nothing to mix
-            whole = [self._head]
-        head = whole[0]
-        for what in ("scenario", "fingerprint"):
-            changed = differences(head[what], self._head[what])
-            if changed:
+            whole = [(1, self._head)]
+        try:
+            self._require_same(Field(whole[0][1]))
+            self.known = dict(
+                self._measurement(Field(entry, f"line {number}")) for number, entry in whole[1:]
+            )
+        except ProfileError:
+            raise
+        except NasError as error:
+            raise ProfileError(f"{path}: {error}; remove it to measure again") from error
+        text = "".join(json.dumps(entry) + "\n" for _, entry in whole)
+        write_atomically(path, text)  # without the line that a kill cut short
+
+    def _require_same(self, head: Field) -> None:
+        """Refuse samples of other circumstances."""
+        scenario = Scenario.from_plain(
+            {name: field.plain for name, field in head["scenario"].items(most=100)}
+        )
+        there = {"scenario": scenario.conditions(), "fingerprint": read_fingerprint(head["fingerprint"])}
+        for what, then in there.items():
+            if changed := differences(then, self._head[what]):
                 raise ProfileError(
-                    f"{path} holds samples of another {what}, which must not be mixed with new ones:"
+                    f"{self.path} holds samples of another {what}, which must not be mixed with new ones:"
                     f" {changed}; name another file, or remove it"
                 )
-        self.known = {entry["key"]: entry["value"] for entry in whole[1:]}
-        text = "".join(json.dumps(entry) + "\n" for entry in whole)
-        write_atomically(path, text)  # without the line that a kill cut short
+
+    def _measurement(self, line: Field) -> tuple[str, Any]:
+        key, value = line["key"].text(most=LONGEST_KEY), line["value"]
+        if self.check is not None:
+            self.check(key, value)
+        return key, value.plain
 
 
 def _line(text: str) -> dict[str, Any] | None:
     try:
-        plain = json.loads(text)
+        plain = parse_json(text)
     except ValueError:
         return None
     return plain if isinstance(plain, dict) else None

@@ -23,5 +23,6 @@ def print_json(plain: Any) -> None:
 
 
 def output_console() -> Console:
-    """Tables for people; wide where standard output is a file."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=FILE_WIDTH)
+    """Tables for people; wide where standard output is a file. Names in brackets are no markup."""
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    return Console(highlight=False, markup=False, width=width)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from foundation.files import real_path
 from foundation.settings import describe
 from nas.commands.options import SpaceName, Store, StudyName
 from nas.commands.options_from_settings import Given, with_settings
@@ -103,9 +103,9 @@ def _located(settings: Given) -> Given:
 
     located = dict(settings)
     if "data" in settings:
-        located["data"] = str(Path(settings["data"]).resolve())
+        located["data"] = real_path(settings["data"])
     if "tables" in settings:
-        located["tables"] = tuple(str(find(source).resolve()) for source in settings["tables"])
+        located["tables"] = tuple(real_path(find(source)) for source in settings["tables"])
     if "strategy_settings" in settings:
         engine, strategy = (settings.get(key, getattr(Plan, key)) for key in ("engine", "strategy"))
         located["strategy_settings"] = parse_search_settings(engine, strategy, settings["strategy_settings"])

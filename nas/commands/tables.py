@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table as Grid
@@ -11,6 +11,9 @@ from rich.table import Table as Grid
 from foundation.errors import ProfileError
 from nas.commands.options import Json
 from nas.commands.output import output_console, print_json, print_line
+
+if TYPE_CHECKING:
+    from nas.tables.library import Entry
 
 TableFile = Annotated[
     str, typer.Argument(help="A table's file, or the name of an imported one.", show_default=False)
@@ -54,32 +57,43 @@ def export_table(
 
 def list_tables(as_json: Json = False) -> None:
     """List the imported tables: device, scenario, and their error on whole networks."""
-    from nas.tables.library import entries, folder
-    from nas.tables.table_facts import elsewhere, machine_of
+    from nas.tables.library import Entry, entries, folder
 
-    rows: list[dict[str, Any]] = [
-        {
-            "name": entry.name,
-            "space": entry.table.space_name,
-            "scenario": str(entry.table.scenario),
-            "machine": machine_of(entry.table),
-            "here": not elsewhere(entry.table),
-            **{reading: accuracy.mape for reading, accuracy in entry.table.accuracies.items()},
-        }
-        for entry in entries()
-    ]
+    found = entries()
     if as_json:
-        print_json(rows)
+        print_json(
+            [_row(e) if isinstance(e, Entry) else {"name": e.name, "unreadable": e.why} for e in found]
+        )
         return
-    if not rows:
+    if not found:
         print_line(f"no table was imported to {folder()}: nas profile import FILE")
         return
     grid = Grid("table", "space", "scenario", "machine", "prefill", "decode", box=None, pad_edge=False)
-    for row in rows:
-        errors = [_percent(row.get(reading)) for reading in ("prefill_ms", "decode_ms")]
-        machine = f"{row['machine']}{', this one' if row['here'] else ''}"
-        grid.add_row(row["name"], row["space"], row["scenario"], machine, *errors)
-    output_console().print(grid)
+    for entry in found:
+        if isinstance(entry, Entry):
+            row = _row(entry)
+            errors = [_percent(row.get(reading)) for reading in ("prefill_ms", "decode_ms")]
+            machine = f"{row['machine']}{', this one' if row['here'] else ''}"
+            grid.add_row(row["name"], row["space"], row["scenario"], machine, *errors)
+    if grid.row_count:
+        output_console().print(grid)
+    for entry in found:
+        if not isinstance(entry, Entry):
+            print_line(f"unreadable: {entry.why}")
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    """What a reader wants to know of an imported table."""
+    from nas.tables.table_facts import elsewhere, machine_of
+
+    return {
+        "name": entry.name,
+        "space": entry.table.space_name,
+        "scenario": str(entry.table.scenario),
+        "machine": machine_of(entry.table),
+        "here": not elsewhere(entry.table),
+        **{reading: accuracy.mape for reading, accuracy in entry.table.accuracies.items()},
+    }
 
 
 def diff(first: TableFile, second: TableFile, as_json: Json = False) -> None:

@@ -14,6 +14,7 @@ from evaluators.tasks.base import Task
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError, UnknownName
+from foundation.files import real_path
 from foundation.registry import nearest
 from foundation.wording import argument
 from nas.study.plan import Plan
@@ -110,7 +111,7 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
             f"{plan.supernet} was trained by another recipe than that of the plan: leave"
             f" {argument('recipe')} out"
         )
-    folder = str(Path(plan.supernet).resolve())
+    folder = real_path(plan.supernet)
     return replace(plan, supernet=folder, steps=about["steps"], batch=about["batch"], **learned)
 
 

@@ -8,6 +8,7 @@ that this is intended, and is noted in it. The folder is `studies/tables`, or th
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,8 @@ from nas.default_paths import DEFAULT_TABLES
 IMPORTED = "imported on "
 """How the note of an imported table begins."""
 
+_NAME = re.compile(r"[\w.-]{0,99}\w[\w.-]{0,99}")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -29,6 +32,15 @@ class Entry:
     name: str
     path: Path
     table: LatencyTable
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file in the library that holds no table, and why."""
+
+    name: str
+    path: Path
+    why: str
 
 
 def folder() -> Path:
@@ -41,14 +53,16 @@ def is_imported(table: LatencyTable) -> bool:
     return any(note.startswith(IMPORTED) for note in table.provenance.notes)
 
 
-def entries() -> list[Entry]:
-    """All tables of the library, by name.
+def entries() -> list[Entry | Unreadable]:
+    """All tables of the library, by name; a file that is none does not stand in the way of the others."""
+    return [_entry(path) for path in sorted(folder().glob("*.json"))]
 
-    Raises:
-        ProfileError: a file there is no table.
-    """
-    paths = sorted(folder().glob("*.json"))
-    return [Entry(path.stem, path, LatencyTable.load(path, allow_other_machine=True)) for path in paths]
+
+def _entry(path: Path) -> Entry | Unreadable:
+    try:
+        return Entry(path.stem, path, LatencyTable.load(path, allow_other_machine=True))
+    except ProfileError as error:
+        return Unreadable(path.stem, path, str(error))
 
 
 def add(source: Path, name: str | None = None) -> Entry:
@@ -57,9 +71,12 @@ def add(source: Path, name: str | None = None) -> Entry:
     Raises:
         ProfileError: it is no table, or another one has the name.
     """
-    table, name = LatencyTable.load(source, allow_other_machine=True), name or source.stem
-    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise ProfileError(f"a table needs a name of letters, digits, dots and dashes, got {name!r}")
+    name = source.stem if name is None else name
+    if not _NAME.fullmatch(name):
+        raise ProfileError(
+            f"a table needs a name of letters, digits, dots and dashes, at most 100, got {name!r:.100}"
+        )
+    table = LatencyTable.load(source, allow_other_machine=True)
     path = folder() / f"{name}.json"
     if path.exists():
         present = LatencyTable.load(path, allow_other_machine=True)

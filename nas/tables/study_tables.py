@@ -95,13 +95,26 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
     if plan.estimate is not None:
         return Roofline(card_named(plan.estimate), scenario)
     path = table_path(study.folder / "table.json", scenario, len(plan.scenarios))
-    there = plan.on is not None
-    earlier = LatencyTable.load(path, allow_other_machine=there) if path.exists() else None
+    earlier = _kept(path) if path.exists() else None
+    if earlier is not None and plan.on is None:
+        earlier.require_here(str(path))
     if earlier is not None and earlier.covers(study.space):
         if plan.allow_rough_table or not _rough_where_needed(earlier, plan):
             return earlier
         progress.say(f"{path} has too large an error: measuring again")
     return _measure(study, scenario, path, progress, address=address)
+
+
+def _kept(path: Path) -> LatencyTable:
+    """The table that the study measured before, of whichever machine.
+
+    Raises:
+        ProfileError: its file is damaged.
+    """
+    try:
+        return LatencyTable.load(path, allow_other_machine=True)
+    except ProfileError as error:
+        raise ProfileError(f"{error}; remove this file, and resuming measures again") from error
 
 
 def table_path(path: Path, scenario: Scenario, scenarios: int) -> Path:

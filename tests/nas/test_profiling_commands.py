@@ -285,7 +285,7 @@ def test_plans_that_make_no_sense_are_refused_at_once(
 
 def test_a_rough_table_is_used_only_if_that_is_asked_for(home: Path) -> None:
     rough = saved(home, "rough", mape=0.123)
-    with pytest.raises(ProfileError, match=r"decode_ms by 12.3 %, more than 10 %.*--allow-rough-table"):
+    with pytest.raises(ProfileError, match=r"decode_ms by 12.3 %, more than 10 %.*allow_rough_table=True"):
         search(home, scenarios=[CHAT], tables=[rough])
     heard = Heard()
     study = search(home, scenarios=[CHAT], tables=[rough], allow_rough_table=True, progress=heard)
@@ -310,7 +310,7 @@ def test_the_permission_may_be_given_on_the_command_line_when_a_study_is_resumed
     done("search", *words, "--store", store)
     made_table(home, mape=0.123).save(Path(table))
     refused = run("resume", "s", "--store", store, "--trials", "6")
-    assert "--allow-rough-table" in str(refused.exception)
+    assert "allow_rough_table=True" in str(refused.exception)
     done("resume", "s", "--store", store, "--trials", "6", "--allow-rough-table")
     done("resume", "s", "--store", store, "--trials", "7")  # what was allowed once stays so
     study = open_study("s", store)

@@ -134,7 +134,7 @@ def test_a_table_that_errs_is_used_where_that_is_permitted_or_not_needed(
 ) -> None:
     path = saved(erring(table, 0.3), tmp_path / "t.json")
     with registered():
-        with pytest.raises(ProfileError, match=r"decode_ms by 30\.0 %.*--allow-rough-table"):
+        with pytest.raises(ProfileError, match=r"decode_ms by 30\.0 %.*allow_rough_table=True"):
             check_tables(plan_with(path))
         check_tables(plan_with(path, allow_rough_table=True))
         check_tables(plan_with(path, objectives=["params"]))
