@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import json
 import socket
 import sys
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from foundation.errors import SettingError
 from foundation.settings import Settings, setting
 from nas.commands.options import Json, Store, StudyName
 from nas.commands.options_from_settings import Given, with_settings
+from nas.commands.output import cell, output_console, print_json, print_line, print_note
 from nas.default_paths import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -40,11 +39,17 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write a study's report: one HTML file that works offline and prints."""
+    """Write a study's report: one HTML file that works offline and prints.
+
+    Exit code 1 where nothing was scored, which the report then says.
+    """
     from dashboards.report.study import write_report
     from nas.study.study import open_study
+    from nas.study.tally import require_scored
 
-    sys.stdout.write(f"{write_report(open_study(study, store), output)}\n")
+    opened = open_study(study, store)
+    print_line(str(write_report(opened, output)))
+    require_scored(opened)
 
 
 def compare(
@@ -77,12 +82,12 @@ def compare(
     with Opened(store, read_only=True) as opened:
         path, facts = write_comparison([Study(opened, opened.study(name)) for name in studies], output)
     if as_json:
-        sys.stdout.write(json.dumps({**facts.to_json(), "page": str(path)}, indent=2) + "\n")
+        print_json({**facts.to_json(), "page": str(path)})
         return
     for note in facts.notes:
-        sys.stderr.write(f"note: {note}\n")
+        print_note(f"note: {note}")
     print_comparison(facts)
-    sys.stdout.write(f"{path}\n")
+    print_line(str(path))
 
 
 def print_comparison(facts: ComparisonFacts) -> None:
@@ -111,19 +116,14 @@ def print_comparison(facts: ComparisonFacts) -> None:
             significant(compared.volume, 4),
         )
         table.add_row(
-            compared.study.name,
-            compared.engine,
-            *numbers,
-            *shares,
+            *map(cell, (compared.study.name, compared.engine, *numbers, *shares)),
             f"{compared.joint:,}",
             f"{compared.exclusive:,}",
         )
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    output_console().print(table)
     named = zip(facts.objectives, facts.reference, strict=True)
     reference = ", ".join(f"{objective.name} {objective.text(value)}" for objective, value in named)
-    sys.stdout.write(
-        f"{len(facts.joint):,} on the joint front; hypervolume below {reference}, costs in logarithms\n"
-    )
+    print_line(f"{len(facts.joint):,} on the joint front; hypervolume below {reference}, costs in logarithms")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable
+
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+"""Unicode's categories of characters that are not seen: control, format, surrogates, private, separators."""
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -55,3 +59,20 @@ def listed(items: Iterable[str]) -> str:
 def rounded(value: float, digits: int = 4) -> float:
     """The number with this many significant digits, for files that people read."""
     return float(f"{value:.{digits}g}")
+
+
+def harmless(text: str) -> str:
+    """Text for a terminal: what would move its cursor, colour it or hide characters is spelled out.
+
+    Control characters (but for tabs and ends of lines) and invisible formatting such as changes of direction.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in HIDDEN else ascii(c)[1:-1] for c in text
+    )
+
+
+def one_line(text: str) -> str:
+    """Text for a line of a terminal or a cell of a table; see `harmless`."""
+    return harmless(" ".join(text.split()) if "\n" in text or "\t" in text else text)

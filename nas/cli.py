@@ -1,12 +1,20 @@
 """The command line: commands that call the Python functions, with one clear line for every error.
 
-Exit codes: 0 done, 2 for anything the user can act upon, 130 after Ctrl-C. Every module of `nas.commands`
-that has a function `mount(app)` adds its commands. Those of other packages are mounted through the
-entry point group `nas.commands`.
+Exit codes:
+
+    0           done
+    1           done, and nothing came of it: every candidate failed, a check failed, a study holds no trial
+    2           refused, for a reason that the user can act upon: wrong words or values, a full disk
+    128 + N     stopped by signal N in good order: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP
+    141         nobody reads standard output any more, as in `nas front x | head -1`
+
+Every module of `nas.commands` that has a function `mount(app)` adds its commands. Those of other packages are
+mounted through the entry point group `nas.commands`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -20,18 +28,29 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from foundation.errors import NasError
+from foundation.errors import EvaluationFailed, NasError
+from foundation.text import one_line
 from foundation.wording import as_options
 from nas import commands
 from nas.commands.search import current_study
+from nas.streams import prepare_streams, reader_has_left
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
+FAILED = 1
+"""Exit code where all was done, and nothing came of it."""
 
 REFUSED = 2
 """Exit code for everything that the user can act upon."""
 
-_interrupts: list[int] = []
+STOPPED = 128
+"""Exit code of a command that was stopped, less the number of the signal."""
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that stop a command in good order; a second one stops it at once."""
+
+WrongUsage: Any = typer.BadParameter.__mro__[1]
+"""What Typer raises about words that it cannot read; it has no public name."""
+
+_received: list[int] = []
 
 app = typer.Typer(
     name="nas",
@@ -54,14 +73,17 @@ def mount_plugins(group: str = "nas.commands") -> None:
         try:
             command: Callable[..., Any] = entry.load()
         except ImportError as error:  # one broken package must not take the other commands away
-            _print_error(f"nas: no command {entry.name!r}: {error}")
+            _print_error(f"no command {entry.name!r}: {error}")
             continue
         app.command(name=entry.name)(command)
 
 
 def main() -> None:
     """Run the command line as a process of its own, which ends when this returns."""
-    signal.signal(signal.SIGINT, _first_interrupt)
+    prepare_streams()
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, or a shell in the background, wants it
+            signal.signal(number, _stop)
     mount_plugins()
     _leave(run())
 
@@ -73,44 +95,100 @@ def run(words: Sequence[str] | None = None) -> int:
     """
     try:
         with as_options():
-            app(words)
-    except SystemExit as done:  # how Typer ends, after its own messages about wrong usage
-        if _interrupts:
-            _print_error(f"stopped; {_how_to_continue()}")
-        return INTERRUPTED if _interrupts else _code(done)
+            code = _ended(sys.argv[1:] if words is None else words)
     except KeyboardInterrupt:
-        _print_error(f"stopped; {_how_to_continue()}")
-        return INTERRUPTED
+        code = STOPPED + signal.SIGINT
+    if _received:
+        code = STOPPED + _received[0]
+    if code > STOPPED and code != STOPPED + signal.SIGPIPE:
+        _print_error(f"stopped; {_how_to_continue()}", title="")
+    return code
+
+
+def _ended(words: Sequence[str]) -> int:
+    """Run one command; its exit code, unless it was stopped."""
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context("nas", list(words)) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    except WrongUsage as error:
+        return _wrong_usage(error)
+    except EvaluationFailed as error:
+        _print_error(str(error))
+        return FAILED
     except NasError as error:
-        _print_error(f"nas: {error}")
+        _print_error(str(error))
+        return REFUSED
+    except SystemExit as error:  # a file or a function of the user's own
+        _print_error(f"code of your own ended the program, by sys.exit({error.code!r})")
+        return FAILED
+    except MemoryError:
+        _print_error(f"out of memory; {_how_to_continue()}")
         return REFUSED
     except OSError as error:  # a full disk, a folder without permission: the user can fix that
-        _print_error(f"nas: {error.strerror or error}: {error.filename or ''}; {_how_to_continue()}")
+        if isinstance(error, BrokenPipeError) and reader_has_left():
+            return STOPPED + signal.SIGPIPE
+        where = f": {error.filename}" if error.filename else ""
+        _print_error(f"{error.strerror or error}{where}; {_how_to_continue()}")
         return REFUSED
     return 0
 
 
-def _print_error(text: str) -> None:
-    """One line on standard error."""
-    Console(stderr=True, highlight=False).print(text, soft_wrap=True, markup=False, style="red")
+def _wrong_usage(error: Any) -> int:
+    """Say what is wrong with the words; where there are none, the help is printed already."""
+    if type(error).__name__ != "NoArgsIsHelpError":
+        path = error.ctx.command_path if getattr(error, "ctx", None) else "nas"
+        _print_error(f"{error.format_message()} See `{path} --help`.")
+    return REFUSED
 
 
-def _code(done: SystemExit) -> int:
-    return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
+def _print_error(text: str, title: str = "nas: ") -> None:
+    """One line on standard error, where that takes one."""
+    with contextlib.suppress(OSError):
+        Console(stderr=True, highlight=False).print(
+            title + one_line(text), soft_wrap=True, markup=False, style="red"
+        )
 
 
 def _leave(code: int) -> None:
-    """Exit at once, with everything printed, without waiting for threads of libraries."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Exit at once, with everything printed and stored, without waiting for threads of libraries."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    for store in _stores():
+        store.close()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = STOPPED + signal.SIGPIPE
+    except OSError as error:
+        if code == 0:
+            _print_error(f"standard output cannot be written: {error.strerror}")
+            code = REFUSED
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)
 
 
-def _first_interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop in good order; a second Ctrl-C stops at once, and the store is intact either way."""
-    _interrupts.append(number)
-    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Stop in good order; a second signal stops at once, and the store is intact either way."""
+    _received.append(number)
+    for other in STOPS:
+        signal.signal(other, _stop_at_once)
     raise KeyboardInterrupt
+
+
+def _stop_at_once(number: int, frame: FrameType | None) -> None:
+    for store in _stores():
+        store.checkpoint()
+    os._exit(STOPPED + number)
+
+
+def _stores() -> list[Any]:
+    """The stores that are open, where this command has used any: their package takes long to import."""
+    module = sys.modules.get("nas.store.store")
+    return module.open_stores() if module else []
 
 
 def _how_to_continue() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+from foundation.text import harmless, one_line
 
 LINE_SECONDS = 10.0
 
@@ -34,7 +37,10 @@ class ProgressBar:
 
 
 class Terminal(Progress):
-    """Bars on a terminal, lines at most every ten seconds in a log; always on standard error."""
+    """Bars on a terminal, lines at most every ten seconds in a log; always on standard error.
+
+    Where standard error takes no more (a full disk, a reader that has left), the work goes on in silence.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
@@ -52,15 +58,15 @@ class Terminal(Progress):
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        _print(self.console, harmless(text))
 
 
 class _TerminalBar(ProgressBar):
     def __init__(self, bars: Bars, title: str, total: int) -> None:
-        self._bars, self._task = bars, bars.add_task(title, total=total, note="")
+        self._bars, self._task = bars, bars.add_task(one_line(title), total=total, note="")
 
     def update(self, done: int, note: str = "") -> None:
-        self._bars.update(self._task, completed=done, note=note)
+        self._bars.update(self._task, completed=done, note=one_line(note))
 
 
 class _LineBar(ProgressBar):
@@ -71,12 +77,17 @@ class _LineBar(ProgressBar):
     def update(self, done: int, note: str = "") -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + LINE_SECONDS
-            self._console.print(f"{self._title}: {done}/{self._total} {note}", soft_wrap=True, markup=False)
+            _print(self._console, one_line(f"{self._title}: {done}/{self._total} {note}"))
+
+
+def _print(console: Console, text: str) -> None:
+    with contextlib.suppress(OSError):
+        console.print(text, soft_wrap=True, markup=False)
 
 
 def _bars(console: Console) -> Bars:
     return Bars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

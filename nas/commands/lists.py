@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from foundation.settings import Settings
-from nas.commands.output import output_console, print_line
+from nas.commands.output import cell, output_console, print_line
 
 
 def mount(app: typer.Typer) -> None:
@@ -71,7 +71,7 @@ def objectives() -> None:
     table = Table("objective", "unit", "available", "what it is", box=None, pad_edge=False)
     for objective in registered.values():
         when = "before training" if objective.cheap else "after training"
-        table.add_row(objective.name, objective.unit, when, objective.about)
+        table.add_row(*map(cell, (objective.name, objective.unit, when, objective.about)))
     output_console().print(table)
 
 

@@ -117,6 +117,7 @@ def _run(study: Any, workers: Any, picks: tuple[Any, ...] = ()) -> None:
     from nas.plugins import report_writer
     from nas.progress import Terminal
     from nas.steps.base import Context, run_steps
+    from nas.study.tally import require_scored
 
     work_on(study.name)
     terminal = Terminal()
@@ -126,3 +127,5 @@ def _run(study: Any, workers: Any, picks: tuple[Any, ...] = ()) -> None:
     write = report_writer()
     if write is not None:
         print_line(f"report: {write(study)}")
+    if study.plan.trials:
+        require_scored(study)

@@ -8,8 +8,10 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from foundation.errors import StoreError
+from foundation.text import one_line
 from nas.commands.options import Json, Store, StudyName, TrialName
-from nas.commands.output import output_console, print_json
+from nas.commands.output import cell, output_console, print_json, print_line
 from nas.default_paths import DEFAULT_STORE
 
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -23,31 +25,40 @@ def mount(app: typer.Typer) -> None:
 
 
 def ls(as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
-    """List the studies of a store."""
+    """List the studies of a store: how many candidates each has scored of how many, and how many failed."""
     from nas.store import Store as Opened
+    from nas.store import Unreadable
 
+    unreadable: list[Unreadable] = []
     with Opened(store, read_only=True) as opened:
-        rows = [_study_row(opened, record) for record in opened.studies()]
+        rows = [_study_row(opened, record) for record in opened.studies(unreadable.append)]
+    rows += [{"name": record.name, "unreadable": record.reason} for record in unreadable]
     if as_json:
         print_json(rows)
         return
-    table = Table("study", "started", "trials", "space", "objectives", box=None, pad_edge=False)
+    table = Table("study", "started", "scored", "failed", "space", "objectives", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(
-            row["name"], row["created"], f"{row['complete']}/{row['trials']}", row["space"], row["objectives"]
-        )
+        if "unreadable" in row:
+            table.add_row(cell(row["name"]), "", "", "", "", cell(f"cannot be read: {row['unreadable']}"))
+            continue
+        failed = row["states"].get("failed", 0)
+        scored = f"{row['complete'] + failed} of {row['trials']}"
+        about = map(cell, (row["space"], row["objectives"]))
+        table.add_row(cell(row["name"]), row["created"], scored, str(failed or ""), *about)
     output_console().print(table)
 
 
 def front(study: StudyName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
-    """Print the Pareto front of a study; with --json, for programs."""
+    """Print the Pareto front of a study; with --json, for programs. Exit code 1 where nothing was scored."""
     from nas.study.study import open_study
+    from nas.study.tally import require_scored
 
     opened = open_study(study, store)
     if as_json:
         print_json([trial_json(opened, trial) for trial in opened.front()])
     else:
         print_front(opened)
+    require_scored(opened)
 
 
 def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
@@ -59,42 +70,40 @@ def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store
     if as_json:
         print_json(trial_json(opened, chosen))
         return
-    console = output_console()
-    console.print(
-        f"{opened.name} trial {chosen.number} ({chosen.stage}), {chosen.digest}: {chosen.state.value}"
-    )
+    print_line(f"{opened.name} trial {chosen.number} ({chosen.stage}), {chosen.digest}: {chosen.state.value}")
     if chosen.reason:
-        console.print(chosen.reason, markup=False)
-    console.print(str(opened.spec(chosen)), markup=False)
-    table = Table("number", "value", "± one s.e.", "how", box=None, pad_edge=False)
+        print_line(one_line(chosen.reason))
+    print_line(str(opened.spec(chosen)))
+    table = Table("number", "value", cell("± one s.e."), "how", box=None, pad_edge=False)
     for name, value, how in _numbers(opened, chosen):
         error = "" if value.error is None else f"{value.error:.2g}"
-        table.add_row(name, number_text(name, value.value), error, how)
-    console.print(table)
-    console.print(f"export it: nas export {opened.name} {chosen.digest} -o DIR", markup=False)
+        table.add_row(cell(name), number_text(name, value.value), error, cell(how))
+    output_console().print(table)
+    print_line(f"export it: nas export {opened.name} {chosen.digest} -o DIR")
 
 
 def print_front(study: Any) -> None:
-    """The front as a table on standard output."""
+    """The front as a table on standard output, and what became of the other proposals."""
+    from nas.study.tally import tally_of
+
     names = list(
         dict.fromkeys([*study.plan.objectives, "bits_per_byte", "decode_ms", "weight_bytes", "params"])
     )
-    trials = study.front()
+    trials, tally = study.front(), tally_of(study)
     names = [name for name in names if any(name in trial.values for trial in trials)]
-    table = Table("trial", "digest", *names, "layers", box=None, pad_edge=False)
+    table = Table("trial", "digest", *map(cell, names), "layers", box=None, pad_edge=False)
     for trial in trials:
-        numbers = [_with_error(name, trial.values.get(name)) for name in names]
-        table.add_row(str(trial.number), trial.digest, *numbers, _strip(study.spec(trial)))
-    console = output_console()
-    counted = len(study.complete())
-    console.print(f"{study.name}: {counted} distinct architectures scored, {len(trials)} on the front")
-    console.print(table)
+        numbers = [cell(_with_error(name, trial.values.get(name))) for name in names]
+        table.add_row(str(trial.number), trial.digest, *numbers, cell(_layers(study, trial)))
+    print_line(f"{study.name}: {tally.distinct} distinct architectures scored, {len(trials)} on the front")
+    for line in tally.lines:
+        print_line(line)
+    if trials:
+        output_console().print(table)
 
 
 def trial_json(study: Any, trial: Any) -> dict[str, Any]:
     """One trial as plain values."""
-    from search_spaces.language.serialization import to_plain
-
     return {
         "number": trial.number,
         "stage": trial.stage,
@@ -103,7 +112,7 @@ def trial_json(study: Any, trial: Any) -> dict[str, Any]:
         "fidelity": {"evaluator": trial.fidelity.evaluator, "steps": trial.fidelity.steps},
         "values": {name: value.to_json() for name, value, _ in _numbers(study, trial)},
         "genotype": dict(trial.genotype.genes),
-        "spec": to_plain(study.spec(trial)),
+        **_spec_json(study, trial),
     }
 
 
@@ -134,16 +143,21 @@ def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
 
 
 def _study_row(store: Any, record: Any) -> dict[str, Any]:
-    plan, space = record.config["plan"], record.config.get("space", {})
+    from nas.study.study import Study
+
+    try:
+        plan = Study(store, record).plan
+    except StoreError as error:
+        return {"name": record.name, "unreadable": str(error)}
     counts = {state.value: count for state, count in store.counts(record.id).items()}
     return {
         "name": record.name,
         "created": datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M"),
         "complete": counts.get("complete", 0),
-        "trials": plan["trials"],
+        "trials": plan.trials,
         "states": counts,
-        "space": f"{space.get('name', '?')} {record.space_digest}",
-        "objectives": ", ".join(plan["objectives"]),
+        "space": f"{record.config.get('space', {}).get('name', '?')} {record.space_digest}",
+        "objectives": ", ".join(plan.objectives),
     }
 
 
@@ -152,6 +166,23 @@ def _with_error(name: str, value: Any) -> str:
         return ""
     text = number_text(name, value.value)
     return text if value.error is None else f"{text} ± {value.error:.2g}"
+
+
+def _spec_json(study: Any, trial: Any) -> dict[str, Any]:
+    from search_spaces.language.serialization import to_plain
+
+    try:
+        return {"spec": to_plain(study.spec(trial))}
+    except StoreError as error:
+        return {"spec": None, "unreadable": str(error)}
+
+
+def _layers(study: Any, trial: Any) -> str:
+    """The layers of a network in a line; a damaged one does not take the others away."""
+    try:
+        return _strip(study.spec(trial))
+    except StoreError as error:
+        return str(error)
 
 
 def _strip(spec: Any) -> str:

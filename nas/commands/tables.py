@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 
 from foundation.errors import ProfileError
 from nas.commands.options import Json
-from nas.commands.output import output_console, print_json, print_line
+from nas.commands.output import cell, output_console, print_json, print_line
 
 if TYPE_CHECKING:
     from nas.tables.library import Entry
@@ -74,7 +74,7 @@ def list_tables(as_json: Json = False) -> None:
             row = _row(entry)
             errors = [_percent(row.get(reading)) for reading in ("prefill_ms", "decode_ms")]
             machine = f"{row['machine']}{', this one' if row['here'] else ''}"
-            grid.add_row(row["name"], row["space"], row["scenario"], machine, *errors)
+            grid.add_row(*map(cell, (row["name"], row["space"], row["scenario"], machine, *errors)))
     if grid.row_count:
         output_console().print(grid)
     for entry in found:

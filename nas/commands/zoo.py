@@ -11,7 +11,7 @@ from rich.table import Table
 
 from foundation.errors import EvaluationFailed, NasError
 from nas.commands.options import Json
-from nas.commands.output import output_console, print_json, print_line
+from nas.commands.output import cell, output_console, print_json, print_line
 from nas.commands.show import number_text
 
 
@@ -56,12 +56,12 @@ def blocks(
     if name is not None:
         kind = registered[name]
         module = sys.modules[kind.__module__]
-        sys.stdout.write(f"{(module.__doc__ or '').strip()}\n\n{kind()}\n")
+        print_line(f"{(module.__doc__ or '').strip()}\n\n{kind()}")
         return
     table = Table("block", "mixes", "what it is", box=None, pad_edge=False)
     for kind in sorted(registered.values(), key=lambda kind: (kind.mixes, kind.__name__)):
         module = sys.modules[kind.__module__]
-        table.add_row(kind.__name__, kind.mixes, (module.__doc__ or "").strip().splitlines()[0])
+        table.add_row(*map(cell, (kind.__name__, kind.mixes, (module.__doc__ or "").strip().splitlines()[0])))
     output_console().print(table)
 
 
@@ -90,7 +90,7 @@ def _print_one(point: Any) -> None:
         f"decode state {numbers['state_bytes']:,} bytes after {numbers['context']} tokens,"
         f" {numbers['state_bytes_per_token']:,} more for each further one",
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    print_line("\n".join(lines))
 
 
 def _check(points: list[Any], as_json: bool) -> None:
@@ -107,7 +107,7 @@ def _check(points: list[Any], as_json: bool) -> None:
         row, result = _checked(point)
         rows.append(row)
         if not as_json:
-            sys.stdout.write(f"{point.name:{width}}  {result}\n")
+            print_line(f"{point.name:{width}}  {result}")
             sys.stdout.flush()
     failed = [row["name"] for row in rows if not row["ok"]]
     if as_json:

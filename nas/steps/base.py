@@ -33,6 +33,7 @@ from foundation.registry import Registry
 from nas.executors.workers import Workers
 from nas.objectives.base import ObjectiveFunction
 from nas.progress import Progress
+from nas.store.folders import working_in
 from nas.study.plan import Plan
 from nas.study.study import Study
 from search_spaces.language.genotype import Genotype
@@ -110,9 +111,9 @@ def in_order(kinds: Mapping[str, type[Step]]) -> list[Step]:
 
 def run_steps(context: Context, names: Collection[str] | None = None) -> None:
     """Run the steps of a study that are wanted and not done: all of them, or those with these names."""
-    context.study.folder.mkdir(parents=True, exist_ok=True)
-    for step in in_order(steps):
-        if names is not None and step.name not in names:
-            continue
-        if step.wanted(context.plan) and not step.done(context):
-            step.run(context)
+    with working_in(context.study.folder):
+        for step in in_order(steps):
+            if names is not None and step.name not in names:
+                continue
+            if step.wanted(context.plan) and not step.done(context):
+                step.run(context)

@@ -5,5 +5,6 @@ The only home of sqlalchemy and alembic: rows never leave this package, callers 
 
 from nas.store.records import Measurement, StudyRecord
 from nas.store.store import Store
+from nas.store.unreadable import Unreadable
 
-__all__ = ["Measurement", "Store", "StudyRecord"]
+__all__ = ["Measurement", "Store", "StudyRecord", "Unreadable"]

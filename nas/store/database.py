@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,9 @@ from nas.store.schema import HEAD
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process that is writing."""
+
+LOG_SECONDS = 1.0
+"""How long to wait, at the end, for another process that is reading: the log is complete without the file."""
 
 CAUSES = {
     "database or disk is full": "database or disk is full: {place}; the study is intact up to the last trial,"
@@ -66,8 +69,23 @@ def open_database(url: URL, *, read_only: bool) -> tuple[Connection, Callable[[]
             _bring_to_head(connection, shown(url), read_only)
         except DBAPIError as error:
             raise explained(error, shown(url)) from error
+        if not read_only and sqlite_path(url) is not None:
+            stack.callback(_empty_log, connection)
         return connection, stack.pop_all().close
     raise AssertionError("unreachable")  # mypy: an exit stack may swallow exceptions, this one does not
+
+
+def checkpoint(path: Path) -> None:
+    """Bring what stands in a SQLite file's log into the file itself, whatever else this process is doing."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=LOG_SECONDS)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _empty_log(connection: Connection) -> None:
+    """The same before a connection is closed: SQLite does it by itself only where nobody else reads."""
+    with suppress(DBAPIError):
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * LOG_SECONDS:.0f}")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _check_folder(url: URL, read_only: bool) -> None:
@@ -111,6 +129,8 @@ def _reading(path: Path) -> dict[str, str]:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
+    # text that is not UTF-8 makes one record unreadable, not all
+    connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
     connection.execute("PRAGMA foreign_keys = ON")
     # with a WAL: a killed process loses nothing, a power cut at most the last transactions, never the file
     connection.execute("PRAGMA synchronous = NORMAL")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,3 +33,12 @@ class Measurement:
     scenario: Mapping[str, Any] | None
     value: Value
     created: float
+
+
+@dataclass(frozen=True)
+class StudyRows:
+    """All that a database holds about a study, column by column, readable or not."""
+
+    study: Mapping[str, Any]
+    trials: Sequence[Mapping[str, Any]]
+    measurements: Sequence[Mapping[str, Any]]

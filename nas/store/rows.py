@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NoReturn
 
 from sqlalchemy import Row
 
@@ -20,7 +21,21 @@ from search_spaces.language.genotype import Genotype
 
 TRIAL_COLUMNS = tuple(column for column in trials.c if column.name not in ("study_id", "revision", "digest"))
 
+TRIAL_TYPES: tuple[Any, ...] = (
+    *(str, int, str, str, int, int, (float, int), (float, int, type(None)), str),
+    *((int, type(None)), (str, type(None)), str, str, str),
+)
+"""What SQLite must have kept in `TRIAL_COLUMNS`: it takes anything everywhere."""
+
 _encode = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+LABELS = {str, int, float, bool, type(None)}
+
+
+def _not_finite_number(word: str) -> NoReturn:
+    raise ValueError(f"it holds {word}")
+
+
+_decode = json.JSONDecoder(parse_constant=_not_finite_number).decode
 _encode_in_order = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -67,31 +82,61 @@ def trial_row(study_id: int, trial: Trial) -> dict[str, Any]:
 
 
 def trial_of(row: Sequence[Any]) -> Trial:
-    """The trial in a row that begins with `TRIAL_COLUMNS`."""
+    """The trial in a row that begins with `TRIAL_COLUMNS`.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    if not all(map(isinstance, row, TRIAL_TYPES)):
+        wrong = [
+            c.name
+            for c, v, kind in zip(TRIAL_COLUMNS, row, TRIAL_TYPES, strict=False)
+            if not isinstance(v, kind)
+        ]
+        raise ValueError(f"{', '.join(wrong)} of a wrong type")
     stage, number, state, evaluator, steps, seed, started, finished, worker, reused, reason = row[:11]
     genotype_json, values_json, memo_json = row[11:14]
     return Trial(
         number=number,
-        genotype=Genotype.from_json(genotype_json),
+        genotype=Genotype(_genes(_object(genotype_json, "genotype"))),
         fidelity=Fidelity(evaluator=evaluator, steps=steps),
         seed=seed,
         stage=stage,
         state=TrialState(state),
-        values={name: Value.from_json(plain) for name, plain in json.loads(values_json).items()},
+        values={name: Value.from_json(plain) for name, plain in _object(values_json, "values").items()},
         reason=reason,
         started=started,
         finished=finished,
         worker=worker,
-        memo=json.loads(memo_json),
+        memo=_object(memo_json, "memo"),
         reused=reused,
     )
 
 
+def trial_name(row: Sequence[Any]) -> tuple[str, str]:
+    """What a trial is called whose row cannot be read."""
+    return f"{row[0]} trial", str(row[1])
+
+
 def study_of(row: Row[Any]) -> StudyRecord:
-    """The study in a row of the table of studies."""
-    return StudyRecord(
-        row.id, row.name, row.created, row.space_digest, row.space_json, json.loads(row.config_json)
-    )
+    """The study in a row of the table of studies.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    config = _object(row.config_json, "config")
+    for name in ("plan", "space", "facts"):
+        if not isinstance(config.get(name, {}), dict):
+            raise ValueError(f"{name} of its config is not an object")
+    if not isinstance(row.name, str) or not isinstance(row.space_digest, str):
+        raise ValueError("its name or the digest of its space is not text")
+    _date(row.created)
+    return StudyRecord(row.id, row.name, row.created, row.space_digest, row.space_json, config)
+
+
+def study_name(row: Row[Any]) -> tuple[str, str]:
+    """What a study is called whose row cannot be read."""
+    return "study", str(row.name)
 
 
 def measurement_row(study_id: int, measurement: Measurement) -> dict[str, Any]:
@@ -112,11 +157,46 @@ def measurement_row(study_id: int, measurement: Measurement) -> dict[str, Any]:
 
 
 def measurement_of(row: Row[Any]) -> Measurement:
-    """The measurement in a row of the table of measurements."""
-    scenario = None if row.scenario_json is None else json.loads(row.scenario_json)
-    return Measurement(
-        row.digest, row.name, scenario, Value.from_json(json.loads(row.value_json)), row.created
-    )
+    """The measurement in a row of the table of measurements.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    scenario = None if row.scenario_json is None else _object(row.scenario_json, "scenario")
+    value = Value.from_json(_object(row.value_json, "value"))
+    if not isinstance(row.digest, str) or not isinstance(row.name, str):
+        raise ValueError("its name or the digest of its network is not text")
+    return Measurement(row.digest, row.name, scenario, value, _date(row.created))
+
+
+def measurement_name(row: Row[Any]) -> tuple[str, str]:
+    """What a measurement is called whose row cannot be read."""
+    return "measurement", f"{row.name} of {row.digest}"
+
+
+def _object(text: Any, what: str) -> dict[str, Any]:
+    """A JSON object, whose numbers are finite."""
+    try:
+        plain = _decode(text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{what} is not JSON: {error}") from None
+    if not isinstance(plain, dict):
+        raise ValueError(f"{what} is not an object")
+    return plain
+
+
+def _genes(genes: dict[str, Any]) -> dict[str, Any]:
+    if not {type(label) for label in genes.values()} <= LABELS:
+        raise ValueError("genotype holds an answer that is no plain value")
+    return genes
+
+
+def _date(seconds: Any) -> float:
+    try:
+        datetime.fromtimestamp(seconds)
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise ValueError(f"{seconds!r} is not the time at which it was created") from None
+    return float(seconds)
 
 
 def _finite_json(plain: dict[str, Any], what: str) -> str:

@@ -20,27 +20,40 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, InterfaceError
 
 from foundation.errors import StoreError, UnknownName
 from foundation.registry import nearest
 from nas.store import statements
-from nas.store.database import explained, open_database
-from nas.store.location import parse_location, shown
-from nas.store.records import Measurement, StudyRecord
+from nas.store.database import checkpoint, explained, open_database
+from nas.store.folders import alone_in, clear, is_left_over
+from nas.store.location import parse_location, shown, sqlite_path
+from nas.store.records import Measurement, StudyRecord, StudyRows
 from nas.store.rows import (
     TRIAL_COLUMNS,
     config_text,
+    measurement_name,
     measurement_of,
     measurement_row,
+    study_name,
     study_of,
+    trial_name,
     trial_of,
     trial_row,
 )
 from nas.store.schema import measurements, studies, trials
 from nas.store.study_paths import check_study_name, study_folder
+from nas.store.unreadable import OnUnreadable, readable, refuse
 from nas.study.trial import Fidelity, Trial, TrialState
+
+_open: weakref.WeakSet[Store] = weakref.WeakSet()
+"""The stores of this process that are open."""
+
+
+def open_stores() -> list[Store]:
+    """The stores of this process that are open, to be closed before it ends."""
+    return list(_open)
 
 
 class Store:
@@ -61,11 +74,19 @@ class Store:
         self._names: dict[int, str] = {}
         self._lock = threading.RLock()
         self._close = weakref.finalize(self, close)
+        self._file = None if read_only else sqlite_path(location)
+        _open.add(self)
 
     def close(self) -> None:
-        """Release the database; closing twice is fine."""
+        """Release the database, whose file then holds everything; closing twice is fine."""
         with self._lock:
             self._close()
+            _open.discard(self)
+
+    def checkpoint(self) -> None:
+        """Bring what was written into the database's own file, in the middle of anything; see `close`."""
+        if self._file is not None:
+            checkpoint(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +106,7 @@ class Store:
             StoreError: a study of this name is over another space.
         """
         check_study_name(name)
-        study_folder(self.url, name)
+        self._clear_leftovers(name)
         row = {
             "name": name,
             "created": time.time(),
@@ -95,7 +116,8 @@ class Store:
         }
         with self._transaction() as connection:
             connection.execute(statements.insert_study(connection.dialect.name), row)
-            existing = study_of(connection.execute(select(studies).where(studies.c.name == name)).one())
+            row_of_name = connection.execute(select(studies).where(studies.c.name == name)).one()
+        existing = self._study_of(row_of_name)
         if existing.space_digest != space_digest:
             raise StoreError(
                 f"study {name!r} holds space {existing.space_digest}, not {space_digest}:"
@@ -108,29 +130,73 @@ class Store:
 
         Raises:
             UnknownName: there is none.
+            StoreError: it cannot be read.
         """
         with self._transaction() as connection:
             row = connection.execute(select(studies).where(studies.c.name == name)).one_or_none()
             if row is None:
-                names = connection.scalars(select(studies.c.name)).all()
+                names = [str(known) for known in connection.scalars(select(studies.c.name))]
                 raise UnknownName(f"no study {name!r} in {self.url}; {nearest(name, names)}")
-        return self._noted(study_of(row))
+        return self._study_of(row)
 
-    def studies(self) -> list[StudyRecord]:
-        """All studies, newest first."""
+    def studies(self, on_unreadable: OnUnreadable = refuse) -> list[StudyRecord]:
+        """All studies, newest first.
+
+        Raises:
+            StoreError: one cannot be read, unless `on_unreadable` is to hear of it.
+        """
         newest_first = select(studies).order_by(studies.c.created.desc(), studies.c.id.desc())
         with self._transaction() as connection:
-            return [self._noted(study_of(row)) for row in connection.execute(newest_first)]
+            rows = connection.execute(newest_first).all()
+        return [self._noted(study) for study in readable(rows, study_of, study_name, on_unreadable)]
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a study of this name, readable or not."""
+        with self._transaction() as connection:
+            return connection.scalar(select(studies.c.id).where(studies.c.name == name)) is not None
 
     def delete_study(self, name: str) -> None:
-        """Forget a study with its trials and measurements; its files stay.
+        """Forget a study with its trials and measurements; its files stay: see `nas.store.moving`.
 
         Raises:
             UnknownName: there is none.
         """
-        record = self.study(name)
         with self._transaction() as connection:
-            connection.execute(delete(studies).where(studies.c.id == record.id))
+            found = connection.execute(delete(studies).where(studies.c.name == name)).rowcount
+        if not found:
+            self.study(name)  # which says so
+
+    def rows(self, name: str) -> StudyRows:
+        """All that stands in the database about a study, as it stands there.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        if not self.holds(name):
+            self.study(name)  # which says so
+        with self._transaction() as connection:
+            row = connection.execute(select(studies).where(studies.c.name == name)).one()
+            parts = (select(table).where(table.c.study_id == row.id) for table in (trials, measurements))
+            about = [[dict(part._mapping) for part in connection.execute(query)] for query in parts]
+        return StudyRows(dict(row._mapping), *about)
+
+    def add_rows(self, name: str, rows: StudyRows) -> None:
+        """Add a study of this name with what `rows` of another returned: as a whole or not at all.
+
+        Raises:
+            StoreError: the name is taken.
+        """
+        with self._transaction() as connection:
+            row = {key: value for key, value in rows.study.items() if key != "id"} | {"name": name}
+            if connection.execute(statements.insert_study(connection.dialect.name), row).rowcount == 0:
+                raise StoreError(f"there is a study {name!r} in {self.url} already: choose another name")
+            study_id = connection.scalar(select(studies.c.id).where(studies.c.name == name))
+            for table, parts in ((trials, rows.trials), (measurements, rows.measurements)):
+                values = [{**part, "study_id": study_id} for part in parts]
+                for value in values:
+                    value.pop("id", None)
+                if values:
+                    connection.execute(insert(table), values)
 
     def update_config(self, study: StudyRecord | int, config: Mapping[str, Any]) -> None:
         """Replace the settings of a study."""
@@ -152,21 +218,37 @@ class Store:
                 connection.execute(self._upsert, rows)
 
     def trials(
-        self, study: StudyRecord | int, stage: str | None = "search", *, since: int = 0
+        self,
+        study: StudyRecord | int,
+        stage: str | None = "search",
+        *,
+        since: int = 0,
+        on_unreadable: OnUnreadable = refuse,
     ) -> list[Trial]:
-        """The trials of a stage (of all for None) from number `since` on, in the order asked."""
+        """The trials of a stage (of all for None) from number `since` on, in the order asked.
+
+        Raises:
+            StoreError: one cannot be read, unless `on_unreadable` is to hear of it.
+        """
         query = _trials_of(study).where(trials.c.number >= since)
         if stage is not None:
             query = query.where(trials.c.stage == stage)
-        return self._trials(query.order_by(trials.c.stage, trials.c.number))
+        return self._trials(query.order_by(trials.c.stage, trials.c.number), on_unreadable)
 
-    def trials_changed_since(self, study: StudyRecord | int, revision: int) -> tuple[list[Trial], int]:
-        """The trials of all stages saved after `revision` (0 for all), and the revision to ask from next."""
+    def trials_changed_since(
+        self, study: StudyRecord | int, revision: int, *, on_unreadable: OnUnreadable = refuse
+    ) -> tuple[list[Trial], int]:
+        """The trials of all stages saved after `revision` (0 for all), and the revision to ask from next.
+
+        Raises:
+            StoreError: one cannot be read, unless `on_unreadable` is to hear of it.
+        """
         with self._transaction(study) as connection:
             rows = connection.execute(
                 statements.CHANGED, {"of_study": _id(study), "known_revision": revision}
             ).all()
-        return [trial_of(row) for row in rows], rows[-1].revision if rows else revision
+        changed = list(readable(rows, trial_of, trial_name, on_unreadable))
+        return changed, max((row.revision for row in rows if isinstance(row.revision, int)), default=revision)
 
     def find(
         self, study: StudyRecord | int, digest: str, *, fidelity: Fidelity, seed: int, stage: str = "search"
@@ -189,7 +271,8 @@ class Store:
             query = query.where(trials.c.stage == stage)
         with self._transaction() as connection:
             rows = connection.execute(query.group_by(trials.c.state)).all()
-        return {TrialState(state): count for state, count in rows}
+        known = {state.value: state for state in TrialState}
+        return {known[state]: count for state, count in rows if state in known}
 
     def add_measurements(self, study: StudyRecord | int, new: Iterable[Measurement]) -> None:
         """Add numbers about architectures.
@@ -203,21 +286,40 @@ class Store:
                 connection.execute(insert(measurements), rows)
 
     def measurements(
-        self, study: StudyRecord | int, digest: str | None = None, name: str | None = None
+        self,
+        study: StudyRecord | int,
+        digest: str | None = None,
+        name: str | None = None,
+        on_unreadable: OnUnreadable = refuse,
     ) -> list[Measurement]:
-        """The measurements of a study, or of one architecture, or of one name, oldest first."""
+        """The measurements of a study, or of one architecture, or of one name, oldest first.
+
+        Raises:
+            StoreError: one cannot be read, unless `on_unreadable` is to hear of it.
+        """
         query = select(measurements).where(measurements.c.study_id == _id(study))
         if digest is not None:
             query = query.where(measurements.c.digest == digest)
         if name is not None:
             query = query.where(measurements.c.name == name)
         with self._transaction() as connection:
-            return [measurement_of(row) for row in connection.execute(query.order_by(measurements.c.id))]
+            rows = connection.execute(query.order_by(measurements.c.id)).all()
+        return list(readable(rows, measurement_of, measurement_name, on_unreadable))
 
-    def _trials(self, query: Select[Any]) -> list[Trial]:
+    def _trials(self, query: Select[Any], on_unreadable: OnUnreadable = refuse) -> list[Trial]:
         with self._transaction() as connection:
             rows = connection.execute(query).all()
-        return [trial_of(row) for row in rows]
+        return list(readable(rows, trial_of, trial_name, on_unreadable))
+
+    def _study_of(self, row: Row[Any]) -> StudyRecord:
+        return self._noted(next(readable([row], study_of, study_name)))
+
+    def _clear_leftovers(self, name: str) -> None:
+        """Remove the files that a killed copy or removal left under a name that no study has."""
+        folder = study_folder(self.url, name)
+        if is_left_over(folder) and not self.holds(name):
+            with alone_in(folder):
+                clear(folder)
 
     def _noted(self, record: StudyRecord) -> StudyRecord:
         self._names[record.id] = record.name

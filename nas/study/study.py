@@ -10,19 +10,21 @@ Reading never changes anything; `nas.search` and its kin write.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from foundation.errors import SettingError, SpaceError, UnknownName
+from foundation.errors import SettingError, SpaceError, StoreError, UnknownName
 from nas.default_paths import DEFAULT_STORE
 from nas.objectives.base import Objective, objectives
 from nas.pareto import nondominated
-from nas.store import Measurement, Store, StudyRecord
+from nas.store import Measurement, Store, StudyRecord, Unreadable
 from nas.store.study_paths import study_folder
+from nas.store.unreadable import MALFORMED, reason_of
 from nas.study.plan import Plan
 from nas.study.space_files import load_space
 from nas.study.trial import Trial, TrialState
@@ -44,8 +46,16 @@ class Study:
 
     @cached_property
     def space(self) -> Space:
-        """The space that is searched."""
-        return self._space or Space(self._stored_tree(), name=self.record.name)
+        """The space that is searched.
+
+        Raises:
+            SettingError: only a Python program can read it.
+            StoreError: its record is malformed.
+        """
+        if self._space is not None:
+            return self._space
+        with self._reading("space"):
+            return Space(self._stored_tree(), name=self.record.name)
 
     def _stored_tree(self) -> Any:
         """The tree in the store; its file is run where it holds blocks that only that file defines."""
@@ -89,8 +99,13 @@ class Study:
 
     @cached_property
     def plan(self) -> Plan:
-        """The settings it was started with."""
-        return Plan.from_plain(self.record.config["plan"])
+        """The settings it was started with.
+
+        Raises:
+            StoreError: their record is malformed, or of a newer nas.
+        """
+        with self._reading("settings"):
+            return Plan.from_plain(self.record.config["plan"])
 
     @property
     def folder(self) -> Path:
@@ -111,8 +126,26 @@ class Study:
         )
 
     def trials(self, stage: str = "search") -> list[Trial]:
-        """All trials of a stage, in the order asked."""
-        return self.store.trials(self.record.id, stage)
+        """All trials of a stage that can be read, in the order asked."""
+        return self.readings(stage)[0]
+
+    def readings(self, stage: str = "search") -> tuple[list[Trial], list[Unreadable]]:
+        """The trials of a stage in the order asked, and those that cannot be read or lack an objective."""
+        unreadable: list[Unreadable] = []
+        trials = self.store.trials(self.record.id, stage, on_unreadable=unreadable.append)
+        if stage != "search":
+            return trials, unreadable
+        wanted = set(self.plan.objectives)
+        lacking = [
+            trial for trial in trials if trial.state is TrialState.COMPLETE and wanted - set(trial.values)
+        ]
+        for trial in lacking:
+            names = ", ".join(sorted(wanted - set(trial.values)))
+            unreadable.append(
+                Unreadable("search trial", str(trial.number), f"it is complete without {names}")
+            )
+        numbers = {trial.number for trial in lacking}
+        return [trial for trial in trials if trial.number not in numbers], unreadable
 
     def complete(self, stage: str = "search") -> list[Trial]:
         """Trials with all objectives known, each architecture once (its last trial: the highest fidelity)."""
@@ -137,8 +170,25 @@ class Study:
         return sorted(front, key=lambda trial: self.points([trial])[0])
 
     def spec(self, trial: Trial) -> Any:
-        """The architecture of a trial."""
-        return self.space.draw(lambda path, labels: trial.genotype.genes[path])[1]
+        """The architecture of a trial.
+
+        Raises:
+            StoreError: its answers are none to the questions of this space.
+        """
+        with self._reading(f"trial {trial.number}"):
+            return self.space.draw(lambda path, labels: trial.genotype.genes[path])[1]
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Errors about a malformed part of the record as one that says which part of which study it is."""
+        try:
+            yield
+        except (SettingError, StoreError) as error:
+            if isinstance(error, UnknownName) or what == "settings":
+                raise StoreError(f"{what} of study {self.name} cannot be read: {reason_of(error)}") from None
+            raise
+        except MALFORMED as error:
+            raise StoreError(f"{what} of study {self.name} cannot be read: {reason_of(error)}") from None
 
     def trial(self, which: str | int) -> Trial:
         """A trial by its number or by (the beginning of) its digest; the highest fidelity it reached.
@@ -158,8 +208,11 @@ class Study:
         return matching[-1]
 
     def measurements(self, digest: str | None = None) -> list[Measurement]:
-        """Numbers that belong to an architecture rather than to a trial, such as measured latency."""
-        return self.store.measurements(self.record.id, digest)
+        """Numbers that belong to an architecture rather than to a trial, such as measured latency.
+
+        One that cannot be read is as if it had not been measured.
+        """
+        return self.store.measurements(self.record.id, digest, on_unreadable=lambda unreadable: None)
 
     def frame(self, stage: str = "search") -> pd.DataFrame:
         """The trials as a table: one row each, one column per value, its error and its gene."""

@@ -6,7 +6,8 @@ driver is the only writer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -54,9 +55,29 @@ class Value:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Value:
-        """The value written by `to_json`."""
-        samples, figures = tuple(plain.get("samples", ())), plain.get("figures", {})
-        return cls(plain["value"], plain.get("error"), plain["source"], samples, figures)
+        """The value written by `to_json`.
+
+        Raises:
+            ValueError: it is malformed, or a number is not finite.
+        """
+        if not isinstance(plain, Mapping):
+            raise ValueError(f"{plain!r} is not a value")
+        value, error, source = plain.get("value"), plain.get("error"), plain.get("source")
+        samples, figures = plain.get("samples", ()), plain.get("figures", {})
+        if not _finite([value]) or not isinstance(source, str):
+            raise ValueError(f"a value is a finite number with its source, got {value!r} and {source!r}")
+        if error is not None and not _finite([error]):
+            raise ValueError(f"a standard error is a finite number, got {error!r}")
+        if not isinstance(samples, (list, tuple)) or not _finite(samples):
+            raise ValueError("samples are finite numbers")
+        if not isinstance(figures, Mapping) or not _finite(list(figures.values())):
+            raise ValueError("figures are finite numbers by name")
+        return cls(value, error, source, tuple(samples), figures)  # type: ignore[arg-type]
+
+
+def _finite(numbers: Sequence[Any]) -> bool:
+    """Whether these are finite numbers (that fit into a float)."""
+    return {*map(type, numbers)} <= {int, float} and max(map(abs, numbers), default=0) < math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

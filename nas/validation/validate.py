@@ -13,6 +13,7 @@ from nas.steps.base import Context, run_steps
 from nas.steps.profile import cost_model
 from nas.steps.search import SearchByTrials
 from nas.steps.train import evaluator
+from nas.store.folders import working_in
 from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
 from nas.study.plan_objectives import quality_name
 from nas.study.scoring import OnTrial
@@ -49,7 +50,12 @@ def validate_study(
     steps = settings.steps or top_fidelity(study)
     context = Context(study=study, workers=workers, progress=progress)
     task_of(study)  # complains about a study that has not begun, before anything is trained for it
-    run_steps(context, SearchByTrials.needs)
+    with working_in(study.folder):
+        run_steps(context, SearchByTrials.needs)
+        return _validated(context, settings, steps)
+
+
+def _validated(context: Context, settings: ValidationSettings, steps: int) -> Validation:
     missing: list[str] = []
     gain = proxy = None
     try:

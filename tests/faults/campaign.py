@@ -25,7 +25,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from tests.faults import cases
-from tests.forks import Ended, Fork
+from tests.faults.streams import connect
+from tests.forks import Ended, Fork, run_main, until
 
 WALL_SECONDS = 60
 """A command that hangs has used no CPU time: it is ended after this much time, times the case's seconds."""
@@ -48,6 +49,12 @@ class Case:
     check: Callable[[Path, Ended], None] | None = None
     """Looks at the folder and the output afterwards."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    streams: Mapping[int, str] = field(default_factory=dict)
+    """What a standard descriptor is instead of a file: "closed", "full" (a disk), "left" (a pipe that nobody
+    reads), or "terminal 80" (of so many columns)."""
+    signals: Sequence[int] = ()
+    """Signals that it gets, one after the other, once standard error shows `when`."""
+    when: str = ""
     lines: int = 1
     """Most lines on standard error."""
     seconds: int = 5
@@ -82,7 +89,12 @@ def run_case(case: Case, folder: Path) -> Ended:
         case.prepare(folder)
     before = _names(folder)
     environment = {"COLUMNS": "200", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8", **case.environment}
-    fork = Fork(_limited, str(folder), case.words, case.seconds, case.megabytes, environment=environment)
+    limits = (case.seconds, case.megabytes)
+    fork = Fork(_limited, str(folder), case.words, limits, dict(case.streams), environment=environment)
+    if case.signals:
+        until(lambda: case.when in fork.stderr, fork, timeout=WALL_SECONDS)
+    for number in case.signals:
+        fork.send(number)
     ended = fork.wait(timeout=WALL_SECONDS * max(1, case.seconds / 5))
     both = f"{ended.stdout}\n{ended.stderr}"
     assert "Traceback" not in both, ended
@@ -104,14 +116,16 @@ def ran(folder: Path, command: str | Sequence[str]) -> None:
 
 
 def _names(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    """All paths in a folder, but for those that SQLite keeps beside a database that is read."""
+    paths = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return {path for path in paths if not path.endswith(("-wal", "-shm"))}
 
 
-def _limited(folder: str, words: tuple[str, ...], seconds: int, megabytes: int) -> None:
-    """The command line, in this folder and within these limits."""
-    from tests.forks import run_main
-
+def _limited(folder: str, words: tuple[str, ...], limits: tuple[int, int], streams: dict[int, str]) -> None:
+    """The command line, in this folder, within these limits, with these standard streams."""
     os.chdir(folder)
+    connect(streams)
+    seconds, megabytes = limits
     held = next(
         int(line.split()[1]) * 1024
         for line in Path("/proc/self/status").read_text().splitlines()

@@ -46,6 +46,8 @@ NAMING = {
     "zoo": "jambaa",
     "search": "lapptop",
     "resume": "frist",
+    "cp": "frist new",
+    "rm": "frist",
     "front": "frist",
     "validate": "frist",
     "show": "frist 0",

@@ -1,0 +1,75 @@
+"""Commands that move studies as a whole: cp, rm."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from foundation.errors import SettingError
+from foundation.text import one_line
+from nas.commands.options import Store, StudyName
+from nas.commands.output import print_line
+from nas.default_paths import DEFAULT_STORE
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(name="cp")(copy)
+    app.command(name="rm")(remove)
+
+
+def copy(
+    study: StudyName,
+    new: Annotated[
+        str | None, typer.Argument(help="Name of the copy.", show_default="the same, in another store")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="STORE", help="The store to copy to.", show_default="the same"),
+    ] = None,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Copy a study with all its files: trials, measurements, tables, checkpoints, report.
+
+    The copy can be resumed on its own. A study that is being searched is refused.
+    """
+    from nas.store import Store as Opened
+    from nas.store.moving import copy_study
+
+    if new is None and to is None:
+        raise SettingError("name the copy, or say with --to which store it goes to")
+    with Opened(store, read_only=True) as source:
+        source.rows(study)  # a name that there is not makes no new store
+        with Opened(to or store) as target:
+            folder = copy_study(source, study, target, new or study)
+            print_line(f"study {new or study} in {target.url}, its files in {folder}")
+
+
+def remove(
+    study: StudyName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Remove a study with all its files. A study that is being searched is refused."""
+    from nas.store import Store as Opened
+    from nas.store.moving import folder_of, remove_study
+
+    with Opened(store, read_only=True):
+        pass  # a store that there is not is not made
+    with Opened(store) as opened:
+        folder = folder_of(opened, study)
+        if opened.holds(study) and not yes and not _agreed(study, str(folder or "")):
+            raise SettingError(f"study {study} was not removed: say yes, or --yes")
+        removed = remove_study(opened, study)
+    print_line(f"study {study} is removed" + (f", and {removed}" if removed else ""))
+
+
+def _agreed(study: str, folder: str) -> bool:
+    """Ask at a terminal; elsewhere nobody can agree."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"remove study {one_line(study)} with all its trials and {folder or 'no files'}? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,137 @@
+"""The folder of a study as a whole: who works in it, and whether it belongs to a record at all.
+
+A folder and a record cannot change in one transaction. So a folder that has no record yet, because it is
+being copied, or none any more, because it is being removed, holds a mark: whoever wants the name next clears
+what a killed process left under it. Beside a record the mark means nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from foundation.errors import FileError, StoreError
+
+MARK = ".without-record"
+LOCK = ".in-use"
+OWN = (MARK, LOCK)
+"""Files that belong to the folder, not to the study."""
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Work on a study; several processes may, but meanwhile it is neither copied nor removed.
+
+    Raises:
+        StoreError: it is being copied or removed.
+        FileError: the folder cannot be written.
+    """
+    with _locked(folder, fcntl.LOCK_SH, f"study {folder.name} is being copied or removed: try again later"):
+        yield
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Have the folder of a study to oneself.
+
+    Raises:
+        StoreError: a process works on the study.
+    """
+    if not folder.is_dir() or not os.access(folder, os.W_OK):  # nobody has worked there, or nobody can
+        yield
+        return
+    busy = f"study {folder.name} is being worked on by another process: wait for it or stop it"
+    with _locked(folder, fcntl.LOCK_EX, busy):
+        yield
+
+
+@contextmanager
+def _locked(folder: Path, mode: int, busy: str) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise FileError(f"cannot use the folder {folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise StoreError(busy) from None
+    finally:
+        os.close(descriptor)
+
+
+def mark(folder: Path) -> None:
+    """Say that the folder may be without a record from now on.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).touch()  # nothing but the mark: another file could be left by a kill before it
+        _flush(folder)
+    except OSError as error:
+        raise FileError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _flush(folder: Path) -> None:
+    """Wait until a folder's list of names is on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unmark(folder: Path) -> None:
+    """Say that the folder belongs to a record for good."""
+    (folder / MARK).unlink(missing_ok=True)
+
+
+def is_left_over(folder: Path) -> bool:
+    """Whether the folder, if the store holds no study of its name, is what a killed process left."""
+    return folder.is_dir() and (
+        (folder / MARK).exists() or {path.name for path in folder.iterdir()} <= {LOCK}
+    )
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a study into the folder of another.
+
+    Raises:
+        FileError: a file cannot be read or written, or is none (a pipe, a socket).
+    """
+    if not source.is_dir():
+        return
+    try:
+        shutil.copytree(
+            source, target, symlinks=True, ignore=shutil.ignore_patterns(*OWN), dirs_exist_ok=True
+        )
+    except shutil.Error as error:
+        path, _, reason = error.args[0][0]
+        raise FileError(f"cannot copy {path}: {reason}") from error
+    except OSError as error:
+        raise FileError(f"cannot copy {source} to {target}: {error.strerror or error}") from error
+
+
+def clear(folder: Path) -> None:
+    """Remove a marked folder, the mark last, so that what a kill leaves is still marked.
+
+    Raises:
+        FileError: something cannot be removed.
+    """
+    try:
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != MARK:
+                path.unlink()
+        unmark(folder)
+        folder.unlink() if folder.is_symlink() else folder.rmdir()
+    except OSError as error:
+        raise FileError(f"cannot remove {error.filename or folder}: {error.strerror}") from error

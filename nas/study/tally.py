@@ -1,0 +1,119 @@
+"""What became of a study's proposals: how many were scored, which failed and why, what cannot be read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foundation.errors import EvaluationFailed
+from foundation.text import count, one_line
+from nas.store import Unreadable
+from nas.study.study import Study
+from nas.study.trial import Trial, TrialState
+
+MOST_REASONS = 5
+"""Reasons that are told apart in a line; the others are counted together."""
+
+LONGEST_REASON = 160
+
+NUMBER = re.compile(r"\d[\d.,]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """The proposals of a search, each of which has a trial number.
+
+    `scored` of them count towards the plan's trials: the `failed` ones too, and the `repeated` ones, which
+    got the values of an earlier trial. `rejected` ones broke a constraint or were no architecture.
+    `failures` are reasons with how often they occurred, most frequent first; `finals` those of finalists.
+    """
+
+    planned: int
+    proposed: int
+    distinct: int
+    scored: int
+    repeated: int
+    failed: int
+    rejected: int
+    failures: tuple[tuple[str, int], ...] = ()
+    finals: tuple[tuple[str, int], ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """What a reader of the front must know besides it; empty where all went as planned."""
+        lines = []
+        if self.rejected or self.repeated:
+            repeats = f", {self.repeated:,} of which repeated an architecture" if self.repeated else ""
+            rejects = f"; {self.rejected:,} broke a constraint and do not count" if self.rejected else ""
+            proposals = count(self.proposed, "proposal")
+            lines.append(
+                f"{proposals}, each with a trial number: {self.scored:,} of {self.planned:,} candidates"
+                f" scored{repeats}{rejects}"
+            )
+        if self.failed:
+            lines.append(
+                f"{self.failed:,} of {count(self.scored, 'candidate')} failed: {listed(self.failures)}"
+            )
+        if self.finals:
+            lines.append(f"of the finalists' trainings failed: {listed(self.finals)}")
+        lines += map(str, self.unreadable[:MOST_REASONS])
+        if len(self.unreadable) > MOST_REASONS:
+            lines.append(f"{len(self.unreadable) - MOST_REASONS:,} more trials cannot be read")
+        return lines
+
+
+def tally_of(study: Study) -> Tally:
+    """What became of the proposals of a study so far."""
+    trials, unreadable = study.readings()
+    counts = Counter(trial.state for trial in trials)
+    return Tally(
+        planned=study.plan.trials,
+        proposed=len(trials) + len(unreadable),
+        distinct=len(study.complete()),
+        scored=counts[TrialState.COMPLETE] + counts[TrialState.FAILED],
+        repeated=sum(trial.reused is not None and trial.state is TrialState.COMPLETE for trial in trials),
+        failed=counts[TrialState.FAILED],
+        rejected=counts[TrialState.INFEASIBLE] + counts[TrialState.ILLEGAL],
+        failures=failures_of(trials),
+        finals=failures_of(study.trials("final")),
+        unreadable=tuple(unreadable),
+    )
+
+
+def failures_of(trials: Sequence[Trial]) -> tuple[tuple[str, int], ...]:
+    """Why trials failed, most frequent first; reasons that differ in numbers only are one."""
+    reasons = [one_line(t.reason or "no reason is on record") for t in trials if t.state is TrialState.FAILED]
+    first: dict[str, str] = {}
+    for reason in reasons:
+        first.setdefault(NUMBER.sub("#", reason), reason)
+    counted = Counter(NUMBER.sub("#", reason) for reason in reasons)
+    return tuple((_cut(first[key]), times) for key, times in counted.most_common())
+
+
+def listed(failures: Sequence[tuple[str, int]]) -> str:
+    """Reasons in a line: `12 x out of memory; 1 x a worker was lost`."""
+    parts = [f"{times:,} \N{MULTIPLICATION SIGN} {reason}" for reason, times in failures[:MOST_REASONS]]
+    if others := sum(times for _, times in failures[MOST_REASONS:]):
+        parts.append(f"{others:,} for other reasons")
+    return "; ".join(parts)
+
+
+def require_scored(study: Study) -> None:
+    """Raise `EvaluationFailed` where nothing came of a study so far, with the reasons."""
+    tally = tally_of(study)
+    if tally.distinct:
+        return
+    if tally.failed:
+        raise EvaluationFailed(
+            f"study {study.name}: no architecture could be scored, all {count(tally.failed, 'candidate')}"
+            f" failed: {listed(tally.failures)}"
+        )
+    damage = f"; {tally.unreadable[0]}" if tally.unreadable else ""
+    raise EvaluationFailed(f"study {study.name} has no scored trial: `nas resume {study.name}`{damage}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
