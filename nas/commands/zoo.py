@@ -1,4 +1,4 @@
-"""The command that shows what is published: `nas zoo`, and `nas blocks` for the parts it is made of."""
+"""The command that shows what is published: `nas zoo`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from rich.table import Table
 
 from foundation.errors import EvaluationFailed, NasError
 from nas.commands.options import Json
-from nas.commands.output import cell, output_console, print_json, print_line
+from nas.commands.output import output_console, print_json, print_line
 from nas.commands.show import number_text
 
 
 def mount(app: typer.Typer) -> None:
-    """Add these commands."""
+    """Add this command."""
     app.command()(zoo)
-    app.command()(blocks)
 
 
 def zoo(
@@ -45,24 +44,6 @@ def zoo(
         _print_one(points[0])
     else:
         _print_list(points)
-
-
-def blocks(
-    name: Annotated[str | None, typer.Argument(help="One block to explain; without it, a list.")] = None,
-) -> None:
-    """List the blocks that a space can hold, or explain one: equation, paper, fields."""
-    from search_spaces.blocks.base import blocks as registered
-
-    if name is not None:
-        kind = registered[name]
-        module = sys.modules[kind.__module__]
-        print_line(f"{(module.__doc__ or '').strip()}\n\n{kind()}")
-        return
-    table = Table("block", "mixes", "what it is", box=None, pad_edge=False)
-    for kind in sorted(registered.values(), key=lambda kind: (kind.mixes, kind.__name__)):
-        module = sys.modules[kind.__module__]
-        table.add_row(*map(cell, (kind.__name__, kind.mixes, (module.__doc__ or "").strip().splitlines()[0])))
-    output_console().print(table)
 
 
 def _print_list(points: list[Any]) -> None:

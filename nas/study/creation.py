@@ -13,6 +13,7 @@ from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objecti
 from nas.store import Store
 from nas.study.constraints import parsed_constraints, require_satisfiable
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
+from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space, quality_of, under_all_scenarios
 from nas.study.study import Study
@@ -61,6 +62,7 @@ def check_plan(space: Space, plan: Plan, functions: Mapping[str, ObjectiveFuncti
     """Raise at once what would otherwise end a search after minutes; see `create_study`."""
     check_size(space.root)
     space.require_sound()
+    check_own_blocks(space)
     for scenario in plan.scenarios:
         check_scenario(scenario)
     for name in functions:

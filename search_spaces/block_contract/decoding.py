@@ -30,7 +30,7 @@ def decode_equals_prefill(subject: Subject) -> None:
                 near(
                     decoded[:batch, :count],
                     module(x[:batch, :count]).y,
-                    f"step (position: {kind}) and forward differ for {count} tokens [batch, token, channel]",
+                    f"step (position: {kind}) and forward differ in a text of {count} [row, token, channel]",
                 )
 
 

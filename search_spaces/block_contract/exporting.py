@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
+from contextlib import redirect_stderr, redirect_stdout
+
 import torch
 from torch import Tensor, nn
 
@@ -57,4 +61,11 @@ def prefill_and_step_can_be_exported(subject: Subject) -> None:
 
 
 def _exported(module: nn.Module, *inputs: object) -> nn.Module:
-    return torch.export.export(module, inputs).module()
+    log = logging.getLogger("torch")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what it says before it raises is about its own graphs
+    try:
+        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            return torch.export.export(module, inputs).module()
+    finally:
+        log.setLevel(level)

@@ -33,7 +33,9 @@ def a_block_is_a_frozen_value(subject: Subject) -> None:
     for field in fields(spec):
         replace(spec, **{field.name: one_of(1, 2)})
     try:
-        same = from_json(to_json(spec)) == spec
+        again = from_json(to_json(spec))
+        # of a file that was run twice there are two classes of one name
+        same = all(getattr(again, field.name) == getattr(spec, field.name) for field in fields(spec))
     except (TypeError, NasError) as error:
         raise BrokenPromise(f"its values do not survive JSON: {error}") from None
     if not same:

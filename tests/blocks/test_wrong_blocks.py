@@ -80,7 +80,7 @@ WRONG: list[tuple[str, Callable[[], type[Block]], str, bool]] = [
     (
         "other numbers for long texts",
         lambda: wrong(made.ByLength),
-        "step .* and forward differ for 64 tokens",
+        "step .* and forward differ in a text of 64",
         True,
     ),
     (

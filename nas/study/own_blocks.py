@@ -1,0 +1,75 @@
+"""Blocks of a user's own: they keep what every block promises before anything is spent on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import SpaceError
+from foundation.registry import nearest
+from nas.study.space_files import FILE
+from nas.study.user_files import run_file
+from search_spaces.block_contract import BrokenPromise, broken_promises
+from search_spaces.blocks.base import Block
+from search_spaces.language.space import Space
+from search_spaces.language.walk import alternatives, children
+
+LIBRARY = "search_spaces.blocks."
+"""Where the blocks live that the project's own tests hold to their promises."""
+
+
+def check_own_blocks(space: Space) -> None:
+    """Hold the blocks of a space that are not the library's to the quick part of their contract.
+
+    Raises:
+        BrokenPromise: with the first promise that is broken, and how many others are.
+    """
+    for kind in own_kinds(space):
+        if broken := broken_promises(kind, quick=True):
+            rest = f" (and {len(broken) - 1} more of its promises)" if len(broken) > 1 else ""
+            raise BrokenPromise(f"{broken[0]}{rest}; all of them: nas blocks --check FILE.py:{kind.__name__}")
+
+
+def own_kinds(space: Space) -> list[type[Block]]:
+    """The kinds of blocks in any branch of a space that the library does not have, by name."""
+    kinds = {type(node) for node in _nodes(space.root) if isinstance(node, Block)}
+    return sorted(
+        (kind for kind in kinds if not kind.__module__.startswith(LIBRARY)), key=lambda kind: kind.__name__
+    )
+
+
+def blocks_in(source: str) -> list[type[Block]]:
+    """The blocks that `FILE.py` defines, in the order of the file; of `FILE.py:NAME` this one.
+
+    Raises:
+        SpaceError: the file cannot be run, defines no block, or has no block of this name.
+    """
+    parts = FILE.fullmatch(source)
+    if parts is None:
+        raise SpaceError(f"{source!r} is no file: give FILE.py, or FILE.py:NAME")
+    path, name = Path(parts["path"]), parts["name"] or ""
+    module = run_file(path)
+    defined: dict[str, type[Block]] = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Block) and value.__module__ == module.__name__
+    }
+    if not name and not defined:
+        raise SpaceError(f"{path} defines no block: a block is a class derived from Block")
+    if name and name not in defined:
+        raise SpaceError(f"{path} defines no block {name!r}; {nearest(name, defined)}")
+    return [defined[name]] if name else list(defined.values())
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """Every different part of an open tree, in all its branches; layers that repeat are met once."""
+    waiting, met = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in met:
+            continue
+        met.add(id(node))
+        yield node
+        for option in alternatives(node):
+            waiting += [part for _, part in children(option.node)]
