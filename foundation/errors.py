@@ -4,6 +4,7 @@
   + SpaceError            the space itself is ill-formed or unsatisfiable: fix the space
   + IllegalArchitecture   this candidate cannot exist: skip it, the search goes on
   + EvaluationFailed      this candidate could not be scored: record it, the search goes on
+  + ClusterError          the Ray workers of a search are gone: fix the cluster, and resume the study
   + DataError             the text given to learn from cannot be used: fix the data
   + ProfileError          a device or its latency table cannot be used: fix the profile
   + FileError             a file cannot be written (full disk, missing permission) or is not what can be read
@@ -33,6 +34,10 @@ class IllegalArchitecture(NasError):
 
 class EvaluationFailed(NasError):
     """One candidate could not be scored (a non-finite loss, a lost worker); recorded, never fatal."""
+
+
+class ClusterError(NasError):
+    """Ray cannot start, its workers cannot start, or the cluster was lost; what was scored is on record."""
 
 
 class DataError(NasError):

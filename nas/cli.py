@@ -28,7 +28,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from foundation.errors import EvaluationFailed, NasError
+from foundation.errors import ClusterError, EvaluationFailed, NasError
 from foundation.text import one_line
 from foundation.wording import as_options
 from nas import commands
@@ -118,6 +118,9 @@ def _ended(words: Sequence[str]) -> int:
     except EvaluationFailed as error:
         _print_error(str(error))
         return FAILED
+    except ClusterError as error:
+        _print_error(f"{error}; {_how_to_continue()}")
+        return REFUSED
     except NasError as error:
         _print_error(str(error))
         return REFUSED

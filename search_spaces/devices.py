@@ -35,6 +35,12 @@ def on_cuda(device: str) -> bool:
     return kind_of_device(device) == "cuda"
 
 
+def usable_cpus() -> int:
+    """How many CPUs this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def check_trainable(device: str) -> None:
     """Raise `SettingError` for what is no device to train on, here or elsewhere."""
     if not is_device(device) or kind_of_device(device) not in TRAINABLE:

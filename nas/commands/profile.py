@@ -15,6 +15,7 @@ from nas.commands import tables
 from nas.commands.options import RayAddress, SpaceName
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
+from nas.executors.workers import Workers
 from nas.study.plan import Plan
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ def _measure(
     from nas.tables.study_tables import measured_table
 
     similar = None if how.similar is None else named_table(how.similar)
+    if on is not None:
+        Workers(address=address).check(on, Terminal().say)
     where = "" if on is None else f" on {on}"
     with Terminal().bar(f"measuring latency{where} ({scenario})", 100) as bar:
 

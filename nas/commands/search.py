@@ -14,6 +14,7 @@ from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
+from nas.progress import Terminal
 from nas.study.plan import Plan
 
 _current: list[str] = []
@@ -59,7 +60,7 @@ def search(
     loaded = load_space(space)
     plan = Plan(**_located(settings), source=absolute_source(space))
     pool = Workers(**workers)
-    pool.check(plan.on)
+    pool.check(plan.on, Terminal().say)
     _run(create_study(loaded, plan, name=name or loaded.name, store=store), pool)
 
 
@@ -92,7 +93,7 @@ def resume(
     picks = tuple(opened.trial(which).genotype for which in pick or ())
     opened.store.close()
     pool = Workers(**workers)
-    pool.check(plan.on)
+    pool.check(plan.on, Terminal().say)
     _run(create_study(space, plan, name=study, store=store), pool, picks)
 
 
@@ -115,7 +116,6 @@ def _located(settings: Given) -> Given:
 def _run(study: Any, workers: Any, picks: tuple[Any, ...] = ()) -> None:
     from nas.commands.show import print_front
     from nas.plugins import report_writer
-    from nas.progress import Terminal
     from nas.steps.base import Context, run_steps
     from nas.study.tally import require_scored
 

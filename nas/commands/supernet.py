@@ -69,12 +69,14 @@ def train(
     Example: nas supernet train laptop -o supernets/laptop
     """
     from evaluators.supernet.folder import describe
+    from evaluators.training.distributed import check_processes
     from nas.study.space_files import load_space
     from search_spaces.devices import require_here
 
     loaded = load_space(space)
     plan = Plan(**settings)
     how, trained_by = Execution(device=plan.device, **execution), SupernetTraining(**training)
+    check_processes(trained_by.workers, plan.device, plan.batch)
     require_here(plan.device)
     evaluator = _evaluator(loaded, output, plan, trained_by, how)
     prepared = evaluator.training(loaded)  # what can be refused is, before anything is written
@@ -115,11 +117,14 @@ def _train(evaluator: Any, prepared: Any, workers: int, prepare: Any) -> dict[st
 
     train = partial(evaluator.train, open_space=prepare)
     with default_progress().bar("training the supernet", evaluator.steps) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            bar.update(step, f"{loss:.3f}")
+
         if workers > 1:
-            train_distributed(train, workers, device=evaluator.execution.device, prepare=prepare)
-        trained: dict[str, Any] = evaluator.train(
-            lambda step, loss: bar.update(step, f"{loss:.3f}"), training=prepared
-        )
+            device = evaluator.execution.device
+            train_distributed(train, workers, device=device, prepare=prepare, on_step=on_step)
+        trained: dict[str, Any] = evaluator.train(on_step, training=prepared)
         return trained
 
 

@@ -30,10 +30,11 @@ def validate(study: StudyName, *, settings: Given, workers: Given, store: Store 
     from nas.study.study import Study, open_study
     from nas.validation.validate import lines_of, validate_study
 
+    wanted, pool, terminal = ValidationSettings(**settings), Workers(**workers), Terminal()
+    pool.check(say=terminal.say)
     work_on(study)
     opened = open_study(study, store, read_only=False)
     if opened.space.digest != opened.record.space_digest:  # constraints in code are not in the store
         opened = Study(opened.store, opened.record, opened.reloaded_space())
-    wanted, pool = ValidationSettings(**settings), Workers(**workers)
-    for line in lines_of(opened, validate_study(opened, wanted, pool, Terminal())):
+    for line in lines_of(opened, validate_study(opened, wanted, pool, terminal)):
         print_line(line)

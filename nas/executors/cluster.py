@@ -1,23 +1,34 @@
-"""A Ray cluster: joining or starting one, and what its workers need of this process."""
+"""A Ray cluster: joining one or starting one's own, and what its workers need of this process.
+
+A Ray of one's own listens on loopback alone, keeps its files in a folder that goes with it, and heeds
+neither `RAY_ADDRESS` nor what other clusters left behind. A cluster that is joined was started by its owner,
+with `ray start`: who can reach it can run code on it.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
-import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ray
+from ray._private.utils import read_ray_address
 
 from foundation.errors import SettingError
 from foundation.registry import Registry
+from nas.executors.ray_start import starting
+from nas.executors.reach import answers, why_unreachable
 from nas.study.user_files import add_folders, user_folders, user_modules
 from search_spaces.blocks.base import blocks
 from search_spaces.language.serialization import parts
 from search_spaces.network.norms.base import norms
 
-CONNECT_SECONDS = 5.0
+ANY_HERE = "auto"
+"""The address of a cluster that this machine is part of."""
+
+HOSTS_NAMED = 3
 
 
 class Kinds(NamedTuple):
@@ -56,34 +67,80 @@ def register(kinds: Kinds) -> None:
             registry.add(kind)
 
 
-def connect(address: str | None, processors: int) -> bool:
-    """Join or start Ray; whether it was started here.
+def join(address: str) -> None:
+    """Join the cluster at an address, unless this process is in one already.
 
     Raises:
-        SettingError: no cluster answers at `address`.
+        SettingError: no cluster answers there, or it runs another Ray or Python, or wants a token.
     """
     if ray.is_initialized():
-        return False
-    _require_answer(address)
-    try:
-        ray.init(
-            address=address,
-            num_cpus=None if address else processors,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SettingError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
-    return True
-
-
-def _require_answer(address: str | None) -> None:
-    """Connect to HOST:PORT first: Ray itself waits for minutes before it reports that nothing answers."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
         return
+    where = _resolved(address)
+    named = where if where == address else f"{where} ({address})"
+    if why := why_unreachable(where):
+        raise SettingError(f"no Ray cluster at {named}: {why}")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise SettingError(f"no Ray cluster at {address!r}: {error.strerror or error}") from None
+        with starting():
+            ray.init(
+                address=where, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
+            )
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise SettingError(f"cannot join the Ray cluster at {named}: {refusal(error)}") from None
+
+
+def _resolved(address: str) -> str:
+    """The address that `auto` stands for: `RAY_ADDRESS`, else the cluster that `ray start` made here last.
+
+    Raises:
+        SettingError: there is none, or the address has no port.
+    """
+    if address == ANY_HERE:
+        address = os.environ.get("RAY_ADDRESS") or read_ray_address() or ANY_HERE
+    if address == ANY_HERE:
+        raise SettingError("no Ray cluster: none was started on this machine, and RAY_ADDRESS names none")
+    if not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
+        raise SettingError(f"no Ray cluster at {address!r}: write HOST:PORT of its head, or auto")
+    return address
+
+
+def refusal(error: BaseException) -> str:
+    """One line of why a cluster does not take this process."""
+    reasons = []
+    at: BaseException | None = error
+    while at is not None:
+        reasons.append(str(at))
+        at = at.__cause__ or at.__context__
+    for reason in reasons:
+        if "ersion mismatch" in reason:
+            return " ".join(reason.split())
+        if "Unauthenticated" in reason or "AuthToken" in reason:
+            return "it wants a token: set RAY_AUTH_MODE=token, with the token in RAY_AUTH_TOKEN"
+    return next(iter(reasons[0].strip().splitlines()), type(error).__name__)
+
+
+def head() -> str:
+    """HOST:PORT of the head of the cluster that this process is in."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def alive() -> bool:
+    """Whether the head answers, and a node is left. Ray itself waits a minute, and ends this process then."""
+    return answers(head()) and any(node["Alive"] for node in ray.nodes())
+
+
+def resources() -> list[dict[str, float]]:
+    """What each node of the cluster has, by name: `CPU`, `GPU`."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def joined() -> str:
+    """One line: which cluster this process is in, and who else can use it."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    hosts = sorted({str(node["NodeManagerHostname"]) for node in nodes})
+    more = f" and {len(hosts) - HOSTS_NAMED} more" if len(hosts) > HOSTS_NAMED else ""
+    amounts = [f"{ray.cluster_resources().get(kind, 0.0):g} {kind}s" for kind in ("CPU", "GPU")]
+    count = f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
+    return (
+        f"joined the Ray cluster at {head()}: {count} ({', '.join(hosts[:HOSTS_NAMED])}{more}),"
+        f" {', '.join(amounts)}; whoever can reach it can run code on it"
+    )

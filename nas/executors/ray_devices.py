@@ -27,16 +27,13 @@ from hw_profiles.latency.profiler import profile_space
 from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
-from nas.executors.cluster import Kinds, cause, connect, own_kinds, register
+from nas.executors.cluster import ANY_HERE, Kinds, cause, join, own_kinds, register
 from search_spaces.devices import is_device
 from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space
 from search_spaces.scenario import Scenario
 
 PREFIX = "device:"
-OWN_CLUSTER = "auto"
-"""The address of a cluster that this machine is part of."""
-
 POLL_SECONDS = 5.0
 
 Work: TypeAlias = Callable[..., Any]
@@ -61,7 +58,7 @@ def devices(address: str | None = None) -> dict[str, Device]:
     Raises:
         SettingError: no cluster answers.
     """
-    connect(address or OWN_CLUSTER, 0)
+    join(ANY_HERE if address is None else address)
     hosts: dict[str, list[str]] = {}
     for node in ray.nodes():
         offered = node["Resources"] if node["Alive"] else {}

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from typing import TypeAlias
 
+from foundation.errors import SettingError
 from foundation.settings import Settings, setting
+from foundation.wording import argument
 from nas.executors.base import Executor, Scorer
 from nas.executors.local import InProcess
 from search_spaces.scenario import MOST_THREADS
 
 WORKERS = "Workers"
 """The heading of these settings."""
+
+MOST_SECONDS = 1e7
+"""Some months: longer than anybody waits for a candidate."""
+
+Say: TypeAlias = Callable[[str], None]
+"""Hears a line for the user."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Workers(Settings):
     _: KW_ONLY
     address: str | None = setting(
         None,
-        help="Address of a Ray cluster; without one, Ray starts here.",
+        help="Ray cluster to join, HOST:PORT of its head or auto; without one, Ray starts here, on loopback.",
         option="ray",
         metavar="ADDRESS",
         group=WORKERS,
@@ -47,32 +56,59 @@ class Workers(Settings):
         group=WORKERS,
     )
     gpus: float = setting(
-        0.0, help="Share of a GPU that each Ray actor holds.", least=0, most=64, group=WORKERS
+        0.0,
+        help="GPUs that each Ray actor holds: a share of one, or whole ones.",
+        least=0,
+        most=64,
+        group=WORKERS,
     )
-    item_seconds: float | None = setting(
+    timeout: float | None = setting(
         None,
-        help="Time after which a candidate fails on a Ray actor.",
+        help="Time after which a candidate fails; only Ray actors can be stopped, so it needs --workers.",
         above=0,
-        most=1e7,
+        most=MOST_SECONDS,
         unit="s",
         shown="unlimited",
         group=WORKERS,
     )
 
-    def check(self, on: str | None = None) -> None:
-        """Raise `SettingError` at once where a cluster does not answer, or lacks the device that is named."""
-        if self.address:
-            from nas.executors.cluster import connect
+    def __post_init__(self) -> None:
+        """Check the settings one by one, and with each other."""
+        super().__post_init__()
+        if self.gpus > 1 and self.gpus % 1:
+            raise SettingError(f"{argument('gpus', self.gpus)}: give a share of one GPU, or a whole number")
+        if self.timeout is not None and not self.on_ray:
+            raise SettingError(
+                f"{argument('timeout', self.timeout)} needs {argument('workers')}: a candidate that is scored"
+                " in this process cannot be stopped"
+            )
 
-            connect(self.address, self.count)
+    @property
+    def on_ray(self) -> bool:
+        """Whether candidates are scored by Ray actors, not in this process."""
+        return self.count > 0 or self.address is not None
+
+    def check(self, on: str | None = None, say: Say = lambda line: None) -> None:
+        """Raise `SettingError` at once where there is no room, no cluster, or not the device that is named.
+
+        `say` hears which cluster is joined.
+        """
+        if self.on_ray:
+            from nas.executors.room import require_room
+
+            require_room(self.count or 1, self.threads, self.gpus, self.address)
         if on is not None:
             from nas.executors.ray_devices import require_device
 
             require_device(on, self.address)
+        if self.address is not None or on is not None:
+            from nas.executors.cluster import joined
+
+            say(joined())
 
     def executor(self, scorers: Mapping[str, Scorer]) -> Executor:
         """An executor that holds these scorers."""
-        if not self.count and not self.address:
+        if not self.on_ray:
             return InProcess(scorers)
         from nas.executors.ray import RayPool  # Ray takes seconds to import, and most laptops do without
 
@@ -83,5 +119,5 @@ class Workers(Settings):
             batch=self.batch_items,
             threads=self.threads,
             gpus=self.gpus,
-            item_seconds=self.item_seconds,
+            timeout=self.timeout,
         )

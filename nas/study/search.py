@@ -99,9 +99,8 @@ def search(
     names = [o.__name__ if callable(o) else o for o in objectives]
     plan = Plan.from_plain({"objectives": names, **settings})
     pool = workers if isinstance(workers, Workers) else Workers(workers)
-    pool.check(plan.on)
+    progress = progress or default_progress()
+    pool.check(plan.on, progress.say)
     study = create_study(as_space(space), plan, name=name, store=store, functions=functions)
-    run_steps(
-        Context(study=study, functions=functions, workers=pool, progress=progress or default_progress())
-    )
+    run_steps(Context(study=study, functions=functions, workers=pool, progress=progress))
     return study

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.folder import (
@@ -145,7 +148,14 @@ def test_a_folder_keeps_one_training(copy: Path) -> None:
 
 
 def test_several_processes_train_one_supernet(tmp_path: Path, home: Path) -> None:
-    train_distributed(evaluator(tmp_path).train, 2, prepare=partial(len, "imports"))
+    heard: list[tuple[int, float]] = []
+    train_distributed(
+        evaluator(tmp_path).train,
+        2,
+        prepare=partial(len, "imports"),
+        on_step=lambda step, loss: heard.append((step, loss)),
+    )
+    assert [step for step, _ in heard] == list(range(1, STEPS + 1))
     together = evaluator(tmp_path).train()
     alone = SupernetTraining(
         SPACE,
@@ -161,5 +171,43 @@ def test_several_processes_train_one_supernet(tmp_path: Path, home: Path) -> Non
 
 
 def test_a_worker_that_dies_ends_the_training(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationFailed, match=r"process \d of 2 ended with 3"):
+    with pytest.raises(EvaluationFailed, match=r"process \d of 2: ended with 3"):
         train_distributed(evaluator(tmp_path).train, 2, prepare=partial(os._exit, 3))
+
+
+def test_what_a_worker_raises_is_told_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(EvaluationFailed, match=r"process \d of 2: RuntimeError: .*negative dimension"):
+        train_distributed(evaluator(tmp_path).train, 2, prepare=partial(torch.zeros, -1))
+    assert capfd.readouterr() == ("", "")
+
+
+def train_and_tell(folder: str) -> None:
+    """Train in two processes, and write whom they are."""
+    from multiprocessing import active_children
+
+    def on_step(step: int, loss: float) -> None:
+        ids = " ".join(str(child.pid) for child in active_children())
+        Path(folder, "processes").write_text(ids)
+
+    long = replace(evaluator(Path(folder, "supernet")), steps=10**5)
+    train_distributed(long.train, 2, on_step=on_step)
+
+
+@pytest.mark.slow  # two processes import torch
+def test_no_worker_outlives_the_one_that_started_it(tmp_path: Path, home: Path) -> None:
+    driver = get_context("spawn").Process(target=train_and_tell, args=(str(tmp_path),))
+    driver.start()
+    told, end = tmp_path / "processes", time.monotonic() + 120
+    while not (told.exists() and len(told.read_text().split()) == 2):
+        assert driver.is_alive()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    driver.kill()
+    driver.join()
+    workers = [Path("/proc") / process for process in told.read_text().split()]
+    end = time.monotonic() + 20
+    while any(worker.exists() and "Z" not in (worker / "stat").read_text().split()[2] for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from typing import Any
 
 import pytest
 import torch
@@ -47,32 +49,69 @@ def test_a_rank_is_one_of_the_group(rank: int) -> None:
 
 @dataclass
 class Process:
-    """A process that lives for some looks at it and ends with a code."""
+    """A process that has ended with a code."""
 
-    code: int
-    looks: int = 0
+    exitcode: int
 
-    @property
-    def exitcode(self) -> int | None:
-        return None if self.looks > 0 else self.code
-
-    def is_alive(self) -> bool:
-        self.looks -= 1
-        return self.looks > 0
+    def join(self) -> None:
+        """It has."""
 
 
-@given(looks=st.lists(st.integers(0, 4), min_size=1, max_size=4))
-def test_processes_that_end_well_are_waited_for(looks: list[int]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed, "POLL_SECONDS", 0.0)
-        processes = [Process(0, count) for count in looks]
-        distributed._wait(processes)  # type: ignore[arg-type]  # has what is asked of it
-    assert all(process.exitcode == 0 for process in processes)
+def followed(codes: list[int], said: list[list[Any]]) -> list[tuple[int, float]]:
+    """What is heard of processes that said these things, in their order, and ended with these codes."""
+    reports = []
+    for things in said:
+        report, mouth = Pipe(duplex=False)
+        for thing in things:
+            mouth.send(thing)
+        mouth.close()
+        reports.append(report)
+    heard: list[tuple[int, float]] = []
+    processes: Any = [Process(code) for code in codes]
+    distributed._follow(processes, reports, lambda step, loss: heard.append((step, loss)))
+    return heard
 
 
-@pytest.mark.parametrize("code", [1, -9])
-def test_a_process_that_ends_badly_is_named(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    monkeypatch.setattr(distributed, "POLL_SECONDS", 0.0)
-    processes = [Process(0, 100), Process(code, 2)]
-    with pytest.raises(EvaluationFailed, match=f"process 1 of 2 ended with {code}"):
-        distributed._wait(processes)  # type: ignore[arg-type]  # has what is asked of it
+@given(steps=st.lists(st.tuples(st.integers(1, 9), st.floats(0, 9)), max_size=9), count=st.integers(1, 4))
+def test_the_steps_of_processes_that_end_well_are_passed_on(
+    steps: list[tuple[int, float]], count: int
+) -> None:
+    assert followed([0] * count, [list(steps), *([] for _ in range(count - 1))]) == steps
+
+
+@pytest.mark.parametrize(
+    ("codes", "said", "reason"),
+    [
+        ([0, 1], [[(1, 2.0)], []], "process 1 of 2: ended with 1"),
+        ([0, -9], [[], []], "process 1 of 2: ended with -9"),
+        ([1, 0], [["ValueError: odd"], []], "process 0 of 2: ValueError: odd"),
+    ],
+)
+def test_a_process_that_ends_badly_is_named(codes: list[int], said: list[list[Any]], reason: str) -> None:
+    with pytest.raises(EvaluationFailed, match=reason):
+        followed(codes, said)
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "batch", "reason"),
+    [
+        (3, "cuda", None, "workers=3: each process needs a GPU of its own, and this machine has 2"),
+        (
+            2,
+            "cuda:0",
+            None,
+            "workers=2: each process trains on its own GPU, so the device is cuda, not cuda:0",
+        ),
+        (1000, "cpu", None, "workers=1000: each process needs a CPU of its own, and this machine has 8"),
+        (4, "cpu", 3, "workers=4: a batch of 3 rows cannot be shared by 4 processes"),
+    ],
+)
+def test_processes_without_a_processor_of_their_own_are_refused(
+    monkeypatch: pytest.MonkeyPatch, count: int, device: str, batch: int | None, reason: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(distributed, "usable_cpus", lambda: 8)
+    for fine in ((1, "cuda:1", 1), (2, "cuda", 2), (8, "cpu", 8)):
+        distributed.check_processes(*fine)
+    with pytest.raises(SettingError, match=reason):
+        distributed.check_processes(count, device, batch)

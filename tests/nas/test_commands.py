@@ -185,7 +185,7 @@ def test_every_json_option_is_tested_here_or_with_its_own_command() -> None:
         ("search small.py --batch-items 0", "--batch-items must be at least 1, got 0"),
         ("search small.py --worker-threads none", "--worker-threads must be a whole number, got 'none'"),
         ("search small.py --gpus -0.5", "--gpus must be at least 0, got -0.5"),
-        ("search small.py --item-seconds 0", "--item-seconds must be positive, got 0"),
+        ("search small.py --timeout 0", "--timeout must be positive, got 0"),
         ("search small.py --trials many", "--trials must be a whole number, got 'many'"),
         ("resume first --profile-seconds soon", "--profile-seconds must be a number, got 'soon'"),
         ("resume first --workers two", "--workers must be a whole number, got 'two'"),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import pytest
 import torch
 
 import nas
-from foundation.errors import EvaluationFailed, IllegalArchitecture, SettingError
+from foundation.errors import ClusterError, EvaluationFailed, IllegalArchitecture, SettingError
 from nas.executors.base import Executor, FunctionScorer, Outcome, WorkItem, score_item
 from nas.executors.local import InProcess
 from nas.study.space_files import load_space
@@ -22,12 +26,20 @@ from tests.nas.toys import rich, small, toy_space
 
 ray = pytest.importorskip("ray")
 
+from nas.executors import cluster as clusters  # noqa: E402
+from nas.executors import ray_start  # noqa: E402
+from nas.executors.ray import RayPool  # noqa: E402
+from nas.executors.room import folder_of_files  # noqa: E402
+
 
 def times_ten(spec: Any) -> float:
     if spec == "die":
         os._exit(1)
     if spec == "sleep":
-        time.sleep(60)
+        time.sleep(600)
+    if spec == "nap":
+        time.sleep(0.2)
+        return 2.0
     if spec == "odd":
         raise ValueError("odd")
     return float(spec) * 10
@@ -38,15 +50,53 @@ SCORERS = {"value": FunctionScorer(times_ten)}
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    """A Ray of this process, on a machine where another was killed, and one is elsewhere."""
+    files = Path(tempfile.mkdtemp(dir="/tmp", prefix="r"))
+    (files / "ray").mkdir()
+    (files / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(files))
+        patch.setenv("RAY_ADDRESS", "10.255.255.1:6379")
+        folder = ray_start.start(2, folder_of_files())
+        assert folder.parent == files
+        yield
+        ray_start.end(folder)
+    assert not ray.is_initialized()
+    assert not folder.exists()
+    shutil.rmtree(files)
 
 
 def pool(**settings: Any) -> Executor:
-    from nas.executors.ray import RayPool
-
     return RayPool(SCORERS, workers=2, **settings)
+
+
+def listening() -> dict[str, set[str]]:
+    """The addresses on which this process and its children listen, by the name of the process."""
+    import psutil  # Ray brings its own
+
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return {
+        process.name(): {c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN}
+        for process in family
+    }
+
+
+def test_a_ray_of_ones_own_listens_on_loopback_alone() -> None:
+    with pool():
+        found = listening()
+    assert {"raylet", "gcs_server"} <= {name for name, where in found.items() if where}
+    assert any(name.startswith("ray::") and where for name, where in found.items())
+    assert set.union(*found.values()) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}, found
+
+
+def test_a_cluster_is_named_with_its_nodes_and_a_warning() -> None:
+    line = clusters.joined()
+    assert re.fullmatch(
+        r"joined the Ray cluster at 127\.0\.0\.1:\d+: 1 node \(\S+\), 2 CPUs, 0 GPUs;"
+        r" whoever can reach it can run code on it",
+        line,
+    )
+    assert clusters.alive()
 
 
 def drain(executor: Executor, specs: list[Any]) -> dict[int, Outcome]:
@@ -78,11 +128,19 @@ def test_a_lost_worker_fails_its_task_and_the_pool_goes_on(batch: int) -> None:
 
 
 def test_a_task_that_takes_too_long_fails_and_the_pool_goes_on() -> None:
-    with pool(item_seconds=1.0) as executor:
-        executor.warm_up()
-        found = drain(executor, ["sleep", 1])
-        assert "no answer within" in str(found[0].reason)
+    with pool(timeout=1.0) as executor:
+        found = drain(executor, ["sleep", *["nap"] * 12])
+        assert found[0].reason == "no answer within 1 s"
+        assert list(found).index(0) < 12  # though the other worker had answers all the time
+        assert not any(outcome.reason for number, outcome in found.items() if number)
         assert drain(executor, [2])[0].values["value"].value == 20.0
+
+
+@pytest.mark.slow  # each item that is tried alone costs a worker
+def test_of_a_batch_that_takes_too_long_only_the_cause_fails() -> None:
+    with pool(batch=3, timeout=1.0) as executor:
+        found = drain(executor, [1, "sleep", 3])
+    assert [number for number, outcome in found.items() if outcome.reason] == [1]
 
 
 def test_errors_are_outcomes() -> None:
@@ -160,27 +218,46 @@ def test_blocks_of_a_space_file_reach_the_workers(tmp_path: Path) -> None:
     study.store.close()
 
 
+@dataclass
 class Unreadable:
-    """Cannot be read by a worker."""
+    """Cannot be read by a worker: it raises there, or ends it, until a file is there."""
+
+    made: str = ""
 
     def __reduce__(self) -> Any:
-        return _refuse, ()
+        return _read, (self.made,)
+
+    def __call__(self, spec: Any, steps: int, seed: int) -> Value:
+        return Value(0.0)
 
 
-def _refuse() -> None:
-    raise RuntimeError("no such scorer here")
+def _read(made: str) -> Any:
+    if not made:
+        raise RuntimeError("no such scorer here")
+    if not Path(made).exists():
+        Path(made).touch()
+        os._exit(1)
+    return FunctionScorer(times_ten)
 
 
 def test_workers_that_cannot_start_end_the_search() -> None:
-    from nas.executors.ray import RayPool
-
-    with pytest.raises(EvaluationFailed, match=r"a worker cannot start.*no such scorer here"):
-        RayPool({"value": Unreadable()}, workers=2)  # type: ignore[dict-item]
+    with pytest.raises(ClusterError, match=r"a worker cannot start, tried 3 times: .*no such scorer here"):
+        RayPool({"value": Unreadable()}, workers=1)
 
 
-@pytest.mark.parametrize(("settings", "said"), [({"gpus": 1.0}, "2 GPUs"), ({"threads": 2}, "4 CPUs")])
+def test_a_worker_that_dies_while_it_starts_is_replaced(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with RayPool({"value": Unreadable(str(tmp_path / "made"))}, workers=1) as executor:
+        assert drain(executor, [4])[0].values["value"].value == 40.0
+    assert (tmp_path / "made").exists()
+    time.sleep(0.5)
+    assert capfd.readouterr() == ("", "")  # Ray would print a paragraph about it
+
+
+@pytest.mark.parametrize(("settings", "said"), [({"gpus": 1.0}, "0 GPUs"), ({"threads": 2}, "2 CPUs")])
 def test_workers_for_whom_there_is_no_room_are_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingError, match=f"the workers need {said}, and Ray has"):
+    with pytest.raises(SettingError, match=f"workers=2: there is room for [01] .*the Ray cluster.*{said}"):
         pool(**settings)
 
 
