@@ -128,8 +128,9 @@ class FromSupernet(Evaluator):
         """The training at its start; nothing is read or written.
 
         Raises:
-            SpaceError: the space forbids all architectures of a phase.
+            SpaceError: the space forbids all architectures of a phase, or has too small a vocabulary.
         """
+        self.task.check_vocabulary(space)
         return SupernetTraining(
             space,
             self.task,

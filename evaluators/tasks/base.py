@@ -17,7 +17,12 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from foundation.errors import SpaceError
 from foundation.registry import Registry
+from search_spaces.language.choices import OneOf
+from search_spaces.language.space import Space
+from search_spaces.language.walk import closed_values
+from search_spaces.network.decoder import Decoder
 
 tasks: Registry[type[Task]] = Registry("task", folder="evaluators.tasks")
 
@@ -63,6 +68,13 @@ class Task(ABC):
     @abstractmethod
     def vocab(self) -> int:
         """Tokens and targets are below it."""
+
+    def check_vocabulary(self, space: Space) -> None:
+        """Raise `SpaceError` where a decoder of the space has fewer tokens than the task."""
+        roots = space.root.options if isinstance(space.root, OneOf) else (space.root,)
+        sizes = [size for root in roots if isinstance(root, Decoder) for size in closed_values(root.vocab)]
+        if min(sizes, default=self.vocab) < self.vocab:
+            raise SpaceError(f"vocab is {min(sizes)}, and the task {self.name} needs at least {self.vocab}")
 
     @property
     @abstractmethod

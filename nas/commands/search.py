@@ -61,7 +61,7 @@ def search(
     plan = Plan(**_located(settings), source=absolute_source(space))
     pool = Workers(**workers)
     pool.check(plan.on, Terminal().say)
-    _run(create_study(loaded, plan, name=name or loaded.name, store=store), pool)
+    _run(create_study(loaded, plan, name=loaded.name if name is None else name, store=store), pool)
 
 
 @with_settings(Plan, [d.name for d in describe(Plan) if d.about.changeable], show_defaults=False)

@@ -13,6 +13,7 @@ from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.shrinking import SHRINKING
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
+from foundation.errors import SettingError
 from foundation.settings import MANY, Settings, setting
 from nas.commands.options import Json, SpaceName
 from nas.commands.options_from_settings import Given, with_settings
@@ -73,6 +74,10 @@ def train(
     from nas.study.space_files import load_space
     from search_spaces.devices import require_here
 
+    if not output.name:
+        raise SettingError(
+            f"--output {output} names nothing: name a folder, e.g. supernets/{Path(space).stem}"
+        )
     loaded = load_space(space)
     plan = Plan(**settings)
     how, trained_by = Execution(device=plan.device, **execution), SupernetTraining(**training)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from foundation.errors import StoreError
 from foundation.wording import argument
-from nas.store.location import shown, sqlite_path
+from nas.store.location import check_file, shown, sqlite_path
 from nas.store.schema import HEAD
 
 BUSY_SECONDS = 10.0
@@ -92,8 +92,7 @@ def _check_folder(url: URL, read_only: bool) -> None:
     path = sqlite_path(url)
     if path is None:
         return
-    if read_only and not path.exists():
-        raise StoreError(f"there is no store at {path}")
+    check_file(path, read_only=read_only)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -147,6 +146,8 @@ def _bring_to_head(connection: Connection, place: str, read_only: bool) -> None:
             f"{place} was written by a newer nas (schema {version}; this one reads up to {HEAD}):"
             f" upgrade nas or use another {argument('store')}"
         )
+    if version is None and (others := _tables(connection)):
+        raise StoreError(f"{place} is not a store of nas: it holds {', '.join(others[:3])}")
     if read_only and version is None:
         raise StoreError(f"{place} is not a store of nas: it holds no studies")
     if read_only and version != HEAD:
@@ -165,6 +166,11 @@ def _schema_version(connection: Connection) -> str | None:
             return None
         version: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
         return version
+
+
+def _tables(connection: Connection) -> list[str]:
+    with connection.begin():
+        return inspect(connection).get_table_names()
 
 
 def _prefer_wal(connection: Connection) -> None:

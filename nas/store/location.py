@@ -19,6 +19,8 @@ def parse_location(location: str | Path) -> URL:
         StoreError: the URL is malformed or names another kind of database.
     """
     text = str(location)
+    if not text.strip():
+        raise StoreError("a store needs a place: the path of a SQLite file, or a URL")
     if "://" not in text:
         return URL.create("sqlite", database=str(Path(text).expanduser()))
     try:
@@ -28,6 +30,10 @@ def parse_location(location: str | Path) -> URL:
     kind = url.get_backend_name()
     if kind not in ("sqlite", "postgresql"):
         raise StoreError(f"a store is a SQLite file or a PostgreSQL database, not {kind!r}")
+    if kind == "sqlite" and (url.host or url.port or url.query):
+        raise StoreError(
+            f"cannot read the store's URL {text}: write sqlite:///FILE, or sqlite:////FOLDER/FILE"
+        )
     # SQLAlchemy 2.0 and 2.1 have different default drivers
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
@@ -38,6 +44,19 @@ def sqlite_path(location: str | Path | URL) -> Path | None:
     if url.get_backend_name() != "sqlite" or url.database in IN_MEMORY:
         return None
     return Path(str(url.database))
+
+
+def check_file(path: Path, *, read_only: bool) -> None:
+    """Raise `StoreError` where a SQLite file is no file, or cannot be one."""
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder: name a file in it, e.g. {path / 'studies.db'}")
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path} is a device or a pipe, not a file: a store is a SQLite file")
+    above = next((folder for folder in path.parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise StoreError(f"{above} is a file, so {path} cannot lie in it")
+    if read_only and not path.exists():
+        raise StoreError(f"there is no store at {path}")
 
 
 def shown(url: URL) -> str:

@@ -11,6 +11,7 @@ from nas.default_paths import DEFAULT_STORE
 from nas.engines.base import make_engine
 from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
 from nas.store import Store
+from nas.store.study_paths import check_place
 from nas.study.constraints import parsed_constraints, require_satisfiable
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
 from nas.study.own_blocks import check_own_blocks
@@ -42,6 +43,7 @@ def create_study(
     """
     plan = with_supernet(space, under_all_scenarios(plan))
     check_plan(space, plan, functions or {})
+    check_place(store, name)
     opened = Store(str(store))
     record = opened.create_study(
         name,
@@ -77,7 +79,7 @@ def check_plan(space: Space, plan: Plan, functions: Mapping[str, ObjectiveFuncti
     make_engine(plan).check(space, plan)
     require_satisfiable(space, constraints, CostModel.of(plan.scenarios))
     if quality_of(plan):
-        make_task(plan)
+        make_task(plan).check_vocabulary(space)
 
 
 def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> None:

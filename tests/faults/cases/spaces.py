@@ -355,6 +355,19 @@ FINE = [
 ]
 
 PLACES = [
+    *(
+        Case(
+            f"a space of too few words for text: {command}",
+            command,
+            says="vocab is 32, and the task language needs at least 256",
+            files={"s.py": HEAD + SMALL},
+        )
+        for command in (
+            "search s.py --name a -o bits_per_byte --steps 2 --trials 2",
+            "search s.py --name a -o bits_per_byte --steps 2 --trials 2 --evaluator scratch",
+            "supernet train s.py -o out",
+        )
+    ),
     Case(
         "a space that is a folder",
         "search own.py --name a",
