@@ -99,6 +99,7 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
     if earlier is not None and plan.on is None:
         earlier.require_here(str(path))
     if earlier is not None and earlier.covers(study.space):
+        _samples(path).unlink(missing_ok=True)  # of the table that is whole: a kill came before their removal
         if plan.allow_rough_table or not _rough_where_needed(earlier, plan):
             return earlier
         progress.say(f"{path} has too large an error: measuring again")
@@ -120,6 +121,11 @@ def _kept(path: Path) -> LatencyTable:
 def table_path(path: Path, scenario: Scenario, scenarios: int) -> Path:
     """The file of a scenario's table: `path`, or where there are several scenarios `table.chat.json`."""
     return path.with_suffix(f".{scenario.name}.json") if scenarios > 1 else path
+
+
+def _samples(path: Path) -> Path:
+    """Where the samples of a table are kept until it is written."""
+    return path.with_suffix(".partial.json")
 
 
 def _measure(
@@ -157,7 +163,7 @@ def measured_table(
     Raises:
         ProfileError: the device cannot be timed, or was lost.
     """
-    partial = path.with_suffix(".partial.json")
+    partial = _samples(path)
     if on is not None:
         from nas.executors.ray_devices import profile_on  # Ray takes seconds to import
 
