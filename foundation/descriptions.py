@@ -127,6 +127,8 @@ def check(described: Described, value: Any) -> None:
     for entry in value if isinstance(value, tuple) else (value,):
         if isinstance(entry, (int, float)) and not isinstance(entry, bool):
             _check_range(described.name, entry, about, value)
+        if entry == "" and described.default not in ("", MISSING):
+            raise SettingError(f"{described.name} must not be empty")
         if about.choices and entry not in about.choices:
             choices = ", ".join(map(str, about.choices))
             raise SettingError(f"{described.name} must be one of {choices}, got {shown(entry)}")

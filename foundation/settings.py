@@ -247,7 +247,7 @@ def _titled(kind: type[Settings]) -> Iterator[None]:
 def _parse(described: Described, annotation: Any, text: str) -> Any:
     if text in described.about.named:
         return described.about.named[text]
-    if described.optional and text.lower() in ("none", ""):
+    if described.optional and text.lower() == "none":
         return None
     for option in options_of(annotation):
         if get_origin(option) is tuple:

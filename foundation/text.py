@@ -42,12 +42,24 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time in seconds, minutes or hours."""
+    """A span of time in seconds, minutes, hours, days or years."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    if seconds < 72 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    if seconds < 700 * 86400:
+        return f"{seconds / 86400:.0f} days"
+    return f"{significant(seconds / 86400 / 365.25, 2)} years"
+
+
+def size(held: float) -> str:
+    """Bytes as people say them: `400 GB`."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if held >= unit:
+            return f"{significant(held / unit, 2)} {name}"
+    return f"{held / 1e3:.0f} kB"
 
 
 def listed(items: Iterable[str]) -> str:

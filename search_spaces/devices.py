@@ -65,6 +65,13 @@ def memory_here() -> int | None:
         return None
 
 
+def memory_of(device: str) -> int | None:
+    """The bytes of memory of a device of this machine; None where that is not known."""
+    if on_cuda(device):
+        return None if missing_here(device) else int(torch.cuda.get_device_properties(device).total_memory)
+    return memory_here() if kind_of_device(device) == "cpu" else None
+
+
 def require_here(device: str) -> None:
     """Raise `SettingError` unless networks can be trained on this device of this machine."""
     check_trainable(device)

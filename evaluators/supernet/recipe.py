@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from evaluators.supernet.sandwich import SUBNETS
 from evaluators.supernet.shrinking import SHRINKING, WHOLE, Phase
 from evaluators.training.schedules.base import Schedule
 from evaluators.training.schedules.linear import Linear
+from foundation.descriptions import shown
 from foundation.errors import SettingError
 from foundation.settings import Settings, setting
 from search_spaces.language.genotype import Genotype
@@ -56,6 +58,9 @@ class SupernetRecipe(Settings):
         super().__post_init__()
         if not self.phases:
             raise SettingError(f"phases must not be empty: write {' or '.join(PHASES)}")
+        for text in self.favoured:
+            if not _is_genotype(text):
+                raise SettingError(f"favoured must be genotypes in JSON, got {shown(text)}")
 
     @property
     def sorts(self) -> bool:
@@ -66,3 +71,10 @@ class SupernetRecipe(Settings):
     def genotypes(self) -> tuple[Genotype, ...]:
         """The favoured ones."""
         return tuple(map(Genotype.from_json, self.favoured))
+
+
+def _is_genotype(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

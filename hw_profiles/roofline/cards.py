@@ -25,6 +25,7 @@ from foundation.fields import Field
 from foundation.files import read_json, write_json
 from foundation.registry import Registry, nearest
 from hw_profiles.fingerprint import cpu_model, gpu_name
+from search_spaces.devices import memory_of
 from search_spaces.scenario import DTYPES
 
 FORMAT, VERSION = "nas device card", 1
@@ -220,10 +221,7 @@ def devices_here() -> list[dict[str, Any]]:
 
 
 def _cpu_here() -> dict[str, Any]:
-    try:
-        memory: int | None = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        memory = None
+    memory = memory_of("cpu")
     return {"device": "cpu", "name": cpu_model(), "cores": os.cpu_count(), "memory_bytes": memory}
 
 

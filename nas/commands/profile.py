@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 from foundation.errors import ProfileError, SettingError
 from foundation.settings import SEEDS, Settings, setting
 from nas.commands import tables
-from nas.commands.options import RayAddress, SpaceName
+from nas.commands.options import RayAddress, SpaceName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.executors.workers import Workers
@@ -93,6 +94,7 @@ def profile(
         "table.json"
     ),
     ray: RayAddress = None,
+    yes: Yes = False,
 ) -> None:
     """Measure the latency of the blocks of a space, and the table's error on whole networks.
 
@@ -100,12 +102,14 @@ def profile(
 
     A profile that was stopped is continued.
     """
+    from nas.commands.consent import with_consent
     from nas.study.space_files import load_space
     from nas.tables.study_tables import table_path
 
     plan, how = Plan(**settings), Profiling(**profiling)
     _require_measurable(plan, output, ray)
     loaded, doubts = load_space(space), []
+    with_consent(partial(_require_consent, loaded, plan, how), yes)
     for scenario in plan.scenarios:
         path = table_path(output, scenario, len(plan.scenarios))
         table = _measure(loaded, scenario, path, how, on=plan.on, address=ray)
@@ -114,6 +118,16 @@ def profile(
     if how.strict and doubts:
         again = "profile again on a quiet machine, or longer (--seconds)"
         raise ProfileError(f"{'; '.join(doubts)}: {again}")
+
+
+def _require_consent(space: Space, plan: Plan, how: Profiling, yes: bool) -> None:
+    """Raise `ConsentNeeded` where the measurement would take very long, or more memory than there is."""
+    from nas.study.forecast import Forecast, largest_of, of_timing
+
+    if plan.on is None:
+        largest, seconds = largest_of(space), how.effort["seconds"]
+        each = [of_timing(largest, scenario, seconds) for scenario in plan.scenarios]
+        sum(each, Forecast()).require_consent(yes)
 
 
 def _require_measurable(plan: Plan, output: Path, ray: str | None) -> None:

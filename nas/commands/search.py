@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from foundation.files import real_path
 from foundation.settings import describe
-from nas.commands.options import SpaceName, Store, StudyName
+from nas.commands.options import SpaceName, Store, StudyName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
@@ -47,6 +48,7 @@ def search(
         str | None, typer.Option(help="Name of the study.", show_default="that of the space")
     ] = None,
     store: Store = DEFAULT_STORE,
+    yes: Yes = False,
 ) -> None:
     """Search a space, and report its Pareto front.
 
@@ -54,14 +56,13 @@ def search(
 
     Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
     """
-    from nas.study.creation import create_study
     from nas.study.space_files import absolute_source, load_space
 
     loaded = load_space(space)
     plan = Plan(**_located(settings), source=absolute_source(space))
     pool = Workers(**workers)
     pool.check(plan.on, Terminal().say)
-    _run(create_study(loaded, plan, name=loaded.name if name is None else name, store=store), pool)
+    _run(_created(loaded, plan, loaded.name if name is None else name, store, yes), pool)
 
 
 @with_settings(Plan, [d.name for d in describe(Plan) if d.about.changeable], show_defaults=False)
@@ -78,13 +79,13 @@ def resume(
         ),
     ] = None,
     store: Store = DEFAULT_STORE,
+    yes: Yes = False,
 ) -> None:
     """Continue a study after any stop: Ctrl-C, a kill, a power cut, a full disk.
 
     Trials that were running are run again; the result is that of a study that was never stopped. Only the
     settings below may change.
     """
-    from nas.study.creation import create_study
     from nas.study.study import open_study
 
     opened = open_study(study, store)
@@ -94,7 +95,17 @@ def resume(
     opened.store.close()
     pool = Workers(**workers)
     pool.check(plan.on, Terminal().say)
-    _run(create_study(space, plan, name=study, store=store), pool, picks)
+    _run(_created(space, plan, study, store, yes), pool, picks)
+
+
+def _created(space: Any, plan: Plan, name: str, store: str, yes: bool) -> Any:
+    """The study, after the question whether it may take long."""
+    from nas.commands.consent import with_consent
+    from nas.progress import Terminal
+    from nas.study.creation import create_study
+
+    create = partial(create_study, space, plan, name=name, store=store, say=Terminal().say)
+    return with_consent(lambda agreed: create(yes=agreed), yes)
 
 
 def _located(settings: Given) -> Given:
@@ -103,7 +114,7 @@ def _located(settings: Given) -> Given:
     from nas.tables.library import find
 
     located = dict(settings)
-    if "data" in settings:
+    if settings.get("data") is not None:
         located["data"] = real_path(settings["data"])
     if "tables" in settings:
         located["tables"] = tuple(real_path(find(source)) for source in settings["tables"])

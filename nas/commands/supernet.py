@@ -15,7 +15,7 @@ from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, Settings, setting
-from nas.commands.options import Json, SpaceName
+from nas.commands.options import Json, SpaceName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
 from nas.study.plan import Plan
@@ -61,6 +61,7 @@ def train(
     training: Given,
     execution: Given,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    yes: Yes = False,
 ) -> None:
     """Train one supernet for a space, into a self-describing folder.
 
@@ -71,6 +72,7 @@ def train(
     """
     from evaluators.supernet.folder import describe
     from evaluators.training.distributed import check_processes
+    from nas.commands.consent import with_consent
     from nas.study.space_files import load_space
     from search_spaces.devices import require_here
 
@@ -84,6 +86,7 @@ def train(
     check_processes(trained_by.workers, plan.device, plan.batch)
     require_here(plan.device)
     evaluator = _evaluator(loaded, output, plan, trained_by, how)
+    with_consent(partial(_require_consent, loaded, evaluator), yes)
     prepared = evaluator.training(loaded)  # what can be refused is, before anything is written
     describe(evaluator, loaded)
     trained = _train(evaluator, prepared, trained_by.workers, partial(load_space, space))
@@ -113,6 +116,16 @@ def _evaluator(
         execution,
         space.name,
     )
+
+
+def _require_consent(space: Space, evaluator: FromSupernet, yes: bool) -> None:
+    """Raise `ConsentNeeded` where the training would take very long, or more memory than there is."""
+    from nas.study.forecast import Work, largest_of, of_supernet
+
+    how = evaluator.execution
+    work = Work(largest=largest_of(space), length=evaluator.task.length, device=how.device)
+    forecast = of_supernet(work, evaluator.recipe, evaluator.steps, evaluator.batch, pieces=how.pieces)
+    forecast.require_consent(yes)
 
 
 def _train(evaluator: Any, prepared: Any, workers: int, prepare: Any) -> dict[str, Any]:

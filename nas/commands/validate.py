@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import typer
 
-from nas.commands.options import Store, StudyName
+from nas.commands.options import Store, StudyName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.commands.search import work_on
@@ -20,12 +22,20 @@ def mount(app: typer.Typer) -> None:
 
 @with_settings(ValidationSettings)
 @with_settings(Workers, into="workers")
-def validate(study: StudyName, *, settings: Given, workers: Given, store: Store = DEFAULT_STORE) -> None:
+def validate(
+    study: StudyName,
+    *,
+    settings: Given,
+    workers: Given,
+    store: Store = DEFAULT_STORE,
+    yes: Yes = False,
+) -> None:
     """Show how far a study can be trusted: its proxy against training from scratch, its front against chance.
 
     Prints rank correlations and the gain in hypervolume with their 95 % intervals; the report shows them too.
     Can be stopped and repeated.
     """
+    from nas.commands.consent import with_consent
     from nas.progress import Terminal
     from nas.study.study import Study, open_study
     from nas.validation.validate import lines_of, validate_study
@@ -36,5 +46,6 @@ def validate(study: StudyName, *, settings: Given, workers: Given, store: Store 
     opened = open_study(study, store, read_only=False)
     if opened.space.digest != opened.record.space_digest:  # constraints in code are not in the store
         opened = Study(opened.store, opened.record, opened.reloaded_space())
-    for line in lines_of(opened, validate_study(opened, wanted, pool, terminal)):
+    run = partial(validate_study, opened, wanted, pool, terminal)
+    for line in lines_of(opened, with_consent(lambda agreed: run(yes=agreed), yes)):
         print_line(line)

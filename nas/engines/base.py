@@ -106,6 +106,16 @@ class Engine(Settings, ABC):
     def __init_subclass__(cls) -> None:
         cls.title = f"engine {cls.name}"
 
+    @property
+    def gradient_steps(self) -> int:
+        """Steps of gradients that it takes while it gets ready."""
+        return 0
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that each of them reads."""
+        return 0
+
     def check(self, space: Space, plan: Plan) -> None:
         """Refuse at once, from the space and the plan alone, what would end a search after minutes.
 

@@ -7,9 +7,8 @@ from nas.steps.base import Context, Step, computed_once, steps
 from nas.study.constraints import parsed_constraints, require_satisfiable
 from nas.study.facts import TABLES
 from nas.study.plan import Plan
-from nas.study.plan_objectives import asked_objectives
+from nas.study.plan_objectives import needing_tables
 from nas.tables.study_tables import table_for
-from search_spaces.scenario import Scenario
 
 
 @computed_once
@@ -21,7 +20,7 @@ def cost_model(context: Context) -> CostModel:
         SpaceError: nothing in the space satisfies the constraints.
     """
     study, plan = context.study, context.plan
-    needing = _needing_tables(plan)
+    needing = needing_tables(plan)
     tables = {
         scenario: table_for(study, scenario, context.progress, address=context.workers.address)
         for scenario in needing
@@ -40,21 +39,13 @@ class Profile(Step):
 
     def wanted(self, plan: Plan) -> bool:
         """Whether an objective or a constraint needs a table."""
-        return bool(_needing_tables(plan))
+        return bool(needing_tables(plan))
 
     def done(self, context: Context) -> bool:
         """Whether all tables are on record."""
         recorded = context.study.facts.get(TABLES, {})
-        return all(scenario.name in recorded for scenario in _needing_tables(context.plan))
+        return all(scenario.name in recorded for scenario in needing_tables(context.plan))
 
     def run(self, context: Context) -> None:
         """Measure the tables that are not given, and put their errors on record."""
         cost_model(context)
-
-
-def _needing_tables(plan: Plan) -> list[Scenario]:
-    """The scenarios in which latency is asked for."""
-    names = {objective.scenario for objective in asked_objectives(plan) if objective.needs_table}
-    if len(plan.scenarios) == 1:
-        return list(plan.scenarios) if names else []
-    return [scenario for scenario in plan.scenarios if scenario.name in names]

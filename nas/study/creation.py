@@ -1,25 +1,30 @@
-"""Studies are created, or opened to be continued; what would end one after minutes is refused at once."""
+"""Studies are created, or opened to be continued; what would end one later is refused before it is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from foundation.errors import SettingError
+from foundation.errors import NasError, SettingError, UnknownName
+from foundation.settings import changed
+from foundation.text import count
 from hw_profiles.runtimes.base import check_scenario
+from hw_profiles.timing.timers import check_device
 from nas.default_paths import DEFAULT_STORE
 from nas.engines.base import make_engine
 from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
-from nas.store import Store
-from nas.store.study_paths import check_place
+from nas.store import Store, StudyRecord
+from nas.store.study_paths import check_place, study_folder
 from nas.study.constraints import parsed_constraints, require_satisfiable
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
+from nas.study.forecast import of_plan
 from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space, quality_of, under_all_scenarios
 from nas.study.study import Study
 from nas.study.task import make_task
-from nas.tables.study_tables import check_tables
+from nas.tables.study_tables import check_tables, scenarios_to_time
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
 from search_spaces.network.size_limits import check_size
@@ -32,19 +37,25 @@ def create_study(
     name: str,
     store: str | Path = DEFAULT_STORE,
     functions: Mapping[str, ObjectiveFunction] | None = None,
+    yes: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Study:
     """A new study, or the one of this name if it has the same space and settings (trials may grow).
+
+    A study of this name in which nothing was tried or learned is replaced. Lines worth reading go to `say`.
 
     Raises:
         StoreError: the name is taken by a study of another space.
         SettingError: a setting makes no sense, or differs from those the study was started with.
+        ConsentNeeded: it would take years, or more memory than there is; not asked for with `yes`.
         SpaceError: nothing in the space satisfies the constraints.
         DataError: the corpus cannot be used.
     """
     plan = with_supernet(space, under_all_scenarios(plan))
-    check_plan(space, plan, functions or {})
     check_place(store, name)
+    check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
     opened = Store(str(store))
+    _replace_untouched(opened, name, space, plan, say)
     record = opened.create_study(
         name,
         space_digest=space.digest,
@@ -57,10 +68,14 @@ def create_study(
         config = {**record.config, "plan": grown.to_plain()}
         opened.update_config(record.id, config)
         study = Study(opened, opened.study(name), space)
+    if space.size() < study.plan.trials:
+        say(f"the space has only {count(space.size(), 'architecture')}, fewer than trials are asked for")
     return study
 
 
-def check_plan(space: Space, plan: Plan, functions: Mapping[str, ObjectiveFunction]) -> None:
+def check_plan(
+    space: Space, plan: Plan, functions: Mapping[str, ObjectiveFunction], *, yes: bool = False
+) -> None:
     """Raise at once what would otherwise end a search after minutes; see `create_study`."""
     check_size(space.root)
     space.require_sound()
@@ -76,10 +91,15 @@ def check_plan(space: Space, plan: Plan, functions: Mapping[str, ObjectiveFuncti
     _check_fit(space, plan, [objectives[name] for name in registered])
     check_evaluator(plan.evaluator)
     device_of(plan)
-    make_engine(plan).check(space, plan)
+    for scenario in scenarios_to_time(plan) if plan.on is None else ():
+        check_device(scenario)
+    engine = make_engine(plan)
+    engine.check(space, plan)
+    task = make_task(plan) if quality_of(plan) else None
+    if task is not None:
+        task.check_vocabulary(space)
+    of_plan(space, plan, task, engine).require_consent(yes)
     require_satisfiable(space, constraints, CostModel.of(plan.scenarios))
-    if quality_of(plan):
-        make_task(plan).check_vocabulary(space)
 
 
 def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> None:
@@ -91,3 +111,39 @@ def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> Non
         if objective.scenario:
             cost_model.under(objective.scenario)
     check_tables(plan)
+
+
+def _agreed_before(plan: Plan, name: str, store: str | Path) -> bool:
+    """Whether the study was already started with all of this, and so with consent to what it takes."""
+    try:
+        with Store(str(store), read_only=True) as opened:
+            recorded = Plan.from_plain(opened.study(name).config["plan"])
+    except (NasError, KeyError):  # there is no such study yet; what is damaged is reported on opening
+        return False
+    return not changed(recorded, plan) and recorded.continued_by(plan) == recorded
+
+
+def _replace_untouched(
+    opened: Store, name: str, space: Space, plan: Plan, say: Callable[[str], None]
+) -> None:
+    """Forget the study of this name where it is another one, and nothing was tried or learned in it."""
+    try:
+        record = opened.study(name)
+    except UnknownName:
+        return
+    folder = study_folder(opened.url, name)
+    learned = any(folder.rglob("*.safetensors"))
+    if learned or opened.counts(record, None) or _continues(record, space, plan):
+        return
+    say(f"study {name} had no trials yet: it begins anew, with the settings of now")
+    opened.delete_study(name)
+    shutil.rmtree(folder / "supernet", ignore_errors=True)  # the description of what was not yet learned
+
+
+def _continues(record: StudyRecord, space: Space, plan: Plan) -> bool:
+    """Whether this plan over this space goes on with a study."""
+    try:
+        recorded = Plan.from_plain(record.config["plan"])
+    except (NasError, KeyError):  # what cannot be read cannot be continued
+        return False
+    return record.space_digest == space.digest and not changed(recorded, plan)

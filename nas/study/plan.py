@@ -208,6 +208,8 @@ class Plan(Settings):
             raise SettingError("a study needs at least one objective")
         if len(set(self.objectives)) != len(self.objectives):
             raise SettingError(f"objectives are named twice: {', '.join(self.objectives)}")
+        if self.finalists and not self.rungs:
+            raise SettingError(f"finalists need {argument('rungs')}, or {argument('finalists', 0)}")
         if self.finalists and list(self.rungs) != sorted(set(self.rungs)):
             raise SettingError(f"{argument('rungs')} must be strictly increasing, got {self.rungs}")
         if self.on is not None and self.estimate is not None:

@@ -11,6 +11,7 @@ from nas.study.plan import SCENARIO_MARK, Plan
 from search_spaces.language.choices import OneOf
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
+from search_spaces.scenario import Scenario
 
 
 def quality_of(plan: Plan) -> str | None:
@@ -47,6 +48,14 @@ def asked_objectives(plan: Plan) -> list[Objective]:
     """The registered objectives that a plan trades off or bounds."""
     names = [*plan.objectives, *(constraint.name for constraint in parsed_constraints(plan))]
     return [objectives[name] for name in dict.fromkeys(names) if name in objectives]
+
+
+def needing_tables(plan: Plan) -> list[Scenario]:
+    """The scenarios in which latency is asked for."""
+    names = {objective.scenario for objective in asked_objectives(plan) if objective.needs_table}
+    if len(plan.scenarios) == 1:
+        return list(plan.scenarios) if names else []
+    return [scenario for scenario in plan.scenarios if scenario.name in names]
 
 
 def recorded_costs(space: Space, plan: Plan, cost_model: CostModel) -> tuple[Objective, ...]:

@@ -82,16 +82,19 @@ def search(
     store: str | Path = DEFAULT_STORE,
     workers: int | Workers = 0,
     progress: Progress | None = None,
+    yes: bool = False,
     **settings: Unpack[PlanSettings],
 ) -> Study:
     """Search `space`; a study of this name over the same space is continued.
 
     `objectives` are names (see `nas objectives`) or functions of the architecture that return a number to be
-    minimised. The study, with its trials, is in the database `store`.
+    minimised. The study, with its trials, is in the database `store`. What would take over a week, or more
+    memory than there is, is refused with its estimate, unless `yes`.
 
     Raises:
         StoreError: the name is taken by a study of another space.
         SettingError: a setting makes no sense, or differs from those the study was started with.
+        ConsentNeeded: it would take over a week, or more memory than there is.
         SpaceError: nothing in the space satisfies the constraints.
         DataError: the corpus cannot be used.
     """
@@ -101,6 +104,8 @@ def search(
     pool = workers if isinstance(workers, Workers) else Workers(workers)
     progress = progress or default_progress()
     pool.check(plan.on, progress.say)
-    study = create_study(as_space(space), plan, name=name, store=store, functions=functions)
+    study = create_study(
+        as_space(space), plan, name=name, store=store, functions=functions, yes=yes, say=progress.say
+    )
     run_steps(Context(study=study, functions=functions, workers=pool, progress=progress))
     return study

@@ -19,6 +19,7 @@ from nas.objectives.base import Predictor
 from nas.progress import Progress
 from nas.study.facts import TABLES, add_fact
 from nas.study.plan import Plan
+from nas.study.plan_objectives import needing_tables
 from nas.study.study import Study
 from nas.tables.library import is_imported
 from nas.tables.table_facts import (
@@ -68,6 +69,18 @@ def check_tables(plan: Plan) -> None:
             Roofline(card_named(plan.estimate), scenario)
 
 
+def scenarios_to_time(plan: Plan) -> list[Scenario]:
+    """The scenarios whose latency the study measures by itself.
+
+    Raises:
+        ProfileError: a given table cannot be used.
+    """
+    if plan.estimate is not None:
+        return []
+    given = [load_given(path, plan.on).scenario for path in plan.tables]
+    return [scenario for scenario in needing_tables(plan) if scenario not in given]
+
+
 def load_given(path: str, on: str | None = None) -> LatencyTable:
     """A table that a user names; one of another machine only if it was imported, or is for the device `on`.
 
@@ -98,7 +111,7 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
     earlier = _kept(path) if path.exists() else None
     if earlier is not None and plan.on is None:
         earlier.require_here(str(path))
-    if earlier is not None and earlier.covers(study.space):
+    if earlier is not None and earlier.scenario == scenario and earlier.covers(study.space):
         _samples(path).unlink(missing_ok=True)  # of the table that is whole: a kill came before their removal
         if plan.allow_rough_table or not _rough_where_needed(earlier, plan):
             return earlier

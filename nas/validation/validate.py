@@ -15,6 +15,7 @@ from nas.steps.search import SearchByTrials
 from nas.steps.train import evaluator
 from nas.store.folders import working_in
 from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
+from nas.study.forecast import Work, largest_of
 from nas.study.plan_objectives import quality_name
 from nas.study.scoring import OnTrial
 from nas.study.study import Study
@@ -39,17 +40,26 @@ class Validation:
 
 
 def validate_study(
-    study: Study, settings: ValidationSettings, workers: Workers, progress: Progress
+    study: Study,
+    settings: ValidationSettings,
+    workers: Workers,
+    progress: Progress,
+    *,
+    yes: bool = False,
 ) -> Validation:
     """The proxy against training from scratch (by default at the top fidelity), the search against chance.
 
     Raises:
         NothingToCompare: neither can be judged.
         SettingError: the study trains nothing, or has not begun to.
+        ConsentNeeded: it would take over a week, or more memory than there is; not asked for with `yes`.
     """
     steps = settings.steps or top_fidelity(study)
     context = Context(study=study, workers=workers, progress=progress)
-    task_of(study)  # complains about a study that has not begun, before anything is trained for it
+    task = task_of(study)  # complains about a study that has not begun, before anything is trained for it
+    work = Work(largest=largest_of(study.space), length=task.length, device=study.plan.device)
+    alone = work.learning(steps, study.plan.batch).times(settings.networks)
+    (alone + work.scoring(settings.random or 0, task.windows)).require_consent(yes)
     with working_in(study.folder):
         run_steps(context, SearchByTrials.needs)
         return _validated(context, settings, steps)

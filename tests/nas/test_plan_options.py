@@ -41,7 +41,7 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "tables": st.lists(words).map(tuple),
     "recipe": st.sampled_from(["float32", "bfloat16"]).map(lambda precision: Recipe(precision=precision)),
     "device": st.sampled_from(["cpu", "cuda", "cuda:1"]),
-    "rungs": st.lists(st.integers(1, 999), unique=True).map(lambda rungs: tuple(sorted(rungs))),
+    "rungs": st.lists(st.integers(1, 999), min_size=1, unique=True).map(lambda rungs: tuple(sorted(rungs))),
     "on": st.none(),  # excludes an estimate
 }
 

@@ -103,6 +103,16 @@ class Darts(Engine):
         """Steps of alignment, which only the variant `modern` has."""
         return self.align if self.variant == "modern" else 0
 
+    @property
+    def gradient_steps(self) -> int:
+        """Of the weights' half of the data and of the logits', for every target, and of alignment."""
+        return 2 * self.steps * (len(self.targets) or self.points) + self.alignment_steps
+
+    @property
+    def sequences(self) -> int:
+        """The windows of a step."""
+        return self.batch
+
     def check(self, space: Space, plan: Plan) -> None:
         """Raise for a space that cannot be relaxed, and for a cost that cannot be swept."""
         check_space(space)

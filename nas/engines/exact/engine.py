@@ -83,6 +83,16 @@ class Exact(Engine):
     )
     seconds: float = setting(30.0, help="Time for one solution.", above=0, most=1e6, unit="s")
 
+    @property
+    def gradient_steps(self) -> int:
+        """Of alignment."""
+        return self.align
+
+    @property
+    def sequences(self) -> int:
+        """The windows of a step."""
+        return self.batch
+
     def check(self, space: Space, plan: Plan) -> None:
         """Raise where effects do not add up, an objective cannot be counted, or too much is to be scored."""
         for name in plan.objectives:

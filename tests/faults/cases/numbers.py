@@ -71,3 +71,68 @@ CASES = [
         for option, given, says in INSIDE
     ),
 ]
+
+YEARS = (
+    ("steps", "search laptop --name a -o bits_per_byte --steps 1000000000", "years"),
+    ("batch", "search laptop --name a -o bits_per_byte --batch 1000000000", "years and .* TB of memory"),
+    ("trials", "search laptop --name a -o params --finalists 0 --trials 1000000000", "days and 4.1 TB"),
+    ("trials from scratch", "search laptop --name a -o bits_per_byte --evaluator scratch -c 'params<1e9'"
+     " --trials 1000000", "days"),
+    ("rungs", "search laptop --name a -o bits_per_byte --rungs 1000000000", "years"),
+    ("finalists", "search laptop --name a -o bits_per_byte --finalists 1000000", "days"),
+    ("length", "search laptop --name a -o recall_error --length 1000000000", "years and .* TB"),
+    ("windows", "search laptop --name a -o recall_error --windows 1000000000", "years and 512 GB"),
+    ("networks of a step", "search laptop --name a -o bits_per_byte --steps 1000000"
+     " --recipe supernet.networks=10000", "years"),
+    ("steps of gradients", "search laptop --name a -o bits_per_byte --engine darts --set steps=1000000000",
+     "years"),
+    ("alignment", "search laptop --name a -o bits_per_byte -o params --engine exact --set align=1000000000",
+     "years"),
+    ("prompt of a scenario", "search laptop --name a -o decode_ms --scenario prompt=1000000000", "TB"),
+    ("batch of a scenario", "search laptop --name a -o prefill_ms --scenario batch=1000000", "TB"),
+    ("new tokens of a scenario", "search laptop --name a -o decode_ms --scenario new=1000000000", "GB"),
+    ("profile for months", "profile laptop --seconds 9999999", "116 days"),
+    ("profile of a long prompt", "profile laptop --scenario prompt=1000000000", "years"),
+    ("supernet of many steps", "supernet train laptop -o out --steps 1000000000", "years"),
+    ("supernet of a large batch", "supernet train laptop -o out --batch 1000000000", "TB"),
+)  # fmt: skip
+
+CASES += [
+    Case(f"years of {what}", command, says=f"would take about .*{says}.* or insist with --yes", seconds=10)
+    for what, command, says in YEARS
+]
+
+BEFORE = (
+    ("a device that is none", "--scenario tpu", "unsupported device 'tpu'"),
+    ("a device that cannot be timed", "--scenario mps", "unsupported device 'mps'"),
+    ("a GPU that is not here", "--scenario cuda:7", "cuda:7"),
+    ("more threads than cores", "--scenario cpu,threads=1000", "1000 threads"),
+    ("a part of a processor", "--scenario cpu:1", "all cores of a machine are one device"),
+    ("no rungs for finalists", "--rungs ''", "finalists need --rungs, or --finalists 0"),
+    ("rungs that fall", "--rungs 9,3", "--rungs must be strictly increasing"),
+    ("an empty path of text", "--data ''", "--data must not be empty"),
+    ("an empty table", "--table ''", "--table must not be empty"),
+    ("an empty card", "--estimate ''", "--estimate must not be empty"),
+    ("an empty supernet", "--supernet ''", "--supernet must not be empty"),
+    ("an empty device of a cluster", "--on ''", "--on must not be empty"),
+    ("an empty length", "--length ''", "--length must be a whole number, got ''"),
+    ("favoured that are no genotypes", "--recipe supernet.favoured=xx", "favoured must be genotypes in JSON"),
+    ("an engine that takes no strategy", "--engine exact --strategy random", "leave out --strategy random"),
+    (
+        "an engine without shared weights",
+        "--engine exact --evaluator scratch",
+        "leave out --evaluator scratch",
+    ),
+    ("a strategy's setting that is an engine's", "--set guard=false", "no setting 'guard'"),
+)
+
+CASES += [
+    Case(f"refused before: {what}", f"search laptop --name a {given}", says=says)
+    for what, given, says in BEFORE
+]
+CASES += [
+    Case(
+        "a name that is no folder leaves no store", "search laptop --name ../a -o params", says="study's name"
+    ),
+    Case("an empty name is none", "search laptop --name '' -o params", says="study's name"),
+]

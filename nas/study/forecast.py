@@ -1,0 +1,210 @@
+"""What work will take, estimated before it begins, so that years are not begun by a slip of a finger.
+
+Time is counted operations over a stated speed, memory is what the largest network needs to learn; both are
+within a factor of ten or so. What would take over a week, or more memory than there is, needs consent: the
+command line asks for it, or takes `--yes`; in Python it is `yes=True`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+from evaluators.supernet.sandwich import is_size
+from evaluators.tasks.base import Task
+from evaluators.training.recipe import Recipe
+from foundation.errors import IllegalArchitecture, SettingError
+from foundation.text import duration, listed, size
+from foundation.wording import argument
+from nas.engines.base import Engine
+from nas.study.plan import Plan
+from nas.study.plan_objectives import is_decoder_space
+from nas.tables.study_tables import scenarios_to_time
+from search_spaces.devices import kind_of_device, memory_of
+from search_spaces.language.genotype import Label
+from search_spaces.language.space import Space
+from search_spaces.network.cost import NetworkCost
+from search_spaces.network.decoder import Decoder
+from search_spaces.scenario import Scenario
+
+SPEED = {"cpu": 5e10, "cuda": 2e13}
+"""Operations per second that small networks reach, by kind of device."""
+
+PASS_SECONDS = 0.003
+"""Least time of a network's forward pass, however small it is; a backward pass takes two more."""
+
+TRIAL_SECONDS = 0.005
+"""Time of a trial besides the score: a proposal, its costs, its record."""
+
+TRIAL_BYTES = 4096
+"""Memory of a trial while a search holds it."""
+
+LEARNING_BYTES = 16
+"""Bytes of a parameter that learns: itself, its gradient, and two numbers of the optimizer."""
+
+DRAWS = 8
+"""Networks among which the largest is looked for: kinds of blocks are drawn, sizes are the largest."""
+
+REPEATS = 100
+"""How often a prompt is read, at least, until its latency is known."""
+
+WEEK = 7 * 86400.0
+
+WITHOUT_ASKING = WEEK
+"""Seconds that work may take without asking."""
+
+
+class ConsentNeeded(SettingError):
+    """What is asked for takes very long or more memory than there is; `estimate` says how much."""
+
+    def __init__(self, estimate: str) -> None:
+        super().__init__(f"{estimate}: make it smaller, or insist with {argument('yes', True)}")
+        self.estimate = estimate
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.estimate,)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds of work, and bytes of memory by device."""
+
+    seconds: float = 0.0
+    memory: Mapping[str, float] = field(default_factory=dict)
+
+    def times(self, often: float) -> Forecast:
+        """The same work so many times."""
+        return replace(self, seconds=often * self.seconds)
+
+    def __add__(self, later: Forecast) -> Forecast:
+        """One after the other."""
+        devices = {*self.memory, *later.memory}
+        memory = {device: max(self.memory.get(device, 0), later.memory.get(device, 0)) for device in devices}
+        return Forecast(self.seconds + later.seconds, memory)
+
+    def require_consent(self, yes: bool) -> None:
+        """Raise `ConsentNeeded` where this takes over a week or more memory than there is, unless `yes`."""
+        over = {device: held for device, held in self.memory.items() if held > (memory_of(device) or held)}
+        if yes or (self.seconds <= WITHOUT_ASKING and not over):
+            return
+        parts = [duration(self.seconds)] if self.seconds > WITHOUT_ASKING else []
+        for device, held in over.items():
+            parts.append(f"{size(held)} of memory ({device} has {size(memory_of(device) or 0)})")
+        raise ConsentNeeded(f"this would take about {listed(parts)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What networks of a space cost: of `largest`, where they read sequences of a `length` on a `device`."""
+
+    largest: Decoder
+    length: int
+    device: str = "cpu"
+
+    @property
+    def cost(self) -> NetworkCost:
+        """Of reading one sequence."""
+        return self.largest.cost(Scenario(prompt=self.length))
+
+    @property
+    def kept_bytes(self) -> float:
+        """What a layer's products read and write, and the logits, of one token."""
+        width = self.largest.d_model
+        products = max(0, self.cost.params - self.largest.vocab * width) / width
+        return 4.0 * (2 * products + 3 * self.largest.vocab)
+
+    def learning(self, steps: float, batch: int, *, networks: int = 1, pieces: int = 1) -> Forecast:
+        """So many steps of training."""
+        passes = steps * networks
+        seconds = passes * (3 * self.cost.prefill_flops * batch / self._speed + 3 * pieces * PASS_SECONDS)
+        at_once = -(-batch // pieces) * self.length
+        held = LEARNING_BYTES * self.cost.params + self.kept_bytes * at_once
+        return Forecast(seconds, {self.device: held})
+
+    def scoring(self, networks: float, windows: int) -> Forecast:
+        """So many networks scored on this many windows."""
+        each = self.cost.prefill_flops * windows / self._speed + PASS_SECONDS * windows / 32
+        # the tokens of all windows, and what follows each, as whole numbers of 64 bits
+        return Forecast(networks * each, {"cpu": 16.0 * windows * self.length})
+
+    @property
+    def _speed(self) -> float:
+        return SPEED[kind_of_device(self.device)]
+
+
+def largest_of(space: Space) -> Decoder:
+    """A network of the space that costs as much as any, or nearly; constraints may forbid it.
+
+    Raises:
+        SpaceError: no network was found.
+    """
+    dice, largest = Random("forecast"), list[Decoder]()
+
+    def answer(path: str, labels: tuple[Label, ...]) -> Label:
+        numbers = [label for label in labels if isinstance(label, (int, float))]
+        return max(numbers) if is_size(labels) else dice.choice(labels)
+
+    for _ in range(DRAWS):
+        spec = space.draw(answer)[1]
+        with suppress(IllegalArchitecture):  # the largest sizes need not go together
+            spec.check()
+            largest.append(spec)
+    return max(largest, key=_params) if largest else space.close(space.sample(dice))
+
+
+def _params(spec: Decoder) -> int:
+    return spec.cost(Scenario()).params
+
+
+def of_trials(trials: float) -> Forecast:
+    """What trials take besides their scores."""
+    return Forecast(trials * TRIAL_SECONDS, {"cpu": trials * TRIAL_BYTES})
+
+
+def of_timing(largest: Decoder, scenario: Scenario, seconds: float) -> Forecast:
+    """Measuring latency in a scenario for so many seconds, or as long as a few readings take."""
+    cost = largest.cost(scenario)
+    speed = SPEED.get(kind_of_device(scenario.device), SPEED["cpu"])
+    one_layer = Work(largest=largest, length=1).kept_bytes / max(1, len(largest.layers))
+    tokens = scenario.batch * (one_layer * scenario.prompt + 8.0 * scenario.context)
+    held = 4.0 * cost.params + cost.state_bytes + tokens
+    return Forecast(max(seconds, REPEATS * cost.prefill_flops / speed), {scenario.device: held})
+
+
+def of_supernet(work: Work, recipe: Recipe, steps: int, batch: int, *, pieces: int = 1) -> Forecast:
+    """Training shared weights."""
+    return work.learning(steps, batch, networks=recipe.supernet.networks, pieces=pieces)
+
+
+def of_plan(space: Space, plan: Plan, task: Task | None, engine: Engine) -> Forecast:
+    """A whole study; the task is what it trains for, if it does."""
+    trials = min(plan.trials, space.size())
+    forecast = of_trials(trials)
+    if not is_decoder_space(space):
+        return forecast
+    largest = largest_of(space)
+    for scenario in scenarios_to_time(plan) if plan.on is None else ():
+        forecast += of_timing(largest, scenario, plan.profile_seconds)
+    if task is None:
+        return forecast
+    work = Work(largest=largest, length=task.length, device=plan.device)
+    if plan.evaluator == "scratch":
+        forecast += work.learning(plan.steps, plan.batch).times(trials)
+    elif plan.supernet is None and trials:
+        forecast += of_supernet(work, plan.recipe, plan.steps, plan.batch)
+    forecast += work.scoring(trials, task.windows)
+    forecast += work.learning(engine.gradient_steps, engine.sequences)
+    return forecast + _of_finalists(work, plan)
+
+
+def _of_finalists(work: Work, plan: Plan) -> Forecast:
+    """Each rung goes on from the one before."""
+    alive, before, steps = plan.finalists, 0, 0
+    for rung in plan.rungs:
+        steps, before = steps + alive * (rung - before), rung
+        alive = max(1, math.ceil(alive * plan.keep))
+    return work.learning(steps, plan.batch) if plan.finalists else Forecast()
