@@ -12,27 +12,27 @@ from __future__ import annotations
 
 import bz2
 import hashlib
-import json
 import lzma
 import os
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluators.texts import Piece, Texts, given_texts, split, standard_library
-from foundation.errors import DataError
-from foundation.files import write_json
+from foundation.errors import DataError, FileError
+from foundation.files import flush, opened, read_json, write_json
 from foundation.scratch import scratch_folder
 
 Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
+PARTS, META = ("train.bin", "valid.bin"), "meta.json"
 REFERENCE_BYTES = 2**20
 
 
@@ -55,16 +55,17 @@ class Corpus:
     @property
     def train(self) -> Bytes:
         """The bytes to learn from."""
-        return _mapped(str(Path(self.folder, "train.bin")))
+        return _mapped(str(Path(self.folder, PARTS[0])))
 
     @property
     def valid(self) -> Bytes:
         """The bytes to be judged on."""
-        return _mapped(str(Path(self.folder, "valid.bin")))
+        return _mapped(str(Path(self.folder, PARTS[1])))
 
     def reference_points(self) -> dict[str, float]:
         """Bits per byte of zlib, bz2 and xz on the validation part (at most its first MiB)."""
-        return _read_meta(Path(self.folder))["reference_points"]
+        points: dict[str, float] = _read_meta(Path(self.folder))["reference_points"]
+        return points
 
 
 def load_corpus(data: str | Path | None = None, *, cache: Path | None = None) -> Corpus:
@@ -77,13 +78,13 @@ def load_corpus(data: str | Path | None = None, *, cache: Path | None = None) ->
     Raises:
         DataError: there is no text, too little of it, or the cache cannot be written.
     """
-    texts = standard_library() if data is None else given_texts(Path(data))
+    texts = standard_library() if data is None else given_texts(data)
     train, valid = split(texts)
     cache = cache or Path(os.environ.get("NAS_CACHE") or Path.home() / ".cache" / "nas")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(cache) as scratch:
-            folder = _store(texts, train, valid, scratch / "corpus", cache)
+        folder = cache / _digest(_hash_of_pieces(part) for part in (train, valid))
+        if not _is_corpus(folder):
+            folder = _copied(texts, train, valid, cache)
     except OSError as error:
         raise DataError(f"cannot copy {texts.name} to the cache {cache}: {error}") from error
     return replace(open_corpus(folder), name=texts.name)
@@ -99,36 +100,38 @@ def open_corpus(folder: str | Path) -> Corpus:
     meta = _read_meta(folder)
     del meta["reference_points"]
     try:
-        digest = _digest(_hash(folder / part).digest() for part in ("train.bin", "valid.bin"))
-    except OSError as error:
+        digest = _digest(_hash(folder / part) for part in PARTS)
+    except FileError as error:
         raise DataError(f"{folder} holds no corpus: {error}") from None
     if digest != meta["digest"]:
         raise DataError(f"{folder} is damaged: its digest should be {meta['digest']}, but is {digest}")
     return Corpus(folder=str(folder), **meta)
 
 
-def _store(texts: Texts, train: list[Piece], valid: list[Piece], new: Path, cache: Path) -> Path:
-    """Write both parts into the folder `new` and move it to where its digest says; that folder."""
-    new.mkdir()
-    digest = _digest(_write(part, new / name) for name, part in (("train.bin", train), ("valid.bin", valid)))
-    folder = cache / digest
-    if _is_corpus(folder):
-        return folder
-    corpus = Corpus(
-        name=texts.name,
-        digest=digest,
-        folder="",
-        train_bytes=(new / "train.bin").stat().st_size,
-        valid_bytes=(new / "valid.bin").stat().st_size,
-        train_files=len(train),
-        valid_files=len(valid),
-        skipped=texts.skipped,
-    )
-    meta = {**asdict(corpus), "reference_points": _reference_points(new / "valid.bin")}
-    del meta["folder"]
-    write_json(new / "meta.json", meta)
-    _move(new, folder)
-    return folder
+def _copied(texts: Texts, train: list[Piece], valid: list[Piece], cache: Path) -> Path:
+    """Copy both parts into the cache, whole or not at all; the folder that is named by their digest."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(cache) as scratch:
+        new = scratch / "corpus"
+        new.mkdir()
+        # of what was written: the texts may have changed since they were looked at
+        digest = _digest(_write(part, new / name) for name, part in zip(PARTS, (train, valid), strict=True))
+        corpus = Corpus(
+            name=texts.name,
+            digest=digest,
+            folder="",
+            train_bytes=(new / PARTS[0]).stat().st_size,
+            valid_bytes=(new / PARTS[1]).stat().st_size,
+            train_files=len(train),
+            valid_files=len(valid),
+            skipped=texts.skipped,
+        )
+        meta = {**asdict(corpus), "reference_points": _reference_points(new / PARTS[1])}
+        del meta["folder"]
+        write_json(new / META, meta)
+        _move(new, cache / digest)
+    flush(cache)
+    return cache / digest
 
 
 def _move(new: Path, folder: Path) -> None:
@@ -143,20 +146,34 @@ def _move(new: Path, folder: Path) -> None:
         new.rename(folder)
 
 
+def _joined(pieces: Iterable[Piece]) -> Iterator[bytes]:
+    """The pieces with a zero byte between them."""
+    for i, piece in enumerate(pieces):
+        yield from chain([b"\0"] if i else [], piece.chunks())
+
+
 def _write(pieces: Iterable[Piece], path: Path) -> bytes:
-    """Join the pieces with a zero byte between them; the hash of what was written."""
+    """Join the pieces in a file, as `_joined`, and wait for the disk; the hash of what was written."""
     total = hashlib.sha256()
     with path.open("wb") as file:
-        for i, piece in enumerate(pieces):
-            for chunk in chain([b"\0"] if i else [], piece.chunks()):
-                total.update(chunk)
-                file.write(chunk)
+        for chunk in _joined(pieces):
+            total.update(chunk)
+            file.write(chunk)
+    flush(path)
     return total.digest()
 
 
-def _hash(path: Path) -> hashlib._Hash:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256")
+def _hash_of_pieces(pieces: Iterable[Piece]) -> bytes:
+    """The hash that `_write` will give."""
+    total = hashlib.sha256()
+    for chunk in _joined(pieces):
+        total.update(chunk)
+    return total.digest()
+
+
+def _hash(path: Path) -> bytes:
+    with opened(path, at_most=2**63) as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _digest(hashes: Iterable[bytes]) -> str:
@@ -182,11 +199,20 @@ def _reference_points(path: Path) -> dict[str, float]:
     return {name: 8 * size / len(sample) for name, size in sizes.items()}
 
 
-def _read_meta(folder: Path) -> dict:  # type: ignore[type-arg]  # read from JSON
+def _read_meta(folder: Path) -> dict[str, Any]:
+    """What is said of a corpus: the fields of `Corpus` without its folder, and the reference points."""
+    path = folder / META
     try:
-        return json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        meta: dict[str, Any] = read_json(path)
+    except FileError as error:
         raise DataError(f"{folder} holds no corpus: {error}") from None
+    wanted = {field.name: field.type for field in fields(Corpus)} | {"reference_points": "dict"}
+    del wanted["folder"]
+    if not isinstance(meta, dict) or {name: type(value).__name__ for name, value in meta.items()} != wanted:
+        raise DataError(f"{folder} holds no corpus: {path} is not what describes one")
+    if not all(isinstance(value, float) for value in meta["reference_points"].values()):
+        raise DataError(f"{folder} holds no corpus: {path} has reference points that are no numbers")
+    return meta
 
 
 @lru_cache(maxsize=16)

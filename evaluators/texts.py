@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foundation.errors import DataError
-from foundation.files import real_path
 from foundation.wording import argument
 
 VALIDATION_SHARE = 0.05
@@ -48,7 +47,7 @@ class Piece:
     @property
     def rank(self) -> float:
         """A number in [0, 1) that depends on the name alone."""
-        return int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:6], "big") / 2**48
+        return int.from_bytes(hashlib.sha256(os.fsencode(self.name)).digest()[:6], "big") / 2**48
 
     def chunks(self) -> Iterator[bytes]:
         """Its bytes, some at a time."""
@@ -89,27 +88,40 @@ def standard_library() -> Texts:
     return _readable(name, root, paths)
 
 
-def given_texts(data: Path) -> Texts:
+def given_texts(data: str | Path) -> Texts:
     """The text files in a folder, or one file of text.
 
     Raises:
         DataError: there is no text.
     """
-    if not data.exists():
-        raise DataError(f"{data}: no such file or folder")
-    root = Path(real_path(data))
+    if data == "":
+        raise DataError("the path of the text is empty: name a folder or a file, or leave it out")
+    data = Path(data)
+    try:
+        root = Path(os.path.realpath(data, strict=True))
+    except (OSError, ValueError) as error:  # no such file, a loop of links, NUL
+        missing = isinstance(error, FileNotFoundError)
+        why = "no such file or folder" if missing else getattr(error, "strerror", None) or error
+        raise DataError(f"{data}: {why}") from None
     if root.is_dir():
         paths = list(_walk(root))
         if not paths:
             raise DataError(f"{data}: the folder holds no files (hidden files and links are left out)")
-        texts = _readable(root.name, root, paths)
+        texts = _readable(_shown(root.name), root, paths)
         if not texts.pieces:
             raise DataError(f"{data}: none of its {len(paths)} files is text that can be read")
         return texts
-    texts = _readable(root.name, root.parent, [root])
+    if not root.is_file():
+        raise DataError(f"{data} is no file and no folder: a text cannot be read from a pipe or a device")
+    texts = _readable(_shown(root.name), root.parent, [root])
     if texts.skipped:
         raise DataError(f"{data} is not text that can be read (NUL bytes, or no UTF-8)")
     return texts
+
+
+def _shown(name: str) -> str:
+    """A file name as text: bytes that are no UTF-8 are spelled out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _walk(root: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from evaluators import corpus as module
 from evaluators.corpus import load_corpus, open_corpus
 from evaluators.texts import MINIMUM_BYTES, VALIDATION_BYTES, Piece, Texts, is_text, size_of, split
 from foundation.errors import DataError
+from tests.limits import largest_file
 
 
 @pytest.fixture
@@ -239,3 +240,93 @@ def test_split_loses_nothing_and_leaves_enough(sizes):
     assert size_of(valid) >= VALIDATION_BYTES
     assert 2 * size_of(train) >= sum(sizes)
     assert all(piece.size > 0 for piece in [*train, *valid])
+
+
+def write(folder: Path, contents: dict[str, bytes]) -> None:
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+
+
+def test_a_corpus_that_is_cached_is_not_copied_again(cache, tmp_path, monkeypatch):
+    write(tmp_path / "text", {"a.txt": b"some text\n" * 3000})
+    corpus = load_corpus(tmp_path / "text", cache=cache)
+
+    def copied(*arguments: object) -> None:
+        raise AssertionError("copied again")
+
+    monkeypatch.setattr("evaluators.corpus._copied", copied)
+    assert load_corpus(tmp_path / "text", cache=cache) == corpus
+
+
+def test_a_disk_that_is_full_leaves_no_corpus(cache, tmp_path):
+    write(tmp_path / "text", {"a.txt": b"some text\n" * 3000})
+    for size in (100, 9_000, 21_000):
+        with largest_file(size), pytest.raises(DataError, match=r"cannot copy text to .*File too large"):
+            load_corpus(tmp_path / "text", cache=cache)
+        assert os.listdir(cache) == []
+    assert load_corpus(tmp_path / "text", cache=cache).train_bytes > 20_000
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (os.mkfifo, "is no file and no folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no file and no folder"),
+        (lambda path: path.symlink_to(path), "Symlink loop|Too many levels"),
+        (lambda path: None, "no such file or folder"),
+    ],
+)
+def test_a_text_is_a_file_or_a_folder(cache, tmp_path, make, says):
+    make(tmp_path / "text")
+    with pytest.raises(DataError, match=says):
+        load_corpus(tmp_path / "text", cache=cache)
+
+
+@pytest.mark.parametrize(("data", "says"), [("", "is empty"), ("a\0b", "null"), ("a" * 300, "too long")])
+def test_a_path_that_is_none_is_refused(cache, data, says):
+    with pytest.raises(DataError, match=says):
+        load_corpus(data, cache=cache)
+
+
+def test_names_that_are_no_text_are_read(cache, tmp_path):
+    folder = tmp_path / os.fsdecode(b"t\xe4xt")
+    write(folder, {os.fsdecode(b"\xe4.txt"): b"some text\n" * 3000})
+    corpus = load_corpus(folder, cache=cache)
+    assert corpus.name == r"t\xe4xt"
+    assert load_corpus(folder, cache=cache) == corpus
+    assert open_corpus(corpus.folder) == corpus
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": 3},
+        {"name": None},
+        {"train_bytes": True},
+        {"train_bytes": "1"},
+        {"reference_points": []},
+        {"reference_points": {"zlib": "much"}},
+        {"folder": "/etc"},
+        {"more": 1},
+    ],
+)
+def test_a_cache_that_somebody_wrote_is_not_believed(cache, tmp_path, change):
+    write(tmp_path / "text", {"a.txt": b"some text\n" * 3000})
+    corpus = load_corpus(tmp_path / "text", cache=cache)
+    meta = Path(corpus.folder, "meta.json")
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | change))
+    with pytest.raises(DataError, match="holds no corpus"):
+        open_corpus(corpus.folder)
+    assert load_corpus(tmp_path / "text", cache=cache) == corpus  # made again
+
+
+def test_a_cache_of_pipes_does_not_hang(cache, tmp_path):
+    write(tmp_path / "text", {"a.txt": b"some text\n" * 3000})
+    corpus = load_corpus(tmp_path / "text", cache=cache)
+    for name in ("train.bin", "meta.json"):
+        Path(corpus.folder, name).unlink()
+        os.mkfifo(Path(corpus.folder, name))
+        with pytest.raises(DataError, match="is a pipe"):
+            open_corpus(corpus.folder)
+        assert load_corpus(tmp_path / "text", cache=cache) == corpus
