@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from foundation.text import harmless
 from nas.commands.options import Store, StudyName, TrialName
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
 from search_spaces.network.generation import Generation
+
+BYTES = 256
+"""Tokens of a model of text."""
 
 
 def mount(app: typer.Typer) -> None:
@@ -24,7 +29,7 @@ def mount(app: typer.Typer) -> None:
 def export(
     study: StudyName,
     trial: TrialName,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")] = False,
     store: Store = DEFAULT_STORE,
 ) -> None:
@@ -46,7 +51,11 @@ def generate(
     settings: Given,
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
 ) -> None:
-    """Let an exported model continue a text, byte by byte."""
+    """Let an exported model continue a text, byte by byte.
+
+    What it writes is printed as it is into a file or a pipe; on a terminal, control characters are spelled
+    out (`\\x1b`), because they could do there what they want.
+    """
     import torch
 
     from foundation.errors import SettingError
@@ -55,7 +64,13 @@ def generate(
     if not prompt:
         raise SettingError("--prompt must not be empty")
     model, how = load_model(folder), Generation(**settings)
-    tokens = torch.tensor([list(prompt.encode())])
+    if model.spec.vocab != BYTES:
+        raise SettingError(
+            f"{folder} has {model.spec.vocab:,} tokens: only a model of {BYTES} bytes writes text"
+        )
+    begun = os.fsencode(prompt)  # whatever bytes the shell gave
+    prompted = torch.tensor([list(begun)])
     dice = torch.Generator().manual_seed(how.seed)
-    written = model.generate(tokens, how.new_tokens, temperature=how.temperature, dice=dice)
-    sys.stdout.write(prompt + bytes(written[0].tolist()).decode(errors="replace") + "\n")
+    written = model.generate(prompted, how.new_tokens, temperature=how.temperature, dice=dice)
+    text = (begun + bytes(written[0].tolist())).decode(errors="replace")
+    sys.stdout.write((harmless(text) if sys.stdout.isatty() else text) + "\n")

@@ -114,7 +114,7 @@ def _located(settings: Given) -> Given:
     from nas.tables.library import find
 
     located = dict(settings)
-    if settings.get("data") is not None:
+    if settings.get("data"):  # an empty path, which is refused, would become this folder
         located["data"] = real_path(settings["data"])
     if "tables" in settings:
         located["tables"] = tuple(real_path(find(source)) for source in settings["tables"])

@@ -214,6 +214,8 @@ class Plan(Settings):
             raise SettingError(f"{argument('rungs')} must be strictly increasing, got {self.rungs}")
         if self.on is not None and self.estimate is not None:
             raise SettingError(f"latency is measured on {self.on} or estimated from a card: choose one")
+        if self.data is not None and not self.data.strip():
+            raise SettingError(f"{argument('data')} must not be empty: name a text, or leave it out")
         check_trainable(self.device)
         check_scenarios(self.scenarios)
 

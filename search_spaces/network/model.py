@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from foundation.errors import SettingError
+from foundation.errors import EvaluationFailed, SettingError
 from search_spaces.blocks.base import Block
 from search_spaces.network.decode_state import ROOM, DecodeState
 from search_spaces.network.decoder import Decoder
@@ -109,11 +109,14 @@ class Model(ShellModule):
 
         Raises:
             SettingError: a number is out of its range in `Generation`.
+            EvaluationFailed: predictions are not finite.
         """
         Generation(new_tokens=new_tokens, temperature=temperature)
         logits, state = self.prefill(tokens, capacity=tokens.shape[1] + new_tokens)
         logits, written = logits[:, -1], []
-        for _ in range(new_tokens):
+        for i in range(new_tokens):
+            if not logits.isfinite().all():
+                raise EvaluationFailed(f"the model's predictions are not finite, at token {i}")
             if temperature > GREEDY:
                 token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=dice)[:, 0]
             else:

@@ -56,8 +56,8 @@ def save_model(
         SettingError: the folder holds something else, or a model and no `force`; a weight is not finite.
         FileError: it cannot be written.
     """
-    folder = Path(folder)
     check_free(folder, force=force)
+    folder = Path(folder)
     write_tensors(folder / WAITING, packed_weights(model))
     plain = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
     write_json(folder / CONFIG, plain | {HASH: _hash(folder / WAITING)}, indent=2)
@@ -74,6 +74,8 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
 
     It may be absent or empty; with `force`, it may also hold an exported model.
     """
+    if folder == "":
+        raise SettingError("the folder for a model must not be empty")
     folder = Path(folder)
     try:
         names = {entry.name for entry in os.scandir(folder)}

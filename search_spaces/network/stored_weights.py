@@ -25,6 +25,9 @@ from search_spaces.tensor_files import Stored, TensorFile
 MOST_PER_BYTE = 5
 """Weights in a stored byte: ternary ones."""
 
+FREE_STATE, MOST_STATE_PER_BYTE = 2**23, 16
+"""Values of a decode state that need no weights beside them, and how many more there may be for each byte."""
+
 
 def packed_weights(model: Model) -> dict[str, Tensor]:
     """The tensors of an exported model, by name.
@@ -57,7 +60,9 @@ def expected_tensors(model: Model) -> dict[str, Stored]:
 
 def too_few(spec: Decoder, stored: TensorFile) -> str:
     """Why a file is too small for an architecture, from formulas: known before modules are made."""
-    params, _ = spec.sizes()
+    params, state = spec.sizes()
+    if state > max(FREE_STATE, MOST_STATE_PER_BYTE * stored.size):
+        return f"it has a decode state of {state:,} values, and {stored.path.name} has {stored.size:,} bytes"
     if params > MOST_PER_BYTE * stored.size:
         return f"it has {params:,} parameters, and {stored.path.name} has {stored.size:,} bytes"
     filled = {layer for layer in dict.fromkeys(spec.layers) if spec.layer_sizes(layer)[0]}
