@@ -210,7 +210,7 @@ def test_too_small(cache, tmp_path):
 
 def test_python_without_sources(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path / "python311.zip"))
-    with pytest.raises(DataError, match="--data PATH"):
+    with pytest.raises(DataError, match="give a text with data"):
         load_corpus(cache=cache)
 
 
