@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from foundation.errors import NasError, SettingError, UnknownName
 from foundation.settings import changed
@@ -25,6 +26,8 @@ from nas.study.plan_objectives import is_decoder_space, quality_of, under_all_sc
 from nas.study.study import Study
 from nas.study.task import make_task
 from nas.tables.study_tables import check_tables, scenarios_to_time
+from search_spaces.language.choices import OneOf
+from search_spaces.language.own_kinds import places_of
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
 from search_spaces.network.size_limits import check_size
@@ -54,13 +57,14 @@ def create_study(
     plan = with_supernet(space, under_all_scenarios(plan))
     check_place(store, name)
     check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
+    about = _about(space)
     opened = Store(str(store))
     _replace_untouched(opened, name, space, plan, say)
     record = opened.create_study(
         name,
         space_digest=space.digest,
         space_json=to_json(space.root),
-        config={"plan": plan.to_plain(), "space": {"name": space.name, "size": str(space.size())}},
+        config={"plan": plan.to_plain(), "space": about},
     )
     study = Study(opened, record, space)
     study.plan.require_same(plan)
@@ -107,7 +111,10 @@ def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> Non
     cost_model = CostModel.of(plan.scenarios)
     for objective in registered:
         if not is_decoder_space(space):
-            raise SettingError(f"{objective.name} needs a space of Decoder")
+            raise SettingError(
+                f"{objective.name} needs a space of Decoder, and this is one of {_root_kind(space)}: search"
+                " it with functions of the architecture, nas.search(space, objectives=[function], ...)"
+            )
         if objective.scenario:
             cost_model.under(objective.scenario)
     check_tables(plan)
@@ -147,3 +154,17 @@ def _continues(record: StudyRecord, space: Space, plan: Plan) -> bool:
     except (NasError, KeyError):  # what cannot be read cannot be continued
         return False
     return record.space_digest == space.digest and not changed(recorded, plan)
+
+
+def _root_kind(space: Space) -> str:
+    root = space.root
+    while isinstance(root, OneOf):
+        root = root.options[0]
+    return type(root).__name__
+
+
+def _about(space: Space) -> dict[str, Any]:
+    """What a record says of a space beside its tree; `classes` are those that are not registered."""
+    about = {"name": space.name, "size": str(space.size())}
+    classes = places_of(space.root)
+    return {**about, "classes": classes} if classes else about

@@ -20,6 +20,7 @@ from nas.objectives.base import ObjectiveFunction
 from nas.progress import Progress, default_progress
 from nas.steps.base import Context, run_steps
 from nas.study.creation import create_study
+from nas.study.own_objectives import named_objectives, strategy_name
 from nas.study.plan import Plan
 from nas.study.study import Study
 from search_spaces.language.space import Space, as_space
@@ -88,8 +89,9 @@ def search(
     """Search `space`; a study of this name over the same space is continued.
 
     `objectives` are names (see `nas objectives`) or functions of the architecture that return a number to be
-    minimised. The study, with its trials, is in the database `store`. What would take over a week, or more
-    memory than there is, is refused with its estimate, unless `yes`.
+    minimised, each with a name of its own (no lambdas). The study, with its trials, is in the database
+    `store`. What would take over a week, or more memory than there is, is refused with its estimate, unless
+    `yes`.
 
     Raises:
         StoreError: the name is taken by a study of another space.
@@ -98,8 +100,9 @@ def search(
         SpaceError: nothing in the space satisfies the constraints.
         DataError: the corpus cannot be used.
     """
-    functions = {o.__name__: o for o in objectives if callable(o)}
-    names = [o.__name__ if callable(o) else o for o in objectives]
+    names, functions = named_objectives(objectives)
+    if "strategy" in settings:
+        settings["strategy"] = strategy_name(settings["strategy"])
     plan = Plan.from_plain({"objectives": names, **settings})
     pool = workers if isinstance(workers, Workers) else Workers(workers)
     progress = progress or default_progress()

@@ -10,7 +10,7 @@ Reading never changes anything; `nas.search` and its kin write.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from nas.store.unreadable import MALFORMED, reason_of
 from nas.study.plan import Plan
 from nas.study.space_files import load_space
 from nas.study.trial import Trial, TrialState
+from search_spaces.language.own_kinds import imported, own_kinds
 from search_spaces.language.serialization import from_json
 from search_spaces.language.space import Space
 
@@ -58,16 +59,18 @@ class Study:
             return Space(self._stored_tree(), name=self.record.name)
 
     def _stored_tree(self) -> Any:
-        """The tree in the store; its file is run where it holds blocks that only that file defines."""
+        """The tree in the store; its file is run where it holds classes that only that file defines."""
+        places = self.record.config.get("space", {}).get("classes", {})
         try:
-            return from_json(self.record.space_json)
+            return from_json(self.record.space_json, imported(places))
         except UnknownName as error:
             if self.plan.source is None:
                 raise SettingError(
-                    f"study {self.name} was started in Python, which must be imported first: {error}"
+                    f"study {self.name} was started in Python, over {_missing(places, error)}: read it in a"
+                    " program that imports that module first"
                 ) from None
-            load_space(self.plan.source)
-            return from_json(self.record.space_json)
+            classes = own_kinds(load_space(self.plan.source).root)
+            return from_json(self.record.space_json, classes)
 
     def reloaded_space(self) -> Space:
         """The space from where it was defined, or from the store where it has no constraints in code.
@@ -224,6 +227,13 @@ def _row(trial: Trial) -> dict[str, Any]:
     errors = {f"{name}_error": value.error for name, value in trial.values.items() if value.error is not None}
     head = {"number": trial.number, "digest": trial.digest, "state": trial.state.value}
     return {**head, **values, **errors, **trial.genotype.genes}
+
+
+def _missing(places: Mapping[str, str], error: UnknownName) -> str:
+    """The classes of a space that this process has not imported, with their modules."""
+    missing = [name for name in places if name not in imported(places)]
+    words = [f"{name} of {places[name].partition(':')[0]}" for name in missing]
+    return f"its classes {', '.join(words)}" if words else f"a class that must be registered ({error})"
 
 
 def open_study(name: str, store: str | Path = DEFAULT_STORE, *, read_only: bool = True) -> Study:

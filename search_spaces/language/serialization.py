@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from foundation.errors import SpaceError, UnknownName
 from foundation.files import parse_json
@@ -20,6 +21,11 @@ from search_spaces.language.choices import MOST_COPIES, OneOf, field_names, repe
 from search_spaces.language.field_types import check_fields
 from search_spaces.language.limits import MOST_LEVELS, check_count, check_levels, check_number
 from search_spaces.network.norms.base import norms
+
+Kinds: TypeAlias = Mapping[str, type]
+"""Dataclasses by name that are read besides the registered ones."""
+
+NO_KINDS: Kinds = MappingProxyType({})
 
 parts: Registry[type] = Registry("part")
 """What may stand in a configuration beside blocks and norms: `Decoder`, `Layer`, `Bits`, yours."""
@@ -45,8 +51,8 @@ def _choice_to_plain(choice: OneOf) -> dict[str, Any]:
     return {"one_of": [to_plain(option) for option in choice.options]}
 
 
-def from_plain(plain: Any) -> Any:
-    """The configuration that `to_plain` wrote.
+def from_plain(plain: Any, kinds: Kinds = NO_KINDS) -> Any:
+    """The configuration that `to_plain` wrote; `kinds` are read besides the registered dataclasses.
 
     What somebody else wrote is read as safely: its size is known before anything of it is made.
 
@@ -55,7 +61,7 @@ def from_plain(plain: Any) -> Any:
         SpaceError: something that no configuration contains, or too much of it (see `language.limits`).
     """
     check_count(_count(plain, MOST_LEVELS))
-    return _from_plain(plain)
+    return _from_plain(plain, kinds)
 
 
 def _count(plain: Any, left: int) -> int:
@@ -82,21 +88,21 @@ def _copies(plain: Mapping[str, Any]) -> int:
     return sum(depths)
 
 
-def _from_plain(plain: Any) -> Any:
+def _from_plain(plain: Any, kinds: Kinds) -> Any:
     if isinstance(plain, list):
-        return tuple(map(_from_plain, plain))
+        return tuple(_from_plain(part, kinds) for part in plain)
     if not isinstance(plain, Mapping):
         return _value(plain)
     if "type" in plain:
-        return _dataclass_from_plain(plain)
+        return _dataclass_from_plain(plain, kinds)
     name = plain.get("name")
     if not isinstance(name, str | None):
         raise SpaceError(f"the name of a shared choice must be text, got {_shown(name)}")
     match sorted(plain.keys() - {"name"}):
         case ["one_of"] if isinstance(plain["one_of"], list):
-            return OneOf(tuple(map(_from_plain, plain["one_of"])), name)
+            return OneOf(tuple(_from_plain(part, kinds) for part in plain["one_of"]), name)
         case ["depths", "repeat"]:
-            part, depths = _from_plain(plain["repeat"]), plain["depths"]
+            part, depths = _from_plain(plain["repeat"], kinds), plain["depths"]
             if len(depths) == 1 and depths[0] >= 0:
                 return OneOf(((part,) * depths[0],), name)
             return repeat(part, depths, name=name)
@@ -112,8 +118,8 @@ def _value(plain: Any) -> Any:
     return plain
 
 
-def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
-    kind = kind_named(plain["type"])
+def _dataclass_from_plain(plain: Mapping[str, Any], kinds: Kinds) -> Any:
+    kind = kind_named(plain["type"], kinds)
     names = field_names(kind)
     for name in plain:
         if name != "type" and name not in names:
@@ -122,12 +128,12 @@ def _dataclass_from_plain(plain: Mapping[str, Any]) -> Any:
     missing = [name for name in needed if name not in plain]
     if missing:
         raise SpaceError(f"{plain['type']} needs {', '.join(missing)}")
-    given = {name: _from_plain(value) for name, value in plain.items() if name != "type"}
+    given = {name: _from_plain(value, kinds) for name, value in plain.items() if name != "type"}
     check_fields(kind, given)
     return kind(**given)
 
 
-def kind_named(name: Any) -> type:
+def kind_named(name: Any, kinds: Kinds = NO_KINDS) -> type:
     """The registered dataclass of this name: a block, a norm, or another part.
 
     Raises:
@@ -142,6 +148,8 @@ def kind_named(name: Any) -> type:
         if name in registry:
             kind: type = registry[name]
             return kind
+    if name in kinds:
+        return kinds[name]
     raise UnknownName(
         f"unknown block or part {_shown(name)}; {nearest(name[:80], [*parts, *blocks, *norms])}"
     )
@@ -157,13 +165,13 @@ def to_json(node: Any) -> str:
     return json.dumps(to_plain(node), separators=(",", ":"))
 
 
-def from_json(text: str) -> Any:
-    """The configuration written by `to_json`.
+def from_json(text: str, kinds: Kinds = NO_KINDS) -> Any:
+    """The configuration written by `to_json`; see `from_plain`.
 
     Raises:
         SpaceError: this is no JSON, or no configuration; see `from_plain`.
     """
     try:
-        return from_plain(parse_json(text, depth=2 * MOST_LEVELS))
+        return from_plain(parse_json(text, depth=2 * MOST_LEVELS), kinds)
     except ValueError as error:
         raise SpaceError(f"not a configuration: {error}") from None
