@@ -124,8 +124,12 @@ def head() -> str:
 
 
 def alive() -> bool:
-    """Whether the head answers, and a node is left. Ray itself waits a minute, and ends this process then."""
-    return answers(head()) and any(node["Alive"] for node in ray.nodes())
+    """Whether the head and this machine's node answer. Ray itself waits, and then ends this process."""
+    if not answers(head()):
+        return False
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] == here]
+    return any(answers(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}") for node in nodes)
 
 
 def resources() -> list[dict[str, float]]:

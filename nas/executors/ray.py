@@ -22,7 +22,7 @@ from foundation.errors import ClusterError, SettingError
 from nas.executors import cluster, ray_start
 from nas.executors.base import Executor, Outcome, Scorer, WorkItem, score_item, worker_name
 from nas.executors.cluster import Kinds, cause, own_kinds, register
-from nas.executors.room import folder_of_files, require_room
+from nas.executors.room import folder_of_files, require_room, room
 
 CALLS_PER_ACTOR = 2
 """Calls in flight per actor: one being scored, one waiting, so that no actor idles."""
@@ -33,8 +33,8 @@ STARTS = 3
 LOOK_SECONDS = 2.0
 """How long to wait for an answer before looking whether the cluster is still there."""
 
-LOST_LOOKS = 3
-"""How often in a row the head may not answer: it may be restarting."""
+LOST_LOOKS, LOST_SECONDS = 3, 1.0
+"""How often to look before a cluster is given up, and how long between: its head may be restarting."""
 
 
 class _Worker:
@@ -91,7 +91,8 @@ class RayPool(Executor):
             self._folder = ray_start.start(workers * threads, folder_of_files())
         self._kinds, self._scorers = ray.put(own_kinds()), ray.put(scorers)
         self._make = ray.remote(num_cpus=threads, num_gpus=gpus)(_Worker)
-        self._threads, self._timeout, self._batch = threads, timeout, batch
+        self._threads, self._gpus = threads, gpus
+        self._timeout, self._batch = timeout, batch
         self._places: list[_Place] = []
         self._calls: dict[Any, tuple[_Place, Sequence[WorkItem]]] = {}
         self._waiting: deque[WorkItem] = deque()
@@ -164,7 +165,6 @@ class RayPool(Executor):
         Raises:
             ClusterError: the cluster was lost.
         """
-        silent = 0
         while True:
             done, _ = ray.wait(calls, num_returns=1, timeout=self._patience())
             if done:
@@ -172,12 +172,16 @@ class RayPool(Executor):
                 return list(dict.fromkeys([*done, *more]))
             if self._overdue():
                 return []
-            silent = 0 if cluster.alive() else silent + 1
-            if silent == LOST_LOOKS:
-                self._lost = True
-                raise ClusterError(
-                    f"the Ray cluster at {cluster.head()} was lost: its head or its nodes are gone"
-                )
+            self._require_cluster()
+
+    def _require_cluster(self) -> None:
+        """Raise `ClusterError` where the head is gone, or there is no room for a worker any more."""
+        for _ in range(LOST_LOOKS):
+            if cluster.alive() and room(cluster.resources(), self._threads, self._gpus):
+                return
+            time.sleep(LOST_SECONDS)
+        self._lost = True
+        raise ClusterError(f"the Ray cluster at {cluster.head()} was lost: its head or its nodes are gone")
 
     def _patience(self) -> float:
         """Seconds until the cluster is looked for, or the first item's time is over."""
@@ -238,8 +242,9 @@ class RayPool(Executor):
         """Replace a lost actor. Which of its items killed it is not known: each is tried once more, alone.
 
         Raises:
-            ClusterError: it did not even start, as others before it.
+            ClusterError: it did not even start, as others before it, or the cluster was lost.
         """
+        self._require_cluster()
         if place.ready:
             return self._retried(self._take_back(place), f"worker lost: {why}")
         place.failed_starts += 1
