@@ -159,7 +159,6 @@ def test_a_study_killed_in_a_phase_ends_like_one_that_was_not(
     kills: int,
     whole: Callable[[str], Place],
     tmp_path: Path,
-    record_property: Callable[[str, int], None],
 ) -> None:
     phase, dice = PHASES[name], Random(f"{name}/{kills}")
     expected = whole(phase.study)
@@ -174,7 +173,6 @@ def test_a_study_killed_in_a_phase_ends_like_one_that_was_not(
         finish(place.resume(phase.study))
         check_equal(place, expected, phase.study, kept or {})
         if done == kills:
-            record_property("attempts", attempt + 1)
             return
     raise AssertionError(f"{done} kills of {kills} fell into the phase in {kills * MISSES} attempts")
 
