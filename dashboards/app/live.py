@@ -16,6 +16,7 @@ from dashboards.facts.quantities import Quantity
 from dashboards.facts.significance import QUALITY
 from nas.pareto import nondominated
 from nas.store import Store, StudyRecord
+from nas.store.unreadable import Unreadable
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState, Value
 
@@ -44,6 +45,7 @@ class LiveStudy:
         self.objectives: tuple[Quantity, ...] = tuple(map(quantity, self.study.plan.objectives))
         self.revision = 0
         self.read = False
+        self.unreadable: dict[str, Unreadable] = {}
         self.finalists: dict[str, dict[int, Value]] = {}
         self._lock = threading.RLock()
         self._scored: dict[int, Trial] = {}
@@ -55,12 +57,16 @@ class LiveStudy:
     def refresh(self) -> int:
         """Read the trials that changed since the last call; returns the revision read."""
         with self._lock, _garbage_collection_paused():
-            changed, revision = self.study.store.trials_changed_since(self.study.record, self.revision)
+            changed, self.revision = self.study.store.trials_changed_since(
+                self.study.record, self.revision, on_unreadable=self._note
+            )
             if changed:
                 self._take(changed)
-                self.revision = revision
             self.read = True
             return self.revision
+
+    def _note(self, unreadable: Unreadable) -> None:
+        self.unreadable[f"{unreadable.what} {unreadable.name}"] = unreadable
 
     def _take(self, changed: Sequence[Trial]) -> None:
         newest = max(trial.finished or trial.started for trial in changed)

@@ -13,6 +13,7 @@ from dashboards.app.live import LiveStudy
 from foundation.errors import NasError, StoreError, UnknownName
 from nas.store import Store, StudyRecord
 from nas.store.location import sqlite_path
+from nas.store.unreadable import Unreadable
 
 LIST_READ_SECONDS = 0.5
 """Time that one request for the list spends on reading new studies; the rest is read in the background."""
@@ -33,6 +34,7 @@ class LiveStore:
         self._store, self._path = store, sqlite_path(store.url)
         self._file = _identity(self._path)
         self._lock = threading.RLock()
+        self.unreadable: tuple[Unreadable, ...] = ()
         self._live: dict[str, LiveStudy] = {}
         self._reader: threading.Thread | None = None
 
@@ -53,12 +55,16 @@ class LiveStore:
             return self._store
 
     def all(self) -> list[LiveStudy]:
-        """Every study, newest first; slow ones are read in the background.
+        """Every study that can be read, newest first; slow ones are read in the background.
+
+        The others are in `unreadable` afterwards.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        studies = [self._live_study(record) for record in self.store.studies()]
+        unreadable: list[Unreadable] = []
+        studies = [self._live_study(record) for record in self.store.studies(unreadable.append)]
+        self.unreadable = tuple(unreadable)
         began = time.monotonic()
         for live in studies:
             if not live.read and (time.monotonic() - began > LIST_READ_SECONDS or self._is_large(live)):

@@ -18,16 +18,14 @@ from foundation.text import count
 from nas.study.trial import Trial, Value
 
 
-def studies_table(summaries: Sequence[Summary]) -> Component:
-    """All studies, one row each."""
-    if not summaries:
+def studies_table(summaries: Sequence[Summary], unreadable: Sequence[str] = ()) -> Component:
+    """All studies, one row each, and below them a line about each that cannot be read."""
+    if not summaries and not unreadable:
         return html.P(["No study yet. Start one: ", html.Code("nas search laptop --name first")])
     head = ["study", "created", "trials", "state", "front", "best of the front"]
     rows = [html.Tr([html.Td(cell) for cell in _study_cells(summary)]) for summary in summaries]
-    return html.Div(
-        html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(rows)]),
-        className="scroll studies",
-    )
+    table = html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(rows)])
+    return html.Div([table, *map(html.P, unreadable)], className="scroll studies")
 
 
 def _study_cells(summary: Summary) -> list[Component | str]:
@@ -52,7 +50,8 @@ def study_line(live: LiveStudy) -> str:
     states = ", ".join(f"{number:,} {state}" for state, number in sorted(counts.items()))
     front = count(len(live.members), "network")
     scored = f"{count(live.scored, 'distinct architecture')} scored"
-    return f"{live.state()}: {scored}, {front} on the front ({states or 'no trials'})"
+    lost = f"; {count(len(live.unreadable), 'trial')} cannot be read" if live.unreadable else ""
+    return f"{live.state()}: {scored}, {front} on the front ({states or 'no trials'}){lost}"
 
 
 def first_panel(live: LiveStudy) -> list[Component]:

@@ -61,10 +61,11 @@ class Pages:
             studies = self.live.all()
         except StoreError as error:
             return html.P(str(error)), None
-        state = [[live.study.record.id, live.revision, live.state()] for live in studies]
+        unreadable = [str(study) for study in self.live.unreadable]
+        state = [[live.study.record.id, live.revision, live.state()] for live in studies] + unreadable
         if state == seen:
             return no_update, no_update
-        return studies_table([live.summary() for live in studies]), state
+        return studies_table([live.summary() for live in studies], unreadable), state
 
     def front(
         self, study: str | None, axes: tuple[str | None, str | None], scheme: str | None, seen: Seen

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,27 @@ def test_a_page_of_a_study_that_was_deleted_says_so(growing: Store) -> None:
     assert "was deleted, and another has its name" in line
     table, _ = pages.studies(None)
     assert "3 of 3" in shown(table)
+
+
+def test_records_that_cannot_be_read_take_no_others_away(tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    with Store(path) as store:
+        for name in ("good", "bad"):
+            make_study(store, name, trials=10, complete=False)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE studies SET config_json = '{' WHERE name = 'bad'")
+        connection.execute("UPDATE trials SET values_json = '[' WHERE number = 3")
+    with Store(path, read_only=True) as store:
+        pages = Pages(store)
+        table, seen = pages.studies(None)
+        assert "/study/good" in shown(table)
+        assert "study bad cannot be read" in shown(table)
+        assert pages.studies(seen) == (no_update, no_update)
+        assert "study bad cannot be read" in shown(pages.page("/study/bad"))
+        assert "9 distinct architectures scored" in shown(pages.page("/study/good"))
+        _, line, state = pages.front(key_of(store.study("good")), AXES, "light", None)
+        assert "1 trial cannot be read" in line
+        assert pages.front(key_of(store.study("good")), AXES, "light", state) == (no_update,) * 3
 
 
 def test_a_store_that_is_replaced_or_removed_is_noticed(made_store: Path, tmp_path: Path) -> None:
