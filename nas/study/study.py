@@ -26,7 +26,7 @@ from nas.store import Measurement, Store, StudyRecord, Unreadable
 from nas.store.study_paths import study_folder
 from nas.store.unreadable import MALFORMED, reason_of
 from nas.study.plan import Plan
-from nas.study.space_files import load_space
+from nas.study.space_files import absolute_source, load_space
 from nas.study.trial import Trial, TrialState
 from search_spaces.language.own_kinds import imported, own_kinds
 from search_spaces.language.serialization import from_json
@@ -68,6 +68,10 @@ class Study:
                 raise SettingError(
                     f"study {self.name} was started in Python, over {_missing(places, error)}: read it in a"
                     " program that imports that module first"
+                ) from None
+            if absolute_source(self.plan.source) != self.plan.source:
+                raise SettingError(  # a foreign store may come with a file that must not be run by its name
+                    f"study {self.name} names its space as {self.plan.source}, which is no whole path"
                 ) from None
             classes = own_kinds(load_space(self.plan.source).root)
             return from_json(self.record.space_json, classes)
