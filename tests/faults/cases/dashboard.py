@@ -51,7 +51,7 @@ CASES = [
             f"dashboard on host {host!r:.40}", [*STORE.split(), "--host", host], says=says, prepare=with_store
         )
         for host, says in (
-            ("", "--host must be an address"),
+            ("", "--host must not be empty"),
             ("no such host", "--host must be an address"),
             ("http://localhost", "--host must be an address"),
             ("localhost:8050", "--host must be an address"),
