@@ -8,22 +8,35 @@ still running, tells its strategy all earlier outcomes, and asks what it would h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from foundation.errors import EvaluationFailed, IllegalArchitecture, SpaceError
+from foundation.errors import IllegalArchitecture, SpaceError
+from nas.evaluator_faults import EvaluatorFaults
 from nas.executors.base import Executor, Outcome, WorkItem
+from nas.executors.failures import told
 from nas.objectives.base import CostModel, Objective
 from nas.store import Store
-from nas.strategies.base import Strategy
-from nas.study.constraints import MAX_VIOLATIONS, Constraint
+from nas.strategies.base import Proposal, Strategy
+from nas.study.constraints import Constraint
+from nas.study.deaths import after_death, died, stopped
+from nas.study.satisfiable import find_allowed
 from nas.study.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.language.feasible import walk
+from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 
 COUNTED = (TrialState.COMPLETE, TrialState.FAILED)
-MAX_ERRORS = 5
-"""How many unexpected errors in a row mean that the evaluator, not a candidate, is at fault."""
+MAX_VIOLATIONS = 10
+"""How many candidates in a row may break a constraint before the next is moved to one that keeps them."""
+
+MAX_ILLEGAL = 1000
+"""How many proposals in a row may be no architectures before the search gives up."""
+
+TRIES = 2
+"""How often a candidate is tried with which the process dies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +59,20 @@ class Search:
 def run(search: Search, trials: int) -> None:
     """Continue a search until `trials` candidates were scored; those that violate a constraint do not count.
 
+    It ends before where every architecture of the space was tried.
+
     Raises:
         SpaceError: nothing satisfies the constraints.
         EvaluationFailed: the evaluator fails again and again.
     """
     _Loop(search).run(trials)
+
+
+def every_architecture_tried(space: Space, trials: Iterable[Trial]) -> bool:
+    """Whether the ended trials of a search cover the whole space."""
+    size = space.size()
+    tried = {trial.digest for trial in trials if trial.state is not TrialState.RUNNING}
+    return len(tried) >= size
 
 
 class _Loop:
@@ -63,23 +85,31 @@ class _Loop:
         self.finished: dict[str, Trial] = {}
         self.waiting_twins: dict[str, list[Trial]] = {}
         self.done = self.next_number = 0
-        self.violations = self.errors = 0  # in a row
+        self.violations = 0  # in a row
+        self.faults = EvaluatorFaults()
+        self.tried = set[str]()
+        self.size = search.space.size()
 
     def run(self, trials: int) -> None:
-        items = self._take_up()
         try:
-            while True:
-                items += self._ask_for_more(trials)
-                self._save()
-                if items:
-                    self.search.executor.submit(items)
-                    items = []
-                if not self.running:
-                    return
-                for outcome in self.search.executor.collect():
-                    self._finish(outcome)
+            self._work(trials)
         finally:
+            # what still runs when this stops in good order is no suspect
+            self.unsaved += map(stopped, self.running.values())
             self._save()
+
+    def _work(self, trials: int) -> None:
+        items = self._take_up()
+        while True:
+            items += self._ask_for_more(trials)
+            self._save()
+            if items:
+                self.search.executor.submit(items)
+                items = []
+            if not self.running:
+                return
+            for outcome in self.search.executor.collect():
+                self._finish(outcome)
 
     def _take_up(self) -> list[WorkItem]:
         """Tell the strategy all that went before; items for what was running when the driver died."""
@@ -91,9 +121,20 @@ class _Loop:
             else:
                 self._count(trial)
                 self.search.strategy.tell(trial)
+                if trial.state in COUNTED and trial.reused is None:
+                    self.faults.ended(succeeded=trial.state is TrialState.COMPLETE)
         return items
 
     def _take_up_running(self, trial: Trial) -> list[WorkItem]:
+        if self.search.executor.in_this_process and not self.running:  # it alone was being scored
+            trial = after_death(trial, TRIES)
+            if trial.state is TrialState.FAILED:
+                self._record(trial)
+                return []
+            self.unsaved.append(trial)
+        if trial.digest in self.finished:
+            self._record(self._answered(trial, self.finished[trial.digest]))
+            return []
         self.running[trial.number] = trial
         if trial.digest in self.waiting_twins:
             self.waiting_twins[trial.digest].append(trial)
@@ -103,7 +144,11 @@ class _Loop:
     def _ask_for_more(self, trials: int) -> list[WorkItem]:
         items = []
         room = self.search.executor.capacity
-        while len(self.running) < room and self.done + len(self.running) < trials:
+        while (
+            len(self.running) < room
+            and self.done + len(self.running) < trials
+            and len(self.tried) + len(self.running) < self.size
+        ):
             trial, spec = self._propose()
             if trial.state is TrialState.RUNNING:
                 self.running[trial.number] = trial
@@ -116,9 +161,19 @@ class _Loop:
 
     def _propose(self) -> tuple[Trial, Any]:
         """The next trial: RUNNING with its architecture, or already decided."""
-        search = self.search
         number, self.next_number = self.next_number, self.next_number + 1
-        proposal = search.strategy.ask(number)
+        proposal = self.search.strategy.ask(number)
+        trial, spec = self._judged(number, proposal)
+        if trial.state is TrialState.INFEASIBLE and self.violations >= MAX_VIOLATIONS:
+            trial, spec = self._judged(number, self._moved(proposal))
+        if spec is not None and trial.digest in self.waiting_twins:
+            self.waiting_twins[trial.digest].append(trial)
+            return trial, None
+        return trial, spec
+
+    def _judged(self, number: int, proposal: Proposal) -> tuple[Trial, Any]:
+        """The trial of a proposal: RUNNING with its architecture, or decided without being scored."""
+        search = self.search
         trial = Trial(
             number=number,
             genotype=proposal.genotype,
@@ -130,23 +185,40 @@ class _Loop:
         twin = self.finished.get(trial.digest)
         if twin is not None:
             return self._answered(trial, twin), None
-        if trial.digest in self.waiting_twins:
-            self.waiting_twins[trial.digest].append(trial)
-            return trial, None
         try:
             spec = proposal.spec if proposal.spec is not None else search.space.close(proposal.genotype)
-            values = {
-                o.name: o.cheap(spec, search.cost_model)
-                for o in search.cheap
-                if o.cheap and search.cost_model
-            }
+            values = self._costs(spec)
         except IllegalArchitecture as error:
-            return _ended(trial, TrialState.ILLEGAL, reason=str(error)), None
-        for constraint in search.constraints:
-            violation = constraint.violation(values)
-            if violation:
-                return _ended(trial, TrialState.INFEASIBLE, reason=violation, values=values), None
+            return _ended(trial, TrialState.ILLEGAL, reason=told(error, kind=False)), None
+        violation = self._violation(values)
+        if violation:
+            return _ended(trial, TrialState.INFEASIBLE, reason=violation, values=values), None
         return replace(trial, values=values), spec
+
+    def _moved(self, proposal: Proposal) -> Proposal:
+        """A proposal that breaks a constraint, moved as far as it must be towards one that keeps them.
+
+        Raises:
+            SpaceError: nothing keeps the constraints.
+        """
+        space = self.search.space
+
+        def allowed(spec: Any) -> bool:
+            return space.objection(spec) is None and self._violation(self._costs(spec)) is None
+
+        genotype, spec = walk(space, proposal.genotype, self._known, allowed)
+        return self.search.strategy.moved(proposal, genotype, spec)
+
+    @cached_property
+    def _known(self) -> Genotype:
+        """An architecture that keeps the constraints."""
+        search = self.search
+        assert search.cost_model is not None
+        return find_allowed(search.space, search.constraints, search.cost_model)
+
+    def _violation(self, costs: Mapping[str, Value]) -> str | None:
+        """Why these values break a constraint, or None."""
+        return next(filter(None, (c.violation(costs) for c in self.search.constraints)), None)
 
     def _costs(self, spec: Any) -> dict[str, Value]:
         """The objectives that are computed before training."""
@@ -168,11 +240,10 @@ class _Loop:
         self._record(replace(ended, worker=outcome.worker))
         for twin in self.waiting_twins.pop(trial.digest, []):
             self._record(self._answered(self.running.pop(twin.number), ended))
-        self.errors = self.errors + 1 if outcome.unexpected else 0
-        if self.errors >= MAX_ERRORS:
-            raise EvaluationFailed(
-                f"{MAX_ERRORS} candidates in a row ended in an unexpected error, the last in {outcome.reason}"
-            )
+        if outcome.unexpected:
+            self.faults.broke(outcome.reason or "")
+        else:
+            self.faults.ended(succeeded=not outcome.reason)
 
     def _answered(self, trial: Trial, twin: Trial) -> Trial:
         """A repeated architecture has the outcome of its earlier trial."""
@@ -184,15 +255,15 @@ class _Loop:
         self._count(trial)
         self.search.strategy.tell(trial)
         self.search.on_trial(trial)
-        if self.violations >= MAX_VIOLATIONS:
+        if self.violations >= MAX_ILLEGAL:
             raise SpaceError(
-                f"{MAX_VIOLATIONS} candidates in a row broke a constraint, the last because {trial.reason}:"
-                " loosen it or change the space"
+                f"{MAX_ILLEGAL} proposals in a row cannot be candidates, the last because {trial.reason}"
             )
 
     def _count(self, trial: Trial) -> None:
-        if trial.reused is None and trial.state is not TrialState.FAILED:
+        if trial.reused is None and (trial.state is not TrialState.FAILED or died(trial)):
             self.finished[trial.digest] = trial  # what failed (a lost worker, say) may be tried again
+        self.tried.add(trial.digest)
         self.done += trial.state in COUNTED
         self.violations = 0 if trial.state in COUNTED else self.violations + 1
 

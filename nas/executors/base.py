@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from foundation.errors import EvaluationFailed, IllegalArchitecture
+from nas.executors.failures import is_of_the_machine, told, watched_signals
 from nas.study.trial import Value
 
 
@@ -67,6 +68,9 @@ class Executor(ABC):
     capacity: int
     """How many items it wants to hold at a time."""
 
+    in_this_process: bool = False
+    """Whether a candidate that ends its process ends this one."""
+
     @abstractmethod
     def submit(self, items: Sequence[WorkItem]) -> None:
         """Accept items; returns at once."""
@@ -89,28 +93,48 @@ class Executor(ABC):
 
 
 def score_item(scorers: Mapping[str, Scorer], item: WorkItem, worker: str = "driver") -> Outcome:
-    """Score one item. Whatever a scorer raises becomes an outcome: no candidate stops a search."""
+    """Score one item. Whatever a scorer raises becomes an outcome: no candidate stops a search.
+
+    What a signal raised, and errors of the disk and the store, rise: they are about no candidate.
+    """
     began = time.perf_counter()
     values: dict[str, Value] = {}
     reason, unexpected = None, False
-    try:
-        for name, scorer in scorers.items():
-            values[name] = _finite(name, scorer(item.spec, item.steps, item.seed))
-    except (EvaluationFailed, IllegalArchitecture) as error:
-        reason = str(error)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        reason = f"out of memory: {error}"
-    except Exception as error:  # recorded, and counted by the driver, which stops when it recurs
-        reason, unexpected = f"{type(error).__name__}: {error}", True
+    with watched_signals() as signals:
+        try:
+            for name, scorer in scorers.items():
+                values[name] = _comparable(name, scorer(item.spec, item.steps, item.seed))
+        except BaseException as error:
+            if signals or is_of_the_machine(error):
+                raise
+            reason, unexpected = _failure(error)
+    if signals:  # a scorer caught what the handler had raised
+        raise KeyboardInterrupt
     spent = time.perf_counter() - began
     return Outcome(item.number, {} if reason else values, reason, unexpected, spent, worker)
 
 
-def _finite(name: str, value: Value) -> Value:
-    """A value that can be compared with others."""
-    if not math.isfinite(value.value):
-        raise EvaluationFailed(f"{name} is {value.value}")
-    return value
+def _failure(error: BaseException) -> tuple[str, bool]:
+    """Why there is no score, in one line, and whether that was unexpected (the driver stops if it recurs)."""
+    if isinstance(error, (EvaluationFailed, IllegalArchitecture)):
+        return told(error, kind=False), False
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return f"out of memory: {told(error, kind=False)}", False
+    return told(error), True
+
+
+def _comparable(name: str, value: Value) -> Value:
+    """A value of plain numbers that can be compared with others, and stored."""
+    number, error = float(value.value), None if value.error is None else float(value.error)
+    if not math.isfinite(number):
+        raise EvaluationFailed(f"{name} is {number}")
+    if error is not None and not 0 <= error < math.inf:
+        raise EvaluationFailed(f"the error of {name} is {error}")
+    samples = tuple(map(float, value.samples))
+    if not all(map(math.isfinite, samples)):
+        raise EvaluationFailed(f"a sample of {name} is not finite")
+    figures = {str(key): float(figure) for key, figure in value.figures.items()}
+    return Value(number, error, str(value.source), samples, figures)
 
 
 def worker_name() -> str:

@@ -12,6 +12,7 @@ class InProcess(Executor):
     """Scores an item when its outcome is asked for."""
 
     capacity = 1
+    in_this_process = True
 
     def __init__(self, scorers: Mapping[str, Scorer]) -> None:
         self._scorers, self._waiting = scorers, deque[WorkItem]()

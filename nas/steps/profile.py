@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from nas.objectives.base import CostModel
 from nas.steps.base import Context, Step, computed_once, steps
-from nas.study.constraints import parsed_constraints, require_satisfiable
+from nas.study.constraints import parsed_constraints
 from nas.study.facts import TABLES
 from nas.study.plan import Plan
 from nas.study.plan_objectives import needing_tables
+from nas.study.satisfiable import require_satisfiable
 from nas.tables.study_tables import table_for
 
 

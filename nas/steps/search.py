@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from evaluators.supernet.evaluator import FromSupernet
-from nas.driver import COUNTED, Search, run
+from nas.driver import COUNTED, Search, every_architecture_tried, run
 from nas.engines.base import Prepared, Setup, engine_title, make_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.objectives.base import CostModel
@@ -31,8 +31,9 @@ class SearchByTrials(Step):
     needs = ("corpus", "profile", "train")
 
     def done(self, context: Context) -> bool:
-        """Whether there are enough trials, not counting those that broke a constraint."""
-        return _count(context.study) >= context.plan.trials
+        """Whether there are enough trials, not counting those that broke a constraint, or no more to try."""
+        trials = context.study.trials()
+        return _count(trials) >= context.plan.trials or every_architecture_tried(context.study.space, trials)
 
     def run(self, context: Context) -> None:
         """Let the engine propose, and score its candidates, going on after those on record.
@@ -50,7 +51,7 @@ class SearchByTrials(Step):
             context.workers.executor(scorers) as executor,
             context.progress.bar(f"searching by {engine_title(plan)}", plan.trials) as bar,
         ):
-            count = _count(study)
+            count = _count(study.trials())
 
             def on_trial(trial: Trial) -> None:
                 nonlocal count
@@ -61,6 +62,12 @@ class SearchByTrials(Step):
                 study, executor, strategy=prepared.strategy, cost_model=cost_model(context), on_trial=on_trial
             )
             run(search, plan.trials)
+        if count < plan.trials:
+            size = study.space.size()
+            context.progress.say(
+                f"every architecture of {study.space.name} was tried, {size:,} in all:"
+                f" the search ends after {count:,} trials, not {plan.trials:,}"
+            )
 
 
 def prepare_engine(context: Context) -> Prepared:
@@ -115,5 +122,5 @@ def search_of(
     )
 
 
-def _count(study: Study) -> int:
-    return sum(trial.state in COUNTED for trial in study.trials())
+def _count(trials: Iterable[Trial]) -> int:
+    return sum(trial.state in COUNTED for trial in trials)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, ClassVar
 
@@ -57,6 +57,10 @@ class Strategy(ABC):
     @abstractmethod
     def propose(self, number: int, dice: Random) -> Proposal:
         """A candidate, with `dice` as the only source of chance."""
+
+    def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:
+        """A proposal that broke a constraint, moved by the driver to an architecture that keeps them."""
+        return replace(proposal, genotype=genotype, spec=spec)
 
     def tell(self, trial: Trial) -> None:
         """Learn from the outcome of a trial, whatever it was."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -25,8 +26,8 @@ from foundation.errors import SpaceError
 from foundation.settings import Settings, setting
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.trial import Trial, TrialState
-from search_spaces.language.genotype import Label
-from search_spaces.language.space import TRIES, Space
+from search_spaces.language.genotype import Genotype, Label
+from search_spaces.language.space import PATIENCE, TRIES, Space
 
 GENERATION = "generation"
 SILENT = "silent"
@@ -77,14 +78,24 @@ class NSGA2(Strategy):
     def propose(self, number: int, dice: Random) -> Proposal:
         """A child of the last full generation's survivors; while there is none, a random draw."""
         sampler = self._sampler(number)
-        for _ in range(TRIES):
+        for count in range(TRIES):
             answers = self._answers(sampler, dice)
             genotype, spec = self.space.draw(partial(_given, answers=answers))
             objection = self.space.objection(spec)
+            if objection is not None and count >= PATIENCE:
+                moved = self.space.moved_to_allowed(genotype)
+                genotype, spec = moved or (genotype, spec)
+                objection = None if moved else objection
             if objection is None:
-                silent = {path: answers[path] for path in answers if path not in genotype.genes}
-                return Proposal(genotype, {GENERATION: self._number_of_generation, SILENT: silent}, spec)
+                memo = {GENERATION: self._number_of_generation, SILENT: _silent(answers, genotype)}
+                return Proposal(genotype, memo, spec)
         raise SpaceError(f"{self.space.name}: none of {TRIES} children is allowed; the last: {objection}")
+
+    def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:
+        """The proposal at another architecture; what that does not ask stays silent, and is inherited."""
+        answers = {**proposal.memo[SILENT], **proposal.genotype.genes}
+        memo = {**proposal.memo, SILENT: _silent(answers, genotype)}
+        return Proposal(genotype, memo, spec)
 
     def tell(self, trial: Trial) -> None:
         """Count a finished trial into its generation; failures leave no descendants."""
@@ -128,6 +139,11 @@ class NSGA2(Strategy):
             settings=self.settings,
             seed=int.from_bytes(digest[:4], "big"),
         )
+
+
+def _silent(answers: Mapping[str, Label], genotype: Genotype) -> dict[str, Label]:
+    """The answers to what a genotype does not ask."""
+    return {path: answers[path] for path in answers if path not in genotype.genes}
 
 
 def _given(path: str, labels: tuple[Label, ...], *, answers: Mapping[str, Label]) -> Label:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
-from foundation.errors import SettingError, SpaceError
+from foundation.errors import SettingError
 from nas.objectives.base import CostModel, objectives
 from nas.study.plan import Plan
 from nas.study.trial import Value
-from search_spaces.language.space import Space
-
-MAX_VIOLATIONS = 1000
-"""How many candidates in a row may violate constraints before the search gives up."""
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -48,6 +44,8 @@ class Constraint:
             constraint = cls(name, sign, float(bound))
         except ValueError:
             raise SettingError(f"constraint {text!r}: write it like decode_ms<5 or params<=2e6") from None
+        if not math.isfinite(constraint.bound):
+            raise SettingError(f"constraint {text!r}: the bound must be a finite number")
         if objectives[constraint.name].cheap is None:
             raise SettingError(f"constraint {text!r}: {constraint.name} is only known after training")
         return constraint
@@ -57,6 +55,27 @@ class Constraint:
         value = values[self.name].value
         return None if COMPARE[self.sign](value, self.bound) else f"{self.name} is {value:.4g}, not {self}"
 
+    @property
+    def is_upper(self) -> bool:
+        """Whether small values keep it."""
+        return self.sign.startswith("<")
+
+    @property
+    def direction(self) -> float:
+        """1 where small values keep it, else -1."""
+        return 1.0 if self.is_upper else -1.0
+
+    def excess(self, value: float) -> float:
+        """By how much it is broken, relatively to the bound; 0 where it is kept."""
+        if COMPARE[self.sign](value, self.bound):
+            return 0.0
+        over = self.direction * (value - self.bound) / (abs(self.bound) or 1.0)
+        return max(over, 1e-12) if math.isfinite(over) else math.inf
+
+    def better(self, first: float, second: float) -> float:
+        """Which of two values keeps it more easily."""
+        return min(first, second) if self.is_upper else max(first, second)
+
     def __str__(self) -> str:
         return f"{self.name}{self.sign}{self.bound:g}"
 
@@ -64,26 +83,6 @@ class Constraint:
 def parsed_constraints(plan: Plan) -> tuple[Constraint, ...]:
     """The constraints of a plan."""
     return tuple(map(Constraint.parse, plan.constraints))
-
-
-def require_satisfiable(space: Space, constraints: Sequence[Constraint], cost_model: CostModel) -> None:
-    """Raise `SpaceError` where none of a thousand random candidates keeps the constraints.
-
-    Asked before anything is trained, so that a bound that nothing meets costs seconds.
-    """
-    computable = [c for c in constraints if cost_model.ready(objectives[c.name])]
-    if not computable:
-        return
-    dice, violation = Random("satisfiable"), None
-    for _ in range(MAX_VIOLATIONS):
-        spec = space.close(space.sample(dice))
-        violation = first_violation(computable, spec, cost_model)
-        if violation is None:
-            return
-    raise SpaceError(
-        f"none of {MAX_VIOLATIONS} random candidates keeps the constraints, the last because {violation}:"
-        " loosen them or change the space"
-    )
 
 
 def first_violation(constraints: Sequence[Constraint], spec: Any, cost_model: CostModel) -> str | None:

@@ -17,12 +17,13 @@ from nas.engines.base import make_engine
 from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import check_place, study_folder
-from nas.study.constraints import parsed_constraints, require_satisfiable
+from nas.study.constraints import parsed_constraints
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
 from nas.study.forecast import of_plan
 from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space, quality_of, under_all_scenarios
+from nas.study.satisfiable import require_satisfiable
 from nas.study.study import Study
 from nas.study.task import make_task
 from nas.tables.study_tables import check_tables, scenarios_to_time

@@ -9,9 +9,13 @@ from itertools import count
 from typing import TypeAlias
 
 from nas.executors.base import Executor, Outcome, WorkItem
+from nas.study.deaths import after_death, stopped
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
+
+TRIES = 10
+"""How often a network is tried with which the process dies: it is trained, and goes on from a checkpoint."""
 
 OnTrial: TypeAlias = Callable[[Trial], None]
 """Called with every trial that has ended."""
@@ -31,6 +35,8 @@ def score_all(
     Returns one trial per genotype, in their order. A trial that ran when the driver died is run again.
     """
     trials = _trials(study, genotypes, stage, fidelity)
+    if executor.in_this_process:
+        _suspect_first(study, trials, stage)
     for trial in trials.values():
         if trial.state is not TrialState.RUNNING:
             on_trial(trial)
@@ -38,13 +44,26 @@ def score_all(
     study.store.save(study.record.id, running.values())
     executor.submit([WorkItem(t.number, study.spec(t), fidelity.steps, t.seed) for t in running.values()])
     costs = recorded_values(study)
-    while running:
-        for outcome in executor.collect():
-            trial = running.pop(outcome.number)
-            trials[trial.genotype] = trial = _ended(trial, outcome, costs.get(trial.digest, {}))
-            study.store.save(study.record.id, [trial])
-            on_trial(trial)
+    try:
+        while running:
+            for outcome in executor.collect():
+                trial = running.pop(outcome.number)
+                trials[trial.genotype] = trial = _ended(trial, outcome, costs.get(trial.digest, {}))
+                study.store.save(study.record.id, [trial])
+                on_trial(trial)
+    finally:
+        if running:  # a stop in good order: what runs is no suspect
+            study.store.save(study.record.id, map(stopped, running.values()))
     return [trials[genotype] for genotype in genotypes]
+
+
+def _suspect_first(study: Study, trials: dict[Genotype, Trial], stage: str) -> None:
+    """Judge the trial that was being scored when a former process died: the first that still runs."""
+    numbers = {trial.number for trial in study.trials(stage) if trial.state is TrialState.RUNNING}
+    first = next((t for t in trials.values() if t.state is TrialState.RUNNING and t.number in numbers), None)
+    if first is not None:
+        trials[first.genotype] = judged = after_death(first, TRIES)
+        study.store.save(study.record.id, [judged])
 
 
 def _trials(

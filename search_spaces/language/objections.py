@@ -38,7 +38,7 @@ def objection_to(spec: Any, constraints: Sequence[Callable[[Any], bool]]) -> str
         if hasattr(spec, "check"):
             spec.check()
         for constraint in constraints:
-            if not _allows(constraint, spec):
+            if not allows(constraint, spec):
                 return f"violates the constraint {name_of(constraint)}"
     except IllegalArchitecture as error:
         return str(error)
@@ -51,7 +51,12 @@ def objection_to(spec: Any, constraints: Sequence[Callable[[Any], bool]]) -> str
     return None
 
 
-def _allows(constraint: Callable[[Any], bool], spec: Any) -> bool:
+def allows(constraint: Callable[[Any], bool], spec: Any) -> bool:
+    """Whether a constraint allows an architecture that can be built.
+
+    Raises:
+        SpaceError: the constraint is at fault.
+    """
     try:
         allowed = constraint(spec)
     except IMPOSSIBLE as error:

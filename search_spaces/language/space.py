@@ -22,16 +22,20 @@ from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.language.choices import OneOf, check_supported
 from search_spaces.language.closer import Answer, Unbuildable, closer
 from search_spaces.language.counting import count_closings, enumerate_answers
+from search_spaces.language.feasible import DRAWS, Nearest, nearest, walk
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.limits import check_values
 from search_spaces.language.matching import match
-from search_spaces.language.objections import Unbuilt, name_of, objection_to
+from search_spaces.language.objections import Unbuilt, allows, name_of, objection_to
 from search_spaces.language.printing import show
 from search_spaces.language.serialization import to_plain
 from search_spaces.language.walk import open_values
 
 TRIES = 1000
 """How many candidates in a row may be rejected before a space is called unsatisfiable."""
+
+PATIENCE = 50
+"""After so many rejections in a row it matters whether hardly any architecture is allowed."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,10 @@ class Space:
             spec = Unbuilt(str(error))
         return Genotype(genes), spec
 
+    def draw_genotype(self, genotype: Genotype) -> Any:
+        """The architecture of a whole genotype, unchecked."""
+        return self.draw(lambda path, labels: genotype.genes[path])[1]
+
     def close(self, genotype: Genotype) -> Any:
         """The architecture that `genotype` picks.
 
@@ -148,6 +156,32 @@ class Space:
         """
         return objection_to(spec, self.constraints)
 
+    @staticmethod
+    def cannot_be(spec: Any) -> str | None:
+        """What an architecture itself objects, or None."""
+        return objection_to(spec, ())
+
+    def moved_to_allowed(self, genotype: Genotype) -> tuple[Genotype, Any] | None:
+        """The first allowed architecture on the way from this one to a known one; None where none is known.
+
+        None too where chance finds allowed ones: those are spread evenly, and these are not.
+        """
+        known = self._nearest
+        if not known.allowed or known.tried <= DRAWS:
+            return None
+        return walk(self, genotype, known.genotype, lambda spec: self.objection(spec) is None)
+
+    @cached_property
+    def _nearest(self) -> Nearest:
+        """An allowed architecture, or what comes nearest."""
+        return nearest(self, self.broken_rules)
+
+    def broken_rules(self, spec: Any) -> tuple[int, ...]:
+        """How many constraints an architecture violates; one more than there are, if it cannot be built."""
+        if self.cannot_be(spec) is not None:
+            return (len(self.constraints) + 1,)
+        return (sum(not allows(constraint, spec) for constraint in self.constraints),)
+
     def genotype_of(self, spec: Any) -> Genotype:
         """The answers that lead to `spec`: the inverse of `close`.
 
@@ -172,6 +206,8 @@ class Space:
     def sample(self, dice: Random) -> Genotype:
         """An allowed genotype, every question answered uniformly at random.
 
+        Where hardly any architecture is allowed, a draw that is not is moved to one that is.
+
         Raises:
             SpaceError: after `TRIES` rejections in a row, saying which objections rejected how many.
         """
@@ -186,11 +222,14 @@ class Space:
     ) -> tuple[Genotype, Any]:
         """As `propose`, with the architecture beside its genotype; unless `constrained`, only buildable."""
         objections: Counter[str] = Counter()
-        for _ in range(tries):
+        for count in range(tries):
             genotype, spec = self.draw(answer)
             objection = objection_to(spec, self.constraints if constrained else ())
             if objection is None:
                 return genotype, spec
+            moved = self.moved_to_allowed(genotype) if constrained and count >= PATIENCE else None
+            if moved is not None:
+                return moved
             objections[objection] += 1
         reasons = "; ".join(f"{count} times: {text}" for text, count in objections.most_common(3))
         raise SpaceError(f"{self.name}: none of {tries} candidates is allowed ({reasons})")

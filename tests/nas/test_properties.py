@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from foundation.errors import EvaluationFailed, NasError, SettingError, UnknownName
 from nas import pareto
-from nas.driver import MAX_ERRORS, Search, run
+from nas.driver import Search, run
 from nas.engines.darts.point import TARGET_TOLERANCE, meets_targets
 from nas.engines.darts.targets import TAILS, spread_values
 from nas.engines.exact.engine import spread
 from nas.engines.exact.slots import Solution
+from nas.evaluator_faults import BEYOND_DOUBT, LEAST_ERRORS
 from nas.executors.base import FunctionScorer
 from nas.executors.local import InProcess
 from nas.objectives.base import objectives
@@ -236,18 +237,23 @@ def test_candidates_that_fail_are_recorded_and_do_not_stop_a_search(
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.frozensets(st.integers(1, 12)), st.integers(1, 25), st.integers(0, 99))
+@given(st.frozensets(st.integers(1, 12)), st.integers(1, 60), st.integers(0, 99))
 def test_a_search_stops_where_unexpected_errors_come_in_a_row(
     sizes: frozenset[int], trials: int, seed: int
 ) -> None:
     recorded, message = searched(Failing(sizes, ZeroDivisionError), trials, seed)
-    in_a_row = longest = 0
+    in_a_row = scored = succeeded = 0
+    doubted = False
     for trial in recorded:
-        if trial.reused is None:
-            in_a_row = in_a_row + 1 if trial.state is TrialState.FAILED else 0
-        longest = max(longest, in_a_row)
-    assert (longest >= MAX_ERRORS) == bool(message)
-    assert message.startswith(f"{MAX_ERRORS} candidates in a row") if message else len(recorded) == trials
+        if trial.reused is None and trial.state is TrialState.COMPLETE:
+            in_a_row, scored, succeeded = 0, scored + in_a_row + 1, succeeded + 1
+        elif trial.reused is None:
+            in_a_row += 1
+        share = (succeeded + 1) / (scored + 2)
+        doubted = in_a_row >= LEAST_ERRORS and (1 - share) ** in_a_row < BEYOND_DOUBT
+        assert not doubted or trial is recorded[-1]
+    assert doubted == bool(message)
+    assert message.startswith(f"{in_a_row} candidates in a row") if message else len(recorded) == trials
 
 
 def test_a_store_keeps_what_a_search_recorded(tmp_path: Path) -> None:

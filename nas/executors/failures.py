@@ -1,0 +1,91 @@
+"""What a candidate can do to the process that scores it: anything it raises, told apart from a real signal.
+
+A scorer runs code of others. It may raise what is meant to end a process (`SystemExit`, `KeyboardInterrupt`),
+errors whose text cannot be printed, or is a megabyte long. All of that is the candidate's failure, in one
+line. A signal that a person or a scheduler sent is not: it ends the search in good order, also where a scorer
+swallowed what its handler raised.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from foundation.errors import FileError, StoreError
+
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals by which a process is asked to stop."""
+
+LONGEST = 300
+"""Characters of a reason."""
+
+MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of a disk, which no candidate is to blame for."""
+
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
+
+
+def one_line(text: str, most: int = LONGEST) -> str:
+    """Text as one line of at most so many characters, without control characters and colours."""
+    plain = _ESCAPES.sub("", text[: 10 * most])
+    plain = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
+    return plain if len(plain) <= most and len(text) <= 10 * most else f"{plain[: most - 4].rstrip()} ..."
+
+
+def told(error: BaseException, kind: bool = True) -> str:
+    """An error in one line, whatever its text does; with `kind`, after the name of its class."""
+    try:
+        text = str(error)
+    except BaseException as second:  # its text is code of others, too
+        text = f"(its text raises {type(second).__name__})"
+    name = type(error).__name__
+    if not text:
+        return one_line(name)
+    return one_line(f"{name}: {text}" if kind else text)
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error is about the disk or the store, so that every other candidate would meet it too."""
+    if isinstance(error, (FileError, StoreError)):
+        return True
+    return isinstance(error, OSError) and error.errno in MACHINE
+
+
+@contextmanager
+def watched_signals() -> Iterator[list[int]]:
+    """The signals whose handlers raised in this time, so that what they raised is known for theirs."""
+    received: list[int] = []
+    ours: dict[int, tuple[Any, Any]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in STOPPING:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                ours[number] = handler, _watching(handler, received)
+                signal.signal(number, ours[number][1])
+    try:
+        yield received
+    finally:
+        for number, (handler, watching) in ours.items():
+            if signal.getsignal(number) is watching:  # a handler may have set another one
+                signal.signal(number, handler)
+
+
+def _watching(
+    handler: Callable[[int, FrameType | None], Any], received: list[int]
+) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:
+        raised = True
+        try:
+            handler(number, frame)
+            raised = False
+        finally:
+            if raised:
+                received.append(number)
+
+    return handle

@@ -1,0 +1,162 @@
+"""Whether anything in a space keeps the constraints of a study, and an architecture that does.
+
+Asked before anything is trained, and again when latency tables are there. Chance finds what is not rare.
+Costs that add up have an exact least and largest value over the space, which proves a bound impossible or
+leads to what keeps it; weighted sums of several lead to what keeps them together. What is left is searched,
+and small spaces are listed. A refusal names the least value that there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+from foundation.errors import SpaceError
+from foundation.text import listed
+from nas.objectives.base import CostModel, objectives
+from nas.study.constraints import COMPARE, Constraint
+from search_spaces.language.feasible import Nearest, nearest
+from search_spaces.language.genotype import Genotype
+from search_spaces.language.space import Space
+from search_spaces.network.additive_cost import Total
+from search_spaces.network.least_cost import additive_costs
+
+MIXES = 32
+"""Weighted sums of the constrained costs whose least is looked at."""
+
+FINDS = 300
+"""Random architectures among which one that keeps the constraints is looked for first."""
+
+
+def require_satisfiable(space: Space, constraints: Sequence[Constraint], cost_model: CostModel) -> None:
+    """Raise `SpaceError` where nothing keeps the constraints that can be computed already."""
+    _check_alone(constraints)
+    computable = [c for c in constraints if cost_model.ready(objectives[c.name])]
+    if computable:
+        find_allowed(space, computable, cost_model)
+
+
+def find_allowed(space: Space, constraints: Sequence[Constraint], cost_model: CostModel) -> Genotype:
+    """An architecture that is allowed and keeps the constraints.
+
+    Raises:
+        SpaceError: there is none, or none was found; the message names the least values.
+    """
+    bounds = _Bounds(space, constraints, cost_model)
+    dice = Random("satisfiable")
+    for _ in range(FINDS):
+        genotype, spec = space.draw(lambda path, labels: dice.choice(labels))
+        if not any(bounds.violation(spec)):
+            return genotype
+    found = nearest(space, bounds.violation, bounds.extremes())
+    if found.allowed:
+        return found.genotype
+    raise SpaceError(bounds.refusal(found))
+
+
+def _check_alone(constraints: Sequence[Constraint]) -> None:
+    """Raise `SpaceError` for constraints that no number keeps, whatever the space."""
+    for constraint in constraints:
+        if constraint.is_upper and not COMPARE[constraint.sign](0.0, constraint.bound):
+            raise SpaceError(f"{constraint}: it is never below 0")
+        if objectives[constraint.name].needs_table and constraint.is_upper and constraint.bound <= 0:
+            raise SpaceError(f"{constraint}: nothing takes no time")
+        for other in constraints:
+            if other.name == constraint.name and constraint.is_upper and not other.is_upper:
+                least = max(other.bound, math.nextafter(other.bound, math.inf) if other.sign == ">" else 0.0)
+                if not COMPARE[constraint.sign](least, constraint.bound):
+                    raise SpaceError(f"{other} and {constraint} exclude each other")
+
+
+class _Bounds:
+    """The constraints as numbers, and the best value of each that was seen."""
+
+    def __init__(self, space: Space, constraints: Sequence[Constraint], cost_model: CostModel) -> None:
+        self.space, self.constraints, self.cost_model = space, constraints, cost_model
+        self.best: list[float | None] = [None] * len(constraints)
+
+    def values(self, spec: Any) -> list[float]:
+        """The constrained numbers of an architecture."""
+        return [self.total(constraint)([spec])[0] for constraint in self.constraints]
+
+    def total(self, constraint: Constraint) -> Total:
+        return objectives[constraint.name].of_networks(self.cost_model)
+
+    def violation(self, spec: Any) -> tuple[float, ...]:
+        """Broken rules of the space, broken constraints, and by how much those are broken, relatively."""
+        (rules,) = self.space.broken_rules(spec)
+        if rules:
+            return rules, math.inf, math.inf
+        values = self.values(spec)
+        for i, (constraint, value) in enumerate(zip(self.constraints, values, strict=True)):
+            best = self.best[i]
+            self.best[i] = value if best is None else constraint.better(value, best)
+        over = [c.excess(value) for c, value in zip(self.constraints, values, strict=True)]
+        return rules, float(sum(o > 0 for o in over)), sum(over)
+
+    def extremes(self) -> Iterator[Genotype]:
+        """Architectures of the least and largest costs, and of the least of weighted sums.
+
+        Raises:
+            SpaceError: the least value of some cost breaks its constraint.
+        """
+        adding: list[int] = []
+        for i, constraint in enumerate(self.constraints):
+            alone = additive_costs(self.space, [self.total(constraint)])
+            least = None if alone is None else alone.least([constraint.direction])
+            if least is None:
+                continue
+            value, best = constraint.direction * least.amount, self.best[i]
+            if best is not None and constraint.better(value, best) != value:
+                continue  # chance found what the sum says cannot be: it is no sum after all
+            adding.append(i)
+            if not COMPARE[constraint.sign](value, constraint.bound):
+                allowed = self.space.objection(self.space.draw_genotype(least.genotype)) is None
+                raise SpaceError(f"{constraint}: {_extreme(constraint, value, reached=allowed)}")
+            yield least.genotype
+        yield from self._mixes(adding)
+
+    def _mixes(self, adding: Sequence[int]) -> Iterator[Genotype]:
+        """Of weighted sums of the costs, each in units of its bound, the least."""
+        if len(adding) < 2:
+            return
+        chosen = [self.constraints[i] for i in adding]
+        together = additive_costs(self.space, [self.total(constraint) for constraint in chosen])
+        dice = Random("mixes")
+        for _ in range(MIXES if together else 0):
+            assert together is not None
+            weights = [c.direction * dice.expovariate(1) / (abs(c.bound) or 1.0) for c in chosen]
+            least = together.least(weights)
+            if least is not None:
+                yield least.genotype
+
+    def refusal(self, found: Nearest) -> str:
+        """Why nothing keeps the constraints, from what was seen."""
+        whose = "of this space" if found.complete else f"among {found.tried:,} that were tried"
+        known = [(c, b) for c, b in zip(self.constraints, self.best, strict=True) if b is not None]
+        if not known:
+            return f"{self.space.name}: none of its architectures is allowed by its own rules, {whose}"
+        for constraint, best in known:
+            if not COMPARE[constraint.sign](best, constraint.bound):
+                return f"{constraint}: {_extreme(constraint, best, whose=whose)}"
+        spec = self.space.draw_genotype(found.genotype)
+        numbers = zip(self.constraints, self.values(spec), strict=True)
+        nearest_has = listed(f"{c.name} {_number(c, value)}" for c, value in numbers)
+        together = listed(map(str, self.constraints))
+        return f"no network {whose} keeps {together} together; the nearest has {nearest_has}"
+
+
+def _extreme(
+    constraint: Constraint, value: float, *, whose: str = "of this space", reached: bool = True
+) -> str:
+    """The least or largest value that a space has of what a constraint bounds."""
+    kind = "smallest" if constraint.is_upper else "largest"
+    verb = "has" if reached else "could have"
+    unit = objectives[constraint.name].unit
+    return f"the {kind} network {whose} {verb} {_number(constraint, value)}{f' {unit}' if unit else ''}"
+
+
+def _number(constraint: Constraint, value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.6g}"
