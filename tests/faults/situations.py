@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+from evaluators.supernet.evaluator import FromSupernet
+from evaluators.supernet.folder import describe
+from evaluators.tasks.recall import Recall
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.correction import Accuracy, Correction
 from hw_profiles.latency.parts import parts_in
@@ -17,9 +25,14 @@ from hw_profiles.timing.timings import READINGS, Latency
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.scenario import Scenario
+from tests.forks import Ended, Fork, run_main
+
+SMALL = "-o recall_error -o params --steps 3 --batch 4 --windows 8 --scenario prompt=8,new=4"
+"""Settings under which a study of `tiny_space` takes seconds."""
 
 TINY_SPACE = """
 from search_spaces.blocks.attention import Attention
@@ -87,3 +100,41 @@ def changed(plain: Any, changes: Sequence[tuple[str, Any]]) -> Any:
         else:
             inside[last] = value
     return plain
+
+
+def run_in(folder: Path, *words: str) -> Ended:
+    """The command line with these words, in this folder."""
+    ended = Fork(_run_in, str(folder), words).wait(timeout=300)
+    assert ended.returncode == 0, ended
+    return ended
+
+
+def _run_in(folder: str, words: tuple[str, ...]) -> None:
+    os.chdir(folder)
+    run_main(words)
+
+
+@lru_cache
+def trained_study(seed: int = 0) -> Path:
+    """A folder with a study `a` of four candidates, a supernet of its own, and a finalist."""
+    folder = Path(mkdtemp(prefix="nas-study-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "tiny.py").write_text(TINY_SPACE)
+    more = f"--trials 4 --strategy random --finalists 1 --rungs 2 --seed {seed}"
+    run_in(folder, "search", "tiny.py", "--name", "a", *SMALL.split(), *more.split())
+    run_in(folder, "resume", "a")  # what the last step left to write is written
+    return folder
+
+
+@lru_cache
+def trained_supernet(seed: int = 0, width: int = 16) -> Path:
+    """The folder of a supernet of `tiny_space`, or of another width, whose training has ended."""
+    folder = Path(mkdtemp(prefix="nas-supernet-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    layer = Layer(sequence_mixer=Attention(head_dim=8), channel_mixer=SwiGLU(expansion=one_of(1, 2, 4)))
+    space = Space(Decoder(vocab=256, d_model=width, layers=repeat(layer, (1, 2))), name="tiny")
+    task = Recall(windows=8)
+    evaluator = FromSupernet(task, to_json(space.root), str(folder), 2, seed, 2, space_name="tiny")
+    describe(evaluator, space)
+    evaluator.train()
+    return folder
