@@ -47,12 +47,29 @@ class Part(Settings):
             UnknownName: there is no such kind, or it has no such setting; the nearest is named.
             SettingError: no kind is named, or a value is out of range.
         """
-        if "name" not in plain:
-            raise SettingError(f"which {cls.registry.kind}? give its name: {', '.join(cls.registry)}")
-        kind = cls.registry[plain["name"]]
+        kind = cls._kind(plain)
         settings = {name: value for name, value in plain.items() if name != "name"}
         part: P = super(Part, kind).from_plain(settings)  # type: ignore[assignment]  # kind is one of cls
         return part
+
+    @classmethod
+    def from_text(cls: type[P], texts: Mapping[str, str]) -> P:
+        """The part whose kind and settings are written as text.
+
+        Raises:
+            UnknownName: there is no such kind, or it has no such setting; the nearest is named.
+            SettingError: no kind is named, or a value is out of range.
+        """
+        kind: Any = cls._kind(texts) if "name" in texts or not hasattr(cls, "name") else cls
+        settings = {name: text for name, text in texts.items() if name != "name"}
+        part: P = super(Part, kind).from_text(settings)  # type: ignore[assignment]
+        return part
+
+    @classmethod
+    def _kind(cls, named: Mapping[str, Any]) -> Any:
+        if "name" not in named:
+            raise SettingError(f"which {cls.registry.kind}? give its name: {', '.join(cls.registry)}")
+        return cls.registry[named["name"]]
 
     @classmethod
     def from_word(cls: type[P], word: str) -> P:

@@ -48,6 +48,8 @@ class Registry(Mapping[str, T]):
 
     def __getitem__(self, name: str) -> T:
         self._fill()
+        if not isinstance(name, str):  # a file from elsewhere may hold anything
+            raise UnknownName(f"{self.kind}: a name is text, got {str(name)[:40]!r}")
         try:
             return self._things[name]
         except KeyError:
@@ -55,7 +57,7 @@ class Registry(Mapping[str, T]):
 
     def __contains__(self, name: object) -> bool:
         self._fill()
-        return name in self._things
+        return isinstance(name, str) and name in self._things
 
     def __iter__(self) -> Iterator[str]:
         self._fill()

@@ -172,3 +172,21 @@ def test_a_network_of_another_recipe_is_another_training(tmp_path: Path) -> None
     for changes in ({"optimizer.decay": 0.2}, {"schedule": "linear"}, {"rate": 2}, {"clip": None}):
         assert checkpoints.resume(training(changes), tmp_path, 2) == 0
     assert checkpoints.resume(training({"supernet.networks": 2}), tmp_path, 2) == 2
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        ("", "which optimizer\\? give its name: adamw"),
+        ("decay=0.2", "which optimizer\\? give its name: adamw"),
+        ({"name": ["adamw"]}, "optimizer: a name is text"),
+        ({"name": 0.5}, "optimizer: a name is text"),
+    ],
+)
+def test_an_optimizer_without_a_name_is_refused(optimizer: object, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        Recipe.from_plain({"optimizer": optimizer})
+
+
+def test_a_name_among_the_settings_of_an_optimizer_is_its_kind() -> None:
+    assert Recipe.from_plain({"optimizer": "name=adamw,decay=0.2"}).optimizer == AdamW(decay=0.2)
