@@ -178,7 +178,9 @@ def main() -> None:
         "Ray Tune, reuse_actors, no loggers": (lambda n: ray_tune(n, bare=True), (FEW,), 1),
     }
     rows = [row for name, how in contenders.items() for row in measured(name, *how)]
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     rows += [row for name, how in through_ray.items() for row in measured(name, *how)]
     ray.shutdown()
     slower = {name: slowdown(ours(name, MANY, here)) for name in ("random", "nsga2")}
