@@ -178,7 +178,7 @@ def test_a_worker_that_dies_ends_the_training(tmp_path: Path) -> None:
 def test_what_a_worker_raises_is_told_without_a_traceback(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(EvaluationFailed, match=r"process \d of 2: RuntimeError: .*negative dimension"):
+    with pytest.raises(EvaluationFailed, match=r"process \d of 2: RuntimeError: .*non-negative"):
         train_distributed(evaluator(tmp_path).train, 2, prepare=partial(torch.zeros, -1))
     assert capfd.readouterr() == ("", "")
 
