@@ -214,7 +214,7 @@ def held(place: Place, name: str) -> dict[str, Any]:
 
 def orphans_of(place: Place) -> None:
     """No process of the killed one lives on, and nobody holds a lock."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120  # the agents of a Ray that was killed look for it every few seconds
     while left := _processes_in(place):
         assert time.monotonic() < end, left
         time.sleep(0.1)
