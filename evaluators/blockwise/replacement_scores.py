@@ -12,13 +12,17 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from foundation.errors import DataError, EvaluationFailed
-from foundation.files import write_json
+from foundation.errors import DataError, EvaluationFailed, FileError, NoFile, SpaceError, UnknownName
+from foundation.fields import Field
+from foundation.files import read_json, write_json
 from search_spaces.language.serialization import from_plain, parts, to_plain
 from search_spaces.network.decoder import weights_site
 from search_spaces.network.sublayers import Sublayer
 
 FORMAT, VERSION = "nas replacement scores", 2
+
+SCORES_BYTES = 2**26
+"""The largest file of scores that is read."""
 
 parts.add(Sublayer)
 
@@ -99,19 +103,22 @@ def load_scores(path: Path, origin: Mapping[str, Any]) -> dict[Replacement, Move
         DataError: the file is not what `save_scores` writes.
     """
     try:
-        plain = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}; remove it") from error
-    try:
-        if (plain["format"], plain["version"]) != (FORMAT, VERSION):
+        kept = Field(read_json(path, at_most=SCORES_BYTES))
+        if (kept["format"].plain, kept["version"].plain) != (FORMAT, VERSION):
             raise DataError(f"{path}: expected {FORMAT} of version {VERSION}; remove it")
-        if plain["origin"] != json.loads(json.dumps(origin)):
+        if kept["origin"].plain != json.loads(json.dumps(origin)):
             return {}
-        entries = plain["scores"]
-        return {from_plain(e["replacement"]): Moved(e["kl"], e["error"]) for e in entries}
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: no replacement scores: {type(error).__name__}: {error}; remove it"
-        ) from error
+        return {
+            from_plain(entry["replacement"].plain): Moved(
+                entry["kl"].number(), entry["error"].number(least=0)
+            )
+            for entry in kept["scores"].entries()
+        }
+    except NoFile:
+        return {}
+    except (FileError, SpaceError, UnknownName) as error:
+        raise DataError(f"{path}: no replacement scores: {error}; remove it") from error
+
+
+def _moved(entry: Field) -> Moved:
+    return Moved(entry["kl"].number(), entry["error"].number(least=0))

@@ -18,7 +18,8 @@ from evaluators.differentiable.settings import SearchSettings
 from evaluators.scoring.base import Score
 from evaluators.supernet.weights import digest_of
 from evaluators.training.fit import fit
-from foundation.files import write_json
+from foundation.errors import FileError
+from foundation.files import read_json, write_json
 from nas.engines.base import Setup
 from nas.engines.darts.targets import allowed_space
 from search_spaces.language.genotype import Genotype
@@ -118,7 +119,7 @@ def _plain(choice: Choice, targets: Sequence[Target], findings: Sequence[Finding
 def _read(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
     """The result of a finished search, if it was this one."""
     try:
-        result: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        result = read_json(path)
+    except FileError:  # none yet, or a damaged one: the search is repeated
         return None
-    return result if result.get("about") == about else None
+    return result if isinstance(result, dict) and result.get("about") == about else None

@@ -6,13 +6,14 @@ sum of any other network follows from the block scores that the engine kept in i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators.blockwise.replacement_scores import load_scores
-from foundation.errors import SpaceError
+from evaluators.blockwise.replacement_scores import SCORES_BYTES, load_scores
+from foundation.errors import NoFile, SpaceError
+from foundation.fields import Field
+from foundation.files import read_json
 from nas.engines.exact.tables import ScoredSpace, scored_space
 from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
@@ -63,8 +64,9 @@ def _sums(study: Study, trials: Sequence[Trial], folder: Path) -> dict[str, floa
 def _scored_network(study: Study, folder: Path) -> ScoredSpace | None:
     """The scores that the engine kept, with their parent; None where they are gone."""
     path = folder / SCORES
-    if not path.exists():
+    try:
+        origin = Field(read_json(path, at_most=SCORES_BYTES))["origin"]
+    except NoFile:
         return None
-    origin = json.loads(path.read_text())["origin"]
-    parent: Any = from_plain(origin["parent"])
-    return scored_space(study.space, parent, load_scores(path, origin), {})
+    parent: Any = from_plain(origin["parent"].plain)
+    return scored_space(study.space, parent, load_scores(path, origin.plain), {})

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from random import Random
+from typing import Any
 
 from evaluators.blockwise.additive_part import additive_part
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.sandwich import sandwich
 from evaluators.supernet.weights import digest_of
-from foundation.files import write_json
+from foundation.errors import FileError, SpaceError, UnknownName
+from foundation.fields import Field
+from foundation.files import read_json, write_json
 from nas.engines.base import Setup
-from search_spaces.language.serialization import from_json, to_json
+from search_spaces.language.serialization import from_plain, to_json
 from search_spaces.network.decoder import Decoder
 
 CANDIDATES = 12
@@ -26,11 +31,8 @@ def best_parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
     """
     path = setup.folder / "parent.json"
     origin = {"weights": digest_of(evaluator.supernet), "seed": setup.plan.seed}
-    if path.exists():
-        kept = json.loads(path.read_text())
-        if kept["origin"] == origin:
-            parent: Decoder = from_json(json.dumps(kept["parent"]))
-            return parent
+    if (kept := _kept(path, origin)) is not None:
+        return kept
     additive, tried = additive_part(setup.space), dict[Decoder, None]()
     for i in range(4 * CANDIDATES):
         tried[sandwich(additive, Random(f"{setup.plan.seed}/parent/{i}"))[0]] = None
@@ -41,3 +43,13 @@ def best_parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
     parent = min(largest, key=lambda spec: evaluator.score(spec, setup.plan.steps, setup.plan.seed).value)
     write_json(path, {"origin": origin, "parent": json.loads(to_json(parent))})
     return parent
+
+
+def _kept(path: Path, origin: Mapping[str, Any]) -> Decoder | None:
+    """The parent that was chosen before for the same weights; None where there is none, or it is damaged."""
+    try:
+        kept = Field(read_json(path))
+        parent = from_plain(kept["parent"].plain) if kept["origin"].plain == origin else None
+    except (FileError, SpaceError, UnknownName):
+        return None
+    return parent if isinstance(parent, Decoder) else None
