@@ -113,6 +113,8 @@ def _ended(words: Sequence[str]) -> int:
             command.invoke(context)
     except typer.Exit as done:
         return done.exit_code
+    except typer.Abort:  # Ctrl-C or the end of input where a question was asked
+        return STOPPED + signal.SIGINT
     except WrongUsage as error:
         return _wrong_usage(error)
     except EvaluationFailed as error:

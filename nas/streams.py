@@ -66,6 +66,8 @@ def prepare_streams() -> None:
             os.fstat(descriptor)
         except OSError:  # else the next file that is opened, a database perhaps, would get what is printed
             os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False))  # noqa: SIM115

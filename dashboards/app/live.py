@@ -75,6 +75,9 @@ class LiveStudy:
             if trial.stage == "final":
                 self._take_finalist(trial)
             elif trial.stage == "search":
+                if trial.state is TrialState.COMPLETE and not self._has_objectives(trial):
+                    self._note(Unreadable("search trial", str(trial.number), "it lacks an objective"))
+                    continue
                 self._states[trial.number] = trial.state
                 if trial.state is TrialState.COMPLETE and trial.reused is None:
                     self._scored[trial.number] = trial
@@ -85,6 +88,9 @@ class LiveStudy:
         for trial in (*changed, *former):
             if trial.number in self._scored and trial.number not in members:
                 self._scored[trial.number] = _without_samples(self._scored[trial.number])
+
+    def _has_objectives(self, trial: Trial) -> bool:
+        return all(objective.name in trial.values for objective in self.objectives)
 
     def _take_finalist(self, trial: Trial) -> None:
         rungs = self.finalists.setdefault(trial.digest, {})
@@ -154,12 +160,12 @@ class LiveStudy:
         return counts.get("complete", 0) + counts.get("failed", 0)
 
     def state(self, now: float | None = None) -> str:
-        """Whether the search is complete, running, interrupted, stopped or not started."""
+        """Whether the search is complete, failed, running, interrupted, stopped or not started."""
         if self.counts().get("running"):
             silent = (now or time.time()) - self._last_change > SILENT_SECONDS
             return "interrupted" if silent else "running"
         if self.done >= self.study.plan.trials:
-            return "complete"
+            return "failed" if self.done and not self.scored else "complete"
         return "stopped" if self.done else "not started"
 
     def summary(self) -> Summary:

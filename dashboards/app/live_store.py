@@ -63,7 +63,12 @@ class LiveStore:
             StoreError: the store cannot be read.
         """
         unreadable: list[Unreadable] = []
-        studies = [self._live_study(record) for record in self.store.studies(unreadable.append)]
+        studies = []
+        for record in self.store.studies(unreadable.append):
+            try:
+                studies.append(self._live_study(record))
+            except StoreError as error:  # its settings are damaged
+                unreadable.append(Unreadable("study", record.name, str(error)))
         self.unreadable = tuple(unreadable)
         began = time.monotonic()
         for live in studies:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 from dashboards.facts.composition import CompositionFacts, composition_facts
+from dashboards.facts.damaged import undamaged
 from dashboards.facts.finalists import FinalistFacts, finalist_facts
 from dashboards.facts.front import FrontFacts, front_facts
 from dashboards.facts.networks import (
@@ -33,6 +34,7 @@ from dashboards.facts.significance import QUALITY, tied
 from nas.engines.base import engine_title
 from nas.pareto import hypervolume_trace, nondominated, reference_point
 from nas.study.study import Study
+from nas.study.tally import tally_of
 from nas.study.task import length_of
 from nas.study.trial import Trial, TrialState, Value
 
@@ -42,7 +44,7 @@ COMPOSITION_SAMPLE = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """A study's settings and progress."""
+    """A study's settings and progress; `remarks` say which proposals failed, why, and what is unreadable."""
 
     name: str
     store: str
@@ -63,6 +65,7 @@ class StudyFacts:
     repeated: int
     distinct: int
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,13 @@ def read_facts(study: Study) -> Facts:
     front = front_of(study, scored)
     measured = measured_values(study)
     one_lines = {trial.digest: one_line_of(study, trial) for trial in [*front, *finals]}
+    remarks = tally_of(study).lines
+    table = undamaged(read_table, records.get("table"), "latency table", remarks)
+    supernet = undamaged(read_supernet, records.get("supernet"), "supernet", remarks)
+    corpus = undamaged(read_corpus, records.get("corpus"), "corpus", remarks)
+    validation = undamaged(read_validation, records.get("validation"), "validation", remarks)
     return Facts(
-        study=study_facts(study, trials, scored),
+        study=replace(study_facts(study, trials, scored), remarks=tuple(remarks)),
         front=front_networks(study, front, one_lines, measured),
         fronts=planes(
             study,
@@ -110,10 +118,10 @@ def read_facts(study: Study) -> Facts:
         ),
         hypervolume=_hypervolume(study, scored),
         finals=finalist_facts(finals, {trial.digest: trial for trial in scored}, measured, one_lines),
-        table=read_table(records.get("table")),
-        supernet=read_supernet(records.get("supernet")),
-        corpus=read_corpus(records.get("corpus")),
-        validation=read_validation(records.get("validation")),
+        table=table,
+        supernet=supernet,
+        corpus=corpus,
+        validation=validation,
         composition=_composition(study, front, scored),
     )
 
@@ -129,7 +137,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         created=study.record.created,
         space_name=str(space.get("name", "space")),
         space_digest=study.record.space_digest,
-        space_size=int(size) if size is not None else None,
+        space_size=int(size) if str(size).isdecimal() else None,
         objectives=tuple(map(quantity, plan.objectives)),
         constraints=tuple(plan.constraints),
         engine=engine_title(plan),

@@ -24,7 +24,9 @@ def headline(facts: Facts) -> Html:
     """How many architectures were scored, and the best value of each objective."""
     study, front = facts.study, facts.front
     if not front:
-        return joined([tag("h1", f"{study.name}: nothing scored yet"), _progress(facts)])
+        failed = study.counts.get("failed")
+        what = f"all {count(failed, 'candidate')} failed" if failed else "nothing scored yet"
+        return joined([tag("h1", f"{study.name}: {what}"), _progress(facts), _remarks(facts)])
     scored = count(study.distinct, "distinct architecture")
     title = f"{scored} scored, {len(front):,} on the front"
     lead = [f"On the front, {listed(_best(quantity, front) for quantity in study.objectives)}."]
@@ -35,7 +37,11 @@ def headline(facts: Facts) -> Html:
             f" Trained from scratch for {steps:,} steps, the best finalist reaches"
             f" {with_error(score.value, score.error or 0.0)} bits per byte."
         )
-    return joined([tag("h1", title), p(*lead, kind="lead"), _progress(facts)])
+    return joined([tag("h1", title), p(*lead, kind="lead"), _progress(facts), _remarks(facts)])
+
+
+def _remarks(facts: Facts) -> Html:
+    return joined(p(f"{remark}.", kind="note") for remark in facts.study.remarks)
 
 
 def _best(quantity: Quantity, front: Sequence[NetworkFacts]) -> str:

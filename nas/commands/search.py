@@ -53,16 +53,38 @@ def search(
     """Search a space, and report its Pareto front.
 
     A study of this name over the same space is continued where it stopped; with more trials, it is extended.
+    Settings that are left out are then those of the study; others must be given as they were.
 
     Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
     """
     from nas.study.space_files import absolute_source, load_space
 
     loaded = load_space(space)
-    plan = Plan(**_located(settings), source=absolute_source(space))
+    name, source = loaded.name if name is None else name, absolute_source(space)
+    known = _plan_of(name, store, loaded)
+    if known is None:
+        plan = Plan(**_located(settings), source=source)
+    else:
+        plan = replace(known, **_located(settings, known), source=source)
     pool = Workers(**workers)
     pool.check(plan.on, Terminal().say)
-    _run(_created(loaded, plan, loaded.name if name is None else name, store, yes), pool)
+    _run(_created(loaded, plan, name, store, yes), pool)
+
+
+def _plan_of(name: str, store: str, space: Any) -> Plan | None:
+    """The settings of the study of this name over this space, if there is one."""
+    from nas.store import Store as Opened
+    from nas.store.location import sqlite_path
+    from nas.study.study import Study
+
+    path = sqlite_path(store)
+    if path is not None and not path.is_file():
+        return None
+    with Opened(store) as opened:
+        if not opened.holds(name):
+            return None
+        study = Study(opened, opened.study(name))
+        return study.plan if study.record.space_digest == space.digest else None
 
 
 @with_settings(Plan, [d.name for d in describe(Plan) if d.about.changeable], show_defaults=False)
@@ -108,7 +130,7 @@ def _created(space: Any, plan: Plan, name: str, store: str, yes: bool) -> Any:
     return with_consent(lambda agreed: create(yes=agreed), yes)
 
 
-def _located(settings: Given) -> Given:
+def _located(settings: Given, known: Plan | type[Plan] = Plan) -> Given:
     """The settings with files that can be found from any folder, and typed settings of the engine."""
     from nas.engines.base import parse_search_settings
     from nas.tables.library import find
@@ -119,7 +141,7 @@ def _located(settings: Given) -> Given:
     if "tables" in settings:
         located["tables"] = tuple(real_path(find(source)) for source in settings["tables"])
     if "strategy_settings" in settings:
-        engine, strategy = (settings.get(key, getattr(Plan, key)) for key in ("engine", "strategy"))
+        engine, strategy = (settings.get(key, getattr(known, key)) for key in ("engine", "strategy"))
         located["strategy_settings"] = parse_search_settings(engine, strategy, settings["strategy_settings"])
     return located
 

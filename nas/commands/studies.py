@@ -68,7 +68,7 @@ def remove(
 
 def _agreed(study: str, folder: str) -> bool:
     """Ask at a terminal; elsewhere nobody can agree."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     sys.stderr.write(f"remove study {one_line(study)} with all its trials and {folder or 'no files'}? [y/N] ")
     sys.stderr.flush()

@@ -11,6 +11,9 @@ import numpy as np
 from foundation.statistics import Tau, tau_with_interval
 from nas.validation.errors import NothingToCompare
 
+FEW = 6
+"""Networks below which an interval says nothing: a resample of so few often repeats one of them."""
+
 Pair: TypeAlias = tuple[float, float, str]
 """Two scores of a network, and its name."""
 
@@ -28,9 +31,16 @@ class Agreement:
 
     def ranking(self) -> dict[str, Any]:
         """Plain values, without the pairs."""
-        return {"tau": self.tau.value, "interval": [self.tau.low, self.tau.high]}
+        return {"tau": self.tau.value, "interval": None if self.few else [self.tau.low, self.tau.high]}
+
+    @property
+    def few(self) -> bool:
+        """Whether the networks are too few for an interval."""
+        return len(self.pairs) < FEW
 
     def __str__(self) -> str:
+        if self.few:
+            return f"{self.tau.value:.2f}, of too few networks for an interval: at least {FEW}, better 12"
         return str(self.tau)
 
 
