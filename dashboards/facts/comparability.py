@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.tasks.base import tasks
-from foundation.errors import SettingError
+from foundation.errors import SettingError, StoreError
 from foundation.text import listed
 from nas.objectives.base import objectives
 from nas.study.plan_objectives import quality_of
@@ -180,7 +180,10 @@ def _scenario(study: Study, name: str) -> Scenario:
 
 def _table(study: Study, name: str) -> dict[str, Any]:
     of_scenario = study.facts.get("tables", {}).get(_scenario(study, name).name)
-    return dict(of_scenario or study.facts.get("table") or {"estimate": study.plan.estimate})
+    table = of_scenario or study.facts.get("table") or {"estimate": study.plan.estimate}
+    if not isinstance(table, dict):
+        raise StoreError(f"the latency table on the record of study {study.name} cannot be read")
+    return dict(table)
 
 
 def _windows(study: Study) -> int | None:

@@ -121,8 +121,15 @@ class Study:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was found out on the way: the corpus, the supernet's training, the table's error."""
-        return dict(self.store.study(self.name).config.get("facts", {}))
+        """What was found out on the way: the corpus, the supernet's training, the table's error.
+
+        Raises:
+            StoreError: one is no object.
+        """
+        facts = dict(self.store.study(self.name).config.get("facts", {}))
+        if wrong := [name for name, fact in facts.items() if not isinstance(fact, dict)]:
+            raise StoreError(f"facts of study {self.name} cannot be read: {', '.join(wrong)} is no object")
+        return facts
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
