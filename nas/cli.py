@@ -33,6 +33,7 @@ from foundation.text import one_line
 from foundation.wording import as_options
 from nas import commands
 from nas.commands.search import current_study
+from nas.signals import STOPPED, STOPS
 from nas.streams import prepare_streams, reader_has_left
 
 FAILED = 1
@@ -40,12 +41,6 @@ FAILED = 1
 
 REFUSED = 2
 """Exit code for everything that the user can act upon."""
-
-STOPPED = 128
-"""Exit code of a command that was stopped, less the number of the signal."""
-
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that stop a command in good order; a second one stops it at once."""
 
 WrongUsage: Any = typer.BadParameter.__mro__[1]
 """What Typer raises about words that it cannot read; it has no public name."""

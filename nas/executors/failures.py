@@ -18,9 +18,7 @@ from types import FrameType
 from typing import Any
 
 from foundation.errors import FileError, StoreError
-
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals by which a process is asked to stop."""
+from nas.signals import STOPS
 
 LONGEST = 300
 """Characters of a reason."""
@@ -63,7 +61,7 @@ def watched_signals() -> Iterator[list[int]]:
     received: list[int] = []
     ours: dict[int, tuple[Any, Any]] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in STOPPING:
+        for number in STOPS:
             handler = signal.getsignal(number)
             if callable(handler):
                 ours[number] = handler, _watching(handler, received)

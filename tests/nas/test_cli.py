@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -254,3 +255,16 @@ def test_help_teaches() -> None:
     ):
         assert command in said
     assert "Example" in call(Path.cwd(), "search", "--help").stdout
+
+
+def test_a_signal_while_the_program_loads_ends_it_without_a_word() -> None:
+    words = [sys.executable, "-c", "print('on', flush=True); from nas.start import main; main()", "--help"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert "Traceback" not in said
+    assert process.returncode == 130

@@ -43,8 +43,13 @@ CASES = [
             ("65536", "--port must be at most 65535"),
             ("70000", "--port must be at most 65535"),
             ("1" * 30, "--port must be at most 65535"),
-            (str(TAKEN.getsockname()[1]), "cannot listen on 127.0.0.1:.*in use.*try --port"),
         )
+    ),
+    Case(
+        "dashboard on a port that is taken",
+        f"{STORE} --port {TAKEN.getsockname()[1]}",
+        says="cannot listen on 127.0.0.1:.*in use.*try --port",
+        prepare=with_store,
     ),
     *(
         Case(
