@@ -27,5 +27,6 @@ if __name__ == "__main__":
         steps=100,
         finalists=0,
     )
-    for trial in study.front():
-        print(trial.digest, trial.values["bits_per_byte"].value, study.spec(trial))
+    for trial in study.front():  # as measured: `~` marks a number that is only predicted
+        numbers = study.numbers(trial)
+        print(trial.digest, numbers["bits_per_byte"], numbers["decode_ms"], study.spec(trial))

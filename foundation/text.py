@@ -29,6 +29,19 @@ def with_error(value: float, error: float) -> str:
     return f"{value:,.{places}f} ± {error:.{places}f}"
 
 
+NAMED_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def number_text(name: str, value: float) -> str:
+    """A named number: bytes and counts with prefixes, the rest with four digits; `@SCENARIO` is no matter."""
+    name = name.partition("@")[0].removesuffix("_measured")
+    if name.endswith(("bytes", "flops", "params", "bytes_per_token")):
+        for size, prefix in NAMED_PREFIXES:
+            if abs(value) >= size:
+                return f"{value / size:.3g} {prefix}" + ("B" if "bytes" in name else "")
+    return f"{value:.4g}"
+
+
 def percent(share: float, error: float | None = None) -> str:
     """A share in percent, with its standard error where that shows at this precision."""
     if error is None or error < 5e-5:

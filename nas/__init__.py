@@ -5,7 +5,7 @@
 
     study = nas.search(space, name="first", objectives=["bits_per_byte", "decode_ms"], trials=200)
     for trial in study.front():
-        print(study.spec(trial), trial.values["bits_per_byte"])
+        print(study.spec(trial), study.numbers(trial)["decode_ms"])
 
 What is public is listed in `__all__`; everything is loaded when it is first used, so that the command line
 answers at once.

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 from dashboards.facts import FrontFacts, front_facts
 from dashboards.facts.networks import one_line_of, quantity
-from dashboards.facts.quantities import Quantity
-from dashboards.facts.significance import QUALITY
+from dashboards.facts.quantities import QUALITY, Quantity
 from nas.pareto import nondominated
 from nas.store import Store, StudyRecord
 from nas.store.unreadable import Unreadable

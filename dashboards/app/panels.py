@@ -10,12 +10,12 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from dashboards.app.live import LiveStudy, Summary
-from dashboards.facts.networks import MEASURED, layers_of, quantity
-from dashboards.facts.significance import QUALITY
+from dashboards.facts.networks import layers_of, quantity
+from dashboards.facts.quantities import QUALITY
 from dashboards.facts.study import study_facts
 from dashboards.shell_commands import export
 from foundation.text import count
-from nas.study.trial import Trial, Value
+from nas.study.trial import MEASURED, Trial, Value
 
 
 def studies_table(summaries: Sequence[Summary], unreadable: Sequence[str] = ()) -> Component:

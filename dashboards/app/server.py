@@ -23,7 +23,7 @@ from dashboards.app.live import LiveStudy
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
 from dashboards.app.requests import Names, protect
-from dashboards.facts.significance import QUALITY
+from dashboards.facts.quantities import QUALITY
 from dashboards.figures.front import front_figure
 from dashboards.style.css import app_css
 from dashboards.style.theme import SCHEMES, with_scheme

@@ -16,7 +16,7 @@ from typing import Any
 from dashboards.facts.comparability import require_comparable
 from dashboards.facts.front import FrontFacts
 from dashboards.facts.hypervolume import Coordinates, distinct_nondominated, in_natural_units, share_errors
-from dashboards.facts.networks import NetworkFacts, measured_values, one_line_of, quantity
+from dashboards.facts.networks import NetworkFacts, one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.study import (
     StudyFacts,
@@ -135,7 +135,7 @@ class _Scored:
 
     @property
     def networks(self) -> tuple[NetworkFacts, ...]:
-        return front_networks(self.study, self.front, self.one_lines, measured_values(self.study))
+        return front_networks(self.study, self.front, self.one_lines, self.study.measured())
 
 
 @dataclass(frozen=True)

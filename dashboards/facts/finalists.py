@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards.facts.significance import QUALITY, tied
+from dashboards.facts.quantities import QUALITY
+from nas.study.significance import tied
 from nas.study.trial import Trial, TrialState, Value
 
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from dashboards.facts.quantities import Quantity
-from dashboards.facts.significance import QUALITY, tied
+from dashboards.facts.quantities import QUALITY, Quantity
 from nas.pareto import nondominated
+from nas.study.significance import tied
 from nas.study.trial import Trial, Value
 
 

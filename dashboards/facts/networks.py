@@ -15,7 +15,6 @@ from nas.study.trial import Trial, Value
 from search_spaces.language.printing import brief, show
 from search_spaces.network.decoder import Decoder, Layer
 
-MEASURED = "_measured"
 LINE_LENGTH = 240
 
 
@@ -80,14 +79,6 @@ def kind_of(block: Any) -> str:
     """What kind of block this is; the window of windowed attention is part of it."""
     window = getattr(block, "window", None)
     return f"{type(block).__name__} window {window}" if window else type(block).__name__
-
-
-def measured_values(study: Study) -> dict[str, dict[str, Value]]:
-    """The measured values of each architecture, by the name of the predicted value; the newest counts."""
-    values: dict[str, dict[str, Value]] = {}
-    for measurement in study.measurements():
-        values.setdefault(measurement.digest, {})[measurement.name.removesuffix(MEASURED)] = measurement.value
-    return values
 
 
 def _cut(text: str) -> str:

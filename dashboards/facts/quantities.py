@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from foundation.text import significant, with_error
 from nas.study.trial import Value
 
+QUALITY = "bits_per_byte"
+
 LABELS = {
     "bits_per_byte": "bits per byte",
     "prefill_ms": "prefill latency",

@@ -15,11 +15,10 @@ from dashboards.facts.networks import (
     NetworkFacts,
     architecture,
     layers_of,
-    measured_values,
     one_line_of,
     quantity,
 )
-from dashboards.facts.quantities import Quantity
+from dashboards.facts.quantities import QUALITY, Quantity
 from dashboards.facts.records import (
     CorpusFacts,
     SupernetFacts,
@@ -30,9 +29,9 @@ from dashboards.facts.records import (
     read_table,
     read_validation,
 )
-from dashboards.facts.significance import QUALITY, tied
 from nas.engines.base import engine_title
 from nas.pareto import hypervolume_trace, nondominated, reference_point
+from nas.study.significance import tied
 from nas.study.study import Study
 from nas.study.tally import tally_of
 from nas.study.task import length_of
@@ -98,7 +97,7 @@ def read_facts(study: Study) -> Facts:
     records = study.facts
     scored = distinct_complete(trials)
     front = front_of(study, scored)
-    measured = measured_values(study)
+    measured = study.measured()
     one_lines = {trial.digest: one_line_of(study, trial) for trial in [*front, *finals]}
     remarks = tally_of(study).lines
     table = undamaged(read_table, records.get("table"), "latency table", remarks)

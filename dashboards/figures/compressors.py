@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from dashboards.facts import Facts
-from dashboards.facts.significance import QUALITY
+from dashboards.facts.quantities import QUALITY
 from dashboards.figures import figures
 from dashboards.figures.drawing import error_bars
 from dashboards.style.theme import BLUE, GREY, ORANGE, empty_figure, message_figure

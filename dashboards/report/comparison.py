@@ -9,7 +9,7 @@ from pathlib import Path
 import plotly.offline
 
 from dashboards.facts import ComparedStudy, ComparisonFacts, JointMember, NetworkFacts, read_comparison
-from dashboards.facts.significance import QUALITY
+from dashboards.facts.quantities import QUALITY
 from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
 from dashboards.report.html import (
     Child,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dashboards.facts import CorpusFacts, Facts
-from dashboards.facts.significance import QUALITY, SIGNIFICANT
+from dashboards.facts.quantities import QUALITY
 from dashboards.figures import figures
 from dashboards.report.html import Html, code, figure, p, section
 from foundation.text import listed, with_error
+from nas.study.significance import SIGNIFICANT
 from nas.study.trial import Value
 
 

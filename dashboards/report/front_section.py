@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from dashboards.facts import Facts, FrontFacts, NetworkFacts
 from dashboards.facts.composition import CompositionFacts
-from dashboards.facts.quantities import Quantity
-from dashboards.facts.significance import QUALITY
+from dashboards.facts.quantities import QUALITY, Quantity
 from dashboards.figures import figures
 from dashboards.figures.front import front_figure
 from dashboards.report.html import Child, Html, figure, joined, p, section, tag

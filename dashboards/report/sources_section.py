@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dashboards.facts import Facts
 from dashboards.facts.networks import quantity
-from dashboards.facts.significance import QUALITY
+from dashboards.facts.quantities import QUALITY
 from dashboards.report.html import Html, row, section, table
 
 SOURCES = {

@@ -9,12 +9,10 @@ import typer
 from rich.table import Table
 
 from foundation.errors import StoreError
-from foundation.text import one_line
+from foundation.text import count, number_text, one_line
 from nas.commands.options import Json, Store, StudyName, TrialName
 from nas.commands.output import cell, output_console, print_json, print_line
 from nas.default_paths import DEFAULT_STORE
-
-PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def mount(app: typer.Typer) -> None:
@@ -77,7 +75,8 @@ def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store
     table = Table("number", "value", cell("± one s.e."), "how", box=None, pad_edge=False)
     for name, value, how in _numbers(opened, chosen):
         error = "" if value.error is None else f"{value.error:.2g}"
-        table.add_row(cell(name), number_text(name, value.value), error, cell(how))
+        mark = "~" if value.is_predicted else ""
+        table.add_row(cell(name), mark + number_text(name, value.value), error, cell(how))
     output_console().print(table)
     print_line(f"export it: nas export {opened.name} {chosen.digest} -o DIR")
 
@@ -86,20 +85,19 @@ def print_front(study: Any) -> None:
     """The front as a table on standard output, and what became of the other proposals."""
     from nas.study.tally import tally_of
 
-    names = list(
-        dict.fromkeys([*study.plan.objectives, "bits_per_byte", "decode_ms", "weight_bytes", "params"])
-    )
-    trials, tally = study.front(), tally_of(study)
-    names = [name for name in names if any(name in trial.values for trial in trials)]
-    table = Table("trial", "digest", *map(cell, names), "layers", box=None, pad_edge=False)
-    for trial in trials:
-        numbers = [cell(_with_error(name, trial.values.get(name))) for name in names]
-        table.add_row(str(trial.number), trial.digest, *numbers, cell(_layers(study, trial)))
-    print_line(f"{study.name}: {tally.distinct} distinct architectures scored, {len(trials)} on the front")
+    members, tally = study.front(), tally_of(study)
+    table = Table("trial", "digest", *map(cell, members.columns), "layers", box=None, pad_edge=False)
+    for trial, row in zip(members, members.rows, strict=True):
+        table.add_row(*map(cell, row), cell(_layers(study, trial)))
+    print_line(f"{study.name}: {tally.distinct} distinct architectures scored, {len(members)} on the front")
+    if members.dropped:
+        print_line(f"{count(members.dropped, 'network')} more on the predicted front, dominated as measured")
     for line in tally.lines:
         print_line(line)
-    if trials:
+    if members:
         output_console().print(table)
+    if members.legend:
+        print_line(members.legend)
 
 
 def trial_json(study: Any, trial: Any) -> dict[str, Any]:
@@ -114,16 +112,6 @@ def trial_json(study: Any, trial: Any) -> dict[str, Any]:
         "genotype": dict(trial.genotype.genes),
         **_spec_json(study, trial),
     }
-
-
-def number_text(name: str, value: float) -> str:
-    """A number for people: bytes and counts with prefixes, the rest with four digits."""
-    name = name.partition("@")[0].removesuffix("_measured")
-    if name.endswith(("bytes", "flops", "params", "bytes_per_token")):
-        for size, prefix in PREFIXES:
-            if abs(value) >= size:
-                return f"{value / size:.3g} {prefix}" + ("B" if "bytes" in name else "")
-    return f"{value:.4g}"
 
 
 def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
@@ -159,13 +147,6 @@ def _study_row(store: Any, record: Any) -> dict[str, Any]:
         "space": f"{record.config.get('space', {}).get('name', '?')} {record.space_digest}",
         "objectives": ", ".join(plan.objectives),
     }
-
-
-def _with_error(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    text = number_text(name, value.value)
-    return text if value.error is None else f"{text} ± {value.error:.2g}"
 
 
 def _spec_json(study: Any, trial: Any) -> dict[str, Any]:

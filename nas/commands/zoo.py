@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from foundation.errors import EvaluationFailed, NasError
+from foundation.text import number_text
 from nas.commands.options import Json
 from nas.commands.output import output_console, print_json, print_line
-from nas.commands.show import number_text
 
 
 def mount(app: typer.Typer) -> None:

@@ -139,7 +139,7 @@ def runs_of(finalists: int, rungs: Sequence[int], keep: float) -> int:
 
 def _chosen(context: Context) -> list[Genotype]:
     study = context.study
-    return choose_finalists(study, context.plan.finalists, context.picks) if study.front() else []
+    return choose_finalists(study, context.plan.finalists, context.picks) if study.complete() else []
 
 
 def _ended(trials: Sequence[Trial]) -> list[Trial]:

@@ -24,7 +24,7 @@ from nas.study.facts import TABLES
 from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
-from nas.study.trial import Trial, Value
+from nas.study.trial import MEASURED, Trial, Value
 from search_spaces.devices import missing_here
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import load_model, save_model
@@ -32,7 +32,6 @@ from search_spaces.scenario import Scenario
 
 Extract: TypeAlias = Callable[[Study, Trial], Model]
 
-SUFFIX = "_measured"
 TIMED_TOGETHER = 8
 """Networks of a group, which is timed in interleaved rounds."""
 
@@ -51,13 +50,15 @@ class Measure(Step):
     def done(self, context: Context) -> bool:
         """Whether every member of the front was measured under every scenario."""
         study = context.study
-        return not any(unmeasured(study, study.front(), scenario) for scenario in context.plan.scenarios)
+        return not any(
+            unmeasured(study, study.predicted_front(), scenario) for scenario in context.plan.scenarios
+        )
 
     def run(self, context: Context) -> None:
         """Measure the members of the front that were not measured yet."""
         measure_trials(
             context.study,
-            context.study.front(),
+            context.study.predicted_front(),
             lambda study, trial: best_weights(study, trial)[0],
             context.progress,
             address=context.workers.address,
@@ -105,7 +106,7 @@ def unmeasured(study: Study, trials: Iterable[Trial], scenario: Scenario) -> lis
 
 def _suffix(study: Study, scenario: Scenario) -> str:
     """What the names of its measurements end in."""
-    return study.plan.under("", scenario) + SUFFIX
+    return study.plan.under("", scenario) + MEASURED
 
 
 @dataclass(frozen=True)

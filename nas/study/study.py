@@ -2,7 +2,7 @@
 
     study = open_study("my-study")
     for trial in study.front():
-        print(trial.digest, trial.values["bits_per_byte"].value)
+        print(trial.digest, study.numbers(trial)["decode_ms"])
         print(study.spec(trial))
 
 Reading never changes anything; `nas.search` and its kin write.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from nas.pareto import nondominated
 from nas.store import Measurement, Store, StudyRecord, Unreadable
 from nas.store.study_paths import study_folder
 from nas.store.unreadable import MALFORMED, reason_of
+from nas.study.frames import frame_of, row_of
+from nas.study.front import Front
 from nas.study.plan import Plan
 from nas.study.space_files import absolute_source, load_space
-from nas.study.trial import Trial, TrialState
+from nas.study.trial import MEASURED, Trial, TrialState, Value
 from search_spaces.language.own_kinds import imported, own_kinds
 from search_spaces.language.serialization import from_json
 from search_spaces.language.space import Space
@@ -176,12 +179,64 @@ class Study:
             for t in trials
         ]
 
-    def front(self, stage: str = "search") -> list[Trial]:
-        """The architectures that no other dominates, sorted by the first objective."""
-        trials = self.complete(stage)
+    def measured(self) -> dict[str, dict[str, Value]]:
+        """What was measured of each network, by its digest and the name of the number: the newest counts.
+
+        In a study of several scenarios a name says which it holds in: `decode_ms@chat`.
+        """
+        values: dict[str, dict[str, Value]] = {}
+        for each in self.measurements():
+            values.setdefault(each.digest, {})[each.name.removesuffix(MEASURED)] = each.value
+        return values
+
+    def numbers(self, trial: Trial) -> dict[str, Value]:
+        """The best known value of each quantity: as measured where that was done, else predicted or counted.
+
+        Each `Value` says in `source` how it is known; printed, a predicted one begins with `~`. A quality
+        is that of the search, so the same for all networks; trainings of finalists are trials of their own.
+        """
+        measured = {each.name.removesuffix(MEASURED): each.value for each in self.measurements(trial.digest)}
+        return {**trial.values, **measured}
+
+    def predicted_front(self) -> list[Trial]:
+        """The architectures that no other dominates, by what the search knew; sorted by the first objective.
+
+        What measures or trains members of a front begins with these: it is the same before and after.
+        """
+        trials = self.complete()
         kept = nondominated(self.points(trials))
         front = [trial for trial, keep in zip(trials, kept, strict=True) if keep]
         return sorted(front, key=lambda trial: self.points([trial])[0])
+
+    def front(self) -> Front:
+        """The front as it was built and measured: `predicted_front()` after its members were measured.
+
+        A member is dropped where another one, measured in the same objectives, dominates it with the measured
+        values in place of the predicted ones. Members that were not measured stay, and drop nothing: what was
+        measured is not compared with what was predicted. They are sorted by the best known values, the first
+        objective first; see `numbers`.
+        """
+        members, measured = self.predicted_front(), self.measured()
+        known = {trial.digest: {**trial.values, **measured.get(trial.digest, {})} for trial in members}
+        points = self.points([replace(trial, values=known[trial.digest]) for trial in members])
+        asked = {objective.name for objective in self.objectives}
+        alike: dict[frozenset[str], list[int]] = {}
+        for i, trial in enumerate(members):
+            alike.setdefault(frozenset(asked & measured.get(trial.digest, {}).keys()), []).append(i)
+        kept = [
+            i
+            for group in alike.values()
+            for i, keep in zip(group, nondominated([points[i] for i in group]), strict=True)
+            if keep
+        ]
+        kept.sort(key=lambda i: points[i])
+        return Front(
+            name=self.name,
+            trials=tuple(members[i] for i in kept),
+            numbers={members[i].digest: known[members[i].digest] for i in kept},
+            objectives=self.plan.objectives,
+            dropped=len(members) - len(kept),
+        )
 
     def spec(self, trial: Trial) -> Any:
         """The architecture of a trial.
@@ -228,16 +283,24 @@ class Study:
         """
         return self.store.measurements(self.record.id, digest, on_unreadable=lambda unreadable: None)
 
-    def frame(self, stage: str = "search") -> pd.DataFrame:
-        """The trials as a table: one row each, one column per value, its error and its gene."""
-        return pd.DataFrame([_row(trial) for trial in self.trials(stage)])
+    def frame(self, stage: str = "search", *, front: bool = False) -> pd.DataFrame:
+        """The trials of a stage as a table, or with `front=True` the members of the front in its order.
 
+        A row has the trial's number, digest and state, whether it is `on_front` (as measured), its
+        seconds and the reason of a failure; per quantity the value and its standard error (`decode_ms`,
+        `decode_ms_error`), what was measured of it (`decode_ms_measured`, in several scenarios
+        `decode_ms@chat_measured`); and its genes. The units are in `frame.attrs["units"]`.
+        """
+        measured, members = self.measured(), self.front()
+        on_front = {trial.digest for trial in members}
+        rows = [
+            row_of(trial, measured.get(trial.digest, {}), on_front=trial.digest in on_front)
+            for trial in (members if front else self.trials(stage))
+        ]
+        return frame_of(rows)
 
-def _row(trial: Trial) -> dict[str, Any]:
-    values = {name: value.value for name, value in trial.values.items()}
-    errors = {f"{name}_error": value.error for name, value in trial.values.items() if value.error is not None}
-    head = {"number": trial.number, "digest": trial.digest, "state": trial.state.value}
-    return {**head, **values, **errors, **trial.genotype.genes}
+    def __repr__(self) -> str:
+        return f"<Study {self.name!r} in {self.store.url}>"
 
 
 def _missing(places: Mapping[str, str], error: UnknownName) -> str:

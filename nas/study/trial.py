@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from foundation.text import significant, with_error
 from search_spaces.language.genotype import Genotype
+
+PREDICTED = ("predicted", "estimate", "traced")
+"""First words of the sources of numbers that nobody measured or counted."""
+
+MEASURED = "_measured"
+"""What the names of measurements end in: `decode_ms_measured` is what `decode_ms` predicts."""
 
 
 class TrialState(Enum):
@@ -41,6 +48,19 @@ class Value:
     source: str = "counted"
     samples: tuple[float, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether nobody measured or counted it: such a number is written with a `~`."""
+        return self.source.startswith(PREDICTED)
+
+    def __str__(self) -> str:
+        """`~1.41 ± 0.05`: the number with its standard error, `~` where it is predicted."""
+        number = significant(self.value, 4) if self.error is None else with_error(self.value, self.error)
+        return f"~{number}" if self.is_predicted else number
+
+    def __repr__(self) -> str:
+        return f"<Value {self}, {self.source}>"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is empty is left out."""
@@ -116,6 +136,13 @@ class Trial:
     def digest(self) -> str:
         """The architecture's name."""
         return self.genotype.digest
+
+    def __repr__(self) -> str:
+        stage = "" if self.stage == "search" else f" ({self.stage})"
+        outcome = self.reason or ", ".join(f"{name} {self.values[name]}" for name in list(self.values)[:4])
+        more = ", …" if not self.reason and len(self.values) > 4 else ""
+        colon = ": " if outcome else ""
+        return f"<Trial {self.number}{stage} {self.digest} {self.state.value}{colon}{outcome}{more}>"
 
     def summary(self, name: str) -> str:
         """One line about the trial: its digest with the value of this name, or why it has none."""

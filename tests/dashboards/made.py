@@ -138,7 +138,7 @@ def search(study: Study, invented: Invented, trials: int, dice: int) -> None:
 def finish(study: Study, invented: Invented) -> None:
     """Measured fronts, finalists, a validation, and the facts of each phase."""
     dice = Random(11)
-    for trial in study.front():
+    for trial in study.predicted_front():
         found = [
             Measurement(
                 trial.digest,
@@ -163,7 +163,7 @@ def train_finalists(study: Study, invented: Invented) -> None:
     alive, number, by_digest = (
         choose_finalists(study, study.plan.finalists),
         0,
-        {t.digest: t for t in study.front()},
+        {t.digest: t for t in study.predicted_front()},
     )
     for steps in study.plan.rungs:
         done = []

@@ -11,8 +11,8 @@ from dashboards.facts.finalists import finalist_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.records import read_table, read_validation
-from dashboards.facts.significance import standardised_difference, tied
 from nas.store import Store
+from nas.study.significance import standardised_difference, tied
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.blocks.attention import Attention
@@ -106,7 +106,7 @@ def test_a_plane_without_quality_has_no_ties() -> None:
 
 def test_facts_of_a_whole_study(full: Study) -> None:
     facts = read_facts(full)
-    assert [network.digest for network in facts.front] == [trial.digest for trial in full.front()]
+    assert [network.digest for network in facts.front] == [trial.digest for trial in full.predicted_front()]
     assert facts.study.distinct == len(full.complete())
     assert facts.study.counts["complete"] + facts.study.counts["failed"] == facts.study.planned == 80
     assert facts.study.space_size == full.space.size()
@@ -198,7 +198,7 @@ def test_makeup_of_deep_networks_takes_runs_of_layers() -> None:
 
 
 def test_one_line_names_blocks_and_bits(full: Study) -> None:
-    found = full.front()[0]
+    found = full.predicted_front()[0]
     text = one_line_of(full, found)
     spec = full.spec(found)
     assert text.startswith(f"{spec.d_model} wide: ")
@@ -208,7 +208,7 @@ def test_one_line_names_blocks_and_bits(full: Study) -> None:
 def test_a_space_of_unknown_parts_is_told_by_its_genes(full: Study) -> None:
     record = replace(full.record, space_json='{"part": "NobodyKnows", "values": {}}')
     lost = Study(full.store, record)
-    found = full.front()[0]
+    found = full.predicted_front()[0]
     assert f"d_model={found.genotype.genes['d_model']}" in one_line_of(lost, found)
     assert read_facts(lost).composition is None
 

@@ -12,7 +12,6 @@ from dashboards.facts.networks import (
     kind_of,
     layer_text,
     layers_of,
-    measured_values,
     one_line_of,
     quantity,
 )
@@ -38,7 +37,7 @@ def test_a_layer_is_named_by_its_blocks_and_bits() -> None:
 
 
 def test_equal_neighbours_are_counted(full: Study) -> None:
-    for trial in full.front():
+    for trial in full.predicted_front():
         spec, line = full.spec(trial), one_line_of(full, trial)
         width, _, layers = line.partition(" wide: ")
         assert int(width) == spec.d_model
@@ -47,7 +46,7 @@ def test_equal_neighbours_are_counted(full: Study) -> None:
 
 
 def test_the_full_form_has_every_layer(full: Study) -> None:
-    trial = full.front()[0]
+    trial = full.predicted_front()[0]
     text = layers_of(full, trial)
     for layer in full.spec(trial).layers:
         assert type(layer.sequence_mixer).__name__ in text
@@ -55,15 +54,15 @@ def test_the_full_form_has_every_layer(full: Study) -> None:
 
 def test_unregistered_parts_fall_back_to_genes(full: Study) -> None:
     lost = Study(full.store, replace(full.record, space_json='{"part": "Nobody", "values": {}}'))
-    trial = full.front()[0]
+    trial = full.predicted_front()[0]
     assert architecture(lost, trial) is None
     assert len(one_line_of(lost, trial)) <= LINE_LENGTH
     assert layers_of(lost, trial).count("\n") == len(trial.genotype.genes) - 1
 
 
 def test_measured_values_are_named_like_predictions(full: Study) -> None:
-    measured = measured_values(full)
-    assert set(measured) == {trial.digest for trial in full.front()}
+    measured = full.measured()
+    assert set(measured) == {trial.digest for trial in full.predicted_front()}
     assert all(set(values) == {"prefill_ms", "decode_ms"} for values in measured.values())
     assert all(value.source == "measured" for values in measured.values() for value in values.values())
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dashboards.facts.significance import SIGNIFICANT, standardised_difference, tied
+from nas.study.significance import SIGNIFICANT, standardised_difference, tied
 from nas.study.trial import Value
 from tests.dashboards.random_records import OFFSETS, QUALITIES, quality
 

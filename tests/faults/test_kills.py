@@ -91,7 +91,7 @@ def samples(place: Place) -> int:
 
 def fronts(place: Place) -> int:
     study = open_study("search", place.store)
-    front = len(study.front())
+    front = len(study.predicted_front())
     study.store.close()
     return front
 

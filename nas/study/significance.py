@@ -12,7 +12,6 @@ import numpy as np
 
 from nas.study.trial import Value
 
-QUALITY = "bits_per_byte"
 SIGNIFICANT = 1.96
 """Standard errors of a difference that is significant at the 5 % level."""
 

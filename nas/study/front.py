@@ -1,0 +1,95 @@
+"""The front of a study: its members in order, and the best known value of each of their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import overload
+
+from foundation.text import number_text
+from nas.study.trial import Trial, Value
+
+STANDARD = ("bits_per_byte", "decode_ms", "weight_bytes", "params")
+"""Numbers that are shown of a network besides the objectives."""
+
+LEGEND = "~ is predicted, not measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front(Sequence[Trial]):
+    """The members of a front; `numbers` are their best known values by digest and name.
+
+    `dropped` members of the predicted front are dominated as measured. Printed, it is a table.
+    """
+
+    name: str
+    trials: tuple[Trial, ...]
+    numbers: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ()
+    dropped: int = 0
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Trial, ...]: ...
+    def __getitem__(self, index: int | slice) -> Trial | tuple[Trial, ...]:
+        return self.trials[index]
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    @property
+    def columns(self) -> list[str]:
+        """The numbers that are shown: the objectives, and what else is known of every network."""
+        wanted = dict.fromkeys([*self.objectives, *STANDARD])
+        return [name for name in wanted if any(name in known for known in self.numbers.values())]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The text of the table, one row for each member: its number, its digest, its numbers."""
+        return [
+            [
+                str(trial.number),
+                trial.digest,
+                *(number_with_error(name, self.numbers[trial.digest].get(name)) for name in self.columns),
+            ]
+            for trial in self.trials
+        ]
+
+    @property
+    def legend(self) -> str:
+        """What the marks in the table mean; empty where there are none."""
+        return LEGEND if any(cell.startswith("~") for row in self.rows for cell in row) else ""
+
+    def __repr__(self) -> str:
+        members = ", ".join(str(trial.number) for trial in self.trials[:8])
+        more = ", …" if len(self.trials) > 8 else ""
+        return f"<Front of {self.name!r}, {len(self.trials)} members: trials {members}{more}>"
+
+    def __str__(self) -> str:
+        table = [["trial", "digest", *self.columns], *self.rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+        return "\n".join([*lines, *([self.legend] if self.legend else [])])
+
+    def _repr_html_(self) -> str:
+        return html_table(["trial", "digest", *self.columns], self.rows, caption=self.legend)
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
+    """A table for a notebook."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    below = f"<caption style='caption-side: bottom'>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{below}{line('th', head)}{''.join(line('td', row) for row in rows)}</table>"
+
+
+def number_with_error(name: str, value: Value | None) -> str:
+    """A number of a network for people: `~1.41 ± 0.05` is predicted; empty where it is not known."""
+    if value is None:
+        return ""
+    mark, text = "~" if value.is_predicted else "", number_text(name, value.value)
+    return mark + text + ("" if value.error is None else f" ± {value.error:.2g}")
