@@ -22,7 +22,7 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	touch $@
 
 search: $(VENV)/.ready  ## a real search on this machine, and a report to look at
-	$(BIN)/nas search laptop --name $(STUDY) --allow-rough-table
+	$(BIN)/nas search laptop --name $(STUDY)
 
 dashboard: $(VENV)/.ready  ## browse the studies made here
 	$(BIN)/nas dashboard --port $(PORT)

@@ -1,7 +1,7 @@
 """Settings in messages, as whoever reads them would write them.
 
     argument("steps", 3)                     # steps=3       --steps 3
-    argument("allow_rough_table", True)      # ...=True      --allow-rough-table
+    argument("strict_table", True)      # ...=True      --strict-table
     argument("scenarios", option="scenario") # scenarios     --scenario
 
 In Python they are arguments. The command line reads everything that it prints `as_options`.

@@ -15,6 +15,7 @@ from dashboards.facts.quantities import QUALITY
 from dashboards.facts.study import study_facts
 from dashboards.shell_commands import export
 from foundation.text import count
+from nas.study.marks import rough_lines
 from nas.study.trial import MEASURED, Trial, Value
 
 
@@ -30,10 +31,7 @@ def studies_table(summaries: Sequence[Summary], unreadable: Sequence[str] = ()) 
 
 def _study_cells(summary: Summary) -> list[Component | str]:
     created = datetime.fromtimestamp(summary.created).strftime("%-d %b %Y, %H:%M")
-    bests = [
-        html.Div([html.Span(f"{quantity(name).label} ", className="muted"), quantity(name).text(value.value)])
-        for name, value in summary.best.items()
-    ]
+    bests = [_best(name, value) for name, value in summary.best.items()]
     return [
         dcc.Link(summary.name, href=f"/study/{quote(summary.name)}"),
         created,
@@ -42,6 +40,12 @@ def _study_cells(summary: Summary) -> list[Component | str]:
         f"{summary.front:,}" if summary.front is not None else "…",
         html.Div(bests),
     ]
+
+
+def _best(name: str, value: Value) -> Component:
+    of = quantity(name)
+    label = html.Span(f"{of.label} ", className="muted")
+    return html.Div([label, of.text(value.value) + value.rough_mark])
 
 
 def study_line(live: LiveStudy) -> str:
@@ -69,6 +73,7 @@ def network_panel(live: LiveStudy, trial: Trial) -> list[Component]:
         html.H2([html.Code(trial.digest), html.Span(f" trial {trial.number:,}", className="muted")]),
         html.Pre(_with_narrow_margin(layers_of(live.study, trial)), className="layers"),
         html.Table([html.Tbody(_value_rows(live, trial))], className="values"),
+        *(html.P(line, className="muted") for line in _legend(live, trial)),
         html.P("Export it:", className="muted"),
         html.Div(
             [html.Code(command, id="command"), dcc.Clipboard(content=command, title="copy")],
@@ -79,14 +84,24 @@ def network_panel(live: LiveStudy, trial: Trial) -> list[Component]:
 
 def _value_rows(live: LiveStudy, trial: Trial) -> list[Component]:
     """The objectives, then the scores of longer trainings from scratch, then all other values."""
-    values: list[tuple[str, Value]] = list(trial.values.items())
-    values += [(m.name.removesuffix(MEASURED), m.value) for m in live.study.measurements(trial.digest)]
+    values = _values(live, trial)
     order = {objective.name: index for index, objective in enumerate(live.objectives)}
     values.sort(key=lambda item: order.get(item[0], len(order)))
     rows = [_value_row(quantity(name).label, name, value) for name, value in values]
     rungs = sorted(live.finalists.get(trial.digest, {}).items())
     rows[1:1] = [_value_row(f"{steps:,} steps from scratch", QUALITY, value) for steps, value in rungs]
     return rows
+
+
+def _values(live: LiveStudy, trial: Trial) -> list[tuple[str, Value]]:
+    """What is known of a network: of the trial, and measured."""
+    measured = [(m.name.removesuffix(MEASURED), m.value) for m in live.study.measurements(trial.digest)]
+    return [*trial.values.items(), *measured]
+
+
+def _legend(live: LiveStudy, trial: Trial) -> list[str]:
+    known = [{name: value} for name, value in _values(live, trial)]
+    return rough_lines(known, live.study.table_errors)
 
 
 def _value_row(label: str, name: str, value: Value) -> Component:

@@ -77,14 +77,14 @@ class Quantity:
         return f"{number} {unit}".rstrip()
 
     def of(self, value: Value) -> str:
-        """A stored value with its unit and its standard error."""
-        return self.text(value.value, value.error)
+        """A stored value with its unit, its standard error, and its mark where it is rough."""
+        return self.text(value.value, value.error) + value.rough_mark
 
-    def best(self, value: float, error: float | None) -> str:
+    def best(self, value: Value) -> str:
         """The clause of a headline about the best value of a front."""
         clause = BEST_CLAUSES.get(self.name, f"the best {self.label} is")
         tail = {"bits_per_byte": " bits per byte", "params": " parameters"}.get(self.name, "")
-        return f"{clause} {self.text(value, error)}{tail}"
+        return f"{clause} {self.text(value.value, value.error)}{tail}{value.rough_mark}"
 
     @property
     def _digits(self) -> int:

@@ -31,6 +31,7 @@ from dashboards.facts.records import (
 )
 from nas.engines.base import engine_title
 from nas.pareto import hypervolume_trace, nondominated, reference_point
+from nas.study.marks import rough_lines
 from nas.study.significance import tied
 from nas.study.study import Study
 from nas.study.tally import tally_of
@@ -77,7 +78,10 @@ class HypervolumeFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything that a report shows; what a study does not have is None or empty."""
+    """Everything that a report shows; what a study does not have is None or empty.
+
+    `legend` says why numbers of the front are marked.
+    """
 
     study: StudyFacts
     front: tuple[NetworkFacts, ...] = ()
@@ -89,6 +93,7 @@ class Facts:
     corpus: CorpusFacts | None = None
     validation: ValidationFacts | None = None
     composition: CompositionFacts | None = None
+    legend: tuple[str, ...] = ()
 
 
 def read_facts(study: Study) -> Facts:
@@ -98,6 +103,7 @@ def read_facts(study: Study) -> Facts:
     scored = distinct_complete(trials)
     front = front_of(study, scored)
     measured = study.measured()
+    shown = [values for trial in front for values in (trial.values, measured.get(trial.digest, {}))]
     one_lines = {trial.digest: one_line_of(study, trial) for trial in [*front, *finals]}
     remarks = tally_of(study).lines
     table = undamaged(read_table, records.get("table"), "latency table", remarks)
@@ -122,6 +128,7 @@ def read_facts(study: Study) -> Facts:
         corpus=corpus,
         validation=validation,
         composition=_composition(study, front, scored),
+        legend=tuple(rough_lines(shown, study.table_errors)),
     )
 
 

@@ -46,7 +46,7 @@ def _remarks(facts: Facts) -> Html:
 def _best(quantity: Quantity, front: Sequence[NetworkFacts]) -> str:
     values = [network.values[quantity.name] for network in front if quantity.name in network.values]
     best = (max if quantity.maximise else min)(values, key=lambda value: value.value)
-    return quantity.best(best.value, best.error)
+    return quantity.best(best)
 
 
 def _progress(facts: Facts) -> Html | None:
@@ -120,4 +120,5 @@ def _members(facts: Facts) -> Html:
         ]
 
     table = member_table(facts.front, [quantity.name for quantity in facts.study.objectives], tags)
-    return joined([p(MEMBERS_INTRODUCTION, kind="muted"), table])
+    marks = [p(line, kind="note") for line in facts.legend]
+    return joined([p(MEMBERS_INTRODUCTION, kind="muted"), *marks, table])

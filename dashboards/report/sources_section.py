@@ -12,9 +12,11 @@ from dashboards.report.html import Html, row, section, table
 SOURCES = {
     "counted": "exact, counted on the architecture",
     "predicted": "the latency table: measured blocks, summed and corrected",
+    "predicted, rough": "the same, by a table that errs by more than 10 % on whole networks: marked ?",
     "estimate": "a roofline from the peaks on a device card: nothing was timed, real latencies are higher",
     "traced": "every operation of every distinct sublayer, traced on the meta device; peak memory",
     "measured": "the network was built and timed on the machine of the scenario",
+    "measured, rough": "the same, but it did not settle: the machine was busy; marked ?",
     "supernet": "validation loss with weights shared among all architectures: a proxy, for ranking",
     "scratch": "validation loss after training this network alone for the given number of steps",
 }

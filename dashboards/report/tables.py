@@ -38,11 +38,14 @@ class Column:
 
 
 def number(value: Value | None, factor: float, places: int) -> Html | None:
-    """A number and its standard error with so many decimals."""
+    """A number and its standard error with so many decimals, and its mark where it is rough."""
     if value is None:
         return None
     error = f"± {value.error / factor:.{places}f}" if value.error is not None else None
-    return joined([f"{value.value / factor:,.{places}f}", tag("span", error, kind="err") if error else None])
+    mark = tag("span", value.rough_mark, kind="rough", title=value.source) if value.rough else None
+    return joined(
+        [f"{value.value / factor:,.{places}f}", tag("span", error, kind="err") if error else None, mark]
+    )
 
 
 def columns(networks: Sequence[NetworkFacts], objectives: Iterable[str]) -> list[Column]:

@@ -130,6 +130,12 @@ class LatencyTable:
         mapes = [self.accuracies.get(reading, Accuracy(0)).mape for reading in READINGS]
         return all(mape is not None and mape <= TRUSTED_MAPE for mape in mapes)
 
+    @cached_property
+    def rough(self) -> dict[str, float]:
+        """The readings whose mean error on held-out networks exceeds 10 %, with that error."""
+        mapes = {reading: found.mape for reading, found in self.accuracies.items()}
+        return {name: mape for name, mape in mapes.items() if mape is not None and mape > TRUSTED_MAPE}
+
     @property
     def restless(self) -> int:
         """How many latencies were measured here and did not settle; those carried over are not measured."""

@@ -94,7 +94,7 @@ def option_of(described: Described, show_default: bool = True) -> Any:
     text = described.summary + (" Repeat it for several." if about.repeated else "")
     default = default_text(described) if show_default and described.entry is not bool else ""
     flags = [f"--{described.option}", *([f"-{about.short}"] if about.short else [])]
-    if described.entry is bool and described.default:
+    if described.entry is bool and (described.default or about.changeable):
         flags[0] += f"/--no-{described.option}"
     return typer.Option(
         *flags,

@@ -61,6 +61,7 @@ def front(study: StudyName, as_json: Json = False, store: Store = DEFAULT_STORE)
 
 def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
     """Print one network: its layers, its numbers with their errors, and where each number comes from."""
+    from nas.study.marks import rough_lines
     from nas.study.study import open_study
 
     opened = open_study(study, store)
@@ -73,11 +74,13 @@ def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store
         print_line(one_line(chosen.reason))
     print_line(str(opened.spec(chosen)))
     table = Table("number", "value", cell("± one s.e."), "how", box=None, pad_edge=False)
-    for name, value, how in _numbers(opened, chosen):
+    numbers = _numbers(opened, chosen)
+    for name, value, how in numbers:
         error = "" if value.error is None else f"{value.error:.2g}"
-        mark = "~" if value.is_predicted else ""
-        table.add_row(cell(name), mark + number_text(name, value.value), error, cell(how))
+        table.add_row(cell(name), cell(value.marked(number_text(name, value.value))), error, cell(how))
     output_console().print(table)
+    for line in rough_lines([{name: value} for name, value, _ in numbers], opened.table_errors):
+        print_line(line)
     print_line(f"export it: nas export {opened.name} {chosen.digest} -o DIR")
 
 

@@ -1,15 +1,19 @@
 """Prefill and decode latency, predicted from the study's table of measured blocks; never one number.
 
-Where a study asked for an estimate instead, the values say so.
+Where a study asked for an estimate instead, or the table errs by more than 10 % on whole networks, the values
+say so.
 """
 
 from __future__ import annotations
 
 from foundation.errors import ProfileError
 from hw_profiles.roofline.roofline import ESTIMATE, Roofline
-from nas.objectives.base import CostModel, Objective, objectives
-from nas.study.trial import Value
+from nas.objectives.base import CostModel, Objective, Predictor, objectives
+from nas.study.trial import ROUGH, Value
 from search_spaces.network.decoder import Decoder
+
+PREDICTED = "predicted"
+"""The source of a latency that a table predicts."""
 
 PHASES = (
     ("prefill_ms", "time to read the prompt of the scenario (TTFT)"),
@@ -22,9 +26,15 @@ def _predicted(name: str, about: str) -> Objective:
         if cost_model.table is None:
             raise ProfileError(f"{name} needs a latency table; run `nas profile` or let the search make one")
         milliseconds, error = cost_model.table.predict(spec)[name]
-        return Value(milliseconds, error, ESTIMATE if isinstance(cost_model.table, Roofline) else "predicted")
+        return Value(milliseconds, error, _source(name, cost_model.table))
 
     return Objective(name=name, unit="ms", about=about, cheap=cheap, needs_table=True, per_scenario=True)
+
+
+def _source(name: str, table: Predictor) -> str:
+    if isinstance(table, Roofline):
+        return ESTIMATE
+    return PREDICTED + ROUGH if name in table.rough else PREDICTED
 
 
 for _entry in PHASES:

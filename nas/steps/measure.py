@@ -16,6 +16,7 @@ from hw_profiles.fingerprint import differences, fingerprint
 from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.memory.prediction import measure_memory
 from hw_profiles.timing.measure import measure_networks
+from hw_profiles.timing.timings import Latency
 from nas.progress import Progress
 from nas.steps.base import Context, Step, steps
 from nas.store import Measurement
@@ -24,7 +25,7 @@ from nas.study.facts import TABLES
 from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
-from nas.study.trial import MEASURED, Trial, Value
+from nas.study.trial import MEASURED, ROUGH, Trial, Value
 from search_spaces.devices import missing_here
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import load_model, save_model
@@ -200,7 +201,7 @@ def measured(
         models, measure_networks(models, scenario, reference_ms=reference_ms), strict=True
     ):
         values = {
-            name: Value(latency.median_ms, latency.standard_error, "measured")
+            name: Value(latency.median_ms, latency.standard_error, _how(latency))
             for name, latency in latencies.items()
         }
         rows.append(values | _memory(model, scenario) | _energy(model, scenario))
@@ -229,6 +230,11 @@ def _measure(
             ]
             study.store.add_measurements(study.record.id, rows)
             bar.update(start + len(group))
+
+
+def _how(latency: Latency) -> str:
+    """The source of a latency, which says so where it did not settle because the machine was busy."""
+    return "measured" + (ROUGH if latency.unsettled else "")
 
 
 def _memory(model: Model, scenario: Scenario) -> dict[str, Value]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import overload
 
 from foundation.text import number_text
+from nas.study.marks import rough_lines
 from nas.study.trial import Trial, Value
 
 STANDARD = ("bits_per_byte", "decode_ms", "weight_bytes", "params")
@@ -20,7 +21,8 @@ LEGEND = "~ is predicted, not measured"
 class Front(Sequence[Trial]):
     """The members of a front; `numbers` are their best known values by digest and name.
 
-    `dropped` members of the predicted front are dominated as measured. Printed, it is a table.
+    `dropped` members of the predicted front are dominated as measured. `table_errors` gives the mean errors
+    of the latency tables behind the predictions. Printed, it is a table.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Front(Sequence[Trial]):
     numbers: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     objectives: tuple[str, ...] = ()
     dropped: int = 0
+    table_errors: Callable[[], Mapping[str, float]] = field(default=dict, repr=False, compare=False)
 
     @overload
     def __getitem__(self, index: int) -> Trial: ...
@@ -60,7 +63,12 @@ class Front(Sequence[Trial]):
     @property
     def legend(self) -> str:
         """What the marks in the table mean; empty where there are none."""
-        return LEGEND if any(cell.startswith("~") for row in self.rows for cell in row) else ""
+        predicted = any(cell.startswith("~") for row in self.rows for cell in row)
+        shown = [
+            {name: values[name] for name in self.columns if name in values}
+            for values in self.numbers.values()
+        ]
+        return "\n".join([*([LEGEND] if predicted else []), *rough_lines(shown, self.table_errors)])
 
     def __repr__(self) -> str:
         members = ", ".join(str(trial.number) for trial in self.trials[:8])
@@ -88,8 +96,8 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: s
 
 
 def number_with_error(name: str, value: Value | None) -> str:
-    """A number of a network for people: `~1.41 ± 0.05` is predicted; empty where it is not known."""
+    """A number of a network for people, with its marks: `~1.41 ± 0.05`; empty where it is not known."""
     if value is None:
         return ""
-    mark, text = "~" if value.is_predicted else "", number_text(name, value.value)
-    return mark + text + ("" if value.error is None else f" ± {value.error:.2g}")
+    text = number_text(name, value.value)
+    return value.marked(text if value.error is None else f"{text} ± {value.error:.2g}")

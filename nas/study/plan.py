@@ -157,9 +157,10 @@ class Plan(Settings):
         metavar="CARD",
         group=LATENCY,
     )
-    allow_rough_table: bool = setting(
+    strict_table: bool = setting(
         False,
-        help="Use a latency table even if its error on whole networks exceeds 10 %.",
+        help="Refuse a latency table that errs by more than 10 % on whole networks; else what it predicts is"
+        " marked.",
         changeable=True,
         group=LATENCY,
     )
@@ -234,11 +235,11 @@ class Plan(Settings):
             raise SettingError(f"this study was started with {started}, not {theirs!r}: choose another name")
 
     def continued_by(self, other: Plan) -> Plan:
-        """The same plan with as many trials as either, and what `other` permits."""
+        """The same plan with as many trials as either, and with tables as `other` asks for them."""
         return replace(
             self,
             trials=max(self.trials, other.trials),
-            allow_rough_table=self.allow_rough_table or other.allow_rough_table,
+            strict_table=other.strict_table,
             profile_seconds=other.profile_seconds,
         )
 

@@ -50,7 +50,7 @@ class PlanSettings(TypedDict, total=False):
     data: str | None
     tables: Sequence[str]
     estimate: str | None
-    allow_rough_table: bool
+    strict_table: bool
     profile_seconds: float
     on: str | None
     finalists: int

@@ -28,6 +28,7 @@ from nas.store.study_paths import study_folder
 from nas.store.unreadable import MALFORMED, reason_of
 from nas.study.frames import frame_of, row_of
 from nas.study.front import Front
+from nas.study.marks import table_errors
 from nas.study.plan import Plan
 from nas.study.space_files import absolute_source, load_space
 from nas.study.trial import MEASURED, Trial, TrialState, Value
@@ -179,6 +180,10 @@ class Study:
             for t in trials
         ]
 
+    def table_errors(self) -> dict[str, float]:
+        """The mean errors of its latency tables on networks that were held out, by the name of the number."""
+        return table_errors(self.plan, self.facts.get("tables", {}))
+
     def measured(self) -> dict[str, dict[str, Value]]:
         """What was measured of each network, by its digest and the name of the number: the newest counts.
 
@@ -236,6 +241,7 @@ class Study:
             numbers={members[i].digest: known[members[i].digest] for i in kept},
             objectives=self.plan.objectives,
             dropped=len(members) - len(kept),
+            table_errors=self.table_errors,
         )
 
     def spec(self, trial: Trial) -> Any:

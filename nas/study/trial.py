@@ -21,6 +21,13 @@ PREDICTED = ("predicted", "estimate", "traced")
 MEASURED = "_measured"
 """What the names of measurements end in: `decode_ms_measured` is what `decode_ms` predicts."""
 
+ROUGH = ", rough"
+"""How the source of a number ends that may be far off: predicted by a table that errs by more than 10 %, or
+measured without settling."""
+
+ROUGH_MARK = "?"
+"""What stands behind such a number wherever it is printed."""
+
 
 class TrialState(Enum):
     """The state of a trial."""
@@ -36,7 +43,8 @@ class TrialState(Enum):
 class Value:
     """One number with its standard error, where it came from, and whatever evidence it carries.
 
-    `source` is a word for the reader: "counted", "predicted", "measured", "supernet", "scratch".
+    `source` is a word for the reader: "counted", "predicted", "measured", "supernet", "scratch"; that of a
+    number which may be far off ends in ", rough".
     `error` is one standard error in the unit of the value; None where the value is exact or no error is
     known. `samples` holds paired evidence where there is some: the score on each validation window, in a
     fixed order, so that two trials can be compared window by window. `figures` hold by path and name what
@@ -54,10 +62,24 @@ class Value:
         """Whether nobody measured or counted it: such a number is written with a `~`."""
         return self.source.startswith(PREDICTED)
 
+    @property
+    def rough(self) -> bool:
+        """Whether it may be far off: such a number is written with a `?` behind it."""
+        return self.source.endswith(ROUGH)
+
+    @property
+    def rough_mark(self) -> str:
+        """What stands behind the number: nothing, or that it is rough."""
+        return f" {ROUGH_MARK}" if self.rough else ""
+
+    def marked(self, text: str) -> str:
+        """The text of this number with its marks: `~` where it is predicted, `?` where it is rough."""
+        return ("~" if self.is_predicted else "") + text + self.rough_mark
+
     def __str__(self) -> str:
-        """`~1.41 ± 0.05`: the number with its standard error, `~` where it is predicted."""
+        """`~1.41 ± 0.05`: the number with its standard error and its marks."""
         number = significant(self.value, 4) if self.error is None else with_error(self.value, self.error)
-        return f"~{number}" if self.is_predicted else number
+        return self.marked(number)
 
     def __repr__(self) -> str:
         return f"<Value {self}, {self.source}>"
@@ -149,4 +171,4 @@ class Trial:
         if self.reason:
             return f"{self.digest} {self.state.value}: {self.reason}"
         value = self.values.get(name)
-        return f"{self.digest} {name} {value.value:.4g}" if value else self.digest
+        return f"{self.digest} {name} {value.value:.4g}{value.rough_mark}" if value else self.digest

@@ -15,18 +15,18 @@ from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
 from hw_profiles.roofline.cards import card_named
 from hw_profiles.roofline.roofline import Roofline
+from hw_profiles.timing.timings import READINGS
 from nas.objectives.base import Predictor
 from nas.progress import Progress
 from nas.study.facts import TABLES, add_fact
+from nas.study.marks import error_words
 from nas.study.plan import Plan
 from nas.study.plan_objectives import needing_tables
 from nas.study.study import Study
 from nas.tables.library import is_imported
 from nas.tables.table_facts import (
     elsewhere,
-    errors_in_words,
     estimate_fact,
-    rough_readings,
     table_fact,
     warnings_of,
 )
@@ -50,6 +50,8 @@ def table_for(
         _require_trust(table, study.plan)
         for warning in warnings_of(table, study.plan.on):
             progress.say(warning)
+        if _rough_where_needed(table, study.plan):
+            progress.say(_advice())
     else:
         progress.say(str(table))
     _record(study, scenario, table)
@@ -113,7 +115,7 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
         earlier.require_here(str(path))
     if earlier is not None and earlier.scenario == scenario and earlier.covers(study.space):
         _samples(path).unlink(missing_ok=True)  # of the table that is whole: a kill came before their removal
-        if plan.allow_rough_table or not _rough_where_needed(earlier, plan):
+        if not (plan.strict_table and _rough_where_needed(earlier, plan)):
             return earlier
         progress.say(f"{path} has too large an error: measuring again")
     return _measure(study, scenario, path, progress, address=address)
@@ -190,19 +192,39 @@ def measured_table(
 
 
 def _require_trust(table: LatencyTable, plan: Plan) -> None:
-    """A table whose error exceeds 10 % where the study needs it is used only on request."""
+    """Raise `ProfileError` where a strict plan needs what the table errs at by more than 10 %."""
     errors = _rough_where_needed(table, plan)
-    if errors and not plan.allow_rough_table:
+    if errors and plan.strict_table:
         raise ProfileError(
             f"the latency table for {table.scenario} errs on held-out networks, {errors}, more than"
-            f" {100 * TRUSTED_MAPE:.0f} %: measure again on a quiet machine, or longer"
-            f" ({argument('profile_seconds')}), or accept it with {argument('allow_rough_table', True)}"
+            f" {100 * TRUSTED_MAPE:.0f} %: {_remedy()}, or use it with marked numbers"
+            f" ({argument('strict_table', False)})"
         )
 
 
 def _rough_where_needed(table: LatencyTable, plan: Plan) -> str:
+    """The errors above 10 % of what the plan asks for, in words."""
+    asked = asked_readings(plan)
+    return error_words({name: mape for name, mape in table.rough.items() if name in asked})
+
+
+def asked_readings(plan: Plan) -> tuple[str, ...]:
+    """The readings of a table that an objective or a constraint of the plan needs."""
     asked = " ".join([*plan.objectives, *plan.constraints])
-    return errors_in_words({name: mape for name, mape in rough_readings(table).items() if name in asked})
+    return tuple(reading for reading in READINGS if reading in asked)
+
+
+def _remedy() -> str:
+    return f"measure on a quiet machine, or longer ({argument('profile_seconds')})"
+
+
+def _advice() -> str:
+    """What to do about a rough table that is used."""
+    return (
+        "marked numbers guide the search, and members of the front are measured at the end; for a better"
+        f" table start again under another name and {_remedy()};"
+        f" {argument('strict_table', True)} refuses a rough one"
+    )
 
 
 def _record(study: Study, scenario: Scenario, table: Predictor) -> None:

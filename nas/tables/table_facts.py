@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from hw_profiles.fingerprint import differences, fingerprint
-from hw_profiles.latency.correction import TRUSTED_MAPE
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.roofline import Roofline
 from hw_profiles.timing.timings import READINGS
+from nas.study.marks import error_words
+from nas.study.trial import ROUGH_MARK
 
 
 def elsewhere(table: LatencyTable) -> str:
@@ -16,17 +17,14 @@ def elsewhere(table: LatencyTable) -> str:
     return differences(table.fingerprint, fingerprint(table.scenario))
 
 
-def rough_readings(table: LatencyTable) -> dict[str, float]:
-    """The readings whose error on held-out networks exceeds 10 %, with that error."""
-    mapes = {reading: accuracy.mape for reading, accuracy in table.accuracies.items()}
-    return {reading: mape for reading, mape in mapes.items() if mape is not None and mape > TRUSTED_MAPE}
-
-
 def warnings_of(table: LatencyTable, on: str | None = None) -> list[str]:
     """What to know about a table, made for the device `on` or for here, before believing it."""
     warnings = []
-    if errors := errors_in_words(rough_readings(table)):
-        warnings.append(f"WARNING: this latency table errs on held-out networks, {errors}")
+    if errors := error_words(table.rough):
+        warnings.append(
+            f"WARNING: this latency table errs on held-out networks, {errors}: what it predicts is marked"
+            f" {ROUGH_MARK}"
+        )
     if on is not None:
         warnings.append(f"latencies are those of the device {on}: {machine_of(table)}")
     elif difference := elsewhere(table):
@@ -34,11 +32,6 @@ def warnings_of(table: LatencyTable, on: str | None = None) -> list[str]:
             f"WARNING: this latency table was measured on another machine than this one: {difference}"
         )
     return warnings
-
-
-def errors_in_words(rough: dict[str, float]) -> str:
-    """The errors of readings as text: `decode_ms by 14.2 %`."""
-    return ", ".join(f"{reading} by {100 * mape:.1f} %" for reading, mape in rough.items())
 
 
 def estimate_fact(table: Roofline) -> dict[str, Any]:

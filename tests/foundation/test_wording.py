@@ -14,7 +14,7 @@ from foundation.wording import argument, as_options
     [
         ("steps", {}, "steps", "--steps"),
         ("steps", {"value": 3}, "steps=3", "--steps 3"),
-        ("allow_rough_table", {"value": True}, "allow_rough_table=True", "--allow-rough-table"),
+        ("strict_table", {"value": True}, "strict_table=True", "--strict-table"),
         ("guard", {"value": False}, "guard=False", "--no-guard"),
         ("device", {"value": "cuda:0"}, "device='cuda:0'", "--device cuda:0"),
         ("rungs", {"value": (3, 9)}, "rungs=(3, 9)", "--rungs 3,9"),

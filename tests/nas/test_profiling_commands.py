@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -283,39 +284,81 @@ def test_plans_that_make_no_sense_are_refused_at_once(
     assert said in str(caught.value)
 
 
-def test_a_rough_table_is_used_only_if_that_is_asked_for(home: Path) -> None:
-    rough = saved(home, "rough", mape=0.123)
-    with pytest.raises(ProfileError, match=r"decode_ms by 12.3 %, more than 10 %.*allow_rough_table=True"):
-        search(home, scenarios=[CHAT], tables=[rough])
-    heard = Heard()
-    study = search(home, scenarios=[CHAT], tables=[rough], allow_rough_table=True, progress=heard)
-    assert any("WARNING" in line and "12.3 %" in line for line in heard.lines)
+def test_a_rough_table_is_used_and_said_once_with_what_to_do(home: Path) -> None:
+    rough, heard = saved(home, "rough", mape=0.123), Heard()
+    study = search(home, scenarios=[CHAT], tables=[rough], progress=heard)
+    (warning,) = (line for line in heard.lines if "WARNING" in line)
+    assert "decode_ms by 12.3 %: what it predicts is marked ?" in warning
+    (advice,) = (line for line in heard.lines if "quiet machine" in line)
+    assert "profile_seconds" in advice
+    assert "strict_table=True" in advice
     assert "WARNING" in study.facts["table"]["notes"][0]
-    search(home, name="paper", scenarios=[CHAT], tables=[rough], objectives=["params", "state_bytes"])
 
 
-def test_the_permission_may_be_given_when_a_study_goes_on(home: Path) -> None:
+def test_a_strict_study_refuses_a_rough_table_where_it_needs_one(home: Path) -> None:
+    rough = saved(home, "rough", mape=0.123)
+    with pytest.raises(ProfileError, match=r"decode_ms by 12.3 %, more than 10 %.*strict_table=False"):
+        search(home, scenarios=[CHAT], tables=[rough], strict_table=True)
+    objectives = ["params", "state_bytes"]
+    search(home, name="paper", scenarios=[CHAT], tables=[rough], objectives=objectives, strict_table=True)
+
+
+def test_numbers_of_a_rough_table_are_marked_wherever_they_are_printed(home: Path) -> None:
+    from dashboards.app.live_store import LiveStore
+    from dashboards.app.panels import network_panel
+    from dashboards.report import write_report
+
+    rough, store = saved(home, "rough", mape=0.123), str(home / "s.db")
+    study = search(home, scenarios=[CHAT], tables=[rough])
+    trial = study.front()[0]
+    assert {trial.values[reading].source for reading in READINGS} == {"predicted, rough"}
+    assert str(trial.values["decode_ms"]).endswith(" ?")
+    assert not trial.values["params"].rough
+    why = "? rough: predicted by a latency table that errs on whole networks, decode_ms by 12.3 %"
+    for said in (done("front", "s", "--store", store), done("show", "s", trial.digest, "--store", store)):
+        assert re.search(r"± \S+ \?|\d \?", said)
+        assert said.count("? rough: ") == 1
+        assert "decode_ms by 12.3 %" in said
+    assert why in done("front", "s", "--store", store)
+    html = write_report(study).read_text()
+    assert '<span class="rough" title="predicted, rough"> ?</span>' in html
+    assert why in html
+    assert "Note: WARNING" not in html
+    panel = str(network_panel(LiveStore(study.store).study("s"), trial))
+    assert "ms ?" in panel
+    assert "? rough: " in panel
+
+
+def test_numbers_of_a_good_table_are_not_marked(home: Path) -> None:
+    from dashboards.report import write_report
+
+    study = search(home, scenarios=[CHAT], tables=[saved(home, "good")])
+    assert "?" not in done("front", "s", "--store", str(home / "s.db"))
+    assert 'class="rough"' not in write_report(study).read_text()
+
+
+def test_strictness_may_change_when_a_study_goes_on(home: Path) -> None:
     good = saved(home, "good")
     search(home, scenarios=[CHAT], tables=[good])
-    study = search(home, scenarios=[CHAT], tables=[good], allow_rough_table=True, trials=10)
-    assert study.plan.allow_rough_table
+    study = search(home, scenarios=[CHAT], tables=[good], strict_table=True, trials=10)
+    assert study.plan.strict_table
     with pytest.raises(SettingError, match="started with seed=0, not 5"):
-        search(home, scenarios=[CHAT], tables=[good], allow_rough_table=True, seed=5)
+        search(home, scenarios=[CHAT], tables=[good], strict_table=True, seed=5)
 
 
-def test_the_permission_may_be_given_on_the_command_line_when_a_study_is_resumed(home: Path) -> None:
+def test_strictness_may_change_on_the_command_line_when_a_study_is_resumed(home: Path) -> None:
     table, store = saved(home, "table"), str(home / "s.db")
     words = ["tiny.py", "--name", "s", "--scenario", "chat=cpu,prompt=16,new=4", "--table", table]
     words += ["-o", "decode_ms", "-o", "params", "--finalists", "0", "--strategy", "random", "--trials", "4"]
-    done("search", *words, "--store", store)
+    done("search", *words, "--strict-table", "--store", store)
     made_table(home, mape=0.123).save(Path(table))
     refused = run("resume", "s", "--store", store, "--trials", "6")
-    assert "allow_rough_table=True" in str(refused.exception)
-    done("resume", "s", "--store", store, "--trials", "6", "--allow-rough-table")
-    done("resume", "s", "--store", store, "--trials", "7")  # what was allowed once stays so
+    assert "strict_table=False" in str(refused.exception)
+    done("resume", "s", "--store", store, "--trials", "6", "--no-strict-table")
+    done("resume", "s", "--store", store, "--trials", "7")  # what was said last holds
     study = open_study("s", store)
-    assert study.plan.allow_rough_table
-    assert len(study.trials()) == 7
+    assert not study.plan.strict_table
+    assert [trial.values["decode_ms"].rough for trial in study.trials()] == [False] * 4 + [True] * 3
 
 
 def test_a_table_of_another_machine_must_be_imported_and_the_front_is_not_timed_here(home: Path) -> None:

@@ -14,15 +14,14 @@ from hw_profiles.latency.correction import TRUSTED_MAPE, Accuracy
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.cards import card_named
 from hw_profiles.roofline.roofline import Roofline
+from nas.study.marks import error_words
 from nas.study.plan import Plan
 from nas.tables import library
 from nas.tables.study_tables import check_tables, load_given, table_path
 from nas.tables.table_facts import (
     elsewhere,
-    errors_in_words,
     estimate_fact,
     machine_of,
-    rough_readings,
     table_fact,
     warnings_of,
 )
@@ -129,15 +128,15 @@ def test_a_table_of_another_scenario_is_refused(table: LatencyTable, tmp_path: P
             check_tables(plan_with(path, scenarios=[Scenario(prompt=99)]))
 
 
-def test_a_table_that_errs_is_used_where_that_is_permitted_or_not_needed(
+def test_a_table_that_errs_is_used_unless_the_plan_is_strict_and_needs_it(
     table: LatencyTable, tmp_path: Path
 ) -> None:
     path = saved(erring(table, 0.3), tmp_path / "t.json")
     with registered():
-        with pytest.raises(ProfileError, match=r"decode_ms by 30\.0 %.*allow_rough_table=True"):
-            check_tables(plan_with(path))
-        check_tables(plan_with(path, allow_rough_table=True))
-        check_tables(plan_with(path, objectives=["params"]))
+        with pytest.raises(ProfileError, match=r"decode_ms by 30\.0 %.*strict_table=False"):
+            check_tables(plan_with(path, strict_table=True))
+        check_tables(plan_with(path))
+        check_tables(plan_with(path, objectives=["params"], strict_table=True))
 
 
 def test_an_estimate_needs_a_card_that_exists() -> None:
@@ -149,14 +148,14 @@ def test_an_estimate_needs_a_card_that_exists() -> None:
 @given(mapes)
 def test_a_reading_is_rough_beyond_the_trusted_error(mape: float | None) -> None:
     with registered():
-        rough = rough_readings(erring(round_table(), mape))
+        rough = erring(round_table(), mape).rough
     expected = mape is not None and mape > TRUSTED_MAPE
     assert set(rough) == ({"prefill_ms", "decode_ms"} if expected else set())
 
 
 @given(st.dictionaries(st.sampled_from(["prefill_ms", "decode_ms"]), st.floats(0, 9)))
 def test_errors_are_said_in_percent(rough: dict[str, float]) -> None:
-    text = errors_in_words(rough)
+    text = error_words(rough)
     assert text.count(" %") == len(rough)
     assert all(f"{name} by {100 * mape:.1f} %" in text for name, mape in rough.items())
 

@@ -1,6 +1,7 @@
 """Old databases open, migrations make the tables that the code expects, and PostgreSQL takes all of it."""
 
 import io
+import json
 import sqlite3
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -18,6 +19,7 @@ from nas.store import Measurement, Store, statements
 from nas.store.migrate import SCRIPTS
 from nas.store.rows import trial_row
 from nas.store.schema import HEAD, metadata
+from nas.study.plan import Plan
 from nas.study.trial import Value
 from tests.store.made import complete, study_in, trial
 
@@ -49,6 +51,23 @@ def test_databases_of_all_schemas_are_read(dump, tmp_path):
         store.save(study, [complete(1)])
         assert store.trials(study)[1] == complete(1)
         study_in(store, "another")
+
+
+@pytest.mark.parametrize("allowed", ["true", "false"])
+def test_plans_that_allowed_a_rough_table_or_not_are_of_today(allowed, tmp_path):
+    """Whoever did not allow one has a good table: rough ones are refused only where that is asked for."""
+    path, data = tmp_path / "old.db", '"allow_rough_table": true,"other": [1]'
+    config = {"plan": {"allow_rough_table": allowed == "true", "data": data, "trials": 3}}
+    connection = sqlite3.connect(path)
+    connection.executescript((Path(__file__).parent / "databases" / "0001.sql").read_text())
+    text = json.dumps(config, separators=(",", ":"))
+    connection.execute("INSERT INTO studies VALUES (2, 'plan', 0, 'ab12', '{}', ?)", [text])
+    connection.commit()
+    connection.close()
+    with Store(path) as store:
+        assert store.study("plan").config == {"plan": {"strict_table": False, "data": data, "trials": 3}}
+        assert not Plan.from_plain(store.study("plan").config["plan"]).strict_table
+        assert store.study("small").config == {"plan": {"trials": 3}}
 
 
 def test_migrations_make_the_tables_of_the_code(tmp_path):
@@ -83,4 +102,4 @@ def test_migrations_are_written_for_postgresql_too():
     with redirect_stdout(io.StringIO()) as said:
         command.upgrade(config, "head", sql=True)
     assert "created DOUBLE PRECISION NOT NULL" in said.getvalue()
-    assert f"INSERT INTO alembic_version (version_num) VALUES ('{HEAD}')" in said.getvalue()
+    assert f"UPDATE alembic_version SET version_num='{HEAD}'" in said.getvalue()
