@@ -11,6 +11,9 @@ process's rows alone.
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +60,9 @@ class ProcessGroup:
 
 SINGLE_PROCESS = ProcessGroup()
 
+LOOPBACK = next((name for _, name in socket.if_nameindex() if re.fullmatch("lo0?", name)), "lo")
+"""The network interface that only this host can reach."""
+
 
 @contextmanager
 def join(rank: int, count: int, rendezvous: str | Path, *, device: str = "cpu") -> Iterator[ProcessGroup]:
@@ -68,6 +74,9 @@ def join(rank: int, count: int, rendezvous: str | Path, *, device: str = "cpu") 
     if not 0 <= rank < count:
         raise SettingError(f"rank must be one of 0 to {count - 1}, got {rank}")
     backend = "nccl" if device.startswith("cuda") else "gloo"
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        # all of them are on this host; otherwise they would listen on the address of its name
+        os.environ.setdefault(variable, LOOPBACK)
     dist.init_process_group(
         backend,
         init_method=f"file://{Path(rendezvous).absolute()}",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +118,11 @@ def test_processes_without_a_processor_of_their_own_are_refused(
         distributed.check_processes(*fine)
     with pytest.raises(SettingError, match=reason):
         distributed.check_processes(count, device, batch)
+
+
+def test_processes_meet_on_the_loopback_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    with join(0, 1, tmp_path / "meet") as group:
+        group.add_up([])
+        assert os.environ["GLOO_SOCKET_IFNAME"] in {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
