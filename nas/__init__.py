@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from nas.executors.workers import Workers as Workers
     from nas.store import Store as Store
     from nas.study.export import export as export
+    from nas.study.open_study import OpenStudy, open_study
     from nas.study.plan import Plan as Plan
     from nas.study.search import search as search
-    from nas.study.study import Study as Study
-    from nas.study.study import open_study as open_study
     from nas.study.trial import Trial as Trial
     from nas.study.trial import Value as Value
     from search_spaces.network.model_files import load_model
 
     load = load_model
+    open = open_study
+    Study = OpenStudy
 
 # Threads that spin while they wait make training ten times slower where another process wants the core. The
 # setting is read when torch is loaded, so it must stand here, before anything else is imported.
@@ -40,16 +41,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 _HOMES = {
-    "search": "nas.study.search",
-    "Workers": "nas.executors.workers",
-    "Plan": "nas.study.plan",
-    "Study": "nas.study.study",
-    "open_study": "nas.study.study",
-    "Trial": "nas.study.trial",
-    "Value": "nas.study.trial",
-    "Store": "nas.store",
-    "export": "nas.study.export",
-    "load": "search_spaces.network.model_files",
+    "search": "nas.study.search:search",
+    "open": "nas.study.open_study:open_study",
+    "Workers": "nas.executors.workers:Workers",
+    "Plan": "nas.study.plan:Plan",
+    "Study": "nas.study.open_study:OpenStudy",
+    "Trial": "nas.study.trial:Trial",
+    "Value": "nas.study.trial:Value",
+    "Store": "nas.store:Store",
+    "export": "nas.study.export:export",
+    "load": "search_spaces.network.model_files:load_model",
 }
 
 __all__ = sorted(_HOMES)  # computed, so that the table above is the only list
@@ -57,8 +58,12 @@ __all__ = sorted(_HOMES)  # computed, so that the table above is the only list
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'nas' has no attribute {name!r}")
-    module = import_module(_HOMES[name])
-    thing = getattr(module, "load_model" if name == "load" else name)
+        raise AttributeError(f"module 'nas' has no attribute {name!r}; it has {', '.join(__all__)}")
+    module, _, there = _HOMES[name].partition(":")
+    thing = getattr(import_module(module), there)
     globals()[name] = thing
     return thing
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,6 +21,9 @@ LINE_SECONDS = 10.0
 
 class Progress:
     """Silent progress; the base class."""
+
+    is_shown: ClassVar[bool] = False
+    """Whether somebody sees it."""
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[ProgressBar]:
@@ -42,6 +47,8 @@ class Terminal(Progress):
     Where standard error takes no more (a full disk, a reader that has left), the work goes on in silence.
     """
 
+    is_shown = True
+
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
 
@@ -59,6 +66,16 @@ class Terminal(Progress):
     def say(self, text: str) -> None:
         """A line that stays."""
         _print(self.console, harmless(text))
+
+
+class Notebook(Terminal):
+    """A bar in a notebook while its part of the work lasts; it leaves no line."""
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[ProgressBar]:
+        """A bar that goes away."""
+        with _bars(self.console) as bars:
+            yield _TerminalBar(bars, title, total)
 
 
 class _TerminalBar(ProgressBar):
@@ -99,5 +116,11 @@ def _bars(console: Console) -> Bars:
 
 
 def default_progress() -> Progress:
-    """Bars for people at a terminal, silence for programs."""
-    return Terminal() if sys.stderr.isatty() else Progress()
+    """Bars for people at a terminal or a notebook, silence for programs.
+
+    A notebook shows bars by ipywidgets; without them, lines.
+    """
+    console = Console(stderr=True, highlight=False)
+    if console.is_jupyter:
+        return Notebook(console) if find_spec("ipywidgets") else Terminal(console)
+    return Terminal(console) if sys.stderr.isatty() else Progress()

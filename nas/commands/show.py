@@ -89,14 +89,19 @@ def print_front(study: Any) -> None:
     from nas.study.tally import tally_of
 
     members, tally = study.front(), tally_of(study)
-    table = Table("trial", "digest", *map(cell, members.columns), "layers", box=None, pad_edge=False)
-    for trial, row in zip(members, members.rows, strict=True):
-        table.add_row(*map(cell, row), cell(_layers(study, trial)))
     print_line(f"{study.name}: {tally.distinct} distinct architectures scored, {len(members)} on the front")
     if members.dropped:
         print_line(f"{count(members.dropped, 'network')} more on the predicted front, dominated as measured")
     for line in tally.lines:
         print_line(line)
+    print_members(study, members)
+
+
+def print_members(study: Any, members: Any) -> None:
+    """Networks of a front as a table, with their layers, and what its marks mean."""
+    table = Table("trial", "digest", *map(cell, members.columns), "layers", box=None, pad_edge=False)
+    for trial, row in zip(members, members.rows, strict=True):
+        table.add_row(*map(cell, row), cell(_layers(study, trial)))
     if members:
         output_console().print(table)
     if members.legend:

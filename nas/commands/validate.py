@@ -37,15 +37,17 @@ def validate(
     """
     from nas.commands.consent import with_consent
     from nas.progress import Terminal
-    from nas.study.study import Study, open_study
-    from nas.validation.validate import lines_of, validate_study
+    from nas.study.open_study import open_study
 
-    wanted, pool, terminal = ValidationSettings(**settings), Workers(**workers), Terminal()
-    pool.check(say=terminal.say)
+    wanted, pool = ValidationSettings(**settings), Workers(**workers)
     work_on(study)
-    opened = open_study(study, store, read_only=False)
-    if opened.space.digest != opened.record.space_digest:  # constraints in code are not in the store
-        opened = Study(opened.store, opened.record, opened.reloaded_space())
-    run = partial(validate_study, opened, wanted, pool, terminal)
-    for line in lines_of(opened, with_consent(lambda agreed: run(yes=agreed), yes)):
+    run = partial(
+        open_study(study, store).validate,
+        networks=wanted.networks,
+        steps=wanted.steps,
+        random=wanted.random,
+        workers=pool,
+        progress=Terminal(),
+    )
+    for line in with_consent(lambda agreed: run(yes=agreed), yes).lines:
         print_line(line)

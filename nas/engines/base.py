@@ -40,7 +40,7 @@ from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
-from nas.study.trial import Trial
+from nas.study.trial import PARENTS, Trial
 from nas.validation.claims import Claims
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
@@ -204,6 +204,6 @@ class FoundThenRandom(Strategy):
     def propose(self, number: int, dice: Random) -> Proposal:
         """Network number `number`, or a uniform draw."""
         if number < len(self.networks):
-            return Proposal(self.networks[number], {PROPOSED_BY: self.engine})
+            return Proposal(self.networks[number], {PROPOSED_BY: self.engine, PARENTS: []})
         genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
-        return Proposal(genotype, {PROPOSED_BY: RANDOM}, spec)
+        return Proposal(genotype, {PROPOSED_BY: RANDOM, PARENTS: []}, spec)

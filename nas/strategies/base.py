@@ -19,6 +19,8 @@ from search_spaces.language.space import Space
 class Proposal:
     """A candidate, and what the strategy gets back with its outcome (stored with the trial).
 
+    A `memo` should have in `PARENTS` the numbers of the trials that the candidate was made of, or an empty
+    list: `nas lineage` shows them.
     `spec` is the architecture, where the strategy has closed and checked it already.
     """
 

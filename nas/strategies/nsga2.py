@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial
 from foundation.errors import SpaceError
 from foundation.settings import Settings, setting
 from nas.strategies.base import Proposal, Strategy, strategies
-from nas.study.trial import Trial, TrialState
+from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import PATIENCE, TRIES, Space
 
@@ -73,6 +73,7 @@ class NSGA2(Strategy):
         optuna.logging.set_verbosity(verbosity)
         self._generation: list[FrozenTrial] = []  # of the newest generation, in the order told
         self._parents: list[FrozenTrial] = []  # survivors of the generations before
+        self._read: set[int] = set()  # individuals that the sampler makes the next child of
         self._number_of_generation = 0
 
     def propose(self, number: int, dice: Random) -> Proposal:
@@ -87,7 +88,11 @@ class NSGA2(Strategy):
                 genotype, spec = moved or (genotype, spec)
                 objection = None if moved else objection
             if objection is None:
-                memo = {GENERATION: self._number_of_generation, SILENT: _silent(answers, genotype)}
+                memo = {
+                    GENERATION: self._number_of_generation,
+                    PARENTS: sorted(self._read),
+                    SILENT: _silent(answers, genotype),
+                }
                 return Proposal(genotype, memo, spec)
         raise SpaceError(f"{self.space.name}: none of {TRIES} children is allowed; the last: {objection}")
 
@@ -108,7 +113,8 @@ class NSGA2(Strategy):
             self._number_of_generation += 1
 
     def _individual(self, trial: Trial) -> FrozenTrial:
-        return FrozenTrial(
+        return _Individual(
+            read=self._read,
             number=trial.number,
             trial_id=trial.number,
             state=optuna.trial.TrialState.COMPLETE,
@@ -125,6 +131,7 @@ class NSGA2(Strategy):
 
     def _answers(self, sampler: _Sampler, dice: Random) -> dict[str, Label]:
         """An answer to every gene: inherited, or uniform where there are no parents or it mutates."""
+        self._read.clear()
         given = sampler.sample_relative(self._study, self._parents[0], self._varying) if self._parents else {}
         return {
             gene.path: given[gene.path] if gene.path in given else dice.choice(gene.labels)
@@ -148,6 +155,24 @@ def _silent(answers: Mapping[str, Label], genotype: Genotype) -> dict[str, Label
 
 def _given(path: str, labels: tuple[Label, ...], *, answers: Mapping[str, Label]) -> Label:
     return answers[path]
+
+
+class _Individual(FrozenTrial):
+    """A trial that notes that its answers are read, which a sampler does where it makes a child of it."""
+
+    def __init__(self, *, read: set[int], **trial: Any) -> None:
+        super().__init__(**trial)
+        self._read = read
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The answers."""
+        self._read.add(self.number)
+        return self._params
+
+    @params.setter
+    def params(self, params: dict[str, Any]) -> None:
+        self._params = params
 
 
 class _Sampler(NSGAIISampler):

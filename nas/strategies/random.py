@@ -7,6 +7,7 @@ from random import Random
 
 from foundation.settings import Settings
 from nas.strategies.base import Proposal, Strategy, strategies
+from nas.study.trial import PARENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,4 +27,4 @@ class RandomSearch(Strategy):
     def propose(self, number: int, dice: Random) -> Proposal:
         """A uniform draw."""
         genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
-        return Proposal(genotype, spec=spec)
+        return Proposal(genotype, {PARENTS: []}, spec)

@@ -24,19 +24,18 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound on one objective that is known before training."""
+    """A bound on one number."""
 
     name: str
     sign: str
     bound: float
 
     @classmethod
-    def parse(cls, text: str) -> Constraint:
-        """Read `name<bound`.
+    def read(cls, text: str) -> Constraint:
+        """Read `name<bound`, whatever the name.
 
         Raises:
-            SettingError: not of that form, or a number that is only known after training.
-            UnknownName: no such objective.
+            SettingError: not of that form.
         """
         match = re.fullmatch(r"\s*(\w+(?:@[\w.-]+)?)\s*(<=|>=|<|>)\s*([-+.\deE_]+)\s*", text)
         try:
@@ -46,6 +45,17 @@ class Constraint:
             raise SettingError(f"constraint {text!r}: write it like decode_ms<5 or params<=2e6") from None
         if not math.isfinite(constraint.bound):
             raise SettingError(f"constraint {text!r}: the bound must be a finite number")
+        return constraint
+
+    @classmethod
+    def parse(cls, text: str) -> Constraint:
+        """The same for a bound on candidates of a search.
+
+        Raises:
+            SettingError: not of that form, or a number that is only known after training.
+            UnknownName: no such objective.
+        """
+        constraint = cls.read(text)
         if objectives[constraint.name].cheap is None:
             raise SettingError(f"constraint {text!r}: {constraint.name} is only known after training")
         return constraint

@@ -17,12 +17,13 @@ from foundation.settings import describe
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
 from nas.objectives.base import ObjectiveFunction
+from nas.plugins import report_writer
 from nas.progress import Progress, default_progress
 from nas.steps.base import Context, run_steps
 from nas.study.creation import create_study
+from nas.study.open_study import OpenStudy
 from nas.study.own_objectives import named_objectives, strategy_name
 from nas.study.plan import Plan
-from nas.study.study import Study
 from search_spaces.language.space import Space, as_space
 from search_spaces.scenario import Scenario
 
@@ -85,7 +86,7 @@ def search(
     progress: Progress | None = None,
     yes: bool = False,
     **settings: Unpack[PlanSettings],
-) -> Study:
+) -> OpenStudy:
     """Search `space`; a study of this name over the same space is continued.
 
     `objectives` are names (see `nas objectives`) or functions of the architecture that return a number to be
@@ -111,4 +112,7 @@ def search(
         as_space(space), plan, name=name, store=store, functions=functions, yes=yes, say=progress.say
     )
     run_steps(Context(study=study, functions=functions, workers=pool, progress=progress))
-    return study
+    asked = OpenStudy(study.store, study.record, study.space, location=store)
+    if progress.is_shown and report_writer():
+        progress.say(f"report: {asked.report()}")
+    return asked

@@ -18,6 +18,9 @@ from search_spaces.language.genotype import Genotype
 PREDICTED = ("predicted", "estimate", "traced")
 """First words of the sources of numbers that nobody measured or counted."""
 
+PARENTS = "parents"
+"""In a trial's memo: the numbers of the trials that it was made of; an empty list where it had none."""
+
 MEASURED = "_measured"
 """What the names of measurements end in: `decode_ms_measured` is what `decode_ms` predicts."""
 

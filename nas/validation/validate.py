@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas.executors.local import InProcess
 from nas.executors.workers import Workers
@@ -31,12 +31,19 @@ from nas.validation.settings import ValidationSettings
 
 @dataclass(frozen=True)
 class Validation:
-    """What was measured with `steps` of training from scratch; `missing` says what was not, and why."""
+    """What was measured with `steps` of training from scratch; `missing` says what was not, and why.
+
+    `lines` are all of it in words, which it is printed as.
+    """
 
     steps: int
     proxy: ProxyCheck | None
     gain: GainOverRandom | None
     missing: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 def validate_study(
@@ -62,7 +69,8 @@ def validate_study(
     (alone + work.scoring(settings.random or 0, task.windows)).require_consent(yes)
     with working_in(study.folder):
         run_steps(context, SearchByTrials.needs)
-        return _validated(context, settings, steps)
+        validation = _validated(context, settings, steps)
+    return replace(validation, lines=tuple(lines_of(study, validation)))
 
 
 def _validated(context: Context, settings: ValidationSettings, steps: int) -> Validation:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import reduce
+from html import escape
 from itertools import groupby
 from math import prod
 from operator import attrgetter, is_
@@ -270,6 +271,23 @@ class Decoder:
             lines.append(f"  {place:>5}  {strip(layer)}")
             index += count
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """Its width and the kinds of its blocks, in a line."""
+        if not isinstance(self.layers, tuple):
+            return f"<Decoder {brief(self.d_model)} wide: layers are open>"
+        runs = [(kinds, len(list(run))) for kinds, run in groupby(map(_kinds, self.layers))]
+        shown = [kinds if times == 1 else f"{times} \N{MULTIPLICATION SIGN} {kinds}" for kinds, times in runs]
+        return f"<Decoder {brief(self.d_model)} wide: {', '.join(shown)}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def _kinds(layer: Any) -> str:
+    """The kinds of a layer's blocks; a part that is open, as it stands."""
+    closed = isinstance(layer, Layer) and next(open_values(layer), None) is None
+    return " + ".join(type(block).__name__ for block in layer.blocks.values()) if closed else brief(layer)
 
 
 def strip(layer: Layer) -> str:

@@ -163,7 +163,7 @@ def test_what_is_found_can_be_read_and_taken_home(home: Path, tmp_path: Path) ->
 
 
 def test_finalists_are_exported_with_their_own_weights(home: Path, tmp_path: Path) -> None:
-    study = nas.open_study("tiny", home / "s.db")
+    study = nas.open("tiny", home / "s.db")
     final = max(study.trials("final"), key=lambda trial: trial.fidelity.steps)
     folder, about = nas.export(study, final.digest, tmp_path / "final")
     assert about["weights"] == "trained from scratch for 6 steps"
@@ -178,7 +178,7 @@ def test_finalists_are_exported_with_their_own_weights(home: Path, tmp_path: Pat
 def test_resume_goes_further_and_validate_says_how_far_to_trust(home: Path) -> None:
     done = call(home, "resume", "tiny", "--trials", "15", "--pick", "3")
     assert done.returncode == 0, done.stderr
-    study = nas.open_study("tiny", home / "s.db")
+    study = nas.open("tiny", home / "s.db")
     assert [trial.number for trial in study.trials()] == list(range(15))
     picked = study.trials()[3].digest
     assert max(t.fidelity.steps for t in study.trials("final") if t.digest == picked) == 6

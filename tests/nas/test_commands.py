@@ -50,6 +50,9 @@ NAMING = {
     "rm": "frist",
     "front": "frist",
     "validate": "frist",
+    "best": "frist -o depth",
+    "diff": "frist 0 1",
+    "lineage": "frist 0",
     "show": "frist 0",
     "export": "frist 0 -o out",
     "supernet train": "lapptop -o out",
@@ -148,6 +151,7 @@ def test_every_command_that_takes_a_name_is_asked_for_a_wrong_one() -> None:
         ("ls --json", {"name", "complete", "trials", "space", "objectives"}),
         ("profile list --json", set()),
         ("zoo mamba --json", {"name", "family", "params", "spec"}),
+        ("lineage first 0 --json", {"number", "digest", "parents"}),
     ],
 )
 def test_lists_are_printed_as_json(words: str, keys: set[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +171,22 @@ def test_one_network_is_printed_as_json_and_as_text(capsys: pytest.CaptureFixtur
     assert "weight_bytes" in text
 
 
+def test_the_best_network_and_two_side_by_side_are_printed_as_json_and_as_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("best", "first", "-o", "depth", "-c", "params>1")
+    best = parsed(capsys, *words, "--json")
+    assert best["values"]["params"]["value"] > 1
+    text = printed(capsys, *words)
+    assert best["digest"] in text
+    assert "depth" in text.splitlines()[0]
+    numbers = parsed(capsys, "diff", "first", "0", best["digest"], "--json")["numbers"]
+    assert {"depth", "params"} <= {pair["name"] for pair in numbers}
+    text = printed(capsys, "diff", "first", "0", best["digest"])
+    assert "significance" in text
+    assert "parents" in printed(capsys, "lineage", "first", "0").splitlines()[0]
+
+
 def test_devices_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     plain = parsed(capsys, "devices", "--json")
     assert set(plain) == {"here", "cards"}
@@ -175,6 +195,7 @@ def test_devices_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_every_json_option_is_tested_here_or_with_its_own_command() -> None:
     here = {("front",), ("show",), ("ls",), ("devices",), ("zoo",), ("profile", "list")}
+    here |= {("best",), ("diff",), ("lineage",)}
     assert set(JSON) - here <= {("supernet", "info"), ("profile", "diff"), ("compare",)}
 
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+import nas
+from foundation.errors import SettingError, StoreError
+from nas.progress import Terminal
 from nas.store import Measurement, Store
+from nas.study.best import best_of
+from nas.study.difference import difference_of, side_by_side
 from nas.study.front import html_table
+from nas.study.lineage import lineage_of, parents_of
 from nas.study.plan import Plan
 from nas.study.study import Study
-from nas.study.trial import Fidelity, Trial, TrialState, Value
+from nas.study.trial import PARENTS, Fidelity, Trial, TrialState, Value
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.serialization import to_json
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.scenario import Scenario
-from tests.nas.toys import toy_space
+from tests.nas.toys import rich, small, toy_space
 
 OBJECTIVES = ("bits_per_byte", "decode_ms")
 SPACE = toy_space()
@@ -24,6 +37,11 @@ SPACE = toy_space()
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "s.db") as opened:
         yield opened
+
+
+def build_spec(depth: int) -> Decoder:
+    layer = Layer(sequence_mixer=Attention(num_heads=2, head_dim=16), channel_mixer=SwiGLU(expansion=2))
+    return Decoder(d_model=32, layers=(layer,) * depth)
 
 
 def genotypes(count: int) -> list:
@@ -193,3 +211,187 @@ def test_a_study_without_trials_has_an_empty_front_and_frame(store: Store) -> No
     assert not study.front()
     assert study.frame(front=True).empty
     assert "trial" in str(study.front())
+
+
+def test_the_best_network_keeps_the_bounds(store: Store) -> None:
+    study = study_of(store, [(2.0, 1.0), (1.9, 1.2), (1.8, 1.4)])
+    assert best_of(study, "bits_per_byte").number == 2
+    assert best_of(study, "bits_per_byte", ["decode_ms<1.3"]).number == 1
+    assert best_of(study, "bits_per_byte", ["decode_ms<=1.2", "params<1001"]).number == 0
+    assert best_of(study, "decode_ms", ["bits_per_byte < 1.95"]).number == 1  # also known after training only
+    assert best_of(study, "params", ["decode_ms>1.1"]).number == 1
+
+
+def test_a_prediction_that_is_too_good_does_not_win_over_what_was_measured(store: Store) -> None:
+    study = study_of(store, [(2.0, 1.0), (1.9, 1.2), (1.8, 1.4), (1.85, 1.45)])
+    measure(study, {0: 1.3, 1: 1.55, 2: 1.9})
+    assert best_of(study, "bits_per_byte", ["decode_ms<1.5"]).number == 0  # 3 is predicted to be better
+    assert best_of(study, "bits_per_byte").number == 2
+    with pytest.raises(
+        SettingError, match=r"none of 3 measured networks .* nearest is trial 0 .* 30\.0 % too mu"
+    ):
+        best_of(study, "bits_per_byte", ["decode_ms<1.0"])
+    with pytest.raises(SettingError, match="1 network not measured would, as predicted"):
+        best_of(study, "params", ["decode_ms<1.5", "params>=1003"])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "says"),
+    [
+        (["decode_ms<0.8"], r"nearest is trial 0 .*decode_ms ~1 ± 0.05, 25.0 % too much"),
+        (["params>2000"], r"nearest is trial 2 .*params 1 k, 49.9 % too little"),
+        (
+            ["decode_ms<1.1", "bits_per_byte<1.9"],
+            r"keeps decode_ms<1.1 and bits_per_byte<1.9: the nearest is",
+        ),
+        (["decode_ms<1e999"], "finite"),
+        (["decode_ms"], "write it like decode_ms<5"),
+        (["decode_m<5"], "did you mean 'decode_ms'"),
+        (["speed<5"], "no network of study s has a number 'speed'; known: bits_per_byte, decode_ms, params"),
+    ],
+)
+def test_what_nothing_keeps_is_said_with_the_nearest(store: Store, bounds: list[str], says: str) -> None:
+    study = study_of(store, [(2.0, 1.0), (1.9, 1.2), (1.8, 1.4)])
+    with pytest.raises(SettingError, match=says):
+        best_of(study, "bits_per_byte", bounds)
+
+
+def test_a_bound_without_a_scenario_holds_in_each(store: Store) -> None:
+    scenarios = (Scenario(name="chat"), Scenario(name="bulk", prompt=16))
+    study = study_of(
+        store,
+        [(2.0, 1.0), (1.9, 1.2)],
+        scenarios=scenarios,
+        objectives=("bits_per_byte", "decode_ms@chat"),
+    )
+    measure(study, {0: 1.5, 1: 2.5}, "decode_ms@bulk")
+    assert best_of(study, "bits_per_byte", ["decode_ms<2"]).number == 0
+    assert best_of(study, "bits_per_byte", ["decode_ms@chat<2"]).number == 1
+    with pytest.raises(SettingError, match="ask for one of decode_ms@bulk, decode_ms@chat"):
+        best_of(study, "decode_ms")
+
+
+def test_two_networks_side_by_side(store: Store) -> None:
+    study = study_of(store, [(2.0, 1.0), (1.9, 1.2), (1.9, 1.2)])
+    measure(study, {0: 1.3, 1: 1.31})
+    first, second, third = (study.trial(number) for number in range(3))
+    found = difference_of(study, first, second)
+    pairs = {pair.name: pair for pair in found.numbers}
+    assert list(pairs) == ["bits_per_byte, supernet 250 steps", "decode_ms", "decode_ms_measured", "params"]
+    assert pairs["decode_ms"].verdict == "significant (2.8 s.e.)"
+    assert pairs["decode_ms_measured"].verdict == "within noise (0.7 s.e.)"
+    assert pairs["decode_ms"].difference == pytest.approx(0.2)
+    assert pairs["params"].verdict == "exact"
+    # the windows of both differ by the same everywhere: the error of one of them says nothing
+    assert pairs["bits_per_byte, supernet 250 steps"].verdict.startswith("significant")
+    assert any(a != b for _, a, b in found.layers)
+    assert "≠" in str(found)
+    assert "<table>" in found._repr_html_()
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["trials"] == [0, 1]
+    lacking = {pair.name: pair for pair in difference_of(study, first, third).numbers}["decode_ms_measured"]
+    assert (lacking.second, lacking.difference, lacking.verdict) == (None, None, "")
+    assert {pair.verdict for pair in difference_of(study, first, first).numbers} == {"the same"}
+
+
+def test_layers_of_decoders_side_by_side() -> None:
+    spec = build_spec(2)
+    longer = build_spec(3)
+    assert [place for place, *_ in side_by_side(spec, longer)] == ["width", "0", "1", "2"]
+    assert side_by_side(spec, longer)[3][1] == ""
+    assert repr(spec) == "<Decoder 32 wide: 2 \N{MULTIPLICATION SIGN} Attention + SwiGLU>"
+    assert "<pre>" in spec._repr_html_()
+
+
+def test_parents_are_recorded_with_what_changed(tmp_path: Path) -> None:
+    study = nas.search(
+        toy_space(),
+        name="p",
+        objectives=[small, rich],
+        strategy_settings={"population": 8},
+        trials=60,
+        finalists=0,
+        store=tmp_path / "s.db",
+    )
+    trials = study.trials()
+    assert all(study.parents(trial) == () for trial in trials[:8])
+    children = [trial for trial in trials if trial.memo["generation"] > 0]
+    assert {len(study.parents(child)) for child in children} <= {1, 2}
+    for child in children:
+        parents = study.parents(child)
+        assert all(parent.trial.number < child.number for parent in parents)
+        kept = [set(child.genotype.genes) - set(parent.changed) for parent in parents]
+        assert set.union(*kept)  # each has something of a parent
+    lineage = study.lineage(trials[-1])
+    assert lineage[0].trial.number == trials[-1].number
+    assert lineage[-1].parents == ()
+    assert len({each.trial.number for each in lineage}) == len(lineage)
+
+
+def test_random_draws_have_no_parents_and_old_studies_none_on_record(store: Store, tmp_path: Path) -> None:
+    drawn = nas.search(
+        toy_space(),
+        name="r",
+        objectives=[small],
+        strategy="random",
+        trials=3,
+        finalists=0,
+        store=tmp_path / "r.db",
+    )
+    assert drawn.parents(0) == ()
+    study = study_of(store, [(2.0, 1.0)])
+    with pytest.raises(SettingError, match="nothing was recorded about the parents of trial 0"):
+        parents_of(study, study.trial(0))
+    trial = study.trial(0)
+    for wrong in ("x", [7], [None], {"a": 1}, 3):
+        store.save(study.record, [replace(trial, memo={PARENTS: wrong})])
+        with pytest.raises(StoreError, match="the parents of trial 0 of study s cannot be read"):
+            parents_of(study, study.trial(0))
+
+
+def test_a_parent_that_is_its_own_descendant_ends_the_lineage(store: Store) -> None:
+    study = study_of(store, [(2.0, 1.0), (1.9, 1.2)])
+    first, second = study.trials()
+    store.save(study.record, [replace(first, memo={PARENTS: [1]}), replace(second, memo={PARENTS: [0]})])
+    assert [each.trial.number for each in lineage_of(study, study.trial(0))] == [1, 0]
+
+
+def test_what_the_package_offers_is_listed() -> None:
+    assert {"open", "search", "load", "export", "Study", "Store"} <= set(dir(nas))
+    assert all(getattr(nas, name) is not None for name in nas.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'serach'; it has "):
+        nas.serach  # noqa: B018
+
+
+def test_a_study_is_opened_by_its_name_and_shown_in_notebooks(store: Store) -> None:
+    study_of(store, [(2.0, 1.0), (1.9, 1.2)])
+    opened = nas.open("s", store=store.url)
+    assert isinstance(opened, nas.Study)
+    opened._space = SPACE
+    assert opened.best("bits_per_byte").number == 1
+    assert opened.compare(0, opened.trial(1)).first.number == 0
+    assert "2 architectures scored" in opened._repr_html_()
+    opened.store.close()
+
+
+def test_the_report_is_written_from_python(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    study_of(store, [(2.0, 1.0), (1.9, 1.2)])
+    opened = nas.open("s", store=store.url)
+    opened._space = SPACE
+    assert opened.report(tmp_path / "r.html").read_text().startswith("<!")
+    monkeypatch.setattr("nas.study.open_study.report_writer", lambda: None)
+    with pytest.raises(SettingError, match="no package that writes reports"):
+        opened.report()
+    opened.store.close()
+
+
+def test_a_search_that_is_watched_ends_with_its_report(tmp_path: Path) -> None:
+    text = io.StringIO()
+    shown = Terminal(Console(file=text, width=200, highlight=False))
+    settings = {"objectives": [small, rich], "trials": 4, "finalists": 0}
+    study = nas.search(toy_space(), name="w", store=tmp_path / "s.db", progress=shown, **settings)  # type: ignore[arg-type]
+    assert text.getvalue().splitlines()[-1] == f"report: {study.folder / 'report.html'}"
+    assert (study.folder / "report.html").exists()
+    silent = nas.search(toy_space(), name="q", store=tmp_path / "s.db", **settings)  # type: ignore[arg-type]
+    assert not (silent.folder / "report.html").exists()

@@ -1,0 +1,124 @@
+"""Commands that ask about single networks of a study: best, diff, lineage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from nas.commands.options import Json, Store, StudyName, TrialName
+from nas.commands.output import cell, output_console, print_json
+from nas.commands.show import print_members, trial_json
+from nas.default_paths import DEFAULT_STORE
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (best, diff, lineage):
+        app.command()(command)
+
+
+def best(
+    study: StudyName,
+    objective: Annotated[
+        str, typer.Option("--objective", "-o", help="The number to be best in.", show_default=False)
+    ],
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constraint",
+            "-c",
+            help="A bound on any number, e.g. 'decode_ms<1.5'; repeat it.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Print the best network under bounds, by measured numbers where there are some.
+
+    If nothing keeps the bounds, the message names the nearest network, and by how much it misses them.
+
+    Example: nas best first -o bits_per_byte -c 'decode_ms<1.5' -c 'weight_bytes<250e3'
+    """
+    from nas.study.constraints import Constraint
+    from nas.study.front import Front
+    from nas.study.open_study import open_study
+
+    opened, bounds = open_study(study, store), constraint or []
+    trial = opened.best(objective, bounds)
+    if as_json:
+        print_json(trial_json(opened, trial))
+        return
+    numbers = opened.numbers(trial)
+    asked = [objective, *(Constraint.read(text).name for text in bounds)]
+    names = [n for name in asked for n in numbers if name in (n, n.partition("@")[0])]
+    shown = Front(name=opened.name, trials=(trial,), numbers={trial.digest: numbers}, objectives=tuple(names))
+    print_members(opened, shown)
+
+
+def diff(
+    study: StudyName,
+    first: TrialName,
+    second: TrialName,
+    as_json: Json = False,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Print two networks side by side: their layers, and how significantly their numbers differ."""
+    from nas.study.open_study import open_study
+
+    found = open_study(study, store).compare(first, second)
+    if as_json:
+        print_json(found.to_json())
+        return
+    for head, rows in found.tables:
+        _print_table(head, rows)
+
+
+def lineage(study: StudyName, trial: TrialName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
+    """Print where a network comes from: its parents, theirs, and so on, and what each has otherwise."""
+    from nas.study.open_study import open_study
+
+    opened = open_study(study, store)
+    ancestors = opened.lineage(trial)
+    if as_json:
+        print_json([_ancestor_json(ancestor) for ancestor in ancestors])
+        return
+    quality = opened.plan.objectives[0]
+    rows = []
+    for each in ancestors:
+        value = opened.numbers(each.trial).get(quality)
+        parents = ", ".join(str(parent.trial.number) for parent in each.parents) or "none"
+        rows.append([str(each.trial.number), each.trial.digest, str(value or ""), parents, _news(each)])
+    _print_table(["trial", "digest", quality, "parents", "in none of the parents"], rows)
+
+
+def _news(ancestor: Any) -> str:
+    """The answers of a child that no parent gives."""
+    if not ancestor.parents:
+        return ""
+    paths = set.intersection(*(set(parent.changed) for parent in ancestor.parents))
+    genes = ancestor.trial.genotype.genes
+    return ", ".join(f"{path}={genes[path]}" for path in sorted(paths & genes.keys()))
+
+
+def _ancestor_json(ancestor: Any) -> dict[str, Any]:
+    return {
+        "number": ancestor.trial.number,
+        "digest": ancestor.trial.digest,
+        "parents": [
+            {
+                "number": parent.trial.number,
+                "changed": {path: list(labels) for path, labels in parent.changed.items()},
+            }
+            for parent in ancestor.parents
+        ],
+    }
+
+
+def _print_table(head: list[str], rows: list[list[str]]) -> None:
+    table = Table(*map(cell, head), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(cell, row))
+    output_console().print(table)

@@ -1,0 +1,153 @@
+"""A study as a Python program asks it: all that the command line can, with the same words.
+
+study = nas.open("first")
+study.front()
+study.best("bits_per_byte", where=["decode_ms<1.5", "weight_bytes<250e3"])
+print(study.compare(3, 17))
+study.export(17, "winner")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foundation.errors import SettingError
+from nas.default_paths import DEFAULT_STORE
+from nas.executors.workers import Workers
+from nas.plugins import report_writer
+from nas.progress import Progress, default_progress
+from nas.store import Store, StudyRecord
+from nas.study.best import best_of
+from nas.study.difference import NetworkDifference, difference_of
+from nas.study.lineage import Ancestor, Parent, lineage_of, parents_of
+from nas.study.study import Study
+from nas.study.tally import tally_of
+from nas.study.trial import Trial
+from search_spaces.language.space import Space
+
+if TYPE_CHECKING:
+    from nas.validation.validate import Validation
+
+
+class OpenStudy(Study):
+    """A study in the database `location`, read; what `validate` finds out is added to it.
+
+    A network is named by its trial, by the trial's number or by the beginning of its digest.
+    """
+
+    def __init__(
+        self, store: Store, record: StudyRecord, space: Space | None = None, *, location: str | Path
+    ) -> None:
+        super().__init__(store, record, space)
+        self._location = location
+
+    def best(self, objective: str, where: Sequence[str] = ()) -> Trial:
+        """The scored network with the best `objective` among those that keep the bounds `where`.
+
+        By the best known values, measured before predicted; see `nas.study.best.best_of`.
+
+        Raises:
+            SettingError: a bound cannot be read, or nothing keeps them: the message names the nearest.
+            UnknownName: no network of the study has such a number.
+        """
+        return best_of(self, objective, where)
+
+    def compare(self, first: Trial | str | int, second: Trial | str | int) -> NetworkDifference:
+        """Two networks side by side: their layers, their numbers, and how significantly these differ."""
+        return difference_of(self, self._named(first), self._named(second))
+
+    def parents(self, trial: Trial | str | int) -> tuple[Parent, ...]:
+        """The trials that the strategy made this one of, and the genes that changed; empty for a random draw.
+
+        Raises:
+            SettingError: nothing is on record about it.
+        """
+        return parents_of(self, self._named(trial))
+
+    def lineage(self, trial: Trial | str | int) -> tuple[Ancestor, ...]:
+        """The trial and all that it descends from, newest first.
+
+        Raises:
+            SettingError: nothing is on record about it.
+        """
+        return lineage_of(self, self._named(trial))
+
+    def export(self, trial: Trial | str | int, output: str | Path, *, force: bool = False) -> Path:
+        """Write a network with its best weights into the folder `output`; `nas.load(output)` reads it.
+
+        Raises:
+            SettingError: there are no weights for it; the folder holds something else, or a model and no
+                `force`.
+            FileError: it cannot be written.
+        """
+        from nas.study.export import export
+
+        return export(self, self._named(trial).digest, output, force=force)[0]
+
+    def report(self, output: str | Path | None = None) -> Path:
+        """Write the report, one HTML file, by default into the study's folder; its path.
+
+        Raises:
+            SettingError: no package that writes reports is installed.
+            FileError: it cannot be written.
+        """
+        write = report_writer()
+        if write is None:
+            raise SettingError("no package that writes reports is installed (entry point nas.reports)")
+        return write(self, None if output is None else Path(output))
+
+    def validate(
+        self,
+        *,
+        networks: int = 12,
+        steps: int | None = None,
+        random: int | None = None,
+        workers: int | Workers = 0,
+        progress: Progress | None = None,
+        yes: bool = False,
+    ) -> Validation:
+        """Show how far the study can be trusted: its proxy against training, its front against chance.
+
+        `networks` random ones are trained from scratch for `steps`; the search is compared with so many
+        `random` ones. Printed, the result is in words. Can be stopped and repeated.
+
+        Raises:
+            NothingToCompare: neither can be judged.
+            SettingError: the study trains nothing, has not begun to, or an argument makes no sense.
+            ConsentNeeded: it would take over a week, or more memory than there is; not asked for with `yes`.
+        """
+        from nas.validation.settings import ValidationSettings
+        from nas.validation.validate import validate_study
+
+        settings = ValidationSettings(networks=networks, steps=steps, random=random)
+        pool = workers if isinstance(workers, Workers) else Workers(workers)
+        progress = progress or default_progress()
+        pool.check(say=progress.say)
+        # constraints in code are not in the store
+        stored = self.space.digest == self.record.space_digest
+        space = self.space if stored else self.reloaded_space()
+        with Store(str(self._location)) as opened:
+            study = Study(opened, opened.study(self.name), space)
+            return validate_study(study, settings, pool, progress, yes=yes)
+
+    def _named(self, trial: Trial | str | int) -> Trial:
+        return trial if isinstance(trial, Trial) else self.trial(trial)
+
+    def _repr_html_(self) -> str:
+        tally = tally_of(self)
+        about = f"{self.name}: {tally.distinct:,} architectures scored, planned {tally.planned:,}"
+        return f"<p>{escape(about)}</p>{self.front()._repr_html_()}"
+
+
+def open_study(name: str, store: str | Path = DEFAULT_STORE, *, read_only: bool = True) -> OpenStudy:
+    """A study by its name, in the database `store`.
+
+    Raises:
+        StoreError: no such store.
+        UnknownName: no such study in it.
+    """
+    opened = Store(str(store), read_only=read_only)
+    return OpenStudy(opened, opened.study(name), location=store)
