@@ -20,10 +20,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pkgutil import iter_modules
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,6 +32,7 @@ from foundation.errors import ClusterError, EvaluationFailed, NasError
 from foundation.text import one_line
 from foundation.wording import as_options
 from nas import commands
+from nas.commands.output import print_line
 from nas.commands.search import current_study
 from nas.signals import STOPPED, STOPS
 from nas.streams import prepare_streams, reader_has_left
@@ -56,6 +57,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print_line(f"nas {version('nas')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    wants_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 for file in iter_modules(commands.__path__):
     module = import_module(f"{commands.__name__}.{file.name}")
     if hasattr(module, "mount"):

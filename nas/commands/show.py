@@ -23,7 +23,11 @@ def mount(app: typer.Typer) -> None:
 
 
 def ls(as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
-    """List the studies of a store: how many candidates each has scored of how many, and how many failed."""
+    """List the studies of a store: their states, candidates scored of how many, and how many of these failed.
+
+    A study is running while a process of this machine works on it; one that was stopped, or failed, goes on
+    with `nas resume`.
+    """
     from nas.store import Store as Opened
     from nas.store import Unreadable
 
@@ -34,16 +38,20 @@ def ls(as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("study", "started", "scored", "failed", "space", "objectives", box=None, pad_edge=False)
+    heads = ("study", "state", "started", "scored", "failed", "space", "objectives")
+    table = Table(*heads, box=None, pad_edge=False)
     for row in rows:
         if "unreadable" in row:
-            table.add_row(cell(row["name"]), "", "", "", "", cell(f"cannot be read: {row['unreadable']}"))
+            table.add_row(cell(row["name"]), "", "", "", "", "", cell(f"cannot be read: {row['unreadable']}"))
             continue
         failed = row["states"].get("failed", 0)
         scored = f"{row['complete'] + failed} of {row['trials']}"
         about = map(cell, (row["space"], row["objectives"]))
-        table.add_row(cell(row["name"]), row["created"], scored, str(failed or ""), *about)
+        table.add_row(cell(row["name"]), row["state"], row["created"], scored, str(failed or ""), *about)
     output_console().print(table)
+    for row in rows:
+        if row.get("error"):
+            print_line(f"{row['name']} failed: {one_line(row['error'])}")
 
 
 def front(study: StudyName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
@@ -139,15 +147,20 @@ def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
 
 
 def _study_row(store: Any, record: Any) -> dict[str, Any]:
+    from nas.study.state import state_of
     from nas.study.study import Study
 
+    found = store.counts(record.id)
     try:
-        plan = Study(store, record).plan
-    except StoreError as error:
-        return {"name": record.name, "unreadable": str(error)}
-    counts = {state.value: count for state, count in store.counts(record.id).items()}
+        study = Study(store, record)
+        plan, (state, error) = study.plan, state_of(study, found)
+    except StoreError as unreadable:
+        return {"name": record.name, "unreadable": str(unreadable)}
+    counts = {state.value: count for state, count in found.items()}
     return {
         "name": record.name,
+        "state": state,
+        "error": error or None,
         "created": datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M"),
         "complete": counts.get("complete", 0),
         "trials": plan.trials,

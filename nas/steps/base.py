@@ -23,17 +23,21 @@ A new file here is a new step of every study that wants it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from graphlib import TopologicalSorter
 from typing import Any, ClassVar, TypeVar
 
+from foundation.errors import NasError
 from foundation.registry import Registry
+from foundation.text import one_line
 from nas.executors.workers import Workers
 from nas.objectives.base import ObjectiveFunction
 from nas.progress import Progress
 from nas.store.folders import working_in
+from nas.study.facts import OUTCOME, add_fact
 from nas.study.plan import Plan
 from nas.study.study import Study
 from search_spaces.language.genotype import Genotype
@@ -110,10 +114,37 @@ def in_order(kinds: Mapping[str, type[Step]]) -> list[Step]:
 
 
 def run_steps(context: Context, names: Collection[str] | None = None) -> None:
-    """Run the steps of a study that are wanted and not done: all of them, or those with these names."""
+    """Run the steps of a study that are wanted and not done: all of them, or those with these names.
+
+    How a run of all ends is put on record, see `OUTCOME`.
+    """
     with working_in(context.study.folder):
-        for step in in_order(steps):
-            if names is not None and step.name not in names:
-                continue
-            if step.wanted(context.plan) and not step.done(context):
-                step.run(context)
+        if names is None:
+            with _outcome_on_record(context.study):
+                _run(context, in_order(steps))
+        else:
+            _run(context, [step for step in in_order(steps) if step.name in names])
+
+
+def _run(context: Context, chosen: Iterable[Step]) -> None:
+    for step in chosen:
+        if step.wanted(context.plan) and not step.done(context):
+            step.run(context)
+
+
+@contextmanager
+def _outcome_on_record(study: Study) -> Iterator[None]:
+    _record(study, {})
+    try:
+        yield
+    except (NasError, OSError, MemoryError) as error:
+        text = one_line(str(error) or type(error).__name__)
+        with suppress(NasError):  # a store that takes nothing more is perhaps what ended the run
+            _record(study, {"error": text})
+        raise
+    _record(study, {"complete": True})
+
+
+def _record(study: Study, outcome: dict[str, Any]) -> None:
+    if study.facts.get(OUTCOME) != outcome:
+        add_fact(study, OUTCOME, outcome)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ MARK = ".without-record"
 LOCK = ".in-use"
 OWN = (MARK, LOCK)
 """Files that belong to the folder, not to the study."""
+
+WAITS = (0.01, 0.05, 0.0)
+"""Seconds after each try to have a folder: whoever asks whether it is `in_use` holds it for a moment."""
 
 
 @contextmanager
@@ -49,6 +53,21 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a process of this machine works on the study; nothing is changed or made."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # nobody has ever worked there
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextmanager
 def _locked(folder: Path, mode: int, busy: str) -> Iterator[None]:
     try:
@@ -57,12 +76,22 @@ def _locked(folder: Path, mode: int, busy: str) -> Iterator[None]:
     except OSError as error:
         raise FileError(f"cannot use the folder {folder}: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        if not _taken(descriptor, mode):
+            raise StoreError(busy)
         yield
-    except BlockingIOError:
-        raise StoreError(busy) from None
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int, mode: int) -> bool:
+    """Whether the lock could be had."""
+    for wait in WAITS:
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(wait)
+    return False
 
 
 def mark(folder: Path) -> None:

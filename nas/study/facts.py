@@ -22,6 +22,10 @@ VALIDATION = "validation"
 """How far the study can be trusted: rank correlations, and the gain over random choice."""
 
 
+OUTCOME = "outcome"
+"""How the last run ended: `complete`, or the `error` that ended it; empty during a run and after a stop."""
+
+
 def add_fact(study: Study, name: str, fact: Any) -> None:
     """Put a fact on the study's record under its name; an earlier one of this name is replaced."""
     config = dict(study.store.study(study.name).config)

@@ -12,7 +12,10 @@ import typer
 
 import nas
 from nas import cli
+from nas.store import Store
+from nas.study.facts import OUTCOME, add_fact
 from nas.study.space_files import load_space
+from nas.study.study import Study
 from search_spaces.network.decoder import Decoder
 
 SPACE = """
@@ -148,7 +151,7 @@ def test_every_command_that_takes_a_name_is_asked_for_a_wrong_one() -> None:
     ("words", "keys"),
     [
         ("front first --json", {"number", "digest", "values", "genotype", "spec"}),
-        ("ls --json", {"name", "complete", "trials", "space", "objectives"}),
+        ("ls --json", {"name", "state", "error", "complete", "trials", "space", "objectives"}),
         ("profile list --json", set()),
         ("zoo mamba --json", {"name", "family", "params", "spec"}),
         ("lineage first 0 --json", {"number", "digest", "parents"}),
@@ -185,6 +188,22 @@ def test_the_best_network_and_two_side_by_side_are_printed_as_json_and_as_text(
     text = printed(capsys, "diff", "first", "0", best["digest"])
     assert "significance" in text
     assert "parents" in printed(capsys, "lineage", "first", "0").splitlines()[0]
+
+
+def test_a_list_of_studies_says_their_states(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    assert printed(capsys, "ls").splitlines()[1].split()[:2] == ["first", "complete"]
+    with Store(home / "s.db") as store:
+        study = Study(store, store.study("first"))
+        before = study.facts[OUTCOME]
+        add_fact(study, OUTCOME, {"error": "the disk is full"})
+        lines = printed(capsys, "ls").splitlines()
+        add_fact(study, OUTCOME, before)
+    assert lines[1].split()[:2] == ["first", "failed"]
+    assert lines[-1] == "first failed: the disk is full"
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "--version").startswith("nas 0.")
 
 
 def test_devices_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:

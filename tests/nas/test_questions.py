@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +18,14 @@ import nas
 from foundation.errors import SettingError, StoreError
 from nas.progress import Terminal
 from nas.store import Measurement, Store
+from nas.store.folders import LOCK, in_use, working_in
 from nas.study.best import best_of
 from nas.study.difference import difference_of, side_by_side
+from nas.study.facts import OUTCOME, add_fact
 from nas.study.front import html_table
 from nas.study.lineage import lineage_of, parents_of
 from nas.study.plan import Plan
+from nas.study.state import state_of
 from nas.study.study import Study
 from nas.study.trial import PARENTS, Fidelity, Trial, TrialState, Value
 from search_spaces.blocks.attention import Attention
@@ -395,3 +401,67 @@ def test_a_search_that_is_watched_ends_with_its_report(tmp_path: Path) -> None:
     assert (study.folder / "report.html").exists()
     silent = nas.search(toy_space(), name="q", store=tmp_path / "s.db", **settings)  # type: ignore[arg-type]
     assert not (silent.folder / "report.html").exists()
+
+
+def failing(*args: object) -> None:
+    raise StoreError("the disk is full")
+
+
+def interrupted(*args: object) -> None:
+    raise KeyboardInterrupt
+
+
+def state(study: Study) -> tuple[str, str]:
+    return state_of(study, study.store.counts(study.record))
+
+
+def test_the_state_of_a_study(store: Store, tmp_path: Path) -> None:
+    assert state(study_of(store, [], name="new", trials=3)) == ("not started", "")
+    assert state(study_of(store, [(2.0, 1.0)], name="part", trials=3)) == ("stopped", "")
+    old = study_of(store, [(2.0, 1.0)], name="old", trials=1)  # of before outcomes were on record
+    assert state(old) == ("complete", "")
+    with working_in(old.folder):
+        assert state(old) == ("running", "")
+    assert state(old) == ("complete", "")
+    add_fact(old, OUTCOME, {})  # all trials, and killed among the finalists
+    assert state(old) == ("stopped", "")
+
+
+def test_the_outcome_of_a_run_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"objectives": [small, rich], "finalists": 0, "store": tmp_path / "s.db", "name": "o"}
+    study = nas.search(toy_space(), trials=3, **settings)  # type: ignore[arg-type]
+    assert state(study) == ("complete", "")
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.steps.search.run", failing)
+        with pytest.raises(StoreError, match="the disk is full"):
+            nas.search(toy_space(), trials=6, **settings)  # type: ignore[arg-type]
+    assert state(nas.open("o", store=tmp_path / "s.db")) == ("failed", "the disk is full")
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.steps.search.run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            nas.search(toy_space(), trials=6, **settings)  # type: ignore[arg-type]
+    assert state(nas.open("o", store=tmp_path / "s.db")) == ("stopped", "")
+    assert state(nas.search(toy_space(), trials=6, **settings)) == ("complete", "")  # type: ignore[arg-type]
+
+
+def test_asking_whether_a_study_is_in_use_disturbs_nobody(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    assert not in_use(folder)
+    assert not folder.exists()
+    with working_in(folder):
+        assert in_use(folder)
+        with working_in(folder):
+            pass
+    assert not in_use(folder)
+
+
+def test_who_asks_for_a_moment_does_not_keep_a_worker_out(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    with working_in(folder):
+        pass
+    descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    release = threading.Timer(0.02, os.close, [descriptor])
+    release.start()
+    with working_in(folder):
+        release.join()

@@ -18,7 +18,7 @@ from nas.executors.workers import Workers
 from nas.progress import Progress, ProgressBar
 from nas.steps.base import Context, Step, computed_once, in_order, run_steps, steps
 from nas.study.creation import create_study
-from nas.study.facts import CORPUS, PREPARED, SUPERNET, TABLES
+from nas.study.facts import CORPUS, OUTCOME, PREPARED, SUPERNET, TABLES
 from nas.study.plan import Plan
 from nas.study.study import Study
 from search_spaces.blocks.attention import Attention
@@ -291,7 +291,7 @@ def test_a_study_of_functions_is_a_search_and_nothing_else(tmp_path: Path) -> No
     for _ in range(2):
         run_steps(Context(study=study, functions=functions, workers=workers))
     assert len(workers.opened) == 1
-    assert set(study.facts) == {PREPARED}
+    assert set(study.facts) == {PREPARED, OUTCOME}
     study.store.close()
 
 

@@ -1,0 +1,31 @@
+"""In which state a study is: not started, running, stopped, failed or complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas.store.folders import in_use
+from nas.study.facts import OUTCOME
+from nas.study.study import Study
+from nas.study.trial import TrialState
+
+
+def state_of(study: Study, counts: Mapping[TrialState, int]) -> tuple[str, str]:
+    """The state of a study with so many trials of the search, and the error that ended a failed one.
+
+    It is running while a process of this machine works on it. Studies searched before outcomes were on record
+    are complete with all their trials.
+
+    Raises:
+        StoreError: its record cannot be read.
+    """
+    if in_use(study.folder):
+        return "running", ""
+    outcome: Mapping[str, Any] = study.facts.get(OUTCOME, {})
+    if error := outcome.get("error"):
+        return "failed", str(error)
+    scored, failed = counts.get(TrialState.COMPLETE, 0), counts.get(TrialState.FAILED, 0)
+    if scored + failed < study.plan.trials or (OUTCOME in study.facts and not outcome):
+        return ("stopped" if counts else "not started"), ""
+    return ("failed", "all candidates failed") if failed and not scored else ("complete", "")
