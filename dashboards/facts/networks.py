@@ -20,7 +20,10 @@ LINE_LENGTH = 240
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkFacts:
-    """One architecture: `one_line` is its short form, `layers` its full one; `tied` as in `Point`."""
+    """One architecture: `one_line` is its short form, `layers` its full one; `tied` as in `Point`.
+
+    `outdone` says that another member of the front dominates it as measured, so that `Study.front` lacks it.
+    """
 
     digest: str
     number: int
@@ -29,6 +32,7 @@ class NetworkFacts:
     values: Mapping[str, Value]
     measured: Mapping[str, Value] = field(default_factory=dict)
     tied: bool = False
+    outdone: bool = False
 
 
 def quantity(name: str) -> Quantity:

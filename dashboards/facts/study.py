@@ -222,6 +222,7 @@ def front_networks(
     by_quality = sorted(with_quality, key=lambda trial: trial.values[QUALITY].value)
     pairs = pairwise(by_quality)
     ties = {better.digest for better, worse in pairs if tied(better.values[QUALITY], worse.values[QUALITY])}
+    left = {trial.digest for trial in study.undominated_as_measured(front, measured)}
     return tuple(
         NetworkFacts(
             digest=trial.digest,
@@ -231,6 +232,7 @@ def front_networks(
             values=trial.values,
             measured=measured.get(trial.digest, {}),
             tied=trial.digest in ties,
+            outdone=trial.digest not in left,
         )
         for trial in front
     )

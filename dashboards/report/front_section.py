@@ -116,6 +116,7 @@ def _members(facts: Facts) -> Html:
     def tags(network: NetworkFacts) -> list[Html | None]:
         return [
             tag("span", "tied", kind="tag tied") if network.tied else None,
+            tag("span", "dominated as measured", kind="tag") if network.outdone else None,
             tag("span", "finalist", kind="tag scratch") if network.digest in finalists else None,
         ]
 

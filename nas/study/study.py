@@ -222,8 +222,22 @@ class Study:
         objective first; see `numbers`.
         """
         members, measured = self.predicted_front(), self.measured()
-        known = {trial.digest: {**trial.values, **measured.get(trial.digest, {})} for trial in members}
-        points = self.points([replace(trial, values=known[trial.digest]) for trial in members])
+        kept = self.undominated_as_measured(members, measured)
+        return Front(
+            name=self.name,
+            trials=tuple(kept),
+            numbers={t.digest: {**t.values, **measured.get(t.digest, {})} for t in kept},
+            objectives=self.plan.objectives,
+            dropped=len(members) - len(kept),
+            table_errors=self.table_errors,
+        )
+
+    def undominated_as_measured(
+        self, members: Sequence[Trial], measured: Mapping[str, Mapping[str, Value]]
+    ) -> list[Trial]:
+        """The members of a predicted front that are left after measuring, in order; see `front`."""
+        known = [replace(t, values={**t.values, **measured.get(t.digest, {})}) for t in members]
+        points = self.points(known)
         asked = {objective.name for objective in self.objectives}
         alike: dict[frozenset[str], list[int]] = {}
         for i, trial in enumerate(members):
@@ -234,15 +248,7 @@ class Study:
             for i, keep in zip(group, nondominated([points[i] for i in group]), strict=True)
             if keep
         ]
-        kept.sort(key=lambda i: points[i])
-        return Front(
-            name=self.name,
-            trials=tuple(members[i] for i in kept),
-            numbers={members[i].digest: known[members[i].digest] for i in kept},
-            objectives=self.plan.objectives,
-            dropped=len(members) - len(kept),
-            table_errors=self.table_errors,
-        )
+        return [members[i] for i in sorted(kept, key=lambda i: points[i])]
 
     def spec(self, trial: Trial) -> Any:
         """The architecture of a trial.

@@ -11,6 +11,7 @@ from dashboards.facts.finalists import finalist_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.records import read_table, read_validation
+from dashboards.report.study import report_html
 from nas.store import Store
 from nas.study.significance import standardised_difference, tied
 from nas.study.study import Study
@@ -107,6 +108,9 @@ def test_a_plane_without_quality_has_no_ties() -> None:
 def test_facts_of_a_whole_study(full: Study) -> None:
     facts = read_facts(full)
     assert [network.digest for network in facts.front] == [trial.digest for trial in full.predicted_front()]
+    assert {n.digest for n in facts.front if not n.outdone} == {trial.digest for trial in full.front()}
+    assert any(network.outdone for network in facts.front)
+    assert "dominated as measured" in report_html(facts)
     assert facts.study.distinct == len(full.complete())
     assert facts.study.counts["complete"] + facts.study.counts["failed"] == facts.study.planned == 80
     assert facts.study.space_size == full.space.size()

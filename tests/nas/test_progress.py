@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from nas import progress
-from nas.progress import Progress, ProgressBar, Terminal, default_progress
+from nas.progress import Notebook, Progress, ProgressBar, Terminal, default_progress
 from nas.validation.effort import effort_text
 
 
@@ -65,6 +65,26 @@ def test_what_is_said_is_printed_as_it_is() -> None:
 def test_programs_get_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())
     assert type(default_progress()) is Progress
+
+
+@pytest.mark.parametrize(("widgets", "kind"), [(True, Notebook), (False, Terminal)])
+def test_notebooks_get_bars_where_they_can_show_them(
+    monkeypatch: pytest.MonkeyPatch, widgets: bool, kind: type[Progress]
+) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(progress, "find_spec", lambda name: object() if widgets else None)
+    assert type(default_progress()) is kind
+
+
+def test_a_bar_in_a_notebook_leaves_no_line() -> None:
+    text = io.StringIO()
+    shown = Notebook(Console(file=text, force_terminal=False, width=100, highlight=False))
+    with shown.bar("training", 3) as bar:
+        bar.update(3, "loss 1")
+    assert "done in" not in text.getvalue()
+    shown.say("study s")
+    assert text.getvalue().endswith("study s\n")
 
 
 @pytest.mark.parametrize(
