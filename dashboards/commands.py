@@ -15,7 +15,7 @@ from rich.table import Table
 
 from foundation.errors import SettingError
 from foundation.settings import Settings, setting
-from nas.commands.options import Json, Store, StudyName
+from nas.commands.options import PATH, Json, Store, StudyName
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import cell, output_console, print_json, print_line, print_note
 from nas.default_paths import DEFAULT_STORE
@@ -35,7 +35,11 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The HTML file to write.", show_default="report.html in the study's folder"
+            "--output",
+            "-o",
+            help="The HTML file to write.",
+            show_default="report.html in the study's folder",
+            **PATH,
         ),
     ] = None,
 ) -> None:
@@ -66,6 +70,7 @@ def compare(
             "-o",
             help="The HTML file to write.",
             show_default="compare.html beside the studies' folders",
+            **PATH,
         ),
     ] = None,
 ) -> None:

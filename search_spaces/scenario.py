@@ -71,8 +71,13 @@ class Scenario(Settings):
     def parse(cls, text: str) -> Self:
         """Read `"chat=cuda:0,engine=graph,batch=1,prompt=512,new=128"`.
 
-        The name before the first `=` may be left out, and so may everything else: it keeps its default.
+        The name before the first `=` may be left out, and so may all else but one: it keeps its default.
+
+        Raises:
+            SettingError: it says nothing, or what cannot be read.
         """
+        if not text.strip(", "):
+            raise SettingError("scenario must not be empty: write e.g. cpu,batch=1,prompt=256")
         name, text = _split_name(text.strip())
         parts = [f"name={name}"] if name else []
         parts += [_assignment(part.strip()) for part in text.split(",") if part.strip()]

@@ -10,7 +10,7 @@ import typer
 
 from foundation.errors import SettingError
 from foundation.settings import Settings, setting
-from nas.commands.options import Json, RayAddress
+from nas.commands.options import PATH, Json, RayAddress
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
 from search_spaces.scenario import MOST_THREADS
@@ -40,7 +40,7 @@ def devices(
         typer.Option(metavar="DEVICE", help="Measure the peaks of a device here, e.g. cpu or cuda:0."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the probed card to this file.")
+        Path | None, typer.Option("--output", "-o", help="Write the probed card to this file.", **PATH)
     ] = None,
     ray: RayAddress = None,
     as_json: Json = False,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from foundation.text import harmless
-from nas.commands.options import Store, StudyName, TrialName
+from nas.commands.options import PATH, Store, StudyName, TrialName
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
@@ -46,7 +46,7 @@ def export(
 
 @with_settings(Generation)
 def generate(
-    folder: Annotated[Path, typer.Argument(help="An exported model.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="An exported model.", show_default=False, **PATH)],
     *,
     settings: Given,
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",

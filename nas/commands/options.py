@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+
+def path_of(text: str) -> Path:
+    """The path of an option or argument; an empty one, which is refused, would be the current folder."""
+    if not text:
+        raise typer.BadParameter("a path must not be empty.")
+    return Path(text)
+
+
+def _check_store(text: str) -> str:
+    """Refuse a store whose studies would be lost with the command."""
+    from nas.store.location import IN_MEMORY, parse_location
+
+    location = parse_location(text)
+    if location.get_backend_name() == "sqlite" and location.database in IN_MEMORY:
+        raise typer.BadParameter("a store in memory would be lost with this command: name a file.")
+    return text
+
+
+PATH: Any = {"parser": path_of, "metavar": "PATH"}
+"""How an option or argument that is a path is read."""
 
 SpaceName = Annotated[
     str, typer.Argument(help="A ready-made space (`nas spaces`), or FILE.py[:NAME].", show_default=False)
 ]
 Store = Annotated[
     str,
-    typer.Option("--store", envvar="NAS_STORE", help="SQLite file, or any SQLAlchemy URL (PostgreSQL)."),
+    typer.Option(
+        "--store",
+        envvar="NAS_STORE",
+        help="SQLite file, or any SQLAlchemy URL (PostgreSQL).",
+        callback=_check_store,
+    ),
 ]
 RayAddress = Annotated[
     str | None, typer.Option("--ray", metavar="ADDRESS", help="Address of a Ray cluster.", show_default=False)

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from foundation.errors import ProfileError, SettingError
 from foundation.settings import SEEDS, Settings, setting
 from nas.commands import tables
-from nas.commands.options import RayAddress, SpaceName, Yes
+from nas.commands.options import PATH, RayAddress, SpaceName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.executors.workers import Workers
@@ -90,7 +90,7 @@ def profile(
     *,
     settings: Given,
     profiling: Given,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.", **PATH)] = Path(
         "table.json"
     ),
     ray: RayAddress = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from foundation.errors import SettingError
 from foundation.files import real_path
 from foundation.settings import describe
 from nas.commands.options import SpaceName, Store, StudyName, Yes
@@ -108,12 +109,15 @@ def resume(
     Trials that were running are run again; the result is that of a study that was never stopped. Only the
     settings below may change.
     """
+    from nas.steps.finalists import Finalists
     from nas.study.study import open_study
 
     opened = open_study(study, store)
     plan = opened.plan.continued_by(replace(opened.plan, **settings))
     space = opened.reloaded_space()
     picks = tuple(opened.trial(which).genotype for which in pick or ())
+    if picks and not Finalists().wanted(plan):
+        raise SettingError(f"--pick: study {study} trains no finalists from scratch")
     opened.store.close()
     pool = Workers(**workers)
     pool.check(plan.on, Terminal().say)

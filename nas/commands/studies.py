@@ -40,6 +40,8 @@ def copy(
 
     if new is None and to is None:
         raise SettingError("name the copy, or say with --to which store it goes to")
+    if new == "" or to == "":
+        raise SettingError(f"{'the name of the copy' if new == '' else '--to'} must not be empty")
     with Opened(store, read_only=True) as source:
         source.rows(study)  # a name that there is not makes no new store
         with Opened(to or store) as target:

@@ -15,7 +15,7 @@ from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, Settings, setting
-from nas.commands.options import Json, SpaceName, Yes
+from nas.commands.options import PATH, Json, SpaceName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
 from nas.study.plan import Plan
@@ -60,7 +60,9 @@ def train(
     settings: Given,
     training: Given,
     execution: Given,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False, **PATH)
+    ],
     yes: Yes = False,
 ) -> None:
     """Train one supernet for a space, into a self-describing folder.
@@ -148,7 +150,9 @@ def _train(evaluator: Any, prepared: Any, workers: int, prepare: Any) -> dict[st
 
 @commands.command()
 def info(
-    folder: Annotated[Path, typer.Argument(help="What `nas supernet train` wrote.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="What `nas supernet train` wrote.", show_default=False, **PATH)
+    ],
     as_json: Json = False,
 ) -> None:
     """Print what a supernet's folder holds: space, task, recipe, and how far its training is."""

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table as Grid
 
 from foundation.errors import ProfileError
-from nas.commands.options import Json
+from nas.commands.options import PATH, Json
 from nas.commands.output import cell, output_console, print_json, print_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def add_table_commands(profiles: typer.Typer) -> None:
 
 
 def import_table(
-    file: Annotated[Path, typer.Argument(help="A table from this or another machine.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="A table from this or another machine.", show_default=False, **PATH)
+    ],
     name: Annotated[str | None, typer.Option(help="What to call it; default: the file's name.")] = None,
 ) -> None:
     """Take a table into the library, so that `nas search --table NAME` can use it here."""
@@ -45,7 +47,9 @@ def import_table(
 
 def export_table(
     name: TableFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False, **PATH)
+    ],
 ) -> None:
     """Write an imported table to a file, to carry it to another machine."""
     from nas.tables.library import named_table, without_note
@@ -112,7 +116,9 @@ def merge(
     tables: Annotated[
         list[str], typer.Argument(help="Tables of one machine and scenario.", show_default=False)
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False, **PATH)
+    ],
 ) -> None:
     """Put tables together; those of different machines, software or scenarios are refused."""
     from hw_profiles.latency.assembly import merged

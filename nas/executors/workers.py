@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TypeAlias
 
 from foundation.errors import SettingError
-from foundation.settings import Settings, setting
+from foundation.settings import Settings, describe, setting
 from foundation.wording import argument
 from nas.executors.base import Executor, Scorer
 from nas.executors.local import InProcess
@@ -18,6 +18,9 @@ WORKERS = "Workers"
 
 MOST_SECONDS = 1e7
 """Some months: longer than anybody waits for a candidate."""
+
+OF_ACTORS = ("batch_items", "threads", "gpus")
+"""Settings that mean nothing where candidates are scored in this process."""
 
 Say: TypeAlias = Callable[[str], None]
 """Hears a line for the user."""
@@ -77,6 +80,11 @@ class Workers(Settings):
         super().__post_init__()
         if self.gpus > 1 and self.gpus % 1:
             raise SettingError(f"{argument('gpus', self.gpus)}: give a share of one GPU, or a whole number")
+        if not self.on_ray:
+            for described in describe(type(self)):
+                if described.name in OF_ACTORS and getattr(self, described.name) != described.default:
+                    given = argument(described.name, getattr(self, described.name), option=described.option)
+                    raise SettingError(f"{given} needs {argument('workers')}: it is about Ray actors")
         if self.timeout is not None and not self.on_ray:
             raise SettingError(
                 f"{argument('timeout', self.timeout)} needs {argument('workers')}: a candidate that is scored"

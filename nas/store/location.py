@@ -18,7 +18,11 @@ def parse_location(location: str | Path) -> URL:
     Raises:
         StoreError: the URL is malformed or names another kind of database.
     """
+    if not isinstance(location, (str, Path)):
+        raise StoreError(f"a store is the path of a SQLite file, or a URL, got {location!r}")
     text = str(location)
+    if "\0" in text:
+        raise StoreError(f"the path of a store holds no null character, got {text!r}")
     if not text.strip():
         raise StoreError("a store needs a place: the path of a SQLite file, or a URL")
     if "://" not in text:

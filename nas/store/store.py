@@ -133,7 +133,8 @@ class Store:
             StoreError: it cannot be read.
         """
         with self._transaction() as connection:
-            row = connection.execute(select(studies).where(studies.c.name == name)).one_or_none()
+            named = select(studies).where(studies.c.name == str(name))
+            row = connection.execute(named).one_or_none() if isinstance(name, str) else None
             if row is None:
                 names = [str(known) for known in connection.scalars(select(studies.c.name))]
                 raise UnknownName(f"no study {name!r} in {self.url}; {nearest(name, names)}")

@@ -25,6 +25,8 @@ def check_study_name(name: str) -> None:
         SettingError: it holds anything but letters, digits, '.', '_' and '-', is too long, or is taken by
             what lies beside the studies, or by Windows.
     """
+    if not isinstance(name, str):
+        raise SettingError(f"a study's name is text, got {name!r}")
     if not NAME.fullmatch(name) or name.endswith("."):
         raise SettingError(
             "a study's name is made of letters, digits, '.', '_' and '-', begins with a letter, a digit or"

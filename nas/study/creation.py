@@ -59,7 +59,7 @@ def create_study(
     check_place(store, name)
     check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
     about = _about(space)
-    opened = Store(str(store))
+    opened = Store(store)
     _replace_untouched(opened, name, space, plan, say)
     record = opened.create_study(
         name,
@@ -124,7 +124,7 @@ def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> Non
 def _agreed_before(plan: Plan, name: str, store: str | Path) -> bool:
     """Whether the study was already started with all of this, and so with consent to what it takes."""
     try:
-        with Store(str(store), read_only=True) as opened:
+        with Store(store, read_only=True) as opened:
             recorded = Plan.from_plain(opened.study(name).config["plan"])
     except (NasError, KeyError):  # there is no such study yet; what is damaged is reported on opening
         return False

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from foundation.errors import EvaluationFailed, SettingError
 from nas.objectives.base import ObjectiveFunction
+from nas.strategies.base import Strategy
 from nas.study.trial import Value
 
 NAME = re.compile(r"[^\W\d]\w*")
@@ -55,6 +56,8 @@ def named_objectives(given: Sequence[str | ObjectiveFunction]) -> tuple[list[str
     """
     if isinstance(given, str) or callable(given):
         raise SettingError(f"objectives is a sequence: write objectives=[{_shown(given)}]")
+    if isinstance(given, (Set, Mapping)) or not isinstance(given, Iterable):
+        raise SettingError(f"objectives is a sequence, in an order that lasts, got {_shown(given)}")
     names: list[str] = []
     functions: dict[str, OwnObjective] = {}
     for objective in given:
@@ -78,6 +81,8 @@ def strategy_name(strategy: Any) -> Any:
     kind = strategy if isinstance(strategy, type) else type(strategy)
     if isinstance(strategy, str):
         return strategy
+    if not issubclass(kind, Strategy):
+        raise SettingError(f"strategy is a name (`nas strategies` lists them), got {_shown(strategy)}")
     name = getattr(kind, "name", "")
     named = name if isinstance(name, str) and name else kind.__name__.lower()
     raise SettingError(

@@ -232,7 +232,8 @@ class Plan(Settings):
         options = {described.name: described.option for described in describe(Plan)}
         for name, mine, theirs in changed(self, other):
             started = argument(name, mine, option=options[name])
-            raise SettingError(f"this study was started with {started}, not {theirs!r}: choose another name")
+            now = argument(name, theirs, option=options[name])
+            raise SettingError(f"this study was started with {started}, not {now}: choose another name")
 
     def continued_by(self, other: Plan) -> Plan:
         """The same plan with as many trials as either, and with tables as `other` asks for them."""

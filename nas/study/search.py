@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from evaluators.training.recipe import Recipe
+from foundation.errors import SettingError
 from foundation.settings import describe
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
@@ -105,8 +106,12 @@ def search(
     if "strategy" in settings:
         settings["strategy"] = strategy_name(settings["strategy"])
     plan = Plan.from_plain({"objectives": names, **settings})
-    pool = workers if isinstance(workers, Workers) else Workers(workers)
+    pool = _pool(workers)
     progress = progress or default_progress()
+    if not isinstance(progress, Progress):
+        raise SettingError(f"progress is a nas.progress.Progress, got {progress!r}")
+    if not isinstance(yes, bool):  # "no" would be a yes
+        raise SettingError(f"yes must be True or False, got {yes!r}")
     pool.check(plan.on, progress.say)
     study = create_study(
         as_space(space), plan, name=name, store=store, functions=functions, yes=yes, say=progress.say
@@ -116,3 +121,13 @@ def search(
     if progress.is_shown and report_writer():
         progress.say(f"report: {asked.report()}")
     return asked
+
+
+def _pool(workers: int | Workers) -> Workers:
+    """The workers, of whom a number is enough."""
+    if isinstance(workers, Workers):
+        return workers
+    try:
+        return Workers(workers)
+    except SettingError as error:
+        raise SettingError(f"workers: {error}") from None

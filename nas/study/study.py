@@ -255,7 +255,10 @@ class Study:
 
         Raises:
             StoreError: its answers are none to the questions of this space.
+            SettingError: it is no trial.
         """
+        if not isinstance(trial, Trial):
+            raise SettingError(f"{trial!r} is no trial: write study.spec(study.trial({trial!r}))")
         with self._reading(f"trial {trial.number}"):
             return self.space.draw(lambda path, labels: trial.genotype.genes[path])[1]
 
@@ -329,5 +332,5 @@ def open_study(name: str, store: str | Path = DEFAULT_STORE, *, read_only: bool 
         StoreError: no such store.
         UnknownName: no such study in it.
     """
-    opened = Store(str(store), read_only=read_only)
+    opened = Store(store, read_only=read_only)
     return Study(opened, opened.study(name))

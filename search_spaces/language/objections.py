@@ -61,8 +61,8 @@ def allows(constraint: Callable[[Any], bool], spec: Any) -> bool:
         allowed = constraint(spec)
     except IMPOSSIBLE as error:
         raise SpaceError(f"the constraint {name_of(constraint)} failed: {in_words(error)}") from error
-    if allowed is None:
-        raise SpaceError(f"the constraint {name_of(constraint)} returned None: return True or False")
+    if allowed is None or isinstance(allowed, (str, bytes)):  # "no" would be a yes
+        raise SpaceError(f"the constraint {name_of(constraint)} returned {allowed!r}: return True or False")
     return bool(allowed)
 
 

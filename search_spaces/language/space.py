@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -62,6 +62,10 @@ class Space:
     ) -> None:
         check_supported(root)
         check_values(root)
+        if isinstance(constraints, str) or not isinstance(constraints, Iterable):
+            raise SpaceError(f"constraints is a sequence of functions, got {constraints!r}")
+        if not isinstance(name, str):
+            raise SpaceError(f"a space's name is text, got {name!r}")
         for constraint in constraints:
             if not callable(constraint):
                 raise SpaceError(f"a constraint is a function of the architecture, got {constraint!r}")
@@ -262,5 +266,11 @@ def close(space: Space | Any, genotype: Genotype) -> Any:
 
 
 def as_space(space: Space | Any) -> Space:
-    """`space` itself, or a bare open configuration as a space without constraints."""
+    """`space` itself, or a bare open configuration as a space without constraints.
+
+    Raises:
+        SpaceError: it is a plain value, which leaves nothing to be searched.
+    """
+    if space is None or isinstance(space, (str, bytes, int, float)):
+        raise SpaceError(f"a space is a Space or a configuration with open choices, got {space!r}")
     return space if isinstance(space, Space) else Space(space)

@@ -74,9 +74,7 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
 
     It may be absent or empty; with `force`, it may also hold an exported model.
     """
-    if folder == "":
-        raise SettingError("the folder for a model must not be empty")
-    folder = Path(folder)
+    folder = _named(folder)
     try:
         names = {entry.name for entry in os.scandir(folder)}
     except FileNotFoundError:
@@ -131,7 +129,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Model:
     Raises:
         SettingError: the folder holds no model, or weights that do not fit its architecture.
     """
-    folder = Path(folder)
+    folder = _named(folder)
     config = read_config(folder)
     try:
         spec = _architecture(config)
@@ -148,6 +146,15 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Model:
         else:
             return model.eval()
     raise SettingError(f"{folder}: the weights do not fit the architecture: {reasons[0]}")
+
+
+def _named(folder: str | Path) -> Path:
+    """The folder of a model; an empty path, which is refused, would be the current one."""
+    if not isinstance(folder, (str, Path)):
+        raise SettingError(f"the folder for a model is a path, got {folder!r}")
+    if folder == "":
+        raise SettingError("the folder for a model must not be empty")
+    return Path(folder)
 
 
 class Misfit(NasError):

@@ -111,7 +111,7 @@ def run_case(case: Case, folder: Path) -> Ended:
 def ran(folder: Path, command: str | Sequence[str]) -> None:
     """A command that goes well, before the one of a case."""
     words = tuple(shlex.split(command) if isinstance(command, str) else command)
-    ended = Fork(_limited, str(folder), words, 60, 1000).wait()
+    ended = Fork(_limited, str(folder), words, (60, 1000), {}).wait()
     assert ended.returncode == 0, ended
 
 

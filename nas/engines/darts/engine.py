@@ -32,6 +32,7 @@ from nas.engines.base import Engine, FoundThenRandom, Prepared, Setup, engines
 from nas.engines.darts.point import TARGET_TOLERANCE, Point, meets_targets
 from nas.engines.darts.targets import sweep_of, swept_objective
 from nas.study.plan import Plan
+from nas.study.plan_objectives import asked_objectives
 from nas.study.study import Study
 from nas.study.trial import Trial
 from nas.validation.claims import Claims
@@ -116,8 +117,11 @@ class Darts(Engine):
     def check(self, space: Space, plan: Plan) -> None:
         """Raise for a space that cannot be relaxed, and for a cost that cannot be swept."""
         check_space(space)
-        if swept_objective(self.cost, plan) is None and self.targets:
+        swept = swept_objective(self.cost, plan)
+        if swept is None and self.targets:
             raise SettingError("engine darts: targets need an objective that is computed before training")
+        if swept is not None and swept.needs_table and swept not in asked_objectives(plan):
+            raise SettingError(f"engine darts: cost={swept.name} must be one of the study's objectives")
 
     def prepare(self, setup: Setup) -> Prepared:
         """One search per target, each taken up where it stopped."""
