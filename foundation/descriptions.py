@@ -134,6 +134,12 @@ def check(described: Described, value: Any) -> None:
             raise SettingError(f"{described.name} must be one of {choices}, got {shown(entry)}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise `SettingError` where a switch is neither on nor off: "no" would be a yes."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name} must be True or False, got {shown(value)}")
+
+
 def kind_of(annotation: Any) -> str:
     """The type of a setting in words: `a whole number`, `numbers with commas`."""
     if len(options := options_of(annotation)) > 1:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from foundation.errors import SettingError
 from foundation.text import harmless, one_line
 
 LINE_SECONDS = 10.0
@@ -124,3 +125,16 @@ def default_progress() -> Progress:
     if console.is_jupyter:
         return Notebook(console) if find_spec("ipywidgets") else Terminal(console)
     return Terminal(console) if sys.stderr.isatty() else Progress()
+
+
+def progress_of(given: Progress | None) -> Progress:
+    """The progress that a function was given, or the default one.
+
+    Raises:
+        SettingError: it is something else.
+    """
+    if given is None:
+        return default_progress()
+    if not isinstance(given, Progress):
+        raise SettingError(f"progress is a nas.progress.Progress, got {given!r}")
+    return given

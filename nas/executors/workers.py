@@ -91,6 +91,20 @@ class Workers(Settings):
                 " in this process cannot be stopped"
             )
 
+    @classmethod
+    def of(cls, given: int | Workers) -> Workers:
+        """The workers that a function was given, of whom their number is enough.
+
+        Raises:
+            SettingError: it is no number, or out of range.
+        """
+        if isinstance(given, Workers):
+            return given
+        try:
+            return cls(given)
+        except SettingError as error:
+            raise SettingError(f"workers: {error}") from None
+
     @property
     def on_ray(self) -> bool:
         """Whether candidates are scored by Ray actors, not in this process."""

@@ -62,7 +62,7 @@ def export(
         FileError: it cannot be written.
     """
     if not isinstance(study, Study):
-        raise SettingError(f"export takes a study, such as nas.open_study(NAME), got {study!r}")
+        raise SettingError(f"export takes a study, such as nas.open(NAME), got {study!r}")
     check_free(folder, force=force)  # before anything is trained or extracted
     trial = study.trial(which)
     model, about = best_weights(study, trial)

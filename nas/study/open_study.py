@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundation.errors import SettingError
+from foundation.settings import check_flag
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
 from nas.plugins import report_writer
-from nas.progress import Progress, default_progress
+from nas.progress import Progress, progress_of
 from nas.store import Store, StudyRecord
 from nas.study.best import best_of
 from nas.study.difference import NetworkDifference, difference_of
@@ -91,12 +92,14 @@ class OpenStudy(Study):
         """Write the report, one HTML file, by default into the study's folder; its path.
 
         Raises:
-            SettingError: no package that writes reports is installed.
+            SettingError: no package that writes reports is installed; it is no path.
             FileError: it cannot be written.
         """
         write = report_writer()
         if write is None:
             raise SettingError("no package that writes reports is installed (entry point nas.reports)")
+        if output == "" or not isinstance(output, (str, Path, type(None))):
+            raise SettingError(f"the file of a report is a path, got {output!r}")
         return write(self, None if output is None else Path(output))
 
     def validate(
@@ -123,13 +126,13 @@ class OpenStudy(Study):
         from nas.validation.validate import validate_study
 
         settings = ValidationSettings(networks=networks, steps=steps, random=random)
-        pool = workers if isinstance(workers, Workers) else Workers(workers)
-        progress = progress or default_progress()
+        pool, progress = Workers.of(workers), progress_of(progress)
+        check_flag("yes", yes)
         pool.check(say=progress.say)
         # constraints in code are not in the store
         stored = self.space.digest == self.record.space_digest
         space = self.space if stored else self.reloaded_space()
-        with Store(str(self._location)) as opened:
+        with Store(self._location) as opened:
             study = Study(opened, opened.study(self.name), space)
             return validate_study(study, settings, pool, progress, yes=yes)
 
@@ -149,5 +152,5 @@ def open_study(name: str, store: str | Path = DEFAULT_STORE, *, read_only: bool 
         StoreError: no such store.
         UnknownName: no such study in it.
     """
-    opened = Store(str(store), read_only=read_only)
+    opened = Store(store, read_only=read_only)
     return OpenStudy(opened, opened.study(name), location=store)

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from evaluators.training.recipe import Recipe
-from foundation.errors import SettingError
-from foundation.settings import describe
+from foundation.settings import check_flag, describe
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
 from nas.objectives.base import ObjectiveFunction
 from nas.plugins import report_writer
-from nas.progress import Progress, default_progress
+from nas.progress import Progress, progress_of
 from nas.steps.base import Context, run_steps
 from nas.study.creation import create_study
 from nas.study.open_study import OpenStudy
@@ -106,12 +105,8 @@ def search(
     if "strategy" in settings:
         settings["strategy"] = strategy_name(settings["strategy"])
     plan = Plan.from_plain({"objectives": names, **settings})
-    pool = _pool(workers)
-    progress = progress or default_progress()
-    if not isinstance(progress, Progress):
-        raise SettingError(f"progress is a nas.progress.Progress, got {progress!r}")
-    if not isinstance(yes, bool):  # "no" would be a yes
-        raise SettingError(f"yes must be True or False, got {yes!r}")
+    pool, progress = Workers.of(workers), progress_of(progress)
+    check_flag("yes", yes)
     pool.check(plan.on, progress.say)
     study = create_study(
         as_space(space), plan, name=name, store=store, functions=functions, yes=yes, say=progress.say
@@ -121,13 +116,3 @@ def search(
     if progress.is_shown and report_writer():
         progress.say(f"report: {asked.report()}")
     return asked
-
-
-def _pool(workers: int | Workers) -> Workers:
-    """The workers, of whom a number is enough."""
-    if isinstance(workers, Workers):
-        return workers
-    try:
-        return Workers(workers)
-    except SettingError as error:
-        raise SettingError(f"workers: {error}") from None

@@ -51,7 +51,7 @@ def test_search(settings: dict[str, Any], says: str, tmp_path: Path, monkeypatch
 
 CALLS: list[tuple[str, Callable[[Study], Any], str]] = [
     *(
-        (f"open_study({n!r})", lambda study, n=n: nas.open_study(n, study.store.url), "no study")
+        (f"open({n!r})", lambda study, n=n: nas.open(n, study.store.url), "no study")
         for n in (None, 5, [], b"a")
     ),
     *(
@@ -77,6 +77,19 @@ CALLS: list[tuple[str, Callable[[Study], Any], str]] = [
     *(
         (f"constraints={rules!r}", lambda study, rules=rules: Space(ROOT, constraints=rules), "is a sequence")
         for rules in (None, 5, "params<5", print)
+    ),
+    *(
+        (f"a report to {to!r}", lambda study, to=to: study.report(to), "the file of a report is a path")
+        for to in ("", 5, [])
+    ),
+    *(
+        (f"validate({given})", lambda study, given=given: study.validate(**given), says)
+        for given, says in (
+            ({"workers": "2"}, "workers: count must be a whole number"),
+            ({"progress": print}, "progress is a"),
+            ({"yes": "no"}, "yes must be True or False"),
+            ({"networks": "many"}, "networks must be a whole number"),
+        )
     ),
     ("a space named 5", lambda study: Space(ROOT, name=5), "a space's name is text"),  # type: ignore[arg-type]
     (
