@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from types import FrameType
 
 from nas.signals import STOPPED, STOPS
+
+REFUSED = 2
+"""Exit code for what the user can act upon, as in `nas.cli`."""
 
 
 def main() -> None:
@@ -18,6 +22,11 @@ def main() -> None:
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, or a shell in the background, wants it
             signal.signal(number, _end)
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # PyTorch would say that it cannot load itself
+        sys.stderr.write("nas: the current folder is gone: change to one that exists\n")
+        sys.exit(REFUSED)
     from nas.cli import main as command_line
 
     command_line()

@@ -13,7 +13,6 @@ from typing import Any
 
 from foundation.errors import EvaluationFailed, SettingError
 from nas.objectives.base import ObjectiveFunction
-from nas.strategies.base import Strategy
 from nas.study.trial import Value
 
 NAME = re.compile(r"[^\W\d]\w*")
@@ -81,7 +80,7 @@ def strategy_name(strategy: Any) -> Any:
     kind = strategy if isinstance(strategy, type) else type(strategy)
     if isinstance(strategy, str):
         return strategy
-    if not issubclass(kind, Strategy):
+    if kind.__module__ == "builtins":
         raise SettingError(f"strategy is a name (`nas strategies` lists them), got {_shown(strategy)}")
     name = getattr(kind, "name", "")
     named = name if isinstance(name, str) and name else kind.__name__.lower()
