@@ -113,6 +113,10 @@ def given_texts(data: str | Path) -> Texts:
         return texts
     if not root.is_file():
         raise DataError(f"{data} is no file and no folder: a text cannot be read from a pipe or a device")
+    try:
+        root.open("rb").close()
+    except OSError as error:
+        raise DataError(f"{data} cannot be read: {error.strerror or error}") from None
     texts = _readable(_shown(root.name), root.parent, [root])
     if texts.skipped:
         raise DataError(f"{data} is not text that can be read (NUL bytes, or no UTF-8)")

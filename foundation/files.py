@@ -45,11 +45,15 @@ DIGITS = 40
 def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Write a file as a whole or not at all; what was there before stays until then.
 
+    What no text in UTF-8 holds (a path may have any bytes) is spelled out, `\\udcff`.
+
     Raises:
         FileError: the disk is full, or the folder cannot be written.
     """
     with replacing(path) as scratch:
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+        scratch.write_bytes(
+            content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        )
 
 
 def write_json(path: str | Path, plain: Any, *, indent: int | None = 1) -> None:

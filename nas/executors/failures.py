@@ -36,7 +36,7 @@ def one_line(text: str, most: int = LONGEST) -> str:
     return plain if len(plain) <= most and len(text) <= 10 * most else f"{plain[: most - 4].rstrip()} ..."
 
 
-def told(error: BaseException, kind: bool = True) -> str:
+def told(error: BaseException, kind: bool = True, most: int = LONGEST) -> str:
     """An error in one line, whatever its text does; with `kind`, after the name of its class."""
     try:
         text = str(error)
@@ -44,8 +44,8 @@ def told(error: BaseException, kind: bool = True) -> str:
         text = f"(its text raises {type(second).__name__})"
     name = type(error).__name__
     if not text:
-        return one_line(name)
-    return one_line(f"{name}: {text}" if kind else text)
+        return one_line(name, most)
+    return one_line(f"{name}: {text}" if kind else text, most)
 
 
 def is_of_the_machine(error: BaseException) -> bool:

@@ -27,6 +27,9 @@ BUSY_SECONDS = 10.0
 LOG_SECONDS = 1.0
 """How long to wait, at the end, for another process that is reading: the log is complete without the file."""
 
+LONGEST_TEXT = 2**25
+"""The longest text of a record, in bytes: SQLite refuses to read a longer one before it takes memory."""
+
 CAUSES = {
     "database or disk is full": "database or disk is full: {place}; the study is intact up to the last trial,"
     " free space and run `nas resume {study}`",
@@ -38,6 +41,8 @@ CAUSES = {
     " folder cannot be",
     "file is not a database": "{place} is not a SQLite database",
     "malformed": "{place} is damaged: {cause}",
+    "string or blob too big": "{place} is damaged, or was not written by nas: it holds a text of more than"
+    f" {LONGEST_TEXT // 2**20} MiB",
     "FOREIGN KEY constraint failed": "study {study} is no longer in {place}: it was deleted meanwhile",
     "violates foreign key constraint": "study {study} is no longer in {place}: it was deleted meanwhile",
 }
@@ -130,6 +135,7 @@ def _reading(path: Path) -> dict[str, str]:
 def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     # text that is not UTF-8 makes one record unreadable, not all
     connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_TEXT)
     connection.execute("PRAGMA foreign_keys = ON")
     # with a WAL: a killed process loses nothing, a power cut at most the last transactions, never the file
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -164,8 +170,8 @@ def _schema_version(connection: Connection) -> str | None:
     with connection.begin():
         if not inspect(connection).has_table("alembic_version"):
             return None
-        version: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-        return version
+        version = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return None if version is None else str(version)  # SQLite keeps any type in any column
 
 
 def _tables(connection: Connection) -> list[str]:

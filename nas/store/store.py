@@ -337,6 +337,10 @@ class Store:
                 yield self._connection
         except (DatabaseError, InterfaceError) as error:
             raise explained(error, self.url, self._name(study)) from error
+        except UnicodeEncodeError as error:
+            raise StoreError(
+                f"{self.url} holds nothing that is not Unicode, as {error.object[:80]!a}"
+            ) from None
 
 
 def _id(study: StudyRecord | int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from foundation.errors import SettingError, SpaceError, StoreError, UnknownName
+from foundation.errors import NasError, SettingError, SpaceError, StoreError, UnknownName
 from nas.default_paths import DEFAULT_STORE
 from nas.objectives.base import Objective, objectives
 from nas.pareto import nondominated
@@ -42,25 +42,30 @@ class Study:
 
     def __init__(self, store: Store, record: StudyRecord, space: Space | None = None) -> None:
         self.store, self.record = store, record
-        self._space = space
+        self._space: Space | NasError | None = space
 
     @property
     def name(self) -> str:
         """The study's name."""
         return self.record.name
 
-    @cached_property
+    @property
     def space(self) -> Space:
-        """The space that is searched.
+        """The space that is searched, read once.
 
         Raises:
             SettingError: only a Python program can read it.
             StoreError: its record is malformed.
         """
-        if self._space is not None:
-            return self._space
-        with self._reading("space"):
-            return Space(self._stored_tree(), name=self.record.name)
+        if self._space is None:
+            try:
+                with self._reading("space"):
+                    self._space = Space(self._stored_tree(), name=self.record.name)
+            except NasError as error:  # every trial would ask for it again, and it may be megabytes
+                self._space = error
+        if isinstance(self._space, NasError):
+            raise self._space
+        return self._space
 
     def _stored_tree(self) -> Any:
         """The tree in the store; its file is run where it holds classes that only that file defines."""

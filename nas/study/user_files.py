@@ -22,7 +22,10 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from foundation.errors import NasError, SpaceError
+from nas.executors.failures import one_line, told
 
 USER_FILE = "space_file_"
 """How the modules that come from a user's files are named."""
@@ -32,6 +35,9 @@ MOST_LETTERS = 500
 
 _beside: dict[str, ModuleType] = {}
 """The modules that lie beside the files that were run, by name."""
+
+_running: set[str] = set()
+"""The names of the modules that are being run."""
 
 _folders: dict[str, None] = {}
 """The folders of the files that were run, the latest last."""
@@ -46,14 +52,24 @@ def run_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise SpaceError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     module = _empty_module(path)
+    if module.__name__ in _running:
+        raise SpaceError(f'{path} reads itself: put what calls nas under `if __name__ == "__main__":`')
+    _running.add(module.__name__)
     sys.modules[module.__name__] = module  # so that what it defines can be found again, by dataclasses too
     try:
-        with in_words(path), _beside_it(path.resolve().parent), redirect_stdout(sys.stderr):
+        with (
+            in_words(path),
+            _torch_as_it_was(),
+            _beside_it(path.resolve().parent),
+            redirect_stdout(sys.stderr),
+        ):
             code = compile(path.read_bytes(), str(path.resolve()), "exec", dont_inherit=True)
             exec(code, vars(module))
     except BaseException:
         sys.modules.pop(module.__name__, None)
         raise
+    finally:
+        _running.discard(module.__name__)
     return module
 
 
@@ -91,17 +107,34 @@ def in_words(path: Path) -> Iterator[None]:
         if _was_pressed(error):
             raise
         raise SpaceError(f"{_place(error, path)}: KeyboardInterrupt was raised") from error
-    except Exception as error:  # a user's file may raise anything; it is their line that helps them
+    except BaseException as error:  # a user's file may raise anything; it is their line that helps them
         raise SpaceError(f"{_place(error, path)}: {_complaint(error)}") from error
 
 
 def _empty_module(path: Path) -> ModuleType:
     whole = str(path.resolve())
-    name = f"{USER_FILE}{path.stem}_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    name = f"{USER_FILE}{path.stem}_{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, whole)
     if spec is None:
         raise SpaceError(f"{path}: not a Python file")
     return importlib.util.module_from_spec(spec)
+
+
+@contextmanager
+def _torch_as_it_was() -> Iterator[None]:
+    """A file's own defaults of torch are not those of the whole search."""
+    dtype, device, gradients = (
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.is_grad_enabled(),
+    )
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
 
 
 @contextmanager
@@ -152,11 +185,11 @@ def _place(error: BaseException, path: Path) -> str:
     return f"{path.with_name(name)}:{line}" if line else str(path.with_name(name))
 
 
-def _complaint(error: Exception) -> str:
+def _complaint(error: BaseException) -> str:
     """The kind of an exception and what it says, on one line."""
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    text = " ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":")
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} ..."
+    if isinstance(error, SyntaxError):
+        return one_line(f"{type(error).__name__}: {error.msg}", MOST_LETTERS)
+    return told(error, most=MOST_LETTERS)
 
 
 def _was_pressed(error: KeyboardInterrupt) -> bool:

@@ -19,8 +19,11 @@ MOST_VALUES = 2**18
 MOST_LEVELS = 64
 """Parts inside each other."""
 
+LONGEST_NAME = 200
+"""Characters of a space's name."""
+
 LARGEST_NUMBER = 2**40
-"""The largest magnitude of a number in a configuration that is read."""
+"""The largest magnitude of a number in a configuration."""
 
 
 def count_values(node: Any) -> int:
@@ -33,7 +36,10 @@ def count_values(node: Any) -> int:
 
 
 def check_values(node: Any) -> None:
-    """Raise `SpaceError` where a tree has more than `MOST_VALUES` values, or `MOST_LEVELS` levels."""
+    """Raise `SpaceError` for more than `MOST_VALUES` values or `MOST_LEVELS` levels, or what is never read.
+
+    That are numbers beyond `LARGEST_NUMBER` and halves of characters, which could be written all the same.
+    """
     check_count(count_values(node))
 
 
@@ -51,8 +57,38 @@ def check_levels(left: int) -> None:
 
 def check_number(value: float) -> None:
     """Raise `SpaceError` for a number that no configuration needs: not finite, or beyond `LARGEST_NUMBER`."""
-    if not math.isfinite(value) or abs(value) > LARGEST_NUMBER:
-        raise SpaceError(f"a number must be finite and within ±2^40, got {value:.6g}")
+    if abs(value) > LARGEST_NUMBER or not math.isfinite(value):
+        shown = (
+            f"{value:.6g}"
+            if abs(value) < 2**1000 or isinstance(value, float)
+            else "one of hundreds of digits"
+        )
+        raise SpaceError(f"a number must be finite and within ±2^40, got {shown}")
+
+
+def check_text(text: str) -> None:
+    """Raise `SpaceError` for text that no file holds."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SpaceError(f"text must be Unicode, got half of a character: {text[error.start]!a}") from None
+
+
+def check_name(name: Any) -> None:
+    """Raise `SpaceError` where a space's name is not a line of printable text, as tables hold it."""
+    if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or not name.isprintable():
+        shown = repr(name)
+        shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
+        raise SpaceError(
+            f"the name of a space is printable text of at most {LONGEST_NAME} characters, got {shown}"
+        )
+
+
+def _check_leaf(value: Any) -> None:
+    if isinstance(value, str):
+        check_text(value)
+    elif isinstance(value, (int, float)):
+        check_number(value)
 
 
 def _count(node: Any, counted: dict[int, int], left: int) -> int:
@@ -60,6 +96,7 @@ def _count(node: Any, counted: dict[int, int], left: int) -> int:
     if key not in counted:
         check_levels(left)
         check_count(len(node) if isinstance(node, tuple) else 0)
+        _check_leaf(node)
         parts = node.options if isinstance(node, OneOf) else [part for _, part in children(node)]
         counted[key] = 1 + sum(_count(part, counted, left - 1) for part in parts)
     return counted[key]

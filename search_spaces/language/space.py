@@ -24,7 +24,7 @@ from search_spaces.language.closer import Answer, Unbuildable, closer
 from search_spaces.language.counting import count_closings, enumerate_answers
 from search_spaces.language.feasible import DRAWS, Nearest, nearest, walk
 from search_spaces.language.genotype import Genotype, Label
-from search_spaces.language.limits import check_values
+from search_spaces.language.limits import check_name, check_values
 from search_spaces.language.matching import match
 from search_spaces.language.objections import Unbuilt, allows, name_of, objection_to
 from search_spaces.language.printing import show
@@ -53,13 +53,14 @@ class Space:
     configuration with a method `check()` may object with `IllegalArchitecture`.
 
     Raises:
-        SpaceError: a value of a kind that no space can hold, one shared name with two sets of options, or
-            more values than `language.limits` allows.
+        SpaceError: a value of a kind that no space can hold, one shared name with two sets of options, a name
+            that is no line of text, or more or larger values than `language.limits` allows.
     """
 
     def __init__(
         self, root: Any, *, constraints: Sequence[Callable[[Any], bool]] = (), name: str = "space"
     ) -> None:
+        check_name(name)
         check_supported(root)
         check_values(root)
         if isinstance(constraints, str) or not isinstance(constraints, Iterable):

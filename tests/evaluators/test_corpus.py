@@ -201,6 +201,17 @@ def test_binary_file(cache, tmp_path, contents):
         load_corpus(path, cache=cache)
 
 
+def test_a_file_without_permission_is_not_called_binary(cache, tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text("words " * 1000)
+
+    def refused(*arguments, **settings):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(DataError, match=r"text\.txt cannot be read: Permission denied"):
+        load_corpus(tmp_path / "text.txt")
+
+
 def test_too_small(cache, tmp_path):
     path = tmp_path / "note.txt"
     path.write_text("hello")

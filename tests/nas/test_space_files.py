@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import nas
 from foundation.errors import SettingError
@@ -119,3 +120,18 @@ def test_neighbours_reach_the_workers(tmp_path: Path, workers: int) -> None:
     )
     assert sorted(study.points(study.complete())) == [(10.5,), (20.5,)]
     study.store.close()
+
+
+def test_defaults_of_torch_that_a_file_changes_are_its_own(tmp_path: Path) -> None:
+    before = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+    path = tmp_path / "space.py"
+    path.write_text(
+        "import torch\n"
+        "torch.set_default_dtype(torch.float64)\n"
+        "torch.set_default_device('meta')\n"
+        "torch.set_grad_enabled(False)\n"
+        "from search_spaces import Decoder, one_of\n"
+        "space = Decoder(vocab=32, d_model=one_of(16, 32), layers=())\n"
+    )
+    load_space(str(path))
+    assert (torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()) == before

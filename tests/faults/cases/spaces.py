@@ -62,6 +62,20 @@ BROKEN: list[Case] = [
         failing("that raises on two lines", "raise ValueError('a\\nb')", r"s\.py:1: ValueError: a b"),
         failing("that raises a novel", "raise ValueError('a' * 10**6)", r"s\.py:1: ValueError: a{400}"),
         failing("that raises nothing to say", "raise ValueError", r"s\.py:1: ValueError$"),
+        failing(
+            "that raises what is no Exception", "\nraise BaseException('own')", r"s\.py:2: BaseException: own"
+        ),
+        failing("that raises GeneratorExit", "raise GeneratorExit", r"s\.py:1: GeneratorExit$"),
+        failing(
+            "whose error has no text",
+            "class E(Exception):\n    def __str__(self):\n        return 1 / 0\nraise E",
+            r"s\.py:4: E: \(its text raises ZeroDivisionError\)",
+        ),
+        failing(
+            "that calls nas on itself",
+            HEAD + SMALL + "from nas.study.space_files import load_space\nload_space(__file__)\n",
+            r"s\.py:\d+: .*s\.py reads itself: put what calls nas under `if __name__ ==",
+        ),
         failing("that asserts", "assert 1 == 2", r"s\.py:1: AssertionError$"),
         failing("that is empty", "", r"s\.py defines no Space; write space = Space"),
         failing("of comments", "# nothing\n", r"defines no Space"),
