@@ -77,7 +77,7 @@ def test_sqlite_is_set_up_for_one_writer_and_many_readers(tmp_path):
     ("version", "message"),
     [
         ("9999", f"written by a newer nas .schema 9999; this one reads up to {HEAD}.: upgrade nas or use"),
-        ("v3.2.0.a", "not a store of nas .its schema is 'v3.2.0.a'.: use another --store"),
+        ("v3.2.0.a", "not a store of nas .its schema is 'v3.2.0.a'.: use another store"),
     ],
 )
 def test_other_schemas_are_refused_and_left_alone(tmp_path, version, message, read_only):
