@@ -42,8 +42,8 @@ def with_marks(table: LatencyTable, disturbances: Sequence[str], *, settled: flo
     return replace(table, entries=entries, networks=networks, provenance=provenance)
 
 
-def provenance_of(session: ProfileSession, notes: tuple[str, ...]) -> Provenance:
-    """Where the table of a session comes from, with these notes."""
+def provenance_of(session: ProfileSession) -> Provenance:
+    """Where the table of a session comes from; without notes."""
     reference = session.reference()
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -53,7 +53,6 @@ def provenance_of(session: ProfileSession, notes: tuple[str, ...]) -> Provenance
         reference_wall_ms=rounded(reference.wall_ms, 5),
         overheads=_overheads(session, reference.ms),
         software={"numpy": np.__version__, "kernel": platform.release()},
-        notes=notes,
     )
 
 

@@ -159,7 +159,7 @@ def check_sample(key: str, value: Field) -> None:
             around.number(least=-LONGEST_MS, most=LONGEST_MS)
     elif what == "disturbed":
         value.text(most=NOTE)
-    elif what == "seconds":
+    elif what in ("seconds", "first"):
         value.number(least=0, most=LONGEST_MS)
     else:
         value.refuse(f"no profile keeps {key!r:.60}")

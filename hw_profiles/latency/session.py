@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from foundation.text import rounded
 from hw_profiles.latency.parts import Part, part_calls, part_samples
@@ -29,6 +30,9 @@ NETWORK_SHARE = 0.3
 
 NETWORKS_AT_ONCE = 10
 """Whole networks that are built and timed together."""
+
+FIRST = "first"
+"""The key of the seconds until all that must be measured was, before anything was measured again."""
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with the stage, and how many of how many steps are done."""
@@ -91,7 +95,11 @@ class ProfileSession:
 
     def measure_networks(self, specs: Sequence[Decoder]) -> None:
         """Time some whole networks together, as far as they are not known yet."""
-        waiting = {key: spec for spec in specs if (key := network_key(spec)) not in self.log.known}
+        self.retake_networks([spec for spec in specs if network_key(spec) not in self.log.known])
+
+    def retake_networks(self, specs: Sequence[Decoder]) -> None:
+        """Time some whole networks together; the samples join those that are known."""
+        waiting = {network_key(spec): spec for spec in specs}
         if not waiting:
             return
         seconds = NETWORK_SHARE * self.seconds * len(waiting) / self.networks
@@ -104,11 +112,15 @@ class ProfileSession:
         }
         rounds = self._timed(calls, 2 * self.effort.most, seconds)
         for key in waiting:
-            self.log.add(key, {r: _samples(rounds, f"{key} {r}") for r in READINGS})
+            self._keep(key, {r: _samples(rounds, f"{key} {r}") for r in READINGS})
 
     def measure_parts(self, parts: Sequence[Part]) -> None:
         """Time one batch of parts, as far as they are not known yet."""
-        waiting = {key: part for part in parts if (key := part_key(part)) not in self.log.known}
+        self.retake_parts([part for part in parts if part_key(part) not in self.log.known])
+
+    def retake_parts(self, parts: Sequence[Part]) -> None:
+        """Time one batch of parts, each built anew; the samples join those that are known."""
+        waiting = {part_key(part): part for part in parts}
         if not waiting:
             return
         began = time.monotonic()
@@ -124,8 +136,12 @@ class ProfileSession:
             own, around = _pooled([_of(rounds.ratios, f"{key} {build}") for build in builds])
             walls, _ = _pooled([_of(rounds.walls, f"{key} {build}") for build in builds])
             value = {r: {"ratios": _round(own[r]), "walls": _round(walls[r])} for r in own}
-            self.log.add(key, {**value, "around": around})
+            self._keep(key, {**value, "around": around})
         self.batch_seconds = max(self.batch_seconds, time.monotonic() - began)
+
+    def _keep(self, key: str, value: dict[str, Any]) -> None:
+        """Add samples of one thing to the log, to those that are known."""
+        self.log.add(key, _joined(self.log.known[key], value) if key in self.log.known else value)
 
     def _timed(self, calls: Mapping[str, TimedCall], most: int, seconds: float) -> Rounds:
         gc.collect()  # models of the batch before; the collector is off while timing
@@ -184,6 +200,22 @@ def part_key(part: Part) -> str:
 
 def _samples(rounds: Rounds, key: str) -> dict[str, list[float]]:
     return {"ratios": _round(rounds.ratios[key]), "walls": _round(rounds.walls[key])}
+
+
+def _joined(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """All samples of one thing by reading; the overhead around a part is the mean over its samples."""
+    joined: dict[str, Any] = {
+        r: {clock: [*known[r][clock], *new[r][clock]] for clock in ("ratios", "walls")}
+        for r in READINGS
+        if r in new
+    }
+    if "around" in new:
+        joined["around"] = {
+            r: _round([known["around"][r] * (1 - share) + new["around"][r] * share])[0]
+            for r in new["around"]
+            for share in [len(new[r]["ratios"]) / len(joined[r]["ratios"])]
+        }
+    return joined
 
 
 def _of(timed: Mapping[str, list[float]], key: str) -> dict[str, list[float]]:

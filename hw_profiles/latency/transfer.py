@@ -90,6 +90,7 @@ def transfer_table(
         progress=progress,
         partial=partial,
         keep_partial=True,
+        readings=(),  # what is carried over decides how far it errs
     )
     table = carried_over([known] if isinstance(known, LatencyTable) else known, short, seed=seed)
     if output is not None:

@@ -94,8 +94,15 @@ def _report(found: Sequence[Mapping[str, Latency]], strict: bool) -> None:
     ]
     if unsettled and strict:
         raise ProfileError("; ".join(unsettled))
-    for line in unsettled:
-        _log.warning(line)
+    if unsettled:
+        count = sum(any(latency.unsettled for latency in readings.values()) for readings in found)
+        _log.warning(
+            "%d of %d networks did not settle while they were timed (%s): their latencies are marked; for"
+            " narrower errors time them again on a quiet machine",
+            count,
+            len(found),
+            unsettled[0],
+        )
 
 
 def network_calls(model: Model, scenario: Scenario, *, seed: int = 0) -> dict[str, TimedCall]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,6 +27,7 @@ from hw_profiles.latency.profiler import profile_space
 from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
+from hw_profiles.timing.timings import READINGS
 from nas.executors.cluster import ANY_HERE, Kinds, cause, join, own_kinds, register
 from search_spaces.devices import is_device
 from search_spaces.language.serialization import from_json, to_json
@@ -171,6 +172,7 @@ def profile_on(
     *,
     seed: int,
     seconds: float,
+    readings: Sequence[str] = READINGS,
     similar: LatencyTable | None = None,
     address: str | None = None,
     progress: ProgressCallback | None = None,
@@ -190,6 +192,7 @@ def profile_on(
         "name": space.name,
         "scenario": asdict(scenario),
         "effort": {"seed": seed, "seconds": seconds},
+        "readings": list(readings),
         "similar": None if similar is None else similar.to_plain(),
     }
     plain = run_on(name, profiled, what, space.constraints, address=address, progress=progress)
@@ -206,7 +209,9 @@ def profiled(
     if what["similar"] is not None:
         similar = LatencyTable.from_plain(what["similar"])
         return transfer_table(similar, space, scenario, progress=report, partial=partial, **effort).to_plain()
-    return profile_space(space, scenario, progress=report, partial=partial, **effort).to_plain()
+    return profile_space(
+        space, scenario, readings=what["readings"], progress=report, partial=partial, **effort
+    ).to_plain()
 
 
 def samples_file(space: Space, scenario: Scenario) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,7 @@ def _measure(
             scenario,
             path,
             {"seed": plan.seed, "seconds": plan.profile_seconds},
+            readings=asked_readings(plan),
             on=plan.on,
             address=address,
             progress=lambda what, done, total: bar.update(100 * done // max(total, 1), what),
@@ -166,6 +167,7 @@ def measured_table(
     path: Path,
     effort: Mapping[str, Any],
     *,
+    readings: Sequence[str] = READINGS,
     similar: LatencyTable | None = None,
     on: str | None = None,
     address: str | None = None,
@@ -173,7 +175,8 @@ def measured_table(
 ) -> LatencyTable:
     """Measure a table, here or `on` a device of the Ray cluster at `address`, and write it to `path`.
 
-    `effort` are `seconds` and `seed`; with the table of a `similar` device most of it is carried over.
+    `effort` are `seconds` and `seed`; where one of the `readings` errs by more than 10 %, up to as many
+    seconds more are spent. With the table of a `similar` device most of it is carried over.
 
     Raises:
         ProfileError: the device cannot be timed, or was lost.
@@ -182,13 +185,22 @@ def measured_table(
     if on is not None:
         from nas.executors.ray_devices import profile_on  # Ray takes seconds to import
 
-        table = profile_on(on, space, scenario, similar=similar, address=address, progress=progress, **effort)
+        table = profile_on(
+            on,
+            space,
+            scenario,
+            similar=similar,
+            address=address,
+            progress=progress,
+            readings=readings,
+            **effort,
+        )
         table.save(path)
         return table
     kept: dict[str, Any] = {"partial": partial, "output": path, "progress": progress}
     if similar is not None:
         return transfer_table(similar, space, scenario, **kept, **effort)
-    return profile_space(space, scenario, **kept, **effort)
+    return profile_space(space, scenario, readings=readings, **kept, **effort)
 
 
 def _require_trust(table: LatencyTable, plan: Plan) -> None:

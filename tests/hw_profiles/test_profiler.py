@@ -96,7 +96,7 @@ def test_a_real_profile_end_to_end(tmp_path):
         )
         assert all(predicted > 0 for _, predicted, _ in table.scatter(reading))
     assert heard[0][0] == "timing networks"
-    assert heard[-1][0] == "timing parts"
+    assert "timing parts" in [stage for stage, *_ in heard]
     assert set(table.provenance.overheads) == {"8"}
     assert table.provenance.reference_ms > 0
     table.save(tmp_path / "table.json")
