@@ -42,7 +42,7 @@ def validate(
     wanted, pool = ValidationSettings(**settings), Workers(**workers)
     work_on(study)
     run = partial(
-        open_study(study, store).validate,
+        open_study(study, store, read_only=False).validate,  # an old store is brought up to date
         networks=wanted.networks,
         steps=wanted.steps,
         random=wanted.random,

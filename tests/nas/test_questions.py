@@ -6,8 +6,10 @@ import fcntl
 import io
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from rich.console import Console
 
 import nas
 from foundation.errors import SettingError, StoreError
+from nas import cli
 from nas.progress import Terminal
 from nas.store import Measurement, Store
 from nas.store.folders import LOCK, in_use, working_in
@@ -465,3 +468,12 @@ def test_who_asks_for_a_moment_does_not_keep_a_worker_out(tmp_path: Path) -> Non
     release.start()
     with working_in(folder):
         release.join()
+
+
+def test_an_old_store_is_brought_up_to_date_by_a_validation(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript((Path(__file__).parents[1] / "store" / "databases" / "0001.sql").read_text())
+        (name,) = database.execute("SELECT name FROM studies").fetchone()
+    assert cli.run(["validate", name, "--store", str(path)]) == cli.REFUSED  # there is nothing to compare
+    Store(path, read_only=True).close()
