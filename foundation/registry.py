@@ -3,6 +3,8 @@
 A registry is a read-only mapping from names to things. It fills itself, on first use, by importing every
 module of its folder; a module adds what it defines with the decorator `@registry.add`. A second thing of
 one name is refused, and an unknown name is answered with the nearest known one.
+
+Modules of users' files are run again, from where they lie or from a copy: what they added makes way.
 """
 
 from __future__ import annotations
@@ -10,12 +12,22 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from foundation.errors import UnknownName
 
 T = TypeVar("T")
+
+
+_making_way: set[str] = set()
+"""Modules that may be run again under another name."""
+
+
+def make_way(modules: Iterable[str]) -> None:
+    """Let what is added from now on take the names of what these modules added, in every registry."""
+    _making_way.update(modules)
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
@@ -31,6 +43,7 @@ class Registry(Mapping[str, T]):
     def __init__(self, kind: str, folder: str | None = None) -> None:
         self.kind, self._folder = kind, folder
         self._things: dict[str, T] = {}
+        self._added_by: dict[str, str] = {}
         self._filled = folder is None
 
     def add(self, thing: Any) -> Any:
@@ -40,10 +53,11 @@ class Registry(Mapping[str, T]):
             ValueError: another thing of this kind already has the name.
         """
         name = getattr(thing, "name", None) or thing.__name__
-        taken = self._things.get(name)
-        if taken is not None and not _same_definition(taken, thing):
+        taken, makes_way = self._things.get(name), self._added_by.get(name) in _making_way
+        if taken is not None and not makes_way and not _same_definition(taken, thing):
             raise ValueError(f"two {self.kind}s are named {name!r}: {taken!r} and {thing!r}")
         self._things[name] = thing
+        self._added_by[name] = sys._getframe(1).f_globals.get("__name__", "")
         return thing
 
     def __getitem__(self, name: str) -> T:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from foundation.text import harmless
-from nas.commands.options import PATH, Store, StudyName, TrialName
+from nas.commands.options import PATH, SourceFile, Store, StudyName, TrialName
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
@@ -30,7 +30,9 @@ def export(
     study: StudyName,
     trial: TrialName,
     output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    *,
     force: Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")] = False,
+    space: SourceFile = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Write a network as config.json and model.safetensors; `nas.load(DIR)` gives a plain nn.Module.
@@ -40,7 +42,7 @@ def export(
     from nas.study.export import export as write
     from nas.study.study import open_study
 
-    folder, about = write(open_study(study, store), trial, output, force=force)
+    folder, about = write(open_study(study, store), trial, output, force=force, space=space)
     print_line(f"{folder}: {about['digest']}, {about['weights']}")
 
 

@@ -31,6 +31,19 @@ PATH: Any = {"parser": path_of, "metavar": "PATH"}
 SpaceName = Annotated[
     str, typer.Argument(help="A ready-made space (`nas spaces`), or FILE.py[:NAME].", show_default=False)
 ]
+SourceFile = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="FILE.py[:NAME]",
+        help="The file that the study was begun with, where its own copy is missing.",
+        show_default=False,
+    ),
+]
+KeepSource = Annotated[
+    bool,
+    typer.Option("--keep-source", help="Continue with the source it was begun with, though that was edited."),
+]
 Store = Annotated[
     str,
     typer.Option(

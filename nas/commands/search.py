@@ -11,7 +11,7 @@ import typer
 from foundation.errors import SettingError
 from foundation.files import real_path
 from foundation.settings import describe
-from nas.commands.options import SpaceName, Store, StudyName, Yes
+from nas.commands.options import KeepSource, SourceFile, SpaceName, Store, StudyName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
@@ -58,9 +58,11 @@ def search(
 
     Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
     """
+    from nas.study.source import source_of
     from nas.study.space_files import absolute_source, load_space
 
     loaded = load_space(space)
+    files = source_of(space)
     name, source = loaded.name if name is None else name, absolute_source(space)
     known = _plan_of(name, store, loaded)
     if known is None:
@@ -69,7 +71,7 @@ def search(
         plan = replace(known, **_located(settings, known), source=source)
     pool = Workers(**workers)
     pool.check(plan.on, Terminal().say)
-    _run(_created(loaded, plan, name, store, yes), pool)
+    _run(_created(loaded, plan, name, store, yes, source=files), pool)
 
 
 def _plan_of(name: str, store: str, space: Any) -> Plan | None:
@@ -101,36 +103,43 @@ def resume(
             help="A trial to train from scratch with the finalists, besides the front's own; repeat it."
         ),
     ] = None,
+    space: SourceFile = None,
+    keep_source: KeepSource = False,
     store: Store = DEFAULT_STORE,
     yes: Yes = False,
 ) -> None:
     """Continue a study after any stop: Ctrl-C, a kill, a power cut, a full disk.
 
     Trials that were running are run again; the result is that of a study that was never stopped. Only the
-    settings below may change.
+    settings below may change. A space of your own is run from the copy of its source in the study's folder.
     """
     from nas.steps.finalists import Finalists
+    from nas.study.source import source_of
+    from nas.study.source_loading import require_unchanged
     from nas.study.study import open_study
 
     opened = open_study(study, store)
     plan = opened.plan.continued_by(replace(opened.plan, **settings))
-    space = opened.reloaded_space()
+    if space is None and not keep_source:
+        require_unchanged(study, opened.source)
+    loaded = opened.reloaded_space(space)
+    files = source_of(space) if space else None
     picks = tuple(opened.trial(which).genotype for which in pick or ())
     if picks and not Finalists().wanted(plan):
         raise SettingError(f"--pick: study {study} trains no finalists from scratch")
     opened.store.close()
     pool = Workers(**workers)
     pool.check(plan.on, Terminal().say)
-    _run(_created(space, plan, study, store, yes), pool, picks)
+    _run(_created(loaded, plan, study, store, yes, source=files), pool, picks)
 
 
-def _created(space: Any, plan: Plan, name: str, store: str, yes: bool) -> Any:
+def _created(space: Any, plan: Plan, name: str, store: str, yes: bool, *, source: Any) -> Any:
     """The study, after the question whether it may take long."""
     from nas.commands.consent import with_consent
     from nas.progress import Terminal
     from nas.study.creation import create_study
 
-    create = partial(create_study, space, plan, name=name, store=store, say=Terminal().say)
+    create = partial(create_study, space, plan, name=name, store=store, source=source, say=Terminal().say)
     return with_consent(lambda agreed: create(yes=agreed), yes)
 
 

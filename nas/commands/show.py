@@ -8,9 +8,9 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from foundation.errors import StoreError
+from foundation.errors import SettingError, StoreError
 from foundation.text import count, number_text, one_line
-from nas.commands.options import Json, Store, StudyName, TrialName
+from nas.commands.options import Json, SourceFile, Store, StudyName, TrialName
 from nas.commands.output import cell, output_console, print_json, print_line
 from nas.default_paths import DEFAULT_STORE
 
@@ -67,13 +67,20 @@ def front(study: StudyName, as_json: Json = False, store: Store = DEFAULT_STORE)
     require_scored(opened)
 
 
-def show(study: StudyName, trial: TrialName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
+def show(
+    study: StudyName,
+    trial: TrialName,
+    as_json: Json = False,
+    space: SourceFile = None,
+    store: Store = DEFAULT_STORE,
+) -> None:
     """Print one network: its layers, its numbers with their errors, and where each number comes from."""
     from nas.study.marks import rough_lines
     from nas.study.study import open_study
 
     opened = open_study(study, store)
     chosen = opened.trial(trial)
+    opened = opened.with_source(space)
     if as_json:
         print_json(trial_json(opened, chosen))
         return
@@ -175,16 +182,21 @@ def _spec_json(study: Any, trial: Any) -> dict[str, Any]:
 
     try:
         return {"spec": to_plain(study.spec(trial))}
-    except StoreError as error:
+    except (StoreError, SettingError) as error:
         return {"spec": None, "unreadable": str(error)}
 
 
 def _layers(study: Any, trial: Any) -> str:
-    """The layers of a network in a line; a damaged one does not take the others away."""
+    """The layers of a network in a line; a damaged one does not take the others away.
+
+    Where only the source of the space could tell them, the choices that lead to it.
+    """
     try:
         return _strip(study.spec(trial))
     except StoreError as error:
         return str(error)
+    except SettingError:
+        return ", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items()))
 
 
 def _strip(spec: Any) -> str:

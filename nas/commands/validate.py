@@ -6,7 +6,7 @@ from functools import partial
 
 import typer
 
-from nas.commands.options import Store, StudyName, Yes
+from nas.commands.options import SourceFile, Store, StudyName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.commands.search import work_on
@@ -27,6 +27,7 @@ def validate(
     *,
     settings: Given,
     workers: Given,
+    space: SourceFile = None,
     store: Store = DEFAULT_STORE,
     yes: Yes = False,
 ) -> None:
@@ -46,6 +47,7 @@ def validate(
         networks=wanted.networks,
         steps=wanted.steps,
         random=wanted.random,
+        space=space,
         workers=pool,
         progress=Terminal(),
     )

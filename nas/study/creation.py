@@ -20,10 +20,13 @@ from nas.store.study_paths import check_place, study_folder
 from nas.study.constraints import parsed_constraints
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
 from nas.study.forecast import of_plan
+from nas.study.objective_records import OBJECTIVES, described_objectives
 from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space, quality_of, under_all_scenarios
 from nas.study.satisfiable import require_satisfiable
+from nas.study.source import Source
+from nas.study.source_keeping import is_other_source, kept_source
 from nas.study.study import Study
 from nas.study.task import make_task
 from nas.tables.study_tables import check_tables, scenarios_to_time
@@ -41,16 +44,19 @@ def create_study(
     name: str,
     store: str | Path = DEFAULT_STORE,
     functions: Mapping[str, ObjectiveFunction] | None = None,
+    source: Source | None = None,
     yes: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Study:
     """A new study, or the one of this name if it has the same space and settings (trials may grow).
 
     A study of this name in which nothing was tried or learned is replaced. Lines worth reading go to `say`.
+    A new study gets a copy of the `source` of its space; one that is continued has its own.
 
     Raises:
         StoreError: the name is taken by a study of another space.
-        SettingError: a setting makes no sense, or differs from those the study was started with.
+        SettingError: a setting makes no sense, or differs from those the study was started with; or the
+            source does.
         ConsentNeeded: it would take years, or more memory than there is; not asked for with `yes`.
         SpaceError: nothing in the space satisfies the constraints.
         DataError: the corpus cannot be used.
@@ -60,13 +66,15 @@ def create_study(
     check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
     about = _about(space)
     opened = Store(store)
-    _replace_untouched(opened, name, space, plan, say)
-    record = opened.create_study(
-        name,
-        space_digest=space.digest,
-        space_json=to_json(space.root),
-        config={"plan": plan.to_plain(), "space": about},
-    )
+    _replace_untouched(opened, name, space, plan, source, say=say)
+    config = {"plan": plan.to_plain(), "space": about, OBJECTIVES: described_objectives(plan.objectives)}
+    with kept_source(opened, name, source) as kept:
+        record = opened.create_study(
+            name,
+            space_digest=space.digest,
+            space_json=to_json(space.root),
+            config={**config, **({"source": kept.to_plain()} if kept else {})},
+        )
     study = Study(opened, record, space)
     study.plan.require_same(plan)
     if (grown := study.plan.continued_by(plan)) != study.plan:
@@ -132,7 +140,13 @@ def _agreed_before(plan: Plan, name: str, store: str | Path) -> bool:
 
 
 def _replace_untouched(
-    opened: Store, name: str, space: Space, plan: Plan, say: Callable[[str], None]
+    opened: Store,
+    name: str,
+    space: Space,
+    plan: Plan,
+    source: Source | None,
+    *,
+    say: Callable[[str], None],
 ) -> None:
     """Forget the study of this name where it is another one, and nothing was tried or learned in it."""
     try:
@@ -141,7 +155,8 @@ def _replace_untouched(
         return
     folder = study_folder(opened.url, name)
     learned = any(folder.rglob("*.safetensors"))
-    if learned or opened.counts(record, None) or _continues(record, space, plan):
+    edited = is_other_source(record.config.get("source"), source)
+    if learned or opened.counts(record, None) or (_continues(record, space, plan) and not edited):
         return
     say(f"study {name} had no trials yet: it begins anew, with the settings of now")
     opened.delete_study(name)

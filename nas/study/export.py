@@ -50,11 +50,12 @@ def best_weights(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:
 
 
 def export(
-    study: Study, which: str | int, folder: str | Path, *, force: bool = False
+    study: Study, which: str | int, folder: str | Path, *, force: bool = False, space: str | None = None
 ) -> tuple[Path, dict[str, Any]]:
     """Write a trial's network as an exported model; the folder, and where the weights come from.
 
-    With `force`, a model that was exported into this folder before is replaced.
+    With `force`, a model that was exported into this folder before is replaced. What only the source of the
+    study's space defines is run from the study's own copy, or from `space` (`FILE.py[:NAME]`).
 
     Raises:
         SettingError: the study has no weights for it; the folder holds something else, or a model and no
@@ -65,6 +66,7 @@ def export(
         raise SettingError(f"export takes a study, such as nas.open(NAME), got {study!r}")
     check_free(folder, force=force)  # before anything is trained or extracted
     trial = study.trial(which)
+    study = study.with_source(space)
     model, about = best_weights(study, trial)
     return save_model(model, folder, about, force=force), about
 

@@ -76,8 +76,12 @@ class OpenStudy(Study):
         """
         return lineage_of(self, self._named(trial))
 
-    def export(self, trial: Trial | str | int, output: str | Path, *, force: bool = False) -> Path:
+    def export(
+        self, trial: Trial | str | int, output: str | Path, *, force: bool = False, space: str | None = None
+    ) -> Path:
         """Write a network with its best weights into the folder `output`; `nas.load(output)` reads it.
+
+        What only the source of its space defines is run from the study's copy, or from the file `space`.
 
         Raises:
             SettingError: there are no weights for it; the folder holds something else, or a model and no
@@ -86,7 +90,7 @@ class OpenStudy(Study):
         """
         from nas.study.export import export
 
-        return export(self, self._named(trial).digest, output, force=force)[0]
+        return export(self, self._named(trial).digest, output, force=force, space=space)[0]
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write the report, one HTML file, by default into the study's folder; its path.
@@ -111,11 +115,12 @@ class OpenStudy(Study):
         workers: int | Workers = 0,
         progress: Progress | None = None,
         yes: bool = False,
+        space: str | None = None,
     ) -> Validation:
         """Show how far the study can be trusted: its proxy against training, its front against chance.
 
         `networks` random ones are trained from scratch for `steps`; the search is compared with so many
-        `random` ones. Printed, the result is in words. Can be stopped and repeated.
+        `random` ones. Printed, the result is in words. Can be stopped and repeated; `space` as in `export`.
 
         Raises:
             NothingToCompare: neither can be judged.
@@ -129,11 +134,11 @@ class OpenStudy(Study):
         pool, progress = Workers.of(workers), progress_of(progress)
         check_flag("yes", yes)
         pool.check(say=progress.say)
-        # constraints in code are not in the store
-        stored = self.space.digest == self.record.space_digest
-        space = self.space if stored else self.reloaded_space()
+        known = self.with_source(space).space
+        if known.digest != self.record.space_digest:  # constraints in code are not in the store
+            known = self.reloaded_space(space)
         with Store(self._location) as opened:
-            study = Study(opened, opened.study(self.name), space)
+            study = Study(opened, opened.study(self.name), known)
             return validate_study(study, settings, pool, progress, yes=yes)
 
     def _named(self, trial: Trial | str | int) -> Trial:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
-from foundation.errors import NasError, SettingError, SpaceError, StoreError, UnknownName
+from foundation.errors import NasError, SettingError, StoreError, UnknownName
 from nas.default_paths import DEFAULT_STORE
 from nas.objectives.base import Objective, objectives
 from nas.pareto import nondominated
@@ -29,10 +30,12 @@ from nas.store.unreadable import MALFORMED, reason_of
 from nas.study.frames import frame_of, row_of
 from nas.study.front import Front
 from nas.study.marks import table_errors
+from nas.study.objective_records import known_objective
 from nas.study.plan import Plan
-from nas.study.space_files import absolute_source, load_space
+from nas.study.source import FOLDER, Source, recorded
+from nas.study.source_loading import NeedsSource, load_copy, load_other, load_ready_made
 from nas.study.trial import MEASURED, Trial, TrialState, Value
-from search_spaces.language.own_kinds import imported, own_kinds
+from search_spaces.language.own_kinds import imported
 from search_spaces.language.serialization import from_json
 from search_spaces.language.space import Space
 
@@ -68,50 +71,90 @@ class Study:
         return self._space
 
     def _stored_tree(self) -> Any:
-        """The tree in the store; its file is run where it holds classes that only that file defines."""
+        """The tree in the store; nothing is run or imported for it."""
         places = self.record.config.get("space", {}).get("classes", {})
         try:
             return from_json(self.record.space_json, imported(places))
         except UnknownName as error:
+            missing = _missing(places, error)
             if self.plan.source is None:
                 raise SettingError(
-                    f"study {self.name} was started in Python, over {_missing(places, error)}: read it in a"
-                    " program that imports that module first"
+                    f"study {self.name} was started in Python, over {missing}: read it in a program that"
+                    " imports that module first"
                 ) from None
-            if absolute_source(self.plan.source) != self.plan.source:
-                raise SettingError(  # a foreign store may come with a file that must not be run by its name
-                    f"study {self.name} names its space as {self.plan.source}, which is no whole path"
-                ) from None
-            classes = own_kinds(load_space(self.plan.source).root)
-            return from_json(self.record.space_json, classes)
+            raise NeedsSource(
+                f"study {self.name} is over {missing}, which only its source defines; reading does not run"
+                " that (in Python: study.with_source() does)"
+            ) from None
 
-    def reloaded_space(self) -> Space:
-        """The space from where it was defined, or from the store where it has no constraints in code.
+    def with_source(self, space: str | None = None) -> Self:
+        """This study, with all that its space is made of: its own copy of the source is run if need be.
+
+        `space` (`FILE.py[:NAME]`) is run in its place.
+
+        Raises:
+            SettingError: only a Python program can read it, or its copy is missing or damaged.
+        """
+        if space is None and not self._needs_source():
+            return self
+        again = copy(self)
+        again._space = self.reloaded_space(space)
+        return again
+
+    def _needs_source(self) -> bool:
+        """Whether its space, or what it trades off, is unknown until its source was run."""
+        try:
+            self.space  # noqa: B018
+        except NeedsSource:
+            return True
+        return self.source is not None and any(name not in objectives for name in self.plan.objectives)
+
+    def reloaded_space(self, space: str | None = None) -> Space:
+        """The space from where it is defined, or from the store where it has no constraints in code.
+
+        That is the study's own copy of the file it was started with, or the file `space`.
 
         Raises:
             SettingError: only a Python program can continue this study, or its space is gone or has changed.
         """
+        loaded = self._defined_space(space)
+        if loaded.digest != self.record.space_digest:
+            where = space or self.plan.source
+            raise SettingError(
+                f"the space {where} has changed since study {self.name} was started: it is now"
+                f" {loaded.digest}, and was {self.record.space_digest}"
+            )
         if own := [name for name in self.plan.objectives if name not in objectives]:
             raise SettingError(
                 f"study {self.name} trades off {', '.join(own)}, functions of a Python program: resume it"
                 " there, by calling nas.search again"
             )
+        return loaded
+
+    def _defined_space(self, space: str | None) -> Space:
+        source = self.source
+        if space is not None:
+            return load_other(self.name, source, space)
+        if source is not None:
+            return load_copy(self.name, source)
         if self.plan.source is None:
             if self.space.digest != self.record.space_digest:
                 raise SettingError(
                     f"study {self.name} was started in Python: call nas.search again to resume it"
                 )
             return self.space
-        try:
-            space = load_space(self.plan.source)
-        except (SpaceError, UnknownName) as error:
-            raise SettingError(f"study {self.name} needs its space again: {error}") from None
-        if space.digest != self.record.space_digest:
-            raise SettingError(
-                f"the space {self.plan.source} has changed since study {self.name} was started: it is now"
-                f" {space.digest}, and was {self.record.space_digest}"
-            )
-        return space
+        return load_ready_made(self.name, self.plan.source)
+
+    @property
+    def source(self) -> Source | None:
+        """The files that define its space, as the study's own copy; None where a file never did.
+
+        Raises:
+            StoreError: the record of them is malformed.
+        """
+        with self._reading("source"):
+            plain = self.record.config.get("source")
+            return None if plain is None else recorded(plain, self.folder.resolve() / FOLDER)
 
     @cached_property
     def plan(self) -> Plan:
@@ -142,11 +185,13 @@ class Study:
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
-        """What is traded off; a function of the user's own is known by its name only."""
-        return tuple(
-            objectives[name] if name in objectives else Objective(name=name, unit="", about="the user's own")
-            for name in self.plan.objectives
-        )
+        """What is traded off; what its source defines is as on record, a user's function a name only.
+
+        Raises:
+            StoreError: their record is malformed.
+        """
+        with self._reading("objectives"):
+            return tuple(known_objective(name, self.record.config) for name in self.plan.objectives)
 
     def trials(self, stage: str = "search") -> list[Trial]:
         """All trials of a stage that can be read, in the order asked."""

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +25,7 @@ from types import ModuleType
 import torch
 
 from foundation.errors import NasError, SpaceError
+from foundation.registry import make_way
 from nas.executors.failures import one_line, told
 
 USER_FILE = "space_file_"
@@ -38,6 +39,9 @@ _beside: dict[str, ModuleType] = {}
 
 _running: set[str] = set()
 """The names of the modules that are being run."""
+
+_loaded: set[str] = set()
+"""The names of all modules when the last file had been run: what came later may lie beside a file, too."""
 
 _folders: dict[str, None] = {}
 """The folders of the files that were run, the latest last."""
@@ -55,6 +59,7 @@ def run_file(path: Path) -> ModuleType:
     if module.__name__ in _running:
         raise SpaceError(f'{path} reads itself: put what calls nas under `if __name__ == "__main__":`')
     _running.add(module.__name__)
+    make_way([name for name in sys.modules if name.startswith(USER_FILE)])
     sys.modules[module.__name__] = module  # so that what it defines can be found again, by dataclasses too
     try:
         with (
@@ -79,9 +84,55 @@ def user_modules() -> list[ModuleType]:
     return ran + [module for name, module in _beside.items() if sys.modules.get(name) is module]
 
 
+def import_beside(folder: Path, name: str) -> ModuleType:
+    """A module of a package that lies in this folder, by its dotted name; else as `run_file`.
+
+    Raises:
+        SpaceError: it cannot be imported, or a module of this name was imported from elsewhere.
+    """
+    path = folder.joinpath(*name.split(".")).with_suffix(".py")
+    with in_words(path), _beside_it(folder.resolve()), redirect_stdout(sys.stderr):
+        module = importlib.import_module(name)
+        require_from(folder, [name])
+    return module
+
+
+def require_from(folder: Path, names: Iterable[str]) -> None:
+    """Raise `SpaceError` where a module of this process is not the one that lies in this folder."""
+    for name in names:
+        module = sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        if module is not None and not (file and Path(file).resolve().is_relative_to(folder.resolve())):
+            raise SpaceError(
+                f"{name} was imported already, from {file or 'elsewhere'}, and not from {folder}: do this in"
+                " a process of its own"
+            )
+
+
+def is_imported_elsewhere(name: str, folder: Path) -> bool:
+    """Whether a module of this name was imported for something else than a user's file in this folder."""
+    module = sys.modules.get(name)
+    return module is not None and _beside.get(name) is not module and str(folder) not in _origins(module)
+
+
 def user_folders() -> list[str]:
     """The folders of users' files that were run."""
     return list(_folders)
+
+
+def files_beside() -> list[Path]:
+    """The files of the modules that the last file imported from beside it."""
+    files = [getattr(module, "__file__", None) for module in _beside.values()]
+    return [Path(file) for file in files if file]
+
+
+def move_folder(folder: Path, copy: Path) -> None:
+    """Import, from functions that are called later, from a copy of a folder that a file was run in."""
+    before, after = str(folder.resolve()), str(copy.resolve())
+    if before in _folders:
+        del _folders[before]
+        _folders[after] = None
+        sys.path[:] = [after if entry == before else entry for entry in sys.path]
 
 
 def add_folders(folders: Collection[str]) -> None:
@@ -140,6 +191,9 @@ def _torch_as_it_was() -> Iterator[None]:
 @contextmanager
 def _beside_it(folder: Path) -> Iterator[None]:
     """Import from this folder first; afterwards last, the working folder as it was."""
+    for place in _folders if _loaded else ():
+        _beside.update(_found_in(Path(place), _loaded))
+    make_way(_beside)
     for name, module in _beside.items():
         if sys.modules.get(name) is module:
             del sys.modules[name]
@@ -156,6 +210,8 @@ def _beside_it(folder: Path) -> Iterator[None]:
         sys.path[:] = [*paths, *added, str(folder)]
         _folders.pop(str(folder), None)
         _folders[str(folder)] = None
+        _loaded.clear()
+        _loaded.update(sys.modules)
 
 
 def _found_in(folder: Path, known: Collection[str]) -> dict[str, ModuleType]:

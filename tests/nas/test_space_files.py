@@ -85,20 +85,26 @@ def test_what_is_installed_is_found_before_what_lies_beside(tmp_path: Path) -> N
     assert sys.path == [*before, str(file.parent)]
 
 
-def test_a_record_cannot_name_a_file_of_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A store that somebody else made may come with a file beside it."""
-    space = load_space(str(write(tmp_path / "own", 1, 2)))
+@pytest.mark.parametrize("place", ["own/space.py", "{folder}/own/space.py", "{folder}/own/space.py:space"])
+def test_a_path_on_record_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """A store that somebody else made may come with a file beside it, or name one that is there."""
+    file = write(tmp_path / "own", 1, 2)
+    space = load_space(str(file))
     weight = sys.modules[type(space.root).__module__].weight
     settings = {"trials": 1, "finalists": 0, "strategy": "random", "store": tmp_path / "s.db"}
-    study = nas.search(space, name="s", objectives=[weight], source="own/space.py", **settings)
+    place = place.format(folder=tmp_path)
+    study = nas.search(space, name="s", objectives=[weight], source=place, **settings)
     monkeypatch.chdir(tmp_path)
     for module in [name for name in sys.modules if name.startswith("space_file_") or name == "beside_it"]:
         monkeypatch.delitem(sys.modules, module)
+    file.write_text("open('it_ran', 'w')")
     again = open_study("s", tmp_path / "s.db")
-    with pytest.raises(SettingError, match=r"names its space as own/space.py, which is no whole path"):
+    with pytest.raises(SettingError, match=r"over its classes Outer .*, which only its source defines"):
         again.spec(again.trials()[0])
+    for run in (again.with_source, again.reloaded_space):
+        with pytest.raises(SettingError, match=r"no copy of its source, and a path on record is not run"):
+            run()
+    assert not Path("it_ran").exists()
     for opened in (study, again):
         opened.store.close()
 

@@ -1,0 +1,86 @@
+"""Which files a user's Python file consists of: itself, and the modules beside it that it imports.
+
+    files_of(Path("spaces/mine.py"))        # {"mine.py": b"...", "helpers.py": b"...", "lib/ema.py": b"..."}
+
+Imports are read off the text, also those inside functions, so nothing is run. What is installed, and what is
+part of this project, belongs to nobody's source.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from foundation.errors import SpaceError
+from foundation.files import read_bytes
+from nas.study.user_files import is_imported_elsewhere
+
+PACKAGES = ("foundation", "search_spaces", "evaluators", "hw_profiles", "nas", "dashboards")
+"""The project's own packages: they lie beside a file in the root of a checkout."""
+
+MOST_FILES = 500
+MOST_BYTES = 2**23
+
+
+def files_of(entry: Path, also: Iterable[Path] = ()) -> dict[str, bytes]:
+    """The content of a file, and of what it imports from beside it, by their paths relative to its folder.
+
+    `also` are files that are known to be imported, such as by a name that is computed.
+
+    Raises:
+        FileError: one cannot be read, or is larger than source is.
+        SpaceError: there are more than anybody writes.
+    """
+    folder = entry.resolve().parent
+    waiting = [entry.resolve().name]
+    waiting += [path.relative_to(folder).as_posix() for path in also if _is_beside(path, folder)]
+    found: dict[str, bytes] = {}
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        if len(found) == MOST_FILES:
+            raise SpaceError(f"{entry} imports over {MOST_FILES} files from beside it: install them")
+        found[name] = read_bytes(folder / name, at_most=MOST_BYTES)
+        for module in _imported(found[name], PurePosixPath(name)):
+            waiting += _files_beside(folder, module)
+    return found
+
+
+def is_of_project(module: str) -> bool:
+    """Whether a module, by its dotted name, is one of this project's."""
+    return module.partition(".")[0] in PACKAGES
+
+
+def _is_beside(path: Path, folder: Path) -> bool:
+    return path.suffix == ".py" and path.is_relative_to(folder)
+
+
+def _imported(content: bytes, name: PurePosixPath) -> Iterator[str]:
+    """The dotted names that a file imports; some may be those of functions or classes in a module."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # it fails where it is imported, if it is
+        return
+    package = name.parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = [*above, *(node.module or "").split(".")]
+            yield ".".join(filter(None, base))
+            yield from (".".join(filter(None, [*base, alias.name])) for alias in node.names)
+
+
+def _files_beside(folder: Path, module: str) -> list[str]:
+    """The files in this folder that are read to import a module: packages around it, and itself."""
+    top = module.partition(".")[0]
+    if is_of_project(module) or is_imported_elsewhere(top, folder):
+        return []
+    found, at = [], PurePosixPath()
+    for part in module.split("."):
+        at /= part
+        found += [f"{at}.py", f"{at}/__init__.py"]
+    return [name for name in found if (folder / name).is_file()]

@@ -1,0 +1,224 @@
+"""The source belongs to the study: what each command does after the space file was edited or is gone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foundation.registry import Registry
+from nas import cli
+from nas.commands import search as search_command
+from nas.objectives.base import objectives
+from nas.study.source_changes import changed
+from nas.study.source_files import files_of
+from nas.study.study import open_study
+from nas.study.user_files import user_modules
+from search_spaces.blocks.base import blocks
+from tests.own_source import BEGIN, SPACE, moved, write
+
+REGISTRIES: tuple[Registry[Any], ...] = (blocks, objectives)
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NAS_STORE", raising=False)
+    before = [dict(registry._things) for registry in REGISTRIES if len(registry)]
+    yield
+    _forget(before)
+    search_command._current.clear()
+
+
+def _forget(before: list[dict[str, Any]]) -> None:
+    """Let this process know of users' files as little as a new one."""
+    for module in user_modules():
+        del sys.modules[module.__name__]
+    for registry, things in zip(REGISTRIES, before, strict=True):
+        registry._things = dict(things)
+
+
+def nas(command: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """A command, as a process of its own would run it: its exit code and what it prints."""
+    before = [dict(registry._things) for registry in REGISTRIES if len(registry)]
+    path = list(sys.path)
+    try:
+        code = cli.run(command.split())
+    finally:
+        _forget(before)
+        sys.path[:] = path
+    printed = capsys.readouterr()
+    return code, " ".join(f"{printed.out}\n{printed.err}".split())
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study `s` over `own/mine.py`."""
+    folder = tmp_path_factory.mktemp("begun")
+    write(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        before = [dict(registry._things) for registry in REGISTRIES if len(registry)]
+        assert cli.run(BEGIN.split()) == 0
+        _forget(before)
+    return folder
+
+
+def edited(name: str, old: str, new: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        path = folder / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return change
+
+
+def both(*changes: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda folder: [change(folder) for change in changes]
+
+
+EDITED = "was edited since study s was begun"
+MISSING = "needs the copy of its source: .*no such file; pass --space"
+DAMAGED = "is damaged: its SHA-256 is not that of the record; pass --space"
+FINE = ""
+EQUATION = edited("own/helpers.py", "return mixer", "return mixer.double()")
+GONE = lambda folder: shutil.rmtree(folder / "own")  # noqa: E731
+MOVED = lambda folder: (folder / "own").rename(folder / "elsewhere")  # noqa: E731
+LOST = lambda folder: shutil.rmtree(folder / "studies" / "s" / "source")  # noqa: E731
+WRONG = edited("studies/s/source/helpers.py", "return mixer", "return 1")
+STRANGE = lambda folder: (folder / "studies/s/source/json.py").write_text("1 / 0")  # noqa: E731
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda folder: None,
+    "a comment": edited("own/mine.py", "layer =", "# the layer\nlayer ="),
+    "the equation": EQUATION,
+    "the tree": edited("own/lib/choices.py", "(8, 16)", "(8, 24)"),
+    "a mistake": edited("own/mine.py", "import helpers", "import helpers, gone"),
+    "moved": MOVED,
+    "renamed": lambda folder: (folder / "own/mine.py").rename(folder / "own/other.py"),
+    "deleted": GONE,
+    "the copy lost": LOST,
+    "the copy damaged": WRONG,
+    "something beside the copy": STRANGE,
+    "all lost": both(GONE, LOST),
+}
+
+AGAIN = "search own/mine.py --name s"
+READING = ("show s 0", "diff s 0 3", "export s 0 -o out", "validate s --networks 3 --steps 1 --random 0")
+"""Commands that run the study's own copy."""
+
+REFUSED: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "a comment": {},
+    "the equation": {"resume s": f"{EDITED} .built of helpers.py.*--keep-source", AGAIN: EDITED},
+    "the tree": {"resume s": rf"{EDITED} .WIDTHS of lib/choices\.py", AGAIN: EDITED},
+    "a mistake": {"resume s": rf"{EDITED} .mine\.py", AGAIN: r"mine\.py:3: ModuleNotFoundError"},
+    "moved": {AGAIN: "no such file"},
+    "renamed": {AGAIN: "no such file"},
+    "deleted": {AGAIN: "no such file"},
+    "the copy lost": dict.fromkeys(("resume s", *READING), MISSING),
+    "the copy damaged": dict.fromkeys(("resume s", *READING), DAMAGED),
+    "something beside the copy": dict.fromkeys(("resume s", *READING), "json.py is not part of the source"),
+    "all lost": {**dict.fromkeys(("resume s", *READING), MISSING), AGAIN: "no such file"},
+}
+"""By change, the commands that are refused, and what they say; all others go well."""
+
+COMMANDS = ("ls", "front s", "front s --json", "report s", "cp s t", "rm t -y", "resume s", *READING, AGAIN)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_each_command_does_after_a_change(
+    change: str, begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    if "report" not in [command.name for command in cli.app.registered_commands]:
+        cli.mount_plugins()
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    moved(tmp_path, begun)
+    CHANGES[change](tmp_path)
+    for command in COMMANDS:
+        code, said = nas(command, capsys)
+        refusal = REFUSED[change].get(command)
+        assert code == (0 if refusal is None else 2), (command, said)
+        assert re.search(refusal or FINE, said), (command, said)
+    assert not user_modules()
+
+
+def study(folder: Path, begun: Path, *changes: Callable[[Path], object]) -> None:
+    shutil.copytree(begun, folder, dirs_exist_ok=True)
+    moved(folder, begun)
+    for change in changes:
+        change(folder)
+
+
+def test_an_edited_study_goes_on_under_the_source_it_was_begun_with(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study(tmp_path, begun, EQUATION)
+    code, said = nas("resume s --keep-source --trials 5", capsys)
+    assert code == 0, said
+    assert "mixer.double()" not in (tmp_path / "studies/s/source/helpers.py").read_text()
+
+
+def test_a_lost_copy_is_made_again_of_a_file_that_is_named(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study(tmp_path, begun, LOST, MOVED)
+    assert nas("show s 0 --space elsewhere/mine.py", capsys)[0] == 0
+    assert nas("resume s --space elsewhere/mine.py", capsys)[0] == 0
+    assert (tmp_path / "studies/s/source/lib/choices.py").is_file()
+    assert nas("resume s", capsys)[0] == 0
+
+
+def test_another_file_is_no_replacement(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study(tmp_path, begun, EQUATION)
+    for changes, says in ((), "built of helpers.py"), ((LOST,), "another SHA-256 of helpers.py"):
+        for change in changes:
+            change(tmp_path)
+        code, said = nas("resume s --space own/mine.py", capsys)
+        assert (code, f"not the source that study s was begun with: {says}" in said) == (2, True), said
+    assert "names a file" in nas("show s 0 --space laptop", capsys)[1]
+
+
+def test_a_copied_study_has_its_source(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study(tmp_path, begun, GONE)
+    assert nas("cp s --to other/o.db", capsys)[0] == 0
+    shutil.rmtree(tmp_path / "studies")
+    code, said = nas("show s 0 --store other/o.db", capsys)
+    assert code == 0, said
+    assert "Mine(" in said
+
+
+def test_directions_of_own_objectives_are_on_record(begun: Path) -> None:
+    """The front of a study whose source was not run is the same."""
+    assert "depth" not in objectives
+    opened = open_study("s", begun / "studies" / "studies.db")
+    depth = opened.objectives[1]
+    assert (depth.name, depth.unit, depth.maximise) == ("depth", "layers", True)
+    opened.store.close()
+
+
+def test_only_what_is_imported_belongs_to_a_source(tmp_path: Path) -> None:
+    names = {"helpers.py", "late.py", "lib/choices.py", "mine.py"}
+    assert set(files_of(write(tmp_path))) == names
+
+
+def test_changes_are_told_by_what_they_define() -> None:
+    before = {"mine.py": SPACE.encode(), "b.py": b"x = 1\nprint(x)\n"}
+    assert changed(
+        before, {**before, "mine.py": SPACE.replace("note: int = 0", "note: int = 1").encode()}
+    ) == ["Mine of mine.py"]
+    assert changed(before, {**before, "b.py": b'"""Now documented."""\n\nx = 1  # one\nprint(x)\n'}) == []
+    assert changed(before, {**before, "b.py": b"x = 1\nprint(x, 2)\n"}) == ["b.py"]
+    assert changed(before, {"mine.py": SPACE.encode()}) == ["b.py"]
