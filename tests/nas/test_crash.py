@@ -58,7 +58,7 @@ def records(path: Path, name: str) -> list[tuple[Any, ...]]:
 def test_killed_and_resumed_equals_uninterrupted(strategy: str, tmp_path: Path) -> None:
     finish(Fork(toy_search, str(tmp_path / "whole.db"), strategy))
     path, dice = tmp_path / "killed.db", Random(f"kill {strategy}")
-    for moment in sorted(dice.sample(range(3, 110), KILLS)):
+    for moment in sorted(dice.sample(range(3, 80), KILLS)):
         driver = Fork(toy_search, str(path), strategy)
         until(partial(holds, path, max(moment, done(path) + 2)), driver)
         time.sleep(dice.random() * 0.01)

@@ -115,7 +115,7 @@ def test_more_trials_continue_and_other_settings_are_refused(tmp_path: Path) -> 
     more = run(tmp_path, trials=25).trials()
     assert more[:10] == first
     assert [trial.number for trial in more] == list(range(25))
-    with pytest.raises(SettingError, match="seed=0, not 1"):
+    with pytest.raises(SettingError, match="seed=0, not seed=1"):
         run(tmp_path, trials=25, seed=1)
     with pytest.raises(StoreError, match=f"{toy_space().digest}.*{Space(Wide(one_of(1, 2))).digest}"):
         run(tmp_path, space=Space(Wide(one_of(1, 2))))

@@ -91,7 +91,7 @@ def test_an_engine_says_what_it_is(engine: str) -> None:
 
 def test_an_engine_of_shared_weights_needs_a_supernet_and_something_to_learn(engine: str) -> None:
     alone, nothing = plan_for(engine, evaluator="scratch"), plan_for(engine, objectives=("params",))
-    for plan, reason in ((alone, "leave out --evaluator scratch"), (nothing, "an objective must be learned")):
+    for plan, reason in ((alone, "leave out evaluator='scratch'"), (nothing, "an objective must be learned")):
         if engines[engine].needs_supernet:
             with pytest.raises(SettingError, match=reason):
                 make_engine(plan)
@@ -104,7 +104,7 @@ def test_an_engine_that_proposes_by_itself_takes_no_strategy(engine: str) -> Non
     if engines[engine].asks_strategy:
         check(plan)
     else:
-        with pytest.raises(SettingError, match="leave out --strategy random"):
+        with pytest.raises(SettingError, match="leave out strategy='random'"):
             make_engine(plan)
 
 
