@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from nas.executors.workers import Workers as Workers
     from nas.store import Store as Store
     from nas.study.export import export as export
+    from nas.study.model_code import load as load
     from nas.study.open_study import OpenStudy, open_study
     from nas.study.plan import Plan as Plan
     from nas.study.search import search as search
     from nas.study.trial import Trial as Trial
     from nas.study.trial import Value as Value
-    from search_spaces.network.model_files import load_model
 
-    load = load_model
     open = open_study
     Study = OpenStudy
 
@@ -50,7 +49,7 @@ _HOMES = {
     "Value": "nas.study.trial:Value",
     "Store": "nas.store:Store",
     "export": "nas.study.export:export",
-    "load": "search_spaces.network.model_files:load_model",
+    "load": "nas.study.model_code:load",
 }
 
 __all__ = sorted(_HOMES)  # computed, so that the table above is the only list

@@ -37,6 +37,8 @@ def export(
 ) -> None:
     """Write a network as config.json and model.safetensors; `nas.load(DIR)` gives a plain nn.Module.
 
+    The source of blocks that the library lacks goes along, in `code`.
+
     The weights are the best the study has: trained from scratch if it was a finalist, else the supernet's.
     """
     from nas.study.export import export as write
@@ -52,6 +54,9 @@ def generate(
     *,
     settings: Given,
     prompt: Annotated[str, typer.Option(help="Text to continue.")] = "def ",
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run the blocks of its own that the folder holds as Python.")
+    ] = False,
 ) -> None:
     """Let an exported model continue a text, byte by byte.
 
@@ -61,11 +66,11 @@ def generate(
     import torch
 
     from foundation.errors import SettingError
-    from search_spaces.network.model_files import load_model
+    from nas.study.model_code import load
 
     if not prompt:
         raise SettingError("--prompt must not be empty")
-    model, how = load_model(folder), Generation(**settings)
+    model, how = load(folder, trust_code=trust_code), Generation(**settings)
     if model.spec.vocab != BYTES:
         raise SettingError(
             f"{folder} has {model.spec.vocab:,} tokens: only a model of {BYTES} bytes writes text"

@@ -8,6 +8,7 @@ from typing import Any
 from foundation.errors import SettingError
 from nas.study.evaluators import scratch_evaluator, supernet_evaluator
 from nas.study.facts import CORPUS, SUPERNET
+from nas.study.model_code import code_of
 from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
 from nas.study.task import task_of
@@ -68,7 +69,7 @@ def export(
     trial = study.trial(which)
     study = study.with_source(space)
     model, about = best_weights(study, trial)
-    return save_model(model, folder, about, force=force), about
+    return save_model(model, folder, about, force=force, code=code_of(model.spec)), about
 
 
 def _about(study: Study, trial: Trial, weights: str) -> dict[str, Any]:

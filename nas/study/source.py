@@ -71,7 +71,7 @@ class Source:
         """
         self.check()
         space = load_space(f"{self.folder / self.entry}{f':{self.name}' if self.name else ''}")
-        require_from(self.folder, [_module(name) for name in self.files if name != self.entry])
+        require_from(self.folder, [module_of(name) for name in self.files if name != self.entry])
         return space
 
     def copied(self, folder: Path) -> Source:
@@ -145,12 +145,7 @@ def recorded(plain: Any, folder: Path) -> Source:
         FileError: it names anything else than Python files inside the folder.
     """
     field = Field(plain, FOLDER)
-    files = {}
-    for name, digest in field["files"].items(most=MOST_FILES):
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or path.suffix != ".py" or str(path) != name:
-            field["files"].refuse(f"{name!r} is no Python file inside the folder")
-        files[name] = digest.text()
+    files = hashes_in(field["files"])
     if (entry := field["entry"].text()) not in files:
         field["entry"].refuse(f"{entry!r} is none of the files")
     return Source(
@@ -160,6 +155,21 @@ def recorded(plain: Any, folder: Path) -> Source:
         files=files,
         origin=field["path"].text(least=0, most=LONGEST),
     )
+
+
+def hashes_in(field: Field) -> dict[str, str]:
+    """The hashes of Python files inside a folder by their relative paths, as on record.
+
+    Raises:
+        FileError: one is no such path.
+    """
+    files = {}
+    for name, digest in field.items(most=MOST_FILES):
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or path.suffix != ".py" or str(path) != name:
+            field.refuse(f"{name!r} is no Python file inside the folder")
+        files[name] = digest.text()
+    return files
 
 
 def original_of(source: Source) -> Source | None:
@@ -201,7 +211,7 @@ def _is_code(name: str) -> bool:
     return name.endswith(tuple(all_suffixes()))
 
 
-def _module(name: str) -> str:
+def module_of(name: str) -> str:
     """The dotted name of a file."""
     path = PurePosixPath(name).with_suffix("")
     return ".".join(path.parts[:-1] if path.name == "__init__" else path.parts)

@@ -33,15 +33,20 @@ def files_of(entry: Path, also: Iterable[Path] = ()) -> dict[str, bytes]:
         SpaceError: there are more than anybody writes.
     """
     folder = entry.resolve().parent
-    waiting = [entry.resolve().name]
-    waiting += [path.relative_to(folder).as_posix() for path in also if _is_beside(path, folder)]
+    names = [path.relative_to(folder).as_posix() for path in also if _is_beside(path, folder)]
+    return files_from(folder, [entry.resolve().name, *names])
+
+
+def files_from(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """The same of the files of these names in a folder; see `files_of`."""
+    waiting = list(names)
     found: dict[str, bytes] = {}
     while waiting:
         name = waiting.pop()
         if name in found:
             continue
         if len(found) == MOST_FILES:
-            raise SpaceError(f"{entry} imports over {MOST_FILES} files from beside it: install them")
+            raise SpaceError(f"{folder / name} imports over {MOST_FILES} files from beside it: install them")
         found[name] = read_bytes(folder / name, at_most=MOST_BYTES)
         for module in _imported(found[name], PurePosixPath(name)):
             waiting += _files_beside(folder, module)

@@ -216,7 +216,8 @@ def _beside_it(folder: Path) -> Iterator[None]:
 
 def _found_in(folder: Path, known: Collection[str]) -> dict[str, ModuleType]:
     """The modules that are new, and whose file or whose package lies in this folder."""
-    new = {name: module for name, module in list(sys.modules.items()) if name not in known}
+    there = [each for each in list(sys.modules.items()) if not each[0].startswith(USER_FILE)]
+    new = {name: module for name, module in there if name not in known}
     tops = {name.partition(".")[0] for name in new} - set(known)
     found = {top for top in tops if top in new and str(folder) in _origins(new[top])}
     return {name: module for name, module in new.items() if name.partition(".")[0] in found}

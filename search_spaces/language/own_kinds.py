@@ -34,6 +34,11 @@ def own_kinds(root: Any) -> dict[str, type]:
     return own
 
 
+def kinds_in(root: Any) -> list[type]:
+    """The dataclasses of a tree, each once."""
+    return list(_kinds(root, {}, set()))
+
+
 def places_of(root: Any) -> dict[str, str]:
     """By name, where the classes of a tree that are not registered are: `module:Qualified.name`."""
     return {name: _place(kind) for name, kind in own_kinds(root).items()}

@@ -20,17 +20,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from foundation.errors import FileError, NasError, NoFile, SettingError
-from foundation.files import flush, opened, read_json, write_json
+from foundation.files import flush, opened, read_json, write_atomically, write_json
 from foundation.scratch import NAME as SCRATCH
 from search_spaces.devices import memory_here
-from search_spaces.language.serialization import from_plain, to_plain
+from search_spaces.language.serialization import NO_KINDS, Kinds, from_plain, to_plain
 from search_spaces.language.walk import open_values
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -38,16 +40,39 @@ from search_spaces.network.size_limits import check_closed_size
 from search_spaces.network.stored_weights import expected_tensors, fill, misfit, packed_weights, too_few
 from search_spaces.tensor_files import open_tensors, write_tensors
 
+
+@dataclass(frozen=True)
+class ModelCode:
+    """Python files by relative path, and by the name of each part that they define the file that does."""
+
+    files: Mapping[str, bytes]
+    kinds: Mapping[str, str]
+
+    def to_plain(self) -> dict[str, Any]:
+        """What a configuration says of it; the files are named by their hashes."""
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+        return {"kinds": dict(sorted(self.kinds.items())), "files": dict(sorted(hashes.items()))}
+
+
 FORMAT = 2
+CODE, WAITING_CODE = "code", ".code.new"
+"""Folders with the source of parts that the library lacks; it never runs unasked (see `nas.load`)."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WAITING = f".{WEIGHTS}.new"
 HASH = "weights_sha256"
 
 
 def save_model(
-    model: Model, folder: str | Path, about: Mapping[str, Any] | None = None, *, force: bool = False
+    model: Model,
+    folder: str | Path,
+    about: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
+    code: ModelCode | None = None,
 ) -> Path:
     """Write a model; `about` is kept in its configuration for the reader (where it came from, its scores).
+
+    `code` is the source of parts that the library lacks: it is written beside the weights.
 
     With `force`, a model that was exported into this folder before is replaced. Whoever reads the folder
     meanwhile finds the old model or the new one, also where this is killed.
@@ -60,13 +85,25 @@ def save_model(
     folder = Path(folder)
     write_tensors(folder / WAITING, packed_weights(model))
     plain = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
+    if code is not None:
+        _write_code(folder / WAITING_CODE, code)
+        plain[CODE] = code.to_plain()
     write_json(folder / CONFIG, plain | {HASH: _hash(folder / WAITING)}, indent=2)
     try:
         os.replace(folder / WAITING, folder / WEIGHTS)
+        shutil.rmtree(folder / CODE, ignore_errors=True)  # the configuration names that which waits
+        if code is not None:
+            os.replace(folder / WAITING_CODE, folder / CODE)
         flush(folder)
     except OSError as error:
         raise FileError(f"cannot write {folder / WEIGHTS}: {error.strerror}") from error
     return folder
+
+
+def _write_code(folder: Path, code: ModelCode) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in code.files.items():
+        write_atomically(folder / name, content)
 
 
 def check_free(folder: str | Path, *, force: bool = False) -> None:
@@ -81,7 +118,7 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
         return
     except OSError as error:
         raise SettingError(f"{folder} cannot be a folder for a model: {error.strerror}") from None
-    if not {name for name in names if name != WAITING and not SCRATCH.fullmatch(name)}:
+    if not {name for name in names if name not in (WAITING, WAITING_CODE) and not SCRATCH.fullmatch(name)}:
         return
     if not _is_ours(folder):
         raise SettingError(f"{folder} is not empty and holds no exported model: choose another folder")
@@ -123,8 +160,11 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: str | Path, *, device: str = "cpu") -> Model:
+def load_model(folder: str | Path, *, device: str = "cpu", kinds: Kinds = NO_KINDS) -> Model:
     """The exported model in float32, a plain `nn.Module` in evaluation mode.
+
+    `kinds` are parts that are known besides the registered ones. Code in the folder is not run: `nas.load` is
+    for that.
 
     Raises:
         SettingError: the folder holds no model, or weights that do not fit its architecture.
@@ -132,7 +172,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> Model:
     folder = _named(folder)
     config = read_config(folder)
     try:
-        spec = _architecture(config)
+        spec = _architecture(config, kinds)
     except NasError as error:
         raise SettingError(f"{folder}: the architecture cannot be read: {error}") from None
     reasons = []
@@ -161,7 +201,7 @@ class Misfit(NasError):
     """A file does not hold the weights of an architecture."""
 
 
-def _architecture(config: Mapping[str, Any]) -> Decoder:
+def _architecture(config: Mapping[str, Any], kinds: Kinds) -> Decoder:
     """The closed architecture of a configuration, of a size that can be built.
 
     Raises:
@@ -169,7 +209,7 @@ def _architecture(config: Mapping[str, Any]) -> Decoder:
     """
     if "spec" not in config:
         raise SettingError("'spec' is missing")
-    spec = from_plain(config["spec"])
+    spec = from_plain(config["spec"], kinds)
     if not isinstance(spec, Decoder):
         raise SettingError(f"expected a Decoder, got {_brief(spec)}")
     left_open = next(open_values(spec), None)

@@ -222,3 +222,26 @@ def test_changes_are_told_by_what_they_define() -> None:
     assert changed(before, {**before, "b.py": b'"""Now documented."""\n\nx = 1  # one\nprint(x)\n'}) == []
     assert changed(before, {**before, "b.py": b"x = 1\nprint(x, 2)\n"}) == ["b.py"]
     assert changed(before, {"mine.py": SPACE.encode()}) == ["b.py"]
+
+
+def test_exports_carry_blocks_of_their_own(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study(tmp_path, begun, GONE)
+    assert nas("export s 0 -o out", capsys)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out/code").rglob("*.py")) == [
+        "choices.py",
+        "helpers.py",
+        "late.py",
+        "mine.py",
+    ]
+    code, said = nas("generate out -n 2", capsys)
+    assert (code, "Mine of out/code/mine.py" in said, "--trust-code" in said) == (2, True, True), said
+    for _ in range(2):
+        code, said = nas("generate out -n 2 --trust-code", capsys)
+        assert code == 0, said
+    edited("out/code/helpers.py", "return mixer", "return 1")(tmp_path)
+    assert "helpers.py is damaged" in nas("generate out -n 2 --trust-code", capsys)[1]
+    code, said = nas("export s 3 -o out --force", capsys)
+    assert code == 0, said
+    assert nas("generate out -n 2 --trust-code", capsys)[0] == 0

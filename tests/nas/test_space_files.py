@@ -141,3 +141,11 @@ def test_defaults_of_torch_that_a_file_changes_are_its_own(tmp_path: Path) -> No
     )
     load_space(str(path))
     assert (torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()) == before
+
+
+def test_two_files_of_one_folder_stay_known(tmp_path: Path) -> None:
+    first = write(tmp_path / "own", 1, 2)
+    second = first.with_name("second.py")
+    second.write_text(SPACE)
+    kinds = [type(load_space(str(file)).root) for file in (first, second)]
+    assert [kind.__module__ in sys.modules for kind in kinds] == [True, True]

@@ -1,0 +1,127 @@
+"""Exported models with parts that the library lacks: their source goes along, and runs only where asked.
+
+code = code_of(spec)                            # None where the library has all parts
+save_model(model, folder, code=code)
+model = load(folder, trust_code=True)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import FileError, SettingError, SpaceError, UnknownName
+from foundation.fields import Field
+from foundation.files import read_bytes
+from foundation.text import listed
+from foundation.wording import argument
+from nas.study.source import Source, hashes_in, module_of, sha256
+from nas.study.source_files import MOST_BYTES, files_from, is_of_project
+from nas.study.user_files import import_beside, run_file
+from search_spaces.language.own_kinds import kinds_in
+from search_spaces.language.serialization import kind_named
+from search_spaces.network.model import Model
+from search_spaces.network.model_files import CODE, WAITING_CODE, ModelCode, load_model, read_config
+
+
+def code_of(spec: Any) -> ModelCode | None:
+    """The source of the parts of an architecture that are not this project's; None where there are none.
+
+    Raises:
+        SettingError: a part was not defined in a file, or inside a function.
+        FileError: a file cannot be read.
+    """
+    files: dict[str, bytes] = {}
+    kinds: dict[str, str] = {}
+    for kind in kinds_in(spec):
+        if is_of_project(kind.__module__):
+            continue
+        folder, name = _place_of(kind)
+        for each, content in files_from(folder, [name]).items():
+            if files.setdefault(each, content) != content:
+                raise SettingError(f"two files of parts of this network are named {each}: rename one")
+        kinds[kind.__name__] = name
+    return ModelCode(files, kinds) if kinds else None
+
+
+def load(folder: str | Path, *, device: str = "cpu", trust_code: bool = False) -> Model:
+    """The exported model in float32, a plain `nn.Module` in evaluation mode.
+
+    A folder may hold the source of blocks that this library lacks. It is Python, and runs only with
+    `trust_code`, after its hashes were checked: use that for your own folders, or after reading `code`.
+
+    Raises:
+        SettingError: the folder holds no model, weights that do not fit its architecture, or code that is
+            damaged or was not to be trusted.
+        SpaceError: its code cannot be run.
+    """
+    config = read_config(folder)
+    if CODE not in config:
+        return load_model(folder, device=device)
+    try:
+        field = Field(config[CODE], CODE)
+        hashes = hashes_in(field["files"])
+        kinds = {name: file.word(hashes) for name, file in field["kinds"].items()}
+    except FileError as error:
+        raise SettingError(f"{folder}: what config.json says of its code cannot be read: {error}") from None
+    missing = [name for name, file in kinds.items() if _hash_here(name) != hashes[file]]
+    if not missing:  # this process imported the same files itself
+        return load_model(folder, device=device)
+    if not trust_code:
+        where = listed(f"{name} of {Path(folder, CODE, kinds[name])}" for name in missing)
+        raise SettingError(
+            f"{folder} holds blocks of its own: {where}. They are Python that runs with"
+            f" {argument('trust_code', True)}: read it first if it comes from somebody else"
+        )
+    return load_model(folder, device=device, kinds=_run(Path(folder), kinds, hashes))
+
+
+def _run(folder: Path, kinds: Mapping[str, str], hashes: Mapping[str, str]) -> dict[str, type]:
+    """The kinds that the code of a folder defines, by running it."""
+    place = _checked(folder, hashes)
+    modules = {}
+    for file in dict.fromkeys(kinds.values()):
+        modules[file] = import_beside(place, module_of(file)) if "/" in file else run_file(place / file)
+    found = {name: getattr(modules[file], name, None) for name, file in kinds.items()}
+    for name, kind in found.items():
+        if not isinstance(kind, type):
+            raise SpaceError(f"{place / kinds[name]} defines no {name}")
+    return found  # type: ignore[return-value]
+
+
+def _checked(folder: Path, hashes: Mapping[str, str]) -> Path:
+    """Where the code lies that the configuration names: also one that a killed export left waiting."""
+    reasons = []
+    for place in (folder / CODE, folder / WAITING_CODE):
+        try:
+            Source(folder=place, entry="", name="", files=hashes, origin="").check()
+        except FileError as error:
+            reasons.append(str(error))
+        else:
+            return place
+    raise SettingError(f"the code of {folder} is not run: {reasons[0]}")
+
+
+def _hash_here(name: str) -> str:
+    """The hash of the file in which this process knows a part; empty where it does not know it."""
+    try:
+        kind = kind_named(name)
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        return sha256(read_bytes(file, at_most=MOST_BYTES)) if file else ""
+    except (UnknownName, FileError):
+        return ""
+
+
+def _place_of(kind: type) -> tuple[Path, str]:
+    """The folder that a kind is imported from, and its file in it."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if not file or not Path(file).is_file():
+        raise SettingError(f"{kind.__name__} was not defined in a file, so its source cannot go along")
+    if kind.__qualname__ != kind.__name__:
+        raise SettingError(f"{kind.__qualname__} is defined inside something else: define it by itself")
+    path = Path(file).resolve()
+    depth = kind.__module__.count(".") + (path.name == "__init__.py")
+    folder = path.parents[depth]
+    return folder, path.relative_to(folder).as_posix()
