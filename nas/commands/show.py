@@ -104,7 +104,9 @@ def print_front(study: Any) -> None:
     from nas.study.tally import tally_of
 
     members, tally = study.front(), tally_of(study)
-    print_line(f"{study.name}: {tally.distinct} distinct architectures scored, {len(members)} on the front")
+    print_line(
+        f"{study.name}: {count(tally.distinct, 'distinct architecture')} scored, {len(members)} on the front"
+    )
     if members.dropped:
         print_line(f"{count(members.dropped, 'network')} more on the predicted front, dominated as measured")
     for line in tally.lines:

@@ -144,7 +144,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     Raises:
         SettingError: there is none, it cannot be read, or it is of another format.
     """
-    path = Path(folder) / CONFIG
+    path = _named(folder) / CONFIG
     try:
         config = read_json(path)
     except NoFile:
@@ -169,8 +169,7 @@ def load_model(folder: str | Path, *, device: str = "cpu", kinds: Kinds = NO_KIN
     Raises:
         SettingError: the folder holds no model, or weights that do not fit its architecture.
     """
-    folder = _named(folder)
-    config = read_config(folder)
+    config, folder = read_config(folder), Path(folder)
     try:
         spec = _architecture(config, kinds)
     except NasError as error:

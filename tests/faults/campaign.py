@@ -9,7 +9,8 @@ Every case runs in a process of its own, a fork of a warm one, in a fresh folder
 and on the memory that it may take beyond what the warm process holds. It must end with its exit code, in few
 lines on standard error, without a traceback, and say what `says` looks for.
 
-Cases that take over a second or two are `slow=True`: `make faults` runs them, `make test` does not.
+Cases that take over a second or two are `slow=True`: only `make faults` runs them. Of the others `make test`
+runs a sample.
 """
 
 from __future__ import annotations

@@ -102,10 +102,6 @@ def refused(folder: Path, *words: str) -> str:
         ("resume tiny --pick 99999", "neither the number nor the digest"),
         ("validate functions", "nothing is trained in this study"),
         ("resume functions", "trades off layers, functions of a Python program"),
-        (
-            "front foreign",
-            "started in Python, over a class that must be registered (unknown block or part 'Toy'",
-        ),
         ("show tiny 0 --store HOME/none.db", "there is no store"),
         ("search laptop --workers 2 --ray 127.0.0.1:1 --data HOME/text SMALL --name far", "no Ray cluster"),
         ("export tiny 0 -o HOME/text", "not empty"),

@@ -104,7 +104,7 @@ def test_more_trials_continue_a_study_without_a_word(tmp_path: Path) -> None:
 def test_a_study_with_trials_keeps_its_settings(state: TrialState, tmp_path: Path) -> None:
     study = made(tmp_path, seed=1)
     study.store.save(study.record, [trial(study, state)])
-    with pytest.raises(SettingError, match="started with seed=1, not 2"):
+    with pytest.raises(SettingError, match="started with seed=1, not seed=2"):
         made(tmp_path, seed=2)
     with pytest.raises(StoreError, match="holds space"):
         made(tmp_path, space=spaces["hybrid_lm"]())
@@ -115,7 +115,7 @@ def test_a_study_that_has_learned_keeps_its_settings(tmp_path: Path) -> None:
     study = made(tmp_path, seed=1)
     (study.folder / "supernet").mkdir(parents=True)
     (study.folder / "supernet/step-00000010.safetensors").touch()
-    with pytest.raises(SettingError, match="started with seed=1, not 2"):
+    with pytest.raises(SettingError, match="started with seed=1, not seed=2"):
         made(tmp_path, seed=2)
 
 

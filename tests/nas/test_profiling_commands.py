@@ -342,7 +342,7 @@ def test_strictness_may_change_when_a_study_goes_on(home: Path) -> None:
     search(home, scenarios=[CHAT], tables=[good])
     study = search(home, scenarios=[CHAT], tables=[good], strict_table=True, trials=10)
     assert study.plan.strict_table
-    with pytest.raises(SettingError, match="started with seed=0, not 5"):
+    with pytest.raises(SettingError, match="started with seed=0, not seed=5"):
         search(home, scenarios=[CHAT], tables=[good], strict_table=True, seed=5)
 
 

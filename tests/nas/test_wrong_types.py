@@ -91,7 +91,7 @@ CALLS: list[tuple[str, Callable[[Study], Any], str]] = [
             ({"networks": "many"}, "networks must be a whole number"),
         )
     ),
-    ("a space named 5", lambda study: Space(ROOT, name=5), "a space's name is text"),  # type: ignore[arg-type]
+    ("a space named 5", lambda study: Space(ROOT, name=5), "the name of a space is printable text"),  # type: ignore[arg-type]
     (
         "a rule that returns text",
         lambda study: searched(Space(ROOT, constraints=[lambda spec: "no"]), name="b"),  # type: ignore[list-item, return-value]

@@ -75,8 +75,8 @@ ILLEGAL: list[tuple[Decoder, str]] = [
         "layers.1: MixtureOfDepths: capacity must be in (0, 1], got 0.0",
     ),
     (
-        with_layer(routing=MixtureOfDepths(balance=float("inf"))),
-        "layers.1: MixtureOfDepths: balance must be positive, got inf",
+        with_layer(routing=MixtureOfDepths(balance=-1.0)),
+        "layers.1: MixtureOfDepths: balance must be positive, got -1.0",
     ),
     (
         with_layer(exit=EarlyExit(threshold=True)),

@@ -243,7 +243,7 @@ CASES = [
         lines=0,
     ),
     Case("a model in an empty folder", "generate .", says="holds no exported model"),
-    Case("a model in a path of nothing", ["generate", ""], says="holds no exported model"),
+    Case("a model in a path of nothing", ["generate", ""], says="a path must not be empty"),
     Case("a model that is a file", "generate a.txt", files={"a.txt": "x"}, says="holds no exported model"),
     Case(
         "a model behind a file", "generate a.txt/model", files={"a.txt": "x"}, says="holds no exported model"

@@ -203,7 +203,7 @@ OUTPUTS = [
         ("supernet train laptop", None),
     )
     for what, output, says in (
-        ("nothing", "", "folder|file|directory|nothing"),
+        ("nothing", "", "must not be empty"),
         ("a file", "s.py/x", "s.py"),
         ("where nothing can be made", "/proc/here/x", "/proc/here|nothing is trained"),
         ("/dev/null", "/dev/null/x", "/dev/null"),
