@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 import random
+import signal
 
 import hypothesis
 import pytest
@@ -21,6 +22,10 @@ import torch
 from search_spaces.blocks.base import blocks
 
 torch.set_num_threads(1)
+
+# a shell starts what runs in the background with Ctrl-C ignored, and children inherit that
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # where a change is judged, its tests must not fail by the luck of another change's draw
 hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
