@@ -180,7 +180,7 @@ def test_plans_come_back_from_json_and_only_trials_may_grow() -> None:
     plan = Plan(constraints=("params<1e6",), scenarios=(Scenario(batch=2),), rungs=(1, 2), data="here")
     assert Plan.from_plain(plan.to_plain()) == plan
     plan.require_same(replace(plan, trials=999))
-    with pytest.raises(SettingError, match="seed=0, not 5"):
+    with pytest.raises(SettingError, match="seed=0, not seed=5"):
         Plan().require_same(Plan(seed=5))
 
 

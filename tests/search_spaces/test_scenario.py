@@ -44,7 +44,7 @@ def test_a_name_takes_no_part_in_equality() -> None:
     assert str(named) == f"chat: {CHAT}"
 
 
-@pytest.mark.parametrize("text", ["", "cpu", "prompt=256", "chat=cpu,new=64"])
+@pytest.mark.parametrize("text", ["cpu", "prompt=256", "chat=cpu,new=64"])
 def test_what_is_left_out_has_its_default(text: str) -> None:
     assert Scenario.parse(text) == Scenario(device="cpu", engine="eager", batch=1, prompt=256, new_tokens=64)
 
