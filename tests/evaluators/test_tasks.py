@@ -123,6 +123,6 @@ def test_recall_without_room_is_refused(sizes):
 
 
 def test_recall_takes_no_data():
-    with pytest.raises(SettingError, match="leave out --data"):
+    with pytest.raises(SettingError, match="leave out data="):
         Recall.make(data="/text", length=None, windows=None)
     assert Recall.make(data=None, length=None, windows=9) == Recall(windows=9)
