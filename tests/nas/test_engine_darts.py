@@ -64,11 +64,11 @@ def test_every_target_is_met_by_the_table(setup: Setup, variant: str, align: int
     for number, point in enumerate(points):
         proposal = prepared.strategy.ask(number)
         assert proposal.genotype.genes == point["genotype"]
-        assert proposal.memo == {PROPOSED_BY: "darts"}
+        assert proposal.memo == {PROPOSED_BY: "darts", "parents": []}
         found = table.predict(setup.space.close(proposal.genotype))["prefill_ms"][0]
         assert found == pytest.approx(point["targets"]["prefill_ms"], rel=0.05)
         assert found == pytest.approx(point["costs"]["prefill_ms"])
-    assert prepared.strategy.ask(2).memo == {PROPOSED_BY: "random"}  # random choice always runs beside it
+    assert prepared.strategy.ask(2).memo == {PROPOSED_BY: "random", "parents": []}  # random choice always runs beside it
     json.dumps(facts)
 
 
@@ -80,7 +80,7 @@ def test_given_targets_and_constraints_hold(setup: Setup) -> None:
     for number in range(2):
         genotype = strategy.ask(number).genotype
         assert setup.cost_model.table.predict(setup.space.close(genotype))["decode_ms"][0] < 2.6
-    assert strategy.ask(2).memo == {PROPOSED_BY: "random"}
+    assert strategy.ask(2).memo == {PROPOSED_BY: "random", "parents": []}
 
 
 def test_a_killed_engine_goes_on_and_a_finished_one_is_read(
