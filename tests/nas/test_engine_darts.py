@@ -68,7 +68,8 @@ def test_every_target_is_met_by_the_table(setup: Setup, variant: str, align: int
         found = table.predict(setup.space.close(proposal.genotype))["prefill_ms"][0]
         assert found == pytest.approx(point["targets"]["prefill_ms"], rel=0.05)
         assert found == pytest.approx(point["costs"]["prefill_ms"])
-    assert prepared.strategy.ask(2).memo == {PROPOSED_BY: "random", "parents": []}  # random choice always runs beside it
+    # random choice always runs beside it
+    assert prepared.strategy.ask(2).memo == {PROPOSED_BY: "random", "parents": []}
     json.dumps(facts)
 
 
