@@ -41,6 +41,9 @@ from tests.faults.phases import (
 from tests.forks import Fork, until
 from tests.nas.test_crash import finish, records
 
+LONG = ("supernet", "search by two Ray workers")
+"""Phases whose processes take long to start or to end: `make faults` alone kills them."""
+
 KILLS = [pytest.param(1, id="once"), pytest.param(10, id="ten-times", marks=pytest.mark.slow)]
 MISSES = 10
 """How often a phase may be over before the kill, for each kill that falls into it."""
@@ -153,7 +156,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 
 
 @pytest.mark.parametrize("kills", KILLS)
-@pytest.mark.parametrize("name", PHASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in PHASES]
+)
 def test_a_study_killed_in_a_phase_ends_like_one_that_was_not(
     name: str,
     kills: int,
