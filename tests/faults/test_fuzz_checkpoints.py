@@ -16,6 +16,8 @@ from tests.faults.limits import read_within_limits
 from tests.faults.mutations import harmed_bytes, mutated
 from tests.faults.situations import trained_supernet
 
+pytestmark = pytest.mark.slow  # minutes: `make faults` runs them
+
 FILES = 25
 """Folders that are read in one process."""
 

@@ -29,6 +29,8 @@ from search_spaces.spaces import spaces
 from tests.faults.models import SPEC, whole
 from tests.forks import Fork
 
+pytestmark = pytest.mark.slow  # minutes: `make faults` runs them
+
 MEGABYTES = 200
 SECONDS = 60
 EXAMPLES = 60

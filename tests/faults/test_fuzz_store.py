@@ -24,6 +24,8 @@ from nas.store import Store
 from nas.study.study import open_study
 from tests.faults.stored import STORE, made_studies
 
+pytestmark = pytest.mark.slow  # minutes: `make faults` runs them
+
 MEMORY = 1 << 30
 """Bytes that reading may take beyond what the process holds."""
 

@@ -29,6 +29,8 @@ from tests.faults.limits import read_within_limits
 from tests.faults.mutations import mutated
 from tests.faults.situations import tiny_space, tiny_table
 
+pytestmark = pytest.mark.slow  # minutes: `make faults` runs them
+
 FILES = 25
 """Files that are read in one process."""
 

@@ -41,6 +41,8 @@ from tests.faults.phases import (
 from tests.forks import Fork, until
 from tests.nas.test_crash import finish, records
 
+pytestmark = pytest.mark.slow  # minutes: `make faults` runs them
+
 LONG = ("supernet", "search by two Ray workers")
 """Phases whose processes take long to start or to end: `make faults` alone kills them."""
 
