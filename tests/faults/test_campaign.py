@@ -1,7 +1,6 @@
 """Every case of the campaign ends as it must: see `tests.faults.campaign`.
 
-`make faults` runs all of them. `make test` runs every sixteenth quick one: of all kinds, since those of a kind
-stand together.
+`make faults` runs all of them. `make test` runs every sixteenth quick one, which are of all kinds.
 """
 
 from __future__ import annotations
