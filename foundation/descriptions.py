@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any, Union, get_args, get_origin
 
 from foundation.errors import SettingError
+from foundation.text import shown
 
 KEY = "setting"
 """Where a field's metadata keep its description."""
@@ -19,9 +20,6 @@ MANY = 10**9
 
 SEEDS = 2**63 - 1
 """The largest random seed: what a database holds in a column."""
-
-SHOWN = 80
-"""Characters of a value that a message shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,15 +147,6 @@ def kind_of(annotation: Any) -> str:
         return f"a sequence, each {kind_of(get_args(annotation)[0])}"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-def shown(value: Any) -> str:
-    """A value in a message: as Python writes it, but for a long one only its beginning."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no whole number of over 4,300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _check_range(name: str, number: float, about: About, value: Any) -> None:

@@ -12,12 +12,17 @@
   + NoFile                there is no such file (also a FileError)
   + StoreError            the study database refuses: fix the store (full disk, newer schema, other space)
   + SettingError          an argument makes no sense: fix the call
+  + ConsentNeeded         what is asked for takes very long, or too much memory: insist (also a SettingError)
   + UnknownName           a name that no registry holds: fix the name (also a SettingError)
 
 Anything else that is raised is a bug of ours and rises unchanged.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+from foundation.wording import argument
 
 
 class NasError(Exception):
@@ -66,3 +71,14 @@ class SettingError(NasError):
 
 class UnknownName(SettingError):
     """No registry holds this name."""
+
+
+class ConsentNeeded(SettingError):
+    """What is asked for takes very long or more memory than there is; `estimate` says how much."""
+
+    def __init__(self, estimate: str) -> None:
+        super().__init__(f"{estimate}: make it smaller, or insist with {argument('yes', True)}")
+        self.estimate = estimate
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.estimate,)

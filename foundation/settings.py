@@ -37,10 +37,10 @@ from foundation.descriptions import (
     kind_of,
     options_of,
     setting,
-    shown,
 )
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
+from foundation.text import shown
 
 S = TypeVar("S", bound="Settings")
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode's categories of characters that are not seen: control, format, surrogates, private, separators."""
+
+SHOWN = 80
+"""Characters of a value that a message shows."""
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -101,3 +105,12 @@ def harmless(text: str) -> str:
 def one_line(text: str) -> str:
     """Text for a line of a terminal or a cell of a table; see `harmless`."""
     return harmless(" ".join(text.split()) if "\n" in text or "\t" in text else text)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: as Python writes it, but for a long one only its beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of over 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

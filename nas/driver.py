@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from foundation.error_text import told
 from foundation.errors import IllegalArchitecture, SpaceError
 from nas.evaluator_faults import EvaluatorFaults
 from nas.executors.base import Executor, Outcome, WorkItem
-from nas.executors.failures import told
 from nas.objectives.base import CostModel, Objective
 from nas.store import Store
 from nas.strategies.base import Proposal, Strategy

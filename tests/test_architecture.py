@@ -36,7 +36,7 @@ OPERATORS = ("search_spaces/ops/kernels/", "search_spaces/ops/slstm.py")
 UNSAFE = ("pickle", "marshal", "shelve", "dill", "cloudpickle")
 BROAD = {
     "nas/executors/base.py",
-    "nas/executors/failures.py",
+    "foundation/error_text.py",
     "nas/study/user_files.py",
     "search_spaces/block_contract/check.py",
     "search_spaces/language/objections.py",

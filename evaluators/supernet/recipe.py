@@ -9,9 +9,9 @@ from evaluators.supernet.sandwich import SUBNETS
 from evaluators.supernet.shrinking import SHRINKING, WHOLE, Phase
 from evaluators.training.schedules.base import Schedule
 from evaluators.training.schedules.linear import Linear
-from foundation.descriptions import shown
 from foundation.errors import SettingError
 from foundation.settings import Settings, setting
+from foundation.text import shown
 from search_spaces.language.genotype import Genotype
 
 SORTS = ("effect", "norm", "none")

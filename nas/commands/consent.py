@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import typer
 
-from foundation.errors import SettingError
-from nas.study.forecast import ConsentNeeded
+from foundation.errors import ConsentNeeded, SettingError
 
 T = TypeVar("T")
 

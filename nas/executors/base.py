@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import torch
 
+from foundation.error_text import told
 from foundation.errors import EvaluationFailed, IllegalArchitecture
-from nas.executors.failures import is_of_the_machine, told, watched_signals
+from nas.executors.failures import is_of_the_machine, watched_signals
 from nas.study.trial import Value
 
 

@@ -9,7 +9,6 @@ swallowed what its handler raised.
 from __future__ import annotations
 
 import errno
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,32 +19,8 @@ from typing import Any
 from foundation.errors import FileError, StoreError
 from nas.signals import STOPS
 
-LONGEST = 300
-"""Characters of a reason."""
-
 MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of a disk, which no candidate is to blame for."""
-
-_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
-
-
-def one_line(text: str, most: int = LONGEST) -> str:
-    """Text as one line of at most so many characters, without control characters and colours."""
-    plain = _ESCAPES.sub("", text[: 10 * most])
-    plain = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
-    return plain if len(plain) <= most and len(text) <= 10 * most else f"{plain[: most - 4].rstrip()} ..."
-
-
-def told(error: BaseException, kind: bool = True, most: int = LONGEST) -> str:
-    """An error in one line, whatever its text does; with `kind`, after the name of its class."""
-    try:
-        text = str(error)
-    except BaseException as second:  # its text is code of others, too
-        text = f"(its text raises {type(second).__name__})"
-    name = type(error).__name__
-    if not text:
-        return one_line(name, most)
-    return one_line(f"{name}: {text}" if kind else text, most)
 
 
 def is_of_the_machine(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from foundation.errors import FileError, StoreError
+from foundation.files import flush
 
 MARK = ".without-record"
 LOCK = ".in-use"
@@ -103,18 +104,9 @@ def mark(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).touch()  # nothing but the mark: another file could be left by a kill before it
-        _flush(folder)
+        flush(folder)
     except OSError as error:
         raise FileError(f"cannot write to {folder}: {error.strerror}") from error
-
-
-def _flush(folder: Path) -> None:
-    """Wait until a folder's list of names is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unmark(folder: Path) -> None:

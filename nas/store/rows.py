@@ -27,7 +27,6 @@ TRIAL_TYPES: tuple[Any, ...] = (
 )
 """What SQLite must have kept in `TRIAL_COLUMNS`: it takes anything everywhere."""
 
-_encode = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 LABELS = {str, int, float, bool, type(None)}
 
 

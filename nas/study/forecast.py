@@ -12,14 +12,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
 
 from evaluators.supernet.sandwich import is_size
 from evaluators.tasks.base import Task
 from evaluators.training.recipe import Recipe
-from foundation.errors import IllegalArchitecture, SettingError
+from foundation.errors import ConsentNeeded, IllegalArchitecture
 from foundation.text import duration, listed, size
-from foundation.wording import argument
 from nas.engines.base import Engine
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space
@@ -56,17 +54,6 @@ WEEK = 7 * 86400.0
 
 WITHOUT_ASKING = WEEK
 """Seconds that work may take without asking."""
-
-
-class ConsentNeeded(SettingError):
-    """What is asked for takes very long or more memory than there is; `estimate` says how much."""
-
-    def __init__(self, estimate: str) -> None:
-        super().__init__(f"{estimate}: make it smaller, or insist with {argument('yes', True)}")
-        self.estimate = estimate
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.estimate,)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from foundation.errors import SpaceError
 from foundation.registry import nearest
@@ -12,8 +10,8 @@ from nas.study.space_files import FILE
 from nas.study.user_files import run_file
 from search_spaces.block_contract import BrokenPromise, broken_promises
 from search_spaces.blocks.base import Block
+from search_spaces.language.own_kinds import kinds_in
 from search_spaces.language.space import Space
-from search_spaces.language.walk import alternatives, children
 
 LIBRARY = "search_spaces.blocks."
 """Where the blocks live that the project's own tests hold to their promises."""
@@ -33,10 +31,9 @@ def check_own_blocks(space: Space) -> None:
 
 def own_kinds(space: Space) -> list[type[Block]]:
     """The kinds of blocks in any branch of a space that the library does not have, by name."""
-    kinds = {type(node) for node in _nodes(space.root) if isinstance(node, Block)}
-    return sorted(
-        (kind for kind in kinds if not kind.__module__.startswith(LIBRARY)), key=lambda kind: kind.__name__
-    )
+    kinds = [kind for kind in kinds_in(space.root) if issubclass(kind, Block)]
+    own = [kind for kind in kinds if not kind.__module__.startswith(LIBRARY)]
+    return sorted(own, key=lambda kind: kind.__name__)
 
 
 def blocks_in(source: str) -> list[type[Block]]:
@@ -60,16 +57,3 @@ def blocks_in(source: str) -> list[type[Block]]:
     if name and name not in defined:
         raise SpaceError(f"{path} defines no block {name!r}; {nearest(name, defined)}")
     return [defined[name]] if name else list(defined.values())
-
-
-def _nodes(root: Any) -> Iterator[Any]:
-    """Every different part of an open tree, in all its branches; layers that repeat are met once."""
-    waiting, met = [root], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in met:
-            continue
-        met.add(id(node))
-        yield node
-        for option in alternatives(node):
-            waiting += [part for _, part in children(option.node)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foundation.errors import EvaluationFailed, SettingError
+from foundation.text import shown
 from nas.objectives.base import ObjectiveFunction
 from nas.study.trial import Value
 
@@ -38,9 +39,7 @@ class OwnObjective:
                 raise TypeError
             value = float(number)
         except (TypeError, ValueError, RuntimeError, OverflowError):
-            shown = repr(returned)
-            shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
-            raise EvaluationFailed(f"{self.name} returned {shown}, not a number") from None
+            raise EvaluationFailed(f"{self.name} returned {shown(returned)}, not a number") from None
         return returned if isinstance(returned, Value) else value
 
 

@@ -24,9 +24,9 @@ from types import ModuleType
 
 import torch
 
+from foundation.error_text import cut_line, told
 from foundation.errors import NasError, SpaceError
 from foundation.registry import make_way
-from nas.executors.failures import one_line, told
 
 USER_FILE = "space_file_"
 """How the modules that come from a user's files are named."""
@@ -245,7 +245,7 @@ def _place(error: BaseException, path: Path) -> str:
 def _complaint(error: BaseException) -> str:
     """The kind of an exception and what it says, on one line."""
     if isinstance(error, SyntaxError):
-        return one_line(f"{type(error).__name__}: {error.msg}", MOST_LETTERS)
+        return cut_line(f"{type(error).__name__}: {error.msg}", MOST_LETTERS)
     return told(error, most=MOST_LETTERS)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from foundation.descriptions import kind_of
 from foundation.errors import SpaceError
+from foundation.text import shown
 from search_spaces.language.choices import OneOf
 from search_spaces.language.walk import children
 
@@ -82,5 +83,4 @@ def _words(annotation: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = type(value).__name__ if isinstance(value, (tuple, OneOf)) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return type(value).__name__ if isinstance(value, (tuple, OneOf)) else shown(value)

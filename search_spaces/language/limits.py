@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from foundation.errors import SpaceError
+from foundation.text import shown
 from search_spaces.language.choices import OneOf
 from search_spaces.language.walk import children
 
@@ -77,10 +78,8 @@ def check_text(text: str) -> None:
 def check_name(name: Any) -> None:
     """Raise `SpaceError` where a space's name is not a line of printable text, as tables hold it."""
     if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or not name.isprintable():
-        shown = repr(name)
-        shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
         raise SpaceError(
-            f"the name of a space is printable text of at most {LONGEST_NAME} characters, got {shown}"
+            f"the name of a space is printable text of at most {LONGEST_NAME} characters, got {shown(name)}"
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foundation.error_text import told
 from foundation.errors import IllegalArchitecture, NasError, SpaceError
 
 IMPOSSIBLE = (ArithmeticError, AssertionError, ValueError)
@@ -68,7 +69,7 @@ def allows(constraint: Callable[[Any], bool], spec: Any) -> bool:
 
 def in_words(error: BaseException) -> str:
     """An exception on one line, with the function and the line that it comes from."""
-    said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    said = told(error)
     frames = list(traceback.walk_tb(error.__traceback__))
     if not frames:
         return said

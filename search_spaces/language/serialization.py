@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from foundation.errors import SpaceError, UnknownName
 from foundation.files import parse_json
 from foundation.registry import Registry, nearest
+from foundation.text import shown
 from search_spaces.blocks.base import blocks
 from search_spaces.language.choices import MOST_COPIES, OneOf, field_names, repeat
 from search_spaces.language.field_types import check_fields
@@ -82,7 +83,7 @@ def _copies(plain: Mapping[str, Any]) -> int:
     """How many copies of its part a `repeat` holds, over all its depths."""
     depths = plain.get("depths")
     if not isinstance(depths, list) or not all(type(depth) is int for depth in depths):
-        raise SpaceError(f"'repeat' needs 'depths', a list of whole numbers, got {_shown(depths)}")
+        raise SpaceError(f"'repeat' needs 'depths', a list of whole numbers, got {shown(depths)}")
     if max(depths, default=0) > MOST_COPIES:
         raise SpaceError(f"repeat: depths must be at most {MOST_COPIES:,}, got {max(depths):.6g}")
     return sum(depths)
@@ -97,7 +98,7 @@ def _from_plain(plain: Any, kinds: Kinds) -> Any:
         return _dataclass_from_plain(plain, kinds)
     name = plain.get("name")
     if not isinstance(name, str | None):
-        raise SpaceError(f"the name of a shared choice must be text, got {_shown(name)}")
+        raise SpaceError(f"the name of a shared choice must be text, got {shown(name)}")
     match sorted(plain.keys() - {"name"}):
         case ["one_of"] if isinstance(plain["one_of"], list):
             return OneOf(tuple(_from_plain(part, kinds) for part in plain["one_of"]), name)
@@ -106,7 +107,7 @@ def _from_plain(plain: Any, kinds: Kinds) -> Any:
             if len(depths) == 1 and depths[0] >= 0:
                 return OneOf(((part,) * depths[0],), name)
             return repeat(part, depths, name=name)
-    keys = _shown(sorted(map(str, plain)))
+    keys = shown(sorted(map(str, plain)))
     raise SpaceError(f"expected a 'type', 'one_of' or 'repeat', got the keys {keys}")
 
 
@@ -123,7 +124,7 @@ def _dataclass_from_plain(plain: Mapping[str, Any], kinds: Kinds) -> Any:
     names = field_names(kind)
     for name in plain:
         if name != "type" and name not in names:
-            raise UnknownName(f"{plain['type']} has no field {_shown(name)}; {nearest(name[:80], names)}")
+            raise UnknownName(f"{plain['type']} has no field {shown(name)}; {nearest(name[:80], names)}")
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in needed if name not in plain]
     if missing:
@@ -141,7 +142,7 @@ def kind_named(name: Any, kinds: Kinds = NO_KINDS) -> type:
         SpaceError: this is no name.
     """
     if not isinstance(name, str):
-        raise SpaceError(f"a type is the name of a block or a part, got {_shown(name)}")
+        raise SpaceError(f"a type is the name of a block or a part, got {shown(name)}")
     if name in parts:
         return parts[name]
     for registry in (blocks, norms):
@@ -150,14 +151,7 @@ def kind_named(name: Any, kinds: Kinds = NO_KINDS) -> type:
             return kind
     if name in kinds:
         return kinds[name]
-    raise UnknownName(
-        f"unknown block or part {_shown(name)}; {nearest(name[:80], [*parts, *blocks, *norms])}"
-    )
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    raise UnknownName(f"unknown block or part {shown(name)}; {nearest(name[:80], [*parts, *blocks, *norms])}")
 
 
 def to_json(node: Any) -> str:

@@ -31,6 +31,7 @@ import torch
 from foundation.errors import FileError, NasError, NoFile, SettingError
 from foundation.files import flush, opened, read_json, write_atomically, write_json
 from foundation.scratch import NAME as SCRATCH
+from foundation.text import shown
 from search_spaces.devices import memory_here
 from search_spaces.language.serialization import NO_KINDS, Kinds, from_plain, to_plain
 from search_spaces.language.walk import open_values
@@ -154,7 +155,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise SettingError(f"{path} cannot be read: it is no configuration")
     if config.get("format") != FORMAT:
-        raise SettingError(f"{path} has format {_brief(config.get('format'))}; this version reads {FORMAT}")
+        raise SettingError(f"{path} has format {shown(config.get('format'))}; this version reads {FORMAT}")
     if not isinstance(config.get("about", {}), dict):
         raise SettingError(f"{path} cannot be read: 'about' must be an object")
     return config
@@ -210,7 +211,7 @@ def _architecture(config: Mapping[str, Any], kinds: Kinds) -> Decoder:
         raise SettingError("'spec' is missing")
     spec = from_plain(config["spec"], kinds)
     if not isinstance(spec, Decoder):
-        raise SettingError(f"expected a Decoder, got {_brief(spec)}")
+        raise SettingError(f"expected a Decoder, got {shown(spec)}")
     left_open = next(open_values(spec), None)
     if left_open is not None:
         raise SettingError(f"{left_open[0]} is left open: this is a space, no architecture")
@@ -260,8 +261,3 @@ def _hash(path: Path) -> str:
 def _without(path: Path, error: Exception) -> str:
     """What is wrong with a file that the sentence names already."""
     return re.sub(r"^(is|cannot be read:) ", "", str(error).removeprefix(f"{path}").lstrip(": "))
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -28,6 +28,7 @@ from pkgutil import iter_modules
 from tests.faults import cases
 from tests.faults.streams import connect
 from tests.forks import Ended, Fork, run_main, until
+from tests.limits import limit_process
 
 WALL_SECONDS = 60
 """A command that hangs has used no CPU time: it is ended after this much time, times the case's seconds."""
@@ -126,13 +127,6 @@ def _limited(folder: str, words: tuple[str, ...], limits: tuple[int, int], strea
     """The command line, in this folder, within these limits, with these standard streams."""
     os.chdir(folder)
     connect(streams)
-    seconds, megabytes = limits
-    held = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmData")
-    )
-    resource.setrlimit(resource.RLIMIT_DATA, (held + megabytes * 2**20,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    limit_process(*limits)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     run_main(words)

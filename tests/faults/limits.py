@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import traceback
 import warnings
@@ -12,6 +11,7 @@ from typing import Any
 
 from foundation.errors import NasError
 from tests.forks import Fork
+from tests.limits import limit_process
 
 MEGABYTES, CPU_SECONDS = 200, 120
 
@@ -25,13 +25,7 @@ def read_within_limits(read: Callable[[Path], Any], files: Iterable[Path]) -> No
 
 
 def _read_all(read: Callable[[Path], Any], files: list[str]) -> None:
-    held = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmData")
-    )
-    resource.setrlimit(resource.RLIMIT_DATA, (held + MEGABYTES * 2**20,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+    limit_process(CPU_SECONDS, MEGABYTES)
     warnings.simplefilter("error")
     for path in files:
         try:

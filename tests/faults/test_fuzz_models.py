@@ -11,7 +11,6 @@ import copy
 import json
 import math
 import os
-import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from search_spaces.network.size_limits import check_size
 from search_spaces.spaces import spaces
 from tests.faults.models import SPEC, whole
 from tests.forks import Fork
+from tests.limits import limit_process
 
 pytestmark = pytest.mark.slow  # minutes: `make faults` runs them
 
@@ -198,10 +198,7 @@ def fuzz(name: str, examples: int, derandomize: bool) -> None:
             with contextlib.suppress(NasError):
                 READERS[name](data, folder)
 
-    status = Path("/proc/self/status").read_text()
-    held = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
-    resource.setrlimit(resource.RLIMIT_DATA, (held + MEGABYTES * 2**20,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    limit_process(SECONDS, MEGABYTES)
     run()
 
 

@@ -23,6 +23,7 @@ from nas import cli
 from nas.store import Store
 from nas.study.study import open_study
 from tests.faults.stored import STORE, made_studies
+from tests.limits import held_memory
 
 pytestmark = pytest.mark.slow  # minutes: `make faults` runs them
 
@@ -110,10 +111,8 @@ def _row(table: str, which: int) -> int:
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory() -> Iterator[None]:
     """A text that is read into gigabytes ends the test, not the machine."""
-    status = Path("/proc/self/status").read_text()
-    held = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (held + MEMORY, before[1]))
+    resource.setrlimit(resource.RLIMIT_DATA, (held_memory() + MEMORY, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_DATA, before)
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import nas
+from foundation.error_text import LONGEST, cut_line
 from foundation.errors import EvaluationFailed, FileError
 from nas.evaluator_faults import EvaluatorFaults
 from nas.executors.base import FunctionScorer, WorkItem, score_item
-from nas.executors.failures import LONGEST, one_line
 from nas.study.study import Study, open_study
 from nas.study.trial import Trial, TrialState, Value
 from tests.forks import Fork
@@ -85,7 +85,7 @@ def test_everything_that_is_raised_is_a_reason_in_one_line(
 
 @pytest.mark.parametrize("text", ["x" * 10**6, "\x1b[1m" * 10**5, "word " * 10**5, "\n" * 10**6])
 def test_a_reason_is_short(text: str) -> None:
-    assert len(one_line(text)) <= LONGEST
+    assert len(cut_line(text)) <= LONGEST
     outcome = score_item({"f": FunctionScorer(raising(ValueError(text)))}, WorkItem(0, None, 0, 0))
     assert str(outcome.reason).startswith("ValueError")
     assert len(str(outcome.reason)) <= LONGEST

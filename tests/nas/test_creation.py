@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from foundation.errors import NasError, SettingError, StoreError
+from foundation.errors import ConsentNeeded, NasError, SettingError, StoreError
 from nas.store import Store
 from nas.study.creation import create_study
-from nas.study.forecast import WEEK, ConsentNeeded, Forecast, Work, largest_of, of_plan, of_timing, of_trials
+from nas.study.forecast import WEEK, Forecast, Work, largest_of, of_plan, of_timing, of_trials
 from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState

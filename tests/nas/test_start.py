@@ -16,3 +16,10 @@ def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", code, "ls"], cwd=gone, capture_output=True, text=True)
     assert ended.returncode == 2
     assert ended.stderr == "nas: the current folder is gone: change to one that exists\n"
+
+
+def test_the_command_line_loads_no_large_library_but_torch() -> None:
+    large = "pandas sqlalchemy scipy optuna ray plotly dash transformers"
+    code = f"import sys, nas.cli; print(*sorted(set('{large}'.split()) & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
