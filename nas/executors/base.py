@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -101,7 +103,8 @@ def score_item(scorers: Mapping[str, Scorer], item: WorkItem, worker: str = "dri
     began = time.perf_counter()
     values: dict[str, Value] = {}
     reason, unexpected = None, False
-    with watched_signals() as signals:
+    # A scorer may leave other streams behind than it found.
+    with watched_signals() as signals, redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
         try:
             for name, scorer in scorers.items():
                 values[name] = _comparable(name, scorer(item.spec, item.steps, item.seed))

@@ -37,7 +37,9 @@ class BlockCheck:
             self.promise.check(self.subject)
         except BrokenPromise as error:
             raise BrokenPromise(f"{self.subject.spec}: {error}") from error.__cause__
-        except Exception as error:  # a user's code may raise anything; its line is what helps
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's code may raise anything; its line is what helps
             first = (str(error).strip() or "without a reason").splitlines()[0]
             what = f"{type(error).__name__}: {first}{_place(error)}"
             raise BrokenPromise(f"{self.subject.spec}: {self.promise}: {what}") from error
@@ -89,7 +91,9 @@ def _subjects(block: AnyBlock, d_model: int | None) -> list[Subject]:
         raise BrokenPromise(f"{block.__name__} has no {', '.join(missing)}")
     try:
         examples = block.examples()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         reason = f"examples() raises {type(error).__name__}: {error}"
         raise BrokenPromise(f"{block.__name__}: {reason}; return a tuple of small blocks") from error
     if not examples:

@@ -68,6 +68,13 @@ WRONG: list[tuple[str, Callable[[], type[Block]], str, bool]] = [
     ("views its weights", lambda: wrong(made.ViewsWeight), r"leading slice.*RuntimeError: view size", True),
     ("a buffer", lambda: wrong(made.HasBuffer), "make scale a parameter", True),
     ("global random numbers", lambda: wrong(made.GlobalDice), "pass generator=dice", True),
+    ("a seed of its own", lambda: wrong(made.OwnDice), "everything alike from different dice", True),
+    (
+        "leaves the process",
+        lambda: wrong(made.LeavesProcess),
+        r"SystemExit: no more \(.*wrong_blocks.py:\d+\)",
+        True,
+    ),
     ("parameters left empty", lambda: wrong(made.LeavesEmpty), "does not fill 'weight'", True),
     ("weights cut off", lambda: wrong(made.Detached), "outputs depend on no parameter", True),
     (
@@ -125,6 +132,10 @@ def test_a_right_block_keeps_every_promise() -> None:
     kind = wrong()
     check_block(kind)
     check_block(kind(decay=0.5), 7)
+
+
+def test_parameters_may_begin_as_constants() -> None:
+    assert not broken_promises(wrong(made.StartsAsConstant), quick=True)
 
 
 def test_one_error_lists_all_that_is_broken() -> None:

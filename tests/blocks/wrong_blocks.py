@@ -153,6 +153,21 @@ class GlobalDice(EMAMixer):
         nn.init.normal_(self.weight, std=0.1)
 
 
+class OwnDice(EMAMixer):
+    def reset_parameters(self, dice: torch.Generator) -> None:
+        super().reset_parameters(torch.Generator().manual_seed(0))
+
+
+class LeavesProcess(EMAMixer):
+    def project(self, x: Tensor) -> Tensor:
+        raise SystemExit("no more")
+
+
+class StartsAsConstant(EMAMixer):
+    def reset_parameters(self, dice: torch.Generator) -> None:
+        self.weight.fill_(0.1)
+
+
 class LeavesEmpty(EMAMixer):
     def reset_parameters(self, dice: torch.Generator) -> None:
         return

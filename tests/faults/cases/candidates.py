@@ -19,6 +19,7 @@ from torch import nn
 from search_spaces import Decoder, Layer, Space, one_of
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, blocks
 from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.serialization import parts
 
 
@@ -31,7 +32,7 @@ class Mixed_(Mixer):
         self.weight.fill_(1.0)
 
     def forward(self, x, state=None, position=0):
-        if self.training:
+        if self.training and x.shape[-1] in (8, 16):  # not where blocks are checked before the search
             {hostile}
         return Mixed(x * self.weight, state)
 
@@ -52,7 +53,7 @@ def recursive():
 @blocks.add
 @dataclass(frozen=True, kw_only=True)
 class Hostile(Block):
-    mixes: ClassVar = "sequence"
+    mixes: ClassVar = "channels"
 
     def build(self, d_model):
         return Mixed_(d_model)
@@ -62,7 +63,8 @@ class Hostile(Block):
         return Cost(params=d_model)
 
 
-layer = Layer(sequence_mixer=one_of(ShortConv(kernel=one_of(2, 3, 4, 5)), Hostile()))
+convolution = ShortConv(kernel=one_of(2, 3, 4, 5))
+layer = Layer(sequence_mixer=convolution, channel_mixer=one_of(SwiGLU(expansion=1), Hostile()))
 space = Space(Decoder(d_model=one_of(8, 16), layers=(layer,)), name="hostile")
 """
 
@@ -143,7 +145,7 @@ RAISED = (
     ("a lone surrogate", "raise ValueError('\\ud800x')", "ValueError: x"),
     ("a zero byte", "raise ValueError('a\\x00b')", "ValueError: a b"),
     ("a warning that is an error", "raise DeprecationWarning('old')", "DeprecationWarning: old"),
-    ("a wrong shape", "x = x[:, :1]", "RuntimeError"),
+    ("a wrong shape", "x = x[:, :3]", "RuntimeError"),
     ("not a number", "x = x * float('nan')", "the training loss is nan"),
     ("infinite outputs", "x = x * float('inf')", "the training loss is nan"),
     ("a closed standard output", "sys.stdout = None; raise ValueError('mute')", "ValueError: mute"),
