@@ -13,7 +13,7 @@ import difflib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from foundation.errors import UnknownName
@@ -31,10 +31,24 @@ def make_way(modules: Iterable[str]) -> None:
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
-    """A hint that names the closest known name, or lists all of them when none is close."""
+    """A hint: the closest known name, whatever its case, or all of them when none is close."""
     names = sorted(names)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+    by_lower_case = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.5)
+    return f"did you mean {by_lower_case[close[0]]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+
+
+def known_name(name: str, names: Iterable[str], kind: str) -> str:
+    """The one of these names that is meant, whatever its case.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    names = list(names)
+    alike = [known for known in names if known.lower() == name.lower()]
+    if name in names or len(alike) == 1:
+        return name if name in names else alike[0]
+    raise UnknownName(f"unknown {kind} {name!r}; {nearest(name, names)}")
 
 
 class Registry(Mapping[str, T]):
@@ -52,13 +66,27 @@ class Registry(Mapping[str, T]):
         Raises:
             ValueError: another thing of this kind already has the name.
         """
+        returned, thing = thing, self._entry(thing)
         name = getattr(thing, "name", None) or thing.__name__
         taken, makes_way = self._things.get(name), self._added_by.get(name) in _making_way
-        if taken is not None and not makes_way and not _same_definition(taken, thing):
+        if taken is not None and not makes_way and not self._is_same(taken, thing):
             raise ValueError(f"two {self.kind}s are named {name!r}: {taken!r} and {thing!r}")
         self._things[name] = thing
         self._added_by[name] = sys._getframe(1).f_globals.get("__name__", "")
+        return returned
+
+    def added_by(self, modules: Collection[str]) -> list[str]:
+        """The names of what these modules added, in the order in which they did."""
+        self._fill()
+        return [name for name in self._things if self._added_by[name] in modules]
+
+    def _entry(self, thing: Any) -> Any:
+        """What is registered where `thing` is added."""
         return thing
+
+    def _is_same(self, taken: T, thing: T) -> bool:
+        """True when a module was merely executed twice (a space file that is loaded again)."""
+        return _definition(taken) == _definition(thing)
 
     def __getitem__(self, name: str) -> T:
         self._fill()
@@ -88,11 +116,6 @@ class Registry(Mapping[str, T]):
         package = importlib.import_module(self._folder)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._folder}.{module.name}")
-
-
-def _same_definition(before: Any, after: Any) -> bool:
-    """True when a module was merely executed twice (a space file that is loaded again)."""
-    return _definition(before) == _definition(after)
 
 
 def _definition(thing: Any) -> tuple[Any, Any]:

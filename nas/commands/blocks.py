@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from foundation.errors import EvaluationFailed, UnknownName
-from foundation.registry import nearest
-from nas.commands.output import cell, output_console, print_line
+from foundation.errors import EvaluationFailed
+from nas.commands.catalogue import Catalogue, From, catalogue, first_line, text_of
+from nas.commands.output import print_line
 
 
 def mount(app: typer.Typer) -> None:
@@ -22,10 +20,7 @@ def blocks(
     name: Annotated[
         str | None, typer.Argument(help="One block to explain; without it, a list.", show_default=False)
     ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FILE.py", help="List what this file adds.", show_default=False),
-    ] = None,
+    source: From = None,
     check: Annotated[
         str | None,
         typer.Option(
@@ -42,49 +37,29 @@ def blocks(
     builds the examples of each block in the file, and checks decode against prefill, causality, costs,
     states, gradients, number types, slices of a supernet, and export.
     """
+    from nas.study.own_blocks import defined_in
     from search_spaces.blocks.base import blocks as registered
 
     if check is not None:
         _check(check)
         return
-    if source is not None:
-        from nas.study.own_blocks import blocks_in
-
-        kinds = blocks_in(source)
-    else:
-        kinds = sorted(registered.values(), key=lambda kind: (kind.mixes, kind.__name__))
+    found = catalogue(registered, source, defined_in)
     if name is not None:
-        _explain(_named(name, kinds), from_file=source is not None)
+        _explain(found, name)
         return
-    table = Table("block", "mixes", "what it is", box=None, pad_edge=False)
-    for kind in kinds:
-        table.add_row(*map(cell, (kind.__name__, kind.mixes, _about(kind).splitlines()[0])))
-    output_console().print(table)
+    by_mixes = sorted(found.things.items(), key=lambda item: (item[1].mixes, item[0]))
+    listed = found if source else Catalogue(found.kind, dict(by_mixes))
+    listed.print_table(("mixes", "what it is"), lambda kind: (kind.mixes, first_line(kind)))
 
 
-def _named(name: str, kinds: list[Any]) -> Any:
-    """The block of this name, whatever its case."""
-    by_name = {kind.__name__: kind for kind in kinds}
-    by_lower_case = {known.lower(): known for known in by_name}
-    known = name if name in by_name else by_lower_case.get(name.lower())
-    if known is None:
-        raise UnknownName(f"unknown block {name!r}; {nearest(name, by_name)}")
-    return by_name[known]
-
-
-def _explain(kind: Any, *, from_file: bool) -> None:
+def _explain(found: Catalogue, name: str) -> None:
+    kind = found.named(name)
     examples = kind.examples()
-    lines = [_about(kind), ""]
-    if not from_file:
+    lines = [text_of(kind), ""]
+    if not found.origin:
         lines += [f"from {kind.__module__} import {kind.__name__}"]
     lines += [str(examples[0])] if examples else []
     print_line("\n".join(lines))
-
-
-def _about(kind: Any) -> str:
-    """The text of a block's module, or of its class where it has none of its own."""
-    module = sys.modules.get(kind.__module__)
-    return ((module and module.__doc__) or kind.__doc__ or "").strip() or "no description"
 
 
 def _check(source: str) -> None:

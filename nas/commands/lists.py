@@ -1,50 +1,59 @@
-"""Commands that list what can be named: spaces, engines, strategies, objectives."""
+"""Commands that list what can be named, and explain one: spaces, engines, strategies, objectives, tasks."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from foundation.settings import Settings
-from nas.commands.output import cell, output_console, print_line
+from nas.commands.catalogue import Catalogue, From, catalogue, first_line, text_of
+from nas.commands.output import print_line
 
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (spaces, engines, strategies, objectives):
+    for command in (spaces, engines, strategies, objectives, tasks):
         app.command()(command)
 
 
 def spaces(
-    name: Annotated[str | None, typer.Argument(help="A ready-made space, or FILE.py[:NAME].")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A space to print, or FILE.py[:NAME].", show_default=False)
+    ] = None,
+    source: From = None,
 ) -> None:
     """List the ready-made spaces, or print one."""
-    from nas.study.space_files import load_space
+    from nas.study.space_files import FILE, load_space, spaces_in
+    from search_spaces.language.space import Space
     from search_spaces.spaces import spaces as ready_made
 
-    if name is not None:
+    if name is not None and source is None and FILE.fullmatch(name):
         print_line(str(load_space(name)))
         return
-    for title, make in ready_made.items():
-        print_line(f"{title}: {_first_line(make)}")
+    found = catalogue(ready_made, source, spaces_in)
+    if name is not None:
+        made = found.named(name)
+        print_line(str(made if isinstance(made, Space) else made()))
+        return
+    found.print_lines(_about_space)
 
 
 def engines(
     name: Annotated[
         str | None, typer.Argument(help="One engine, with its settings.", show_default=False)
     ] = None,
+    source: From = None,
 ) -> None:
     """List the engines that search shared weights, or explain one and its settings (`--set`)."""
     from nas.engines.base import engines as registered
 
+    found = catalogue(registered, source)
     if name is None:
-        _print_kinds(registered)
+        found.print_lines(first_line)
         return
-    kind = registered[name]
+    kind = found.named(name)
     _explain(kind, kind)
     if kind.asks_strategy:
         print_line("Its settings are those of the strategy (--strategy): nas strategies NAME")
@@ -54,40 +63,87 @@ def strategies(
     name: Annotated[
         str | None, typer.Argument(help="One strategy, with its settings.", show_default=False)
     ] = None,
+    source: From = None,
 ) -> None:
     """List the strategies that propose candidates, or explain one and its settings (`--set`)."""
     from nas.strategies.base import strategies as registered
 
+    found = catalogue(registered, source)
     if name is None:
-        _print_kinds(registered)
+        found.print_lines(first_line)
         return
-    _explain(registered[name], registered[name].settings_kind)
+    kind = found.named(name)
+    _explain(kind, kind.settings_kind)
 
 
-def objectives() -> None:
-    """List what can be traded off and bounded, with units."""
+def objectives(
+    name: Annotated[str | None, typer.Argument(help="One objective to explain.", show_default=False)] = None,
+    source: From = None,
+) -> None:
+    """List what can be traded off and bounded, with units, or explain one."""
     from nas.objectives.base import objectives as registered
 
-    table = Table("objective", "unit", "available", "what it is", box=None, pad_edge=False)
-    for objective in registered.values():
-        when = "before training" if objective.cheap else "after training"
-        table.add_row(*map(cell, (objective.name, objective.unit, when, objective.about)))
-    output_console().print(table)
+    found = catalogue(registered, source)
+    if name is None:
+        found.print_table(
+            ("unit", "available", "what it is"), lambda each: (each.unit, _when(each), each.about)
+        )
+        return
+    _explain_objective(found, name)
 
 
-def _print_kinds(kinds: Mapping[str, type[Any]]) -> None:
-    for name, kind in kinds.items():
-        print_line(f"{name}: {_first_line(inspect.getmodule(kind))}")
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="One task to explain.", show_default=False)] = None,
+    source: From = None,
+) -> None:
+    """List what networks can be trained on, with the objective that each task scores, or explain one."""
+    from evaluators.tasks.base import tasks as registered
+
+    found = catalogue(registered, source)
+    if name is None:
+        found.print_table(("objective", "what it is"), lambda each: (each.score_name, first_line(each)))
+        return
+    kind = found.named(name)
+    print_line(f"{kind.name}: {text_of(kind)}\n")
+    print_line(f"its objective: -o {kind.score_name} ({kind.score_unit}): {kind.score_help}")
+    print_line(f"windows of {kind.length} tokens; losses in {kind.unit}")
+
+
+def _about_space(made: Any) -> str:
+    """A line about a space, or about the function that makes it."""
+    from foundation.text import count
+    from search_spaces.language.space import Space
+
+    return count(made.size(), "architecture") if isinstance(made, Space) else first_line(made)
+
+
+def _explain_objective(found: Catalogue, name: str) -> None:
+    objective = found.named(name)
+    better = "larger" if objective.maximise else "smaller"
+    unit = f" ({objective.unit})" if objective.unit else ""
+    print_line(f"{objective.name}{unit}: {objective.about}\n")
+    print_line(f"{better} is better; known {_when(objective)}")
+    if objective.task:
+        print_line(f"the score of the task {objective.task}: nas tasks {objective.task}")
+    if objective.cheap:
+        sign = ">" if objective.maximise else "<"
+        print_line(f"can be bounded: -c '{objective.name}{sign}NUMBER'")
+    if objective.per_scenario:
+        print_line(f"where there are several scenarios, of one of them: {objective.name}@SCENARIO")
+    if objective.needs_table:
+        print_line("predicted by a latency table, which is measured first")
+
+
+def _when(objective: Any) -> str:
+    return "before training" if objective.cheap else "after training"
 
 
 def _explain(kind: type[Any], settings: type[Settings]) -> None:
     """What a kind is, from its module, and its settings with help and range."""
     from nas.commands.options_from_settings import settings_lines
 
-    print_line(f"{kind.name}: {inspect.getdoc(inspect.getmodule(kind))}\n\n{inspect.getdoc(kind)}\n")
+    own = inspect.cleandoc(kind.__doc__ or "")
+    text = text_of(kind)
+    print_line(f"{kind.name}: {text}\n" + (f"\n{own}\n" if own and own != text else ""))
     for line in settings_lines(settings):
         print_line(line)
-
-
-def _first_line(documented: Any) -> str:
-    return (inspect.getdoc(documented) or "").partition("\n")[0]

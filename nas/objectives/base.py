@@ -2,7 +2,10 @@
 
 Most numbers are cheap: computed analytically or predicted from a latency table, in microseconds, before
 anything is trained. Those without a `cheap` function are scored by an evaluator on a worker. A new number is
-one new file in this folder that adds one `Objective`.
+one new file in this folder that adds one `Objective`. The score of every task is an objective by itself.
+
+In a file of one's own `@objectives.add` on a function of the architecture is enough: the number that it
+returns is minimised, and the first line of its docstring says what it is.
 """
 
 from __future__ import annotations
@@ -11,19 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from evaluators.tasks.base import Task, tasks
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import Registry, nearest
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.roofline import Roofline
+from nas.objectives.functions import Computed, OwnObjective
+from nas.objectives.functions import ObjectiveFunction as ObjectiveFunction
 from nas.study.plan import SCENARIO_MARK
 from nas.study.trial import Value
 from search_spaces.scenario import Scenario
 
 Predictor: TypeAlias = LatencyTable | Roofline
 """What predicts latency: measured blocks, or, where that is asked for, an estimate."""
-
-ObjectiveFunction: TypeAlias = Callable[[Any], float]
-"""An objective of a user's own program: a number for an architecture, to be minimised."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,15 @@ class Objective:
 
 
 class Objectives(Registry[Objective]):
-    """Objectives by name; those that differ between scenarios also as `NAME@SCENARIO`."""
+    """Objectives by name; those that differ between scenarios also as `NAME@SCENARIO`.
+
+    A function is added as an objective of its name, and its first line says what it is. The score of a task
+    is there with the task.
+    """
+
+    def __init__(self, kind: str, folder: str) -> None:
+        super().__init__(kind, folder)
+        self._scores: dict[str, type[Task]] = {}
 
     def __getitem__(self, name: str) -> Objective:
         plain, at, scenario = name.partition(SCENARIO_MARK)
@@ -154,5 +165,31 @@ class Objectives(Registry[Objective]):
             return False
         return not at or bool(scenario and super().__getitem__(plain).per_scenario)
 
+    def _fill(self) -> None:
+        super()._fill()
+        for name, task in tasks.items():
+            score = task.score_name
+            if score in self._things and self._scores.get(score) is task:
+                continue
+            known = self._things.get(score)
+            if known is not None and known.task != name:
+                raise SettingError(f"the score of the task {name} is named {score}, as another objective is")
+            if known is None or score in self._scores:
+                self._things[score] = Objective(
+                    name=score, unit=task.score_unit, about=task.score_help, task=name
+                )
+                self._added_by[score] = task.__module__
+            self._scores[score] = task
 
-objectives: Registry[Objective] = Objectives("objective", folder="nas.objectives")
+    def _is_same(self, taken: Objective, thing: Objective) -> bool:
+        return bool(taken.task and taken.task == thing.task) or super()._is_same(taken, thing)
+
+    def _entry(self, thing: Any) -> Objective:
+        if isinstance(thing, Objective):
+            return thing
+        about = (thing.__doc__ or "").strip().partition("\n")[0].rstrip(".") or "the user's own"
+        computed = Computed(OwnObjective(thing.__name__, thing))
+        return Objective(name=thing.__name__, unit="", about=about, cheap=computed, on_request=True)
+
+
+objectives: Objectives = Objectives("objective", folder="nas.objectives")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from types import ModuleType
 
-from foundation.errors import SpaceError
-from foundation.registry import nearest
-from nas.study.space_files import FILE
-from nas.study.user_files import run_file
+from nas.study.file_additions import additions
 from search_spaces.block_contract import BrokenPromise, broken_promises
-from search_spaces.blocks.base import Block
+from search_spaces.blocks.base import Block, blocks
 from search_spaces.language.own_kinds import kinds_in
 from search_spaces.language.space import Space
 
@@ -42,18 +39,11 @@ def blocks_in(source: str) -> list[type[Block]]:
     Raises:
         SpaceError: the file cannot be run, defines no block, or has no block of this name.
     """
-    parts = FILE.fullmatch(source)
-    if parts is None:
-        raise SpaceError(f"{source!r} is no file: give FILE.py, or FILE.py:NAME")
-    path, name = Path(parts["path"]), parts["name"] or ""
-    module = run_file(path)
-    defined: dict[str, type[Block]] = {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Block) and value.__module__ == module.__name__
-    }
-    if not name and not defined:
-        raise SpaceError(f"{path} defines no block: a block is a class derived from Block")
-    if name and name not in defined:
-        raise SpaceError(f"{path} defines no block {name!r}; {nearest(name, defined)}")
-    return [defined[name]] if name else list(defined.values())
+    return list(additions(source, blocks, defined_in).values())
+
+
+def defined_in(module: ModuleType) -> dict[str, type[Block]]:
+    """The blocks of a file, also those that it does not register."""
+    things = vars(module).items()
+    kinds = {key: thing for key, thing in things if isinstance(thing, type) and issubclass(thing, Block)}
+    return {key: kind for key, kind in kinds.items() if kind.__module__ == module.__name__}

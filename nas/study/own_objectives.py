@@ -8,46 +8,20 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
-from foundation.errors import EvaluationFailed, SettingError
-from foundation.text import shown
-from nas.objectives.base import ObjectiveFunction
-from nas.study.trial import Value
+from foundation.errors import SettingError
+from nas.objectives.base import objectives
+from nas.objectives.functions import Computed, ObjectiveFunction, OwnObjective
 
 NAME = re.compile(r"[^\W\d]\w*")
-
-
-@dataclass(frozen=True)
-class OwnObjective:
-    """A user's function under its name; what it returns is checked."""
-
-    name: str
-    function: ObjectiveFunction
-
-    def __call__(self, spec: Any) -> Any:
-        """The number that the function returns, or the `Value`.
-
-        Raises:
-            EvaluationFailed: it returns something else.
-        """
-        returned = self.function(spec)
-        number = returned.value if isinstance(returned, Value) else returned
-        try:
-            if isinstance(number, (str, bytes)):
-                raise TypeError
-            value = float(number)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            raise EvaluationFailed(f"{self.name} returned {shown(returned)}, not a number") from None
-        return returned if isinstance(returned, Value) else value
 
 
 def named_objectives(given: Sequence[str | ObjectiveFunction]) -> tuple[list[str], dict[str, OwnObjective]]:
     """The names of all objectives, and those that are functions.
 
     A function is named after itself, a `functools.partial` after its function, a callable object by its
-    `name` or after its class.
+    `name` or after its class. One that was added to the registry is meant by its name.
 
     Raises:
         SettingError: one has no name that could be recorded, or two have the same.
@@ -63,6 +37,9 @@ def named_objectives(given: Sequence[str | ObjectiveFunction]) -> tuple[list[str
             names.append(objective)
             continue
         name = _name_of(objective)
+        if _is_registered(name, objective):
+            names.append(name)
+            continue
         if name in functions:
             raise SettingError(f"two objectives are named {name}: give one its own name, with def")
         functions[name] = OwnObjective(name, objective)
@@ -87,6 +64,11 @@ def strategy_name(strategy: Any) -> Any:
         f"a strategy is given by its name, and its settings as strategy_settings: put @strategies.add on"
         f" {kind.__name__}, and pass strategy={named!r}"
     )
+
+
+def _is_registered(name: str, objective: ObjectiveFunction) -> bool:
+    computed = objectives[name].cheap if name in objectives else None
+    return isinstance(computed, Computed) and computed.own.function is objective
 
 
 def _name_of(objective: Any) -> str:

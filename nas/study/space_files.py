@@ -39,6 +39,12 @@ def load_space(source: str) -> Space:
     return _space_in(run_file(path), parts["name"] or "", path)
 
 
+def spaces_in(module: ModuleType) -> dict[str, Space]:
+    """The spaces that a file defines, by the names that `FILE.py:NAME` finds them under."""
+    things = vars(module).items()
+    return {key: thing for key, thing in things if isinstance(thing, Space) and not key.startswith("_")}
+
+
 def absolute_source(source: str) -> str:
     """A space's source that can be found from any folder."""
     parts = FILE.fullmatch(source)
@@ -55,7 +61,7 @@ def _ready_made(name: str) -> Space:
 
 def _space_in(module: ModuleType, name: str, path: Path) -> Space:
     public = {key: value for key, value in vars(module).items() if not key.startswith("_")}
-    spaces = {key: value for key, value in public.items() if isinstance(value, Space)}
+    spaces = spaces_in(module)
     if not name:
         name = "space" if "space" in public else next(iter(spaces), "")
         if len(spaces) > 1 and name != "space":

@@ -45,6 +45,8 @@ NAMING = {
     "spaces": "lapptop",
     "engines": "drats",
     "strategies": "nsga",
+    "objectives": "decode_mss",
+    "tasks": "languge",
     "blocks": "Atention",
     "zoo": "jambaa",
     "search": "lapptop",

@@ -15,7 +15,8 @@ import torch
 import nas
 from foundation.errors import SettingError, SpaceError
 from nas.executors.base import FunctionScorer, WorkItem, score_item
-from nas.study.own_objectives import OwnObjective, named_objectives
+from nas.objectives.functions import OwnObjective
+from nas.study.own_objectives import named_objectives
 from nas.study.study import open_study
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
