@@ -250,8 +250,27 @@ def progress(folder: str | Path) -> dict[str, Any]:
     try:
         phase = checkpoints.progress_in(path).get("phase")
     except ValueError as error:
+        if not path.exists():  # the training has gone on, and another one is there
+            return progress(folder)
         raise Damaged(f"{path} is damaged: {error}; without it the training starts again") from None
     return {"step": step, "steps": about["steps"], "phase": phase, "file": path.name}
+
+
+def verified_progress(folder: str | Path) -> dict[str, Any]:
+    """The same, once the weights were read: they are whole, and those of the training that is described.
+
+    Raises:
+        NoSupernet, Damaged: as `progress`.
+    """
+    while True:
+        done = progress(folder)
+        try:
+            if done["file"]:
+                _verify(Path(folder), read_about(folder), done["step"])
+            return done
+        except NoFile:
+            if (Path(folder) / done["file"]).exists():
+                raise
 
 
 def _require_finished(folder: Path, about: Mapping[str, Any]) -> None:
@@ -261,12 +280,27 @@ def _require_finished(folder: Path, about: Mapping[str, Any]) -> None:
             f"{folder} has done {step} of {steps} training steps; `nas supernet train` with the same settings"
             " continues"
         )
+    try:
+        _verify(folder, about, steps)
+    except NoFile as error:
+        raise Damaged(f"{error}: it was removed meanwhile") from None
+
+
+def _verify(folder: Path, about: Mapping[str, Any], step: int) -> None:
+    """Read the weights after a step, which must be whole and belong to what is described.
+
+    Raises:
+        NoFile: there are none.
+        Damaged: they are damaged, or those of another training.
+    """
     recipe = Recipe.from_plain(about["recipe"])
     expected = trained_as(
         _space_json(folder, about), about["task"]["digest"], about["seed"], about["batch"], recipe
     )
     try:
-        checkpoints.verify(folder, steps, {**expected, "steps": steps})
+        checkpoints.verify(folder, step, {**expected, "steps": about["steps"]})
+    except NoFile:
+        raise
     except FileError as error:
         raise Damaged(
             f"{error}; take another copy of {folder}, or train it again: `nas supernet train` with the same"

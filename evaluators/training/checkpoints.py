@@ -89,11 +89,14 @@ def verify(folder: Path, step: int, expected: Mapping[str, Any]) -> None:
     paths = sorted(path for path in folder.glob("*.safetensors") if step_of(path) == step)
     if not paths:
         raise NoFile(f"{folder} has no checkpoint of step {step}")
+    told = json.dumps({**expected, "step": step}, sort_keys=True)
     for path in paths:
-        about, told = path.stat(), json.dumps({**expected, "step": step}, sort_keys=True)
         try:
+            about = path.stat()
             _verify(path, (about.st_ino, about.st_size, about.st_mtime_ns), told)
             return
+        except FileNotFoundError:
+            raise NoFile(f"{path} was removed while it was looked for") from None
         except DamagedCheckpoint:
             if path == paths[-1]:
                 raise

@@ -155,10 +155,13 @@ def info(
     ],
     as_json: Json = False,
 ) -> None:
-    """Print what a supernet's folder holds: space, task, recipe, and how far its training is."""
-    from evaluators.supernet.folder import progress, read_about
+    """Print what a supernet's folder holds: space, task, recipe, and how far its training is.
 
-    about, done = read_about(folder), progress(folder)
+    Its weights are read and compared with their hash; what is damaged is refused.
+    """
+    from evaluators.supernet.folder import read_about, verified_progress
+
+    about, done = read_about(folder), verified_progress(folder)
     if as_json:
         print_json({**about, "progress": done})
         return
@@ -173,6 +176,6 @@ def info(
         f"training  {done['step']} of {done['steps']} steps, {state if done['step'] else 'not begun'}",
         f"recipe    phases {phases}; {supernet['networks']} networks a step, {read}; batch {about['batch']};"
         f" seed {about['seed']}; {recipe['precision']}",
-        f"weights   {done['file'] or 'none yet'}",
+        f"weights   {done['file'] + ', whole by its hash' if done['file'] else 'none yet'}",
     ):
         print_line(line)

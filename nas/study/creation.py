@@ -112,6 +112,7 @@ def check_plan(
     if task is not None:
         task.check_vocabulary(space)
     of_plan(space, plan, task, engine).require_consent(yes)
+    space.require_allowed()
     require_satisfiable(space, constraints, CostModel.of(plan.scenarios))
 
 

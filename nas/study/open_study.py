@@ -123,7 +123,7 @@ class OpenStudy(Study):
         `random` ones. Printed, the result is in words. Can be stopped and repeated; `space` as in `export`.
 
         Raises:
-            NothingToCompare: neither can be judged.
+            NothingToCompare: neither can be judged, or there are fewer networks than are asked for.
             SettingError: the study trains nothing, has not begun to, or an argument makes no sense.
             ConsentNeeded: it would take over a week, or more memory than there is; not asked for with `yes`.
         """

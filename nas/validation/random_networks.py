@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from random import Random
 
+from foundation.wording import argument
 from nas.objectives.base import CostModel
 from nas.study.constraints import first_violation, parsed_constraints
 from nas.study.study import Study
@@ -25,9 +26,17 @@ def random_networks(study: Study, count: int, cost_model: CostModel | None = Non
         NothingToCompare: there are not so many.
     """
     drawn = draw_allowed(study, count, cost_model or CostModel.of(study.plan.scenarios))
-    if len(drawn) < count:
-        raise NothingToCompare(f"the space has no {count} distinct architectures to validate on")
+    require_networks(count, len(drawn))
     return drawn
+
+
+def require_networks(count: int, there_are: int) -> None:
+    """Raise `NothingToCompare` where there are fewer networks than are asked for."""
+    if there_are < count:
+        raise NothingToCompare(
+            f"{argument('networks', count)} is more than the space has: it has only {there_are} that keep its"
+            " constraints; ask for at most so many"
+        )
 
 
 def draw_allowed(

@@ -24,8 +24,9 @@ from nas.study.trial import Trial
 from nas.validation.claims import Claims
 from nas.validation.effort import effort_of, effort_text
 from nas.validation.errors import NothingToCompare
-from nas.validation.proxy import ProxyCheck, check_proxy, top_fidelity
+from nas.validation.proxy import ProxyCheck, check_proxy, is_own_truth, top_fidelity
 from nas.validation.random_baseline import GainOverRandom, gain_over_random, still_wanted
+from nas.validation.random_networks import random_networks, require_networks
 from nas.validation.settings import ValidationSettings
 
 
@@ -57,11 +58,13 @@ def validate_study(
     """The proxy against training from scratch (by default at the top fidelity), the search against chance.
 
     Raises:
-        NothingToCompare: neither can be judged.
+        NothingToCompare: neither can be judged, or there are fewer networks than are asked for.
         SettingError: the study trains nothing, or has not begun to.
         ConsentNeeded: it would take over a week, or more memory than there is; not asked for with `yes`.
     """
     steps = settings.steps or top_fidelity(study)
+    if not is_own_truth(study, steps):
+        require_networks(settings.networks, study.space.size())
     context = Context(study=study, workers=workers, progress=progress)
     task = task_of(study)  # complains about a study that has not begun, before anything is trained for it
     work = Work(largest=largest_of(study.space), length=task.length, device=study.plan.device)
@@ -76,6 +79,8 @@ def validate_study(
 def _validated(context: Context, settings: ValidationSettings, steps: int) -> Validation:
     missing: list[str] = []
     gain = proxy = None
+    if not is_own_truth(context.study, steps):  # before the baseline is scored, which takes long
+        random_networks(context.study, settings.networks, cost_model(context))
     try:
         gain = None if settings.random == 0 else _gain(context, settings.random)
     except NothingToCompare as error:

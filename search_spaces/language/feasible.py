@@ -82,7 +82,8 @@ def nearest(tree: Tree, violation: Violation, starts: Iterable[Genotype] = ()) -
         complete = not looking.found
     elif not looking.found:
         looking.descend(CHANGED)
-    return Nearest(looking.best, looking.least, looking.tried, complete)
+    tried = tree.size() if complete else looking.tried
+    return Nearest(looking.best, looking.least, tried, complete)
 
 
 def walk(tree: Tree, start: Genotype, goal: Genotype, allowed: Callable[[Any], bool]) -> tuple[Genotype, Any]:

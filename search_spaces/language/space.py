@@ -248,6 +248,18 @@ class Space:
         _, spec = self.propose_with_spec(lambda path, labels: dice.choice(labels), constrained=False)
         self.objection(spec)
 
+    def require_allowed(self) -> None:
+        """Raise `SpaceError` where no architecture is found that is allowed, saying how many were tried.
+
+        They are all of a small space, and else up to `feasible.DRAWS` and `feasible.CHANGED`.
+        """
+        found = self._nearest
+        if not found.allowed:
+            tried = f"{found.tried:,} architectures"
+            whose = f"its {tried}" if found.complete else f"{tried} that were tried"
+            objection = self.objection(self.draw_genotype(found.genotype))
+            raise SpaceError(f"{self.name}: none of {whose} is allowed; the nearest: {objection}")
+
     def __str__(self) -> str:
         described = self.size()
         count = f"{described:,}" if described < 10**15 else f"{described:.3g}"

@@ -48,7 +48,7 @@ space = Space(Decoder(vocab=256, d_model=16, layers=repeat(layer, (1, 2))), name
 
 
 def tiny_space() -> Space:
-    """Six networks of one width."""
+    """Twelve networks of one width."""
     layer = Layer(sequence_mixer=Attention(head_dim=8), channel_mixer=SwiGLU(expansion=one_of(1, 2, 4)))
     return Space(Decoder(vocab=256, d_model=16, layers=repeat(layer, (1, 2))), name="tiny")
 

@@ -220,3 +220,10 @@ def test_the_least_and_the_most_of_a_cost_are_exact() -> None:
     assert most is not None
     assert (least.amount, -most.amount) == (205_344, 279_072)
     assert isinstance(least.genotype, Genotype)
+
+
+def test_a_rule_in_code_that_nothing_keeps_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    space = Space(Decoder(d_model=one_of(16, 32), layers=(LAYER,)), constraints=[lambda spec: False])
+    with pytest.raises(SpaceError, match="none of its 8 architectures is allowed; the nearest: violates the"):
+        nas.search(space, name="s", objectives=["params"], store=tmp_path / "s.db")
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -65,6 +66,7 @@ def test_a_supernet_is_trained_once_and_tells_what_it_is(tmp_path: Path, space: 
         "phases full, sizes, depth, width; 3 networks a step, each with a batch of its own; batch 4;" in told
     )
     assert "seed 0; float32" in told
+    assert re.search(r"weights   \S+-5.safetensors, whole by its hash", told)
     plain = json.loads(said("info", folder, "--json"))
     assert plain["progress"]["step"] == 5
     assert plain["task"]["settings"]["windows"] == 6

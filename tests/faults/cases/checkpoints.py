@@ -296,6 +296,22 @@ CASES = [
     ],
     *[
         Case(
+            f"info: the weights of a supernet have {what}",
+            "supernet info net",
+            prepare=supernet(harm),
+            says="net/.*(is damaged|belongs to another|is a|has a header)",
+            seconds=10,
+        )
+        for what, harm in HARMS
+    ],
+    Case(
+        "info: a supernet has the weights of another space",
+        "supernet info net",
+        prepare=of_another_space,
+        says="belongs to another training: its spec differ",
+    ),
+    *[
+        Case(
             f"info: a supernet whose description is {what}",
             "supernet info net",
             prepare=about_is(harm),

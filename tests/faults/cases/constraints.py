@@ -17,6 +17,13 @@ space = Space(Decoder(d_model=32, layers=(layer,) * 8), name="eight"{})
 """
 """65,536 networks with 205,344 to 279,072 parameters."""
 
+TWO = """
+from search_spaces import Decoder, Layer, Space, one_of
+from search_spaces.blocks.short_conv import ShortConv
+
+space = Space(Decoder(d_model=one_of(8, 16), layers=(Layer(sequence_mixer=ShortConv()),)), name="two"{})
+"""
+
 FILES = {
     "eight.py": EIGHT.format(""),
     "only.py": """
@@ -27,12 +34,9 @@ def only(spec):
 """
     + EIGHT.format(", constraints=[only]"),
     "never.py": EIGHT.format(", constraints=[lambda spec: False]"),
-    "two.py": """
-from search_spaces import Decoder, Layer, Space, one_of
-from search_spaces.blocks.short_conv import ShortConv
-
-space = Space(Decoder(d_model=one_of(8, 16), layers=(Layer(sequence_mixer=ShortConv()),)), name="two")
-""",
+    "two.py": TWO.format(""),
+    "neither.py": TWO.format(", constraints=[lambda spec: spec.d_model > 99]"),
+    "rule.py": TWO.format(", constraints=[lambda spec: spec.d_model > 9]"),
 }
 
 COUNTED = "--name a -o params -o decode_flops --finalists 0"
@@ -129,12 +133,23 @@ CASES = [
     Case(
         "a rule in code that nothing keeps",
         search("never", more="--trials 3"),
-        says="none of .* is allowed",
+        says="eight: none of its 65,536 architectures is allowed; the nearest: violates the constraint"
+        r" lambda at never\.py:\d+",
         files=FILES,
-        lines=2,
         seconds=60,
         slow=True,
-        leaves_nothing=False,
+    ),
+    Case(
+        "a rule in code that neither of two networks keeps",
+        search("neither", more="--trials 3"),
+        says="two: none of its 2 architectures is allowed",
+        files=FILES,
+    ),
+    Case(
+        "a rule in code and a bound that nothing keeps together",
+        search("rule", "params<3e3", more="--trials 3"),
+        says="params<3000: the smallest network of this space has 5,200",
+        files=FILES,
     ),
     Case(
         "a rule in code that one network of 65,536 keeps",
