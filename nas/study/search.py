@@ -24,6 +24,8 @@ from nas.study.creation import create_study
 from nas.study.open_study import OpenStudy
 from nas.study.own_objectives import named_objectives, strategy_name
 from nas.study.plan import Plan
+from nas.study.source import source_of
+from nas.study.space_files import absolute_source, load_space
 from search_spaces.language.space import Space, as_space
 from search_spaces.scenario import Scenario
 
@@ -77,7 +79,7 @@ def _taught_by_plan(function: F) -> F:
 
 @_taught_by_plan
 def search(
-    space: Space | Any,
+    space: Space | str | Any,
     *,
     name: str,
     objectives: Sequence[str | ObjectiveFunction] = Plan.objectives,
@@ -89,18 +91,23 @@ def search(
 ) -> OpenStudy:
     """Search `space`; a study of this name over the same space is continued.
 
-    `objectives` are names (see `nas objectives`) or functions of the architecture that return a number to be
-    minimised, each with a name of its own (no lambdas). The study, with its trials, is in the database
-    `store`. What would take over a week, or more memory than there is, is refused with its estimate, unless
-    `yes`.
+    `space` may also be what the command line takes: the name of a ready-made space, or `FILE.py[:NAME]`. The
+    study then keeps a copy of that file, so that `nas resume` and `nas export` work on it, too. `objectives`
+    are names (see `nas objectives`) or functions of the architecture that return a number to be minimised,
+    each with a name of its own (no lambdas). The study, with its trials, is in the database `store`. What
+    would take over a week, or more memory than there is, is refused with its estimate, unless `yes`.
 
     Raises:
         StoreError: the name is taken by a study of another space.
         SettingError: a setting makes no sense, or differs from those the study was started with.
         ConsentNeeded: it would take over a week, or more memory than there is.
-        SpaceError: nothing in the space satisfies the constraints.
+        SpaceError: nothing in the space satisfies the constraints, or its file cannot be run.
         DataError: the corpus cannot be used.
     """
+    source = None
+    if isinstance(space, str):
+        named = space
+        settings["source"], space, source = absolute_source(named), load_space(named), source_of(named)
     names, functions = named_objectives(objectives)
     if "strategy" in settings:
         settings["strategy"] = strategy_name(settings["strategy"])
@@ -109,7 +116,14 @@ def search(
     check_flag("yes", yes)
     pool.check(plan.on, progress.say)
     study = create_study(
-        as_space(space), plan, name=name, store=store, functions=functions, yes=yes, say=progress.say
+        as_space(space),
+        plan,
+        name=name,
+        store=store,
+        functions=functions,
+        source=source,
+        yes=yes,
+        say=progress.say,
     )
     run_steps(Context(study=study, functions=functions, workers=pool, progress=progress))
     asked = OpenStudy(study.store, study.record, study.space, location=store)

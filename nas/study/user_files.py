@@ -59,7 +59,7 @@ def run_file(path: Path) -> ModuleType:
     if module.__name__ in _running:
         raise SpaceError(f'{path} reads itself: put what calls nas under `if __name__ == "__main__":`')
     _running.add(module.__name__)
-    make_way([name for name in sys.modules if name.startswith(USER_FILE)])
+    make_way([name for name, known in list(sys.modules.items()) if _is_of_user(name, known, path)])
     sys.modules[module.__name__] = module  # so that what it defines can be found again, by dataclasses too
     try:
         with (
@@ -75,6 +75,7 @@ def run_file(path: Path) -> ModuleType:
         raise
     finally:
         _running.discard(module.__name__)
+    make_way([module.__name__])  # for a program that imports the file by its own name later
     return module
 
 
@@ -160,6 +161,12 @@ def in_words(path: Path) -> Iterator[None]:
         raise SpaceError(f"{_place(error, path)}: KeyboardInterrupt was raised") from error
     except BaseException as error:  # a user's file may raise anything; it is their line that helps them
         raise SpaceError(f"{_place(error, path)}: {_complaint(error)}") from error
+
+
+def _is_of_user(name: str, module: ModuleType, path: Path) -> bool:
+    """Whether a module was run from a user's file, or was imported from this one."""
+    file = getattr(module, "__file__", None)
+    return name.startswith(USER_FILE) or (file is not None and Path(file) == path.resolve())
 
 
 def _empty_module(path: Path) -> ModuleType:
