@@ -88,6 +88,15 @@ class Registry(Mapping[str, T]):
         """True when a module was merely executed twice (a space file that is loaded again)."""
         return _definition(taken) == _definition(thing)
 
+    def module_of(self, name: str) -> str:
+        """The module that registered the thing of this name.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        self[name]
+        return self._added_by[name]
+
     def __getitem__(self, name: str) -> T:
         self._fill()
         if not isinstance(name, str):  # a file from elsewhere may hold anything

@@ -130,16 +130,21 @@ def resume(
     opened.store.close()
     pool = Workers(**workers)
     pool.check(plan.on, Terminal().say)
-    _run(_created(loaded, plan, study, store, yes, source=files), pool, picks)
+    functions = opened.functions
+    created = _created(loaded, plan, study, store, yes, source=files, functions=functions)
+    _run(created, pool, picks, functions)
 
 
-def _created(space: Any, plan: Plan, name: str, store: str, yes: bool, *, source: Any) -> Any:
+def _created(
+    space: Any, plan: Plan, name: str, store: str, yes: bool, *, source: Any, functions: Any = None
+) -> Any:
     """The study, after the question whether it may take long."""
     from nas.commands.consent import with_consent
     from nas.progress import Terminal
     from nas.study.creation import create_study
 
-    create = partial(create_study, space, plan, name=name, store=store, source=source, say=Terminal().say)
+    given = {"name": name, "store": store, "source": source, "functions": functions}
+    create = partial(create_study, space, plan, **given, say=Terminal().say)
     return with_consent(lambda agreed: create(yes=agreed), yes)
 
 
@@ -159,7 +164,7 @@ def _located(settings: Given, known: Plan | type[Plan] = Plan) -> Given:
     return located
 
 
-def _run(study: Any, workers: Any, picks: tuple[Any, ...] = ()) -> None:
+def _run(study: Any, workers: Any, picks: tuple[Any, ...] = (), functions: Any = None) -> None:
     from nas.commands.show import print_front
     from nas.plugins import report_writer
     from nas.steps.base import Context, run_steps
@@ -168,7 +173,8 @@ def _run(study: Any, workers: Any, picks: tuple[Any, ...] = ()) -> None:
     work_on(study.name)
     terminal = Terminal()
     terminal.say(f"study {study.name} in {study.store.url}")
-    run_steps(Context(study=study, workers=workers, progress=terminal, picks=picks))
+    context = Context(study=study, workers=workers, progress=terminal, picks=picks, functions=functions or {})
+    run_steps(context)
     print_front(study)
     write = report_writer()
     if write is not None:

@@ -17,9 +17,9 @@ from foundation.fields import Field
 from foundation.files import read_bytes
 from foundation.text import listed
 from foundation.wording import argument
-from nas.study.source import Source, hashes_in, module_of, sha256
+from nas.study.source import Source, hashes_in, sha256
 from nas.study.source_files import MOST_BYTES, files_from, is_of_project
-from nas.study.user_files import import_beside, run_file
+from nas.study.user_files import run_files
 from search_spaces.language.own_kinds import kinds_in
 from search_spaces.language.serialization import kind_named
 from search_spaces.network.model import Model
@@ -81,9 +81,8 @@ def load(folder: str | Path, *, device: str = "cpu", trust_code: bool = False) -
 def _run(folder: Path, kinds: Mapping[str, str], hashes: Mapping[str, str]) -> dict[str, type]:
     """The kinds that the code of a folder defines, by running it."""
     place = _checked(folder, hashes)
-    modules = {}
-    for file in dict.fromkeys(kinds.values()):
-        modules[file] = import_beside(place, module_of(file)) if "/" in file else run_file(place / file)
+    files = list(dict.fromkeys(kinds.values()))
+    modules = run_files(place, files, [file for file in files if "/" not in file])
     found = {name: getattr(modules[file], name, None) for name, file in kinds.items()}
     for name, kind in found.items():
         if not isinstance(kind, type):

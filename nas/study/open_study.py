@@ -113,7 +113,7 @@ class OpenStudy(Study):
         steps: int | None = None,
         random: int | None = None,
         workers: int | Workers = 0,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = True,
         yes: bool = False,
         space: str | None = None,
     ) -> Validation:
@@ -131,15 +131,15 @@ class OpenStudy(Study):
         from nas.validation.validate import validate_study
 
         settings = ValidationSettings(networks=networks, steps=steps, random=random)
-        pool, progress = Workers.of(workers), progress_of(progress)
+        pool, shown = Workers.of(workers), progress_of(progress)
         check_flag("yes", yes)
-        pool.check(say=progress.say)
+        pool.check(say=shown.say)
         known = self.with_source(space).space
         if known.digest != self.record.space_digest:  # constraints in code are not in the store
             known = self.reloaded_space(space)
         with Store(self._location) as opened:
             study = Study(opened, opened.study(self.name), known)
-            return validate_study(study, settings, pool, progress, yes=yes)
+            return validate_study(study, settings, pool, shown, yes=yes)
 
     def _named(self, trial: Trial | str | int) -> Trial:
         return trial if isinstance(trial, Trial) else self.trial(trial)

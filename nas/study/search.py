@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from evaluators.training.recipe import Recipe
+from foundation.errors import SettingError
 from foundation.settings import check_flag, describe
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
@@ -24,8 +25,8 @@ from nas.study.creation import create_study
 from nas.study.open_study import OpenStudy
 from nas.study.own_objectives import named_objectives, strategy_name
 from nas.study.plan import Plan
-from nas.study.source import source_of
-from nas.study.space_files import absolute_source, load_space
+from nas.study.source_places import in_no_file, program_source
+from nas.study.user_files import is_running
 from search_spaces.language.space import Space, as_space
 from search_spaces.scenario import Scenario
 
@@ -79,54 +80,58 @@ def _taught_by_plan(function: F) -> F:
 
 @_taught_by_plan
 def search(
-    space: Space | str | Any,
+    space: Space | Any,
     *,
     name: str,
     objectives: Sequence[str | ObjectiveFunction] = Plan.objectives,
     store: str | Path = DEFAULT_STORE,
     workers: int | Workers = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = True,
     yes: bool = False,
     **settings: Unpack[PlanSettings],
 ) -> OpenStudy:
     """Search `space`; a study of this name over the same space is continued.
 
-    `space` may also be what the command line takes: the name of a ready-made space, or `FILE.py[:NAME]`. The
-    study then keeps a copy of that file, so that `nas resume` and `nas export` work on it, too. `objectives`
-    are names (see `nas objectives`) or functions of the architecture that return a number to be minimised,
-    each with a name of its own (no lambdas). The study, with its trials, is in the database `store`. What
-    would take over a week, or more memory than there is, is refused with its estimate, unless `yes`.
+    `objectives` are names (see `nas objectives`) or functions of the architecture that return a number to be
+    minimised, each with a name of its own (no lambdas). The study, with its trials, is in the database
+    `store`. What would take over a week, or more memory than there is, is refused with its estimate, unless
+    `yes`.
+
+    `progress` is shown as fits: a bar on a terminal, a line in a notebook, lines now and then in a log. The
+    report is then written at the end, and its path told. With `progress=False` nothing is shown, and
+    `study.report()` writes it.
+
+    What the space and the objectives are made of belongs to the study: files beside the program are copied,
+    and of its own file the definitions, so that `nas resume` and its like can go on with it.
 
     Raises:
         StoreError: the name is taken by a study of another space.
         SettingError: a setting makes no sense, or differs from those the study was started with.
         ConsentNeeded: it would take over a week, or more memory than there is.
-        SpaceError: nothing in the space satisfies the constraints, or its file cannot be run.
+        SpaceError: nothing in the space satisfies the constraints.
         DataError: the corpus cannot be used.
     """
-    source = None
-    if isinstance(space, str):
-        named = space
-        settings["source"], space, source = absolute_source(named), load_space(named), source_of(named)
     names, functions = named_objectives(objectives)
     if "strategy" in settings:
         settings["strategy"] = strategy_name(settings["strategy"])
     plan = Plan.from_plain({"objectives": names, **settings})
-    pool, progress = Workers.of(workers), progress_of(progress)
+    pool, shown = Workers.of(workers), progress_of(progress)
     check_flag("yes", yes)
-    pool.check(plan.on, progress.say)
+    if is_running():
+        raise SettingError(
+            "a search cannot begin while its file is read for what it defines: put it under `if __name__ =="
+            ' "__main__":`'
+        )
+    space = as_space(space)
+    pool.check(plan.on, shown.say)
+    source, nowhere = program_source(space, plan, functions)
     study = create_study(
-        as_space(space),
-        plan,
-        name=name,
-        store=store,
-        functions=functions,
-        source=source,
-        yes=yes,
-        say=progress.say,
+        space, plan, name=name, store=store, functions=functions, source=source, yes=yes, say=shown.say
     )
-    run_steps(Context(study=study, functions=functions, workers=pool, progress=progress))
+    if nowhere:
+        shown.say(in_no_file(nowhere))
+    run_steps(Context(study=study, functions=functions, workers=pool, progress=shown))
     asked = OpenStudy(study.store, study.record, study.space, location=store)
-    if progress.is_shown and report_writer():
-        progress.say(f"report: {asked.report()}")
+    if shown.is_shown and report_writer():
+        shown.say(f"report: {asked.report()}")
     return asked

@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.machinery import all_suffixes
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,13 +24,18 @@ from foundation.errors import FileError, SpaceError
 from foundation.fields import Field
 from foundation.files import read_bytes, write_atomically
 from nas.study.source_changes import changed
-from nas.study.source_files import MOST_BYTES, MOST_FILES, files_of
+from nas.study.source_definitions import definitions
+from nas.study.source_files import MOST_BYTES, MOST_FILES, files_from, files_of
+from nas.study.source_parts import Parts
 from nas.study.space_files import FILE, load_space
-from nas.study.user_files import files_beside, require_from
+from nas.study.user_files import files_beside, module_of, require_from
 from search_spaces.language.space import Space
 
 FOLDER = "source"
 """Of a study's folder: where its copy lies."""
+
+PARTS = "parts"
+"""Their name in a record."""
 
 LONGEST = 4096
 """Characters of a path."""
@@ -40,7 +45,9 @@ LONGEST = 4096
 class Source:
     """Files in a folder by relative path and SHA-256; `entry` is run, and `name` in it is the space.
 
-    `origin` says where the entry lay when the study began: for people, and to notice that it was edited.
+    `origin` says where the entry lay when the study began: for people, and to notice that it was edited. A
+    study that a program began has no file of its space but `parts`, which `run_program` runs; `held` is then
+    the content of files of which the source has only the definitions.
     """
 
     folder: Path
@@ -48,6 +55,8 @@ class Source:
     name: str
     files: Mapping[str, str]
     origin: str
+    parts: Parts | None = None
+    held: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def check(self) -> None:
         """Hold what lies in the folder to the hashes.
@@ -84,7 +93,7 @@ class Source:
         shutil.rmtree(folder, ignore_errors=True)
         for name, content in contents.items():
             write_atomically(folder / name, content)
-        copy = replace(self, folder=folder)
+        copy = replace(self, folder=folder, held={})
         copy.check()
         return copy
 
@@ -102,24 +111,50 @@ class Source:
         Raises:
             FileError: a file cannot be read.
         """
-        mine, theirs = self.contents(), later.contents()
-        return changed(mine, {self._called(later, name): content for name, content in theirs.items()})
+        mine, theirs = self.contents(), {self._called(later, n): c for n, c in later.contents().items()}
+        shared, script = self._shared(later)
+        if script:  # of the program only the definitions count, also where the other has all of it
+            names = (self.parts or later.parts or Parts()).names_in(script)
+            for contents in (mine, theirs):
+                contents[script] = definitions(contents.get(script, b""), names)
+        return changed(*({n: c for n, c in each.items() if n in shared} for each in (mine, theirs)))
 
     def differing(self, other: Source) -> list[str]:
         """The files that another version lacks, has besides, or has with another hash."""
         theirs = {self._called(other, name): digest for name, digest in other.files.items()}
-        return sorted(name for name, _ in set(self.files.items()) ^ set(theirs.items()))
+        files = {name for name, _ in set(self.files.items()) ^ set(theirs.items())}
+        return sorted(files & self._shared(other)[0])
+
+    def is_like(self, other: Source) -> bool:
+        """Whether both are the source of a program, or both that of a file with a space."""
+        return (self.parts is None) == (other.parts is None)
+
+    def _shared(self, other: Source) -> tuple[set[str], str]:
+        """The files in which both are to agree, and that of them which one of them has in part.
+
+        A program has what its parts need, and the file of a space also the space.
+        """
+        if self.is_like(other):
+            return {*self.files, *(self._called(other, name) for name in other.files)}, ""
+        program = self if self.parts is not None else other
+        return set(program.files), program.parts.script if program.parts is not None else ""
 
     def _called(self, other: Source, name: str) -> str:
-        return self.entry if name == other.entry else name
+        renamed = self.is_like(other) and self._is_run() and other._is_run()
+        return self.entry if renamed and name == other.entry else name
+
+    def _is_run(self) -> bool:
+        """Whether the entry is what people run, whatever they call it."""
+        return self.parts is None or self.entry == self.parts.script
 
     def to_plain(self) -> dict[str, Any]:
         """What a record says of it; see `recorded`."""
         plain = {"entry": self.entry, "name": self.name, "path": self.origin}
-        return {**plain, "files": dict(sorted(self.files.items()))}
+        parts = {} if self.parts is None else {PARTS: self.parts.to_plain()}
+        return {**plain, **parts, "files": dict(sorted(self.files.items()))}
 
     def _read(self, name: str) -> bytes:
-        return read_bytes(self.folder / name, at_most=MOST_BYTES)
+        return self.held.get(name) or read_bytes(self.folder / name, at_most=MOST_BYTES)
 
 
 def source_of(space: str) -> Source | None:
@@ -144,30 +179,31 @@ def recorded(plain: Any, folder: Path) -> Source:
     Raises:
         FileError: it names anything else than Python files inside the folder.
     """
-    field = Field(plain, FOLDER)
-    files = hashes_in(field["files"])
-    if (entry := field["entry"].text()) not in files:
-        field["entry"].refuse(f"{entry!r} is none of the files")
+    record = Field(plain, FOLDER)
+    files = hashes_in(record["files"])
+    if (entry := record["entry"].text()) not in files:
+        record["entry"].refuse(f"{entry!r} is none of the files")
     return Source(
         folder=folder,
         entry=entry,
-        name=field["name"].text(least=0),
+        name=record["name"].text(least=0),
         files=files,
-        origin=field["path"].text(least=0, most=LONGEST),
+        origin=record["path"].text(least=0, most=LONGEST),
+        parts=Parts.from_plain(record[PARTS], files) if PARTS in record.names() else None,
     )
 
 
-def hashes_in(field: Field) -> dict[str, str]:
+def hashes_in(record: Field) -> dict[str, str]:
     """The hashes of Python files inside a folder by their relative paths, as on record.
 
     Raises:
         FileError: one is no such path.
     """
     files = {}
-    for name, digest in field.items(most=MOST_FILES):
+    for name, digest in record.items(most=MOST_FILES):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or path.suffix != ".py" or str(path) != name:
-            field.refuse(f"{name!r} is no Python file inside the folder")
+            record.refuse(f"{name!r} is no Python file inside the folder")
         files[name] = digest.text()
     return files
 
@@ -181,10 +217,34 @@ def original_of(source: Source) -> Source | None:
     if not path.is_absolute():
         return None
     try:
+        if source.parts is not None:
+            depth = len(PurePosixPath(source.entry).parts)
+            return of_parts(source.parts, path.parents[depth - 1]) if depth <= len(path.parents) else None
         files = {name: sha256(content) for name, content in files_of(path, _also(source, path)).items()}
     except (FileError, SpaceError, OSError):
         return None
     return replace(source, folder=path.parent, entry=path.name, files=files)
+
+
+def of_parts(parts: Parts, folder: Path) -> Source:
+    """The source of a program's parts, as their files are now in this folder.
+
+    Raises:
+        FileError: a file cannot be read.
+        SpaceError: there are more than anybody writes.
+    """
+    names, script = parts.names_in(parts.script), parts.script
+    contents = files_from(folder, parts.files, {script: lambda content: definitions(content, names)})
+    entry = parts.files[-1]
+    return Source(
+        folder=folder,
+        entry=entry,
+        name="",
+        files={name: sha256(content) for name, content in contents.items()},
+        origin=str(folder / entry),
+        parts=parts,
+        held={script: contents[script]} if script in contents else {},
+    )
 
 
 def sha256(content: bytes) -> str:
@@ -209,9 +269,3 @@ def _importable(folder: Path) -> set[str]:
 
 def _is_code(name: str) -> bool:
     return name.endswith(tuple(all_suffixes()))
-
-
-def module_of(name: str) -> str:
-    """The dotted name of a file."""
-    path = PurePosixPath(name).with_suffix("")
-    return ".".join(path.parts[:-1] if path.name == "__init__" else path.parts)

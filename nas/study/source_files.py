@@ -9,8 +9,9 @@ part of this project, belongs to nobody's source.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from foundation.errors import SpaceError
 from foundation.files import read_bytes
@@ -18,6 +19,8 @@ from nas.study.user_files import is_imported_elsewhere
 
 PACKAGES = ("foundation", "search_spaces", "evaluators", "hw_profiles", "nas", "dashboards")
 """The project's own packages: they lie beside a file in the root of a checkout."""
+
+NO_CUTS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType({})
 
 MOST_FILES = 500
 MOST_BYTES = 2**23
@@ -37,8 +40,10 @@ def files_of(entry: Path, also: Iterable[Path] = ()) -> dict[str, bytes]:
     return files_from(folder, [entry.resolve().name, *names])
 
 
-def files_from(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """The same of the files of these names in a folder; see `files_of`."""
+def files_from(
+    folder: Path, names: Iterable[str], cuts: Mapping[str, Callable[[bytes], bytes]] = NO_CUTS
+) -> dict[str, bytes]:
+    """The same of the files of these names in a folder, see `files_of`; of some only what a cut leaves."""
     waiting = list(names)
     found: dict[str, bytes] = {}
     while waiting:
@@ -47,7 +52,8 @@ def files_from(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
             continue
         if len(found) == MOST_FILES:
             raise SpaceError(f"{folder / name} imports over {MOST_FILES} files from beside it: install them")
-        found[name] = read_bytes(folder / name, at_most=MOST_BYTES)
+        content = read_bytes(folder / name, at_most=MOST_BYTES)
+        found[name] = cuts[name](content) if name in cuts else content
         for module in _imported(found[name], PurePosixPath(name)):
             waiting += _files_beside(folder, module)
     return found

@@ -62,17 +62,23 @@ def _of_known(study: Study, source: Source | None) -> Source | None:
     if own is None:
         return _adopted(study, source)
     require_unchanged(study.name, own, source)
+    if not own.is_like(source):
+        return own
     try:
         own.check()
     except FileError:  # the original is whole, so the copy can be made again
-        return _copied(source, own.folder)
+        return _adopted(study, source)
+    if own.parts is not None and own.files != source.files:  # the same definitions, as they are written now
+        return _adopted(study, source)
     move_folder(source.folder, own.folder)
     return own
 
 
 def _adopted(study: Study, source: Source) -> Source:
-    """A source for a study that has none on record, as those that an older version began."""
-    copy = _copied(source, study.folder / FOLDER)
+    """A source for a study that has none on record, or whose copy is gone or was written otherwise."""
+    study.folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(study.folder):
+        copy = _copied(source, study.folder / FOLDER)
     config = study.store.study(study.name).config
     study.store.update_config(study.record.id, {**config, "source": copy.to_plain()})
     return copy

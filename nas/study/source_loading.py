@@ -9,6 +9,7 @@ from foundation.errors import FileError, NoFile, SettingError, SpaceError, Unkno
 from foundation.text import listed
 from foundation.wording import argument
 from nas.study.source import Source, original_of, source_of
+from nas.study.source_program import Program, run_program
 from nas.study.space_files import FILE, load_space
 from search_spaces.language.space import Space
 
@@ -29,6 +30,21 @@ def load_copy(study: str, source: Source) -> Space:
         raise SettingError(f"study {study} needs the copy of its source: {error}; {_pass(source)}") from None
     except (FileError, SpaceError, UnknownName) as error:
         raise SettingError(f"study {study} needs its space again: {error}; {_pass(source)}") from None
+
+
+def load_program(study: str, source: Source) -> Program:
+    """What the program defined that began the study, by running the study's own copy of its definitions.
+
+    Raises:
+        SettingError: the copy is missing, damaged, or cannot be run.
+    """
+    try:
+        return run_program(source)
+    except (FileError, SpaceError) as error:
+        raise SettingError(
+            f"study {study} needs what its program defined: {error}; run {source.origin}, or the program that"
+            " imports it, again: this renews the copy"
+        ) from None
 
 
 def load_other(study: str, source: Source | None, space: str) -> Space:

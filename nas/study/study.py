@@ -10,7 +10,7 @@ Reading never changes anything; `nas.search` and its kin write.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -33,7 +33,7 @@ from nas.study.marks import table_errors
 from nas.study.objective_records import known_objective
 from nas.study.plan import Plan
 from nas.study.source import FOLDER, Source, recorded
-from nas.study.source_loading import NeedsSource, load_copy, load_other, load_ready_made
+from nas.study.source_loading import NeedsSource, load_copy, load_other, load_program, load_ready_made
 from nas.study.trial import MEASURED, Trial, TrialState, Value
 from search_spaces.language.own_kinds import imported
 from search_spaces.language.serialization import from_json
@@ -46,6 +46,8 @@ class Study:
     def __init__(self, store: Store, record: StudyRecord, space: Space | None = None) -> None:
         self.store, self.record = store, record
         self._space: Space | NasError | None = space
+        self.functions: Mapping[str, Callable[..., Any]] = {}
+        """Objectives that are functions of a program, once its source was run."""
 
     @property
     def name(self) -> str:
@@ -70,17 +72,17 @@ class Study:
             raise self._space
         return self._space
 
-    def _stored_tree(self) -> Any:
-        """The tree in the store; nothing is run or imported for it."""
+    def _stored_tree(self, kinds: Mapping[str, type] | None = None) -> Any:
+        """The tree in the store, also of these kinds; nothing is run or imported for it."""
         places = self.record.config.get("space", {}).get("classes", {})
         try:
-            return from_json(self.record.space_json, imported(places))
+            return from_json(self.record.space_json, {**imported(places), **(kinds or {})})
         except UnknownName as error:
             missing = _missing(places, error)
-            if self.plan.source is None:
+            if self.source is None or kinds is not None:
                 raise SettingError(
-                    f"study {self.name} was started in Python, over {missing}: read it in a program that"
-                    " imports that module first"
+                    f"study {self.name} was started in Python, over {missing}: read it in the program that"
+                    " defines or imports them"
                 ) from None
             raise NeedsSource(
                 f"study {self.name} is over {missing}, which only its source defines; reading does not run"
@@ -98,8 +100,15 @@ class Study:
         if space is None and not self._needs_source():
             return self
         again = copy(self)
-        again._space = self.reloaded_space(space)
+        if space is None and again._is_of_program():
+            again._space = again._space_of_program()
+        else:
+            again._space = again.reloaded_space(space)
         return again
+
+    def _is_of_program(self) -> bool:
+        """Whether its source is that of a program, which defines no space but what one is made of."""
+        return self.source is not None and self.source.parts is not None
 
     def _needs_source(self) -> bool:
         """Whether its space, or what it trades off, is unknown until its source was run."""
@@ -107,6 +116,8 @@ class Study:
             self.space  # noqa: B018
         except NeedsSource:
             return True
+        if self._is_of_program():
+            return False
         return self.source is not None and any(name not in objectives for name in self.plan.objectives)
 
     def reloaded_space(self, space: str | None = None) -> Space:
@@ -124,10 +135,11 @@ class Study:
                 f"the space {where} has changed since study {self.name} was started: it is now"
                 f" {loaded.digest}, and was {self.record.space_digest}"
             )
-        if own := [name for name in self.plan.objectives if name not in objectives]:
+        defined = self.functions
+        if own := [n for n in self.plan.objectives if n not in objectives and n not in defined]:
             raise SettingError(
-                f"study {self.name} trades off {', '.join(own)}, functions of a Python program: resume it"
-                " there, by calling nas.search again"
+                f"study {self.name} trades off {', '.join(own)}, functions of a Python program: run that"
+                " again to resume it"
             )
         return loaded
 
@@ -136,14 +148,35 @@ class Study:
         if space is not None:
             return load_other(self.name, source, space)
         if source is not None:
-            return load_copy(self.name, source)
+            return self._space_of_program(whole=True) if source.parts else load_copy(self.name, source)
         if self.plan.source is None:
-            if self.space.digest != self.record.space_digest:
-                raise SettingError(
-                    f"study {self.name} was started in Python: call nas.search again to resume it"
-                )
+            self._require_whole(self.space)
             return self.space
         return load_ready_made(self.name, self.plan.source)
+
+    def _space_of_program(self, *, whole: bool = False) -> Space:
+        """The space of a program that is gone, of what its source defines; `whole` with all its rules.
+
+        Raises:
+            SettingError: the copy of the source is missing or damaged, or lacks something.
+        """
+        assert self.source is not None
+        program = load_program(self.name, self.source)
+        with self._reading("space"):
+            tree = self._stored_tree(program.kinds)
+            space = Space(tree, constraints=program.constraints, name=self.record.name)
+        self.functions = program.functions
+        if whole:
+            self._require_whole(space)
+        return space
+
+    def _require_whole(self, space: Space) -> None:
+        """Raise `SettingError` where a space lacks rules that only a program has."""
+        if space.digest != self.record.space_digest:
+            raise SettingError(
+                f"study {self.name} was started in Python, over a space with rules in code: run its program"
+                " again to resume it"
+            )
 
     @property
     def source(self) -> Source | None:

@@ -19,7 +19,7 @@ import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
 import torch
@@ -40,6 +40,9 @@ _beside: dict[str, ModuleType] = {}
 _running: set[str] = set()
 """The names of the modules that are being run."""
 
+_folders_run: list[Path] = []
+"""The folders of the files that are being run, the latest last."""
+
 _loaded: set[str] = set()
 """The names of all modules when the last file had been run: what came later may lie beside a file, too."""
 
@@ -55,19 +58,62 @@ def run_file(path: Path) -> ModuleType:
     """
     if not path.is_file():
         raise SpaceError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    with _running_in(path.resolve().parent):
+        return _run(path)
+
+
+def run_files(folder: Path, files: Iterable[str], scripts: Collection[str] = ()) -> dict[str, ModuleType]:
+    """The modules of these files in a folder, run together, so that what imports another finds the same.
+
+    All are imported by their names, but the `scripts`, which are run as by `run_file`.
+
+    Raises:
+        SpaceError: one cannot be run, or a module of its name was imported from elsewhere.
+    """
+    modules = {}
+    with _running_in(folder.resolve()):
+        for file in files:
+            if file in scripts:
+                modules[file] = _run(folder / file)
+                continue
+            name = module_of(file)
+            with in_words(folder / file):
+                modules[file] = importlib.import_module(name)
+                require_from(folder, [name])
+    return modules
+
+
+def module_of(file: str) -> str:
+    """The dotted name of a file, by its path in the folder that it is imported from."""
+    path = PurePosixPath(file).with_suffix("")
+    return ".".join(path.parts[:-1] if path.name == "__init__" else path.parts)
+
+
+def is_running() -> bool:
+    """Whether a user's file is being run for what it defines."""
+    return bool(_folders_run)
+
+
+@contextmanager
+def _running_in(folder: Path) -> Iterator[None]:
+    """What running a user's file may not change, and where it imports from."""
+    make_way([name for name in sys.modules if name.startswith(USER_FILE)])
+    _folders_run.append(folder)
+    try:
+        with _torch_as_it_was(), _beside_it(folder), redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _folders_run.pop()
+
+
+def _run(path: Path) -> ModuleType:
     module = _empty_module(path)
     if module.__name__ in _running:
         raise SpaceError(f'{path} reads itself: put what calls nas under `if __name__ == "__main__":`')
     _running.add(module.__name__)
-    make_way([name for name, known in list(sys.modules.items()) if _is_of_user(name, known, path)])
     sys.modules[module.__name__] = module  # so that what it defines can be found again, by dataclasses too
     try:
-        with (
-            in_words(path),
-            _torch_as_it_was(),
-            _beside_it(path.resolve().parent),
-            redirect_stdout(sys.stderr),
-        ):
+        with in_words(path):
             code = compile(path.read_bytes(), str(path.resolve()), "exec", dont_inherit=True)
             exec(code, vars(module))
     except BaseException:
@@ -75,7 +121,6 @@ def run_file(path: Path) -> ModuleType:
         raise
     finally:
         _running.discard(module.__name__)
-    make_way([module.__name__])  # for a program that imports the file by its own name later
     return module
 
 
@@ -83,19 +128,6 @@ def user_modules() -> list[ModuleType]:
     """What was run from users' files, and from beside them: other processes cannot import it by its name."""
     ran = [module for name, module in list(sys.modules.items()) if name.startswith(USER_FILE)]
     return ran + [module for name, module in _beside.items() if sys.modules.get(name) is module]
-
-
-def import_beside(folder: Path, name: str) -> ModuleType:
-    """A module of a package that lies in this folder, by its dotted name; else as `run_file`.
-
-    Raises:
-        SpaceError: it cannot be imported, or a module of this name was imported from elsewhere.
-    """
-    path = folder.joinpath(*name.split(".")).with_suffix(".py")
-    with in_words(path), _beside_it(folder.resolve()), redirect_stdout(sys.stderr):
-        module = importlib.import_module(name)
-        require_from(folder, [name])
-    return module
 
 
 def require_from(folder: Path, names: Iterable[str]) -> None:
@@ -161,12 +193,6 @@ def in_words(path: Path) -> Iterator[None]:
         raise SpaceError(f"{_place(error, path)}: KeyboardInterrupt was raised") from error
     except BaseException as error:  # a user's file may raise anything; it is their line that helps them
         raise SpaceError(f"{_place(error, path)}: {_complaint(error)}") from error
-
-
-def _is_of_user(name: str, module: ModuleType, path: Path) -> bool:
-    """Whether a module was run from a user's file, or was imported from this one."""
-    file = getattr(module, "__file__", None)
-    return name.startswith(USER_FILE) or (file is not None and Path(file) == path.resolve())
 
 
 def _empty_module(path: Path) -> ModuleType:

@@ -54,7 +54,9 @@ def test_nothing_is_imported_because_a_record_names_it(
     search(tmp_path).store.close()
     monkeypatch.delitem(sys.modules, __name__)
     again = open_study("free", tmp_path / "s.db")
-    with pytest.raises(SettingError, match=f"over its classes Free of {__name__}: read it in a program"):
+    with pytest.raises(
+        SettingError, match=f"over its classes Free of {__name__}, which only its source defines"
+    ):
         again.spec(again.trials()[0])
     assert __name__ not in sys.modules
     again.store.close()

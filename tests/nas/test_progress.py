@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
+import types
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from nas import progress
-from nas.progress import Notebook, Progress, ProgressBar, Terminal, default_progress
+from nas.progress import Notebook, Progress, ProgressBar, Terminal, default_progress, progress_of
 from nas.validation.effort import effort_text
 
 
@@ -31,6 +34,7 @@ def test_silent_progress_prints_nothing(capsys: pytest.CaptureFixture[str]) -> N
 def test_without_a_terminal_progress_is_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, text = terminal(is_terminal=False)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LINE_SHARE", 0.0)
     with shown.bar("training", 3) as bar:
         for step in range(3):
             bar.update(step + 1, f"loss {3 - step}")
@@ -62,29 +66,64 @@ def test_what_is_said_is_printed_as_it_is() -> None:
     assert text.getvalue() == "study [bold]first[/bold] " + "x" * 200 + "\n"
 
 
-def test_programs_get_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_a_long_work_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, text = terminal(is_terminal=False)
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with shown.bar("training", 36000) as bar:
+        for step in range(36000):  # ten hours
+            now += 1.0
+            bar.update(step)
+    assert 50 < len(text.getvalue().splitlines()) < 150
+
+
+def test_a_log_gets_lines_and_who_wants_none_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    assert type(default_progress()) is Progress
+    assert type(progress_of(True)) is Terminal
+    assert {type(progress_of(off)) for off in (False, None)} == {Progress}
+    own = Progress()
+    assert progress_of(own) is own
 
 
-@pytest.mark.parametrize(("widgets", "kind"), [(True, Notebook), (False, Terminal)])
-def test_notebooks_get_bars_where_they_can_show_them(
-    monkeypatch: pytest.MonkeyPatch, widgets: bool, kind: type[Progress]
-) -> None:
+class Display:
+    """What a notebook shows: its outputs, of which each may be replaced."""
+
+    def __init__(self) -> None:
+        self.outputs: list[str] = []
+
+    def display(self, shown: dict[str, str], **_: object) -> Display.Handle:
+        self.outputs.append(shown["text/plain"])
+        return Display.Handle(self, len(self.outputs) - 1)
+
+    class Handle:
+        def __init__(self, screen: Display, at: int) -> None:
+            self.screen, self.at = screen, at
+
+        def update(self, shown: dict[str, str], **_: object) -> None:
+            self.screen.outputs[self.at] = shown["text/plain"]
+
+
+def test_a_notebook_has_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", io.StringIO())
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr(progress, "find_spec", lambda name: object() if widgets else None)
-    assert type(default_progress()) is kind
-
-
-def test_a_bar_in_a_notebook_leaves_no_line() -> None:
-    text = io.StringIO()
-    shown = Notebook(Console(file=text, force_terminal=False, width=100, highlight=False))
-    with shown.bar("training", 3) as bar:
-        bar.update(3, "loss 1")
-    assert "done in" not in text.getvalue()
-    shown.say("study s")
-    assert text.getvalue().endswith("study s\n")
+    screen = Display()
+    module = types.ModuleType("IPython.display")
+    module.display = screen.display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    shown = default_progress()
+    assert type(shown) is Notebook
+    for title in ("training", "searching"):
+        with shown.bar(title, 2) as bar:
+            bar.update(1, "loss 2")
+            assert len(screen.outputs) == 1
+            assert re.fullmatch(title + r" ━{12}─{12} 1/2 0 s loss 2", screen.outputs[0])
+            bar.update(2)
+    assert screen.outputs == ["searching: done in 0 s"]
+    shown.say("report: r.html")
+    with shown.bar("again", 1):
+        pass
+    assert screen.outputs[1:] == ["report: r.html", "again: done in 0 s"]
 
 
 @pytest.mark.parametrize(

@@ -402,7 +402,7 @@ def test_a_search_that_is_watched_ends_with_its_report(tmp_path: Path) -> None:
     study = nas.search(toy_space(), name="w", store=tmp_path / "s.db", progress=shown, **settings)  # type: ignore[arg-type]
     assert text.getvalue().splitlines()[-1] == f"report: {study.folder / 'report.html'}"
     assert (study.folder / "report.html").exists()
-    silent = nas.search(toy_space(), name="q", store=tmp_path / "s.db", **settings)  # type: ignore[arg-type]
+    silent = nas.search(toy_space(), name="q", store=tmp_path / "s.db", progress=False, **settings)  # type: ignore[arg-type]
     assert not (silent.folder / "report.html").exists()
 
 
