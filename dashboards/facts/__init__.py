@@ -17,6 +17,7 @@ from dashboards.facts.composition import CompositionFacts, CompositionPanel
 from dashboards.facts.finalists import Finalist, FinalistFacts
 from dashboards.facts.front import Cloud, FrontFacts, Point, front_facts
 from dashboards.facts.networks import NetworkFacts
+from dashboards.facts.next_steps import NextSteps
 from dashboards.facts.records import (
     ClaimFacts,
     CorpusFacts,
@@ -46,6 +47,7 @@ __all__ = [
     "JointMember",
     "LatencyAccuracy",
     "NetworkFacts",
+    "NextSteps",
     "Point",
     "StudyFacts",
     "SupernetFacts",

@@ -18,7 +18,8 @@ def undamaged(read: Callable[[Any], T | None], plain: Any, name: str, remarks: l
     """What `read` makes of a record; None, with a remark, where its names or types are wrong."""
     try:
         found = read(plain)
-        if found is not None and not conforms(found, type(found)):
+        parts = found if isinstance(found, tuple) else (found,)
+        if any(part is not None and not conforms(part, type(part)) for part in parts):
             raise TypeError("a value has a wrong type, or is not finite")
     except MALFORMED as error:
         remarks.append(f"the record of the {name} cannot be read: {reason_of(error)}")

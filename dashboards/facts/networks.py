@@ -16,6 +16,8 @@ from search_spaces.language.printing import brief, show
 from search_spaces.network.decoder import Decoder, Layer
 
 LINE_LENGTH = 240
+WIDE, BETWEEN = " wide", " | "
+"""What stands in one line after the width of a decoder, and between its layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,11 @@ class NetworkFacts:
     measured: Mapping[str, Value] = field(default_factory=dict)
     tied: bool = False
     outdone: bool = False
+
+    @property
+    def best_known(self) -> dict[str, Value]:
+        """Its numbers as measured where that was done, else as the search knew them."""
+        return {**self.values, **self.measured}
 
 
 def quantity(name: str) -> Quantity:
@@ -62,7 +69,13 @@ def one_line_of(study: Study, trial: Trial) -> str:
     for layer, run in groupby(map(layer_text, spec.layers)):
         times = len(list(run))
         runs.append(layer if times == 1 else f"{times} {TIMES} {layer}")
-    return f"{spec.d_model} wide: " + " | ".join(runs)
+    return f"{spec.d_model}{WIDE}: {BETWEEN.join(runs)}"
+
+
+def parts_of(one_line: str) -> list[str]:
+    """The width and the layers that `one_line_of` wrote."""
+    width, colon, layers = one_line.partition(f"{WIDE}: ")
+    return [f"{width}{WIDE}", *layers.split(BETWEEN)] if colon else one_line.split(BETWEEN)
 
 
 def layers_of(study: Study, trial: Trial) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foundation.text import significant, with_error
 from nas.study.trial import Value
@@ -54,6 +54,11 @@ class Quantity:
         name, at, scenario = self.name.partition("@")
         return LABELS.get(name, name.replace("_", " ")) + (f", {scenario}" if at else "")
 
+    @property
+    def plain(self) -> Quantity:
+        """The same without its scenario."""
+        return replace(self, name=self.name.partition("@")[0])
+
     def scale(self, values: Iterable[float]) -> tuple[float, str]:
         """A divisor that makes these numbers easy to read, and their unit after the division."""
         if self.unit not in DIMENSIONS:
@@ -77,14 +82,16 @@ class Quantity:
         return f"{number} {unit}".rstrip()
 
     def of(self, value: Value) -> str:
-        """A stored value with its unit, its standard error, and its mark where it is rough."""
-        return self.text(value.value, value.error) + value.rough_mark
+        """A stored value with its unit, its standard error and its marks."""
+        return value.marked(self.text(value.value, value.error))
 
     def best(self, value: Value) -> str:
         """The clause of a headline about the best value of a front."""
-        clause = BEST_CLAUSES.get(self.name, f"the best {self.label} is")
-        tail = {"bits_per_byte": " bits per byte", "params": " parameters"}.get(self.name, "")
-        return f"{clause} {self.text(value.value, value.error)}{tail}{value.rough_mark}"
+        name, at, scenario = self.name.partition("@")
+        clause = BEST_CLAUSES.get(name, f"the best {self.plain.label} is")
+        tail = {"bits_per_byte": " bits per byte", "params": " parameters"}.get(name, "")
+        where = f" ({scenario})" if at else ""
+        return f"{clause} {value.marked(self.text(value.value, value.error) + tail)}{where}"
 
     @property
     def _digits(self) -> int:

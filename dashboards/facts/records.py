@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from nas.study.facts import TABLES
+
 Pairs: TypeAlias = tuple[tuple[float, float], ...]
 
 
@@ -36,13 +38,18 @@ class LatencyAccuracy:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """The latency table behind the predictions, or the device card behind an estimate."""
+    """The latency table behind the predictions in a scenario, or the device card behind an estimate.
+
+    `scenario` is its text. `elsewhere` says how the machine of the table differs from that of the study.
+    """
 
     accuracies: tuple[LatencyAccuracy, ...]
     seconds: float | None = None
     machine: str | None = None
     notes: tuple[str, ...] = ()
     estimate: str | None = None
+    scenario: str = ""
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,10 +125,13 @@ def read_corpus(plain: Mapping[str, Any] | None) -> CorpusFacts | None:
     )
 
 
-def read_table(plain: Mapping[str, Any] | None) -> TableFacts | None:
-    """The recorded error of the latency table."""
-    if not plain:
-        return None
+def read_tables(records: Mapping[str, Any]) -> tuple[TableFacts, ...]:
+    """The recorded errors of the latency tables of all scenarios; `table` is that of the first one."""
+    plain = list((records.get(TABLES) or {}).values()) or [records.get("table")]
+    return tuple(_table(each) for each in plain if each)
+
+
+def _table(plain: Mapping[str, Any]) -> TableFacts:
     accuracies = tuple(
         LatencyAccuracy(
             name,
@@ -133,8 +143,15 @@ def read_table(plain: Mapping[str, Any] | None) -> TableFacts | None:
         for name in ("prefill_ms", "decode_ms")
         if name in plain
     )
-    notes, estimate = tuple(plain.get("notes", ())), plain.get("estimate")
-    return TableFacts(accuracies, plain.get("seconds"), plain.get("machine"), notes, estimate)
+    return TableFacts(
+        accuracies,
+        plain.get("seconds"),
+        plain.get("machine"),
+        tuple(plain.get("notes", ())),
+        plain.get("estimate"),
+        plain.get("scenario") or "",
+        plain.get("elsewhere") or "",
+    )
 
 
 def read_supernet(plain: Mapping[str, Any] | None) -> SupernetFacts | None:

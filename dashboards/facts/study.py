@@ -18,6 +18,7 @@ from dashboards.facts.networks import (
     one_line_of,
     quantity,
 )
+from dashboards.facts.next_steps import NextSteps, next_steps
 from dashboards.facts.quantities import QUALITY, Quantity
 from dashboards.facts.records import (
     CorpusFacts,
@@ -26,7 +27,7 @@ from dashboards.facts.records import (
     ValidationFacts,
     read_corpus,
     read_supernet,
-    read_table,
+    read_tables,
     read_validation,
 )
 from nas.engines.base import engine_title
@@ -44,7 +45,10 @@ COMPOSITION_SAMPLE = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """A study's settings and progress; `remarks` say which proposals failed, why, and what is unreadable."""
+    """A study's settings and progress.
+
+    `scenarios` are texts by name. `remarks` say which proposals failed, why, and what is unreadable.
+    """
 
     name: str
     store: str
@@ -59,13 +63,18 @@ class StudyFacts:
     steps: int
     length: int | None
     seed: int
-    scenario: str
+    scenarios: Mapping[str, str]
     planned: int
     counts: Mapping[str, int]
     repeated: int
     distinct: int
     seconds: float
     remarks: tuple[str, ...] = ()
+
+    @property
+    def scenario(self) -> str:
+        """All scenarios in one line."""
+        return "; ".join(self.scenarios.values())
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class HypervolumeFacts:
 class Facts:
     """Everything that a report shows; what a study does not have is None or empty.
 
-    `legend` says why numbers of the front are marked.
+    `tables` are those of all scenarios with latencies. `legend` says why numbers of the front are marked.
     """
 
     study: StudyFacts
@@ -88,12 +97,23 @@ class Facts:
     fronts: tuple[FrontFacts, ...] = ()
     hypervolume: HypervolumeFacts | None = None
     finals: FinalistFacts | None = None
-    table: TableFacts | None = None
+    tables: tuple[TableFacts, ...] = ()
     supernet: SupernetFacts | None = None
     corpus: CorpusFacts | None = None
     validation: ValidationFacts | None = None
     composition: CompositionFacts | None = None
     legend: tuple[str, ...] = ()
+    next_steps: NextSteps = NextSteps()
+
+    @property
+    def search_complete(self) -> bool:
+        """Whether as many candidates were scored as planned."""
+        return self.scored >= self.study.planned
+
+    @property
+    def scored(self) -> int:
+        """How many candidates count towards the plan: those that failed, too."""
+        return sum(self.study.counts.get(state, 0) for state in ("complete", "failed"))
 
 
 def read_facts(study: Study) -> Facts:
@@ -105,8 +125,8 @@ def read_facts(study: Study) -> Facts:
     measured = study.measured()
     shown = [values for trial in front for values in (trial.values, measured.get(trial.digest, {}))]
     one_lines = {trial.digest: one_line_of(study, trial) for trial in [*front, *finals]}
-    remarks = tally_of(study).lines
-    table = undamaged(read_table, records.get("table"), "latency table", remarks)
+    remarks = tally_of(study).problems
+    tables = undamaged(read_tables, records, "latency table", remarks)
     supernet = undamaged(read_supernet, records.get("supernet"), "supernet", remarks)
     corpus = undamaged(read_corpus, records.get("corpus"), "corpus", remarks)
     validation = undamaged(read_validation, records.get("validation"), "validation", remarks)
@@ -123,12 +143,13 @@ def read_facts(study: Study) -> Facts:
         ),
         hypervolume=_hypervolume(study, scored),
         finals=finalist_facts(finals, {trial.digest: trial for trial in scored}, measured, one_lines),
-        table=table,
+        tables=tables or (),
         supernet=supernet,
         corpus=corpus,
         validation=validation,
         composition=_composition(study, front, scored),
         legend=tuple(rough_lines(shown, study.table_errors)),
+        next_steps=next_steps(study, front),
     )
 
 
@@ -151,7 +172,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         steps=plan.steps,
         length=length_of(plan),
         seed=plan.seed,
-        scenario="; ".join(map(str, plan.scenarios)),
+        scenarios={scenario.name: str(scenario) for scenario in plan.scenarios},
         planned=plan.trials,
         counts=dict(Counter(trial.state.value for trial in trials)),
         repeated=sum(trial.reused is not None for trial in trials),

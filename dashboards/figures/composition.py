@@ -8,10 +8,15 @@ from plotly.subplots import make_subplots
 from dashboards.facts import Facts
 from dashboards.facts.composition import CompositionPanel
 from dashboards.figures import figures
+from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.style.theme import BLUE, LIGHT, ORANGE, message_figure, template
 
 ROW = 22
 GAP = 34
+BOLD, PLAIN = 8, 7
+"""Widths of a character of a title and of an option: both stand in the left margin."""
+COLUMN = 46
+"""Least width of the bars of a layer."""
 
 
 @figures.add
@@ -37,9 +42,14 @@ def composition(facts: Facts) -> go.Figure:
         for column in range(1, columns + 1):
             _add_cell(figure, panel, row, column)
         _add_title(figure, panel.title, row)
-    figure.update_xaxes(range=[0, 1.02], tickvals=[0, 0.5, 1], ticktext=["0", "50 %", ""], fixedrange=True)
+    figure.update_xaxes(range=[0, 1.02], tickvals=[0, 0.5, 1], ticktext=["", "50 %", ""], fixedrange=True)
     figure.update_yaxes(fixedrange=True, autorange="reversed", showgrid=False)
-    return figure.update_layout(margin={"t": 50, "b": 36})
+    left = 12 + max(
+        *(BOLD * len(panel.title) for panel in panels),
+        *(PLAIN * len(option) for panel in panels for option in panel.options),
+    )
+    figure.update_layout(meta={LEAST_WIDTH: left + COLUMN * columns})
+    return figure.update_layout(margin={"t": 50, "b": 36, "l": left, "r": 4})
 
 
 def _add_title(figure: go.Figure, title: str, row: int) -> None:

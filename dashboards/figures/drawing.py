@@ -9,6 +9,9 @@ from nas.study.trial import Value
 
 CURVE_POINTS = 1500
 
+LEAST_WIDTH = "least_width"
+"""In the `meta` of a layout: where a page is narrower than so many pixels, it scrolls the figure."""
+
 
 def error_bars(values: Iterable[Value]) -> dict[str, Any]:
     """Plotly's settings for bars of one standard error."""

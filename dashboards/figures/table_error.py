@@ -5,19 +5,25 @@ from __future__ import annotations
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.facts import Facts, LatencyAccuracy
+from dashboards.facts import Facts, LatencyAccuracy, TableFacts
 from dashboards.figures import figures
 from dashboards.style.theme import BLUE, GREY, LIGHT, message_figure, template
 
+NOTHING = "no held-out network was measured"
 TITLES = {"prefill_ms": "prefill", "decode_ms": "decode, per token"}
 
 
 @figures.add
 def table_error(facts: Facts) -> go.Figure:
+    """That of the first table; see `table_error_figure`."""
+    return table_error_figure(facts.tables[0]) if facts.tables else message_figure(NOTHING)
+
+
+def table_error_figure(table: TableFacts) -> go.Figure:
     """One panel per latency, with the line where prediction and measurement agree."""
-    accuracies = [accuracy for accuracy in facts.table.accuracies if accuracy.pairs] if facts.table else []
+    accuracies = [accuracy for accuracy in table.accuracies if accuracy.pairs]
     if not accuracies:
-        return message_figure("no held-out network was measured")
+        return message_figure(NOTHING)
     titles = [TITLES.get(accuracy.name, accuracy.name) for accuracy in accuracies]
     figure = make_subplots(1, len(accuracies), subplot_titles=titles, horizontal_spacing=0.12)
     figure.update_layout(template=template(LIGHT), height=360, showlegend=False)

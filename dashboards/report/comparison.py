@@ -15,6 +15,7 @@ from dashboards.report.html import (
     Child,
     Html,
     code,
+    commands,
     document,
     fact_list,
     figure,
@@ -211,17 +212,17 @@ def _discovery_tags(member: JointMember) -> list[Html]:
 
 
 def _next_commands(facts: ComparisonFacts) -> Html:
-    lines = [_show(facts, compared, index) for index, compared in enumerate(facts.studies)]
-    lines += [f"# the report of one study\nnas report {target(facts.studies[0].study)}"]
-    return section("Next commands", tag("pre", "\n".join(lines)))
+    lines = dict(_show(facts, compared, index) for index, compared in enumerate(facts.studies))
+    lines["Write the report of one study"] = f"nas report {target(facts.studies[0].study)}"
+    return section("Next commands", commands(lines))
 
 
-def _show(facts: ComparisonFacts, compared: ComparedStudy, index: int) -> str:
+def _show(facts: ComparisonFacts, compared: ComparedStudy, index: int) -> tuple[str, str]:
     """The command that shows a member: one that this study scored of the joint front, if there is one."""
     own = (d.digest for member in facts.joint for d in member.discoveries if d.index == index)
     digest = next(own, compared.front[0].digest)
-    name = compared.study.name
-    return f"# one network of {name}, layer by layer\nnas show {target(compared.study, digest)}"
+    about = f"Show one network of {compared.study.name}, layer by layer"
+    return about, f"nas show {target(compared.study, digest)}"
 
 
 def _footer(facts: ComparisonFacts) -> Html:

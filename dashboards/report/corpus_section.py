@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dashboards.facts import CorpusFacts, Facts
-from dashboards.facts.quantities import QUALITY
+from dashboards.facts.quantities import QUALITY, Quantity
 from dashboards.figures import figures
 from dashboards.report.html import Html, code, figure, p, section
 from foundation.text import listed, with_error
 from nas.study.significance import SIGNIFICANT
 from nas.study.trial import Value
+
+BYTES = Quantity("bytes", "bytes")
 
 
 def corpus_section(facts: Facts) -> Html | None:
@@ -16,15 +18,13 @@ def corpus_section(facts: Facts) -> Html | None:
     corpus = facts.corpus
     if corpus is None:
         return None
-    sizes = (
-        f"{corpus.train_bytes / 1e6:,.1f} MB for training, {corpus.valid_bytes / 1e3:,.0f} kB for validation"
-    )
+    sizes = f"{BYTES.text(corpus.train_bytes)} for training, {BYTES.text(corpus.valid_bytes)} for validation"
     comparable = " Scores are comparable only under the digest "
     about = p(f"{corpus.name}: {sizes}.", comparable, code(corpus.digest), ".")
     verdict = compressor_verdict(facts, corpus)
     note = p(verdict, kind="note") if verdict else None
     drawn = figure(figures["compressors"](facts), _caption(facts))
-    return section("The text, and compressors on it", about, note, drawn)
+    return section("The training text, and compressors for comparison", about, note, drawn)
 
 
 def _caption(facts: Facts) -> str:

@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 from dashboards.facts import Facts, Finalist
+from dashboards.facts.quantities import QUALITY
 from dashboards.figures import figures
-from dashboards.report.html import Child, Html, code, figure, joined, p, row, section, table, tag
-from dashboards.report.tables import number
+from dashboards.report.html import Html, code, figure, folded, joined, p, section, tag
+from dashboards.report.numbers import numbers_table
+from dashboards.report.tables import layers, number
 from dashboards.report.validation_section import validation_section
 from dashboards.shell_commands import target
-from foundation.text import count, listed, significant
+from foundation.text import count, listed
 from nas.study.trial import Value
 
 
-def finalist_section(facts: Facts) -> Html:
-    """Finalists from scratch beside the proxy, and the validation of the proxy."""
+def finalist_section(facts: Facts) -> Html | None:
+    """Finalists beside the proxy, and the validation of the proxy; None where nothing is trained."""
+    if not facts.next_steps.scored:
+        return None
     if facts.finals is None:
-        resume = code(f"nas resume {target(facts.study)}")
-        text = p(
-            "No network was trained from scratch yet; ", resume, " trains the finalists.", kind="missing"
-        )
-        return section("From scratch", text, validation_section(facts))
+        return section("Trained from scratch", _none_yet(facts), validation_section(facts))
     return section(
-        "From scratch",
+        "Trained from scratch",
         _introduction(facts),
+        _unfinished(facts),
         _short_training_note(facts),
         _figures(facts),
         _finalists(facts),
         validation_section(facts),
     )
+
+
+def _none_yet(facts: Facts) -> Html:
+    """Why there is no finalist, and how to have some."""
+    left = facts.next_steps
+    if left.unfinished:
+        resume = code(f"nas resume {target(facts.study)}")
+        trained = count(left.finalists, "finalist")
+        return p("No finalist was trained yet; ", resume, f" trains {trained} from scratch.", kind="missing")
+    text = f"This study trains no finalists. {_scoring(facts)} "
+    more = "To have the best networks trained longer, start a study under another name with "
+    return p(text, more, code("--finalists"), ".", kind="missing")
+
+
+def _unfinished(facts: Facts) -> Html | None:
+    if not facts.next_steps.unfinished:
+        return None
+    resume = code(f"nas resume {target(facts.study)}")
+    return p("Some finalists are still to be trained; ", resume, " trains them.", kind="note")
 
 
 def _introduction(facts: Facts) -> Html:
@@ -41,7 +61,7 @@ def _introduction(facts: Facts) -> Html:
 
 def _scoring(facts: Facts) -> str:
     if facts.study.evaluator == "scratch":
-        return f"The search trained each network by itself for {facts.study.steps:,} steps."
+        return f"The search trained each network by itself for {count(facts.study.steps, 'step')}."
     return "The search scored networks with the weights of the supernet, a proxy."
 
 
@@ -52,7 +72,7 @@ def _short_training_note(facts: Facts) -> Html:
         tag("strong", "Short trainings. "),
         "They favour mixers that learn fast: short convolutions and plain recurrences are ahead before"
         f" attention has learned where to look. A ranking at {first:,} or {last:,} steps may be different"
-        " in a long training.",
+        " in a long training: train the networks that matter for longer before choosing among them.",
         kind="note",
     )
 
@@ -68,23 +88,33 @@ def _figures(facts: Facts) -> Html:
 
 
 def _finalists(facts: Facts) -> Html:
+    """Scores by training steps; all other numbers only of those that are not among the front's members."""
     assert facts.finals is not None
     rungs, finalists = facts.finals.rungs, facts.finals.finalists
-    latencies = [n for n in ("prefill_ms", "decode_ms") if any(n in f.values for f in finalists)]
-    measured = [name for name in latencies if any(name in f.measured for f in finalists)]
-    head = ["network", "proxy", *(f"{rung:,} steps" for rung in rungs)]
-    for name in latencies:
-        head += [f"{name.removesuffix('_ms')} (ms)", *(["measured"] if name in measured else [])]
-    rows = []
+    members = {network.digest for network in facts.front}
+    titles = ["proxy", *(f"{rung:,} steps" for rung in rungs)]
+    bodies = []
     for finalist in finalists:
-        cells: list[Child] = [code(finalist.digest), _score(finalist.proxy)]
-        cells += [_score(finalist.rungs.get(rung)) for rung in rungs]
-        for name in latencies:
-            cells.append(_latency(finalist.values.get(name)))
-            cells += [_latency(finalist.measured.get(name))] if name in measured else []
-        line = tag("td", f"{finalist.one_line}; {finalist.outcome}", _mark(finalist), span=len(cells))
-        rows.append(joined([row(cells), Html(f'<tr class="one_line">{line}</tr>')]))
-    return table(row(head, header=True), rows, "members")
+        scores = [finalist.proxy, *(finalist.rungs.get(rung) for rung in rungs)]
+        cells = [tag("td", _score(score), label=title) for title, score in zip(titles, scores, strict=True)]
+        name = tag("td", code(finalist.digest), _mark(finalist))
+        numbers = None if finalist.digest in members else _numbers(facts, finalist)
+        outcome = p(f"{finalist.outcome}.", kind="muted")
+        below = tag("td", layers(finalist.one_line), outcome, numbers, span=len(titles) + 1)
+        bodies.append(tag("tbody", tag("tr", name, *cells), tag("tr", below, kind="below")))
+    head = tag("tr", tag("th", "network"), *(tag("th", title) for title in titles))
+    about = p("Bits per byte after training from scratch; ± is one standard error.", kind="muted")
+    return joined([about, tag("table", tag("thead", head), *bodies, kind="members")])
+
+
+def _numbers(facts: Facts, finalist: Finalist) -> Html:
+    table = numbers_table(
+        {name: value for name, value in finalist.values.items() if name != QUALITY},
+        finalist.measured,
+        objectives=[quantity.name for quantity in facts.study.objectives],
+        scenarios=facts.study.scenarios,
+    )
+    return folded("all numbers", table)
 
 
 def _mark(finalist: Finalist) -> Html | None:
@@ -95,7 +125,3 @@ def _mark(finalist: Finalist) -> Html | None:
 
 def _score(value: Value | None) -> Html | None:
     return number(value, 1.0, 3)
-
-
-def _latency(value: Value | None) -> str | None:
-    return significant(value.value) if value is not None else None

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
-from dashboards.facts import Facts, FrontFacts, NetworkFacts
+from dashboards.facts import Facts, Finalist, FrontFacts, NetworkFacts
 from dashboards.facts.composition import CompositionFacts
+from dashboards.facts.networks import quantity
 from dashboards.facts.quantities import QUALITY, Quantity
 from dashboards.figures import figures
 from dashboards.figures.front import front_figure
-from dashboards.report.html import Child, Html, figure, joined, p, section, tag
+from dashboards.report.html import Child, Html, code, figure, folded, joined, p, section, tag
+from dashboards.report.numbers import numbers_table
+from dashboards.report.table_notes import ADVICE
 from dashboards.report.tables import member_table
+from dashboards.shell_commands import target
 from foundation.text import count, listed, with_error
 
 MEMBERS_INTRODUCTION = (
-    "w and s are bits per weight and per value of the decode state. ± is one standard error."
-    " tied: not significantly better in quality than the next member."
+    "Each number is the best known one: measured where the network was built and timed. ± is one standard"
+    " error, ~ is predicted, not measured."
+)
+BITS = " w and s are bits per weight and per value of the decode state."
+TIED = " tied: not significantly better in quality than the next network."
+OUTDONE = (
+    " dominated as measured: on the front by its predicted latency, but another member is better in every"
+    " objective now that both are measured."
 )
 
 
 def headline(facts: Facts) -> Html:
     """How many architectures were scored, and the best value of each objective."""
-    study, front = facts.study, facts.front
+    study, front = facts.study, [network for network in facts.front if not network.outdone]
     if not front:
         failed = study.counts.get("failed")
         what = f"all {count(failed, 'candidate')} failed" if failed else "nothing scored yet"
@@ -36,25 +47,48 @@ def headline(facts: Facts) -> Html:
             f" Trained from scratch for {steps:,} steps, the best finalist reaches"
             f" {with_error(score.value, score.error or 0.0)} bits per byte."
         )
-    return joined([tag("h1", title), p(*lead, kind="lead"), _progress(facts), _remarks(facts)])
+    notes = [_progress(facts), _no_quality(facts), _remarks(facts)]
+    return joined([tag("h1", title), p(*lead, kind="lead"), *notes])
 
 
 def _remarks(facts: Facts) -> Html:
-    return joined(p(f"{remark}.", kind="note") for remark in facts.study.remarks)
+    """What failed or cannot be read, and what that means for the front."""
+    remarks = [p(f"{remark}.", kind="note") for remark in facts.study.remarks]
+    if remarks and facts.study.counts.get("failed"):
+        remarks.append(
+            p(
+                "Failed candidates are not on the front and are not tried again. Where one reason repeats,"
+                " remove its cause and start a study under another name.",
+                kind="muted",
+            )
+        )
+    return joined(remarks)
+
+
+def _no_quality(facts: Facts) -> Html | None:
+    if facts.next_steps.scored:
+        return None
+    return p(
+        "This study has no quality objective: no network was trained, and the front says nothing about how"
+        " well its members model text. To search for quality as well, start a study under another name with ",
+        code(f"-o {QUALITY}"),
+        ".",
+        kind="note",
+    )
 
 
 def _best(quantity: Quantity, front: Sequence[NetworkFacts]) -> str:
-    values = [network.values[quantity.name] for network in front if quantity.name in network.values]
+    values = [network.best_known[quantity.name] for network in front if quantity.name in network.best_known]
     best = (max if quantity.maximise else min)(values, key=lambda value: value.value)
     return quantity.best(best)
 
 
 def _progress(facts: Facts) -> Html | None:
     study = facts.study
-    done = sum(study.counts.get(state, 0) for state in ("complete", "failed"))
-    if done >= study.planned:
+    if facts.search_complete:
         return None
-    return p(f"The search is not complete: {done:,} of {study.planned:,} trials are scored.", kind="note")
+    scored = f"The search is not complete: {facts.scored:,} of {study.planned:,} candidates are scored. "
+    return p(scored, code(f"nas resume {target(study)}"), " continues it.", kind="note")
 
 
 def front_section(facts: Facts) -> Html | None:
@@ -66,14 +100,16 @@ def front_section(facts: Facts) -> Html | None:
         drawn.append(figure(front_figure(facts.fronts[0]), _caption(facts.fronts[0])))
         small = [_small_figure(pair) for pair in facts.fronts[1:]]
         drawn.append(tag("div", *small, kind="pair") if small else None)
-    return section("The front", *drawn, tag("h3", "Its members"), _members(facts), _composition(facts))
+    return section(
+        "The front", *drawn, tag("h3", "Members of the front"), _members(facts), _composition(facts)
+    )
 
 
 def _composition(facts: Facts) -> Html | None:
     if facts.composition is None or len(facts.front) < 2:
         return None
     drawn = figure(figures["composition"](facts), _composition_caption(facts.composition))
-    return joined([tag("h3", "Its composition"), drawn])
+    return joined([tag("h3", "Composition of the front"), drawn])
 
 
 def _composition_caption(composition: CompositionFacts) -> str:
@@ -85,7 +121,7 @@ def _composition_caption(composition: CompositionFacts) -> str:
 
 
 def _caption(pair: FrontFacts) -> str:
-    text = "Each point is an architecture; the line is the best so far, in a band of one standard error."
+    text = "Each point is an architecture; the line is the front, in a band of one standard error."
     if QUALITY in (pair.x.name, pair.y.name) and len(pair.front) > 1:
         text += (
             " All networks are scored on the same validation windows, so two of them are compared window by"
@@ -111,7 +147,7 @@ def _small_figure(pair: FrontFacts) -> Html:
 
 
 def _members(facts: Facts) -> Html:
-    finalists = {finalist.digest for finalist in facts.finals.finalists} if facts.finals else set()
+    finalists = {each.digest: each for each in facts.finals.finalists} if facts.finals else {}
 
     def tags(network: NetworkFacts) -> list[Html | None]:
         return [
@@ -120,6 +156,36 @@ def _members(facts: Facts) -> Html:
             tag("span", "finalist", kind="tag scratch") if network.digest in finalists else None,
         ]
 
-    table = member_table(facts.front, [quantity.name for quantity in facts.study.objectives], tags)
-    marks = [p(line, kind="note") for line in facts.legend]
-    return joined([p(MEMBERS_INTRODUCTION, kind="muted"), *marks, table])
+    def details(network: NetworkFacts) -> Html:
+        return _details(facts, network, finalists)
+
+    about = MEMBERS_INTRODUCTION + (BITS if facts.composition is not None else "")
+    about += TIED if any(network.tied for network in facts.front) else ""
+    about += OUTDONE if any(network.outdone for network in facts.front) else ""
+    names = [quantity.name for quantity in facts.study.objectives]
+    marks = [p(f"{_in_words(line, facts)}.", kind="note") for line in facts.legend]
+    marks += [p(*ADVICE, kind="muted")] if marks else []
+    return joined([p(about, kind="muted"), *marks, member_table(facts.front, names, tags, details)])
+
+
+def _in_words(line: str, facts: Facts) -> str:
+    """A line about numbers with their labels for their names."""
+    names = {name for network in facts.front for name in network.best_known}
+    for name in sorted(names, key=len, reverse=True):
+        line = re.sub(rf"(?<![\w@]){re.escape(name)}(?![\w@])", quantity(name).label, line)
+    return line
+
+
+def _details(facts: Facts, network: NetworkFacts, finalists: Mapping[str, Finalist]) -> Html:
+    """Everything known of a member; that of the first one is unfolded."""
+    finalist = finalists.get(network.digest)
+    table = numbers_table(
+        network.values,
+        network.measured,
+        objectives=[quantity.name for quantity in facts.study.objectives],
+        scenarios=facts.study.scenarios,
+        trained=finalist.rungs if finalist else None,
+    )
+    lines = tag("ul", *(tag("li", line.strip()) for line in network.layers.splitlines()), kind="source")
+    shown = tag("div", table, lines, kind="details")
+    return folded("all numbers, and all layers", shown, unfolded=network is facts.front[0])

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import plotly.graph_objects as go
 
+from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.style.css import report_css
 from dashboards.style.theme import SCHEMES, template
 
@@ -43,10 +44,11 @@ def joined(children: Iterable[Child]) -> Html:
     return Html("".join(map(text, children)))
 
 
-def tag(name: str, *children: Child, kind: str = "", title: str = "", span: int = 0) -> Html:
-    """An element; `kind` is its class."""
+def tag(name: str, *children: Child, kind: str = "", title: str = "", label: str = "", span: int = 0) -> Html:
+    """An element; `kind` is its class, `label` what a cell is called where its row is shown as a list."""
     attributes = f' class="{escape(kind)}"' if kind else ""
     attributes += f' title="{escape(title)}"' if title else ""
+    attributes += f' data-label="{escape(label)}"' if label else ""
     attributes += f' colspan="{span}"' if span else ""
     return Html(f"<{name}{attributes}>{joined(children)}</{name}>")
 
@@ -57,8 +59,8 @@ def p(*children: Child, kind: str = "") -> Html:
 
 
 def code(content: str) -> Html:
-    """Inline code."""
-    return tag("code", content)
+    """Inline code; an option is not broken across lines."""
+    return tag("code", content, kind="option" if content.startswith("-") else "")
 
 
 def section(title: str, *children: Child) -> Html:
@@ -83,14 +85,31 @@ def fact_list(rows: Mapping[str, Child]) -> Html:
     return Html(f'<dl class="facts">{joined(cells)}</dl>')
 
 
+def commands(about: Mapping[str, str]) -> Html:
+    """Shell commands, each under what it does."""
+    rows = (joined([tag("dt", does), tag("dd", code(command))]) for does, command in about.items())
+    return tag("dl", *rows, kind="commands")
+
+
+def folded(title: str, *children: Child, unfolded: bool = False) -> Html:
+    """Content that a reader unfolds."""
+    opened = " open" if unfolded else ""
+    return Html(f"<details{opened}>{tag('summary', title)}{joined(children)}</details>")
+
+
 def figure(drawn: go.Figure, caption: Child = None) -> Html:
-    """A figure with its caption; the script at the end of the page draws it from the JSON beside it."""
+    """A figure with its caption; the script at the end of the page draws it from the JSON beside it.
+
+    A figure that needs a width (`LEAST_WIDTH`) keeps it, and is scrolled where the page is narrower.
+    """
     plain = json.loads(drawn.to_json())
     plain["layout"].pop("template", None)
     height = int(plain["layout"].get("height", 400))
-    holder = Html(f'<div class="plot" style="height:{height}px"></div>')
+    least = int(plain["layout"].get("meta", {}).get(LEAST_WIDTH, 0))
+    holder = Html(f'<div class="plot" style="height:{height}px;min-width:{least}px"></div>')
     data = Html(f'<script type="application/json">{script_json(plain)}</script>')
-    return tag("figure", holder, data, tag("figcaption", caption) if caption else None)
+    drawing = tag("div", holder, data, kind="scroll")
+    return tag("figure", drawing, tag("figcaption", caption) if caption else None)
 
 
 def script_json(plain: object) -> str:

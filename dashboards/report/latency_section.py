@@ -3,55 +3,74 @@
 from __future__ import annotations
 
 from dashboards.facts import Facts, LatencyAccuracy, TableFacts
-from dashboards.figures import figures
-from dashboards.report.html import Html, code, figure, p, section, tag
+from dashboards.figures.table_error import table_error_figure
+from dashboards.report.html import Child, Html, code, figure, joined, p, section, tag
+from dashboards.report.table_notes import ADVICE, explained
 from foundation.text import count, duration
-
-WARNING = "WARNING: "
-"""How a note begins that a reader must not miss."""
 
 
 def latency_section(facts: Facts) -> Html | None:
-    """The latency table's error, in words and in a figure."""
-    table = facts.table
-    if table is None:
-        if any("prefill_ms" in network.values for network in facts.front):
-            return None
-        text = "No latency was predicted: neither an objective nor a constraint uses one, e.g. "
-        return section("Latency", p(text, code("-o decode_ms"), ".", kind="missing"))
-    items = tag("ul", *(tag("li", accuracy_text(accuracy)) for accuracy in table.accuracies))
-    notes = [_note(note) for note in table.notes]
-    drawn = None
+    """The errors of the latency tables, in words and in figures, scenario by scenario."""
+    if facts.tables:
+        shown = [_table(table, facts) for table in facts.tables]
+        return section("How well latency is predicted", *shown, _timed(facts))
+    if not facts.front or any(name.startswith("prefill_ms") for name in facts.front[0].values):
+        return None
+    text = (
+        "No latency was predicted: neither an objective nor a constraint asks for one. To search for latency"
+        " as well, start a study under another name with "
+    )
+    return section("Latency", p(text, code("-o decode_ms"), ".", kind="missing"))
+
+
+def _table(table: TableFacts, facts: Facts) -> Html:
+    title = tag("h3", table.scenario) if len(facts.tables) > 1 else None
+    parts: list[Child] = [title, _introduction(table)]
+    if table.accuracies:
+        parts.append(tag("ul", *(tag("li", accuracy_text(accuracy)) for accuracy in table.accuracies)))
     if any(accuracy.pairs for accuracy in table.accuracies):
-        caption = "Whole networks that the table was not fitted to. On the dotted line, both agree."
-        drawn = figure(figures["table_error"](facts), caption)
-    return section("How well latency is predicted", _introduction(facts, table), items, drawn, *notes)
+        caption = "Networks that the table was not fitted to. On the dotted line, both agree."
+        parts.append(figure(table_error_figure(table), caption))
+    return joined([*parts, _notes(table, advised=bool(facts.legend))])
 
 
-def _introduction(facts: Facts, table: TableFacts) -> Html:
+def _introduction(table: TableFacts) -> Html:
     if table.estimate is None:
-        source = "predicted: the sum of measured blocks, corrected on whole networks."
-    else:
-        source = (
-            f"estimates: a roofline from the peaks on the device card {table.estimate}; nothing was timed."
+        text = (
+            "Latencies of the search are predicted: the sum of measured blocks, corrected on whole networks."
         )
-    text = f"Latencies of the search are {source}"
+    else:
+        text = (
+            "Latencies of the search are estimates: a roofline from the peaks on the device card"
+            f" {table.estimate}; nothing was timed. Real latencies are higher, often twice as high or more:"
+            " use the estimates to compare networks."
+        )
     text += f" Measuring the table took {duration(table.seconds)}." if table.seconds else ""
     text += f" Machine: {table.machine}." if table.machine else ""
-    timed = sum(bool(network.measured) for network in facts.front)
-    if timed:
-        text += (
-            f" {timed:,} of {count(len(facts.front), 'member')} of the front were built and timed as well."
-        )
     return p(text)
 
 
-def _note(note: str) -> Html:
-    """A remark of the profile as a sentence; a warning stands out."""
-    text = note.removeprefix(WARNING).rstrip(".")
-    if text.partition(" ")[0].isalpha():  # names such as decode_ms stay as they are
-        text = text[:1].upper() + text[1:]
-    return p(f"{text}.", kind="note" if note.startswith(WARNING) else "muted")
+def _timed(facts: Facts) -> Html | None:
+    timed = sum(bool(network.measured) for network in facts.front)
+    members = count(len(facts.front), "member")
+    return p(f"{timed:,} of {members} of the front were built and timed as well.") if timed else None
+
+
+def _notes(table: TableFacts, *, advised: bool) -> Html:
+    """Remarks of the profile; where the table could be better, how to make it so, unless that was advised."""
+    notes = list(map(explained, table.notes))
+    shown = [p(note.text, kind="note" if note.warning else "muted") for note in notes if note.text]
+    if table.elsewhere:
+        shown.append(
+            p(
+                f"The table was measured on another machine than that of the study: {table.elsewhere}. Read"
+                " its latencies as those of that machine.",
+                kind="note",
+            )
+        )
+    if not advised and any(note.improvable for note in notes):
+        shown.append(p(*ADVICE, kind="muted"))
+    return joined(shown)
 
 
 def accuracy_text(accuracy: LatencyAccuracy) -> str:

@@ -13,14 +13,27 @@ from dashboards.figures import figures
 from dashboards.report.corpus_section import corpus_section
 from dashboards.report.finalist_section import finalist_section
 from dashboards.report.front_section import front_section, headline
-from dashboards.report.html import Html, document, fact_list, figure, p, section, tag
+from dashboards.report.html import Html, commands, document, fact_list, figure, p, section, tag
 from dashboards.report.latency_section import latency_section
 from dashboards.report.sources_section import sources_section
 from dashboards.report.tables import objectives_text
 from dashboards.shell_commands import export, store_option, target
 from foundation.files import write_atomically
-from foundation.text import duration
+from foundation.text import count, duration
 from nas.study.study import Study
+
+SCORERS = {
+    "supernet": "the weights of a supernet",
+    "scratch": "training each network from scratch",
+}
+"""What the evaluators score networks by."""
+
+OUTCOMES = {
+    "complete": "scored",
+    "infeasible": "outside the constraints",
+    "illegal": "not an architecture",
+}
+"""States of trials, where these are not words for a reader."""
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -63,9 +76,11 @@ def _overview(facts: Facts) -> Html:
         "objectives": objectives_text(study.objectives),
         "constraints": ", ".join(study.constraints) or "none",
         "scenario": study.scenario,
-        "search": f"{study.engine}, seed {study.seed}, scored by {study.evaluator}, {study.steps:,} steps",
+        "search": f"{study.engine}, seed {study.seed}",
         "trials": _trials(facts),
     }
+    if facts.next_steps.scored:
+        rows["scored by"] = f"{SCORERS.get(study.evaluator, study.evaluator)}, {count(study.steps, 'step')}"
     if facts.corpus is not None:
         rows["text"] = f"{facts.corpus.name} ({facts.corpus.digest})"
     if study.seconds:
@@ -75,7 +90,7 @@ def _overview(facts: Facts) -> Html:
 
 def _trials(facts: Facts) -> str:
     study = facts.study
-    counts = [f"{number:,} {state}" for state, number in study.counts.items()]
+    counts = [f"{number:,} {OUTCOMES.get(state, state)}" for state, number in study.counts.items()]
     repeated = f"; {study.repeated:,} repeated an architecture" if study.repeated else ""
     return (", ".join(counts) or "none") + repeated
 
@@ -104,17 +119,21 @@ def _search_section(facts: Facts) -> Html | None:
 
 
 def _next_commands(facts: Facts) -> Html:
-    study = facts.study
-    digest = facts.front[0].digest if facts.front else "DIGEST"
-    lines = [
-        (f"nas show {target(study, digest)}", "one network, layer by layer"),
-        (export(study, digest), "export it as a plain model"),
-        (f"nas resume {target(study, '--trials', str(2 * study.planned or 100))}", "continue the search"),
-        (f"nas validate {target(study)}", "validate the proxy on random networks"),
-        (" ".join(["nas dashboard", *store_option(study)]), "browse all studies, live"),
-    ]
-    text = "\n".join(f"# {about}\n{command}" for command, about in lines)
-    return section("Next commands", tag("pre", text))
+    """What would do something for this study as it is."""
+    study, left = facts.study, facts.next_steps
+    lines = {}
+    if facts.front:
+        lines["Show one network, layer by layer"] = f"nas show {target(study, facts.front[0].digest)}"
+    if left.exportable:
+        lines["Export it as a plain model"] = export(study, left.exportable)
+    if not facts.search_complete or left.unfinished:
+        lines["Finish this study"] = f"nas resume {target(study)}"
+    elif study.space_size is None or study.distinct < study.space_size:
+        lines["Search on"] = f"nas resume {target(study, '--trials', str(2 * study.planned or 100))}"
+    if facts.front and left.scored and study.evaluator != "scratch":
+        lines["Validate the proxy on random networks"] = f"nas validate {target(study)}"
+    lines["Browse all studies, live"] = " ".join(["nas dashboard", *store_option(study)])
+    return section("Next commands", commands(lines))
 
 
 def _footer(facts: Facts) -> Html:

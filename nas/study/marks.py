@@ -26,12 +26,12 @@ def rough_lines(
         told = error_words({name: known[name] for name in predicted if name in known})
         lines.append(
             f"{ROUGH_MARK} rough: predicted by a latency table that errs on whole networks"
-            f"{', ' if told else ''}{told}; rely on measured values"
+            f"{', ' if told else ''}{told}; rely on measured values where there are some"
         )
     if unsettled:
         lines.append(
             f"{ROUGH_MARK} rough: the machine was busy while {listed(unsettled)} was measured; the error says"
-            " how far it may be off"
+            " how far it may be off, so networks that differ by less count as equal"
         )
     return lines
 

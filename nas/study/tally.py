@@ -44,15 +44,24 @@ class Tally:
     @property
     def lines(self) -> list[str]:
         """What a reader of the front must know besides it; empty where all went as planned."""
-        lines = []
+        return [*self._proposals, *self.problems]
+
+    @property
+    def _proposals(self) -> list[str]:
         if self.rejected or self.repeated:
             repeats = f", {self.repeated:,} of which repeated an architecture" if self.repeated else ""
             rejects = f"; {self.rejected:,} broke a constraint and do not count" if self.rejected else ""
             proposals = count(self.proposed, "proposal")
-            lines.append(
+            return [
                 f"{proposals}, each with a trial number: {self.scored:,} of {self.planned:,} candidates"
                 f" scored{repeats}{rejects}"
-            )
+            ]
+        return []
+
+    @property
+    def problems(self) -> list[str]:
+        """Which candidates failed, why, and what cannot be read."""
+        lines = []
         if self.failed:
             lines.append(
                 f"{self.failed:,} of {count(self.scored, 'candidate')} failed: {listed(self.failures)}"

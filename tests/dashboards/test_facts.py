@@ -10,7 +10,7 @@ from dashboards.facts.composition import ABSENT, composition_facts
 from dashboards.facts.finalists import finalist_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.records import read_table, read_validation
+from dashboards.facts.records import read_tables, read_validation
 from dashboards.report.study import report_html
 from nas.store import Store
 from nas.study.significance import standardised_difference, tied
@@ -168,7 +168,8 @@ def test_a_finalist_that_failed_or_still_runs_says_so() -> None:
 def test_a_study_that_has_not_come_far_has_few_facts(all_facts: dict[str, Facts]) -> None:
     one, empty = all_facts["one"], all_facts["empty"]
     assert len(one.front) == 1
-    assert one.hypervolume is one.finals is one.table is one.supernet is one.validation is one.corpus is None
+    assert one.hypervolume is one.finals is one.supernet is one.validation is one.corpus is None
+    assert one.tables == ()
     assert empty.front == empty.fronts == ()
     assert empty.composition is None
     assert empty.study.counts == {}
@@ -218,10 +219,8 @@ def test_a_space_of_unknown_parts_is_told_by_its_genes(full: Study) -> None:
 
 
 def test_evidence_with_gaps_is_read() -> None:
-    table = read_table(
-        {"prefill_ms": {"mape": None, "tau": None, "tau_interval": [None, None], "held_out": []}}
-    )
-    assert table is not None
+    accuracy = {"mape": None, "tau": None, "tau_interval": [None, None], "held_out": []}
+    (table,) = read_tables({"table": {"prefill_ms": accuracy}})
     assert (table.accuracies[0].interval, table.seconds) == (None, None)
     validation = read_validation({"tau": 1.0, "interval": [float("nan"), 1.0], "pairs": [[1.0, 2.0, "ab"]]})
     assert validation is not None

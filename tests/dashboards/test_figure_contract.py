@@ -13,7 +13,7 @@ import pytest
 
 from dashboards.facts import Facts, NetworkFacts, front_facts
 from dashboards.facts.networks import quantity
-from dashboards.facts.records import read_corpus, read_supernet, read_table, read_validation
+from dashboards.facts.records import read_corpus, read_supernet, read_tables, read_validation
 from dashboards.facts.study import HypervolumeFacts
 from dashboards.figures import figures
 from dashboards.style.theme import SCHEMES, with_scheme
@@ -63,7 +63,7 @@ def cases(all_facts: dict[str, Facts]) -> dict[str, Facts]:
     empty, full = all_facts["empty"], all_facts["full"]
     bare: dict[str, Any] = {
         "corpus": read_corpus({"name": "c", "digest": "d", "train_bytes": 1, "valid_bytes": 1}),
-        "table": read_table({"decode_ms": {}, "prefill_ms": {"held_out": [[0.0, 0.0]]}}),
+        "tables": read_tables({"table": {"decode_ms": {}, "prefill_ms": {"held_out": [[0.0, 0.0]]}}}),
         "supernet": read_supernet({"steps": 1, "seconds": 0.0, "loss": [[1, 2.0, 2.0]]}),
         "validation": read_validation({"pairs": [[1.0, 1.0, "ab"]]}),
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dashboards.facts.records import read_corpus, read_supernet, read_table, read_validation
+from dashboards.facts.records import read_corpus, read_supernet, read_tables, read_validation
 
 CORPUS = {"name": "novels", "digest": "ab12", "train_bytes": 10, "valid_bytes": 2}
 CLAIMS = {
@@ -16,7 +16,7 @@ CLAIMS = {
 }
 
 
-@pytest.mark.parametrize("read", [read_corpus, read_supernet, read_table, read_validation])
+@pytest.mark.parametrize("read", [read_corpus, read_supernet, read_validation])
 @pytest.mark.parametrize("plain", [None, {}])
 def test_nothing_recorded_is_none(read: Any, plain: Any) -> None:
     assert read(plain) is None
@@ -42,8 +42,7 @@ def test_losses_of_a_supernet_are_triples() -> None:
 
 def test_a_table_has_one_accuracy_for_each_latency() -> None:
     decode = {"mape": 0.1, "tau": 0.9, "tau_interval": [0.8, 1.0], "held_out": [[1, 2], [3, 4]]}
-    table = read_table({"decode_ms": decode, "seconds": 3.0, "machine": "m", "notes": ["n"]})
-    assert table is not None
+    (table,) = read_tables({"table": {"decode_ms": decode, "seconds": 3.0, "machine": "m", "notes": ["n"]}})
     (accuracy,) = table.accuracies
     assert (accuracy.name, accuracy.mape, accuracy.interval) == ("decode_ms", 0.1, (0.8, 1.0))
     assert accuracy.pairs == ((1, 2), (3, 4))
@@ -51,8 +50,7 @@ def test_a_table_has_one_accuracy_for_each_latency() -> None:
 
 
 def test_an_estimate_has_no_accuracy() -> None:
-    table = read_table({"estimate": "phone"})
-    assert table is not None
+    (table,) = read_tables({"table": {"estimate": "phone"}})
     assert table.accuracies == ()
     assert table.estimate == "phone"
 

@@ -42,7 +42,7 @@ def test_any_name_and_store_are_one_word_each(name: str, store: str) -> None:
         steps=1,
         length=1,
         seed=0,
-        scenario="cpu",
+        scenarios={"": "cpu"},
         planned=1,
         counts={},
         repeated=0,

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dashboards.app.server import Pages
-from dashboards.facts import Facts, read_comparison
+from dashboards.facts import Facts, NextSteps, read_comparison
 from dashboards.report.comparison import comparison_html
 from dashboards.report.study import report_html
 from dashboards.style.css import app_css, base_css, report_css
 from dashboards.style.theme import DARK, LIGHT, MARKS, SCHEMES, faint
 from nas.store import Store
 from nas.study.study import Study
+from nas.study.trial import Value
 from tests.dashboards.conftest import NAMES
 from tests.dashboards.made import make_study
 from tests.dashboards.test_report import Reader
@@ -49,12 +51,22 @@ def classes_of_components(plain: Any) -> Iterator[str]:
             yield from classes_of_components(part)
 
 
+def with_rough_scenario(facts: Facts) -> Facts:
+    """A study with a latency in a scenario of a name, predicted by a rough table."""
+    first, *others = facts.front
+    rough = {**first.values, "decode_ms@chat": Value(1.0, None, "predicted, rough")}
+    return replace(facts, front=(replace(first, values=rough), *others))
+
+
 @pytest.fixture(scope="module")
 def report_classes(
     all_facts: dict[str, Facts], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, set[str]]:
     """Classes of the report of each study, and of a comparison."""
     found = {name: classes_of_page(report_html(all_facts[name])) for name in NAMES}
+    costs = replace(all_facts["two"], next_steps=NextSteps(scored=False))
+    found["costs"] = classes_of_page(report_html(costs))
+    found["scenarios"] = classes_of_page(report_html(with_rough_scenario(all_facts["full"])))
     with Store(tmp_path_factory.mktemp("two") / "studies.db") as store:
         made = [make_study(store, name, trials=6, complete=False, dice=len(name)) for name in ("a", "bb")]
         facts = read_comparison([Study(store, study.record) for study in made])

@@ -1,4 +1,4 @@
-"""Columns of networks: units, decimals, headings, and what is folded away."""
+"""The table of networks: units, decimals, marks, and what is folded away."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import pytest
 
 from dashboards.facts import NetworkFacts
 from dashboards.facts.networks import quantity
+from dashboards.facts.quantities import TIMES
 from dashboards.report.tables import (
     VISIBLE_ROWS,
     columns,
-    headings,
+    layers,
     member_table,
     number,
     objectives_text,
@@ -33,7 +34,7 @@ def network(number: int = 0, measured: dict[str, Value] | None = None, **values:
 def test_a_column_has_one_unit_for_all_its_numbers() -> None:
     small, large = network(weight_bytes=Value(900_000.0)), network(weight_bytes=Value(4_200_000.0))
     (column,) = columns([small, large], ["weight_bytes"])
-    assert column.unit == "MB"
+    assert column.title == "weights (MB)"
     assert [column.cell(small), column.cell(large)] == ["0.90", "4.20"]
 
 
@@ -57,32 +58,53 @@ def test_a_missing_number_is_an_empty_cell() -> None:
     assert number(Value(1234.5), 1.0, 1) == "1,234.5"
 
 
-def test_columns_without_values_are_left_out_and_objectives_come_first() -> None:
-    one = network(params=Value(10.0), decode_ms=Value(1.0), my_cost=Value(3.0))
-    assert [column.quantity.name for column in columns([one], ["my_cost"])] == [
-        "my_cost",
-        "decode_ms",
-        "params",
-    ]
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("counted", "1.5"),
+        ("measured", "1.5"),
+        ("predicted", "~1.5"),
+        ("estimate", "~1.5"),
+        ("predicted, rough", "~1.5 ?"),
+        ("measured, rough", "1.5 ?"),
+    ],
+)
+def test_a_number_has_the_marks_of_its_source(source: str, text: str) -> None:
+    cell = number(Value(1.5, None, source), 1.0, 1)
+    assert cell is not None
+    assert Reader(cell).text == text
+
+
+def test_columns_without_values_are_left_out() -> None:
+    one = network(params=Value(10.0), my_cost=Value(3.0))
+    shown = columns([one], ["my_cost", "decode_ms", "params"])
+    assert [column.quantity.name for column in shown] == ["my_cost", "params"]
     assert columns([], ["params"]) == []
 
 
-def test_predicted_and_measured_share_a_heading() -> None:
-    one = network(measured={"decode_ms": Value(1.2)}, decode_ms=Value(1.0), params=Value(1.0))
-    shown = columns([one], ["decode_ms"])
-    assert [column.heading for column in shown] == ["predicted", "measured", ""]
-    found = Reader(f"<table>{headings(shown)}</table>")
-    assert [attributes for name, attributes in found.elements if "colspan" in attributes] == [
-        {"class": "group", "colspan": "2"}
-    ]
-    assert "predictedmeasured" in found.text
+def test_what_was_measured_stands_in_the_place_of_what_was_predicted() -> None:
+    one = network(measured={"decode_ms": Value(1.2, None, "measured")}, decode_ms=Value(1.0))
+    (column,) = columns([one], ["decode_ms"])
+    assert column.cell(one) == "1.20"
+
+
+def test_layers_are_elements_that_lines_break_between() -> None:
+    found = layers(f"96 wide: Attention + MoE w8 s8 | 2 {TIMES} RGLRU w4 s8")
+    assert found.count("<li>") == 3
+    assert f"<li>96 wide</li><li>Attention + MoE w8 s8</li><li>2 {TIMES} RGLRU w4 s8</li>" in found
+    assert layers("depth=3").count("<li>") == 1
+
+
+def test_a_cell_repeats_its_heading_for_narrow_pages() -> None:
+    page = member_table([network(params=Value(1500.0))], ["params"], lambda network: [])
+    assert '<td data-label="parameters (k)">1.50</td>' in page
 
 
 def test_a_long_front_is_folded() -> None:
     networks = [network(i, params=Value(float(i + 1))) for i in range(VISIBLE_ROWS + 2)]
     page = member_table(networks, ["params"], lambda network: [])
-    assert "the other 2 members of the front" in page
-    assert page.count('<tr class="one_line">') == len(networks)
+    assert "the other 2 networks" in page
+    assert page.count('<tr class="below">') == len(networks)
     assert "<details>" not in member_table(networks[:2], ["params"], lambda network: [])
 
 

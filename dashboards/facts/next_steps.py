@@ -1,0 +1,49 @@
+"""What is left to do in a study, so that its pages advise only what would do something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas.steps.base import Context
+from nas.steps.finalists import Finalists
+from nas.study.export import longest_training
+from nas.study.facts import SUPERNET
+from nas.study.plan_objectives import quality_of
+from nas.study.study import Study
+from nas.study.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextSteps:
+    """What commands could do for a study.
+
+    `scored` says that it has a quality objective, so that something is trained. `finalists` are planned ones;
+    `unfinished` says that some of them are still to be trained. `exportable` is a network of the front that
+    has weights.
+    """
+
+    scored: bool = True
+    finalists: int = 0
+    unfinished: bool = False
+    exportable: str | None = None
+
+
+def next_steps(study: Study, front: list[Trial]) -> NextSteps:
+    """Judged by the plan and the record of a study; `front` are the members of its front, best first."""
+    plan, step = study.plan, Finalists()
+    trained = bool(front) and step.done(Context(study=study))
+    return NextSteps(
+        scored=quality_of(plan) is not None,
+        finalists=plan.finalists,
+        unfinished=step.wanted(plan) and not trained,
+        exportable=next((trial.digest for trial in front if _has_weights(study, trial)), None),
+    )
+
+
+def _has_weights(study: Study, trial: Trial) -> bool:
+    """Whether `best_weights` would find some: of a training of its own, or shared ones."""
+    plan = study.plan
+    if quality_of(plan) is None:
+        return False
+    shared = plan.evaluator == "supernet" and SUPERNET in study.facts
+    return shared or longest_training(study, trial.digest) is not None

@@ -1,0 +1,80 @@
+"""Remarks on a latency table, for readers who have not seen how it was measured: what each means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from dashboards.report.html import Child, code
+
+WARNING = "WARNING: "
+"""How a note begins that a reader must not miss."""
+
+ADVICE: tuple[Child, ...] = (
+    "For smaller errors of latencies, start a study under another name on a machine that does nothing else,"
+    " and let it measure longer: ",
+    code("--profile-seconds"),
+    ".",
+)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark as sentences; `improvable` says that a longer or quieter measurement would help."""
+
+    text: str
+    warning: bool = False
+    improvable: bool = False
+
+
+MEANINGS = (
+    (
+        r"(?P<known>\d+) of (?P<all>\d+) parts were measured, the others are interpolated",
+        "{known} of {all} blocks were measured; the latencies of the others are interpolated between them.",
+    ),
+    (
+        r"time ran out while interpolation was expected to err by (?P<error>[\d.]+ %)",
+        "The time for measuring ran out early: interpolated latencies of blocks are off by about {error}.",
+    ),
+    (
+        r"(?P<given>\d+) s were too few: what must be measured took (?P<took>\d+) s",
+        "The {given} s given for measuring were too few: what must be measured took {took} s, and nothing was"
+        " measured twice to reduce the noise.",
+    ),
+    (
+        r"only (?P<found>\d+) different networks were found: (?P<fit>\d+) fit the correction, (?P<test>\d+)"
+        r" tests? it",
+        "The space has only {found} different networks to measure: {fit} correct the predictions, and the"
+        " error above is that of the other {test}.",
+    ),
+    (
+        r"disturbed in (?P<batches>\d+) batches, the last time: (?P<why>.*)",
+        "The machine was busy {batches} times while it was measured (the last time: {why}). What was"
+        " disturbed was measured again, but may be less exact.",
+    ),
+    (
+        r"(?P<some>\d+) of (?P<all>\d+) latencies did not settle: (?P<why>.*)",
+        "{some} of {all} measured latencies still varied when their time was up ({why}). Predictions from"
+        " them are less exact, and their ± is wider.",
+    ),
+)
+"""Patterns of notes, and what they mean."""
+
+TOLD = (
+    "this latency table errs on held-out networks",
+    "this latency table was measured on another machine",
+)
+"""Warnings that the page words itself, beside the numbers that they concern."""
+
+
+def explained(note: str) -> Note:
+    """A note for a reader; without text where the page says the same elsewhere."""
+    warning, plain = note.startswith(WARNING), note.removeprefix(WARNING).rstrip(".")
+    if warning and plain.startswith(TOLD):
+        return Note("", improvable=plain.startswith(TOLD[0]))
+    for pattern, meaning in MEANINGS:
+        if found := re.fullmatch(pattern, plain):
+            return Note(meaning.format(**found.groupdict()), improvable=True)
+    if plain.partition(" ")[0].isalpha():  # names such as decode_ms stay as they are
+        plain = plain[:1].upper() + plain[1:]
+    return Note(f"{plain}.", warning)

@@ -1,0 +1,101 @@
+"""Chromium without a window, driven through a pipe: a page at any width, in either scheme, and as printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"),
+)
+READ, WRITE = 3, 4
+"""File descriptors on which the browser reads commands and writes answers; each ends in a zero byte."""
+
+LOADED = """
+new Promise(done => {
+  const wait = () => document.readyState === "complete" ? setTimeout(done, 500) : setTimeout(wait, 50);
+  wait();
+})
+"""
+
+
+class Browser:
+    """One page of a running browser."""
+
+    def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
+        self._commands, self._answers = commands, answers
+        self._number, self._session = 0, dict[str, str]()
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = {"sessionId": session}
+        self.call("Page.enable")
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """The answer to a command of the DevTools protocol."""
+        self._number += 1
+        command = {"id": self._number, "method": method, "params": parameters, **self._session}
+        self._commands.write(json.dumps(command).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _next(self) -> dict[str, Any]:
+        text = bytearray()
+        while (byte := self._answers.read(1)) != b"\0":
+            assert byte, "the browser has ended"
+            text += byte
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def open(self, page: Path, width: int, *, dark: bool = False) -> None:
+        """Show a page that is so many pixels wide."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=page.as_uri())
+        self.value(LOADED)
+
+    def value(self, expression: str) -> Any:
+        """What a JavaScript expression is in the page."""
+        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
+    """A browser with its files in `profile`; it is ended at the end of the block."""
+    assert CHROMIUM is not None
+    (inward, commands), (answers, outward) = os.pipe(), os.pipe()
+
+    def connect() -> None:
+        far = [os.dup2(inward, 103), os.dup2(outward, 104)]  # not to overwrite one that lies at 3 or 4
+        os.dup2(far[0], READ)
+        os.dup2(far[1], WRITE)
+
+    started = subprocess.Popen(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        preexec_fn=connect,
+        close_fds=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(inward)
+    os.close(outward)
+    with os.fdopen(commands, "wb", 0) as ours, os.fdopen(answers, "rb") as theirs:
+        try:
+            yield Browser(ours, theirs)
+        finally:
+            started.terminate()
+            started.wait()
