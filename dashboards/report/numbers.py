@@ -47,7 +47,7 @@ def numbers_table(
     scores from scratch by training steps. A number that is neither predicted nor measured, being exact or a
     score, has both columns for itself, with its source. `scenarios` are the texts of several, by name.
     """
-    groups: dict[str, list[Html]] = {}
+    groups: dict[str, list[Html]] = {"": [], **{name: [] for name in scenarios}}
     for name in _ordered({*values, *measured}, objectives):
         scenario = name.partition(SCENARIO_MARK)[2]
         rows = groups.setdefault(scenario, [])
@@ -55,7 +55,7 @@ def numbers_table(
         if name == QUALITY:
             rows += [_trained(steps, score) for steps, score in sorted((trained or {}).items())]
     head = tag("tr", *(tag("th", title) for title in ("quantity", "predicted", "measured")))
-    bodies = [_body(rows, scenarios.get(name, name) if name else "") for name, rows in sorted(groups.items())]
+    bodies = [_body(rows, scenarios.get(name, name) if name else "") for name, rows in groups.items() if rows]
     return tag("div", tag("table", tag("thead", head), *bodies, kind="numbers"), kind="scroll")
 
 

@@ -12,6 +12,7 @@ from dashboards.report.study import report_html
 from dashboards.report.table_notes import explained
 from nas.store import Store
 from nas.study.study import Study
+from nas.study.trial import Value
 from tests.dashboards.made import make_study
 from tests.dashboards.test_report import Reader
 
@@ -95,6 +96,14 @@ def test_a_rough_table_is_told_once_beside_its_numbers(two: Facts) -> None:
     assert "WARNING" not in text
     assert text.count("errs on whole networks, decode latency per token by 14.3 %.") == 1
     assert text.count("--profile-seconds") == 1
+
+
+def test_numbers_of_a_scenario_are_told_by_their_labels(two: Facts) -> None:
+    first, *others = two.front
+    named = replace(first, values={**first.values, "decode_ms@chat": Value(1.0, None, "predicted, rough")})
+    line = "? rough: predicted by a latency table that errs on whole networks, decode_ms@chat by 14.3 %"
+    text = text_of(replace(two, front=(named, *others), legend=(line,)))
+    assert "whole networks, decode latency per token (chat) by 14.3 %." in text
 
 
 def test_tables_of_several_scenarios_are_all_shown(two: Facts) -> None:

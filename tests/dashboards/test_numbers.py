@@ -42,10 +42,10 @@ def test_each_scenario_has_its_rows_under_its_name() -> None:
     assert rows_of(table) == [
         ["quantity", "predicted", "measured"],
         ["parameters", "counted2"],
-        ["bulk: cpu, batch 4"],
-        ["decode latency per token (ms)", "~2", NONE],
         ["chat: cpu, batch 1"],
         ["decode latency per token (ms)", "~2.00", "2.50"],
+        ["bulk: cpu, batch 4"],
+        ["decode latency per token (ms)", "~2", NONE],
     ]
 
 
