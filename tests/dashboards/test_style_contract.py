@@ -102,7 +102,7 @@ def test_every_class_of_the_dashboard_has_a_rule(made_store: Path) -> None:
 @pytest.mark.parametrize("sheet", [report_css(), app_css()], ids=["report", "app"])
 def test_a_sheet_serves_dark_narrow_and_wide_pages(sheet: str) -> None:
     assert "prefers-color-scheme:dark" in sheet
-    assert re.search(r"@media \(max-width:\d+px\)", sheet)
+    assert re.search(r"@media (screen and )?\(max-width:\d+px\)", sheet)
     assert LIGHT.paper in sheet
     assert DARK.paper in sheet
 
