@@ -59,7 +59,9 @@ def _timed(facts: Facts) -> Html | None:
 def _notes(table: TableFacts, *, advised: bool) -> Html:
     """Remarks of the profile; where the table could be better, how to make it so, unless that was advised."""
     notes = list(map(explained, table.notes))
-    shown = [p(note.text, kind="note" if note.warning else "muted") for note in notes if note.text]
+    shown = [p(note.text, kind="note") for note in notes if note.text and note.warning]
+    plain = [tag("li", note.text) for note in notes if note.text and not note.warning]
+    shown += [tag("ul", *plain, kind="muted")] if plain else []
     if table.elsewhere:
         shown.append(
             p(

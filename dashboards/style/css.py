@@ -87,7 +87,8 @@ h1{{font-size:2.3rem;letter-spacing:-.012em;margin:0 0 .9rem;max-width:24em}}
 .lead{{font-weight:400;font-size:1.24rem;line-height:1.5;margin:0;max-width:44em;text-wrap:pretty}}
 h2{{font-size:1.5rem;margin:3.4rem 0 .6rem}}
 h3{{font-size:1.08rem;margin:1.8rem 0 .4rem}}
-p,ul{{max-width:44em;margin:.5rem 0 .8rem;text-wrap:pretty}} p.muted{{font-size:.9rem;max-width:54em}}
+p,ul{{max-width:44em;margin:.5rem 0 .8rem;text-wrap:pretty}}
+p.muted,ul.muted{{font-size:.9rem;max-width:54em}}
 dl.facts{{display:grid;grid-template-columns:repeat(auto-fit,minmax(13.5rem,1fr));gap:.9rem 2rem;
 margin:2rem 0 0;
 padding:1.1rem 0;border-top:1px solid var(--rule);border-bottom:1px solid var(--rule)}}
@@ -117,13 +118,14 @@ white-space:nowrap;display:inline-block;line-height:1.3;border:1px solid var(--r
 details summary{{cursor:pointer;color:var(--link);margin:.8rem 0;font-size:.92rem}}
 footer{{color:var(--muted);font-size:.84rem;margin-top:4rem;border-top:1px solid var(--rule);
 padding-top:1rem}}
-@media screen and (max-width:760px){{main{{padding:1.6rem 1rem 3rem}} .pair{{grid-template-columns:minmax(0,1fr)}}
+@media screen and (max-width:760px){{main{{padding:1.6rem 1rem 3rem}}
+.pair{{grid-template-columns:minmax(0,1fr)}}
 h1{{font-size:1.7rem}}
 .lead{{font-size:1.08rem}}}}
 @media print{{:root{{{_colours(LIGHT)}}} body{{font-size:10.5pt}} main{{padding:0;max-width:none}}
 a{{color:inherit}}
 h2{{break-after:avoid}} figure,tr,pre,.note{{break-inside:avoid}} details summary{{display:none}}
-tbody{{break-inside:avoid}} dl.commands div,ul.source{{break-inside:avoid}}
+tbody,ul.source{{break-inside:avoid}}
 .scroll{{overflow:visible}}
 table{{font-size:8pt}} td,th{{padding-left:.35rem;padding-right:.35rem}}}}
 """
