@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -58,12 +59,14 @@ def measure_networks(
     reference_ms: float | None = None,
     timer: Timer | None = None,
     strict: bool = False,
+    seconds: float = math.inf,
 ) -> list[dict[str, Latency]]:
     """Latency by reading of several networks, timed together so that they compare fairly.
 
-    Takes `rounds` rounds, and up to three times as many to settle. What has not settled then carries the
-    reason (`Latency.unsettled`) and is logged; with `strict` it is refused. Give
-    `table.provenance.reference_ms` to hold the networks against the predictions of a table.
+    Takes `rounds` rounds, and up to three times as many to settle, as long as all of them have taken less
+    than `seconds`: on a busy machine most never settle. What has not settled then carries the reason
+    (`Latency.unsettled`) and is logged; with `strict` it is refused. Give `table.provenance.reference_ms` to
+    hold the networks against the predictions of a table.
 
     Raises:
         ProfileError: the device cannot be timed, stayed busy, or (`strict`) a latency did not settle.
@@ -75,7 +78,7 @@ def measure_networks(
             for reading, call in network_calls(model, scenario, seed=seed).items()
         }
         session = warmed(rounds_of(calls, scenario, timer=timer, seed=seed), scenario)
-        session.take_until(rounds, SETTLING_FACTOR * rounds, SETTLED)
+        session.take_until(rounds, SETTLING_FACTOR * rounds, SETTLED, seconds)
     found = [
         {reading: session.marked(session.latency(f"{i}/{reading}", reference_ms)) for reading in READINGS}
         for i in range(len(models))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -77,7 +78,8 @@ def measure_trials(
     """Measure the networks of these trials that were not measured yet, under each of the study's scenarios.
 
     `extracted` makes the plain model of a trial. Times are compared with the calibration of the study's
-    table. A plan that names a device has them measured there, in the Ray cluster at `address`. A scenario
+    table. Where they do not settle, trying to ends with the plan's `profile_seconds`, shared by all networks.
+    A plan that names a device has them measured there, in the Ray cluster at `address`. A scenario
     whose device is not here, or was lost, is left out, and the reason is reported.
     """
     trials = list(trials)
@@ -89,7 +91,14 @@ def measure_trials(
         if study.plan.on is None and (why := unreachable(scenario, fact)):
             progress.say(f"skipped measuring the front for {scenario}: {why}")
             continue
-        testbed = Testbed(scenario, fact.get("reference_ms"), study.plan.on, address, fact.get("fingerprint"))
+        testbed = Testbed(
+            scenario,
+            fact.get("reference_ms"),
+            study.plan.on,
+            address,
+            machine=fact.get("fingerprint"),
+            seconds_each=study.plan.profile_seconds / len(waiting),
+        )
         try:
             _measure(study, waiting, testbed, extracted=extracted, suffix=suffix, progress=progress)
         except (ProfileError, UnknownName) as error:
@@ -112,13 +121,17 @@ def _suffix(study: Study, scenario: Scenario) -> str:
 
 @dataclass(frozen=True)
 class Testbed:
-    """Where networks are timed: here, or `on` a device, which must be the machine of the study's table."""
+    """Where networks are timed: here, or `on` a device, which must be the machine of the study's table.
+
+    Each may take `seconds_each` to settle.
+    """
 
     scenario: Scenario
     reference_ms: float | None = None
     on: str | None = None
     address: str | None = None
     machine: Mapping[str, Any] | None = None
+    seconds_each: float = math.inf
 
     @property
     def title(self) -> str:
@@ -134,13 +147,14 @@ class Testbed:
             ProfileError: the device cannot be timed, stayed busy, was lost, or is another machine by now.
         """
         if self.on is None:
-            return measured(models, self.scenario, self.reference_ms)
+            return measured(models, self.scenario, self.reference_ms, self.seconds_each)
         from nas.executors.ray_devices import run_on  # Ray takes seconds to import
 
         about = {
             "scenario": asdict(self.scenario),
             "reference_ms": self.reference_ms,
             "machine": self.machine,
+            "seconds_each": self.seconds_each,
         }
         packed = list(map(packed_model, models))
         networks = run_on(self.on, measured_there, packed, about, address=self.address, progress=on_progress)
@@ -159,7 +173,9 @@ def measured_there(
     if about["machine"] and (changes := differences(about["machine"], fingerprint(scenario))):
         raise ProfileError(f"this is not the machine of the latency table: {changes}")
     on_progress(f"measuring {len(packed)} networks", 0, len(packed))
-    networks = measured(list(map(unpacked_model, packed)), scenario, about["reference_ms"])
+    networks = measured(
+        list(map(unpacked_model, packed)), scenario, about["reference_ms"], about["seconds_each"]
+    )
     return [{name: value.to_json() for name, value in figures.items()} for figures in networks]
 
 
@@ -193,13 +209,12 @@ def unreachable(scenario: Scenario, fact: dict[str, Any]) -> str:
 
 
 def measured(
-    models: Sequence[Model], scenario: Scenario, reference_ms: float | None
+    models: Sequence[Model], scenario: Scenario, reference_ms: float | None, seconds_each: float = math.inf
 ) -> list[dict[str, Value]]:
     """Latency, peak memory, and energy where it is counted, of each network on this machine."""
     rows = []
-    for model, latencies in zip(
-        models, measure_networks(models, scenario, reference_ms=reference_ms), strict=True
-    ):
+    found = measure_networks(models, scenario, reference_ms=reference_ms, seconds=seconds_each * len(models))
+    for model, latencies in zip(models, found, strict=True):
         values = {
             name: Value(latency.median_ms, latency.standard_error, _how(latency))
             for name, latency in latencies.items()

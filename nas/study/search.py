@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from evaluators.training.recipe import Recipe
-from foundation.errors import SettingError
 from foundation.settings import check_flag, describe
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
@@ -25,8 +24,10 @@ from nas.study.creation import create_study
 from nas.study.open_study import OpenStudy
 from nas.study.own_objectives import named_objectives, strategy_name
 from nas.study.plan import Plan
+from nas.study.source import source_of
 from nas.study.source_places import in_no_file, program_source
-from nas.study.user_files import is_running
+from nas.study.space_files import absolute_source, load_space
+from nas.study.user_files import require_no_reading
 from search_spaces.language.space import Space, as_space
 from search_spaces.scenario import Scenario
 
@@ -80,7 +81,7 @@ def _taught_by_plan(function: F) -> F:
 
 @_taught_by_plan
 def search(
-    space: Space | Any,
+    space: Space | str | Any,
     *,
     name: str,
     objectives: Sequence[str | ObjectiveFunction] = Plan.objectives,
@@ -92,10 +93,11 @@ def search(
 ) -> OpenStudy:
     """Search `space`; a study of this name over the same space is continued.
 
-    `objectives` are names (see `nas objectives`) or functions of the architecture that return a number to be
-    minimised, each with a name of its own (no lambdas). The study, with its trials, is in the database
-    `store`. What would take over a week, or more memory than there is, is refused with its estimate, unless
-    `yes`.
+    `space` may also be what the command line takes: the name of a ready-made space, or `FILE.py[:NAME]`. The
+    study then keeps a copy of that file, so that `nas resume` and `nas export` work on it, too. `objectives`
+    are names (see `nas objectives`) or functions of the architecture that return a number to be minimised,
+    each with a name of its own (no lambdas). The study, with its trials, is in the database `store`. What
+    would take over a week, or more memory than there is, is refused with its estimate, unless `yes`.
 
     `progress` is shown as fits: a bar on a terminal, a line in a notebook, lines now and then in a log. The
     report is then written at the end, and its path told. With `progress=False` nothing is shown, and
@@ -108,23 +110,24 @@ def search(
         StoreError: the name is taken by a study of another space.
         SettingError: a setting makes no sense, or differs from those the study was started with.
         ConsentNeeded: it would take over a week, or more memory than there is.
-        SpaceError: nothing in the space satisfies the constraints.
+        SpaceError: nothing in the space satisfies the constraints, or its file cannot be run.
         DataError: the corpus cannot be used.
     """
+    require_no_reading()
+    source, nowhere = None, list[str]()
+    if isinstance(space, str):
+        named = space
+        settings["source"], space, source = absolute_source(named), load_space(named), source_of(named)
     names, functions = named_objectives(objectives)
     if "strategy" in settings:
         settings["strategy"] = strategy_name(settings["strategy"])
     plan = Plan.from_plain({"objectives": names, **settings})
     pool, shown = Workers.of(workers), progress_of(progress)
     check_flag("yes", yes)
-    if is_running():
-        raise SettingError(
-            "a search cannot begin while its file is read for what it defines: put it under `if __name__ =="
-            ' "__main__":`'
-        )
     space = as_space(space)
     pool.check(plan.on, shown.say)
-    source, nowhere = program_source(space, plan, functions)
+    if source is None:
+        source, nowhere = program_source(space, plan, functions)
     study = create_study(
         space, plan, name=name, store=store, functions=functions, source=source, yes=yes, say=shown.say
     )

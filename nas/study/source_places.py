@@ -89,9 +89,7 @@ def find_parts(space: Space, plan: Plan, functions: Mapping[str, Any]) -> Found 
     )
 
 
-def program_source(
-    space: Space, plan: Plan, functions: Mapping[str, Any]
-) -> tuple[Source | None, tuple[str, ...]]:
+def program_source(space: Space, plan: Plan, functions: Mapping[str, Any]) -> tuple[Source | None, list[str]]:
     """The source of what a program gave to its study, and the names of what no file defines.
 
     No source where all of it is installed, or this project's, or in no file.
@@ -102,14 +100,14 @@ def program_source(
     """
     found = find_parts(space, plan, functions)
     if found is None or not found.parts.files:
-        return None, found.nowhere if found else ()
+        return None, list(found.nowhere) if found else []
     source = of_parts(found.parts, found.folder)
     script = found.parts.script
     hidden = set(found.parts.names_in(script)) - bound_names(source.held.get(script, b""))
     if not hidden:
-        return source, found.nowhere
+        return source, list(found.nowhere)
     parts, lost = _without(found.parts, {f"{script}:{name}" for name in hidden})
-    return of_parts(parts, found.folder) if parts.files else None, (*found.nowhere, *lost)
+    return of_parts(parts, found.folder) if parts.files else None, [*found.nowhere, *lost]
 
 
 def in_no_file(names: Iterable[str]) -> str:

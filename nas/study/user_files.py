@@ -25,7 +25,7 @@ from types import ModuleType
 import torch
 
 from foundation.error_text import cut_line, told
-from foundation.errors import NasError, SpaceError
+from foundation.errors import NasError, SettingError, SpaceError
 from foundation.registry import make_way
 
 USER_FILE = "space_file_"
@@ -89,9 +89,13 @@ def module_of(file: str) -> str:
     return ".".join(path.parts[:-1] if path.name == "__init__" else path.parts)
 
 
-def is_running() -> bool:
-    """Whether a user's file is being run for what it defines."""
-    return bool(_folders_run)
+def require_no_reading() -> None:
+    """Raise `SettingError` where a user's file is being run for what it defines: no search begins then."""
+    if _folders_run:
+        raise SettingError(
+            "a search cannot begin while its file is read for what it defines: put it under `if __name__ =="
+            ' "__main__":`'
+        )
 
 
 @contextmanager
@@ -111,6 +115,7 @@ def _run(path: Path) -> ModuleType:
     if module.__name__ in _running:
         raise SpaceError(f'{path} reads itself: put what calls nas under `if __name__ == "__main__":`')
     _running.add(module.__name__)
+    make_way([name for name, known in list(sys.modules.items()) if _is_of_user(name, known, path)])
     sys.modules[module.__name__] = module  # so that what it defines can be found again, by dataclasses too
     try:
         with in_words(path):
@@ -121,6 +126,7 @@ def _run(path: Path) -> ModuleType:
         raise
     finally:
         _running.discard(module.__name__)
+    make_way([module.__name__])  # for a program that imports the file by its own name later
     return module
 
 
@@ -193,6 +199,12 @@ def in_words(path: Path) -> Iterator[None]:
         raise SpaceError(f"{_place(error, path)}: KeyboardInterrupt was raised") from error
     except BaseException as error:  # a user's file may raise anything; it is their line that helps them
         raise SpaceError(f"{_place(error, path)}: {_complaint(error)}") from error
+
+
+def _is_of_user(name: str, module: ModuleType, path: Path) -> bool:
+    """Whether a module was run from a user's file, or was imported from this one."""
+    file = getattr(module, "__file__", None)
+    return name.startswith(USER_FILE) or (file is not None and Path(file) == path.resolve())
 
 
 def _empty_module(path: Path) -> ModuleType:

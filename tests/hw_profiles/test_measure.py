@@ -266,6 +266,12 @@ def test_what_has_not_settled_is_said_or_refused(caplog):
         measure_networks([model], SCENARIO, rounds=2, timer=uneven, strict=True)
 
 
+def test_settling_ends_with_the_time_that_is_allowed():
+    found = measure_networks([build(spec())], SCENARIO, rounds=2, timer=uneven, seconds=0.0)[0]
+    assert found["prefill_ms"].n == 2
+    assert found["prefill_ms"].unsettled
+
+
 def test_decode_is_timed_at_the_middle_of_the_new_tokens():
     model, positions = build(spec()), []
     model.step = lambda token, state: positions.append((state.position, state.capacity))

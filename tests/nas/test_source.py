@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from foundation.registry import Registry
 from nas import cli
 from nas.commands import search as search_command
 from nas.objectives.base import objectives
+from nas.study.search import search
 from nas.study.source_changes import changed
 from nas.study.source_files import files_of
 from nas.study.study import open_study
-from nas.study.user_files import user_modules
+from nas.study.user_files import run_file, user_modules
 from search_spaces.blocks.base import blocks
 from tests.own_source import BEGIN, SPACE, moved, write
 
@@ -245,3 +247,26 @@ def test_exports_carry_blocks_of_their_own(
     code, said = nas("export s 3 -o out --force", capsys)
     assert code == 0, said
     assert nas("generate out -n 2 --trust-code", capsys)[0] == 0
+
+
+def test_a_study_of_a_program_is_resumed_by_command_where_it_names_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    space = str(tmp_path / "own" / "mine.py")
+    search(space, name="s", objectives=["params", "weight_bytes"], trials=2, finalists=0).store.close()
+    shutil.rmtree(tmp_path / "own")
+    code, printed = nas("resume s --trials 3", capsys)
+    assert code == 0, printed
+    with open_study("s", "studies/studies.db").store as store:
+        assert sum(store.counts(store.study("s"), "search").values()) == 3
+
+
+def test_a_file_may_also_be_imported_by_its_name(tmp_path: Path) -> None:
+    write(tmp_path)
+    sys.path.insert(0, str(tmp_path / "own"))
+    import_module("mine")
+    run_file(tmp_path / "own" / "mine.py")
+    del sys.modules["mine"]
+    import_module("mine")
+    del sys.modules["mine"]

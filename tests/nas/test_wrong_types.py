@@ -36,7 +36,9 @@ SEARCHES: list[tuple[dict[str, Any], str]] = [
     ({"recipe": {5: 5}}, "no setting 5"),
     ({"scenarios": [{5: 5}]}, "no setting 5"),
     *(({"strategy": given}, "strategy is a name") for given in (None, 5, int, ...)),
-    *(({"space": space}, "a space is a Space or") for space in ("laptop", 5, b"x", 0.5, True)),
+    *(({"space": space}, "a space is a Space or") for space in (5, b"x", 0.5, True)),
+    ({"space": "lapptop"}, "unknown space 'lapptop'; did you mean 'laptop'"),
+    ({"space": "nowhere.py"}, "nowhere.py: no such file"),
 ]
 
 
