@@ -41,7 +41,10 @@ TRIES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What the loop works with; `cheap` are the objectives to record besides what scorers return."""
+    """What the loop works with; `cheap` are the objectives to record besides what scorers return.
+
+    `recorded` reads the trials so far; without those that cannot be read, whose numbers are not given again.
+    """
 
     store: Store
     study_id: int
@@ -54,6 +57,7 @@ class Search:
     cheap: tuple[Objective, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     on_trial: Callable[[Trial], None] = lambda trial: None
+    recorded: Callable[[], list[Trial]] | None = None
 
 
 def run(search: Search, trials: int) -> None:
@@ -113,9 +117,10 @@ class _Loop:
 
     def _take_up(self) -> list[WorkItem]:
         """Tell the strategy all that went before; items for what was running when the driver died."""
-        items = []
-        for trial in self.search.store.trials(self.search.study_id, "search"):
-            self.next_number = trial.number + 1
+        items, search = [], self.search
+        recorded = search.recorded() if search.recorded else search.store.trials(search.study_id, "search")
+        self.next_number = search.store.next_number(search.study_id, "search")
+        for trial in recorded:
             if trial.state is TrialState.RUNNING:
                 items += self._take_up_running(trial)
             else:
@@ -135,11 +140,16 @@ class _Loop:
         if trial.digest in self.finished:
             self._record(self._answered(trial, self.finished[trial.digest]))
             return []
+        try:
+            spec = self.search.space.close(trial.genotype)
+        except IllegalArchitecture as error:  # its record was changed
+            self._record(_ended(trial, TrialState.ILLEGAL, reason=told(error, kind=False)))
+            return []
         self.running[trial.number] = trial
         if trial.digest in self.waiting_twins:
             self.waiting_twins[trial.digest].append(trial)
             return []
-        return [self._item(trial, self.search.space.close(trial.genotype))]
+        return [self._item(trial, spec)]
 
     def _ask_for_more(self, trials: int) -> list[WorkItem]:
         items = []

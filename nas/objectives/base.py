@@ -86,7 +86,7 @@ class Objective:
     `maximise`. `needs_table` says that the study must measure a latency table first. What is
     `per_scenario` differs between scenarios, and may be asked `under` one of them; what is `on_request`
     takes longer than microseconds, and is computed only where a study asks for it. What is scored is the
-    score of a `task` (see `evaluators.tasks`).
+    score of a `task` (see `evaluators.tasks`). It is never smaller than the objective named by `at_least`.
     """
 
     name: str
@@ -98,6 +98,7 @@ class Objective:
     per_scenario: bool = False
     on_request: bool = False
     task: str = ""
+    at_least: str = ""
 
     @property
     def scenario(self) -> str:

@@ -27,7 +27,15 @@ def _peak(name: str, about: str) -> Objective:
     def cheap(spec: Decoder, cost_model: CostModel) -> Value:
         return Value(float(getattr(memory_of(spec, cost_model.scenario), name)), source="traced")
 
-    return Objective(name=name, unit="bytes", about=about, cheap=cheap, per_scenario=True, on_request=True)
+    return Objective(
+        name=name,
+        unit="bytes",
+        about=about,
+        cheap=cheap,
+        per_scenario=True,
+        on_request=True,
+        at_least="weight_bytes",
+    )
 
 
 for _entry in PEAKS:

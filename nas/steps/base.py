@@ -80,6 +80,10 @@ def computed_once(function: Callable[[Context], T]) -> Callable[[Context], T]:
     return compute
 
 
+TOLD = 3
+"""Unreadable trials of a stage that are told one by one."""
+
+
 class Step(ABC):
     """One step of a study. Steps in `needs` that the plan wants come before it."""
 
@@ -119,11 +123,22 @@ def run_steps(context: Context, names: Collection[str] | None = None) -> None:
     How a run of all ends is put on record, see `OUTCOME`.
     """
     with working_in(context.study.folder):
+        _tell_unreadable(context)
         if names is None:
             with _outcome_on_record(context.study):
                 _run(context, in_order(steps))
         else:
             _run(context, [step for step in in_order(steps) if step.name in names])
+
+
+def _tell_unreadable(context: Context) -> None:
+    """Say which trials cannot be read: they stay in the store, and others are scored in their place."""
+    for stage in ("search", "final", "validate"):
+        _, unreadable = context.study.readings(stage)
+        for record in unreadable[:TOLD]:
+            context.progress.say(f"WARNING: {record}; it stays as it is, and does not count")
+        if len(unreadable) > TOLD:
+            context.progress.say(f"WARNING: so are {len(unreadable) - TOLD} more {stage} trials")
 
 
 def _run(context: Context, chosen: Iterable[Step]) -> None:

@@ -119,6 +119,7 @@ def search_of(
         cheap=recorded_costs(study.space, plan, cost_model),
         constraints=parsed_constraints(plan),
         on_trial=on_trial,
+        recorded=study.trials,
     )
 
 

@@ -236,6 +236,13 @@ class Store:
             query = query.where(trials.c.stage == stage)
         return self._trials(query.order_by(trials.c.stage, trials.c.number), on_unreadable)
 
+    def next_number(self, study: StudyRecord | int, stage: str) -> int:
+        """A number that no trial of a stage has, whether it can be read or not, and none before it."""
+        query = select(trials.c.number).where(trials.c.study_id == _id(study), trials.c.stage == stage)
+        with self._transaction() as connection:
+            numbers = connection.scalars(query).all()
+        return 1 + max((number for number in numbers if isinstance(number, int)), default=-1)
+
     def trials_changed_since(
         self, study: StudyRecord | int, revision: int, *, on_unreadable: OnUnreadable = refuse
     ) -> tuple[list[Trial], int]:

@@ -20,7 +20,7 @@ from nas.study.constraints import COMPARE, Constraint
 from search_spaces.language.feasible import Nearest, nearest
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
-from search_spaces.network.additive_cost import Total
+from search_spaces.network.additive_cost import EXACT, Total
 from search_spaces.network.least_cost import additive_costs
 
 MIXES = 32
@@ -28,6 +28,10 @@ MIXES = 32
 
 FINDS = 300
 """Random architectures among which one that keeps the constraints is looked for first."""
+
+
+DESCENTS = 3
+"""Ways downhill that may end no lower before one bound alone is given up."""
 
 
 def require_satisfiable(space: Space, constraints: Sequence[Constraint], cost_model: CostModel) -> None:
@@ -45,12 +49,15 @@ def find_allowed(space: Space, constraints: Sequence[Constraint], cost_model: Co
         SpaceError: there is none, or none was found; the message names the least values.
     """
     bounds = _Bounds(space, constraints, cost_model)
+    bounds.check_parts()
     dice = Random("satisfiable")
     for _ in range(FINDS):
         genotype, spec = space.draw(lambda path, labels: dice.choice(labels))
         if not any(bounds.violation(spec)):
             return genotype
-    found = nearest(space, bounds.violation, bounds.extremes())
+    alone = len(constraints) == 1 and not space.constraints  # then there are hardly any dead ends
+    patience = {"patience": DESCENTS} if alone else {}
+    found = nearest(space, bounds.violation, bounds.extremes(), **patience)
     if found.allowed:
         return found.genotype
     raise SpaceError(bounds.refusal(found))
@@ -96,6 +103,22 @@ class _Bounds:
         over = [c.excess(value) for c, value in zip(self.constraints, values, strict=True)]
         return rules, float(sum(o > 0 for o in over)), sum(over)
 
+    def check_parts(self) -> None:
+        """Raise `SpaceError` where a cost is too large for what is only a part of it, which is quickly known.
+
+        A peak of memory takes long to predict, and the weights are part of it.
+        """
+        for constraint in self.constraints:
+            part = objectives[constraint.name].at_least
+            total = objectives[part].of_networks(self.cost_model) if part and constraint.is_upper else None
+            alone = additive_costs(self.space, [total]) if total else None
+            least = alone.least([1.0]) if alone else None
+            if least is not None and not COMPARE[constraint.sign](least.amount, constraint.bound):
+                value = _number(constraint, least.amount)
+                raise SpaceError(
+                    f"{constraint}: the {part} alone are at least {value} in every network of this space"
+                )
+
     def extremes(self) -> Iterator[Genotype]:
         """Architectures of the least and largest costs, and of the least of weighted sums.
 
@@ -113,10 +136,17 @@ class _Bounds:
                 continue  # chance found what the sum says cannot be: it is no sum after all
             adding.append(i)
             if not COMPARE[constraint.sign](value, constraint.bound):
-                allowed = self.space.objection(self.space.draw_genotype(least.genotype)) is None
-                raise SpaceError(f"{constraint}: {_extreme(constraint, value, reached=allowed)}")
+                reached = self._reaches(least.genotype, constraint, value)
+                raise SpaceError(f"{constraint}: {_extreme(constraint, value, reached=reached)}")
             yield least.genotype
         yield from self._mixes(adding)
+
+    def _reaches(self, genotype: Genotype, constraint: Constraint, value: float) -> bool:
+        """Whether an architecture is allowed and has this value of what a constraint bounds."""
+        spec = self.space.draw_genotype(genotype)
+        if self.space.objection(spec) is not None:
+            return False
+        return math.isclose(self.total(constraint)([spec])[0], value, rel_tol=EXACT)
 
     def _mixes(self, adding: Sequence[int]) -> Iterator[Genotype]:
         """Of weighted sums of the costs, each in units of its bound, the least."""

@@ -70,9 +70,9 @@ def _trials(
     study: Study, genotypes: Sequence[Genotype], stage: str, fidelity: Fidelity
 ) -> dict[Genotype, Trial]:
     """The trial of each genotype: that on record, or a new one."""
-    recorded = study.store.trials(study.record.id, stage)  # all of them: no number is given twice
+    recorded = study.trials(stage)
     scored = {trial.digest: trial for trial in recorded if trial.fidelity == fidelity}
-    numbers = count(max((trial.number for trial in recorded), default=-1) + 1)
+    numbers = count(study.store.next_number(study.record.id, stage))
     return {
         genotype: scored.get(genotype.digest)
         or Trial(

@@ -71,8 +71,13 @@ class Nearest(NamedTuple):
         return not any(self.violation)
 
 
-def nearest(tree: Tree, violation: Violation, starts: Iterable[Genotype] = ()) -> Nearest:
-    """The first allowed architecture that is found, or the one that comes nearest."""
+def nearest(
+    tree: Tree, violation: Violation, starts: Iterable[Genotype] = (), *, patience: int = CHANGED
+) -> Nearest:
+    """The first allowed architecture that is found, or the one that comes nearest.
+
+    A large space is given up after so many ways downhill in a row, its `patience`, that end no lower.
+    """
     looking = _Looking(tree, violation)
     looking.at(looking.replayed(start) for start in starts)
     looking.at(looking.drawn(DRAWS))
@@ -81,7 +86,7 @@ def nearest(tree: Tree, violation: Violation, starts: Iterable[Genotype] = ()) -
         looking.at(looking.replayed(genotype) for genotype in tree.enumerate())
         complete = not looking.found
     elif not looking.found:
-        looking.descend(CHANGED)
+        looking.descend(CHANGED, patience)
     tried = tree.size() if complete else looking.tried
     return Nearest(looking.best, looking.least, tried, complete)
 
@@ -137,15 +142,17 @@ class _Looking:
     def replayed(self, genotype: Genotype) -> tuple[Genotype, Any]:
         return self.tree.draw(_answers(genotype.genes, self.dice))
 
-    def descend(self, most: int) -> None:
-        """Change one answer at a time; where none helps, start again beside the best."""
-        end = self.tried + most
+    def descend(self, most: int, patience: int) -> None:
+        """Change one answer at a time; where none helps, start again beside the best, at most so often."""
+        end, lowest, fruitless = self.tried + most, self.least, 0
         here, height = self.best, self.least
-        while self.tried < end and not self.found:
+        while self.tried < end and not self.found and fruitless < patience:
             moved = self._pass(here, height, end)
             if moved is not None:
                 here, height = moved
             else:
+                fruitless = 0 if self.least < lowest else fruitless + 1
+                lowest = self.least
                 here, spec = self._beside(self.best)
                 self.look(here, spec)
                 height = self.violation(spec)

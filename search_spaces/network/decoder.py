@@ -36,6 +36,9 @@ from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
 PLACES = ("sequence_mixer", "channel_mixer")
+SHARED = "shared"
+"""How the site of weights begins that layers share."""
+
 NO_OPTIONS: Mapping[str, LayerOption] = MappingProxyType({})
 
 
@@ -301,4 +304,4 @@ def strip(layer: Layer) -> str:
 
 def weights_site(shared: str | None, index: int) -> str:
     """Where a supernet keeps the weights of the layer at `index`, which may share them by name."""
-    return f"layers.{index}" if shared is None else f"shared.{shared}"
+    return f"layers.{index}" if shared is None else f"{SHARED}.{shared}"

@@ -2,50 +2,33 @@
 
 The costs of a network are those around its layers and what each sublayer adds, and the answers of the space
 say what may stand together: a layer's bits are those of both its sublayers, a width is that of all layers.
-Sublayers are joined one after the other; of all that agree in the answers that matter to the rest, the
-cheapest stays (dynamic programming). Constraints in code are not looked at, so what they leave costs no less.
+What may be a layer is joined, then the layers one after the other; of all that agree in the answers that
+matter to the rest, the cheapest stays (dynamic programming). Where layers may share weights, every set of the
+weights that are used is gone through. Constraints in code are not looked at, so what they leave costs no
+less; neither are values that were taken for one (`priced_parts`) told apart.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice, product
-from random import Random
-from typing import Any, NamedTuple, TypeAlias, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations, product
+from typing import NamedTuple, TypeAlias
 
-from search_spaces.blocks.base import Block
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import Space
 from search_spaces.language.walk import Condition, intersection
-from search_spaces.network.additive_cost import CHECKED, EXACT, Difference, Total, added_by, prices
-from search_spaces.network.decoder import OPTIONS, PLACES, Decoder
-from search_spaces.network.sublayers import (
-    OWN_OPTIONS,
-    OpenDecoder,
-    Sublayer,
-    decoders_in,
-    layer_sublayers,
-)
-
-MOST_PARTS = 20_000
-"""Sublayers of a space that are priced at most."""
+from search_spaces.network.additive_cost import Total
+from search_spaces.network.decoder import PLACES
+from search_spaces.network.priced_parts import AGAIN, ONCE, OWN, Content, PricedParts, around, priced_parts
+from search_spaces.network.sublayers import OpenLayer, decoders_in
 
 MOST_JOINED = 200_000
 """Pairs that are looked at most where two tables are joined."""
 
-Costs: TypeAlias = tuple[float, ...]
-"""One number for each of some costs."""
-
-Options: TypeAlias = "tuple[tuple[str, Any], ...]"
-"""Fields of a layer with options, and their values."""
-
-Content: TypeAlias = "Decoder | tuple[Sublayer, Options] | None"
-"""What stands somewhere: what is around the layers, a sublayer in a layer with options, or nothing."""
-
-Slot: TypeAlias = "list[tuple[Content, Condition]]"
-"""What may stand somewhere, and when."""
+MOST_SHARED = 4
+"""Sets of weights that layers may share, at most."""
 
 
 class Least(NamedTuple):
@@ -56,11 +39,19 @@ class Least(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A way to fill the slots that are joined: the answers that matter to later ones, and all answers."""
+    """A way to fill what is joined so far: the answers that matter to the rest, and all answers."""
 
     matters: Condition
     amount: float
     answers: Condition
+
+
+Tables: TypeAlias = "dict[tuple[int, str, str | None], list[Entry]]"
+"""What may fill a layer, by its kind, whose weights it has, and their name if they are shared."""
+
+
+class _TooMuch(Exception):
+    """More pairs than `MOST_JOINED`."""
 
 
 @dataclass(frozen=True)
@@ -68,33 +59,27 @@ class AdditiveCosts:
     """Costs of a space that were found to add up, with the price of everything that may stand somewhere."""
 
     space: Space
-    slots: Sequence[Slot]
-    priced: Mapping[Content, Costs]
+    parts: PricedParts
 
     def least(self, weights: Sequence[float]) -> Least | None:
         """The least sum of costs, each times its weight; None where too much would have to be joined."""
-        tables = [self._table(slot, weights) for slot in self.slots]
-        uses = Counter(gene for table in tables for gene in _genes(table))
-        joined = [Entry({}, 0.0, {})]
-        for table in tables:
-            if len(joined) * len(table) > MOST_JOINED:
-                return None
-            uses.subtract(_genes(table))
-            joined = _cheapest(_joined(joined, table), {gene for gene in uses if uses[gene]})
-        if not joined:
+        names = self._shared_names()
+        used = chain.from_iterable(combinations(names, count) for count in range(len(names) + 1))
+        try:
+            tables: Tables = {}
+            joining = (_Joining(self.parts, weights, case, tables) for case in used)
+            found = [entry for each in joining for entry in each.joined()]
+        except _TooMuch:
             return None
-        best = min(joined, key=lambda entry: entry.amount)
+        if not found:
+            return None
+        best = min(found, key=lambda entry: entry.amount)
         return Least(best.amount, self._genotype(best.answers))
 
-    def _table(self, slot: Slot, weights: Sequence[float]) -> list[Entry]:
-        """What may fill a slot; of all under the same answers, the cheapest."""
-        entries = (
-            Entry(
-                when, sum(w * c for w, c in zip(weights, self.priced[_anywhere(content)], strict=True)), when
-            )
-            for content, when in slot
-        )
-        return _cheapest(entries, {gene for _, when in slot for gene in when})
+    def _shared_names(self) -> list[str]:
+        """The sets of weights that layers may share."""
+        layers = (kind.layer for kind in self.parts.kinds.values())
+        return sorted({c.value for layer in layers for c in layer.closings("shared") if c.value is not None})
 
     def _genotype(self, answers: Condition) -> Genotype:
         def answer(path: str, labels: tuple[Label, ...]) -> Label:
@@ -110,92 +95,102 @@ def additive_costs(space: Space, totals: Sequence[Total]) -> AdditiveCosts | Non
         SpaceError: the space is not one of decoders.
     """
     decoders = list(decoders_in(space.root))
-    if len(decoders) > 1 or _shares_weights(decoders[0]):
+    if len(decoders) > 1:
         return None
-    slots = _slots(decoders[0])
-    if sum(map(len, slots)) > MOST_PARTS or not all(slots):
-        return None
-    contents = dict.fromkeys(_anywhere(content) for slot in slots for content, _ in slot)
-    sublayers = (content[0] for content in contents if isinstance(content, tuple))
-    beside = {sublayer.d_model: sublayer.block for sublayer in sublayers if sublayer.place == PLACES[0]}
-    vocab = cast(Decoder, slots[0][0][0]).vocab
-    differences = {content: _difference(content, vocab, beside) for content in contents}
-    by_total = [prices(total, filter(None, differences.values())) for total in totals]
-    priced = {
-        content: tuple(0.0 if d is None else amounts[d] for amounts in by_total)
-        for content, d in differences.items()
-    }
-    return AdditiveCosts(space, slots, priced) if _adds_up(space, totals, priced) else None
+    parts = priced_parts(space, decoders[0], totals)
+    found = None if parts is None else AdditiveCosts(space, parts)
+    return found if found and len(found._shared_names()) <= MOST_SHARED else None
 
 
-def _shares_weights(decoder: OpenDecoder) -> bool:
-    """Whether layers may have one set of weights, which costs once what is counted for each."""
-    return any(value is not None for layer in decoder.layers() for value, _ in layer.closings("shared"))
+class _Joining:
+    """The slots of a decoder that are filled one after the other; the layers share just these weights."""
+
+    def __init__(
+        self, parts: PricedParts, weights: Sequence[float], shared: Sequence[str], tables: Tables
+    ) -> None:
+        self.parts, self.weights, self.shared, self.tables = parts, weights, shared, tables
+        self.layers = list(parts.decoder.layers())
+
+    def joined(self) -> list[Entry]:
+        """All slots filled; of all under the same answers, the cheapest."""
+        slots = [self._around(), *map(self._first, self.shared), *map(self._at, range(self._depth()))]
+        uses = Counter(gene for slot in slots for gene in _genes(slot))
+        joined = [Entry({}, 0.0, {})]
+        for slot in slots:
+            uses.subtract(_genes(slot))
+            joined = _cheapest(_joined(joined, slot), lambda gene: uses[gene] > 0)
+        return joined
+
+    def _depth(self) -> int:
+        return 1 + max((layer.index for layer in self.layers), default=-1)
+
+    def _around(self) -> list[Entry]:
+        found = around(self.parts.decoder)
+        return [Entry(when, self._amount(content), when) for content, when in found]
+
+    def _at(self, index: int) -> list[Entry]:
+        """What may stand at an index: no layer, one of its own weights, or one more of shared ones."""
+        slot = [Entry(when, 0.0, when) for when in self.parts.decoder.shallower(index)]
+        for layer in (layer for layer in self.layers if layer.index == index):
+            slot += self._of_layer(layer, OWN, None)
+            for name in self.shared:
+                slot += self._of_layer(layer, AGAIN, name)
+        return _cheapest(slot, lambda gene: True)
+
+    def _first(self, name: str) -> list[Entry]:
+        """What shared weights cost once; some layer has them."""
+        slot = [entry for layer in self.layers for entry in self._of_layer(layer, ONCE, name)]
+        return _cheapest(slot, lambda gene: True)
+
+    def _of_layer(self, layer: OpenLayer, weights: str, name: str | None) -> Iterator[Entry]:
+        """The entries of its kind, with the questions of its own place."""
+        kind = self.parts.kind_of(layer)
+        key = (id(layer.layer), weights, name)
+        if key not in self.tables:
+            self.tables[key] = self._table(*key)
+        there, here = kind.layer.path, layer.path
+        for entry in self.tables[key]:
+            condition = intersection(layer.condition, _moved(entry.matters, there, here))
+            answers = intersection(layer.condition, _moved(entry.answers, there, here))
+            if condition is not None and answers is not None:
+                yield Entry(condition, entry.amount, answers)
+
+    def _table(self, kind: int, weights: str, name: str | None) -> list[Entry]:
+        """Both places of a layer filled, what only it asks being answered in the cheapest way."""
+        found = self.parts.kinds[kind]
+        slots = [
+            [
+                Entry(when, self._amount(part), when)
+                for part, shared, when in found.parts(place, self.parts.widths, weights)
+                if shared == name
+            ]
+            for place in PLACES
+        ]
+        # what only the layer asks matters to nothing else, unless another slot says what its weights cost
+        shares = any(c.value is not None for c in found.layer.closings("shared"))
+        own = _asked_in("@" if shares else found.layer.path)
+        asked = list(map(_genes, slots))
+        both = _joined(
+            _cheapest(slots[0], lambda gene: not own(gene) or gene in asked[1]),
+            _cheapest(slots[1], lambda gene: not own(gene) or gene in asked[0]),
+        )
+        return _cheapest(both, lambda gene: not own(gene))
+
+    def _amount(self, content: Content) -> float:
+        return sum(w * c for w, c in zip(self.weights, self.parts.priced[content], strict=True))
 
 
-def _slots(decoder: OpenDecoder) -> list[Slot]:
-    """What may be around the layers, and stand at each place of each."""
-    around: Slot = []
-    for vocab, width, norm in product(*map(decoder.closings, ("vocab", "d_model", "norm"))):
-        condition = intersection(decoder.condition, vocab.condition, width.condition, norm.condition)
-        if condition is not None:
-            empty = Decoder(vocab=vocab.value, d_model=width.value, layers=(), norm=norm.value)
-            around.append((empty, condition))
-    slots, widths, layers = [around], list(decoder.closings("d_model")), list(decoder.layers())
-    for index, place in product(sorted({layer.index for layer in layers}), PLACES):
-        slot: Slot = [(None, condition) for condition in decoder.shallower(index)]
-        for layer in (layer for layer in layers if layer.index == index):
-            found = (
-                (*pair, inner) for pair, inner in product(layer.sublayers(place, widths), layer.options())
-            )
-            for sublayer, outer, options in islice(found, MOST_PARTS):
-                condition = intersection(outer, options.condition)
-                if condition is not None:
-                    slot.append(((sublayer, tuple(options.value.items())), condition))
-        slots.append(slot)
-    return slots
+def _asked_in(path: str) -> Callable[[str], bool]:
+    """Whether a question is asked nowhere but inside the layer at a path; shared choices are not."""
+    return lambda gene: gene.startswith(f"{path}.") and not path.startswith("@")
 
 
-def _anywhere(content: Content) -> Content:
-    """The same wherever it stands."""
-    return (replace(content[0], site=None), content[1]) if isinstance(content, tuple) else content
-
-
-def _difference(content: Content, vocab: int, beside: Mapping[int, Block | None]) -> Difference | None:
-    """What it adds to a network; None where that is nothing."""
-    if isinstance(content, Decoder):
-        return Difference(content)
-    if content is None or content[0].block is None:
-        return None
-    sublayer, options = content
-    empty = Decoder(vocab=vocab, d_model=sublayer.d_model, layers=(), norm=sublayer.norm)
-    neighbour = beside[sublayer.d_model]
-    assert neighbour is not None
-    return added_by(sublayer, empty, beside=neighbour, **dict(options))
-
-
-def _adds_up(space: Space, totals: Sequence[Total], priced: Mapping[Content, Costs]) -> bool:
-    """Whether sums of prices are the costs of random networks."""
-    dice, networks = Random("adds up"), list[Decoder]()
-    for _ in range(10 * CHECKED):
-        spec: Decoder = space.draw(lambda path, labels: dice.choice(labels))[1]
-        if not space.cannot_be(spec) and len(networks) < CHECKED:
-            networks.append(spec)
-    for number, total in enumerate(totals):
-        for spec, whole in zip(networks, total(networks), strict=True):
-            amount = sum(priced[part][number] for part in _parts(spec))
-            if abs(amount - whole) > EXACT * max(abs(whole), 1e-12):
-                return False
-    return True
-
-
-def _parts(spec: Decoder) -> Iterator[Content]:
-    """What a network consists of, as it is priced."""
-    yield replace(spec, layers=())
-    for layer in spec.layers:
-        options = tuple((name, getattr(layer, name)) for name in OPTIONS if name not in OWN_OPTIONS)
-        for sublayer in layer_sublayers(layer, spec.d_model, norm=spec.norm):
-            yield sublayer, options
+def _moved(condition: Condition, there: str, here: str) -> Condition:
+    """The condition with the questions of another layer's place."""
+    if there == here:
+        return condition
+    inside = _asked_in(there)
+    return {here + gene[len(there) :] if inside(gene) else gene: s for gene, s in condition.items()}
 
 
 def _genes(table: Sequence[Entry]) -> set[str]:
@@ -204,6 +199,8 @@ def _genes(table: Sequence[Entry]) -> set[str]:
 
 def _joined(first: Sequence[Entry], second: Sequence[Entry]) -> Iterator[Entry]:
     """Both filled, where their answers stand together."""
+    if len(first) * len(second) > MOST_JOINED:
+        raise _TooMuch
     for one, other in product(first, second):
         matters = intersection(one.matters, other.matters)
         if matters is not None:
@@ -212,11 +209,11 @@ def _joined(first: Sequence[Entry], second: Sequence[Entry]) -> Iterator[Entry]:
             yield Entry(matters, one.amount + other.amount, answers)
 
 
-def _cheapest(entries: Iterator[Entry], matter: Collection[str]) -> list[Entry]:
+def _cheapest(entries: Iterable[Entry], matters: Callable[[str], bool]) -> list[Entry]:
     """Of all that agree in the answers that matter, the cheapest."""
     best: dict[frozenset[tuple[str, frozenset[int]]], Entry] = {}
     for entry in entries:
-        left = {gene: allowed for gene, allowed in entry.matters.items() if gene in matter}
+        left = {gene: allowed for gene, allowed in entry.matters.items() if matters(gene)}
         key = frozenset(left.items())
         if key not in best or entry.amount < best[key].amount:
             best[key] = Entry(left, entry.amount, entry.answers)

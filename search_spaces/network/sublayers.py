@@ -12,7 +12,7 @@ what it depends on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import product
 from typing import Any
@@ -22,7 +22,7 @@ from search_spaces.blocks.base import Block
 from search_spaces.language.choices import OneOf, join
 from search_spaces.language.space import Space
 from search_spaces.language.walk import ALWAYS, Closing, Condition, alternatives, closings, intersection
-from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer, weights_site
+from search_spaces.network.decoder import OPTIONS, PLACES, SHARED, Decoder, Layer, weights_site
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.quantization.bits import Bits
@@ -59,6 +59,12 @@ class Sublayer:
     def key(self) -> str:
         """Where a supernet keeps the weights of this kind of block at this site."""
         return f"{self.path}:{type(self.block).__name__}"
+
+    @property
+    def shared(self) -> str | None:
+        """The name of its weights, if layers share them."""
+        kind, _, name = (self.site or "").partition(".")
+        return name if kind == SHARED else None
 
     @property
     def state_bits(self) -> int:
@@ -109,10 +115,13 @@ class OpenLayer:
     path: str
     condition: Condition
     norms: tuple[Closing, ...]
+    merge: Callable[[str, Iterator[Closing]], Iterable[Closing]] | None = None
+    """Makes fewer of the values of a field, by its name, where not every one matters."""
 
-    def closings(self, field: str) -> Iterator[Closing]:
+    def closings(self, field: str) -> Iterable[Closing]:
         """Every closed value of one of its fields."""
-        return closings(getattr(self.layer, field), join(self.path, field))
+        found = closings(getattr(self.layer, field), join(self.path, field))
+        return found if self.merge is None else self.merge(field, found)
 
     def sublayers(self, place: str, widths: Iterable[Closing]) -> Iterator[tuple[Sublayer, Condition]]:
         """What may stand at a place of it and can be built at one of these widths.
@@ -148,7 +157,7 @@ class OpenLayer:
 
     def _forms(self, empty: Sublayer, block: Block) -> Iterator[tuple[Sublayer, Condition]]:
         """The sublayer with a block, its bits and its norm; only sequence mixers read the embedding."""
-        never = [Closing(False, ALWAYS)]
+        never: Iterable[Closing] = [Closing(False, ALWAYS)]
         readers = self.closings("reads_embedding") if empty.place == PLACES[0] else never
         for bits, reads, norm in product(self.closings("bits"), readers, self.norms):
             condition = intersection(bits.condition, reads.condition, norm.condition)

@@ -18,13 +18,16 @@ from nas.objectives.base import CostModel, objectives
 from nas.study.constraints import Constraint
 from nas.study.satisfiable import find_allowed, require_satisfiable
 from nas.study.trial import TrialState
+from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.language.choices import one_of
+from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
+from search_spaces.network import priced_parts
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.least_cost import additive_costs
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from search_spaces.spaces import spaces as ready_made
 from tests.search_spaces.random_spaces import enumerated, spaces
@@ -227,3 +230,42 @@ def test_a_rule_in_code_that_nothing_keeps_is_refused_before_anything_is_stored(
     with pytest.raises(SpaceError, match="none of its 8 architectures is allowed; the nearest: violates the"):
         nas.search(space, name="s", objectives=["params"], store=tmp_path / "s.db")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("params<10", "params<10: the smallest network of this space has 37,056"),
+        ("params>1e9", "the largest network of this space has 10,506,368"),
+        ("weight_bytes<10", "weight_bytes<10: the smallest network of this space has 39,488 bytes"),
+        ("state_bytes<=10", "state_bytes<=10: the smallest network of this space has 128 bytes"),
+        ("peak_bytes<10", "peak_bytes<10: the weight_bytes alone are at least 39,488 in every network"),
+    ],
+)
+def test_the_least_of_the_large_space_whose_layers_share_weights_is_known(text: str, says: str) -> None:
+    assert says in (refusal(ready_made["hybrid_lm"](), text) or "")
+
+
+@pytest.mark.parametrize("name", ["params", "weight_bytes", "state_bytes"])
+def test_values_of_one_effect_are_taken_for_one_where_there_are_many(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixer = one_of(RGLRU(), Attention(head_dim=8))
+    bits = Bits(weight=one_of(16, 8, 4), activation=one_of(16, 8), state=one_of(16, 8))
+    layer = Layer(sequence_mixer=mixer, channel_mixer=one_of(None, SwiGLU(expansion=2)), bits=bits)
+    shared = Layer(sequence_mixer=Attention(head_dim=16), shared="a")
+    stack = repeat(one_of(layer, shared), depths=(1, 3))
+    space = Space(Decoder(d_model=one_of(16, 32), layers=stack))
+    total = objectives[name].of_networks(MODEL)
+    exact = additive_costs(space, [total])
+    monkeypatch.setattr(priced_parts, "MOST_PARTS", 80)
+    merged = additive_costs(space, [total])
+    assert exact is not None
+    assert merged is not None
+    assert len(merged.parts.priced) < len(exact.parts.priced)
+    for sign in (1.0, -1.0):
+        least, same = exact.least([sign]), merged.least([sign])
+        assert least is not None
+        assert same is not None
+        assert least.amount == same.amount
+        assert sign * value_of(name, space.draw_genotype(least.genotype)) == least.amount

@@ -119,6 +119,20 @@ CASES = [
     ),
     *(
         Case(
+            f"the large space with {constraint}",
+            ["search", "hybrid_lm", *COUNTED.split(), "--constraint", constraint],
+            says=says,
+            seconds=10,
+        )
+        for constraint, says in (
+            ("params<10", "params<10: the smallest network of this space has 37,056"),
+            ("weight_bytes<10", "weight_bytes<10: the smallest network of this space has 39,488 bytes"),
+            ("peak_bytes<10", "the weight_bytes alone are at least 39,488 in every network of this space"),
+            ("decode_ms<0", "decode_ms<0: it is never below 0"),
+        )
+    ),
+    *(
+        Case(
             f"{space} with {' and '.join(constraints)} {more}".strip(),
             search(space, *constraints, more=f"--trials 6 {more}"),
             code=0,

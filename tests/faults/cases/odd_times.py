@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas.study.trial import TrialState
 from tests.faults.campaign import Case
 from tests.faults.situations import trained_study
-from tests.faults.stored import copied
+from tests.faults.stored import copied, sql
 from tests.forks import Ended
 
 
@@ -16,7 +17,62 @@ def _nothing_scored(folder: Path, ended: Ended) -> None:
     assert open_study("a", folder / "studies" / "studies.db").trials("validate") == []
 
 
+def _others_in_its_place(folder: Path, ended: Ended) -> None:
+    """Six trials can be read, those before are as they were, and what cannot be read is still there."""
+    from nas.study.study import open_study
+
+    before = open_study("a", trained_study() / "studies" / "studies.db")
+    study = open_study("a", folder / "studies" / "studies.db")
+    after, unreadable = study.readings()
+    assert [trial.state for trial in after] == [TrialState.COMPLETE] * 6
+    assert [record.name for record in unreadable] == ["1"]
+    assert [t for t in before.trials() if t.number != 1] == [t for t in after if t.number < 4]
+    assert (folder / "studies" / "a" / "report.html").is_file()
+
+
+DAMAGE = (
+    ("genotype_json", "'{'"),
+    ("genotype_json", "'[1]'"),
+    ("genotype_json", "x'ff00'"),
+    ("values_json", "'{}'"),
+    ("values_json", """'{"recall_error": {"value": 1e999, "source": "supernet"}}'"""),
+    ("state", "'done'"),
+    ("seed", "'zero'"),
+    ("started", "'noon'"),
+    ("memo_json", "'null'"),
+)
+"""Columns of a trial, and what something else wrote there."""
+
 CASES = [
+    *(
+        Case(
+            f"a study with a trial whose {column} is {value} goes on",
+            "resume a --trials 6",
+            code=0,
+            says="WARNING: search trial 1 cannot be read: .*; it stays as it is, and does not count",
+            prepare=copied(
+                trained_study,
+                sql(f"UPDATE trials SET {column} = {value} WHERE stage = 'search' AND number = 1"),
+            ),
+            check=_others_in_its_place,
+            lines=30,
+            seconds=30,
+            megabytes=1000,
+            slow=number > 0,
+        )
+        for number, (column, value) in enumerate(DAMAGE)
+    ),
+    Case(
+        "a study whose finalist cannot be read trains it again",
+        "resume a",
+        code=0,
+        says="WARNING: final trial 0 cannot be read",
+        prepare=copied(trained_study, sql("UPDATE trials SET values_json = '?' WHERE stage = 'final'")),
+        lines=30,
+        seconds=30,
+        megabytes=1000,
+        slow=True,
+    ),
     Case(
         "a validation on more networks than the space has",
         "validate a --networks 13",
