@@ -36,8 +36,8 @@ from search_spaces.scenario import Scenario
 TARGET = 0.03
 
 SCENARIOS = {
-    "cpu": "cpu,batch=2,prompt=128,new=32",
-    "cuda": "{device},dtype=bfloat16,batch=4,prompt=1024,new=128",
+    "cpu": "cpu,batch=2,prompt=128,new_tokens=32",
+    "cuda": "{device},dtype=bfloat16,batch=4,prompt=1024,new_tokens=128",
 }
 SIZES = {"cpu": ((128, 192), (2, 4)), "cuda": ((512, 1024), (4, 8))}
 """Widths and depths of the networks."""

@@ -77,7 +77,7 @@ def ours(strategy: str, trials: int, workers: Workers) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         plan = {"strategy": strategy, "trials": trials, "finalists": 0}
         if strategy == "nsga2":
-            plan["strategy_settings"] = {"population": 50}
+            plan["settings"] = {"population": 50}
         study = create_study(
             Space(Twelve()),
             Plan.from_plain({"objectives": ["first", "second"], **plan}),
@@ -160,7 +160,7 @@ def main() -> None:
     """Run, print and keep everything."""
     import ray
 
-    here, pool, batched = Workers(), Workers(2), Workers(2, batch_items=32)
+    here, pool, batched = Workers(), Workers(2), Workers(2, candidates_per_message=32)
     nsga2 = lambda: optuna.samplers.NSGAIISampler(seed=0)  # noqa: E731  # one word in a table of contenders
     uniform = lambda: optuna.samplers.RandomSampler(seed=0)  # noqa: E731
     contenders: dict[str, tuple[Callable[[int], list[float]], tuple[int, ...], int]] = {

@@ -24,7 +24,7 @@ if __name__ == "__main__":
         constraints=["params<200e3"],
         scenarios=[Scenario(prompt=256, new_tokens=64)],
         trials=100,
-        steps=100,
+        train_steps=100,
         finalists=0,
     )
     for trial in study.front():  # as measured: `~` marks a number that is only predicted

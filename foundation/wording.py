@@ -1,8 +1,8 @@
 """Settings in messages, as whoever reads them would write them.
 
-    argument("steps", 3)                     # steps=3       --steps 3
-    argument("strict_table", True)      # ...=True      --strict-table
-    argument("scenarios", option="scenario") # scenarios     --scenario
+    argument("train_steps", 3)                # train_steps=3      --train-steps 3
+    argument("strict_table", True)            # strict_table=True  --strict-table
+    argument("scenarios", option="scenario")  # scenarios          --scenario
 
 In Python they are arguments. The command line reads everything that it prints `as_options`.
 """

@@ -32,6 +32,7 @@ from foundation.errors import ClusterError, EvaluationFailed, NasError
 from foundation.text import one_line
 from foundation.wording import as_options
 from nas import commands
+from nas.commands.groups import RESULTS, place
 from nas.commands.output import print_line
 from nas.commands.search import current_study
 from nas.signals import STOPPED, STOPS
@@ -78,17 +79,18 @@ for file in iter_modules(commands.__path__):
     module = import_module(f"{commands.__name__}.{file.name}")
     if hasattr(module, "mount"):
         module.mount(app)
+app.registered_commands.sort(key=lambda command: place(command.rich_help_panel))
 
 
 def mount_plugins(group: str = "nas.commands") -> None:
-    """Add the commands that other installed packages offer."""
+    """Add the commands that other installed packages offer, which are ways to look at results."""
     for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
         try:
             command: Callable[..., Any] = entry.load()
         except ImportError as error:  # one broken package must not take the other commands away
             _print_error(f"no command {entry.name!r}: {error}")
             continue
-        app.command(name=entry.name)(command)
+        app.command(name=entry.name, rich_help_panel=RESULTS)(command)
 
 
 def main() -> None:

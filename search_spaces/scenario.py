@@ -44,9 +44,7 @@ class Scenario(Settings):
     engine: str = setting("eager", help="What runs the model: eager, compile, graph.")
     batch: int = setting(1, help="Sequences at a time.", least=1, most=10**6)
     prompt: int = setting(256, help="Tokens that are read at once.", least=1, most=MANY)
-    new_tokens: int = setting(
-        64, help="Tokens that are then decoded one by one.", least=1, most=MANY, option="new"
-    )
+    new_tokens: int = setting(64, help="Tokens that are then decoded one by one.", least=1, most=MANY)
     dtype: str = setting("float32", help="Type of weights and activations.", choices=DTYPES)
     threads: int = setting(1, help="CPU threads that are pinned while timing.", least=1, most=MOST_THREADS)
     weights: str = setting("plain", help="Plain floats, or packed integers.", choices=WEIGHTS)
@@ -69,7 +67,7 @@ class Scenario(Settings):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `"chat=cuda:0,engine=graph,batch=1,prompt=512,new=128"`.
+        """Read `"chat=cuda:0,engine=graph,batch=1,prompt=512,new_tokens=128"`.
 
         The name before the first `=` may be left out, and so may all else but one: it keeps its default.
 
@@ -102,20 +100,18 @@ class Scenario(Settings):
         return f"{label}{self.device} {self.engine}, {lengths}, {self.dtype}{weights}, {threads}"
 
 
-_FIELDS = {described.option: described.name for described in describe(Scenario)}
-"""Fields by what they are called in a text: `new` is `new_tokens`."""
+_FIELDS = frozenset(described.name for described in describe(Scenario))
 
 
 def _assignment(part: str) -> str:
-    """A part of a scenario's text with the full name of its field: `new=9`, `cuda:0`."""
-    key, equals, value = part.partition("=")
-    return f"{_FIELDS.get(key.strip(), key)}={value}" if equals else f"device={part}"
+    """A part of a scenario's text as an assignment: `cuda:0` stands for `device=cuda:0`."""
+    return part if "=" in part else f"device={part}"
 
 
 def _split_name(text: str) -> tuple[str, str]:
     """The name in front of a scenario, and the rest: `chat=cuda:0,...` and `chat=batch=1,...` have one."""
     word, equals, rest = text.partition("=")
     first = rest.partition(",")[0].strip()
-    if not equals or not _NAME.fullmatch(word) or word in _FIELDS or word in _FIELDS.values():
+    if not equals or not _NAME.fullmatch(word) or word in _FIELDS:
         return "", text
     return (word, rest) if is_device(first) or "=" in first else ("", text)

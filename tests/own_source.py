@@ -46,8 +46,8 @@ FILES = {
     "own/lib/choices.py": "WIDTHS = (8, 16)\n",
     "own/unused.py": "1 / 0\n",
 }
-SEARCH = "search own/mine.py --name s -o bits_per_byte -o depth --trials 4 --finalists 0 --steps 1"
-SMALL = "--batch 2 --length 8 --windows 2 --scenario prompt=8,new=4"
+SEARCH = "search own/mine.py --name s -o bits_per_byte -o depth --trials 4 --finalists 0 --train-steps 1"
+SMALL = "--train-batch 2 --window 8 --validation-windows 2 --scenario prompt=8,new_tokens=4"
 BEGIN = f"{SEARCH} {SMALL}"
 
 

@@ -120,19 +120,24 @@ def plan(engine: str, seed: int, settings: Row) -> Plan:
     """How an engine searches."""
     own: Row = {}
     if engine == "darts":
-        own = {"variant": "modern", "steps": settings["relax"], "points": settings["points"], "align": 40}
+        own = {
+            "variant": "modern",
+            "train_steps": settings["relax"],
+            "points": settings["points"],
+            "align": 40,
+        }
     return Plan(
         objectives=("bits_per_byte", "decode_ms", "weight_bytes"),
         engine=engine,
-        strategy_settings=own,
+        settings=own,
         # random trials come from validation, which all engines share; darts has no others of its own
         trials=settings["points"] if engine == "darts" else settings["trials"],
-        steps=settings["steps"],
-        batch=8,
-        length=96,
-        windows=32,
+        train_steps=settings["steps"],
+        train_batch=8,
+        window=96,
+        validation_windows=32,
         seed=seed,
-        estimate=CARD,
+        roofline=CARD,
         finalists=0,
     )
 

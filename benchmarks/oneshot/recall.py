@@ -180,10 +180,10 @@ def _shared(job: Job, settings: Settings) -> dict[str, Any]:
     """The settings of a study, and of the supernet that studies of a seed share."""
     return {
         "trials": settings.trials,
-        "steps": settings.steps,
-        "batch": settings.batch,
+        "train_steps": settings.steps,
+        "train_batch": settings.batch,
         "seed": job.seed,
-        "rungs": (settings.train,),
+        "finalist_steps": (settings.train,),
     }
 
 

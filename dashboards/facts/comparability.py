@@ -100,11 +100,11 @@ class _Pair:
         machines = [table.get("machine") for table in (first, second)]
         if all(machines) and machines[0] != machines[1]:
             self.refuse(f"the machines of {name}", *machines)
-        tables = self.first.plan.tables
-        if first != second and not (tables and tables == self.second.plan.tables):
+        tables = self.first.plan.latency_tables
+        if first != second and not (tables and tables == self.second.plan.latency_tables):
             yield (
                 f"{self.first.name} and {self.second.name} each measured their own latency table, so the same"
-                " network may have slightly different latencies; pass the same table to both (--table)."
+                " network may have slightly different latencies; give both the same --latency-table."
             )
 
     def quality_notes(self) -> Iterator[str]:
@@ -144,8 +144,8 @@ class _Pair:
             recipes = _recipe(first), _recipe(second)
             for name in recipes[0]:
                 yield f"recipes ({name})", recipes[0][name], recipes[1][name]
-            yield "training steps", first.plan.steps, second.plan.steps
-            yield "batch sizes", first.plan.batch, second.plan.batch
+            yield "training steps", first.plan.train_steps, second.plan.train_steps
+            yield "batch sizes", first.plan.train_batch, second.plan.train_batch
         yield "window lengths", length_of(first.plan), length_of(second.plan)
         yield "numbers of validation windows", _windows(first), _windows(second)
         yield "texts", *self.texts()
@@ -163,7 +163,9 @@ class _Pair:
         curves = [study.facts.get("supernet", {}).get("loss") for study in (first, second)]
         if all(curves):
             return bool(curves[0] == curves[1])
-        trainings = [(study.plan.steps, study.plan.batch, _recipe(study)) for study in (first, second)]
+        trainings = [
+            (study.plan.train_steps, study.plan.train_batch, _recipe(study)) for study in (first, second)
+        ]
         return trainings[0] == trainings[1] and self.same_space and _supernet(first) == _supernet(second)
 
 
@@ -180,7 +182,7 @@ def _scenario(study: Study, name: str) -> Scenario:
 
 def _table(study: Study, name: str) -> dict[str, Any]:
     of_scenario = study.facts.get("tables", {}).get(_scenario(study, name).name)
-    table = of_scenario or study.facts.get("table") or {"estimate": study.plan.estimate}
+    table = of_scenario or study.facts.get("table") or {"estimate": study.plan.roofline}
     if not isinstance(table, dict):
         raise StoreError(f"the latency table on the record of study {study.name} cannot be read")
     return dict(table)
@@ -189,7 +191,7 @@ def _table(study: Study, name: str) -> dict[str, Any]:
 def _windows(study: Study) -> int | None:
     quality = quality_of(study.plan)
     task = tasks[objectives[quality].task] if quality else None
-    return study.plan.windows or getattr(task, "windows", None)
+    return study.plan.validation_windows or getattr(task, "windows", None)
 
 
 def _recipe(study: Study) -> dict[str, Any]:

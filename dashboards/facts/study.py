@@ -169,7 +169,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         constraints=tuple(plan.constraints),
         engine=engine_title(plan),
         evaluator=plan.evaluator,
-        steps=plan.steps,
+        steps=plan.train_steps,
         length=length_of(plan),
         seed=plan.seed,
         scenarios={scenario.name: str(scenario) for scenario in plan.scenarios},

@@ -32,7 +32,7 @@ from search_spaces.language.serialization import from_plain, to_json, to_plain
 from search_spaces.language.space import Space
 
 ABOUT = "supernet.json"
-FORMAT = 2
+FORMAT = 3
 
 
 class SupernetError(SettingError):

@@ -24,9 +24,9 @@ class SupernetRecipe(Settings):
     """Which networks a step visits, what they learn from, and at which rate.
 
     `phases` are run one after the other (`evaluators.supernet.shrinking`); before each, what it will cut is
-    put in order of importance, by effect or norm (`evaluators.supernet.importance`). With `soft`, networks
+    put in order of importance, by effect or norm (`evaluators.supernet.importance`). With `distill`, networks
     share a batch, and all but the first learn from its predictions as well as from the text: their share
-    grows from none, while the teacher has not learned yet, to `soft` at the end. Favoured genotypes wait
+    grows from none, while the teacher has not learned yet, to `distill` at the end. Favoured genotypes wait
     until the whole space is open.
 
     Raises:
@@ -42,7 +42,7 @@ class SupernetRecipe(Settings):
     networks: int = setting(
         SUBNETS, help="Networks per step: largest, smallest, random ones.", least=1, most=10**4
     )
-    soft: float = setting(
+    distill: float = setting(
         0.0,
         help="In-place distillation: networks of a step read one batch and learn by up to this share from the"
         " largest one's predictions. 0: each reads a batch of its own.",

@@ -119,7 +119,9 @@ class SupernetTraining(Trainable):
         self._enter_phase()
         subnets = [self.supernet.subnet(spec) for spec in self._sandwiches[self._phase].of(self.step)]
         sixteen, losses = self.supernet.at_sixteen(), list[Tensor]()
-        for number, readers in enumerate([subnets] if self.settings.soft else [[each] for each in subnets]):
+        for number, readers in enumerate(
+            [subnets] if self.settings.distill else [[each] for each in subnets]
+        ):
             total = torch.zeros(2, len(readers), device=self.execution.device)
             for tokens, targets, share in self._pieces(number):
                 total += share * torch.stack(self._read(readers, sixteen, tokens, targets, share), 1)
@@ -180,10 +182,10 @@ class SupernetTraining(Trainable):
 
         `number` counts the batches of a step.
         """
-        device, batches = self.execution.device, 1 if self.settings.soft else self.settings.networks
+        device, batches = self.execution.device, 1 if self.settings.distill else self.settings.networks
         whole = self.task.train_batch(self.step * batches + number, self.seed, self.batch)
         judged = int((whole[1] != IGNORED).sum())
-        rows = (self.process_group.rows(part).chunk(self.execution.pieces) for part in whole)
+        rows = (self.process_group.rows(part).chunk(self.execution.accumulate) for part in whole)
         for tokens, targets in zip(*rows, strict=True):
             share = int((targets != IGNORED).sum()) / judged
             yield tokens.to(device), targets.to(device), share
@@ -193,7 +195,7 @@ class SupernetTraining(Trainable):
     ) -> list[Tensor]:
         """Add the gradients of all subnets; the text loss of each and all that it minimises, in nats [2]."""
         teacher, losses = None, []
-        soft = self.settings.soft * self.step / self.steps
+        soft = self.settings.distill * self.step / self.steps
         for subnet in subnets:
             leaves, auxiliary = subnet.leaves(sixteen), list[Tensor]()
             logits = self._logits(subnet, tokens, subnet.rounded(leaves, sixteen), auxiliary)
@@ -213,7 +215,9 @@ class SupernetTraining(Trainable):
         with self.low_precision(tokens.device):
             run = self._compiled.of(subnet)
             if run is None:
-                logits = subnet(tokens, weights, recompute=self.execution.recompute, losses=auxiliary)
+                logits = subnet(
+                    tokens, weights, recompute=self.execution.checkpoint_activations, losses=auxiliary
+                )
             else:
                 logits, added = run(weights, tokens)
                 auxiliary += added

@@ -42,16 +42,16 @@ def check_processes(count: int, device: str, batch: int | None = None) -> None:
     """
     if count == 1:
         return
-    workers = argument("workers", count)
+    given = argument("processes", count)
     if on_cuda(device) and device != "cuda":
         raise SettingError(
-            f"{workers}: each process trains on its own GPU, so the device is cuda, not {device}"
+            f"{given}: each process trains on its own GPU, so the device is cuda, not {device}"
         )
     kind, there = ("GPU", torch.cuda.device_count()) if on_cuda(device) else ("CPU", usable_cpus())
     if count > there:
-        raise SettingError(f"{workers}: each process needs a {kind} of its own, and this machine has {there}")
+        raise SettingError(f"{given}: each process needs a {kind} of its own, and this machine has {there}")
     if batch is not None and batch < count:
-        raise SettingError(f"{workers}: a batch of {batch} rows cannot be shared by {count} processes")
+        raise SettingError(f"{given}: a batch of {batch} rows cannot be shared by {count} processes")
 
 
 def train_distributed(

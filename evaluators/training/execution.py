@@ -16,10 +16,10 @@ class Execution(Settings):
     """
 
     device: str = setting("cpu", help="Where to train: cpu, or cuda:0.")
-    pieces: int = setting(
+    accumulate: int = setting(
         1, help="Gradient accumulation: micro-batches per batch, for less memory.", least=1, most=MANY
     )
-    recompute: bool = setting(
+    checkpoint_activations: bool = setting(
         False,
         help="Activation checkpointing: recompute layers in the backward pass, for less memory.",
     )

@@ -8,12 +8,13 @@ import typer
 
 from foundation.errors import EvaluationFailed
 from nas.commands.catalogue import Catalogue, From, catalogue, first_line, text_of
+from nas.commands.groups import CATALOGUE
 from nas.commands.output import print_line
 
 
 def mount(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(blocks)
+    app.command(rich_help_panel=CATALOGUE)(blocks)
 
 
 def blocks(

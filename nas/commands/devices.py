@@ -10,6 +10,7 @@ import typer
 
 from foundation.errors import SettingError
 from foundation.settings import Settings, setting
+from nas.commands.groups import MACHINES
 from nas.commands.options import PATH, Json, RayAddress
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def mount(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(devices)
+    app.command(rich_help_panel=MACHINES)(devices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Probing(Settings):
 def devices(
     *,
     settings: Given,
-    probe: Annotated[
+    measure_peaks: Annotated[
         str | None,
         typer.Option(metavar="DEVICE", help="Measure the peaks of a device here, e.g. cpu or cuda:0."),
     ] = None,
@@ -51,11 +52,11 @@ def devices(
     """
     from hw_profiles.roofline.cards import cards, devices_here
 
-    if probe is not None:
-        _print_probe(probe, Probing(**settings), output, as_json)
+    if measure_peaks is not None:
+        _print_probe(measure_peaks, Probing(**settings), output, as_json)
         return
     if output is not None:
-        raise SettingError("--output is where the card of --probe DEVICE goes: say which device")
+        raise SettingError("--output is where the card of --measure-peaks DEVICE goes: say which device")
     here = [{**device, "energy": _energy(device["device"])} for device in devices_here()]
     cluster = _devices_of(ray)
     if as_json:
@@ -75,10 +76,10 @@ def _print_devices(here: list[dict[str, Any]], cluster: list[Device] | None, ray
     for device in here:
         print_line("  " + _device_line(device))
     if cluster is not None:
-        print_line(f"devices of the Ray cluster at {ray} (nas profile --on DEVICE, nas search --on DEVICE):")
+        print_line(f"devices of the Ray cluster at {ray} (--time-on DEVICE of nas profile and nas search):")
         for offered in cluster:
             print_line(f"  {offered}")
-    print_line("device cards, for estimates (nas search --estimate CARD):")
+    print_line("device cards, for estimates (nas search --roofline CARD):")
     for card in cards.values():
         print_line(f"  {card}")
 
@@ -115,6 +116,10 @@ def _energy(device: str) -> str | None:
 def _device_line(device: dict[str, Any]) -> str:
     size = f", {device['memory_bytes'] / 1e9:.0f} GB" if device["memory_bytes"] else ""
     cores = f", {device['cores']} cores" if "cores" in device else ""
-    card = f"card {device['card']}" if device["card"] else f"no card: nas devices --probe {device['device']}"
+    card = (
+        f"card {device['card']}"
+        if device["card"]
+        else f"no card: nas devices --measure-peaks {device['device']}"
+    )
     energy = device["energy"] or "not counted"
     return f"{device['device']}: {device['name']}{cores}{size}; {card}; energy: {energy}"

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from foundation.text import harmless
+from nas.commands.groups import MODELS
 from nas.commands.options import PATH, SourceFile, Store, StudyName, TrialName
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
@@ -23,7 +24,7 @@ BYTES = 256
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (export, generate):
-        app.command()(command)
+        app.command(rich_help_panel=MODELS)(command)
 
 
 def export(

@@ -9,13 +9,14 @@ import typer
 
 from foundation.settings import Settings
 from nas.commands.catalogue import Catalogue, From, catalogue, first_line, text_of
+from nas.commands.groups import CATALOGUE
 from nas.commands.output import print_line
 
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (spaces, engines, strategies, objectives, tasks):
-        app.command()(command)
+        app.command(rich_help_panel=CATALOGUE)(command)
 
 
 def spaces(
@@ -46,7 +47,7 @@ def engines(
     ] = None,
     source: From = None,
 ) -> None:
-    """List the engines that search shared weights, or explain one and its settings (`--set`)."""
+    """List the engines that search shared weights, or explain one and its settings (`--setting`)."""
     from nas.engines.base import engines as registered
 
     found = catalogue(registered, source)
@@ -65,7 +66,7 @@ def strategies(
     ] = None,
     source: From = None,
 ) -> None:
-    """List the strategies that propose candidates, or explain one and its settings (`--set`)."""
+    """List the strategies that propose candidates, or explain one and its settings (`--setting`)."""
     from nas.strategies.base import strategies as registered
 
     found = catalogue(registered, source)

@@ -6,7 +6,7 @@
 
 Each option has the name, help, range, default and heading of its setting. Its value comes as text and is
 parsed by the setting's type, so that the command line and Python refuse the same values in the same words,
-but for the name: `--batch must be at least 1`.
+but for the name: `--train-batch must be at least 1`.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def option_of(described: Described, show_default: bool = True) -> Any:
 
 
 def settings_lines(kind: type[Settings]) -> list[str]:
-    """The settings of a class as they are given with `--set`, each with its default, help and range."""
-    names = [f"--set {d.name}={default_text(d)}" for d in describe(kind)]
+    """The settings of a class as they are given with `--setting`, each with its default, help and range."""
+    names = [f"--setting {d.name}={default_text(d)}" for d in describe(kind)]
     width = max(map(len, names), default=0)
     return [f"  {name:{width}}  {d.summary}" for name, d in zip(names, describe(kind), strict=True)]
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from foundation.errors import ProfileError, SettingError
 from foundation.settings import SEEDS, Settings, setting
 from nas.commands import tables
+from nas.commands.groups import MACHINES
 from nas.commands.options import PATH, RayAddress, SpaceName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
@@ -48,7 +49,7 @@ def mount(app: typer.Typer) -> None:
     """Add these commands."""
     profiles.command(name=MEASURE)(profile)
     tables.add_table_commands(profiles)
-    app.add_typer(profiles, name="profile")
+    app.add_typer(profiles, name="profile", rich_help_panel=MACHINES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def profile(
     with_consent(partial(_require_consent, loaded, plan, how), yes)
     for scenario in plan.scenarios:
         path = table_path(output, scenario, len(plan.scenarios))
-        table = _measure(loaded, scenario, path, how, on=plan.on, address=ray)
+        table = _measure(loaded, scenario, path, how, on=plan.time_on, address=ray)
         print_line(f"{table}\nwritten to {path}")
         doubts += _doubts(table, path)
     if how.strict and doubts:
@@ -124,7 +125,7 @@ def _require_consent(space: Space, plan: Plan, how: Profiling, yes: bool) -> Non
     """Raise `ConsentNeeded` where the measurement would take very long, or more memory than there is."""
     from nas.study.forecast import Forecast, largest_of, of_timing
 
-    if plan.on is None:
+    if plan.time_on is None:
         largest, seconds = largest_of(space), how.effort["seconds"]
         each = [of_timing(largest, scenario, seconds) for scenario in plan.scenarios]
         sum(each, Forecast()).require_consent(yes)
@@ -136,8 +137,8 @@ def _require_measurable(plan: Plan, output: Path, ray: str | None) -> None:
 
     if not output.name or output.is_dir():
         raise ProfileError(f"--output {output} is a folder: name a file, e.g. table.json")
-    if ray is not None and plan.on is None:
-        raise SettingError(f"--ray {ray} is where a device is looked for: name it with --on DEVICE")
+    if ray is not None and plan.time_on is None:
+        raise SettingError(f"--ray {ray} is where a device is looked for: name it with --time-on DEVICE")
     for scenario in plan.scenarios:
         check_scenario(scenario)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from nas.commands.groups import RESULTS
 from nas.commands.options import Json, Store, StudyName, TrialName
 from nas.commands.output import cell, output_console, print_json
 from nas.commands.show import print_members, trial_json
@@ -16,7 +17,7 @@ from nas.default_paths import DEFAULT_STORE
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (best, diff, lineage):
-        app.command()(command)
+        app.command(rich_help_panel=RESULTS)(command)
 
 
 def best(

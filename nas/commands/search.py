@@ -11,6 +11,7 @@ import typer
 from foundation.errors import SettingError
 from foundation.files import real_path
 from foundation.settings import describe
+from nas.commands.groups import SEARCH
 from nas.commands.options import KeepSource, SourceFile, SpaceName, Store, StudyName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
@@ -35,7 +36,7 @@ def work_on(name: str) -> None:
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (search, resume):
-        app.command()(command)
+        app.command(rich_help_panel=SEARCH)(command)
 
 
 @with_settings(Plan)
@@ -70,7 +71,7 @@ def search(
     else:
         plan = replace(known, **_located(settings, known), source=source)
     pool = Workers(**workers)
-    pool.check(plan.on, Terminal().say)
+    pool.check(plan.time_on, Terminal().say)
     _run(_created(loaded, plan, name, store, yes, source=files), pool)
 
 
@@ -97,7 +98,7 @@ def resume(
     *,
     settings: Given,
     workers: Given,
-    pick: Annotated[
+    also_train: Annotated[
         list[str] | None,
         typer.Option(
             help="A trial to train from scratch with the finalists, besides the front's own; repeat it."
@@ -124,12 +125,12 @@ def resume(
         require_unchanged(study, opened.source)
     loaded = opened.reloaded_space(space)
     files = source_of(space) if space else None
-    picks = tuple(opened.trial(which).genotype for which in pick or ())
+    picks = tuple(opened.trial(which).genotype for which in also_train or ())
     if picks and not Finalists().wanted(plan):
-        raise SettingError(f"--pick: study {study} trains no finalists from scratch")
+        raise SettingError(f"--also-train: study {study} trains no finalists from scratch")
     opened.store.close()
     pool = Workers(**workers)
-    pool.check(plan.on, Terminal().say)
+    pool.check(plan.time_on, Terminal().say)
     functions = opened.functions
     created = _created(loaded, plan, study, store, yes, source=files, functions=functions)
     _run(created, pool, picks, functions)
@@ -156,11 +157,11 @@ def _located(settings: Given, known: Plan | type[Plan] = Plan) -> Given:
     located = dict(settings)
     if settings.get("data"):  # an empty path, which is refused, would become this folder
         located["data"] = real_path(settings["data"])
-    if "tables" in settings:
-        located["tables"] = tuple(real_path(find(source)) for source in settings["tables"])
-    if "strategy_settings" in settings:
+    if "latency_tables" in settings:
+        located["latency_tables"] = tuple(real_path(find(source)) for source in settings["latency_tables"])
+    if "settings" in settings:
         engine, strategy = (settings.get(key, getattr(known, key)) for key in ("engine", "strategy"))
-        located["strategy_settings"] = parse_search_settings(engine, strategy, settings["strategy_settings"])
+        located["settings"] = parse_search_settings(engine, strategy, settings["settings"])
     return located
 
 

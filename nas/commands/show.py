@@ -10,6 +10,7 @@ from rich.table import Table
 
 from foundation.errors import SettingError, StoreError
 from foundation.text import count, number_text, one_line
+from nas.commands.groups import RESULTS
 from nas.commands.options import Json, SourceFile, Store, StudyName, TrialName
 from nas.commands.output import cell, output_console, print_json, print_line
 from nas.default_paths import DEFAULT_STORE
@@ -17,9 +18,9 @@ from nas.default_paths import DEFAULT_STORE
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(name="ls")(ls)
+    app.command(name="ls", rich_help_panel=RESULTS)(ls)
     for command in (front, show):
-        app.command()(command)
+        app.command(rich_help_panel=RESULTS)(command)
 
 
 def ls(as_json: Json = False, store: Store = DEFAULT_STORE) -> None:

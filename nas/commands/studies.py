@@ -9,6 +9,7 @@ import typer
 
 from foundation.errors import SettingError
 from foundation.text import one_line
+from nas.commands.groups import RESULTS
 from nas.commands.options import Store, StudyName
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
@@ -16,8 +17,8 @@ from nas.default_paths import DEFAULT_STORE
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(name="cp")(copy)
-    app.command(name="rm")(remove)
+    app.command(name="cp", rich_help_panel=RESULTS)(copy)
+    app.command(name="rm", rich_help_panel=RESULTS)(remove)
 
 
 def copy(

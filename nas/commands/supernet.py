@@ -15,6 +15,7 @@ from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, Settings, setting
+from nas.commands.groups import SEARCH
 from nas.commands.options import PATH, Json, SpaceName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
@@ -31,19 +32,19 @@ commands = typer.Typer(
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    app.add_typer(commands, name="supernet")
+    app.add_typer(commands, name="supernet", rich_help_panel=SEARCH)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetTraining(Settings):
     """What differs from the training of a study's own supernet: more steps, and phases."""
 
-    steps: int = setting(1000, help="Training steps.", least=1, most=MANY)
-    workers: int = setting(1, help="Data-parallel processes.", least=1, most=10**4, short="w")
+    train_steps: int = setting(1000, help="Training steps.", least=1, most=MANY)
+    processes: int = setting(1, help="Data-parallel processes.", least=1, most=10**4, short="p")
     task: str = setting("language", help="What is learned: language or recall.")
     recipe: Recipe = setting(
         Recipe(supernet=SupernetRecipe(phases=SHRINKING)),
-        help="A setting of how weights are learned, e.g. supernet.networks=3, supernet.soft=0.5 or"
+        help="A setting of how weights are learned, e.g. supernet.networks=3, supernet.distill=0.5 or"
         " precision=bfloat16. Trained with progressive shrinking, unless supernet.phases=whole.",
         metavar="NAME=VALUE",
         repeated=True,
@@ -51,9 +52,9 @@ class SupernetTraining(Settings):
 
 
 @commands.command()
-@with_settings(Plan, ("batch", "length", "windows", "data", "seed", "device"))
+@with_settings(Plan, ("train_batch", "window", "validation_windows", "data", "seed", "train_on"))
 @with_settings(SupernetTraining, into="training")
-@with_settings(Execution, ("pieces", "recompute"), into="execution")
+@with_settings(Execution, ("accumulate", "checkpoint_activations"), into="execution")
 def train(
     space: SpaceName,
     *,
@@ -84,14 +85,14 @@ def train(
         )
     loaded = load_space(space)
     plan = Plan(**settings)
-    how, trained_by = Execution(device=plan.device, **execution), SupernetTraining(**training)
-    check_processes(trained_by.workers, plan.device, plan.batch)
-    require_here(plan.device)
+    how, trained_by = Execution(device=plan.train_on, **execution), SupernetTraining(**training)
+    check_processes(trained_by.processes, plan.train_on, plan.train_batch)
+    require_here(plan.train_on)
     evaluator = _evaluator(loaded, output, plan, trained_by, how)
     with_consent(partial(_require_consent, loaded, evaluator), yes)
     prepared = evaluator.training(loaded)  # what can be refused is, before anything is written
     describe(evaluator, loaded)
-    trained = _train(evaluator, prepared, trained_by.workers, partial(load_space, space))
+    trained = _train(evaluator, prepared, trained_by.processes, partial(load_space, space))
     last = trained["loss"][-1]
     print_line(
         f"{output}: {evaluator.steps} steps in {trained['seconds']:.0f} s; the largest network is at"
@@ -108,12 +109,12 @@ def _evaluator(
     from search_spaces.language.serialization import to_json
 
     return FromSupernet(
-        tasks[training.task].make(data=plan.data, length=plan.length, windows=plan.windows),
+        tasks[training.task].make(data=plan.data, length=plan.window, windows=plan.validation_windows),
         to_json(space.root),
         str(folder),
-        training.steps,
+        training.train_steps,
         plan.seed,
-        plan.batch,
+        plan.train_batch,
         training.recipe,
         execution,
         space.name,
@@ -126,7 +127,7 @@ def _require_consent(space: Space, evaluator: FromSupernet, yes: bool) -> None:
 
     how = evaluator.execution
     work = Work(largest=largest_of(space), length=evaluator.task.length, device=how.device)
-    forecast = of_supernet(work, evaluator.recipe, evaluator.steps, evaluator.batch, pieces=how.pieces)
+    forecast = of_supernet(work, evaluator.recipe, evaluator.steps, evaluator.batch, pieces=how.accumulate)
     forecast.require_consent(yes)
 
 
@@ -168,7 +169,7 @@ def info(
     space, task, recipe = about["space"], about["task"], about["recipe"]
     supernet = recipe["supernet"]
     phases = ", ".join(phase["name"] for phase in supernet["phases"])
-    read = f"distilled by {supernet['soft']:g}" if supernet["soft"] else "each with a batch of its own"
+    read = f"distilled by {supernet['distill']:g}" if supernet["distill"] else "each with a batch of its own"
     state = "finished" if done["step"] >= done["steps"] else f"in phase {done['phase']}"
     for line in (
         f"space     {space['name']} ({space['digest']})",

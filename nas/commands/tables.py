@@ -35,7 +35,7 @@ def import_table(
     ],
     name: Annotated[str | None, typer.Option(help="What to call it; default: the file's name.")] = None,
 ) -> None:
-    """Take a table into the library, so that `nas search --table NAME` can use it here."""
+    """Take a table into the library, so that `nas search --latency-table NAME` can use it here."""
     from nas.tables.library import add
     from nas.tables.table_facts import elsewhere
 

@@ -6,6 +6,7 @@ from functools import partial
 
 import typer
 
+from nas.commands.groups import RESULTS
 from nas.commands.options import SourceFile, Store, StudyName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
@@ -17,7 +18,7 @@ from nas.validation.settings import ValidationSettings
 
 def mount(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(validate)
+    app.command(rich_help_panel=RESULTS)(validate)
 
 
 @with_settings(ValidationSettings)
@@ -44,9 +45,9 @@ def validate(
     work_on(study)
     run = partial(
         open_study(study, store, read_only=False).validate,  # an old store is brought up to date
-        networks=wanted.networks,
-        steps=wanted.steps,
-        random=wanted.random,
+        scratch_networks=wanted.scratch_networks,
+        train_steps=wanted.train_steps,
+        random_baseline=wanted.random_baseline,
         space=space,
         workers=pool,
         progress=Terminal(),

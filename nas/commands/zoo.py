@@ -11,27 +11,30 @@ from rich.table import Table
 
 from foundation.errors import EvaluationFailed, NasError
 from foundation.text import number_text
+from nas.commands.groups import CATALOGUE
 from nas.commands.options import Json
 from nas.commands.output import output_console, print_json, print_line
 
 
 def mount(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(zoo)
+    app.command(rich_help_panel=CATALOGUE)(zoo)
 
 
 def zoo(
     name: Annotated[str | None, typer.Argument(help="One architecture to print; without it, a list.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Build, decode and compare with references; one line each.")
+        bool,
+        typer.Option(
+            "--check", help="Build, decode and compare with references; one line each.", hidden=True
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Published architectures, expressed as points of one space.
 
     All of them lie in the ready-made space `hybrid_lm`. `nas zoo jamba` prints the layers, parameters and
-    state bytes of one, and a link to its paper; `--check` shows that each builds, that decoding it equals
-    reading it at once, and how far its blocks are from independent implementations.
+    state bytes of one, and a link to its paper.
     """
     from search_spaces.zoo import zoo as architectures
 

@@ -94,7 +94,7 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine(Settings, ABC):
-    """A way to search; its fields are its settings (`--set`)."""
+    """A way to search; its fields are its settings (`--setting`)."""
 
     name: ClassVar[str]
     needs_supernet: ClassVar[bool] = True
@@ -172,7 +172,7 @@ def make_engine(plan: Plan) -> Engine:
         raise SettingError(
             f"engine {plan.engine} proposes by itself: leave out {argument('strategy', plan.strategy)}"
         )
-    return kind.from_plain(plan.strategy_settings)
+    return kind.from_plain(plan.settings)
 
 
 def engine_title(plan: Plan) -> str:

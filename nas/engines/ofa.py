@@ -32,4 +32,4 @@ class OnceForAll(Engine):
 
 
 def _strategy(space: Space, goals: Sequence[tuple[str, bool]], plan: Plan) -> Strategy:
-    return make_strategy(plan.strategy, space, goals, seed=plan.seed, settings=plan.strategy_settings)
+    return make_strategy(plan.strategy, space, goals, seed=plan.seed, settings=plan.settings)

@@ -42,7 +42,7 @@ def require_room(workers: int, threads: int, gpus: float, address: str | None) -
         return
     cpus, there = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     each = argument("threads", threads, option="worker-threads")
-    each += f" and {argument('gpus', gpus)}" if gpus else ""
+    each += f" and {argument('gpu_share', gpus)}" if gpus else ""
     raise SettingError(
         f"{argument('workers', workers)}: there is room for {most} with {each} each, as {where} has"
         f" {cpus:g} CPUs and {there:g} GPUs"

@@ -19,7 +19,7 @@ WORKERS = "Workers"
 MOST_SECONDS = 1e7
 """Some months: longer than anybody waits for a candidate."""
 
-OF_ACTORS = ("batch_items", "threads", "gpus")
+OF_ACTORS = ("candidates_per_message", "threads", "gpu_share")
 """Settings that mean nothing where candidates are scored in this process."""
 
 Say: TypeAlias = Callable[[str], None]
@@ -47,7 +47,7 @@ class Workers(Settings):
         metavar="ADDRESS",
         group=WORKERS,
     )
-    batch_items: int = setting(
+    candidates_per_message: int = setting(
         1, help="Candidates per message to a Ray actor.", least=1, most=10**6, group=WORKERS
     )
     threads: int = setting(
@@ -58,7 +58,7 @@ class Workers(Settings):
         option="worker-threads",
         group=WORKERS,
     )
-    gpus: float = setting(
+    gpu_share: float = setting(
         0.0,
         help="GPUs that each Ray actor holds: a share of one, or whole ones.",
         least=0,
@@ -78,8 +78,10 @@ class Workers(Settings):
     def __post_init__(self) -> None:
         """Check the settings one by one, and with each other."""
         super().__post_init__()
-        if self.gpus > 1 and self.gpus % 1:
-            raise SettingError(f"{argument('gpus', self.gpus)}: give a share of one GPU, or a whole number")
+        if self.gpu_share > 1 and self.gpu_share % 1:
+            raise SettingError(
+                f"{argument('gpu_share', self.gpu_share)}: give a share of one GPU, or a whole number"
+            )
         if not self.on_ray:
             for described in describe(type(self)):
                 if described.name in OF_ACTORS and getattr(self, described.name) != described.default:
@@ -118,7 +120,7 @@ class Workers(Settings):
         if self.on_ray:
             from nas.executors.room import require_room
 
-            require_room(self.count or 1, self.threads, self.gpus, self.address)
+            require_room(self.count or 1, self.threads, self.gpu_share, self.address)
         if on is not None:
             from nas.executors.ray_devices import require_device
 
@@ -138,8 +140,8 @@ class Workers(Settings):
             scorers,
             workers=self.count or 1,
             address=self.address,
-            batch=self.batch_items,
+            batch=self.candidates_per_message,
             threads=self.threads,
-            gpus=self.gpus,
+            gpus=self.gpu_share,
             timeout=self.timeout,
         )

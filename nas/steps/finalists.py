@@ -44,7 +44,7 @@ class Finalists(Step):
         """Whether every rung was trained, with the finalists that would be chosen now."""
         study, alive = context.study, _chosen(context)
         recorded = {(trial.digest, trial.fidelity): trial for trial in _ended(study.trials(STAGE))}
-        for rung in context.plan.rungs:
+        for rung in context.plan.finalist_steps:
             trials = [recorded.get((genotype.digest, _fidelity(rung))) for genotype in alive]
             if None in trials:
                 return False
@@ -56,7 +56,7 @@ class Finalists(Step):
         study, plan, finalists = context.study, context.plan, _chosen(context)
         quality = quality_name(plan)
         scorer = EvaluatorScorer(scratch_evaluator(plan, opened_task(context), study.folder))
-        total, done = runs_of(len(finalists), plan.rungs, plan.keep), 0
+        total, done = runs_of(len(finalists), plan.finalist_steps, plan.keep), 0
         with (
             context.workers.executor({quality: scorer}) as executor,
             context.progress.bar("training finalists from scratch", total) as bar,
@@ -113,7 +113,7 @@ def halve(
 ) -> list[Trial]:
     """Train finalists rung by rung; the trials of the last rung that was reached. `picks` always go on."""
     alive, trials = list(finalists), list[Trial]()
-    for rung in study.plan.rungs:
+    for rung in study.plan.finalist_steps:
         trials = score_all(study, alive, executor, stage=STAGE, fidelity=_fidelity(rung), on_trial=on_trial)
         alive = promoted(study, trials, picks)
     return [trial for trial in trials if trial.state is TrialState.COMPLETE]

@@ -88,13 +88,13 @@ def measure_trials(
         if not waiting:
             continue
         fact = _fact_of(study, scenario)
-        if study.plan.on is None and (why := unreachable(scenario, fact)):
+        if study.plan.time_on is None and (why := unreachable(scenario, fact)):
             progress.say(f"skipped measuring the front for {scenario}: {why}")
             continue
         testbed = Testbed(
             scenario,
             fact.get("reference_ms"),
-            study.plan.on,
+            study.plan.time_on,
             address,
             machine=fact.get("fingerprint"),
             seconds_each=study.plan.profile_seconds / len(waiting),

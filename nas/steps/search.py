@@ -105,7 +105,7 @@ def search_of(
     plan = study.plan
     cost_model = cost_model or CostModel.of(plan.scenarios)
     strategy = strategy or make_strategy(
-        plan.strategy, study.space, goals_of(plan), seed=plan.seed, settings=plan.strategy_settings
+        plan.strategy, study.space, goals_of(plan), seed=plan.seed, settings=plan.settings
     )
     return Search(
         store=study.store,

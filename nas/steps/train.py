@@ -69,7 +69,7 @@ class Train(Step):
             add_fact(study, SUPERNET, {**read_training(plan.supernet), "folder": plan.supernet})
             return
         supernet = _supernet(context)
-        with context.progress.bar("training the supernet", plan.steps) as bar:
+        with context.progress.bar("training the supernet", plan.train_steps) as bar:
             fact = supernet.train(
                 lambda step, loss: bar.update(step, f"largest {loss:.3f} {task.unit}"),
                 open_space=lambda: study.space,

@@ -104,7 +104,7 @@ def check_plan(
     _check_fit(space, plan, [objectives[name] for name in registered])
     check_evaluator(plan.evaluator)
     device_of(plan)
-    for scenario in scenarios_to_time(plan) if plan.on is None else ():
+    for scenario in scenarios_to_time(plan) if plan.time_on is None else ():
         check_device(scenario)
     engine = make_engine(plan)
     engine.check(space, plan)

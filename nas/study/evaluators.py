@@ -49,7 +49,7 @@ def scratch_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
     return FromScratch(
         task,
         checkpoints=str(folder / "scratch"),
-        batch=plan.batch,
+        batch=plan.train_batch,
         recipe=plan.recipe,
         device=device_of(plan),
     )
@@ -68,9 +68,9 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
         task,
         to_json(space.root),
         str(folder / "supernet"),
-        plan.steps,
+        plan.train_steps,
         plan.seed,
-        plan.batch,
+        plan.train_batch,
         plan.recipe,
         execution=Execution(device=device),
         space_name=space.name,
@@ -83,8 +83,8 @@ def device_of(plan: Plan) -> str:
     Raises:
         SettingError: there is no such device here.
     """
-    require_here(plan.device)
-    return plan.device
+    require_here(plan.train_on)
+    return plan.train_on
 
 
 def with_supernet(space: Space, plan: Plan) -> Plan:
@@ -98,7 +98,8 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
     if plan.evaluator != "supernet":
         raise SettingError(f"a supernet is searched by the evaluator supernet, not by {plan.evaluator}")
     about = read_ready(plan.supernet, space)
-    learned = {name: about["task"]["settings"].get(name) for name in ("length", "windows")}
+    task = about["task"]["settings"]
+    learned = {"window": task.get("length"), "validation_windows": task.get("windows")}
     for name, value in learned.items():
         if getattr(plan, name) not in (None, value):
             raise SettingError(
@@ -112,9 +113,9 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
             f" {argument('recipe')} out"
         )
     folder = real_path(plan.supernet)
-    return replace(plan, supernet=folder, steps=about["steps"], batch=about["batch"], **learned)
+    return replace(plan, supernet=folder, train_steps=about["steps"], train_batch=about["batch"], **learned)
 
 
 def fidelity(plan: Plan) -> Fidelity:
     """What a search trial of this plan costs."""
-    return Fidelity(evaluator=plan.evaluator, steps=plan.steps)
+    return Fidelity(evaluator=plan.evaluator, steps=plan.train_steps)

@@ -174,15 +174,15 @@ def of_plan(space: Space, plan: Plan, task: Task | None, engine: Engine) -> Fore
     if not is_decoder_space(space):
         return forecast
     largest = largest_of(space)
-    for scenario in scenarios_to_time(plan) if plan.on is None else ():
+    for scenario in scenarios_to_time(plan) if plan.time_on is None else ():
         forecast += of_timing(largest, scenario, plan.profile_seconds)
     if task is None:
         return forecast
-    work = Work(largest=largest, length=task.length, device=plan.device)
+    work = Work(largest=largest, length=task.length, device=plan.train_on)
     if plan.evaluator == "scratch":
-        forecast += work.learning(plan.steps, plan.batch).times(trials)
+        forecast += work.learning(plan.train_steps, plan.train_batch).times(trials)
     elif plan.supernet is None and trials:
-        forecast += of_supernet(work, plan.recipe, plan.steps, plan.batch)
+        forecast += of_supernet(work, plan.recipe, plan.train_steps, plan.train_batch)
     forecast += work.scoring(trials, task.windows)
     forecast += work.learning(engine.gradient_steps, engine.sequences)
     return forecast + _of_finalists(work, plan)
@@ -191,7 +191,7 @@ def of_plan(space: Space, plan: Plan, task: Task | None, engine: Engine) -> Fore
 def _of_finalists(work: Work, plan: Plan) -> Forecast:
     """Each rung goes on from the one before."""
     alive, before, steps = plan.finalists, 0, 0
-    for rung in plan.rungs:
+    for rung in plan.finalist_steps:
         steps, before = steps + alive * (rung - before), rung
         alive = max(1, math.ceil(alive * plan.keep))
-    return work.learning(steps, plan.batch) if plan.finalists else Forecast()
+    return work.learning(steps, plan.train_batch) if plan.finalists else Forecast()

@@ -109,9 +109,9 @@ class OpenStudy(Study):
     def validate(
         self,
         *,
-        networks: int = 12,
-        steps: int | None = None,
-        random: int | None = None,
+        scratch_networks: int = 12,
+        train_steps: int | None = None,
+        random_baseline: int | None = None,
         workers: int | Workers = 0,
         progress: Progress | bool | None = True,
         yes: bool = False,
@@ -119,8 +119,9 @@ class OpenStudy(Study):
     ) -> Validation:
         """Show how far the study can be trusted: its proxy against training, its front against chance.
 
-        `networks` random ones are trained from scratch for `steps`; the search is compared with so many
-        `random` ones. Printed, the result is in words. Can be stopped and repeated; `space` as in `export`.
+        `scratch_networks` random ones are trained from scratch for `train_steps`; the search is compared with
+        `random_baseline` random ones. Printed, the result is in words. Can be stopped and repeated; `space`
+        as in `export`.
 
         Raises:
             NothingToCompare: neither can be judged, or there are fewer networks than are asked for.
@@ -130,7 +131,9 @@ class OpenStudy(Study):
         from nas.validation.settings import ValidationSettings
         from nas.validation.validate import validate_study
 
-        settings = ValidationSettings(networks=networks, steps=steps, random=random)
+        settings = ValidationSettings(
+            scratch_networks=scratch_networks, train_steps=train_steps, random_baseline=random_baseline
+        )
         pool, shown = Workers.of(workers), progress_of(progress)
         check_flag("yes", yes)
         pool.check(say=shown.say)

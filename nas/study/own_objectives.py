@@ -61,7 +61,7 @@ def strategy_name(strategy: Any) -> Any:
     name = getattr(kind, "name", "")
     named = name if isinstance(name, str) and name else kind.__name__.lower()
     raise SettingError(
-        f"a strategy is given by its name, and its settings as strategy_settings: put @strategies.add on"
+        f"a strategy is given by its name, and its settings as settings: put @strategies.add on"
         f" {kind.__name__}, and pass strategy={named!r}"
     )
 

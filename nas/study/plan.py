@@ -12,6 +12,7 @@ from typing import Any
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, SEEDS, Settings, changed, describe, setting
+from foundation.text import listed
 from foundation.wording import argument
 from search_spaces.devices import check_trainable
 from search_spaces.scenario import Scenario
@@ -27,10 +28,10 @@ GOALS, SEARCH, TRAINING, LATENCY, FINALISTS = "Goals", "Search", "Training", "La
 class Plan(Settings):
     """Everything that decides the outcome of a study, except its space.
 
-    `strategy_settings` are the settings of the strategy where the engine asks one ("ofa"), else of the
-    engine. A `supernet` that was trained before fixes `recipe`, `steps`, `batch`, `length` and `windows`.
-    `device` is where networks are trained and scored; each scenario says where they are timed, on this
-    machine or, with `on`, on a device of a Ray cluster.
+    `settings` are those of the strategy where the engine asks one ("ofa"), else of the engine. A `supernet`
+    that was trained before fixes `recipe`, `train_steps`, `train_batch`, `window` and `validation_windows`.
+    Networks are trained and scored on `train_on`; each scenario says where they are timed, on this machine
+    or, with `time_on`, on a device of a Ray cluster.
 
     Raises:
         SettingError: a value is out of range, or two settings contradict each other.
@@ -54,9 +55,10 @@ class Plan(Settings):
     )
     scenarios: tuple[Scenario, ...] = setting(
         (Scenario(),),
-        help="How the network will be used, e.g. 'cpu,batch=1,prompt=256,new=64'. Several need names, e.g."
-        " 'chat=cuda:0,batch=1,prompt=512,new=128': an objective such as decode_ms then stands for each of"
-        " them.",
+        help="How the network will be used: values of"
+        f" {listed(d.name for d in describe(Scenario) if d.name != 'name')}, e.g."
+        " 'cuda:0,batch=8,prompt=512,dtype=bfloat16'. Several need names, e.g. 'chat=cpu,new_tokens=128': an"
+        " objective such as decode_ms then stands for each of them.",
         option="scenario",
         repeated=True,
         shown="cpu",
@@ -71,10 +73,10 @@ class Plan(Settings):
         help="Strategy that proposes candidates (engine ofa only); `nas strategies` lists them.",
         group=SEARCH,
     )
-    strategy_settings: Mapping[str, Any] = setting(
+    settings: Mapping[str, Any] = setting(
         default_factory=dict,
         help="A setting of the engine or, with the engine ofa, of the strategy, e.g. population=24.",
-        option="set",
+        option="setting",
         metavar="NAME=VALUE",
         repeated=True,
         group=SEARCH,
@@ -82,45 +84,49 @@ class Plan(Settings):
     seed: int = setting(0, help="Random seed.", least=0, most=SEEDS, group=SEARCH)
     evaluator: str = setting(
         "supernet",
-        help="What scores candidates: supernet (one training for all), or scratch (each by itself).",
+        help="What scores candidates: supernet (weights shared by all of them, trained once), or scratch"
+        " (each is trained from scratch).",
         group=TRAINING,
     )
     supernet: str | None = setting(
         None,
-        help="Search with a supernet from `nas supernet train`, without training; its steps, batch, length"
-        " and windows are used.",
+        help="Search with a supernet from `nas supernet train`, without training; its settings of training"
+        " are used.",
         metavar="FOLDER",
         shown="train one",
         group=TRAINING,
     )
-    device: str = setting(
-        "cpu", help="Where networks are trained and scored: cpu, or cuda:0.", metavar="DEVICE", group=TRAINING
+    train_on: str = setting(
+        "cpu",
+        help="Device that networks are trained and scored on: cpu, or cuda:0.",
+        metavar="DEVICE",
+        group=TRAINING,
     )
-    steps: int = setting(
+    train_steps: int = setting(
         250,
         help="Training steps of the supernet, or of each candidate.",
         least=1,
         most=MANY,
         group=TRAINING,
     )
-    batch: int = setting(
+    train_batch: int = setting(
         16,
         help="Batch size: sequences that a network reads in a training step.",
         least=1,
         most=MANY,
         group=TRAINING,
     )
-    length: int | None = setting(
+    window: int | None = setting(
         None,
-        help="Sequence length in tokens.",
+        help="Tokens of a training or validation sequence.",
         least=1,
         most=MANY,
         shown="the task's own, 128 for text",
         group=TRAINING,
     )
-    windows: int | None = setting(
+    validation_windows: int | None = setting(
         None,
-        help="Number of validation sequences.",
+        help="Sequences that a score is the mean of.",
         least=1,
         most=MANY,
         shown="the task's own",
@@ -141,19 +147,19 @@ class Plan(Settings):
         shown="the standard library's own source",
         group=TRAINING,
     )
-    tables: tuple[str, ...] = setting(
+    latency_tables: tuple[str, ...] = setting(
         (),
         help="A latency table for one of the scenarios: a file made by `nas profile`, or the name of an"
         " imported one.",
-        option="table",
+        option="latency-table",
         metavar="TABLE",
         repeated=True,
         shown="measure one",
         group=LATENCY,
     )
-    estimate: str | None = setting(
+    roofline: str | None = setting(
         None,
-        help="Estimate latency by a roofline from this device card (`nas devices`) instead of measuring.",
+        help="Estimate latency by the roofline of this device card (`nas devices`), and measure none.",
         metavar="CARD",
         group=LATENCY,
     )
@@ -173,9 +179,9 @@ class Plan(Settings):
         changeable=True,
         group=LATENCY,
     )
-    on: str | None = setting(
+    time_on: str | None = setting(
         None,
-        help="Measure latency on this device of a Ray cluster (resource 'device:DEVICE'), not here.",
+        help="Time networks on this device of a Ray cluster (resource 'device:DEVICE'), not on this machine.",
         metavar="DEVICE",
         group=LATENCY,
     )
@@ -186,7 +192,7 @@ class Plan(Settings):
         most=10**6,
         group=FINALISTS,
     )
-    rungs: tuple[int, ...] = setting(
+    finalist_steps: tuple[int, ...] = setting(
         (100, 300, 800),
         help="Training steps of the finalists, rung by rung.",
         least=1,
@@ -209,15 +215,17 @@ class Plan(Settings):
             raise SettingError("a study needs at least one objective")
         if len(set(self.objectives)) != len(self.objectives):
             raise SettingError(f"objectives are named twice: {', '.join(self.objectives)}")
-        if self.finalists and not self.rungs:
-            raise SettingError(f"finalists need {argument('rungs')}, or {argument('finalists', 0)}")
-        if self.finalists and list(self.rungs) != sorted(set(self.rungs)):
-            raise SettingError(f"{argument('rungs')} must be strictly increasing, got {self.rungs}")
-        if self.on is not None and self.estimate is not None:
-            raise SettingError(f"latency is measured on {self.on} or estimated from a card: choose one")
+        if self.finalists and not self.finalist_steps:
+            raise SettingError(f"finalists need {argument('finalist_steps')}, or {argument('finalists', 0)}")
+        if self.finalists and list(self.finalist_steps) != sorted(set(self.finalist_steps)):
+            raise SettingError(
+                f"{argument('finalist_steps')} must be strictly increasing, got {self.finalist_steps}"
+            )
+        if self.time_on is not None and self.roofline is not None:
+            raise SettingError(f"latency is measured on {self.time_on} or estimated from a card: choose one")
         if self.data is not None and not self.data.strip():
             raise SettingError(f"{argument('data')} must not be empty: name a text, or leave it out")
-        check_trainable(self.device)
+        check_trainable(self.train_on)
         check_scenarios(self.scenarios)
 
     def under(self, name: str, scenario: Scenario) -> str:

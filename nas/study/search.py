@@ -42,24 +42,24 @@ class PlanSettings(TypedDict, total=False):
     trials: int
     engine: str
     strategy: str
-    strategy_settings: Mapping[str, Any]
+    settings: Mapping[str, Any]
     seed: int
     evaluator: str
     supernet: str | None
-    device: str
-    steps: int
-    batch: int
-    length: int | None
-    windows: int | None
+    train_on: str
+    train_steps: int
+    train_batch: int
+    window: int | None
+    validation_windows: int | None
     recipe: Recipe | Mapping[str, Any]
     data: str | None
-    tables: Sequence[str]
-    estimate: str | None
+    latency_tables: Sequence[str]
+    roofline: str | None
     strict_table: bool
     profile_seconds: float
-    on: str | None
+    time_on: str | None
     finalists: int
-    rungs: Sequence[int]
+    finalist_steps: Sequence[int]
     keep: float
     source: str | None
 
@@ -125,7 +125,7 @@ def search(
     pool, shown = Workers.of(workers), progress_of(progress)
     check_flag("yes", yes)
     space = as_space(space)
-    pool.check(plan.on, shown.say)
+    pool.check(plan.time_on, shown.say)
     if source is None:
         source, nowhere = program_source(space, plan, functions)
     study = create_study(

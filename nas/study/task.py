@@ -14,7 +14,7 @@ from nas.study.study import Study
 def length_of(plan: Plan) -> int | None:
     """Tokens of the windows of a plan; None where nothing is trained."""
     quality = quality_of(plan)
-    return None if quality is None else plan.length or tasks[objectives[quality].task].length
+    return None if quality is None else plan.window or tasks[objectives[quality].task].length
 
 
 def make_task(plan: Plan) -> Task:
@@ -25,7 +25,7 @@ def make_task(plan: Plan) -> Task:
         SettingError: nothing is trained, or the task does not come in these sizes.
     """
     kind = tasks[objectives[quality_name(plan)].task]
-    return kind.make(data=plan.data, length=plan.length, windows=plan.windows)
+    return kind.make(data=plan.data, length=plan.window, windows=plan.validation_windows)
 
 
 def task_of(study: Study) -> Task:

@@ -48,7 +48,7 @@ def table_for(
     table = _table(study, scenario, progress, address)
     if isinstance(table, LatencyTable):
         _require_trust(table, study.plan)
-        for warning in warnings_of(table, study.plan.on):
+        for warning in warnings_of(table, study.plan.time_on):
             progress.say(warning)
         if _rough_where_needed(table, study.plan):
             progress.say(_advice())
@@ -60,15 +60,15 @@ def table_for(
 
 def check_tables(plan: Plan) -> None:
     """Raise at once where a given table or card cannot be used under the plan's scenarios."""
-    for path in plan.tables:
-        table = load_given(path, plan.on)
+    for path in plan.latency_tables:
+        table = load_given(path, plan.time_on)
         if table.scenario not in plan.scenarios:
             asked = "; ".join(map(str, plan.scenarios))
             raise ProfileError(f"{path} was measured for {table.scenario}, not for {asked}")
         _require_trust(table, plan)
-    if plan.estimate is not None:
+    if plan.roofline is not None:
         for scenario in plan.scenarios:
-            Roofline(card_named(plan.estimate), scenario)
+            Roofline(card_named(plan.roofline), scenario)
 
 
 def scenarios_to_time(plan: Plan) -> list[Scenario]:
@@ -77,9 +77,9 @@ def scenarios_to_time(plan: Plan) -> list[Scenario]:
     Raises:
         ProfileError: a given table cannot be used.
     """
-    if plan.estimate is not None:
+    if plan.roofline is not None:
         return []
-    given = [load_given(path, plan.on).scenario for path in plan.tables]
+    given = [load_given(path, plan.time_on).scenario for path in plan.latency_tables]
     return [scenario for scenario in needing_tables(plan) if scenario not in given]
 
 
@@ -101,17 +101,17 @@ def load_given(path: str, on: str | None = None) -> LatencyTable:
 
 def _table(study: Study, scenario: Scenario, progress: Progress, address: str | None) -> Predictor:
     plan = study.plan
-    for source in plan.tables:
-        given = load_given(source, plan.on)
+    for source in plan.latency_tables:
+        given = load_given(source, plan.time_on)
         if given.scenario == scenario:
             if not given.covers(study.space):
                 raise ProfileError(f"{source} lacks blocks of this space: measure one with `nas profile`")
             return given
-    if plan.estimate is not None:
-        return Roofline(card_named(plan.estimate), scenario)
+    if plan.roofline is not None:
+        return Roofline(card_named(plan.roofline), scenario)
     path = table_path(study.folder / "table.json", scenario, len(plan.scenarios))
     earlier = _kept(path) if path.exists() else None
-    if earlier is not None and plan.on is None:
+    if earlier is not None and plan.time_on is None:
         earlier.require_here(str(path))
     if earlier is not None and earlier.scenario == scenario and earlier.covers(study.space):
         _samples(path).unlink(missing_ok=True)  # of the table that is whole: a kill came before their removal
@@ -155,7 +155,7 @@ def _measure(
             path,
             {"seed": plan.seed, "seconds": plan.profile_seconds},
             readings=asked_readings(plan),
-            on=plan.on,
+            on=plan.time_on,
             address=address,
             progress=lambda what, done, total: bar.update(100 * done // max(total, 1), what),
         )
@@ -244,7 +244,7 @@ def _record(study: Study, scenario: Scenario, table: Predictor) -> None:
     facts = study.facts
     if scenario.name in facts.get(TABLES, {}):
         return
-    on = study.plan.on
+    on = study.plan.time_on
     fact = table_fact(table, on) if isinstance(table, LatencyTable) else estimate_fact(table)
     add_fact(study, TABLES, {**facts.get(TABLES, {}), scenario.name: fact})
     if "table" not in facts:

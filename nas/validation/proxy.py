@@ -29,7 +29,7 @@ class ProxyCheck:
 
 def top_fidelity(study: Study) -> int:
     """The training steps of the study's last rung; of every candidate where it has none."""
-    return study.plan.rungs[-1] if study.plan.rungs else study.plan.steps
+    return study.plan.finalist_steps[-1] if study.plan.finalist_steps else study.plan.train_steps
 
 
 def is_own_truth(study: Study, steps: int) -> bool:

@@ -11,11 +11,11 @@ from foundation.settings import MANY, Settings, setting
 class ValidationSettings(Settings):
     """How many networks are trained from scratch, for how long, and what the search is compared with."""
 
-    networks: int = setting(12, help="Random networks to train from scratch.", least=3, most=10**6)
-    steps: int | None = setting(
-        None, help="Training steps of each.", least=1, most=MANY, shown="the study's last rung"
+    scratch_networks: int = setting(12, help="Random networks to train from scratch.", least=3, most=10**6)
+    train_steps: int | None = setting(
+        None, help="Training steps of each.", least=1, most=MANY, shown="those of the study's finalists"
     )
-    random: int | None = setting(
+    random_baseline: int | None = setting(
         None,
         help="Random architectures to compare the search with; 0: none.",
         least=0,

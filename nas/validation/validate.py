@@ -62,14 +62,14 @@ def validate_study(
         SettingError: the study trains nothing, or has not begun to.
         ConsentNeeded: it would take over a week, or more memory than there is; not asked for with `yes`.
     """
-    steps = settings.steps or top_fidelity(study)
+    steps = settings.train_steps or top_fidelity(study)
     if not is_own_truth(study, steps):
-        require_networks(settings.networks, study.space.size())
+        require_networks(settings.scratch_networks, study.space.size())
     context = Context(study=study, workers=workers, progress=progress)
     task = task_of(study)  # complains about a study that has not begun, before anything is trained for it
-    work = Work(largest=largest_of(study.space), length=task.length, device=study.plan.device)
-    alone = work.learning(steps, study.plan.batch).times(settings.networks)
-    (alone + work.scoring(settings.random or 0, task.windows)).require_consent(yes)
+    work = Work(largest=largest_of(study.space), length=task.length, device=study.plan.train_on)
+    alone = work.learning(steps, study.plan.train_batch).times(settings.scratch_networks)
+    (alone + work.scoring(settings.random_baseline or 0, task.windows)).require_consent(yes)
     with working_in(study.folder):
         run_steps(context, SearchByTrials.needs)
         validation = _validated(context, settings, steps)
@@ -80,13 +80,13 @@ def _validated(context: Context, settings: ValidationSettings, steps: int) -> Va
     missing: list[str] = []
     gain = proxy = None
     if not is_own_truth(context.study, steps):  # before the baseline is scored, which takes long
-        random_networks(context.study, settings.networks, cost_model(context))
+        random_networks(context.study, settings.scratch_networks, cost_model(context))
     try:
-        gain = None if settings.random == 0 else _gain(context, settings.random)
+        gain = None if settings.random_baseline == 0 else _gain(context, settings.random_baseline)
     except NothingToCompare as error:
         missing.append(f"no gain over random choice: {error}")
     try:
-        proxy = _proxy(context, settings.networks, steps)
+        proxy = _proxy(context, settings.scratch_networks, steps)
     except NothingToCompare as error:
         missing.append(f"no rank correlation: {error}")
     if proxy is None and gain is None:

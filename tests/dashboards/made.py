@@ -36,7 +36,7 @@ class Invented:
     def __init__(self, study: Study, seed: int = 7) -> None:
         self.study, self.seed = study, seed
         dice = Random(seed)
-        self.hardness = [dice.gauss(0, 0.32) for _ in range(study.plan.windows or 64)]
+        self.hardness = [dice.gauss(0, 0.32) for _ in range(study.plan.validation_windows or 64)]
 
     def quality(self, trial: Trial, source: str, steps: int = 250) -> Value:
         spec, dice = self.study.spec(trial), Random(f"{self.seed}/{trial.digest}/{source}/{steps}")
@@ -79,7 +79,7 @@ def make_study(
 
     `dice` is the strategy's seed: studies that differ in it read the same weights and find something else.
     """
-    settings = Plan(**{"trials": trials or 5, "finalists": 9, "rungs": (100, 300, 800), **plan})
+    settings = Plan(**{"trials": trials or 5, "finalists": 9, "finalist_steps": (100, 300, 800), **plan})
     searched = spaces[space]()
     record = store.create_study(
         name,
@@ -111,7 +111,7 @@ def search(study: Study, invented: Invented, trials: int, dice: int) -> None:
         trial = Trial(
             number=number,
             genotype=proposal.genotype,
-            fidelity=Fidelity(evaluator="supernet", steps=plan.steps),
+            fidelity=Fidelity(evaluator="supernet", steps=plan.train_steps),
             seed=plan.seed,
             started=began,
             finished=began + 3.9,
@@ -165,7 +165,7 @@ def train_finalists(study: Study, invented: Invented) -> None:
         0,
         {t.digest: t for t in study.predicted_front()},
     )
-    for steps in study.plan.rungs:
+    for steps in study.plan.finalist_steps:
         done = []
         for genotype in alive:
             trial = replace(

@@ -42,7 +42,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
             dice = Random(seed)
             made = [
                 make_study(
-                    opened, f"{name}{seed}", trials=0, complete=False, objectives=OBJECTIVES, windows=WINDOWS
+                    opened,
+                    f"{name}{seed}",
+                    trials=0,
+                    complete=False,
+                    objectives=OBJECTIVES,
+                    validation_windows=WINDOWS,
                 )
                 for name in NAMES
             ]

@@ -41,7 +41,7 @@ supernets = st.builds(
     phases=st.lists(phases, min_size=1, max_size=4).map(tuple),
     sort=st.sampled_from(SORTS),
     networks=st.integers(1, 9),
-    soft=shares,
+    distill=shares,
     favour=shares,
 )
 recipes = st.builds(
@@ -79,7 +79,7 @@ def test_the_defaults() -> None:
             "phases": ({"name": "whole", "varies": DIMENSIONS, "share": 1.0},),
             "sort": "effect",
             "networks": 4,
-            "soft": 0.0,
+            "distill": 0.0,
             "favoured": (),
             "favour": 0.5,
         },
@@ -97,7 +97,7 @@ def test_the_defaults() -> None:
         ({"optimizer.beta1": 1.5}, "beta1 must be less than 1"),
         ({"schedule.warm_up": 0}, "warm_up must be at least 1"),
         ({"supernet.networks": 0}, "networks must be at least 1"),
-        ({"supernet.soft": 2}, "soft must be at most 1"),
+        ({"supernet.distill": 2}, "distill must be at most 1"),
         ({"supernet.rate": 0}, "rate must be positive"),
         ({"supernet.phases": ()}, "phases must not be empty: write whole or shrinking"),
         ({"supernet.sort": "size"}, "sort must be one of effect, norm, none"),
@@ -113,7 +113,7 @@ def test_values_out_of_range_are_refused(changes: dict[str, Any], message: str) 
     ("name", "hint"),
     [
         ("optimiser", "did you mean 'optimizer'"),
-        ("supernet.sofd", "did you mean 'soft'"),
+        ("supernet.distil", "did you mean 'distill'"),
         ("schedule.constnt", "did you mean 'constant'"),
     ],
 )
@@ -154,7 +154,7 @@ def test_sorting_by_effect_needs_squared_gradients() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pieces": 0}, {"pieces": True}, {"compile_after": True}, {"recompute": 1}]
+    "wrong", [{"accumulate": 0}, {"accumulate": True}, {"compile_after": True}, {"checkpoint_activations": 1}]
 )
 def test_execution_is_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingError):

@@ -73,7 +73,7 @@ def trained(*, until: int = STEPS, **more: Any) -> tuple[SupernetTraining, list[
     return made, [made.learn() for _ in range(until)]
 
 
-SOFT = recipe_with(phases=PHASES, soft=0.5)
+SOFT = recipe_with(phases=PHASES, distill=0.5)
 """With in-place distillation: the networks of a step read one batch."""
 
 
@@ -101,12 +101,12 @@ def test_networks_read_a_batch_each_and_share_one_where_they_learn_from_the_firs
         return batch_of(task, step, seed, batch)
 
     monkeypatch.setattr(Recall, "train_batch", noted)
-    trained(until=4, recipe=recipe_with(networks=3, soft=soft))
+    trained(until=4, recipe=recipe_with(networks=3, distill=soft))
     assert read[-len(batches) :] == batches
 
 
 def test_all_but_the_first_network_learn_its_predictions() -> None:
-    made = training(recipe=recipe_with(networks=3, soft=0.8), steps=8)
+    made = training(recipe=recipe_with(networks=3, distill=0.8), steps=8)
     made.step, soft = 6, 0.8 * 6 / 8
     specs = made._sandwiches[0].of(6)
     subnets = [made.supernet.subnet(spec) for spec in specs]
@@ -157,9 +157,13 @@ def test_a_checkpoint_tells_its_phase(tmp_path: Path) -> None:
 def test_another_recipe_is_another_training(tmp_path: Path) -> None:
     made, _ = trained(until=2)
     checkpoints.save(made, tmp_path)
-    for recipe in (Recipe(), recipe_with(phases=PHASES, soft=0.4), recipe_with(phases=PHASES, sort="none")):
+    for recipe in (
+        Recipe(),
+        recipe_with(phases=PHASES, distill=0.4),
+        recipe_with(phases=PHASES, sort="none"),
+    ):
         assert checkpoints.resume(training(recipe=recipe), tmp_path, STEPS) == 0
-    assert checkpoints.resume(training(execution=Execution(pieces=2)), tmp_path, STEPS) == 2
+    assert checkpoints.resume(training(execution=Execution(accumulate=2)), tmp_path, STEPS) == 2
 
 
 def test_sorting_happens_where_something_opens_and_changes_no_loss_before() -> None:
@@ -221,9 +225,9 @@ def test_a_training_that_is_killed_goes_on_to_the_same_curve(tmp_path: Path) -> 
 @pytest.mark.parametrize("recipe", [recipe_with(phases=PHASES), SOFT], ids=["own batches", "one batch"])
 def test_reading_in_pieces_is_reading_at_once(recipe: Recipe) -> None:
     whole, losses = trained(recipe=recipe)
-    pieces, others = trained(recipe=recipe, execution=Execution(pieces=3))
+    pieces, others = trained(recipe=recipe, execution=Execution(accumulate=3))
     assert [pair[0] for pair in others] == pytest.approx([pair[0] for pair in losses], abs=2e-3)
-    at_once, in_four = (trained(until=1, recipe=recipe, execution=Execution(pieces=n))[0] for n in (1, 4))
+    at_once, in_four = (trained(until=1, recipe=recipe, execution=Execution(accumulate=n))[0] for n in (1, 4))
     assert_alike_gradients(at_once, in_four)
     assert whole.step == pieces.step
 
@@ -241,7 +245,7 @@ def assert_alike_gradients(first: SupernetTraining, second: SupernetTraining) ->
 def test_layers_that_are_computed_again_learn_the_same(channels: Any) -> None:
     space = small(channels)
     straight, losses = trained(space=space, until=6)
-    again, others = trained(space=space, until=6, execution=Execution(recompute=True))
+    again, others = trained(space=space, until=6, execution=Execution(checkpoint_activations=True))
     assert losses == others
     assert_alike(straight, again)
 

@@ -47,15 +47,16 @@ space = Space(Decoder(d_model=one_of(16, 24), layers=repeat(layer, (1, 2))), nam
 """
 """A space whose latency table is measured in seconds."""
 
-EVERYWHERE = "--batch 2 --length 32 --windows 8 --scenario cpu,prompt=8,new=4"
-LEARNED = f"{EVERYWHERE} --steps 12 -o bits_per_byte -o weight_bytes"
+EVERYWHERE = "--train-batch 2 --window 32 --validation-windows 8 --scenario cpu,prompt=8,new_tokens=4"
+LEARNED = f"{EVERYWHERE} --train-steps 12 -o bits_per_byte -o weight_bytes"
 STUDIES: Mapping[str, str] = {
     "trained": f"{LEARNED} --strategy random --trials 12 --finalists 0",
-    "search": f"{LEARNED} --strategy random --trials 8 --finalists 3 --rungs 8,16",
-    "exact": f"{LEARNED} --trials 6 --finalists 0 --engine exact --set align=8 --set points=4"
-    " --set networks=6 --set windows=4 --set least_tau=-1",
-    "darts": f"{LEARNED} --trials 4 --finalists 0 --engine darts --set steps=3 --set align=8 --set points=2",
-    "table": "--scenario cpu,prompt=8,new=4 -o decode_ms -o weight_bytes --trials 4 --finalists 0"
+    "search": f"{LEARNED} --strategy random --trials 8 --finalists 3 --finalist-steps 8,16",
+    "exact": f"{LEARNED} --trials 6 --finalists 0 --engine exact --setting align=8 --setting points=4"
+    " --setting networks=6 --setting windows=4 --setting least_tau=-1",
+    "darts": f"{LEARNED} --trials 4 --finalists 0 --engine darts --setting steps=3 --setting align=8"
+    " --setting points=2",
+    "table": "--scenario cpu,prompt=8,new_tokens=4 -o decode_ms -o weight_bytes --trials 4 --finalists 0"
     " --profile-seconds 1",
 }
 """The words of `nas search` after the space and its data, by the name of the study."""

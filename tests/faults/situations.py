@@ -31,7 +31,10 @@ from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.scenario import Scenario
 from tests.forks import Ended, Fork, run_main
 
-SMALL = "-o recall_error -o params --steps 3 --batch 4 --windows 8 --scenario prompt=8,new=4"
+SMALL = (
+    "-o recall_error -o params --train-steps 3 --train-batch 4 --validation-windows 8"
+    " --scenario prompt=8,new_tokens=4"
+)
 """Settings under which a study of `tiny_space` takes seconds."""
 
 TINY_SPACE = """
@@ -120,7 +123,7 @@ def trained_study(seed: int = 0) -> Path:
     folder = Path(mkdtemp(prefix="nas-study-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "tiny.py").write_text(TINY_SPACE)
-    more = f"--trials 4 --strategy random --finalists 1 --rungs 2 --seed {seed}"
+    more = f"--trials 4 --strategy random --finalists 1 --finalist-steps 2 --seed {seed}"
     run_in(folder, "search", "tiny.py", "--name", "a", *SMALL.split(), *more.split())
     run_in(folder, "resume", "a")  # what the last step left to write is written
     return folder

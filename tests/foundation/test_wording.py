@@ -12,12 +12,12 @@ from foundation.wording import argument, as_options
 @pytest.mark.parametrize(
     ("name", "given", "python", "command"),
     [
-        ("steps", {}, "steps", "--steps"),
-        ("steps", {"value": 3}, "steps=3", "--steps 3"),
+        ("train_steps", {}, "train_steps", "--train-steps"),
+        ("train_steps", {"value": 3}, "train_steps=3", "--train-steps 3"),
         ("strict_table", {"value": True}, "strict_table=True", "--strict-table"),
         ("guard", {"value": False}, "guard=False", "--no-guard"),
-        ("device", {"value": "cuda:0"}, "device='cuda:0'", "--device cuda:0"),
-        ("rungs", {"value": (3, 9)}, "rungs=(3, 9)", "--rungs 3,9"),
+        ("train_on", {"value": "cuda:0"}, "train_on='cuda:0'", "--train-on cuda:0"),
+        ("finalist_steps", {"value": (3, 9)}, "finalist_steps=(3, 9)", "--finalist-steps 3,9"),
         ("objectives", {"option": "objective"}, "objectives", "--objective"),
     ],
 )

@@ -18,7 +18,7 @@ TASK = Recall(tokens=16, length=9, pairs=2, sequences=200, windows=8)
 def little_setup(folder: Path, engine: str, objectives: tuple[str, ...], trials: int) -> Setup:
     """What an engine is given; the blocks of the space must be registered."""
     space = small_space()
-    plan = Plan(objectives=objectives, engine=engine, steps=3, batch=4, trials=trials)
+    plan = Plan(objectives=objectives, engine=engine, train_steps=3, train_batch=4, trials=trials)
     evaluator = FromSupernet(TASK, to_json(space.root), str(folder / "supernet"), 3, 0, 4)
     evaluator.train()
     return Setup(

@@ -94,10 +94,11 @@ def _registries_as_they_were() -> Iterator[None]:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "beside.py").write_text(BESIDE)
     (tmp_path / "mine.py").write_text(EVERYTHING)
-    return tmp_path / "mine.py"
+    monkeypatch.chdir(tmp_path)
+    return Path("mine.py")  # short, so that a table has room for it
 
 
 def printed(*words: str) -> str:
@@ -136,7 +137,7 @@ def test_a_file_that_adds_nothing_is_refused_with_what_to_write(command: str, tm
         ("objectives Decode_MS", "decode_ms (ms): time per new token"),
         ("objectives bits_per_BYTE", "the score of the task language"),
         ("tasks Recall", "-o recall_error"),
-        ("strategies NSGA2", "--set population=24"),
+        ("strategies NSGA2", "--setting population=24"),
         ("engines Darts", "Differentiable search"),
         ("spaces LapTop", "laptop: "),
         ("blocks swiglu", "from search_spaces.blocks.swiglu import SwiGLU"),

@@ -24,7 +24,8 @@ from tests.nas.test_crash import TINY, write_text
 from tests.nas.toys import small, toy_space
 
 SMALL = (
-    "--steps 8 --batch 2 --length 32 --trials 12 --finalists 2 --rungs 3,6 -o bits_per_byte -o weight_bytes"
+    "--train-steps 8 --train-batch 2 --window 32 --trials 12 --finalists 2 --finalist-steps 3,6"
+    " -o bits_per_byte -o weight_bytes"
 )
 
 
@@ -67,25 +68,28 @@ def refused(folder: Path, *words: str) -> str:
         ("search labtop", "did you mean 'laptop'"),
         ("search laptop -o decode_mss", "did you mean 'decode_ms'"),
         ("search laptop --strategy nsga", "did you mean 'nsga2'"),
-        ("search laptop --set populatoin=3", "did you mean 'population'"),
-        ("search laptop --set population", "write a setting as name=value"),
-        ("search laptop --set population=many", "population must be a whole number"),
-        ("search laptop --set mutation_prob=7", "mutation_prob must be at most 1, got 7.0"),
-        ("search laptop --table HOME/none.json", "none.json: no such file"),
-        ("search laptop --length 9000000", "is too small"),
+        ("search laptop --setting populatoin=3", "did you mean 'population'"),
+        ("search laptop --setting population", "write a setting as name=value"),
+        ("search laptop --setting population=many", "population must be a whole number"),
+        ("search laptop --setting mutation_prob=7", "mutation_prob must be at most 1, got 7.0"),
+        ("search laptop --latency-table HOME/none.json", "none.json: no such file"),
+        ("search laptop --window 9000000", "is too small"),
         ("search HOME/raises.py:space", "raises.py:2: RuntimeError: no"),
         ("search HOME/toy.py -o params", "params needs a space of Decoder"),
         ("search HOME/toy.py -o small", "unknown objective 'small'"),
         ("search laptop --evaluator scrach", "did you mean 'scratch'"),
         ("search laptop --engine exakt", "did you mean 'exact'"),
         ("search laptop --supernet HOME", "holds no supernet"),
-        ("search laptop --device tpu", "trained on cpu or cuda"),
+        ("search laptop --train-on tpu", "trained on cpu or cuda"),
         ("engines drats", "did you mean 'darts'"),
         ("search laptop -c decode_ms~5", "write it like decode_ms<5"),
         ("search laptop -c bits_per_byte<2", "only known after training"),
         ("search laptop -c params<10", "params<10: the smallest network of this space has 41,712"),
         ("search laptop --scenario cpu,promt=3", "did you mean 'prompt'"),
-        ("search laptop --rungs 3,x", "rungs must be a sequence, each a whole number, got"),
+        (
+            "search laptop --finalist-steps 3,x",
+            "--finalist-steps must be a sequence, each a whole number, got",
+        ),
         ("search laptop --data HOME/none", "none"),
         ("search laptop --data HOME/empty", "holds no files"),
         ("search laptop --data /bin/ls", "is not text"),
@@ -99,7 +103,7 @@ def refused(folder: Path, *words: str) -> str:
         ("show nobody 1", "no study 'nobody'"),
         ("resume tinny", "did you mean 'tiny'"),
         ("front tinny", "did you mean 'tiny'"),
-        ("resume tiny --pick 99999", "neither the number nor the digest"),
+        ("resume tiny --also-train 99999", "neither the number nor the digest"),
         ("validate functions", "nothing is trained in this study"),
         ("resume functions", "trades off layers, functions of a Python program"),
         ("show tiny 0 --store HOME/none.db", "there is no store"),
@@ -172,14 +176,14 @@ def test_finalists_are_exported_with_their_own_weights(home: Path, tmp_path: Pat
 
 
 def test_resume_goes_further_and_validate_says_how_far_to_trust(home: Path) -> None:
-    done = call(home, "resume", "tiny", "--trials", "15", "--pick", "3")
+    done = call(home, "resume", "tiny", "--trials", "15", "--also-train", "3")
     assert done.returncode == 0, done.stderr
     study = nas.open("tiny", home / "s.db")
     assert [trial.number for trial in study.trials()] == list(range(15))
     picked = study.trials()[3].digest
     assert max(t.fidelity.steps for t in study.trials("final") if t.digest == picked) == 6
     study.store.close()
-    done = call(home, "validate", "tiny", "--networks", "4", "--steps", "3")
+    done = call(home, "validate", "tiny", "--scratch-networks", "4", "--train-steps", "3")
     assert done.returncode == 0, done.stderr
     assert "Kendall tau" in done.stdout
     assert "4 random networks" in done.stdout
@@ -201,9 +205,9 @@ def test_a_stopped_study_is_intact(
 ) -> None:
     words = ["search", str(home / "tiny.py"), "--data", str(home / "text"), *SMALL.split()]
     if "supernet" in phase:
-        words[words.index("--steps") + 1] = "5000"
+        words[words.index("--train-steps") + 1] = "5000"
     else:
-        words[words.index("--rungs") + 1] = "3,5000"
+        words[words.index("--finalist-steps") + 1] = "3,5000"
     process = nas_command(*words, store=tmp_path / "s.db")
     until(lambda: phase in process.stderr, process)
     for number in signals:

@@ -224,18 +224,18 @@ def test_every_json_option_is_tested_here_or_with_its_own_command() -> None:
     ("words", "expected"),
     [
         ("search small.py --workers -1", "--workers must be at least 0, got -1"),
-        ("search small.py --batch-items 0", "--batch-items must be at least 1, got 0"),
+        ("search small.py --candidates-per-message 0", "--candidates-per-message must be at least 1, got 0"),
         ("search small.py --worker-threads none", "--worker-threads must be a whole number, got 'none'"),
-        ("search small.py --gpus -0.5", "--gpus must be at least 0, got -0.5"),
+        ("search small.py --gpu-share -0.5", "--gpu-share must be at least 0, got -0.5"),
         ("search small.py --timeout 0", "--timeout must be positive, got 0"),
         ("search small.py --trials many", "--trials must be a whole number, got 'many'"),
         ("resume first --profile-seconds soon", "--profile-seconds must be a number, got 'soon'"),
         ("resume first --workers two", "--workers must be a whole number, got 'two'"),
-        ("validate first --networks 2", "--networks must be at least 3, got 2"),
-        ("validate first --random -1", "--random must be at least 0, got -1"),
-        ("validate first --steps 0", "--steps must be at least 1, got 0"),
-        ("devices -o card.json", "--output is where the card of --probe DEVICE goes"),
-        ("devices --probe tpu", "tpu"),
+        ("validate first --scratch-networks 2", "--scratch-networks must be at least 3, got 2"),
+        ("validate first --random-baseline -1", "--random-baseline must be at least 0, got -1"),
+        ("validate first --train-steps 0", "--train-steps must be at least 1, got 0"),
+        ("devices -o card.json", "--output is where the card of --measure-peaks DEVICE goes"),
+        ("devices --measure-peaks tpu", "tpu"),
         ("profile small.py -o .", "is a folder: name a file"),
         ("profile small.py --ray head:1", "is where a device is looked for"),
         ("profile merge only.json -o all.json", "merge takes two tables or more"),
@@ -257,6 +257,6 @@ def test_a_wrong_value_ends_in_one_line(
 def test_a_refused_command_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(home.iterdir())
     refused(capsys, "search", "small.py", "--name", "new", "--engine", "drats")
-    refused(capsys, "supernet", "train", "small.py", "-o", "sn", "--steps", "0")
+    refused(capsys, "supernet", "train", "small.py", "-o", "sn", "--train-steps", "0")
     assert sorted(home.iterdir()) == before
     assert [row["name"] for row in parsed(capsys, "ls", "--json")] == ["first"]

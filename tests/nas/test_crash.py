@@ -97,7 +97,7 @@ def tiny(tmp_path: Path) -> list[str]:
     """The command line of a small language-model study; its phases last about a second each."""
     (tmp_path / "tiny.py").write_text(TINY)
     write_text(tmp_path / "text")
-    settings = "--steps 60 --batch 2 --length 32 --trials 25 --finalists 3 --rungs 10,25"
+    settings = "--train-steps 60 --train-batch 2 --window 32 --trials 25 --finalists 3 --finalist-steps 10,25"
     objectives = "-o bits_per_byte -o weight_bytes"
     data = ["--data", str(tmp_path / "text")]
     return ["search", str(tmp_path / "tiny.py"), *data, *settings.split(), *objectives.split()]

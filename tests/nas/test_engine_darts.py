@@ -134,13 +134,13 @@ def test_findings_are_put_on_the_record(setup: Setup) -> None:
 
 def test_it_is_an_engine_with_settings() -> None:
     assert engines["darts"] is Darts
-    plan = Plan(engine="darts", strategy_settings={"variant": "gdas", "steps": 5})
+    plan = Plan(engine="darts", settings={"variant": "gdas", "steps": 5})
     made = make_engine(plan)
     assert isinstance(made, Darts)
     assert made.variant == "gdas"
     assert made.alignment_steps == 0
     with pytest.raises(UnknownName, match="variants"):
-        make_engine(replace(plan, strategy_settings={"variants": "gdas"}))
+        make_engine(replace(plan, settings={"variants": "gdas"}))
 
 
 @pytest.mark.parametrize(

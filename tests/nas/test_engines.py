@@ -54,14 +54,14 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 def plan_for(engine: str, **changes: Any) -> Plan:
-    settings = {"objectives": OBJECTIVES, "strategy_settings": QUICK.get(engine, {}), **changes}
+    settings = {"objectives": OBJECTIVES, "settings": QUICK.get(engine, {}), **changes}
     return Plan(engine=engine, **settings)
 
 
 def recorded(folder: Path, engine: str) -> tuple[Study, Setup]:
     """A study with this engine in a store, and what its engine is given; facts go to its record."""
     setup = little_setup(folder, engine, OBJECTIVES, 20)
-    setup = replace(setup, plan=replace(setup.plan, strategy_settings=QUICK.get(engine, {})))
+    setup = replace(setup, plan=replace(setup.plan, settings=QUICK.get(engine, {})))
     space = setup.space
     record = Store(folder / "s.db").create_study(
         "s",
@@ -86,7 +86,7 @@ def test_an_engine_says_what_it_is(engine: str) -> None:
     assert about
     assert len(about.splitlines()[0]) > 20
     with pytest.raises(UnknownName, match="no setting 'nonsense'"):
-        check(plan_for(engine, strategy_settings={"nonsense": 1}))
+        check(plan_for(engine, settings={"nonsense": 1}))
 
 
 def test_an_engine_of_shared_weights_needs_a_supernet_and_something_to_learn(engine: str) -> None:
@@ -100,7 +100,7 @@ def test_an_engine_of_shared_weights_needs_a_supernet_and_something_to_learn(eng
 
 
 def test_an_engine_that_proposes_by_itself_takes_no_strategy(engine: str) -> None:
-    plan = plan_for(engine, strategy="random", strategy_settings={})
+    plan = plan_for(engine, strategy="random", settings={})
     if engines[engine].asks_strategy:
         check(plan)
     else:

@@ -179,7 +179,7 @@ def test_plans_that_it_cannot_search_are_refused_at_once() -> None:
     with pytest.raises(SettingError, match="leave fewer values open"):
         engine.check(spaces["hybrid_lm"](), Plan(objectives=("bits_per_byte",), engine="exact"))
     with pytest.raises(UnknownName, match="no setting 'pionts'"):
-        make_engine(Plan(engine="exact", strategy_settings={"pionts": 3}))
+        make_engine(Plan(engine="exact", settings={"pionts": 3}))
 
 
 def test_greedy_never_beats_the_choice_over_a_real_table(setup: Setup) -> None:

@@ -174,7 +174,7 @@ def test_what_a_scorer_raises_is_told(raised: Exception, reason: str, unexpected
 @pytest.mark.parametrize("batch", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_random_search_finds_the_same_on_ray(batch: int, tmp_path: Path) -> None:
     found = []
-    for name, workers in (("here", nas.Workers(0)), ("ray", nas.Workers(2, batch_items=batch))):
+    for name, workers in (("here", nas.Workers(0)), ("ray", nas.Workers(2, candidates_per_message=batch))):
         study = nas.search(
             toy_space(),
             name=name,

@@ -98,7 +98,7 @@ def quality(spec: Any) -> float:
 
 
 def halving_study(folder: Path) -> Study:
-    plan = Plan(objectives=("quality",), rungs=(10, 20, 40), keep=1 / 3, strategy="random")
+    plan = Plan(objectives=("quality",), finalist_steps=(10, 20, 40), keep=1 / 3, strategy="random")
     return create_study(toy_space(), plan, name="s", store=folder / "s.db", functions={"quality": quality})
 
 
@@ -177,7 +177,9 @@ def test_malformed_constraints_say_what_is_right(text: str, error: type[Exceptio
 
 
 def test_plans_come_back_from_json_and_only_trials_may_grow() -> None:
-    plan = Plan(constraints=("params<1e6",), scenarios=(Scenario(batch=2),), rungs=(1, 2), data="here")
+    plan = Plan(
+        constraints=("params<1e6",), scenarios=(Scenario(batch=2),), finalist_steps=(1, 2), data="here"
+    )
     assert Plan.from_plain(plan.to_plain()) == plan
     plan.require_same(replace(plan, trials=999))
     with pytest.raises(SettingError, match="seed=0, not seed=5"):
@@ -188,10 +190,10 @@ def test_plans_come_back_from_json_and_only_trials_may_grow() -> None:
     ("values", "text"),
     [
         ({"trials": -1}, "trials"),
-        ({"steps": 0}, "steps"),
+        ({"train_steps": 0}, "steps"),
         ({"objectives": ()}, "at least one objective"),
         ({"objectives": ("params", "params")}, "twice"),
-        ({"rungs": (300, 100)}, "rungs must be strictly increasing"),
+        ({"finalist_steps": (300, 100)}, "finalist_steps must be strictly increasing"),
         ({"keep": 0.0}, "keep"),
     ],
 )
@@ -210,7 +212,7 @@ def test_senseless_plans_are_refused(values: dict[str, object], text: str) -> No
     ],
 )
 def test_scenarios_are_read_or_refused(text: str, said: str) -> None:
-    assert Scenario.parse("cuda:0,batch=4,new=9") == Scenario(device="cuda:0", batch=4, new_tokens=9)
+    assert Scenario.parse("cuda:0,batch=4,new_tokens=9") == Scenario(device="cuda:0", batch=4, new_tokens=9)
     with pytest.raises(SettingError, match=said):
         Scenario.parse(text)
 

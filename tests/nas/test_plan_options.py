@@ -37,12 +37,14 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "objectives": st.lists(words, min_size=1, unique=True).map(tuple),
     "constraints": st.lists(words).map(tuple),
     "scenarios": st.integers(1, 99).map(lambda batch: (Scenario(batch=batch),)),
-    "strategy_settings": st.dictionaries(words, st.integers() | st.booleans() | words),
-    "tables": st.lists(words).map(tuple),
+    "settings": st.dictionaries(words, st.integers() | st.booleans() | words),
+    "latency_tables": st.lists(words).map(tuple),
     "recipe": st.sampled_from(["float32", "bfloat16"]).map(lambda precision: Recipe(precision=precision)),
-    "device": st.sampled_from(["cpu", "cuda", "cuda:1"]),
-    "rungs": st.lists(st.integers(1, 999), min_size=1, unique=True).map(lambda rungs: tuple(sorted(rungs))),
-    "on": st.none(),  # excludes an estimate
+    "train_on": st.sampled_from(["cpu", "cuda", "cuda:1"]),
+    "finalist_steps": st.lists(st.integers(1, 999), min_size=1, unique=True).map(
+        lambda rungs: tuple(sorted(rungs))
+    ),
+    "time_on": st.none(),  # excludes an estimate
 }
 
 
@@ -168,9 +170,9 @@ def test_it_may_change_between_runs_or_not(described: Described) -> None:
             with pytest.raises(SettingError, match=f"started with {described.name}="):
                 plan.require_same(changed)
 
-    if described.name == "on":
-        with pytest.raises(SettingError, match="started with on="):
-            plan.require_same(replace(plan, on="jetson"))
+    if described.name == "time_on":
+        with pytest.raises(SettingError, match="started with time_on="):
+            plan.require_same(replace(plan, time_on="jetson"))
     else:
         check()
 
@@ -261,8 +263,8 @@ def test_help_of_a_search_has_a_heading_for_each_group(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["engines", "darts"], "--set variant=modern"),
-        (["strategies", "nsga2"], "--set population=24"),
+        (["engines", "darts"], "--setting variant=modern"),
+        (["strategies", "nsga2"], "--setting population=24"),
         (["strategies"], "random: Random search"),
         (["engines", "ofa"], "nas strategies NAME"),
         (["spaces"], "laptop: "),

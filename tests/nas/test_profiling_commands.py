@@ -40,8 +40,8 @@ mixer = one_of(Attention(num_heads=2, num_kv_heads=one_of(1, 2)), Mamba2(num_hea
 layer = Layer(sequence_mixer=mixer, channel_mixer=SwiGLU(expansion=one_of(2, 3)))
 space = Space(Decoder(vocab=256, d_model=one_of(32, 64), layers=repeat(layer, (1, 2))), name="tiny")
 """
-CHAT = Scenario.parse("chat=cpu,prompt=16,new=4")
-BULK = Scenario.parse("bulk=cpu,batch=4,prompt=16,new=4")
+CHAT = Scenario.parse("chat=cpu,prompt=16,new_tokens=4")
+BULK = Scenario.parse("bulk=cpu,batch=4,prompt=16,new_tokens=4")
 
 
 class Heard(Progress):
@@ -127,13 +127,13 @@ def test_devices_lists_this_machine_and_every_card(home: Path) -> None:
 def test_a_probed_card_is_written_and_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hw_profiles.roofline.probe.COPY_BYTES", {"cpu": 2**22})
     monkeypatch.setattr("hw_profiles.roofline.probe.WIDTH", {"cpu": 128})
-    assert "measured" in done("devices", "--probe", "cpu", "-o", "here.json")
-    study = search(home, estimate=str(home / "here.json"), scenarios=[CHAT])
+    assert "measured" in done("devices", "--measure-peaks", "cpu", "-o", "here.json")
+    study = search(home, roofline=str(home / "here.json"), scenarios=[CHAT])
     assert {trial.values["decode_ms"].source for trial in study.complete()} == {"estimate"}
 
 
 def test_profile_measures_a_space_without_a_word_in_between(home: Path) -> None:
-    said = done("profile", "tiny.py", "--scenario", "prompt=8,new=2", "--seconds", "0", "-o", "t.json")
+    said = done("profile", "tiny.py", "--scenario", "prompt=8,new_tokens=2", "--seconds", "0", "-o", "t.json")
     assert "written to t.json" in said
     table = LatencyTable.load(home / "t.json", Scenario(prompt=8, new_tokens=2))
     assert table.covers(load_space("tiny.py"))
@@ -214,7 +214,7 @@ def test_tables_of_one_machine_are_merged(home: Path) -> None:
 
 def test_several_scenarios_are_several_objectives(home: Path) -> None:
     tables = [saved(home, "chat"), saved(home, "bulk", scenario=BULK, scale=3.0)]
-    study = search(home, scenarios=[CHAT, BULK], tables=tables, constraints=["prefill_ms<1e9"])
+    study = search(home, scenarios=[CHAT, BULK], latency_tables=tables, constraints=["prefill_ms<1e9"])
     assert study.plan.objectives == ("decode_ms@chat", "decode_ms@bulk", "params")
     assert study.plan.constraints == ("prefill_ms@chat<1e9", "prefill_ms@bulk<1e9")
     assert [objective.unit for objective in study.objectives] == ["ms", "ms", ""]
@@ -232,7 +232,11 @@ def test_one_of_several_scenarios_can_be_asked_for(home: Path) -> None:
     tables = [saved(home, "chat")]
     names = ["decode_ms@chat", "state_bytes@bulk"]
     study = search(
-        home, scenarios=[CHAT, BULK], tables=tables, objectives=names, constraints=["decode_ms@chat<1e9"]
+        home,
+        scenarios=[CHAT, BULK],
+        latency_tables=tables,
+        objectives=names,
+        constraints=["decode_ms@chat<1e9"],
     )
     assert study.plan.objectives == tuple(names)
     values = study.complete()[0].values
@@ -242,7 +246,7 @@ def test_one_of_several_scenarios_can_be_asked_for(home: Path) -> None:
 
 
 def test_a_single_scenario_keeps_its_plain_names(home: Path) -> None:
-    study = search(home, scenarios=[CHAT], tables=[saved(home, "chat")])
+    study = search(home, scenarios=[CHAT], latency_tables=[saved(home, "chat")])
     assert study.plan.objectives == ("decode_ms", "params")
     assert not any("@" in name for trial in study.complete() for name in trial.values)
     assert study.facts["table"] == study.facts["tables"]["chat"]
@@ -252,10 +256,10 @@ def test_reports_of_several_scenarios_are_written(home: Path) -> None:
     from dashboards.report import write_report
 
     tables = [saved(home, "chat"), saved(home, "bulk", scenario=BULK)]
-    study = search(home, scenarios=[CHAT, BULK], tables=tables)
+    study = search(home, scenarios=[CHAT, BULK], latency_tables=tables)
     html = write_report(study).read_text()
     assert "decode latency per token, bulk" in html
-    estimated = search(home, name="e", scenarios=[CHAT], estimate="phone-cpu-4-big-cores")
+    estimated = search(home, name="e", scenarios=[CHAT], roofline="phone-cpu-4-big-cores")
     html = write_report(estimated).read_text()
     assert "estimates: a roofline" in html
     assert "nothing was timed" in html
@@ -269,16 +273,16 @@ def test_reports_of_several_scenarios_are_written(home: Path) -> None:
         ({"scenarios": [CHAT, BULK], "objectives": ["decode_ms@chta"]}, "did you mean 'chat'"),
         ({"objectives": ["decode_ms@chat"]}, "no scenario 'chat'"),
         ({"objectives": ["params@chat"]}, "the same in every scenario"),
-        ({"estimate": "phone-cpu"}, "unknown device card"),
-        ({"estimate": "h100-sxm"}, "the scenario asks for cpu"),
-        ({"tables": ["CHAT"], "scenarios": [BULK]}, "was measured for chat"),
+        ({"roofline": "phone-cpu"}, "unknown device card"),
+        ({"roofline": "h100-sxm"}, "the scenario asks for cpu"),
+        ({"latency_tables": ["CHAT"], "scenarios": [BULK]}, "was measured for chat"),
     ],
 )
 def test_plans_that_make_no_sense_are_refused_at_once(
     home: Path, settings: dict[str, Any], said: str
 ) -> None:
-    if settings.get("tables"):
-        settings = {**settings, "tables": [saved(home, "chat")]}
+    if settings.get("latency_tables"):
+        settings = {**settings, "latency_tables": [saved(home, "chat")]}
     with pytest.raises((SettingError, ProfileError)) as caught:
         search(home, **settings)
     assert said in str(caught.value)
@@ -286,7 +290,7 @@ def test_plans_that_make_no_sense_are_refused_at_once(
 
 def test_a_rough_table_is_used_and_said_once_with_what_to_do(home: Path) -> None:
     rough, heard = saved(home, "rough", mape=0.123), Heard()
-    study = search(home, scenarios=[CHAT], tables=[rough], progress=heard)
+    study = search(home, scenarios=[CHAT], latency_tables=[rough], progress=heard)
     (warning,) = (line for line in heard.lines if "WARNING" in line)
     assert "decode_ms by 12.3 %: what it predicts is marked ?" in warning
     (advice,) = (line for line in heard.lines if "quiet machine" in line)
@@ -298,9 +302,11 @@ def test_a_rough_table_is_used_and_said_once_with_what_to_do(home: Path) -> None
 def test_a_strict_study_refuses_a_rough_table_where_it_needs_one(home: Path) -> None:
     rough = saved(home, "rough", mape=0.123)
     with pytest.raises(ProfileError, match=r"decode_ms by 12.3 %, more than 10 %.*strict_table=False"):
-        search(home, scenarios=[CHAT], tables=[rough], strict_table=True)
+        search(home, scenarios=[CHAT], latency_tables=[rough], strict_table=True)
     objectives = ["params", "state_bytes"]
-    search(home, name="paper", scenarios=[CHAT], tables=[rough], objectives=objectives, strict_table=True)
+    search(
+        home, name="paper", scenarios=[CHAT], latency_tables=[rough], objectives=objectives, strict_table=True
+    )
 
 
 def test_numbers_of_a_rough_table_are_marked_wherever_they_are_printed(home: Path) -> None:
@@ -309,7 +315,7 @@ def test_numbers_of_a_rough_table_are_marked_wherever_they_are_printed(home: Pat
     from dashboards.report import write_report
 
     rough, store = saved(home, "rough", mape=0.123), str(home / "s.db")
-    study = search(home, scenarios=[CHAT], tables=[rough])
+    study = search(home, scenarios=[CHAT], latency_tables=[rough])
     trial = study.front()[0]
     assert {trial.values[reading].source for reading in READINGS} == {"predicted, rough"}
     assert str(trial.values["decode_ms"]).endswith(" ?")
@@ -332,23 +338,31 @@ def test_numbers_of_a_rough_table_are_marked_wherever_they_are_printed(home: Pat
 def test_numbers_of_a_good_table_are_not_marked(home: Path) -> None:
     from dashboards.report import write_report
 
-    study = search(home, scenarios=[CHAT], tables=[saved(home, "good")])
+    study = search(home, scenarios=[CHAT], latency_tables=[saved(home, "good")])
     assert "?" not in done("front", "s", "--store", str(home / "s.db"))
     assert 'class="rough"' not in write_report(study).read_text()
 
 
 def test_strictness_may_change_when_a_study_goes_on(home: Path) -> None:
     good = saved(home, "good")
-    search(home, scenarios=[CHAT], tables=[good])
-    study = search(home, scenarios=[CHAT], tables=[good], strict_table=True, trials=10)
+    search(home, scenarios=[CHAT], latency_tables=[good])
+    study = search(home, scenarios=[CHAT], latency_tables=[good], strict_table=True, trials=10)
     assert study.plan.strict_table
     with pytest.raises(SettingError, match="started with seed=0, not seed=5"):
-        search(home, scenarios=[CHAT], tables=[good], strict_table=True, seed=5)
+        search(home, scenarios=[CHAT], latency_tables=[good], strict_table=True, seed=5)
 
 
 def test_strictness_may_change_on_the_command_line_when_a_study_is_resumed(home: Path) -> None:
     table, store = saved(home, "table"), str(home / "s.db")
-    words = ["tiny.py", "--name", "s", "--scenario", "chat=cpu,prompt=16,new=4", "--table", table]
+    words = [
+        "tiny.py",
+        "--name",
+        "s",
+        "--scenario",
+        "chat=cpu,prompt=16,new_tokens=4",
+        "--latency-table",
+        table,
+    ]
     words += ["-o", "decode_ms", "-o", "params", "--finalists", "0", "--strategy", "random", "--trials", "4"]
     done("search", *words, "--strict-table", "--store", store)
     made_table(home, mape=0.123).save(Path(table))
@@ -364,10 +378,10 @@ def test_strictness_may_change_on_the_command_line_when_a_study_is_resumed(home:
 def test_a_table_of_another_machine_must_be_imported_and_the_front_is_not_timed_here(home: Path) -> None:
     far = saved(home, "far", cpu_model="a far CPU")
     with pytest.raises(ProfileError, match="profile import"):
-        search(home, scenarios=[CHAT], tables=[far])
+        search(home, scenarios=[CHAT], latency_tables=[far])
     done("profile", "import", far)
     heard = Heard()
-    study = search(home, scenarios=[CHAT], tables=[str(home / "tables" / "far.json")], progress=heard)
+    study = search(home, scenarios=[CHAT], latency_tables=[str(home / "tables" / "far.json")], progress=heard)
     assert any("another machine" in line for line in heard.lines)
     assert "a far CPU" in unreachable(CHAT, study.facts["table"])
     measure_trials(study, study.front(), never, heard)
@@ -503,7 +517,7 @@ def test_a_profile_is_strict_where_that_is_asked_for(home: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["-o", "card.json"], "say which device"), (["--probe", "cpu:3"], "one device, cpu")],
+    [(["-o", "card.json"], "say which device"), (["--measure-peaks", "cpu:3"], "one device, cpu")],
 )
 def test_a_probe_that_cannot_be_made_is_refused(home: Path, words: list[str], message: str) -> None:
     result = run("devices", *words)

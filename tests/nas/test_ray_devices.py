@@ -88,7 +88,7 @@ def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_search_measures_its_table_on_the_device_and_keeps_it(home: Path, asked: list[str]) -> None:
     heard = Heard()
-    study = search(home, scenarios=[CHAT], on="far", progress=heard)
+    study = search(home, scenarios=[CHAT], time_on="far", progress=heard)
     assert asked == ["profiled"]
     assert heard.lines[0] == "joined the cluster of far"
     assert any("those of the device far: a far CPU" in line for line in heard.lines)
@@ -96,7 +96,7 @@ def test_a_search_measures_its_table_on_the_device_and_keeps_it(home: Path, aske
     fact = study.facts["table"]
     assert (fact["on"], fact["fingerprint"]["cpu_model"]) == ("far", "a far CPU")
     search(
-        home, scenarios=[CHAT], on="far", trials=10
+        home, scenarios=[CHAT], time_on="far", trials=10
     )  # the table is there already, of another machine or not
     assert asked == ["profiled"]
 
@@ -108,7 +108,9 @@ def extracted(study: Study, trial: Any) -> Any:
 def test_the_front_is_timed_on_the_device(
     home: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = search(home, scenarios=[CHAT], on="far", tables=[saved(home, "far", **FAR)])  # without an import
+    study = search(
+        home, scenarios=[CHAT], time_on="far", latency_tables=[saved(home, "far", **FAR)]
+    )  # without an import
     heard, front = Heard(), study.front()
     measure_trials(study, front, extracted, heard)
     assert any(
@@ -127,7 +129,7 @@ def test_the_front_is_timed_on_the_device(
 def test_a_study_goes_on_without_a_device_that_is_lost(
     home: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch, lost: Exception
 ) -> None:
-    study = search(home, scenarios=[CHAT], on="far")
+    study = search(home, scenarios=[CHAT], time_on="far")
 
     def fail(*_: Any, **__: Any) -> Any:
         raise lost
@@ -137,7 +139,7 @@ def test_a_study_goes_on_without_a_device_that_is_lost(
     measure_trials(study, study.front(), extracted, heard)
     assert any(f"skipped measuring the front for {CHAT}: {lost}" in line for line in heard.lines)
     with pytest.raises(type(lost), match=str(lost)):
-        search(home, name="other", scenarios=[CHAT], on="far")
+        search(home, name="other", scenarios=[CHAT], time_on="far")
 
 
 def test_networks_travel_as_exported_models(home: Path) -> None:
@@ -152,17 +154,17 @@ def test_networks_travel_as_exported_models(home: Path) -> None:
 
 
 def test_a_table_of_a_gpu_is_written_where_there_is_none(home: Path) -> None:
-    table = made_table(home, Scenario.parse("cuda:0,prompt=16,new=4"), gpu="a far GPU")
+    table = made_table(home, Scenario.parse("cuda:0,prompt=16,new_tokens=4"), gpu="a far GPU")
     assert table.to_plain()["clock"] == "CUDA events"
     assert "CUDA events" in str(table)
 
 
 def test_nonsense_is_refused(home: Path) -> None:
     with pytest.raises(SettingError, match="measured on far or estimated"):
-        Plan(on="far", estimate="h100-sxm")
+        Plan(time_on="far", roofline="h100-sxm")
     refused = run("profile", "tiny.py", "--ray", "127.0.0.1:1")
-    assert "name it with --on" in str(refused.exception)
-    refused = run("profile", "tiny.py", "--on", "far", "--ray", "127.0.0.1:1")
+    assert "name it with --time-on" in str(refused.exception)
+    refused = run("profile", "tiny.py", "--time-on", "far", "--ray", "127.0.0.1:1")
     assert "no Ray cluster at 127.0.0.1:1" in str(refused.exception)
 
 
@@ -172,7 +174,7 @@ def test_a_node_with_the_resource_is_a_device(home: Path, monkeypatch: pytest.Mo
         blocks, "_things", {name: blocks[name] for name in blocks}
     )  # forgets OwnGLU afterwards
     (home / "own_block.py").write_text(OWN)
-    space, scenario = load_space("own_block.py"), Scenario.parse("cpu,prompt=8,new=4")
+    space, scenario = load_space("own_block.py"), Scenario.parse("cpu,prompt=8,new_tokens=4")
 
     def dies(tell: Any) -> None:
         os._exit(1)

@@ -19,8 +19,8 @@ ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow  # each starts a Ray, and workers that import torch
 
 LONG = (
-    "search own.py --name a --evaluator scratch --steps 100000 -o bits_per_byte --trials 4 --finalists 0"
-    " --length 64 --windows 4 --data text.txt"
+    "search own.py --name a --evaluator scratch --train-steps 100000 -o bits_per_byte --trials 4"
+    " --finalists 0 --window 64 --validation-windows 4 --data text.txt"
 )
 
 

@@ -68,7 +68,7 @@ def test_every_evaluator_of_a_study_has_the_recipe_of_its_plan(tmp_path: Path) -
 
 
 def test_both_commands_take_the_same_words(tmp_path: Path, space: str) -> None:
-    small = ["--steps", "4", "--batch", "4", "--windows", "6"]
+    small = ["--train-steps", "4", "--train-batch", "4", "--validation-windows", "6"]
     store = ["--store", str(tmp_path / "s.db")]
     goals = ["-o", "recall_error", "-o", "weight_bytes", "--trials", "2", "--finalists", "0"]
     run("search", space, "--name", "one", *goals, *store, *small, *WORDS)
@@ -103,7 +103,7 @@ def test_a_supernet_of_its_own_folder_is_trained_in_phases(tmp_path: Path, space
         str(folder),
         "--task",
         "recall",
-        "--steps",
+        "--train-steps",
         "1",
         "--recipe",
         "clip=2",

@@ -113,7 +113,12 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 AGAIN = "search own/mine.py --name s"
-READING = ("show s 0", "diff s 0 3", "export s 0 -o out", "validate s --networks 3 --steps 1 --random 0")
+READING = (
+    "show s 0",
+    "diff s 0 3",
+    "export s 0 -o out",
+    "validate s --scratch-networks 3 --train-steps 1 --random-baseline 0",
+)
 """Commands that run the study's own copy."""
 
 REFUSED: dict[str, dict[str, str]] = {

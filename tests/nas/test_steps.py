@@ -37,14 +37,14 @@ LAYER = Layer(
 SPACE = Space(Decoder(d_model=one_of(8, 16), layers=repeat(LAYER, (1, 2))), name="tiny")
 EXAMPLE = Plan(
     objectives=("bits_per_byte", "decode_ms"),
-    estimate="xeon-1-thread",
-    steps=4,
-    batch=2,
-    length=16,
-    windows=4,
+    roofline="xeon-1-thread",
+    train_steps=4,
+    train_batch=2,
+    window=16,
+    validation_windows=4,
     trials=6,
     finalists=2,
-    rungs=(2, 4),
+    finalist_steps=(2, 4),
     strategy="random",
 )
 ORDER = ["corpus", "profile", "train", "search", "measure", "finalists"]
@@ -251,7 +251,7 @@ def test_another_corpus_is_refused_whatever_is_done_already(text: Path, tmp_path
 
 @pytest.mark.slow
 def test_networks_of_the_front_are_measured_once(text: Path, tmp_path: Path) -> None:
-    changes = {"estimate": None, "objectives": ["bits_per_byte", "params"], "trials": 1, "finalists": 0}
+    changes = {"roofline": None, "objectives": ["bits_per_byte", "params"], "trials": 1, "finalists": 0}
     study = example(tmp_path, text, **changes)
     run_steps(Context(study=study))
     assert open_steps(Context(study=study)) == []

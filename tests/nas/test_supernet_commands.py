@@ -35,7 +35,7 @@ class OwnConv(ShortConv):
 
 space = Space(Decoder(vocab=64, d_model=one_of(4, 8), layers=(Layer(sequence_mixer=OwnConv()),)), name="own")
 """
-SMALL = ("--task", "recall", "--steps", "5", "--batch", "4", "--windows", "6")
+SMALL = ("--task", "recall", "--train-steps", "5", "--train-batch", "4", "--validation-windows", "6")
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_trained_supernet_is_searched_without_training(tmp_path: Path, space: 
         done = search(space, tmp_path, *words)
         assert done.exit_code == 0, done.output
         study = open_study(engine, str(tmp_path / "s.db"))
-        assert (study.plan.steps, study.plan.batch, study.plan.windows) == (5, 4, 6)
+        assert (study.plan.train_steps, study.plan.train_batch, study.plan.validation_windows) == (5, 4, 6)
         assert study.facts["supernet"]["folder"] == str(folder)
         assert len(study.facts["supernet"]["loss"]) == 5
         trial = study.complete()[0]
@@ -122,7 +122,7 @@ def test_a_supernet_that_does_not_fit_a_search_is_refused_at_once(tmp_path: Path
     folder = str(tmp_path / "net")
     said("train", space, "-o", folder, *SMALL)
     for words, why in (
-        (("--length", "24"), SettingError),
+        (("--window", "24"), SettingError),
         (("--evaluator", "scratch"), SettingError),
     ):
         done = search(space, tmp_path, "--supernet", folder, *words)

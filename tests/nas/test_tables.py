@@ -59,7 +59,7 @@ def saved(table: LatencyTable, path: Path) -> Path:
 
 
 def plan_with(table: Path, **changes: object) -> Plan:
-    return Plan.from_plain({"scenarios": [SCENARIO], "tables": [str(table)], **changes})
+    return Plan.from_plain({"scenarios": [SCENARIO], "latency_tables": [str(table)], **changes})
 
 
 def test_the_library_is_empty_at_first(tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_a_table_that_errs_is_used_unless_the_plan_is_strict_and_needs_it(
 
 
 def test_an_estimate_needs_a_card_that_exists() -> None:
-    check_tables(Plan(estimate="xeon-1-thread"))
+    check_tables(Plan(roofline="xeon-1-thread"))
     with pytest.raises(UnknownName, match="xeon"):
-        check_tables(Plan(estimate="xeon-1-thred"))
+        check_tables(Plan(roofline="xeon-1-thred"))
 
 
 @given(mapes)

@@ -18,8 +18,8 @@ def front(space: Space) -> list[str]:
         objectives=["bits_per_byte", lambda spec: 1.0],
         scenarios=[Scenario(prompt=512, name="chat"), Scenario(batch=8, name="bulk")],
         trials=20,
-        rungs=(10, 30),
-        strategy_settings={"population": 8},
+        finalist_steps=(10, 30),
+        settings={"population": 8},
         workers=nas.Workers(2),
         store="studies.db",
     )
@@ -33,7 +33,7 @@ from search_spaces import Space
 def wrong(space: Space) -> None:
     nas.search(space, name="a", trials="many")
     nas.search(space, name="b", trails=3)
-    nas.search(space, name="c", rungs=100)
+    nas.search(space, name="c", finalist_steps=100)
     nas.search(space, name=4)
 """
 

@@ -45,7 +45,7 @@ def test_settings_of_workers_stand_under_one_heading(described: Described) -> No
 
 def test_options_of_workers_have_the_names_that_are_documented() -> None:
     names = [described.option for described in describe(Workers)]
-    assert names == ["workers", "ray", "batch-items", "worker-threads", "gpus", "timeout"]
+    assert names == ["workers", "ray", "candidates-per-message", "worker-threads", "gpu-share", "timeout"]
 
 
 def test_the_count_may_be_given_by_position() -> None:
@@ -58,14 +58,14 @@ def test_the_count_may_be_given_by_position() -> None:
     [
         ({"count": -1}, "count must be at least 0"),
         ({"count": 1.5}, "count must be a whole number"),
-        ({"batch_items": 0}, "batch_items must be at least 1"),
+        ({"candidates_per_message": 0}, "candidates_per_message must be at least 1"),
         ({"threads": 0}, "threads must be at least 1"),
-        ({"gpus": -1.0}, "gpus must be at least 0"),
-        ({"gpus": float("nan")}, "gpus must be finite"),
+        ({"gpu_share": -1.0}, "gpu_share must be at least 0"),
+        ({"gpu_share": float("nan")}, "gpu_share must be finite"),
         ({"timeout": 0.0}, "timeout must be positive"),
         ({"timeout": 1e9}, "timeout must be at most"),
         ({"timeout": 5.0}, r"timeout=5.0 needs workers: .* in this process cannot be stopped"),
-        ({"gpus": 1.5}, "a share of one GPU, or a whole number"),
+        ({"gpu_share": 1.5}, "a share of one GPU, or a whole number"),
         ({"address": 5}, "address must be text"),
     ],
 )
@@ -75,12 +75,12 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], reason: str
 
 
 def test_a_misspelt_setting_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="batch_items"):
-        Workers.from_plain({"batch_item": 2})
+    with pytest.raises(UnknownName, match="candidates_per_message"):
+        Workers.from_plain({"candidates_per_mesage": 2})
 
 
 def test_workers_come_back_from_plain_values() -> None:
-    workers = Workers(2, address="head:6379", batch_items=8, gpus=0.5, timeout=60.0)
+    workers = Workers(2, address="head:6379", candidates_per_message=8, gpu_share=0.5, timeout=60.0)
     assert Workers.from_plain(workers.to_plain()) == workers
 
 
@@ -115,11 +115,14 @@ def test_workers_are_compared_with_this_machine(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setitem(sys.modules, "ray", None)  # nothing of it is needed
     Workers(8).check()
-    Workers(2, gpus=0.5).check()
+    Workers(2, gpu_share=0.5).check()
     for workers, reason in (
         (Workers(1000), "workers=1000: there is room for 8 with threads=1 each, as this machine has 8 CPUs"),
         (Workers(3, threads=3), "room for 2 with threads=3"),
-        (Workers(3, gpus=0.5), "room for 2 with threads=1 and gpus=0.5 each, as this machine has .* 1 GPUs"),
+        (
+            Workers(3, gpu_share=0.5),
+            "room for 2 with threads=1 and gpu_share=0.5 each, as this machine has .* 1 GPUs",
+        ),
     ):
         with pytest.raises(SettingError, match=reason):
             workers.check()

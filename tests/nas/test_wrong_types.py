@@ -32,7 +32,7 @@ SEARCHES: list[tuple[dict[str, Any], str]] = [
     ({"workers": -1}, "workers: count must be at least 0"),
     *(({"progress": progress}, "progress is a") for progress in (5, "x", print)),
     *(({"yes": yes}, "yes must be True or False") for yes in (None, "no", 5)),
-    ({"strategy_settings": {5: 5}}, "no setting 5"),
+    ({"settings": {5: 5}}, "no setting 5"),
     ({"recipe": {5: 5}}, "no setting 5"),
     ({"scenarios": [{5: 5}]}, "no setting 5"),
     *(({"strategy": given}, "strategy is a name") for given in (None, 5, int, ...)),
@@ -90,7 +90,7 @@ CALLS: list[tuple[str, Callable[[Study], Any], str]] = [
             ({"workers": "2"}, "workers: count must be a whole number"),
             ({"progress": print}, "progress is a"),
             ({"yes": "no"}, "yes must be True or False"),
-            ({"networks": "many"}, "networks must be a whole number"),
+            ({"scratch_networks": "many"}, "scratch_networks must be a whole number"),
         )
     ),
     ("a space named 5", lambda study: Space(ROOT, name=5), "the name of a space is printable text"),  # type: ignore[arg-type]

@@ -20,11 +20,11 @@ CHAT = Scenario(device="cuda:0", engine="graph", batch=1, prompt=512, new_tokens
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("chat=cuda:0,engine=graph,batch=1,prompt=512,new=128", "chat"),
+        ("chat=cuda:0,engine=graph,batch=1,prompt=512,new_tokens=128", "chat"),
         ("cuda:0,engine=graph,prompt=512,new_tokens=128", ""),
-        ("long.chat=device=cuda:0,engine=graph,prompt=512,new=128", "long.chat"),
-        ("engine=graph,device=cuda:0, prompt=512 ,new=128", ""),
-        ("chat-2=batch=1,device=cuda:0,engine=graph,prompt=512,new=128", "chat-2"),
+        ("long.chat=device=cuda:0,engine=graph,prompt=512,new_tokens=128", "long.chat"),
+        ("engine=graph,device=cuda:0, prompt=512 ,new_tokens=128", ""),
+        ("chat-2=batch=1,device=cuda:0,engine=graph,prompt=512,new_tokens=128", "chat-2"),
     ],
 )
 def test_scenarios_are_read(text: str, name: str) -> None:
@@ -44,7 +44,7 @@ def test_a_name_takes_no_part_in_equality() -> None:
     assert str(named) == f"chat: {CHAT}"
 
 
-@pytest.mark.parametrize("text", ["cpu", "prompt=256", "chat=cpu,new=64"])
+@pytest.mark.parametrize("text", ["cpu", "prompt=256", "chat=cpu,new_tokens=64"])
 def test_what_is_left_out_has_its_default(text: str) -> None:
     assert Scenario.parse(text) == Scenario(device="cpu", engine="eager", batch=1, prompt=256, new_tokens=64)
 
@@ -80,7 +80,7 @@ def test_the_context_and_the_position_of_decode_follow_from_the_lengths(
         ("chat=cpu,batch=many", "batch must be a whole number, got 'many'"),
         ("cpu,batch=0", "scenario: batch must be at least 1, got 0"),
         ("chat=cpu,name=bulk", "name is given twice, 'chat' and 'bulk'"),
-        ("new=3,new_tokens=4", "new_tokens is given twice, '3' and '4'"),
+        ("new_tokens=3,new_tokens=4", "new_tokens is given twice, '3' and '4'"),
         ("cpu,name=a b", "a name is a word such as chat, got 'a b'"),
     ],
 )

@@ -3,7 +3,7 @@
 import io
 import json
 import sqlite3
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
+from foundation.errors import StoreError
 from nas.store import Measurement, Store, statements
 from nas.store.migrate import SCRIPTS
 from nas.store.rows import trial_row
@@ -53,21 +54,60 @@ def test_databases_of_all_schemas_are_read(dump, tmp_path):
         study_in(store, "another")
 
 
-@pytest.mark.parametrize("allowed", ["true", "false"])
-def test_plans_that_allowed_a_rough_table_or_not_are_of_today(allowed, tmp_path):
-    """Whoever did not allow one has a good table: rough ones are refused only where that is asked for."""
-    path, data = tmp_path / "old.db", '"allow_rough_table": true,"other": [1]'
-    config = {"plan": {"allow_rough_table": allowed == "true", "data": data, "trials": 3}}
+def opened_as(version, config, tmp_path):
+    """The configuration of a study after a database of an older version was opened."""
+    path = tmp_path / "old.db"
     connection = sqlite3.connect(path)
-    connection.executescript((Path(__file__).parent / "databases" / "0001.sql").read_text())
-    text = json.dumps(config, separators=(",", ":"))
+    connection.executescript((Path(__file__).parent / "databases" / f"{version}.sql").read_text())
+    text = config if isinstance(config, str) else json.dumps(config, separators=(",", ":"))
     connection.execute("INSERT INTO studies VALUES (2, 'plan', 0, 'ab12', '{}', ?)", [text])
     connection.commit()
     connection.close()
     with Store(path) as store:
-        assert store.study("plan").config == {"plan": {"strict_table": False, "data": data, "trials": 3}}
-        assert not Plan.from_plain(store.study("plan").config["plan"]).strict_table
         assert store.study("small").config == {"plan": {"trials": 3}}
+        return store.study("plan").config
+
+
+@pytest.mark.parametrize("allowed", ["true", "false"])
+def test_plans_that_allowed_a_rough_table_or_not_are_of_today(allowed, tmp_path):
+    """Whoever did not allow one has a good table: rough ones are refused only where that is asked for."""
+    data = '"allow_rough_table": true,"other": [1]'
+    config = opened_as(
+        "0001", {"plan": {"allow_rough_table": allowed == "true", "data": data, "trials": 3}}, tmp_path
+    )
+    assert config == {"plan": {"strict_table": False, "data": data, "trials": 3}}
+    assert not Plan.from_plain(config["plan"]).strict_table
+
+
+def test_plans_in_older_words_are_of_today(tmp_path):
+    """Every setting keeps its value under its new name; those inside of engines keep their names."""
+    plan = {
+        "batch": 3,
+        "device": "cuda:0",
+        "estimate": None,
+        "length": 9,
+        "on": "phone",
+        "rungs": [1, 2],
+        "steps": 7,
+        "strategy_settings": {"steps": 5},
+        "tables": ["a.json"],
+        "windows": 11,
+        "trials": 3,
+        "recipe": {"supernet": {"soft": 0.5, "networks": 3}},
+    }
+    now = Plan.from_plain(opened_as("0002", {"plan": plan, "facts": {"steps": 1}}, tmp_path)["plan"])
+    assert (now.train_batch, now.train_on, now.window, now.validation_windows) == (3, "cuda:0", 9, 11)
+    assert (now.time_on, now.finalist_steps, now.train_steps) == ("phone", (1, 2), 7)
+    assert (now.settings, now.latency_tables) == ({"steps": 5}, ("a.json",))
+    assert (now.recipe.supernet.distill, now.recipe.supernet.networks) == (0.5, 3)
+
+
+def test_a_record_that_cannot_be_read_survives_a_migration(tmp_path):
+    for number, text in enumerate(('{"plan": [1]}', "{", "[]", '{"plan": {"recipe": 3}}')):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with suppress(StoreError):  # only this record, after the others were compared
+            opened_as("0002", text, folder)
 
 
 def test_migrations_make_the_tables_of_the_code(tmp_path):

@@ -166,7 +166,7 @@ class Darts(Engine):
         if self.alignment_steps < 1:
             return shared
         candidates = [sandwich(setup.space, Random(f"{plan.seed}/parent/{i}"))[0] for i in range(PARENTS)]
-        parent = min(candidates, key=lambda spec: evaluator.score(spec, plan.steps, plan.seed).value)
+        parent = min(candidates, key=lambda spec: evaluator.score(spec, plan.train_steps, plan.seed).value)
         with setup.progress.bar("aligning candidates", self.alignment_steps) as bar:
             aligned = align(
                 shared,

@@ -91,7 +91,7 @@ class Point:
         (evaluator, _), plan = self.setup.shared_weights, self.setup.plan
 
         def score(spec: Decoder) -> Score:
-            return evaluator.score(spec, plan.steps, plan.seed)
+            return evaluator.score(spec, plan.train_steps, plan.seed)
 
         def price(spec: Decoder) -> float:
             return float(spec.cost(plan.scenarios[0]).state_bytes)

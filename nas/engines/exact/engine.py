@@ -183,7 +183,7 @@ class Exact(Engine):
         real = [replacements.divergence(spec).kl for spec in specs]
         measured = additivity(predicted, real, seed=setup.plan.seed)
         setup.progress.say(f"exact: {measured}")
-        scores = [evaluator.score(spec, setup.plan.steps, setup.plan.seed).value for spec in specs]
+        scores = [evaluator.score(spec, setup.plan.train_steps, setup.plan.seed).value for spec in specs]
         fact = {
             "parent": to_json(replacements.parent),
             "scored": len(scored.scores),

@@ -40,7 +40,9 @@ def best_parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
             break
     deepest = max(len(spec.layers) for spec in tried)
     largest = [spec for spec in tried if len(spec.layers) == deepest]
-    parent = min(largest, key=lambda spec: evaluator.score(spec, setup.plan.steps, setup.plan.seed).value)
+    parent = min(
+        largest, key=lambda spec: evaluator.score(spec, setup.plan.train_steps, setup.plan.seed).value
+    )
     write_json(path, {"origin": origin, "parent": json.loads(to_json(parent))})
     return parent
 

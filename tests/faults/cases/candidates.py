@@ -70,7 +70,8 @@ space = Space(Decoder(d_model=one_of(8, 16), layers=(layer,)), name="hostile")
 
 TRAINED = (
     "search space.py --name a -o bits_per_byte -o params --evaluator scratch --finalists 0 --trials 8"
-    " --steps 1 --batch 1 --length 8 --windows 2 --data text.txt --strategy random --seed 3"
+    " --train-steps 1 --train-batch 1 --window 8 --validation-windows 2 --data text.txt --strategy random"
+    " --seed 3"
 )
 
 

@@ -221,7 +221,7 @@ DESCRIPTIONS: list[tuple[str, str, Any, str]] = [
     ("another recipe", "recipe.clip", 2.0, "belongs to another training: its recipe differ"),
 ]
 
-SEARCH = f"search tiny.py --name b --supernet net {SMALL.replace('--steps 3 --batch 4 ', '')}"
+SEARCH = f"search tiny.py --name b --supernet net {SMALL.replace('--train-steps 3 --train-batch 4 ', '')}"
 
 CASES = [
     *[

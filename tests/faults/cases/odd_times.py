@@ -75,8 +75,8 @@ CASES = [
     ),
     Case(
         "a validation on more networks than the space has",
-        "validate a --networks 13",
-        says="--networks 13 is more than the space has: it has only 12 ",
+        "validate a --scratch-networks 13",
+        says="--scratch-networks 13 is more than the space has: it has only 12 ",
         prepare=copied(trained_study),
         check=_nothing_scored,
     ),

@@ -377,8 +377,8 @@ PLACES = [
             files={"s.py": HEAD + SMALL},
         )
         for command in (
-            "search s.py --name a -o bits_per_byte --steps 2 --trials 2",
-            "search s.py --name a -o bits_per_byte --steps 2 --trials 2 --evaluator scratch",
+            "search s.py --name a -o bits_per_byte --train-steps 2 --trials 2",
+            "search s.py --name a -o bits_per_byte --train-steps 2 --trials 2 --evaluator scratch",
             "supernet train s.py -o out",
         )
     ),

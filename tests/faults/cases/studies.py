@@ -45,7 +45,8 @@ def small_search(folder: Path) -> None:
 
 
 SEARCH = (
-    "search tiny.py --data text --batch 2 --length 32 --finalists 0 -o bits_per_byte -o weight_bytes --name s"
+    "search tiny.py --data text --train-batch 2 --window 32 --finalists 0 -o bits_per_byte -o weight_bytes"
+    " --name s"
 )
 
 DAMAGES = {
@@ -221,7 +222,7 @@ CASES = [
     *(
         Case(
             f"{names} while a supernet is trained",
-            f"{SEARCH} --steps 5000 --trials 3",
+            f"{SEARCH} --train-steps 5000 --trials 3",
             code=128 + numbers[-1],
             says="nas resume s" if len(numbers) == 1 else "",
             prepare=small_search,
@@ -244,7 +245,7 @@ CASES = [
     ),
     Case(
         "a search that ends",
-        f"{SEARCH} --steps 2 --trials 3",
+        f"{SEARCH} --train-steps 2 --trials 3",
         code=0,
         says="3 distinct|distinct architectures",
         prepare=small_search,

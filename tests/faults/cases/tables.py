@@ -228,14 +228,14 @@ LOGS: list[tuple[str, Any, str]] = [
 ]
 
 ARGUMENTS: list[tuple[str, str, str]] = [
-    ("probe of a GPU that is not there", "devices --probe cuda:99", "cuda:99"),
-    ("probe of a GPU without a number", "devices --probe cuda:x", "cuda"),
-    ("probe of a core", "devices --probe cpu:1", "cpu"),
-    ("probe of nothing", ["devices", "--probe", ""], "device"),
-    ("probe of a path", "devices --probe ../cpu", "device"),
-    ("probe with more threads than cores", "devices --probe cpu --threads 100000", "threads"),
-    ("a card without a probe", "devices -o card.json", "--probe"),
-    ("an estimate of another card", "search laptop --name a --estimate h100-smx", "did you mean 'h100-sxm'"),
+    ("probe of a GPU that is not there", "devices --measure-peaks cuda:99", "cuda:99"),
+    ("probe of a GPU without a number", "devices --measure-peaks cuda:x", "cuda"),
+    ("probe of a core", "devices --measure-peaks cpu:1", "cpu"),
+    ("probe of nothing", ["devices", "--measure-peaks", ""], "device"),
+    ("probe of a path", "devices --measure-peaks ../cpu", "device"),
+    ("probe with more threads than cores", "devices --measure-peaks cpu --threads 100000", "threads"),
+    ("a card without a probe", "devices -o card.json", "--measure-peaks"),
+    ("an estimate of another card", "search laptop --name a --roofline h100-smx", "did you mean 'h100-sxm'"),
     ("a profile into a folder", "profile laptop -o .", "is a folder"),
     ("a profile of nothing", "profile nowhere -o t.json", "nowhere"),
     ("a profile of endless time", "profile laptop --seconds inf", "seconds must be finite"),
@@ -284,7 +284,7 @@ CASES = [
         lines=0,
     ),
     *tables("profile import t.json", "import"),
-    *tables("search laptop --name a --table t.json", "search", chosen=5),
+    *tables("search laptop --name a --latency-table t.json", "search", chosen=5),
     *tables("profile diff good.json t.json", "diff", chosen=7),
     *tables("profile merge good.json t.json -o out.json", "merge", chosen=7),
     *tables("profile export t.json -o out.json", "export", chosen=9),
@@ -292,8 +292,8 @@ CASES = [
         Case(f"{name}: the table is {what}", command, says=says, **more)
         for name, command, every in (
             ("import", "profile import t.json", 1),
-            ("search", "search laptop --name a --table t.json", 3),
-            ("estimate", "search laptop --name a --estimate t.json", 2),
+            ("search", "search laptop --name a --latency-table t.json", 3),
+            ("estimate", "search laptop --name a --roofline t.json", 2),
             ("similar", "profile laptop --from t.json -o out.json", 4),
         )
         for what, more, says in NO_FILES[::every]
@@ -301,7 +301,7 @@ CASES = [
     *[
         Case(
             f"estimate: a card with {what}",
-            "search laptop --name a --estimate card.json --scenario cuda",
+            "search laptop --name a --roofline card.json --scenario cuda",
             says=says,
             files={"card.json": json.dumps(changed(CARD, [(place, value)]))},
         )

@@ -21,7 +21,8 @@ space = Space(Decoder(d_model=one_of(8, 16), layers=(layer,)), name="tiny")
 FILES = {"tiny.py": TINY, "text.txt": "the cat sat on a mat and the dog ate a hat; " * 1000}
 STARTED = "search tiny.py --name a -o params --finalists 0 --trials 2"
 LEARNED = (
-    "search tiny.py --name a -o bits_per_byte -o params --trials 2 --steps 1 --batch 1 --length 8 --windows 2"
+    "search tiny.py --name a -o bits_per_byte -o params --trials 2 --train-steps 1 --train-batch 1 --window 8"
+    " --validation-windows 2"
     " --data text.txt"
 )
 studies = copied(made_studies)
@@ -43,7 +44,7 @@ EMPTY = (
     ("a model to generate with", "generate ''"),
     ("a report", "report laptop -o ''"),
     ("a comparison", "compare laptop second -o ''"),
-    ("a card", "devices --probe cpu -o ''"),
+    ("a card", "devices --measure-peaks cpu -o ''"),
     ("a table", "profile laptop -o ''"),
     ("a table to import", "profile import ''"),
     ("a supernet", "supernet train laptop -o ''"),
@@ -56,7 +57,7 @@ EMPTY = (
 
 IN_MEMORY = ("sqlite://", "sqlite:///:memory:", ":memory:")
 
-ALONE = (("--gpus", "1"), ("--worker-threads", "2"), ("--batch-items", "5"))
+ALONE = (("--gpu-share", "1"), ("--worker-threads", "2"), ("--candidates-per-message", "5"))
 
 CASES = [
     *(
@@ -82,7 +83,7 @@ CASES = [
     ),
     Case(
         "a pick in a study without finalists",
-        "resume a --pick 0",
+        "resume a --also-train 0",
         says="study a trains no finalists",
         files=FILES,
         prepare=started,
@@ -97,15 +98,15 @@ CASES = [
         )
         for option, given in (
             ("--objective", "-o decode_flops"),
-            ("--rungs", "--rungs 5,6"),
-            ("--steps", "--steps 7"),
+            ("--finalist-steps", "--finalist-steps 5,6"),
+            ("--train-steps", "--train-steps 7"),
             ("--strategy", "--strategy random"),
         )
     ),
     *(
         Case(
             f"darts along {cost}, which the study does not ask for",
-            f"{LEARNED} --engine darts --set cost={cost}",
+            f"{LEARNED} --engine darts --setting cost={cost}",
             says=f"cost={cost} must be one of the study's objectives",
             files=FILES,
         )
