@@ -142,11 +142,11 @@ def trial_json(study: Any, trial: Any) -> dict[str, Any]:
 
 def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
     """Name, value and provenance of all numbers of a trial's architecture."""
-    from nas.study.trial import Value
+    from nas.study.trial import STAGES, Value
 
     numbers = [(name, value, value.source) for name, value in trial.values.items()]
     numbers += [(m.name, m.value, m.value.source) for m in study.measurements(trial.digest)]
-    for stage in ("search", "final", "validate"):
+    for stage in STAGES:
         for evaluation in study.trials(stage):
             score = evaluation.values.get("bits_per_byte")
             if evaluation.digest == trial.digest and score and evaluation.fidelity != trial.fidelity:

@@ -67,7 +67,7 @@ class Workers(Settings):
     )
     timeout: float | None = setting(
         None,
-        help="Time after which a candidate fails; only Ray actors can be stopped, so it needs --workers.",
+        help="Time after which a candidate fails; only Ray actors can be stopped, so it needs workers.",
         above=0,
         most=MOST_SECONDS,
         unit="s",

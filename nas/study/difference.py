@@ -11,7 +11,7 @@ from nas.study.front import html_table, number_with_error
 from nas.study.plan_objectives import quality_of
 from nas.study.significance import SIGNIFICANT, standardised_difference
 from nas.study.study import Study
-from nas.study.trial import MEASURED, Trial, TrialState, Value
+from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
 from search_spaces.network.decoder import Decoder, Layer, strip
 
 MARK = "\N{NOT EQUAL TO}"
@@ -129,7 +129,7 @@ def _numbers(study: Study, trial: Trial) -> dict[str, Value]:
     """Everything that is known of a network, by names that say how."""
     quality, measured = quality_of(study.plan), study.measured().get(trial.digest, {})
     numbers: dict[str, Value] = {}
-    for stage in ("search", "final", "validate"):
+    for stage in STAGES:
         for other in study.trials(stage):
             if quality and other.digest == trial.digest and other.state is TrialState.COMPLETE:
                 how = other.fidelity

@@ -12,7 +12,7 @@ from nas.study.model_code import code_of
 from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
 from nas.study.task import task_of
-from nas.study.trial import Trial, TrialState
+from nas.study.trial import STAGES, Trial, TrialState
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import check_free, save_model
 
@@ -21,7 +21,7 @@ def longest_training(study: Study, digest: str) -> Trial | None:
     """The trial in which this architecture was trained from scratch for the most steps."""
     trained = [
         trial
-        for stage in ("search", "final", "validate")
+        for stage in STAGES
         for trial in study.trials(stage)
         if trial.digest == digest
         and trial.state is TrialState.COMPLETE

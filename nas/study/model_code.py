@@ -8,7 +8,8 @@ model = load(folder, trust_code=True)
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from foundation.files import read_bytes
 from foundation.text import listed
 from foundation.wording import argument
 from nas.study.source import Source, hashes_in, sha256
-from nas.study.source_files import MOST_BYTES, files_from, is_of_project
+from nas.study.source_definitions import bound_names, definitions
+from nas.study.source_files import MAIN, MOST_BYTES, files_from, is_of_project, place_of_module
 from nas.study.user_files import run_files
 from search_spaces.language.own_kinds import kinds_in
 from search_spaces.language.serialization import kind_named
@@ -29,17 +31,20 @@ from search_spaces.network.model_files import CODE, WAITING_CODE, ModelCode, loa
 def code_of(spec: Any) -> ModelCode | None:
     """The source of the parts of an architecture that are not this project's; None where there are none.
 
+    Of the program's own file that is its definitions: see `nas.study.source_definitions`.
+
     Raises:
         SettingError: a part was not defined in a file, or inside a function.
         FileError: a file cannot be read.
     """
     files: dict[str, bytes] = {}
     kinds: dict[str, str] = {}
-    for kind in kinds_in(spec):
-        if is_of_project(kind.__module__):
-            continue
+    own = [kind for kind in kinds_in(spec) if not is_of_project(kind.__module__)]
+    typed = [kind.__name__ for kind in own if kind.__module__ == MAIN]
+    for kind in own:
         folder, name = _place_of(kind)
-        for each, content in files_from(folder, [name]).items():
+        cut = {name: partial(_defining, names=typed)} if kind.__module__ == MAIN else {}
+        for each, content in files_from(folder, [name], cut).items():
             if files.setdefault(each, content) != content:
                 raise SettingError(f"two files of parts of this network are named {each}: rename one")
         kinds[kind.__name__] = name
@@ -66,7 +71,7 @@ def load(folder: str | Path, *, device: str = "cpu", trust_code: bool = False) -
         kinds = {name: file.word(hashes) for name, file in field["kinds"].items()}
     except FileError as error:
         raise SettingError(f"{folder}: what config.json says of its code cannot be read: {error}") from None
-    missing = [name for name, file in kinds.items() if _hash_here(name) != hashes[file]]
+    missing = [name for name, file in kinds.items() if _hash_here(name, kinds) != hashes[file]]
     if not missing:  # this process imported the same files itself
         return load_model(folder, device=device)
     if not trust_code:
@@ -76,6 +81,20 @@ def load(folder: str | Path, *, device: str = "cpu", trust_code: bool = False) -
             f" {argument('trust_code', True)}: read it first if it comes from somebody else"
         )
     return load_model(folder, device=device, kinds=_run(Path(folder), kinds, hashes))
+
+
+def _defining(content: bytes, names: Sequence[str]) -> bytes:
+    """What of the program's own file defines these parts.
+
+    Raises:
+        SettingError: it defines one only as the program.
+    """
+    kept = definitions(content, names)
+    if hidden := sorted(set(names) - bound_names(kept)):
+        raise SettingError(
+            f"{listed(hidden)} is defined under `if __name__`, so its source cannot go along: move it above"
+        )
+    return kept
 
 
 def _run(folder: Path, kinds: Mapping[str, str], hashes: Mapping[str, str]) -> dict[str, type]:
@@ -103,14 +122,17 @@ def _checked(folder: Path, hashes: Mapping[str, str]) -> Path:
     raise SettingError(f"the code of {folder} is not run: {reasons[0]}")
 
 
-def _hash_here(name: str) -> str:
-    """The hash of the file in which this process knows a part; empty where it does not know it."""
+def _hash_here(name: str, kinds: Mapping[str, str]) -> str:
+    """The hash of the file in which this process knows one of these parts; empty where it knows none."""
     try:
         kind = kind_named(name)
         file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        return sha256(read_bytes(file, at_most=MOST_BYTES)) if file else ""
+        content = read_bytes(file, at_most=MOST_BYTES) if file else b""
     except (UnknownName, FileError):
         return ""
+    if kind.__module__ == MAIN:
+        content = definitions(content, [each for each, at in kinds.items() if at == kinds[name]])
+    return sha256(content)
 
 
 def _place_of(kind: type) -> tuple[Path, str]:
@@ -120,6 +142,8 @@ def _place_of(kind: type) -> tuple[Path, str]:
         raise SettingError(f"{kind.__name__} was not defined in a file, so its source cannot go along")
     if kind.__qualname__ != kind.__name__:
         raise SettingError(f"{kind.__qualname__} is defined inside something else: define it by itself")
+    if kind.__module__ == MAIN and (place := place_of_module(MAIN)) is not None:
+        return place
     path = Path(file).resolve()
     depth = kind.__module__.count(".") + (path.name == "__init__.py")
     folder = path.parents[depth]

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foundation.errors import SettingError
 from foundation.settings import check_flag
+from foundation.wording import argument
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
 from nas.plugins import report_writer
@@ -143,6 +144,76 @@ class OpenStudy(Study):
         with Store(self._location) as opened:
             study = Study(opened, opened.study(self.name), known)
             return validate_study(study, settings, pool, shown, yes=yes)
+
+    def resume(
+        self,
+        *,
+        also_train: Sequence[Trial | str | int] = (),
+        space: str | None = None,
+        keep_source: bool = False,
+        workers: int | Workers = 0,
+        progress: Progress | bool | None = True,
+        yes: bool = False,
+        **settings: Any,
+    ) -> OpenStudy:
+        """Go on after any stop, as `nas resume` does; `trials=500` extends a study. The study as it is then.
+
+        Of the `settings` only those may change that `nas resume --help` lists. `also_train` are trained from
+        scratch with the finalists. What only its source defines is run from the study's copy, or from the
+        file `space`; with `keep_source` also where the original was edited.
+
+        Raises:
+            SettingError: a setting makes no sense, the source was edited, or only its program can resume it.
+            UnknownName: there is no such setting, or it may not change.
+            ConsentNeeded: it would take over a week, or more memory than there is; not asked for with `yes`.
+        """
+        from nas.study.resuming import resume
+
+        study = resume(
+            self,
+            store=self._location,
+            settings=settings,
+            also_train=also_train,
+            space=space,
+            keep_source=keep_source,
+            workers=workers,
+            progress=progress,
+            yes=yes,
+        )
+        asked = OpenStudy(study.store, study.record, study.space, location=self._location)
+        shown = progress_of(progress)
+        if shown.is_shown and report_writer():
+            shown.say(f"report: {asked.report()}")
+        return asked
+
+    def copy(self, new: str | None = None, *, to: str | Path | None = None) -> OpenStudy:
+        """A copy with all its files, which goes on by itself: of another name, or in the store `to`.
+
+        Raises:
+            SettingError: neither is given, or the name can be none.
+            StoreError: the name is taken, or a process works on the study.
+            FileError: a file cannot be copied.
+        """
+        from nas.store.moving import copy_study
+
+        if new is None and to is None:
+            raise SettingError(f"name the copy, or say with {argument('to')} which store it goes to")
+        place, name = self._location if to is None else to, self.name if new is None else new
+        with Store(self._location, read_only=True) as origin, Store(place) as target:
+            copy_study(origin, self.name, target, name)
+        return open_study(name, place)
+
+    def remove(self) -> None:
+        """Remove the study with all its files.
+
+        Raises:
+            StoreError: a process works on it.
+            FileError: a file cannot be removed.
+        """
+        from nas.store.moving import remove_study
+
+        with Store(self._location) as opened:
+            remove_study(opened, self.name)
 
     def _named(self, trial: Trial | str | int) -> Trial:
         return trial if isinstance(trial, Trial) else self.trial(trial)

@@ -23,7 +23,9 @@ def check_own_blocks(space: Space) -> None:
     for kind in own_kinds(space):
         if broken := broken_promises(kind, quick=True):
             rest = f" (and {len(broken) - 1} more of its promises)" if len(broken) > 1 else ""
-            raise BrokenPromise(f"{broken[0]}{rest}; all of them: nas blocks --check FILE.py:{kind.__name__}")
+            raise BrokenPromise(
+                f"{broken[0]}{rest}; all of them: `nas blocks --check FILE.py:{kind.__name__}`"
+            )
 
 
 def own_kinds(space: Space) -> list[type[Block]]:

@@ -9,9 +9,12 @@ part of this project, belongs to nobody's source.
 from __future__ import annotations
 
 import ast
+import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import NamedTuple
 
 from foundation.errors import SpaceError
 from foundation.files import read_bytes
@@ -20,10 +23,27 @@ from nas.study.user_files import is_imported_elsewhere
 PACKAGES = ("foundation", "search_spaces", "evaluators", "hw_profiles", "nas", "dashboards")
 """The project's own packages: they lie beside a file in the root of a checkout."""
 
+MAIN = "__main__"
+"""The module of the program itself."""
+
+INSTALLED = tuple(
+    Path(place).resolve()
+    for place in map(sysconfig.get_paths().get, ("stdlib", "purelib", "platlib"))
+    if place
+)
+"""The folders of what is installed."""
+
 NO_CUTS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType({})
 
 MOST_FILES = 500
 MOST_BYTES = 2**23
+
+
+class Place(NamedTuple):
+    """Where a module is imported from: a folder, and its file in it."""
+
+    folder: Path
+    file: str
 
 
 def files_of(entry: Path, also: Iterable[Path] = ()) -> dict[str, bytes]:
@@ -57,6 +77,21 @@ def files_from(
         for module in _imported(found[name], PurePosixPath(name)):
             waiting += _files_beside(folder, module)
     return found
+
+
+def place_of_module(name: str) -> Place | None:
+    """Where a module of this process was imported from; None where that is no Python file of a user's."""
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if not file or not file.endswith(".py") or not Path(file).is_file():
+        return None
+    path = Path(file).resolve()
+    if any(path.is_relative_to(place) for place in INSTALLED):
+        return None
+    spec = getattr(module, "__spec__", None)
+    dotted = spec.name if name == MAIN and spec is not None else name  # `python -m package.module`
+    folder = path.parents[dotted.count(".") + (path.name == "__init__.py" and dotted != MAIN)]
+    return Place(folder, path.relative_to(folder).as_posix())
 
 
 def is_of_project(module: str) -> bool:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import functools
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from evaluators.tasks.base import tasks
 from foundation.errors import UnknownName
@@ -27,25 +26,11 @@ from nas.study.plan import SCENARIO_MARK, Plan
 from nas.study.plan_objectives import asked_objectives
 from nas.study.source import Source, of_parts
 from nas.study.source_definitions import bound_names
-from nas.study.source_files import is_of_project
+from nas.study.source_files import INSTALLED, MAIN, Place, is_of_project, place_of_module
 from nas.study.source_parts import Parts
 from search_spaces.language.objections import name_of
 from search_spaces.language.own_kinds import kinds_in
 from search_spaces.language.space import Space
-
-MAIN = "__main__"
-INSTALLED = tuple(
-    Path(place).resolve()
-    for place in map(sysconfig.get_paths().get, ("stdlib", "purelib", "platlib"))
-    if place
-)
-
-
-class Place(NamedTuple):
-    """Where a module is imported from: a folder, and its file in it."""
-
-    folder: Path
-    file: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,21 +124,6 @@ def _without(parts: Parts, places: Iterable[str]) -> tuple[Parts, list[str]]:
 
 def _is_at(place: str, places: tuple[str, ...]) -> bool:
     return any(place == each or place.startswith(f"{each}.") for each in places)
-
-
-def place_of_module(name: str) -> Place | None:
-    """Where a module of this process was imported from; None where that is no Python file of a user's."""
-    module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    if not file or not file.endswith(".py") or not Path(file).is_file():
-        return None
-    path = Path(file).resolve()
-    if any(path.is_relative_to(place) for place in INSTALLED):
-        return None
-    spec = getattr(module, "__spec__", None)
-    dotted = spec.name if name == MAIN and spec is not None else name  # `python -m package.module`
-    folder = path.parents[dotted.count(".") + (path.name == "__init__.py" and dotted != MAIN)]
-    return Place(folder, path.relative_to(folder).as_posix())
 
 
 def _folder(places: Iterable[Place], main: Place | None) -> Path | None:

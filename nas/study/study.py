@@ -21,6 +21,7 @@ from typing import Any, Self
 import pandas as pd
 
 from foundation.errors import NasError, SettingError, StoreError, UnknownName
+from foundation.registry import nearest
 from nas.default_paths import DEFAULT_STORE
 from nas.objectives.base import Objective, objectives
 from nas.pareto import nondominated
@@ -34,7 +35,7 @@ from nas.study.objective_records import known_objective
 from nas.study.plan import Plan
 from nas.study.source import FOLDER, Source, recorded
 from nas.study.source_loading import NeedsSource, load_copy, load_other, load_program, load_ready_made
-from nas.study.trial import MEASURED, Trial, TrialState, Value
+from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
 from search_spaces.language.own_kinds import imported
 from search_spaces.language.serialization import from_json
 from search_spaces.language.space import Space
@@ -227,11 +228,17 @@ class Study:
             return tuple(known_objective(name, self.record.config) for name in self.plan.objectives)
 
     def trials(self, stage: str = "search") -> list[Trial]:
-        """All trials of a stage that can be read, in the order asked."""
+        """All trials of a stage that can be read, in the order asked.
+
+        Raises:
+            UnknownName: a study has no such stage.
+        """
         return self.readings(stage)[0]
 
     def readings(self, stage: str = "search") -> tuple[list[Trial], list[Unreadable]]:
         """The trials of a stage in the order asked, and those that cannot be read or lack an objective."""
+        if stage not in STAGES:
+            raise UnknownName(f"unknown stage {stage!r} of trials; {nearest(stage, STAGES)}")
         unreadable: list[Unreadable] = []
         trials = self.store.trials(self.record.id, stage, on_unreadable=unreadable.append)
         if stage != "search":
@@ -363,7 +370,7 @@ class Study:
         Raises:
             SettingError: there is none, or the beginning fits several architectures.
         """
-        trials = [t for stage in ("search", "final", "validate") for t in self.trials(stage)]
+        trials = [t for stage in STAGES for t in self.trials(stage)]
         text = str(which)
         numbered = [t for t in trials if t.stage == "search" and str(t.number) == text]
         matching = numbered or [t for t in trials if len(text) >= 4 and t.digest.startswith(text)]

@@ -21,6 +21,9 @@ PREDICTED = ("predicted", "estimate", "traced")
 PARENTS = "parents"
 """In a trial's memo: the numbers of the trials that it was made of; an empty list where it had none."""
 
+STAGES = ("search", "final", "validate")
+"""The parts of a study that have trials: what the strategy asked for, finalists, and what validates it."""
+
 MEASURED = "_measured"
 """What the names of measurements end in: `decode_ms_measured` is what `decode_ms` predicts."""
 

@@ -32,6 +32,7 @@ from foundation.errors import FileError, NasError, NoFile, SettingError
 from foundation.files import flush, opened, read_json, write_atomically, write_json
 from foundation.scratch import NAME as SCRATCH
 from foundation.text import shown
+from foundation.wording import argument
 from search_spaces.devices import memory_here
 from search_spaces.language.serialization import NO_KINDS, Kinds, from_plain, to_plain
 from search_spaces.language.walk import open_values
@@ -125,8 +126,8 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
         raise SettingError(f"{folder} is not empty and holds no exported model: choose another folder")
     if not force:
         raise SettingError(
-            f"{folder} holds an exported model: choose another folder, or replace it"
-            " with --force (in Python: force=True)"
+            f"{folder} holds an exported model: choose another folder, or replace it with"
+            f" {argument('force', True)}"
         )
 
 

@@ -236,6 +236,66 @@ def test_a_module_of_a_package_may_be_the_program(tmp_path: Path) -> None:
     assert (shown.returncode, "Mine(expansion=1)" in shown.stdout) == (0, True), shown
 
 
+EXPORT = """
+from nas.study.model_code import code_of, load
+from search_spaces.network.model import Model
+from search_spaces.network.model_files import save_model
+
+model = Model(study.spec(study.trials()[0]))
+for values in model.parameters():
+    values.data.fill_(0.01)
+save_model(model, "out", {}, code=code_of(model.spec))
+print(type(load("out").spec.layers[0].channel_mixer) is Mine)  # its own code needs no trust
+"""
+
+
+def test_an_exported_model_repeats_nothing_of_the_script(tmp_path: Path) -> None:
+    write(tmp_path, BARE + EXPORT)
+    ended = program(tmp_path)
+    assert ended.returncode == 0, ended
+    assert ended.stdout.endswith("True\n")
+    shutil.rmtree(tmp_path / "studies")
+    refused = nas_in(tmp_path, "generate out -n 2")
+    assert "Mine of out/code/first.py" in refused.stderr
+    written = nas_in(tmp_path, "generate out -n 2 --trust-code")
+    assert (written.returncode, "the script runs" in f"{written}") == (0, False), written
+    assert not (tmp_path / "studies").exists()
+
+
+RESUME = """
+import nas
+study = nas.open("s").resume(trials=3)
+print(len(study.trials()), "trials in all")
+copied = study.copy("t")
+copied.resume(trials=4, progress=False)
+study.remove()
+print(len(nas.open("t").trials()), "trials of the copy")
+"""
+
+
+def test_a_study_goes_on_from_python_as_by_command(begun: Path, tmp_path: Path) -> None:
+    folder = again(begun, tmp_path)
+    (folder / "later.py").write_text(RESUME)
+    ended = program(folder, "later.py")
+    assert ended.returncode == 0, ended
+    assert ended.stdout.splitlines() == ["3 trials in all", "4 trials of the copy"]
+    assert ended.stderr.splitlines()[-1] == "report: studies/s/report.html"
+    assert not (folder / "studies" / "s").exists()
+    for words, says in (
+        ("resume(trails=3)", "cannot go on with another trails; did you mean 'trials'"),
+        ("resume(seed=3)", "cannot go on with another seed"),
+        ("resume(also_train=[0])", "also_train: study t trains no finalists"),
+        ("resume(trials=0.5)", "trials must be a whole number"),
+        ("copy()", "name the copy, or say with to"),
+        ("copy('t')", "there is a study 't'"),
+    ):
+        (folder / "later.py").write_text(f"import nas\nnas.open('t').{words}")
+        refused = program(folder, "later.py")
+        assert (refused.returncode, says in refused.stderr) == (1, True), refused
+    (folder / "first.py").write_text(SCRIPT + "nas.open('t').resume(trials=5)")
+    assert "this program defines what study t is made of: call nas.search again" in program(folder).stderr
+
+
 def test_what_no_file_defines_is_said_once_where_it_matters(tmp_path: Path) -> None:
     (tmp_path / "helpers.py").write_text(HELPERS)
     code = BARE.replace(" progress=False,\n", "\n")

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 import nas
-from foundation.errors import SettingError, StoreError
+from foundation.errors import SettingError, StoreError, UnknownName
 from nas import cli
 from nas.progress import Terminal
 from nas.store import Measurement, Store
@@ -178,6 +178,15 @@ def test_a_front_prints_as_a_table_with_marks_and_their_meaning(store: Store) ->
 
 def test_words_of_a_study_cannot_be_markup_in_a_notebook() -> None:
     assert "<td>&lt;script&gt;</td>" in html_table(["a"], [["<script>"]], caption="<b>")
+
+
+@pytest.mark.parametrize("ask", ["trials", "readings", "complete", "frame"])
+def test_an_unknown_stage_is_answered_with_the_nearest(ask: str, store: Store) -> None:
+    study = study_of(store, [(2.0, 1.0)])
+    with pytest.raises(UnknownName, match="unknown stage 'finl' of trials; did you mean 'final'"):
+        getattr(study, ask)("finl")
+    with pytest.raises(UnknownName, match="known: final, search, validate"):
+        getattr(study, ask)("no")
 
 
 def test_reprs_are_short(store: Store) -> None:

@@ -235,7 +235,7 @@ def exported(tmp_path: Path) -> Path:
 def test_an_export_keeps_what_is_said_about_it(exported: Path) -> None:
     assert read_config(exported)["about"] == {"from": "a test"}
     assert {path.name for path in exported.iterdir()} == {CONFIG, WEIGHTS}
-    with pytest.raises(SettingError, match=r"holds an exported model: .* --force \(in Python: force=True\)"):
+    with pytest.raises(SettingError, match=r"holds an exported model: .* replace it with force=True"):
         save_model(build(network(), seed=2), exported)
     save_model(build(network(), seed=2), exported, force=True)
     assert read_config(exported)["about"] == {}
