@@ -147,7 +147,8 @@ class Settings:
         """
         settings = self
         for path in sorted(changes, key=lambda path: path.count(".")):
-            settings = _changed_inside(settings, path, changes[path])
+            _check_path(settings, path)
+            settings = _changed_inside(settings, path, changes[path], path)
         return settings
 
 
@@ -284,17 +285,54 @@ PARSERS: dict[Any, Callable[[str], Any]] = {bool: _bool, int: _int, float: _floa
 """A value of each type from its text, or None where the text is no such value."""
 
 
-def _changed_inside(settings: S, path: str, value: Any) -> S:
-    """The same settings with one other value at a dotted name."""
+def _changed_inside(settings: S, path: str, value: Any, whole: str) -> S:
+    """The same settings with one other value at a dotted name, which is the end of the `whole` one."""
     name, _, inside = path.partition(".")
+    if inside:
+        return replace(settings, **{name: _changed_inside(getattr(settings, name), inside, value, whole)})
     described = _settings_of(type(settings), [name])[name]
-    if not inside:
+    described = replace(described, name=whole)  # messages name it as it was written
+    try:
         new = parse(described, value) if isinstance(value, str) else _of_plain(described, value)
-        return replace(settings, **{name: new})
-    inner = getattr(settings, name)
-    if not isinstance(inner, Settings):
-        raise SettingError(f"{name} has no settings of its own, so there is no {path}")
-    return replace(settings, **{name: _changed_inside(inner, inside, value)})
+        check(described, new)
+    except SettingError as error:
+        raise error if whole in str(error) else type(error)(f"{whole}: {error}") from None
+    return replace(settings, **{name: new})
+
+
+def _check_path(settings: Settings, path: str) -> None:
+    """Raise `UnknownName` or `SettingError` where these settings have none of this dotted name."""
+    inner: Any = settings
+    names = path.split(".")
+    for i, name in enumerate(names):
+        before = ".".join(names[:i])
+        if not isinstance(inner, Settings):
+            raise SettingError(f"{before} has no settings of its own, so there is no {path}")
+        if name not in {described.name for described in describe(type(inner))}:
+            called = type(settings).title or type(settings).__name__
+            raise UnknownName(f"{called} has no setting {path!r}; {_hint(settings, path, before)}")
+        inner = getattr(inner, name)
+
+
+def _hint(settings: Settings, path: str, before: str) -> str:
+    """What may be meant by a dotted name: what ends like it, the nearest, or what is inside `before`."""
+    known = _dotted(settings)
+    if alike := [repr(name) for name in known if name.split(".")[-1] == path.split(".")[-1]]:
+        return f"did you mean {' or '.join(alike)}?"
+    close = nearest(path, known)
+    inside = [name for name in known if name.rpartition(".")[0] == before]
+    return close if close.startswith("did you mean") else nearest(path, inside)
+
+
+def _dotted(settings: Settings) -> list[str]:
+    """The names of all settings, those inside others with dots."""
+    names = []
+    for described in describe(type(settings)):
+        value = getattr(settings, described.name)
+        names.append(described.name)
+        if isinstance(value, Settings):
+            names += [f"{described.name}.{name}" for name in _dotted(value)]
+    return names
 
 
 def _is_settings(option: Any) -> bool:

@@ -35,9 +35,6 @@ MAX_VIOLATIONS = 10
 MAX_ILLEGAL = 1000
 """How many proposals in a row may be no architectures before the search gives up."""
 
-TRIES = 2
-"""How often a candidate is tried with which the process dies."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -132,7 +129,7 @@ class _Loop:
 
     def _take_up_running(self, trial: Trial) -> list[WorkItem]:
         if self.search.executor.in_this_process and not self.running:  # it alone was being scored
-            trial = after_death(trial, TRIES)
+            trial = after_death(trial)
             if trial.state is TrialState.FAILED:
                 self._record(trial)
                 return []

@@ -17,6 +17,9 @@ from foundation.errors import SettingError
 TRAINABLE = ("cpu", "cuda")
 """The kinds of devices that networks are trained on."""
 
+TIMEABLE = ("cpu", "cuda")
+"""The kinds of devices that networks are timed on."""
+
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu|xla|mtia|meta)(:\d+)?")
 
 
@@ -45,6 +48,17 @@ def check_trainable(device: str) -> None:
     """Raise `SettingError` for what is no device to train on, here or elsewhere."""
     if not is_device(device) or kind_of_device(device) not in TRAINABLE:
         raise SettingError(f"device {device!r}: networks are trained on cpu or cuda, e.g. cuda:0")
+
+
+def check_timeable(device: str) -> None:
+    """Raise `SettingError` for what is no device that networks are timed on, here or elsewhere."""
+    if kind_of_device(device) not in TIMEABLE:
+        raise SettingError(f"unsupported device {device!r}: latency is measured on cpu and cuda")
+    if not is_device(device) or device.startswith("cpu:"):
+        why = (
+            "all cores of a machine are one device, cpu" if device.startswith("cpu") else "write e.g. cuda:0"
+        )
+        raise SettingError(f"no device {device!r}: {why}")
 
 
 def missing_here(device: str) -> str:

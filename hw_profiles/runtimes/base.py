@@ -24,6 +24,7 @@ from foundation.errors import ProfileError, SettingError, UnknownName
 from foundation.registry import Registry
 from hw_profiles.runtimes.placement import placed
 from hw_profiles.timing.timers import Call, Clock, clock_of
+from search_spaces.devices import check_timeable
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.quantization.kernels import Factors, real_factors
@@ -130,11 +131,13 @@ def runtime_of(scenario: Scenario) -> Runtime:
 def check_scenario(scenario: Scenario) -> None:
     """Make sure, before any work, that the runtime of a scenario exists and can run it.
 
-    Whether the device is on this machine is another question (`hw_profiles.timing.timers.check_device`).
+    Its device must be of a kind that can be timed, also where nothing is. Whether it is on this machine is
+    another question (`hw_profiles.timing.timers.check_device`).
 
     Raises:
-        SettingError: it does not, or cannot.
+        SettingError: it does not, or cannot; or there is no such device.
     """
+    check_timeable(scenario.device)
     runtime_of(scenario).check(scenario)
 
 

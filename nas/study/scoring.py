@@ -14,9 +14,6 @@ from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
 
-TRIES = 10
-"""How often a network is tried with which the process dies: it is trained, and goes on from a checkpoint."""
-
 OnTrial: TypeAlias = Callable[[Trial], None]
 """Called with every trial that has ended."""
 
@@ -62,7 +59,7 @@ def _suspect_first(study: Study, trials: dict[Genotype, Trial], stage: str) -> N
     numbers = {trial.number for trial in study.trials(stage) if trial.state is TrialState.RUNNING}
     first = next((t for t in trials.values() if t.state is TrialState.RUNNING and t.number in numbers), None)
     if first is not None:
-        trials[first.genotype] = judged = after_death(first, TRIES)
+        trials[first.genotype] = judged = after_death(first)
         study.store.save(study.record.id, [judged])
 
 

@@ -83,7 +83,11 @@ def test_dots_lead_to_settings_inside() -> None:
     ("changes", "error", "message"),
     [
         ({"shap": "box"}, UnknownName, "Drawing has no setting 'shap'; did you mean 'shape'"),
-        ({"shape.radios": 1}, UnknownName, "Circle has no setting 'radios'; did you mean 'radius'"),
+        (
+            {"shape.radios": 1},
+            UnknownName,
+            "Drawing has no setting 'shape.radios'; did you mean 'shape.radius'",
+        ),
         ({"shape": "boks"}, UnknownName, "unknown shape 'boks'; did you mean 'box'"),
         ({"shape.radius": "0"}, SettingError, "radius must be positive"),
         ({"shape.radius.more": 1}, SettingError, "radius has no settings of its own"),

@@ -17,8 +17,10 @@ from foundation.error_text import LONGEST, cut_line
 from foundation.errors import EvaluationFailed, FileError
 from nas.evaluator_faults import EvaluatorFaults
 from nas.executors.base import FunctionScorer, WorkItem, score_item
+from nas.study.deaths import after_death
 from nas.study.study import Study, open_study
-from nas.study.trial import Trial, TrialState, Value
+from nas.study.trial import Fidelity, Trial, TrialState, Value
+from search_spaces.language.genotype import Genotype
 from tests.forks import Fork
 from tests.nas.toys import Toy, small, toy_space
 
@@ -214,3 +216,14 @@ def test_stops_in_good_order_are_not_counted(tmp_path: Path) -> None:
     trials = run(tmp_path, interrupted, trials=6).trials()
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert all(trial.reason is None for trial in trials)
+
+
+@pytest.mark.parametrize(("evaluator", "tries"), [("supernet", 2), ("scratch", 10)])
+def test_what_trains_for_long_is_tried_more_often_when_its_process_is_killed(
+    evaluator: str, tries: int
+) -> None:
+    trial = Trial(number=0, genotype=Genotype({}), fidelity=Fidelity(evaluator=evaluator, steps=9), seed=0)
+    for died in range(1, tries + 1):
+        trial = after_death(trial)
+        assert (trial.state is TrialState.FAILED) == (died == tries)
+    assert trial.reason == f"the process died while it was scored, {tries} times"

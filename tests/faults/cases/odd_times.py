@@ -43,7 +43,35 @@ DAMAGE = (
 )
 """Columns of a trial, and what something else wrote there."""
 
+UNTIMED = "search laptop --name a -o params -o decode_flops --finalists 0"
+
+RECIPES = (
+    ("optimizer.decay=-1", "optimizer.decay must be at least 0, got -1"),
+    ("optimizer.decay=x", "optimizer.decay must be a number, got 'x'"),
+    ("optimizer.decya=1", "no setting 'optimizer.decya'; did you mean 'optimizer.decay'"),
+    ("optmizer.decay=1", "no setting 'optmizer.decay'; did you mean 'optimizer.decay'"),
+    ("decay=1", "no setting 'decay'; did you mean 'optimizer.decay'"),
+    ("optimizer=adamx", "unknown optimizer 'adamx'; did you mean 'adamw'"),
+    ("supernet.phases=odd", "supernet.phases: Phase cannot be 'odd'"),
+    ("supernet.networks=0", "supernet.networks must be at least 1, got 0"),
+    ("rate.x=1", "rate has no settings of its own, so there is no rate.x"),
+)
+
 CASES = [
+    *(
+        Case(f"a recipe of {given}", f"search laptop --name a --recipe {given}", says=says)
+        for given, says in RECIPES
+    ),
+    *(
+        Case(f"a scenario on {device} where nothing is timed", f"{UNTIMED} --scenario {device}", says=says)
+        for device, says in (
+            ("tpu", "unsupported device 'tpu'"),
+            ("mps", "unsupported device 'mps'"),
+            ("xla:0,prompt=9", "unsupported device 'xla:0'"),
+            ("cpu:1", "all cores of a machine are one device, cpu"),
+            ("cuda:x", "no device 'cuda:x': write e.g. cuda:0"),
+        )
+    ),
     *(
         Case(
             f"a study with a trial whose {column} is {value} goes on",
