@@ -122,7 +122,9 @@ def _composition_caption(composition: CompositionFacts) -> str:
 
 
 def _caption(pair: FrontFacts) -> str:
-    text = "Each point is an architecture; the line is the front, in a band of one standard error."
+    text = "Each point is an architecture; the line is the front"
+    uncertain = any(point.x.error or point.y.error for point in pair.front)
+    text += ", in a band of one standard error." if uncertain and len(pair.front) > 1 else "."
     if QUALITY in (pair.x.name, pair.y.name) and len(pair.front) > 1:
         text += (
             " All networks are scored on the same validation windows, so two of them are compared window by"

@@ -26,7 +26,7 @@ def sources_section(facts: Facts) -> Html | None:
     """Each word for a source, its meaning, and the quantities that have it."""
     quantities: dict[str, set[str]] = {}
     for source, name in _sources(facts):
-        quantities.setdefault(source, set()).add(quantity(name).label)
+        quantities.setdefault(source, set()).add(quantity(name).plain.label)
     if not quantities:
         return None
     order = [source for source in SOURCES if source in quantities] + sorted(set(quantities) - set(SOURCES))

@@ -83,7 +83,7 @@ def _overview(facts: Facts) -> Html:
         rows["scored by"] = f"{SCORERS.get(study.evaluator, study.evaluator)}, {count(study.steps, 'step')}"
     if facts.corpus is not None:
         rows["text"] = f"{facts.corpus.name} ({facts.corpus.digest})"
-    if study.seconds:
+    if study.seconds >= 1:
         rows["search time"] = duration(study.seconds)
     return fact_list(rows)
 

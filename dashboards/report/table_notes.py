@@ -38,8 +38,8 @@ MEANINGS = (
     ),
     (
         r"(?P<given>\d+) s were too few: what must be measured took (?P<took>\d+) s",
-        "The {given} s given for measuring were too few: what must be measured took {took} s, and nothing was"
-        " measured twice to reduce the noise.",
+        "The {given} s given for measuring were too few: what must be measured took {took} s, so that no"
+        " further blocks were measured.",
     ),
     (
         r"only (?P<found>\d+) different networks were found: (?P<fit>\d+) fit the correction, (?P<test>\d+)"
@@ -49,8 +49,8 @@ MEANINGS = (
     ),
     (
         r"disturbed in (?P<batches>\d+) batches, the last time: (?P<why>.*)",
-        "The machine was busy {batches} times while it was measured (the last time: {why}). What was"
-        " disturbed was measured again, but may be less exact.",
+        "Something disturbed {batches} batches of measurements (the last time: {why}). Latencies measured"
+        " then are less exact.",
     ),
     (
         r"(?P<some>\d+) of (?P<all>\d+) latencies did not settle: (?P<why>.*)",

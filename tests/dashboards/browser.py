@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any, BinaryIO
 
 CHROMIUM = shutil.which("chromium")
@@ -18,6 +19,9 @@ FLAGS = (
 )
 READ, WRITE = 3, 4
 """File descriptors on which the browser reads commands and writes answers; each ends in a zero byte."""
+
+PATIENCE = 240
+"""Seconds after which a browser is ended that does not answer."""
 
 LOADED = """
 new Promise(done => {
@@ -93,9 +97,12 @@ def browser(profile: Path) -> Iterator[Browser]:
     )
     os.close(inward)
     os.close(outward)
+    patience = Timer(PATIENCE, started.kill)  # reading its answers ends with it
+    patience.start()
     with os.fdopen(commands, "wb", 0) as ours, os.fdopen(answers, "rb") as theirs:
         try:
             yield Browser(ours, theirs)
         finally:
+            patience.cancel()
             started.terminate()
             started.wait()

@@ -78,7 +78,10 @@ def test_nothing_is_advised_of_an_empty_study(all_facts: dict[str, Facts]) -> No
             "only 5 different networks were found: 4 fit the correction, 1 test it",
             "only 5 different networks",
         ),
-        ("disturbed in 2 batches, the last time: load of 8.4 on 2 cores", "was busy 2 times"),
+        (
+            "disturbed in 2 batches, the last time: load of 8.4 on 2 cores",
+            "disturbed 2 batches of measurements",
+        ),
         ("7 of 90 latencies did not settle: load of 8.4", "7 of 90 measured latencies still varied"),
     ],
 )

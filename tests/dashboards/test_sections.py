@@ -67,6 +67,21 @@ def test_the_caption_counts_steps_within_noise(full: Facts, tied: tuple[bool, ..
     assert expected in text_of(front_section(changed))
 
 
+def test_a_caption_tells_of_a_band_only_where_there_is_one(full: Facts) -> None:
+    pair = full.fronts[0]
+    exact = [replace(point, x=Value(i), y=Value(-i)) for i, point in enumerate(pair.front)]
+    for points, banded in ((pair.front, True), (pair.front[:1], False), (tuple(exact), False)):
+        changed = replace(full, fronts=(replace(pair, front=points),))
+        assert ("in a band of one standard error" in text_of(front_section(changed))) is banded
+
+
+def test_sources_name_a_quantity_once_for_all_scenarios(full: Facts) -> None:
+    named = {f"decode_ms@{name}": Value(1.0, None, "predicted") for name in ("chat", "bulk")}
+    first = replace(full.front[0], values=named, measured={})
+    text = text_of(sources_section(replace(full, front=(first,), finals=None)))
+    assert text.count("decode latency per token") == 1
+
+
 def test_finalists_are_marked(full: Facts) -> None:
     assert full.finals is not None
     text = text_of(finalist_section(full))

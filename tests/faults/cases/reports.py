@@ -53,7 +53,10 @@ TABLE_NOTES = {
         "7 of 90 latencies did not settle: load of 8.4",
         "still varied when their time was up",
     ),
-    "was disturbed": ("disturbed in 2 batches, the last time: load of 8.4", "was busy 2 times"),
+    "was disturbed": (
+        "disturbed in 2 batches, the last time: load of 8.4",
+        "disturbed 2 batches of measurements",
+    ),
     "ran out of time": (
         "time ran out while interpolation was expected to err by 4.2 %",
         "off by about 4.2 %",
