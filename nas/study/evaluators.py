@@ -48,7 +48,7 @@ def scratch_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
     """Trains every architecture by itself, keeping checkpoints under `folder`."""
     return FromScratch(
         task,
-        checkpoints=str(folder / "scratch"),
+        checkpoints=str(folder.absolute() / "scratch"),
         batch=plan.train_batch,
         recipe=plan.recipe,
         device=device_of(plan),
@@ -67,7 +67,7 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
     return FromSupernet(
         task,
         to_json(space.root),
-        str(folder / "supernet"),
+        str(folder.absolute() / "supernet"),  # workers run elsewhere
         plan.train_steps,
         plan.seed,
         plan.train_batch,

@@ -29,11 +29,6 @@ SMALL: dict[str, float] = {
 }
 """Settings of a small search."""
 
-if "train_steps" not in {described.name for described in describe(Plan)}:
-    SMALL |= {"steps": 2, "batch": 2, "length": 8, "windows": 4}
-    for _new in ("train_steps", "train_batch", "window", "validation_windows"):
-        del SMALL[_new]
-
 
 def small_command(line: str) -> list[str]:
     """The words of a command that is shown, made small where it searches."""
@@ -60,7 +55,7 @@ def small_program(text: str) -> str:
     """A program that is shown, with small settings in its searches."""
     given = "".join(f", {name}={value}" for name, value in SMALL.items())
     text = re.sub(r",?\s*(trials|finalists)=\d+", "", text)
-    return re.sub(r"(nas\.search\(\s*\"[\w.]+\")", rf"\1{given}", text)
+    return re.sub(r"(nas\.search\(\s*space)", rf"\1{given}", text)
 
 
 def run_shown(block: CodeBlock, folder: Path, *, seconds: float = 120.0) -> list[Ended]:

@@ -67,6 +67,16 @@ def test_every_evaluator_of_a_study_has_the_recipe_of_its_plan(tmp_path: Path) -
     assert scratch_evaluator(plan, task, tmp_path).recipe == RECIPE
 
 
+def test_what_workers_open_is_named_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # nodes of a cluster were started in other folders
+    plan, task = Plan(), Recall()
+    small = Space(Decoder(vocab=64, d_model=4, layers=(Layer(sequence_mixer=ShortConv()),)))
+    assert scratch_evaluator(plan, task, Path("s")).checkpoints == str(tmp_path / "s" / "scratch")
+    assert supernet_evaluator(small, plan, task, Path("s")).folder == str(tmp_path / "s" / "supernet")
+
+
 def test_both_commands_take_the_same_words(tmp_path: Path, space: str) -> None:
     small = ["--train-steps", "4", "--train-batch", "4", "--validation-windows", "6"]
     store = ["--store", str(tmp_path / "s.db")]
