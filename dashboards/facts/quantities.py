@@ -52,7 +52,7 @@ class Quantity:
     def label(self) -> str:
         """Its name in a sentence or at an axis, without the unit."""
         name, at, scenario = self.name.partition("@")
-        return LABELS.get(name, name.replace("_", " ")) + (f", {scenario}" if at else "")
+        return LABELS.get(name, name.replace("_", " ")) + (f" ({scenario})" if at else "")
 
     @property
     def plain(self) -> Quantity:
@@ -69,7 +69,9 @@ class Quantity:
 
     def title(self, unit: str) -> str:
         """The title of an axis in `unit`."""
-        return f"{self.label} ({unit})" if unit else self.label
+        _, at, scenario = self.name.partition("@")
+        label = self.plain.label + (f", {scenario}" if at else "")
+        return f"{label} ({unit})" if unit else label
 
     def text(self, value: float, error: float | None = None) -> str:
         """One number with its unit, and its standard error where there is one."""

@@ -17,7 +17,6 @@ from dashboards.report.table_notes import ADVICE
 from dashboards.report.tables import member_table
 from dashboards.shell_commands import target
 from foundation.text import count, listed, with_error
-from nas.study.plan import SCENARIO_MARK
 
 MEMBERS_INTRODUCTION = (
     "Each number is the best known one: measured where the network was built and timed. ± is one standard"
@@ -175,14 +174,8 @@ def _in_words(line: str, facts: Facts) -> str:
     """A line about numbers with their labels for their names."""
     names = {name for network in facts.front for name in network.best_known}
     for name in sorted(names, key=len, reverse=True):
-        line = re.sub(rf"(?<![\w@]){re.escape(name)}(?![\w@])", _label(name), line)
+        line = re.sub(rf"(?<![\w@]){re.escape(name)}(?![\w@])", quantity(name).label, line)
     return line
-
-
-def _label(name: str) -> str:
-    """The label of a number; its scenario in parentheses, since a line lists labels between commas."""
-    plain, at, scenario = name.partition(SCENARIO_MARK)
-    return quantity(plain).label + (f" ({scenario})" if at else "")
 
 
 def _details(facts: Facts, network: NetworkFacts, finalists: Mapping[str, Finalist]) -> Html:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.facts import Facts
+from dashboards.facts import Facts, read_comparison
+from dashboards.report.comparison import comparison_html
 from dashboards.report.study import report_html
+from nas.store import Store
+from nas.study.study import Study
 from tests.dashboards.browser import CHROMIUM, Browser, browser
+from tests.dashboards.made import make_study
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
@@ -43,16 +47,20 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(all_facts: dict[str, Facts], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Reports with everything, with nothing, and with long names."""
+    """Reports with everything, with nothing, and with long names; and a comparison."""
     folder, full = tmp_path_factory.mktemp("pages"), all_facts["full"]
     long = replace(full, study=replace(full.study, name="n" * 80, constraints=("decode_ms<" + "9" * 90,)))
     made = {"full": full, "empty": all_facts["empty"], "long": long}
     for name, facts in made.items():
         (folder / f"{name}.html").write_text(report_html(facts))
-    return {name: folder / f"{name}.html" for name in made}
+    with Store(folder / "studies.db") as store:
+        compared = [make_study(store, name, trials=8, complete=False, dice=len(name)) for name in ("a", "bb")]
+        facts = read_comparison([Study(store, study.record) for study in compared])
+    (folder / "comparison.html").write_text(comparison_html(facts))
+    return {name: folder / f"{name}.html" for name in (*made, "comparison")}
 
 
-@pytest.mark.parametrize("name", ["full", "empty", "long"])
+@pytest.mark.parametrize("name", ["full", "empty", "long", "comparison"])
 def test_a_page_is_as_wide_as_a_phone(name: str, shown: Browser, pages: dict[str, Path]) -> None:
     shown.open(pages[name], 390)
     shown.value("document.querySelectorAll('details').forEach(more => more.open = true)")

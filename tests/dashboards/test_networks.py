@@ -71,7 +71,7 @@ def test_measured_values_are_named_like_predictions(full: Study) -> None:
     ("name", "unit", "label"),
     [
         ("decode_ms", "ms", "decode latency per token"),
-        ("decode_ms@chat", "ms", "decode latency per token, chat"),
+        ("decode_ms@chat", "ms", "decode latency per token (chat)"),
         ("mine", "", "mine"),
     ],
 )

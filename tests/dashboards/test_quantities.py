@@ -50,3 +50,10 @@ def test_small_words() -> None:
     assert count(1200, "network") == "1,200 networks"
     assert [duration(s) for s in (5, 300, 7200)] == ["5 s", "5 min", "2.0 h"]
     assert [listed(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_an_axis_names_its_scenario_before_the_unit() -> None:
+    assert quantity("decode_ms@chat").title("ms") == "decode latency per token, chat (ms)"
+    assert quantity("decode_ms@chat").best(Value(1.5, None, "predicted")) == (
+        "the fastest decodes a token in ~1.50 ms (chat)"
+    )
