@@ -25,16 +25,20 @@ from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space, quality_of, under_all_scenarios
 from nas.study.satisfiable import require_satisfiable
-from nas.study.source import Source
+from nas.study.source import FOLDER, Source
 from nas.study.source_keeping import is_other_source, kept_source
 from nas.study.study import Study
 from nas.study.task import make_task
+from nas.study.trial import TrialState
 from nas.tables.study_tables import check_tables, scenarios_to_time
 from search_spaces.language.choices import OneOf
 from search_spaces.language.own_kinds import places_of
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
 from search_spaces.network.size_limits import check_size
+
+FRUITLESS = {TrialState.FAILED, TrialState.ILLEGAL, TrialState.INFEASIBLE}
+"""States of trials without a score."""
 
 
 def create_study(
@@ -149,19 +153,26 @@ def _replace_untouched(
     *,
     say: Callable[[str], None],
 ) -> None:
-    """Forget the study of this name where it is another one, and nothing was tried or learned in it."""
+    """Forget the study of this name where it is another one, and nothing was tried or learned in it.
+
+    What failed under a source that was mended since was not tried.
+    """
     try:
         record = opened.study(name)
     except UnknownName:
         return
     folder = study_folder(opened.url, name)
     learned = any(folder.rglob("*.safetensors"))
-    edited = is_other_source(record.config.get("source"), source)
-    if learned or opened.counts(record, None) or (_continues(record, space, plan) and not edited):
+    before, counts = record.config.get("source"), opened.counts(record, None)
+    edited = is_other_source(before, source)
+    failed = bool(counts) and edited and before is not None and set(counts) <= FRUITLESS
+    if learned or (counts and not failed) or (_continues(record, space, plan) and not edited):
         return
-    say(f"study {name} had no trials yet: it begins anew, with the settings of now")
+    had = "nothing but failures under another source" if failed else "no trials yet"
+    say(f"study {name} had {had}: it begins anew, with the settings of now")
     opened.delete_study(name)
     shutil.rmtree(folder / "supernet", ignore_errors=True)  # the description of what was not yet learned
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def _continues(record: StudyRecord, space: Space, plan: Plan) -> bool:

@@ -296,6 +296,54 @@ def test_a_study_goes_on_from_python_as_by_command(begun: Path, tmp_path: Path) 
     assert "this program defines what study t is made of: call nas.search again" in program(folder).stderr
 
 
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (BARE.replace("return helpers", "return 1 or helpers"), "more of its promises)"),
+        (BARE.replace('"params"', '"parms"'), "did you mean 'params'"),
+        (BARE.replace("[narrow]", "[lambda spec: False]"), "none of its 6 architectures is allowed"),
+        (BARE.replace("trials=2", 'trials=2, constraints=["params<1"]'), "params"),
+        (BARE.replace("trials=2", "trials=-2"), "trials must be at least 0"),
+        (BARE.replace("progress=False", 'progress="no"'), "progress is a bool"),
+        (BARE.replace('"params"', "lambda spec: 1"), "write a function with def"),
+        (
+            BARE.replace('"params"', '"bits_per_byte"').replace("trials=2", 'trials=2, data="no.txt"'),
+            "no.txt",
+        ),
+    ],
+)
+def test_a_failed_start_leaves_nothing(script: str, says: str, tmp_path: Path) -> None:
+    path = write(tmp_path, script)
+    ended = program(tmp_path)
+    assert (ended.returncode, says in ended.stderr) == (1, True), ended
+    assert {each.name for each in tmp_path.iterdir()} - {"__pycache__"} == {path.name, "helpers.py"}
+
+
+def test_a_study_without_trials_begins_anew_with_what_the_script_says_now(tmp_path: Path) -> None:
+    script = write(tmp_path, BARE.replace("trials=2", "trials=0"))
+    assert program(tmp_path).returncode == 0
+    edited(script, "trials=0", "trials=2, seed=3")
+    edited(script, "len(spec.layers)", "-len(spec.layers)")
+    ended = program(tmp_path)
+    assert (ended.returncode, "2 trials" in ended.stdout) == (0, True), ended
+    assert "-len(spec.layers)" in (tmp_path / "studies/s/source/first.py").read_text()
+
+
+def test_a_start_that_only_failed_does_not_keep_the_name(tmp_path: Path) -> None:
+    script = write(
+        tmp_path, BARE.replace("len(spec.layers)", "len(spec.layrs)").replace("trials=2", "trials=40")
+    )
+    ended = program(tmp_path)
+    assert (ended.returncode, "layrs" in ended.stderr) == (1, True), ended
+    edited(script, "layrs", "layers")
+    edited(script, "progress=False", "progress=True")
+    ended = program(tmp_path)
+    assert ended.returncode == 0, ended
+    assert "study s had nothing but failures under another source: it begins anew" in ended.stderr
+    edited(script, "len(spec.layers)", "-len(spec.layers)")
+    assert EDITED in program(tmp_path).stderr
+
+
 def test_what_no_file_defines_is_said_once_where_it_matters(tmp_path: Path) -> None:
     (tmp_path / "helpers.py").write_text(HELPERS)
     code = BARE.replace(" progress=False,\n", "\n")
