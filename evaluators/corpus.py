@@ -13,7 +13,6 @@ from __future__ import annotations
 import bz2
 import hashlib
 import lzma
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -26,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.texts import Piece, Texts, given_texts, split, standard_library
+from foundation.cache import ADVICE, cache_folder
 from foundation.errors import DataError, FileError
 from foundation.files import flush, opened, read_json, write_json
 from foundation.scratch import scratch_folder
@@ -77,16 +77,18 @@ def load_corpus(data: str | Path | None = None, *, cache: Path | None = None) ->
 
     Raises:
         DataError: there is no text, too little of it, or the cache cannot be written.
+        FileError: there is no place for a cache.
     """
     texts = standard_library() if data is None else given_texts(data)
     train, valid = split(texts)
-    cache = cache or Path(os.environ.get("NAS_CACHE") or Path.home() / ".cache" / "nas")
+    cache = cache or cache_folder()
     try:
         folder = cache / _digest(_hash_of_pieces(part) for part in (train, valid))
         if not _is_corpus(folder):
             folder = _copied(texts, train, valid, cache)
     except OSError as error:
-        raise DataError(f"cannot copy {texts.name} to the cache {cache}: {error}") from error
+        why = error.strerror or str(error)
+        raise DataError(f"cannot copy {texts.name} to the cache {cache}: {why}; {ADVICE}") from error
     return replace(open_corpus(folder), name=texts.name)
 
 

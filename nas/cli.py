@@ -151,9 +151,19 @@ def _ended(words: Sequence[str]) -> int:
         if isinstance(error, BrokenPipeError) and reader_has_left():
             return STOPPED + signal.SIGPIPE
         where = f": {error.filename}" if error.filename else ""
-        _print_error(f"{error.strerror or error}{where}; {_how_to_continue()}")
+        what = "the current folder was removed" if _is_nowhere() else error.strerror or error
+        _print_error(f"{what}{where}; {_how_to_continue()}")
         return REFUSED
     return 0
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder that this process works in is gone."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _wrong_usage(error: Any) -> int:

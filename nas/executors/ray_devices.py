@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, TypeAlias
 
 import ray
 
+from foundation.cache import cache_folder
 from foundation.errors import NasError, ProfileError, UnknownName
 from foundation.wording import argument
 from hw_profiles.fingerprint import fingerprint
@@ -218,5 +218,4 @@ def samples_file(space: Space, scenario: Scenario) -> Path:
     """Where a device keeps the samples of an unfinished profile: one file by space, scenario and software."""
     about = [space.digest, scenario.conditions(), fingerprint(scenario)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("NAS_CACHE") or Path.home() / ".cache" / "nas")
-    return cache / "profiles" / f"{digest}.partial.json"
+    return cache_folder() / "profiles" / f"{digest}.partial.json"

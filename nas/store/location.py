@@ -26,7 +26,7 @@ def parse_location(location: str | Path) -> URL:
     if not text.strip():
         raise StoreError("a store needs a place: the path of a SQLite file, or a URL")
     if "://" not in text:
-        return URL.create("sqlite", database=str(Path(text).expanduser()))
+        return URL.create("sqlite", database=_expanded(text))
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
@@ -40,6 +40,14 @@ def parse_location(location: str | Path) -> URL:
         )
     # SQLAlchemy 2.0 and 2.1 have different default drivers
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def _expanded(path: str) -> str:
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        user = Path(path).parts[0]
+        raise StoreError(f"{user} in {path} names no home folder: write ./{user} for a folder here") from None
 
 
 def sqlite_path(location: str | Path | URL) -> Path | None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from evaluators import corpus as module
 from evaluators.corpus import load_corpus, open_corpus
 from evaluators.texts import MINIMUM_BYTES, VALIDATION_BYTES, Piece, Texts, is_text, size_of, split
-from foundation.errors import DataError
+from foundation.errors import DataError, FileError
 from tests.limits import largest_file
 
 
@@ -227,8 +227,18 @@ def test_python_without_sources(cache, tmp_path, monkeypatch):
 
 def test_unwritable_cache(tmp_path, folder):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot copy texts to the cache"):
+    with pytest.raises(DataError, match=r"cannot copy texts to the cache .*: .*; set NAS_CACHE to a folder"):
         load_corpus(folder, cache=tmp_path / "file")
+
+
+def test_a_user_without_a_home_is_told_to_name_a_cache(folder, monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("NAS_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(FileError, match="there is no home for a cache: set NAS_CACHE to a folder"):
+        load_corpus(folder)
 
 
 def test_meta_is_plain_json(cache, folder):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nas.study.trial import TrialState
 from tests.faults.campaign import Case
-from tests.faults.situations import trained_study
+from tests.faults.situations import TINY_SPACE, trained_study
 from tests.faults.stored import copied, sql
 from tests.forks import Ended
 
@@ -57,7 +58,55 @@ RECIPES = (
     ("rate.x=1", "rate has no settings of its own, so there is no rate.x"),
 )
 
+CORPUS = (
+    "search tiny.py --name a -o bits_per_byte -o params --train-steps 2 --train-batch 2"
+    " --validation-windows 8 --window 32 --trials 2 --finalists 0 --data t.txt"
+)
+
+
+def _text_and_space(folder: Path) -> None:
+    (folder / "t.txt").write_text("hello world. " * 20_000)
+    (folder / "tiny.py").write_text(TINY_SPACE)
+    os.symlink("loop", folder / "loop")
+
+
 CASES = [
+    *(
+        Case(f"a store in the home of nobody: {words}", f"{words} --store ~nobody-here/s.db", says=says)
+        for words in ("ls", "front a", "search laptop --name a", "resume a", "rm a --yes", "cp a b")
+        for says in ("~nobody-here in ~nobody-here/s.db names no home folder: write ./~nobody-here",)
+    ),
+    *(
+        Case(
+            f"a corpus whose cache cannot be: {name}={value!r}",
+            CORPUS,
+            says=r"cannot copy t.txt to the cache .*; set NAS_CACHE to a folder that can be written",
+            prepare=_text_and_space,
+            environment={"NAS_CACHE": "", name: value},
+        )
+        for name, value in (
+            ("NAS_CACHE", "/proc/nope"),
+            ("NAS_CACHE", "/dev/null"),
+            ("NAS_CACHE", "loop"),
+            ("NAS_CACHE", "x" * 300),
+            ("HOME", "/proc/nope"),
+            ("HOME", "/dev/null"),
+        )
+    ),
+    *(
+        Case(
+            f"text that is {what}",
+            CORPUS.replace("t.txt", path),
+            says=says,
+            prepare=_text_and_space,
+        )
+        for what, path, says in (
+            ("a link to itself", "loop", "loop: Too many levels of symbolic links"),
+            ("below a link to itself", "loop/x", "Too many levels of symbolic links"),
+            ("a device without end", "/dev/zero", "/dev/zero"),
+            ("of a name of 5,000 letters", "x" * 5_000, "File name too long"),
+        )
+    ),
     *(
         Case(f"a recipe of {given}", f"search laptop --name a --recipe {given}", says=says)
         for given, says in RECIPES
