@@ -35,16 +35,15 @@ def _table(table: TableFacts, facts: Facts) -> Html:
 
 
 def _introduction(table: TableFacts) -> Html:
-    if table.estimate is None:
-        text = (
-            "Latencies of the search are predicted: the sum of measured blocks, corrected on whole networks."
-        )
-    else:
-        text = (
+    if table.estimate is not None:
+        return p(
             "Latencies of the search are estimates: a roofline from the peaks on the device card"
             f" {table.estimate}; nothing was timed. Real latencies are higher, often twice as high or more:"
-            " use the estimates to compare networks."
+            " use the estimates to compare networks. For predictions, make a latency table on the device: ",
+            code("nas profile"),
+            ".",
         )
+    text = "Latencies of the search are predicted: the sum of measured blocks, corrected on whole networks."
     text += f" Measuring the table took {duration(table.seconds)}." if table.seconds else ""
     text += f" Machine: {table.machine}." if table.machine else ""
     return p(text)

@@ -60,6 +60,10 @@ MEANINGS = (
 )
 """Patterns of notes, and what they mean."""
 
+ESTIMATE = re.compile(
+    r"ESTIMATE by roofline from (?P<peaks>.*?), nothing was timed: (?P<card>.*); an estimate is .*"
+)
+
 TOLD = (
     "this latency table errs on held-out networks",
     "this latency table was measured on another machine",
@@ -72,6 +76,8 @@ def explained(note: str) -> Note:
     warning, plain = note.startswith(WARNING), note.removeprefix(WARNING).rstrip(".")
     if warning and plain.startswith(TOLD):
         return Note("", improvable=plain.startswith(TOLD[0]))
+    if found := ESTIMATE.fullmatch(plain):
+        return Note("The card holds {peaks}: {card}.".format(**found.groupdict()))
     for pattern, meaning in MEANINGS:
         if found := re.fullmatch(pattern, plain):
             return Note(meaning.format(**found.groupdict()), improvable=True)

@@ -7,12 +7,17 @@ from dataclasses import replace
 import pytest
 
 from dashboards.facts import Facts, NextSteps, TableFacts, read_facts
+from dashboards.facts.records import read_tables
 from dashboards.report.finalist_section import finalist_section
 from dashboards.report.study import report_html
 from dashboards.report.table_notes import explained
+from hw_profiles.roofline.cards import card_named
+from hw_profiles.roofline.roofline import Roofline
 from nas.store import Store
 from nas.study.study import Study
 from nas.study.trial import Value
+from nas.tables.table_facts import estimate_fact
+from search_spaces.scenario import Scenario
 from tests.dashboards.made import make_study
 from tests.dashboards.test_report import Reader
 
@@ -89,6 +94,16 @@ def test_a_note_on_a_table_says_what_it_means_and_once_what_to_do(two: Facts, no
     assert says in explained(note).text
     text = text_of(replace(two, tables=(TableFacts((), notes=(note, note)),)))
     assert text.count("--profile-seconds") == 1
+
+
+def test_an_estimate_says_once_that_it_is_a_lower_bound(two: Facts) -> None:
+    fact = estimate_fact(Roofline(card_named("phone-cpu-4-big-cores"), Scenario(device="cpu")))
+    (table,) = read_tables({"table": fact})
+    text = text_of(replace(two, tables=(table,)))
+    assert text.count("nothing was timed. Real latencies are higher") == 1
+    assert "The card holds nominal peaks: phone-cpu-4-big-cores" in text
+    assert "ESTIMATE" not in text
+    assert "lower bound" not in text
 
 
 def test_a_rough_table_is_told_once_beside_its_numbers(two: Facts) -> None:

@@ -45,7 +45,7 @@ def case(
 ) -> Case:
     """A report that is written, of a store with these changes."""
     command, prepare = f"report {study} -o r.html", copied(made_studies, *changes)
-    return Case(f"report of {name}", command, code=0, prepare=prepare, check=check)
+    return Case(f"report of {name}", command, code=0, prepare=prepare, check=check, seconds=10)
 
 
 TABLE_NOTES = {
