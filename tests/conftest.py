@@ -23,9 +23,10 @@ from search_spaces.blocks.base import blocks
 
 torch.set_num_threads(1)
 
-# a shell starts what runs in the background with Ctrl-C ignored, and children inherit that
+# a shell starts what runs in the background with Ctrl-C ignored, nohup with SIGHUP, and children inherit that
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # where a change is judged, its tests must not fail by the luck of another change's draw
 hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)

@@ -16,6 +16,7 @@ from sqlalchemy import Row
 
 from nas.store.records import Measurement, StudyRecord
 from nas.store.schema import trials
+from nas.store.study_paths import check_study_name
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
 
@@ -122,13 +123,15 @@ def study_of(row: Row[Any]) -> StudyRecord:
 
     Raises:
         ValueError: it is malformed.
+        SettingError: its name could not be a folder.
     """
     config = _object(row.config_json, "config")
     for name in ("plan", "space", "facts"):
         if not isinstance(config.get(name, {}), dict):
             raise ValueError(f"{name} of its config is not an object")
-    if not isinstance(row.name, str) or not isinstance(row.space_digest, str):
-        raise ValueError("its name or the digest of its space is not text")
+    check_study_name(row.name)
+    if not isinstance(row.space_digest, str):
+        raise ValueError("the digest of its space is not text")
     _date(row.created)
     return StudyRecord(row.id, row.name, row.created, row.space_digest, row.space_json, config)
 

@@ -34,8 +34,8 @@ def require_networks(count: int, there_are: int) -> None:
     """Raise `NothingToCompare` where there are fewer networks than are asked for."""
     if there_are < count:
         raise NothingToCompare(
-            f"{argument('networks', count)} is more than the space has: it has only {there_are} that keep its"
-            " constraints; ask for at most so many"
+            f"{argument('scratch_networks', count)} is more than the space has: it has only {there_are} that"
+            " keep its constraints; ask for at most so many"
         )
 
 

@@ -95,7 +95,8 @@ class Place:
         return self.store.parent / name
 
     def command(self, *words: str) -> Fork:
-        self.temporary.mkdir(parents=True, exist_ok=True)
+        for folder in (self.temporary, RAY):
+            folder.mkdir(parents=True, exist_ok=True)
         return Fork(quick_command, words, environment=self.environment)
 
     def resume(self, name: str, *words: str) -> Fork:

@@ -144,7 +144,7 @@ def test_the_proxy_is_held_against_the_last_rung(store: Store) -> None:
 
 
 def test_training_is_no_proxy_for_itself(store: Store) -> None:
-    study = made(store, evaluator="scratch", steps=800)
+    study = made(store, evaluator="scratch", train_steps=800)
     with pytest.raises(NothingToCompare, match="there is no proxy to check"):
         check_proxy(study, 5, 800, proxy=InProcess({}), truth=InProcess({}))
 

@@ -158,23 +158,26 @@ def _file_at(name: str) -> Callable[[Path], None]:
     return prepare
 
 
+IN_THE_WAY = r"the files of the study would lie in studies/a, but .* is a file"
+
 FOLDERS = [
     Case(
         f"a study whose folder is {what}",
         f"search s.py {SEARCH}",
-        says=r"the files of the study would lie in studies/a, but .* is a file",
+        says=says,
         files=FILES,
         prepare=prepare,
         check=_no_record,
     )
-    for what, prepare in (
-        ("a file", _file_at("studies/a")),
-        ("a pipe", lambda at: ((at / "studies").mkdir(), os.mkfifo(at / "studies" / "a"))[1]),
+    for what, prepare, says in (
+        ("a file", _file_at("studies/a"), IN_THE_WAY),
+        ("a pipe", lambda at: ((at / "studies").mkdir(), os.mkfifo(at / "studies" / "a"))[1], IN_THE_WAY),
         (
             "a link to nowhere",
             lambda at: ((at / "studies").mkdir(), (at / "studies" / "a").symlink_to("gone"))[1],
+            IN_THE_WAY,
         ),
-        ("in a file", _file_at("studies")),
+        ("in a file", _file_at("studies"), r"studies is a file, so studies/studies.db cannot lie in it"),
     )
 ]
 

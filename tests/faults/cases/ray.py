@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.campaign import Case
+from tests.faults.stored import copied, made_studies
 
 SPACE = """
 from search_spaces import Space, one_of
@@ -100,7 +101,13 @@ CASES = [
         says=NO_HEAD,
         files=FILES,
     ),
-    Case("a validation by more workers than CPUs", "validate a -w 1000", says="there is room for"),
+    Case(
+        "a validation by more workers than CPUs",
+        "validate second -w 1000",
+        says="there is room for",
+        prepare=copied(made_studies),
+        leaves_nothing=False,
+    ),
     Case(
         "a supernet by more processes than CPUs",
         "supernet train own.py -o out --processes 1000",
