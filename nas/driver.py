@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from foundation.error_text import told
-from foundation.errors import IllegalArchitecture, SpaceError
+from foundation.errors import EvaluationFailed, IllegalArchitecture, SpaceError
 from nas.evaluator_faults import EvaluatorFaults
 from nas.executors.base import Executor, Outcome, WorkItem
 from nas.objectives.base import CostModel, Objective
@@ -22,6 +23,7 @@ from nas.store import Store
 from nas.strategies.base import Proposal, Strategy
 from nas.study.constraints import Constraint
 from nas.study.deaths import after_death, died, stopped
+from nas.study.own_code import own_code
 from nas.study.satisfiable import find_allowed
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.language.feasible import walk
@@ -122,7 +124,8 @@ class _Loop:
                 items += self._take_up_running(trial)
             else:
                 self._count(trial)
-                self.search.strategy.tell(trial)
+                with self._of_strategy():
+                    self.search.strategy.tell(trial)
                 if trial.state in COUNTED and trial.reused is None:
                     self.faults.ended(succeeded=trial.state is TrialState.COMPLETE)
         return items
@@ -169,7 +172,8 @@ class _Loop:
     def _propose(self) -> tuple[Trial, Any]:
         """The next trial: RUNNING with its architecture, or already decided."""
         number, self.next_number = self.next_number, self.next_number + 1
-        proposal = self.search.strategy.ask(number)
+        with self._of_strategy():
+            proposal = self.search.strategy.ask(number)
         trial, spec = self._judged(number, proposal)
         if trial.state is TrialState.INFEASIBLE and self.violations >= MAX_VIOLATIONS:
             trial, spec = self._judged(number, self._moved(proposal))
@@ -197,10 +201,17 @@ class _Loop:
             values = self._costs(spec)
         except IllegalArchitecture as error:
             return _ended(trial, TrialState.ILLEGAL, reason=told(error, kind=False)), None
+        except EvaluationFailed as error:  # of an objective of a user's own
+            return _ended(trial, TrialState.FAILED, reason=told(error, kind=False)), None
         violation = self._violation(values)
         if violation:
             return _ended(trial, TrialState.INFEASIBLE, reason=violation, values=values), None
         return replace(trial, values=values), spec
+
+    def _of_strategy(self) -> AbstractContextManager[None]:
+        """Where the strategy may be a user's own."""
+        kind = type(self.search.strategy)
+        return own_code(f"the strategy {kind.name}", kind.__module__)
 
     def _moved(self, proposal: Proposal) -> Proposal:
         """A proposal that breaks a constraint, moved as far as it must be towards one that keeps them.
@@ -260,7 +271,8 @@ class _Loop:
     def _record(self, trial: Trial) -> None:
         self.unsaved.append(trial)
         self._count(trial)
-        self.search.strategy.tell(trial)
+        with self._of_strategy():
+            self.search.strategy.tell(trial)
         self.search.on_trial(trial)
         if self.violations >= MAX_ILLEGAL:
             raise SpaceError(

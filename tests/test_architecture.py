@@ -37,6 +37,7 @@ UNSAFE = ("pickle", "marshal", "shelve", "dill", "cloudpickle")
 BROAD = {
     "nas/executors/base.py",
     "foundation/error_text.py",
+    "nas/study/own_code.py",
     "nas/study/user_files.py",
     "search_spaces/block_contract/check.py",
     "search_spaces/language/objections.py",

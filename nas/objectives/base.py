@@ -19,9 +19,10 @@ from foundation.errors import SettingError, UnknownName
 from foundation.registry import Registry, nearest
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.roofline import Roofline
-from nas.objectives.functions import Computed, OwnObjective
+from nas.objectives.functions import Computed, OwnObjective, Told
 from nas.objectives.functions import ObjectiveFunction as ObjectiveFunction
 from nas.study.plan import SCENARIO_MARK
+from nas.study.source_files import is_of_project
 from nas.study.trial import Value
 from search_spaces.scenario import Scenario
 
@@ -187,10 +188,14 @@ class Objectives(Registry[Objective]):
 
     def _entry(self, thing: Any) -> Objective:
         if isinstance(thing, Objective):
-            return thing
+            cheap, module = thing.cheap, getattr(thing.cheap, "__module__", "nas")
+            if cheap is None or is_of_project(module):
+                return thing
+            return replace(thing, cheap=Told(thing.name, cheap, module))
         about = (thing.__doc__ or "").strip().partition("\n")[0].rstrip(".") or "the user's own"
         computed = Computed(OwnObjective(thing.__name__, thing))
-        return Objective(name=thing.__name__, unit="", about=about, cheap=computed, on_request=True)
+        told = Told(thing.__name__, computed, thing.__module__)
+        return Objective(name=thing.__name__, unit="", about=about, cheap=told, on_request=True)
 
 
 objectives: Objectives = Objectives("objective", folder="nas.objectives")

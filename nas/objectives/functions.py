@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from foundation.errors import EvaluationFailed
 from foundation.text import shown
+from nas.study.own_code import own_code
 from nas.study.trial import Value
 
 ObjectiveFunction: TypeAlias = Callable[[Any], float]
@@ -48,7 +49,28 @@ class Computed:
         """What the function returns, with its source named.
 
         Raises:
-            EvaluationFailed: it returns no number.
+            EvaluationFailed: it returns no number, or raises.
         """
         value = self.own(spec)
         return value if isinstance(value, Value) else Value(value, source="function")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What computes an objective of a user's own; what it raises, or returns for a `Value`, is told."""
+
+    name: str
+    cheap: Callable[[Any, Any], Value]
+    module: str
+
+    def __call__(self, spec: Any, cost_model: Any) -> Value:
+        """The value.
+
+        Raises:
+            EvaluationFailed: there is none.
+        """
+        with own_code(f"the objective {self.name}", self.module):
+            value = self.cheap(spec, cost_model)
+        if not isinstance(value, Value):
+            raise EvaluationFailed(f"the objective {self.name} returned {shown(value)}, not a nas.Value")
+        return value

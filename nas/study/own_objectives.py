@@ -12,7 +12,7 @@ from typing import Any
 
 from foundation.errors import SettingError
 from nas.objectives.base import objectives
-from nas.objectives.functions import Computed, ObjectiveFunction, OwnObjective
+from nas.objectives.functions import Computed, ObjectiveFunction, OwnObjective, Told
 
 NAME = re.compile(r"[^\W\d]\w*")
 
@@ -68,7 +68,9 @@ def strategy_name(strategy: Any) -> Any:
 
 def _is_registered(name: str, objective: ObjectiveFunction) -> bool:
     computed = objectives[name].cheap if name in objectives else None
-    return isinstance(computed, Computed) and computed.own.function is objective
+    if not isinstance(computed, Told) or not isinstance(computed.cheap, Computed):
+        return False
+    return computed.cheap.own.function is objective
 
 
 def _name_of(objective: Any) -> str:

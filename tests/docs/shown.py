@@ -66,8 +66,13 @@ def run_shown(block: CodeBlock, folder: Path, *, seconds: float = 120.0) -> list
     if block.language == "sh":
         lines = [small_command(line) for line in block.text.splitlines()]
         return [Fork(_command, str(folder), words).wait(seconds) for words in lines]
-    (folder / "program.py").write_text(small_program(block.text))
-    return [Fork(_program, str(folder), "program.py").wait(seconds)]
+    return [run_program(small_program(block.text), folder, seconds=seconds)]
+
+
+def run_program(text: str, folder: Path, *, seconds: float) -> Ended:
+    """Run a program in a folder, as it is; how it ended."""
+    (folder / "program.py").write_text(text)
+    return Fork(_program, str(folder), "program.py").wait(seconds)
 
 
 def _command(folder: str, words: Sequence[str]) -> None:

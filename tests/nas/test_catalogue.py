@@ -176,3 +176,52 @@ def test_a_function_is_an_objective_by_its_decorator(file: Path) -> None:
     assert depth.cheap is not None
     assert depth.cheap(module.mine.root, None).value == 1.0  # type: ignore[arg-type]
     assert named_objectives([module.depth, "params"]) == (["depth", "params"], {})
+
+
+BROKEN = """
+from nas import Value
+from nas.objectives.base import Objective, objectives
+from nas.strategies.base import strategies
+from nas.strategies.random import RandomSearch
+from search_spaces.spaces import spaces
+
+@objectives.add
+def broken(spec):
+    return 1 / 0
+
+objectives.add(Objective(name="plain", unit="", about="no value", cheap=lambda spec, cost_model: 1.0))
+
+@strategies.add
+class Bad(RandomSearch):
+    name = "bad"
+    def propose(self, number, dice):
+        raise KeyError("x")
+
+space = spaces["laptop"]()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            "-o broken",
+            "the objective broken raised ZeroDivisionError: division by zero (broken.py:10)",
+        ),
+        ("-o plain", "the objective plain returned 1.0, not a nas.Value"),
+        ("-o params --strategy bad", "nas: the strategy bad raised KeyError: 'x' (broken.py:18)"),
+        (
+            "-o params -c broken<1",
+            "nas: the objective broken raised ZeroDivisionError",
+        ),
+    ],
+)
+def test_what_ones_own_code_raises_is_one_line(
+    words: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text(BROKEN)
+    code = cli.run(f"search broken.py --name b {words} -o weight_bytes --trials 3 --finalists 0".split())
+    captured = capsys.readouterr()
+    assert code == 1
+    assert says in " ".join((captured.out + captured.err).split())
