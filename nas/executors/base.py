@@ -20,7 +20,8 @@ import torch
 
 from foundation.error_text import told
 from foundation.errors import EvaluationFailed, IllegalArchitecture
-from nas.executors.failures import is_of_the_machine, watched_signals
+from nas.executors.failures import is_of_the_machine
+from nas.signals import watched_signals
 from nas.study.trial import Value
 
 

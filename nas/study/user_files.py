@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator
@@ -27,6 +26,7 @@ import torch
 from foundation.error_text import cut_line, told
 from foundation.errors import NasError, SettingError, SpaceError
 from foundation.registry import make_way
+from nas.signals import watched_signals
 
 USER_FILE = "space_file_"
 """How the modules that come from a user's files are named."""
@@ -185,20 +185,23 @@ def in_words(path: Path) -> Iterator[None]:
 
     Ctrl-C is no error of theirs, and passes.
     """
-    try:
-        yield
-    except NasError as error:
-        raise SpaceError(f"{_place(error, path)}: {error}") from None
-    except SystemExit as error:
-        raise SpaceError(
-            f"{_place(error, path)}: sys.exit() ended the file before its space was there"
-        ) from error
-    except KeyboardInterrupt as error:
-        if _was_pressed(error):
-            raise
-        raise SpaceError(f"{_place(error, path)}: KeyboardInterrupt was raised") from error
-    except BaseException as error:  # a user's file may raise anything; it is their line that helps them
-        raise SpaceError(f"{_place(error, path)}: {_complaint(error)}") from error
+    with watched_signals() as signals:
+        try:
+            yield
+        except BaseException as error:  # a user's file may raise anything; it is their line that helps them
+            if not signals:
+                raise SpaceError(f"{_place(error, path)}: {_what_ended(error)}") from error
+    if signals:  # also where the file caught what the handler had raised
+        raise KeyboardInterrupt
+
+
+def _what_ended(error: BaseException) -> str:
+    """What ended a file, on one line."""
+    if isinstance(error, NasError):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return "sys.exit() ended the file before its space was there"
+    return "KeyboardInterrupt was raised" if isinstance(error, KeyboardInterrupt) else _complaint(error)
 
 
 def _is_of_user(name: str, module: ModuleType, path: Path) -> bool:
@@ -292,10 +295,3 @@ def _complaint(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return cut_line(f"{type(error).__name__}: {error.msg}", MOST_LETTERS)
     return told(error, most=MOST_LETTERS)
-
-
-def _was_pressed(error: KeyboardInterrupt) -> bool:
-    """Whether it is the user at the terminal: it comes from the handler of the signal, where that is ours."""
-    handler = signal.getsignal(signal.SIGINT)
-    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-    return handler is signal.default_int_handler or frames[-1:] == [getattr(handler, "__name__", "")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from nas.study.trial import TrialState
@@ -64,13 +65,43 @@ CORPUS = (
 )
 
 
+def _no_study(folder: Path, ended: Ended) -> None:
+    assert not (folder / "studies").exists()
+
+
 def _text_and_space(folder: Path) -> None:
     (folder / "t.txt").write_text("hello world. " * 20_000)
     (folder / "tiny.py").write_text(TINY_SPACE)
     os.symlink("loop", folder / "loop")
 
 
+SIGNALLED = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.{number})
+    for _ in range(10**6):
+        pass
+except {caught}:
+    {then}
+"""
+
 CASES = [
+    *(
+        Case(
+            f"{number} while a space file runs that {what}",
+            "search s.py --name a -o params -o decode_flops --finalists 0",
+            code=128 + signal.Signals[number],
+            says="stopped; nothing was lost",
+            files={"s.py": SIGNALLED.format(number=number, caught=caught, then=then) + TINY_SPACE},
+            check=_no_study,
+        )
+        for number in ("SIGINT", "SIGTERM", "SIGHUP")
+        for what, caught, then in (
+            ("lets it pass", "ZeroDivisionError", "pass"),
+            ("catches everything", "BaseException", "pass"),
+            ("makes another error of it", "BaseException", "raise ValueError('why?') from None"),
+        )
+    ),
     *(
         Case(f"a store in the home of nobody: {words}", f"{words} --store ~nobody-here/s.db", says=says)
         for words in ("ls", "front a", "search laptop --name a", "resume a", "rm a --yes", "cp a b")
