@@ -41,7 +41,9 @@ class LiveStudy:
 
     def __init__(self, store: Store, record: StudyRecord) -> None:
         self.study = Study(store, record)
-        self.objectives: tuple[Quantity, ...] = tuple(map(quantity, self.study.plan.objectives))
+        self.objectives: tuple[Quantity, ...] = tuple(
+            quantity(name, self.study) for name in self.study.plan.objectives
+        )
         self.revision = 0
         self.read = False
         self.unreadable: dict[str, Unreadable] = {}
@@ -119,7 +121,10 @@ class LiveStudy:
         with self._lock:
             last = next(reversed(self._scored.values()), None)
         names = dict.fromkeys([objective.name for objective in self.objectives])
-        return [quantity(name) for name in [*names, *sorted(set(last.values if last else ()) - set(names))]]
+        return [
+            quantity(name, self.study)
+            for name in [*names, *sorted(set(last.values if last else ()) - set(names))]
+        ]
 
     def front(self, x: str, y: str) -> FrontFacts:
         """The plane of two quantities."""
@@ -128,8 +133,8 @@ class LiveStudy:
         more = {objective.name for objective in self.objectives} - {x, y}
         return front_facts(
             scored,
-            quantity(x),
-            quantity(y),
+            quantity(x, self.study),
+            quantity(y, self.study),
             describe=self.one_line,
             members={trial.number for trial in members} if more else (),
             finalists=set(self.finalists),

@@ -175,7 +175,7 @@ def read_comparison(studies: Sequence[Study]) -> ComparisonFacts:
     networks = [read.networks for read in reads]
     members = _joint_members(reads, networks, joint_points)
     quantities, joint = (
-        tuple(map(quantity, names)),
+        tuple(quantity(name, studies[0]) for name in names),
         _Joint(members, reference, hypervolume(joint_points, reference)),
     )
     errors = _errors(reads, names, reference)
@@ -250,15 +250,15 @@ def _points(study: Study, trials: Sequence[Trial], names: Sequence[str]) -> list
 def _errors(reads: Sequence[_Scored], names: Sequence[str], reference: Points) -> list[float | None]:
     quality = quality_of(reads[0].study.plan)
     axis = names.index(quality) if quality is not None else None
-    samples = [_samples(read.front, quality) for read in reads]
+    samples = [_samples(read.study, read.front, quality) for read in reads]
     return share_errors([read.front_points for read in reads], samples, axis, reference)
 
 
-def _samples(front: Sequence[Trial], quality: str | None) -> list[tuple[float, ...]]:
+def _samples(study: Study, front: Sequence[Trial], quality: str | None) -> list[tuple[float, ...]]:
     """The quality of each network, window by window, in the direction where less is better."""
     if quality is None:
         return [() for _ in front]
-    sign = -1.0 if quality in objectives and objectives[quality].maximise else 1.0
+    sign = -1.0 if quantity(quality, study).maximise else 1.0
     return [tuple(sign * sample for sample in trial.values[quality].samples) for trial in front]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dashboards.facts.quantities import TIMES, Quantity
 from foundation.errors import NasError
-from nas.objectives.base import objectives
+from nas.study.objective_records import known_objective
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
 from search_spaces.language.printing import brief, show
@@ -42,11 +42,16 @@ class NetworkFacts:
         return {**self.values, **self.measured}
 
 
-def quantity(name: str) -> Quantity:
-    """An objective's name, unit and direction; of a user's own function only the name."""
-    if name not in objectives:
-        return Quantity(name)
-    objective = objectives[name]
+def quantity(name: str, study: Study | None = None) -> Quantity:
+    """An objective's name, unit and direction, of a user's own as its study has them on record.
+
+    Of a user's own function, and without a study, only the name.
+
+    Raises:
+        FileError: the record is malformed.
+    """
+    config = study.record.config if study is not None else {}
+    objective = known_objective(name, config)
     return Quantity(name, objective.unit, objective.maximise)
 
 

@@ -165,7 +165,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         space_name=str(space.get("name", "space")),
         space_digest=study.record.space_digest,
         space_size=int(size) if str(size).isdecimal() else None,
-        objectives=tuple(map(quantity, plan.objectives)),
+        objectives=tuple(quantity(name, study) for name in plan.objectives),
         constraints=tuple(plan.constraints),
         engine=engine_title(plan),
         evaluator=plan.evaluator,
@@ -211,7 +211,7 @@ def planes(
     finalists: Collection[str] = (),
 ) -> tuple[FrontFacts, ...]:
     """The front in each pair of objectives, the first two first; `one_lines` holds lines by digest."""
-    quantities = tuple(map(quantity, objectives))
+    quantities = tuple(quantity(name, study) for name in objectives)
     members = {trial.number for trial in front} if len(quantities) > 2 else set()
     return tuple(
         front_facts(

@@ -12,13 +12,15 @@ but for the name: `--train-batch must be at least 1`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.markup import escape
 
+from foundation.errors import UnknownName
+from foundation.registry import nearest
 from foundation.settings import Described, Settings, describe, parse, parse_assignments, parse_entries
 
 Given: TypeAlias = dict[str, Any]
@@ -31,7 +33,7 @@ Command: TypeAlias = Callable[..., None]
 
 def with_settings(
     kind: type[Settings],
-    names: Iterable[str] | None = None,
+    names: Collection[str] | None = None,
     *,
     into: str = "settings",
     show_defaults: bool = True,
@@ -39,8 +41,14 @@ def with_settings(
     """Give a command options for these settings of a class, by default for all, but not for hidden ones.
 
     The command takes the values that were given as its argument `into`.
+
+    Raises:
+        UnknownName: there is no setting of a name.
     """
-    chosen = [d for d in describe(kind) if not d.about.hidden and (names is None or d.name in names)]
+    settings = {d.name: d for d in describe(kind)}
+    if unknown := [name for name in names or () if name not in settings]:
+        raise UnknownName(f"{kind.__name__} has no setting {unknown[0]!r}; {nearest(unknown[0], settings)}")
+    chosen = [d for d in settings.values() if not d.about.hidden and (names is None or d.name in names)]
 
     def decorate(command: Command) -> Command:
         def wrapper(**arguments: Any) -> None:

@@ -84,7 +84,7 @@ class Profiling(Settings):
         return {"seconds": usual if self.seconds is None else self.seconds, "seed": self.seed}
 
 
-@with_settings(Plan, ("scenarios", "on"))
+@with_settings(Plan, ("scenarios", "time_on"))
 @with_settings(Profiling, into="profiling")
 def profile(
     space: SpaceName,

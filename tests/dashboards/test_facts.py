@@ -50,6 +50,14 @@ def test_the_staircase_runs_from_the_best_x_and_the_rest_is_beaten() -> None:
     assert facts.front[0].one_line == "line 1"
 
 
+def test_an_objective_of_ones_own_has_the_direction_that_is_on_record(full: Study) -> None:
+    """Its source need not be there, and what is best must not turn round without it."""
+    own = {"copies_per_s": {"unit": "1/s", "about": "", "maximise": True}}
+    recorded = Study(full.store, replace(full.record, config={**full.record.config, "objectives": own}))
+    assert quantity("copies_per_s", recorded) == Quantity("copies_per_s", "1/s", True)
+    assert quantity("copies_per_s", full) == Quantity("copies_per_s")
+
+
 def test_a_maximised_quantity_turns_the_front() -> None:
     facts = plane([trial(0, 3, 1), trial(1, 1, 3)], Quantity("decode_ms", "ms", maximise=True))
     assert [point.number for point in facts.front] == [0]
