@@ -38,7 +38,7 @@ def small_command(line: str) -> list[str]:
         return _with_options(words, {"trials": 6})
     if words[0] != "search":
         return words
-    return [*_with_options(words, SMALL), "--scenario", "prompt=8,new=4"]
+    return [*_with_options(words, SMALL), "--scenario", "prompt=8,new_tokens=4"]
 
 
 def _with_options(words: Sequence[str], settings: dict[str, float]) -> list[str]:
