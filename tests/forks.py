@@ -9,6 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -64,7 +65,8 @@ class Fork:
         os.kill(self.process.pid or 0, number)
 
     def kill(self) -> Ended:
-        self.send(signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            self.send(signal.SIGKILL)
         return self.wait()
 
     def wait(self, timeout: float = 120) -> Ended:

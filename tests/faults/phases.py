@@ -62,7 +62,7 @@ STUDIES: Mapping[str, str] = {
 """The words of `nas search` after the space and its data, by the name of the study."""
 
 
-RAY = Path(f"/tmp/nas-kills-{os.getpid()}")
+RAY = Path(f"/tmp/nk-{os.getpid()}")
 """Where Ray keeps its sockets, whose paths must be short."""
 
 
