@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from dashboards.facts import FrontFacts, front_facts
 from dashboards.facts.networks import one_line_of, quantity
-from dashboards.facts.quantities import QUALITY, Quantity
+from dashboards.facts.quantities import Quantity
 from nas.pareto import nondominated
 from nas.store import Store, StudyRecord
 from nas.store.unreadable import Unreadable
@@ -33,7 +33,7 @@ class Summary:
     planned: int
     state: str
     front: int | None
-    best: Mapping[str, Value]
+    best: Mapping[Quantity, Value]
 
 
 class LiveStudy:
@@ -95,8 +95,9 @@ class LiveStudy:
 
     def _take_finalist(self, trial: Trial) -> None:
         rungs = self.finalists.setdefault(trial.digest, {})
-        if trial.state is TrialState.COMPLETE and QUALITY in trial.values:
-            rungs[trial.fidelity.steps] = trial.values[QUALITY]
+        name = self.study.quality.name if self.study.quality else ""
+        if trial.state is TrialState.COMPLETE and name in trial.values:
+            rungs[trial.fidelity.steps] = trial.values[name]
 
     def _front(self) -> tuple[Trial, ...]:
         scored = list(self._scored.values())
@@ -184,11 +185,11 @@ class LiveStudy:
             best=self._best(),
         )
 
-    def _best(self) -> dict[str, Value]:
+    def _best(self) -> dict[Quantity, Value]:
         best, members = {}, self.members
         for objective in self.objectives if members else ():
             values = [trial.values[objective.name] for trial in members]
-            best[objective.name] = (max if objective.maximise else min)(values, key=lambda value: value.value)
+            best[objective] = (max if objective.maximise else min)(values, key=lambda value: value.value)
         return best
 
 

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 
 from dashboards.app.live import LiveStudy, Summary
 from dashboards.facts.networks import layers_of, quantity
-from dashboards.facts.quantities import QUALITY
+from dashboards.facts.quantities import Quantity
 from dashboards.facts.study import study_facts
 from dashboards.shell_commands import export
 from foundation.text import count
@@ -31,7 +31,7 @@ def studies_table(summaries: Sequence[Summary], unreadable: Sequence[str] = ()) 
 
 def _study_cells(summary: Summary) -> list[Component | str]:
     created = datetime.fromtimestamp(summary.created).strftime("%-d %b %Y, %H:%M")
-    bests = [_best(name, value) for name, value in summary.best.items()]
+    bests = [_best(of, value) for of, value in summary.best.items()]
     return [
         dcc.Link(summary.name, href=f"/study/{quote(summary.name)}"),
         created,
@@ -42,8 +42,7 @@ def _study_cells(summary: Summary) -> list[Component | str]:
     ]
 
 
-def _best(name: str, value: Value) -> Component:
-    of = quantity(name)
+def _best(of: Quantity, value: Value) -> Component:
     label = html.Span(f"{of.label} ", className="muted")
     return html.Div([label, of.text(value.value) + value.rough_mark])
 
@@ -87,9 +86,12 @@ def _value_rows(live: LiveStudy, trial: Trial) -> list[Component]:
     values = _values(live, trial)
     order = {objective.name: index for index, objective in enumerate(live.objectives)}
     values.sort(key=lambda item: order.get(item[0], len(order)))
-    rows = [_value_row(quantity(name).label, name, value) for name, value in values]
+    shown = [(quantity(name, live.study), value) for name, value in values]
+    rows = [_value_row(of.label, of, value) for of, value in shown]
     rungs = sorted(live.finalists.get(trial.digest, {}).items())
-    rows[1:1] = [_value_row(f"{steps:,} steps from scratch", QUALITY, value) for steps, value in rungs]
+    quality = next((objective for objective in live.objectives if objective.scored), None)
+    if quality is not None:
+        rows[1:1] = [_value_row(f"{steps:,} steps from scratch", quality, value) for steps, value in rungs]
     return rows
 
 
@@ -104,8 +106,8 @@ def _legend(live: LiveStudy, trial: Trial) -> list[str]:
     return rough_lines(known, live.study.table_errors)
 
 
-def _value_row(label: str, name: str, value: Value) -> Component:
-    return html.Tr([html.Td(label), html.Td(quantity(name).of(value)), html.Td(value.source)])
+def _value_row(label: str, of: Quantity, value: Value) -> Component:
+    return html.Tr([html.Td(label), html.Td(of.of(value)), html.Td(value.source)])
 
 
 def _with_narrow_margin(text: str) -> str:

@@ -9,7 +9,7 @@ It only reads the store, and pages load nothing from other hosts: scripts and st
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -23,7 +23,7 @@ from dashboards.app.live import LiveStudy
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
 from dashboards.app.requests import Names, protect
-from dashboards.facts.quantities import QUALITY
+from dashboards.facts.quantities import Quantity
 from dashboards.figures.front import front_figure
 from dashboards.style.css import app_css
 from dashboards.style.theme import SCHEMES, with_scheme
@@ -156,7 +156,7 @@ def study_page(live: LiveStudy) -> Component:
 def _plane(live: LiveStudy) -> Component:
     """The figure of the front, below the menus of its axes."""
     options = [{"label": quantity.label, "value": quantity.name} for quantity in live.quantities()]
-    x, y = first_axes([objective.name for objective in live.objectives])
+    x, y = first_axes(live.objectives)
     menus = [
         html.Label([label, dcc.Dropdown(options, name, id=axis, clearable=False, searchable=False)])
         for label, name, axis in (("horizontal", x, "x"), ("vertical", y, "y"))
@@ -165,10 +165,10 @@ def _plane(live: LiveStudy) -> Component:
     return html.Div([html.Div(menus, className="pickers"), graph], className="plane")
 
 
-def first_axes(names: list[str]) -> tuple[str, str]:
-    """The first two objectives, quality on the vertical axis."""
-    first, second = (names * 2)[:2]
-    return (second, first) if first == QUALITY else (first, second)
+def first_axes(objectives: Sequence[Quantity]) -> tuple[str, str]:
+    """The names of the first two objectives, quality on the vertical axis."""
+    first, second = [*objectives, *objectives][:2]
+    return (second.name, first.name) if first.scored else (first.name, second.name)
 
 
 def make_app(

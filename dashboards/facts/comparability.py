@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators.tasks.base import tasks
 from foundation.errors import SettingError, StoreError
 from foundation.text import listed
 from nas.objectives.base import objectives
-from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.task import length_of
 from search_spaces.scenario import Scenario
@@ -58,7 +56,7 @@ class _Pair:
         for name in registered:
             if objectives[name].needs_table:
                 yield from self.table_notes(name)
-        if quality_of(first.plan) is not None:
+        if first.quality is not None:
             yield from self.quality_notes()
         if not self.same_space:
             spaces = f"{_space(first)} and {_space(second)}"
@@ -146,7 +144,7 @@ class _Pair:
                 yield f"recipes ({name})", recipes[0][name], recipes[1][name]
             yield "training steps", first.plan.train_steps, second.plan.train_steps
             yield "batch sizes", first.plan.train_batch, second.plan.train_batch
-        yield "window lengths", length_of(first.plan), length_of(second.plan)
+        yield "window lengths", length_of(first), length_of(second)
         yield "numbers of validation windows", _windows(first), _windows(second)
         yield "texts", *self.texts()
 
@@ -189,9 +187,8 @@ def _table(study: Study, name: str) -> dict[str, Any]:
 
 
 def _windows(study: Study) -> int | None:
-    quality = quality_of(study.plan)
-    task = tasks[objectives[quality].task] if quality else None
-    return study.plan.validation_windows or getattr(task, "windows", None)
+    task = study.scored_task
+    return study.plan.validation_windows or (task.windows if task else None)
 
 
 def _recipe(study: Study) -> dict[str, Any]:

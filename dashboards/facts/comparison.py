@@ -30,7 +30,6 @@ from foundation.errors import SettingError
 from nas.engines.base import PROPOSED_BY, engine_title
 from nas.objectives.base import objectives
 from nas.pareto import Points, hypervolume, hypervolume_trace, reference_point
-from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.trial import Trial
 from nas.validation.gain import scaled
@@ -248,7 +247,8 @@ def _points(study: Study, trials: Sequence[Trial], names: Sequence[str]) -> list
 
 
 def _errors(reads: Sequence[_Scored], names: Sequence[str], reference: Points) -> list[float | None]:
-    quality = quality_of(reads[0].study.plan)
+    score = reads[0].study.quality
+    quality = score.name if score else None
     axis = names.index(quality) if quality is not None else None
     samples = [_samples(read.study, read.front, quality) for read in reads]
     return share_errors([read.front_points for read in reads], samples, axis, reference)

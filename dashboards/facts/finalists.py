@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards.facts.quantities import QUALITY
 from nas.study.significance import tied
 from nas.study.trial import Trial, TrialState, Value
 
@@ -14,7 +13,7 @@ from nas.study.trial import Trial, TrialState, Value
 class Finalist:
     """One network: `proxy` is its score in the search, `rungs` its scores by training steps.
 
-    `tied` means that its score is that of the best network of its last rung, within the error.
+    `tied` means that it was trained to the end, and that its score is that of the best, within the error.
     """
 
     digest: str
@@ -42,16 +41,23 @@ class FinalistFacts:
     finalists: tuple[Finalist, ...]
     rungs: tuple[int, ...]
 
+    @property
+    def common_rung(self) -> int | None:
+        """The last rung that all completed which completed any; None where none did."""
+        completed = [set(finalist.rungs) for finalist in self.finalists if finalist.rungs]
+        return max(set.intersection(*completed), default=None) if completed else None
+
 
 def finalist_facts(
     trials: Sequence[Trial],
     searched: Mapping[str, Trial],
     measured: Mapping[str, Mapping[str, Value]],
     one_lines: Mapping[str, str],
+    quality: str,
 ) -> FinalistFacts | None:
     """The finalists among trials of the stage "final"; None where there are none.
 
-    `searched` are the trials of the search by digest.
+    `searched` are the trials of the search by digest, `quality` names the score.
     """
     runs: dict[str, dict[int, Trial]] = {}
     for trial in trials:
@@ -59,10 +65,10 @@ def finalist_facts(
     if not runs:
         return None
     rungs = tuple(sorted({trial.fidelity.steps for trial in trials}))
-    leaders = {steps: _best(steps, runs) for steps in rungs}
+    leaders = {steps: _best(steps, runs, quality) for steps in rungs}
     finalists = [
         _finalist(
-            _Run(digest, by_rung, rungs, leaders),
+            _Run(digest, by_rung, rungs, leaders, quality),
             searched.get(digest),
             measured=measured.get(digest, {}),
             one_line=one_lines.get(digest, ""),
@@ -80,9 +86,11 @@ class _Run:
     by_rung: Mapping[int, Trial]
     rungs: tuple[int, ...]
     leaders: Mapping[int, Trial | None]
+    quality: str
 
     def scores(self) -> dict[int, Value]:
-        return {steps: t.values[QUALITY] for steps, t in sorted(self.by_rung.items()) if _is_scored(t)}
+        scored = ((steps, t) for steps, t in sorted(self.by_rung.items()) if _is_scored(t, self.quality))
+        return {steps: trial.values[self.quality] for steps, trial in scored}
 
     def last_trial(self) -> Trial:
         return self.by_rung[max(self.by_rung)]
@@ -96,29 +104,29 @@ def _finalist(run: _Run, searched: Trial | None, *, measured: Mapping[str, Value
     return Finalist(
         digest=run.digest,
         one_line=one_line,
-        proxy=proxy_values.get(QUALITY),
+        proxy=proxy_values.get(run.quality),
         rungs=scores,
         outcome=_outcome(run.last_trial(), run.rungs),
         finished=finished,
         best=finished and leader is not None and leader.digest == run.digest,
-        tied=last is not None and leader is not None and _tied(scores[last], leader),
+        tied=finished and leader is not None and _tied(scores[run.rungs[-1]], leader.values[run.quality]),
         values={**proxy_values, **run.last_trial().values},
         measured=measured,
     )
 
 
-def _is_scored(trial: Trial) -> bool:
-    return trial.state is TrialState.COMPLETE and QUALITY in trial.values
+def _is_scored(trial: Trial, quality: str) -> bool:
+    return trial.state is TrialState.COMPLETE and quality in trial.values
 
 
-def _best(steps: int, runs: Mapping[str, Mapping[int, Trial]]) -> Trial | None:
+def _best(steps: int, runs: Mapping[str, Mapping[int, Trial]], quality: str) -> Trial | None:
     trials = [by_rung[steps] for by_rung in runs.values() if steps in by_rung]
-    scored = [trial for trial in trials if _is_scored(trial)]
-    return min(scored, key=lambda trial: trial.values[QUALITY].value, default=None)
+    scored = [trial for trial in trials if _is_scored(trial, quality)]
+    return min(scored, key=lambda trial: trial.values[quality].value, default=None)
 
 
-def _tied(score: Value, leader: Trial) -> bool:
-    return score.value == leader.values[QUALITY].value or tied(score, leader.values[QUALITY])
+def _tied(score: Value, best: Value) -> bool:
+    return score.value == best.value or tied(score, best)
 
 
 def _outcome(last: Trial, rungs: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dashboards.facts.quantities import QUALITY, Quantity
+from dashboards.facts.quantities import Quantity
 from nas.pareto import nondominated
 from nas.study.significance import tied
 from nas.study.trial import Trial, Value
@@ -126,14 +126,14 @@ def _point(
 
 def _marked(stairs: list[Point], x: Quantity, y: Quantity) -> tuple[Point, ...]:
     """The staircase with its ties: the next point of lower quality differs by no more than the error."""
-    if QUALITY not in (x.name, y.name):
+    if not (x.scored or y.scored):
         return tuple(stairs)
-    best_first = stairs if x.name == QUALITY else stairs[::-1]
+    best_first = stairs if x.scored else stairs[::-1]
 
     def score(point: Point) -> Value:
-        return point.x if x.name == QUALITY else point.y
+        return point.x if x.scored else point.y
 
     pairs = pairwise(best_first)
     marks = [tied(score(better), score(worse)) for better, worse in pairs]
     marked = [replace(p, tied=mark) for p, mark in zip(best_first, [*marks, False], strict=False)]
-    return tuple(marked if x.name == QUALITY else marked[::-1])
+    return tuple(marked if x.scored else marked[::-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -52,7 +52,12 @@ def quantity(name: str, study: Study | None = None) -> Quantity:
     """
     config = study.record.config if study is not None else {}
     objective = known_objective(name, config)
-    return Quantity(name, objective.unit, objective.maximise)
+    return Quantity(name, objective.unit, objective.maximise, scored=bool(objective.task))
+
+
+def quantity_among(known: Iterable[Quantity], name: str) -> Quantity:
+    """The one of this name among those of a study, else as it is registered."""
+    return next((each for each in known if each.name == name), None) or quantity(name)
 
 
 def architecture(study: Study, trial: Trial) -> Any:

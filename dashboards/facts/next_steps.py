@@ -8,7 +8,6 @@ from nas.steps.base import Context
 from nas.steps.finalists import Finalists
 from nas.study.export import longest_training
 from nas.study.facts import SUPERNET
-from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
 from nas.study.trial import Trial
 
@@ -33,9 +32,9 @@ def next_steps(study: Study, front: list[Trial]) -> NextSteps:
     plan, step = study.plan, Finalists()
     trained = bool(front) and step.done(Context(study=study))
     return NextSteps(
-        scored=quality_of(plan) is not None,
+        scored=study.quality is not None,
         finalists=plan.finalists,
-        unfinished=step.wanted(plan) and not trained,
+        unfinished=study.quality is not None and plan.finalists > 0 and not trained,
         exportable=next((trial.digest for trial in front if _has_weights(study, trial)), None),
     )
 
@@ -43,7 +42,7 @@ def next_steps(study: Study, front: list[Trial]) -> NextSteps:
 def _has_weights(study: Study, trial: Trial) -> bool:
     """Whether `best_weights` would find some: of a training of its own, or shared ones."""
     plan = study.plan
-    if quality_of(plan) is None:
+    if study.quality is None:
         return False
     shared = plan.evaluator == "supernet" and SUPERNET in study.facts
     return shared or longest_training(study, trial.digest) is not None

@@ -9,6 +9,7 @@ from foundation.text import significant, with_error
 from nas.study.trial import Value
 
 QUALITY = "bits_per_byte"
+"""The quality of language models, in which they compare with compressors."""
 
 LABELS = {
     "bits_per_byte": "bits per byte",
@@ -42,11 +43,20 @@ BEST_CLAUSES = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """A named number with its unit and the direction in which it improves."""
+    """A named number with its unit and the direction in which it improves.
+
+    `scored` says that it is the quality of networks, the score of a task: trained for, with an error.
+    """
 
     name: str
     unit: str = ""
     maximise: bool = False
+    scored: bool = False
+
+    @property
+    def axis_title(self) -> str:
+        """Its title at an axis where it is written without a prefix."""
+        return self.title("" if self.unit == self.label else self.unit)
 
     @property
     def label(self) -> str:
@@ -86,6 +96,15 @@ class Quantity:
     def of(self, value: Value) -> str:
         """A stored value with its unit, its standard error and its marks."""
         return value.marked(self.text(value.value, value.error))
+
+    @property
+    def words(self) -> str:
+        """What follows a number of it in a sentence."""
+        return self.unit or self.label
+
+    def said(self, value: Value) -> str:
+        """A score in a sentence: `1.900 ± 0.020 bits per byte`."""
+        return f"{with_error(value.value, value.error or 0.0)} {self.words}"
 
     def best(self, value: Value) -> str:
         """The clause of a headline about the best value of a front."""

@@ -19,7 +19,7 @@ from dashboards.facts.networks import (
     quantity,
 )
 from dashboards.facts.next_steps import NextSteps, next_steps
-from dashboards.facts.quantities import QUALITY, Quantity
+from dashboards.facts.quantities import Quantity
 from dashboards.facts.records import (
     CorpusFacts,
     SupernetFacts,
@@ -47,7 +47,8 @@ COMPOSITION_SAMPLE = 2000
 class StudyFacts:
     """A study's settings and progress.
 
-    `scenarios` are texts by name. `remarks` say which proposals failed, why, and what is unreadable.
+    `scenarios` are texts by name. `loss_unit` is that of the losses of its task. `remarks` say which
+    proposals failed, why, and what is unreadable.
     """
 
     name: str
@@ -69,7 +70,13 @@ class StudyFacts:
     repeated: int
     distinct: int
     seconds: float
+    loss_unit: str = ""
     remarks: tuple[str, ...] = ()
+
+    @property
+    def quality(self) -> Quantity | None:
+        """The objective that networks are trained for; None where nothing is trained."""
+        return next((objective for objective in self.objectives if objective.scored), None)
 
     @property
     def scenario(self) -> str:
@@ -142,7 +149,7 @@ def read_facts(study: Study) -> Facts:
             finalists={trial.digest for trial in finals},
         ),
         hypervolume=_hypervolume(study, scored),
-        finals=finalist_facts(finals, {trial.digest: trial for trial in scored}, measured, one_lines),
+        finals=_finals(study, finals, scored, measured, one_lines),
         tables=tables or (),
         supernet=supernet,
         corpus=corpus,
@@ -170,7 +177,8 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         engine=engine_title(plan),
         evaluator=plan.evaluator,
         steps=plan.train_steps,
-        length=length_of(plan),
+        length=length_of(study),
+        loss_unit=study.scored_task.unit if study.scored_task else "",
         seed=plan.seed,
         scenarios={scenario.name: str(scenario) for scenario in plan.scenarios},
         planned=plan.trials,
@@ -229,7 +237,7 @@ def planes(
 
 def _axes(first: Quantity, second: Quantity) -> tuple[Quantity, Quantity]:
     """Costs on the horizontal axis, quality on the vertical one."""
-    return (second, first) if first.name == QUALITY else (first, second)
+    return (second, first) if first.scored else (first, second)
 
 
 def front_networks(
@@ -239,10 +247,10 @@ def front_networks(
     measured: Mapping[str, Mapping[str, Value]],
 ) -> tuple[NetworkFacts, ...]:
     """The front; a member is tied when the next one in quality is not significantly worse."""
-    with_quality = [trial for trial in front if QUALITY in trial.values]
-    by_quality = sorted(with_quality, key=lambda trial: trial.values[QUALITY].value)
-    pairs = pairwise(by_quality)
-    ties = {better.digest for better, worse in pairs if tied(better.values[QUALITY], worse.values[QUALITY])}
+    name = study.quality.name if study.quality else ""
+    with_quality = [trial for trial in front if name in trial.values]
+    pairs = pairwise(sorted(with_quality, key=lambda trial: trial.values[name].value))
+    ties = {better.digest for better, worse in pairs if tied(better.values[name], worse.values[name])}
     left = {trial.digest for trial in study.undominated_as_measured(front, measured)}
     return tuple(
         NetworkFacts(
@@ -257,6 +265,19 @@ def front_networks(
         )
         for trial in front
     )
+
+
+def _finals(
+    study: Study,
+    finals: Sequence[Trial],
+    scored: Sequence[Trial],
+    measured: Mapping[str, Mapping[str, Value]],
+    one_lines: Mapping[str, str],
+) -> FinalistFacts | None:
+    if study.quality is None:
+        return None
+    searched = {trial.digest: trial for trial in scored}
+    return finalist_facts(finals, searched, measured, one_lines, study.quality.name)
 
 
 def _hypervolume(study: Study, scored: Sequence[Trial]) -> HypervolumeFacts | None:

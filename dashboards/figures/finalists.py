@@ -7,6 +7,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from dashboards.facts import Facts, Finalist
+from dashboards.facts.quantities import Quantity
 from dashboards.figures import figures
 from dashboards.figures.drawing import error_bars
 from dashboards.style.theme import BLUE, GREY, ORANGE, empty_figure, message_figure
@@ -16,22 +17,23 @@ from dashboards.style.theme import BLUE, GREY, ORANGE, empty_figure, message_fig
 def finalists(facts: Facts) -> go.Figure:
     """One line per finalist; the best in orange, those trained to the end in blue, the others grey."""
     trained = [finalist for finalist in facts.finals.finalists if finalist.rungs] if facts.finals else []
-    if facts.finals is None or not trained:
+    quality = facts.study.quality
+    if facts.finals is None or quality is None or not trained:
         return message_figure("no network was trained from scratch")
     figure = empty_figure(400)
     for finalist in reversed(trained):
-        _add_curve(figure, finalist)
+        _add_curve(figure, finalist, quality)
     figure.update_xaxes(
         title_text="training steps from scratch",
         type="log",
         tickvals=list(facts.finals.rungs),
         ticktext=[f"{steps:,}" for steps in facts.finals.rungs],
     )
-    figure.update_yaxes(title_text="bits per byte")
+    figure.update_yaxes(title_text=quality.axis_title)
     return figure.update_layout(margin_t=16)
 
 
-def _add_curve(figure: go.Figure, finalist: Finalist) -> None:
+def _add_curve(figure: go.Figure, finalist: Finalist, quality: Quantity) -> None:
     colour = ORANGE if finalist.best else BLUE if finalist.finished else GREY
     scores = finalist.rungs.values()
     figure.add_scatter(
@@ -44,6 +46,6 @@ def _add_curve(figure: go.Figure, finalist: Finalist) -> None:
         marker={"size": 7},
         opacity=1.0 if finalist.finished else 0.7,
         text=[f"<b>{finalist.digest}</b><br>{escape(finalist.one_line)}"] * len(finalist.rungs),
-        hovertemplate="%{text}<br>%{x} steps: %{y:.3f} bits per byte<extra></extra>",
+        hovertemplate=f"%{{text}}<br>%{{x}} steps: %{{y:.3f}} {quality.words}<extra></extra>",
         showlegend=False,
     )

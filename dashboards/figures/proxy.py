@@ -8,22 +8,32 @@ from dashboards.facts import Facts, Finalist
 from dashboards.figures import figures
 from dashboards.figures.drawing import error_bars
 from dashboards.style.theme import GREY, ORANGE, empty_figure, message_figure
+from foundation.text import count
 
-SYMBOLS = ("circle-open", "diamond-open", "circle", "diamond", "square", "star")
-"""Of the rungs, in order."""
+
+def compared_steps(facts: Facts) -> int | None:
+    """After how many steps from scratch networks are compared: scores of fewer or more would not be alike.
+
+    As many as the random networks of the validation were trained for, else those of the last rung that all
+    finalists completed; None where nothing is known.
+    """
+    if facts.validation is not None and facts.validation.pairs:
+        return facts.validation.steps
+    return facts.finals.common_rung if facts.finals else None
 
 
 @figures.add
 def proxy(facts: Facts) -> go.Figure:
-    """Random networks of the validation, and the finalists at their last rung."""
-    finalists = [f for f in facts.finals.finalists if f.proxy and f.last] if facts.finals else []
-    if not (facts.validation and facts.validation.pairs) and not finalists:
+    """Random networks of the validation, and the finalists, all after as many training steps."""
+    steps, quality = compared_steps(facts), facts.study.quality
+    finalists = [f for f in facts.finals.finalists if f.proxy and steps in f.rungs] if facts.finals else []
+    pairs = facts.validation.pairs if facts.validation else ()
+    if quality is None or not (pairs or finalists):
         return message_figure("no network was trained from scratch")
     figure = empty_figure(400)
-    if facts.validation is not None and facts.validation.pairs:
-        pairs = facts.validation.pairs
+    if pairs:
         figure.add_scatter(
-            name=f"random networks, {facts.validation.steps or '?'} steps",
+            name="random networks",
             x=[pair[0] for pair in pairs],
             y=[pair[1] for pair in pairs],
             text=[pair[2] for pair in pairs],
@@ -31,23 +41,23 @@ def proxy(facts: Facts) -> go.Figure:
             marker={"size": 8, "color": GREY},
             hovertemplate="%{text}<br>proxy %{x:.3f}<br>from scratch %{y:.3f}<extra></extra>",
         )
-    rungs = sorted({f.last[0] for f in finalists if f.last})
-    for place, steps in enumerate(rungs):
-        _add_rung(figure, steps, finalists, SYMBOLS[place % len(SYMBOLS)])
-    figure.update_xaxes(title_text="proxy (bits per byte)")
-    figure.update_yaxes(title_text="from scratch (bits per byte)")
+    if steps is not None and finalists:
+        _add_finalists(figure, steps, finalists)
+    after = f", {count(steps, 'step')}" if steps is not None else ""
+    figure.update_xaxes(title_text=f"proxy ({quality.words})")
+    figure.update_yaxes(title_text=f"from scratch{after} ({quality.words})")
     return figure
 
 
-def _add_rung(figure: go.Figure, steps: int, finalists: list[Finalist], symbol: str) -> None:
-    scores = [(f, f.proxy, f.last[1]) for f in finalists if f.last and f.proxy and f.last[0] == steps]
+def _add_finalists(figure: go.Figure, steps: int, finalists: list[Finalist]) -> None:
+    scores = [(f, f.proxy, f.rungs[steps]) for f in finalists if f.proxy]
     figure.add_scatter(
-        name=f"finalists, {steps:,} steps",
+        name="finalists",
         x=[proxy_score.value for _, proxy_score, _ in scores],
         y=[score.value for _, _, score in scores],
         error_y=error_bars(score for _, _, score in scores),
         text=[finalist.digest for finalist, _, _ in scores],
         mode="markers",
-        marker={"size": 10, "color": ORANGE, "symbol": symbol, "line": {"width": 2, "color": ORANGE}},
+        marker={"size": 10, "color": ORANGE, "symbol": "diamond-open", "line": {"width": 2}},
         hovertemplate="%{text}<br>proxy %{x:.3f}<br>from scratch %{y:.3f}<extra></extra>",
     )

@@ -23,7 +23,7 @@ def supernet_loss(facts: Facts) -> go.Figure:
     _add_curve(figure, "largest subnet", steps, largest, colour=BLUE)
     _add_curve(figure, "smallest subnet", steps, smallest, colour=ORANGE)
     figure.update_xaxes(title_text="training step")
-    figure.update_yaxes(title_text="loss (bits per byte)")
+    figure.update_yaxes(title_text=f"loss ({facts.study.loss_unit})")
     return figure
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import plotly.offline
 
 from dashboards.facts import ComparedStudy, ComparisonFacts, JointMember, NetworkFacts, read_comparison
-from dashboards.facts.quantities import QUALITY
 from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
 from dashboards.report.html import (
     Child,
@@ -121,7 +120,7 @@ def _caption(facts: ComparisonFacts) -> str:
     text = "Each line is the front of one study"
     text += ", in a band of one standard error." if len(facts.studies) <= MAX_BANDS else "."
     pair = facts.studies[0].fronts[0]
-    if QUALITY in (pair.x.name, pair.y.name):
+    if pair.x.scored or pair.y.scored:
         text += " Hollow marks: the next step of the line is within noise."
     if any(compared.fronts[0].other_members for compared in facts.studies):
         text += " Faint marks are on their study's front because of another objective."
@@ -192,9 +191,8 @@ def _joint_front(facts: ComparisonFacts) -> Html:
         "The networks that no network of any of these studies dominates, and the studies that scored them.",
         kind="muted",
     )
-    names = [quantity.name for quantity in facts.objectives]
     return section(
-        "The joint front", about, member_table([member.network for member in facts.joint], names, tags)
+        "The joint front", about, member_table([m.network for m in facts.joint], facts.objectives, tags)
     )
 
 

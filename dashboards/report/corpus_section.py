@@ -16,7 +16,7 @@ BYTES = Quantity("bytes", "bytes")
 def corpus_section(facts: Facts) -> Html | None:
     """Name and sizes of the corpus, and the compressors' bits per byte beside the networks'."""
     corpus = facts.corpus
-    if corpus is None:
+    if corpus is None or facts.study.quality is None or facts.study.quality.name != QUALITY:
         return None
     sizes = f"{BYTES.text(corpus.train_bytes)} for training, {BYTES.text(corpus.valid_bytes)} for validation"
     comparable = " Scores are comparable only under the digest "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dashboards.facts import Facts, Finalist
-from dashboards.facts.quantities import QUALITY
+from dashboards.facts import Facts, Finalist, FinalistFacts
+from dashboards.facts.quantities import Quantity
 from dashboards.figures import figures
+from dashboards.figures.proxy import compared_steps
 from dashboards.report.html import Html, code, figure, folded, joined, p, section, tag
 from dashboards.report.numbers import numbers_table
 from dashboards.report.tables import layers, number
@@ -78,19 +79,39 @@ def _short_training_note(facts: Facts) -> Html:
 
 
 def _figures(facts: Facts) -> Html:
-    curves = "Orange: the best at the last rung. Blue: others trained to the end. Bars: one standard error."
+    assert facts.finals is not None
     return tag(
         "div",
-        figure(figures["finalists"](facts), curves),
-        figure(figures["proxy"](facts), "Where the proxy ranks correctly, points rise from left to right."),
+        figure(figures["finalists"](facts), curves_caption(facts.finals)),
+        figure(figures["proxy"](facts), proxy_caption(facts)),
         kind="pair",
     )
+
+
+def curves_caption(finals: FinalistFacts) -> str:
+    """What the colours of the learning curves mean, of those that are there."""
+    trained = [finalist for finalist in finals.finalists if finalist.rungs]
+    colours = {
+        "Orange: the best at the last rung.": any(f.best for f in trained),
+        "Blue: others trained to the end.": any(f.finished and not f.best for f in trained),
+        "Grey: not trained to the end.": any(not f.finished for f in trained),
+        "Bars: one standard error.": any(score.error for f in trained for score in f.rungs.values()),
+    }
+    return " ".join(text for text, there in colours.items() if there)
+
+
+def proxy_caption(facts: Facts) -> str:
+    """How to read the proxy's figure: only scores after as many steps are compared."""
+    steps = compared_steps(facts)
+    after = f"All networks as trained from scratch for {count(steps, 'step')}. " if steps is not None else ""
+    return f"{after}Where the proxy ranks correctly, points rise from left to right."
 
 
 def _finalists(facts: Facts) -> Html:
     """Scores by training steps; all other numbers only of those that are not among the front's members."""
     assert facts.finals is not None
-    rungs, finalists = facts.finals.rungs, facts.finals.finalists
+    assert facts.study.quality is not None
+    rungs, finalists, quality = facts.finals.rungs, facts.finals.finalists, facts.study.quality
     members = {network.digest for network in facts.front}
     titles = ["proxy", *(f"{rung:,} steps" for rung in rungs)]
     bodies = []
@@ -98,20 +119,21 @@ def _finalists(facts: Facts) -> Html:
         scores = [finalist.proxy, *(finalist.rungs.get(rung) for rung in rungs)]
         cells = [tag("td", _score(score), label=title) for title, score in zip(titles, scores, strict=True)]
         name = tag("td", code(finalist.digest), _mark(finalist))
-        numbers = None if finalist.digest in members else _numbers(facts, finalist)
+        numbers = None if finalist.digest in members else _numbers(facts, finalist, quality)
         outcome = p(f"{finalist.outcome}.", kind="muted")
         below = tag("td", layers(finalist.one_line), outcome, numbers, span=len(titles) + 1)
         bodies.append(tag("tbody", tag("tr", name, *cells), tag("tr", below, kind="below")))
     head = tag("tr", tag("th", "network"), *(tag("th", title) for title in titles))
-    about = p("Bits per byte after training from scratch; ± is one standard error.", kind="muted")
+    what = f"{quality.axis_title} after training from scratch; ± is one standard error."
+    about = p(what[0].upper() + what[1:], kind="muted")
     return joined([about, tag("table", tag("thead", head), *bodies, kind="members")])
 
 
-def _numbers(facts: Facts, finalist: Finalist) -> Html:
+def _numbers(facts: Facts, finalist: Finalist, quality: Quantity) -> Html:
     table = numbers_table(
-        {name: value for name, value in finalist.values.items() if name != QUALITY},
+        {name: value for name, value in finalist.values.items() if name != quality.name},
         finalist.measured,
-        objectives=[quantity.name for quantity in facts.study.objectives],
+        objectives=facts.study.objectives,
         scenarios=facts.study.scenarios,
     )
     return folded("all numbers", table)

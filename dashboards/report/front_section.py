@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from dashboards.facts import Facts, Finalist, FrontFacts, NetworkFacts
 from dashboards.facts.composition import CompositionFacts
-from dashboards.facts.networks import quantity
+from dashboards.facts.networks import quantity_among
 from dashboards.facts.quantities import QUALITY, Quantity
 from dashboards.figures import figures
 from dashboards.figures.front import front_figure
@@ -16,7 +16,7 @@ from dashboards.report.numbers import numbers_table
 from dashboards.report.table_notes import ADVICE
 from dashboards.report.tables import member_table
 from dashboards.shell_commands import target
-from foundation.text import count, listed, with_error
+from foundation.text import count, listed
 
 MEMBERS_INTRODUCTION = (
     "Each number is the best known one: measured where the network was built and timed. ± is one standard"
@@ -41,12 +41,10 @@ def headline(facts: Facts) -> Html:
     title = f"{scored} scored, {len(front):,} on the front"
     lead = [f"On the front, {listed(_best(quantity, front) for quantity in study.objectives)}."]
     best = next((f for f in facts.finals.finalists if f.best), None) if facts.finals else None
-    if best is not None and best.last is not None:
+    if best is not None and best.last is not None and study.quality is not None:
         steps, score = best.last
-        lead.append(
-            f" Trained from scratch for {steps:,} steps, the best finalist reaches"
-            f" {with_error(score.value, score.error or 0.0)} bits per byte."
-        )
+        of = study.quality
+        lead.append(f" Trained from scratch for {steps:,} steps, the best finalist reaches {of.said(score)}.")
     notes = [_progress(facts), _no_quality(facts), _remarks(facts)]
     return joined([tag("h1", title), p(*lead, kind="lead"), *notes])
 
@@ -124,7 +122,7 @@ def _caption(pair: FrontFacts) -> str:
     text = "Each point is an architecture; the line is the front"
     uncertain = any(point.x.error or point.y.error for point in pair.front)
     text += ", in a band of one standard error." if uncertain and len(pair.front) > 1 else "."
-    if QUALITY in (pair.x.name, pair.y.name) and len(pair.front) > 1:
+    if (pair.x.scored or pair.y.scored) and len(pair.front) > 1:
         text += (
             " All networks are scored on the same validation windows, so two of them are compared window by"
             f" window, which is more precise than the band: {_ties(pair)}."
@@ -164,17 +162,20 @@ def _members(facts: Facts) -> Html:
     about = MEMBERS_INTRODUCTION + (BITS if facts.composition is not None else "")
     about += TIED if any(network.tied for network in facts.front) else ""
     about += OUTDONE if any(network.outdone for network in facts.front) else ""
-    names = [quantity.name for quantity in facts.study.objectives]
     marks = [p(f"{_in_words(line, facts)}.", kind="note") for line in facts.legend]
     marks += [p(*ADVICE, kind="muted")] if marks else []
-    return joined([p(about, kind="muted"), *marks, member_table(facts.front, names, tags, details)])
+    return joined(
+        [p(about, kind="muted"), *marks, member_table(facts.front, facts.study.objectives, tags, details)]
+    )
 
 
 def _in_words(line: str, facts: Facts) -> str:
     """A line about numbers with their labels for their names."""
     names = {name for network in facts.front for name in network.best_known}
     for name in sorted(names, key=len, reverse=True):
-        line = re.sub(rf"(?<![\w@]){re.escape(name)}(?![\w@])", quantity(name).label, line)
+        line = re.sub(
+            rf"(?<![\w@]){re.escape(name)}(?![\w@])", quantity_among(facts.study.objectives, name).label, line
+        )
     return line
 
 
@@ -184,7 +185,7 @@ def _details(facts: Facts, network: NetworkFacts, finalists: Mapping[str, Finali
     table = numbers_table(
         network.values,
         network.measured,
-        objectives=[quantity.name for quantity in facts.study.objectives],
+        objectives=facts.study.objectives,
         scenarios=facts.study.scenarios,
         trained=finalist.rungs if finalist else None,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from dashboards.facts.networks import quantity
-from dashboards.facts.quantities import QUALITY
+from dashboards.facts.networks import quantity_among
+from dashboards.facts.quantities import Quantity
 from dashboards.report.html import Html, joined, tag
 from dashboards.report.tables import column_of, number
 from nas.study.plan import SCENARIO_MARK
@@ -37,7 +37,7 @@ def numbers_table(
     values: Numbers,
     measured: Numbers,
     *,
-    objectives: Sequence[str],
+    objectives: Sequence[Quantity],
     scenarios: Mapping[str, str],
     trained: Mapping[int, Value] | None = None,
 ) -> Html:
@@ -48,12 +48,13 @@ def numbers_table(
     score, has both columns for itself, with its source. `scenarios` are the texts of several, by name.
     """
     groups: dict[str, list[Html]] = {"": [], **{name: [] for name in scenarios}}
-    for name in _ordered({*values, *measured}, objectives):
+    for name in _ordered({*values, *measured}, [objective.name for objective in objectives]):
+        of = quantity_among(objectives, name)
         scenario = name.partition(SCENARIO_MARK)[2]
         rows = groups.setdefault(scenario, [])
-        rows.append(_row(name, values.get(name), measured.get(name)))
-        if name == QUALITY:
-            rows += [_trained(steps, score) for steps, score in sorted((trained or {}).items())]
+        rows.append(_row(of, values.get(name), measured.get(name)))
+        if of.scored:
+            rows += [_trained(of, steps, score) for steps, score in sorted((trained or {}).items())]
     head = tag("tr", *(tag("th", title) for title in ("quantity", "predicted", "measured")))
     bodies = [_body(rows, scenarios.get(name, name) if name else "") for name, rows in groups.items() if rows]
     return tag("div", tag("table", tag("thead", head), *bodies, kind="numbers"), kind="scroll")
@@ -76,8 +77,7 @@ def _body(rows: Sequence[Html], scenario: str) -> Html:
     return tag("tbody", title, *rows)
 
 
-def _row(name: str, value: Value | None, measured: Value | None) -> Html:
-    of = quantity(name)
+def _row(of: Quantity, value: Value | None, measured: Value | None) -> Html:
     column = column_of(of, [each for each in (value, measured) if each is not None])
     title = of.plain.title(column.unit)
     if measured is None and value is not None and not value.is_predicted:
@@ -86,8 +86,8 @@ def _row(name: str, value: Value | None, measured: Value | None) -> Html:
     return tag("tr", tag("td", title), *(tag("td", cell or NONE) for cell in cells))
 
 
-def _trained(steps: int, score: Value) -> Html:
-    column = column_of(quantity(QUALITY), [score])
+def _trained(of: Quantity, steps: int, score: Value) -> Html:
+    column = column_of(of, [score])
     title = f"{column.title}, trained from scratch for {steps:,} steps"
     return _single(title, number(score, column.factor, column.places), score.source)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dashboards.facts import NetworkFacts
-from dashboards.facts.networks import parts_of, quantity
+from dashboards.facts.networks import parts_of
 from dashboards.facts.quantities import Quantity
 from dashboards.report.html import Html, code, joined, tag
 from foundation.text import count, listed
@@ -49,13 +49,13 @@ def number(value: Value | None, factor: float, places: int) -> Html | None:
     return joined([text, tag("span", error, kind="err") if error else None, mark])
 
 
-def columns(networks: Sequence[NetworkFacts], names: Iterable[str]) -> list[Column]:
+def columns(networks: Sequence[NetworkFacts], quantities: Iterable[Quantity]) -> list[Column]:
     """The columns that have something to show."""
     shown = []
-    for name in dict.fromkeys(names):
-        present = [each.best_known[name] for each in networks if name in each.best_known]
+    for of in dict.fromkeys(quantities):
+        present = [each.best_known[of.name] for each in networks if of.name in each.best_known]
         if present:
-            shown.append(column_of(quantity(name), present))
+            shown.append(column_of(of, present))
     return shown
 
 
@@ -90,7 +90,7 @@ def layers(one_line: str) -> Html:
 
 def member_table(
     networks: Sequence[NetworkFacts],
-    objectives: Iterable[str],
+    objectives: Iterable[Quantity],
     tags: Callable[[NetworkFacts], Iterable[Html | None]],
     details: Callable[[NetworkFacts], Html | None] = lambda network: None,
 ) -> Html:

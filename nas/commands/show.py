@@ -146,12 +146,13 @@ def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
 
     numbers = [(name, value, value.source) for name, value in trial.values.items()]
     numbers += [(m.name, m.value, m.value.source) for m in study.measurements(trial.digest)]
+    quality = study.quality.name if study.quality else ""
     for stage in STAGES:
         for evaluation in study.trials(stage):
-            score = evaluation.values.get("bits_per_byte")
+            score = evaluation.values.get(quality)
             if evaluation.digest == trial.digest and score and evaluation.fidelity != trial.fidelity:
                 steps = f"{evaluation.fidelity.steps} steps"
-                numbers.append((f"bits_per_byte, {score.source} {steps}", score, f"{score.source}, {stage}"))
+                numbers.append((f"{quality}, {score.source} {steps}", score, f"{score.source}, {stage}"))
     figures = {name: number for _, value, _ in numbers for name, number in value.figures.items()}
     return numbers + [(name, Value(number), "a training batch") for name, number in figures.items()]
 

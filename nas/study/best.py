@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
 from foundation.text import count, listed, percent
-from nas.objectives.base import objectives
 from nas.study.constraints import Constraint
 from nas.study.front import number_with_error
+from nas.study.objective_records import known_objective
 from nas.study.plan import SCENARIO_MARK
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
@@ -57,7 +57,7 @@ def best_of(study: Study, objective: str, where: Sequence[str] = ()) -> Trial:
     keeping = [network for network in candidates if not network.excess(bounds)]
     if not keeping:
         raise SettingError(_nothing(study, candidates, bounds, [n for n in complete if n not in candidates]))
-    turn = -1.0 if goal in objectives and objectives[goal].maximise else 1.0
+    turn = -1.0 if known_objective(goal, study.record.config).maximise else 1.0
     return min(keeping, key=lambda network: (turn * network.numbers[goal].value, network.trial.number)).trial
 
 

@@ -14,7 +14,7 @@ from nas.objectives.base import Objective, objectives
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import study_folder
 from nas.store.unreadable import MALFORMED, reason_of
-from nas.study.objective_records import known_objective
+from nas.study.objective_records import ScoredTask, known_objective, known_score, known_task
 from nas.study.plan import Plan
 from nas.study.source import FOLDER, Source, recorded
 from nas.study.source_loading import NeedsSource, load_copy, load_other, load_program, load_ready_made
@@ -211,6 +211,28 @@ class StudyDefinition:
         """
         with self._reading("objectives"):
             return tuple(known_objective(name, self.record.config) for name in self.plan.objectives)
+
+    @cached_property
+    def quality(self) -> Objective | None:
+        """The objective that an evaluator scores, also where only its source knows its task.
+
+        None where nothing is trained.
+
+        Raises:
+            StoreError: the record of its objectives is malformed.
+        """
+        with self._reading("objectives"):
+            return known_score(self.plan.objectives, self.record.config)
+
+    @cached_property
+    def scored_task(self) -> ScoredTask | None:
+        """What is known of the task that `quality` is the score of.
+
+        Raises:
+            StoreError: its record is malformed.
+        """
+        with self._reading("objectives"):
+            return known_task(self.quality, self.record.config) if self.quality else None
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.study.front import html_table, number_with_error
-from nas.study.plan_objectives import quality_of
 from nas.study.significance import SIGNIFICANT, standardised_difference
 from nas.study.study import Study
 from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
@@ -127,7 +126,8 @@ def difference_of(study: Study, first: Trial, second: Trial) -> NetworkDifferenc
 
 def _numbers(study: Study, trial: Trial) -> dict[str, Value]:
     """Everything that is known of a network, by names that say how."""
-    quality, measured = quality_of(study.plan), study.measured().get(trial.digest, {})
+    measured = study.measured().get(trial.digest, {})
+    quality = study.quality.name if study.quality else ""
     numbers: dict[str, Value] = {}
     for stage in STAGES:
         for other in study.trials(stage):

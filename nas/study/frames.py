@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from nas.objectives.base import objectives
 from nas.study.trial import MEASURED, Trial, Value
 
 ERROR = "_error"
@@ -30,19 +29,19 @@ def row_of(trial: Trial, measured: Mapping[str, Value], *, on_front: bool) -> di
     }
 
 
-def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def frame_of(rows: Sequence[Mapping[str, Any]], unit_of_number: Callable[[str], str]) -> pd.DataFrame:
     """The rows as a table; `attrs["units"]` has the unit of each column that has one."""
     frame = pd.DataFrame(rows)
-    units = {column: unit_of(column) for column in map(str, frame.columns)}
+    units = {column: _unit_of(column, unit_of_number) for column in map(str, frame.columns)}
     frame.attrs["units"] = {column: unit for column, unit in units.items() if unit}
     return frame
 
 
-def unit_of(column: str) -> str:
-    """The unit of a column; empty for what has none, and for numbers of the user's own."""
+def _unit_of(column: str, unit_of_number: Callable[[str], str]) -> str:
+    """The unit of a column; empty for what has none."""
     if column == "seconds":
         return "s"
+    if unit := unit_of_number(column):  # the name of a score may itself end in what marks errors
+        return unit
     name = column.removesuffix(ERROR).removesuffix(MEASURED)
-    if name in objectives:
-        return objectives[name].unit
-    return "J" if name.partition("@")[0].endswith("_joules") else ""
+    return unit_of_number(name) or ("J" if name.partition("@")[0].endswith("_joules") else "")

@@ -26,6 +26,7 @@ from nas.study.definition import StudyDefinition
 from nas.study.frames import frame_of, row_of
 from nas.study.front import Front
 from nas.study.marks import table_errors
+from nas.study.objective_records import known_objective
 from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
 
 
@@ -195,7 +196,7 @@ class Study(StudyDefinition):
             row_of(trial, measured.get(trial.digest, {}), on_front=trial.digest in on_front)
             for trial in (members if front else self.trials(stage))
         ]
-        return frame_of(rows)
+        return frame_of(rows, lambda name: known_objective(name, self.record.config).unit)
 
     def __repr__(self) -> str:
         return f"<Study {self.name!r} in {self.store.url}>"

@@ -7,14 +7,14 @@ from foundation.errors import DataError, SettingError
 from nas.objectives.base import objectives
 from nas.study.facts import CORPUS
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_name, quality_of
+from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
 
 
-def length_of(plan: Plan) -> int | None:
-    """Tokens of the windows of a plan; None where nothing is trained."""
-    quality = quality_of(plan)
-    return None if quality is None else plan.window or tasks[objectives[quality].task].length
+def length_of(study: Study) -> int | None:
+    """Tokens of the windows of a study; None where nothing is trained."""
+    task = study.scored_task
+    return None if task is None else study.plan.window or task.length
 
 
 def make_task(plan: Plan) -> Task:

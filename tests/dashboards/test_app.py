@@ -16,6 +16,7 @@ from dash import no_update
 from dashboards.app.live import LiveStudy
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.server import MANY_POINTS, Pages, clicked_number, first_axes, make_app, worth_drawing
+from dashboards.facts.networks import quantity
 from foundation.errors import StoreError
 from nas.store import Store
 from nas.study.trial import Trial, TrialState
@@ -264,9 +265,9 @@ def test_a_large_figure_is_sent_again_only_when_it_matters() -> None:
 
 
 def test_quality_goes_up_the_side() -> None:
-    assert first_axes(["bits_per_byte", "params"]) == ("params", "bits_per_byte")
-    assert first_axes(["params", "bits_per_byte"]) == ("params", "bits_per_byte")
-    assert first_axes(["params"]) == ("params", "params")
+    assert first_axes([quantity("bits_per_byte"), quantity("params")]) == ("params", "bits_per_byte")
+    assert first_axes([quantity("params"), quantity("bits_per_byte")]) == ("params", "bits_per_byte")
+    assert first_axes([quantity("params")]) == ("params", "params")
 
 
 def test_trials_without_values_do_no_harm(growing: Store) -> None:

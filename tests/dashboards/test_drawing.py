@@ -47,7 +47,7 @@ def point(x: float, y: float) -> Point:
 
 def plane(*points: Point, maximise: bool = False) -> FrontFacts:
     x = Quantity("weight_bytes", "bytes", maximise=maximise)
-    return FrontFacts(x=x, y=Quantity("bits_per_byte", "bits per byte"), front=points)
+    return FrontFacts(x=x, y=Quantity("bits_per_byte", "bits per byte", scored=True), front=points)
 
 
 def test_axes_scale_to_a_readable_unit() -> None:

@@ -11,10 +11,16 @@ from dashboards.facts.finalists import finalist_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.records import read_tables, read_validation
+from dashboards.figures import figures
+from dashboards.figures.proxy import compared_steps
+from dashboards.report.finalist_section import curves_caption, proxy_caption
+from dashboards.report.sources_section import SOURCES
 from dashboards.report.study import report_html
 from nas.store import Store
+from nas.study.objective_records import ScoredTask, described_objectives
 from nas.study.significance import standardised_difference, tied
 from nas.study.study import Study
+from nas.study.task import length_of
 from nas.study.trial import Fidelity, Trial, TrialState, Value
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
@@ -22,7 +28,7 @@ from search_spaces.language.genotype import Genotype
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.quantization.bits import Bits
 
-X, Y = Quantity("decode_ms", "ms"), Quantity("bits_per_byte", "bits per byte")
+X, Y = Quantity("decode_ms", "ms"), Quantity("bits_per_byte", "bits per byte", scored=True)
 HARD = (1.0, 3.0, 2.0, 2.5)
 
 
@@ -163,6 +169,7 @@ def test_a_finalist_that_failed_or_still_runs_says_so() -> None:
         {},
         {},
         {},
+        "bits_per_byte",
     )
     assert facts is not None
     assert [f.outcome for f in facts.finalists] == [
@@ -239,3 +246,105 @@ def test_a_quantity_of_the_users_own_is_known_by_its_name(tmp_path) -> None:
     assert quantity("my_cost").label == "my cost"
     with Store(tmp_path / "s.db") as store:
         assert store.studies() == []
+
+
+@pytest.fixture
+def of_own_task(full: Study) -> Study:
+    """The same study, as if its score were that of a task which only its source defines."""
+
+    def renamed(trial: Trial) -> Trial:
+        values = {OWN if name == "bits_per_byte" else name: value for name, value in trial.values.items()}
+        return replace(trial, values=values)
+
+    task = {"name": "keyed", "unit": "nats per value", "length": 48, "windows": 64}
+    about = {"unit": "share of wrong values", "about": "wrong values", "maximise": False, "task": task}
+    plan = replace(full.plan, objectives=(OWN, "decode_ms", "weight_bytes")).to_plain()
+    facts = {name: fact for name, fact in full.facts.items() if name != "corpus"}
+    config = {**full.record.config, "plan": plan, "objectives": {OWN: about}, "facts": facts}
+
+    class OfOwnTask(Study):
+        facts = config["facts"]
+
+        def readings(self, stage: str = "search"):
+            trials, unreadable = full.readings(stage)
+            return [renamed(trial) for trial in trials], unreadable
+
+    return OfOwnTask(full.store, replace(full.record, config=config))
+
+
+OWN = "keyed_error"
+
+
+def test_the_score_of_a_task_of_ones_own_is_on_record(of_own_task: Study) -> None:
+    quality, task = of_own_task.quality, of_own_task.scored_task
+    assert quality is not None
+    assert (quality.name, quality.unit, quality.task) == (OWN, "share of wrong values", "keyed")
+    assert task == ScoredTask("nats per value", 48, 64)
+    assert length_of(of_own_task) == 48
+    assert of_own_task.frame().attrs["units"][OWN] == "share of wrong values"
+
+
+def test_a_report_of_a_task_of_ones_own_needs_no_source(of_own_task: Study) -> None:
+    facts = read_facts(of_own_task)
+    assert facts.study.quality == Quantity(OWN, "share of wrong values", scored=True)
+    assert facts.next_steps.scored
+    assert facts.next_steps.exportable
+    assert facts.finals is not None
+    assert all(finalist.rungs and finalist.proxy for finalist in facts.finals.finalists)
+    text = report_html(facts)
+    assert "Trained from scratch" in text
+    assert "scored by" in text
+    assert "nas validate" in text
+    assert "Keyed error (share of wrong values) after training from scratch" in text
+    assert "loss (nats per value)" in text
+    shown = text.partition("<body>")[2].partition("<script>")[0]
+    assert "no quality objective" not in shown
+    assert "its per byte" not in shown
+
+
+def test_a_record_of_objectives_without_a_task_stays_readable(full: Study) -> None:
+    own = {"my_cost": {"unit": "", "about": "", "maximise": False}}
+    plan = replace(full.plan, objectives=("my_cost",)).to_plain()
+    config = {**full.record.config, "plan": plan, "objectives": own}
+    study = Study(full.store, replace(full.record, config=config))
+    assert study.quality is study.scored_task is length_of(study) is None
+
+
+def test_a_search_records_the_tasks_of_its_scores() -> None:
+    recorded = described_objectives(["recall_error", "params"])
+    assert recorded["recall_error"]["task"]["unit"] == "nats per answer"
+    assert recorded["recall_error"]["task"]["length"] == 32
+    assert "task" not in recorded["params"]
+
+
+def test_a_finalist_that_was_not_kept_is_not_tied_with_the_best() -> None:
+    def final(number: int, digest: int, steps: int) -> Trial:
+        fidelity = Fidelity(evaluator="scratch", steps=steps)
+        return trial(number, 1, 1, stage="final", fidelity=fidelity, genotype=Genotype({"depth": digest}))
+
+    trials = [final(0, 0, 5), final(1, 1, 5), final(2, 0, 10)]
+    facts = finalist_facts(trials, {}, {}, {}, "bits_per_byte")
+    assert facts is not None
+    assert [(f.best, f.tied, f.outcome) for f in facts.finalists] == [
+        (True, True, "trained to the end"),
+        (False, False, "not kept after 5 steps"),
+    ]
+    assert facts.common_rung == 5
+    shown = curves_caption(facts)
+    assert "Grey: not trained to the end" in shown
+    assert "Blue" not in shown
+
+
+def test_the_proxy_is_compared_with_scores_after_equally_many_steps(all_facts: dict[str, Facts]) -> None:
+    full = all_facts["full"]
+    assert compared_steps(full) == 300
+    alone = replace(full, validation=None)
+    assert compared_steps(alone) == 100
+    assert alone.finals is not None
+    (drawn,) = figures["proxy"](alone).data
+    assert list(drawn.y) == [finalist.rungs[100].value for finalist in alone.finals.finalists]
+    assert "100 steps" in proxy_caption(alone)
+
+
+def test_each_source_is_explained_by_itself() -> None:
+    assert not [meaning for meaning in SOURCES.values() if "the same" in meaning]

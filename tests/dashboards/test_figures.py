@@ -14,7 +14,7 @@ from dashboards.style.theme import with_scheme
 from nas.study.trial import Value
 from tests.dashboards.conftest import NAMES
 
-X, Y = Quantity("weight_bytes", "bytes"), Quantity("bits_per_byte", "bits per byte")
+X, Y = Quantity("weight_bytes", "bytes"), Quantity("bits_per_byte", "bits per byte", scored=True)
 
 
 @pytest.mark.parametrize("study", NAMES)

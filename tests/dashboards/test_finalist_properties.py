@@ -17,7 +17,7 @@ from tests.dashboards.random_records import DECODERS, final_trials
 
 def facts_of(trials: list[Trial]) -> FinalistFacts | None:
     lines = {trial.digest: f"line {trial.digest}" for trial in trials}
-    return finalist_facts(trials, {}, {}, lines)
+    return finalist_facts(trials, {}, {}, lines, "bits_per_byte")
 
 
 def is_scored(trial: Trial) -> bool:

@@ -14,7 +14,7 @@ from dashboards.facts.quantities import Quantity
 from nas.study.trial import Trial, Value
 from tests.dashboards.random_records import made_trial, trials
 
-X, Y = Quantity("decode_ms", "ms"), Quantity("bits_per_byte", "bits per byte")
+X, Y = Quantity("decode_ms", "ms"), Quantity("bits_per_byte", "bits per byte", scored=True)
 MORE = Quantity("decode_ms", "ms", maximise=True)
 
 

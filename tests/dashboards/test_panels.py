@@ -12,6 +12,7 @@ import pytest
 from dashboards.app.live import LiveStudy, Summary
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
+from dashboards.facts.networks import quantity
 from foundation.errors import UnknownName
 from nas.store import Store
 from nas.study.trial import Value
@@ -50,7 +51,7 @@ def test_an_empty_store_shows_how_to_start() -> None:
 
 
 def test_a_study_is_a_row_with_a_link() -> None:
-    text = shown(studies_table([summary(best={"decode_ms": Value(1.5)})]))
+    text = shown(studies_table([summary(best={quantity("decode_ms"): Value(1.5)})]))
     assert "/study/a%20b" in text
     assert "3 of 9" in text
     assert "1.50 ms" in text
@@ -97,7 +98,7 @@ def test_a_summary_holds_the_best_of_the_front(live: LiveStudy) -> None:
     assert found.front == len(live.members)
     for objective in live.objectives:
         values = [trial.values[objective.name].value for trial in live.members]
-        assert found.best[objective.name].value == min(values)
+        assert found.best[objective].value == min(values)
 
 
 def test_a_study_is_read_when_it_is_opened(live_store: LiveStore) -> None:

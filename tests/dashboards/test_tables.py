@@ -33,14 +33,14 @@ def network(number: int = 0, measured: dict[str, Value] | None = None, **values:
 
 def test_a_column_has_one_unit_for_all_its_numbers() -> None:
     small, large = network(weight_bytes=Value(900_000.0)), network(weight_bytes=Value(4_200_000.0))
-    (column,) = columns([small, large], ["weight_bytes"])
+    (column,) = columns([small, large], [quantity("weight_bytes")])
     assert column.title == "weights (MB)"
     assert [column.cell(small), column.cell(large)] == ["0.90", "4.20"]
 
 
 def test_decimals_follow_the_largest_error() -> None:
     networks = [network(bits_per_byte=Value(2.34567, 0.0312)), network(bits_per_byte=Value(2.5, 0.002))]
-    (column,) = columns(networks, ["bits_per_byte"])
+    (column,) = columns(networks, [quantity("bits_per_byte")])
     assert str(column.cell(networks[0])).startswith("2.346<span")
     assert "± 0.031" in str(column.cell(networks[0]))
 
@@ -77,14 +77,14 @@ def test_a_number_has_the_marks_of_its_source(source: str, text: str) -> None:
 
 def test_columns_without_values_are_left_out() -> None:
     one = network(params=Value(10.0), my_cost=Value(3.0))
-    shown = columns([one], ["my_cost", "decode_ms", "params"])
+    shown = columns([one], map(quantity, ("my_cost", "decode_ms", "params")))
     assert [column.quantity.name for column in shown] == ["my_cost", "params"]
-    assert columns([], ["params"]) == []
+    assert columns([], [quantity("params")]) == []
 
 
 def test_what_was_measured_stands_in_the_place_of_what_was_predicted() -> None:
     one = network(measured={"decode_ms": Value(1.2, None, "measured")}, decode_ms=Value(1.0))
-    (column,) = columns([one], ["decode_ms"])
+    (column,) = columns([one], [quantity("decode_ms")])
     assert column.cell(one) == "1.20"
 
 
@@ -96,23 +96,23 @@ def test_layers_are_elements_that_lines_break_between() -> None:
 
 
 def test_a_cell_repeats_its_heading_for_narrow_pages() -> None:
-    page = member_table([network(params=Value(1500.0))], ["params"], lambda network: [])
+    page = member_table([network(params=Value(1500.0))], [quantity("params")], lambda network: [])
     assert '<td data-label="parameters (k)">1.50</td>' in page
 
 
 def test_a_long_front_is_folded() -> None:
     networks = [network(i, params=Value(float(i + 1))) for i in range(VISIBLE_ROWS + 2)]
-    page = member_table(networks, ["params"], lambda network: [])
+    page = member_table(networks, [quantity("params")], lambda network: [])
     assert "the other 2 networks" in page
     assert page.count('<tr class="below">') == len(networks)
-    assert "<details>" not in member_table(networks[:2], ["params"], lambda network: [])
+    assert "<details>" not in member_table(networks[:2], [quantity("params")], lambda network: [])
 
 
 def test_names_of_networks_stay_text() -> None:
     hostile = NetworkFacts(
         digest=HOSTILE, number=0, one_line=HOSTILE, layers=HOSTILE, values={"params": Value(1.0)}
     )
-    found = Reader(member_table([hostile], ["params"], lambda network: []))
+    found = Reader(member_table([hostile], [quantity("params")], lambda network: []))
     assert "img" not in [name for name, _ in found.elements]
 
 
