@@ -66,13 +66,17 @@ class Registry(Mapping[str, T]):
         Raises:
             ValueError: another thing of this kind already has the name.
         """
+        module = sys._getframe(1).f_globals.get("__name__", "")
+        if not module.startswith(f"{self._folder}."):
+            self._fill()  # else what a user's file adds could take the name of something that comes later
         returned, thing = thing, self._entry(thing)
         name = getattr(thing, "name", None) or thing.__name__
         taken, makes_way = self._things.get(name), self._added_by.get(name) in _making_way
         if taken is not None and not makes_way and not self._is_same(taken, thing):
-            raise ValueError(f"two {self.kind}s are named {name!r}: {taken!r} and {thing!r}")
+            where = self._added_by[name]
+            raise ValueError(f"there is another {self.kind} {name!r}, of {where}: choose another name")
         self._things[name] = thing
-        self._added_by[name] = sys._getframe(1).f_globals.get("__name__", "")
+        self._added_by[name] = module
         return returned
 
     def added_by(self, modules: Collection[str]) -> list[str]:

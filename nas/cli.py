@@ -33,6 +33,7 @@ from foundation.text import one_line
 from foundation.wording import as_options
 from nas import commands
 from nas.commands.groups import RESULTS, place
+from nas.commands.help import flow_help
 from nas.commands.output import print_line
 from nas.commands.search import current_study
 from nas.signals import STOPPED, STOPS
@@ -80,6 +81,7 @@ for file in iter_modules(commands.__path__):
     if hasattr(module, "mount"):
         module.mount(app)
 app.registered_commands.sort(key=lambda command: place(command.rich_help_panel))
+flow_help(app)
 
 
 def mount_plugins(group: str = "nas.commands") -> None:

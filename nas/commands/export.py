@@ -40,13 +40,17 @@ def export(
 
     The source of blocks that the library lacks goes along, in `code`.
 
-    The weights are the best the study has: trained from scratch if it was a finalist, else the supernet's.
+    The weights are those of its longest training from scratch, as a finalist or a candidate, else the
+    supernet's.
     """
     from nas.study.export import export as write
     from nas.study.study import open_study
+    from search_spaces.network.model_files import CODE
 
     folder, about = write(open_study(study, store), trial, output, force=force, space=space)
     print_line(f"{folder}: {about['digest']}, {about['weights']}")
+    if (folder / CODE).is_dir():
+        print_line(f"it holds blocks of your own: nas generate {folder} --trust-code")
 
 
 @with_settings(Generation)

@@ -101,7 +101,7 @@ def resume(
     also_train: Annotated[
         list[str] | None,
         typer.Option(
-            help="A trial to train from scratch with the finalists, besides the front's own; repeat it."
+            help="A trial that becomes a finalist beside those that the front gives. Repeat it for several."
         ),
     ] = None,
     space: SourceFile = None,
@@ -123,6 +123,10 @@ def resume(
     plan = opened.plan.continued_by(replace(opened.plan, **settings))
     if space is None and not keep_source:
         require_unchanged(study, opened.source)
+    if 0 < settings.get("trials", plan.trials) < plan.trials:
+        Terminal().say(
+            f"--trials {settings['trials']}: {plan.trials} are planned already, and none is taken back"
+        )
     loaded = opened.reloaded_space(space)
     files = source_of(space) if space else None
     picks = tuple(opened.trial(which).genotype for which in also_train or ())

@@ -32,7 +32,7 @@ class Workers(Settings):
 
     count: int = setting(
         0,
-        help="Ray actors that score candidates; 0: in this process.",
+        help="Ray actors (processes) that score candidates; 0: none, in this process.",
         least=0,
         most=10**4,
         option="workers",

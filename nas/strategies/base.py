@@ -52,6 +52,11 @@ class Strategy(ABC):
         self.space, self.goals, self.seed = space, tuple(goals), seed
         self.settings = settings or self.settings_kind()
 
+    @classmethod
+    def remark(cls, settings: Settings, trials: int) -> str:
+        """What a user should know before a search of so many trials; empty where that is nothing."""
+        return ""
+
     def ask(self, number: int) -> Proposal:
         """A candidate for trial `number`; outcomes of earlier trials may still be unknown."""
         return self.propose(number, Random(f"{self.seed}/{number}"))

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial
 
 from foundation.errors import SpaceError
 from foundation.settings import Settings, setting
+from foundation.wording import argument
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype, Label
@@ -75,6 +76,17 @@ class NSGA2(Strategy):
         self._parents: list[FrozenTrial] = []  # survivors of the generations before
         self._read: set[int] = set()  # individuals that the sampler makes the next child of
         self._number_of_generation = 0
+
+    @classmethod
+    def remark(cls, settings: Settings, trials: int) -> str:
+        """That nobody has children before the first generation is full."""
+        assert isinstance(settings, NSGA2Settings)
+        if trials > settings.population:
+            return ""
+        return (
+            f"{argument('trials', trials)}: nsga2 draws its first {settings.population} candidates at random,"
+            " so this is a random search; give more trials, or a smaller population"
+        )
 
     def propose(self, number: int, dice: Random) -> Proposal:
         """A child of the last full generation's survivors; while there is none, a random draw."""

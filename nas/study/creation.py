@@ -13,10 +13,11 @@ from foundation.text import count
 from hw_profiles.runtimes.base import check_scenario
 from hw_profiles.timing.timers import check_device
 from nas.default_paths import DEFAULT_STORE
-from nas.engines.base import make_engine
+from nas.engines.base import engines, make_engine
 from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import check_place, study_folder
+from nas.strategies.base import strategies
 from nas.study.constraints import parsed_constraints
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
 from nas.study.forecast import of_plan
@@ -87,7 +88,17 @@ def create_study(
         study = Study(opened, opened.study(name), space)
     if space.size() < study.plan.trials:
         say(f"the space has only {count(space.size(), 'architecture')}, fewer than trials are asked for")
+    elif remark := _remark(study.plan):
+        say(remark)
     return study
+
+
+def _remark(plan: Plan) -> str:
+    """What a user should know of the strategy that is asked; empty where that is nothing."""
+    if not engines[plan.engine].asks_strategy:
+        return ""
+    kind = strategies[plan.strategy]
+    return kind.remark(kind.settings_kind.from_plain(plan.settings), plan.trials)
 
 
 def check_plan(

@@ -31,7 +31,7 @@ def longest_training(study: Study, digest: str) -> Trial | None:
 
 
 def best_weights(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:
-    """The architecture with the best weights that the study has for it, and what they are.
+    """The architecture with the weights that were trained for longest, and what they are.
 
     Trained from scratch where it was, else extracted from the supernet.
 

@@ -39,7 +39,7 @@ class Plan(Settings):
 
     objectives: tuple[str, ...] = setting(
         ("bits_per_byte", "decode_ms", "weight_bytes"),
-        help="What to trade off; `nas objectives` lists them.",
+        help="What to trade off, which also chooses the task that is learned; `nas objectives` lists them.",
         option="objective",
         short="o",
         repeated=True,
@@ -64,7 +64,9 @@ class Plan(Settings):
         shown="cpu",
         group=GOALS,
     )
-    trials: int = setting(300, help="Candidates to score.", least=0, most=MANY, changeable=True, group=SEARCH)
+    trials: int = setting(
+        300, help="Candidates to score in all.", least=0, most=MANY, changeable=True, group=SEARCH
+    )
     engine: str = setting(
         "ofa", help="How the shared weights are searched; `nas engines` lists them.", group=SEARCH
     )
@@ -172,7 +174,7 @@ class Plan(Settings):
     )
     profile_seconds: float = setting(
         30.0,
-        help="Time to spend on measuring a latency table.",
+        help="Time to spend on measuring a latency table; what must be measured may take longer.",
         least=0,
         most=1e7,
         unit="s",

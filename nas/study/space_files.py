@@ -67,7 +67,7 @@ def _space_in(module: ModuleType, name: str, path: Path) -> Space:
         if len(spaces) > 1 and name != "space":
             raise SpaceError(f"{path} defines {', '.join(spaces)}: name one, as {path}:{name}")
     if not name:
-        raise SpaceError(f"{path} defines no Space; write space = Space(...)")
+        raise SpaceError(f"{path} defines no Space: write space = Space(...), or import a ready-made one")
     if name not in public:
         raise UnknownName(f"{path} has no {name!r}; {nearest(name, public)}")
     return _as_space(public[name], name, path)

@@ -80,9 +80,16 @@ def test_a_module_that_is_executed_twice_is_no_second_thing(package: Path) -> No
 def test_two_things_of_one_name_are_refused() -> None:
     registry: Registry[type] = Registry("fruit")
     registry.add(type("Apple", (), {"name": "apple"}))
-    with pytest.raises(ValueError, match="two fruits are named 'apple'"):
+    with pytest.raises(ValueError, match=r"another fruit 'apple', of .*: choose another name"):
         registry.add(type("Impostor", (), {"name": "apple"}))
     assert registry["apple"].__name__ == "Apple"
+
+
+def test_what_the_library_has_is_not_taken_by_a_file_that_comes_before_it(package: Path) -> None:
+    """A user's file may be run before anybody has asked for what the registry's own folder holds."""
+    registry = things()
+    with pytest.raises(ValueError, match=r"another thing 'apple', of shelf\.apple: "):
+        registry.add(type("Impostor", (), {"name": "apple"}))
 
 
 def test_what_has_no_name_is_called_after_its_definition() -> None:

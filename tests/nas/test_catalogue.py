@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evaluators.tasks.base import tasks
-from foundation.errors import SettingError, UnknownName
+from foundation.errors import SpaceError, UnknownName
 from foundation.registry import Registry, known_name
 from nas import cli
 from nas.engines.base import engines
@@ -164,9 +164,10 @@ def test_the_score_of_a_task_is_an_objective_with_the_task(file: Path) -> None:
 
 def test_a_task_whose_score_has_a_taken_name_is_refused(file: Path) -> None:
     file.write_text(EVERYTHING.replace('"hard_error"', '"params"'))
-    run_file(file)
-    with pytest.raises(SettingError, match="the score of the task hard is named params, as another"):
-        objectives["params"]
+    with pytest.raises(
+        SpaceError, match=r"mine\.py:\d+: the score of the task hard is named params, as another"
+    ):
+        run_file(file)
 
 
 def test_a_function_is_an_objective_by_its_decorator(file: Path) -> None:

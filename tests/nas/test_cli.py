@@ -8,14 +8,17 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import nas
 from foundation.errors import SettingError
+from nas.cli import app
 from nas.study.space_files import load_space
 from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
@@ -42,14 +45,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call(folder, "search", str(folder / "tiny.py"), "--data", str(folder / "text"), *SMALL.split())
     assert done.returncode == 0, done.stderr
     assert "12 distinct" in done.stdout or "distinct architectures scored" in done.stdout
+
+    def layers(spec: Decoder) -> float:  # in no file that another process could run
+        return float(len(spec.layers))
+
     functions = {"trials": 3, "finalists": 0, "store": folder / "s.db", "objectives": [small]}
     nas.search(load_space("laptop"), name="functions", **{**functions, "objectives": [layers]})
     nas.search(toy_space(), name="foreign", **functions)
     return folder
-
-
-def layers(spec: Decoder) -> float:
-    return float(len(spec.layers))
 
 
 def refused(folder: Path, *words: str) -> str:
@@ -268,3 +271,17 @@ def test_a_signal_while_the_program_loads_ends_it_without_a_word() -> None:
         said = process.stderr.read()
     assert "Traceback" not in said
     assert process.returncode == 130
+
+
+def test_help_flows_into_the_width_of_the_terminal() -> None:
+    """No paragraph keeps the line breaks of its docstring."""
+
+    def texts(typer_app: Any) -> Iterator[str]:
+        for command in typer_app.registered_commands:
+            yield command.help or ""
+        for group in typer_app.registered_groups:
+            yield from texts(group.typer_instance)
+
+    found = list(texts(app))
+    assert len(found) > 20
+    assert all("\n" not in paragraph for text in found for paragraph in text.split("\n\n"))

@@ -98,8 +98,8 @@ def test_a_study_without_trials_begins_anew_with_other_settings(tmp_path: Path) 
 
 def test_more_trials_continue_a_study_without_a_word(tmp_path: Path) -> None:
     said: list[str] = []
-    study = made(tmp_path, trials=3)
-    assert made(tmp_path, trials=5, said=said).record.id == study.record.id
+    study = made(tmp_path, strategy="random", trials=3)
+    assert made(tmp_path, strategy="random", trials=5, said=said).record.id == study.record.id
     assert not said
 
 
@@ -127,6 +127,18 @@ def test_a_record_that_cannot_be_read_is_replaced_where_nothing_is_lost(tmp_path
     plan = {**study.record.config["plan"], "seed": -1}
     study.store.update_config(study.record, {**study.record.config, "plan": plan})
     assert made(tmp_path).plan.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("trials", "strategy", "remarks"), [(24, "nsga2", 1), (25, "nsga2", 0), (3, "random", 0)]
+)
+def test_evolution_that_would_be_chance_is_said(
+    tmp_path: Path, trials: int, strategy: str, remarks: int
+) -> None:
+    said: list[str] = []
+    made(tmp_path, trials=trials, strategy=strategy, said=said)
+    assert len(said) == remarks
+    assert all(f"trials={trials}: nsga2 draws its first 24 candidates at random" in line for line in said)
 
 
 def test_more_trials_than_architectures_are_said(tmp_path: Path) -> None:
