@@ -69,7 +69,7 @@ def diff(
     """Print two networks side by side: their layers, and how significantly their numbers differ."""
     from nas.study.open_study import open_study
 
-    found = open_study(study, store).with_source().compare(first, second)
+    found = open_study(study, store).compare(first, second)
     if as_json:
         print_json(found.to_json())
         return

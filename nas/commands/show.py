@@ -81,7 +81,7 @@ def show(
 
     opened = open_study(study, store)
     chosen = opened.trial(trial)
-    opened = opened.with_source(space)
+    opened = opened if space is None else opened.with_source(space)
     if as_json:
         print_json(trial_json(opened, chosen))
         return

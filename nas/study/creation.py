@@ -36,6 +36,7 @@ from search_spaces.language.choices import OneOf
 from search_spaces.language.own_kinds import places_of
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
+from search_spaces.language.stand_ins import defaults_of
 from search_spaces.network.size_limits import check_size
 
 FRUITLESS = {TrialState.FAILED, TrialState.ILLEGAL, TrialState.INFEASIBLE}
@@ -203,7 +204,10 @@ def _root_kind(space: Space) -> str:
 
 
 def _about(space: Space) -> dict[str, Any]:
-    """What a record says of a space beside its tree; `classes` are those that are not registered."""
+    """What a record says of a space beside its tree.
+
+    `classes` are those that are not registered, `defaults` those of classes that are not the library's.
+    """
     about = {"name": space.name, "size": str(space.size())}
-    classes = places_of(space.root)
-    return {**about, "classes": classes} if classes else about
+    more = {"classes": places_of(space.root), "defaults": defaults_of(space.root)}
+    return {**about, **{name: told for name, told in more.items() if told}}

@@ -21,6 +21,7 @@ from nas.study.source_loading import NeedsSource, load_copy, load_other, load_pr
 from search_spaces.language.own_kinds import imported
 from search_spaces.language.serialization import from_json
 from search_spaces.language.space import Space
+from search_spaces.language.stand_ins import stand_ins, unknown_kinds
 
 
 class StudyDefinition:
@@ -32,6 +33,7 @@ class StudyDefinition:
     def __init__(self, store: Store, record: StudyRecord, space: Space | None = None) -> None:
         self.store, self.record = store, record
         self._space: Space | NasError | None = space
+        self._space_of_stand_ins: Space | None = None
         self.functions: Mapping[str, Callable[..., Any]] = {}
         """Objectives that are functions of a program, once its source was run."""
 
@@ -58,15 +60,39 @@ class StudyDefinition:
             raise self._space
         return self._space
 
+    @property
+    def space_as_read(self) -> Space:
+        """The space for readers: classes that only the source defines are stand-ins, and nothing is run.
+
+        Its architectures can be looked at, not built or priced; see `search_spaces.language.absence`.
+
+        Raises:
+            StoreError: its record is malformed.
+        """
+        try:
+            return self.space
+        except NeedsSource:
+            if self._space_of_stand_ins is None:
+                self._space_of_stand_ins = self._with_stand_ins()
+            return self._space_of_stand_ins
+
+    def _with_stand_ins(self) -> Space:
+        with self._reading("space"):
+            about = self.record.config.get("space", {})
+            known = imported(about.get("classes", {}))
+            absent = stand_ins(self.record.space_json, known, about.get("defaults", {}))
+            return Space(from_json(self.record.space_json, {**known, **absent}), name=self.record.name)
+
     def _stored_tree(self, kinds: Mapping[str, type] | None = None) -> Any:
         """The tree in the store, also of these kinds; nothing is run or imported for it."""
         places = self.record.config.get("space", {}).get("classes", {})
         try:
             return from_json(self.record.space_json, {**imported(places), **(kinds or {})})
         except UnknownName as error:
-            missing = _missing(places, error)
+            unknown = unknown_kinds(self.record.space_json, {**imported(places), **(kinds or {})})
+            missing = _missing({**dict.fromkeys(unknown, ""), **places}, error)
             if self.source is None or kinds is not None:
-                raise SettingError(
+                raise NeedsSource(
                     f"study {self.name} was started in Python, over {missing}: read it in the program that"
                     " defines or imports them"
                 ) from None
@@ -101,6 +127,8 @@ class StudyDefinition:
         try:
             self.space  # noqa: B018
         except NeedsSource:
+            if self.source is None:  # only its program can
+                raise
             return True
         if self._is_of_program():
             return False
@@ -248,7 +276,8 @@ class StudyDefinition:
 
 
 def _missing(places: Mapping[str, str], error: UnknownName) -> str:
-    """The classes of a space that this process has not imported, with their modules."""
+    """The classes of a space that this process has not imported, with their modules where these are known."""
     missing = [name for name in places if name not in imported(places)]
-    words = [f"{name} of {places[name].partition(':')[0]}" for name in missing]
+    modules = {name: places[name].partition(":")[0] for name in missing}
+    words = [f"{name} of {module}" if module else name for name, module in modules.items()]
     return f"its classes {', '.join(words)}" if words else f"a class that must be registered ({error})"

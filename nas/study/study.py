@@ -149,6 +149,9 @@ class Study(StudyDefinition):
     def spec(self, trial: Trial) -> Any:
         """The architecture of a trial.
 
+        Parts of classes that only the study's source defines are stand-ins with their fields, which cannot be
+        built or priced; of `study.with_source()` they are whole.
+
         Raises:
             StoreError: its answers are none to the questions of this space.
             SettingError: it is no trial.
@@ -156,7 +159,7 @@ class Study(StudyDefinition):
         if not isinstance(trial, Trial):
             raise SettingError(f"{trial!r} is no trial: write study.spec(study.trial({trial!r}))")
         with self._reading(f"trial {trial.number}"):
-            return self.space.draw(lambda path, labels: trial.genotype.genes[path])[1]
+            return self.space_as_read.draw(lambda path, labels: trial.genotype.genes[path])[1]
 
     def trial(self, which: str | int) -> Trial:
         """A trial by its number or by (the beginning of) its digest; the highest fidelity it reached.

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from foundation.descriptions import kind_of
 from foundation.errors import SpaceError
 from foundation.text import shown
+from search_spaces.language.absence import StandIn
 from search_spaces.language.choices import OneOf
 from search_spaces.language.walk import children
 
@@ -53,7 +54,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    if annotation is Any:
+    if annotation is Any or isinstance(value, StandIn):
         return True
     if isinstance(value, OneOf):
         return all(_fits(option, annotation) for option in value.options)

@@ -154,6 +154,11 @@ def kind_named(name: Any, kinds: Kinds = NO_KINDS) -> type:
     raise UnknownName(f"unknown block or part {shown(name)}; {nearest(name[:80], [*parts, *blocks, *norms])}")
 
 
+def is_known(name: str, kinds: Kinds = NO_KINDS) -> bool:
+    """Whether a dataclass of this name can be read."""
+    return any(name in known for known in (parts, blocks, norms, kinds))
+
+
 def to_json(node: Any) -> str:
     """Compact JSON of a configuration."""
     return json.dumps(to_plain(node), separators=(",", ":"))

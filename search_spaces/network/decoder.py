@@ -20,6 +20,7 @@ from typing import Any
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost
+from search_spaces.language.absence import require_defined
 from search_spaces.language.printing import brief, show
 from search_spaces.language.serialization import parts
 from search_spaces.language.walk import open_values
@@ -70,6 +71,7 @@ class Layer:
             block = getattr(self, place)
             if block is None and place == "channel_mixer":
                 continue
+            require_defined(block)
             if not isinstance(block, Block) or block.mixes != mixes:
                 raise IllegalArchitecture(f"{place} must be a block that mixes {mixes}, got {block!r}")
             block.check(d_model)
@@ -159,12 +161,14 @@ class Decoder:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise IllegalArchitecture(f"{name} must be a positive integer, got {value!r}")
+        require_defined(self.norm)
         if not isinstance(self.norm, Norm):
             raise IllegalArchitecture(f"norm must be a norm such as RMSNorm(), got {self.norm!r}")
         self.norm.check()
         if not isinstance(self.layers, tuple):
             raise IllegalArchitecture(f"layers must be a tuple of layers, got {self.layers!r}")
         for i, layer in enumerate(self.layers):
+            require_defined(layer)
             if not isinstance(layer, Layer):
                 raise IllegalArchitecture(f"layers.{i} must be a Layer, got {layer!r}")
             try:

@@ -357,7 +357,9 @@ def test_what_no_file_defines_is_said_once_where_it_matters(tmp_path: Path) -> N
     assert len(said) == 1, ended.stderr
     assert nas_in(tmp_path, "front s").returncode == 0
     shown = nas_in(tmp_path, "show s 0")
-    assert (shown.returncode, "was started in Python" in shown.stderr) == (2, True), shown
+    assert (shown.returncode, "Mine(" in shown.stdout) == (0, True), shown
+    exported = nas_in(tmp_path, "export s 0 -o out")
+    assert (exported.returncode, "was started in Python" in exported.stderr) == (2, True), exported
 
 
 def test_a_file_that_is_read_for_its_space_begins_no_search(tmp_path: Path) -> None:

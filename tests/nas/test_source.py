@@ -12,16 +12,21 @@ from typing import Any
 
 import pytest
 
+from foundation.errors import SettingError
 from foundation.registry import Registry
 from nas import cli
 from nas.commands import search as search_command
 from nas.objectives.base import objectives
+from nas.study.open_study import open_study as open_named
 from nas.study.search import search
 from nas.study.source_changes import changed
 from nas.study.source_files import files_of
+from nas.study.source_loading import NeedsSource
 from nas.study.study import open_study
 from nas.study.user_files import run_file, user_modules
 from search_spaces.blocks.base import blocks
+from search_spaces.network.model import build
+from search_spaces.scenario import Scenario
 from tests.own_source import BEGIN, SPACE, moved, write
 
 REGISTRIES: tuple[Registry[Any], ...] = (blocks, objectives)
@@ -113,9 +118,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 AGAIN = "search own/mine.py --name s"
-READING = (
-    "show s 0",
-    "diff s 0 3",
+RUNNING = (
     "export s 0 -o out",
     "validate s --scratch-networks 3 --train-steps 1 --random-baseline 0",
 )
@@ -130,14 +133,26 @@ REFUSED: dict[str, dict[str, str]] = {
     "moved": {AGAIN: "no such file"},
     "renamed": {AGAIN: "no such file"},
     "deleted": {AGAIN: "no such file"},
-    "the copy lost": dict.fromkeys(("resume s", *READING), MISSING),
-    "the copy damaged": dict.fromkeys(("resume s", *READING), DAMAGED),
-    "something beside the copy": dict.fromkeys(("resume s", *READING), "json.py is not part of the source"),
-    "all lost": {**dict.fromkeys(("resume s", *READING), MISSING), AGAIN: "no such file"},
+    "the copy lost": dict.fromkeys(("resume s", *RUNNING), MISSING),
+    "the copy damaged": dict.fromkeys(("resume s", *RUNNING), DAMAGED),
+    "something beside the copy": dict.fromkeys(("resume s", *RUNNING), "json.py is not part of the source"),
+    "all lost": {**dict.fromkeys(("resume s", *RUNNING), MISSING), AGAIN: "no such file"},
 }
 """By change, the commands that are refused, and what they say; all others go well."""
 
-COMMANDS = ("ls", "front s", "front s --json", "report s", "cp s t", "rm t -y", "resume s", *READING, AGAIN)
+READING = (
+    "ls",
+    "front s",
+    "front s --json",
+    "best s -o bits_per_byte",
+    "show s 0",
+    "diff s 0 3",
+    "lineage s 3",
+    "report s",
+)
+"""Commands that run nothing: what is on record says all that they print."""
+
+COMMANDS = (*READING, "cp s t", "rm t -y", "resume s", *RUNNING, AGAIN)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -182,6 +197,44 @@ def test_a_lost_copy_is_made_again_of_a_file_that_is_named(
     assert nas("resume s --space elsewhere/mine.py", capsys)[0] == 0
     assert (tmp_path / "studies/s/source/lib/choices.py").is_file()
     assert nas("resume s", capsys)[0] == 0
+
+
+def test_reading_says_the_layers_without_running_the_source(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study(tmp_path, begun, GONE, LOST)
+    assert re.search(r"d(8|16): Attention\+Mine", nas("front s", capsys)[1])
+    assert re.search(r"d(8|16): Attention\+Mine", nas("best s -o bits_per_byte", capsys)[1])
+    assert "Mine(expansion=1)" in nas("show s 0", capsys)[1]
+    assert "Mine(expansion=1)" in nas("diff s 0 3", capsys)[1]
+    assert '"type": "Mine"' in nas("front s --json", capsys)[1]
+    assert nas("report s", capsys)[0] == 0
+    report = (tmp_path / "studies" / "s" / "report.html").read_text()
+    assert "Attention + Mine" in report
+    assert "Composition of the front" in report
+
+
+def test_python_compares_networks_of_own_blocks_and_builds_none_without_the_source(
+    begun: Path, tmp_path: Path
+) -> None:
+    study(tmp_path, begun)
+    opened = open_named("s", tmp_path / "studies" / "studies.db")
+    assert "Mine(expansion=1)" in str(opened.compare(0, 3))
+    spec = opened.spec(opened.trial(0))
+    for ask in (
+        spec.check,
+        lambda: spec.cost(Scenario()),
+        lambda: build(spec),
+        lambda: spec.layers[0].check(8),
+    ):
+        with pytest.raises(
+            SettingError, match=r"Mine was read without the code that defines it.*with_source"
+        ):
+            ask()
+    with pytest.raises(NeedsSource, match=r"over its classes Mine, which only its source defines") as error:
+        _ = opened.space
+    assert "did you mean" not in str(error.value)
+    opened.store.close()
 
 
 def test_another_file_is_no_replacement(
