@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nas.commands.groups import RESULTS
 from nas.commands.options import Json, Store, StudyName, TrialName
-from nas.commands.output import cell, output_console, print_json
+from nas.commands.output import cell, output_console, print_json, print_line
 from nas.commands.show import print_members, trial_json
 from nas.default_paths import DEFAULT_STORE
 
@@ -41,7 +41,7 @@ def best(
 
     If nothing keeps the bounds, the message names the nearest network, and by how much it misses them.
 
-    Example: nas best first -o bits_per_byte -c 'decode_ms<1.5' -c 'weight_bytes<250e3'
+    Example: nas best first -o bits_per_byte -c 'decode_ms<1.5' -c 'weight_bytes<250kB'
     """
     from nas.study.constraints import Constraint
     from nas.study.front import Front
@@ -75,10 +75,15 @@ def diff(
         return
     for head, rows in found.tables:
         _print_table(head, rows)
+    for line in found.legend:
+        print_line(line)
 
 
 def lineage(study: StudyName, trial: TrialName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
-    """Print where a network comes from: its parents, theirs, and so on, and what each has otherwise."""
+    """Print where a network comes from: its parents, theirs, and so on, and the choices that are new in each.
+
+    A choice is new where no parent has made it. What was drawn at random has no parents.
+    """
     from nas.study.open_study import open_study
 
     opened = open_study(study, store)
@@ -90,9 +95,9 @@ def lineage(study: StudyName, trial: TrialName, as_json: Json = False, store: St
     rows = []
     for each in ancestors:
         value = opened.numbers(each.trial).get(quality)
-        parents = ", ".join(str(parent.trial.number) for parent in each.parents) or "none"
+        parents = ", ".join(str(parent.trial.number) for parent in each.parents) or each.origin
         rows.append([str(each.trial.number), each.trial.digest, str(value or ""), parents, _news(each)])
-    _print_table(["trial", "digest", quality, "parents", "in none of the parents"], rows)
+    _print_table(["trial", "digest", quality, "parents", "new in this network"], rows)
 
 
 def _news(ancestor: Any) -> str:

@@ -1,4 +1,4 @@
-"""Constraints on numbers, as people write them: `decode_ms<5`, `params<=2e6`."""
+"""Constraints on numbers, as people write them and tables print them: `decode_ms<5`, `params<=2M`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foundation.errors import SettingError
+from foundation.text import NAMED_PREFIXES
 from nas.objectives.base import CostModel, objectives
 from nas.study.plan import Plan
 from nas.study.trial import Value
@@ -20,6 +21,10 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+PREFIXES = {prefix: size for size, prefix in NAMED_PREFIXES} | {"": 1.0}
+FORM = re.compile(r"\s*(\w+(?:@[\w.-]+)?)\s*(<=|>=|<|>)\s*([-+.\deE_]+)\s*([kMG]?)(B?)\s*")
+EXAMPLES = "decode_ms<5, params<=2M or weight_bytes<110kB"
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,19 @@ class Constraint:
 
     @classmethod
     def read(cls, text: str) -> Constraint:
-        """Read `name<bound`, whatever the name.
+        """Read `name<bound`, whatever the name; the bound may have a decimal prefix, and bytes their B.
 
         Raises:
             SettingError: not of that form.
         """
-        match = re.fullmatch(r"\s*(\w+(?:@[\w.-]+)?)\s*(<=|>=|<|>)\s*([-+.\deE_]+)\s*", text)
+        match = FORM.fullmatch(text)
+        name, sign, number, prefix, unit = match.groups() if match else ("", "", "", "", "")
         try:
-            name, sign, bound = match.group(1, 2, 3) if match else ("", "", "")
-            constraint = cls(name, sign, float(bound))
+            constraint = cls(name, sign, float(number) * PREFIXES[prefix])
         except ValueError:
-            raise SettingError(f"constraint {text!r}: write it like decode_ms<5 or params<=2e6") from None
+            raise SettingError(f"constraint {text!r}: write it like {EXAMPLES}") from None
+        if unit and "bytes" not in name:
+            raise SettingError(f"constraint {text!r}: {name} is no number of bytes; write it like {EXAMPLES}")
         if not math.isfinite(constraint.bound):
             raise SettingError(f"constraint {text!r}: the bound must be a finite number")
         return constraint

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
-from nas.study.front import html_table, number_with_error
+from foundation.text import number_text
+from nas.study.front import LEGEND, html_table, number_with_error
+from nas.study.marks import rough_lines
 from nas.study.significance import SIGNIFICANT, standardised_difference
 from nas.study.study import Study
 from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
 from search_spaces.network.decoder import Decoder, Layer, strip
 
 MARK = "\N{NOT EQUAL TO}"
+EXACT = {"counted", "function"}
+"""Sources of numbers that are computed of the architecture alone: they have no error."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class NumberPair:
         if self.difference == 0:
             return "the same"
         if errors is None:
-            exact = self.first.source == self.second.source == "counted"
+            exact = {self.first.source, self.second.source} <= EXACT
             return "exact" if exact else "no error known"
         sure = "significant" if errors >= SIGNIFICANT else "within noise"
         return sure if math.isinf(errors) else f"{sure} ({errors:.1f} s.e.)"
@@ -55,7 +60,7 @@ class NumberPair:
     def cells(self) -> list[str]:
         """A row of a table: name, both numbers, their difference, and how sure it is."""
         values = [number_with_error(self.name, value) for value in (self.first, self.second)]
-        shown = "" if self.difference is None else f"{self.difference:+.3g}"
+        shown = "" if self.difference is None else _signed(self.name, self.difference)
         return [self.name, *values, shown, self.verdict]
 
 
@@ -67,6 +72,7 @@ class NetworkDifference:
     second: Trial
     layers: tuple[tuple[str, str, str], ...]
     numbers: tuple[NumberPair, ...]
+    table_errors: Callable[[], Mapping[str, float]] = field(default=dict, repr=False, compare=False)
 
     @property
     def head(self) -> list[str]:
@@ -86,6 +92,18 @@ class NetworkDifference:
             (["number", *self.head, "difference", "significance"], [pair.cells for pair in self.numbers]),
         ]
 
+    @property
+    def legend(self) -> list[str]:
+        """What the table of numbers means: which is subtracted from which, and its marks."""
+        known = [(pair.name, value) for pair in self.numbers for value in (pair.first, pair.second) if value]
+        predicted = any(value.is_predicted for _, value in known)
+        return [
+            f"difference: trial {self.second.number} less trial {self.first.number}; s.e.: standard errors of"
+            f" the difference, significant from {SIGNIFICANT}",
+            *([LEGEND] if predicted else []),
+            *rough_lines([{name: value} for name, value in known], self.table_errors),
+        ]
+
     def __repr__(self) -> str:
         return f"<NetworkDifference of trials {self.first.number} and {self.second.number}>"
 
@@ -94,10 +112,11 @@ class NetworkDifference:
         for head, rows in self.tables:
             widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
             lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.legend])
 
     def _repr_html_(self) -> str:
-        return "".join(html_table(head, rows) for head, rows in self.tables)
+        layers, numbers = (html_table(head, rows) for head, rows in self.tables)
+        return f"{layers}{numbers}" + "".join(f"<p>{escape(line)}</p>" for line in self.legend)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for programs."""
@@ -121,7 +140,7 @@ def difference_of(study: Study, first: Trial, second: Trial) -> NetworkDifferenc
     numbers = [_numbers(study, trial) for trial in (first, second)]
     names = dict.fromkeys(name for known in numbers for name in known)
     pairs = tuple(NumberPair(name, numbers[0].get(name), numbers[1].get(name)) for name in names)
-    return NetworkDifference(first, second, _places(study, first, second), pairs)
+    return NetworkDifference(first, second, _places(study, first, second), pairs, study.table_errors)
 
 
 def _numbers(study: Study, trial: Trial) -> dict[str, Value]:
@@ -168,6 +187,13 @@ def _plain(layers: Sequence[Any]) -> bool:
 
 def _layers(layers: Sequence[Layer]) -> dict[str, str]:
     return {str(index): strip(layer) for index, layer in enumerate(layers)}
+
+
+def _signed(name: str, difference: float) -> str:
+    """A difference with its sign, in the units of the number: `-18 kB`."""
+    size = abs(difference)
+    text = f"{size:.3g}" if size < 1000 else number_text(name, size)
+    return f"{'-' if difference < 0 else '+'}{text}"
 
 
 def _pair_json(pair: NumberPair) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from foundation.errors import SettingError, StoreError
+from nas.engines.base import PROPOSED_BY, RANDOM
 from nas.study.study import Study
 from nas.study.trial import PARENTS, Trial
 from search_spaces.language.genotype import Label
@@ -31,6 +32,12 @@ class Ancestor:
 
     trial: Trial
     parents: tuple[Parent, ...]
+
+    @property
+    def origin(self) -> str:
+        """Where a network without parents comes from, in words."""
+        by = self.trial.memo.get(PROPOSED_BY, RANDOM)
+        return "drawn at random" if by == RANDOM else f"found by {by}"
 
 
 def parents_of(study: Study, trial: Trial) -> tuple[Parent, ...]:

@@ -2,7 +2,7 @@
 
 study = nas.open("first")
 study.front()
-study.best("bits_per_byte", where=["decode_ms<1.5", "weight_bytes<250e3"])
+study.best("bits_per_byte", where=["decode_ms<1.5", "weight_bytes<250kB"])
 print(study.compare(3, 17))
 study.export(17, "winner")
 """

@@ -189,7 +189,10 @@ def test_the_best_network_and_two_side_by_side_are_printed_as_json_and_as_text(
     assert {"depth", "params"} <= {pair["name"] for pair in numbers}
     text = printed(capsys, "diff", "first", "0", best["digest"])
     assert "significance" in text
-    assert "parents" in printed(capsys, "lineage", "first", "0").splitlines()[0]
+    assert "less trial 0; s.e.: standard errors" in text
+    head, row = printed(capsys, "lineage", "first", "0").splitlines()[:2]
+    assert head.split()[-4:] == ["new", "in", "this", "network"]
+    assert "drawn at random" in row
 
 
 def test_a_list_of_studies_says_their_states(capsys: pytest.CaptureFixture[str], home: Path) -> None:

@@ -154,6 +154,14 @@ def test_halving_goes_on_where_it_died(tmp_path: Path, dies_at: int) -> None:
         ("decode_ms<5", 5.0, False),
         (" params <= 2e6", 2e6, True),
         ("params>1", 1, False),
+        ("params<2M", 1.9e6, True),
+        ("params<2M", 2.1e6, False),
+        ("params<1.5 k", 1600, False),
+        ("weight_bytes<=110kB", 110_000, True),
+        ("weight_bytes<110 kB", 110_001, False),
+        ("state_bytes<4MB", 4e6, False),
+        ("weight_bytes>1GB", 1.1e9, True),
+        ("weight_bytes<768B", 767, True),
     ],
 )
 def test_constraints_compare(text: str, value: float, kept: bool) -> None:
@@ -167,6 +175,8 @@ def test_constraints_compare(text: str, value: float, kept: bool) -> None:
         ("decode_ms", SettingError, "write it like"),
         ("decode_ms<<5", SettingError, "write it like"),
         ("decode_ms<five", SettingError, "write it like"),
+        ("weight_bytes<110KiB", SettingError, "write it like decode_ms<5, params<=2M or weight_bytes<110kB"),
+        ("params<2MB", SettingError, "params is no number of bytes; write it like"),
         ("decod_ms<5", UnknownName, "did you mean 'decode_ms'"),
         ("bits_per_byte<2", SettingError, "only known after training"),
     ],

@@ -23,7 +23,7 @@ from nas.progress import Terminal
 from nas.store import Measurement, Store
 from nas.store.folders import LOCK, in_use, working_in
 from nas.study.best import best_of
-from nas.study.difference import difference_of, side_by_side
+from nas.study.difference import NumberPair, difference_of, side_by_side
 from nas.study.facts import OUTCOME, add_fact
 from nas.study.front import html_table
 from nas.study.lineage import lineage_of, parents_of
@@ -311,6 +311,25 @@ def test_two_networks_side_by_side(store: Store) -> None:
     assert {pair.verdict for pair in difference_of(study, first, first).numbers} == {"the same"}
 
 
+def test_differences_have_the_unit_of_their_numbers_and_a_legend(store: Store) -> None:
+    known = [
+        NumberPair("weight_bytes", Value(132_000), Value(114_000)),
+        NumberPair("params", Value(1.1e6), Value(3.4e6)),
+        NumberPair("decode_ms", Value(1.2, 0.1, "predicted"), Value(0.9, 0.1, "predicted")),
+        NumberPair("depth", Value(2.0, source="function"), Value(1.0, source="function")),
+    ]
+    assert [pair.cells[3] for pair in known] == ["-18 kB", "+2.3 M", "-0.3", "-1"]
+    assert known[3].verdict == known[0].verdict == "exact"
+    found = difference_of(study_of(store, [(2.0, 1.0), (1.9, 1.2)]), *store_trials(store))
+    assert "difference: trial 1 less trial 0; s.e.: standard errors" in str(found)
+    assert "~ is predicted, not measured" in str(found)
+    assert "less trial 0" in found._repr_html_()
+
+
+def store_trials(store: Store) -> list[Trial]:
+    return Study(store, store.study("s")).trials()[:2]
+
+
 def test_layers_of_decoders_side_by_side() -> None:
     spec = build_spec(2)
     longer = build_spec(3)
@@ -356,6 +375,7 @@ def test_random_draws_have_no_parents_and_old_studies_none_on_record(store: Stor
         store=tmp_path / "r.db",
     )
     assert drawn.parents(0) == ()
+    assert [each.origin for each in drawn.lineage(0)] == ["drawn at random"]
     study = study_of(store, [(2.0, 1.0)])
     with pytest.raises(SettingError, match="nothing was recorded about the parents of trial 0"):
         parents_of(study, study.trial(0))
