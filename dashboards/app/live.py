@@ -137,9 +137,10 @@ class LiveStudy:
             quantity(x, self.study),
             quantity(y, self.study),
             describe=self.one_line,
+            measured=self.study.measured(),
             members={trial.number for trial in members} if more else (),
             finalists=set(self.finalists),
-            objectives=[objective.name for objective in self.objectives],
+            objectives=self.objectives,
         )
 
     def one_line(self, trial: Trial) -> str:

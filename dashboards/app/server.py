@@ -82,7 +82,13 @@ class Pages:
             return no_update, f"gone: {error}", None
         revision = live.revision
         shown_scheme = scheme if scheme in SCHEMES else "light"
-        wanted: dict[str, Any] = {"revision": revision, "axes": list(axes), "scheme": shown_scheme}
+        measured = len(live.study.measurements())
+        wanted: dict[str, Any] = {
+            "revision": revision,
+            "axes": list(axes),
+            "scheme": shown_scheme,
+            "measured": measured,
+        }
         if seen and all(seen.get(key) == wanted[key] for key in wanted):
             return no_update, no_update, no_update
         members = [trial.number for trial in live.members]
@@ -121,7 +127,7 @@ class Pages:
 def worth_drawing(seen: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a figure has changed enough to be sent again."""
     if wanted["points"] < MANY_POINTS or any(
-        seen.get(key) != wanted[key] for key in ("axes", "scheme", "members")
+        seen.get(key) != wanted[key] for key in ("axes", "scheme", "members", "measured")
     ):
         return True
     shown = seen.get("points", 0)

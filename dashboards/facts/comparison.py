@@ -17,13 +17,13 @@ from dashboards.facts.comparability import require_comparable
 from dashboards.facts.front import FrontFacts
 from dashboards.facts.hypervolume import Coordinates, distinct_nondominated, in_natural_units, share_errors
 from dashboards.facts.networks import NetworkFacts, one_line_of, quantity
+from dashboards.facts.planes import planes
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.study import (
     StudyFacts,
     distinct_complete,
     front_networks,
     front_of,
-    planes,
     study_facts,
 )
 from foundation.errors import SettingError

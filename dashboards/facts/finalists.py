@@ -53,16 +53,16 @@ def finalist_facts(
     searched: Mapping[str, Trial],
     measured: Mapping[str, Mapping[str, Value]],
     one_lines: Mapping[str, str],
-    quality: str,
+    quality: str | None,
 ) -> FinalistFacts | None:
     """The finalists among trials of the stage "final"; None where there are none.
 
-    `searched` are the trials of the search by digest, `quality` names the score.
+    `searched` are the trials of the search by digest, `quality` names the score, if there is one.
     """
     runs: dict[str, dict[int, Trial]] = {}
     for trial in trials:
         runs.setdefault(trial.digest, {})[trial.fidelity.steps] = trial
-    if not runs:
+    if not runs or quality is None:
         return None
     rungs = tuple(sorted({trial.fidelity.steps for trial in trials}))
     leaders = {steps: _best(steps, runs, quality) for steps in rungs}

@@ -77,10 +77,10 @@ class Quantity:
         size, prefix = next(((size, prefix) for size, prefix in PREFIXES if largest >= size), (1.0, ""))
         return size, prefix + DIMENSIONS[self.unit]
 
-    def title(self, unit: str) -> str:
-        """The title of an axis in `unit`."""
+    def title(self, unit: str, known: str = "") -> str:
+        """The title of an axis in `unit`; `known` says how its numbers are known."""
         _, at, scenario = self.name.partition("@")
-        label = self.plain.label + (f", {scenario}" if at else "")
+        label = ", ".join([self.plain.label, *([scenario] if at else []), *([known] if known else [])])
         return f"{label} ({unit})" if unit else label
 
     def text(self, value: float, error: float | None = None) -> str:

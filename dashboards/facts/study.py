@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 from dashboards.facts.composition import CompositionFacts, composition_facts
 from dashboards.facts.damaged import undamaged
 from dashboards.facts.finalists import FinalistFacts, finalist_facts
-from dashboards.facts.front import FrontFacts, front_facts
+from dashboards.facts.front import FrontFacts
 from dashboards.facts.networks import (
     NetworkFacts,
     architecture,
@@ -19,6 +20,7 @@ from dashboards.facts.networks import (
     quantity,
 )
 from dashboards.facts.next_steps import NextSteps, next_steps
+from dashboards.facts.planes import planes
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.records import (
     CorpusFacts,
@@ -47,8 +49,8 @@ COMPOSITION_SAMPLE = 2000
 class StudyFacts:
     """A study's settings and progress.
 
-    `scenarios` are texts by name. `loss_unit` is that of the losses of its task. `remarks` say which
-    proposals failed, why, and what is unreadable.
+    `seconds` is how long candidates were in progress, `loss_unit` that of the losses of the task. `scenarios`
+    are texts by name. `remarks` say which proposals failed, why, and what is unreadable.
     """
 
     name: str
@@ -147,9 +149,16 @@ def read_facts(study: Study) -> Facts:
             objectives=study.plan.objectives,
             one_lines=one_lines,
             finalists={trial.digest for trial in finals},
+            measured=measured,
         ),
         hypervolume=_hypervolume(study, scored),
-        finals=_finals(study, finals, scored, measured, one_lines),
+        finals=finalist_facts(
+            finals,
+            {trial.digest: trial for trial in scored},
+            measured,
+            one_lines,
+            study.quality.name if study.quality else None,
+        ),
         tables=tables or (),
         supernet=supernet,
         corpus=corpus,
@@ -164,7 +173,6 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
     """A study's settings and progress."""
     plan, space = study.plan, study.record.config.get("space", {})
     size = space.get("size")
-    ended = [trial.finished for trial in trials if trial.finished is not None]
     return StudyFacts(
         name=study.name,
         store=study.store.url,
@@ -185,8 +193,18 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         counts=dict(Counter(trial.state.value for trial in trials)),
         repeated=sum(trial.reused is not None for trial in trials),
         distinct=len(scored),
-        seconds=max(0.0, max(ended) - min(trial.started for trial in trials)) if ended else 0.0,
+        seconds=busy_seconds(trials),
     )
+
+
+def busy_seconds(trials: Sequence[Trial]) -> float:
+    """How long at least one of these trials was in progress: the time between two sessions does not count."""
+    total, until = 0.0, -math.inf
+    spans = [(trial.started, trial.finished) for trial in trials if trial.finished is not None]
+    for started, finished in sorted(spans):
+        total += max(0.0, finished - max(started, until))
+        until = max(until, finished)
+    return total
 
 
 def distinct_complete(trials: Sequence[Trial]) -> list[Trial]:
@@ -207,37 +225,6 @@ def front_of(study: Study, scored: Sequence[Trial]) -> list[Trial]:
         if keep
     ]
     return [trial for _, trial in sorted(front, key=lambda pair: pair[0])]
-
-
-def planes(
-    study: Study,
-    scored: Sequence[Trial],
-    front: Sequence[Trial],
-    *,
-    objectives: Sequence[str],
-    one_lines: Mapping[str, str],
-    finalists: Collection[str] = (),
-) -> tuple[FrontFacts, ...]:
-    """The front in each pair of objectives, the first two first; `one_lines` holds lines by digest."""
-    quantities = tuple(quantity(name, study) for name in objectives)
-    members = {trial.number for trial in front} if len(quantities) > 2 else set()
-    return tuple(
-        front_facts(
-            scored,
-            *_axes(first, second),
-            describe=lambda trial: one_lines.get(trial.digest) or one_line_of(study, trial),
-            members=members,
-            finalists=finalists,
-            objectives=objectives,
-        )
-        for first, second in combinations(quantities, 2)
-        if scored
-    )
-
-
-def _axes(first: Quantity, second: Quantity) -> tuple[Quantity, Quantity]:
-    """Costs on the horizontal axis, quality on the vertical one."""
-    return (second, first) if first.scored else (first, second)
 
 
 def front_networks(
@@ -265,19 +252,6 @@ def front_networks(
         )
         for trial in front
     )
-
-
-def _finals(
-    study: Study,
-    finals: Sequence[Trial],
-    scored: Sequence[Trial],
-    measured: Mapping[str, Mapping[str, Value]],
-    one_lines: Mapping[str, str],
-) -> FinalistFacts | None:
-    if study.quality is None:
-        return None
-    searched = {trial.digest: trial for trial in scored}
-    return finalist_facts(finals, searched, measured, one_lines, study.quality.name)
 
 
 def _hypervolume(study: Study, scored: Sequence[Trial]) -> HypervolumeFacts | None:

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 
 from dashboards.facts import ComparedStudy, ComparisonFacts, Point
 from dashboards.figures.drawing import thinned
-from dashboards.figures.front import Plane, add_band, add_line, hover, plane_of
+from dashboards.figures.front import add_band, add_line
+from dashboards.figures.plane import Plane, hover, plane_of
 from dashboards.style.theme import MARKS, Mark, empty_figure
 
 SIZES = (11.0, 8.5, 8.0, 9.0, 9.0, 9.0)

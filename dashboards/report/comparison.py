@@ -11,6 +11,7 @@ import plotly.offline
 from dashboards.facts import ComparedStudy, ComparisonFacts, JointMember, NetworkFacts, read_comparison
 from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
 from dashboards.report.html import (
+    WITH_A_MOUSE,
     Child,
     Html,
     code,
@@ -116,7 +117,7 @@ def _fronts(facts: ComparisonFacts) -> Html:
     return section("The fronts", *drawn)
 
 
-def _caption(facts: ComparisonFacts) -> str:
+def _caption(facts: ComparisonFacts) -> Html:
     text = "Each line is the front of one study"
     text += ", in a band of one standard error." if len(facts.studies) <= MAX_BANDS else "."
     pair = facts.studies[0].fronts[0]
@@ -126,7 +127,9 @@ def _caption(facts: ComparisonFacts) -> str:
         text += " Faint marks are on their study's front because of another objective."
     if any(len(member.discoveries) > 1 for member in facts.joint):
         text += " A mark within a mark: several studies scored that network."
-    return f"{text} Click a name to hide its study, drag to zoom, double-click to reset."
+    if any(point.is_predicted for compared in facts.studies for point in compared.fronts[0].members):
+        text += " Points and volumes are those that the searches predicted, so that all are compared alike."
+    return joined([f"{text} A click on a name hides its study.", WITH_A_MOUSE])
 
 
 def _volumes(facts: ComparisonFacts) -> Html:

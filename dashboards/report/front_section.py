@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dashboards.facts import Facts, Finalist, FrontFacts, NetworkFacts
 from dashboards.facts.composition import CompositionFacts
@@ -11,7 +11,7 @@ from dashboards.facts.networks import quantity_among
 from dashboards.facts.quantities import QUALITY, Quantity
 from dashboards.figures import figures
 from dashboards.figures.front import front_figure
-from dashboards.report.html import Child, Html, code, figure, folded, joined, p, section, tag
+from dashboards.report.html import WITH_A_MOUSE, Child, Html, code, figure, folded, joined, p, section, tag
 from dashboards.report.numbers import numbers_table
 from dashboards.report.table_notes import ADVICE
 from dashboards.report.tables import member_table
@@ -95,7 +95,7 @@ def front_section(facts: Facts) -> Html | None:
         return None
     drawn: list[Child] = []
     if facts.fronts:
-        drawn.append(figure(front_figure(facts.fronts[0]), _caption(facts.fronts[0])))
+        drawn.append(figure(front_figure(facts.fronts[0]), caption(facts.fronts[0])))
         small = [_small_figure(pair) for pair in facts.fronts[1:]]
         drawn.append(tag("div", *small, kind="pair") if small else None)
     return section(
@@ -118,7 +118,8 @@ def _composition_caption(composition: CompositionFacts) -> str:
     )
 
 
-def _caption(pair: FrontFacts) -> str:
+def caption(pair: FrontFacts) -> Html:
+    """What is drawn in a plane, and how the numbers are known."""
     text = "Each point is an architecture; the line is the front"
     uncertain = any(point.x.error or point.y.error for point in pair.front)
     text += ", in a band of one standard error." if uncertain and len(pair.front) > 1 else "."
@@ -129,7 +130,25 @@ def _caption(pair: FrontFacts) -> str:
         )
     if pair.other_members:
         text += " Faint blue points are on the front because of another objective."
-    return f"{text} Drag to zoom, double-click to reset."
+    return joined([text, *_how_known(pair), WITH_A_MOUSE])
+
+
+def _how_known(pair: FrontFacts) -> Iterator[str]:
+    """Which coordinates are measured and which predicted, where there are such."""
+    values = [value for point in pair.members for value in (point.x, point.y)]
+    measured = any(value.source.startswith("measured") for value in values)
+    predicted = any(value.is_predicted for value in values)
+    if measured:
+        yield " Networks of the front are drawn by what was measured of them."
+    if predicted:
+        yield " Diamonds were not measured: they are predicted (~)."
+    if pair.outdone:
+        yield " Crosses are on this line as predicted, and behind it as measured."
+    if measured and any(pair.dominated.predicted):
+        yield (
+            " Dominated networks (grey) were never built: they are where the search predicted them, which may"
+            " be beyond the line."
+        )
 
 
 def _ties(pair: FrontFacts) -> str:

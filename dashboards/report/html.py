@@ -63,6 +63,10 @@ def code(content: str) -> Html:
     return tag("code", content, kind="option" if content.startswith("-") else "")
 
 
+WITH_A_MOUSE = tag("span", " Drag to zoom, double-click to reset.", kind="mouse")
+"""What may be done with a figure where there is a mouse; elsewhere the style sheet hides it."""
+
+
 def section(title: str, *children: Child) -> Html:
     """A section of the page under its heading."""
     return tag("section", tag("h2", title), *children)

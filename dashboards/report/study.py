@@ -84,7 +84,7 @@ def _overview(facts: Facts) -> Html:
     if facts.corpus is not None:
         rows["text"] = f"{facts.corpus.name} ({facts.corpus.digest})"
     if study.seconds >= 1:
-        rows["search time"] = duration(study.seconds)
+        rows["time spent on trials"] = duration(study.seconds)
     return fact_list(rows)
 
 

@@ -32,6 +32,7 @@ th:first-child,td:first-child{{text-align:left;padding-left:0}}
 thead tr:last-child th{{border-bottom:1px solid var(--muted)}}
 .err{{color:var(--muted);font-size:.92em;margin-left:.3em}}
 .muted{{color:var(--muted)}}
+@media (hover:none),(max-width:600px),print{{.mouse{{display:none}}}}
 .scroll{{overflow-x:auto}} .scroll>table{{min-width:100%}}
 """
 

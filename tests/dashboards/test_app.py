@@ -105,7 +105,7 @@ def test_a_poll_without_news_answers_nothing_and_reads_nothing(pages: Pages) -> 
     pages.page("/study/full")
     study = key_of(pages.live.store.study("full"))
     figure, line, seen = pages.front(study, AXES, "light", None)
-    assert figure.layout.xaxis.title.text == "decode latency per token (ms)"
+    assert figure.layout.xaxis.title.text == "decode latency per token, measured (ms)"
     assert "distinct architectures scored" in line
     began = time.perf_counter()
     for _ in range(10):
@@ -257,10 +257,11 @@ def test_a_large_study_is_read_in_the_background(growing: Store) -> None:
 
 
 def test_a_large_figure_is_sent_again_only_when_it_matters() -> None:
-    seen = {"axes": ["a", "b"], "scheme": "light", "members": [1], "points": MANY_POINTS}
+    seen = {"axes": ["a", "b"], "scheme": "light", "members": [1], "measured": 0, "points": MANY_POINTS}
     assert not worth_drawing(seen, {**seen, "points": MANY_POINTS + 1})
     assert worth_drawing(seen, {**seen, "points": 2 * MANY_POINTS})
     assert worth_drawing(seen, {**seen, "members": [1, 2]})
+    assert worth_drawing(seen, {**seen, "measured": 1})
     assert worth_drawing({**seen, "points": 10}, {**seen, "points": 11})
 
 

@@ -108,7 +108,7 @@ def test_a_state_of_another_version_is_drawn_anew(pages: Pages, seen: dict[str, 
     figure, line, state = pages.front(full(pages), AXES, "light", seen)
     assert figure.data
     assert line
-    assert {"revision", "axes", "scheme", "points", "members", "at"} == set(state)
+    assert {"revision", "axes", "scheme", "points", "members", "measured", "at"} == set(state)
     assert pages.front(full(pages), AXES, "light", state) == NOTHING
 
 

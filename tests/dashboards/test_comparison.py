@@ -272,7 +272,7 @@ def test_every_study_has_its_colour_its_mark_and_its_entry(compared: ComparisonF
         assert list(named) == ["evolved", "chance"]
         assert [trace.line.color for trace in named.values()] == [mark.colour for mark in MARKS[:2]]
         assert {trace.legendgroup for trace in drawn.data} == {"evolved", "chance"}
-    assert fronts_figure(compared).layout.xaxis.title.text == "decode latency per token (ms)"
+    assert fronts_figure(compared).layout.xaxis.title.text == "decode latency per token, predicted (ms)"
     json.dumps(json.loads(drawn.to_json()), allow_nan=False)
     light = list(drawn.data)
     assert list(with_scheme(drawn, "dark").data) == light

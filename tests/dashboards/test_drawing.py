@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from dashboards.facts import FrontFacts, Point
 from dashboards.facts.quantities import Quantity
 from dashboards.figures.drawing import CURVE_POINTS, error_bars, thinned
-from dashboards.figures.front import plane_of, stairs
+from dashboards.figures.front import stairs
+from dashboards.figures.plane import plane_of
 from nas.study.trial import Value
 
 COORDINATES = st.tuples(st.floats(0.1, 9), st.floats(0.1, 9))

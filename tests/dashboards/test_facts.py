@@ -11,9 +11,12 @@ from dashboards.facts.finalists import finalist_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.records import read_tables, read_validation
+from dashboards.facts.study import busy_seconds
 from dashboards.figures import figures
+from dashboards.figures.front import front_figure
 from dashboards.figures.proxy import compared_steps
 from dashboards.report.finalist_section import curves_caption, proxy_caption
+from dashboards.report.front_section import caption
 from dashboards.report.sources_section import SOURCES
 from dashboards.report.study import report_html
 from nas.store import Store
@@ -135,7 +138,7 @@ def test_facts_of_a_whole_study(full: Study) -> None:
     ]
     assert all(set(network.measured) == {"prefill_ms", "decode_ms"} for network in facts.front)
     for pair in facts.fronts:
-        assert len(pair.front) + len(pair.other_members) + len(pair.dominated.numbers) == facts.study.distinct
+        assert len(pair.members) + len(pair.dominated.numbers) == facts.study.distinct
     assert facts.hypervolume is not None
     assert facts.hypervolume.shares[-1] == 1.0
     assert list(facts.hypervolume.shares) == sorted(facts.hypervolume.shares)
@@ -348,3 +351,63 @@ def test_the_proxy_is_compared_with_scores_after_equally_many_steps(all_facts: d
 
 def test_each_source_is_explained_by_itself() -> None:
     assert not [meaning for meaning in SOURCES.values() if "the same" in meaning]
+
+
+def as_measured(number: int, x: float) -> dict[str, dict[str, Value]]:
+    return {trial(number, 0, 0).digest: {"decode_ms": Value(x, 0.01, "measured")}}
+
+
+def test_the_front_is_drawn_where_it_was_measured() -> None:
+    found = [trial(0, 1, 3), trial(1, 2, 2), trial(2, 3, 3)]
+    facts = plane(found, measured={**as_measured(0, 1.5), **as_measured(1, 1.4)}, objectives=(X, Y))
+    (point,) = facts.front
+    assert (point.number, point.x.value, point.values["decode_ms"].source) == (1, 1.4, "measured")
+    assert [point.number for point in facts.outdone] == [0]
+    assert facts.dominated.x == (3.0,)
+    assert facts.dominated.predicted == (True, False)
+
+
+def test_what_was_not_measured_is_not_compared_with_what_was() -> None:
+    facts = plane([trial(0, 1, 3), trial(1, 2, 2)], measured=as_measured(1, 0.5))
+    assert [point.number for point in facts.front] == [1, 0]
+    assert [point.is_predicted for point in facts.front] == [False, True]
+
+
+def test_the_plane_says_what_is_measured_and_what_predicted() -> None:
+    facts = plane([trial(0, 1, 30), trial(1, 2, 2), trial(2, 3, 30)], measured=as_measured(0, 1.5))
+    drawn = front_figure(facts)
+    names = {trace.name for trace in drawn.data}
+    assert {"front", "front, predicted", "dominated, predicted"} <= names
+    assert drawn.layout.xaxis.title.text == "decode latency per token, partly measured (ms)"
+    (predicted,) = (trace for trace in drawn.data if trace.name == "front, predicted")
+    assert predicted.marker.symbol.startswith("diamond")
+    (dominated,) = (trace for trace in drawn.data if trace.name == "dominated, predicted")
+    assert "~%{x" in dominated.hovertemplate
+    assert "~%{y" not in dominated.hovertemplate
+    text = caption(facts)
+    assert "Diamonds were not measured" in text
+    assert "never built" in text
+
+
+def test_the_report_draws_the_numbers_of_its_table(all_facts: dict[str, Facts]) -> None:
+    full = all_facts["full"]
+    known = {network.digest: network.best_known for network in full.front}
+    points = [(pair, point) for pair in full.fronts for point in pair.members if point.digest in known]
+    assert points
+    for pair, point in points:
+        assert point.x == known[point.digest][pair.x.name]
+        assert point.y == known[point.digest][pair.y.name]
+
+
+def test_the_time_between_two_sessions_is_no_time_of_the_search() -> None:
+    spans = [(0.0, 4.0), (1.0, 3.0), (3.5, 6.0), (100.0, 102.0), (101.0, None)]
+    trials = [trial(i, 1, 1, started=s, finished=f) for i, (s, f) in enumerate(spans)]
+    assert busy_seconds(trials) == 8.0
+    assert busy_seconds([]) == 0.0
+
+
+def test_a_mouse_is_mentioned_where_there_is_one(all_facts: dict[str, Facts]) -> None:
+    text = report_html(all_facts["full"])
+    shown = text.partition("<body>")[2]
+    assert shown.count("Drag to zoom") == shown.count('<span class="mouse"> Drag to zoom')
+    assert "@media (hover:none),(max-width:600px),print{.mouse{display:none}}" in text

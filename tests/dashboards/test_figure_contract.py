@@ -164,7 +164,7 @@ def test_figures_do_not_set_colours_that_belong_to_the_scheme(name: str, cases: 
 def test_a_front_of_forty_shows_forty_points(cases: dict[str, Facts]) -> None:
     figure = figures["front"](cases["forty"])
     points = {trace.name: len(trace.x) for trace in figure.data if trace.mode == "markers"}
-    on_front = points.get("front", 0) + points.get("front, tied with the next step", 0)
+    on_front = points.get("front, predicted", 0) + points.get("front, tied with the next step, predicted", 0)
     assert on_front == MEMBERS
     texts = [text for trace in figure.data if trace.text for text in trace.text]
     assert len(texts) == MEMBERS

@@ -97,7 +97,7 @@ def test_finalists_are_marked_wherever_they_are(found: list[Trial], chosen: set[
 
 @given(found=trials())
 def test_points_carry_the_values_of_objectives(found: list[Trial]) -> None:
-    facts = plane(found, objectives=["bits_per_byte", "absent"])
+    facts = plane(found, objectives=[Y, Quantity("absent")])
     by_number = {trial.number: trial for trial in found}
     for point in facts.front:
         assert point.values == {"bits_per_byte": by_number[point.number].values["bits_per_byte"]}
