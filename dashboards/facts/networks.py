@@ -9,10 +9,12 @@ from typing import Any
 
 from dashboards.facts.quantities import TIMES, Quantity
 from foundation.errors import NasError
+from nas.study.network_lines import bits_text
 from nas.study.objective_records import known_objective
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
 from search_spaces.language.printing import brief, show
+from search_spaces.language.varying import Varying, told
 from search_spaces.network.decoder import Decoder, Layer
 
 LINE_LENGTH = 240
@@ -76,7 +78,7 @@ def one_line_of(study: Study, trial: Trial) -> str:
     if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
         return _cut(brief(spec))
     runs = []
-    for layer, run in groupby(map(layer_text, spec.layers)):
+    for layer, run in groupby(layer_text(layer, study.varying) for layer in spec.layers):
         times = len(list(run))
         runs.append(layer if times == 1 else f"{times} {TIMES} {layer}")
     return f"{spec.d_model}{WIDE}: {BETWEEN.join(runs)}"
@@ -96,10 +98,22 @@ def layers_of(study: Study, trial: Trial) -> str:
     return str(spec) if isinstance(spec, Decoder) else show(spec)
 
 
-def layer_text(layer: Layer) -> str:
-    """A layer by its blocks' kinds and its bits: `Attention + SwiGLU w4 s8`."""
-    kinds = " + ".join(map(kind_of, layer.blocks.values()))
-    return f"{kinds} w{layer.bits.weight} s{layer.bits.state}"
+def layer_text(layer: Layer, varying: Varying | None = None) -> str:
+    """A layer by its blocks' kinds and its bits: `Attention + SwiGLU w4 s8`.
+
+    With the fields that vary in a space, only these are told: `Attention(num_kv_heads=2) + SwiGLU`.
+    """
+    blocks = layer.blocks.values()
+    if varying is None:
+        return f"{' + '.join(map(kind_of, blocks))} w{layer.bits.weight} s{layer.bits.state}"
+    kinds = " + ".join(_told(block, varying) for block in blocks)
+    return f"{kinds} {bits_text(layer, varying)}".rstrip()
+
+
+def _told(block: Any, varying: Varying) -> str:
+    """Its kind, with the fields that vary; a window that is always there, as part of the kind."""
+    window = None if "window" in varying.get(type(block).__name__, ()) else getattr(block, "window", None)
+    return f"{told(block, varying)} window {window}" if window else told(block, varying)
 
 
 def kind_of(block: Any) -> str:

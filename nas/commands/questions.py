@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from nas.commands.groups import RESULTS
 from nas.commands.options import Json, Store, StudyName, TrialName
-from nas.commands.output import cell, output_console, print_json, print_line
+from nas.commands.output import print_json, print_line, print_table
 from nas.commands.show import print_members, trial_json
 from nas.default_paths import DEFAULT_STORE
 
@@ -56,7 +56,7 @@ def best(
     asked = [objective, *(Constraint.read(text).name for text in bounds)]
     names = [n for name in asked for n in numbers if name in (n, n.partition("@")[0])]
     shown = Front(name=opened.name, trials=(trial,), numbers={trial.digest: numbers}, objectives=tuple(names))
-    print_members(opened, shown)
+    print_members(replace(shown, layers=opened.layers))
 
 
 def diff(
@@ -74,7 +74,7 @@ def diff(
         print_json(found.to_json())
         return
     for head, rows in found.tables:
-        _print_table(head, rows)
+        print_table(head, rows, wrapped=(*found.head, "significance"))
     for line in found.legend:
         print_line(line)
 
@@ -97,7 +97,8 @@ def lineage(study: StudyName, trial: TrialName, as_json: Json = False, store: St
         value = opened.numbers(each.trial).get(quality)
         parents = ", ".join(str(parent.trial.number) for parent in each.parents) or each.origin
         rows.append([str(each.trial.number), each.trial.digest, str(value or ""), parents, _news(each)])
-    _print_table(["trial", "digest", quality, "parents", "new in this network"], rows)
+    heads = ("trial", "digest", quality, "parents", "new in this network")
+    print_table(heads, rows, wrapped=heads[-2:])
 
 
 def _news(ancestor: Any) -> str:
@@ -121,10 +122,3 @@ def _ancestor_json(ancestor: Any) -> dict[str, Any]:
             for parent in ancestor.parents
         ],
     }
-
-
-def _print_table(head: list[str], rows: list[list[str]]) -> None:
-    table = Table(*map(cell, head), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(cell, row))
-    output_console().print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from foundation.errors import SettingError, StoreError
 from foundation.text import count, number_text, one_line
 from nas.commands.groups import RESULTS
 from nas.commands.options import Json, SourceFile, Store, StudyName, TrialName
-from nas.commands.output import cell, output_console, print_json, print_line
+from nas.commands.output import cell, output_console, print_json, print_line, print_table
 from nas.default_paths import DEFAULT_STORE
 
 
@@ -40,16 +41,7 @@ def ls(as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
         print_json(rows)
         return
     heads = ("study", "state", "started", "scored", "failed", "space", "objectives")
-    table = Table(*heads, box=None, pad_edge=False)
-    for row in rows:
-        if "unreadable" in row:
-            table.add_row(cell(row["name"]), "", "", "", "", "", cell(f"cannot be read: {row['unreadable']}"))
-            continue
-        failed = row["states"].get("failed", 0)
-        scored = f"{row['complete'] + failed} of {row['trials']}"
-        about = map(cell, (row["space"], row["objectives"]))
-        table.add_row(cell(row["name"]), row["state"], row["created"], scored, str(failed or ""), *about)
-    output_console().print(table)
+    print_table(heads, map(_study_cells, rows), wrapped=("space", "objectives"))
     for row in rows:
         if row.get("error"):
             print_line(f"{row['name']} failed: {one_line(row['error'])}")
@@ -112,16 +104,17 @@ def print_front(study: Any) -> None:
         print_line(f"{count(members.dropped, 'network')} more on the predicted front, dominated as measured")
     for line in tally.lines:
         print_line(line)
-    print_members(study, members)
+    print_members(members)
 
 
-def print_members(study: Any, members: Any) -> None:
-    """Networks of a front as a table, with their layers, and what its marks mean."""
-    table = Table("trial", "digest", *map(cell, members.columns), "layers", box=None, pad_edge=False)
-    for trial, row in zip(members, members.rows, strict=True):
-        table.add_row(*map(cell, row), cell(_layers(study, trial)))
+def print_members(members: Any) -> None:
+    """Networks of a front as a table, with their layers, and what its marks mean.
+
+    Where lines are short, numbers that are no objectives are left out.
+    """
+    members = members.fitting(output_console().width)
     if members:
-        output_console().print(table)
+        print_table(members.head, members.rows, wrapped=("layers",))
     if members.legend:
         print_line(members.legend)
 
@@ -181,6 +174,22 @@ def _study_row(store: Any, record: Any) -> dict[str, Any]:
     }
 
 
+def _study_cells(row: Mapping[str, Any]) -> list[str]:
+    if "unreadable" in row:
+        return [row["name"], "", "", "", "", "", f"cannot be read: {row['unreadable']}"]
+    failed = row["states"].get("failed", 0)
+    scored = f"{row['complete'] + failed} of {row['trials']}"
+    return [
+        row["name"],
+        row["state"],
+        row["created"],
+        scored,
+        str(failed or ""),
+        row["space"],
+        row["objectives"],
+    ]
+
+
 def _spec_json(study: Any, trial: Any) -> dict[str, Any]:
     from search_spaces.language.serialization import to_plain
 
@@ -188,24 +197,3 @@ def _spec_json(study: Any, trial: Any) -> dict[str, Any]:
         return {"spec": to_plain(study.spec(trial))}
     except (StoreError, SettingError) as error:
         return {"spec": None, "unreadable": str(error)}
-
-
-def _layers(study: Any, trial: Any) -> str:
-    """The layers of a network in a line; a damaged one does not take the others away.
-
-    Where only the source of the space could tell them, the choices that lead to it.
-    """
-    try:
-        return _strip(study.spec(trial))
-    except StoreError as error:
-        return str(error)
-    except SettingError:
-        return ", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items()))
-
-
-def _strip(spec: Any) -> str:
-    layers = getattr(spec, "layers", None)
-    if layers is None:
-        return str(spec)
-    kinds = ["+".join(type(block).__name__ for block in layer.blocks.values()) for layer in layers]
-    return f"d{spec.d_model}: " + ", ".join(kinds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import overload
 
@@ -14,6 +14,9 @@ from nas.study.trial import Trial, Value
 STANDARD = ("bits_per_byte", "decode_ms", "weight_bytes", "params")
 """Numbers that are shown of a network besides the objectives."""
 
+NARROW = 30
+"""Characters of a line of layers that can still be read."""
+
 LEGEND = "~ is predicted, not measured"
 
 
@@ -22,7 +25,8 @@ class Front(Sequence[Trial]):
     """The members of a front; `numbers` are their best known values by digest and name.
 
     `dropped` members of the predicted front are dominated as measured. `table_errors` gives the mean errors
-    of the latency tables behind the predictions. Printed, it is a table.
+    of the latency tables behind the predictions, `layers` describes a network in a line. Printed, it is a
+    table of the objectives, of what else is known of the numbers `besides`, and of the layers.
     """
 
     name: str
@@ -31,6 +35,8 @@ class Front(Sequence[Trial]):
     objectives: tuple[str, ...] = ()
     dropped: int = 0
     table_errors: Callable[[], Mapping[str, float]] = field(default=dict, repr=False, compare=False)
+    layers: Callable[[Trial], str] | None = field(default=None, repr=False, compare=False)
+    besides: tuple[str, ...] = STANDARD
 
     @overload
     def __getitem__(self, index: int) -> Trial: ...
@@ -45,17 +51,39 @@ class Front(Sequence[Trial]):
     @property
     def columns(self) -> list[str]:
         """The numbers that are shown: the objectives, and what else is known of every network."""
-        wanted = dict.fromkeys([*self.objectives, *STANDARD])
+        wanted = dict.fromkeys([*self.objectives, *self.besides])
         return [name for name in wanted if any(name in known for known in self.numbers.values())]
 
     @property
+    def head(self) -> list[str]:
+        """The names of the columns of the table."""
+        return ["trial", "digest", *self.columns, *(["layers"] if self.layers else [])]
+
+    def fitting(self, width: int) -> Front:
+        """With as many numbers besides the objectives as leave room for the layers in lines of `width`."""
+        front = self
+        while front.besides and front._width > width:
+            front = replace(front, besides=front.besides[:-1])
+        return front
+
+    @property
+    def _width(self) -> int:
+        """Characters of a line with layers that are broken as narrowly as can be read."""
+        columns = list(zip(self.head, *self.rows, strict=True))
+        widths = [max(map(len, column)) for column in columns]
+        if self.layers:
+            widths[-1] = min(widths[-1], NARROW)
+        return sum(widths) + 2 * (len(widths) - 1)
+
+    @property
     def rows(self) -> list[list[str]]:
-        """The text of the table, one row for each member: its number, its digest, its numbers."""
+        """The text of the table, one row for each member: its number, digest, numbers and layers."""
         return [
             [
                 str(trial.number),
                 trial.digest,
                 *(number_with_error(name, self.numbers[trial.digest].get(name)) for name in self.columns),
+                *([self.layers(trial)] if self.layers else []),
             ]
             for trial in self.trials
         ]
@@ -63,11 +91,11 @@ class Front(Sequence[Trial]):
     @property
     def legend(self) -> str:
         """What the marks in the table mean; empty where there are none."""
-        predicted = any(cell.startswith("~") for row in self.rows for cell in row)
         shown = [
             {name: values[name] for name in self.columns if name in values}
             for values in self.numbers.values()
         ]
+        predicted = any(value.is_predicted for known in shown for value in known.values())
         return "\n".join([*([LEGEND] if predicted else []), *rough_lines(shown, self.table_errors)])
 
     def __repr__(self) -> str:
@@ -76,13 +104,13 @@ class Front(Sequence[Trial]):
         return f"<Front of {self.name!r}, {len(self.trials)} members: trials {members}{more}>"
 
     def __str__(self) -> str:
-        table = [["trial", "digest", *self.columns], *self.rows]
+        table = [self.head, *self.rows]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
         return "\n".join([*lines, *([self.legend] if self.legend else [])])
 
     def _repr_html_(self) -> str:
-        return html_table(["trial", "digest", *self.columns], self.rows, caption=self.legend)
+        return html_table(self.head, self.rows, caption=self.legend)
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> str:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from foundation.errors import SettingError, UnknownName
+from foundation.errors import SettingError, StoreError, UnknownName
 from foundation.registry import nearest
 from nas.default_paths import DEFAULT_STORE
 from nas.pareto import nondominated
@@ -26,8 +27,10 @@ from nas.study.definition import StudyDefinition
 from nas.study.frames import frame_of, row_of
 from nas.study.front import Front
 from nas.study.marks import table_errors
+from nas.study.network_lines import network_line
 from nas.study.objective_records import known_objective
 from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
+from search_spaces.language.varying import Varying, varying_fields
 
 
 class Study(StudyDefinition):
@@ -126,6 +129,7 @@ class Study(StudyDefinition):
             objectives=self.plan.objectives,
             dropped=len(members) - len(kept),
             table_errors=self.table_errors,
+            layers=self.layers,
         )
 
     def undominated_as_measured(
@@ -160,6 +164,25 @@ class Study(StudyDefinition):
             raise SettingError(f"{trial!r} is no trial: write study.spec(study.trial({trial!r}))")
         with self._reading(f"trial {trial.number}"):
             return self.space_as_read.draw(lambda path, labels: trial.genotype.genes[path])[1]
+
+    @cached_property
+    def varying(self) -> Varying:
+        """The fields that its space leaves open, by the class of the part.
+
+        Raises:
+            StoreError: its record is malformed.
+        """
+        return varying_fields(self.space_as_read.root)
+
+    def layers(self, trial: Trial) -> str:
+        """The layers of a network in a line, with those of their fields that vary in the space.
+
+        A network that cannot be read takes no others away: the line says why.
+        """
+        try:
+            return network_line(self.spec(trial), self.varying)
+        except StoreError as error:
+            return str(error)
 
     def trial(self, which: str | int) -> Trial:
         """A trial by its number or by (the beginning of) its digest; the highest fidelity it reached.

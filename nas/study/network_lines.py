@@ -1,0 +1,39 @@
+"""A network in a line: `d48: EMA(expansion=2)+SwiGLU, Attention+SwiGLU`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from search_spaces.language.printing import brief
+from search_spaces.language.varying import NOTHING, Varying, told
+from search_spaces.network.decoder import Decoder, Layer
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def network_line(spec: Any, varying: Varying = NOTHING) -> str:
+    """The layers of a network in a line, runs of equal ones counted; of anything else, what it is made of.
+
+    Of blocks and bits, the fields that vary in the space are told.
+    """
+    if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
+        return " ".join(brief(spec).split())
+    runs = [
+        (layer, len(list(run))) for layer, run in groupby(_layer(layer, varying) for layer in spec.layers)
+    ]
+    layers = (layer if times == 1 else f"{times} {TIMES} {layer}" for layer, times in runs)
+    return f"d{spec.d_model}: {', '.join(layers)}"
+
+
+def _layer(layer: Layer, varying: Varying) -> str:
+    blocks = "+".join(told(block, varying) for block in layer.blocks.values())
+    bits = bits_text(layer, varying)
+    return f"{blocks} {bits}" if bits else blocks
+
+
+def bits_text(layer: Layer, varying: Varying) -> str:
+    """The bits of a layer that vary in the space: `w4 s8`."""
+    fields = varying.get("Bits", ())
+    shown = [f"{name[0]}{getattr(layer.bits, name)}" for name in ("weight", "state") if name in fields]
+    return " ".join(shown)
