@@ -188,8 +188,10 @@ class LiveStudy:
 
     def _best(self) -> dict[Quantity, Value]:
         best, members = {}, self.members
+        measured = self.study.measured() if members else {}
+        known = [{**trial.values, **measured.get(trial.digest, {})} for trial in members]
         for objective in self.objectives if members else ():
-            values = [trial.values[objective.name] for trial in members]
+            values = [numbers[objective.name] for numbers in known]
             best[objective] = (max if objective.maximise else min)(values, key=lambda value: value.value)
         return best
 

@@ -44,7 +44,7 @@ def _study_cells(summary: Summary) -> list[Component | str]:
 
 def _best(of: Quantity, value: Value) -> Component:
     label = html.Span(f"{of.label} ", className="muted")
-    return html.Div([label, of.text(value.value) + value.rough_mark])
+    return html.Div([label, value.marked(of.text(value.value))])
 
 
 def study_line(live: LiveStudy) -> str:

@@ -55,6 +55,8 @@ def test_a_study_is_a_row_with_a_link() -> None:
     assert "/study/a%20b" in text
     assert "3 of 9" in text
     assert "1.50 ms" in text
+    predicted = summary(best={quantity("decode_ms"): Value(1.5, None, "predicted")})
+    assert "~1.50 ms" in shown(studies_table([predicted]))
     assert "state running" in text
 
 
@@ -97,7 +99,7 @@ def test_a_summary_holds_the_best_of_the_front(live: LiveStudy) -> None:
     found = live.summary()
     assert found.front == len(live.members)
     for objective in live.objectives:
-        values = [trial.values[objective.name].value for trial in live.members]
+        values = [live.study.numbers(trial)[objective.name].value for trial in live.members]
         assert found.best[objective].value == min(values)
 
 
