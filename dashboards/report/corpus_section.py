@@ -14,13 +14,15 @@ BYTES = Quantity("bytes", "bytes")
 
 
 def corpus_section(facts: Facts) -> Html | None:
-    """Name and sizes of the corpus, and the compressors' bits per byte beside the networks'."""
+    """Name and sizes of the corpus, and the compressors' bits per byte beside those of the networks."""
     corpus = facts.corpus
-    if corpus is None or facts.study.quality is None or facts.study.quality.name != QUALITY:
+    if corpus is None:
         return None
     sizes = f"{BYTES.text(corpus.train_bytes)} for training, {BYTES.text(corpus.valid_bytes)} for validation"
     comparable = " Scores are comparable only under the digest "
     about = p(f"{corpus.name}: {sizes}.", comparable, code(corpus.digest), ".")
+    if facts.study.quality is None or facts.study.quality.name != QUALITY:
+        return section("The training text", about)
     verdict = compressor_verdict(facts, corpus)
     note = p(verdict, kind="note") if verdict else None
     drawn = figure(figures["compressors"](facts), _caption(facts))

@@ -262,8 +262,7 @@ def of_own_task(full: Study) -> Study:
     task = {"name": "keyed", "unit": "nats per value", "length": 48, "windows": 64}
     about = {"unit": "share of wrong values", "about": "wrong values", "maximise": False, "task": task}
     plan = replace(full.plan, objectives=(OWN, "decode_ms", "weight_bytes")).to_plain()
-    facts = {name: fact for name, fact in full.facts.items() if name != "corpus"}
-    config = {**full.record.config, "plan": plan, "objectives": {OWN: about}, "facts": facts}
+    config = {**full.record.config, "plan": plan, "objectives": {OWN: about}, "facts": full.facts}
 
     class OfOwnTask(Study):
         facts = config["facts"]
@@ -302,6 +301,8 @@ def test_a_report_of_a_task_of_ones_own_needs_no_source(of_own_task: Study) -> N
     assert "loss (nats per value)" in text
     shown = text.partition("<body>")[2].partition("<script>")[0]
     assert "no quality objective" not in shown
+    assert "The training text" in text
+    assert "compressors" not in text.partition("<body>")[2]
     assert "its per byte" not in shown
 
 
