@@ -98,15 +98,15 @@ def test_a_process_that_ends_badly_is_named(codes: list[int], said: list[list[An
 @pytest.mark.parametrize(
     ("count", "device", "batch", "reason"),
     [
-        (3, "cuda", None, "workers=3: each process needs a GPU of its own, and this machine has 2"),
+        (3, "cuda", None, "processes=3: each process needs a GPU of its own, and this machine has 2"),
         (
             2,
             "cuda:0",
             None,
-            "workers=2: each process trains on its own GPU, so the device is cuda, not cuda:0",
+            "processes=2: each process trains on its own GPU, so the device is cuda, not cuda:0",
         ),
-        (1000, "cpu", None, "workers=1000: each process needs a CPU of its own, and this machine has 8"),
-        (4, "cpu", 3, "workers=4: a batch of 3 rows cannot be shared by 4 processes"),
+        (1000, "cpu", None, "processes=1000: each process needs a CPU of its own, and this machine has 8"),
+        (4, "cpu", 3, "processes=4: a batch of 3 rows cannot be shared by 4 processes"),
     ],
 )
 def test_processes_without_a_processor_of_their_own_are_refused(

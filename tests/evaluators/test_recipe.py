@@ -113,8 +113,8 @@ def test_values_out_of_range_are_refused(changes: dict[str, Any], message: str) 
     ("name", "hint"),
     [
         ("optimiser", "did you mean 'optimizer'"),
-        ("supernet.distil", "did you mean 'distill'"),
-        ("schedule.constnt", "did you mean 'constant'"),
+        ("supernet.distil", "did you mean 'supernet.distill'"),
+        ("schedule.constnt", "did you mean 'schedule.constant'"),
     ],
 )
 def test_unknown_names_are_answered_with_the_nearest(name: str, hint: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from foundation.errors import ProfileError
+from foundation.errors import ProfileError, SettingError
 from hw_profiles.roofline.cards import Card, cards
 from hw_profiles.roofline.roofline import ESTIMATE, Roofline, Work
 from hw_profiles.timing.timings import READINGS
@@ -100,7 +100,7 @@ def test_a_card_must_suit_the_scenario() -> None:
         Roofline(cards["h100-sxm"], SCENARIO)
     with pytest.raises(ProfileError, match="no peak for bfloat16"):
         Roofline(cards["phone-cpu-4-big-cores"], replace(SCENARIO, dtype="bfloat16"))
-    with pytest.raises(ProfileError, match="nothing is known of how mps devices"):
+    with pytest.raises(SettingError, match="unsupported device 'mps'"):
         Roofline(cards["h100-sxm"], Scenario(device="mps"))
 
 

@@ -137,13 +137,15 @@ class TestEveryRuntime:
         if reason:
             with pytest.raises(ProfileError, match=f"engine {runtime.name}: {reason}"):
                 runtime.prepare(build(exits), at)
-        for device in ("cpu", "cuda", "mps"):
+        for device in ("cpu", "cuda"):
             here = replace(at, device=device)
             if reason := runtime.unsupported_scenario(here):
                 with pytest.raises(SettingError, match=f"engine {runtime.name} {reason}"):
                     check_scenario(here)
             else:
                 check_scenario(here)
+        with pytest.raises(SettingError, match="unsupported device 'mps'"):
+            check_scenario(replace(at, device="mps"))
 
     def test_has_a_clock_for_every_scenario_that_it_runs(self, runtime: Runtime) -> None:
         assert runtime.clock(Scenario(device="cuda:0")) in Clock

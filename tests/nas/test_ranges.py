@@ -131,7 +131,7 @@ def test_what_is_no_number_is_refused(kind: type[Settings], described: Described
 
 
 def test_spaces_around_a_number_are_none_of_it() -> None:
-    (steps,) = (d for d in describe(nas.Plan) if d.name == "steps")
+    (steps,) = (d for d in describe(nas.Plan) if d.name == "train_steps")
     assert parse(steps, " 7 ") == 7
 
 

@@ -124,5 +124,5 @@ def test_a_supernet_of_its_own_folder_is_trained_in_phases(tmp_path: Path, space
 
 
 def test_unknown_settings_are_answered_with_the_nearest(tmp_path: Path, space: str) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'phases'"):
+    with pytest.raises(UnknownName, match=r"did you mean 'supernet\.phases'"):
         run("search", space, "--store", str(tmp_path / "s.db"), "--recipe", "supernet.phase=whole")
