@@ -177,12 +177,15 @@ class Study(StudyDefinition):
     def layers(self, trial: Trial) -> str:
         """The layers of a network in a line, with those of their fields that vary in the space.
 
-        A network that cannot be read takes no others away: the line says why.
+        A network that cannot be read takes no others away: the line says why, or lists its genes where an
+        older record says too little of classes that only the source defines.
         """
         try:
             return network_line(self.spec(trial), self.varying)
         except StoreError as error:
-            return str(error)
+            if self._space_of_stand_ins is None:
+                return str(error)
+            return ", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items()))
 
     def trial(self, which: str | int) -> Trial:
         """A trial by its number or by (the beginning of) its digest; the highest fidelity it reached.

@@ -183,6 +183,15 @@ def test_numbers_besides_the_objectives_make_room_for_the_layers(store: Store) -
     assert front.fitting(1).columns == list(OBJECTIVES)
 
 
+def test_an_older_record_of_own_classes_is_shown_by_its_genes(store: Store) -> None:
+    study = study_of(store, [(2.0, 1.0)])
+    text = '{"type": "Gone", "size": {"one_of": [1, 2]}}'  # its options were named by defaults not on record
+    older, trial = Study(store, replace(study.record, space_json=text)), study.trial(0)
+    assert older.layers(trial) == ", ".join(f"{p}={v}" for p, v in sorted(trial.genotype.genes.items()))
+    damaged = Study(store, replace(study.record, space_json="{"))
+    assert "cannot be read" in damaged.layers(trial)
+
+
 def test_words_of_a_study_cannot_be_markup_in_a_notebook() -> None:
     assert "<td>&lt;script&gt;</td>" in html_table(["a"], [["<script>"]], caption="<b>")
 
