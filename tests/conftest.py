@@ -23,6 +23,8 @@ from search_spaces.blocks.base import blocks
 
 torch.set_num_threads(1)
 
+os.environ.pop("COLUMNS", None)  # xdist gives its workers 80 columns; tests run as without a terminal
+
 # a shell starts what runs in the background with Ctrl-C ignored, nohup with SIGHUP, and children inherit that
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

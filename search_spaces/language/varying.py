@@ -30,10 +30,13 @@ def varying_fields(root: Any) -> Varying:
 
 
 def told(part: Any, varying: Varying) -> str:
-    """A closed part by its class and its plain fields that vary: `Attention(num_kv_heads=2)`."""
+    """A closed part by its class and its plain fields that vary: `Attention(num_kv_heads=2)`.
+
+    A field that holds nothing, such as the window of full attention, is not named.
+    """
     kind = type(part).__name__
     names = [name for name in field_names(type(part)) if name in varying.get(kind, ())]
-    plain = [name for name in names if not is_dataclass(getattr(part, name))]
+    plain = [n for n in names if getattr(part, n) is not None and not is_dataclass(getattr(part, n))]
     values = ", ".join(f"{name}={brief(getattr(part, name))}" for name in plain)
     return f"{kind}({values})" if values else kind
 

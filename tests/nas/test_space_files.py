@@ -101,8 +101,7 @@ def test_a_path_on_record_is_never_run(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.delitem(sys.modules, module)
     file.write_text("open('it_ran', 'w')")
     again = open_study("s", tmp_path / "s.db")
-    with pytest.raises(SettingError, match=r"was started in Python, over its classes Outer "):
-        again.spec(again.trials()[0])
+    assert "Outer(inner=Inner(size=" in str(again.spec(again.trials()[0]))  # a stand-in, for reading
     for run in (again.with_source, again.reloaded_space):
         with pytest.raises(SettingError, match=r"a path on record is not run|over its classes Outer "):
             run()
