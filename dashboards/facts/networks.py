@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
-from dashboards.facts.quantities import TIMES, Quantity
+from dashboards.facts.quantities import Quantity
 from foundation.errors import NasError
-from nas.study.network_lines import bits_text
+from nas.study.network_lines import bits_text, counted_runs
 from nas.study.objective_records import known_objective
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
@@ -77,10 +76,7 @@ def one_line_of(study: Study, trial: Trial) -> str:
         return _cut(", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items())))
     if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
         return _cut(brief(spec))
-    runs = []
-    for layer, run in groupby(layer_text(layer, study.varying) for layer in spec.layers):
-        times = len(list(run))
-        runs.append(layer if times == 1 else f"{times} {TIMES} {layer}")
+    runs = counted_runs(layer_text(layer, study.varying) for layer in spec.layers)
     return f"{spec.d_model}{WIDE}: {BETWEEN.join(runs)}"
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foundation.errors import SettingError
 from foundation.files import real_path
 from foundation.settings import describe
 from nas.commands.groups import SEARCH
@@ -19,6 +18,9 @@ from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
 from nas.progress import Terminal
 from nas.study.plan import Plan
+
+if TYPE_CHECKING:
+    from nas.steps.base import Context
 
 _current: list[str] = []
 
@@ -59,6 +61,7 @@ def search(
 
     Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
     """
+    from nas.steps.base import Context
     from nas.study.source import source_of
     from nas.study.space_files import absolute_source, load_space
 
@@ -72,7 +75,8 @@ def search(
         plan = replace(known, **_located(settings, known), source=source)
     pool = Workers(**workers)
     pool.check(plan.time_on, Terminal().say)
-    _run(_created(loaded, plan, name, store, yes, source=files), pool)
+    study = _created(loaded, plan, name, store, yes, source=files)
+    _run(Context(study=study, workers=pool, progress=Terminal()))
 
 
 def _plan_of(name: str, store: str, space: Any) -> Plan | None:
@@ -114,42 +118,32 @@ def resume(
     Trials that were running are run again; the result is that of a study that was never stopped. Only the
     settings below may change. A space of your own is run from the copy of its source in the study's folder.
     """
-    from nas.steps.finalists import Finalists
-    from nas.study.source import source_of
-    from nas.study.source_loading import require_unchanged
+    from nas.commands.consent import with_consent
+    from nas.study.resuming import going_on
     from nas.study.study import open_study
 
     opened = open_study(study, store)
-    plan = opened.plan.continued_by(replace(opened.plan, **settings))
-    if space is None and not keep_source:
-        require_unchanged(study, opened.source)
-    if 0 < settings.get("trials", plan.trials) < plan.trials:
-        Terminal().say(
-            f"--trials {settings['trials']}: {plan.trials} are planned already, and none is taken back"
-        )
-    loaded = opened.reloaded_space(space)
-    files = source_of(space) if space else None
-    picks = tuple(opened.trial(which).genotype for which in also_train or ())
-    if picks and not Finalists().wanted(plan):
-        raise SettingError(f"--also-train: study {study} trains no finalists from scratch")
+    begin = going_on(
+        opened,
+        store=store,
+        settings=settings,
+        also_train=also_train or (),
+        space=space,
+        keep_source=keep_source,
+        workers=Workers(**workers),
+        progress=Terminal(),
+    )
     opened.store.close()
-    pool = Workers(**workers)
-    pool.check(plan.time_on, Terminal().say)
-    functions = opened.functions
-    created = _created(loaded, plan, study, store, yes, source=files, functions=functions)
-    _run(created, pool, picks, functions)
+    _run(with_consent(begin, yes))
 
 
-def _created(
-    space: Any, plan: Plan, name: str, store: str, yes: bool, *, source: Any, functions: Any = None
-) -> Any:
+def _created(space: Any, plan: Plan, name: str, store: str, yes: bool, *, source: Any) -> Any:
     """The study, after the question whether it may take long."""
     from nas.commands.consent import with_consent
     from nas.progress import Terminal
     from nas.study.creation import create_study
 
-    given = {"name": name, "store": store, "source": source, "functions": functions}
-    create = partial(create_study, space, plan, **given, say=Terminal().say)
+    create = partial(create_study, space, plan, name=name, store=store, source=source, say=Terminal().say)
     return with_consent(lambda agreed: create(yes=agreed), yes)
 
 
@@ -169,16 +163,15 @@ def _located(settings: Given, known: Plan | type[Plan] = Plan) -> Given:
     return located
 
 
-def _run(study: Any, workers: Any, picks: tuple[Any, ...] = (), functions: Any = None) -> None:
+def _run(context: Context) -> None:
     from nas.commands.show import print_front
     from nas.plugins import report_writer
-    from nas.steps.base import Context, run_steps
+    from nas.steps.base import run_steps
     from nas.study.tally import require_scored
 
+    study = context.study
     work_on(study.name)
-    terminal = Terminal()
-    terminal.say(f"study {study.name} in {study.store.url}")
-    context = Context(study=study, workers=workers, progress=terminal, picks=picks, functions=functions or {})
+    context.progress.say(f"study {study.name} in {study.store.url}")
     run_steps(context)
     print_front(study)
     write = report_writer()

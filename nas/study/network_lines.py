@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
@@ -19,11 +20,13 @@ def network_line(spec: Any, varying: Varying = NOTHING) -> str:
     """
     if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
         return " ".join(brief(spec).split())
-    runs = [
-        (layer, len(list(run))) for layer, run in groupby(_layer(layer, varying) for layer in spec.layers)
-    ]
-    layers = (layer if times == 1 else f"{times} {TIMES} {layer}" for layer, times in runs)
-    return f"d{spec.d_model}: {', '.join(layers)}"
+    return f"d{spec.d_model}: {', '.join(counted_runs(_layer(layer, varying) for layer in spec.layers))}"
+
+
+def counted_runs(layers: Iterable[str]) -> list[str]:
+    """Layers in order, equal ones that follow each other as one with their number."""
+    runs = [(layer, len(list(run))) for layer, run in groupby(layers)]
+    return [layer if times == 1 else f"{times} {TIMES} {layer}" for layer, times in runs]
 
 
 def _layer(layer: Layer, varying: Varying) -> str:

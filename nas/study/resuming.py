@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,42 @@ def resume(
     pool, shown = Workers.of(workers), progress_of(progress)
     for name, flag in (("keep_source", keep_source), ("yes", yes)):
         check_flag(name, flag)
+    begin = going_on(
+        study,
+        store=store,
+        settings=settings,
+        also_train=also_train,
+        space=space,
+        keep_source=keep_source,
+        workers=pool,
+        progress=shown,
+    )
+    context = begin(yes)
+    run_steps(context)
+    return context.study
+
+
+def going_on(
+    study: Study,
+    *,
+    store: str | Path,
+    settings: Mapping[str, Any],
+    also_train: Sequence[Trial | str | int],
+    space: str | None,
+    keep_source: bool,
+    workers: Workers,
+    progress: Progress,
+) -> Callable[[bool], Context]:
+    """Check all that needs no consent. What is returned is told whether there is, and gives what is to run.
+
+    Raises:
+        SettingError: a setting makes no sense, the source was edited, or only its program can resume it.
+        UnknownName: there is no such setting, or it may not change.
+    """
     plan = _plan(study, settings)
+    if 0 < settings.get("trials", plan.trials) < plan.trials:
+        fewer = argument("trials", settings["trials"])
+        progress.say(f"{fewer}: {plan.trials} are planned already, and none is taken back")
     chosen = [each if isinstance(each, Trial) else study.trial(each) for each in also_train]
     if chosen and not Finalists().wanted(plan):
         raise SettingError(f"{argument('also_train')}: study {study.name} trains no finalists from scratch")
@@ -48,20 +83,25 @@ def resume(
     if space is None and not keep_source:
         require_unchanged(study.name, study.source)
     loaded = study.reloaded_space(space)
-    pool.check(plan.time_on, shown.say)
-    created = create_study(
-        loaded,
-        plan,
-        name=study.name,
-        store=store,
-        functions=study.functions,
-        source=source_of(space) if space else None,
-        yes=yes,
-        say=shown.say,
-    )
+    source = source_of(space) if space else None
+    workers.check(plan.time_on, progress.say)
+    functions = study.functions
     picks = tuple(trial.genotype for trial in chosen)
-    run_steps(Context(study=created, functions=study.functions, workers=pool, progress=shown, picks=picks))
-    return created
+
+    def begin(agreed: bool) -> Context:
+        created = create_study(
+            loaded,
+            plan,
+            name=study.name,
+            store=store,
+            functions=functions,
+            source=source,
+            yes=agreed,
+            say=progress.say,
+        )
+        return Context(study=created, functions=functions, workers=workers, progress=progress, picks=picks)
+
+    return begin
 
 
 def _plan(study: Study, settings: Mapping[str, Any]) -> Plan:
