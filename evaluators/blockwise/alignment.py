@@ -35,8 +35,9 @@ from evaluators.blockwise.shared_sublayer import BorrowedSublayer
 from evaluators.supernet.weights import copy_of, digest_of
 from evaluators.tasks.base import Task
 from evaluators.training.fit import fit
+from evaluators.training.losses import Losses
 from evaluators.training.recipe import DEFAULT, Recipe
-from evaluators.training.trainable import Losses, Trainable, Trajectory
+from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import SettingError, SpaceError
 from search_spaces.blocks.base import Mixed
 from search_spaces.language.serialization import to_json
@@ -118,7 +119,7 @@ class Alignment(Trainable):
         """Of the largest and a random size of each kind; shown is the mean error of the largest sizes."""
         dice = Random(f"{self.seed}/{self.step}")
         d_model = dice.choice(sorted(self.parents))
-        tokens = self.task.train_batch(self.step, self.seed, self.batch)[0].to(self.supernet.device)
+        tokens = self.task.train_batch_on(self.supernet.device, self.step, self.seed, self.batch)[0]
         with self.low_precision(self.supernet.device):
             seen = recorded(self.supernet, self.parents[d_model], tokens)
         largest, minimised = list[float](), dict[str, float]()

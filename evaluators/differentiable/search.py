@@ -33,9 +33,10 @@ from evaluators.differentiable.readings import Readings
 from evaluators.differentiable.sampling import shares_of_step, step_dice
 from evaluators.differentiable.settings import SearchSettings
 from evaluators.tasks.base import Task
+from evaluators.training.losses import LateLosses, Losses
 from evaluators.training.network_training import token_loss
 from evaluators.training.recipe import DEFAULT, Recipe
-from evaluators.training.trainable import Losses, Trainable, Trajectory
+from evaluators.training.trainable import Trainable, Trajectory
 from search_spaces.language.serialization import to_json
 from search_spaces.mixture.masked_blocks import Memo
 from search_spaces.mixture.mixture import Mixture
@@ -128,13 +129,14 @@ class DifferentiableSearch(Trainable):
         """At the last step, or where the guard ended the search."""
         return super().finished or self.stopped
 
-    def learn(self) -> tuple[float, ...]:
-        """One step of the logits (after the warm-up) and of the weights; the loss in the task's unit."""
-        shown = super().learn()
+    def advance(self) -> Losses | LateLosses:
+        """One step of the logits (after the warm-up) and of the weights."""
+        losses = super().advance()
         every = self.settings.watch_every
         if every and self.step > self.settings.warm_up and self.step % every == 0:
-            self._watch(shown[0] * self.task.nats)
-        return shown
+            assert isinstance(losses, Losses)
+            self._watch(losses.shown[0] * self.task.nats)
+        return losses
 
     def gradients(self) -> Losses:
         """A step of the logits, then the gradients of the weights; shown is the loss of the logits."""

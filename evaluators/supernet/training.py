@@ -28,10 +28,11 @@ from evaluators.supernet.shrinking import Phase, narrowed, phase_at, starts
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training.compilation import Compiled
 from evaluators.training.execution import Execution
+from evaluators.training.losses import LateLosses
 from evaluators.training.network_training import token_loss
 from evaluators.training.process_group import SINGLE_PROCESS, ProcessGroup
 from evaluators.training.recipe import DEFAULT, Recipe
-from evaluators.training.trainable import Losses, Trainable, Trajectory
+from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
@@ -111,7 +112,7 @@ class SupernetTraining(Trainable):
         """Forget all gradients; what no subnet touches afterwards stays without one."""
         self.supernet.zero_grad()
 
-    def gradients(self) -> Losses:
+    def gradients(self) -> LateLosses:
         """The sum over the subnets of the step.
 
         Shown are the losses of its first two subnets: the largest and, of three or more, the smallest.
@@ -129,9 +130,10 @@ class SupernetTraining(Trainable):
         of_subnets = torch.cat(losses, 1)
         gradients = [weight.grad for weight in self.supernet.parameters() if weight.grad is not None]
         self.process_group.add_up([*gradients, of_subnets])
-        hard, whole = of_subnets.tolist()
-        shown = hard[0] / self.task.nats, hard[min(1, len(hard) - 1)] / self.task.nats
-        return Losses(shown, {f"subnet {i}: the supernet's loss": loss for i, loss in enumerate(whole)})
+        hard, whole = of_subnets
+        shown = torch.stack((hard[0], hard[min(1, len(hard) - 1)]))
+        names = tuple(f"subnet {i}: the supernet's loss" for i in range(len(whole)))
+        return LateLosses(torch.cat((shown, whole)), names, self.task.nats)
 
     @property
     def _phase(self) -> int:
@@ -177,21 +179,20 @@ class SupernetTraining(Trainable):
         squares = self.recipe.optimizer.squared_gradients(self.optimizer.state.get(weight, {}))
         return None if squares is None else weight.detach().square() * squares
 
-    def _pieces(self, number: int) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def _pieces(self, number: int) -> Iterator[tuple[Tensor, Tensor, float | Tensor]]:
         """This process's rows of a batch, in pieces, with their share of all tokens that are judged.
 
         `number` counts the batches of a step.
         """
         device, batches = self.execution.device, 1 if self.settings.distill else self.settings.networks
-        whole = self.task.train_batch(self.step * batches + number, self.seed, self.batch)
-        judged = int((whole[1] != IGNORED).sum())
-        rows = (self.process_group.rows(part).chunk(self.execution.accumulate) for part in whole)
+        whole = self.task.train_batch_on(device, self.step * batches + number, self.seed, self.batch)
+        rows = [self.process_group.rows(part).chunk(self.execution.accumulate) for part in whole]
+        alone = self.execution.accumulate == 1 and self.process_group.count == 1
         for tokens, targets in zip(*rows, strict=True):
-            share = int((targets != IGNORED).sum()) / judged
-            yield tokens.to(device), targets.to(device), share
+            yield tokens, targets, 1.0 if alone else _judged(targets) / _judged(whole[1])
 
     def _read(
-        self, subnets: list[Subnet], sixteen: Weights, tokens: Tensor, targets: Tensor, share: float
+        self, subnets: list[Subnet], sixteen: Weights, tokens: Tensor, targets: Tensor, share: float | Tensor
     ) -> list[Tensor]:
         """Add the gradients of all subnets; the text loss of each and all that it minimises, in nats [2]."""
         teacher, losses = None, []
@@ -222,6 +223,11 @@ class SupernetTraining(Trainable):
                 logits, added = run(weights, tokens)
                 auxiliary += added
         return logits.float()
+
+
+def _judged(targets: Tensor) -> Tensor:
+    """How many targets are judged; on the device, which nobody waits for."""
+    return (targets != IGNORED).sum()
 
 
 def _divergence(logits: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:

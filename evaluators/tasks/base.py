@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,6 +29,13 @@ tasks: Registry[type[Task]] = Registry("task", folder="evaluators.tasks")
 
 IGNORED = -100
 """The target of a position that is not judged."""
+
+
+def copied(values: Tensor, device: str | torch.device) -> Tensor:
+    """Values on a device; a GPU copies them from pinned memory while the program goes on."""
+    if torch.device(device).type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 class Task(ABC):
@@ -84,6 +92,16 @@ class Task(ABC):
     @abstractmethod
     def train_batch(self, step: int, seed: int, batch: int) -> tuple[Tensor, Tensor]:
         """Tokens and targets [B, T] of one training step."""
+
+    def train_batch_on(
+        self, device: str | torch.device, step: int, seed: int, batch: int
+    ) -> tuple[Tensor, Tensor]:
+        """What `train_batch` gives, on a device; the program does not wait for a GPU that copies it.
+
+        A task whose data fit may keep them there, and must gather the same values.
+        """
+        tokens, targets = self.train_batch(step, seed, batch)
+        return copied(tokens, device), copied(targets, device)
 
     @abstractmethod
     def validation(self) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,12 @@ import torch
 from torch import Tensor
 
 from evaluators.corpus import Bytes, Corpus, load_corpus, open_corpus
-from evaluators.tasks.base import Task, tasks
+from evaluators.tasks.base import Task, copied, tasks
 from foundation.errors import DataError, SettingError
+from search_spaces.devices import memory_of, on_cuda
+
+SHARE = 0.05
+"""Of a GPU's memory, for the text."""
 
 
 @tasks.add
@@ -87,10 +91,18 @@ class ByteLanguageModelling(Task):
 
     def train_batch(self, step: int, seed: int, batch: int) -> tuple[Tensor, Tensor]:
         """Windows from anywhere in the training part, drawn with replacement."""
-        train = self.corpus.train
-        _check_room(self.corpus, "training", train.size, self.length + 1)
-        dice = np.random.default_rng((seed, step))
-        return _windows(train, dice.integers(train.size - self.length, size=batch), self.length)
+        return _windows(self.corpus.train, self._starts(step, seed, batch), self.length)
+
+    def train_batch_on(
+        self, device: str | torch.device, step: int, seed: int, batch: int
+    ) -> tuple[Tensor, Tensor]:
+        """The same windows, cut from a copy of the text on a GPU where that takes at most `SHARE` of it."""
+        text = _text_on(self.corpus_folder, str(device))
+        if text is None:
+            return super().train_batch_on(device, step, seed, batch)
+        starts = copied(torch.from_numpy(self._starts(step, seed, batch)), device)
+        read = text[starts[:, None] + torch.arange(self.length + 1, device=text.device)].long()
+        return read[:, :-1].contiguous(), read[:, 1:].contiguous()
 
     def validation(self) -> tuple[Tensor, Tensor]:
         """Windows that do not overlap, spread evenly over the validation part."""
@@ -100,10 +112,25 @@ class ByteLanguageModelling(Task):
         starts = np.arange(self.windows, dtype=np.int64) * last // (self.windows - 1)
         return _windows(valid, starts, self.length)
 
+    def _starts(self, step: int, seed: int, batch: int) -> npt.NDArray[np.int64]:
+        """Where the windows of a step begin [B]."""
+        train = self.corpus.train
+        _check_room(self.corpus, "training", train.size, self.length + 1)
+        return np.random.default_rng((seed, step)).integers(train.size - self.length, size=batch)
+
 
 @lru_cache(maxsize=8)
 def _opened(folder: str) -> Corpus:
     return open_corpus(folder)
+
+
+@lru_cache(maxsize=2)
+def _text_on(folder: str, device: str) -> Tensor | None:
+    """The training part as bytes on a GPU; None on a CPU, which has it, and where it would not fit."""
+    text, memory = _opened(folder).train, memory_of(device) if on_cuda(device) else None
+    if memory is None or text.size > SHARE * memory:
+        return None
+    return torch.from_numpy(np.array(text)).to(device)
 
 
 def _windows(text: Bytes, starts: npt.NDArray[np.int64], length: int) -> tuple[Tensor, Tensor]:

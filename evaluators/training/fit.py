@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evaluators.training import checkpoints
 from evaluators.training.curve import Curve
+from evaluators.training.losses import Waiting
 from evaluators.training.trainable import Trainable
 from foundation.errors import FileError
 
@@ -41,11 +42,12 @@ def fit(
     """Train to the end, or continue from the last checkpoint in the folder; the losses by step.
 
     `start` are weights by name to begin with. `until` stops after so many steps in all. `on_step` is called
-    with the number of each step, from 1, and its loss in the task's unit. The curve is kept in `curve_file`.
-    Of several processes only one `writes`.
+    with the number of each step, from 1, and its loss in the task's unit: in order, but late where a GPU
+    computes them (`evaluators.training.losses`). The curve is kept in `curve_file`. Of several processes only
+    one `writes`.
 
     Raises:
-        EvaluationFailed: a loss is not finite.
+        EvaluationFailed: a loss is not finite; no checkpoint is written after such a step.
         SettingError: the weights to start from do not fit.
     """
     steps = training.steps if until is None else min(until, training.steps)
@@ -54,14 +56,17 @@ def fit(
         training.start_from(start)
     if folder is not None:
         checkpoints.resume(training, folder, steps)
-    curve, saved = _curve(curve_file, training.step), monotonic()
+    curve, saved, waiting = _curve(curve_file, training.step), monotonic(), Waiting()
     while training.step < steps and not training.finished:
-        losses = training.learn()
-        curve.add(training.step, losses)
-        if on_step is not None:
-            on_step(training.step, losses[0])
-        now = monotonic()
-        if now - saved > pause or training.step == steps or training.finished:
+        losses = training.advance()
+        waiting.add(training.step, losses)
+        saves = monotonic() - saved > pause or training.step == steps or training.finished
+        for step, shown in waiting.read() if saves or waiting.due else ():
+            curve.add(step, shown)
+            if on_step is not None:
+                on_step(step, shown[0])
+        if saves:
+            now = monotonic()
             curve.seconds += round(now - saved, 3)
             saved = now
             if writes and curve_file is not None:

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from evaluators.tasks.base import IGNORED, Task
+from evaluators.training.losses import LateLosses
 from evaluators.training.recipe import DEFAULT, Recipe
-from evaluators.training.trainable import Losses, Trainable, Trajectory
+from evaluators.training.trainable import Trainable, Trajectory
 from search_spaces.language.serialization import to_json
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
@@ -64,11 +65,10 @@ class NetworkTraining(Trainable):
             self.origin,
         )
 
-    def gradients(self) -> Losses:
+    def gradients(self) -> LateLosses:
         """Of the next batch: cross-entropy and what the layers add to it."""
         device = self.model.embedding.device
-        batch = self.task.train_batch(self.step, self.seed, self.batch)
-        tokens, targets = (part.to(device) for part in batch)
+        tokens, targets = self.task.train_batch_on(device, self.step, self.seed, self.batch)
         auxiliary: list[Tensor] = []
         weights = round_all(self.parameters, self._bits)
         with self.low_precision(device):
@@ -76,7 +76,7 @@ class NetworkTraining(Trainable):
         loss = token_loss(logits.float(), targets)
         whole = sum(auxiliary, start=loss)
         whole.backward()
-        return Losses((loss.item() / self.task.nats,), {"the training loss": whole.item()})
+        return LateLosses(torch.stack((loss, whole)).detach(), ("the training loss",), self.task.nats)
 
 
 def token_loss(logits: Tensor, targets: Tensor) -> Tensor:

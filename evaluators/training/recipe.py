@@ -17,12 +17,11 @@ from typing import Any
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.training.optimizers.adamw import AdamW
 from evaluators.training.optimizers.base import Optimizer
+from evaluators.training.precision import FLOAT32, PRECISIONS
 from evaluators.training.schedules.base import Schedule
 from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from foundation.errors import SettingError
 from foundation.settings import Settings, setting
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Recipe(Settings):
         1.0, help="Largest norm of the gradients; none: no clipping.", above=0, most=1e9
     )
     precision: str = setting(
-        "float32",
+        FLOAT32,
         help="Forward and backward pass; weights and optimizer stay in float32.",
         choices=PRECISIONS,
     )

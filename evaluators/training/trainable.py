@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -14,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evaluators.training.losses import LateLosses, Losses
+from evaluators.training.precision import autocast, computing_in
 from evaluators.training.recipe import Recipe
 from evaluators.training.schedules.base import Schedule
-from foundation.errors import EvaluationFailed, SettingError
+from foundation.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -48,24 +49,6 @@ def digest_of(trajectory: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(trajectory, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Losses:
-    """What came out of a step.
-
-    `shown` are the losses to report, in the task's unit, the first one as the loss of the step. `minimised`
-    is all that was minimised, by its name in an error message.
-    """
-
-    shown: tuple[float, ...]
-    minimised: Mapping[str, float]
-
-    def require_finite(self, step: int) -> None:
-        """Raise `EvaluationFailed` where a loss is not finite."""
-        for name, loss in self.minimised.items():
-            if not math.isfinite(loss):
-                raise EvaluationFailed(f"{name} is {loss} at step {step}")
-
-
 class Trainable(ABC):
     """Parameters by name, their optimizer, and the number of steps done, of `steps` in all.
 
@@ -95,8 +78,8 @@ class Trainable(ABC):
         """What names this training among all others."""
 
     @abstractmethod
-    def gradients(self) -> Losses:
-        """Put the gradients of the next step into the parameters; its losses."""
+    def gradients(self) -> Losses | LateLosses:
+        """Put the gradients of the next step into the parameters; its losses, which may come late."""
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -112,20 +95,40 @@ class Trainable(ABC):
         """One step; the losses to report, in the task's unit.
 
         Raises:
-            EvaluationFailed: a loss is not finite; the weights stay as they were before the step.
+            EvaluationFailed: a loss is not finite; see `advance`.
+        """
+        losses = self.advance()
+        if isinstance(losses, LateLosses):
+            losses = losses.read()
+            losses.require_finite(self.step)
+        return losses.shown
+
+    def advance(self) -> Losses | LateLosses:
+        """One step; its losses, which a GPU may still be computing: nothing here waits for it.
+
+        Whoever reads them late must do so before the weights are used or saved, because a loss that is not
+        finite spoils them.
+
+        Raises:
+            EvaluationFailed: a loss that is there is not finite; the weights stay as they were before the
+                step.
         """
         share = self.schedule.share(self.step + 1, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["peak"] * share
         self.zero_gradients()
-        losses = self.gradients()
-        losses.require_finite(self.step + 1)
+        with computing_in(self.recipe.precision):
+            losses = self.gradients()
+        if isinstance(losses, LateLosses) and losses.there:
+            losses = losses.read()
+        if isinstance(losses, Losses):
+            losses.require_finite(self.step + 1)
         if self.recipe.clip is not None:
             for weights in self.clipped_together():
                 nn.utils.clip_grad_norm_(weights, self.recipe.clip)
         self.optimizer.step()
         self.step += 1
-        return losses.shown
+        return losses
 
     def zero_gradients(self) -> None:
         """Forget the gradients of the step before."""
@@ -137,8 +140,7 @@ class Trainable(ABC):
 
     def low_precision(self, device: torch.device | str) -> AbstractContextManager[Any]:
         """The context of a forward pass in the recipe's precision."""
-        low = self.recipe.precision == "bfloat16"
-        return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=low)
+        return autocast(self.recipe.precision, device)
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Begin with these values in the place of the initial ones; they become part of the trajectory.

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from evaluators.training import checkpoints
 from evaluators.training.fit import fit
+from evaluators.training.losses import Losses
 from evaluators.training.recipe import DEFAULT
-from evaluators.training.trainable import Losses, Trainable, Trajectory
+from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import EvaluationFailed, FileError, NoFile
 from tests.limits import largest_file
 

@@ -92,7 +92,7 @@ def test_the_defaults() -> None:
         ({"clip": 0}, "clip must be positive"),
         ({"clip": "0"}, "clip must be positive"),
         ({"rate": 0.0}, "rate must be positive"),
-        ({"precision": "int8"}, "precision must be one of float32, bfloat16"),
+        ({"precision": "int8"}, "precision must be one of float32, tf32, bfloat16"),
         ({"optimizer.decay": -1}, "decay must be at least 0"),
         ({"optimizer.beta1": 1.5}, "beta1 must be less than 1"),
         ({"schedule.warm_up": 0}, "warm_up must be at least 1"),
