@@ -97,7 +97,15 @@ class Alignment(Trainable):
             if any(key.startswith(f"{kind}.") for kind in self.kinds)
         }
         schedule = recipe.supernet.schedule
-        super().__init__(parameters, self.supernet.rates, recipe, schedule=schedule, rate=1.0, steps=steps)
+        super().__init__(
+            parameters,
+            self.supernet.rates,
+            recipe,
+            schedule=schedule,
+            rate=1.0,
+            tokens=batch * task.length,
+            steps=steps,
+        )
         self._borrowed: dict[Sublayer, BorrowedSublayer] = {}
 
     @property

@@ -74,7 +74,15 @@ class DifferentiableSearch(Trainable):
         copies = {name: nn.Parameter(weight.detach().clone()) for name, weight in supernet.weights.items()}
         learned: Mapping[str, nn.Parameter] = copies if settings.variant != "modern" else {}
         schedule, rate = recipe.schedule, recipe.rate
-        super().__init__(learned, supernet.rates, recipe, schedule=schedule, rate=rate, steps=settings.steps)
+        super().__init__(
+            learned,
+            supernet.rates,
+            recipe,
+            schedule=schedule,
+            rate=rate,
+            tokens=settings.batch * task.length,
+            steps=settings.steps,
+        )
         self.supernet, self.task, self.settings, self.seed = supernet, task, settings, seed
         self.origin = origin
         self.lagrangian = AugmentedLagrangian(pulls, penalty=settings.penalty, dual_rate=settings.dual_rate)

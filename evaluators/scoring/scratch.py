@@ -26,8 +26,9 @@ class FromScratch(Evaluator):
     """Each candidate is trained by itself, and judged with its weights rounded as they would be exported.
 
     With a folder of `checkpoints`, a candidate that comes again with more steps continues where it was, and
-    ends with the same weights as if it had never stopped (where the schedule of the recipe has a horizon, it
-    is trained anew). `threads` is for the CPU; None leaves it as it is.
+    ends with the same weights as if it had never stopped. Where the schedule of the recipe has a horizon, it
+    goes on from the steps that do not depend on it: those before a cool-down, or none. `threads` is for the
+    CPU; None leaves it as it is.
     """
 
     name: ClassVar[str] = "scratch"

@@ -230,7 +230,9 @@ def _require_same(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, An
         raise OtherSpace(f"{folder} holds a supernet of the space {held['space']['name']}: {advice}")
     if held["task"]["digest"] != wanted["task"]["digest"]:
         raise OtherCorpus(f"{folder} was started on the task {held['task']['digest']}: {advice}")
-    for name in ("steps", "seed", "batch", "recipe"):
+    if unlike := Recipe.from_plain(held["recipe"]).unlike(Recipe.from_plain(wanted["recipe"])):
+        raise SettingError(f"{folder} was trained by another recipe ({unlike}): {advice}")
+    for name in ("steps", "seed", "batch"):
         if held[name] != wanted[name]:
             raise SettingError(f"{folder} has {name}={held[name]!r}, not {wanted[name]!r}: {advice}")
 

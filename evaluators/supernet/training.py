@@ -77,6 +77,7 @@ class SupernetTraining(Trainable):
             recipe,
             schedule=self.settings.schedule,
             rate=self.settings.rate,
+            tokens=batch * task.length,
             steps=steps,
         )
         self.sorted: list[Sorted] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluators.training.trainable import Trainable, digest_of
+from evaluators.training.trainable import Trainable, Trajectory, digest_of
 from foundation.errors import EvaluationFailed, FileError, NoFile
 from foundation.files import parse_json
 from search_spaces.tensor_files import open_tensors, write_tensors
@@ -39,18 +40,21 @@ class DamagedCheckpoint(FileError):
 def save(training: Trainable, folder: Path) -> Path:
     """Write a checkpoint, and drop earlier ones of the same training.
 
+    In a cool-down the last one before it stays, from which trainings of other lengths go on.
+
     Raises:
         EvaluationFailed: a weight is not finite: nobody could go on from it.
         FileError: the disk is full, or the folder cannot be written.
     """
     path = path_of(training, folder, training.step)
-    about = {"step": training.step, **asdict(training.trajectory)}
+    trajectory = training.trajectory_at(training.step)
+    about = {"step": training.step, **asdict(trajectory)}
     tensors = {name: tensor.contiguous() for name, tensor in training.tensors().items()}
     if name := _not_finite(tensors):
         raise EvaluationFailed(f"{name} is not finite after step {training.step}")
     header = {"training": json.dumps(about), "progress": json.dumps(training.progress)}
     write_tensors(path, tensors, {**header, "hash": content_hash(tensors, header)})
-    for step, earlier in _checkpoints_of(training, folder):
+    for step, earlier in _checkpoints_of(trajectory, folder):
         if step < training.step:
             earlier.unlink(missing_ok=True)
     return path
@@ -58,12 +62,14 @@ def save(training: Trainable, folder: Path) -> Path:
 
 def resume(training: Trainable, folder: Path, steps: int) -> int:
     """Take `training` to its last whole checkpoint of at most `steps` steps; returns the step reached."""
-    about = _plain({"step": 0, **asdict(training.trajectory)})
-    for step, path in sorted(_checkpoints_of(training, folder), reverse=True):
-        if step > steps:
-            continue
+    whole, shared = training.trajectory, training.trajectory_at(training.shared_steps)
+    found = {
+        *_checkpoints_of(whole, folder, most=steps),
+        *_checkpoints_of(shared, folder, most=min(steps, training.shared_steps)),
+    }
+    for step, path in sorted(found, reverse=True):
         try:
-            tensors = _read(path, {**about, "step": step})
+            tensors = _read(path, _plain({"step": step, **asdict(training.trajectory_at(step))}))
             if not training.fits(tensors):
                 raise DamagedCheckpoint(f"{path} is damaged: its tensors are those of another training")
         except NoFile:  # another process, further on, has dropped it
@@ -141,7 +147,7 @@ def step_of(path: Path) -> int:
 
 def path_of(training: Trainable, folder: Path, step: int) -> Path:
     """Where the checkpoint of a training at a step lies."""
-    return folder / f"{training.trajectory.digest}-{step}.safetensors"
+    return folder / f"{training.trajectory_at(step).digest}-{step}.safetensors"
 
 
 def _read(path: Path, expected: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -200,6 +206,7 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def _checkpoints_of(training: Trainable, folder: Path) -> list[tuple[int, Path]]:
-    paths = folder.glob(f"{training.trajectory.digest}-*.safetensors")
-    return [(step, path) for path in paths if (step := step_of(path)) >= 0]
+def _checkpoints_of(trajectory: Trajectory, folder: Path, most: float = math.inf) -> list[tuple[int, Path]]:
+    """The checkpoints of a trajectory after at most so many steps."""
+    paths = folder.glob(f"{trajectory.digest}-*.safetensors")
+    return [(step, path) for path in paths if 0 <= (step := step_of(path)) <= most]

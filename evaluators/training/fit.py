@@ -51,6 +51,7 @@ def fit(
         SettingError: the weights to start from do not fit.
     """
     steps = training.steps if until is None else min(until, training.steps)
+    kept = {steps, training.shared_steps}
     pause = SAVE_SECONDS if save_seconds is None else save_seconds
     if start is not None:
         training.start_from(start)
@@ -60,7 +61,7 @@ def fit(
     while training.step < steps and not training.finished:
         losses = training.advance()
         waiting.add(training.step, losses)
-        saves = monotonic() - saved > pause or training.step == steps or training.finished
+        saves = monotonic() - saved > pause or training.step in kept or training.finished
         for step, shown in waiting.read() if saves or waiting.due else ():
             curve.add(step, shown)
             if on_step is not None:

@@ -47,13 +47,14 @@ class NetworkTraining(Trainable):
             recipe,
             schedule=recipe.schedule,
             rate=recipe.rate,
+            tokens=batch * task.length,
             steps=steps,
         )
         self._bits = weight_bits(model)
 
     @property
     def trajectory(self) -> Trajectory:
-        """What names this training among all others, with its end where the schedule has a horizon."""
+        """What names this training among all others, with its end where its last steps depend on it."""
         return Trajectory(
             to_json(self.model.spec),
             self.model.learning_rates(),
@@ -61,9 +62,15 @@ class NetworkTraining(Trainable):
             self.seed,
             self.batch,
             self.recipe.of_networks(),
-            self.steps if self.schedule.has_horizon else None,
+            self.steps if self.shared_steps < self.steps else None,
             self.origin,
         )
+
+    @property
+    def shared_steps(self) -> int:
+        """Those of the schedule; none where the rate depends on the horizon."""
+        bound = self.schedule.has_horizon and self.recipe.horizon_law != "none"
+        return 0 if bound else self.schedule.shared(self.steps)
 
     def gradients(self) -> LateLosses:
         """Of the next batch: cross-entropy and what the layers add to it."""

@@ -1,16 +1,30 @@
 """The recipe: everything that decides how weights are learned, as one value.
 
-    Recipe()                                                          # the defaults
+    Recipe()                            # the defaults
     Recipe().with_settings({"supernet.phases": "shrinking", "optimizer.decay": "0.05"})
+    Recipe.from_word("trapezoid")       # a ready-made one (`recipes`), or FILE.json
     Recipe.from_plain(json.loads(text))
 
 It belongs to a study like its scenario, names a training among all others (`Trajectory`), and is the same for
 the supernet, for finalists and for networks that are trained alone. Space, task, steps, batch and random seed
 are not part of it, nor what changes the work only (`Execution`).
+
+Rates of blocks are swept at `BASE_TOKENS` a step for `BASE_STEPS` steps. Laws carry them to other batches and
+horizons, as factors on all rates:
+
+    batch_law    sqrt    sqrt(tokens of a step / BASE_TOKENS), within [1 / LARGEST_SCALE, LARGEST_SCALE]
+    horizon_law  power   (tokens of the training / (BASE_STEPS BASE_TOKENS)) ^ HORIZON_POWER
+
+The square root keeps the noise of Adam's steps (Malladi et al. 2022, arXiv:2205.10287; the decays of the
+moments, which they scale as well, stay). It holds where gradients are mostly noise; beyond, a larger batch
+gains little (McCandlish et al. 2018, arXiv:1812.06162), so it ends, here at 16 times the base. The power of
+the horizon is that of Bjorck et al. 2024, arXiv:2409.19913; without a horizon the rate stays.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +32,22 @@ from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.training.optimizers.adamw import AdamW
 from evaluators.training.optimizers.base import Optimizer
 from evaluators.training.precision import FLOAT32, PRECISIONS
+from evaluators.training.recipes import recipes
 from evaluators.training.schedules.base import Schedule
 from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from foundation.errors import SettingError
+from foundation.files import read_json
 from foundation.settings import Settings, setting
+
+BATCH_LAWS, HORIZON_LAWS = ("none", "sqrt"), ("none", "power")
+
+BASE_TOKENS, BASE_STEPS = 16 * 128, 200
+"""The training at which blocks' rates are swept (`benchmarks/learning_rates.py`)."""
+
+LARGEST_SCALE = 4.0
+"""Of the law of the batch."""
+
+HORIZON_POWER = -0.32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +75,17 @@ class Recipe(Settings):
         help="Forward and backward pass; weights and optimizer stay in float32.",
         choices=PRECISIONS,
     )
+    batch_law: str = setting(
+        "none",
+        help="How rates follow the tokens of a step: none, or sqrt, by the root of their ratio to 2,048.",
+        choices=BATCH_LAWS,
+    )
+    horizon_law: str = setting(
+        "none",
+        help="How rates follow the tokens of the whole training: none, or power, by their ratio to 409,600 to"
+        " the power of -0.32. Only where the schedule has a horizon.",
+        choices=HORIZON_LAWS,
+    )
     supernet: SupernetRecipe = setting(SupernetRecipe(), help="What is particular to training a supernet.")
 
     def __post_init__(self) -> None:
@@ -60,6 +97,39 @@ class Recipe(Settings):
                 " choose sort=norm or sort=none, or another optimizer"
             )
 
+    @classmethod
+    def from_word(cls, word: str) -> Recipe:
+        """The ready-made recipe of a name, or the one in a file `NAME.json` (`nas recipes NAME > NAME.json`).
+
+        Raises:
+            UnknownName: there is no such recipe, or a file has a setting that there is not.
+            FileError: the file cannot be read, or holds no JSON.
+            SettingError: it holds no recipe, or a value is out of range.
+        """
+        if not word.endswith(".json"):
+            named: Recipe = recipes[word]()
+            return named
+        plain = read_json(word)
+        if not isinstance(plain, dict):
+            raise SettingError(f"{word} holds no recipe: write settings by name, as `nas recipes NAME` does")
+        return cls.from_plain(plain)
+
+    def scale(self, tokens: int, steps: int | None) -> float:
+        """The factor on all rates where a step reads so many tokens, and the horizon is `steps`, if any."""
+        scale = 1.0
+        if self.batch_law == "sqrt":
+            ratio = math.sqrt(tokens / BASE_TOKENS)
+            scale *= min(LARGEST_SCALE, max(1 / LARGEST_SCALE, ratio))
+        if self.horizon_law == "power" and steps:
+            scale *= (tokens * steps / (BASE_TOKENS * BASE_STEPS)) ** HORIZON_POWER
+        return scale
+
+    def unlike(self, other: Recipe) -> str:
+        """The settings in which another recipe differs: `optimizer.decay=0.1, not 0.2`."""
+        mine, theirs = _leaves(self.to_plain()), _leaves(other.to_plain())
+        names = [name for name in mine if name in theirs and mine[name] != theirs[name]]
+        return "; ".join(f"{name}={mine[name]}, not {theirs[name]}" for name in names)
+
     def of_networks(self) -> dict[str, Any]:
         """What decides the weights of a network that is trained alone, as plain values."""
         return {name: value for name, value in self.to_plain().items() if name != "supernet"}
@@ -67,6 +137,15 @@ class Recipe(Settings):
     def of_supernets(self) -> dict[str, Any]:
         """What decides the weights of a supernet, as plain values."""
         return {name: v for name, v in self.to_plain().items() if name not in ("schedule", "rate")}
+
+
+def _leaves(plain: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Values by dotted name."""
+    leaves: dict[str, Any] = {}
+    for name, value in plain.items():
+        inside = isinstance(value, Mapping)
+        leaves |= _leaves(value, f"{path}{name}.") if inside else {f"{path}{name}": value}
+    return leaves
 
 
 DEFAULT = Recipe()

@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -54,7 +54,8 @@ class Trainable(ABC):
 
     A kind of training defines its gradients (`gradients`) and what names it (`trajectory`); steps,
     checkpoints and reports are the same for all (`evaluators.training.fit`). Learning rates are `rates`,
-    times `rate`, times the share of the `schedule`.
+    times `rate`, times the recipe's laws for the `tokens` that a network reads in a step and for the horizon,
+    times the share of the `schedule`.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class Trainable(ABC):
         *,
         schedule: Schedule,
         rate: float,
+        tokens: int,
         steps: int,
     ) -> None:
         self.parameters, self.recipe = parameters, recipe
-        self.schedule, self.rate, self.steps = schedule, rate, steps
+        self.schedule, self.steps = schedule, steps
+        self.rate = rate * recipe.scale(tokens, steps if schedule.has_horizon else None)
         self.optimizer = recipe.optimizer.make(parameters, rates)
         self.step, self.origin = 0, ""
 
@@ -76,6 +79,16 @@ class Trainable(ABC):
     @abstractmethod
     def trajectory(self) -> Trajectory:
         """What names this training among all others."""
+
+    @property
+    def shared_steps(self) -> int:
+        """The first steps, which do not depend on where the training ends: longer ones go on from them."""
+        return 0
+
+    def trajectory_at(self, step: int) -> Trajectory:
+        """What names the weights after a step: in the steps that are shared, without the end."""
+        whole = self.trajectory
+        return replace(whole, steps=None) if 0 < step <= self.shared_steps else whole
 
     @abstractmethod
     def gradients(self) -> Losses | LateLosses:

@@ -1,4 +1,4 @@
-"""Commands that list what can be named, and explain one: spaces, engines, strategies, objectives, tasks."""
+"""Commands that list what can be named, and explain one: spaces, engines, objectives, recipes, and more."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from foundation.settings import Settings
 from nas.commands.catalogue import Catalogue, From, catalogue, first_line, text_of
 from nas.commands.groups import CATALOGUE
-from nas.commands.output import print_line
+from nas.commands.output import print_json, print_line
 
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (spaces, engines, strategies, objectives, tasks):
+    for command in (spaces, engines, strategies, objectives, tasks, recipes):
         app.command(rich_help_panel=CATALOGUE)(command)
 
 
@@ -108,6 +108,24 @@ def tasks(
     print_line(f"{kind.name}: {text_of(kind)}\n")
     print_line(f"its objective: -o {kind.score_name} ({kind.score_unit}): {kind.score_help}")
     print_line(f"windows of {kind.length} tokens; losses in {kind.unit}")
+
+
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="One recipe, whose settings are printed as JSON.", show_default=False)
+    ] = None,
+) -> None:
+    """List the ready-made recipes (`--recipe NAME`) and when to use which, or print one.
+
+    Example: nas recipes default > mine.json; nas search laptop --recipe mine.json
+    """
+    from evaluators.training.recipes import recipes as registered
+
+    found = catalogue(registered, None)
+    if name is None:
+        found.print_lines(first_line)
+        return
+    print_json(found.named(name)().to_plain())
 
 
 def _about_space(made: Any) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 from rich.markup import escape
 
-from foundation.errors import UnknownName
+from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
 from foundation.settings import Described, Settings, describe, parse, parse_assignments, parse_entries
 
@@ -84,8 +84,21 @@ def value_of(described: Described, given: Any) -> Any:
     if isinstance(described.default, Mapping):
         return parse_assignments(given)
     if isinstance(described.default, Settings):
-        return described.default.with_settings(parse_assignments(given))
+        return changed_settings(described, given)
     return parse_entries(described, given) if described.about.repeated else parse(described, given)
+
+
+def changed_settings(described: Described, given: Sequence[str]) -> Settings:
+    """The default, or the settings that a word among the texts stands for, with the others as changes.
+
+    Raises:
+        SettingError: there are two words, or a text cannot be read.
+    """
+    words = [text for text in given if "=" not in text]
+    if len(words) > 1:
+        raise SettingError(f"{described.name} {words[0]} and {words[1]}: one at a time")
+    base: Settings = type(described.default).from_word(words[0].strip()) if words else described.default
+    return base.with_settings(parse_assignments(text for text in given if "=" in text))
 
 
 def parameter_of(described: Described, show_default: bool = True) -> inspect.Parameter:

@@ -44,9 +44,10 @@ class SupernetTraining(Settings):
     task: str = setting("language", help="What is learned: language or recall.")
     recipe: Recipe = setting(
         Recipe(supernet=SupernetRecipe(phases=SHRINKING)),
-        help="A setting of how weights are learned, e.g. supernet.networks=3, supernet.distill=0.5 or"
-        " precision=bfloat16. Trained with progressive shrinking, unless supernet.phases=whole.",
-        metavar="NAME=VALUE",
+        help="How weights are learned: a ready-made recipe (`nas recipes`) or FILE.json, and single settings"
+        " of it, e.g. supernet.networks=3, supernet.distill=0.5 or precision=bfloat16. Where no recipe is"
+        " named, with progressive shrinking, unless supernet.phases=whole.",
+        metavar="NAME|FILE|SETTING=VALUE",
         repeated=True,
     )
 

@@ -109,7 +109,7 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
     learned["recipe"] = Recipe.from_plain(about["recipe"])
     if plan.recipe not in (Recipe(), learned["recipe"]):
         raise SettingError(
-            f"{plan.supernet} was trained by another recipe than that of the plan: leave"
+            f"{plan.supernet} was trained by another recipe ({learned['recipe'].unlike(plan.recipe)}): leave"
             f" {argument('recipe')} out"
         )
     folder = real_path(plan.supernet)

@@ -136,9 +136,10 @@ class Plan(Settings):
     )
     recipe: Recipe = setting(
         Recipe(),
-        help="A setting of how weights are learned, by the supernet and by networks alone, e.g."
-        " supernet.phases=shrinking, optimizer.decay=0.05 or precision=bfloat16.",
-        metavar="NAME=VALUE",
+        help="How weights are learned, by the supernet and by networks alone: a ready-made recipe"
+        " (`nas recipes`) or FILE.json, and single settings of it, e.g. supernet.phases=shrinking,"
+        " optimizer.decay=0.05 or precision=bfloat16.",
+        metavar="NAME|FILE|SETTING=VALUE",
         repeated=True,
         group=TRAINING,
     )
@@ -239,6 +240,8 @@ class Plan(Settings):
 
         Only `changeable` settings may differ between runs.
         """
+        if unlike := self.recipe.unlike(other.recipe):
+            raise SettingError(f"this study was started with another recipe ({unlike}): choose another name")
         options = {described.name: described.option for described in describe(Plan)}
         for name, mine, theirs in changed(self, other):
             started = argument(name, mine, option=options[name])

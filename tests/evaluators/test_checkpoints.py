@@ -36,6 +36,7 @@ class Line(Trainable):
             DEFAULT,
             schedule=DEFAULT.schedule,
             rate=1,
+            tokens=1,
             steps=steps,
         )
         self.seed = seed

@@ -116,16 +116,19 @@ def test_a_share_is_within_zero_and_one_and_grows_in_the_warm_up(name: str, step
     share = schedule.share(step, steps)
     assert 0 <= share <= 1
     assert share <= step / schedule.warm_up
-    if not schedule.has_horizon:
+    if step <= schedule.shared(steps):
         assert share == schedule.share(step, steps + 17)
+    assert schedule.has_horizon or schedule.shared(steps) == steps
 
 
-def test_without_a_horizon_more_steps_continue_fewer(schedule: Schedule, tmp_path: Path) -> None:
+def test_more_steps_continue_fewer_as_far_as_they_have_them_in_common(
+    schedule: Schedule, tmp_path: Path
+) -> None:
     recipe = Recipe(schedule=schedule)
     short = training(tmp_path, recipe, steps=3)
     fit(short, folder=tmp_path / "kept")
     longer = training(tmp_path, recipe, steps=5)
-    assert checkpoints.resume(longer, tmp_path / "kept", 5) == (0 if schedule.has_horizon else 3)
+    assert checkpoints.resume(longer, tmp_path / "kept", 5) == schedule.shared(3)
 
 
 def test_schedules_are_what_they_say() -> None:

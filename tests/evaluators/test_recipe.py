@@ -18,9 +18,10 @@ from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining
 from evaluators.training.optimizers.adamw import AdamW
 from evaluators.training.optimizers.base import Optimizer
-from evaluators.training.recipe import PRECISIONS, Recipe
+from evaluators.training.recipe import BATCH_LAWS, HORIZON_LAWS, PRECISIONS, Recipe
 from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from evaluators.training.schedules.linear import Linear
+from evaluators.training.schedules.trapezoid import Trapezoid
 from foundation.errors import SettingError, UnknownName
 from search_spaces.network.model import build
 from tests.evaluators import tiny
@@ -28,8 +29,10 @@ from tests.evaluators import tiny
 shares = st.floats(0, 1)
 betas = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-6, 1e6)
-schedules = st.builds(InverseSqrt, warm_up=st.integers(1, 99), constant=st.integers(1, 999)) | st.builds(
-    Linear, warm_up=st.integers(1, 99), floor=shares
+schedules = (
+    st.builds(InverseSqrt, warm_up=st.integers(1, 99), constant=st.integers(1, 999))
+    | st.builds(Linear, warm_up=st.integers(1, 99), floor=shares)
+    | st.builds(Trapezoid, cool_down=shares, cool_down_steps=st.none() | st.integers(0, 99), floor=shares)
 )
 phases = st.builds(
     Phase, st.text(), st.sets(st.sampled_from(DIMENSIONS)).map(lambda varies: tuple(sorted(varies))), positive
@@ -51,6 +54,8 @@ recipes = st.builds(
     rate=positive,
     clip=st.none() | positive,
     precision=st.sampled_from(PRECISIONS),
+    batch_law=st.sampled_from(BATCH_LAWS),
+    horizon_law=st.sampled_from(HORIZON_LAWS),
     supernet=supernets,
 )
 
@@ -73,6 +78,8 @@ def test_the_defaults() -> None:
         "rate": 1.0,
         "clip": 1.0,
         "precision": "float32",
+        "batch_law": "none",
+        "horizon_law": "none",
         "supernet": {
             "schedule": {"name": "linear", "warm_up": 20, "floor": 0.1},
             "rate": 1.5,

@@ -48,6 +48,7 @@ NAMING = {
     "objectives": "decode_mss",
     "tasks": "languge",
     "blocks": "Atention",
+    "recipes": "trapezoit",
     "zoo": "jambaa",
     "search": "lapptop",
     "resume": "frist",

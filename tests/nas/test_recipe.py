@@ -12,6 +12,8 @@ from evaluators.supernet.folder import open_supernet
 from evaluators.supernet.shrinking import SHRINKING, WHOLE
 from evaluators.tasks.recall import Recall
 from evaluators.training.recipe import Recipe
+from evaluators.training.recipes import recipes
+from evaluators.training.schedules.trapezoid import Trapezoid
 from foundation.errors import SettingError, UnknownName
 from nas.cli import app
 from nas.study.evaluators import scratch_evaluator, supernet_evaluator
@@ -101,6 +103,34 @@ def test_both_commands_take_the_same_words(tmp_path: Path, space: str) -> None:
             "--recipe",
             "clip=2",
         )
+
+
+def test_a_recipe_is_named_or_lies_in_a_file_and_single_settings_change_it(
+    tmp_path: Path, space: str
+) -> None:
+    printed = CliRunner().invoke(app, ["recipes", "Trapezoid"], catch_exceptions=False).output
+    (tmp_path / "mine.json").write_text(printed)
+    asked = ["-o", "weight_bytes", "--trials", "1", "--finalists", "0", "--store", str(tmp_path / "s.db")]
+    for name, word in (("named", "trapezoid"), ("read", str(tmp_path / "mine.json"))):
+        run("search", space, "--name", name, *asked, "--recipe", "clip=2", "--recipe", word)
+    wanted = Recipe(schedule=Trapezoid(), clip=2.0)
+    assert open_study("named", asked[-1]).plan.recipe == open_study("read", asked[-1]).plan.recipe == wanted
+    assert Plan.from_plain({"recipe": "trapezoid"}).recipe == Recipe(schedule=Trapezoid())
+    with pytest.raises(SettingError, match=r"--recipe trapezoid and default: one at a time"):
+        run("search", space, *asked, "--recipe", "trapezoid", "--recipe", "default")
+
+
+def test_a_study_is_not_continued_by_another_recipe(tmp_path: Path, space: str) -> None:
+    asked = ["-o", "weight_bytes", "--trials", "1", "--finalists", "0", "--store", str(tmp_path / "s.db")]
+    run("search", space, "--name", "one", *asked)
+    with pytest.raises(SettingError, match=r"another recipe \(schedule.name=inverse_sqrt, not trapezoid\)"):
+        run("search", space, "--name", "one", *asked, "--recipe", "trapezoid")
+
+
+def test_recipes_are_listed_with_their_use() -> None:
+    lines = CliRunner().invoke(app, ["recipes"], catch_exceptions=False).output.splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(recipes)
+    assert all(": for " in line for line in lines)
 
 
 def test_a_supernet_of_its_own_folder_is_trained_in_phases(tmp_path: Path, space: str) -> None:

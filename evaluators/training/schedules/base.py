@@ -18,13 +18,17 @@ class Schedule(Part):
     """The learning rate by step, as a share of its peak.
 
     Without `has_horizon` the share does not depend on where the training ends: a training of more steps
-    continues one of fewer steps.
+    continues one of fewer steps. With it, they may still have their first steps in common (`shared`).
     """
 
     registry: ClassVar[Registry[type[Schedule]]] = schedules
     has_horizon: ClassVar[bool] = True
 
     warm_up: int = setting(20, help="Steps in which the rate grows to its peak.", least=1, most=MANY)
+
+    def shared(self, steps: int) -> int:
+        """The first steps of a training of `steps` in which all longer ones have the same share."""
+        return 0 if self.has_horizon else steps
 
     @abstractmethod
     def share(self, step: int, steps: int) -> float:
