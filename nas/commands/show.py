@@ -68,6 +68,7 @@ def show(
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Print one network: its layers, its numbers with their errors, and where each number comes from."""
+    from nas.study.given_networks import given_name, is_given
     from nas.study.marks import rough_lines
     from nas.study.study import open_study
 
@@ -77,7 +78,9 @@ def show(
     if as_json:
         print_json(trial_json(opened, chosen))
         return
-    print_line(f"{opened.name} trial {chosen.number} ({chosen.stage}), {chosen.digest}: {chosen.state.value}")
+    of = f" {given_name(chosen.genotype)}" if is_given(chosen.genotype) else ""
+    stage = f"{chosen.stage}{of}"
+    print_line(f"{opened.name} trial {chosen.number} ({stage}), {chosen.digest}: {chosen.state.value}")
     if chosen.reason:
         print_line(one_line(chosen.reason))
     print_line(str(opened.spec(chosen)))
@@ -94,6 +97,7 @@ def show(
 
 def print_front(study: Any) -> None:
     """The front as a table on standard output, and what became of the other proposals."""
+    from nas.study.baseline_gaps import verdicts
     from nas.study.tally import tally_of
 
     members, tally = study.front(), tally_of(study)
@@ -105,6 +109,8 @@ def print_front(study: Any) -> None:
     for line in tally.lines:
         print_line(line)
     print_members(members)
+    for verdict in verdicts(study):
+        print_line(str(verdict))
 
 
 def print_members(members: Any) -> None:

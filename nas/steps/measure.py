@@ -1,4 +1,8 @@
-"""The fifth step: the front is extracted and measured: latency, peak memory, energy where it is counted."""
+"""The fifth step: the front is extracted and measured: latency, peak memory, energy where it is counted.
+
+What is measured is what the study trades off, bounds, or asks for besides (`measure` of its plan): energy
+alone takes ten seconds a network, because its counters step slowly.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +26,20 @@ from nas.progress import Progress
 from nas.steps.base import Context, Step, steps
 from nas.store import Measurement
 from nas.study.export import best_weights
-from nas.study.facts import TABLES
+from nas.study.measuring import (
+    KINDS,
+    PEAKS,
+    fact_of,
+    kinds_wanted,
+    lacking,
+    out_of_reach,
+    suffix_of,
+    unmeasured,
+)
 from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_of
 from nas.study.study import Study
-from nas.study.trial import MEASURED, ROUGH, Trial, Value
-from search_spaces.devices import missing_here
+from nas.study.trial import ROUGH, Trial, Value
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import load_model, save_model
 from search_spaces.scenario import Scenario
@@ -40,21 +52,21 @@ TIMED_TOGETHER = 8
 
 @steps.add
 class Measure(Step):
-    """Wanted where networks are trained, so that there is something to extract."""
+    """Wanted where networks are trained, so that there is something to extract, and something to measure."""
 
     name = "measure"
     needs = ("search",)
 
     def wanted(self, plan: Plan) -> bool:
-        """Whether the study has weights."""
-        return quality_of(plan) is not None
+        """Whether the study has weights, and asks for what is measured."""
+        asked = any(kinds_wanted(plan, scenario) for scenario in plan.scenarios)
+        return asked and quality_of(plan) is not None
 
     def done(self, context: Context) -> bool:
         """Whether every member of the front was measured under every scenario."""
         study = context.study
-        return not any(
-            unmeasured(study, study.predicted_front(), scenario) for scenario in context.plan.scenarios
-        )
+        front = study.predicted_front()
+        return not any(unmeasured(study, front, scenario) for scenario in context.plan.scenarios)
 
     def run(self, context: Context) -> None:
         """Measure the members of the front that were not measured yet."""
@@ -74,6 +86,7 @@ def measure_trials(
     progress: Progress,
     *,
     address: str | None = None,
+    what: str = "the front",
 ) -> None:
     """Measure the networks of these trials that were not measured yet, under each of the study's scenarios.
 
@@ -84,12 +97,12 @@ def measure_trials(
     """
     trials = list(trials)
     for scenario in study.plan.scenarios:
-        waiting, suffix = unmeasured(study, trials, scenario), _suffix(study, scenario)
+        waiting, suffix = unmeasured(study, trials, scenario), suffix_of(study, scenario)
         if not waiting:
             continue
-        fact = _fact_of(study, scenario)
-        if study.plan.time_on is None and (why := unreachable(scenario, fact)):
-            progress.say(f"skipped measuring the front for {scenario}: {why}")
+        fact = fact_of(study, scenario)
+        if why := out_of_reach(study, scenario):
+            progress.say(f"skipped measuring {what} for {scenario}: {why}")
             continue
         testbed = Testbed(
             scenario,
@@ -98,32 +111,22 @@ def measure_trials(
             address,
             machine=fact.get("fingerprint"),
             seconds_each=study.plan.profile_seconds / len(waiting),
+            kinds=lacking(study, waiting, scenario),
+            what=what,
         )
         try:
             _measure(study, waiting, testbed, extracted=extracted, suffix=suffix, progress=progress)
         except (ProfileError, UnknownName) as error:
             if testbed.on is None:
                 raise
-            progress.say(f"skipped measuring the front for {scenario}: {error}")
-
-
-def unmeasured(study: Study, trials: Iterable[Trial], scenario: Scenario) -> list[Trial]:
-    """Those whose networks were not measured under this scenario."""
-    name = f"decode_ms{_suffix(study, scenario)}"
-    done = {measurement.digest for measurement in study.measurements() if measurement.name == name}
-    return [trial for trial in trials if trial.digest not in done]
-
-
-def _suffix(study: Study, scenario: Scenario) -> str:
-    """What the names of its measurements end in."""
-    return study.plan.under("", scenario) + MEASURED
+            progress.say(f"skipped measuring {what} for {scenario}: {error}")
 
 
 @dataclass(frozen=True)
 class Testbed:
     """Where networks are timed: here, or `on` a device, which must be the machine of the study's table.
 
-    Each may take `seconds_each` to settle.
+    Each may take `seconds_each` to settle. `kinds` (of `KINDS`) are measured.
     """
 
     scenario: Scenario
@@ -132,11 +135,13 @@ class Testbed:
     address: str | None = None
     machine: Mapping[str, Any] | None = None
     seconds_each: float = math.inf
+    kinds: tuple[str, ...] = tuple(KINDS)
+    what: str = "the front"
 
     @property
     def title(self) -> str:
         """The heading of the progress."""
-        return "measuring the front" if self.on is None else f"measuring the front on {self.on}"
+        return f"measuring {self.what}" + ("" if self.on is None else f" on {self.on}")
 
     def measure(
         self, models: Sequence[Model], on_progress: ProgressCallback | None = None
@@ -147,7 +152,9 @@ class Testbed:
             ProfileError: the device cannot be timed, stayed busy, was lost, or is another machine by now.
         """
         if self.on is None:
-            return measured(models, self.scenario, self.reference_ms, self.seconds_each)
+            return measured(
+                models, self.scenario, self.reference_ms, seconds_each=self.seconds_each, kinds=self.kinds
+            )
         from nas.executors.ray_devices import run_on  # Ray takes seconds to import
 
         about = {
@@ -155,6 +162,7 @@ class Testbed:
             "reference_ms": self.reference_ms,
             "machine": self.machine,
             "seconds_each": self.seconds_each,
+            "kinds": list(self.kinds),
         }
         packed = list(map(packed_model, models))
         networks = run_on(self.on, measured_there, packed, about, address=self.address, progress=on_progress)
@@ -174,7 +182,11 @@ def measured_there(
         raise ProfileError(f"this is not the machine of the latency table: {changes}")
     on_progress(f"measuring {len(packed)} networks", 0, len(packed))
     networks = measured(
-        list(map(unpacked_model, packed)), scenario, about["reference_ms"], about["seconds_each"]
+        list(map(unpacked_model, packed)),
+        scenario,
+        about["reference_ms"],
+        seconds_each=about["seconds_each"],
+        kinds=tuple(about["kinds"]),
     )
     return [{name: value.to_json() for name, value in figures.items()} for figures in networks]
 
@@ -193,33 +205,24 @@ def unpacked_model(packed: Mapping[str, bytes]) -> Model:
         return load_model(folder)
 
 
-def _fact_of(study: Study, scenario: Scenario) -> dict[str, Any]:
-    """What is on record of the scenario's table; empty where there is none."""
-    fact: dict[str, Any] = study.facts.get(TABLES, {}).get(scenario.name, {})
-    return fact
-
-
-def unreachable(scenario: Scenario, fact: dict[str, Any]) -> str:
-    """Why networks cannot be measured here for a scenario; empty where they can."""
-    if fact.get("estimate"):
-        return f"latencies are estimates for {fact['machine']}"
-    if fact.get("elsewhere"):
-        return f"the latency table is of another machine: {fact['elsewhere']}"
-    return missing_here(scenario.device)
-
-
 def measured(
-    models: Sequence[Model], scenario: Scenario, reference_ms: float | None, seconds_each: float = math.inf
+    models: Sequence[Model],
+    scenario: Scenario,
+    reference_ms: float | None,
+    *,
+    seconds_each: float = math.inf,
+    kinds: Sequence[str] = tuple(KINDS),
 ) -> list[dict[str, Value]]:
-    """Latency, peak memory, and energy where it is counted, of each network on this machine."""
-    rows = []
-    found = measure_networks(models, scenario, reference_ms=reference_ms, seconds=seconds_each * len(models))
-    for model, latencies in zip(models, found, strict=True):
-        values = {
-            name: Value(latency.median_ms, latency.standard_error, _how(latency))
-            for name, latency in latencies.items()
-        }
-        rows.append(values | _memory(model, scenario) | _energy(model, scenario))
+    """What is asked for of each network on this machine: latency, peak memory, energy where it is counted."""
+    rows: list[dict[str, Value]] = [{} for _ in models]
+    if "latency" in kinds:
+        seconds = seconds_each * len(models)
+        found = measure_networks(models, scenario, reference_ms=reference_ms, seconds=seconds)
+        for row, latencies in zip(rows, found, strict=True):
+            row.update({name: _latency(latency) for name, latency in latencies.items()})
+    for row, model in zip(rows, models, strict=True):
+        row.update(_memory(model, scenario) if "memory" in kinds else {})
+        row.update(_energy(model, scenario) if "energy" in kinds else {})
     return rows
 
 
@@ -247,16 +250,16 @@ def _measure(
             bar.update(start + len(group))
 
 
-def _how(latency: Latency) -> str:
-    """The source of a latency, which says so where it did not settle because the machine was busy."""
-    return "measured" + (ROUGH if latency.unsettled else "")
+def _latency(latency: Latency) -> Value:
+    """A latency; its source says so where it did not settle because the machine was busy."""
+    how = "measured" + (ROUGH if latency.unsettled else "")
+    return Value(latency.median_ms, latency.standard_error, how)
 
 
 def _memory(model: Model, scenario: Scenario) -> dict[str, Value]:
     """Peaks as allocated here: weights of few bits lie in the scenario's dtype where they are emulated."""
     peaks = measure_memory(model, scenario)
-    names = ("peak_bytes", "prefill_peak_bytes", "decode_peak_bytes")
-    return {name: Value(float(getattr(peaks, name)), None, "measured") for name in names}
+    return {name: Value(float(getattr(peaks, name)), None, "measured") for name in PEAKS}
 
 
 def _energy(model: Model, scenario: Scenario) -> dict[str, Value]:

@@ -18,6 +18,8 @@ from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objecti
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import check_place, study_folder
 from nas.strategies.base import strategies
+from nas.study.baselines import RECORD as BASELINES
+from nas.study.baselines import described_baselines
 from nas.study.constraints import parsed_constraints
 from nas.study.evaluators import check_evaluator, device_of, with_supernet
 from nas.study.forecast import of_plan
@@ -70,10 +72,11 @@ def create_study(
     plan = with_supernet(space, under_all_scenarios(plan))
     check_place(store, name)
     check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
-    about = _about(space)
+    about, baselines = _about(space), described_baselines(space, plan, _known_baselines(name, store))
     opened = Store(store)
     _replace_untouched(opened, name, space, plan, source, say=say)
     config = {"plan": plan.to_plain(), "space": about, OBJECTIVES: described_objectives(plan.objectives)}
+    config[BASELINES] = baselines
     with kept_source(opened, name, source) as kept:
         record = opened.create_study(
             name,
@@ -84,7 +87,7 @@ def create_study(
     study = Study(opened, record, space)
     study.plan.require_same(plan)
     if (grown := study.plan.continued_by(plan)) != study.plan:
-        config = {**record.config, "plan": grown.to_plain()}
+        config = {**record.config, "plan": grown.to_plain(), BASELINES: baselines}
         opened.update_config(record.id, config)
         study = Study(opened, opened.study(name), space)
     if space.size() < study.plan.trials:
@@ -154,6 +157,16 @@ def _agreed_before(plan: Plan, name: str, store: str | Path) -> bool:
     except (NasError, KeyError):  # there is no such study yet; what is damaged is reported on opening
         return False
     return not changed(recorded, plan) and recorded.continued_by(plan) == recorded
+
+
+def _known_baselines(name: str, store: str | Path) -> Mapping[str, Any]:
+    """The baselines on record of the study of this name, whose files may be gone; empty where it is new."""
+    try:
+        with Store(store, read_only=True) as opened:
+            known = opened.study(name).config.get(BASELINES, {})
+    except NasError:
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _replace_untouched(

@@ -19,6 +19,7 @@ from evaluators.training.recipe import Recipe
 from foundation.errors import ConsentNeeded, IllegalArchitecture
 from foundation.text import duration, listed, size
 from nas.engines.base import Engine
+from nas.study.baselines import SIZES, wants_baselines
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space
 from nas.tables.study_tables import scenarios_to_time
@@ -185,7 +186,23 @@ def of_plan(space: Space, plan: Plan, task: Task | None, engine: Engine) -> Fore
         forecast += of_supernet(work, plan.recipe, plan.train_steps, plan.train_batch)
     forecast += work.scoring(trials, task.windows)
     forecast += work.learning(engine.gradient_steps, engine.sequences)
-    return forecast + _of_finalists(work, plan)
+    return forecast + _of_finalists(work, plan) + _of_baselines(work, plan)
+
+
+def of_baselines(space: Space, plan: Plan, task: Task) -> Forecast:
+    """Training the baselines of a plan from scratch, at most."""
+    return _of_baselines(Work(largest=largest_of(space), length=task.length, device=plan.train_on), plan)
+
+
+def _of_baselines(work: Work, plan: Plan) -> Forecast:
+    """Every size beside every rung, each from its first step."""
+    if not wants_baselines(plan):
+        return Forecast()
+    alive, steps = plan.finalists, 0
+    for rung in plan.finalist_steps if alive else (plan.train_steps,):
+        steps += min(SIZES, alive or SIZES) * rung
+        alive = max(1, math.ceil(alive * plan.keep))
+    return work.learning(len(plan.baselines) * steps, plan.train_batch)
 
 
 def _of_finalists(work: Work, plan: Plan) -> Forecast:

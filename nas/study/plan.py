@@ -20,6 +20,9 @@ from search_spaces.scenario import Scenario
 SCENARIO_MARK = "@"
 """Between an objective and the scenario that it is asked under: `decode_ms@chat`."""
 
+MEASURABLE = ("latency", "memory", "energy")
+"""What can be measured of a network on a device."""
+
 GOALS, SEARCH, TRAINING, LATENCY, FINALISTS = "Goals", "Search", "Training", "Latency", "Finalists"
 """Headings of the settings."""
 
@@ -188,6 +191,15 @@ class Plan(Settings):
         metavar="DEVICE",
         group=LATENCY,
     )
+    measure: tuple[str, ...] = setting(
+        (),
+        help="What to measure of the front besides what is traded off or bounded, e.g. memory,energy.",
+        choices=MEASURABLE,
+        metavar="KIND,...",
+        shown="nothing",
+        changeable=True,
+        group=LATENCY,
+    )
     finalists: int = setting(
         6,
         help="Networks to train from scratch at the end, spread over the front.",
@@ -209,6 +221,18 @@ class Plan(Settings):
         above=0,
         most=1,
         group=FINALISTS,
+    )
+    baselines: tuple[str, ...] = setting(
+        (),
+        help="Networks that the finalists are held against, trained by the same recipe: architectures of the"
+        " zoo, sized to the space, or files, with commas, e.g. zoo:transformer,zoo:mamba2,FILE.json; none"
+        " switches them off.",
+        option="baseline",
+        metavar="NAME,...",
+        shown="those of the space, or none",
+        changeable=True,
+        group=FINALISTS,
+        named={"none": ()},
     )
     source: str | None = setting(None, help="Where the space is defined.", changeable=True, hidden=True)
 
@@ -249,12 +273,14 @@ class Plan(Settings):
             raise SettingError(f"this study was started with {started}, not {now}: choose another name")
 
     def continued_by(self, other: Plan) -> Plan:
-        """The same plan with as many trials as either, and with tables as `other` asks for them."""
+        """The same plan with as many trials as either; what else may change is as `other` asks for it."""
         return replace(
             self,
             trials=max(self.trials, other.trials),
             strict_table=other.strict_table,
             profile_seconds=other.profile_seconds,
+            measure=other.measure,
+            baselines=other.baselines,
         )
 
 

@@ -58,9 +58,11 @@ class PlanSettings(TypedDict, total=False):
     strict_table: bool
     profile_seconds: float
     time_on: str | None
+    measure: Sequence[str]
     finalists: int
     finalist_steps: Sequence[int]
     keep: float
+    baselines: Sequence[str]
     source: str | None
 
 

@@ -21,17 +21,23 @@ def standardised_difference(first: Value, second: Value) -> float | None:
 
     Paired over the samples where both have them, else from the two errors, taken as independent.
     """
-    if len(first.samples) == len(second.samples) >= 2:
-        differences = np.asarray(first.samples) - np.asarray(second.samples)
-        error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-        gap = abs(float(differences.mean()))
-    elif first.error is not None and second.error is not None:
-        error, gap = math.hypot(first.error, second.error), abs(first.value - second.value)
-    else:
+    gap, error = paired(first, second)
+    if error is None:
         return None
     if error > 0:
-        return gap / error
-    return math.inf if gap > 0 else 0.0
+        return abs(gap) / error
+    return math.inf if gap else 0.0
+
+
+def paired(first: Value, second: Value) -> tuple[float, float | None]:
+    """The first less the second, and the standard error of that; see `standardised_difference`."""
+    if len(first.samples) == len(second.samples) >= 2:
+        differences = np.asarray(first.samples) - np.asarray(second.samples)
+        return float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    gap = first.value - second.value
+    if first.error is None or second.error is None:
+        return gap, None
+    return gap, math.hypot(first.error, second.error)
 
 
 def tied(first: Value, second: Value) -> bool:

@@ -26,6 +26,7 @@ from nas.store import Measurement, Store, Unreadable
 from nas.study.definition import StudyDefinition
 from nas.study.frames import frame_of, row_of
 from nas.study.front import Front
+from nas.study.given_networks import given_network, is_given
 from nas.study.marks import table_errors
 from nas.study.network_lines import network_line
 from nas.study.objective_records import known_objective
@@ -163,6 +164,8 @@ class Study(StudyDefinition):
         if not isinstance(trial, Trial):
             raise SettingError(f"{trial!r} is no trial: write study.spec(study.trial({trial!r}))")
         with self._reading(f"trial {trial.number}"):
+            if is_given(trial.genotype):
+                return given_network(trial.genotype)
             return self.space_as_read.draw(lambda path, labels: trial.genotype.genes[path])[1]
 
     @cached_property

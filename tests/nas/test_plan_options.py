@@ -23,7 +23,7 @@ from nas import cli
 from nas.commands.options_from_settings import default_text, value_of
 from nas.engines.base import engines, parse_search_settings
 from nas.strategies.base import strategies
-from nas.study.plan import Plan
+from nas.study.plan import MEASURABLE, Plan
 from nas.study.search import PlanSettings
 from search_spaces.scenario import Scenario
 
@@ -44,6 +44,8 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "finalist_steps": st.lists(st.integers(1, 999), min_size=1, unique=True).map(
         lambda rungs: tuple(sorted(rungs))
     ),
+    "measure": st.lists(st.sampled_from(MEASURABLE), unique=True).map(tuple),
+    "baselines": st.lists(words, unique=True).map(tuple),
     "time_on": st.none(),  # excludes an estimate
 }
 
@@ -181,7 +183,7 @@ def test_resume_takes_what_may_change() -> None:
     changeable = {d.name for d in SETTINGS if d.about.changeable}
     root: Any = typer.main.get_command(cli.app)
     taken = {p.name for p in root.commands["resume"].params} & {d.name for d in SETTINGS}
-    assert taken == changeable == {"trials", "strict_table", "profile_seconds"}
+    assert taken == changeable == {"trials", "strict_table", "profile_seconds", "measure", "baselines"}
 
 
 def test_type_checkers_and_help_know_the_plan() -> None:

@@ -21,7 +21,8 @@ from hw_profiles.timing.timings import READINGS, Latency
 from nas.cli import app
 from nas.objectives.base import CostModel, objectives
 from nas.progress import Progress
-from nas.steps.measure import measure_trials, unreachable
+from nas.steps.measure import measure_trials
+from nas.study.measuring import unreachable
 from nas.study.plan import Plan
 from nas.study.space_files import load_space
 from nas.study.study import Study, open_study
@@ -405,7 +406,8 @@ def test_members_of_the_front_are_measured_in_every_scenario(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objectives_ = ["peak_bytes", "params"]
-    study = search(home, scenarios=[CHAT, BULK], objectives=objectives_, trials=3)
+    asked = ["latency", "energy"]
+    study = search(home, scenarios=[CHAT, BULK], objectives=objectives_, trials=3, measure=asked)
     monkeypatch.setattr("nas.steps.measure.measure_networks", quick)
     trial = study.front()[0]
     calls = []

@@ -109,8 +109,12 @@ def test_the_front_is_timed_on_the_device(
     home: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = search(
-        home, scenarios=[CHAT], time_on="far", latency_tables=[saved(home, "far", **FAR)]
-    )  # without an import
+        home,
+        scenarios=[CHAT],
+        time_on="far",
+        latency_tables=[saved(home, "far", **FAR)],  # without an import
+        measure=["memory"],
+    )
     heard, front = Heard(), study.front()
     measure_trials(study, front, extracted, heard)
     assert any(

@@ -46,8 +46,9 @@ EXAMPLE = Plan(
     finalists=2,
     finalist_steps=(2, 4),
     strategy="random",
+    baselines=("zoo:transformer", "zoo:lfm2"),
 )
-ORDER = ["corpus", "profile", "train", "search", "measure", "finalists"]
+ORDER = ["corpus", "profile", "train", "search", "measure", "finalists", "baselines"]
 ELSEWHERE = "measure"
 """The step that has nothing to do here, because the example's latencies are those of a device card."""
 
@@ -102,7 +103,7 @@ def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Context
 
 def results(study: Study) -> dict[str, Any]:
     """All that does not depend on the clock."""
-    trials = [trial for stage in ("search", "final") for trial in study.trials(stage)]
+    trials = [trial for stage in ("search", "final", "baseline") for trial in study.trials(stage)]
     facts = study.facts
     return {
         "trials": [
@@ -210,9 +211,14 @@ def test_a_plan_has_only_the_steps_that_it_wants() -> None:
         return [name for name in names if name in ORDER]
 
     assert wanted() == ORDER
-    assert wanted(objectives=["bits_per_byte"]) == [name for name in ORDER if name != "profile"]
+    unmeasured = [name for name in ORDER if name not in ("profile", "measure")]
+    assert wanted(objectives=["bits_per_byte"]) == unmeasured
+    assert "measure" in wanted(objectives=["bits_per_byte"], measure=["memory"])
     assert wanted(objectives=["bits_per_byte"], constraints=["decode_ms<5"]) == ORDER
-    assert wanted(evaluator="scratch", finalists=0) == ["corpus", "profile", "search", "measure"]
+    alone = ["corpus", "profile", "search", "measure", "baselines"]
+    assert wanted(evaluator="scratch", finalists=0) == alone
+    assert wanted(evaluator="scratch", finalists=0, baselines=[]) == alone[:-1]
+    assert "baselines" not in wanted(finalists=0)  # nothing that was trained alike
     assert wanted(objectives=["params"]) == ["search"]
     assert "train" not in wanted(trials=0)
 
@@ -254,11 +260,15 @@ def test_networks_of_the_front_are_measured_once(text: Path, tmp_path: Path) -> 
     changes = {"roofline": None, "objectives": ["bits_per_byte", "params"], "trials": 1, "finalists": 0}
     study = example(tmp_path, text, **changes)
     run_steps(Context(study=study))
+    assert study.measurements() == []  # nobody asked
+    study.store.close()
+    study = example(tmp_path, text, **changes, measure=["latency"])
+    run_steps(Context(study=study))
     assert open_steps(Context(study=study)) == []
     (trial,) = study.front()
     measured = study.measurements()
     assert {m.digest for m in measured} == {trial.digest}
-    assert {"decode_ms_measured", "prefill_ms_measured"} < {m.name for m in measured}
+    assert {"decode_ms_measured", "prefill_ms_measured"} == {m.name for m in measured}
     run_steps(Context(study=study))
     assert study.measurements() == measured
     study.store.close()

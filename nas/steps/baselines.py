@@ -1,0 +1,108 @@
+"""Baselines: networks that a sceptic would choose, trained and timed as the finalists were.
+
+Same recipe, same batches in the same order, same validation windows, same scenarios; trials of a stage of
+their own. Which sizes stand beside which finalists is told in `nas.study.baselines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from foundation.errors import ProfileError
+from foundation.text import count, duration
+from nas.objectives.base import CostModel
+from nas.steps.base import Context, Step, steps
+from nas.steps.corpus import opened_task
+from nas.steps.measure import measure_trials
+from nas.steps.profile import cost_model
+from nas.study.baselines import STAGE, Rung, baselines_of, rungs_of, wants_baselines
+from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
+from nas.study.export import best_weights
+from nas.study.forecast import of_baselines
+from nas.study.measuring import left_to_measure
+from nas.study.plan import Plan
+from nas.study.plan_objectives import quality_name, quality_of, recorded_costs
+from nas.study.scoring import score_all
+from nas.study.study import Study
+from nas.study.trial import Trial, TrialState
+from search_spaces.language.genotype import Genotype
+
+
+@steps.add
+class Baselines(Step):
+    """Wanted where the plan names baselines and networks are trained from scratch."""
+
+    name = "baselines"
+    needs = ("finalists",)
+
+    def wanted(self, plan: Plan) -> bool:
+        """Whether there is something to hold baselines against."""
+        return quality_of(plan) is not None and wants_baselines(plan)
+
+    def done(self, context: Context) -> bool:
+        """Whether those beside every rung were trained, and their networks measured."""
+        study = context.study
+        ended = {(t.digest, t.fidelity) for t in study.trials(STAGE) if t.state is not TrialState.RUNNING}
+        wanted = [(genotype.digest, rung.fidelity) for rung, chosen in beside(study) for genotype in chosen]
+        return ended.issuperset(wanted) and not left_to_measure(study, trained_baselines(study))
+
+    def run(self, context: Context) -> None:
+        """Train what is left, rung by rung, and measure it."""
+        study, plan = context.study, context.plan
+        quality, todo = quality_name(plan), beside(study)
+        scorer = EvaluatorScorer(scratch_evaluator(plan, opened_task(context), study.folder))
+        total, done = sum(len(chosen) for _, chosen in todo), 0
+        networks = count(len({genotype for _, chosen in todo for genotype in chosen}), "network")
+        took = duration(of_baselines(study.space, plan, opened_task(context)).seconds)
+        context.progress.say(f"baselines {', '.join(plan.baselines)}: {networks}, at most about {took}")
+        with (
+            context.workers.executor({quality: scorer}) as executor,
+            context.progress.bar("training baselines from scratch", total) as bar,
+        ):
+
+            def on_trial(trial: Trial) -> None:
+                nonlocal done
+                done += 1
+                bar.update(done, f"{trial.fidelity.steps} steps: {trial.summary(quality)}")
+
+            for rung, chosen in todo:
+                scored = score_all(
+                    study, chosen, executor, stage=STAGE, fidelity=rung.fidelity, on_trial=on_trial
+                )
+                _add_costs(study, scored, cost_model(context))
+        measure_trials(
+            study,
+            trained_baselines(study),
+            lambda study, trial: best_weights(study, trial)[0],
+            context.progress,
+            address=context.workers.address,
+            what="the baselines",
+        )
+
+
+def beside(study: Study) -> list[tuple[Rung, list[Genotype]]]:
+    """Every rung, and the baselines that stand beside it."""
+    return [(rung, baselines_of(study, rung)) for rung in rungs_of(study)]
+
+
+def trained_baselines(study: Study) -> list[Trial]:
+    """One trial for each network of a baseline that was trained: that of the longest training."""
+    trials = {t.digest: t for t in study.trials(STAGE) if t.state is TrialState.COMPLETE}
+    return list(trials.values())
+
+
+def _add_costs(study: Study, trials: Sequence[Trial], model: CostModel) -> None:
+    """Keep what is counted or predicted of these networks; a table of the space may not know their blocks."""
+    complete = []
+    for trial in trials:
+        spec, values = study.spec(trial), dict(trial.values)
+        for objective in recorded_costs(study.space, study.plan, model):
+            if objective.cheap is None or objective.name in values:
+                continue
+            try:
+                values[objective.name] = objective.cheap(spec, model)
+            except ProfileError:
+                continue
+        complete.append(replace(trial, values=values))
+    study.store.save(study.record.id, complete)
