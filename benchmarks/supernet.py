@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from benchmarks.common import keep, show
-from evaluators.training.network_training import token_loss
 from evaluators.training.recipe import DEFAULT
+from evaluators.training.regions import token_loss
 from hw_profiles.timing.timers import quiet
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2

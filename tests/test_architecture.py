@@ -30,7 +30,11 @@ HOMES = {
     "moocore": ("nas/pareto.py",),
     "transformers": ("search_spaces/references/",),
 }
-OPERATORS = ("search_spaces/ops/kernels/", "search_spaces/ops/slstm.py")
+OPERATORS = (
+    "search_spaces/ops/kernels/",
+    "search_spaces/ops/slstm.py",
+    "search_spaces/ops/gated_attention.py",
+)
 """Kernels and custom operators take tensors and sizes one by one: Triton and PyTorch want it so."""
 
 UNSAFE = ("pickle", "marshal", "shelve", "dill", "cloudpickle")

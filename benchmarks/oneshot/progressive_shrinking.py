@@ -52,8 +52,9 @@ from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import ByteLanguageModelling
 from evaluators.training.execution import Execution
 from evaluators.training.fit import fit
-from evaluators.training.network_training import NetworkTraining, token_loss
+from evaluators.training.network_training import NetworkTraining
 from evaluators.training.recipe import Recipe
+from evaluators.training.regions import token_loss
 from foundation.statistics import tau_with_interval
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU

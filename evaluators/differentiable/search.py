@@ -34,8 +34,8 @@ from evaluators.differentiable.sampling import shares_of_step, step_dice
 from evaluators.differentiable.settings import SearchSettings
 from evaluators.tasks.base import Task
 from evaluators.training.losses import LateLosses, Losses
-from evaluators.training.network_training import token_loss
 from evaluators.training.recipe import DEFAULT, Recipe
+from evaluators.training.regions import token_loss
 from evaluators.training.trainable import Trainable, Trajectory
 from search_spaces.language.serialization import to_json
 from search_spaces.mixture.masked_blocks import Memo

@@ -15,7 +15,8 @@ stopped continues to the same losses.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,16 +27,16 @@ from evaluators.supernet.importance import Sorted, sort_by_importance
 from evaluators.supernet.sandwich import Sandwich
 from evaluators.supernet.shrinking import Phase, narrowed, phase_at, starts
 from evaluators.tasks.base import IGNORED, Task
-from evaluators.training.compilation import Compiled
 from evaluators.training.execution import Execution
 from evaluators.training.losses import LateLosses
-from evaluators.training.network_training import token_loss
 from evaluators.training.process_group import SINGLE_PROCESS, ProcessGroup
 from evaluators.training.recipe import DEFAULT, Recipe
+from evaluators.training.regions import Regions, token_loss
 from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
+from search_spaces.network.layer import Parts
 from search_spaces.supernet import Subnet, Supernet, Weights
 
 ON_CPU = Execution()
@@ -83,7 +84,7 @@ class SupernetTraining(Trainable):
         self.sorted: list[Sorted] = []
         self._parts = [narrowed(space, phase.varies) for phase in self.settings.phases]
         self._sandwiches = [self._sandwich(part) for part in self._parts]
-        self._compiled = Compiled(execution.compile_after)
+        self.regions = Regions(execution.compile, execution.compile_seconds)
 
     @property
     def trajectory(self) -> Trajectory:
@@ -200,30 +201,38 @@ class SupernetTraining(Trainable):
         soft = self.settings.distill * self.step / self.steps
         for subnet in subnets:
             leaves, auxiliary = subnet.leaves(sixteen), list[Tensor]()
-            logits = self._logits(subnet, tokens, subnet.rounded(leaves, sixteen), auxiliary)
-            hard = loss = token_loss(logits, targets)
-            if teacher is not None:
-                loss = (1 - soft) * hard + soft * _divergence(logits, teacher, targets)
+            network = partial(self._called, subnet, tokens, subnet.rounded(leaves, sixteen), auxiliary)
+            if not soft:
+                hard = loss = self._text_loss(subnet, network, targets)
+            else:
+                logits = self._logits(network, tokens.device)
+                hard = loss = token_loss(logits, targets)
+                if teacher is None:
+                    teacher = logits.detach().log_softmax(-1)
+                else:
+                    loss = (1 - soft) * hard + soft * _divergence(logits, teacher, targets)
             whole = sum(auxiliary, start=loss)
             (share * whole).backward()
             self.supernet.accumulate(subnet, leaves)
-            if subnet is subnets[0] and soft:
-                teacher = logits.detach().log_softmax(-1)
             losses.append(torch.stack((hard.detach(), whole.detach())))
         return losses
 
-    def _logits(self, subnet: Subnet, tokens: Tensor, weights: Weights, auxiliary: list[Tensor]) -> Tensor:
-        """Logits in float32, computed in the recipe's precision, compiled or recomputed where asked."""
-        with self.low_precision(tokens.device):
-            run = self._compiled.of(subnet)
-            if run is None:
-                logits = subnet(
-                    tokens, weights, recompute=self.execution.checkpoint_activations, losses=auxiliary
-                )
-            else:
-                logits, added = run(weights, tokens)
-                auxiliary += added
-        return logits.float()
+    def _text_loss(self, subnet: Subnet, network: Callable[[Parts], Tensor], targets: Tensor) -> Tensor:
+        exits = any(layer.exit is not None for layer in subnet.spec.layers)
+        with self.low_precision(targets.device):
+            return self.regions.text_loss(network, targets, logits=exits)
+
+    def _logits(self, network: Callable[[Parts], Tensor], device: torch.device) -> Tensor:
+        """Logits in float32, computed in the recipe's precision."""
+        with self.low_precision(device):
+            return network(self.regions).float()
+
+    def _called(
+        self, subnet: Subnet, tokens: Tensor, weights: Weights, auxiliary: list[Tensor], parts: Parts
+    ) -> Tensor:
+        """A subnet of these parts, recomputed where asked."""
+        recompute = self.execution.checkpoint_activations
+        return subnet(tokens, weights, recompute=recompute, losses=auxiliary, parts=parts)
 
 
 def _judged(targets: Tensor) -> Tensor:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
+from evaluators.training.regions import BACKENDS, EAGER, INDUCTOR
 from foundation.settings import MANY, Settings, setting
+from search_spaces.devices import on_cuda
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution(Settings):
     """How the work of a training is done, beside the recipe that decides what is learned.
 
-    A subnet that has been visited `compile_after` times is compiled; that pays where few networks come again
-    and again (see `evaluators.training.compilation`).
+    See `evaluators.training.regions` for what is compiled. On a CPU it does not pay: compiling a sublayer
+    takes a C++ compiler about a minute.
     """
 
     device: str = setting("cpu", help="Where to train: cpu, or cuda:0.")
@@ -23,6 +26,20 @@ class Execution(Settings):
         False,
         help="Activation checkpointing: recompute layers in the backward pass, for less memory.",
     )
-    compile_after: int | None = setting(
-        None, help="Compile a network after this many visits; none: never.", least=1, most=MANY
+    compile: str = setting(
+        EAGER,
+        help="Compiles every distinct sublayer once: inductor; none; aot_eager only traces them.",
+        choices=BACKENDS,
     )
+    compile_seconds: float = setting(
+        60.0, help="The longest time that compiling may take; what comes later is not.", least=0, most=1e6
+    )
+    graphs: bool = setting(
+        False, help="On a GPU, record the steps of one network as a CUDA graph, and replay it."
+    )
+
+    @classmethod
+    def for_device(cls, device: str, **given: Any) -> Self:
+        """What is fastest on a device, with the settings that are given."""
+        fast: dict[str, Any] = {"compile": INDUCTOR, "graphs": True} if on_cuda(device) else {}
+        return cls(device=device, **(fast | given))

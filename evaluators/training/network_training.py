@@ -12,18 +12,28 @@ own, since no one rate is fair to all kinds.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from evaluators.tasks.base import IGNORED, Task
+from evaluators.tasks.base import Task
+from evaluators.training.cuda_graph import RepeatedPass
+from evaluators.training.execution import Execution
 from evaluators.training.losses import LateLosses
 from evaluators.training.recipe import DEFAULT, Recipe
+from evaluators.training.regions import Regions
 from evaluators.training.trainable import Trainable, Trajectory
+from search_spaces.devices import on_cuda
 from search_spaces.language.serialization import to_json
+from search_spaces.network.layer import Parts
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.rounding import round_all
+
+COMPILE_SHARE = 0.1
+"""Seconds of compiling for each step of a training, at most: in a short one it would not pay."""
+
+SHORT = 16
+"""Steps of a training that is too short to be recorded as a CUDA graph."""
 
 
 class NetworkTraining(Trainable):
@@ -38,8 +48,11 @@ class NetworkTraining(Trainable):
         seed: int,
         batch: int = 16,
         recipe: Recipe = DEFAULT,
+        execution: Execution | None = None,
     ) -> None:
         self.model, self.task, self.seed, self.batch = model, task, seed, batch
+        device = str(model.embedding.device)
+        self.execution = Execution.for_device(device) if execution is None else execution
         rates = model.learning_rates()
         super().__init__(
             dict(model.named_parameters()),
@@ -51,6 +64,11 @@ class NetworkTraining(Trainable):
             steps=steps,
         )
         self._bits = weight_bits(model)
+        self._exits = any(layer.exit is not None for layer in model.decoder_layers)
+        seconds = min(self.execution.compile_seconds, COMPILE_SHARE * steps)
+        self.regions = Regions(self.execution.compile, seconds)
+        recorded = self.execution.graphs and on_cuda(device) and steps > SHORT
+        self._repeated = RepeatedPass(self.parameters.values(), recorded=recorded)
 
     @property
     def trajectory(self) -> Trajectory:
@@ -75,20 +93,35 @@ class NetworkTraining(Trainable):
     def gradients(self) -> LateLosses:
         """Of the next batch: cross-entropy and what the layers add to it."""
         device = self.model.embedding.device
-        tokens, targets = self.task.train_batch_on(device, self.step, self.seed, self.batch)
+        batch = self.task.train_batch_on(device, self.step, self.seed, self.batch)
+        values = self._repeated(self._pass, *batch)
+        return LateLosses(values, ("the training loss",), self.task.nats)
+
+    def _pass(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Gradients for tokens and targets [B, T]; the text loss and all that is minimised, in nats [2]."""
         auxiliary: list[Tensor] = []
-        weights = round_all(self.parameters, self._bits)
-        with self.low_precision(device):
-            logits = functional_call(self.model, weights, (tokens, auxiliary), tie_weights=False)
-        loss = token_loss(logits.float(), targets)
+        weights = self._leaves()
+
+        def network(parts: Parts) -> Tensor:
+            settings = {"parts": parts}
+            logits: Tensor = functional_call(
+                self.model, weights, (tokens, auxiliary), settings, tie_weights=False
+            )
+            return logits
+
+        with self.low_precision(tokens.device):
+            loss = self.regions.text_loss(network, targets, logits=self._exits)
         whole = sum(auxiliary, start=loss)
         whole.backward()
-        return LateLosses(torch.stack((loss, whole)).detach(), ("the training loss",), self.task.nats)
+        for name, parameter in self.parameters.items():
+            parameter.grad = weights[name].grad
+        return torch.stack((loss, whole)).detach()
 
-
-def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of logits [B, T, V] over the targets [B, T] that are judged."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    @torch.no_grad()
+    def _leaves(self) -> dict[str, Tensor]:
+        """The weights rounded to their bits: their gradients are those of the weights, straight through."""
+        weights = {name: weight.detach() for name, weight in self.parameters.items()}
+        return {name: w.requires_grad_() for name, w in round_all(weights, self._bits).items()}
 
 
 @torch.no_grad()

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from search_spaces.blocks.base import Mixed
 from search_spaces.network.decode_state import LayerState
 from search_spaces.network.decoder import OPTIONS, Decoder, Layer
 from search_spaces.network.options.early_exit import Exit
 from search_spaces.network.options.mixture_of_depths import Router
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
+from search_spaces.network.shell import ShellModule
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,24 @@ class SideOutputs:
             self.metrics.update({f"{path}.{name}": value for name, value in metrics.items()})
 
 
+class Parts:
+    """How sublayers and the head are computed where whole sequences are read without states: as they are.
+
+    Whoever computes them otherwise (compiled, say) gives a model parts of its own (`Model.forward`).
+    """
+
+    def sublayer(self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None) -> Mixed:
+        """A sublayer on x [B, T, D], its parameters those that the module holds at the moment."""
+        return sublayer(x) if embedded is None else sublayer(x, embedded=embedded)
+
+    def head(self, shell: ShellModule, x: Tensor) -> Tensor:
+        """What the pass returns, made of the last x [B, T, D]: logits [B, T, V]."""
+        return shell.logits(x)
+
+
+AS_THEY_ARE = Parts()
+
+
 @dataclass(frozen=True)
 class PassContext:
     """How a layer is read: where its tokens start, and which of them have left the network [B, T].
@@ -46,6 +66,7 @@ class PassContext:
     position: int = 0
     left: Tensor | None = None
     embedding: Tensor | None = None
+    parts: Parts = AS_THEY_ARE
 
 
 class DecoderLayer(nn.Module):
@@ -71,8 +92,11 @@ class DecoderLayer(nn.Module):
         """x [B, T, D] and the states after its last token; no states come back where none were given."""
         kept: LayerState = {}
         for place, sublayer in self.sublayers.items():
-            given = stored[place] if stored else None
-            mixed = sublayer(x, given, context.position, *self._embedded(place, context.embedding))
+            read = self._embedded(place, context.embedding)
+            if stored:
+                mixed = sublayer(x, stored[place], context.position, *read)
+            else:
+                mixed = context.parts.sublayer(sublayer, x, *read)
             x = mixed.y if context.left is None else torch.where(context.left[..., None], x, mixed.y)
             kept[place] = mixed.state or {}
             context.side.record(f"{context.path}.{place}", mixed.loss, mixed.metrics)

@@ -21,7 +21,7 @@ from search_spaces.network.decode_state import ROOM, DecodeState
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.generation import GREEDY, Generation
 from search_spaces.network.initialization import dice_at
-from search_spaces.network.layer import DecoderLayer, PassContext, SideOutputs
+from search_spaces.network.layer import AS_THEY_ARE, DecoderLayer, Parts, PassContext, SideOutputs
 from search_spaces.network.options.base import OptionModule
 from search_spaces.network.options.early_exit import EarlyLeavers
 from search_spaces.network.residual import Residual
@@ -43,17 +43,18 @@ class Model(ShellModule):
         losses: list[Tensor] | None = None,
         segment: int | None = None,
         metrics: dict[str, Tensor] | None = None,
+        parts: Parts = AS_THEY_ARE,
     ) -> Tensor:
         """Logits [B, T, V] of tokens [B, T].
 
         Auxiliary losses of the blocks are appended to `losses`, and their figures put into `metrics` by path
         and name (dropped tokens, the load of experts, who passes a router or leaves). With a `segment`, the
         sequence is read in pieces of that many tokens that hand over their decode state, so that its bits
-        take effect.
+        take effect. `parts` compute sublayers and head in their own way.
         """
         side = SideOutputs(losses, metrics)
         if segment is None:
-            return self._read(tokens, None, side)[0]
+            return self._read(tokens, None, side, parts)[0]
         state, logits = self.init_state(tokens.shape[0], tokens.shape[1]), []
         for piece in tokens.split(segment, dim=1):
             piece_logits, state = self._read(piece, state, side)
@@ -151,13 +152,13 @@ class Model(ShellModule):
                     module.reset_parameters(dice_at(seed, path, device))
 
     def _read(
-        self, tokens: Tensor, state: DecodeState | None, side: SideOutputs
+        self, tokens: Tensor, state: DecodeState | None, side: SideOutputs, parts: Parts = AS_THEY_ARE
     ) -> tuple[Tensor, DecodeState]:
         x, kept, early = self.embed(tokens), [], EarlyLeavers()
         position, learning = int(state.position) if state else 0, self.training and torch.is_grad_enabled()
         exits, embedding = [], self._kept(x)
         for i, layer in enumerate(self.decoder_layers):
-            context = PassContext(f"layers.{i}", side, position, early.left, embedding)
+            context = PassContext(f"layers.{i}", side, position, early.left, embedding, parts)
             x, after = layer(x, state.layers[i] if state else None, context)
             kept.append(after)
             if layer.exit is None:
@@ -168,7 +169,7 @@ class Model(ShellModule):
             else:
                 share = early.update(layer.exit, logits)
                 side.record(context.path, None, {"exit.share": share})
-        final = self.logits(x)
+        final = parts.head(self, x)
         for exit, logits in exits if side.losses is not None else []:
             side.record("", exit.loss(logits, final), None)
         capacity = state.capacity if state else 0

@@ -28,7 +28,7 @@ class Residual(Normalized):
 
     def __init__(self, block: Block, d_model: int, bits: Bits, norm: Norm) -> None:
         super().__init__()
-        self.block = block
+        self.block, self.bits = block, bits
         self.add_norm(norm, d_model)
         self.mixer = block.build(d_model)
         self.codec = StateCodec(self.mixer.state_shapes, bits.state)

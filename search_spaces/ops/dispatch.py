@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -25,6 +27,9 @@ CAPABILITY = (8, 0)
 
 _primitives: dict[str, str] = {}
 _verdicts: dict[tuple[str, int], str] = {}
+_loaded: dict[str, ModuleType] = {}
+_compiled_too: list[bool] = []
+"""Not empty while `kernels_compiled`."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +50,44 @@ def register(primitive: str, module: str) -> str:
 def runs(module: str, *inputs: Tensor) -> bool:
     """Whether the kernel of this module computes these inputs: floating tensors of one CUDA device.
 
-    `torch.compile` and `torch.export` get the plain forms, which they fuse with what stands around them.
+    `torch.compile` and `torch.export` get the plain forms, which they fuse with what stands around them,
+    except while `kernels_compiled`.
     """
     first = inputs[0]
     if not first.is_cuda or any(part.dtype not in DTYPES for part in inputs) or first.numel() == 0:
         return False
     if torch.compiler.is_compiling():
-        return False
+        return torch.compiler.is_dynamo_compiling() and _proved(module, first.device.index or 0)
     if first.device.type == "meta":  # traced for a CUDA device that may not be here
         return _unavailable() == ""
     return _verdict(module, first.device.index or 0) == ""
 
 
+@contextmanager
+def kernels_compiled() -> Iterator[None]:
+    """Meanwhile code that is compiled calls the kernels that have proved themselves before, as they are."""
+    _compiled_too.append(True)
+    try:
+        yield
+    finally:
+        _compiled_too.pop()
+
+
 def load(module: str) -> ModuleType:
     """The module of a kernel that `runs`."""
-    return importlib.import_module(f"{FOLDER}.{module}")
+    # a compiler follows a look-up, and no import
+    return _loaded[module] if module in _loaded else _imported(module)
+
+
+def _imported(module: str) -> ModuleType:
+    _loaded[module] = importlib.import_module(f"{FOLDER}.{module}")
+    return _loaded[module]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _proved(module: str, index: int) -> bool:
+    """Whether code that is compiled calls this kernel."""
+    return bool(_compiled_too) and _verdicts.get((module, index)) == ""
 
 
 def forms(device: str | torch.device = "cuda") -> list[Form]:

@@ -23,6 +23,7 @@ w length of a run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -126,40 +127,107 @@ class _GatedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, after: bool, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        q, k, v, g, own, state = inputs
-        fade = g.exp()
-        q_read = _exact(q) * fade if after else _exact(q).clone()
-        k_left = _exact(k).clone()
-        scores, whole, saved = _join(q_read, k_left, fade, own)
-        q_read, k_left = q_read.to(q.dtype), k_left.to(k.dtype)
-        memory = _carry((k_left.mT @ v).to(g.dtype), whole, state)
-        y = (scores @ v).add_(q_read @ memory[:, :, :-1].to(q.dtype))
         ctx.after = after
-        ctx.save_for_backward(q, k, v, fade, scores, q_read, k_left, whole, memory, *saved)
-        return y, memory[:, :, -1].clone()
+        if torch.compiler.is_dynamo_compiling():
+            ctx.save_for_backward(*inputs)
+            y, last = _whole(after, *inputs)
+            return y, last
+        y, last, saved = _values(after, *inputs)
+        ctx.save_for_backward(*saved)
+        return y, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        to_y, to_last = grads
-        q, k, v, fade, scores, q_read, k_left, whole, memory, *saved = ctx.saved_tensors
-        exact = memory.dtype
-        to_memory = _carry((q_read.mT @ to_y).to(exact).flip(2), whole.flip(2), to_last).flip(2)
-        to_after = to_memory[:, :, 1:].to(v.dtype)
-        to_v = (scores.mT @ to_y).add_(k_left @ to_after)
-        to_q = (to_y @ memory[:, :, :-1].to(q.dtype).mT).to(exact)
-        to_k = (v @ to_after.mT).to(exact)
-        to_scores = to_y @ v.mT
-        _split(to_scores, to_q, to_k, saved)
-        if ctx.after:
-            to_q *= fade
-        by_q = q * to_q
-        to_g = _sums_from_the_end(by_q.addcmul(k, to_k, value=-1))
-        if not ctx.after:
-            to_g -= by_q
-        to_g += (memory[:, :, 1:] * to_memory[:, :, 1:]).sum(-1)[..., None, :]
-        to_own = to_scores.diagonal(dim1=-2, dim2=-1)[..., None]
-        return None, to_q.to(q.dtype), to_k.to(k.dtype), to_v, to_g, to_own, to_memory[:, :, 0]
+        if torch.compiler.is_dynamo_compiling():
+            return None, *_whole_back(ctx.after, *ctx.saved_tensors, *grads)
+        return None, *_gradients(ctx.after, ctx.saved_tensors, *grads)
+
+
+def _values(
+    after: bool, q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+    """Outputs, the state after the last token, and what the gradient needs."""
+    fade = g.exp()
+    q_read = _exact(q) * fade if after else _exact(q).clone()
+    k_left = _exact(k).clone()
+    scores, whole, levels = _join(q_read, k_left, fade, own)
+    q_read, k_left = q_read.to(q.dtype), k_left.to(k.dtype)
+    memory = _carry((k_left.mT @ v).to(g.dtype), whole, state)
+    y = (scores @ v).add_(q_read @ memory[:, :, :-1].to(q.dtype))
+    return y, memory[:, :, -1].clone(), (q, k, v, fade, scores, q_read, k_left, whole, memory, *levels)
+
+
+def _gradients(
+    after: bool, saved: Sequence[Tensor], to_y: Tensor, to_last: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of the inputs of `_values`."""
+    q, k, v, fade, scores, q_read, k_left, whole, memory, *levels = saved
+    exact = memory.dtype
+    to_memory = _carry((q_read.mT @ to_y).to(exact).flip(2), whole.flip(2), to_last).flip(2)
+    to_after = to_memory[:, :, 1:].to(v.dtype)
+    to_v = (scores.mT @ to_y).add_(k_left @ to_after)
+    to_q = (to_y @ memory[:, :, :-1].to(q.dtype).mT).to(exact)
+    to_k = (v @ to_after.mT).to(exact)
+    to_scores = to_y @ v.mT
+    _split(to_scores, to_q, to_k, levels)
+    if after:
+        to_q *= fade
+    by_q = q * to_q
+    to_g = _sums_from_the_end(by_q.addcmul(k, to_k, value=-1))
+    if not after:
+        to_g -= by_q
+    to_g += (memory[:, :, 1:] * to_memory[:, :, 1:]).sum(-1)[..., None, :]
+    to_own = to_scores.diagonal(dim1=-2, dim2=-1)[..., None]
+    return to_q.to(q.dtype), to_k.to(k.dtype), to_v, to_g, to_own, to_memory[:, :, 0]
+
+
+# one operation each for a compiler, which would take minutes to fuse the levels of a chunk; the gradient
+# computes the outputs again
+@torch.library.custom_op("nas::gated_attention", mutates_args=())
+def _whole(
+    after: bool, q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    return _values(after, q, k, v, g, own, state)[:2]
+
+
+@torch.library.custom_op("nas::gated_attention_back", mutates_args=())
+def _whole_back(
+    after: bool,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    own: Tensor,
+    state: Tensor,
+    to_y: Tensor,
+    to_last: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    saved = _values(after, q, k, v, g, own, state)[2]
+    to_q, to_k, to_v, to_g, to_own, to_state = _gradients(after, saved, to_y, to_last)
+    return to_q, to_k, to_v, to_g, to_own.contiguous(), to_state.contiguous()
+
+
+@_whole.register_fake
+def _(
+    after: bool, q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(v), torch.empty_like(state)
+
+
+@_whole_back.register_fake
+def _(
+    after: bool,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    own: Tensor,
+    state: Tensor,
+    to_y: Tensor,
+    to_last: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return tuple(torch.empty_like(x) for x in (q, k, v, g, own, state))  # type: ignore[return-value]
 
 
 def _carry(added: Tensor, fades: Tensor, first: Tensor) -> Tensor:

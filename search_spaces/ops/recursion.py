@@ -18,6 +18,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from search_spaces.ops import dispatch
+
+SCAN = "scan"
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -32,7 +35,7 @@ def carry(a: Tensor, b: Tensor, start: Tensor, dim: int) -> tuple[Tensor, Tensor
     `start` is the state before the first step; it has no axis `dim`.
     """
     if counts_launches(b):
-        after = joined(a, b, start, dim)
+        after = _scanned(a, b, start, dim) if dispatch.runs(SCAN, a, b, start) else joined(a, b, start, dim)
         before = torch.cat((start.unsqueeze(dim), after.narrow(dim, 0, after.shape[dim] - 1)), dim=dim)
         return before, after.select(dim, -1)
     state, befores = start, []
@@ -40,6 +43,13 @@ def carry(a: Tensor, b: Tensor, start: Tensor, dim: int) -> tuple[Tensor, Tensor
         befores.append(state)
         state = torch.addcmul(more, state, fade)
     return torch.stack(befores, dim=dim), state
+
+
+def _scanned(a: Tensor, b: Tensor, start: Tensor, dim: int) -> Tensor:
+    """All states along `dim` by the kernel of `search_spaces.ops.scan`, all other axes being channels."""
+    a, b = a.expand_as(b).movedim(dim, 1), b.movedim(dim, 1)
+    states: Tensor = dispatch.load(SCAN).scan(a.flatten(2), b.flatten(2), start.flatten(1))
+    return states.view(b.shape).movedim(1, dim)
 
 
 def joined(a: Tensor, b: Tensor, start: Tensor, dim: int, times: Product = torch.mul) -> Tensor:

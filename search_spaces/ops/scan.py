@@ -57,9 +57,7 @@ class _Scan(torch.autograd.Function):
         a, h, start = ctx.saved_tensors
         later = torch.cat((torch.zeros_like(a[:, :1]), a[:, 1:].flip(1)), dim=1)
         to_b = _states(later, grads[0].flip(1), torch.zeros_like(start)).flip(1)
-        to_a = torch.empty_like(a)
-        torch.mul(to_b[:, 0], start, out=to_a[:, 0])
-        torch.mul(to_b[:, 1:], h[:, :-1], out=to_a[:, 1:])
+        to_a = to_b * torch.cat((start[:, None], h[:, :-1]), dim=1)
         return to_a, to_b, a[:, 0] * to_b[:, 0]
 
 

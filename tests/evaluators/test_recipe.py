@@ -161,7 +161,7 @@ def test_sorting_by_effect_needs_squared_gradients() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"accumulate": 0}, {"accumulate": True}, {"compile_after": True}, {"checkpoint_activations": 1}]
+    "wrong", [{"accumulate": 0}, {"accumulate": True}, {"compile": "yes"}, {"checkpoint_activations": 1}]
 )
 def test_execution_is_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingError):

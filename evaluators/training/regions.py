@@ -1,0 +1,268 @@
+"""Compilation by region: every distinct sublayer and head is compiled once, for all layers and all networks.
+
+Two sublayers of equal block, width and norm differ in their weights only. So the weights are inputs of a
+region, and what was compiled for one serves every layer, every network and every subnet of a supernet, whose
+slices come in as they lie. Weights come rounded to the bits of their layer: a region does not depend on
+these, and is exact to the bit where inductor, which keeps what it fuses in float32, would skip a rounding.
+
+What cannot be compiled runs as it is, and so do regions that come when the seconds for compiling are spent;
+both are said once. What was compiled is kept in files for the next process.
+
+Shapes: B batch, T tokens, D d_model, V vocab.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from time import monotonic
+from types import FunctionType
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from evaluators.tasks.base import IGNORED
+from foundation.cache import cache_folder
+from search_spaces.blocks.base import Mixed
+from search_spaces.network.layer import Parts
+from search_spaces.network.options.reads_embedding import EmbeddingReader
+from search_spaces.network.residual import Embedded, Residual
+from search_spaces.network.shell import Shell, ShellModule
+from search_spaces.ops import dispatch
+
+EAGER, INDUCTOR, TRACED = "none", "inductor", "aot_eager"
+BACKENDS = (EAGER, INDUCTOR, TRACED)
+"""How regions are compiled: not at all, by inductor, or only traced (which is quick, for tests)."""
+
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+Run: TypeAlias = Callable[..., Any]
+Key: TypeAlias = tuple[Any, ...]
+
+_log = logging.getLogger(__name__)
+_numbers = count()
+_compiled: dict[Key, Run | None] = {}
+"""The regions of this process; None: cannot be compiled."""
+
+
+@dataclass
+class Regions(Parts):
+    """Sublayers and heads, compiled by a `backend` of `torch.compile` when they are first met.
+
+    Compiling ends when it has taken this training so many `seconds`; `spent` counts them.
+    """
+
+    backend: str = INDUCTOR
+    seconds: float = 120.0
+    spent: float = 0.0
+    _left_out: set[Key] = field(default_factory=set)
+
+    def sublayer(self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None) -> Mixed:
+        """See `Parts`; figures of the block are left out."""
+        reader = None if embedded is None else embedded.reader
+        weights = _weights(sublayer, reader)
+        inputs = (x, *(() if embedded is None else (embedded.tokens,)), *weights)
+        bits, norm = sublayer.bits.rounding, sublayer.norm_rule
+        key = (sublayer.block, bits, norm, reader is not None, *self._circumstances(inputs))
+        run = self._run(key, partial(_half_layer, sublayer, reader is not None, x.shape[-1]), inputs)
+        if run is None:
+            return super().sublayer(sublayer, x, embedded)
+        y, loss = run(*inputs)
+        return Mixed(y, None, loss)
+
+    def head(self, shell: ShellModule, x: Tensor) -> Tensor:
+        """See `Parts`."""
+        return self._head(shell, x, None)
+
+    def text_loss(self, network: Callable[[Parts], Tensor], targets: Tensor, *, logits: bool) -> Tensor:
+        """The mean cross-entropy over targets [B, T], in nats, of a network that is called with these parts.
+
+        It is part of the head, which then keeps no logits in float32, unless something else in the network
+        needs `logits`: an exit.
+        """
+        if logits:
+            return token_loss(network(self), targets)
+        return network(_Judging(self, targets))
+
+    def _head(self, shell: ShellModule, x: Tensor, targets: Tensor | None) -> Tensor:
+        inputs = (x, *(() if targets is None else (targets,)), *shell.parameters(recurse=False))
+        key = (type(shell), targets is not None, shell.norm_rule, *self._circumstances(inputs))
+        run = self._run(key, partial(_head, shell, targets is not None), inputs)
+        if run is not None:
+            made: Tensor = run(*inputs)
+            return made
+        logits = shell.logits(x)
+        return logits if targets is None else token_loss(logits, targets)
+
+    def _circumstances(self, inputs: Sequence[Tensor]) -> Key:
+        """All else that a compiled region is made for."""
+        device = inputs[0].device
+        low = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        about = tuple((i.shape, i.stride(), i.dtype, i.requires_grad) for i in inputs)
+        products = torch.backends.cuda.matmul.allow_tf32
+        return (self.backend, device, low, products, torch.is_grad_enabled(), about)
+
+    def _run(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor]) -> Run | None:
+        """The compiled region; None where it runs as it is."""
+        if self.backend == EAGER:
+            return None
+        if key in _compiled:
+            return _compiled[key]
+        if self.spent >= self.seconds:
+            self._leave_out(key)
+            return None
+        began = monotonic()
+        run = _compiled[key] = self._made(key, make, inputs)
+        self.spent += monotonic() - began
+        _log.info("compiled %s in %.1f s, all in %.0f s", _name(key), monotonic() - began, self.spent)
+        return run
+
+    def _leave_out(self, key: Key) -> None:
+        if not self._left_out:
+            _log.warning(
+                "WARNING: compiling took %.0f s, of the %.0f s it may take: %s and what comes later run as"
+                " they are (execution.compile_seconds)",
+                self.spent,
+                self.seconds,
+                _name(key),
+            )
+        self._left_out.add(key)
+
+    def _made(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor]) -> Run | None:
+        """A region, compiled and run forwards and backwards on copies of its inputs."""
+        _keep_in_files()
+        function, copies = make(), [_leaf(each) for each in inputs]
+        with torch.no_grad():
+            function(*copies)  # kernels that were not used yet prove themselves
+        try:
+            with dispatch.kernels_compiled():
+                run = torch.compile(_own_code(function), fullgraph=True, dynamic=False, backend=self.backend)
+                _pass(run, copies)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError) as error:
+            why = " ".join(str(error).split())[:200]
+            _log.warning(
+                "WARNING: %s cannot be compiled, and runs as it is: %s: %s",
+                _name(key),
+                type(error).__name__,
+                why,
+            )
+            return None
+        return run
+
+
+class _Judging(Parts):
+    """Regions whose head is a loss."""
+
+    def __init__(self, regions: Regions, targets: Tensor) -> None:
+        self.regions, self.targets = regions, targets
+
+    def sublayer(self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None) -> Mixed:
+        return self.regions.sublayer(sublayer, x, embedded)
+
+    def head(self, shell: ShellModule, x: Tensor) -> Tensor:
+        return self.regions._head(shell, x, self.targets)
+
+
+def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of logits [B, T, V] over the targets [B, T] that are judged, in float32."""
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    return F.cross_entropy(logits.to(exact).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+
+class _Half(nn.Module):
+    """A sublayer and, where it reads the embedding, what reads it; without values."""
+
+    def __init__(self, like: Residual, reads: bool, d_model: int) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.sublayer = Residual(like.block, d_model, like.bits, like.norm_rule)
+            self.reader = EmbeddingReader(d_model, like.norm_rule) if reads else None
+
+    def forward(self, x: Tensor, tokens: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """x and the embedding [B, T, D]."""
+        if self.reader is None or tokens is None:
+            mixed = self.sublayer(x)
+        else:
+            mixed = self.sublayer(x, embedded=Embedded(self.reader, tokens))
+        return mixed.y, mixed.loss
+
+
+class _Head(nn.Module):
+    """The head of a shell, or its loss; without values."""
+
+    def __init__(self, like: ShellModule) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.shell = ShellModule(Shell(like.embedding.shape[0], like.embedding.shape[1], like.norm_rule))
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
+        """x [B, T, D], targets [B, T]."""
+        logits = self.shell.logits(x)
+        return logits if targets is None else token_loss(logits, targets)
+
+
+def _half_layer(like: Residual, reads: bool, d_model: int) -> Run:
+    return _of_weights(_Half(like, reads, d_model), 2 if reads else 1)
+
+
+def _head(like: ShellModule, judges: bool) -> Run:
+    return _of_weights(_Head(like), 2 if judges else 1)
+
+
+def _of_weights(module: nn.Module, given: int) -> Run:
+    """A module without values as a function of its first `given` inputs and its weights, in their order."""
+    names = [name for name, _ in module.named_parameters()]
+
+    def region(*inputs: Tensor) -> Any:
+        weights = dict(zip(names, inputs[given:], strict=True))
+        return functional_call(module, weights, inputs[:given], tie_weights=False)
+
+    return region
+
+
+def _weights(sublayer: Residual, reader: EmbeddingReader | None) -> list[Tensor]:
+    """In the order of `_Half`."""
+    modules = [sublayer] if reader is None else [sublayer, reader]
+    return [weight for module in modules for weight in module.parameters()]
+
+
+def _own_code(function: Run) -> Run:
+    """The same function with a code object of its own: the compiler keeps what it compiled with the code."""
+    assert isinstance(function, FunctionType)
+    code = function.__code__.replace(co_name=f"region_{next(_numbers)}")
+    return FunctionType(code, function.__globals__, code.co_name, None, function.__closure__)
+
+
+def _leaf(values: Tensor) -> Tensor:
+    """The same values, as an input of a graph of their own."""
+    return values.detach().requires_grad_(values.requires_grad)
+
+
+def _pass(run: Run, inputs: Sequence[Tensor]) -> None:
+    """Forwards and, where anything learns, backwards, so that both are compiled."""
+    made = run(*inputs)
+    outputs = [made] if isinstance(made, Tensor) else [each for each in made if each is not None]
+    learning = [each for each in inputs if each.requires_grad]
+    outputs = [each for each in outputs if each.requires_grad]
+    if learning and outputs:
+        ones = [torch.ones_like(each) for each in outputs]
+        torch.autograd.grad(outputs, learning, ones, allow_unused=True)
+
+
+def _keep_in_files() -> None:
+    """Let inductor keep what it compiles in the cache of this user, unless they named a place."""
+    os.environ.setdefault(CACHE_VARIABLE, str(cache_folder() / "compiled"))
+
+
+def _name(key: Key) -> str:
+    """What a message calls a region."""
+    return "the head" if isinstance(key[0], type) else str(key[0])

@@ -1,0 +1,222 @@
+"""Compiled regions compute what the network computes, gradients too; what cannot be compiled says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from evaluators.training import regions as module
+from evaluators.training.execution import Execution
+from evaluators.training.fit import fit
+from evaluators.training.network_training import NetworkTraining
+from evaluators.training.regions import INDUCTOR, TRACED, Regions, token_loss
+from foundation.errors import SettingError
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.base import Block
+from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
+from search_spaces.blocks.mlstm import MLSTM
+from search_spaces.blocks.moe import MoE
+from search_spaces.blocks.rglru import RGLRU
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.skip import Skip
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.layer import AS_THEY_ARE
+from search_spaces.network.model import build
+from search_spaces.network.norms.layer_norm import LayerNorm
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.quantization.bits import Bits
+from search_spaces.supernet import Supernet
+from tests.evaluators.test_fit import TASK
+
+# those that the compiler itself sets off
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute"),
+]
+
+ATTENTION = Attention(num_heads=2, num_kv_heads=1, head_dim=4)
+BLOCKS = (
+    ATTENTION,
+    replace(ATTENTION, window=5),
+    GatedLinearAttention(num_heads=2, head_dim=4, state_dim=4),
+    MLSTM(num_heads=2, head_dim=4, state_dim=4),
+    RGLRU(num_heads=2, head_dim=4),
+    ShortConv(),
+)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "reads the embedding": {"reads_embedding": True},
+    "exit": {"exit": EarlyExit()},
+    "router": {"routing": MixtureOfDepths()},
+    "8-bit activations": {"bits": Bits(activation=8)},
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(module, "_compiled", {})
+    yield
+    torch.compiler.reset()
+
+
+def network(block: Block, **options: Any) -> Decoder:
+    layer = Layer(sequence_mixer=block, channel_mixer=SwiGLU(expansion=2), **options)
+    return Decoder(vocab=12, d_model=8, layers=(layer, layer), norm=LayerNorm())
+
+
+def gradients(spec: Decoder, regions: Regions) -> dict[str, Tensor]:
+    """The loss and all gradients of a network in float64."""
+    model = build(spec, seed=1).double()
+    tokens, targets = TASK.train_batch(0, 0, 3)
+    losses: list[Tensor] = []
+    exits = any(layer.exit is not None for layer in spec.layers)
+    loss = regions.text_loss(lambda parts: model(tokens, losses, parts=parts), targets, logits=exits)
+    whole = sum(losses, start=loss)
+    whole.backward()
+    found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    return {"loss": whole.detach(), **found}
+
+
+def check_alike(spec: Decoder) -> Regions:
+    regions = Regions(TRACED)
+    plain, compiled = gradients(spec, Regions("none")), gradients(spec, regions)
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-9, atol=1e-12, msg=name)
+    return regions
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: str(block))
+def test_a_region_computes_what_its_block_computes(block: Block) -> None:
+    check_alike(network(block))
+    # the mixer, the channel mixer and the head: once, for both layers
+    assert len(module._compiled) == 3
+    assert None not in module._compiled.values()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_layers_go_on_to_work(name: str) -> None:
+    check_alike(network(ATTENTION, **OPTIONS[name]))
+
+
+def test_equal_sublayers_of_other_networks_are_compiled_already() -> None:
+    check_alike(network(ATTENTION))
+    regions, before = Regions(TRACED), len(module._compiled)
+    deeper = network(ATTENTION)
+    gradients(replace(deeper, layers=deeper.layers * 2), regions)
+    assert (len(module._compiled), regions.spent) == (before, 0.0)
+    gradients(network(ShortConv()), regions)
+    assert len(module._compiled) == before + 1
+
+
+def test_slices_of_a_supernet_come_in_as_they_lie() -> None:
+    layer = Layer(
+        sequence_mixer=replace(ATTENTION, num_kv_heads=one_of(1, 2)),
+        channel_mixer=SwiGLU(expansion=2),
+        bits=Bits(weight=one_of(16, 8)),
+    )
+    root = Decoder(vocab=12, d_model=one_of(4, 8), layers=repeat(layer, depths=(1, 2)))
+    supernet = Supernet(Space(root, name="small"), seed=0)
+    tokens, targets = TASK.train_batch(0, 0, 3)
+    for answer in (0, 1):
+        spec = supernet.space.draw(lambda _, labels, answer=answer: labels[min(answer, len(labels) - 1)])[1]
+        subnet, found = supernet.subnet(spec), []
+        for regions in (Regions("none"), Regions(TRACED)):
+            supernet.zero_grad()
+            sixteen = supernet.at_sixteen()
+            leaves = subnet.leaves(sixteen)
+            weights = subnet.rounded(leaves, sixteen)
+            loss = regions.text_loss(
+                lambda parts, run=subnet, w=weights: run(tokens, w, parts=parts), targets, logits=False
+            )
+            loss.backward()
+            supernet.accumulate(subnet, leaves)
+            grads = [weight.grad.clone() for weight in supernet.parameters() if weight.grad is not None]
+            found.append([loss.detach(), *grads])
+        torch.testing.assert_close(found[1], found[0])
+    assert None not in module._compiled.values()
+
+
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    # on a CPU experts are a loop over those that were chosen, whose number only the data tell
+    layer = Layer(sequence_mixer=Skip(), channel_mixer=MoE(num_experts=3, top_k=1, expansion=1))
+    spec = Decoder(vocab=12, d_model=8, layers=(layer, layer))
+    with caplog.at_level(logging.WARNING):
+        check_alike(spec)
+        gradients(spec, Regions(TRACED))
+    (said,) = [
+        record.getMessage() for record in caplog.records if "cannot be compiled" in record.getMessage()
+    ]
+    assert "MoE" in said
+    assert "data-dependent" in said
+
+
+def test_compiling_ends_with_its_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    regions = Regions(TRACED, seconds=1e-6)
+    with caplog.at_level(logging.WARNING):
+        compiled = gradients(network(ATTENTION), regions)
+    assert len(module._compiled) == 1
+    assert regions.spent > 0
+    (said,) = caplog.messages
+    assert "execution.compile_seconds" in said
+    torch.testing.assert_close(compiled["loss"], gradients(network(ATTENTION), Regions("none"))["loss"])
+
+
+def test_a_training_in_regions_ends_as_one_without(tmp_path: Any) -> None:
+    spec = network(ATTENTION, bits=Bits(weight=8))
+
+    def trained(backend: str, until: int | None = None) -> NetworkTraining:
+        made = NetworkTraining(
+            build(spec, seed=3),
+            TASK,
+            steps=6,
+            seed=3,
+            batch=4,
+            execution=Execution(compile=backend, compile_seconds=1000),
+        )
+        made.regions.seconds = 1000
+        fit(made, folder=tmp_path / backend, until=until)
+        return made
+
+    plain, regions = trained("none"), trained(TRACED)
+    for name, weight in plain.parameters.items():
+        torch.testing.assert_close(regions.parameters[name], weight, rtol=1e-4, atol=1e-5)
+    resumed = trained(TRACED)
+    assert all(torch.equal(regions.parameters[n], w) for n, w in resumed.parameters.items())
+
+
+def test_bits_of_logits_and_losses() -> None:
+    logits, targets = torch.randn(2, 3, 5, dtype=torch.float64), torch.tensor([[0, 1, -100], [4, 3, 2]])
+    mean = -logits.log_softmax(-1).flatten(0, 1)[[0, 1, 3, 4, 5], [0, 1, 4, 3, 2]].mean()
+    torch.testing.assert_close(token_loss(logits, targets), mean)
+
+
+def test_execution_follows_the_device() -> None:
+    assert Execution.for_device("cpu") == Execution(compile="none", graphs=False)
+    fast = Execution.for_device("cuda:0", compile_seconds=5.0)
+    assert (fast.compile, fast.graphs, fast.compile_seconds) == (INDUCTOR, True, 5.0)
+    with pytest.raises(SettingError, match="compile must be one of none, inductor, aot_eager"):
+        Execution(compile="always")
+
+
+def test_parts_as_they_are_change_nothing() -> None:
+    model, tokens = build(network(ATTENTION), seed=1), TASK.train_batch(0, 0, 2)[0]
+    assert torch.equal(model(tokens), model(tokens, parts=AS_THEY_ARE))
+
+
+@pytest.mark.slow
+def test_inductor_computes_it_too() -> None:
+    regions = Regions(INDUCTOR, 1e4)
+    plain, compiled = gradients(network(ATTENTION), Regions("none")), gradients(network(ATTENTION), regions)
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-9, atol=1e-12, msg=name)
