@@ -26,6 +26,7 @@ REGISTRIES = {
     "steps": ("Steps of a study", "nas.steps.base"),
     "optimizers": ("Optimizers", "evaluators.training.optimizers.base"),
     "schedules": ("Schedules of the learning rate", "evaluators.training.schedules.base"),
+    "methods": ("Methods of parallel training", "evaluators.training.parallel.methods.base"),
     "recipes": ("Ready-made recipes", "evaluators.training.recipes"),
     "norms": ("Norms", "search_spaces.network.norms.base"),
     "runtimes": ("Runtimes", "hw_profiles.runtimes.base"),

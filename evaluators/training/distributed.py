@@ -61,18 +61,20 @@ def train_distributed(
     device: str = "cpu",
     prepare: Callable[[], Any] | None = None,
     on_step: OnStep | None = None,
+    share_cpus: bool = False,
 ) -> None:
     """Run `train` in `count` processes of this machine, which share each batch; each has its own GPU.
 
     Every process calls `prepare` first, which may import the blocks of a user's space. It and `train` are
     pickled and sent to fresh processes, so both must be made of plain values. `on_step` is called here, with
-    the steps of the first process.
+    the steps of the first process. With `share_cpus` there may be more processes than CPUs.
 
     Raises:
         SettingError: there are more processes than processors.
         EvaluationFailed: a process ended before the training did; the others are stopped.
     """
-    check_processes(count, device)
+    if on_cuda(device) or not share_cpus:
+        check_processes(count, device)
     context = get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         group = _Group(count, str(Path(folder) / RENDEZVOUS), device, prepare)

@@ -23,7 +23,7 @@ from nas.study.source_definitions import bound_names, definitions
 from nas.study.source_files import MAIN, MOST_BYTES, files_from, is_of_project, place_of_module
 from nas.study.user_files import run_files
 from search_spaces.language.own_kinds import kinds_in
-from search_spaces.language.serialization import kind_named
+from search_spaces.language.serialization import NO_KINDS, kind_named
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import CODE, WAITING_CODE, ModelCode, load_model, read_config
 
@@ -62,9 +62,19 @@ def load(folder: str | Path, *, device: str = "cpu", trust_code: bool = False) -
             damaged or was not to be trusted.
         SpaceError: its code cannot be run.
     """
+    return load_model(folder, device=device, kinds=parts_of(folder, trust_code=trust_code))
+
+
+def parts_of(folder: str | Path, *, trust_code: bool = False) -> Mapping[str, type]:
+    """The parts of an exported model that only its own code defines, by name; see `load`.
+
+    Raises:
+        SettingError: there is no model, or code that is damaged or was not to be trusted.
+        SpaceError: its code cannot be run.
+    """
     config = read_config(folder)
     if CODE not in config:
-        return load_model(folder, device=device)
+        return NO_KINDS
     try:
         field = Field(config[CODE], CODE)
         hashes = hashes_in(field["files"])
@@ -73,14 +83,14 @@ def load(folder: str | Path, *, device: str = "cpu", trust_code: bool = False) -
         raise SettingError(f"{folder}: what config.json says of its code cannot be read: {error}") from None
     missing = [name for name, file in kinds.items() if _hash_here(name, kinds) != hashes[file]]
     if not missing:  # this process imported the same files itself
-        return load_model(folder, device=device)
+        return NO_KINDS
     if not trust_code:
         where = listed(f"{name} of {Path(folder, CODE, kinds[name])}" for name in missing)
         raise SettingError(
             f"{folder} holds blocks of its own: {where}. They are Python that runs with"
             f" {argument('trust_code', True)}: read it first if it comes from somebody else"
         )
-    return load_model(folder, device=device, kinds=_run(Path(folder), kinds, hashes))
+    return _run(Path(folder), kinds, hashes)
 
 
 def _defining(content: bytes, names: Sequence[str]) -> bytes:

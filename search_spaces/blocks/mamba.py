@@ -26,6 +26,7 @@ from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.language.choices import one_of
 from search_spaces.ops.linear import fill, head_norm, project
 from search_spaces.ops.selective_scan import selective_scan, selective_scan_step
+from search_spaces.ops.shards import sum_over_parts
 from search_spaces.ops.short_conv import short_conv
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
@@ -159,7 +160,7 @@ class MambaMixer(Mixer):
 
     def _select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """dt [..., C] and A [C, N] in float32 at least, and B and C [..., N], of u [..., C]."""
-        bc, low = project(u, self.wbc), F.linear(u, self.dt_in)
+        bc, low = sum_over_parts(project(u, self.wbc)), sum_over_parts(F.linear(u, self.dt_in))
         if self.dt_norm is not None and self.bc_norm is not None:
             low = head_norm(low, self.dt_norm)
             bc = head_norm(bc, bc.new_ones(bc.shape[-1])) * self.bc_norm

@@ -24,7 +24,7 @@ from search_spaces.blocks.checks import check_whole_numbers
 from search_spaces.language.choices import one_of
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_step, products
 from search_spaces.ops.linear import fill, project
-from search_spaces.ops.precision import rms_norm
+from search_spaces.ops.shards import rms_norm_of_parts
 from search_spaces.ops.short_conv import short_conv
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
@@ -185,7 +185,7 @@ class Mamba2Mixer(Mixer):
 
     def _merge(self, y: Tensor, v: Tensor, x: Tensor) -> Tensor:
         y = (y + v * self.skip[:, None]) * F.silu(project(x, self.wz))
-        normed = rms_norm(y.flatten(-2), (self.norm.numel(),), self.norm.flatten(), 1e-5)
+        normed = rms_norm_of_parts(y.flatten(-2), self.norm.flatten(), 1e-5)
         return F.linear(normed, self.wo.flatten(1))
 
     @staticmethod

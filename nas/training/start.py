@@ -1,0 +1,92 @@
+"""Where a training begins: the weights of a trial, of a published architecture, or of an exported folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import SettingError
+from nas.default_paths import DEFAULT_STORE
+from nas.study.model_code import code_of, load
+from nas.training.settings import saved_settings
+from search_spaces.network.model import Model, build
+from search_spaces.network.model_files import CONFIG, ModelCode, read_config
+from search_spaces.zoo import zoo
+
+ZOO = "zoo:"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network with its weights, what is known of them, and the settings that they were trained with.
+
+    `folder` is where a training lies already that goes on.
+    """
+
+    model: Model
+    about: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    code: ModelCode | None = None
+    folder: Path | None = None
+
+
+def start_of(
+    what: str,
+    trial: str | None = None,
+    *,
+    store: str = DEFAULT_STORE,
+    space: str | None = None,
+    trust_code: bool = False,
+    seed: int = 0,
+) -> Start:
+    """The start that words name: `zoo:NAME`, a folder, or a study and a trial of it.
+
+    `seed` is that of the weights of a published architecture, which has none.
+
+    Raises:
+        SettingError: there is nothing of this name, or it has no weights.
+    """
+    if what.startswith(ZOO):
+        if trial is not None:
+            raise SettingError(f"{what} is one network: there is no {trial!r} of it")
+        return _of_zoo(what.removeprefix(ZOO), seed)
+    if trial is not None:
+        return _of_study(what, trial, store, space)
+    return _of_folder(what, trust_code)
+
+
+def _of_zoo(name: str, seed: int) -> Start:
+    point = zoo[name]
+    return Start(
+        build(point.spec, seed=seed), {"architecture": name, "weights": f"initial ones of seed {seed}"}
+    )
+
+
+def _of_study(name: str, which: str, store: str, space: str | None) -> Start:
+    from nas.objectives.base import objectives
+    from nas.study.export import best_weights
+    from nas.study.open_study import open_study
+    from nas.study.plan_objectives import quality_name
+
+    study = open_study(name, store)
+    trial = study.trial(which)
+    study = study.with_source(space)
+    model, about = best_weights(study, trial)
+    plan = study.plan
+    kept = ("train_batch", "recipe", "data", "window", "validation_windows", "seed", "train_on")
+    settings = {name: getattr(plan, name) for name in kept}
+    settings["task"] = objectives[quality_name(plan)].task
+    return Start(model, about, settings, code_of(model.spec))
+
+
+def _of_folder(what: str, trust_code: bool) -> Start:
+    folder = Path(what)
+    if not (folder / CONFIG).is_file():
+        there = f"{folder} holds no exported model" if folder.is_dir() else f"there is no folder {what}"
+        raise SettingError(f"{there}: name a folder, {ZOO}NAME (`nas zoo`), or a study and one of its trials")
+    settings = saved_settings(folder)
+    about = read_config(folder).get("about", {})
+    model = load(folder, trust_code=trust_code)
+    return Start(model, about, settings or {}, code_of(model.spec), folder if settings is not None else None)

@@ -1,0 +1,162 @@
+"""`nas train`: from a zoo point, a trial and a folder, on and on, and everything that is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import nas
+from nas.cli import REFUSED, run
+from nas.signals import STOPPED
+from tests.evaluators.tiny import WORDS
+
+SMALL = ("--window", "16", "--validation-windows", "4", "--train-batch", "4")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    path = tmp_path / "text.txt"
+    path.write_text(" ".join(WORDS * 700))
+    return str(path)
+
+
+def train(*words: str) -> int:
+    return run(["train", *words])
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What is printed where a command is refused."""
+    assert train(*words) == REFUSED
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_training_goes_on_in_its_folder(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("zoo:transformer", "-o", "out", "--data", text, *SMALL)
+    assert train(*words, "--steps", "3") == 0
+    assert "out: 3 steps" in capsys.readouterr().out
+    early = nas.load("out")
+    assert train("out", "--steps", "5") == 0
+    assert "out: 5 steps" in capsys.readouterr().out
+    assert not torch.equal(early.embedding, nas.load("out").embedding)
+    about = json.loads(Path("out/config.json").read_text())["about"]
+    assert about["training"]["step"] == 5
+    assert about["architecture"] == "transformer"
+    assert train(*words, "--steps", "5") == 0  # the same words again find it done
+    assert "another training: its batch differ" in told(capsys, "out", "--steps", "6", "--train-batch", "2")
+    assert train("out", "--steps", "6") == 0  # which changed nothing
+
+
+def test_a_folder_without_a_training_begins_one_elsewhere(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("zoo:transformer", "-o", "one", "--data", text, *SMALL, "--steps", "1") == 0
+    training = Path("one/training")
+    training.rename("aside")
+    assert "name the folder to write: --output" in told(capsys, "one")
+    assert "holds an exported model" in told(capsys, "one", "-o", "one")
+    assert (
+        train("one", "-o", "two", "--data", text, *SMALL, "--steps", "1", "--checkpoint-activations", "all")
+        == 0
+    )
+    assert Path("two/training/step-1/index.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("zoo:transformer",), "name the folder to write: --output FOLDER"),
+        (("zoo:transformerr", "-o", "x"), "did you mean 'transformer'"),
+        (("nowhere", "-o", "x"), "there is no folder nowhere: name a folder, zoo:NAME"),
+        (("zoo:transformer", "3", "-o", "x"), "is one network: there is no '3' of it"),
+        (("zoo:transformer", "-o", "x", "--parallel", "tp=3"), "which 3 does not divide"),
+        (("zoo:transformer", "-o", "x", "--parallel", "pp=99"), "this network has 4"),
+        (("zoo:transformer", "-o", "x", "--parallel", "pp=2"), "got --accumulate 1: a pipeline is filled"),
+        (("zoo:transformer", "-o", "x", "--parallel", "dp=3"), "choose a multiple of 3"),
+        (("zoo:lfm2", "-o", "x", "--parallel", "tp=2"), "tp.whole=true"),
+        (("zoo:transformer", "-o", "x", "--checkpoint-activations", "1000"), "with every layer recomputed"),
+        (
+            ("zoo:transformer", "-o", "x", "--checkpoint-activations", "some"),
+            "--checkpoint-activations must be a whole number",
+        ),
+        (("zoo:transformer", "-o", "x", "--train-on", "cuda:77"), "cuda:77"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    words: tuple[str, ...], why: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(os.listdir())
+    assert why in told(capsys, *words, "--data", text, *SMALL)
+    assert set(os.listdir()) == before
+
+
+def test_a_dry_run_tells_the_bytes_of_every_method(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("zoo:transformer", "--parallel", "fsdp=2", "--dry-run", "--data", text, *SMALL) == 0
+    printed = capsys.readouterr().out
+    for name in ("fsdp=2", "dp=2,dp.zero=1", "fsdp=2,fsdp.reshard=false", "tp=2", "pp=2"):
+        assert f"{name} " in printed
+    assert not Path("unused").exists()
+
+
+def test_damaged_checkpoints_are_never_believed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("zoo:transformer", "-o", "out", "--data", text, *SMALL, "--steps", "2") == 0
+    for part in Path("out/training").glob("step-*/part-0.safetensors"):
+        part.write_bytes(part.read_bytes()[:-7])
+    assert "holds no whole checkpoint: remove it to begin anew" in told(capsys, "out", "--steps", "3")
+    Path("out/training/settings.json").write_text("[]")
+    assert "settings.json is damaged" in told(capsys, "out", "--steps", "3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["", "dp=2"])
+def test_ctrl_c_saves_and_the_same_words_go_on(parallel: str, text: str) -> None:
+    words = [sys.executable, "-m", "nas.cli", "train", "zoo:transformer", "-o", "out", "--data", text, *SMALL]
+    words += ["--steps", "100000", "--parallel", parallel]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        _wait_for_steps(running)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode == STOPPED + signal.SIGINT, errors
+    assert "Traceback" not in errors
+    saved = max(int(path.parent.name[5:]) for path in Path("out/training").glob("step-*/index.json"))
+    assert saved > 0
+    assert train("out", "--steps", str(saved + 1)) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_training_with_one_line(text: str) -> None:
+    words = [sys.executable, "-m", "nas.cli", "train", "zoo:transformer", "-o", "out", "--data", text, *SMALL]
+    words += ["--steps", "100000", "--parallel", "dp=2"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        _wait_for_steps(running)
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        trained = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(int(trained[-1]), signal.SIGKILL)
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode == 1
+    failed = [line for line in errors.splitlines() if line.startswith("nas: ")]
+    assert len(failed) == 1
+    assert "process" in failed[0]
+
+
+def _wait_for_steps(running: subprocess.Popen[str]) -> None:
+    """Until the first progress is told."""
+    assert running.stderr is not None
+    began = time.monotonic()
+    for line in running.stderr:
+        if line.startswith("training: "):
+            return
+        assert time.monotonic() - began < 120, line
+    raise AssertionError("it ended before its first step")
