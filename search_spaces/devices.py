@@ -20,6 +20,19 @@ TRAINABLE = ("cpu", "cuda")
 TIMEABLE = ("cpu", "cuda")
 """The kinds of devices that networks are timed on."""
 
+PEAKS = {
+    "H200": (989e12, 494e12, 67e12),
+    "H100 PCIe": (756e12, 378e12, 51e12),
+    "H100 NVL": (835e12, 417e12, 60e12),
+    "H100": (989e12, 494e12, 67e12),
+    "A100": (312e12, 156e12, 19.5e12),
+    "L40S": (362e12, 183e12, 91.6e12),
+    "L4": (121e12, 60e12, 30.3e12),
+    "RTX 4090": (165e12, 82.6e12, 82.6e12),
+}
+"""FLOPs a second by words of the device's name: dense products in bfloat16 (float32 sums), TF32 and float32,
+as the data sheets of NVIDIA have them (halved where these count sparse products)."""
+
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu|xla|mtia|meta)(:\d+)?")
 
 
@@ -91,3 +104,15 @@ def require_here(device: str) -> None:
     check_trainable(device)
     if missing := missing_here(device):
         raise SettingError(f"device {device}: {missing}")
+
+
+def peak_of(device: str, precision: str) -> float | None:
+    """FLOPs a second of a device of this machine, for products in float32, tf32 or bfloat16.
+
+    None where that is not known.
+    """
+    if not on_cuda(device) or missing_here(device):
+        return None
+    name = torch.cuda.get_device_name(device)
+    column = ("bfloat16", "tf32", "float32").index(precision)
+    return next((peaks[column] for word, peaks in PEAKS.items() if re.search(rf"\b{word}\b", name)), None)

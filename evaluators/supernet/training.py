@@ -29,6 +29,7 @@ from evaluators.supernet.shrinking import Phase, narrowed, phase_at, starts
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training.execution import Execution
 from evaluators.training.losses import LateLosses
+from evaluators.training.pace import Pace
 from evaluators.training.process_group import SINGLE_PROCESS, ProcessGroup
 from evaluators.training.recipe import DEFAULT, Recipe
 from evaluators.training.regions import Regions, token_loss
@@ -109,6 +110,11 @@ class SupernetTraining(Trainable):
     def progress(self) -> dict[str, Any]:
         """How far the training is, for readers of a checkpoint."""
         return {"phase": self.phase.name, "steps": self.steps}
+
+    @property
+    def pace(self) -> Pace:
+        """Tokens that all networks of a step read."""
+        return Pace(self.settings.networks * self.batch * self.task.length)
 
     def zero_gradients(self) -> None:
         """Forget all gradients; what no subnet touches afterwards stays without one."""
@@ -200,7 +206,7 @@ class SupernetTraining(Trainable):
         teacher, losses = None, []
         soft = self.settings.distill * self.step / self.steps
         for subnet in subnets:
-            leaves, auxiliary = subnet.leaves(sixteen), list[Tensor]()
+            leaves, auxiliary = subnet.leaves(sixteen, whole=self.regions.compiles), list[Tensor]()
             network = partial(self._called, subnet, tokens, subnet.rounded(leaves, sixteen), auxiliary)
             if not soft:
                 hard = loss = self._text_loss(subnet, network, targets)

@@ -12,6 +12,7 @@ from foundation.fields import Field
 from foundation.files import read_json, write_json
 
 DIGITS = 4
+PACE = ("tokens_per_second", "peak_share")
 
 CURVE_BYTES, ROWS = 2**28, 10**7
 """The largest file of a curve, and its most rows: one for each step."""
@@ -19,10 +20,14 @@ CURVE_BYTES, ROWS = 2**28, 10**7
 
 @dataclass
 class Curve:
-    """Rows of a step and its losses in the task's unit."""
+    """Rows of a step and its losses in the task's unit, and how fast the last stretch of steps was.
+
+    `pace` has `tokens_per_second` and, where it is known, `peak_share` (see `evaluators.training.pace`).
+    """
 
     seconds: float = 0.0
     loss: list[list[float]] = field(default_factory=list)
+    pace: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | None, step: int) -> Curve:
@@ -38,7 +43,9 @@ class Curve:
         rows = curve.get("loss", []).entries(most=ROWS)
         losses = [[value.number() for value in row.entries(least=2, most=100)] for row in rows]
         seconds = curve.get("seconds", 0.0).number(least=0)
-        return cls(seconds, [[int(row[0]), *row[1:]] for row in losses if row[0] <= step])
+        kept = [[int(row[0]), *row[1:]] for row in losses if row[0] <= step]
+        pace = {name: curve.get(name, 0.0).number(least=0) for name in PACE}
+        return cls(seconds, kept, {name: value for name, value in pace.items() if value})
 
     def add(self, step: int, losses: Sequence[float]) -> None:
         """The losses of one more step."""
@@ -46,7 +53,7 @@ class Curve:
 
     def to_plain(self) -> dict[str, Any]:
         """Values that JSON can hold."""
-        return {"seconds": self.seconds, "loss": self.loss}
+        return {"seconds": self.seconds, **self.pace, "loss": self.loss}
 
     def write(self, path: Path) -> None:
         """Keep the curve in a file."""

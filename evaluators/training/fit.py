@@ -58,18 +58,20 @@ def fit(
     if folder is not None:
         checkpoints.resume(training, folder, steps)
     curve, saved, waiting = _curve(curve_file, training.step), monotonic(), Waiting()
+    pace = training.pace
     while training.step < steps and not training.finished:
         losses = training.advance()
         waiting.add(training.step, losses)
         saves = monotonic() - saved > pause or training.step in kept or training.finished
         for step, shown in waiting.read() if saves or waiting.due else ():
             curve.add(step, shown)
+            pace.add()
             if on_step is not None:
                 on_step(step, shown[0])
         if saves:
             now = monotonic()
             curve.seconds += round(now - saved, 3)
-            saved = now
+            curve.pace, saved = pace.to_plain(), now
             if writes and curve_file is not None:
                 curve.write(curve_file)
             if writes and folder is not None:

@@ -19,15 +19,17 @@ from evaluators.tasks.base import Task
 from evaluators.training.cuda_graph import RepeatedPass
 from evaluators.training.execution import Execution
 from evaluators.training.losses import LateLosses
+from evaluators.training.pace import Pace
 from evaluators.training.recipe import DEFAULT, Recipe
 from evaluators.training.regions import Regions
 from evaluators.training.trainable import Trainable, Trajectory
-from search_spaces.devices import on_cuda
+from search_spaces.devices import on_cuda, peak_of
 from search_spaces.language.serialization import to_json
 from search_spaces.network.layer import Parts
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.rounding import round_all
+from search_spaces.scenario import Scenario
 
 COMPILE_SHARE = 0.1
 """Seconds of compiling for each step of a training, at most: in a short one it would not pay."""
@@ -89,6 +91,13 @@ class NetworkTraining(Trainable):
         """Those of the schedule; none where the rate depends on the horizon."""
         bound = self.schedule.has_horizon and self.recipe.horizon_law != "none"
         return 0 if bound else self.schedule.shared(self.steps)
+
+    @property
+    def pace(self) -> Pace:
+        """Tokens of a batch; FLOPs of the network by its analytic cost."""
+        device, length = str(self.model.embedding.device), self.task.length
+        forward = self.model.spec.cost(Scenario(batch=self.batch, prompt=length)).prefill_flops
+        return Pace(self.batch * length, 3.0 * forward, peak_of(device, self.recipe.precision))
 
     def gradients(self) -> LateLosses:
         """Of the next batch: cross-entropy and what the layers add to it."""

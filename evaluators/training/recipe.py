@@ -26,18 +26,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.training.optimizers.adamw import AdamW
 from evaluators.training.optimizers.base import Optimizer
-from evaluators.training.precision import FLOAT32, PRECISIONS
+from evaluators.training.precision import BFLOAT16, FLOAT32, PRECISIONS
 from evaluators.training.recipes import recipes
 from evaluators.training.schedules.base import Schedule
 from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from foundation.errors import SettingError
 from foundation.files import read_json
 from foundation.settings import Settings, setting
+from search_spaces.devices import on_cuda
 
 BATCH_LAWS, HORIZON_LAWS = ("none", "sqrt"), ("none", "power")
 
@@ -129,6 +130,11 @@ class Recipe(Settings):
         mine, theirs = _leaves(self.to_plain()), _leaves(other.to_plain())
         names = [name for name in mine if name in theirs and mine[name] != theirs[name]]
         return "; ".join(f"{name}={mine[name]}, not {theirs[name]}" for name in names)
+
+    @classmethod
+    def for_device(cls, device: str) -> Self:
+        """The defaults where networks are trained on this device: on a GPU in bfloat16."""
+        return cls(precision=BFLOAT16) if on_cuda(device) else cls()
 
     def of_networks(self) -> dict[str, Any]:
         """What decides the weights of a network that is trained alone, as plain values."""

@@ -1,9 +1,10 @@
 """Compilation by region: every distinct sublayer and head is compiled once, for all layers and all networks.
 
 Two sublayers of equal block, width and norm differ in their weights only. So the weights are inputs of a
-region, and what was compiled for one serves every layer, every network and every subnet of a supernet, whose
-slices come in as they lie. Weights come rounded to the bits of their layer: a region does not depend on
-these, and is exact to the bit where inductor, which keeps what it fuses in float32, would skip a rounding.
+region, and what was compiled for one serves every layer, every network and every subnet of a supernet.
+Slices may come in as they lie, but each way to lie takes a region of its own. Weights come rounded to the
+bits of their layer: a region does not depend on these, and is exact to the bit where inductor, which keeps
+what it fuses in float32, would skip a rounding.
 
 What cannot be compiled runs as it is, and so do regions that come when the seconds for compiling are spent;
 both are said once. What was compiled is kept in files for the next process.
@@ -64,6 +65,11 @@ class Regions(Parts):
     spent: float = 0.0
     _left_out: set[Key] = field(default_factory=set)
 
+    @property
+    def compiles(self) -> bool:
+        """Whether anything is compiled."""
+        return self.backend != EAGER
+
     def sublayer(self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None) -> Mixed:
         """See `Parts`; figures of the block are left out."""
         reader = None if embedded is None else embedded.reader
@@ -111,7 +117,7 @@ class Regions(Parts):
 
     def _run(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor]) -> Run | None:
         """The compiled region; None where it runs as it is."""
-        if self.backend == EAGER:
+        if not self.compiles:
             return None
         if key in _compiled:
             return _compiled[key]

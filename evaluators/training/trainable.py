@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.training.losses import LateLosses, Losses
+from evaluators.training.pace import Pace
 from evaluators.training.precision import autocast, computing_in
 from evaluators.training.recipe import Recipe
 from evaluators.training.schedules.base import Schedule
@@ -98,6 +99,11 @@ class Trainable(ABC):
     def progress(self) -> dict[str, Any]:
         """How far it is, beside the step, for readers of a checkpoint; the training does not use it."""
         return {}
+
+    @property
+    def pace(self) -> Pace:
+        """What its steps do, to be timed; empty where that is not known."""
+        return Pace()
 
     @property
     def finished(self) -> bool:

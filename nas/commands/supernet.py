@@ -55,7 +55,7 @@ class SupernetTraining(Settings):
 @commands.command()
 @with_settings(Plan, ("train_batch", "window", "validation_windows", "data", "seed", "train_on"))
 @with_settings(SupernetTraining, into="training")
-@with_settings(Execution, ("accumulate", "checkpoint_activations"), into="execution")
+@with_settings(Execution, ("accumulate", "checkpoint_activations", "compile_seconds"), into="execution")
 def train(
     space: SpaceName,
     *,
@@ -86,7 +86,7 @@ def train(
         )
     loaded = load_space(space)
     plan = Plan(**settings)
-    how, trained_by = Execution(device=plan.train_on, **execution), SupernetTraining(**training)
+    how, trained_by = Execution.for_device(plan.train_on, **execution), SupernetTraining(**training)
     check_processes(trained_by.processes, plan.train_on, plan.train_batch)
     require_here(plan.train_on)
     evaluator = _evaluator(loaded, output, plan, trained_by, how)
@@ -138,10 +138,12 @@ def _train(evaluator: Any, prepared: Any, workers: int, prepare: Any) -> dict[st
     from nas.progress import default_progress
 
     train = partial(evaluator.train, open_space=prepare)
+    pace = prepared.pace
     with default_progress().bar("training the supernet", evaluator.steps) as bar:
 
         def on_step(step: int, loss: float) -> None:
-            bar.update(step, f"{loss:.3f}")
+            pace.add()
+            bar.update(step, f"{loss:.3f}, {pace}")
 
         if workers > 1:
             device = evaluator.execution.device

@@ -72,7 +72,7 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
         plan.seed,
         plan.train_batch,
         plan.recipe,
-        execution=Execution(device=device),
+        execution=Execution.for_device(device),
         space_name=space.name,
     )
 

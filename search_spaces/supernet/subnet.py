@@ -32,7 +32,7 @@ class Subnet:
         with torch.device("meta"):
             self.module = Model(spec)
         self.bindings = tuple(self._bind())
-        self._slots = tuple(self._slot(binding.name) for binding in self.bindings)
+        self._slots = tuple(self._find_slots())
 
     def weights(self) -> Weights:
         """Views of the shared parameters, rounded to the layers' bits: what `__call__` computes with.
@@ -42,19 +42,19 @@ class Subnet:
         shared = self.supernet.weights
         return {b.name: at_bits(shared[b.key][b.index], b.bits) for b in self.bindings}
 
-    def leaves(self, sixteen: Weights | None = None) -> Weights:
+    def leaves(self, sixteen: Weights | None = None, *, whole: bool = False) -> Weights:
         """The views detached, as leaves of their own, for `Supernet.accumulate`.
 
         Given `Supernet.at_sixteen()`, what is stored at 16 bits is read from there, and already rounded: its
-        gradient is that of the weight, as it passes straight through.
+        gradient is that of the weight, as it passes straight through. `whole` leaves lie in one piece, as
+        rounded ones do, so that what is compiled for one serves the other.
         """
-        shared = self.supernet.weights
-        return {
-            b.name: (shared[b.key].detach() if sixteen is None or not b.plain else sixteen[b.key])[
-                b.index
-            ].requires_grad_()
-            for b in self.bindings
-        }
+        shared, leaves = self.supernet.weights, {}
+        for b in self.bindings:
+            source = shared[b.key].detach() if sixteen is None or not b.plain else sixteen[b.key]
+            view = source[b.index]
+            leaves[b.name] = (view.contiguous() if whole else view).requires_grad_()
+        return leaves
 
     def rounded(self, leaves: Weights, sixteen: Weights | None = None) -> Weights:
         """Leaves, made with the same `sixteen`, at the layers' bits, gradients passing straight through."""
@@ -119,10 +119,12 @@ class Subnet:
                 values[binding.name].copy_(view)
         return model
 
-    def _slot(self, path: str) -> tuple[dict[str, Any], str]:
-        """Where the module keeps a parameter, and under which name."""
-        owner, _, name = path.rpartition(".")
-        return self.module.get_submodule(owner)._parameters, name
+    def _find_slots(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Where the module keeps each parameter, and under which name."""
+        owners = dict(self.module.named_modules())
+        for binding in self.bindings:
+            owner, _, name = binding.name.rpartition(".")
+            yield owners[owner]._parameters, name
 
     def _keys(self) -> dict[str, str]:
         """Where the supernet keeps what the module calls `layers.0.sequence_mixer` and so on."""

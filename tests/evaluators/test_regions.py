@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from evaluators.training import regions as module
 from evaluators.training.execution import Execution
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining
+from evaluators.training.recipe import Recipe
 from evaluators.training.regions import INDUCTOR, TRACED, Regions, token_loss
 from foundation.errors import SettingError
 from search_spaces.blocks.attention import Attention
@@ -119,7 +121,8 @@ def test_equal_sublayers_of_other_networks_are_compiled_already() -> None:
     assert len(module._compiled) == before + 1
 
 
-def test_slices_of_a_supernet_come_in_as_they_lie() -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_slices_of_a_supernet_are_weights_like_others(whole: bool) -> None:
     layer = Layer(
         sequence_mixer=replace(ATTENTION, num_kv_heads=one_of(1, 2)),
         channel_mixer=SwiGLU(expansion=2),
@@ -134,7 +137,7 @@ def test_slices_of_a_supernet_come_in_as_they_lie() -> None:
         for regions in (Regions("none"), Regions(TRACED)):
             supernet.zero_grad()
             sixteen = supernet.at_sixteen()
-            leaves = subnet.leaves(sixteen)
+            leaves = subnet.leaves(sixteen, whole=whole)
             weights = subnet.rounded(leaves, sixteen)
             loss = regions.text_loss(
                 lambda parts, run=subnet, w=weights: run(tokens, w, parts=parts), targets, logits=False
@@ -145,6 +148,22 @@ def test_slices_of_a_supernet_come_in_as_they_lie() -> None:
             found.append([loss.detach(), *grads])
         torch.testing.assert_close(found[1], found[0])
     assert None not in module._compiled.values()
+
+
+def test_whole_slices_of_other_bits_share_a_region() -> None:
+    layer = Layer(sequence_mixer=ATTENTION, bits=Bits(weight=one_of(16, 8)))
+    supernet = Supernet(
+        Space(Decoder(vocab=12, d_model=one_of(8, 16), layers=(layer,)), name="small"), seed=0
+    )
+    tokens, targets = TASK.train_batch(0, 0, 3)
+    for bits in (0, 1):
+        answers = {"d_model": 0, "layers.0.bits.weight": bits}
+        spec = supernet.space.draw(lambda path, labels, of=answers: labels[of[path]])[1]
+        subnet, sixteen = supernet.subnet(spec), supernet.at_sixteen()
+        weights = subnet.rounded(subnet.leaves(sixteen, whole=True), sixteen)
+        network = partial(subnet, tokens, weights)
+        Regions(TRACED).text_loss(lambda parts, run=network: run(parts=parts), targets, logits=False)
+    assert len(module._compiled) == 2
 
 
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -205,6 +224,7 @@ def test_execution_follows_the_device() -> None:
     assert Execution.for_device("cpu") == Execution(compile="none", graphs=False)
     fast = Execution.for_device("cuda:0", compile_seconds=5.0)
     assert (fast.compile, fast.graphs, fast.compile_seconds) == (INDUCTOR, True, 5.0)
+    assert (Recipe.for_device("cpu"), Recipe.for_device("cuda").precision) == (Recipe(), "bfloat16")
     with pytest.raises(SettingError, match="compile must be one of none, inductor, aot_eager"):
         Execution(compile="always")
 
