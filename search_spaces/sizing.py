@@ -1,14 +1,16 @@
 """An architecture at the sizes of a space: what a published network would be, had it been drawn from there.
 
-    at_sizes_of(space, zoo["lfm2"].spec)         every width and depth that the space has
+    at_sizes_of(space, zoo["lfm2"].spec)         at widths and depths within those of the space
     matched(sizes, member)                       the one to hold against a member of its front
 
-The proportions are those of the architecture: heads, inner channels and ranks grow with the width, heads up
-to 64 wide and then in number, key and value heads by their share (one of four becomes three of twelve).
-Windows, states, kernels and numbers of experts are the nearest that the space offers for the same kind of
-block, or stay as they are where it offers none. A stack is lengthened by repeating it, and shortened evenly
-as long as one layer of each kind is left; layers of one sublayer count half, as in comparisons of Mamba with
-a transformer (Gu & Dao 2023, arXiv:2312.00752, section 3.4).
+Depths are those of the space, widths go from its narrowest to its widest in steps of 8, or of 64 from 256 on:
+finer than the space, so that there is a size for any number of bytes. The proportions are those of the
+architecture: heads, inner channels and ranks grow with the width, heads up to 64 wide and then in number, key
+and value heads by their share (one of four becomes three of twelve). Windows, states, kernels and numbers of
+experts are the nearest that the space offers for the same kind of block, or stay as they are where it offers
+none. A stack is lengthened by repeating it, and shortened evenly as long as one layer of each kind is left;
+layers of one sublayer count half, as in comparisons of Mamba with a transformer (Gu & Dao 2023,
+arXiv:2312.00752, section 3.4).
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from search_spaces.scenario import Scenario
 WIDEST_HEAD = 64
 """Channels of a head, up to which heads become wider rather than more."""
 
+FINE_STEP, COARSE_STEP, COARSE_FROM = 8, 64, 256
+"""Steps of widths between those of a space, and from which width on they are the coarse ones."""
+
 BY_WIDTH = ("channels", "dt_rank", "kv_rank")
 """Fields of blocks that grow with the width, besides heads."""
 
@@ -38,7 +43,7 @@ Offers: TypeAlias = Mapping[str, Mapping[str, frozenset[int]]]
 
 
 def at_sizes_of(space: Space, architecture: Decoder) -> list[Decoder]:
-    """The architecture at every width and depth of a space of decoders, smallest first.
+    """The architecture at the widths and depths within those of a space of decoders, smallest first.
 
     Raises:
         SpaceError: it cannot be built at any of them.
@@ -47,7 +52,7 @@ def at_sizes_of(space: Space, architecture: Decoder) -> list[Decoder]:
     for root in decoders_of(space.root):
         vocab = max(closed_values(root.vocab))
         depths = sorted({len(stack.node) for stack in alternatives(root.layers) if stack.node})
-        for width in sorted(set(closed_values(root.d_model))):
+        for width in _widths(set(closed_values(root.d_model))):
             for depth in depths:
                 try:
                     layers = _deep(_wide(architecture, width, offers), depth)
@@ -96,6 +101,13 @@ def decoders_of(root: Any) -> list[Decoder]:
     if wrong := [each for each in roots if not isinstance(each, Decoder)]:
         raise SpaceError(f"only spaces of Decoder have sizes, and this is one of {type(wrong[0]).__name__}")
     return list(roots)
+
+
+def _widths(offered: set[int]) -> list[int]:
+    """Those that are offered, and multiples of a step between them."""
+    low, high = min(offered), max(offered)
+    step = FINE_STEP if low < COARSE_FROM else COARSE_STEP
+    return sorted(offered | set(range(low + -low % step, high, step)))
 
 
 def _wide(architecture: Decoder, width: int, offers: Offers) -> tuple[Layer, ...]:

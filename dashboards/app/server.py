@@ -23,6 +23,7 @@ from dashboards.app.live import LiveStudy
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
 from dashboards.app.requests import Names, protect
+from dashboards.facts.baselines import verdict_sentences
 from dashboards.facts.quantities import Quantity
 from dashboards.figures.front import front_figure
 from dashboards.style.css import app_css
@@ -151,6 +152,7 @@ def study_page(live: LiveStudy) -> Component:
             html.H1(live.study.name),
             html.P(study_line(live), id="line"),
             html.P("; ".join(map(str, live.study.plan.scenarios)), className="muted"),
+            *map(html.P, verdict_sentences(live.study)),
             html.Div([_plane(live), html.Aside(first_panel(live), id="panel")], className="split"),
             dcc.Store(id="study", data=key_of(live.study.record)),
             dcc.Store(id="seen"),

@@ -6,6 +6,7 @@
 Figures never open the database, and nothing here depends on how it will be drawn.
 """
 
+from dashboards.facts.baselines import BaselineFacts, TrainedNetwork, VerdictFacts
 from dashboards.facts.comparison import (
     ComparedStudy,
     ComparisonFacts,
@@ -30,6 +31,7 @@ from dashboards.facts.records import (
 from dashboards.facts.study import Facts, HypervolumeFacts, StudyFacts, read_facts
 
 __all__ = [
+    "BaselineFacts",
     "ClaimFacts",
     "Cloud",
     "ComparedStudy",
@@ -52,7 +54,9 @@ __all__ = [
     "StudyFacts",
     "SupernetFacts",
     "TableFacts",
+    "TrainedNetwork",
     "ValidationFacts",
+    "VerdictFacts",
     "front_facts",
     "read_comparison",
     "read_facts",

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dashboards.facts.baselines import verdict_sentences
 from dashboards.facts.comparability import require_comparable
 from dashboards.facts.front import FrontFacts
 from dashboards.facts.hypervolume import Coordinates, distinct_nondominated, in_natural_units, share_errors
@@ -44,7 +45,8 @@ class ComparedStudy:
 
     `trace` is the share of the joint volume that is dominated after each scored architecture; `error` is the
     standard error of its last value, from the validation windows, where these are on record. `joint` members
-    of the joint front were scored by this study, and `exclusive` of them by no other.
+    of the joint front were scored by this study, and `exclusive` of them by no other. `verdicts` say what
+    became of its baselines.
     """
 
     study: StudyFacts
@@ -56,6 +58,7 @@ class ComparedStudy:
     error: float | None
     joint: int
     exclusive: int
+    verdicts: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -189,6 +192,7 @@ def read_comparison(studies: Sequence[Study]) -> ComparisonFacts:
                     read.study, read.scored, read.front, objectives=names, one_lines=read.one_lines
                 ),
                 error=errors[index],
+                verdicts=verdict_sentences(read.study),
                 **joint.measures(index, read),
             )
             for index, read in enumerate(reads)
@@ -304,6 +308,7 @@ def _study_json(compared: ComparedStudy, fewest: int) -> dict[str, Any]:
         "share_at_equal_count": compared.share_at(fewest),
         "joint": compared.joint,
         "exclusive": compared.exclusive,
+        "baselines": list(compared.verdicts),
     }
 
 

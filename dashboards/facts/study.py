@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from dashboards.facts.baselines import BaselineFacts, baseline_facts
 from dashboards.facts.composition import CompositionFacts, composition_facts
 from dashboards.facts.damaged import undamaged
 from dashboards.facts.finalists import FinalistFacts, finalist_facts
@@ -106,6 +107,7 @@ class Facts:
     fronts: tuple[FrontFacts, ...] = ()
     hypervolume: HypervolumeFacts | None = None
     finals: FinalistFacts | None = None
+    baselines: BaselineFacts | None = None
     tables: tuple[TableFacts, ...] = ()
     supernet: SupernetFacts | None = None
     corpus: CorpusFacts | None = None
@@ -159,6 +161,7 @@ def read_facts(study: Study) -> Facts:
             one_lines,
             study.quality.name if study.quality else None,
         ),
+        baselines=baseline_facts(study, measured),
         tables=tables or (),
         supernet=supernet,
         corpus=corpus,

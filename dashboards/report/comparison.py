@@ -62,6 +62,7 @@ def comparison_html(facts: ComparisonFacts) -> str:
         _fronts(facts),
         _volumes(facts),
         _joint_front(facts),
+        _baselines(facts),
         _next_commands(facts),
         _footer(facts),
     ]
@@ -210,6 +211,16 @@ def _discovery_tags(member: JointMember) -> list[Html]:
         )
         for discovery in member.discoveries
     ]
+
+
+def _baselines(facts: ComparisonFacts) -> Html | None:
+    """What became of the baselines of each study that has some."""
+    told = [
+        p(_sign(index), f"{compared.study.name}: ", " ".join(compared.verdicts))
+        for index, compared in enumerate(facts.studies)
+        if compared.verdicts
+    ]
+    return section("Against baselines", *told) if told else None
 
 
 def _next_commands(facts: ComparisonFacts) -> Html:

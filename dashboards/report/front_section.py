@@ -45,6 +45,8 @@ def headline(facts: Facts) -> Html:
         steps, score = best.last
         of = study.quality
         lead.append(f" Trained from scratch for {steps:,} steps, the best finalist reaches {of.said(score)}.")
+    if facts.baselines is not None and facts.baselines.sentences:
+        lead.append(f" {facts.baselines.sentences[0]}")
     notes = [_progress(facts), _no_quality(facts), _remarks(facts)]
     return joined([tag("h1", title), p(*lead, kind="lead"), *notes])
 

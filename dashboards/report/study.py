@@ -10,6 +10,7 @@ import plotly.offline
 from dashboards.facts import Facts, read_facts
 from dashboards.facts.quantities import TIMES
 from dashboards.figures import figures
+from dashboards.report.baseline_section import baseline_section
 from dashboards.report.corpus_section import corpus_section
 from dashboards.report.finalist_section import finalist_section
 from dashboards.report.front_section import front_section, headline
@@ -57,6 +58,7 @@ def report_html(facts: Facts) -> str:
         _overview(facts),
         front_section(facts),
         finalist_section(facts) if facts.front else None,
+        baseline_section(facts),
         corpus_section(facts),
         _search_section(facts),
         latency_section(facts),

@@ -21,6 +21,9 @@ from search_spaces.scenario import Scenario
 STEPS = 3
 """Decode steps in a row that make one sample on a CPU."""
 
+TOGETHER = 8
+"""How many networks are best timed in common rounds: enough to compare, few enough to lie in memory."""
+
 ROUNDS = 31
 SETTLING_FACTOR = 3
 """Rounds of a measurement of whole networks, and how many times as many it may take to settle."""

@@ -17,7 +17,7 @@ from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
 from nas.progress import Terminal
-from nas.study.plan import Plan
+from nas.study.plan import Plan, plan_of
 
 if TYPE_CHECKING:
     from nas.steps.base import Context
@@ -70,7 +70,7 @@ def search(
     name, source = loaded.name if name is None else name, absolute_source(space)
     known = _plan_of(name, store, loaded)
     if known is None:
-        plan = Plan(**_located(settings), source=source)
+        plan = plan_of(loaded, {**_located(settings), "source": source})
     else:
         plan = replace(known, **_located(settings, known), source=source)
     pool = Workers(**workers)

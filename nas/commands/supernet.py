@@ -19,7 +19,7 @@ from nas.commands.groups import SEARCH
 from nas.commands.options import PATH, Json, SpaceName, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_json, print_line
-from nas.study.plan import Plan
+from nas.study.plan import Plan, plan_of
 
 if TYPE_CHECKING:
     from evaluators.supernet.evaluator import FromSupernet
@@ -85,7 +85,7 @@ def train(
             f"--output {output} names nothing: name a folder, e.g. supernets/{Path(space).stem}"
         )
     loaded = load_space(space)
-    plan = Plan(**settings)
+    plan = plan_of(loaded, settings)
     how, trained_by = Execution.for_device(plan.train_on, **execution), SupernetTraining(**training)
     check_processes(trained_by.processes, plan.train_on, plan.train_batch)
     require_here(plan.train_on)

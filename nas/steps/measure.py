@@ -20,7 +20,7 @@ from hw_profiles.energy import measure_energy
 from hw_profiles.fingerprint import differences, fingerprint
 from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.memory.prediction import measure_memory
-from hw_profiles.timing.measure import measure_networks
+from hw_profiles.timing.measure import TOGETHER, measure_networks
 from hw_profiles.timing.timings import Latency
 from nas.progress import Progress
 from nas.steps.base import Context, Step, steps
@@ -45,9 +45,6 @@ from search_spaces.network.model_files import load_model, save_model
 from search_spaces.scenario import Scenario
 
 Extract: TypeAlias = Callable[[Study, Trial], Model]
-
-TIMED_TOGETHER = 8
-"""Networks of a group, which is timed in interleaved rounds."""
 
 
 @steps.add
@@ -237,8 +234,8 @@ def _measure(
 ) -> None:
     """Measure networks, group by group, and record the values."""
     with progress.bar(testbed.title, len(waiting)) as bar:
-        for start in range(0, len(waiting), TIMED_TOGETHER):
-            group = waiting[start : start + TIMED_TOGETHER]
+        for start in range(0, len(waiting), TOGETHER):
+            group = waiting[start : start + TOGETHER]
             models = [extracted(study, trial) for trial in group]
             measured_values = testbed.measure(models, lambda what, *_, begun=start: bar.update(begun, what))
             rows = [

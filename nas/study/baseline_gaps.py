@@ -1,13 +1,15 @@
 """Does the front beat the baselines, by how much, and beyond the noise?
 
     for verdict in verdicts(study):
-        print(verdict)      # at no more decode_ms the front beats lfm2 by 0.081 ± 0.012 bits per byte ...
+        print(verdict)      # at equal decode_ms the front beats lfm2 by 0.081 ± 0.012 bits per byte ...
 
-A baseline is compared at equal cost: with the best of those members of the front that were trained as long,
-and cost no more (within the error, where the cost is measured). Of each baseline the longest training counts
-at which there is such a member, and of its sizes the one that does best against the front. Scores are
-compared window by window (`nas.study.significance`); every network was trained once, so the luck of a seed is
-no part of the errors.
+A baseline is compared at equal cost with members of the front that were trained as long. The front beats it
+with a member that costs no more and scores better. It beats the front where the best member that costs no
+more scores worse, and one of them costs at least four fifths of it, or where a member that costs no less
+scores worse. Otherwise a trade-off is left, and nothing is said. Costs that were measured are equal within
+their errors. Of each baseline the longest training counts that can be judged so, and of its sizes the one
+that does best. Scores are compared window by window (`nas.study.significance`); every network was trained
+once, so the luck of a seed is no part of the errors.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from nas.study.significance import SIGNIFICANT, paired
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState, Value
 
+EQUAL = 1.25
+"""How many times a member's cost a baseline may have that beats it at equal cost."""
+
 Known = Mapping[str, Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A network of a baseline, and the best member of the front that costs no more.
+    """A network of a baseline, and the member of the front that it is held against.
 
     `gain` is by how much the member scores better, with its standard error; None where none is known.
     """
@@ -62,12 +67,12 @@ class Gap:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All baselines at equal `cost`; `cheaper` ones cost less than every member that was trained as long."""
+    """All baselines at equal `cost`; `apart` are those that no member which was trained as long can judge."""
 
     cost: str
     unit: str
     gaps: tuple[Gap, ...]
-    cheaper: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
     @property
     def beaten(self) -> tuple[Gap, ...]:
@@ -85,23 +90,22 @@ class Verdict:
         return tuple(gap for gap in self.gaps if not gap.significant)
 
     def __str__(self) -> str:
-        return f"at no more {self.cost} {self.result}"
+        return f"at equal {self.cost} {self.result}"
 
     @property
     def result(self) -> str:
         """What follows `at equal cost` in a sentence."""
-        beyond, clauses = f"{self.unit}, beyond the noise", list[str]()
+        beyond, clauses = "beyond the noise", list[str]()
         if self.beaten:
-            clauses.append(f"the front beats {self._told(self.beaten)} {beyond}")
+            clauses.append(f"the front beats {self._told(self.beaten)}, {beyond}")
         if self.better:
             subject = "it" if self.beaten else "the front"
-            clauses.append(f"{subject} is beaten by {self._told(self.better)} {beyond}")
+            clauses.append(f"{subject} is beaten by {self._told(self.better)}, {beyond}")
         if self.tied:
             tied = listed(f"{gap.baseline} ({gap.signed}{self._after(gap)})" for gap in self.tied)
             clauses.append(f"{tied} {_are(self.tied)} within the noise")
-        if self.cheaper:
-            than = "cheaper than every network of the front that was trained as long"
-            clauses.append(f"{listed(self.cheaper)} {_are(self.cheaper)} {than}")
+        if self.apart:
+            clauses.append(f"no network of the front at the cost of {_or(self.apart)} was trained as long")
         return "; ".join(clauses) + self._steps
 
     @property
@@ -111,10 +115,16 @@ class Verdict:
         return f" (after {steps.pop():,} steps)" if len(steps) == 1 else ""
 
     def _told(self, gaps: Sequence[Gap]) -> str:
-        return listed(f"{gap.baseline} by {gap.size}{self._after(gap)}" for gap in gaps)
+        if self._steps:
+            return f"{listed(f'{gap.baseline} by {gap.size}' for gap in gaps)} {self.unit}"
+        return listed(f"{gap.baseline} by {gap.size} {self.unit}{self._after(gap)}" for gap in gaps)
 
     def _after(self, gap: Gap) -> str:
         return "" if self._steps else f" after {gap.steps:,} steps"
+
+
+def _or(names: Sequence[str]) -> str:
+    return listed(names).replace(" and ", " or ")
 
 
 def _are(several: Sequence[object]) -> str:
@@ -128,7 +138,7 @@ def verdicts(study: Study) -> list[Verdict]:
     costs = [o.name for o in study.objectives if o.name != study.quality.name and not o.maximise]
     known = study.measured()
     found = (verdict(study, cost, trials, known) for cost in dict.fromkeys([*costs, "weight_bytes"]))
-    return [each for each in found if each.gaps or each.cheaper]
+    return [each for each in found if each.gaps or each.apart]
 
 
 def baseline_trials(study: Study) -> list[Trial]:
@@ -150,8 +160,8 @@ def verdict(study: Study, cost: str, trials: Sequence[Trial], known: Known) -> V
                 found[name] = min(gaps, key=lambda gap: gap.gain, default=None)
     priced = {given_name(trial.genotype) for trial in trials if costs.of(trial) is not None}
     gaps = [gap for gap in found.values() if gap is not None]
-    cheaper = [name for name, gap in found.items() if gap is None and name in priced]
-    return Verdict(cost, study.quality.unit, tuple(gaps), tuple(cheaper))
+    apart = [name for name, gap in found.items() if gap is None and name in priced]
+    return Verdict(cost, study.quality.unit, tuple(gaps), tuple(apart))
 
 
 @dataclass(frozen=True)
@@ -164,19 +174,38 @@ class _Costs:
     def of(self, trial: Trial) -> Value | None:
         return self.known.get(trial.digest, {}).get(self.name) or trial.values.get(self.name)
 
-    def no_more(self, member: Trial, network: Trial) -> bool:
-        """Whether a member costs no more than a network, as far as both costs are known in the same way."""
-        mine, theirs = self.of(member), self.of(network)
+    def no_more(self, one: Trial, other: Trial, times: float = 1.0) -> bool:
+        """Whether one costs no more than so many times the other, both known in the same way."""
+        mine, theirs = self.of(one), self.of(other)
         if mine is None or theirs is None or mine.is_predicted != theirs.is_predicted:
             return False
         noise = SIGNIFICANT * math.hypot(mine.error or 0.0, theirs.error or 0.0)
-        return mine.value <= theirs.value + noise
+        return mine.value <= times * theirs.value + noise
 
 
 def _gaps(networks: Sequence[Trial], members: Sequence[Trial], costs: _Costs, quality: str) -> Iterator[Gap]:
+    members = [member for member in members if quality in member.values]
     for network in networks:
-        affordable = [m for m in members if quality in m.values and costs.no_more(m, network)]
-        if affordable and quality in network.values:
-            best = min(affordable, key=lambda member: member.values[quality].value)
-            gain, error = paired(network.values[quality], best.values[quality])
-            yield Gap(given_name(network.genotype), network, best, gain, error)
+        if quality in network.values and (gap := _gap(network, members, costs, quality)) is not None:
+            yield gap
+
+
+def _gap(network: Trial, members: Sequence[Trial], costs: _Costs, quality: str) -> Gap | None:
+    """The network against the front at its cost; None where that is a trade-off."""
+
+    def against(some: Sequence[Trial]) -> Gap | None:
+        """The gap to the best of some members."""
+        best = min(some, key=lambda member: member.values[quality].value, default=None)
+        if best is None:
+            return None
+        gain, error = paired(network.values[quality], best.values[quality])
+        return Gap(given_name(network.genotype), network, best, gain, error)
+
+    affordable = [member for member in members if costs.no_more(member, network)]
+    below = against(affordable)
+    if below is not None and (
+        below.gain > 0 or any(costs.no_more(network, member, EQUAL) for member in affordable)
+    ):
+        return below
+    above = against([member for member in members if costs.no_more(network, member)])
+    return above if above is not None and above.gain < 0 else None

@@ -15,6 +15,7 @@ from foundation.settings import MANY, SEEDS, Settings, changed, describe, settin
 from foundation.text import listed
 from foundation.wording import argument
 from search_spaces.devices import check_trainable
+from search_spaces.language.space import Space
 from search_spaces.scenario import Scenario
 
 SCENARIO_MARK = "@"
@@ -282,6 +283,19 @@ class Plan(Settings):
             measure=other.measure,
             baselines=other.baselines,
         )
+
+
+def plan_of(space: Space, given: Mapping[str, Any]) -> Plan:
+    """The plan of a new study over this space: the settings that are given, else those that the space names.
+
+    Raises:
+        SettingError: a setting makes no sense, or one that the space names.
+    """
+    try:
+        Plan.from_plain(space.defaults)
+    except SettingError as error:
+        raise type(error)(f"defaults of the space {space.name}: {error}") from None
+    return Plan.from_plain({**space.defaults, **given})
 
 
 def check_scenarios(scenarios: tuple[Scenario, ...]) -> None:

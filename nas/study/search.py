@@ -23,7 +23,7 @@ from nas.steps.base import Context, run_steps
 from nas.study.creation import create_study
 from nas.study.open_study import OpenStudy
 from nas.study.own_objectives import named_objectives, strategy_name
-from nas.study.plan import Plan
+from nas.study.plan import Plan, plan_of
 from nas.study.source import source_of
 from nas.study.source_places import in_no_file, program_source
 from nas.study.space_files import absolute_source, load_space
@@ -123,10 +123,11 @@ def search(
     names, functions = named_objectives(objectives)
     if "strategy" in settings:
         settings["strategy"] = strategy_name(settings["strategy"])
-    plan = Plan.from_plain({"objectives": names, **settings})
+    traded = {} if objectives is Plan.objectives else {"objectives": names}
+    space = as_space(space)
+    plan = plan_of(space, {**traded, **settings})
     pool, shown = Workers.of(workers), progress_of(progress)
     check_flag("yes", yes)
-    space = as_space(space)
     pool.check(plan.time_on, shown.say)
     if source is None:
         source, nowhere = program_source(space, plan, functions)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from foundation.errors import IllegalArchitecture, SpaceError
@@ -38,6 +39,9 @@ PATIENCE = 50
 """After so many rejections in a row it matters whether hardly any architecture is allowed."""
 
 
+NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Gene:
     """One question that a space may ask: its path and the labels of its options."""
@@ -50,7 +54,8 @@ class Space:
     """An open configuration with constraints.
 
     `constraints` are functions of a closed configuration that say whether it is allowed; besides them, a
-    configuration with a method `check()` may object with `IllegalArchitecture`.
+    configuration with a method `check()` may object with `IllegalArchitecture`. `defaults` are settings, as
+    plain values by name, that a study of the space has where none are given; the space does not read them.
 
     Raises:
         SpaceError: a value of a kind that no space can hold, one shared name with two sets of options, a name
@@ -58,7 +63,12 @@ class Space:
     """
 
     def __init__(
-        self, root: Any, *, constraints: Sequence[Callable[[Any], bool]] = (), name: str = "space"
+        self,
+        root: Any,
+        *,
+        constraints: Sequence[Callable[[Any], bool]] = (),
+        name: str = "space",
+        defaults: Mapping[str, Any] = NO_DEFAULTS,
     ) -> None:
         check_name(name)
         check_supported(root)
@@ -70,7 +80,10 @@ class Space:
         for constraint in constraints:
             if not callable(constraint):
                 raise SpaceError(f"a constraint is a function of the architecture, got {constraint!r}")
+        if not isinstance(defaults, Mapping):
+            raise SpaceError(f"defaults are settings by name, got {defaults!r}")
         self.root, self.constraints, self.name = root, tuple(constraints), name
+        self.defaults: Mapping[str, Any] = dict(defaults)
         self._shared: dict[str, OneOf] = {}
         for _, choice in open_values(root):
             if choice.name and self._shared.setdefault(choice.name, choice) != choice:

@@ -53,4 +53,5 @@ def hybrid_lm() -> Space:
         reads_embedding=True,
     )
     stack = repeat(one_of(layer, shared), depths=(2, 4, 6, 8))
-    return Space(Decoder(vocab=256, d_model=one_of(64, 96, 128), layers=stack), name="hybrid_lm")
+    decoder = Decoder(vocab=256, d_model=one_of(64, 96, 128), layers=stack)
+    return Space(decoder, name="hybrid_lm", defaults={"baselines": ["zoo:transformer"]})

@@ -34,4 +34,4 @@ def laptop() -> Space:
         bits=Bits(weight=one_of(4, 8, 16), state=one_of(8, 16)),
     )
     decoder = Decoder(vocab=256, d_model=one_of(48, 64, 96), layers=repeat(layer, depths=(2, 3, 4)))
-    return Space(decoder, name="laptop")
+    return Space(decoder, name="laptop", defaults={"baselines": ["zoo:transformer"]})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from nas.objectives.costs import COUNTED, cost_of
 from nas.steps.finalists import choose_finalists
 from nas.store import Measurement, Store
 from nas.strategies.base import make_strategy
+from nas.study.baselines import RECORD, baselines_of, described_baselines, rungs_of
 from nas.study.facts import add_fact
 from nas.study.plan import Plan
 from nas.study.study import Study
@@ -79,13 +81,20 @@ def make_study(
 
     `dice` is the strategy's seed: studies that differ in it read the same weights and find something else.
     """
-    settings = Plan(**{"trials": trials or 5, "finalists": 9, "finalist_steps": (100, 300, 800), **plan})
+    longer: dict[str, Any] = {"finalists": 9, "finalist_steps": (100, 300, 800)}
+    if complete:
+        longer["baselines"] = ("zoo:transformer", "zoo:lfm2")
+    settings = Plan(**{"trials": trials or 5, **longer, **plan})
     searched = spaces[space]()
     record = store.create_study(
         name,
         space_digest=searched.digest,
         space_json=to_json(searched.root),
-        config={"plan": settings.to_plain(), "space": {"name": searched.name, "size": str(searched.size())}},
+        config={
+            "plan": settings.to_plain(),
+            "space": {"name": searched.name, "size": str(searched.size())},
+            RECORD: described_baselines(searched, settings, {}),
+        },
     )
     study = Study(store, record, searched)
     invented = Invented(study)
@@ -138,7 +147,16 @@ def search(study: Study, invented: Invented, trials: int, dice: int) -> None:
 def finish(study: Study, invented: Invented) -> None:
     """Measured fronts, finalists, a validation, and the facts of each phase."""
     dice = Random(11)
-    for trial in study.predicted_front():
+    measure(study, study.predicted_front(), dice)
+    train_finalists(study, invented)
+    train_baselines(study, invented)
+    measure(study, study.complete("baseline"), dice)
+    add_facts(study, invented, dice)
+
+
+def measure(study: Study, trials: Sequence[Trial], dice: Random) -> None:
+    """Latencies about as predicted."""
+    for trial in trials:
         found = [
             Measurement(
                 trial.digest,
@@ -154,8 +172,28 @@ def finish(study: Study, invented: Invented) -> None:
             for name in ("prefill_ms", "decode_ms")
         ]
         study.store.add_measurements(study.record, found)
-    train_finalists(study, invented)
-    add_facts(study, invented, dice)
+
+
+def train_baselines(study: Study, invented: Invented) -> None:
+    """Those beside every rung."""
+    number = 0
+    for rung in rungs_of(study):
+        done = []
+        for genotype in baselines_of(study, rung):
+            trial = Trial(
+                number=number,
+                genotype=genotype,
+                stage="baseline",
+                fidelity=rung.fidelity,
+                seed=study.plan.seed,
+                started=BEGAN + 3000 + 30 * number,
+                finished=BEGAN + 3028 + 30 * number,
+            )
+            quality = invented.quality(trial, "scratch", rung.fidelity.steps)
+            values = {**invented.cheap(trial), "bits_per_byte": quality}
+            done.append(replace(trial, state=TrialState.COMPLETE, values=values))
+            number += 1
+        study.store.save(study.record, done)
 
 
 def train_finalists(study: Study, invented: Invented) -> None:

@@ -81,7 +81,7 @@ def test_the_verdict_names_every_baseline_at_equal_cost(searched: Study) -> None
     by_cost = {verdict.cost: verdict for verdict in verdicts(searched)}
     assert set(by_cost) == {"decode_ms", "weight_bytes"}
     for verdict in by_cost.values():
-        assert {g.baseline for g in verdict.gaps} | set(verdict.cheaper) == {"transformer", "mamba2"}
+        assert {g.baseline for g in verdict.gaps} | set(verdict.apart) == {"transformer", "mamba2"}
         assert all(name in str(verdict) for name in ("transformer", "mamba2"))
         for gap in verdict.gaps:
             assert gap.network.fidelity == gap.member.fidelity
@@ -211,7 +211,7 @@ def judged(
     return verdicts(searched)[0]
 
 
-def test_a_front_beats_is_tied_or_is_beaten_and_a_cheaper_baseline_is_not_compared(
+def test_a_front_beats_is_tied_or_is_beaten_and_a_trade_off_is_no_verdict(
     searched: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = [trial("", score=2.0, cost=5.0), trial("", score=1.5, cost=9.0)]
@@ -219,18 +219,29 @@ def test_a_front_beats_is_tied_or_is_beaten_and_a_cheaper_baseline_is_not_compar
         trial("worse", score=2.2, cost=6.0),
         trial("same", score=2.0, cost=6.0),
         trial("better", score=1.2, cost=9.0),
-        trial("small", score=2.5, cost=4.0),
+        trial("cheaper", score=2.5, cost=4.0),
+        trial("dearer", score=1.0, cost=20.0),
     ]
     verdict = judged(searched, monkeypatch, members, others)
     assert [g.baseline for g in verdict.beaten] == ["worse"]
     assert [g.baseline for g in verdict.tied] == ["same"]
     assert [g.baseline for g in verdict.better] == ["better"]
-    assert verdict.cheaper == ("small",)
+    assert verdict.apart == ("cheaper", "dearer")
     assert str(verdict) == (
-        "at no more decode_ms the front beats worse by 0.2000 bits per byte, beyond the noise; it is beaten"
-        " by better by 0.3000 bits per byte, beyond the noise; same (+0) is within the noise; small is"
-        " cheaper than every network of the front that was trained as long (after 8 steps)"
+        "at equal decode_ms the front beats worse by 0.2000 bits per byte, beyond the noise; it is beaten by"
+        " better by 0.3000 bits per byte, beyond the noise; same (+0) is within the noise; no network of the"
+        " front at the cost of cheaper or dearer was trained as long (after 8 steps)"
     )
+
+
+def test_what_costs_far_more_can_be_beaten_but_not_beat(
+    searched: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [trial("", score=2.0, cost=5.0)]
+    assert judged(searched, monkeypatch, members, [trial("b", score=2.1, cost=50.0)]).beaten
+    assert judged(searched, monkeypatch, members, [trial("b", score=1.9, cost=50.0)]).apart == ("b",)
+    assert judged(searched, monkeypatch, members, [trial("b", score=1.9, cost=6.0)]).better
+    assert judged(searched, monkeypatch, members, [trial("b", score=1.9, cost=0.5)]).better
 
 
 def test_costs_that_differ_within_their_errors_are_equal(
@@ -239,18 +250,17 @@ def test_costs_that_differ_within_their_errors_are_equal(
     other = trial("other", score=2.2, cost=4.9, error=0.1)
     assert judged(searched, monkeypatch, [trial("", score=2.0, cost=5.0, error=0.1)], [other]).beaten
     assert judged(searched, monkeypatch, [trial("", score=2.0, cost=5.0)], [other]).beaten
-    assert not judged(searched, monkeypatch, [trial("", score=2.0, cost=5.2)], [other]).gaps
+    assert judged(searched, monkeypatch, [trial("", score=2.0, cost=5.2)], [other]).apart == ("other",)
 
 
 def test_of_a_baseline_the_longest_training_and_the_strongest_size_count(
     searched: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = [trial("", score=2.0, cost=5.0, steps=s) for s in (4, 8)]
-    weak, strong = trial("b", score=2.6, cost=7.0), trial("b", score=2.1, cost=8.0)
-    early = trial("b", score=1.0, cost=7.0, steps=4)
+    weak, strong = trial("b", score=2.6, cost=6.0), trial("b", score=2.1, cost=8.0)
+    early = trial("b", score=1.0, cost=6.0, steps=4)
     (gap,) = judged(searched, monkeypatch, members, [early, weak, strong]).gaps
     assert (gap.network, gap.steps) == (strong, 8)
     assert math.isclose(gap.gain, 0.1)
-    cheap = [trial("b", score=1.0, cost=1.0), early]
-    (gap,) = judged(searched, monkeypatch, members, cheap).gaps
-    assert gap.steps == 4  # at 8 steps no member costs as little
+    (gap,) = judged(searched, monkeypatch, members, [trial("b", score=1.0, cost=9.0), early]).gaps
+    assert gap.steps == 4  # at 8 steps no member costs about as much

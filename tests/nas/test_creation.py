@@ -11,7 +11,7 @@ from foundation.errors import ConsentNeeded, NasError, SettingError, StoreError
 from nas.store import Store
 from nas.study.creation import create_study
 from nas.study.forecast import WEEK, Forecast, Work, largest_of, of_plan, of_timing, of_trials
-from nas.study.plan import Plan
+from nas.study.plan import Plan, plan_of
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState
 from search_spaces.blocks.short_conv import ShortConv
@@ -188,7 +188,8 @@ def test_usual_studies_need_no_consent(name: str) -> None:
     space = spaces[name]()
     largest = largest_of(space)
     forecast = of_trials(300) + of_timing(largest, Scenario(), 30)
-    forecast += Work(largest=largest, length=128).learning(1000, 16, networks=4)
+    on = plan_of(space, {}).train_on
+    forecast += Work(largest=largest, length=128, device=on).learning(1000, 16, networks=4)
     forecast.require_consent(yes=False)
     assert 1 < forecast.seconds < WEEK / 10
 
