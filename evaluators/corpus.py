@@ -4,6 +4,8 @@
     corpus = load_corpus("my/texts")       # a folder of text files, or one file of text
     corpus.train, corpus.valid             # uint8, read-only
 
+Files are read once: what has the same names, sizes and times as before is taken from the cache.
+
 The digest names the contents of both parts: compare scores under one digest only. See `evaluators.texts` for
 what is read, and how it is divided.
 """
@@ -13,8 +15,11 @@ from __future__ import annotations
 import bz2
 import hashlib
 import lzma
+import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from itertools import chain
@@ -24,16 +29,26 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.texts import Piece, Texts, given_texts, split, standard_library
+from evaluators.texts import Files, Piece, Texts, files_of, size_of, split, texts_of
 from foundation.cache import ADVICE, cache_folder
 from foundation.errors import DataError, FileError
 from foundation.files import flush, opened, read_json, write_json
 from foundation.scratch import scratch_folder
+from foundation.text import count, size
 
 Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
 PARTS, META = ("train.bin", "valid.bin"), "meta.json"
 REFERENCE_BYTES = 2**20
+
+REMEMBERED = "texts"
+"""The folder of the cache that says which corpus was made of which files."""
+
+SETTLED_SECONDS = 2.0
+"""Files that were written to within so many seconds may change again without another time stamp."""
+
+TOLD_EVERY = 5.0
+"""Seconds between two lines about the progress."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +94,81 @@ def load_corpus(data: str | Path | None = None, *, cache: Path | None = None) ->
         DataError: there is no text, too little of it, or the cache cannot be written.
         FileError: there is no place for a cache.
     """
-    texts = standard_library() if data is None else given_texts(data)
-    train, valid = split(texts)
-    cache = cache or cache_folder()
+    files, cache = files_of(data), cache or cache_folder()
     try:
-        folder = cache / _digest(_hash_of_pieces(part) for part in (train, valid))
+        if (known := _known(files, cache)) is not None:
+            return known
+        texts = texts_of(files)
+        train, valid = split(texts)
+        total = Progress(texts.name, 2 * size_of(texts.pieces))
+        folder = cache / _digest(_hash_of_pieces(part, total) for part in (train, valid))
         if not _is_corpus(folder):
-            folder = _copied(texts, train, valid, cache)
+            folder = _copied(texts, train, valid, cache, total)
+        corpus = replace(open_corpus(folder), name=texts.name, skipped=texts.skipped)
+        _remember(files, corpus, cache)
     except OSError as error:
         why = error.strerror or str(error)
-        raise DataError(f"cannot copy {texts.name} to the cache {cache}: {why}; {ADVICE}") from error
-    return replace(open_corpus(folder), name=texts.name)
+        raise DataError(f"cannot copy {files.name} to the cache {cache}: {why}; {ADVICE}") from error
+    if data is not None:
+        total.end(corpus)
+    return corpus
+
+
+Say: TypeAlias = Callable[[str], None]
+_say: ContextVar[Say] = ContextVar("say", default=lambda line: None)
+
+
+@contextmanager
+def told_while_reading(say: Say) -> Iterator[None]:
+    """Tell what is read inside, where that takes seconds, and what came of it."""
+    token = _say.set(say)
+    try:
+        yield
+    finally:
+        _say.reset(token)
+
+
+class Progress:
+    """How much of a body of text was read, told every few seconds."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name, self.total, self.done, self.told = name, total, 0, time.monotonic()
+
+    def add(self, count: int) -> None:
+        """So many bytes more."""
+        self.done += count
+        if time.monotonic() - self.told > TOLD_EVERY:
+            self.told = time.monotonic()
+            _say.get()(f"reading {self.name}: {100 * self.done / self.total:.0f} %")
+
+    def end(self, corpus: Corpus) -> None:
+        """All was read."""
+        files = count(corpus.train_files + corpus.valid_files, "file")
+        without = f"; {count(corpus.skipped, 'file')} left out as no text" if corpus.skipped else ""
+        _say.get()(
+            f"{self.name}: {size(corpus.train_bytes + corpus.valid_bytes)} of text in {files}{without}"
+        )
+
+
+def _known(files: Files, cache: Path) -> Corpus | None:
+    """The corpus that was made of these very files before; None where there is none, or no longer."""
+    path = cache / REMEMBERED / f"{files.stamp}.json"
+    if not path.is_file():
+        return None
+    try:
+        about = read_json(path)
+        corpus = open_corpus(cache / str(about["digest"]))
+        return replace(corpus, name=files.name, skipped=int(about["skipped"]))
+    except (DataError, FileError, TypeError, KeyError, ValueError):  # then it is made again
+        return None
+
+
+def _remember(files: Files, corpus: Corpus, cache: Path) -> None:
+    """Note what was made of these files, unless one of them is so new that it may change unnoticed."""
+    if time.time() - files.newest > SETTLED_SECONDS:
+        folder = cache / REMEMBERED
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{files.stamp}.json", {"digest": corpus.digest, "skipped": corpus.skipped})
 
 
 def open_corpus(folder: str | Path) -> Corpus:
@@ -110,14 +189,16 @@ def open_corpus(folder: str | Path) -> Corpus:
     return Corpus(folder=str(folder), **meta)
 
 
-def _copied(texts: Texts, train: list[Piece], valid: list[Piece], cache: Path) -> Path:
+def _copied(texts: Texts, train: list[Piece], valid: list[Piece], cache: Path, total: Progress) -> Path:
     """Copy both parts into the cache, whole or not at all; the folder that is named by their digest."""
     cache.mkdir(parents=True, exist_ok=True)
     with scratch_folder(cache) as scratch:
         new = scratch / "corpus"
         new.mkdir()
         # of what was written: the texts may have changed since they were looked at
-        digest = _digest(_write(part, new / name) for name, part in zip(PARTS, (train, valid), strict=True))
+        digest = _digest(
+            _write(part, new / name, total) for name, part in zip(PARTS, (train, valid), strict=True)
+        )
         corpus = Corpus(
             name=texts.name,
             digest=digest,
@@ -154,22 +235,24 @@ def _joined(pieces: Iterable[Piece]) -> Iterator[bytes]:
         yield from chain([b"\0"] if i else [], piece.chunks())
 
 
-def _write(pieces: Iterable[Piece], path: Path) -> bytes:
+def _write(pieces: Iterable[Piece], path: Path, progress: Progress) -> bytes:
     """Join the pieces in a file, as `_joined`, and wait for the disk; the hash of what was written."""
     total = hashlib.sha256()
     with path.open("wb") as file:
         for chunk in _joined(pieces):
             total.update(chunk)
             file.write(chunk)
+            progress.add(len(chunk))
     flush(path)
     return total.digest()
 
 
-def _hash_of_pieces(pieces: Iterable[Piece]) -> bytes:
+def _hash_of_pieces(pieces: Iterable[Piece], progress: Progress) -> bytes:
     """The hash that `_write` will give."""
     total = hashlib.sha256()
     for chunk in _joined(pieces):
         total.update(chunk)
+        progress.add(len(chunk))
     return total.digest()
 
 

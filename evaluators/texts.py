@@ -68,24 +68,62 @@ class Texts:
     skipped: int = 0
 
 
+@dataclass(frozen=True)
+class Files:
+    """Files that may be text, under `root`, and what a user called them."""
+
+    name: str
+    root: Path
+    paths: tuple[Path, ...]
+    given: str | Path | None = None
+
+    @property
+    def stamp(self) -> str:
+        """Changes where a file comes, goes, or is written to; the contents are not read."""
+        stamp = hashlib.sha256(os.fsencode(self.root))
+        for path in sorted(map(os.fsencode, self.paths)):
+            about = os.stat(path)
+            stamp.update(path + f"\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+        return stamp.hexdigest()[:24]
+
+    @property
+    def newest(self) -> float:
+        """When one of them was last written to, in seconds."""
+        return max((os.stat(path).st_mtime for path in self.paths), default=0.0)
+
+
+def files_of(data: str | Path | None) -> Files:
+    """The files in a folder, or one file; without either, the sources of the running interpreter's library.
+
+    Raises:
+        DataError: there are none.
+    """
+    return _library() if data is None else _given(data)
+
+
+def texts_of(files: Files) -> Texts:
+    """Those of the files that are text.
+
+    Raises:
+        DataError: none is.
+    """
+    texts = _readable(files)
+    if files.given is None or texts.pieces:
+        return texts
+    if files.paths != (files.root,):
+        raise DataError(f"{files.given}: none of its {len(files.paths)} files is text that can be read")
+    if texts.skipped:
+        raise DataError(f"{files.given} is not text that can be read (NUL bytes, or no UTF-8)")
+    return texts
+
+
 def standard_library() -> Texts:
     """The sources of the running interpreter's library.
 
     Raises:
         DataError: it comes without them.
     """
-    root = Path(sysconfig.get_path("stdlib"))
-    name = f"Python {platform.python_version()} standard library"
-    paths = [
-        path
-        for path in _walk(root, NOT_LIBRARY)
-        if path.suffix == ".py" and not path.name.startswith("_sysconfigdata")
-    ]
-    if not paths:
-        raise DataError(
-            f"this Python comes without .py sources to learn from; give a text with {argument('data')}"
-        )
-    return _readable(name, root, paths)
+    return texts_of(_library())
 
 
 def given_texts(data: str | Path) -> Texts:
@@ -94,6 +132,25 @@ def given_texts(data: str | Path) -> Texts:
     Raises:
         DataError: there is no text.
     """
+    return texts_of(_given(data))
+
+
+def _library() -> Files:
+    root = Path(sysconfig.get_path("stdlib"))
+    name = f"Python {platform.python_version()} standard library"
+    paths = tuple(
+        path
+        for path in _walk(root, NOT_LIBRARY)
+        if path.suffix == ".py" and not path.name.startswith("_sysconfigdata")
+    )
+    if not paths:
+        raise DataError(
+            f"this Python comes without .py sources to learn from; give a text with {argument('data')}"
+        )
+    return Files(name, root, paths)
+
+
+def _given(data: str | Path) -> Files:
     if data == "":
         raise DataError("the path of the text is empty: name a folder or a file, or leave it out")
     data = Path(data)
@@ -104,23 +161,17 @@ def given_texts(data: str | Path) -> Texts:
         why = "no such file or folder" if missing else getattr(error, "strerror", None) or error
         raise DataError(f"{data}: {why}") from None
     if root.is_dir():
-        paths = list(_walk(root))
+        paths = tuple(_walk(root))
         if not paths:
             raise DataError(f"{data}: the folder holds no files (hidden files and links are left out)")
-        texts = _readable(_shown(root.name), root, paths)
-        if not texts.pieces:
-            raise DataError(f"{data}: none of its {len(paths)} files is text that can be read")
-        return texts
+        return Files(_shown(root.name), root, paths, data)
     if not root.is_file():
         raise DataError(f"{data} is no file and no folder: a text cannot be read from a pipe or a device")
     try:
         root.open("rb").close()
     except OSError as error:
         raise DataError(f"{data} cannot be read: {error.strerror or error}") from None
-    texts = _readable(_shown(root.name), root.parent, [root])
-    if texts.skipped:
-        raise DataError(f"{data} is not text that can be read (NUL bytes, or no UTF-8)")
-    return texts
+    return Files(_shown(root.name), root, (root,), data)
 
 
 def _shown(name: str) -> str:
@@ -130,23 +181,32 @@ def _shown(name: str) -> str:
 
 def _walk(root: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Every regular file under `root`, leaving out hidden ones, links, and folders named in `without`."""
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if not name.startswith(".") and name not in without]
-        for name in files:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file() and not path.is_symlink():
-                yield path
+    folders = [str(root)]
+    while folders:
+        try:
+            entries = os.scandir(folders.pop())
+        except OSError:  # may not be entered, or has just gone
+            continue
+        with entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders += [entry.path] if entry.name not in without else []
+                elif entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
 
 
-def _readable(name: str, root: Path, paths: Iterable[Path]) -> Texts:
+def _readable(files: Files) -> Texts:
+    root = files.root.parent if files.paths == (files.root,) else files.root
     pieces, skipped = [], 0
-    for path in paths:
+    for path in files.paths:
         if is_text(path):
             piece = Piece(path.relative_to(root).as_posix(), path, 0, path.stat().st_size)
             pieces += [piece] if piece.size else []
         else:
             skipped += 1
-    return Texts(name, tuple(sorted(pieces, key=_by_name)), skipped)
+    return Texts(files.name, tuple(sorted(pieces, key=_by_name)), skipped)
 
 
 def is_text(path: Path) -> bool:
@@ -156,8 +216,13 @@ def is_text(path: Path) -> bool:
             head = file.read(HEAD_BYTES)
     except OSError:
         return False
-    replaced = head.decode("utf-8", errors="replace").count("\ufffd")
-    return b"\0" not in head and replaced <= 0.3 * len(head)
+    if b"\0" in head:
+        return False
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError:
+        return head.decode("utf-8", errors="replace").count("\ufffd") <= 0.3 * len(head)
+    return True
 
 
 def split(texts: Texts) -> tuple[list[Piece], list[Piece]]:

@@ -3,8 +3,8 @@
 Random networks of a ready-made space are extracted from an untrained supernet and timed in interleaved
 rounds, in groups, as the step `measure` of a study does; then once more from the beginning. What nobody asked
 for is timed beside it, to show what it costs. Targets on a GPU: 2 s a network for extraction and latency
-together; repeated medians within 1 %. (On a CPU that others use, two sessions differ by more than that; a study
-holds its networks against the calibration of its latency table.)
+together; repeated medians within 1 %. (On a CPU that others use, two sessions differ by more than that; a
+study holds its networks against the calibration of its latency table.)
 
     python -m benchmarks.training.front_timing                              # the space laptop, on this CPU
     python -m benchmarks.training.front_timing --space gpu --networks 24 --out front_timing.json

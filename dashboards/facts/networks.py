@@ -8,6 +8,7 @@ from typing import Any
 
 from dashboards.facts.quantities import Quantity
 from foundation.errors import NasError
+from nas.study.given_networks import is_given
 from nas.study.network_lines import bits_text, counted_runs
 from nas.study.objective_records import known_objective
 from nas.study.study import Study
@@ -76,7 +77,8 @@ def one_line_of(study: Study, trial: Trial) -> str:
         return _cut(", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items())))
     if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
         return _cut(brief(spec))
-    runs = counted_runs(layer_text(layer, study.varying) for layer in spec.layers)
+    varying = None if is_given(trial.genotype) else study.varying
+    runs = counted_runs(layer_text(layer, varying) for layer in spec.layers)
     return f"{spec.d_model}{WIDE}: {BETWEEN.join(runs)}"
 
 

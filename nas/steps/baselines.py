@@ -74,7 +74,7 @@ class Baselines(Step):
         measure_trials(
             study,
             trained_baselines(study),
-            lambda study, trial: best_weights(study, trial)[0],
+            lambda study, trial: best_weights(study, trial, opened_task(context))[0],
             context.progress,
             address=context.workers.address,
             what="the baselines",

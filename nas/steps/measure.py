@@ -24,6 +24,7 @@ from hw_profiles.timing.measure import TOGETHER, measure_networks
 from hw_profiles.timing.timings import Latency
 from nas.progress import Progress
 from nas.steps.base import Context, Step, steps
+from nas.steps.corpus import opened_task
 from nas.store import Measurement
 from nas.study.export import best_weights
 from nas.study.measuring import (
@@ -70,7 +71,7 @@ class Measure(Step):
         measure_trials(
             context.study,
             context.study.predicted_front(),
-            lambda study, trial: best_weights(study, trial)[0],
+            lambda study, trial: best_weights(study, trial, opened_task(context))[0],
             context.progress,
             address=context.workers.address,
         )

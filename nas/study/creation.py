@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluators.corpus import told_while_reading
 from foundation.errors import NasError, SettingError, UnknownName
 from foundation.settings import changed
 from foundation.text import count
@@ -71,7 +72,8 @@ def create_study(
     """
     plan = with_supernet(space, under_all_scenarios(plan))
     check_place(store, name)
-    check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
+    with told_while_reading(say):
+        check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
     about, baselines = _about(space), described_baselines(space, plan, _known_baselines(name, store))
     opened = Store(store)
     _replace_untouched(opened, name, space, plan, source, say=say)

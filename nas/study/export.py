@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from evaluators.tasks.base import Task
 from foundation.errors import SettingError
 from nas.study.evaluators import scratch_evaluator, supernet_evaluator
 from nas.study.facts import CORPUS, SUPERNET
@@ -30,15 +31,15 @@ def longest_training(study: Study, digest: str) -> Trial | None:
     return max(trained, key=lambda trial: trial.fidelity.steps, default=None)
 
 
-def best_weights(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:
+def best_weights(study: Study, trial: Trial, task: Task | None = None) -> tuple[Model, dict[str, Any]]:
     """The architecture with the weights that were trained for longest, and what they are.
 
-    Trained from scratch where it was, else extracted from the supernet.
+    Trained from scratch where it was, else extracted from the supernet. A `task` that is open is taken.
 
     Raises:
         SettingError: the study has no weights for it.
     """
-    task, plan, spec = task_of(study), study.plan, study.spec(trial)
+    task, plan, spec = task or task_of(study), study.plan, study.spec(trial)
     trained = longest_training(study, trial.digest)
     if trained is not None:
         steps = trained.fidelity.steps

@@ -62,7 +62,7 @@ def test_unregistered_parts_fall_back_to_genes(full: Study) -> None:
 
 def test_measured_values_are_named_like_predictions(full: Study) -> None:
     measured = full.measured()
-    assert set(measured) == {trial.digest for trial in full.predicted_front()}
+    assert set(measured) == {t.digest for t in (*full.predicted_front(), *full.complete("baseline"))}
     assert all(set(values) == {"prefill_ms", "decode_ms"} for values in measured.values())
     assert all(value.source == "measured" for values in measured.values() for value in values.values())
 

@@ -154,6 +154,57 @@ def test_damage_is_noticed_and_repaired(cache, folder):
         open_corpus(corpus.folder)
 
 
+def long_ago(folder: Path) -> Path:
+    """Give all files a time at which nothing may change unnoticed."""
+    for number, path in enumerate(sorted(folder.rglob("*.*"))):
+        os.utime(path, (1e9 + number, 1e9 + number))
+    return folder
+
+
+def test_files_that_did_not_change_are_read_once(cache, folder, monkeypatch):
+    (long_ago(folder) / "part0" / "0.bin").write_bytes(b"\0")
+    os.utime(folder / "part0" / "0.bin", (1e9, 1e9))
+    corpus = load_corpus(folder, cache=cache)
+    monkeypatch.setattr(module, "texts_of", lambda files: pytest.fail("they are read again"))
+    assert load_corpus(folder, cache=cache) == corpus
+    assert corpus.skipped == 1
+
+
+def test_what_changed_since_is_read_again(cache, folder):
+    corpus = load_corpus(long_ago(folder), cache=cache)
+    (folder / "part0" / "0.txt").write_text("x" * 1000)  # of the same size
+    other = load_corpus(folder, cache=cache)
+    assert other.digest != corpus.digest
+    assert b"x" * 1000 in other.train.tobytes() + other.valid.tobytes()
+
+
+def test_files_of_this_moment_may_still_change(cache, folder):
+    load_corpus(folder, cache=cache)
+    assert not (cache / module.REMEMBERED).exists()
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"digest": 7}', '{"digest": "../..", "skipped": 0}'])
+def test_a_damaged_note_is_made_again(cache, folder, damage):
+    corpus = load_corpus(long_ago(folder), cache=cache)
+    (note,) = (cache / module.REMEMBERED).iterdir()
+    whole = note.read_text()
+    note.write_text(damage)
+    assert load_corpus(folder, cache=cache) == corpus
+    assert note.read_text() == whole
+
+
+def test_reading_is_told_and_what_is_no_text_counted(cache, folder, monkeypatch):
+    (folder / "picture.png").write_bytes(b"\x89PNG\0\0" * 100)
+    monkeypatch.setattr(module, "TOLD_EVERY", -1.0)
+    told: list[str] = []
+    with module.told_while_reading(told.append):
+        load_corpus(folder, cache=cache)
+    assert told[0].startswith("reading texts: ")
+    assert "reading texts: 100 %" in told
+    assert told[-1] == "texts: 100 kB of text in 100 files; 1 file left out as no text"
+    load_corpus(texts(folder.parent / "again", 100), cache=cache)  # nobody listens
+
+
 def test_cache_comes_from_the_environment(monkeypatch, tmp_path, folder):
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "here"))
     assert Path(load_corpus(folder).folder).parent == tmp_path / "here"
