@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,10 @@ class RepeatedPass:
 
     def __call__(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """The result, and gradients in the parameters."""
+        with _on_device_of(inputs[0]):
+            return self._called(function, inputs)
+
+    def _called(self, function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
         self._calls += 1
         if self._graph is None and self.recorded and self._calls > WARM_UP:
             self._record(function, inputs)
@@ -63,3 +68,8 @@ class RepeatedPass:
             return
         self._gradients = [parameter.grad for parameter in self.parameters]
         self._graph = graph
+
+
+def _on_device_of(values: Tensor) -> AbstractContextManager[object]:
+    """Streams and graphs belong to the current device."""
+    return torch.cuda.device(values.device) if values.is_cuda else nullcontext()

@@ -11,6 +11,8 @@ own, since no one rate is fair to all kinds.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -31,15 +33,21 @@ from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.rounding import round_all
 from search_spaces.scenario import Scenario
 
-COMPILE_SHARE = 0.1
-"""Seconds of compiling for each step of a training, at most: in a short one it would not pay."""
+COMPILE_SHARE = 0.02
+"""Seconds of compiling for each step of a training, unless its `execution` says otherwise.
+
+It would not pay in a short one, which is a CUDA graph all the same.
+"""
 
 SHORT = 16
 """Steps of a training that is too short to be recorded as a CUDA graph."""
 
 
 class NetworkTraining(Trainable):
-    """The training of one model, which keeps the full, unrounded weights."""
+    """The training of one model, which keeps the full, unrounded weights.
+
+    Without an `execution` it is what suits the device of the model, and the number of steps.
+    """
 
     def __init__(
         self,
@@ -54,7 +62,11 @@ class NetworkTraining(Trainable):
     ) -> None:
         self.model, self.task, self.seed, self.batch = model, task, seed, batch
         device = str(model.embedding.device)
-        self.execution = Execution.for_device(device) if execution is None else execution
+        if execution is None:
+            seconds = COMPILE_SHARE * steps
+            usual = Execution.for_device(device)
+            execution = replace(usual, compile_seconds=min(usual.compile_seconds, seconds))
+        self.execution = execution
         rates = model.learning_rates()
         super().__init__(
             dict(model.named_parameters()),
@@ -67,8 +79,7 @@ class NetworkTraining(Trainable):
         )
         self._bits = weight_bits(model)
         self._exits = any(layer.exit is not None for layer in model.decoder_layers)
-        seconds = min(self.execution.compile_seconds, COMPILE_SHARE * steps)
-        self.regions = Regions(self.execution.compile, seconds)
+        self.regions = Regions(execution.compile, execution.compile_seconds)
         recorded = self.execution.graphs and on_cuda(device) and steps > SHORT
         self._repeated = RepeatedPass(self.parameters.values(), recorded=recorded)
 

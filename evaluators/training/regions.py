@@ -14,10 +14,12 @@ Shapes: B batch, T tokens, D d_model, V vocab.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from time import monotonic
@@ -42,6 +44,20 @@ EAGER, INDUCTOR, TRACED = "none", "inductor", "aot_eager"
 BACKENDS = (EAGER, INDUCTOR, TRACED)
 """How regions are compiled: not at all, by inductor, or only traced (which is quick, for tests)."""
 
+LEAST_SECONDS = 2.0
+"""What compiling a region takes at least, without files from before: with less time left, none is begun."""
+
+CACHEABLE: dict[str, dict[str, Any]] = {
+    "torch._functorch.config": {"autograd_cache_allow_custom_autograd_functions": True},
+    "torch._inductor.config": {
+        "unsafe_marked_cacheable_functions": {
+            "torch.amp.autocast_mode._enter_autocast": torch.__version__,
+            "torch.amp.autocast_mode._exit_autocast": torch.__version__,
+        }
+    },
+}
+"""Settings of the compiler while it compiles regions, by the module that holds them."""
+
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 Run: TypeAlias = Callable[..., Any]
@@ -51,6 +67,9 @@ _log = logging.getLogger(__name__)
 _numbers = count()
 _compiled: dict[Key, Run | None] = {}
 """The regions of this process; None: cannot be compiled."""
+
+_said: set[float] = set()
+"""The limits of which it was said that they were reached."""
 
 
 @dataclass
@@ -63,7 +82,6 @@ class Regions(Parts):
     backend: str = INDUCTOR
     seconds: float = 120.0
     spent: float = 0.0
-    _left_out: set[Key] = field(default_factory=set)
 
     @property
     def compiles(self) -> bool:
@@ -121,7 +139,7 @@ class Regions(Parts):
             return None
         if key in _compiled:
             return _compiled[key]
-        if self.spent >= self.seconds:
+        if self.spent + LEAST_SECONDS > self.seconds:
             self._leave_out(key)
             return None
         began = monotonic()
@@ -131,24 +149,24 @@ class Regions(Parts):
         return run
 
     def _leave_out(self, key: Key) -> None:
-        if not self._left_out:
-            _log.warning(
-                "WARNING: compiling took %.0f s, of the %.0f s it may take: %s and what comes later run as"
-                " they are (execution.compile_seconds)",
-                self.spent,
-                self.seconds,
-                _name(key),
-            )
-        self._left_out.add(key)
+        if self.seconds in _said:
+            return
+        _said.add(self.seconds)
+        _log.warning(
+            "WARNING: compiling took %.1f s, and may take %.1f s of this training (compile_seconds): %s and"
+            " what else was not compiled run as they are",
+            self.spent,
+            self.seconds,
+            _name(key),
+        )
 
     def _made(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor]) -> Run | None:
         """A region, compiled and run forwards and backwards on copies of its inputs."""
-        _keep_in_files()
         function, copies = make(), [_leaf(each) for each in inputs]
         with torch.no_grad():
             function(*copies)  # kernels that were not used yet prove themselves
         try:
-            with dispatch.kernels_compiled():
+            with dispatch.kernels_compiled(), _kept_in_files():
                 run = torch.compile(_own_code(function), fullgraph=True, dynamic=False, backend=self.backend)
                 _pass(run, copies)
         except torch.OutOfMemoryError:
@@ -264,9 +282,21 @@ def _pass(run: Run, inputs: Sequence[Tensor]) -> None:
         torch.autograd.grad(outputs, learning, ones, allow_unused=True)
 
 
-def _keep_in_files() -> None:
-    """Let inductor keep what it compiles in the cache of this user, unless they named a place."""
+@contextmanager
+def _kept_in_files() -> Iterator[None]:
+    """Meanwhile the compiler keeps what it makes in the cache of this user, unless they named a place.
+
+    Gradients written by hand (`torch.autograd.Function`) and stretches without autocast are traced like
+    everything else, and so may be kept, too.
+    """
     os.environ.setdefault(CACHE_VARIABLE, str(cache_folder() / "compiled"))
+    with ExitStack() as changed:
+        for place, settings in CACHEABLE.items():
+            config: Any = importlib.import_module(place)
+            # a torch without such a setting keeps less, or all
+            known = {name: value for name, value in settings.items() if hasattr(config, name)}
+            changed.enter_context(config.patch(known))
+        yield
 
 
 def _name(key: Key) -> str:
