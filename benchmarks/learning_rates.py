@@ -1,8 +1,7 @@
-"""The peak learning rate at which each kind of block learns best in short proxy training.
+"""The learning rate at which each kind of block learns best at the base width (`evaluators.rate_sweep`).
 
-Two layers of the block (beside a SwiGLU or an attention), 64 wide, trained from scratch on the corpus at each
-rate; the others keep theirs. What blocks state as `learning_rate` comes from this table. One seed: a rate is
-right to about a factor of one and a half, which is what it is used for.
+What blocks state as `learning_rate` comes from this table, at sizes of blocks that suit the width. One seed:
+a rate is right to about a factor of one and a half, which is what it is used for.
 """
 
 from __future__ import annotations
@@ -18,58 +17,34 @@ import torch
 
 from benchmarks.common import keep
 from evaluators.corpus import load_corpus
-from evaluators.scoring.scratch import FromScratch
+from evaluators.rate_sweep import sweep_rates
 from evaluators.tasks.language import ByteLanguageModelling
-from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks
-from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.network.decoder import Decoder, Layer
 
-RATES = (2e-3, 4e-3, 6e-3, 8.5e-3, 1.2e-2, 1.7e-2, 2.4e-2)
-STEPS, SEED = 200, 0
+STEPS = 200
 SIZES = {"num_heads": 4, "head_dim": 16, "num_kv_heads": 2, "state_dim": 16, "channels": 128, "expansion": 2}
 
 
 def main(kinds: Sequence[str] = ()) -> None:
     """Run all, or some kinds, side by side on the processors there are, and keep the table."""
     corpus, kinds = load_corpus(), kinds or list(blocks)
-    tasks = [(kind, rate) for kind in kinds for rate in RATES]
     rows = []
     with ProcessPoolExecutor(
         int(os.environ.get("NAS_PROCESSES", os.cpu_count() or 1)), mp_context=get_context("spawn")
     ) as pool:
-        running = {pool.submit(_score, kind, rate, str(corpus.folder)): (kind, rate) for kind, rate in tasks}
-        for done in as_completed(running):
-            kind, rate = running[done]
-            rows.append({"block": kind, "rate": rate, **done.result()})
+        for done in as_completed([pool.submit(_sweep, kind, corpus.folder) for kind in kinds]):
+            rows.append(done.result())
             print(rows[-1], flush=True)
-    rows.sort(key=lambda row: (row["block"], row["rate"]))
-    best = {}
-    for kind in kinds:
-        scored = [
-            (row["bits_per_byte"], row["rate"])
-            for row in rows
-            if row["block"] == kind and "failed" not in row
-        ]
-        best[kind] = min(scored)[1] if scored else None
+    rows.sort(key=lambda row: str(row["block"]))
+    best = {str(row["block"]): row["best"] for row in rows}
     keep("learning_rates", "python -m benchmarks learning_rates", rows, best=best, steps=STEPS)
 
 
-def _score(kind: str, rate: float, folder: str) -> dict[str, object]:
+def _sweep(kind: str, folder: str) -> dict[str, object]:
     torch.set_num_threads(1)
-    spec = small(blocks[kind])
-    blocks[kind].learning_rate = rate
-    mixes = spec.mixes == "sequence"
-    layer = Layer(
-        sequence_mixer=spec if mixes else Attention(num_heads=4, num_kv_heads=2, head_dim=16),
-        channel_mixer=SwiGLU(expansion=2) if mixes else spec,
-    )
-    task = ByteLanguageModelling(folder)
-    try:
-        score = FromScratch(task).score(Decoder(d_model=64, layers=(layer, layer)), STEPS, SEED)
-    except Exception as error:  # a rate at which a block diverges is a result
-        return {"failed": f"{type(error).__name__}: {str(error)[:120]}"}
-    return {"bits_per_byte": score.value}
+    sweep = sweep_rates(small(blocks[kind]), ByteLanguageModelling(folder), steps=STEPS)
+    scores = {f"{rate:.2g}": score for rate, score in sweep.scores.items()}
+    return {"block": kind, "best": sweep.best if sweep.scores else None, "bits_per_byte": scores}
 
 
 def small(kind: type[Block]) -> Block:

@@ -105,8 +105,8 @@ def step_ratio(subnet: Subnet, tokens: Tensor) -> tuple[float, float]:
     """A training step of the subnet alone in the supernet over one of the extracted model."""
     supernet, model = subnet.supernet, subnet.extract()
     parameters, bits = dict(model.named_parameters()), weight_bits(model)
-    shared = DEFAULT.optimizer.make(supernet.weights, supernet.rates)
-    own = DEFAULT.optimizer.make(parameters, model.learning_rates())
+    shared = DEFAULT.optimizer.make(supernet.weights, supernet.rates, supernet.roles)
+    own = DEFAULT.optimizer.make(parameters, model.learning_rates(), model.roles())
     clip = DEFAULT.clip or math.inf
 
     def inside() -> None:

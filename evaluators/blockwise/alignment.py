@@ -99,7 +99,8 @@ class Alignment(Trainable):
         schedule = recipe.supernet.schedule
         super().__init__(
             parameters,
-            self.supernet.rates,
+            self.supernet.learning_rates(recipe.rates_by_kind),
+            self.supernet.roles,
             recipe,
             schedule=schedule,
             rate=1.0,
@@ -114,7 +115,7 @@ class Alignment(Trainable):
         spec = {"space": self.supernet.space.digest, "parent": to_json(self.parent), "of": self.given}
         return Trajectory(
             json.dumps(spec),
-            {key: self.supernet.rates[key] for key in self.parameters},
+            {key: self.rates[key] for key in self.parameters},
             self.task.digest,
             self.seed,
             self.batch,

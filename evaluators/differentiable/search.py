@@ -76,7 +76,8 @@ class DifferentiableSearch(Trainable):
         schedule, rate = recipe.schedule, recipe.rate
         super().__init__(
             learned,
-            supernet.rates,
+            supernet.learning_rates(recipe.rates_by_kind),
+            supernet.roles,
             recipe,
             schedule=schedule,
             rate=rate,
@@ -108,7 +109,7 @@ class DifferentiableSearch(Trainable):
         }
         return Trajectory(
             json.dumps(about),
-            self.supernet.rates,
+            self.rates,
             self.task.digest,
             self.seed,
             self.settings.batch,

@@ -75,7 +75,8 @@ class SupernetTraining(Trainable):
         self.supernet = Supernet(space, seed=seed, device=execution.device)
         super().__init__(
             self.supernet.weights,
-            self.supernet.rates,
+            self.supernet.learning_rates(recipe.rates_by_kind),
+            self.supernet.roles,
             recipe,
             schedule=self.settings.schedule,
             rate=self.settings.rate,
@@ -92,7 +93,7 @@ class SupernetTraining(Trainable):
         """What names this training among all others; its end decides phases and learning rates."""
         return Trajectory(
             spec_of(to_json(self.space.root)),
-            self.supernet.rates,
+            self.rates,
             self.task.digest,
             self.seed,
             self.batch,

@@ -15,6 +15,8 @@ def copy_of(supernet: Supernet) -> Supernet:
         for key, weight in copy.weights.items():
             weight.copy_(supernet.weights[key])
     copy.rates.update(supernet.rates)
+    copy.roles.update(supernet.roles)
+    copy.own_rates.update(supernet.own_rates)
     return copy
 
 

@@ -67,10 +67,10 @@ class NetworkTraining(Trainable):
             usual = Execution.for_device(device)
             execution = replace(usual, compile_seconds=min(usual.compile_seconds, seconds))
         self.execution = execution
-        rates = model.learning_rates()
         super().__init__(
             dict(model.named_parameters()),
-            rates,
+            model.learning_rates(recipe.rates_by_kind),
+            model.roles(),
             recipe,
             schedule=recipe.schedule,
             rate=recipe.rate,
@@ -88,7 +88,7 @@ class NetworkTraining(Trainable):
         """What names this training among all others, with its end where its last steps depend on it."""
         return Trajectory(
             to_json(self.model.spec),
-            self.model.learning_rates(),
+            self.rates,
             self.task.digest,
             self.seed,
             self.batch,

@@ -12,18 +12,19 @@ are not part of it, nor what changes the work only (`Execution`).
 Rates of blocks are swept at `BASE_TOKENS` a step for `BASE_STEPS` steps. Laws carry them to other batches and
 horizons, as factors on all rates:
 
-    batch_law    sqrt    sqrt(tokens of a step / BASE_TOKENS), within [1 / LARGEST_SCALE, LARGEST_SCALE]
-    horizon_law  power   (tokens of the training / (BASE_STEPS BASE_TOKENS)) ^ HORIZON_POWER
+    batch_law    fourth_root, sqrt   (tokens of a step / BASE_TOKENS) ^ 1/4 or 1/2, from 1/4 to 4
+    horizon_law  power               (tokens of the training / (BASE_STEPS BASE_TOKENS)) ^ HORIZON_POWER
 
 The square root keeps the noise of Adam's steps (Malladi et al. 2022, arXiv:2205.10287; the decays of the
 moments, which they scale as well, stay). It holds where gradients are mostly noise; beyond, a larger batch
-gains little (McCandlish et al. 2018, arXiv:1812.06162), so it ends, here at 16 times the base. The power of
-the horizon is that of Bjorck et al. 2024, arXiv:2409.19913; without a horizon the rate stays.
+gains little (McCandlish et al. 2018, arXiv:1812.06162). Measured from 2,048 to 8,192 tokens, attention,
+windows and Mamba-2 follow it, and RG-LRU, mLSTM and RWKV-6 keep their rate: the fourth root is about 0.02
+bits per byte from the best of either, and so the default (docs/decisions/0045). The power of the horizon is
+that of Bjorck et al. 2024, arXiv:2409.19913; without a horizon the rate stays.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -38,9 +39,13 @@ from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from foundation.errors import SettingError
 from foundation.files import read_json
 from foundation.settings import Settings, setting
+from foundation.text import shown
 from search_spaces.devices import on_cuda
 
-BATCH_LAWS, HORIZON_LAWS = ("none", "sqrt"), ("none", "power")
+BATCH_LAWS: Mapping[str, float] = {"none": 0.0, "fourth_root": 0.25, "sqrt": 0.5}
+"""The power of the ratio of tokens."""
+
+HORIZON_LAWS = ("none", "power")
 
 BASE_TOKENS, BASE_STEPS = 16 * 128, 200
 """The training at which blocks' rates are swept (`benchmarks/learning_rates.py`)."""
@@ -77,9 +82,9 @@ class Recipe(Settings):
         choices=PRECISIONS,
     )
     batch_law: str = setting(
-        "none",
-        help="How rates follow the tokens of a step: none, or sqrt, by the root of their ratio to 2,048.",
-        choices=BATCH_LAWS,
+        "fourth_root",
+        help="How rates follow the tokens of a step: none, or by the root of their ratio to 2,048.",
+        choices=tuple(BATCH_LAWS),
     )
     horizon_law: str = setting(
         "none",
@@ -87,10 +92,16 @@ class Recipe(Settings):
         " the power of -0.32. Only where the schedule has a horizon.",
         choices=HORIZON_LAWS,
     )
+    block_rates: tuple[str, ...] = setting(
+        (),
+        help="Learning rates of kinds of blocks, KIND=RATE at width 64, in the place of their own"
+        " (`nas tune-rates` finds them).",
+    )
     supernet: SupernetRecipe = setting(SupernetRecipe(), help="What is particular to training a supernet.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.rates_by_kind  # noqa: B018 - raises where one is wrong
         supernet = self.supernet
         if supernet.sorts and supernet.sort == "effect" and not self.optimizer.keeps_squared_gradients:
             raise SettingError(
@@ -115,12 +126,32 @@ class Recipe(Settings):
             raise SettingError(f"{word} holds no recipe: write settings by name, as `nas recipes NAME` does")
         return cls.from_plain(plain)
 
+    @property
+    def rates_by_kind(self) -> dict[str, float]:
+        """The learning rates of `block_rates`.
+
+        Raises:
+            SettingError: one is not written KIND=RATE, or its rate is no number above 0 and below 10.
+        """
+        found = {}
+        for text in self.block_rates:
+            kind, _, written = text.partition("=")
+            try:
+                rate = float(written)
+            except ValueError:
+                rate = 0.0
+            if not kind.isidentifier() or not 0 < rate < 10:
+                raise SettingError(
+                    f"block_rates must be KIND=RATE with a rate above 0 and below 10, got {shown(text)}:"
+                    " write Attention=0.007"
+                )
+            found[kind] = rate
+        return found
+
     def scale(self, tokens: int, steps: int | None) -> float:
         """The factor on all rates where a step reads so many tokens, and the horizon is `steps`, if any."""
-        scale = 1.0
-        if self.batch_law == "sqrt":
-            ratio = math.sqrt(tokens / BASE_TOKENS)
-            scale *= min(LARGEST_SCALE, max(1 / LARGEST_SCALE, ratio))
+        ratio = (tokens / BASE_TOKENS) ** BATCH_LAWS[self.batch_law]
+        scale = float(min(LARGEST_SCALE, max(1 / LARGEST_SCALE, ratio)))
         if self.horizon_law == "power" and steps:
             scale *= (tokens * steps / (BASE_TOKENS * BASE_STEPS)) ** HORIZON_POWER
         return scale

@@ -19,6 +19,7 @@ from evaluators.training.precision import autocast, computing_in
 from evaluators.training.recipe import Recipe
 from evaluators.training.schedules.base import Schedule
 from foundation.errors import SettingError
+from search_spaces.network.scaling import Role
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Trainable(ABC):
         self,
         parameters: Mapping[str, nn.Parameter],
         rates: Mapping[str, float],
+        roles: Mapping[str, Role],
         recipe: Recipe,
         *,
         schedule: Schedule,
@@ -70,10 +72,10 @@ class Trainable(ABC):
         tokens: int,
         steps: int,
     ) -> None:
-        self.parameters, self.recipe = parameters, recipe
+        self.parameters, self.rates, self.recipe = parameters, rates, recipe
         self.schedule, self.steps = schedule, steps
         self.rate = rate * recipe.scale(tokens, steps if schedule.has_horizon else None)
-        self.optimizer = recipe.optimizer.make(parameters, rates)
+        self.optimizer = recipe.optimizer.make(parameters, rates, roles)
         self.step, self.origin = 0, ""
 
     @property

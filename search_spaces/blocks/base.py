@@ -143,12 +143,15 @@ class Mixer(nn.Module):
 class Block(ABC):
     """A sequence mixer or a channel mixer as plain values.
 
-    `learning_rate` is the peak Adam rate at which this kind of block learns best in short proxy training
-    (widths 64 to 256); one rate for all kinds would be a bias for some of them.
+    `learning_rate` is the peak Adam rate at which this kind of block learns best at the base size (see
+    `search_spaces.network.scaling`, which carries it to others); one rate for all kinds would be a bias for
+    some of them. `elementwise` names the parameters with more than one axis that are no matrices: taps,
+    gains, biases, decays (see `search_spaces.network.parameter_roles`).
     """
 
     mixes: ClassVar[Literal["sequence", "channels"]]
-    learning_rate: ClassVar[float] = 6e-3
+    learning_rate: ClassVar[float] = 7e-3
+    elementwise: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` if these values are not possible together, or not at this width."""

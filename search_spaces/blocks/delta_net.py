@@ -36,6 +36,7 @@ class DeltaNet(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 1.2e-2
+    elementwise: ClassVar[frozenset[str]] = frozenset({"conv_qk", "conv_v"})
 
     num_heads: int = 4
     head_dim: int = 32

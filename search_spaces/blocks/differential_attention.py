@@ -48,6 +48,7 @@ class DifferentialAttention(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 8.5e-3
+    elementwise: ClassVar[frozenset[str]] = frozenset({"lambda_q", "lambda_k"})
 
     num_heads: int = 2
     num_kv_heads: int = 2

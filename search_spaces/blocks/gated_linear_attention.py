@@ -38,6 +38,7 @@ class GatedLinearAttention(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 1.2e-2
+    elementwise: ClassVar[frozenset[str]] = frozenset({"gate_bias"})
 
     num_heads: int = 4
     head_dim: int = 32

@@ -45,6 +45,7 @@ class Hyena(Block):
     """Gated long convolution; its kernel is a network of `filter_dim` units, cut at `length` lags."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    elementwise: ClassVar[frozenset[str]] = frozenset({"conv"})
 
     filter_dim: int = 32
     conv_kernel: int = 3

@@ -40,6 +40,7 @@ class LongConv(Block):
     """A depthwise convolution of `length` free taps per channel, those below `squash` zero, gated."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    elementwise: ClassVar[frozenset[str]] = frozenset({"taps"})
 
     length: int = 128
     squash: float = 0.003

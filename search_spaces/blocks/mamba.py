@@ -41,6 +41,7 @@ class Mamba(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 8.5e-3
+    elementwise: ClassVar[frozenset[str]] = frozenset({"conv", "a_log", "bc_norm"})
 
     channels: int = 128
     state_dim: int = 16

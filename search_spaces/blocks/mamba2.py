@@ -40,6 +40,9 @@ class Mamba2(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 8e-3
+    elementwise: ClassVar[frozenset[str]] = frozenset(
+        {"conv_x", "conv_x_bias", "conv_bc", "conv_bc_bias", "norm"}
+    )
 
     num_heads: int = 4
     head_dim: int = 32

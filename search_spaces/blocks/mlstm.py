@@ -41,7 +41,8 @@ class MLSTM(Block):
     """A normalised matrix memory per head, with scalar gates."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
-    learning_rate: ClassVar[float] = 8.5e-3
+    learning_rate: ClassVar[float] = 7.5e-3
+    elementwise: ClassVar[frozenset[str]] = frozenset({"gate_bias", "norm"})
 
     num_heads: int = 4
     head_dim: int = 32

@@ -40,6 +40,7 @@ class Retention(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 8.5e-3
+    elementwise: ClassVar[frozenset[str]] = frozenset({"norm", "norm_bias"})
 
     num_heads: int = 4
     head_dim: int = 32

@@ -42,7 +42,8 @@ class RWKV6(Block):
     """The time mixing of RWKV-6, its low ranks those of the paper (32 for the mixing, 64 for the decay)."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
-    learning_rate: ClassVar[float] = 1.2e-2
+    learning_rate: ClassVar[float] = 1e-2
+    elementwise: ClassVar[frozenset[str]] = frozenset({"mix", "decay", "bonus", "norm", "norm_bias"})
 
     num_heads: int = 4
     head_dim: int = 32

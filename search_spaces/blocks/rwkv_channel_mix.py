@@ -32,6 +32,7 @@ class RWKVChannelMix(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
     learning_rate: ClassVar[float] = 1.7e-2
+    elementwise: ClassVar[frozenset[str]] = frozenset({"mix"})
 
     expansion: float = 3.5
 

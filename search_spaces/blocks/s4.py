@@ -48,6 +48,7 @@ class S4(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 1.7e-2
+    elementwise: ClassVar[frozenset[str]] = frozenset({"p", "b", "c_real", "c_imag"})
 
     state_dim: int = 16
 

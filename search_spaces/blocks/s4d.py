@@ -43,6 +43,7 @@ class S4D(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 1.7e-2
+    elementwise: ClassVar[frozenset[str]] = frozenset({"log_fade", "turn", "c_real", "c_imag"})
 
     state_dim: int = 16
     init: str = "lin"

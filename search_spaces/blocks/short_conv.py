@@ -31,6 +31,7 @@ class ShortConv(Block):
     """A depthwise convolution of `kernel` taps, gated before and after."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
+    elementwise: ClassVar[frozenset[str]] = frozenset({"conv"})
 
     kernel: int = 3
 

@@ -38,6 +38,7 @@ class SLSTM(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 1.7e-2
+    elementwise: ClassVar[frozenset[str]] = frozenset({"bias", "norm"})
 
     num_heads: int = 4
     head_dim: int = 32

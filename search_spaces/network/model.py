@@ -10,7 +10,8 @@ Shapes: B batch, T tokens, D d_model, V vocab.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,13 @@ from search_spaces.network.initialization import dice_at
 from search_spaces.network.layer import AS_THEY_ARE, DecoderLayer, Parts, PassContext, SideOutputs
 from search_spaces.network.options.base import OptionModule
 from search_spaces.network.options.early_exit import EarlyLeavers
+from search_spaces.network.parameter_roles import block_roles, option_roles
 from search_spaces.network.residual import Residual
 from search_spaces.network.routed_layer import RoutedLayer
+from search_spaces.network.scaling import ELEMENTWISE, Role, scaled_rate
 from search_spaces.network.shell import EMBEDDING, ShellModule
+
+NO_RATES: Mapping[str, float] = MappingProxyType({})
 
 
 class Model(ShellModule):
@@ -132,15 +137,32 @@ class Model(ShellModule):
         """The layers, in their order; one that shares its weights comes as often as it is read."""
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
-    def learning_rates(self) -> dict[str, float]:
-        """The proxy training rate of every parameter: its block's own, and a common one elsewhere."""
-        rates = dict.fromkeys((name for name, _ in self.named_parameters()), Block.learning_rate)
+    def roles(self) -> dict[str, Role]:
+        """The role of every parameter (`search_spaces.network.scaling`)."""
+        shell, declared = self.spec.shell, dict(self.spec.shell.roles)
         for path, module in self.named_modules():
             if isinstance(module, Residual):
-                rates |= {
-                    f"{path}.{name}": module.block.learning_rate for name, _ in module.named_parameters()
-                }
-        return rates
+                own = block_roles(module.block, shell.d_model)
+                declared |= {f"{path}.mixer.{name}": role for name, role in own.items()}
+        for index, layer in enumerate(self.spec.layers):
+            for field, option in layer.options.items():
+                own = option_roles(option, shell)
+                declared |= {f"layers.{index}.{field}.{name}": role for name, role in own.items()}
+        return {name: declared.get(name, ELEMENTWISE) for name, _ in self.named_parameters()}
+
+    def learning_rates(self, by_kind: Mapping[str, float] = NO_RATES) -> dict[str, float]:
+        """The rate of every parameter: that of its block, or a common one elsewhere, at this size.
+
+        `by_kind` are rates of kinds of blocks in the place of their own.
+        """
+        roles = self.roles()
+        base = dict.fromkeys(roles, Block.learning_rate)
+        for path, module in self.named_modules():
+            if isinstance(module, Residual):
+                kind = type(module.block)
+                own = by_kind.get(kind.__name__, kind.learning_rate)
+                base |= {f"{path}.{name}": own for name, _ in module.named_parameters()}
+        return {name: scaled_rate(base[name], role) for name, role in roles.items()}
 
     def reset_parameters(self, seed: int) -> None:
         """Fill every parameter; a place starts alike, whatever stands elsewhere in the network."""

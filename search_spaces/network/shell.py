@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from search_spaces.blocks.base import Cost
 from search_spaces.network.norms.base import Norm, Normalized, norm_axes
 from search_spaces.network.norms.rms_norm import DEFAULT
+from search_spaces.network.scaling import Role, readout_start
 from search_spaces.parameter_axes import Layout
 from search_spaces.quantization.bits import WeightFormat, weight_bytes
 from search_spaces.scenario import Scenario
@@ -39,6 +40,12 @@ class Shell:
     def stored_bytes(self) -> int:
         """Bytes of the parameters as an exported model stores them."""
         return weight_bytes((self.vocab, self.d_model), WeightFormat()) + self.norm.stored_bytes(self.d_model)
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """The role of every parameter."""
+        readout = dict.fromkeys(self.norm.vectors, Role("readout", self.d_model))
+        return {EMBEDDING: Role("embedding", self.d_model), **readout}
 
     @staticmethod
     def layout() -> Layout:
@@ -74,6 +81,7 @@ class ShellModule(Normalized):
         return F.linear(self.normed(x), self.embedding)
 
     def reset_shell(self, dice: torch.Generator) -> None:
-        """Fill the embedding at random, and the norm."""
-        self.embedding.normal_(std=self.embedding.shape[-1] ** -0.5, generator=dice)
-        self.reset_norm()
+        """Fill the embedding at random, and the norm, which keeps a token from predicting itself."""
+        d_model = self.embedding.shape[-1]
+        self.embedding.normal_(std=d_model**-0.5, generator=dice)
+        self.reset_norm(readout_start(d_model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -16,6 +17,8 @@ from search_spaces.network.cost import parameter_shapes
 from search_spaces.network.initialization import dice_at
 from search_spaces.network.norms.base import all_vectors
 from search_spaces.network.options.base import LayerOption, option_shapes
+from search_spaces.network.parameter_roles import block_roles, option_roles
+from search_spaces.network.scaling import Role, scaled_rate
 from search_spaces.network.shell import EMBEDDING, Shell, ShellModule
 from search_spaces.network.sublayers import cannot_build
 from search_spaces.supernet.inventory import inventory
@@ -30,28 +33,27 @@ def allocate(shared: SharedWeights, root: Any, seed: int) -> None:
     """
     parts = inventory(root)
     shells = [Shell(max(parts.vocabularies), max(parts.widths), norm) for norm in parts.norms]
-    for name, values in _largest(shared, list(map(_shell_form, shells)), seed, EMBEDDING).items():
-        shared.add(name, values, Block.learning_rate)
+    _add(shared, "", _Forms(list(map(_shell_form, shells)), EMBEDDING), seed)
     for (place, kind), blocks in parts.variants.items():
         variants = [variant for variant in blocks if not cannot_build(*variant)]
         if not variants:
             raise SpaceError(f"{place}:{kind}: no variant of this block can be built")
         rate, widest = variants[0][0].learning_rate, max(d_model for _, d_model in variants)
+        shared.own_rates[kind] = rate
         for name, start in all_vectors(parts.norms).items():
             shared.add(f"{place}:{kind}.{name}", torch.full((widest,), start, device=shared.device), rate)
         forms = [_block_form(block, d_model) for block, d_model in variants]
-        for name, values in _largest(shared, forms, seed, place).items():
-            shared.add(f"{place}:{kind}.mixer.{name}", values, rate)
+        _add(shared, f"{place}:{kind}.mixer.", _Forms(forms, place, rate), seed)
     for path, options in parts.options.items():
         forms = [_option_form(option, shell) for option, shell in product(options, shells)]
-        for name, values in _largest(shared, forms, seed, path).items():
-            shared.add(f"{path}.{name}", values, Block.learning_rate)
+        _add(shared, f"{path}.", _Forms(forms, path), seed)
 
 
 class _Form(NamedTuple):
-    """One form that a module may have: the shapes of its parameters, and what builds and fills it."""
+    """One form that a module may have: shapes and roles of its parameters, and what builds and fills it."""
 
     shapes: Mapping[str, tuple[int, ...]]
+    roles: Mapping[str, Role]
     build: Callable[[torch.Generator], nn.Module]
 
 
@@ -61,7 +63,7 @@ def _shell_form(shell: Shell) -> _Form:
         module.reset_shell(dice)
         return module
 
-    return _Form(shell.shapes, build)
+    return _Form(shell.shapes, shell.roles, build)
 
 
 def _block_form(block: Block, d_model: int) -> _Form:
@@ -70,7 +72,7 @@ def _block_form(block: Block, d_model: int) -> _Form:
         module.reset_parameters(dice)
         return module
 
-    return _Form(parameter_shapes(block, d_model), build)
+    return _Form(parameter_shapes(block, d_model), block_roles(block, d_model), build)
 
 
 def _option_form(option: LayerOption, shell: Shell) -> _Form:
@@ -81,7 +83,27 @@ def _option_form(option: LayerOption, shell: Shell) -> _Form:
         module.reset_parameters(dice)
         return module
 
-    return _Form(option_shapes(option, shell), build)
+    return _Form(option_shapes(option, shell), option_roles(option, shell), build)
+
+
+class _Forms(NamedTuple):
+    """All forms of what stands at a place, where their random numbers come from, and their rate."""
+
+    forms: Sequence[_Form]
+    path: str
+    rate: float = Block.learning_rate
+
+
+def _add(shared: SharedWeights, prefix: str, there: _Forms, seed: int) -> None:
+    """Add the parameters of these forms.
+
+    A weight that serves several widths gets the rate between those of the smallest and of the largest one.
+    """
+    for name, values in _largest(shared, there.forms, seed, there.path).items():
+        roles = [form.roles[name] for form in there.forms if name in form.roles]
+        rates = [scaled_rate(there.rate, role) for role in roles]
+        widest = max(roles, key=lambda role: role.fan_in)
+        shared.add(f"{prefix}{name}", values, math.sqrt(min(rates) * max(rates)), widest)
 
 
 def _largest(shared: SharedWeights, forms: Sequence[_Form], seed: int, path: str) -> dict[str, Tensor]:

@@ -5,13 +5,14 @@ A subnet reads leading slices of them (`Binding`), and adds its gradients to the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from search_spaces.network.scaling import ELEMENTWISE, Role
 from search_spaces.quantization.bits import WeightFormat
 
 Weights: TypeAlias = dict[str, Tensor]
@@ -38,7 +39,9 @@ class Binding:
 
 
 class SharedWeights:
-    """Parameters by key, with the training rate of each; all of them are on one device.
+    """Parameters by key, with the training rate and the role of each; all of them are on one device.
+
+    `own_rates` are those of the kinds of blocks, at the base width.
 
     `name` is that of the space, for messages.
     """
@@ -47,14 +50,22 @@ class SharedWeights:
         self.name, self.device = name, device
         self.weights: dict[str, nn.Parameter] = {}
         self.rates: dict[str, float] = {}
+        self.roles: dict[str, Role] = {}
+        self.own_rates: dict[str, float] = {}
         self._gradients: Tensor | None = None
         self._gradient_of: dict[str, Tensor] = {}
         self._written: set[str] = set()
 
-    def add(self, key: str, values: Tensor, rate: float) -> None:
+    def add(self, key: str, values: Tensor, rate: float, role: Role = ELEMENTWISE) -> None:
         """A further parameter."""
         self.weights[key] = nn.Parameter(values)
         self.rates[key] = rate
+        self.roles[key] = role
+
+    def learning_rates(self, by_kind: Mapping[str, float]) -> dict[str, float]:
+        """The rate of every parameter; `by_kind` are rates of kinds of blocks in the place of their own."""
+        factors = {kind: by_kind[kind] / own for kind, own in self.own_rates.items() if kind in by_kind}
+        return {key: rate * factors.get(_kind_of(key), 1.0) for key, rate in self.rates.items()}
 
     def parameters(self) -> list[nn.Parameter]:
         """Every shared parameter, in a fixed order."""
@@ -119,6 +130,11 @@ class SharedWeights:
             self._gradient_of[key].zero_()
         self._written.add(key)
         return self._gradient_of[key]
+
+
+def _kind_of(key: str) -> str:
+    """The kind of block whose parameter has this key (`layers.0.sequence_mixer:Attention.mixer.wq`)."""
+    return key.partition(":")[2].partition(".")[0]
 
 
 def _aligned_size(shape: torch.Size) -> int:

@@ -22,6 +22,7 @@ from evaluators.training.losses import Losses
 from evaluators.training.recipe import DEFAULT
 from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import EvaluationFailed, FileError, NoFile
+from search_spaces.network.scaling import ELEMENTWISE
 from tests.limits import largest_file
 
 
@@ -33,6 +34,7 @@ class Line(Trainable):
         super().__init__(
             {"line": nn.Parameter(start)},
             {"line": 0.1},
+            {"line": ELEMENTWISE},
             DEFAULT,
             schedule=DEFAULT.schedule,
             rate=1,

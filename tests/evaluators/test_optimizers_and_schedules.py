@@ -19,6 +19,7 @@ from evaluators.training.schedules.base import Schedule, schedules
 from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from evaluators.training.schedules.linear import Linear
 from search_spaces.network.model import build
+from search_spaces.network.scaling import ELEMENTWISE, Role
 from tests.evaluators import tiny
 
 STEPS = 9
@@ -47,9 +48,12 @@ def training(folder: Path, recipe: Recipe, steps: int = STEPS) -> NetworkTrainin
     return NetworkTraining(model, tiny.task(folder), steps=steps, seed=1, batch=4, recipe=recipe)
 
 
+ROLES = {"matrix": Role("matrix", 8), "narrow": ELEMENTWISE, "vector": ELEMENTWISE}
+
+
 def test_only_matrices_decay(optimizer: Optimizer) -> None:
     weights = parameters()
-    made = optimizer.make(weights, dict.fromkeys(weights, 0.1))
+    made = optimizer.make(weights, dict.fromkeys(weights, 0.1), ROLES)
     for weight in weights.values():
         weight.grad = torch.zeros_like(weight)
     made.step()
@@ -61,7 +65,7 @@ def test_only_matrices_decay(optimizer: Optimizer) -> None:
 def test_rates_are_each_parameters_own(optimizer: Optimizer) -> None:
     weights = parameters()
     rates = {"matrix": 0.1, "narrow": 0.2, "vector": 0.1}
-    made = optimizer.make(weights, rates)
+    made = optimizer.make(weights, rates, ROLES)
     seen = {id(weight): group for group in made.param_groups for weight in group["params"]}
     for name, weight in weights.items():
         assert (seen[id(weight)]["peak"], seen[id(weight)]["lr"]) == (rates[name], rates[name])
@@ -69,7 +73,7 @@ def test_rates_are_each_parameters_own(optimizer: Optimizer) -> None:
 
 def test_what_has_no_gradient_stays(optimizer: Optimizer) -> None:
     weights = parameters()
-    made = optimizer.make(weights, dict.fromkeys(weights, 0.1))
+    made = optimizer.make(weights, dict.fromkeys(weights, 0.1), ROLES)
     weights["vector"].grad = torch.ones(8)
     made.step()
     assert torch.equal(weights["matrix"], torch.full((3, 8), 2.0))
@@ -78,12 +82,12 @@ def test_what_has_no_gradient_stays(optimizer: Optimizer) -> None:
 
 
 def test_no_parameters_are_no_error(optimizer: Optimizer) -> None:
-    optimizer.make({}, {}).step()
+    optimizer.make({}, {}, {}).step()
 
 
 def test_the_state_is_made_of_tensors(optimizer: Optimizer) -> None:
     weights = parameters()
-    made = optimizer.make(weights, dict.fromkeys(weights, 0.1))
+    made = optimizer.make(weights, dict.fromkeys(weights, 0.1), ROLES)
     for weight in weights.values():
         weight.grad = torch.full_like(weight, 3.0)
     made.step()

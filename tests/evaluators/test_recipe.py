@@ -54,7 +54,7 @@ recipes = st.builds(
     rate=positive,
     clip=st.none() | positive,
     precision=st.sampled_from(PRECISIONS),
-    batch_law=st.sampled_from(BATCH_LAWS),
+    batch_law=st.sampled_from(list(BATCH_LAWS)),
     horizon_law=st.sampled_from(HORIZON_LAWS),
     supernet=supernets,
 )
@@ -78,8 +78,9 @@ def test_the_defaults() -> None:
         "rate": 1.0,
         "clip": 1.0,
         "precision": "float32",
-        "batch_law": "none",
+        "batch_law": "fourth_root",
         "horizon_law": "none",
+        "block_rates": (),
         "supernet": {
             "schedule": {"name": "linear", "warm_up": 20, "floor": 0.1},
             "rate": 1.5,

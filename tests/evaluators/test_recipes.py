@@ -54,14 +54,16 @@ def test_what_differs_between_two_recipes_is_told() -> None:
 
 @given(tokens, st.none() | st.integers(1, 10**6))
 def test_without_laws_and_at_the_base_rates_stay(tokens: int, steps: int | None) -> None:
-    assert Recipe().scale(tokens, steps) == 1
+    assert Recipe(batch_law="none").scale(tokens, steps) == 1
+    assert Recipe().scale(BASE_TOKENS, steps) == 1
     lawful = Recipe(batch_law="sqrt", horizon_law="power")
     assert lawful.scale(BASE_TOKENS, BASE_STEPS) == lawful.scale(BASE_TOKENS, None) == 1
 
 
 @given(tokens, tokens)
-def test_rates_grow_with_the_root_of_the_batch_within_a_bound(few: int, many: int) -> None:
+def test_rates_grow_with_a_root_of_the_batch_within_a_bound(few: int, many: int) -> None:
     few, many = sorted((few, many))
+    assert Recipe().scale(16 * BASE_TOKENS, None) == 2
     scale = Recipe(batch_law="sqrt").scale
     assert 1 / LARGEST_SCALE <= scale(few, 9) <= scale(many, 9) <= LARGEST_SCALE
     assert scale(4 * BASE_TOKENS, None) == 2
@@ -69,7 +71,7 @@ def test_rates_grow_with_the_root_of_the_batch_within_a_bound(few: int, many: in
 
 
 def test_rates_fall_with_a_power_of_the_horizon() -> None:
-    law = Recipe(horizon_law="power")
+    law = Recipe(horizon_law="power", batch_law="none")
     assert law.scale(BASE_TOKENS, 10 * BASE_STEPS) == pytest.approx(10**-0.32)
     assert law.scale(10 * BASE_TOKENS, BASE_STEPS) == pytest.approx(10**-0.32)
     assert law.scale(10 * BASE_TOKENS, None) == 1
@@ -86,7 +88,7 @@ def test_laws_reach_the_rates_of_a_training_and_the_name_of_its_weights(tmp_path
         return [float(group["lr"]) for group in learning.optimizer.param_groups]
 
     law = Recipe(batch_law="sqrt")  # 32 x 16 tokens are a quarter of the base
-    assert first_rates(law) == pytest.approx([rate / 2 for rate in first_rates(Recipe())])
+    assert first_rates(law) == pytest.approx([rate / 2 for rate in first_rates(Recipe(batch_law="none"))])
     horizon = Recipe(horizon_law="power")
     assert first_rates(horizon) == first_rates(Recipe())  # the default schedule has no horizon
     assert len({training(recipe).trajectory.digest for recipe in (law, horizon, Recipe())}) == 3

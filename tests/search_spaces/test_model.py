@@ -21,6 +21,7 @@ from search_spaces.network.model import Model, build
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.network.scaling import scaled_rate
 from tests.blocks.random_sizes import smaller
 from tests.search_spaces.networks import ABSENT, NORMS, OPTION_VALUES, decoded, text
 
@@ -158,7 +159,7 @@ def test_a_parameter_learns_at_the_rate_of_its_block() -> None:
     assert rates.keys() == {name for name, _ in model.named_parameters()}
     for name, rate in rates.items():
         kind = RGLRU if ".sequence_mixer." in name else SwiGLU if ".channel_mixer." in name else Block
-        assert rate == kind.learning_rate, name
+        assert rate == scaled_rate(kind.learning_rate, model.roles()[name]), name
 
 
 def test_layers_that_share_weights_are_one_module_with_states_of_their_own() -> None:

@@ -1,8 +1,9 @@
 """What a recipe needs of an optimizer: one file of this folder each, around a `torch.optim.Optimizer`.
 
-Every parameter has a peak rate of its own, which the schedule scales step by step, and only matrices decay.
-The state that is kept of a parameter must be tensors by name, so that it goes through a checkpoint, and those
-of the parameter's shape must belong to its entries one by one, so that they can be sorted with them.
+Every parameter has a peak rate of its own, which the schedule scales step by step. Only matrices and
+embeddings decay, as their roles tell (`search_spaces.network.scaling`). The state that is kept of a parameter
+must be tensors by name, so that it goes through a checkpoint, and those of the parameter's shape must belong
+to its entries one by one, so that they can be sorted with them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from foundation.components import Part
 from foundation.registry import Registry
 from foundation.settings import setting
-from search_spaces.quantization.bits import is_matrix
+from search_spaces.network.scaling import Role
 
 optimizers: Registry[type[Optimizer]] = Registry("optimizer", folder="evaluators.training.optimizers")
 
@@ -36,12 +37,12 @@ class Optimizer(Part):
         """The optimizer of parameter groups, each with its `lr` and `weight_decay`."""
 
     def make(
-        self, parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float]
+        self, parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], roles: Mapping[str, Role]
     ) -> torch.optim.Optimizer:
         """The optimizer of these parameters; `rates` are their peak rates, kept as `peak` of each group."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {} if parameters else {(0.0, 0.0): []}
         for name, weight in parameters.items():
-            decay = self.decay if is_matrix(tuple(weight.shape)) else 0.0
+            decay = self.decay if roles[name].decays else 0.0
             groups.setdefault((rates[name], decay), []).append(weight)
         return self.build(
             [

@@ -268,7 +268,7 @@ def _optimizer_law(course: Course) -> tuple[float, list[list[str]]]:
     with torch.device("meta"):
         network = Shared(course.decoder())
     tiny = {n: nn.Parameter(torch.zeros((TINY,) * len(s))) for n, s in network.plan.shapes.items()}
-    optimizer = course.recipe.optimizer.make(tiny, network.rates)
+    optimizer = course.recipe.optimizer.make(tiny, network.rates, network.whole_roles)
     for weight in tiny.values():
         weight.grad = torch.ones_like(weight)
     optimizer.step()

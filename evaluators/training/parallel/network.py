@@ -22,7 +22,7 @@ from evaluators.training.precision import autocast
 from search_spaces.network.decode_state import LayerState
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.layer import DecoderLayer, PassContext, SideOutputs
-from search_spaces.network.model import Model
+from search_spaces.network.model import NO_RATES, Model
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.quantization.rounding import round_all
@@ -62,16 +62,17 @@ class Plan:
 class Shared(Model):
     """A model of which a process may hold some layers only; it computes with those.
 
-    `numbers` are the places of its layers in the whole network.
+    `numbers` are the places of its layers in the whole network. `rates_by_kind` are rates of kinds of blocks
+    in the place of their own.
     """
 
-    def __init__(self, spec: Decoder) -> None:
+    def __init__(self, spec: Decoder, rates_by_kind: Mapping[str, float] = NO_RATES) -> None:
         super().__init__(spec)
         self.first = self.last = True
         self.numbers: list[int] = list(range(len(spec.layers)))
         shapes = {name: tuple(weight.shape) for name, weight in self.named_parameters()}
         self.plan = Plan(shapes, weight_bits(self))
-        self.rates = self.learning_rates()
+        self.rates, self.whole_roles = self.learning_rates(rates_by_kind), self.roles()
 
     def keep(self, numbers: Collection[int], *, first: bool, last: bool) -> None:
         """Keep these layers, with the embedding where they are first, and the head where they are last."""

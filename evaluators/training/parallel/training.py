@@ -39,7 +39,7 @@ class ParallelTraining:
     def __init__(self, course: Course, grid: Grid, pieces: Pieces) -> None:
         self.course, self.grid, self.step = course, grid, 0
         with torch.device("meta"):
-            network = Shared(course.decoder())
+            network = Shared(course.decoder(), course.recipe.rates_by_kind)
         network = network.to(course.torch_dtype)
         for method in course.parallel.methods:
             method.divide(network, grid)
@@ -53,7 +53,7 @@ class ParallelTraining:
         for method in course.parallel.methods:
             module = method.connect(module, grid)
         self.module = module.train()
-        self.optimizer = course.recipe.optimizer.make(self.parameters, network.rates)
+        self.optimizer = course.recipe.optimizer.make(self.parameters, network.rates, network.whole_roles)
         for method in course.parallel.methods:
             self.optimizer = method.with_optimizer(self.optimizer, grid)
         self.stages = StageRun(self.module, network, course, grid) if grid.size("pp") > 1 else None

@@ -82,10 +82,10 @@ class Normalized(nn.Module):
         """x [..., D] through the norm."""
         return self.norm_rule.apply(x, x.shape[-1:], self.norm_vectors)
 
-    def reset_norm(self) -> None:
-        """Fill the vectors with the values that they start with."""
+    def reset_norm(self, share: float = 1.0) -> None:
+        """Fill the vectors with the values that they start with, times `share`."""
         for name, start in self.norm_rule.vectors.items():
-            getattr(self, name).fill_(start)
+            getattr(self, name).fill_(share * start)
 
 
 def all_vectors(kinds: Iterable[Norm]) -> dict[str, float]:
