@@ -18,8 +18,8 @@ ABOUT = (
 NOISE = (
     "At equal cost, the front beats a baseline with a network that costs no more and scores better, and is"
     " beaten where its networks at that cost score worse, of those that were trained as long; of a baseline's"
-    " sizes the one counts that does best. The error compares window by window; each network was trained"
-    " once, so the luck of a seed is not in it."
+    " sizes the one counts that does best. The error compares window by window, and over seeds where there"
+    " are several; of networks that were trained once the luck of a seed is not in it."
 )
 CAPTION = (
     "Each mark is a network after training from scratch, and the line below it the same network after more"

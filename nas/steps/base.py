@@ -40,6 +40,7 @@ from nas.store.folders import working_in
 from nas.study.facts import OUTCOME, add_fact
 from nas.study.plan import Plan
 from nas.study.study import Study
+from nas.study.trial import STAGES
 from search_spaces.language.genotype import Genotype
 
 T = TypeVar("T")
@@ -133,7 +134,7 @@ def run_steps(context: Context, names: Collection[str] | None = None) -> None:
 
 def _tell_unreadable(context: Context) -> None:
     """Say which trials cannot be read: they stay in the store, and others are scored in their place."""
-    for stage in ("search", "final", "validate"):
+    for stage in STAGES:
         _, unreadable = context.study.readings(stage)
         for record in unreadable[:TOLD]:
             context.progress.say(f"WARNING: {record}; it stays as it is, and does not count")

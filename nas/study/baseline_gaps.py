@@ -8,16 +8,20 @@ with a member that costs no more and scores better. It beats the front where the
 more scores worse, and one of them costs at least four fifths of it, or where a member that costs no less
 scores worse. Otherwise a trade-off is left, and nothing is said. Costs that were measured are equal within
 their errors. Of each baseline the longest training counts that can be judged so, and of its sizes the one
-that does best. Scores are compared window by window (`nas.study.significance`); every network was trained
-once, so the luck of a seed is no part of the errors.
+that does best.
+
+Scores are compared window by window (`nas.study.significance`). Where both networks were trained with several
+seeds, the gap is the mean over these, and its error that of the windows and that of the seeds, added in
+squares; where they were trained once, the luck of a seed is no part of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from foundation.statistics import mean_and_error
 from foundation.text import listed, with_error
 from nas.study.baselines import STAGE, rungs_of
 from nas.study.given_networks import given_name
@@ -43,6 +47,7 @@ class Gap:
     member: Trial
     gain: float
     error: float | None
+    seeds: int = 1
 
     @property
     def steps(self) -> int:
@@ -111,8 +116,9 @@ class Verdict:
     @property
     def _steps(self) -> str:
         """How long all were trained, where that is the same."""
-        steps = {gap.steps for gap in self.gaps}
-        return f" (after {steps.pop():,} steps)" if len(steps) == 1 else ""
+        steps, seeds = {gap.steps for gap in self.gaps}, {gap.seeds for gap in self.gaps}
+        of = f", {max(seeds)} seeds each" if len(seeds) == 1 and max(seeds) > 1 else ""
+        return f" (after {steps.pop():,} steps{of})" if len(steps) == 1 else ""
 
     def _told(self, gaps: Sequence[Gap]) -> str:
         if self._steps:
@@ -151,6 +157,7 @@ def verdict(study: Study, cost: str, trials: Sequence[Trial], known: Known) -> V
     assert study.quality is not None
     names = dict.fromkeys(given_name(trial.genotype) for trial in trials)
     costs, found = _Costs(cost, known), dict[str, Gap | None]()
+    repeats = [trial for trial in study.trials("repeat") if trial.state is TrialState.COMPLETE]
     for rung in reversed(rungs_of(study)):  # the longest training first
         alike = [trial for trial in trials if trial.fidelity == rung.fidelity]
         for name in names:
@@ -159,9 +166,28 @@ def verdict(study: Study, cost: str, trials: Sequence[Trial], known: Known) -> V
                 gaps = list(_gaps(networks, rung.members, costs, study.quality.name))
                 found[name] = min(gaps, key=lambda gap: gap.gain, default=None)
     priced = {given_name(trial.genotype) for trial in trials if costs.of(trial) is not None}
-    gaps = [gap for gap in found.values() if gap is not None]
+    gaps = [_over_seeds(gap, repeats, study.quality.name) for gap in found.values() if gap is not None]
     apart = [name for name, gap in found.items() if gap is None and name in priced]
     return Verdict(cost, study.quality.unit, tuple(gaps), tuple(apart))
+
+
+def _over_seeds(gap: Gap, repeats: Sequence[Trial], quality: str) -> Gap:
+    """The gap as the mean over all seeds that both networks were trained with as long."""
+    alike = [trial for trial in repeats if trial.fidelity == gap.network.fidelity and quality in trial.values]
+    both = [
+        {t.seed: t.values[quality] for t in alike if t.digest == one.digest}
+        for one in (gap.network, gap.member)
+    ]
+    pairs = [(gap.network.values[quality], gap.member.values[quality])]
+    pairs += [(both[0][seed], both[1][seed]) for seed in sorted(both[0].keys() & both[1].keys())]
+    if len(pairs) == 1:
+        return gap
+    found = [paired(*pair) for pair in pairs]
+    mean, of_seeds = mean_and_error([gain for gain, _ in found])
+    errors = [error for _, error in found if error is not None]
+    # the windows are the same for all seeds, so that their error does not become smaller with more of them
+    of_windows = sum(errors) / len(errors) if errors else 0.0
+    return replace(gap, gain=mean, error=math.hypot(of_windows, of_seeds), seeds=len(pairs))
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ def _read(entry: str) -> Decoder:
         raise SettingError(f"baseline {entry}: write {hint}")
     try:
         plain = read_json(entry)
+        plain = plain[0] if isinstance(plain, list) and len(plain) == 1 else plain  # `nas zoo NAME --json`
         inner = plain["spec"] if isinstance(plain, dict) and "spec" in plain else plain
         architecture = from_plain(inner)
     except (FileError, NasError) as error:

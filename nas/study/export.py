@@ -23,6 +23,7 @@ def longest_training(study: Study, digest: str) -> Trial | None:
     trained = [
         trial
         for stage in STAGES
+        if stage != "repeat"  # the same training with another seed
         for trial in study.trials(stage)
         if trial.digest == digest
         and trial.state is TrialState.COMPLETE

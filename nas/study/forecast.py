@@ -186,7 +186,7 @@ def of_plan(space: Space, plan: Plan, task: Task | None, engine: Engine) -> Fore
         forecast += of_supernet(work, plan.recipe, plan.train_steps, plan.train_batch)
     forecast += work.scoring(trials, task.windows)
     forecast += work.learning(engine.gradient_steps, engine.sequences)
-    return forecast + _of_finalists(work, plan) + _of_baselines(work, plan)
+    return forecast + _of_finalists(work, plan) + _of_baselines(work, plan) + _of_repeats(work, plan)
 
 
 def of_baselines(space: Space, plan: Plan, task: Task) -> Forecast:
@@ -203,6 +203,17 @@ def _of_baselines(work: Work, plan: Plan) -> Forecast:
         steps += min(SIZES, alive or SIZES) * rung
         alive = max(1, math.ceil(alive * plan.keep))
     return work.learning(len(plan.baselines) * steps, plan.train_batch)
+
+
+def _of_repeats(work: Work, plan: Plan) -> Forecast:
+    """The last rung again, with other seeds."""
+    alive = plan.finalists
+    for _ in plan.finalist_steps[1:]:
+        alive = max(1, math.ceil(alive * plan.keep))
+    if not plan.finalists or plan.final_seeds == 1:
+        return Forecast()
+    networks = alive + min(SIZES, alive) * len(plan.baselines)
+    return work.learning(networks * plan.finalist_steps[-1], plan.train_batch).times(plan.final_seeds - 1)
 
 
 def _of_finalists(work: Work, plan: Plan) -> Forecast:

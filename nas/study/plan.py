@@ -235,6 +235,14 @@ class Plan(Settings):
         group=FINALISTS,
         named={"none": ()},
     )
+    final_seeds: int = setting(
+        1,
+        help="Random seeds that the networks of the last rung, and baselines beside it, are trained with.",
+        least=1,
+        most=MANY,
+        changeable=True,
+        group=FINALISTS,
+    )
     source: str | None = setting(None, help="Where the space is defined.", changeable=True, hidden=True)
 
     def __post_init__(self) -> None:
@@ -282,6 +290,7 @@ class Plan(Settings):
             profile_seconds=other.profile_seconds,
             measure=other.measure,
             baselines=other.baselines,
+            final_seeds=max(self.final_seeds, other.final_seeds),
         )
 
 

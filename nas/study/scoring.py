@@ -25,13 +25,16 @@ def score_all(
     *,
     stage: str,
     fidelity: Fidelity,
+    seed: int | None = None,
     on_trial: OnTrial = lambda trial: None,
 ) -> list[Trial]:
     """Score these architectures at one fidelity as trials of a stage; those on record are not scored again.
 
-    Returns one trial per genotype, in their order. A trial that ran when the driver died is run again.
+    The `seed` is that of the plan where none is given. Returns one trial per genotype, in their order. A
+    trial that ran when the driver died is run again.
     """
-    trials = _trials(study, genotypes, stage, fidelity)
+    seed = study.plan.seed if seed is None else seed
+    trials = _trials(study, genotypes, stage, fidelity, seed=seed)
     if executor.in_this_process:
         _suspect_first(study, trials, stage)
     for trial in trials.values():
@@ -64,11 +67,11 @@ def _suspect_first(study: Study, trials: dict[Genotype, Trial], stage: str) -> N
 
 
 def _trials(
-    study: Study, genotypes: Sequence[Genotype], stage: str, fidelity: Fidelity
+    study: Study, genotypes: Sequence[Genotype], stage: str, fidelity: Fidelity, *, seed: int
 ) -> dict[Genotype, Trial]:
     """The trial of each genotype: that on record, or a new one."""
     recorded = study.trials(stage)
-    scored = {trial.digest: trial for trial in recorded if trial.fidelity == fidelity}
+    scored = {trial.digest: trial for trial in recorded if trial.fidelity == fidelity and trial.seed == seed}
     numbers = count(study.store.next_number(study.record.id, stage))
     return {
         genotype: scored.get(genotype.digest)
@@ -77,7 +80,7 @@ def _trials(
             genotype=genotype,
             stage=stage,
             fidelity=fidelity,
-            seed=study.plan.seed,
+            seed=seed,
             started=time.time(),
         )
         for genotype in dict.fromkeys(genotypes)

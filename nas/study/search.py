@@ -63,6 +63,7 @@ class PlanSettings(TypedDict, total=False):
     finalist_steps: Sequence[int]
     keep: float
     baselines: Sequence[str]
+    final_seeds: int
     source: str | None
 
 

@@ -21,9 +21,9 @@ PREDICTED = ("predicted", "estimate", "traced")
 PARENTS = "parents"
 """In a trial's memo: the numbers of the trials that it was made of; an empty list where it had none."""
 
-STAGES = ("search", "final", "baseline", "validate")
+STAGES = ("search", "final", "baseline", "repeat", "validate")
 """The parts of a study that have trials: what the strategy asked for, finalists, the baselines that they are
-held against, and what validates it."""
+held against, both again with other seeds, and what validates it."""
 
 MEASURED = "_measured"
 """What the names of measurements end in: `decode_ms_measured` is what `decode_ms` predicts."""
@@ -142,9 +142,10 @@ class Trial:
     """One candidate and its outcome.
 
     `stage` is the part of the study: "search" (asked by the strategy), "final" (finalists trained
-    from scratch), "baseline" (published networks beside them), "validate" (random networks that check the
-    proxy). Numbers count from 0 within a stage. `memo` is what the strategy is given back with the outcome,
-    also after a resume. `reused` is the number of the earlier trial of the same stage that answered this one.
+    from scratch), "baseline" (published networks beside them), "repeat" (both with other seeds), "validate"
+    (random networks that check the proxy). Numbers count from 0 within a stage. `memo` is what the strategy
+    is given back with the outcome, also after a resume. `reused` is the number of the earlier trial of the
+    same stage that answered this one.
     """
 
     number: int

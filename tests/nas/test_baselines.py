@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,14 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def created(folder: Path, text: Path, **changes: Any) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {**EXAMPLE.to_plain(), "baselines": TWO, "finalists": 3, "data": str(text), **changes}
+    plain = {
+        **EXAMPLE.to_plain(),
+        "baselines": TWO,
+        "finalists": 3,
+        "final_seeds": 1,
+        "data": str(text),
+        **changes,
+    }
     return create_study(SPACE, Plan.from_plain(plain), name="s", store=folder / "s.db")
 
 
@@ -91,7 +99,7 @@ def test_the_verdict_names_every_baseline_at_equal_cost(searched: Study) -> None
 
 def test_files_are_read_once_and_what_they_held_is_kept(text: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
-    write_json(file, {"spec": to_plain(zoo["lfm2"].spec)})
+    write_json(file, [{"name": "lfm2", "spec": to_plain(zoo["lfm2"].spec)}])  # as `nas zoo` prints it
     study = created(tmp_path, text, baselines=[str(file)], finalists=1)
     study.store.close()
     file.unlink()
@@ -203,9 +211,13 @@ def trial(name: str, *, score: float, cost: float, steps: int = 8, error: float 
 
 
 def judged(
-    searched: Study, monkeypatch: pytest.MonkeyPatch, members: Sequence[Trial], others: Sequence[Trial]
+    searched: Study,
+    monkeypatch: pytest.MonkeyPatch,
+    members: Sequence[Trial],
+    others: Sequence[Trial],
+    repeats: Sequence[Trial] = (),
 ) -> Verdict:
-    stages = {"final": list(members), "baseline": list(others)}
+    stages = {"final": list(members), "baseline": list(others), "repeat": list(repeats)}
     monkeypatch.setattr(searched, "trials", lambda stage="search": stages[stage])
     monkeypatch.setattr(searched, "measured", dict)
     return verdicts(searched)[0]
@@ -242,6 +254,28 @@ def test_what_costs_far_more_can_be_beaten_but_not_beat(
     assert judged(searched, monkeypatch, members, [trial("b", score=1.9, cost=50.0)]).apart == ("b",)
     assert judged(searched, monkeypatch, members, [trial("b", score=1.9, cost=6.0)]).better
     assert judged(searched, monkeypatch, members, [trial("b", score=1.9, cost=0.5)]).better
+
+
+def test_of_several_seeds_the_gap_is_the_mean_and_its_error_has_their_spread(
+    searched: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member, other = trial("", score=2.0, cost=5.0), trial("b", score=2.2, cost=5.0)
+    scores = {1: (2.0, 2.4), 2: (2.1, 2.1)}  # gaps of 0.4 and 0.0, beside the first of 0.2
+    repeats = [
+        replace(one, stage="repeat", seed=seed, values={"bits_per_byte": Value(s, 0.0, "scratch", (s, s))})
+        for seed, both in scores.items()
+        for one, s in zip((member, other), both, strict=True)
+    ]
+    (gap,) = judged(searched, monkeypatch, [member], [other], repeats).gaps
+    assert gap.seeds == 3
+    assert math.isclose(gap.gain, 0.2)
+    assert gap.error is not None
+    assert math.isclose(gap.error, 0.2 / math.sqrt(3))
+    assert not gap.significant  # the luck of the seeds is larger than the gap
+    assert judged(searched, monkeypatch, [member], [other]).beaten  # as it would seem with one
+    assert "3 seeds each" in str(judged(searched, monkeypatch, [member], [other], repeats))
+    only = [r for r in repeats if r.digest == member.digest]
+    assert judged(searched, monkeypatch, [member], [other], only).gaps[0].seeds == 1
 
 
 def test_costs_that_differ_within_their_errors_are_equal(

@@ -183,7 +183,11 @@ def test_resume_takes_what_may_change() -> None:
     changeable = {d.name for d in SETTINGS if d.about.changeable}
     root: Any = typer.main.get_command(cli.app)
     taken = {p.name for p in root.commands["resume"].params} & {d.name for d in SETTINGS}
-    assert taken == changeable == {"trials", "strict_table", "profile_seconds", "measure", "baselines"}
+    assert (
+        taken
+        == changeable
+        == {"trials", "strict_table", "profile_seconds", "measure", "baselines", "final_seeds"}
+    )
 
 
 def test_type_checkers_and_help_know_the_plan() -> None:

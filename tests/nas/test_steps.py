@@ -21,6 +21,7 @@ from nas.study.creation import create_study
 from nas.study.facts import CORPUS, OUTCOME, PREPARED, SUPERNET, TABLES
 from nas.study.plan import Plan
 from nas.study.study import Study
+from nas.study.trial import STAGES
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
@@ -47,8 +48,9 @@ EXAMPLE = Plan(
     finalist_steps=(2, 4),
     strategy="random",
     baselines=("zoo:transformer", "zoo:lfm2"),
+    final_seeds=2,
 )
-ORDER = ["corpus", "profile", "train", "search", "measure", "finalists", "baselines"]
+ORDER = ["corpus", "profile", "train", "search", "measure", "finalists", "baselines", "repeats"]
 ELSEWHERE = "measure"
 """The step that has nothing to do here, because the example's latencies are those of a device card."""
 
@@ -103,7 +105,7 @@ def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Context
 
 def results(study: Study) -> dict[str, Any]:
     """All that does not depend on the clock."""
-    trials = [trial for stage in ("search", "final", "baseline") for trial in study.trials(stage)]
+    trials = [trial for stage in STAGES for trial in study.trials(stage)]
     facts = study.facts
     return {
         "trials": [
@@ -216,9 +218,9 @@ def test_a_plan_has_only_the_steps_that_it_wants() -> None:
     assert "measure" in wanted(objectives=["bits_per_byte"], measure=["memory"])
     assert wanted(objectives=["bits_per_byte"], constraints=["decode_ms<5"]) == ORDER
     alone = ["corpus", "profile", "search", "measure", "baselines"]
-    assert wanted(evaluator="scratch", finalists=0) == alone
-    assert wanted(evaluator="scratch", finalists=0, baselines=[]) == alone[:-1]
-    assert "baselines" not in wanted(finalists=0)  # nothing that was trained alike
+    assert wanted(evaluator="scratch", finalists=0) == [*alone, "repeats"]
+    assert wanted(evaluator="scratch", finalists=0, baselines=[], final_seeds=1) == alone[:-1]
+    assert not {"baselines", "repeats"} & set(wanted(finalists=0))  # nothing that was trained alike
     assert wanted(objectives=["params"]) == ["search"]
     assert "train" not in wanted(trials=0)
 
