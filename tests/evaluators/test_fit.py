@@ -21,6 +21,7 @@ from evaluators.training import checkpoints
 from evaluators.training.curve import Curve
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining
+from evaluators.training.optimizers.muon import Muon
 from evaluators.training.recipe import Recipe
 from evaluators.training.schedules.trapezoid import Trapezoid
 from evaluators.training.trainable import Trainable
@@ -43,6 +44,7 @@ PARENT = Decoder(vocab=12, d_model=8, layers=(LARGE,))
 RECIPES = {
     "default": Recipe(supernet=SupernetRecipe(phases=SHRINKING)),
     "bfloat16": Recipe(precision="bfloat16", clip=None),
+    "muon": Recipe(optimizer=Muon(), supernet=SupernetRecipe(phases=SHRINKING, sort="norm")),
     "trapezoid": Recipe(schedule=Trapezoid(warm_up=2, cool_down=0.5)),
 }
 

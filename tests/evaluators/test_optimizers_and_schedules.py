@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from evaluators.training.schedules.base import Schedule, schedules
 from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from evaluators.training.schedules.linear import Linear
 from search_spaces.network.model import build
-from search_spaces.network.scaling import ELEMENTWISE, Role
+from search_spaces.network.scaling import ELEMENTWISE, Role, scaled_rate
 from tests.evaluators import tiny
 
 STEPS = 9
@@ -69,6 +71,19 @@ def test_rates_are_each_parameters_own(optimizer: Optimizer) -> None:
     seen = {id(weight): group for group in made.param_groups for weight in group["params"]}
     for name, weight in weights.items():
         assert (seen[id(weight)]["peak"], seen[id(weight)]["lr"]) == (rates[name], rates[name])
+
+
+def test_independent_decay_is_that_of_the_base_width(optimizer: Optimizer) -> None:
+    def shrunk(width: int, **settings: Any) -> float:
+        weight, role = nn.Parameter(torch.ones(4, width)), Role("matrix", width)
+        made = replace(optimizer, **settings).make({"w": weight}, {"w": scaled_rate(0.1, role)}, {"w": role})
+        weight.grad = torch.zeros_like(weight)
+        made.step()
+        return 1 - float(weight.detach().mean())
+
+    assert shrunk(64, independent=True) == pytest.approx(shrunk(64), rel=1e-4)
+    assert shrunk(256) == pytest.approx(shrunk(64) / 4, rel=1e-3)
+    assert shrunk(256, independent=True) == pytest.approx(shrunk(64), rel=1e-4)
 
 
 def test_what_has_no_gradient_stays(optimizer: Optimizer) -> None:

@@ -49,7 +49,7 @@ supernets = st.builds(
 )
 recipes = st.builds(
     Recipe,
-    optimizer=st.builds(AdamW, decay=st.floats(0, 2), beta1=betas, beta2=betas),
+    optimizer=st.builds(AdamW, decay=st.floats(0, 2), independent=st.booleans(), beta1=betas, beta2=betas),
     schedule=schedules,
     rate=positive,
     clip=st.none() | positive,
@@ -73,7 +73,7 @@ def test_recipes_name_what_they_decide(one: Recipe, other: Recipe) -> None:
 
 def test_the_defaults() -> None:
     assert Recipe().to_plain() == {
-        "optimizer": {"name": "adamw", "decay": 0.1, "beta1": 0.9, "beta2": 0.95},
+        "optimizer": {"name": "adamw", "decay": 0.1, "independent": False, "beta1": 0.9, "beta2": 0.95},
         "schedule": {"name": "inverse_sqrt", "warm_up": 20, "constant": 100},
         "rate": 1.0,
         "clip": 1.0,

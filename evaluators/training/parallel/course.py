@@ -96,4 +96,11 @@ class Course:
         if spec.vocab < self.task.vocab:
             raise SettingError(f"vocab is {spec.vocab}, and task {self.task.name} needs {self.task.vocab}")
         self.parallel.check(spec)
+        optimizer = self.recipe.optimizer
+        for method in self.parallel.methods:
+            if method.cuts and not optimizer.elementwise:
+                raise SettingError(
+                    f"{method}: {optimizer.name} makes steps of whole matrices: use dp or pp, or another"
+                    " optimizer"
+                )
         self.parallel.check_batch(self.batch, self.accumulate)

@@ -59,6 +59,11 @@ class Method(Part):
         """
         return cls._made(parse_degree(cls, word))
 
+    @property
+    def cuts(self) -> bool:
+        """Whether a process sees parts of parameters, or makes the steps of some of them only."""
+        return False
+
     def check(self, spec: Decoder) -> None:
         """Raise `SettingError` where a network cannot be shared like this."""
 

@@ -37,6 +37,11 @@ class DataParallel(Method):
         choices=(0, 1),
     )
 
+    @property
+    def cuts(self) -> bool:
+        """With `zero`, the steps are shared."""
+        return self.zero > 0
+
     def connect(self, module: nn.Module, grid: Grid) -> nn.Module:
         """Average gradients; under FSDP, the replicas are the other axis of its mesh."""
         if grid.size("fsdp") > 1:

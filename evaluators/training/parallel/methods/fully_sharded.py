@@ -41,6 +41,11 @@ class FullySharded(Method):
         True, help="Give up gathered weights after the forward pass (ZeRO 3); false keeps them (ZeRO 2)."
     )
 
+    @property
+    def cuts(self) -> bool:
+        """Each process holds rows of every parameter."""
+        return True
+
     def check(self, spec: Decoder) -> None:
         """Layers that share their weights would be gathered and given up at the same time."""
         if any(layer.shared is not None for layer in spec.layers):

@@ -48,6 +48,11 @@ class TensorParallel(Method):
         help="Let every process compute blocks that cannot be split as a whole, instead of refusing them.",
     )
 
+    @property
+    def cuts(self) -> bool:
+        """Each process holds a part of every block."""
+        return True
+
     def check(self, spec: Decoder) -> None:
         """Every block must be a sum of parts."""
         for number, layer in enumerate(spec.layers):
