@@ -150,7 +150,9 @@ def rounded_model(model: Model) -> Model:
     with torch.device("meta"):
         copy = Model(model.spec)
     copy.to_empty(device=model.embedding.device)
-    copy.load_state_dict(round_all(dict(model.named_parameters()), weight_bits(model)))
+    rounded = round_all(dict(model.named_parameters()), weight_bits(model))
+    for name, weight in copy.named_parameters():  # each once, also of layers that share them
+        weight.copy_(rounded[name])
     return copy
 
 

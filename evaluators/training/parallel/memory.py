@@ -232,10 +232,11 @@ def _local_shapes(course: Course, indices: Mapping[str, int]) -> dict[str, Shape
 
 
 def _gathered_values(course: Course, name: str) -> int:
-    """Values of a parameter as a layer computes with it: split, but not shared."""
+    """Values of a parameter as a layer computes with it: split, and gathered from equally many rows each."""
     shape = _shapes(course.spec, course)[name]
-    local = course.parallel.of("tp").local(course.decoder(), name, shape, 0)
-    return torch.Size(local or ()).numel()
+    local = course.parallel.of("tp").local(course.decoder(), name, shape, 0) or shape
+    processes = course.parallel.of("fsdp").degree
+    return -(-local[0] // processes) * processes * torch.Size(local[1:]).numel()
 
 
 @lru_cache(maxsize=8)

@@ -63,13 +63,15 @@ class Shared(Model):
     """A model of which a process may hold some layers only; it computes with those.
 
     `numbers` are the places of its layers in the whole network. `rates_by_kind` are rates of kinds of blocks
-    in the place of their own.
+    in the place of their own. Auxiliary losses of layers come into `losses`, and not through the context of
+    the pass: FSDP rebuilds what is in the arguments of a layer, lists that hold tensors too.
     """
 
     def __init__(self, spec: Decoder, rates_by_kind: Mapping[str, float] = NO_RATES) -> None:
         super().__init__(spec)
         self.first = self.last = True
         self.numbers: list[int] = list(range(len(spec.layers)))
+        self.losses: list[Tensor] = []
         shapes = {name: tuple(weight.shape) for name, weight in self.named_parameters()}
         self.plan = Plan(shapes, weight_bits(self))
         self.rates, self.whole_roles = self.learning_rates(rates_by_kind), self.roles()
@@ -97,16 +99,16 @@ class Shared(Model):
         The first layers of a pipeline give the residual stream [B, T, D] instead, and the last ones take it,
         with the sum so far.
         """
-        losses: list[Tensor] = []
-        whole = self.first and self.last
-        y = super().forward(x, losses) if whole else self._read_some(x, losses)
+        self.losses.clear()
+        of_exits: list[Tensor] = []
+        y = super().forward(x, of_exits) if self.first and self.last else self._read_some(x)
         total = 0 * y[:1, :1, 0].flatten() if auxiliary is None else auxiliary
-        return y, sum(losses, start=total)
+        return y, sum((*self.losses, *of_exits), start=total)
 
-    def _read_some(self, x: Tensor, losses: list[Tensor]) -> Tensor:
+    def _read_some(self, x: Tensor) -> Tensor:
         y = self.embed(x) if self.first else x
         for number, layer in self.placed_layers():
-            y, _ = layer(y, None, PassContext(f"layers.{number}", SideOutputs(losses, None)))
+            y, _ = layer(y, None, PassContext(f"layers.{number}", SideOutputs()))
         return self.logits(y) if self.last else y
 
 
@@ -124,7 +126,8 @@ class Holder(nn.Module):
             if layer.exit is not None:
                 _borrow(layer.exit, _of(network.plan.formats, f"{prefix}exit."))
             if "forward" not in vars(layer):  # layers that share their weights are one module
-                _borrow_layer(layer, _of(network.plan.formats, prefix), number in recomputed)
+                formats = _of(network.plan.formats, prefix)
+                _borrow_layer(layer, formats, network.losses, recompute=number in recomputed)
 
     def forward(self, x: Tensor, auxiliary: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As the network."""
@@ -167,8 +170,8 @@ def _borrow(module: nn.Module, formats: Formats) -> None:
     module.forward = forward
 
 
-def _borrow_layer(layer: DecoderLayer, formats: Formats, recompute: bool) -> None:
-    """The same for a layer, whose auxiliary losses come out of the part that may be computed twice."""
+def _borrow_layer(layer: DecoderLayer, formats: Formats, kept: list[Tensor], *, recompute: bool) -> None:
+    """The same for a layer, whose auxiliary losses are kept once, though it may be computed twice."""
     template = _template(layer)
 
     def run(x: Tensor, context: PassContext) -> tuple[Tensor, list[Tensor]]:
@@ -182,8 +185,7 @@ def _borrow_layer(layer: DecoderLayer, formats: Formats, recompute: bool) -> Non
             y, losses = checkpoint(run, x, context, use_reentrant=False, preserve_rng_state=False)
         else:
             y, losses = run(x, context)
-        for loss in losses:
-            context.side.record("", loss, None)
+        kept.extend(losses)
         return y, {}
 
     layer.forward = forward  # type: ignore[method-assign]

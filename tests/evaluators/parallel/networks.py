@@ -39,10 +39,11 @@ HYBRID = Decoder(
         ),
         Layer(
             sequence_mixer=GatedDeltaNet(num_heads=2, head_dim=8, state_dim=8),
-            channel_mixer=SwiGLU(expansion=2),
+            channel_mixer=MoE(num_experts=2, top_k=1, expansion=1, z_loss=0.01),
         ),
     ),
 )
+"""Both layers have an auxiliary loss."""
 
 
 def recall() -> Task:

@@ -13,6 +13,7 @@ from evaluators.training.parallel.parallel import Parallel
 from evaluators.training.recipe import Recipe
 from foundation.errors import EvaluationFailed
 from search_spaces.network.decoder import Decoder
+from search_spaces.zoo import zoo
 from tests.evaluators.parallel.networks import (
     HYBRID,
     ROUNDED,
@@ -96,6 +97,28 @@ def test_a_training_goes_on_by_another_method(
 @pytest.mark.parametrize("spec", [TRANSFORMER, HYBRID], ids=["transformer", "hybrid"])
 def test_four_processes_learn_what_one_does(spec: Decoder, tmp_path: Path) -> None:
     check_equal(spec, tmp_path, ON_FOUR, pieces=4)
+
+
+OPTIONS = {
+    "early_exit": ("dp=2", "fsdp=2", "tp=2,tp.whole=true"),
+    "mixture_of_depths": ("dp=2", "fsdp=2", "tp=2", "pp=2"),
+    "zamba": ("dp=2,dp.zero=1", "tp=2,tp.whole=true"),
+}
+"""Published networks with exits, routers, and layers that share their weights and read the embedding."""
+
+
+@pytest.mark.slow
+def test_options_of_layers_learn_the_same(tmp_path: Path) -> None:
+    forms = [(name, text) for name, texts in OPTIONS.items() for text in texts]
+    pieces = {text: 2 if text[0] in "tp" else 1 for _, text in forms}
+    made = [
+        course(zoo[name].spec, tmp_path / name / text, text, accumulate=pieces[text]) for name, text in forms
+    ]
+    found = dict(zip(forms, losses_together(made), strict=True))
+    for name, texts in OPTIONS.items():
+        alone = losses_alone(course(zoo[name].spec, tmp_path / name / "alone", accumulate=2))
+        for text in texts:
+            assert found[name, text] == pytest.approx(alone, rel=EXACT), f"{name} by {text}"
 
 
 def test_recomputed_layers_learn_the_same(tmp_path: Path) -> None:
