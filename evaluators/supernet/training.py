@@ -27,12 +27,13 @@ from evaluators.supernet.importance import Sorted, sort_by_importance
 from evaluators.supernet.sandwich import Sandwich
 from evaluators.supernet.shrinking import Phase, narrowed, phase_at, starts
 from evaluators.tasks.base import IGNORED, Task
+from evaluators.training.beforehand import Job, compile_beforehand, networks_of
 from evaluators.training.execution import Execution
 from evaluators.training.losses import LateLosses
 from evaluators.training.pace import Pace
 from evaluators.training.process_group import SINGLE_PROCESS, ProcessGroup
 from evaluators.training.recipe import DEFAULT, Recipe
-from evaluators.training.regions import Regions, token_loss
+from evaluators.training.regions import INDUCTOR, Regions, token_loss
 from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_json
@@ -41,6 +42,8 @@ from search_spaces.network.layer import Parts
 from search_spaces.supernet import Subnet, Supernet, Weights
 
 ON_CPU = Execution()
+BEFOREHAND = 0.7
+"""The share of the seconds for compiling in which several processes compile."""
 
 
 def spec_of(space_json: str) -> str:
@@ -84,6 +87,7 @@ class SupernetTraining(Trainable):
             steps=steps,
         )
         self.sorted: list[Sorted] = []
+        self._begun = False
         self._parts = [narrowed(space, phase.varies) for phase in self.settings.phases]
         self._sandwiches = [self._sandwich(part) for part in self._parts]
         self.regions = Regions(execution.compile, execution.compile_seconds)
@@ -127,6 +131,7 @@ class SupernetTraining(Trainable):
         Shown are the losses of its first two subnets: the largest and, of three or more, the smallest.
         """
         self._enter_phase()
+        self._compile_beforehand()
         subnets = [self.supernet.subnet(spec) for spec in self._sandwiches[self._phase].of(self.step)]
         sixteen, losses = self.supernet.at_sixteen(), list[Tensor]()
         for number, readers in enumerate(
@@ -175,6 +180,22 @@ class SupernetTraining(Trainable):
                 moments=self._moments,
                 effects=self._effect if self.settings.sort == "effect" else None,
             )
+
+    def _compile_beforehand(self) -> None:
+        """At the first step here: the regions of the space, by several processes.
+
+        They may take the larger part of the seconds; the rest is for reading what they compiled.
+        """
+        how, self._begun = self.execution, self._begun or self.regions.backend != INDUCTOR
+        if self._begun:
+            return
+        self._begun = True
+        vocab = self._sandwiches[-1].of(0)[0].vocab
+        rows = -(-self.batch // self.process_group.count // how.accumulate)
+        precision, seconds = self.recipe.precision, BEFOREHAND * how.compile_seconds
+        specs = networks_of(self.space, vocab)
+        job = Job(specs, rows, self.task.length, how.device, precision, how.compile, seconds)
+        self.regions.spent += compile_beforehand(job)
 
     def _moments(self, key: str) -> list[Tensor]:
         """The optimizer's tensors that have the shape of the parameter of this key."""

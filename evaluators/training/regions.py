@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from pathlib import Path
 from time import monotonic
 from types import FunctionType
 from typing import Any, TypeAlias
@@ -282,14 +283,25 @@ def _pass(run: Run, inputs: Sequence[Tensor]) -> None:
         torch.autograd.grad(outputs, learning, ones, allow_unused=True)
 
 
+def files_of_compiler() -> Path:
+    """Where the compiler keeps what it makes: in the cache of this user, unless they named a place.
+
+    The compiler itself names a folder for temporary files, which is no place to keep them.
+    """
+    usual: Any = importlib.import_module("torch._inductor.runtime.cache_dir_utils")
+    if os.environ.get(CACHE_VARIABLE, usual.default_cache_dir()) == usual.default_cache_dir():
+        os.environ[CACHE_VARIABLE] = str(cache_folder() / "compiled")
+    return Path(os.environ[CACHE_VARIABLE])
+
+
 @contextmanager
 def _kept_in_files() -> Iterator[None]:
-    """Meanwhile the compiler keeps what it makes in the cache of this user, unless they named a place.
+    """Meanwhile the compiler keeps what it makes in files.
 
     Gradients written by hand (`torch.autograd.Function`) and stretches without autocast are traced like
     everything else, and so may be kept, too.
     """
-    os.environ.setdefault(CACHE_VARIABLE, str(cache_folder() / "compiled"))
+    files_of_compiler()
     with ExitStack() as changed:
         for place, settings in CACHEABLE.items():
             config: Any = importlib.import_module(place)

@@ -38,14 +38,20 @@ def split_into(count: int, sum_parts: Sum) -> Iterator[None]:
 
 def parts_in_all() -> int:
     """Among how many parts the block is split."""
-    split = _parts.get()
+    split = _parts.get() if _is_split() else None
     return 1 if split is None else split[0]
 
 
 def sum_over_parts(x: Tensor) -> Tensor:
     """The sum of x over all parts of the block."""
-    split = _parts.get()
+    split = _parts.get() if _is_split() else None
     return x if split is None else split[1](x)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_split() -> bool:
+    """What is compiled outside of a split is for blocks that are whole: compilers follow no context."""
+    return _parts.get() is not None
 
 
 def rms_norm_of_parts(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:

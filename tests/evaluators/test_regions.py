@@ -20,7 +20,7 @@ from evaluators.training.recipe import Recipe
 from evaluators.training.regions import INDUCTOR, TRACED, Regions, token_loss
 from foundation.errors import SettingError
 from search_spaces.blocks.attention import Attention
-from search_spaces.blocks.base import Block
+from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.mlstm import MLSTM
 from search_spaces.blocks.moe import MoE
@@ -55,6 +55,9 @@ BLOCKS = (
     RGLRU(num_heads=2, head_dim=4),
     ShortConv(),
 )
+COUPLED = ("Mamba", "Mamba2")
+"""Blocks with figures of all heads or channels, which ask whether they are split among processes."""
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "reads the embedding": {"reads_embedding": True},
@@ -104,6 +107,18 @@ def test_a_region_computes_what_its_block_computes(block: Block) -> None:
     # the mixer, the channel mixer and the head: once, for both layers
     assert len(module._compiled) == 3
     assert None not in module._compiled.values()
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in COUPLED)) for kind in sorted(blocks)]
+)
+def test_every_sequence_mixer_can_be_traced(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_pass", lambda run, inputs: run(*inputs))
+    block = blocks[kind].examples()[0]
+    if block.mixes == "sequence":
+        layer = Layer(sequence_mixer=block)
+        gradients(Decoder(vocab=12, d_model=16, layers=(layer,)), Regions("eager"))
+        assert None not in module._compiled.values()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
