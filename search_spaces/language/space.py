@@ -278,6 +278,7 @@ class Space:
         count = f"{described:,}" if described < 10**15 else f"{described:.3g}"
         head = f"{self.name}: {count} architectures, {len(self.genes)} genes, digest {self.digest}"
         tail = [f"constraint: {name_of(constraint)}" for constraint in self.constraints]
+        tail += [f"where a study is given none, {name}: {value}" for name, value in self.defaults.items()]
         return "\n".join([head, show(self.root), *tail])
 
 

@@ -52,6 +52,7 @@ def test_defaults_that_are_no_settings_are_refused(
 
 def test_defaults_are_a_mapping_and_do_not_name_the_space() -> None:
     assert OWN.digest == Space(ROOT, name="own").digest
+    assert "where a study is given none, trials: 3" in str(OWN)
     with pytest.raises(SpaceError, match="defaults are settings by name"):
         Space(ROOT, defaults=["trials"])  # type: ignore[arg-type]
 
