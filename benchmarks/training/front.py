@@ -1,15 +1,11 @@
 """Does the front that a search finds beat the networks that a sceptic would choose?
 
     python -m benchmarks.training.front --data FOLDER                    # `gpu` on one GPU, over an hour
-    python -m benchmarks.training.front --space laptop --steps 300 --seeds 2    # the same on a CPU
+    python -m benchmarks.training.front --space laptop --seeds 2         # the same on a CPU
 
-A study of the space, with finalists and its baselines, as `nas search` makes it. Then the winners and the
-baselines that were trained longest, each from several random seeds, for equal tokens, by the same recipe. A
-winner is held against each baseline that is no faster and no smaller, or the other way round, in pairs of
-equal seeds: the difference in bits per byte, its standard error over seeds, and what was measured of both.
-
-Everything can be stopped and called again: the study and each seed go on where they were. `--folder` holds
-the study and the scores.
+A study as `nas search SPACE --final-seeds 3` makes it: finalists, the baselines of the space beside them, and
+the last of both trained from every seed, for equal tokens, by one recipe. Prints the verdicts of its report,
+and a row for each network that was trained longest. The study goes on where it was when this is called again.
 """
 
 from __future__ import annotations
@@ -21,103 +17,79 @@ from typing import Any
 
 import nas
 from benchmarks.common import keep, show_plainly
-from foundation.files import read_json, write_json
 from foundation.statistics import mean_and_error
-from nas.study.baselines import STAGE, rungs_of
-from nas.study.evaluators import scratch_evaluator
-from nas.study.given_networks import given_name
+from nas.steps.repeats import repeated
+from nas.study.baseline_gaps import verdicts
+from nas.study.given_networks import given_name, is_given
 from nas.study.study import Study
-from nas.study.task import task_of
-from nas.study.trial import Trial, TrialState
-from search_spaces.sizing import weight_bytes
+from nas.study.trial import TrialState
+from search_spaces.language.genotype import Genotype
 
 NAME = "training_front"
-WINNERS = 2
-HIDDEN = ("seeds", "winner", "tokens", "architecture")
+HIDDEN = ("seeds", "architecture")
 """What of a row is kept and not printed."""
-
-EQUAL = 1.05
-"""Costs within this factor are equal: timings settle within a few per cent."""
 
 
 def main() -> None:
-    """Search, train what is compared from every seed, and print the table."""
+    """Search, train what is compared from every seed, and print what came out."""
     wanted = _arguments()
     folder = Path(wanted.folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {name: _value(text) for name, _, text in (each.partition("=") for each in wanted.set)}
     settings |= {} if wanted.data is None else {"data": wanted.data}
-    store = str(folder / "studies.db")
-    study = nas.search(wanted.space, name="front", store=store, yes=True, **settings)
-    rows = compared(study, folder / "scores.json", wanted)
-    show_plainly("Winners and baselines, bits per byte over seeds", [_shown(row) for row in rows])
-    verdicts = list(_verdicts(rows))
-    for line in verdicts:
+    study = nas.search(
+        wanted.space,
+        name="front",
+        store=str(folder / "studies.db"),
+        yes=True,
+        final_seeds=wanted.seeds,
+        **settings,
+    )
+    rows = compared(study)
+    show_plainly("Trained longest", [{k: v for k, v in row.items() if k not in HIDDEN} for row in rows])
+    told = [str(verdict) for verdict in verdicts(study)]
+    for line in told:
         print(line)
     command = f"python -m benchmarks.training.front --space {wanted.space}"
-    keep(NAME, command, rows, device=study.plan.train_on, verdicts=verdicts)
+    facts = {name: study.facts[name] for name in ("corpus", "supernet") if name in study.facts}
+    keep(NAME, command, rows, device=study.plan.train_on, verdicts=told, facts=facts)
 
 
-def compared(study: Study, path: Path, wanted: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each network: what was measured of it, and its scores by seed."""
-    scores: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
-    evaluator = scratch_evaluator(study.plan, task_of(study), study.folder)
-    steps = wanted.steps or max(study.plan.finalist_steps)
-    rows = []
-    for name, trial in _networks(study):
-        own = scores.setdefault(f"{trial.digest} {steps}", {})
-        for seed in range(wanted.seeds):
-            if str(seed) not in own:
-                own[str(seed)] = evaluator.score(study.spec(trial), steps, seed).value
-                write_json(path, scores)
-                print(f"{name}, seed {seed}: {own[str(seed)]:.4f} bits per byte", flush=True)
-        mean, error = mean_and_error(list(own.values())) if len(own) > 1 else (own["0"], float("nan"))
-        costs = {key: study.numbers(trial)[key].value for key in _costs(study) if key in study.numbers(trial)}
-        tokens = steps * study.plan.train_batch * task_of(study).length
-        row = {"network": name, "winner": trial.stage != STAGE, "bits_per_byte": mean, "error": error}
-        spec = study.spec(trial)
-        row |= {**costs, "bytes": weight_bytes(spec), "tokens": tokens, "seeds": own}
-        rows.append(row | {"architecture": str(spec).splitlines()})
-    return rows
+def compared(study: Study) -> list[dict[str, Any]]:
+    """A row for each network of the last rung and each baseline beside it."""
+    rung, networks = repeated(study)
+    assert rung is not None
+    return [_row(study, genotype, rung.fidelity.steps) for genotype in dict.fromkeys(networks)]
 
 
-def _networks(study: Study) -> list[tuple[str, Trial]]:
-    """The winners, which were trained longest and score best, and the baselines beside them."""
-    last = [rung for rung in rungs_of(study) if rung.members]
-    finals = [trial for rung in reversed(last) for trial in rung.members]
-    quality = study.plan.objectives[0]
-    longest: dict[str, Trial] = {}
-    for trial in sorted(finals, key=lambda t: (-t.fidelity.steps, t.values[quality].value)):
-        longest.setdefault(trial.digest, trial)
-    winners = list(longest.values())[:WINNERS]
-    beside: dict[str, Trial] = {}
-    done = [trial for trial in study.trials(STAGE) if trial.state is TrialState.COMPLETE]
-    for trial in sorted(done, key=lambda t: (-t.fidelity.steps, t.values[quality].value)):
-        beside.setdefault(given_name(trial.genotype), trial)
-    named = [(f"winner {i}", trial) for i, trial in enumerate(winners, 1)]
-    return named + list(beside.items())
-
-
-def _costs(study: Study) -> list[str]:
-    """The quantities that networks are compared at beside their bytes."""
-    return [name for name in study.plan.objectives if name.endswith("_ms")]
-
-
-def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """Every winner against every baseline, at each cost that is equal or better."""
-    told = []
-    for winner in (row for row in rows if row["winner"]):
-        for other in (row for row in rows if not row["winner"]):
-            pairs = [winner["seeds"][seed] - other["seeds"][seed] for seed in winner["seeds"]]
-            mean, error = mean_and_error(pairs) if len(pairs) > 1 else (pairs[0], float("nan"))
-            for cost in (name for name in winner if name.endswith("_ms") or name == "bytes"):
-                ratio = winner[cost] / other[cost]
-                sign = "no more" if ratio <= EQUAL else "more"
-                told.append(
-                    f"{winner['network']} against {other['network']}: {mean:+.4f}"
-                    f" ± {error:.4f} bits per byte at {ratio:.2f} of its {cost} ({sign})"
-                )
-    return told
+def _row(study: Study, genotype: Genotype, steps: int) -> dict[str, Any]:
+    """What is known of a network: its scores by seed, and what was measured of it."""
+    assert study.quality is not None
+    quality = study.quality.name
+    trials = [
+        trial
+        for stage in ("final", "baseline", "repeat")
+        for trial in study.trials(stage)
+        if trial.digest == genotype.digest
+        and trial.fidelity.steps == steps
+        and trial.state is TrialState.COMPLETE
+    ]
+    scores = {trial.seed: trial.values[quality].value for trial in trials}
+    values = list(scores.values())
+    mean, error = mean_and_error(values) if len(values) > 1 else (values[0], float("nan"))
+    numbers = study.numbers(trials[0])
+    costs = {name: numbers[name].value for name in study.plan.objectives if name != quality}
+    spec = study.spec(trials[0])
+    return {
+        "network": given_name(genotype) if is_given(genotype) else f"winner {genotype.digest[:8]}",
+        quality: mean,
+        "error": error,
+        **costs,
+        "weight_bytes": spec.cost(study.plan.scenarios[0]).weight_bytes,
+        "steps": steps,
+        "seeds": scores,
+        "architecture": str(spec).splitlines(),
+    }
 
 
 def _value(text: str) -> Any:
@@ -125,18 +97,13 @@ def _value(text: str) -> Any:
     return json.loads(text) if text[:1] in '[{"0123456789' else text
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in HIDDEN}
-
-
 def _arguments() -> argparse.Namespace:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("--space", default="gpu")
     parser.add_argument("--data", default=None, help="text: a folder; default: Python's own library")
-    parser.add_argument("--folder", default="studies/front", help="where the study and the scores are kept")
+    parser.add_argument("--folder", default="studies/front", help="where the study is kept")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=None, help="default: those of the last finalists")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the plan")
     return parser.parse_args()
 
