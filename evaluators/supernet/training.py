@@ -186,7 +186,8 @@ class SupernetTraining(Trainable):
 
         They may take the larger part of the seconds; the rest is for reading what they compiled.
         """
-        how, self._begun = self.execution, self._begun or self.regions.backend != INDUCTOR
+        idle = self.regions.backend != INDUCTOR or self.process_group.rank > 0
+        how, self._begun = self.execution, self._begun or idle
         if self._begun:
             return
         self._begun = True
