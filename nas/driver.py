@@ -146,6 +146,8 @@ class _Loop:
             self._record(_ended(trial, TrialState.ILLEGAL, reason=told(error, kind=False)))
             return []
         self.running[trial.number] = trial
+        with self._of_strategy():
+            self.search.strategy.take_up(trial)
         if trial.digest in self.waiting_twins:
             self.waiting_twins[trial.digest].append(trial)
             return []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Points = NDArray[np.float64]
 
 
-def nondominated(points: Sequence[Sequence[float]]) -> list[bool]:
+def nondominated(points: Sequence[Sequence[float]] | Points) -> list[bool]:
     """Which points no other point dominates; of equal points only the first counts."""
     if not len(points):
         return []
@@ -19,7 +19,7 @@ def nondominated(points: Sequence[Sequence[float]]) -> list[bool]:
     return [bool(keep) for keep in kept]
 
 
-def reference_point(points: Sequence[Sequence[float]]) -> Points:
+def reference_point(points: Sequence[Sequence[float]] | Points) -> Points:
     """A point a tenth of the range beyond the worst value in each objective."""
     values = np.asarray(points, dtype=float)
     worst, best = values.max(axis=0), values.min(axis=0)

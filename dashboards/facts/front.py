@@ -95,7 +95,7 @@ def front_facts(
     shown = [trial for trial in trials if x.name in trial.values and y.name in trial.values]
     xs = np.array([trial.values[x.name].value for trial in shown], dtype=float)
     ys = np.array([trial.values[y.name].value for trial in shown], dtype=float)
-    kept = nondominated(np.column_stack([-xs if x.maximise else xs, -ys if y.maximise else ys]))  # type: ignore[arg-type]
+    kept = nondominated(np.column_stack([-xs if x.maximise else xs, -ys if y.maximise else ys]))
     asked, found = set(members), measured or {}
     points = {
         index: _point(trial, found.get(trial.digest, {}), x, y, objectives=objectives)

@@ -69,6 +69,9 @@ class Strategy(ABC):
         """A proposal that broke a constraint, moved by the driver to an architecture that keeps them."""
         return replace(proposal, genotype=genotype, spec=spec)
 
+    def take_up(self, trial: Trial) -> None:
+        """Hear of a trial that was being scored when the search stopped, and is scored again."""
+
     def tell(self, trial: Trial) -> None:
         """Learn from the outcome of a trial, whatever it was."""
 

@@ -1,0 +1,316 @@
+"""Search by a model of the objectives, with evolution beside it where the model is blind.
+
+A few extreme and random candidates come first. Then a Gaussian process for each objective, on the genes that
+are asked, says of about a thousand children of the best candidates how much hypervolume each is expected to
+add to the front; the best of them breeds once more, and the best of all is proposed. Candidates that are
+still being scored count as if they had the values expected of them, so any number of workers may ask.
+
+A share of the proposals are children as they come. All of them are while the model does not predict: every
+value is predicted from all others, and `skill`, the rank correlation of the two, is in each trial's memo
+beside what proposed it. No architecture is proposed twice while there is another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation.settings import Settings, setting
+from foundation.wording import argument
+from nas.pareto import nondominated, reference_point
+from nas.strategies.base import Proposal, Strategy, strategies
+from nas.strategies.surrogate.acquisition import expected_improvement
+from nas.strategies.surrogate.breeding import Children, breed
+from nas.strategies.surrogate.encoding import Encoding, Rows
+from nas.strategies.surrogate.knowledge import LEAST, Heard, Learner, Model
+from nas.study.trial import PARENTS, Trial, TrialState
+from search_spaces.language.genotype import Genotype, Label
+from search_spaces.language.space import PATIENCE, Space
+
+BY = "by"
+SKILL = "skill"
+"""In a trial's memo: what proposed it, and the skill of the model then, by objective."""
+
+START, MODEL, EVOLUTION, CHANCE = "start", "model", "evolution", "chance"
+"""What proposes; chance does after the start where no child is both new and allowed."""
+
+EXTREMES = 4
+"""Candidates of the smallest and the largest answers in turn; names are drawn."""
+
+FEWEST_PARENTS = 12
+LISTED = 4096
+"""A space of at most so many architectures is listed, so that the last of them are found too."""
+
+WORK = 3e8
+"""Multiplications of a proposal; in a space of many genes fewer children are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoSettings(Settings):
+    """How much is tried before and beside the model."""
+
+    title = "strategy auto"
+
+    start: int = setting(16, help="Extreme and random candidates at first.", least=LEAST, most=10**6)
+    children: int = setting(1000, help="Children that the model chooses from.", least=2, most=10**5)
+    plain: float = setting(0.15, help="Share of proposals that are children as they come.", least=0, most=1)
+    least_skill: float = setting(
+        0.2,
+        help="Rank correlation of predicted and true values below which the model is not asked.",
+        least=-1,
+        most=1,
+    )
+
+
+@strategies.add
+class Auto(Strategy):
+    """In doubt: a model learns the objectives from few candidates, and evolution helps where it cannot."""
+
+    name = "auto"
+    settings_kind = AutoSettings
+    settings: AutoSettings
+
+    def __init__(
+        self,
+        space: Space,
+        goals: Sequence[tuple[str, bool]],
+        *,
+        seed: int,
+        settings: Settings | None = None,
+    ) -> None:
+        super().__init__(space, goals, seed=seed, settings=settings)
+        self._encoding = Encoding(space)
+        self._learner = Learner(self._encoding)
+        self._told: dict[int, _Told] = {}
+        self._pending: dict[int, Rows] = {}
+        self._seen: dict[bytes, int] = {}  # how many trials have this row
+        self._heard: Heard | None = None
+        self._listed = list(space.enumerate()) if space.size() <= LISTED else []
+
+    @classmethod
+    def remark(cls, settings: Settings, trials: int) -> str:
+        """That the model is never asked before the first candidates are there."""
+        assert isinstance(settings, AutoSettings)
+        if trials > settings.start:
+            return ""
+        return (
+            f"{argument('trials', trials)}: auto draws its first {settings.start} candidates without a model,"
+            " so this is a random search; give more trials, or a smaller start"
+        )
+
+    def propose(self, number: int, dice: Random) -> Proposal:
+        """An extreme or random candidate at first, then the model's choice, or a child as it comes."""
+        chance = np.random.default_rng(dice.getrandbits(128))
+        heard = self._outcomes()
+        model = self._learner.model(heard) if number >= self.settings.start else None
+        memo: dict[str, Any] = {PARENTS: [], BY: START}
+        children = Children(self._first(number, chance), np.empty((0, 2), np.int64))
+        if model is not None:
+            memo[SKILL] = {name: round(s, 3) for (name, _), s in zip(self.goals, model.skill, strict=True)}
+        if number >= self.settings.start and heard.scored.any():
+            parents = _parents(heard)
+            blind = model is None or min(model.skill) < self.settings.least_skill
+            if model is None or blind or chance.random() < self.settings.plain:
+                memo[BY] = EVOLUTION
+                children = breed(self._encoding, heard.rows[parents], PATIENCE, chance)
+            else:
+                memo[BY] = MODEL
+                children = self._best(model, heard, parents, chance)
+            numbers = heard.numbers[parents]
+        found = self._new(children.rows)
+        if found is None:
+            genotype, spec = self._any(dice)
+            proposal = Proposal(genotype, {PARENTS: [], BY: CHANCE}, spec)
+        else:
+            index, genotype, spec = found
+            if len(children.parents):
+                memo[PARENTS] = sorted({int(numbers[i]) for i in children.parents[index] if i >= 0})
+            proposal = Proposal(genotype, memo, spec)
+        self._await(number, genotype)
+        return proposal
+
+    def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:
+        """The proposal at another architecture, which is awaited in its place."""
+        for number, row in reversed(self._pending.items()):
+            if np.array_equal(row, self._encoding.row(proposal.genotype)):
+                self._forget(number)
+                self._await(number, genotype)
+                break
+        return replace(proposal, genotype=genotype, spec=spec)
+
+    def take_up(self, trial: Trial) -> None:
+        """Await a trial that was being scored when the search stopped."""
+        self._await(trial.number, trial.genotype)
+
+    def tell(self, trial: Trial) -> None:
+        """Learn from an outcome; what could not be scored says where not to look."""
+        self._forget(trial.number)
+        row = self._encoding.row(trial.genotype)
+        self._seen[row.tobytes()] = self._seen.get(row.tobytes(), 0) + 1
+        if trial.reused is not None:
+            return
+        values = [trial.values.get(name) for name, _ in self.goals]
+        self._told[trial.number] = _Told(
+            row,
+            trial.state is TrialState.COMPLETE,
+            [
+                math.nan if v is None else -v.value if m else v.value
+                for v, (_, m) in zip(values, self.goals, strict=True)
+            ],
+            [0.0 if v is None else v.error or 0.0 for v in values],
+        )
+        self._heard = None
+
+    def _await(self, number: int, genotype: Genotype) -> None:
+        row = self._encoding.row(genotype)
+        self._pending[number] = row
+        self._seen[row.tobytes()] = self._seen.get(row.tobytes(), 0) + 1
+
+    def _forget(self, number: int) -> None:
+        row = self._pending.pop(number, None)
+        if row is not None:
+            self._seen[row.tobytes()] -= 1
+            if not self._seen[row.tobytes()]:
+                del self._seen[row.tobytes()]
+
+    def _outcomes(self) -> Heard:
+        """All that was heard, in the order of the trials' numbers."""
+        if self._heard is None:
+            numbers = sorted(self._told)
+            told = [self._told[number] for number in numbers]
+            shape = (len(told), len(self.goals))
+            self._heard = Heard(
+                np.array(numbers, dtype=np.int64),
+                np.array([t.row for t in told], dtype=np.int16).reshape(len(told), len(self._encoding.genes)),
+                np.array([t.scored for t in told], dtype=bool),
+                np.array([t.values for t in told], dtype=float).reshape(shape),
+                np.array([t.errors for t in told], dtype=float).reshape(shape),
+            )
+        return self._heard
+
+    def _first(self, number: int, chance: np.random.Generator) -> Rows:
+        """Rows to begin with: one of extremes, and random ones should it be taken."""
+        rows = self._encoding.random(PATIENCE, chance)
+        if number < min(EXTREMES, self.settings.start):
+            least = number % 2 == 0
+            edge = np.where(least, 0, self._encoding.sizes - 1)
+            rows[0] = np.where(self._encoding.numeric, edge, rows[0])
+        return self._encoding.canonical(rows)
+
+    def _best(
+        self, model: Model, heard: Heard, parents: NDArray[np.int64], chance: np.random.Generator
+    ) -> Children:
+        """Children by what they are expected to add, best first."""
+        count = self.settings.children
+        width = model.kernels.centres.genes.shape[1] * len(model.kernels.centres.genes)
+        count = max(2, min(count, int(WORK / width)))
+        front = self._front(model, heard)
+        if self._pending:
+            points = model.similarities(np.array(list(self._pending.values())))
+            front = np.vstack((front, model.predict(points)[0]))
+            model = model.given(points)
+        # beyond the front so far, or beyond all so far: the one looks between its ends, the other past them
+        reference = reference_point(front[nondominated(front)])
+        if chance.random() < 0.5:
+            reference = np.maximum(reference, model.scale(heard.values[heard.scored]).max(axis=0))
+        random = self._encoding.canonical(self._encoding.random(count // 8, chance))
+        first = breed(self._encoding, heard.rows[parents], count // 2, chance)
+        pool = self._unseen(
+            np.vstack((first.rows, random)),
+            np.vstack((first.parents, np.full((len(random), 2), -1))),
+        )
+        if not len(pool.rows):
+            return pool
+        gains = self._gains(model, pool.rows, front, reference, chance)
+        chosen = np.argsort(-gains, kind="stable")[: max(2, count // 40)]
+        second = breed(self._encoding, pool.rows[chosen], count // 2, chance)
+        grandchildren = self._unseen(second.rows, pool.parents[chosen][second.parents[:, 0]])
+        if len(grandchildren.rows):
+            more = self._gains(model, grandchildren.rows, front, reference, chance)
+            gains = np.concatenate((gains, more))
+            pool = Children(
+                np.vstack((pool.rows, grandchildren.rows)),
+                np.vstack((pool.parents, grandchildren.parents)),
+            )
+        order = np.argsort(-gains, kind="stable")[:PATIENCE]
+        return Children(pool.rows[order], pool.parents[order])
+
+    def _gains(
+        self, model: Model, rows: Rows, front: Any, reference: Any, chance: np.random.Generator
+    ) -> NDArray[np.float64]:
+        points = model.similarities(rows)
+        means, deviations = model.predict(points)
+        gains: NDArray[np.float64] = expected_improvement(means, deviations, front, reference, chance)
+        return gains * model.viable(points)
+
+    def _front(self, model: Model, heard: Heard) -> NDArray[np.float64]:
+        """Scaled values of the front; of those with errors, what the model believes they are."""
+        values = model.scale(heard.values)
+        for i, number in enumerate(heard.numbers.tolist()):
+            values[i] = model.means.get(number, values[i])
+        values = values[heard.scored]
+        front: NDArray[np.float64] = values[nondominated(values)]
+        return front
+
+    def _unseen(self, rows: Rows, parents: NDArray[np.int64]) -> Children:
+        """The rows that nobody has proposed, each once."""
+        found: dict[bytes, int] = {}
+        for i, row in enumerate(rows):
+            key = row.tobytes()
+            if key not in self._seen:
+                found.setdefault(key, i)
+        which = np.array(list(found.values()), dtype=np.int64)
+        return Children(rows[which], parents[which])
+
+    def _new(self, rows: Rows) -> tuple[int, Genotype, Any] | None:
+        """The first row that is an allowed architecture and was not proposed, if one is."""
+        for index, row in enumerate(rows):
+            if row.tobytes() in self._seen:
+                continue
+            genotype, spec = self.space.draw(_Given(self._encoding.answers(row)))
+            if self.space.objection(spec) is None:
+                return index, genotype, spec
+        return None
+
+    def _any(self, dice: Random) -> tuple[Genotype, Any]:
+        """An allowed architecture, a new one if there is one."""
+        for genotype in dice.sample(self._listed, len(self._listed)):
+            found = self._new(self._encoding.row(genotype)[None])
+            if found is not None:
+                return found[1:]
+        for _ in range(PATIENCE):
+            genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
+            if self._encoding.row(genotype).tobytes() not in self._seen:
+                break
+        return genotype, spec
+
+
+class _Told(NamedTuple):
+    """What is kept of a trial; values are to be minimised."""
+
+    row: Rows
+    scored: bool
+    values: list[float]
+    errors: list[float]
+
+
+class _Given:
+    """Answers that are known."""
+
+    def __init__(self, answers: dict[str, Label]) -> None:
+        self._answers = answers
+
+    def __call__(self, path: str, labels: Iterable[Label]) -> Label:
+        return self._answers[path]
+
+
+def _parents(heard: Heard) -> NDArray[np.int64]:
+    """The front, and what is next behind it where that is small."""
+    values = heard.values[heard.scored]
+    return heard.ranked()[: max(sum(nondominated(values)), FEWEST_PARENTS)]

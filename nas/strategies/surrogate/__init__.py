@@ -1,0 +1,1 @@
+"""A model of objectives on genotypes, and how candidates are chosen by it; one file for each idea."""

@@ -1,0 +1,92 @@
+"""What a model sees of a genotype: its active genes one by one, and the same summed over like places.
+
+`genes` (N, D) hold for each gene the centred embedding of its answer, zero where it is not asked. Answers
+that are names are equally far from each other. Of three numbers or more in rising order, neighbours resemble
+each other: the embedding is that of a squared-exponential kernel over their places.
+
+`sums` (N, S) add up those of genes whose paths differ in nothing but whole numbers, as the layers of a stack,
+and count how many of them are asked: what a network has, wherever it has it, and how long it is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.strategies.surrogate.encoding import Encoding, Rows, is_ordered
+from search_spaces.language.genotype import Label
+
+Array = NDArray[np.float64]
+
+SMOOTHNESS = 0.4
+"""Length scale over the places of numeric answers, of which the smallest is 0 and the largest 1."""
+
+KEPT = 1e-2
+"""Directions of an embedding with less than this share of its variance are left out."""
+
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.:])")
+
+
+class Features(NamedTuple):
+    """The features of N candidates."""
+
+    genes: Array
+    sums: Array
+
+    def take(self, which: NDArray[np.int64]) -> Features:
+        """Those of some candidates."""
+        return Features(self.genes[which], self.sums[which])
+
+
+class Featurizer:
+    """Features of rows of one space; `repeats` says whether some of its genes have like places."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        embeddings = [_embedding(gene.labels) for gene in encoding.genes]
+        kinds = [_NUMBER.sub("*", gene.path) for gene in encoding.genes]
+        names = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
+        self.repeats = len(names) < len(kinds)
+        self._widths = [embedding.shape[1] for embedding in embeddings]
+        self._starts = np.concatenate(([0], np.cumsum(self._widths)))
+        # row 0 of every table is that of a gene which is not asked
+        self._tables = [np.vstack((np.zeros(e.shape[1]), e)) for e in embeddings]
+        self._group = np.array([names[kind] for kind in kinds], dtype=np.int64)
+        copies = np.bincount(self._group, minlength=len(names))
+        widest = np.zeros(len(names), dtype=np.int64)
+        np.maximum.at(widest, self._group, self._widths)
+        offsets = np.concatenate(([0], np.cumsum(widest)))
+        target = np.concatenate(
+            [offsets[g] + np.arange(w) for g, w in zip(self._group, self._widths, strict=True)]
+        ).astype(np.int64)
+        self._adds = np.zeros((self._starts[-1], offsets[-1]))
+        self._adds[np.arange(len(target)), target] = 1 / np.sqrt(np.repeat(copies[self._group], self._widths))
+        varying = [i for i in range(len(names)) if copies[i] > 1]
+        self._counts = np.zeros((len(kinds), len(varying)))
+        for column, i in enumerate(varying):
+            self._counts[self._group == i, column] = 2 / copies[i]
+
+    def __call__(self, rows: Rows) -> Features:
+        """The features of canonical rows (N, G)."""
+        answers = rows.T + 1
+        parts = [table[answer] for table, answer in zip(self._tables, answers, strict=True)]
+        genes = np.hstack(parts) if parts else np.empty((len(rows), 0))
+        sums = np.hstack((genes @ self._adds, (rows >= 0) @ self._counts - 1))
+        return Features(genes, sums)
+
+
+def _embedding(labels: tuple[Label, ...]) -> Array:
+    """Centred vectors of the answers to one question, (labels, rank), of mean squared length one."""
+    count = len(labels)
+    similar = np.eye(count)
+    if is_ordered(labels):
+        place = np.arange(count) / (count - 1)
+        similar = np.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * SMOOTHNESS**2))
+    centring = np.eye(count) - 1 / count
+    values, vectors = np.linalg.eigh(centring @ similar @ centring)
+    kept = values > KEPT * max(values.sum(), 1e-12)
+    embedding: Array = vectors[:, kept] * np.sqrt(values[kept])
+    scale = np.sqrt((embedding**2).sum() / count)
+    return embedding / scale if scale > 0 else embedding

@@ -1,0 +1,397 @@
+"""The strategy `auto`: what it never does, what it learns, and when it does without its model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nas
+from foundation.errors import SettingError
+from nas.pareto import hypervolume
+from nas.strategies.auto import BY, CHANCE, EVOLUTION, MODEL, SKILL, START
+from nas.strategies.base import Proposal, Strategy, make_strategy
+from nas.strategies.surrogate.acquisition import expected_improvement
+from nas.strategies.surrogate.breeding import breed
+from nas.strategies.surrogate.encoding import SILENT, Encoding
+from nas.strategies.surrogate.features import Featurizer
+from nas.strategies.surrogate.kernels import Kernels
+from nas.strategies.surrogate.model import Posterior, fitted_weights, rank_correlation
+from nas.study.trial import PARENTS, Fidelity, Trial, TrialState, Value
+from search_spaces.language.choices import one_of, repeat
+from search_spaces.language.space import Space
+from tests.nas.toys import Deep, Toy, Wide, rich, small, toy_space
+
+GOALS = [("small", False), ("rich", False)]
+SPACE = toy_space()
+
+
+def make(space: Space = SPACE, goals: Any = GOALS, seed: int = 0, **settings: Any) -> Strategy:
+    return make_strategy("auto", space, goals, seed=seed, settings=settings)
+
+
+def trial_of(
+    number: int, proposal: Proposal, *values: float, error: float | None = None, **more: Any
+) -> Trial:
+    names = [name for name, _ in GOALS] if len(values) == 2 else [f"v{k}" for k in range(len(values))]
+    return Trial(
+        number=number,
+        genotype=proposal.genotype,
+        fidelity=Fidelity(evaluator="toy"),
+        seed=0,
+        values={name: Value(v, error=error) for name, v in zip(names, values, strict=True)},
+        memo=proposal.memo,
+        **{"state": TrialState.COMPLETE, **more},
+    )
+
+
+def outcome(number: int, proposal: Proposal) -> Trial:
+    spec = SPACE.close(proposal.genotype)
+    return trial_of(number, proposal, small(spec), rich(spec))
+
+
+def play(strategy: Strategy, trials: int, outcome_of: Any = outcome) -> list[Trial]:
+    told: list[Trial] = []
+    for number in range(trials):
+        told.append(outcome_of(number, strategy.ask(number)))
+        strategy.tell(told[-1])
+    return told
+
+
+@pytest.fixture(scope="module")
+def played() -> list[Trial]:
+    return play(make(), 90)
+
+
+def test_no_architecture_is_proposed_twice(played: list[Trial]) -> None:
+    assert len({trial.digest for trial in played}) == len(played)
+
+
+def test_a_small_space_is_proposed_to_its_last_architecture() -> None:
+    space = Space(Toy((one_of(Wide(one_of(1, 2, 3, 4), one_of(0, 1)), Deep(one_of(1, 2, 3))),) * 2))
+    strategy = make(space)
+    size = space.size()
+    assert size == 121
+    told = play(strategy, size, lambda n, p: trial_of(n, p, *map(float, Random(n).sample(range(99), 2))))
+    assert len({trial.digest for trial in told}) == size
+    assert space.contains(space.close(strategy.ask(size).genotype))  # it goes on when asked
+
+
+def test_outcomes_may_come_in_any_order(played: list[Trial]) -> None:
+    asked = make().ask
+    in_order, shuffled = make(), make()
+    for trial in played[:60]:
+        in_order.tell(trial)
+    for trial in Random(1).sample(played[:60], 60):
+        shuffled.tell(trial)
+    first, second = in_order.ask(60), shuffled.ask(60)
+    assert (first.genotype, first.memo) == (second.genotype, second.memo)
+    assert first.genotype == played[60].genotype
+    assert asked(60).genotype != first.genotype
+
+
+def test_a_stopped_search_with_workers_asks_what_it_would_have_asked(played: list[Trial]) -> None:
+    running = make()
+    for trial in played[:40]:
+        running.tell(trial)
+    pending = [running.ask(number) for number in range(40, 44)]
+    resumed = make()
+    for trial in played[:40]:
+        resumed.tell(trial)
+    for number, proposal in enumerate(pending, 40):
+        resumed.take_up(outcome(number, proposal))
+    forgetful = make()
+    for trial in played[:40]:
+        forgetful.tell(trial)
+    expected = running.ask(44).genotype
+    assert resumed.ask(44).genotype == expected
+    assert expected not in {proposal.genotype for proposal in pending}
+    assert forgetful.ask(40).genotype in {proposal.genotype for proposal in pending}
+
+
+def test_pending_candidates_are_not_proposed_again() -> None:
+    strategy = make()
+    asked = [strategy.ask(number).genotype for number in range(32)]
+    for number, genotype in enumerate(asked):
+        strategy.tell(outcome(number, Proposal(genotype)))
+    batch = [strategy.ask(number) for number in range(32, 64)]
+    assert len({*asked, *(proposal.genotype for proposal in batch)}) == 64
+    assert {proposal.memo[BY] for proposal in batch} >= {MODEL}
+
+
+def test_the_memo_says_what_proposed_and_how_well_the_model_predicts(played: list[Trial]) -> None:
+    assert [trial.memo[BY] for trial in played[:16]] == [START] * 16
+    by = Counter(trial.memo[BY] for trial in played[16:])
+    assert by[MODEL] > by[EVOLUTION] > 0
+    assert set(played[-1].memo[SKILL]) == {"small", "rich"}
+    assert played[-1].memo[SKILL]["small"] > 0.9
+    for trial in played[16:]:
+        assert all(parent < trial.number for parent in trial.memo[PARENTS])
+    assert any(len(trial.memo[PARENTS]) == 2 for trial in played)
+
+
+def test_the_first_candidates_are_extreme(played: list[Trial]) -> None:
+    depths = [len(SPACE.close(trial.genotype).stack) for trial in played[:2]]
+    assert depths == [1, 3]
+
+
+def test_pure_noise_is_left_to_evolution() -> None:
+    def noise(number: int, proposal: Proposal) -> Trial:
+        dice = Random(f"noise {number}")
+        return trial_of(number, proposal, dice.gauss(0, 1), dice.gauss(0, 1))
+
+    by = Counter(trial.memo[BY] for trial in play(make(), 90, noise)[40:])
+    assert by[EVOLUTION] > 0.8 * by.total()
+    trusting = play(make(least_skill=-1), 50, noise)
+    assert Counter(trial.memo[BY] for trial in trusting)[MODEL] > 20
+
+
+def test_an_objective_that_never_differs_does_not_silence_the_model() -> None:
+    told = play(make(), 40, lambda n, p: trial_of(n, p, small(SPACE.close(p.genotype)), 1.0))
+    assert Counter(trial.memo[BY] for trial in told)[MODEL] > 10
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_any_number_of_objectives_is_improved(objectives: int) -> None:
+    goals = [(f"v{k}", False) for k in range(objectives)] if objectives != 2 else GOALS
+    reference = np.array([20.0, 160.0, 4.0][:objectives])
+
+    def values(spec: Toy) -> list[float]:
+        return [small(spec), rich(spec), float(3 - spec.shared)][:objectives][:: 1 if objectives > 1 else -1]
+
+    if objectives == 1:
+        reference = np.array([20.0])
+
+    def reached(name: str, seed: int) -> float:
+        strategy = make_strategy(name, SPACE, goals, seed=seed, settings={})
+        told = play(strategy, 60, lambda n, p: trial_of(n, p, *values(SPACE.close(p.genotype))))
+        return hypervolume([[v.value for v in t.values.values()] for t in told], reference)
+
+    ours, chance = (np.mean([reached(name, seed) for seed in range(3)]) for name in ("auto", "random"))
+    assert ours >= chance if objectives == 1 else ours > chance
+
+
+def test_what_is_maximised_is_searched_upwards() -> None:
+    strategy = make(goals=[("v0", True)])
+    told = play(strategy, 60, lambda n, p: trial_of(n, p, rich(SPACE.close(p.genotype))))
+    best = max(rich(SPACE.close(genotype)) for genotype in SPACE.enumerate())
+    assert max(trial.values["v0"].value for trial in told) == best
+
+
+def test_failed_and_infeasible_candidates_are_learned_from() -> None:
+    def outcome_of(number: int, proposal: Proposal) -> Trial:
+        trial = outcome(number, proposal)
+        if SPACE.close(proposal.genotype).shared == 0:  # a third of the space
+            return replace(trial, state=TrialState.FAILED, values={}, reason="a third fails")
+        if SPACE.close(proposal.genotype).shared == 1:
+            only = {"small": trial.values["small"]}
+            return replace(trial, state=TrialState.INFEASIBLE, values=only, reason="another is too large")
+        return trial
+
+    told = play(make(), 60, outcome_of)
+    asked = Counter(trial.state for trial in told if trial.memo[BY] == MODEL)
+    assert asked[TrialState.COMPLETE] > 0.6 * asked.total()  # chance would be a third
+
+
+def test_nothing_but_failures_goes_on() -> None:
+    told = play(make(), 40, lambda n, p: replace(outcome(n, p), state=TrialState.FAILED, values={}))
+    assert len({trial.digest for trial in told}) == 40
+
+
+def test_a_proposal_moved_by_the_driver_is_awaited_at_its_new_place(played: list[Trial]) -> None:
+    strategy = make()
+    for trial in played[:20]:
+        strategy.tell(trial)
+    proposal = strategy.ask(20)
+    elsewhere = played[50].genotype
+    moved = strategy.moved(proposal, elsewhere, SPACE.close(elsewhere))
+    assert moved.genotype == elsewhere
+    later = {strategy.ask(number).genotype for number in range(21, 60)}
+    assert elsewhere not in later
+
+
+def test_errors_of_values_make_the_front_a_belief() -> None:
+    def noisy(number: int, proposal: Proposal) -> Trial:
+        spec = SPACE.close(proposal.genotype)
+        shaken = rich(spec) + Random(f"shake {number}").gauss(0, 20)
+        return trial_of(number, proposal, small(spec), shaken, error=20.0)
+
+    first, second = (play(make(seed=2), 60, noisy) for _ in range(2))
+    assert [t.genotype for t in first] == [t.genotype for t in second]
+    assert Counter(t.memo[BY] for t in first)[MODEL] > 20
+
+
+def test_a_search_runs_with_it(tmp_path: Path) -> None:
+    study = nas.search(
+        toy_space(),
+        name="s",
+        objectives=[small, rich],
+        strategy="auto",
+        trials=30,
+        finalists=0,
+        store=tmp_path / "s.db",
+    )
+    trials = study.trials()
+    assert len({trial.digest for trial in trials}) == 30
+    assert trials[-1].memo[BY] in (MODEL, EVOLUTION, CHANCE)
+
+
+@pytest.mark.parametrize("settings", [{"start": 3}, {"plain": 2}, {"children": 0}, {"least_skill": "x"}])
+def test_senseless_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=next(iter(settings))):
+        make(**settings)
+
+
+def test_the_start_is_told_where_the_model_is_never_asked() -> None:
+    kind = type(make())
+    assert "16 candidates" in kind.remark(kind.settings_kind(), 16)
+    assert not kind.remark(kind.settings_kind(), 17)
+
+
+def many_genes(layers: int) -> Space:
+    return Space(Toy(repeat(Wide(one_of(1, 2, 3, 4), one_of(0, 1)), (layers // 2, layers))))
+
+
+@pytest.mark.parametrize("genes", [16, 400])
+def test_a_proposal_takes_no_longer_late_than_early(genes: int) -> None:
+    space = many_genes(genes // 2)
+
+    def value(number: int, proposal: Proposal) -> Trial:
+        spec = space.close(proposal.genotype)
+        sizes = np.array([part.size for part in spec.stack])
+        return trial_of(number, proposal, float(sizes.sum()), float(-np.sqrt(sizes).sum()))
+
+    strategy, chance = make(space), make_strategy("random", space, GOALS, seed=1, settings={})
+
+    def seconds(first: int) -> float:
+        start = time.process_time()
+        for number in range(first, first + 4):
+            strategy.ask(number)
+        return (time.process_time() - start) / 4
+
+    for number in range(2000):
+        strategy.tell(value(number, chance.ask(number)))
+        if number == 299:
+            strategy.ask(5000)
+            early = seconds(5001)
+    strategy.ask(6000)  # forms a posterior, as every twentieth proposal does
+    assert seconds(6001) < 3 * early
+
+
+def test_rows_are_genotypes() -> None:
+    encoding = Encoding(SPACE)
+    chance = np.random.default_rng(0)
+    rows = encoding.canonical(encoding.random(200, chance))
+    for row in rows:
+        answers = encoding.answers(row)
+        genotype, _ = SPACE.draw(lambda path, labels, answers=answers: answers[path])  # type: ignore[misc]
+        assert dict(genotype.genes) == answers
+        assert (encoding.row(genotype) == row).all()
+    assert {r.tobytes() for r in map(encoding.row, SPACE.enumerate())} >= {r.tobytes() for r in rows}
+
+
+def test_a_choice_that_is_shared_is_asked_where_any_of_its_places_is() -> None:
+    @dataclass(frozen=True)
+    class Holder:
+        first: Any
+        second: Any
+
+    rate = one_of(1, 2, 3, name="rate")
+    space = Space(Holder(one_of(Deep(rate), Wide()), one_of(Deep(rate), Wide())))
+    encoding = Encoding(space)
+    rows = encoding.canonical(encoding.random(100, np.random.default_rng(0)))
+    assert {row.tobytes() for row in rows} == {encoding.row(g).tobytes() for g in space.enumerate()}
+
+
+def test_children_differ_in_genes_that_are_asked() -> None:
+    encoding, chance = Encoding(SPACE), np.random.default_rng(0)
+    parents = encoding.canonical(encoding.random(5, chance))
+    children = breed(encoding, parents, 400, chance)
+    alone = children.parents[:, 0] == children.parents[:, 1]
+    changed = (children.rows != parents[children.parents[:, 0]]).any(axis=1)
+    assert changed[alone].all()
+    assert (children.rows < encoding.sizes).all()
+    assert (children.rows >= SILENT).all()
+
+
+def test_features_of_silent_genes_are_zero_and_neighbours_alike() -> None:
+    encoding = Encoding(many_genes(4))
+    features = Featurizer(encoding)
+    assert features.repeats
+    rows = encoding.canonical(np.zeros((1, len(encoding.genes)), np.int16))
+    assert np.count_nonzero(rows == SILENT) == 4
+    one, two, four = (
+        Featurizer(Encoding(Space(Wide(one_of(1, 2, 3, 4)))))(np.array([[i]])) for i in (0, 1, 3)
+    )
+    assert np.linalg.norm(one.genes - two.genes) < np.linalg.norm(one.genes - four.genes)
+    assert np.isfinite(features(rows).sums).all()
+
+
+def test_the_model_is_an_exact_gaussian_process_where_every_point_is_a_centre() -> None:
+    encoding, chance = Encoding(SPACE), np.random.default_rng(0)
+    rows = np.unique(encoding.canonical(encoding.random(60, chance)), axis=0)
+    features = Featurizer(encoding)(rows)
+    values, errors = chance.standard_normal(len(rows)), np.full(len(rows), 0.1)
+    kernels = Kernels(features, repeats=True)
+    similarities = kernels(features)
+    weights = np.full(kernels.kinds + 1, 0.3)
+    posterior, without, _ = Posterior.of(similarities, similarities, values, errors, weights)
+    covariance = np.tensordot(weights[:-1], similarities.between, 1)
+    inverse = np.linalg.inv(covariance + np.eye(len(rows)) * (0.3 + 0.01))
+    mean, deviation = posterior.predict(similarities)
+    np.testing.assert_allclose(mean, covariance @ inverse @ values, atol=1e-3)
+    variance = np.diag(covariance - covariance @ inverse @ covariance)
+    np.testing.assert_allclose(deviation**2, variance, atol=1e-3)
+    np.testing.assert_allclose(without, values - (inverse @ values) / np.diag(inverse), atol=1e-3)
+    assert (posterior.given(similarities).predict(similarities)[1] < deviation).all()
+
+
+def test_weights_are_where_the_likelihood_has_its_maximum() -> None:
+    chance = np.random.default_rng(0)
+    points = chance.standard_normal((80, 6))
+    similarities = np.stack((points @ points.T / 6, (points @ points.T / 6) ** 2))
+    values = points @ chance.standard_normal(6)
+    weights = fitted_weights(similarities, values / values.std(), np.zeros(80))
+    assert weights[0] > 20 * weights[1]
+    assert weights[0] > 20 * weights[2]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_expected_improvement_is_the_mean_of_what_is_added(objectives: int) -> None:
+    chance = np.random.default_rng(0)
+    reference = np.full(objectives, 2.0)
+    front = chance.uniform(0, 1.5, (6, objectives))
+    means, deviations = chance.uniform(0, 1.5, (8, objectives)), chance.uniform(0.1, 0.5, (8, objectives))
+    gains = expected_improvement(means, deviations, front, reference, chance)
+    before = hypervolume(front, reference)
+    sampled = [
+        np.mean(
+            [
+                hypervolume(
+                    np.vstack((front, mean + deviation * chance.standard_normal(objectives))), reference
+                )
+                - before
+                for _ in range(1500)
+            ]
+        )
+        for mean, deviation in zip(means, deviations, strict=True)
+    ]
+    if objectives < 3:
+        np.testing.assert_allclose(gains, sampled, rtol=0.15, atol=0.01)
+    else:  # up to a factor that is the same for all
+        assert rank_correlation(gains, np.array(sampled)) > 0.85
+
+
+def test_ranks_are_compared_with_ties() -> None:
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([10.0, 20, 30])) == pytest.approx(1)
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
+    assert rank_correlation(np.ones(3), np.arange(3.0)) == 0
+    assert rank_correlation(np.arange(3.0), np.ones(3)) == 1
+    assert not math.isnan(rank_correlation(np.ones(3), np.ones(3)))
