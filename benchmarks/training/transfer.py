@@ -137,7 +137,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--window", type=int, default=None, help="bytes of a window")
     wanted = parser.parse_args()
     wanted.cells = list(_ten() if wanted.order else _grid(wanted.kinds, wanted.widths, wanted.depths))
-    wanted.recipe = Recipe(precision="bfloat16" if wanted.device.startswith("cuda") else "float32")
+    wanted.recipe = Recipe()
     return wanted
 
 

@@ -96,7 +96,8 @@ class FromSupernet(Evaluator):
             NoFile: there is none.
             DamagedCheckpoint: it is damaged, or that of another training.
         """
-        expected = trained_as(self.space_json, self.task.digest, self.seed, self.batch, self.recipe)
+        recipe = self.recipe.on(self.execution.device)
+        expected = trained_as(self.space_json, self.task.digest, self.seed, self.batch, recipe)
         checkpoints.verify(Path(self.folder), self.steps, {**expected, "steps": self.steps})
 
     def score(self, spec: Decoder, steps: int, seed: int) -> Score:

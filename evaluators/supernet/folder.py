@@ -76,7 +76,7 @@ def describe(evaluator: FromSupernet, space: Space) -> Path:
         "steps": evaluator.steps,
         "seed": evaluator.seed,
         "batch": evaluator.batch,
-        "recipe": evaluator.recipe.to_plain(),
+        "recipe": evaluator.recipe.on(evaluator.execution.device).to_plain(),
         "torch": torch.__version__,
     }
     path = folder / ABOUT

@@ -3,9 +3,11 @@
     float32     as it says
     tf32        products of float32 on a GPU keep 10 bits of their factors (TensorFloat-32); sums are float32.
                 On a CPU the same as float32
+    auto        what suits the device: bfloat16 on a GPU, float32 elsewhere
     bfloat16    products in bfloat16 (`torch.autocast`); norms, softmax, decays, states and losses in float32
 
-Weights, gradients and the state of the optimizer are float32 in all of them.
+What is recorded of a training names the precision itself (`Recipe.on`). Weights, gradients and the state of
+the optimizer are float32 in all of them.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from typing import Any
 
 import torch
 
-FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16"
-PRECISIONS = (FLOAT32, TF32, BFLOAT16)
+AUTO, FLOAT32, TF32, BFLOAT16 = "auto", "float32", "tf32", "bfloat16"
+PRECISIONS = (AUTO, FLOAT32, TF32, BFLOAT16)
 
 
 @contextmanager

@@ -26,13 +26,13 @@ that of Bjorck et al. 2024, arXiv:2409.19913; without a horizon the rate stays.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.training.optimizers.adamw import AdamW
 from evaluators.training.optimizers.base import Optimizer
-from evaluators.training.precision import BFLOAT16, FLOAT32, PRECISIONS
+from evaluators.training.precision import AUTO, BFLOAT16, FLOAT32, PRECISIONS
 from evaluators.training.recipes import recipes
 from evaluators.training.schedules.base import Schedule
 from evaluators.training.schedules.inverse_sqrt import InverseSqrt
@@ -77,8 +77,9 @@ class Recipe(Settings):
         1.0, help="Largest norm of the gradients; none: no clipping.", above=0, most=1e9
     )
     precision: str = setting(
-        FLOAT32,
-        help="Forward and backward pass; weights and optimizer stay in float32.",
+        AUTO,
+        help="Forward and backward pass; weights and optimizer stay in float32. auto: bfloat16 on a GPU,"
+        " float32 elsewhere.",
         choices=PRECISIONS,
     )
     batch_law: str = setting(
@@ -162,10 +163,11 @@ class Recipe(Settings):
         names = [name for name in mine if name in theirs and mine[name] != theirs[name]]
         return "; ".join(f"{name}={mine[name]}, not {theirs[name]}" for name in names)
 
-    @classmethod
-    def for_device(cls, device: str) -> Self:
-        """The defaults where networks are trained on this device: on a GPU in bfloat16."""
-        return cls(precision=BFLOAT16) if on_cuda(device) else cls()
+    def on(self, device: str) -> Self:
+        """The same with the precision that `auto` means on this device."""
+        if self.precision != AUTO:
+            return self
+        return replace(self, precision=BFLOAT16 if on_cuda(device) else FLOAT32)
 
     def of_networks(self) -> dict[str, Any]:
         """What decides the weights of a network that is trained alone, as plain values."""

@@ -72,7 +72,8 @@ class Trainable(ABC):
         tokens: int,
         steps: int,
     ) -> None:
-        self.parameters, self.rates, self.recipe = parameters, rates, recipe
+        device = next((str(weight.device) for weight in parameters.values()), "cpu")
+        self.parameters, self.rates, self.recipe = parameters, rates, recipe.on(device)
         self.schedule, self.steps = schedule, steps
         self.rate = rate * recipe.scale(tokens, steps if schedule.has_horizon else None)
         self.optimizer = recipe.optimizer.make(parameters, rates, roles)

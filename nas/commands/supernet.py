@@ -116,7 +116,7 @@ def _evaluator(
         training.train_steps,
         plan.seed,
         plan.train_batch,
-        training.recipe,
+        training.recipe.on(execution.device),
         execution,
         space.name,
     )

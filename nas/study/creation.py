@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def create_study(
         SpaceError: nothing in the space satisfies the constraints.
         DataError: the corpus cannot be used.
     """
+    plan = replace(plan, recipe=plan.recipe.on(plan.train_on))  # what is recorded says it itself
     plan = with_supernet(space, under_all_scenarios(plan))
     check_place(store, name)
     with told_while_reading(say):

@@ -107,7 +107,7 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
                 f" {argument(name)} out"
             )
     learned["recipe"] = Recipe.from_plain(about["recipe"])
-    if plan.recipe not in (Recipe(), learned["recipe"]):
+    if plan.recipe not in (Recipe().on(plan.train_on), learned["recipe"]):
         raise SettingError(
             f"{plan.supernet} was trained by another recipe ({learned['recipe'].unlike(plan.recipe)}): leave"
             f" {argument('recipe')} out"

@@ -70,7 +70,7 @@ def course_of(start: Start, settings: TrainingSettings, folder: Path) -> Course:
         origin=known.get("origin") or weights_digest(dict(start.model.named_parameters())),
         seed=settings.seed,
         batch=settings.train_batch,
-        recipe=settings.recipe,
+        recipe=settings.recipe.on(settings.train_on),
         parallel=Parallel.parse(settings.parallel),
         accumulate=settings.accumulate,
         device=settings.train_on,

@@ -20,7 +20,6 @@ from search_spaces.spaces import spaces
 DEFAULTS = {
     "scenarios": ["cuda:0,engine=graph,batch=8,prompt=512,new_tokens=128,dtype=bfloat16"],
     "train_on": "cuda:0",
-    "recipe": {"precision": "bfloat16"},
     "window": 512,
     "train_batch": 16,
     "validation_windows": 128,

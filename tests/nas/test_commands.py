@@ -51,6 +51,7 @@ NAMING = {
     "recipes": "trapezoit",
     "zoo": "jambaa",
     "search": "lapptop",
+    "tune-rates": "lapptop",
     "resume": "frist",
     "cp": "frist new",
     "rm": "frist",

@@ -90,15 +90,15 @@ def test_a_killed_engine_goes_on_and_a_finished_one_is_read(
     engine = Darts(steps=8, points=2, align=2, guard=False)
     whole = engine.prepare(replace(setup, folder=setup.folder.with_name("whole")))
     steps = list[int]()
-    plain = DifferentiableSearch.learn
+    plain = DifferentiableSearch.advance
 
-    def counted(self: DifferentiableSearch) -> tuple[float, ...]:
+    def counted(self: DifferentiableSearch) -> Any:
         steps.append(self.step)
         if len(steps) == 12:
             raise KeyboardInterrupt
         return plain(self)
 
-    monkeypatch.setattr(DifferentiableSearch, "learn", counted)
+    monkeypatch.setattr(DifferentiableSearch, "advance", counted)
     monkeypatch.setattr(evaluators.training.fit, "SAVE_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         engine.prepare(setup)

@@ -84,12 +84,12 @@ def test_both_commands_take_the_same_words(tmp_path: Path, space: str) -> None:
     store = ["--store", str(tmp_path / "s.db")]
     goals = ["-o", "recall_error", "-o", "weight_bytes", "--trials", "2", "--finalists", "0"]
     run("search", space, "--name", "one", *goals, *store, *small, *WORDS)
-    assert open_study("one", store[1]).plan.recipe == RECIPE
+    assert open_study("one", store[1]).plan.recipe == RECIPE.on("cpu")
     folder = tmp_path / "net"
     run("supernet", "train", space, "-o", str(folder), "--task", "recall", *small, *WORDS)
-    assert open_supernet(folder).recipe == RECIPE
+    assert open_supernet(folder).recipe == RECIPE.on("cpu")
     run("search", space, "--name", "two", *goals, *store, "--supernet", str(folder))
-    assert open_study("two", store[1]).plan.recipe == RECIPE  # that of the supernet
+    assert open_study("two", store[1]).plan.recipe == RECIPE.on("cpu")  # that of the supernet
     with pytest.raises(SettingError, match="trained by another recipe"):
         run(
             "search",
@@ -113,7 +113,7 @@ def test_a_recipe_is_named_or_lies_in_a_file_and_single_settings_change_it(
     asked = ["-o", "weight_bytes", "--trials", "1", "--finalists", "0", "--store", str(tmp_path / "s.db")]
     for name, word in (("named", "trapezoid"), ("read", str(tmp_path / "mine.json"))):
         run("search", space, "--name", name, *asked, "--recipe", "clip=2", "--recipe", word)
-    wanted = Recipe(schedule=Trapezoid(), clip=2.0)
+    wanted = Recipe(schedule=Trapezoid(), clip=2.0).on("cpu")
     assert open_study("named", asked[-1]).plan.recipe == open_study("read", asked[-1]).plan.recipe == wanted
     assert Plan.from_plain({"recipe": "trapezoid"}).recipe == Recipe(schedule=Trapezoid())
     with pytest.raises(SettingError, match=r"--recipe trapezoid and default: one at a time"):
