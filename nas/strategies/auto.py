@@ -12,11 +12,10 @@ beside what proposed it. No architecture is proposed twice while there is anothe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,8 @@ from nas.strategies.surrogate.acquisition import expected_improvement
 from nas.strategies.surrogate.breeding import Children, breed
 from nas.strategies.surrogate.encoding import Encoding, Rows
 from nas.strategies.surrogate.knowledge import LEAST, Heard, Learner, Model
-from nas.study.trial import PARENTS, Trial, TrialState
+from nas.strategies.surrogate.outcomes import Outcomes
+from nas.study.trial import PARENTS, Trial
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import PATIENCE, Space
 
@@ -87,10 +87,7 @@ class Auto(Strategy):
         super().__init__(space, goals, seed=seed, settings=settings)
         self._encoding = Encoding(space)
         self._learner = Learner(self._encoding)
-        self._told: dict[int, _Told] = {}
-        self._pending: dict[int, Rows] = {}
-        self._seen: dict[bytes, int] = {}  # how many trials have this row
-        self._heard: Heard | None = None
+        self._outcomes = Outcomes(self._encoding, self.goals)
         self._listed = list(space.enumerate()) if space.size() <= LISTED else []
 
     @classmethod
@@ -107,7 +104,7 @@ class Auto(Strategy):
     def propose(self, number: int, dice: Random) -> Proposal:
         """An extreme or random candidate at first, then the model's choice, or a child as it comes."""
         chance = np.random.default_rng(dice.getrandbits(128))
-        heard = self._outcomes()
+        heard = self._outcomes.heard()
         model = self._learner.model(heard) if number >= self.settings.start else None
         memo: dict[str, Any] = {PARENTS: [], BY: START}
         children = Children(self._first(number, chance), np.empty((0, 2), np.int64))
@@ -132,67 +129,21 @@ class Auto(Strategy):
             if len(children.parents):
                 memo[PARENTS] = sorted({int(numbers[i]) for i in children.parents[index] if i >= 0})
             proposal = Proposal(genotype, memo, spec)
-        self._await(number, genotype)
+        self._outcomes.await_trial(number, genotype)
         return proposal
 
     def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:
         """The proposal at another architecture, which is awaited in its place."""
-        for number, row in reversed(self._pending.items()):
-            if np.array_equal(row, self._encoding.row(proposal.genotype)):
-                self._forget(number)
-                self._await(number, genotype)
-                break
+        self._outcomes.move(proposal.genotype, genotype)
         return replace(proposal, genotype=genotype, spec=spec)
 
     def take_up(self, trial: Trial) -> None:
         """Await a trial that was being scored when the search stopped."""
-        self._await(trial.number, trial.genotype)
+        self._outcomes.await_trial(trial.number, trial.genotype)
 
     def tell(self, trial: Trial) -> None:
         """Learn from an outcome; what could not be scored says where not to look."""
-        self._forget(trial.number)
-        row = self._encoding.row(trial.genotype)
-        self._seen[row.tobytes()] = self._seen.get(row.tobytes(), 0) + 1
-        if trial.reused is not None:
-            return
-        values = [trial.values.get(name) for name, _ in self.goals]
-        self._told[trial.number] = _Told(
-            row,
-            trial.state is TrialState.COMPLETE,
-            [
-                math.nan if v is None else -v.value if m else v.value
-                for v, (_, m) in zip(values, self.goals, strict=True)
-            ],
-            [0.0 if v is None else v.error or 0.0 for v in values],
-        )
-        self._heard = None
-
-    def _await(self, number: int, genotype: Genotype) -> None:
-        row = self._encoding.row(genotype)
-        self._pending[number] = row
-        self._seen[row.tobytes()] = self._seen.get(row.tobytes(), 0) + 1
-
-    def _forget(self, number: int) -> None:
-        row = self._pending.pop(number, None)
-        if row is not None:
-            self._seen[row.tobytes()] -= 1
-            if not self._seen[row.tobytes()]:
-                del self._seen[row.tobytes()]
-
-    def _outcomes(self) -> Heard:
-        """All that was heard, in the order of the trials' numbers."""
-        if self._heard is None:
-            numbers = sorted(self._told)
-            told = [self._told[number] for number in numbers]
-            shape = (len(told), len(self.goals))
-            self._heard = Heard(
-                np.array(numbers, dtype=np.int64),
-                np.array([t.row for t in told], dtype=np.int16).reshape(len(told), len(self._encoding.genes)),
-                np.array([t.scored for t in told], dtype=bool),
-                np.array([t.values for t in told], dtype=float).reshape(shape),
-                np.array([t.errors for t in told], dtype=float).reshape(shape),
-            )
-        return self._heard
+        self._outcomes.tell(trial)
 
     def _first(self, number: int, chance: np.random.Generator) -> Rows:
         """Rows to begin with: one of extremes, and random ones should it be taken."""
@@ -211,8 +162,9 @@ class Auto(Strategy):
         width = model.kernels.centres.genes.shape[1] * len(model.kernels.centres.genes)
         count = max(2, min(count, int(WORK / width)))
         front = self._front(model, heard)
-        if self._pending:
-            points = model.similarities(np.array(list(self._pending.values())))
+        awaited = self._outcomes.awaited()
+        if len(awaited):
+            points = model.similarities(awaited)
             front = np.vstack((front, model.predict(points)[0]))
             model = model.given(points)
         # beyond the front so far, or beyond all so far: the one looks between its ends, the other past them
@@ -260,18 +212,13 @@ class Auto(Strategy):
 
     def _unseen(self, rows: Rows, parents: NDArray[np.int64]) -> Children:
         """The rows that nobody has proposed, each once."""
-        found: dict[bytes, int] = {}
-        for i, row in enumerate(rows):
-            key = row.tobytes()
-            if key not in self._seen:
-                found.setdefault(key, i)
-        which = np.array(list(found.values()), dtype=np.int64)
+        which = self._outcomes.new(rows)
         return Children(rows[which], parents[which])
 
     def _new(self, rows: Rows) -> tuple[int, Genotype, Any] | None:
         """The first row that is an allowed architecture and was not proposed, if one is."""
         for index, row in enumerate(rows):
-            if row.tobytes() in self._seen:
+            if not self._outcomes.is_new(row):
                 continue
             genotype, spec = self.space.draw(_Given(self._encoding.answers(row)))
             if self.space.objection(spec) is None:
@@ -286,18 +233,9 @@ class Auto(Strategy):
                 return found[1:]
         for _ in range(PATIENCE):
             genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
-            if self._encoding.row(genotype).tobytes() not in self._seen:
+            if self._outcomes.is_new(self._encoding.row(genotype)):
                 break
         return genotype, spec
-
-
-class _Told(NamedTuple):
-    """What is kept of a trial; values are to be minimised."""
-
-    row: Rows
-    scored: bool
-    values: list[float]
-    errors: list[float]
 
 
 class _Given:

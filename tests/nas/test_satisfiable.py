@@ -171,7 +171,7 @@ def test_a_rule_in_code_that_one_of_65536_keeps_is_found_once() -> None:
     assert only(first)
 
 
-@pytest.mark.parametrize("strategy", ["random", "nsga2"])
+@pytest.mark.parametrize("strategy", ["random", "nsga2", "auto"])
 @pytest.mark.parametrize("seed", [0, 7])
 def test_a_strategy_is_moved_to_what_keeps_the_constraints(strategy: str, seed: int, tmp_path: Path) -> None:
     def depth(spec: Decoder) -> float:

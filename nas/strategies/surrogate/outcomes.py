@@ -1,0 +1,106 @@
+"""The record of a search: which candidates were proposed, and what was heard of them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.strategies.surrogate.encoding import Encoding, Rows
+from nas.strategies.surrogate.knowledge import Heard
+from nas.study.trial import Trial, TrialState
+from search_spaces.language.genotype import Genotype
+
+
+class Outcomes:
+    """Candidates by trial number; `goals` gives, per objective, its name and whether it is maximised."""
+
+    def __init__(self, encoding: Encoding, goals: Sequence[tuple[str, bool]]) -> None:
+        self._encoding, self._goals = encoding, goals
+        self._told: dict[int, _Told] = {}
+        self._awaited: dict[int, Rows] = {}
+        self._times: Counter[bytes] = Counter()
+        self._heard: Heard | None = None
+
+    def await_trial(self, number: int, genotype: Genotype) -> None:
+        """A candidate was proposed, and will have an outcome."""
+        self._awaited[number] = self._encoding.row(genotype)
+        self._times[self._awaited[number].tobytes()] += 1
+
+    def move(self, before: Genotype, after: Genotype) -> None:
+        """The newest of the awaited candidates with the one genotype has another."""
+        row = self._encoding.row(before)
+        for number in reversed(self._awaited):
+            if np.array_equal(self._awaited[number], row):
+                self._forget(number)
+                self.await_trial(number, after)
+                return
+
+    def tell(self, trial: Trial) -> None:
+        """A candidate has an outcome; that of one which is a repeat is known."""
+        self._forget(trial.number)
+        row = self._encoding.row(trial.genotype)
+        self._times[row.tobytes()] += 1
+        if trial.reused is not None:
+            return
+        values = [trial.values.get(name) for name, _ in self._goals]
+        signs = [-1.0 if maximised else 1.0 for _, maximised in self._goals]
+        self._told[trial.number] = _Told(
+            row,
+            trial.state is TrialState.COMPLETE,
+            [math.nan if v is None else sign * v.value for v, sign in zip(values, signs, strict=True)],
+            [0.0 if v is None else v.error or 0.0 for v in values],
+        )
+        self._heard = None
+
+    def heard(self) -> Heard:
+        """All outcomes, in the order of the trials' numbers; values are to be minimised."""
+        if self._heard is None:
+            numbers = sorted(self._told)
+            told = [self._told[number] for number in numbers]
+            shape = (len(told), len(self._goals))
+            self._heard = Heard(
+                np.array(numbers, dtype=np.int64),
+                np.array([t.row for t in told], dtype=np.int16).reshape(len(told), len(self._encoding.genes)),
+                np.array([t.scored for t in told], dtype=bool),
+                np.array([t.values for t in told], dtype=float).reshape(shape),
+                np.array([t.errors for t in told], dtype=float).reshape(shape),
+            )
+        return self._heard
+
+    def awaited(self) -> Rows:
+        """The rows of candidates without an outcome, (N, G), in the order of the trials' numbers."""
+        rows = [self._awaited[number] for number in sorted(self._awaited)]
+        return np.array(rows, dtype=np.int16).reshape(len(rows), len(self._encoding.genes))
+
+    def is_new(self, row: Rows) -> bool:
+        """Whether nobody has proposed this row."""
+        return row.tobytes() not in self._times
+
+    def new(self, rows: Rows) -> NDArray[np.int64]:
+        """The indices of rows that nobody has proposed, each once."""
+        found: dict[bytes, int] = {}
+        for index, row in enumerate(rows):
+            if self.is_new(row):
+                found.setdefault(row.tobytes(), index)
+        return np.array(list(found.values()), dtype=np.int64)
+
+    def _forget(self, number: int) -> None:
+        row = self._awaited.pop(number, None)
+        if row is not None:
+            self._times[row.tobytes()] -= 1
+            if not self._times[row.tobytes()]:
+                del self._times[row.tobytes()]
+
+
+class _Told(NamedTuple):
+    """What is kept of a trial; values are to be minimised."""
+
+    row: Rows
+    scored: bool
+    values: list[float]
+    errors: list[float]
