@@ -33,7 +33,7 @@ from nas.study.trial import PARENTS, Trial
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import PATIENCE, Space
 
-BY = "by"
+BY = "proposer"
 SKILL = "skill"
 """In a trial's memo: what proposed it, and the skill of the model then, by objective."""
 

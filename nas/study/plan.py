@@ -75,13 +75,13 @@ class Plan(Settings):
         "ofa", help="How the shared weights are searched; `nas engines` lists them.", group=SEARCH
     )
     strategy: str = setting(
-        "nsga2",
+        "auto",
         help="Strategy that proposes candidates (engine ofa only); `nas strategies` lists them.",
         group=SEARCH,
     )
     settings: Mapping[str, Any] = setting(
         default_factory=dict,
-        help="A setting of the engine or, with the engine ofa, of the strategy, e.g. population=24.",
+        help="A setting of the engine or, with the engine ofa, of the strategy, e.g. start=24.",
         option="setting",
         metavar="NAME=VALUE",
         repeated=True,

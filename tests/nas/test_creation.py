@@ -48,7 +48,7 @@ def trial(study: Study, state: TrialState) -> Trial:
         ({"scenarios": ["mps"], "objectives": ["prefill_ms"]}, "unsupported device 'mps'"),
         ({"scenarios": ["cpu,threads=1000"], "objectives": ["decode_ms"]}, "1000 threads; this machine has"),
         ({"scenarios": ["cpu:1"], "objectives": ["decode_ms"]}, "one device, cpu"),
-        ({"settings": {"population": 1}}, "population must be at least 2"),
+        ({"settings": {"start": 1}}, "start must be at least 8"),
         ({"settings": {"guard": "false"}}, "no setting 'guard'"),
         (
             {"objectives": ["bits_per_byte"], "finalists": 3, "finalist_steps": []},

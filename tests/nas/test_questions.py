@@ -360,6 +360,7 @@ def test_parents_are_recorded_with_what_changed(tmp_path: Path) -> None:
         toy_space(),
         name="p",
         objectives=[small, rich],
+        strategy="nsga2",
         settings={"population": 8},
         trials=60,
         finalists=0,

@@ -19,7 +19,7 @@ def front(space: Space) -> list[str]:
         scenarios=[Scenario(prompt=512, name="chat"), Scenario(batch=8, name="bulk")],
         trials=20,
         finalist_steps=(10, 30),
-        settings={"population": 8},
+        settings={"start": 8},
         workers=nas.Workers(2),
         store="studies.db",
     )
