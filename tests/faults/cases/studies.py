@@ -119,7 +119,7 @@ CASES = [
         "trial numbers are explained",
         "front laptop",
         code=0,
-        says=r"proposals, each with a trial number: .* candidates scored, .* broke a constraint",
+        says=r"proposals, each with a trial number: .* candidates scored.* broke a constraint",
         prepare=studies,
     ),
     Case("the front of an empty study", "front empty", code=1, says="no scored trial", prepare=studies),
