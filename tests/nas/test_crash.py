@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from foundation.errors import StoreError
+from foundation.errors import NasError, StoreError
 from nas.store import Store
 from nas.study.study import open_study
 from nas.study.trial import TrialState
@@ -110,7 +110,7 @@ def test_a_language_model_study_survives_kills_in_every_phase(tiny: list[str], t
     folder = killed.parent / "tiny"
     words = [*tiny, "--store", str(killed)]
     moments: list[Callable[[], bool]] = [
-        folder.exists,
+        lambda: recorded(killed),
         lambda: (folder / "supernet" / "curve.json").exists(),  # in the supernet's training
         lambda: done(killed) > 3,
         lambda: done(killed) > 20,
@@ -125,6 +125,15 @@ def test_a_language_model_study_survives_kills_in_every_phase(tiny: list[str], t
     finish(Fork(command, words))
     assert records(killed, "tiny") == records(whole, "tiny")
     assert losses(killed) == losses(whole)
+
+
+def recorded(path: Path) -> bool:
+    """Whether the study is on record: before, there is nothing to resume."""
+    try:
+        with Store(str(path), read_only=True) as store:
+            return bool(store.study("tiny"))
+    except NasError:
+        return False
 
 
 def finals(path: Path) -> int:
