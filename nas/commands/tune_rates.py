@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foundation.settings import MANY, Settings, setting
 from nas.commands.groups import SEARCH
 from nas.commands.options import PATH, SpaceName
+from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_table
+from nas.study.plan import Plan, plan_of
 
 if TYPE_CHECKING:
     from evaluators.rate_sweep import RateSweep
@@ -23,21 +27,23 @@ def mount(app: typer.Typer) -> None:
     app.command(rich_help_panel=SEARCH)(tune_rates)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(Settings):
+    """What is swept, and for how long."""
+
+    block: tuple[str, ...] = setting(
+        (), help="Only blocks of this kind; may be repeated.", metavar="KIND", repeated=True
+    )
+    steps: int = setting(200, help="Training steps at each rate.", least=10, most=MANY)
+
+
+@with_settings(SweepSettings, into="sweep")
+@with_settings(Plan, ("data", "train_on", "recipe", "seed"))
 def tune_rates(
     space: SpaceName,
     *,
-    kinds: Annotated[
-        list[str] | None,
-        typer.Option("--block", metavar="KIND", help="Only this kind; may be repeated.", show_default=False),
-    ] = None,
-    steps: Annotated[int, typer.Option(min=10, max=10**6, help="Training steps at each rate.")] = 200,
-    data: Annotated[
-        str | None, typer.Option(help="Text to learn from: a folder or a file.", show_default=False)
-    ] = None,
-    train_on: Annotated[str, typer.Option(help="Where to train: cpu, or cuda:0.")] = "cpu",
-    recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE.json", help="The recipe to begin with.")
-    ] = "default",
+    sweep: Given,
+    settings: Given,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -54,24 +60,27 @@ def tune_rates(
     Example: nas tune-rates mine.py --block MyMixer, then nas search mine.py --recipe mine.recipe.json
     """
     from evaluators.tasks.language import ByteLanguageModelling
-    from evaluators.training.recipe import Recipe
     from foundation.files import write_json
     from nas.rates import swept_blocks
     from nas.study.space_files import load_space
     from search_spaces.devices import require_here
 
-    loaded, given = load_space(space), Recipe.from_word(recipe)
-    require_here(train_on)
-    blocks = swept_blocks(loaded, kinds or ())
-    task = ByteLanguageModelling.make(data=data, length=None, windows=None)
-    found, rows = given.rates_by_kind, []
+    loaded, wanted = load_space(space), SweepSettings(**sweep)
+    plan = plan_of(loaded, settings)
+    require_here(plan.train_on)
+    blocks = swept_blocks(loaded, wanted.block)
+    task = ByteLanguageModelling.make(data=plan.data, length=None, windows=None)
+    found, rows = plan.recipe.rates_by_kind, []
+    how = {"steps": wanted.steps, "seed": plan.seed, "recipe": plan.recipe, "device": plan.train_on}
     for block in blocks:
-        sweep = _swept(block, task, steps=steps, recipe=given, device=train_on)
-        found[sweep.kind] = sweep.best
-        scores = "  ".join(f"{rate:.2g}: {score:.3f}" for rate, score in sweep.scores.items())
-        rows.append((sweep.kind, f"{type(block).learning_rate:.2g}", f"{sweep.best:.2g}", scores))
-    print_table(("block", "rate", "best", f"{task.unit} by rate, {steps} steps"), rows)
-    tuned = given.with_settings({"block_rates": tuple(f"{kind}={rate:g}" for kind, rate in found.items())})
+        swept = _swept(block, task, **how)
+        found[swept.kind] = swept.best
+        scores = "  ".join(f"{rate:.2g}: {score:.3f}" for rate, score in swept.scores.items())
+        rows.append((swept.kind, f"{type(block).learning_rate:.2g}", f"{swept.best:.2g}", scores))
+    print_table(("block", "rate", "best", f"{task.unit} by rate, {wanted.steps} steps"), rows)
+    tuned = plan.recipe.with_settings(
+        {"block_rates": tuple(f"{kind}={rate:g}" for kind, rate in found.items())}
+    )
     path = output or Path(f"{loaded.name}.recipe.json")
     write_json(path, tuned.to_plain())
     print_line(f"{path} holds the recipe: nas search {space} --recipe {path}")

@@ -84,7 +84,7 @@ def make_study(
     longer: dict[str, Any] = {"finalists": 9, "finalist_steps": (100, 300, 800)}
     if complete:
         longer["baselines"] = ("zoo:transformer", "zoo:lfm2")
-    settings = Plan(**{"trials": trials or 5, **longer, **plan})
+    settings = Plan(**{"trials": trials or 5, "strategy": "nsga2", **longer, **plan})
     searched = spaces[space]()
     record = store.create_study(
         name,

@@ -113,7 +113,7 @@ def test_a_script_and_the_command_line_share_a_study(tmp_path: Path) -> None:
     shown = run("-m", "nas.cli", "show", "s", "0")
     assert "Mine(expansion=1)" in shown
     resumed = run("-m", "nas.cli", "resume", "s", "--trials", "3")
-    assert "3 of 3 candidates scored" in resumed
+    assert "3 distinct architectures scored" in resumed
     assert "the script runs" not in shown + resumed
 
 

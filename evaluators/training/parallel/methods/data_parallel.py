@@ -34,7 +34,8 @@ class DataParallel(Method):
     zero: int = setting(
         0,
         help="ZeRO stage: with 1, replicas share the optimizer state (stages 2 and 3 are fsdp).",
-        choices=(0, 1),
+        least=0,
+        most=1,
     )
 
     @property
