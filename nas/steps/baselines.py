@@ -16,13 +16,13 @@ from nas.steps.base import Context, Step, steps
 from nas.steps.corpus import opened_task
 from nas.steps.measure import measure_trials
 from nas.steps.profile import cost_model
+from nas.steps.scratch_training import training_from_scratch
 from nas.study.baselines import STAGE, Rung, baselines_of, rungs_of, wants_baselines
-from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
 from nas.study.export import best_weights
 from nas.study.forecast import of_baselines
 from nas.study.measuring import left_to_measure
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_name, quality_of, recorded_costs
+from nas.study.plan_objectives import quality_of, recorded_costs
 from nas.study.scoring import score_all
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState
@@ -49,23 +49,13 @@ class Baselines(Step):
 
     def run(self, context: Context) -> None:
         """Train what is left, rung by rung, and measure it."""
-        study, plan = context.study, context.plan
-        quality, todo = quality_name(plan), beside(study)
-        scorer = EvaluatorScorer(scratch_evaluator(plan, opened_task(context), study.folder))
-        total, done = sum(len(chosen) for _, chosen in todo), 0
+        study, plan, todo = context.study, context.plan, beside(context.study)
+        total = sum(len(chosen) for _, chosen in todo)
         networks = count(len({genotype for _, chosen in todo for genotype in chosen}), "network")
         took = duration(of_baselines(study.space, plan, opened_task(context)).seconds)
         context.progress.say(f"baselines {', '.join(plan.baselines)}: {networks}, at most about {took}")
-        with (
-            context.workers.executor({quality: scorer}) as executor,
-            context.progress.bar("training baselines from scratch", total) as bar,
-        ):
-
-            def on_trial(trial: Trial) -> None:
-                nonlocal done
-                done += 1
-                bar.update(done, f"{trial.fidelity.steps} steps: {trial.summary(quality)}")
-
+        title = "training baselines from scratch"
+        with training_from_scratch(context, title, total) as (executor, on_trial):
             for rung, chosen in todo:
                 scored = score_all(
                     study, chosen, executor, stage=STAGE, fidelity=rung.fidelity, on_trial=on_trial

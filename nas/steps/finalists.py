@@ -17,10 +17,9 @@ import numpy as np
 from nas.executors.base import Executor
 from nas.pareto import nondominated
 from nas.steps.base import Context, Step, steps
-from nas.steps.corpus import opened_task
-from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
+from nas.steps.scratch_training import training_from_scratch
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_name, quality_of
+from nas.study.plan_objectives import quality_of
 from nas.study.scoring import score_all
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState
@@ -54,19 +53,9 @@ class Finalists(Step):
     def run(self, context: Context) -> None:
         """Train what is left of every rung."""
         study, plan, finalists = context.study, context.plan, _chosen(context)
-        quality = quality_name(plan)
-        scorer = EvaluatorScorer(scratch_evaluator(plan, opened_task(context), study.folder))
-        total, done = runs_of(len(finalists), plan.finalist_steps, plan.keep), 0
-        with (
-            context.workers.executor({quality: scorer}) as executor,
-            context.progress.bar("training finalists from scratch", total) as bar,
-        ):
-
-            def on_trial(trial: Trial) -> None:
-                nonlocal done
-                done += 1
-                bar.update(done, f"{trial.fidelity.steps} steps: {trial.summary(quality)}")
-
+        total = runs_of(len(finalists), plan.finalist_steps, plan.keep)
+        title = "training finalists from scratch"
+        with training_from_scratch(context, title, total) as (executor, on_trial):
             halve(study, finalists, executor, picks=context.picks, on_trial=on_trial)
 
 

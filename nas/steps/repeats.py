@@ -6,16 +6,14 @@ several, the error of a gap is that over seeds as well (see `nas.study.baseline_
 
 from __future__ import annotations
 
-from evaluators.scoring.base import Evaluator
 from nas.steps.base import Context, Step, steps
-from nas.steps.corpus import opened_task
+from nas.steps.scratch_training import training_from_scratch
 from nas.study.baselines import Rung, baselines_of, rungs_of
-from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_name, quality_of
+from nas.study.plan_objectives import quality_of
 from nas.study.scoring import score_all
 from nas.study.study import Study
-from nas.study.trial import Trial, TrialState
+from nas.study.trial import TrialState
 from search_spaces.language.genotype import Genotype
 
 STAGE = "repeat"
@@ -46,22 +44,13 @@ class Repeats(Step):
 
     def run(self, context: Context) -> None:
         """Train what is left, seed by seed."""
-        study, plan, done = context.study, context.plan, 0
+        study, plan = context.study, context.plan
         rung, networks = repeated(study)
         if rung is None:
             return
-        quality = quality_name(plan)
-        evaluator: Evaluator = scratch_evaluator(plan, opened_task(context), study.folder)
-        with (
-            context.workers.executor({quality: EvaluatorScorer(evaluator)}) as executor,
-            context.progress.bar("training with other seeds", len(networks) * len(seeds_of(plan))) as bar,
-        ):
-
-            def on_trial(trial: Trial) -> None:
-                nonlocal done
-                done += 1
-                bar.update(done, f"seed {trial.seed}: {trial.summary(quality)}")
-
+        title, total = "training with other seeds", len(networks) * len(seeds_of(plan))
+        told = "seed {0.seed}".format
+        with training_from_scratch(context, title, total, told=told) as (executor, on_trial):
             for seed in seeds_of(plan):
                 score_all(
                     study,

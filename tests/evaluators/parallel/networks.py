@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training.parallel import losses_alone as losses_alone
 from evaluators.tasks.base import Task, tasks
 from evaluators.training.distributed import OnStep, train_distributed
 from evaluators.training.parallel import run as runs
@@ -58,13 +59,6 @@ def course(spec: Decoder, folder: Path, parallel: str = "", **settings: Any) -> 
     )
     runs.begin(made, build(spec, seed=0).to(made.torch_dtype))
     return made
-
-
-def losses_alone(made: Course) -> list[float]:
-    """The losses of a course in this process."""
-    losses: list[float] = []
-    runs.run(made, on_step=lambda step, loss: losses.append(loss))
-    return losses
 
 
 def losses_together(courses: Sequence[Course]) -> list[list[float]]:

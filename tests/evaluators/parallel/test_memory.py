@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
+from benchmarks.training.parallel import kept_bytes
 from evaluators.training.distributed import OnStep, train_distributed
 from evaluators.training.parallel import memory
 from evaluators.training.parallel import run as runs
@@ -65,21 +65,7 @@ def test_zero_divides_one_more_of_them_by_each_stage(tmp_path: Path) -> None:
 def saved_bytes(made: Course, recomputed: tuple[int, ...]) -> int:
     """What autograd keeps in a step."""
     training = runs.opened(replace(made, recomputed=recomputed), make_grid({}, device="cpu"), 0)
-    own = {weight.untyped_storage().data_ptr() for weight in training.parameters.values()}
-    seen: dict[int, int] = {}
-    alive = []
-
-    def pack(x: torch.Tensor) -> torch.Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
-            alive.append(x)
-        return x
-
-    tokens, _ = made.task.train_batch(0, 0, made.batch)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        training.module(tokens)
-    return sum(seen.values())
+    return kept_bytes(training, made)
 
 
 def test_what_is_recomputed_is_not_kept(tmp_path: Path) -> None:
