@@ -23,6 +23,7 @@ from nas.store import Store
 from nas.strategies.base import Proposal, Strategy
 from nas.study.constraints import Constraint
 from nas.study.deaths import after_death, died, stopped
+from nas.study.known_costs import KnownCosts
 from nas.study.own_code import own_code
 from nas.study.satisfiable import find_allowed
 from nas.study.trial import Fidelity, Trial, TrialState, Value
@@ -57,6 +58,13 @@ class Search:
     constraints: tuple[Constraint, ...] = ()
     on_trial: Callable[[Trial], None] = lambda trial: None
     recorded: Callable[[], list[Trial]] | None = None
+
+    @property
+    def known(self) -> KnownCosts:
+        """What a strategy may compute of candidates: the cheap goals, and what is bounded."""
+        asked = {name for name, _ in self.strategy.goals} | {each.name for each in self.constraints}
+        cheap = tuple(each for each in self.cheap if each.name in asked)
+        return KnownCosts(objectives=cheap, constraints=self.constraints, cost_model=self.cost_model)
 
 
 def run(search: Search, trials: int) -> None:
@@ -117,6 +125,8 @@ class _Loop:
     def _take_up(self) -> list[WorkItem]:
         """Tell the strategy all that went before; items for what was running when the driver died."""
         items, search = [], self.search
+        with self._of_strategy():
+            search.strategy.inform(search.known)
         recorded = search.recorded() if search.recorded else search.store.trials(search.study_id, "search")
         self.next_number = search.store.next_number(search.study_id, "search")
         for trial in recorded:

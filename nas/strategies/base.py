@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from foundation.registry import Registry
 from foundation.settings import Settings
+from nas.study.known_costs import NOTHING_KNOWN, KnownCosts
 from nas.study.trial import Trial
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
@@ -32,14 +33,17 @@ class Proposal:
 class Strategy(ABC):
     """Proposes candidates and learns from their outcomes.
 
-    A proposal depends on the space, the seed, the trial's number and the outcomes received so far, and on
-    nothing else. So a search that was stopped, and whose trials are told again in their order, asks what it
-    would have asked anyway. `goals` gives, per objective, its name and whether it is maximised.
-    `settings_kind` is the class of its settings.
+    A proposal depends on the space, the seed, the trial's number, what is `known` of candidates and the
+    outcomes received so far, and on nothing else. So a search that was stopped, and whose trials are told
+    again in their order, asks what it would have asked anyway. `goals` gives, per objective, its name and
+    whether it is maximised. `settings_kind` is the class of its settings.
     """
 
     name: ClassVar[str]
     settings_kind: ClassVar[type[Settings]] = Settings
+
+    known: KnownCosts = NOTHING_KNOWN
+    """The cheap objectives and constraints of the search, to be computed on any architecture."""
 
     def __init__(
         self,
@@ -51,6 +55,10 @@ class Strategy(ABC):
     ) -> None:
         self.space, self.goals, self.seed = space, tuple(goals), seed
         self.settings = settings or self.settings_kind()
+
+    def inform(self, known: KnownCosts) -> None:
+        """Hear, before all trials, what can be computed of a candidate before it is scored."""
+        self.known = known
 
     @classmethod
     def remark(cls, settings: Settings, trials: int) -> str:

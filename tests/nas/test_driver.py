@@ -213,6 +213,36 @@ def test_a_search_that_only_breaks_constraints_gives_up(tmp_path: Path) -> None:
     study.store.close()
 
 
+class Knowing(Strategy):
+    """Proposes the first of four random architectures that breaks no constraint, of the fewest parameters."""
+
+    name = "knowing"
+
+    def propose(self, number: int, dice: Random) -> Proposal:
+        drawn = [self.space.sample(dice) for _ in range(4)]
+        specs = [self.space.close(genotype) for genotype in drawn]
+        params = self.known.values(specs)["params"]
+        kept = [i for i, spec in enumerate(specs) if self.known.violation(spec) is None]
+        return Proposal(drawn[min(kept or range(4), key=params.__getitem__)])
+
+
+def test_a_strategy_is_told_what_can_be_computed_of_candidates(tmp_path: Path) -> None:
+    plan = Plan(objectives=("params", "d"), constraints=("state_bytes<1e3",), trials=0, finalists=0)
+    study = create_study(LAYERS, plan, name="s", store=tmp_path / "s.db", functions={"d": rich})
+    search = search_of(study, InProcess({"d": FunctionScorer(lambda spec: 1.0)}))
+    assert search.strategy.known.names == ()
+    search = replace(search, strategy=Knowing(LAYERS, [("params", False), ("d", False)], seed=0))
+    drive(search, 8)
+    assert search.strategy.known.names == ("params", "state_bytes")
+    specs = [study.spec(trial) for trial in study.trials()]
+    values = search.strategy.known.values(specs)
+    assert values["params"] == [trial.values["params"].value for trial in study.trials()]
+    assert "not state_bytes<" in str(
+        replace(search.strategy.known, constraints=(Constraint("state_bytes", "<", 1),)).violation(specs[0])
+    )
+    study.store.close()
+
+
 class Stubborn(Strategy):
     """Asks for an architecture that does not exist, then for those that do."""
 

@@ -37,6 +37,7 @@ from nas.engines.exact.sweep import front, sweep
 from nas.engines.exact.tables import ScoredSpace, deviation, random_networks, scored_space
 from nas.objectives.base import objectives
 from nas.strategies.base import Proposal, Strategy, make_strategy
+from nas.study.known_costs import KnownCosts
 from nas.study.plan import Plan
 from nas.study.study import Study
 from nas.study.trial import Trial
@@ -236,10 +237,18 @@ class Evolution(Strategy):
         super().__init__(setup.space, setup.goals, seed=setup.plan.seed)
         self.inner = make_strategy("nsga2", setup.space, setup.goals, seed=setup.plan.seed, settings={})
 
+    def inform(self, known: KnownCosts) -> None:
+        """What is known is passed on to it."""
+        self.inner.inform(known)
+
     def propose(self, number: int, dice: Random) -> Proposal:
         """What evolution proposes."""
         proposal = self.inner.propose(number, dice)
         return replace(proposal, memo={**proposal.memo, PROPOSED_BY: self.name})
+
+    def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:
+        """It moves its proposals itself: they keep the genes that are silent."""
+        return self.inner.moved(proposal, genotype, spec)
 
     def tell(self, trial: Trial) -> None:
         """The outcome is passed on to it."""
