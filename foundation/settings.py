@@ -262,7 +262,8 @@ def _parse(described: Described, annotation: Any, text: str) -> Any:
             return option.parse(text)
         if option in PARSERS and (value := PARSERS[option](text)) is not None:
             return value
-    raise SettingError(f"{described.name} must be {kind_of(described.type)}, got {shown(text)}")
+    kinds = " or ".join([kind_of(described.type), *described.about.named])
+    raise SettingError(f"{described.name} must be {kinds}, got {shown(text)}")
 
 
 def _bool(text: str) -> bool | None:

@@ -19,6 +19,7 @@ from ray._private.utils import read_ray_address
 from foundation.errors import SettingError
 from foundation.registry import Registry
 from nas.executors.ray_start import starting
+from nas.executors.ray_token import token_for
 from nas.executors.reach import answers, why_unreachable
 from nas.study.user_files import add_folders, user_folders, user_modules
 from search_spaces.blocks.base import blocks
@@ -71,7 +72,8 @@ def join(address: str) -> None:
     """Join the cluster at an address, unless this process is in one already.
 
     Raises:
-        SettingError: no cluster answers there, or it runs another Ray or Python, or wants a token.
+        SettingError: no cluster answers there, it runs another Ray or Python, or wants a token that is not
+            here.
     """
     if ray.is_initialized():
         return
@@ -80,11 +82,11 @@ def join(address: str) -> None:
     if why := why_unreachable(where):
         raise SettingError(f"no Ray cluster at {named}: {why}")
     try:
-        with starting():
+        with starting(), token_for(where):
             ray.init(
                 address=where, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
             )
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except (ConnectionError, ValueError, RuntimeError, SettingError, ray.exceptions.RayError) as error:
         raise SettingError(f"cannot join the Ray cluster at {named}: {refusal(error)}") from None
 
 
@@ -113,8 +115,6 @@ def refusal(error: BaseException) -> str:
     for reason in reasons:
         if "ersion mismatch" in reason:
             return " ".join(reason.split())
-        if "Unauthenticated" in reason or "AuthToken" in reason:
-            return "it wants a token: set RAY_AUTH_MODE=token, with the token in RAY_AUTH_TOKEN"
     return next(iter(reasons[0].strip().splitlines()), type(error).__name__)
 
 

@@ -63,6 +63,8 @@ class _Place:
 class RayPool(Executor):
     """`workers` actors with `batch` items a call; `address` joins a cluster, else Ray starts here.
 
+    Without a number of `workers` there are as many as there is room for.
+
     `gpus` is the share of a GPU that each actor holds; `timeout` is how many seconds one item may take before
     it fails (its actor is then replaced).
 
@@ -76,16 +78,16 @@ class RayPool(Executor):
         self,
         scorers: Mapping[str, Scorer],
         *,
-        workers: int,
+        workers: int | None,
         address: str | None = None,
         batch: int = 1,
         threads: int = 1,
         gpus: float = 0.0,
         timeout: float | None = None,
     ) -> None:
-        if workers < 1 or batch < 1:
+        if (workers is not None and workers < 1) or batch < 1:
             raise SettingError(f"workers and batch must be at least 1, got {workers} and {batch}")
-        require_room(workers, threads, gpus, address)
+        workers = require_room(workers, threads, gpus, address)
         self._folder: Path | None = None
         if not ray.is_initialized():
             self._folder = ray_start.start(workers * threads, folder_of_files())

@@ -24,10 +24,13 @@ ROUNDING = 1e-9
 """Three shares of a third are one."""
 
 
-def require_room(workers: int, threads: int, gpus: float, address: str | None) -> None:
-    """Raise `SettingError` where there is no room for so many workers; joins the cluster at `address` first.
+def require_room(workers: int | None, threads: int, gpus: float, address: str | None) -> int:
+    """How many workers there are room for, at most `workers`; joins the cluster at `address` first.
 
     A worker needs `threads` CPUs and a share `gpus` of GPUs, all on one node.
+
+    Raises:
+        SettingError: there is no room for so many, or for any; or no cluster answers.
     """
     if address is not None or _in_a_cluster():
         from nas.executors import cluster  # Ray takes seconds to import, and most laptops do without
@@ -38,14 +41,15 @@ def require_room(workers: int, threads: int, gpus: float, address: str | None) -
     else:
         folder_of_files()
         nodes, where = [this_machine()], "this machine"
-    if workers <= (most := room(nodes, threads, gpus)):
-        return
+    most = room(nodes, threads, gpus)
+    if 0 < (most if workers is None else workers) <= most:
+        return most if workers is None else workers
     cpus, there = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     each = argument("threads", threads, option="worker-threads")
     each += f" and {argument('gpu_share', gpus)}" if gpus else ""
+    asked = argument("workers", "max" if workers is None else workers)
     raise SettingError(
-        f"{argument('workers', workers)}: there is room for {most} with {each} each, as {where} has"
-        f" {cpus:g} CPUs and {there:g} GPUs"
+        f"{asked}: there is room for {most} with {each} each, as {where} has {cpus:g} CPUs and {there:g} GPUs"
     )
 
 

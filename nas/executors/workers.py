@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from foundation.errors import SettingError
 from foundation.settings import Settings, describe, setting
+from foundation.text import count
 from foundation.wording import argument
 from nas.executors.base import Executor, Scorer
 from nas.executors.local import InProcess
@@ -15,6 +16,12 @@ from search_spaces.scenario import MOST_THREADS
 
 WORKERS = "Workers"
 """The heading of these settings."""
+
+MAX = MOST_WORKERS = 10**4
+"""As many workers as there is room for; `max` on a command line."""
+
+LOCAL = "local"
+"""Instead of an address: a Ray of one's own."""
 
 MOST_SECONDS = 1e7
 """Some months: longer than anybody waits for a candidate."""
@@ -28,23 +35,30 @@ Say: TypeAlias = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Workers(Settings):
-    """Where candidates are scored: in this process (`count=0`), or by Ray actors here or at `address`."""
+    """Where candidates are scored: in this process (`count=0`), or by Ray actors here or at `address`.
+
+    With an `address`, and with `count=MAX`, there are as many actors as there is room for.
+    """
 
     count: int = setting(
         0,
-        help="Ray actors (processes) that score candidates; 0: none, in this process.",
+        help="Ray actors (processes) that score candidates: a number, or max for as many as there is room for"
+        " (also with --ray alone). 0: none, in this process.",
         least=0,
-        most=10**4,
+        most=MOST_WORKERS,
         option="workers",
         short="w",
+        metavar="N|max",
         group=WORKERS,
+        named={"max": MAX},
     )
     _: KW_ONLY
     address: str | None = setting(
         None,
-        help="Ray cluster to join, HOST:PORT of its head or auto; without one, Ray starts here, on loopback.",
+        help="Ray cluster to join, HOST:PORT of its head or auto; local, or none: Ray starts here, on"
+        " loopback.",
         option="ray",
-        metavar="ADDRESS",
+        metavar="ADDRESS|auto|local",
         group=WORKERS,
     )
     candidates_per_message: int = setting(
@@ -94,8 +108,8 @@ class Workers(Settings):
             )
 
     @classmethod
-    def of(cls, given: int | Workers) -> Workers:
-        """The workers that a function was given, of whom their number is enough.
+    def of(cls, given: int | str | Workers) -> Workers:
+        """The workers that a function was given, of whom their number, or "max", is enough.
 
         Raises:
             SettingError: it is no number, or out of range.
@@ -103,7 +117,7 @@ class Workers(Settings):
         if isinstance(given, Workers):
             return given
         try:
-            return cls(given)
+            return cls.from_plain({"count": given})
         except SettingError as error:
             raise SettingError(f"workers: {error}") from None
 
@@ -112,23 +126,43 @@ class Workers(Settings):
         """Whether candidates are scored by Ray actors, not in this process."""
         return self.count > 0 or self.address is not None
 
+    @property
+    def wanted(self) -> int | None:
+        """How many Ray actors there are to be; None for as many as there is room for."""
+        return None if self.count in (0, MAX) else self.count
+
+    @property
+    def joins(self) -> str | None:
+        """The address of the cluster to join, if there is one."""
+        return None if self.address == LOCAL else self.address
+
     def check(self, on: str | None = None, say: Say = lambda line: None) -> None:
         """Raise `SettingError` at once where there is no room, no cluster, or not the device that is named.
 
-        `say` hears which cluster is joined.
+        `say` hears which cluster is joined, and how many actors there are where no number was asked for.
         """
+        fitting = 0
         if self.on_ray:
             from nas.executors.room import require_room
 
-            require_room(self.count or 1, self.threads, self.gpu_share, self.address)
+            fitting = require_room(self.wanted, self.threads, self.gpu_share, self.joins)
         if on is not None:
             from nas.executors.ray_devices import require_device
 
-            require_device(on, self.address)
-        if self.address is not None or on is not None:
+            require_device(on, self.joins)
+        if self.joins is not None or on is not None:
             from nas.executors.cluster import joined
 
             say(joined())
+        if self.on_ray and self.wanted is None:
+            say(self._told(fitting))
+
+    def _told(self, fitting: int) -> str:
+        """One line: how many actors there are, and with what each."""
+        each = f"{count(self.threads, 'CPU')}{f' and {self.gpu_share:g} GPUs' * (self.gpu_share > 0)}"
+        return (
+            f"{count(fitting, 'Ray actor')} of {each} each: as many as fit ({argument('workers')} for fewer)"
+        )
 
     def executor(self, scorers: Mapping[str, Scorer]) -> Executor:
         """An executor that holds these scorers."""
@@ -138,8 +172,8 @@ class Workers(Settings):
 
         return RayPool(
             scorers,
-            workers=self.count or 1,
-            address=self.address,
+            workers=self.wanted,
+            address=self.joins,
             batch=self.candidates_per_message,
             threads=self.threads,
             gpus=self.gpu_share,

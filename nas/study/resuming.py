@@ -32,7 +32,7 @@ def resume(
     also_train: Sequence[Trial | str | int],
     space: str | None,
     keep_source: bool,
-    workers: int | Workers,
+    workers: int | str | Workers,
     progress: Progress | bool | None,
     yes: bool,
 ) -> Study:

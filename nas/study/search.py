@@ -89,7 +89,7 @@ def search(
     name: str,
     objectives: Sequence[str | ObjectiveFunction] = Plan.objectives,
     store: str | Path = DEFAULT_STORE,
-    workers: int | Workers = 0,
+    workers: int | str | Workers = 0,
     progress: Progress | bool | None = True,
     yes: bool = False,
     **settings: Unpack[PlanSettings],

@@ -20,7 +20,7 @@ from nas.executors import cluster, reach
 from nas.executors.base import FunctionScorer, WorkItem
 from nas.executors.local import InProcess
 from nas.executors.room import room
-from nas.executors.workers import WORKERS, Workers
+from nas.executors.workers import MAX, WORKERS, Workers
 from nas.validation.settings import ValidationSettings
 from tests.nas.toys import small, toy_space
 
@@ -134,6 +134,44 @@ def test_what_has_no_room_is_refused_before_anything_is_stored(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("workers", "wanted", "joins"),
+    [
+        (Workers(3), 3, None),
+        (Workers.of("max"), None, None),
+        (Workers(address="local"), None, None),
+        (Workers(2, address="local"), 2, None),
+        (Workers(address="head:6379"), None, "head:6379"),
+        (Workers(MAX, address="auto"), None, "auto"),
+    ],
+)
+def test_without_a_number_there_are_as_many_as_fit(
+    workers: Workers, wanted: int | None, joins: str | None
+) -> None:
+    assert (workers.wanted, workers.joins) == (wanted, joins)
+    assert workers.on_ray
+
+
+def test_how_many_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.executors.room.usable_cpus", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    told: list[str] = []
+    for workers in (Workers(MAX), Workers(address="local", threads=3), Workers(MAX, gpu_share=0.25)):
+        workers.check(say=told.append)
+    assert told == [
+        "8 Ray actors of 1 CPU each: as many as fit (workers for fewer)",
+        "2 Ray actors of 3 CPUs each: as many as fit (workers for fewer)",
+        "4 Ray actors of 1 CPU and 0.25 GPUs each: as many as fit (workers for fewer)",
+    ]
+    Workers(2).check(say=told.append)
+    assert len(told) == 3  # who asks for a number knows it
+    with pytest.raises(SettingError, match="workers='max': there is room for 0 with threads=9"):
+        Workers(MAX, threads=9).check()
+    with pytest.raises(SettingError, match="count must be a whole number or max, got 'many'"):
+        Workers.of("many")
+
+
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A process that is in no cluster, on a machine without one."""
@@ -217,7 +255,6 @@ This process on node 10.0.0.2 was started with:
     ("inner", "line"),
     [
         (MISMATCH, r"Version mismatch: .* Ray: 2\.50\.0 Python: 3\.12\.1 This .* Python: 3\.11\.7"),
-        ("Unauthenticated: RPC error: InvalidAuthToken: missing", r"it wants a token: set RAY_AUTH_MODE=.*"),
         ("odd", "Failed to connect"),
     ],
 )

@@ -27,7 +27,8 @@ SEARCHES = (
     ("more threads than CPUs", "-w 1 --worker-threads 200", "there is room for 0 with --worker-threads 200"),
     ("more GPUs than there are", "-w 1 --gpu-share 64", "there is room for 0 with .* --gpu-share 64"),
     ("workers below zero", "-w -1", "--workers must be at least 0"),
-    ("workers in words", "-w many", "many"),
+    ("workers in words", "-w many", "--workers must be a whole number or max, got 'many'"),
+    ("as many workers as fit, of too many threads", "-w max --worker-threads 200", "there is room for 0"),
     ("workers beyond all machines", "-w 10000000", "--workers must be at most"),
     ("a worker without threads", "-w 1 --worker-threads 0", "--worker-threads must be at least 1"),
     (
@@ -68,7 +69,7 @@ CASES = [
             files=FILES,
         )
         for where, address, says in ADDRESSES
-        if address != "''"  # an option without a value
+        if address not in ("''", "local")  # an option without a value, and a Ray of one's own
     ),
     *(
         Case(f"devices of a cluster {where}", f"devices --ray {address}", says=says)
