@@ -76,7 +76,7 @@ def run(search: Search, trials: int) -> None:
         SpaceError: nothing satisfies the constraints.
         EvaluationFailed: the evaluator fails again and again.
     """
-    _Loop(search).run(trials)
+    Loop(search).run(trials)
 
 
 def every_architecture_tried(space: Space, trials: Iterable[Trial]) -> bool:
@@ -86,7 +86,7 @@ def every_architecture_tried(space: Space, trials: Iterable[Trial]) -> bool:
     return len(tried) >= size
 
 
-class _Loop:
+class Loop:
     """The state of one run of the loop; everything lasting is in the store."""
 
     def __init__(self, search: Search) -> None:
@@ -99,9 +99,11 @@ class _Loop:
         self.violations = 0  # in a row
         self.faults = EvaluatorFaults()
         self.tried = set[str]()
+        self.told = 0  # outcomes that the strategy has heard
         self.size = search.space.size()
 
     def run(self, trials: int) -> None:
+        """Continue until `trials` candidates were scored; see `run` of this module."""
         try:
             self._work(trials)
         finally:
@@ -129,31 +131,32 @@ class _Loop:
             search.strategy.inform(search.known)
         recorded = search.recorded() if search.recorded else search.store.trials(search.study_id, "search")
         self.next_number = search.store.next_number(search.study_id, "search")
+        for trial in as_told(recorded):
+            self.told = 1 + (self.told if trial.told is None else max(self.told, trial.told))
+            self._count(trial)
+            with self._of_strategy():
+                self.search.strategy.tell(trial)
+            if trial.state in COUNTED and trial.reused is None:
+                self.faults.ended(succeeded=trial.state is TrialState.COMPLETE)
         for trial in recorded:
             if trial.state is TrialState.RUNNING:
                 items += self._take_up_running(trial)
-            else:
-                self._count(trial)
-                with self._of_strategy():
-                    self.search.strategy.tell(trial)
-                if trial.state in COUNTED and trial.reused is None:
-                    self.faults.ended(succeeded=trial.state is TrialState.COMPLETE)
         return items
 
     def _take_up_running(self, trial: Trial) -> list[WorkItem]:
         if self.search.executor.in_this_process and not self.running:  # it alone was being scored
             trial = after_death(trial)
             if trial.state is TrialState.FAILED:
-                self._record(trial)
+                self.record(trial)
                 return []
             self.unsaved.append(trial)
         if trial.digest in self.finished:
-            self._record(self._answered(trial, self.finished[trial.digest]))
+            self.record(self._answered(trial, self.finished[trial.digest]))
             return []
         try:
             spec = self.search.space.close(trial.genotype)
         except IllegalArchitecture as error:  # its record was changed
-            self._record(_ended(trial, TrialState.ILLEGAL, reason=told(error, kind=False)))
+            self.record(_ended(trial, TrialState.ILLEGAL, reason=told(error, kind=False)))
             return []
         self.running[trial.number] = trial
         with self._of_strategy():
@@ -171,17 +174,17 @@ class _Loop:
             and self.done + len(self.running) < trials
             and len(self.tried) + len(self.running) < self.size
         ):
-            trial, spec = self._propose()
+            trial, spec = self.propose()
             if trial.state is TrialState.RUNNING:
                 self.running[trial.number] = trial
                 self.unsaved.append(trial)
                 if spec is not None:
                     items.append(self._item(trial, spec))
             else:
-                self._record(trial)
+                self.record(trial)
         return items
 
-    def _propose(self) -> tuple[Trial, Any]:
+    def propose(self) -> tuple[Trial, Any]:
         """The next trial: RUNNING with its architecture, or already decided."""
         number, self.next_number = self.next_number, self.next_number + 1
         with self._of_strategy():
@@ -204,6 +207,7 @@ class _Loop:
             seed=search.seed,
             started=time.time(),
             memo=proposal.memo,
+            heard=self.told,
         )
         twin = self.finished.get(trial.digest)
         if twin is not None:
@@ -267,9 +271,9 @@ class _Loop:
             reason=outcome.reason,
             values={**trial.values, **outcome.values},
         )
-        self._record(replace(ended, worker=outcome.worker))
+        self.record(replace(ended, worker=outcome.worker))
         for twin in self.waiting_twins.pop(trial.digest, []):
-            self._record(self._answered(self.running.pop(twin.number), ended))
+            self.record(self._answered(self.running.pop(twin.number), ended))
         if outcome.unexpected:
             self.faults.broke(outcome.reason or "")
         else:
@@ -280,7 +284,10 @@ class _Loop:
         ended = _ended(trial, twin.state, reason=twin.reason, values=twin.values)
         return replace(ended, reused=twin.number)
 
-    def _record(self, trial: Trial) -> None:
+    def record(self, trial: Trial) -> None:
+        """An outcome: to be saved, counted and told to the strategy."""
+        trial = replace(trial, told=self.told)
+        self.told += 1
         self.unsaved.append(trial)
         self._count(trial)
         with self._of_strategy():
@@ -304,6 +311,12 @@ class _Loop:
             latest = {trial.number: trial for trial in self.unsaved}
             self.search.store.save(self.search.study_id, latest.values())
             self.unsaved = []
+
+
+def as_told(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials that have ended, in the order in which a strategy hears of them: older records by number."""
+    ended = (trial for trial in trials if trial.state is not TrialState.RUNNING)
+    return sorted(ended, key=lambda t: (-1 if t.told is None else t.told, t.number))
 
 
 def _ended(

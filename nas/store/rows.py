@@ -24,7 +24,7 @@ TRIAL_COLUMNS = tuple(column for column in trials.c if column.name not in ("stud
 
 TRIAL_TYPES: tuple[Any, ...] = (
     *(str, int, str, str, int, int, (float, int), (float, int, type(None)), str),
-    *((int, type(None)), (str, type(None)), str, str, str),
+    *((int, type(None)), (str, type(None)), str, str, str, (int, type(None)), (int, type(None))),
 )
 """What SQLite must have kept in `TRIAL_COLUMNS`: it takes anything everywhere."""
 
@@ -78,6 +78,8 @@ def trial_row(study_id: int, trial: Trial) -> dict[str, Any]:
         "genotype_json": genotype_json,
         "values_json": values_json,
         "memo_json": memo_json,
+        "heard": trial.heard,
+        "told": trial.told,
     }
 
 
@@ -95,7 +97,7 @@ def trial_of(row: Sequence[Any]) -> Trial:
         ]
         raise ValueError(f"{', '.join(wrong)} of a wrong type")
     stage, number, state, evaluator, steps, seed, started, finished, worker, reused, reason = row[:11]
-    genotype_json, values_json, memo_json = row[11:14]
+    genotype_json, values_json, memo_json, heard, told = row[11:16]
     return Trial(
         number=number,
         genotype=Genotype(_genes(_object(genotype_json, "genotype"))),
@@ -110,6 +112,8 @@ def trial_of(row: Sequence[Any]) -> Trial:
         worker=worker,
         memo=_object(memo_json, "memo"),
         reused=reused,
+        heard=heard,
+        told=told,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text
 
-HEAD = "0003"
+HEAD = "0004"
 
 metadata = MetaData()
 
@@ -51,6 +51,8 @@ trials = Table(
     Column("genotype_json", Text, nullable=False),
     Column("values_json", Text, nullable=False),
     Column("memo_json", Text, nullable=False),
+    Column("heard", Integer),
+    Column("told", Integer),
     Index("trials_by_digest", "study_id", "digest"),
     Index("trials_by_revision", "study_id", "revision"),
 )

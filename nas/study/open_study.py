@@ -9,7 +9,8 @@ study.export(17, "winner")
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from nas.study.trial import Trial
 from search_spaces.language.space import Space
 
 if TYPE_CHECKING:
+    from nas.replay import Replayed
     from nas.validation.validate import Validation
 
 
@@ -138,12 +140,31 @@ class OpenStudy(Study):
         pool, shown = Workers.of(workers), progress_of(progress)
         check_flag("yes", yes)
         pool.check(say=shown.say)
+        with self._opened_whole(space) as study:
+            return validate_study(study, settings, pool, shown, yes=yes)
+
+    def replay(self, *, space: str | None = None, progress: Progress | bool | None = True) -> Replayed:
+        """Derive every proposal of the search again, up to the first that differs from the record.
+
+        Nothing is scored: what the strategy heard is on record, in the order in which it heard it. `space` as
+        in `export`.
+
+        Raises:
+            SettingError: there are no trials, or the order of their outcomes is not on record.
+        """
+        from nas.replay import replay_study
+
+        with self._opened_whole(space) as study:
+            return replay_study(study, progress_of(progress))
+
+    @contextmanager
+    def _opened_whole(self, space: str | None) -> Iterator[Study]:
+        """The study to work on, with all the rules of its space."""
         known = self.with_source(space).space
         if known.digest != self.record.space_digest:  # constraints in code are not in the store
             known = self.reloaded_space(space)
         with Store(self._location) as opened:
-            study = Study(opened, opened.study(self.name), known)
-            return validate_study(study, settings, pool, shown, yes=yes)
+            yield Study(opened, opened.study(self.name), known)
 
     def resume(
         self,

@@ -145,7 +145,9 @@ class Trial:
     from scratch), "baseline" (published networks beside them), "repeat" (both with other seeds), "validate"
     (random networks that check the proxy). Numbers count from 0 within a stage. `memo` is what the strategy
     is given back with the outcome, also after a resume. `reused` is the number of the earlier trial of the
-    same stage that answered this one.
+    same stage that answered this one. `heard` is how many outcomes the strategy had been told when it
+    proposed the candidate, and `told` the place of this outcome among those told, from 0; both are None where
+    no strategy proposed it, and in old records.
     """
 
     number: int
@@ -161,6 +163,8 @@ class Trial:
     worker: str = "driver"
     memo: Mapping[str, Any] = field(default_factory=dict)
     reused: int | None = None
+    heard: int | None = None
+    told: int | None = None
 
     @property
     def digest(self) -> str:

@@ -53,6 +53,7 @@ NAMING = {
     "search": "lapptop",
     "tune-rates": "lapptop",
     "resume": "frist",
+    "replay": "frist",
     "cp": "frist new",
     "rm": "frist",
     "front": "frist",
