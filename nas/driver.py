@@ -31,7 +31,6 @@ from search_spaces.language.feasible import walk
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 
-COUNTED = (TrialState.COMPLETE, TrialState.FAILED)
 MAX_VIOLATIONS = 10
 """How many candidates in a row may break a constraint before the next is moved to one that keeps them."""
 
@@ -136,8 +135,8 @@ class Loop:
             self._count(trial)
             with self._of_strategy():
                 self.search.strategy.tell(trial)
-            if trial.state in COUNTED and trial.reused is None:
-                self.faults.ended(succeeded=trial.state is TrialState.COMPLETE)
+            if trial.counts and trial.reused is None:
+                self.faults.ended(succeeded=trial.state is not TrialState.FAILED)
         for trial in recorded:
             if trial.state is TrialState.RUNNING:
                 items += self._take_up_running(trial)
@@ -267,7 +266,7 @@ class Loop:
         trial = self.running.pop(outcome.number)
         ended = _ended(
             trial,
-            TrialState.FAILED if outcome.reason else TrialState.COMPLETE,
+            outcome.state,
             reason=outcome.reason,
             values={**trial.values, **outcome.values},
         )
@@ -277,7 +276,7 @@ class Loop:
         if outcome.unexpected:
             self.faults.broke(outcome.reason or "")
         else:
-            self.faults.ended(succeeded=not outcome.reason)
+            self.faults.ended(succeeded=ended.state is not TrialState.FAILED)
 
     def _answered(self, trial: Trial, twin: Trial) -> Trial:
         """A repeated architecture has the outcome of its earlier trial."""
@@ -302,8 +301,8 @@ class Loop:
         if trial.reused is None and (trial.state is not TrialState.FAILED or died(trial)):
             self.finished[trial.digest] = trial  # what failed (a lost worker, say) may be tried again
         self.tried.add(trial.digest)
-        self.done += trial.state in COUNTED
-        self.violations = 0 if trial.state in COUNTED else self.violations + 1
+        self.done += trial.counts
+        self.violations = 0 if trial.counts else self.violations + 1
 
     def _save(self) -> None:
         if self.unsaved:

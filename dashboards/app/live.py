@@ -51,6 +51,7 @@ class LiveStudy:
         self._lock = threading.RLock()
         self._scored: dict[int, Trial] = {}
         self._states: dict[int, TrialState] = {}
+        self._counted: set[int] = set()
         self._members: tuple[Trial, ...] = ()
         self._one_lines: dict[int, str] = {}
         self._last_change = 0.0
@@ -80,6 +81,7 @@ class LiveStudy:
                     self._note(Unreadable("search trial", str(trial.number), "it lacks an objective"))
                     continue
                 self._states[trial.number] = trial.state
+                (self._counted.add if trial.counts else self._counted.discard)(trial.number)
                 if trial.state is TrialState.COMPLETE and trial.reused is None:
                     self._scored[trial.number] = trial
         former = self._members
@@ -162,8 +164,8 @@ class LiveStudy:
     @property
     def done(self) -> int:
         """The number of trials that count towards the plan."""
-        counts = self.counts()
-        return counts.get("complete", 0) + counts.get("failed", 0)
+        with self._lock:
+            return len(self._counted)
 
     def state(self, now: float | None = None) -> str:
         """Whether the search is complete, failed, running, interrupted, stopped or not started."""

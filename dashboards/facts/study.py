@@ -50,8 +50,9 @@ COMPOSITION_SAMPLE = 2000
 class StudyFacts:
     """A study's settings and progress.
 
-    `seconds` is how long candidates were in progress, `loss_unit` that of the losses of the task. `scenarios`
-    are texts by name. `remarks` say which proposals failed, why, and what is unreadable.
+    `gated` candidates met a gate. `seconds` is how long candidates were in progress, `loss_unit` that
+    of the losses of the task. `scenarios` are texts by name. `remarks` say which proposals failed, why, and
+    what is unreadable.
     """
 
     name: str
@@ -74,6 +75,7 @@ class StudyFacts:
     distinct: int
     seconds: float
     loss_unit: str = ""
+    gated: int = 0
     remarks: tuple[str, ...] = ()
 
     @property
@@ -123,8 +125,8 @@ class Facts:
 
     @property
     def scored(self) -> int:
-        """How many candidates count towards the plan: those that failed, too."""
-        return sum(self.study.counts.get(state, 0) for state in ("complete", "failed"))
+        """How many candidates count towards the plan: those that failed or met a gate, too."""
+        return self.study.gated + sum(self.study.counts.get(state, 0) for state in ("complete", "failed"))
 
 
 def read_facts(study: Study) -> Facts:
@@ -195,6 +197,7 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         planned=plan.trials,
         counts=dict(Counter(trial.state.value for trial in trials)),
         repeated=sum(trial.reused is not None for trial in trials),
+        gated=sum(trial.state is TrialState.INFEASIBLE and trial.counts for trial in trials),
         distinct=len(scored),
         seconds=busy_seconds(trials),
     )

@@ -28,7 +28,7 @@ class FromScratch(Evaluator):
     With a folder of `checkpoints`, a candidate that comes again with more steps continues where it was, and
     ends with the same weights as if it had never stopped. Where the schedule of the recipe has a horizon, it
     goes on from the steps that do not depend on it: those before a cool-down, or none. `threads` is for the
-    CPU; None leaves it as it is.
+    CPU; None leaves it as it is. With steps of its `own_steps`, those that are asked for do not matter.
     """
 
     name: ClassVar[str] = "scratch"
@@ -39,6 +39,7 @@ class FromScratch(Evaluator):
     recipe: Recipe = DEFAULT
     device: str = "cpu"
     threads: int | None = None
+    own_steps: int | None = None
 
     @property
     def unit(self) -> str:
@@ -81,7 +82,7 @@ class FromScratch(Evaluator):
             raise IllegalArchitecture(
                 f"vocab is {spec.vocab}, and task {self.task.name} needs {self.task.vocab}"
             )
-        model = build(spec, seed=seed, device=self.device)
+        model, steps = build(spec, seed=seed, device=self.device), self.own_steps or steps
         training = NetworkTraining(
             model, self.task, steps=steps, seed=seed, batch=self.batch, recipe=self.recipe
         )

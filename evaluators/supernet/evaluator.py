@@ -29,6 +29,9 @@ from search_spaces.supernet import Supernet
 CURVE = "curve.json"
 """The file of a supernet's folder with the losses by step."""
 
+OPEN = 4
+"""Supernets that a process keeps open: a study may have one for each of its tasks."""
+
 
 @dataclass(frozen=True)
 class FromSupernet(Evaluator):
@@ -156,7 +159,7 @@ def trained_as(space_json: str, task: str, seed: int, batch: int, recipe: Recipe
     }
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=OPEN)
 def _opened(evaluator: FromSupernet) -> Supernet:
     training = evaluator.training(evaluator._space())
     if checkpoints.resume(training, Path(evaluator.folder), evaluator.steps) < evaluator.steps:

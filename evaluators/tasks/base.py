@@ -52,6 +52,9 @@ class Task(ABC):
     score_help: ClassVar[str]
     score_unit: ClassVar[str]
     nats: ClassVar[float] = 1.0
+    takes_data: ClassVar[bool] = True
+    """Whether a user's text may be its data; without, it makes its own sequences."""
+
     length: int
     """Tokens of a window; the class holds the default."""
 

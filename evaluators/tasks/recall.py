@@ -24,6 +24,7 @@ from torch import Tensor
 
 from evaluators.tasks.base import IGNORED, Task, tasks
 from foundation.errors import SettingError
+from foundation.settings import MANY, Settings, setting
 from foundation.wording import argument
 
 TRAIN, VALID = 1, 2
@@ -32,10 +33,12 @@ TRAIN, VALID = 1, 2
 
 @tasks.add
 @dataclass(frozen=True)
-class Recall(Task):
+class Recall(Settings, Task):
     """`sequences` fixed sequences of `length` tokens with `pairs` of key and value; `windows` judge."""
 
+    title: ClassVar[str] = "recall"
     name: ClassVar[str] = "recall"
+    takes_data: ClassVar[bool] = False
     unit: ClassVar[str] = "nats per answer"
     score_name: ClassVar[str] = "recall_error"
     score_help: ClassVar[str] = (
@@ -43,23 +46,19 @@ class Recall(Task):
     )
     score_unit: ClassVar[str] = "share of wrong answers"
 
-    tokens: int = 64
-    length: int = 32
-    pairs: int = 4
-    sequences: int = 4000
-    windows: int = 500
+    tokens: int = setting(64, help="Fillers, keys and values.", least=4, most=2**20)
+    length: int = setting(32, help="Tokens of a sequence.", least=3, most=MANY)
+    pairs: int = setting(4, help="Keys, each with its value.", least=1, most=MANY)
+    sequences: int = setting(4000, help="Sequences to learn from, again and again.", least=1, most=MANY)
+    windows: int = setting(500, help="Sequences to be judged on.", least=2, most=MANY)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         room = min(self.tokens // 2 - 1, self.length // 3)
         if not 1 <= self.pairs <= room:
             raise SettingError(
                 f"recall: {self.tokens} tokens and length {self.length} have room for 1 to {room} pairs,"
                 f" got {self.pairs}"
-            )
-        if self.sequences < 1 or self.windows < 2:
-            raise SettingError(
-                "recall: sequences must be at least 1 and windows at least 2,"
-                f" got {self.sequences} and {self.windows}"
             )
 
     @classmethod

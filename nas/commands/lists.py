@@ -99,6 +99,8 @@ def tasks(
 ) -> None:
     """List what networks can be trained on, with the objective that each task scores, or explain one."""
     from evaluators.tasks.base import tasks as registered
+    from nas.commands.options_from_settings import settings_lines
+    from nas.study.task_settings import TaskTraining
 
     found = catalogue(registered, source)
     if name is None:
@@ -107,7 +109,10 @@ def tasks(
     kind = found.named(name)
     print_line(f"{kind.name}: {text_of(kind)}\n")
     print_line(f"its objective: -o {kind.score_name} ({kind.score_unit}): {kind.score_help}")
-    print_line(f"windows of {kind.length} tokens; losses in {kind.unit}")
+    print_line(f"windows of {kind.length} tokens; losses in {kind.unit}\n")
+    settings = settings_lines(kind, f"--task {kind.name}.") if issubclass(kind, Settings) else []
+    for line in [*settings, *settings_lines(TaskTraining, f"--task {kind.name}.")]:
+        print_line(line)
 
 
 def recipes(

@@ -126,9 +126,9 @@ def option_of(described: Described, show_default: bool = True) -> Any:
     )
 
 
-def settings_lines(kind: type[Settings]) -> list[str]:
-    """The settings of a class as they are given with `--setting`, each with its default, help and range."""
-    names = [f"--setting {d.name}={default_text(d)}" for d in describe(kind)]
+def settings_lines(kind: type[Settings], option: str = "--setting ") -> list[str]:
+    """The settings of a class as they are given with an option, each with its default, help and range."""
+    names = [f"{option}{d.name}={default_text(d)}" for d in describe(kind)]
     width = max(map(len, names), default=0)
     return [f"  {name:{width}}  {d.summary}" for name, d in zip(names, describe(kind), strict=True)]
 

@@ -145,13 +145,14 @@ def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
 
     numbers = [(name, value, value.source) for name, value in trial.values.items()]
     numbers += [(m.name, m.value, m.value.source) for m in study.measurements(trial.digest)]
-    quality = study.quality.name if study.quality else ""
     for stage in STAGES:
         for evaluation in study.trials(stage):
-            score = evaluation.values.get(quality)
-            if evaluation.digest == trial.digest and score and evaluation.fidelity != trial.fidelity:
-                steps = f"{evaluation.fidelity.steps} steps"
-                numbers.append((f"{quality}, {score.source} {steps}", score, f"{score.source}, {stage}"))
+            if evaluation.digest != trial.digest or evaluation.fidelity == trial.fidelity:
+                continue
+            steps = f"{evaluation.fidelity.steps} steps"
+            for name in (scored.name for scored in study.scores if scored.name in evaluation.values):
+                score = evaluation.values[name]
+                numbers.append((f"{name}, {score.source} {steps}", score, f"{score.source}, {stage}"))
     figures = {name: number for _, value, _ in numbers for name, number in value.figures.items()}
     return numbers + [(name, Value(number), "a training batch") for name, number in figures.items()]
 
@@ -173,6 +174,7 @@ def _study_row(store: Any, record: Any) -> dict[str, Any]:
         "error": error or None,
         "created": datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M"),
         "complete": counts.get("complete", 0),
+        "scored": _scored(study, found),
         "trials": plan.trials,
         "states": counts,
         "space": f"{record.config.get('space', {}).get('name', '?')} {record.space_digest}",
@@ -180,11 +182,20 @@ def _study_row(store: Any, record: Any) -> dict[str, Any]:
     }
 
 
+def _scored(study: Any, counts: Any) -> int:
+    """Candidates that count towards the plan; which of the infeasible ones do, only the trials say."""
+    from nas.study.trial import TrialState
+
+    if counts.get(TrialState.INFEASIBLE) and study.scores:
+        return sum(trial.counts for trial in study.trials())
+    return sum(counts.get(state, 0) for state in (TrialState.COMPLETE, TrialState.FAILED))
+
+
 def _study_cells(row: Mapping[str, Any]) -> list[str]:
     if "unreadable" in row:
         return [row["name"], "", "", "", "", "", f"cannot be read: {row['unreadable']}"]
     failed = row["states"].get("failed", 0)
-    scored = f"{row['complete'] + failed} of {row['trials']}"
+    scored = f"{row['scored']} of {row['trials']}"
     return [
         row["name"],
         row["state"],

@@ -38,7 +38,7 @@ from nas.objectives.base import CostModel
 from nas.progress import Progress
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_of
+from nas.study.plan_objectives import quality_of, scored_names
 from nas.study.study import Study
 from nas.study.trial import PARENTS, Trial
 from nas.validation.claims import Claims
@@ -165,6 +165,11 @@ def make_engine(plan: Plan) -> Engine:
         raise SettingError(
             f"engine {plan.engine} searches shared weights, so an objective must be learned: add one such as"
             " bits_per_byte"
+        )
+    if kind.needs_supernet and len(names := scored_names(plan)) > 1:
+        raise SettingError(
+            f"engine {plan.engine} chooses by the weights and the score of one task, not by"
+            f" {' and '.join(names)}: search them with {argument('engine', 'ofa')}"
         )
     if kind.asks_strategy:
         return kind()

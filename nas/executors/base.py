@@ -22,7 +22,7 @@ from foundation.error_text import told
 from foundation.errors import EvaluationFailed, IllegalArchitecture
 from nas.executors.failures import is_of_the_machine
 from nas.signals import watched_signals
-from nas.study.trial import Value
+from nas.study.trial import TrialState, Value
 
 
 class Scorer(Protocol):
@@ -44,6 +44,29 @@ class FunctionScorer:
         return value if isinstance(value, Value) else Value(float(value), source="function")
 
 
+class Bound(Protocol):
+    """What a value must keep."""
+
+    def violation(self, values: Mapping[str, Value]) -> str | None:
+        """Why these values are not allowed, or None."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A scorer whose value must keep bounds: an architecture that breaks one is not scored any further."""
+
+    scorer: Scorer
+    bounds: Sequence[Bound]
+
+    def __call__(self, spec: Any, steps: int, seed: int) -> Value:
+        """What the scorer returns."""
+        return self.scorer(spec, steps, seed)
+
+    def objection(self, values: Mapping[str, Value]) -> str | None:
+        """Which bound these values break, or None."""
+        return next(filter(None, (bound.violation(values) for bound in self.bounds)), None)
+
+
 @dataclass(frozen=True)
 class WorkItem:
     """One architecture to be scored."""
@@ -56,14 +79,25 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of an item; `reason` says why there are no values, `unexpected` that it may be a bug."""
+    """The result of an item; `reason` says why there are no values, `unexpected` that it may be a bug.
+
+    What is `infeasible` broke the bound of a gate: it has the values up to that one, and the `reason`.
+    """
 
     number: int
     values: Mapping[str, Value] = field(default_factory=dict)
     reason: str | None = None
     unexpected: bool = False
     seconds: float = 0.0
+    infeasible: bool = False
     worker: str = "driver"
+
+    @property
+    def state(self) -> TrialState:
+        """What a trial with this outcome ends as."""
+        if self.infeasible:
+            return TrialState.INFEASIBLE
+        return TrialState.FAILED if self.reason else TrialState.COMPLETE
 
 
 class Executor(ABC):
@@ -103,12 +137,16 @@ def score_item(scorers: Mapping[str, Scorer], item: WorkItem, worker: str = "dri
     """
     began = time.perf_counter()
     values: dict[str, Value] = {}
-    reason, unexpected = None, False
+    reason, unexpected, infeasible = None, False, False
     # A scorer may leave other streams behind than it found.
     with watched_signals() as signals, redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
         try:
             for name, scorer in scorers.items():
                 values[name] = _comparable(name, scorer(item.spec, item.steps, item.seed))
+                reason = scorer.objection(values) if isinstance(scorer, Gate) else None
+                if reason:
+                    infeasible = True
+                    break
         except BaseException as error:
             if signals or is_of_the_machine(error):
                 raise
@@ -116,7 +154,8 @@ def score_item(scorers: Mapping[str, Scorer], item: WorkItem, worker: str = "dri
     if signals:  # a scorer caught what the handler had raised
         raise KeyboardInterrupt
     spent = time.perf_counter() - began
-    return Outcome(item.number, {} if reason else values, reason, unexpected, spent, worker)
+    kept = values if infeasible or not reason else {}
+    return Outcome(item.number, kept, reason, unexpected, spent, infeasible=infeasible, worker=worker)
 
 
 def _failure(error: BaseException) -> tuple[str, bool]:

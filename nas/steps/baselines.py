@@ -13,7 +13,7 @@ from foundation.errors import ProfileError
 from foundation.text import count, duration
 from nas.objectives.base import CostModel
 from nas.steps.base import Context, Step, steps
-from nas.steps.corpus import opened_task
+from nas.steps.corpus import opened_task, opened_tasks
 from nas.steps.measure import measure_trials
 from nas.steps.profile import cost_model
 from nas.steps.scratch_training import training_from_scratch
@@ -52,7 +52,7 @@ class Baselines(Step):
         study, plan, todo = context.study, context.plan, beside(context.study)
         total = sum(len(chosen) for _, chosen in todo)
         networks = count(len({genotype for _, chosen in todo for genotype in chosen}), "network")
-        took = duration(of_baselines(study.space, plan, opened_task(context)).seconds)
+        took = duration(of_baselines(study.space, plan, list(opened_tasks(context).values())).seconds)
         context.progress.say(f"baselines {', '.join(plan.baselines)}: {networks}, at most about {took}")
         title = "training baselines from scratch"
         with training_from_scratch(context, title, total) as (executor, on_trial):

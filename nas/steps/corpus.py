@@ -5,19 +5,31 @@ Scores of two corpora cannot be compared, so a study keeps the corpus that it wa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError
 from nas.steps.base import Context, Step, computed_once, steps
-from nas.study.facts import CORPUS, add_fact
+from nas.study.facts import add_fact
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_of
-from nas.study.task import make_task
+from nas.study.plan_objectives import quality_name, quality_of
+from nas.study.task import corpus_fact, make_tasks
 
 
 @computed_once
+def opened_tasks(context: Context) -> dict[str, Task]:
+    """The learning tasks of the study by their scores, with their data at hand."""
+    return make_tasks(context.plan)
+
+
 def opened_task(context: Context) -> Task:
-    """The learning task of the study, with its data at hand."""
-    return make_task(context.plan)
+    """The first of them, whose weights are kept.
+
+    Raises:
+        SettingError: nothing is trained.
+    """
+    return opened_tasks(context)[quality_name(context.plan)]
 
 
 @steps.add
@@ -31,24 +43,32 @@ class Corpus(Step):
         return quality_of(plan) is not None
 
     def done(self, context: Context) -> bool:
-        """Whether this corpus is the one on record."""
-        about = opened_task(context).about()
-        recorded = context.study.facts.get(CORPUS)
-        return about is None or (recorded is not None and recorded["digest"] == about["digest"])
+        """Whether these corpora are the ones on record."""
+        facts = context.study.facts
+        return all(facts.get(fact, {}).get("digest") == about["digest"] for fact, about in _corpora(context))
 
     def run(self, context: Context) -> None:
-        """Put the corpus on record.
+        """Put the corpora on record.
 
         Raises:
             SettingError: the study was started on another one.
         """
-        study, about = context.study, opened_task(context).about()
-        if about is None:
-            return
-        recorded = study.facts.get(CORPUS)
-        if recorded and recorded["digest"] != about["digest"]:
-            raise SettingError(
-                f"study {study.name} was started on the corpus {recorded['digest']}, but {about['name']} is"
-                f" now {about['digest']}: scores of two corpora cannot be compared; choose another name"
-            )
-        add_fact(study, CORPUS, about)
+        study = context.study
+        for fact, about in _corpora(context):
+            recorded = study.facts.get(fact)
+            if recorded and recorded["digest"] != about["digest"]:
+                raise SettingError(
+                    f"study {study.name} was started on the corpus {recorded['digest']}, but {about['name']}"
+                    f" is now {about['digest']}: scores of two corpora cannot be compared; choose another"
+                    " name"
+                )
+            add_fact(study, fact, about)
+
+
+def _corpora(context: Context) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The data of each task that has some, with the fact that they are kept in."""
+    made = opened_tasks(context)
+    for task in made.values():
+        about = task.about()
+        if about is not None:
+            yield corpus_fact(task, made), about

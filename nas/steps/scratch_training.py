@@ -8,8 +8,8 @@ from itertools import count
 
 from nas.executors.base import Executor
 from nas.steps.base import Context
-from nas.steps.corpus import opened_task
-from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
+from nas.steps.corpus import opened_tasks
+from nas.study.evaluators import scorers_of, scratch_evaluator
 from nas.study.plan_objectives import quality_name
 from nas.study.trial import Trial
 
@@ -20,13 +20,17 @@ def training_from_scratch(
 ) -> Iterator[tuple[Executor, Callable[[Trial], None]]]:
     """What scores by training from scratch, and what counts each of `total` trials into the bar `title`.
 
+    Networks are trained for every task of the study, whatever they score: a gate is one of the search, where
+    all candidates are trained equally long.
+
     `told` is what the bar says of a trial before its score; its steps, where it is left out.
     """
-    quality = quality_name(context.plan)
-    scorer = EvaluatorScorer(scratch_evaluator(context.plan, opened_task(context), context.study.folder))
+    plan, tasks = context.plan, opened_tasks(context)
+    quality, folder = quality_name(plan), context.study.folder
+    alone = {name: scratch_evaluator(plan, task, folder) for name, task in tasks.items()}
     ended = count(1)
     with (
-        context.workers.executor({quality: scorer}) as executor,
+        context.workers.executor(scorers_of(plan, alone, tasks)) as executor,
         context.progress.bar(title, total) as bar,
     ):
 

@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable, Iterable
 
 from evaluators.supernet.evaluator import FromSupernet
-from nas.driver import COUNTED, Search, every_architecture_tried, run
+from nas.driver import Search, every_architecture_tried, run
 from nas.engines.base import Prepared, Setup, engine_title, make_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.objectives.base import CostModel
 from nas.steps.base import Context, Step, steps
-from nas.steps.corpus import opened_task
+from nas.steps.corpus import opened_task, opened_tasks
 from nas.steps.profile import cost_model
-from nas.steps.train import evaluator
+from nas.steps.train import evaluator, evaluators
 from nas.strategies.base import Strategy, make_strategy
 from nas.study.constraints import parsed_constraints
-from nas.study.evaluators import EvaluatorScorer, fidelity
+from nas.study.evaluators import fidelity, gated, scorers_of
 from nas.study.facts import PREPARED, add_fact
 from nas.study.plan_objectives import goals_of, quality_of, recorded_costs
 from nas.study.study import Study
@@ -46,7 +46,8 @@ class SearchByTrials(Step):
         prepared = prepare_engine(context)
         scorers: dict[str, Scorer] = {n: FunctionScorer(f) for n, f in context.functions.items()}
         if quality is not None:
-            scorers[quality] = EvaluatorScorer(prepared.evaluator or evaluator(context))
+            chosen = {**evaluators(context), **({quality: prepared.evaluator} if prepared.evaluator else {})}
+            scorers |= gated(plan, scorers_of(plan, chosen, opened_tasks(context)))
         with (
             context.workers.executor(scorers) as executor,
             context.progress.bar(f"searching by {engine_title(plan)}", plan.trials) as bar,
@@ -55,7 +56,7 @@ class SearchByTrials(Step):
 
             def on_trial(trial: Trial) -> None:
                 nonlocal count
-                count += trial.state in COUNTED
+                count += trial.counts
                 bar.update(count, trial.summary(plan.objectives[0]))
 
             search = search_of(
@@ -124,4 +125,4 @@ def search_of(
 
 
 def _count(trials: Iterable[Trial]) -> int:
-    return sum(trial.state in COUNTED for trial in trials)
+    return sum(trial.counts for trial in trials)

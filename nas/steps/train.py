@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from evaluators.scoring.base import Evaluator
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.folder import NoSupernet, SupernetError, read_training
 from foundation.errors import FileError, NoFile
+from nas.progress import ProgressBar
 from nas.steps.base import Context, Step, computed_once, steps
-from nas.steps.corpus import opened_task
+from nas.steps.corpus import opened_tasks
 from nas.study.evaluators import scratch_evaluator, supernet_evaluator
 from nas.study.facts import SUPERNET, add_fact
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_of
+from nas.study.plan_objectives import quality_name, quality_of
 
 READERS = ("search", "measure")
 """The steps that read the shared weights."""
 
 
 @computed_once
-def evaluator(context: Context) -> Evaluator:
-    """What scores the candidates of the search; a supernet has been trained by the step."""
-    study, plan, task = context.study, context.plan, opened_task(context)
+def evaluators(context: Context) -> dict[str, Evaluator]:
+    """What scores the candidates of the search, by score; a supernet has been trained by the step."""
+    study, plan = context.study, context.plan
     if plan.evaluator == "scratch":
-        return scratch_evaluator(plan, task, study.folder)
-    return _supernet(context)
+        return {
+            name: scratch_evaluator(plan, task, study.folder) for name, task in opened_tasks(context).items()
+        }
+    return dict(_supernets(context))
 
 
-def _supernet(context: Context) -> FromSupernet:
-    """The supernet of the study, or the one that its plan names."""
-    return supernet_evaluator(context.study.space, context.plan, opened_task(context), context.study.folder)
+def evaluator(context: Context) -> Evaluator:
+    """The first of them."""
+    return evaluators(context)[quality_name(context.plan)]
+
+
+def _supernets(context: Context) -> dict[str, FromSupernet]:
+    """The supernets of the study by score, or the one that its plan names; those of a training are equal."""
+    study = context.study
+    return {
+        name: supernet_evaluator(study.space, study.plan, task, study.folder)
+        for name, task in opened_tasks(context).items()
+    }
+
+
+def supernet_fact(context: Context, score: str) -> str:
+    """Where a study's record keeps the training of a supernet: that of its first score as of the only one."""
+    return SUPERNET if score == quality_name(context.plan) else f"{SUPERNET} of {score}"
 
 
 @steps.add
@@ -47,10 +66,12 @@ class Train(Step):
 
         Damaged weights are never scored with: the study's own are trained again, given ones are refused.
         """
-        if SUPERNET not in context.study.facts:
+        trained, facts = _trainings(context), context.study.facts
+        if any(supernet_fact(context, score) not in facts for score in trained):
             return False
         try:
-            _supernet(context).verify()
+            for supernet in trained.values():
+                supernet.verify()
         except (NoFile, NoSupernet):
             readers = [steps[name]() for name in READERS]
             return all(step.done(context) for step in readers if step.wanted(context.plan))
@@ -64,14 +85,26 @@ class Train(Step):
         Raises:
             EvaluationFailed: a loss is not finite.
         """
-        study, plan, task = context.study, context.plan, opened_task(context)
+        study, plan = context.study, context.plan
         if plan.supernet is not None:
             add_fact(study, SUPERNET, {**read_training(plan.supernet), "folder": plan.supernet})
             return
-        supernet = _supernet(context)
-        with context.progress.bar("training the supernet", plan.train_steps) as bar:
-            fact = supernet.train(
-                lambda step, loss: bar.update(step, f"largest {loss:.3f} {task.unit}"),
-                open_space=lambda: study.space,
-            )
-        add_fact(study, SUPERNET, fact)
+        trained = _trainings(context)
+        for score, supernet in trained.items():
+            title = "training the supernet" + (f" of {score}" if len(trained) > 1 else "")
+            with context.progress.bar(title, supernet.steps) as bar:
+                told = partial(_tell, bar, supernet.task.unit)
+                fact = supernet.train(told, open_space=lambda: study.space)
+            add_fact(study, supernet_fact(context, score), fact)
+
+
+def _trainings(context: Context) -> dict[str, FromSupernet]:
+    """One supernet for each training that there is to be, by the first score that it has."""
+    first: dict[FromSupernet, str] = {}
+    for score, supernet in _supernets(context).items():
+        first.setdefault(supernet, score)
+    return {score: supernet for supernet, score in first.items()}
+
+
+def _tell(bar: ProgressBar, unit: str, step: int, loss: float) -> None:
+    bar.update(step, f"largest {loss:.3f} {unit}")

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from foundation.statistics import mean_and_error
 from foundation.text import listed, with_error
+from nas.objectives.base import Objective
 from nas.study.baselines import STAGE, rungs_of
 from nas.study.given_networks import given_name
 from nas.study.significance import SIGNIFICANT, paired
@@ -141,9 +142,13 @@ def verdicts(study: Study) -> list[Verdict]:
     """One for each cost that the study trades off, and for the stored bytes; none without baselines."""
     if study.quality is None or not (trials := baseline_trials(study)):
         return []
-    costs = [o.name for o in study.objectives if o.name != study.quality.name and not o.maximise]
+    costs = [o.name for o in study.objectives if not o.task and not o.maximise]
     known = study.measured()
-    found = (verdict(study, cost, trials, known) for cost in dict.fromkeys([*costs, "weight_bytes"]))
+    found = (
+        verdict(study, cost, trials, known, quality=quality)
+        for quality in study.scores
+        for cost in dict.fromkeys([*costs, "weight_bytes"])
+    )
     return [each for each in found if each.gaps or each.apart]
 
 
@@ -152,9 +157,8 @@ def baseline_trials(study: Study) -> list[Trial]:
     return [trial for trial in study.trials(STAGE) if trial.state is TrialState.COMPLETE]
 
 
-def verdict(study: Study, cost: str, trials: Sequence[Trial], known: Known) -> Verdict:
-    """All baselines at equal cost."""
-    assert study.quality is not None
+def verdict(study: Study, cost: str, trials: Sequence[Trial], known: Known, *, quality: Objective) -> Verdict:
+    """All baselines at equal cost, by one of the scores."""
     names = dict.fromkeys(given_name(trial.genotype) for trial in trials)
     costs, found = _Costs(cost, known), dict[str, Gap | None]()
     repeats = [trial for trial in study.trials("repeat") if trial.state is TrialState.COMPLETE]
@@ -163,12 +167,12 @@ def verdict(study: Study, cost: str, trials: Sequence[Trial], known: Known) -> V
         for name in names:
             networks = [trial for trial in alike if given_name(trial.genotype) == name]
             if networks and found.get(name) is None:
-                gaps = list(_gaps(networks, rung.members, costs, study.quality.name))
+                gaps = list(_gaps(networks, rung.members, costs, quality.name))
                 found[name] = min(gaps, key=lambda gap: gap.gain, default=None)
     priced = {given_name(trial.genotype) for trial in trials if costs.of(trial) is not None}
-    gaps = [_over_seeds(gap, repeats, study.quality.name) for gap in found.values() if gap is not None]
+    gaps = [_over_seeds(gap, repeats, quality.name) for gap in found.values() if gap is not None]
     apart = [name for name, gap in found.items() if gap is None and name in priced]
-    return Verdict(cost, study.quality.unit, tuple(gaps), tuple(apart))
+    return Verdict(cost, quality.unit, tuple(gaps), tuple(apart))
 
 
 def _over_seeds(gap: Gap, repeats: Sequence[Trial], quality: str) -> Gap:

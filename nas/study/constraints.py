@@ -56,14 +56,15 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
-        """The same for a bound on candidates of a search.
+        """The same for a bound on candidates of a search; on the score of a task it is a gate.
 
         Raises:
-            SettingError: not of that form, or a number that is only known after training.
+            SettingError: not of that form, or a number that nothing computes or scores.
             UnknownName: no such objective.
         """
         constraint = cls.read(text)
-        if objectives[constraint.name].cheap is None:
+        objective = objectives[constraint.name]
+        if objective.cheap is None and not objective.task:
             raise SettingError(f"constraint {text!r}: {constraint.name} is only known after training")
         return constraint
 
@@ -98,8 +99,16 @@ class Constraint:
 
 
 def parsed_constraints(plan: Plan) -> tuple[Constraint, ...]:
-    """The constraints of a plan."""
-    return tuple(map(Constraint.parse, plan.constraints))
+    """The constraints of a plan on what is known before training."""
+    return tuple(c for c in map(Constraint.parse, plan.constraints) if objectives[c.name].cheap)
+
+
+def gates_of(plan: Plan) -> tuple[Constraint, ...]:
+    """The constraints of a plan on what is only known after training: on scores of tasks.
+
+    A network that breaks one is not trained on the other tasks.
+    """
+    return tuple(c for c in map(Constraint.parse, plan.constraints) if not objectives[c.name].cheap)
 
 
 def first_violation(constraints: Sequence[Constraint], spec: Any, cost_model: CostModel) -> str | None:

@@ -28,12 +28,13 @@ from nas.study.forecast import of_plan
 from nas.study.objective_records import OBJECTIVES, described_objectives
 from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
-from nas.study.plan_objectives import is_decoder_space, quality_of, under_all_scenarios
+from nas.study.plan_objectives import is_decoder_space, scored_names, under_all_scenarios
 from nas.study.satisfiable import require_satisfiable
 from nas.study.source import FOLDER, Source
 from nas.study.source_keeping import is_other_source, kept_source
 from nas.study.study import Study
-from nas.study.task import make_task
+from nas.study.task import make_tasks
+from nas.study.task_settings import with_task_settings
 from nas.study.trial import TrialState
 from nas.tables.study_tables import check_tables, scenarios_to_time
 from search_spaces.language.choices import OneOf
@@ -72,14 +73,15 @@ def create_study(
         DataError: the corpus cannot be used.
     """
     plan = replace(plan, recipe=plan.recipe.on(plan.train_on))  # what is recorded says it itself
-    plan = with_supernet(space, under_all_scenarios(plan))
+    plan = with_task_settings(with_supernet(space, under_all_scenarios(plan)))
     check_place(store, name)
     with told_while_reading(say):
         check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
     about, baselines = _about(space), described_baselines(space, plan, _known_baselines(name, store))
     opened = Store(store)
     _replace_untouched(opened, name, space, plan, source, say=say)
-    config = {"plan": plan.to_plain(), "space": about, OBJECTIVES: described_objectives(plan.objectives)}
+    recorded = dict.fromkeys([*plan.objectives, *scored_names(plan)])
+    config = {"plan": plan.to_plain(), "space": about, OBJECTIVES: described_objectives(recorded)}
     config[BASELINES] = baselines
     with kept_source(opened, name, source) as kept:
         record = opened.create_study(
@@ -131,10 +133,10 @@ def check_plan(
         check_device(scenario)
     engine = make_engine(plan)
     engine.check(space, plan)
-    task = make_task(plan) if quality_of(plan) else None
-    if task is not None:
+    tasks = make_tasks(plan)
+    for task in tasks.values():
         task.check_vocabulary(space)
-    of_plan(space, plan, task, engine).require_consent(yes)
+    of_plan(space, plan, list(tasks.values()), engine).require_consent(yes)
     space.require_allowed()
     require_satisfiable(space, constraints, CostModel.of(plan.scenarios))
 

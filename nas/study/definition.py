@@ -14,7 +14,8 @@ from nas.objectives.base import Objective, objectives
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import study_folder
 from nas.store.unreadable import MALFORMED, reason_of
-from nas.study.objective_records import ScoredTask, known_objective, known_score, known_task
+from nas.study.constraints import Constraint
+from nas.study.objective_records import ScoredTask, known_objective, known_scores, known_task
 from nas.study.plan import Plan
 from nas.study.source import FOLDER, Source, recorded
 from nas.study.source_loading import NeedsSource, load_copy, load_other, load_program, load_ready_made
@@ -241,16 +242,24 @@ class StudyDefinition:
             return tuple(known_objective(name, self.record.config) for name in self.plan.objectives)
 
     @cached_property
-    def quality(self) -> Objective | None:
-        """The objective that an evaluator scores, also where only its source knows its task.
-
-        None where nothing is trained.
+    def scores(self) -> tuple[Objective, ...]:
+        """What evaluators score, also where only the source knows its task: traded off, then gates only.
 
         Raises:
             StoreError: the record of its objectives is malformed.
         """
         with self._reading("objectives"):
-            return known_score(self.plan.objectives, self.record.config)
+            bounded = (Constraint.read(text).name for text in self.plan.constraints)
+            return known_scores([*self.plan.objectives, *bounded], self.record.config)
+
+    @cached_property
+    def quality(self) -> Objective | None:
+        """The first of them, whose weights are kept; None where nothing is trained.
+
+        Raises:
+            StoreError: the record of its objectives is malformed.
+        """
+        return next(iter(self.scores), None)
 
     @cached_property
     def scored_task(self) -> ScoredTask | None:

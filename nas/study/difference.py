@@ -146,15 +146,16 @@ def difference_of(study: Study, first: Trial, second: Trial) -> NetworkDifferenc
 def _numbers(study: Study, trial: Trial) -> dict[str, Value]:
     """Everything that is known of a network, by names that say how."""
     measured = study.measured().get(trial.digest, {})
-    quality = study.quality.name if study.quality else ""
+    scores = [score.name for score in study.scores]
     numbers: dict[str, Value] = {}
     for stage in STAGES:
         for other in study.trials(stage):
-            if quality and other.digest == trial.digest and other.state is TrialState.COMPLETE:
+            if other.digest == trial.digest and other.state is TrialState.COMPLETE:
                 how = other.fidelity
-                numbers[f"{quality}, {how.evaluator} {how.steps} steps"] = other.values[quality]
+                for score in filter(other.values.__contains__, scores):
+                    numbers[f"{score}, {how.evaluator} {how.steps} steps"] = other.values[score]
     for name, value in trial.values.items():
-        if name != quality:
+        if name not in scores:
             numbers[name] = value
         if name in measured:
             numbers[f"{name}{MEASURED}"] = measured[name]

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evaluators.scoring.base import Evaluator
+from evaluators.scoring.best_of_rates import BestOfRates
 from evaluators.scoring.scratch import FromScratch
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.folder import open_supernet, read_ready
 from evaluators.tasks.base import Task
+from evaluators.tasks.shared import SharedTraining
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError, UnknownName
 from foundation.files import real_path
 from foundation.registry import nearest
+from foundation.text import listed
 from foundation.wording import argument
+from nas.executors.base import Gate, Scorer
+from nas.study.constraints import gates_of
 from nas.study.plan import Plan
+from nas.study.plan_objectives import scored_names
+from nas.study.task_settings import training_of
 from nas.study.trial import Fidelity, Value
 from search_spaces.devices import require_here
 from search_spaces.language.serialization import to_json
@@ -44,15 +52,39 @@ def check_evaluator(name: str) -> None:
         raise UnknownName(f"unknown evaluator {name!r}; {nearest(name, EVALUATORS)}")
 
 
+def scorers_of(
+    plan: Plan, evaluators: Mapping[str, Evaluator], tasks: Mapping[str, Task]
+) -> dict[str, Scorer]:
+    """The evaluators of a plan's scores as scorers, the cheapest training first."""
+
+    def spent(name: str) -> float:
+        training = training_of(plan, tasks[name].name)
+        return (training.steps or plan.train_steps) * training.rates * tasks[name].length
+
+    return {name: EvaluatorScorer(evaluators[name]) for name in sorted(evaluators, key=spent)}
+
+
+def gated(plan: Plan, scorers: Mapping[str, Scorer]) -> dict[str, Scorer]:
+    """These scorers with the gates of a plan: those that have one come first."""
+    bounds = {name: tuple(gate for gate in gates_of(plan) if gate.name == name) for name in scorers}
+    first = {name: Gate(scorer, bounds[name]) for name, scorer in scorers.items() if bounds[name]}
+    return {**first, **{name: scorer for name, scorer in scorers.items() if name not in first}}
+
+
 def scratch_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
     """Trains every architecture by itself, keeping checkpoints under `folder`."""
-    return FromScratch(
+    training = training_of(plan, task.name)
+    evaluator = FromScratch(
         task,
         checkpoints=str(folder.absolute() / "scratch"),
         batch=plan.train_batch,
         recipe=plan.recipe,
         device=device_of(plan),
+        own_steps=training.steps,
     )
+    if training.rates == 1:
+        return evaluator
+    return BestOfRates(**vars(evaluator), rates=training.rates)
 
 
 def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> FromSupernet:
@@ -64,11 +96,13 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
     device = device_of(plan)
     if plan.supernet is not None:
         return open_supernet(plan.supernet, space=space, task=task, device=device)
+    several = len(scored_names(plan)) > 1 and not isinstance(task, SharedTraining)
+    weights = folder.absolute() / "supernet"  # absolute, for workers run elsewhere
     return FromSupernet(
         task,
         to_json(space.root),
-        str(folder.absolute() / "supernet"),  # workers run elsewhere
-        plan.train_steps,
+        str(weights / task.name if several else weights),
+        training_of(plan, task.name).steps or plan.train_steps,
         plan.seed,
         plan.train_batch,
         plan.recipe,
@@ -97,6 +131,11 @@ def with_supernet(space: Space, plan: Plan) -> Plan:
         return plan
     if plan.evaluator != "supernet":
         raise SettingError(f"a supernet is searched by the evaluator supernet, not by {plan.evaluator}")
+    if len(names := scored_names(plan)) > 1:
+        raise SettingError(
+            f"a supernet in a folder has learned one task, and {listed(names)} are the scores of"
+            f" {len(names)}: leave {argument('supernet')} out, and the study trains its own"
+        )
     about = read_ready(plan.supernet, space)
     task = about["task"]["settings"]
     learned = {"window": task.get("length"), "validation_windows": task.get("windows")}

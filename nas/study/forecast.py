@@ -8,7 +8,7 @@ command line asks for it, or takes `--yes`; in Python it is `yes=True`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -22,6 +22,7 @@ from nas.engines.base import Engine
 from nas.study.baselines import SIZES, wants_baselines
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space
+from nas.study.task_settings import training_of
 from nas.tables.study_tables import scenarios_to_time
 from search_spaces.devices import kind_of_device, memory_of
 from search_spaces.language.genotype import Label
@@ -168,8 +169,8 @@ def of_supernet(work: Work, recipe: Recipe, steps: int, batch: int, *, pieces: i
     return work.learning(steps, batch, networks=recipe.supernet.networks, pieces=pieces)
 
 
-def of_plan(space: Space, plan: Plan, task: Task | None, engine: Engine) -> Forecast:
-    """A whole study; the task is what it trains for, if it does."""
+def of_plan(space: Space, plan: Plan, tasks: Sequence[Task], engine: Engine) -> Forecast:
+    """A whole study; the tasks are what it trains for, if it does."""
     trials = min(plan.trials, space.size())
     forecast = of_trials(trials)
     if not is_decoder_space(space):
@@ -177,21 +178,28 @@ def of_plan(space: Space, plan: Plan, task: Task | None, engine: Engine) -> Fore
     largest = largest_of(space)
     for scenario in scenarios_to_time(plan) if plan.time_on is None else ():
         forecast += of_timing(largest, scenario, plan.profile_seconds)
-    if task is None:
-        return forecast
-    work = Work(largest=largest, length=task.length, device=plan.train_on)
-    if plan.evaluator == "scratch":
-        forecast += work.learning(plan.train_steps, plan.train_batch).times(trials)
-    elif plan.supernet is None and trials:
-        forecast += of_supernet(work, plan.recipe, plan.train_steps, plan.train_batch)
-    forecast += work.scoring(trials, task.windows)
-    forecast += work.learning(engine.gradient_steps, engine.sequences)
-    return forecast + _of_finalists(work, plan) + _of_baselines(work, plan) + _of_repeats(work, plan)
+    for task in tasks[:1] if plan.shared_training else tasks:
+        work = Work(largest=largest, length=task.length, device=plan.train_on)
+        training = training_of(plan, task.name)
+        steps = training.steps or plan.train_steps
+        if plan.evaluator == "scratch":
+            forecast += work.learning(steps, plan.train_batch).times(trials * training.rates)
+        elif plan.supernet is None and trials:
+            forecast += of_supernet(work, plan.recipe, steps, plan.train_batch)
+        forecast += work.learning(engine.gradient_steps, engine.sequences)
+        forecast += _of_finalists(work, plan) + _of_baselines(work, plan) + _of_repeats(work, plan)
+    for task in tasks:
+        work = Work(largest=largest, length=task.length, device=plan.train_on)
+        forecast += work.scoring(trials, task.windows)
+    return forecast
 
 
-def of_baselines(space: Space, plan: Plan, task: Task) -> Forecast:
+def of_baselines(space: Space, plan: Plan, tasks: Sequence[Task]) -> Forecast:
     """Training the baselines of a plan from scratch, at most."""
-    return _of_baselines(Work(largest=largest_of(space), length=task.length, device=plan.train_on), plan)
+    forecast, largest = Forecast(), largest_of(space)
+    for task in tasks[:1] if plan.shared_training else tasks:
+        forecast += _of_baselines(Work(largest=largest, length=task.length, device=plan.train_on), plan)
+    return forecast
 
 
 def _of_baselines(work: Work, plan: Plan) -> Forecast:

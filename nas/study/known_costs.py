@@ -13,7 +13,7 @@ from nas.study.trial import Value
 
 @dataclass(frozen=True, kw_only=True)
 class KnownCosts:
-    """The cheap objectives that a study trades off or bounds, and its constraints; empty where nothing is known.
+    """The cheap objectives that a study trades off or bounds, and its constraints; empty where none is known.
 
     A cost model comes with them.
     """

@@ -69,14 +69,14 @@ def known_objective(name: str, config: Mapping[str, Any]) -> Objective:
     )
 
 
-def known_score(names: Iterable[str], config: Mapping[str, Any]) -> Objective | None:
-    """The one of these objectives that is the score of a task; None where nothing is trained.
+def known_scores(names: Iterable[str], config: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """Those of these objectives that are scores of tasks.
 
     Raises:
         FileError: the record is malformed.
     """
-    known = (known_objective(name, config) for name in names)
-    return next((objective for objective in known if objective.task), None)
+    known = (known_objective(name, config) for name in dict.fromkeys(names))
+    return tuple(objective for objective in known if objective.task)
 
 
 def known_task(score: Objective, config: Mapping[str, Any]) -> ScoredTask:

@@ -51,7 +51,8 @@ class Plan(Settings):
     )
     constraints: tuple[str, ...] = setting(
         (),
-        help="A bound on what is known before training, e.g. 'decode_ms<5'.",
+        help="A bound on what is known before training, e.g. 'decode_ms<5'; or a gate, on the score of a"
+        " task: what breaks 'recall_error<0.05' is not trained on other tasks.",
         option="constraint",
         short="c",
         repeated=True,
@@ -145,6 +146,21 @@ class Plan(Settings):
         " optimizer.decay=0.05 or precision=bfloat16.",
         metavar="NAME|FILE|SETTING=VALUE",
         repeated=True,
+        group=TRAINING,
+    )
+    task_settings: Mapping[str, Any] = setting(
+        default_factory=dict,
+        help="A setting of one of the tasks that are learned (`nas tasks NAME`), e.g. recall.pairs=8, or how"
+        " it is trained: recall.steps=500, recall.rates=3.",
+        option="task",
+        metavar="TASK.SETTING=VALUE",
+        repeated=True,
+        group=TRAINING,
+    )
+    shared_training: bool = setting(
+        False,
+        help="Train each network, or the supernet, once for all tasks, which take turns; without it, each"
+        " task has a training of its own.",
         group=TRAINING,
     )
     data: str | None = setting(

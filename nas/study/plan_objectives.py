@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from foundation.errors import SettingError
 from nas.objectives.base import CostModel, Objective, objectives
-from nas.study.constraints import Constraint, parsed_constraints
+from nas.study.constraints import Constraint, gates_of, parsed_constraints
 from nas.study.plan import SCENARIO_MARK, Plan
 from search_spaces.language.choices import OneOf
 from search_spaces.language.space import Space
@@ -14,16 +14,15 @@ from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
 
 
-def quality_of(plan: Plan) -> str | None:
-    """The objective of a plan that an evaluator scores; None where nothing is trained.
+def scored_names(plan: Plan) -> tuple[str, ...]:
+    """The scores of tasks in a plan: those that are traded off, then those that are only gates."""
+    names = dict.fromkeys([*plan.objectives, *(gate.name for gate in gates_of(plan))])
+    return tuple(name for name in names if name in objectives and objectives[name].task)
 
-    Raises:
-        SettingError: there are several, and an evaluator trains for one.
-    """
-    scored = [name for name in plan.objectives if name in objectives and objectives[name].task]
-    if len(scored) > 1:
-        raise SettingError(f"a study trains for one task, not for {' and '.join(scored)}")
-    return scored[0] if scored else None
+
+def quality_of(plan: Plan) -> str | None:
+    """The first score of a task in a plan, whose weights are kept; None where nothing is trained."""
+    return next(iter(scored_names(plan)), None)
 
 
 def quality_name(plan: Plan) -> str:

@@ -90,7 +90,7 @@ def _trials(
 def _ended(trial: Trial, outcome: Outcome, costs: Mapping[str, Value]) -> Trial:
     return replace(
         trial,
-        state=TrialState.FAILED if outcome.reason else TrialState.COMPLETE,
+        state=outcome.state,
         reason=outcome.reason,
         values={**costs, **outcome.values},
         worker=outcome.worker,

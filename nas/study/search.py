@@ -52,6 +52,8 @@ class PlanSettings(TypedDict, total=False):
     window: int | None
     validation_windows: int | None
     recipe: Recipe | Mapping[str, Any]
+    task_settings: Mapping[str, Any]
+    shared_training: bool
     data: str | None
     latency_tables: Sequence[str]
     roofline: str | None

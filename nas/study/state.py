@@ -26,6 +26,9 @@ def state_of(study: Study, counts: Mapping[TrialState, int]) -> tuple[str, str]:
     if error := outcome.get("error"):
         return "failed", str(error)
     scored, failed = counts.get(TrialState.COMPLETE, 0), counts.get(TrialState.FAILED, 0)
-    if scored + failed < study.plan.trials or (OUTCOME in study.facts and not outcome):
+    tried = scored + failed
+    if tried < study.plan.trials and counts.get(TrialState.INFEASIBLE) and study.scores:
+        tried = sum(trial.counts for trial in study.trials())  # some of them may have met a gate
+    if tried < study.plan.trials or (OUTCOME in study.facts and not outcome):
         return ("stopped" if counts else "not started"), ""
     return ("failed", "all candidates failed") if failed and not scored else ("complete", "")

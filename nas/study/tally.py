@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from foundation.errors import EvaluationFailed
 from foundation.text import count, one_line
 from nas.store import Unreadable
+from nas.study.constraints import gates_of
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState
 
@@ -17,6 +18,8 @@ MOST_REASONS = 5
 """Reasons that are told apart in a line; the others are counted together."""
 
 LONGEST_REASON = 160
+
+REJECTED = (TrialState.INFEASIBLE, TrialState.ILLEGAL)
 
 NUMBER = re.compile(r"\d[\d.,]*")
 
@@ -26,7 +29,8 @@ class Tally:
     """The proposals of a search, each of which has a trial number.
 
     `scored` of them count towards the plan's trials: the `failed` ones too, and the `repeated` ones, which
-    got the values of an earlier trial. `rejected` ones broke a constraint or were no architecture.
+    got the values of an earlier trial; `gated` ones did not pass a gate, so were not trained any further.
+    `rejected` ones broke a constraint or were no architecture.
     `failures` are reasons with how often they occurred, most frequent first; `finals` those of finalists.
     """
 
@@ -37,6 +41,7 @@ class Tally:
     repeated: int
     failed: int
     rejected: int
+    gated: int = 0
     failures: tuple[tuple[str, int], ...] = ()
     finals: tuple[tuple[str, int], ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
@@ -62,6 +67,8 @@ class Tally:
     def problems(self) -> list[str]:
         """Which candidates failed, why, and what cannot be read."""
         lines = []
+        if self.gated:
+            lines.append(f"{self.gated:,} of {count(self.scored, 'candidate')} did not pass a gate")
         if self.failed:
             lines.append(
                 f"{self.failed:,} of {count(self.scored, 'candidate')} failed: {listed(self.failures)}"
@@ -82,10 +89,11 @@ def tally_of(study: Study) -> Tally:
         planned=study.plan.trials,
         proposed=len(trials) + len(unreadable),
         distinct=len(study.complete()),
-        scored=counts[TrialState.COMPLETE] + counts[TrialState.FAILED],
+        scored=sum(trial.counts for trial in trials),
         repeated=sum(trial.reused is not None and trial.state is TrialState.COMPLETE for trial in trials),
         failed=counts[TrialState.FAILED],
-        rejected=counts[TrialState.INFEASIBLE] + counts[TrialState.ILLEGAL],
+        rejected=sum(trial.state in REJECTED and not trial.counts for trial in trials),
+        gated=sum(trial.state is TrialState.INFEASIBLE and trial.counts for trial in trials),
         failures=failures_of(trials),
         finals=failures_of(study.trials("final")),
         unreadable=tuple(unreadable),
@@ -119,6 +127,11 @@ def require_scored(study: Study) -> None:
         raise EvaluationFailed(
             f"study {study.name}: no architecture could be scored, all {count(tally.failed, 'candidate')}"
             f" failed: {listed(tally.failures)}"
+        )
+    if tally.gated:
+        raise EvaluationFailed(
+            f"study {study.name}: none of {count(tally.gated, 'candidate')} passed the gate"
+            f" {' or '.join(map(str, gates_of(study.plan)))}"
         )
     damage = f"; {tally.unreadable[0]}" if tally.unreadable else ""
     raise EvaluationFailed(f"study {study.name} has no scored trial: `nas resume {study.name}`{damage}")

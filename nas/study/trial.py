@@ -42,7 +42,7 @@ class TrialState(Enum):
     RUNNING = "running"
     COMPLETE = "complete"
     FAILED = "failed"  # the candidate could not be scored: a non-finite loss, a lost worker, a time-out
-    INFEASIBLE = "infeasible"  # a constraint on predicted values is violated; nothing was trained
+    INFEASIBLE = "infeasible"  # a constraint is violated: on predicted values, or on a score that is a gate
     ILLEGAL = "illegal"  # the answers do not stand together: no such architecture
 
 
@@ -170,6 +170,16 @@ class Trial:
     def digest(self) -> str:
         """The architecture's name."""
         return self.genotype.digest
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the candidates that a plan asks for: it was scored, failed, or met a gate.
+
+        What broke a constraint on predicted values was never scored, so nothing was spent on it.
+        """
+        if self.state is TrialState.INFEASIBLE:
+            return any(value.samples for value in self.values.values())
+        return self.state in (TrialState.COMPLETE, TrialState.FAILED)
 
     def __repr__(self) -> str:
         stage = "" if self.stage == "search" else f" ({self.stage})"

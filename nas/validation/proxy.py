@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nas.engines.base import engines
@@ -9,10 +11,10 @@ from nas.executors.base import Executor
 from nas.objectives.base import CostModel
 from nas.study.evaluators import fidelity
 from nas.study.facts import VALIDATION, add_fact
-from nas.study.plan_objectives import quality_name
+from nas.study.plan_objectives import quality_name, scored_names
 from nas.study.scoring import OnTrial, score_all
 from nas.study.study import Study
-from nas.study.trial import Fidelity, TrialState
+from nas.study.trial import Fidelity, Trial, TrialState
 from nas.validation.agreement import Agreement, agreement
 from nas.validation.claims import Claims
 from nas.validation.errors import NothingToCompare
@@ -21,10 +23,14 @@ from nas.validation.random_networks import STAGE, random_networks
 
 @dataclass(frozen=True)
 class ProxyCheck:
-    """The proxy's agreement with training from scratch, and what the engine itself had claimed."""
+    """The proxy's agreement with training from scratch, and what the engine itself had claimed.
+
+    `others` are agreements in scores besides the study's first one, where they could be compared.
+    """
 
     agreement: Agreement
     claims: Claims | None
+    others: tuple[tuple[str, Agreement], ...] = ()
 
 
 def top_fidelity(study: Study) -> int:
@@ -71,7 +77,11 @@ def check_proxy(
         for guess, true in zip(by_proxy, by_truth, strict=True)
         if guess.state is true.state is TrialState.COMPLETE
     ]
-    ranks = agreement([(p.values[quality].value, t.values[quality].value, p.digest) for p, t in both])
+    ranks, others = _agreement_in(quality, both), list[tuple[str, Agreement]]()
+    for name in scored_names(plan):
+        with suppress(NothingToCompare):
+            if name != quality:
+                others.append((name, _agreement_in(name, both)))
     claims = engines[plan.engine].claims(study, [true for _, true in both])
     fact = {
         **study.facts.get(VALIDATION, {}),
@@ -79,6 +89,11 @@ def check_proxy(
         "steps": steps,
         "proxy": plan.evaluator,
         "claims": claims.to_json() if claims else None,
+        "others": {name: found.ranking() for name, found in others},
     }
     add_fact(study, VALIDATION, fact)
-    return ProxyCheck(ranks, claims)
+    return ProxyCheck(ranks, claims, tuple(others))
+
+
+def _agreement_in(score: str, both: Sequence[tuple[Trial, Trial]]) -> Agreement:
+    return agreement([(p.values[score].value, t.values[score].value, p.digest) for p, t in both])

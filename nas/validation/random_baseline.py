@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nas.driver import COUNTED
 from nas.engines.base import PROPOSED_BY, RANDOM
 from nas.executors.base import Executor
 from nas.objectives.base import CostModel, objectives
@@ -80,7 +79,7 @@ def searched_and_random(study: Study) -> tuple[list[Trial], list[Trial]]:
     """
     counted: dict[str, Trial] = {}
     for trial in study.trials():
-        if trial.state in COUNTED and trial.reused is None:
+        if trial.counts and trial.reused is None:
             counted[trial.digest] = trial
     searched = [trial for trial in counted.values() if trial.memo.get(PROPOSED_BY) != RANDOM]
     return searched, [trial for trial in counted.values() if trial.memo.get(PROPOSED_BY) == RANDOM]

@@ -10,13 +10,13 @@ from nas.executors.local import InProcess
 from nas.executors.workers import Workers
 from nas.progress import Progress
 from nas.steps.base import Context, run_steps
+from nas.steps.corpus import opened_tasks
 from nas.steps.profile import cost_model
 from nas.steps.search import SearchByTrials
-from nas.steps.train import evaluator
+from nas.steps.train import evaluators
 from nas.store.folders import working_in
-from nas.study.evaluators import EvaluatorScorer, scratch_evaluator
+from nas.study.evaluators import gated, scorers_of, scratch_evaluator
 from nas.study.forecast import Work, largest_of
-from nas.study.plan_objectives import quality_name
 from nas.study.scoring import OnTrial
 from nas.study.study import Study
 from nas.study.task import task_of
@@ -96,7 +96,7 @@ def _validated(context: Context, settings: ValidationSettings, steps: int) -> Va
 
 def _gain(context: Context, random: int | None) -> GainOverRandom:
     study = context.study
-    scorers = {quality_name(context.plan): EvaluatorScorer(evaluator(context))}
+    scorers = gated(context.plan, scorers_of(context.plan, evaluators(context), opened_tasks(context)))
     with (
         context.workers.executor(scorers) as executor,
         _progress(context, "scoring random choice", still_wanted(study, random)) as on_trial,
@@ -105,13 +105,13 @@ def _gain(context: Context, random: int | None) -> GainOverRandom:
 
 
 def _proxy(context: Context, networks: int, steps: int) -> ProxyCheck:
-    study, quality = context.study, quality_name(context.plan)
-    scratch = scratch_evaluator(context.plan, task_of(study), study.folder)
+    study, plan, tasks = context.study, context.plan, opened_tasks(context)
+    scratch = {name: scratch_evaluator(plan, task, study.folder) for name, task in tasks.items()}
     with (
-        context.workers.executor({quality: EvaluatorScorer(scratch)}) as truth,
+        context.workers.executor(scorers_of(plan, scratch, tasks)) as truth,
         _progress(context, "validating the proxy", 2 * networks) as on_trial,
     ):
-        proxy = InProcess({quality: EvaluatorScorer(evaluator(context))})
+        proxy = InProcess(scorers_of(plan, evaluators(context), tasks))
         return check_proxy(
             study,
             networks,
@@ -141,11 +141,13 @@ def lines_of(study: Study, validation: Validation) -> list[str]:
     """The results in words, line by line."""
     lines = []
     if validation.proxy is not None:
-        ranks = validation.proxy.agreement
-        lines.append(
-            f"Kendall tau of {study.plan.evaluator} against {validation.steps} steps from scratch,"
-            f" {len(ranks.pairs)} random networks: {ranks}"
-        )
+        others = validation.proxy.others
+        for name, ranks in [("", validation.proxy.agreement), *others]:
+            named = name or (study.quality.name if study.quality and others else "")
+            lines.append(
+                f"Kendall tau of {study.plan.evaluator} against {validation.steps} steps from scratch"
+                f"{f' in {named}' if named else ''}, {len(ranks.pairs)} random networks: {ranks}"
+            )
         lines += _claim_lines(validation.proxy.claims)
     if validation.gain is not None:
         lines.append(f"{study.plan.engine}: {validation.gain.equal}")

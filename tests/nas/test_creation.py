@@ -202,4 +202,4 @@ def test_memory_of_steps_in_a_row_is_that_of_the_largest() -> None:
 def test_micro_batches_take_less_memory() -> None:
     work = Work(largest=largest_of(LAPTOP), length=128)
     assert work.learning(1, 64, pieces=8).memory["cpu"] < work.learning(1, 64).memory["cpu"] / 4
-    assert of_plan(LAPTOP, Plan(objectives=COSTS), None, None).seconds < 60  # type: ignore[arg-type]  # unused
+    assert of_plan(LAPTOP, Plan(objectives=COSTS), (), None).seconds < 60  # type: ignore[arg-type]  # unused

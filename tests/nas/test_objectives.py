@@ -19,6 +19,7 @@ from nas.study.plan_objectives import (
     quality_name,
     quality_of,
     recorded_costs,
+    scored_names,
     under_all_scenarios,
 )
 from search_spaces.blocks.attention import Attention
@@ -98,13 +99,14 @@ def test_a_plan_trades_off_and_bounds_objectives() -> None:
     assert quality_name(plan) == "bits_per_byte"
 
 
-def test_a_study_learns_one_task_or_none() -> None:
+def test_a_study_learns_several_tasks_or_none() -> None:
     nothing = Plan(objectives=("params",))
     assert quality_of(nothing) is None
     with pytest.raises(SettingError, match=r"none of its objectives is one of bits_per_byte, .*recall_error"):
         quality_name(nothing)
-    with pytest.raises(SettingError, match="one task, not for bits_per_byte and recall_error"):
-        quality_of(Plan(objectives=("bits_per_byte", "recall_error")))
+    several = Plan(objectives=("params", "recall_error"), constraints=("bits_per_byte<3", "params<2M"))
+    assert scored_names(several) == ("recall_error", "bits_per_byte")
+    assert quality_of(several) == "recall_error"
 
 
 def test_every_fast_objective_is_recorded_and_slow_ones_where_they_are_asked_for() -> None:

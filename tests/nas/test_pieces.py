@@ -178,7 +178,7 @@ def test_constraints_compare(text: str, value: float, kept: bool) -> None:
         ("weight_bytes<110KiB", SettingError, "write it like decode_ms<5, params<=2M or weight_bytes<110kB"),
         ("params<2MB", SettingError, "params is no number of bytes; write it like"),
         ("decod_ms<5", UnknownName, "did you mean 'decode_ms'"),
-        ("bits_per_byte<2", SettingError, "only known after training"),
+        ("bits_per_bite<2", UnknownName, "did you mean 'bits_per_byte'"),
     ],
 )
 def test_malformed_constraints_say_what_is_right(text: str, error: type[Exception], said: str) -> None:

@@ -38,6 +38,7 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "constraints": st.lists(words).map(tuple),
     "scenarios": st.integers(1, 99).map(lambda batch: (Scenario(batch=batch),)),
     "settings": st.dictionaries(words, st.integers() | st.booleans() | words),
+    "task_settings": st.dictionaries(words, st.integers() | st.booleans() | words),
     "latency_tables": st.lists(words).map(tuple),
     "recipe": st.sampled_from(["float32", "bfloat16"]).map(lambda precision: Recipe(precision=precision)),
     "train_on": st.sampled_from(["cpu", "cuda", "cuda:1"]),

@@ -13,7 +13,7 @@ from evaluators.differentiable.repair import Target
 from foundation.errors import SettingError
 from nas.engines.base import Setup
 from nas.objectives.base import Objective, objectives
-from nas.study.constraints import Constraint, first_violation
+from nas.study.constraints import first_violation, parsed_constraints
 from nas.study.plan import Plan
 from search_spaces.language.space import Space
 
@@ -73,7 +73,7 @@ def _distance(wish: float, cost: float) -> float:
 
 def allowed_space(setup: Setup) -> Space:
     """The study's space, less what its constraints on predicted numbers forbid."""
-    constraints = [Constraint.parse(text) for text in setup.plan.constraints]
+    constraints = parsed_constraints(setup.plan)
 
     def keeps_constraints(spec: Any) -> bool:
         return first_violation(constraints, spec, setup.cost_model) is None
