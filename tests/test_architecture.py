@@ -21,7 +21,7 @@ BELOW = {
 }
 HOMES = {
     "optuna": ("nas/strategies/",),
-    "ray": ("nas/executors/",),
+    "ray": ("nas/executors/", "nas/interop/tune.py"),
     "sqlalchemy": ("nas/store/",),
     "alembic": ("nas/store/",),
     "dash": ("dashboards/",),

@@ -141,6 +141,7 @@ def search(
         shown.say(in_no_file(nowhere))
     run_steps(Context(study=study, functions=functions, workers=pool, progress=shown))
     asked = OpenStudy(study.store, study.record, study.space, location=store)
+    asked.functions = functions
     if shown.is_shown and report_writer():
         shown.say(f"report: {asked.report()}")
     return asked
