@@ -104,8 +104,8 @@ def _require_order(name: str, trials: Sequence[Trial]) -> None:
     told = sorted(trial.told for trial in ended if trial.told is not None)
     if len(told) < len(ended) or any(trial.heard is None for trial in trials):
         raise SettingError(
-            f"study {name} has trials of an older nas, which did not record in which order outcomes were"
-            " heard: it cannot be replayed"
+            f"the order in which the outcomes of study {name} were heard is not on record: several searches"
+            " were merged, or an older nas made it; it cannot be replayed"
         )
     if told != list(range(len(told))):
         raise SettingError(

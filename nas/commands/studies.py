@@ -1,4 +1,4 @@
-"""Commands that move studies as a whole: cp, rm."""
+"""Commands that move studies as a whole: cp, mv, merge, rm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from foundation.errors import SettingError
-from foundation.text import one_line
+from foundation.text import listed, one_line
 from nas.commands.groups import RESULTS
 from nas.commands.options import Store, StudyName
 from nas.commands.output import print_line
@@ -18,6 +18,8 @@ from nas.default_paths import DEFAULT_STORE
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(name="cp", rich_help_panel=RESULTS)(copy)
+    app.command(name="mv", rich_help_panel=RESULTS)(move)
+    app.command(rich_help_panel=RESULTS)(merge)
     app.command(name="rm", rich_help_panel=RESULTS)(remove)
 
 
@@ -48,6 +50,50 @@ def copy(
         with Opened(to or store) as target:
             folder = copy_study(source, study, target, new or study)
             print_line(f"study {new or study} in {target.url}, its files in {folder}")
+
+
+def move(
+    study: StudyName,
+    new: Annotated[str, typer.Argument(help="Its new name.", show_default=False)],
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Give a study another name, with all its files. A study that is being searched is refused.
+
+    Example: nas mv first laptop-2026
+    """
+    from nas.store import Store as Opened
+    from nas.store.moving import move_study
+
+    with Opened(store, read_only=True):
+        pass  # a store that there is not is not made
+    with Opened(store) as opened:
+        folder = move_study(opened, study, new)
+    print_line(f"study {study} is now {new}, its files in {folder}")
+
+
+def merge(
+    studies: Annotated[
+        list[str], typer.Argument(help="Names of studies; `nas ls` lists them.", show_default=False)
+    ],
+    into: Annotated[str, typer.Option(help="Name of the new study.", show_default=False)],
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Make one study of several: a new one with all their trials, measurements and files.
+
+    They must be over one space, and their scores mean the same: the same text, recipe, shared weights
+    (`--supernet`) and latency tables. How they searched (engine, strategy, seed) may differ; the new study
+    has the settings of the first, and goes on like any other. The others stay as they are.
+
+    Example: nas merge monday tuesday --into both
+    """
+    from nas.store import Store as Opened
+    from nas.study.merging import merge as merged
+
+    with Opened(store, read_only=True):
+        pass  # a store that there is not is not made
+    with Opened(store) as opened:
+        folder = merged(opened, studies, into)
+    print_line(f"study {into} has the trials of {listed(studies)}, its files in {folder}")
 
 
 def remove(

@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,7 +121,24 @@ def is_left_over(folder: Path) -> bool:
     )
 
 
-def copy_files(source: Path, target: Path) -> None:
+def link_files(source: Path, target: Path) -> None:
+    """The same files under another folder, whose first ones are then to be removed.
+
+    Raises:
+        FileError: a file cannot be read or written, or is none (a pipe, a socket).
+    """
+    copy_files(source, target, _link)
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        return shutil.copy2(source, target, follow_symlinks=False)
+    return target
+
+
+def copy_files(source: Path, target: Path, copy: Callable[[str, str], object] = shutil.copy2) -> None:
     """Copy the files of a study into the folder of another.
 
     Raises:
@@ -129,10 +146,9 @@ def copy_files(source: Path, target: Path) -> None:
     """
     if not source.is_dir():
         return
+    own = shutil.ignore_patterns(*OWN)
     try:
-        shutil.copytree(
-            source, target, symlinks=True, ignore=shutil.ignore_patterns(*OWN), dirs_exist_ok=True
-        )
+        shutil.copytree(source, target, symlinks=True, ignore=own, copy_function=copy, dirs_exist_ok=True)
     except shutil.Error as error:
         path, _, reason = error.args[0][0]
         raise FileError(f"cannot copy {path}: {reason}") from error

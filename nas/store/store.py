@@ -199,6 +199,21 @@ class Store:
                 if values:
                     connection.execute(insert(table), values)
 
+    def rename_study(self, name: str, new: str) -> None:
+        """Give a study another name; its files stay: see `nas.store.moving`.
+
+        Raises:
+            UnknownName: there is none of this name.
+            StoreError: the new name is taken.
+        """
+        if self.holds(new):
+            raise StoreError(f"there is a study {new!r} in {self.url} already: choose another name")
+        with self._transaction() as connection:
+            change = update(studies).where(studies.c.name == name).values(name=new)
+            found = connection.execute(change).rowcount
+        if not found:
+            self.study(name)  # which says so
+
     def update_config(self, study: StudyRecord | int, config: Mapping[str, Any]) -> None:
         """Replace the settings of a study."""
         change = update(studies).where(studies.c.id == _id(study)).values(config_json=config_text(config))

@@ -224,6 +224,36 @@ class OpenStudy(Study):
             copy_study(origin, self.name, target, name)
         return open_study(name, place)
 
+    def rename(self, new: str) -> OpenStudy:
+        """Give the study another name, with all its files; the study under that name.
+
+        Raises:
+            SettingError: the name can be none.
+            StoreError: the name is taken, or a process works on the study.
+            FileError: a file cannot be moved.
+        """
+        from nas.store.moving import move_study
+
+        with Store(self._location) as opened:
+            move_study(opened, self.name, new)
+        return open_study(new, self._location)
+
+    def merge(self, *others: str, into: str) -> OpenStudy:
+        """A new study with the trials, measurements and files of this one and of others in its database.
+
+        It has the settings of this one, and goes on like any other.
+
+        Raises:
+            SettingError: their scores do not mean the same, or the name can be none.
+            StoreError: the name is taken, or a process works on one of them.
+            FileError: a file cannot be copied.
+        """
+        from nas.study.merging import merge
+
+        with Store(self._location) as opened:
+            merge(opened, [self.name, *others], into)
+        return open_study(into, self._location)
+
     def remove(self) -> None:
         """Remove the study with all its files.
 

@@ -111,7 +111,7 @@ def changed(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "says"),
     [
-        ("UPDATE trials SET told = NULL WHERE number = 3", "an older nas"),
+        ("UPDATE trials SET told = NULL WHERE number = 3", "is not on record"),
         ("UPDATE trials SET told = 5", "several processes"),
         ("DELETE FROM trials WHERE number = 4", "several processes"),
         ("UPDATE trials SET genotype_json = '[' WHERE number = 4", "1 trial of study s cannot be read"),

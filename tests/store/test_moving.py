@@ -15,7 +15,7 @@ import pytest
 from foundation.errors import FileError, SettingError, StoreError, UnknownName
 from nas.store import Measurement, Store
 from nas.store.folders import MARK, working_in
-from nas.store.moving import copy_study, remove_study
+from nas.store.moving import copy_study, merge_studies, move_study, remove_study
 from nas.study.trial import Value
 from tests.forks import Fork
 from tests.store.made import complete, study_in, trial
@@ -115,6 +115,64 @@ def test_a_study_that_is_worked_on_is_refused(tmp_path: Path) -> None:
     assert contents(path, "small")[4] == FILES
 
 
+def test_a_study_is_moved_with_its_files(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    whole = contents(path, "small")
+    with Store(path) as store:
+        with pytest.raises(StoreError, match="there is a study 'small'"):
+            move_study(store, "small", "small")
+        with pytest.raises(UnknownName, match="did you mean 'small'"):
+            move_study(store, "smal", "new")
+        with working_in(tmp_path / "small"), pytest.raises(StoreError, match="being worked on"):
+            move_study(store, "small", "new")
+        assert contents(path, "small") == whole
+        move_study(store, "small", "new")
+        assert [study.name for study in store.studies()] == ["new"]
+    assert contents(path, "new") == whole
+    assert not (tmp_path / "small").exists()
+    assert not (tmp_path / "new" / MARK).exists()
+
+
+def test_files_are_moved_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(tmp_path)
+    whole = contents(path, "small")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Store(path) as store:
+        move_study(store, "small", "new")
+    assert contents(path, "new") == whole
+
+
+def test_merged_studies_have_all_trials_under_new_numbers(tmp_path: Path) -> None:
+    path = made(tmp_path, trials=3)
+    made(tmp_path, "other", trials=2)
+    (tmp_path / "other" / "report.html").write_bytes(b"<p>other")
+    (tmp_path / "other" / "final").write_bytes(b"weights")
+    with Store(path) as store:
+        of_other = store.study("other")
+        store.save(of_other, [complete(7, memo={"parents": [1, 2]}, reused=1), complete(0, stage="final")])
+        before = contents(path, "small"), contents(path, "other")
+        merge_studies(store, ["small", "other"], "new", {"plan": {"trials": 9}})
+        new = store.study("new")
+        assert new.config == {"plan": {"trials": 9}}
+        merged = store.trials(new)
+        assert [t.number for t in merged] == [0, 1, 2, 3, 4, 5, 6, 11]
+        assert merged[:4] == store.trials(store.study("small"))
+        assert [t.genotype for t in merged[4:]] == [t.genotype for t in store.trials(of_other)]
+        assert (merged[-1].memo, merged[-1].reused) == ({"parents": [5, 6]}, 5)
+        assert [t.number for t in store.trials(new, "final")] == [0]
+        assert len(store.measurements(new)) == 2
+        assert store.trials_changed_since(new, 0)[1] == 9
+    assert (tmp_path / "new" / "report.html").read_bytes() == FILES["report.html"]
+    assert (tmp_path / "new" / "final").read_bytes() == b"weights"
+    assert (contents(path, "small"), contents(path, "other")) == before
+
+
 def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
     path = made(tmp_path)
     (tmp_path / "elsewhere").mkdir()
@@ -149,8 +207,41 @@ def act_and_die(what: str, path: str, moment: int) -> None:
         sys.addaudithook(die_at)
         if what == "copy":
             copy_study(store, "small", store, "new")
+        elif what == "move":
+            move_study(store, "small", "new")
+        elif what == "merge":
+            merge_studies(store, ["small", "other"], "new", {"plan": {}})
         else:
             remove_study(store, "small")
+
+
+@pytest.mark.parametrize("what", ["move", "merge"])
+def test_a_kill_in_the_middle_loses_nothing(what: str, tmp_path: Path) -> None:
+    path = made(tmp_path / "made")
+    made(tmp_path / "made", "other")
+    whole = contents(path, "small")
+    killed, names = 0, list[set[str]]()
+    for moment in [*range(1, 60, 2), 10_000]:
+        home = tmp_path / str(moment)
+        shutil.copytree(tmp_path / "made", home)
+        killed += Fork(act_and_die, what, str(home / "s.db"), moment).wait().returncode == -signal.SIGKILL
+        with Store(home / "s.db") as store:
+            names.append({study.name for study in store.studies()} - {"other"})
+            if what == "move":
+                assert names[-1] in ({"small"}, {"new"})
+                assert contents(home / "s.db", *names[-1]) == whole
+                other = "new" if names[-1] == {"small"} else "small"
+                study_in(store, other)  # the name is free, and nothing of old files is found under it
+                assert not [file for file in (home / other).rglob("*") if file.is_file()]
+            elif "new" in names[-1]:
+                assert len(store.trials(store.study("new"))) == 8
+                assert contents(home / "s.db", "new")[4] == FILES
+            else:
+                merge_studies(store, ["small", "other"], "new", {"plan": {}})
+            assert what == "move" or contents(home / "s.db", "small") == whole
+    assert killed >= 8
+    assert {"small"} in names
+    assert names[-1] == ({"new"} if what == "move" else {"small", "new"})
 
 
 @pytest.mark.parametrize("what", ["copy", "remove"])
