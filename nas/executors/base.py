@@ -14,15 +14,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 
 from foundation.error_text import told
 from foundation.errors import EvaluationFailed, IllegalArchitecture
-from nas.executors.failures import is_of_the_machine
+from nas.executors.failures import is_of_the_machine, is_out_of_memory
 from nas.signals import watched_signals
 from nas.study.trial import TrialState, Value
+
+Say: TypeAlias = Callable[[str], None]
+"""Hears a line for the user."""
 
 
 class Scorer(Protocol):
@@ -82,12 +85,14 @@ class Outcome:
     """The result of an item; `reason` says why there are no values, `unexpected` that it may be a bug.
 
     What is `infeasible` broke the bound of a gate: it has the values up to that one, and the `reason`.
+    Where it was `out_of_memory`, another worker may have more.
     """
 
     number: int
     values: Mapping[str, Value] = field(default_factory=dict)
     reason: str | None = None
     unexpected: bool = False
+    out_of_memory: bool = False
     seconds: float = 0.0
     infeasible: bool = False
     worker: str = "driver"
@@ -103,8 +108,10 @@ class Outcome:
 class Executor(ABC):
     """Takes items and returns outcomes in the order in which they finish."""
 
-    capacity: int
-    """How many items it wants to hold at a time."""
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many items it wants to hold at a time; may change as workers come and go."""
 
     in_this_process: bool = False
     """Whether a candidate that ends its process ends this one."""
@@ -137,34 +144,51 @@ def score_item(scorers: Mapping[str, Scorer], item: WorkItem, worker: str = "dri
     """
     began = time.perf_counter()
     values: dict[str, Value] = {}
-    reason, unexpected, infeasible = None, False, False
+    failure = _Failure()
     # A scorer may leave other streams behind than it found.
     with watched_signals() as signals, redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
         try:
             for name, scorer in scorers.items():
                 values[name] = _comparable(name, scorer(item.spec, item.steps, item.seed))
-                reason = scorer.objection(values) if isinstance(scorer, Gate) else None
-                if reason:
-                    infeasible = True
+                if isinstance(scorer, Gate) and (objection := scorer.objection(values)):
+                    failure = _Failure(objection, infeasible=True)
                     break
         except BaseException as error:
             if signals or is_of_the_machine(error):
                 raise
-            reason, unexpected = _failure(error)
+            failure = _failure(error)
     if signals:  # a scorer caught what the handler had raised
         raise KeyboardInterrupt
+    if failure.out_of_memory and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # what others on this GPU need
     spent = time.perf_counter() - began
-    kept = values if infeasible or not reason else {}
-    return Outcome(item.number, kept, reason, unexpected, spent, infeasible=infeasible, worker=worker)
+    return Outcome(
+        item.number,
+        values if failure.infeasible or not failure.reason else {},
+        failure.reason,
+        unexpected=failure.unexpected,
+        out_of_memory=failure.out_of_memory,
+        seconds=spent,
+        infeasible=failure.infeasible,
+        worker=worker,
+    )
 
 
-def _failure(error: BaseException) -> tuple[str, bool]:
-    """Why there is no score, in one line, and whether that was unexpected (the driver stops if it recurs)."""
+class _Failure(NamedTuple):
+    """Why there is no score, in one line; whether that was unexpected: the driver stops if it recurs."""
+
+    reason: str | None = None
+    unexpected: bool = False
+    out_of_memory: bool = False
+    infeasible: bool = False
+
+
+def _failure(error: BaseException) -> _Failure:
     if isinstance(error, (EvaluationFailed, IllegalArchitecture)):
-        return told(error, kind=False), False
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return f"out of memory: {told(error, kind=False)}", False
-    return told(error), True
+        return _Failure(told(error, kind=False))
+    if is_out_of_memory(error):
+        return _Failure(f"out of memory: {told(error, kind=False)}", out_of_memory=True)
+    return _Failure(told(error), unexpected=True)
 
 
 def _comparable(name: str, value: Value) -> Value:

@@ -43,13 +43,6 @@ REGISTRIES: tuple[Registry[Any], ...] = (parts, blocks, norms)
 """What a user's own file may add to, and workers must know."""
 
 
-def cause(error: ray.exceptions.RayError) -> str:
-    """One line: the exception itself where one was raised in an actor, else what happened to the actor."""
-    first, *more = str(error).strip().splitlines()
-    raised = [line for line in more if re.match(r"\w[\w.]*(Error|Exception): ", line)]
-    return raised[-1] if raised else first
-
-
 def own_kinds() -> Kinds:
     """What users' files defined, to be sent by its source: workers cannot import it by its name."""
     modules = user_modules()

@@ -10,10 +10,28 @@ from __future__ import annotations
 
 import errno
 
+import torch
+
 from foundation.errors import FileError, StoreError
 
 MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of a disk, which no candidate is to blame for."""
+
+
+NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA out of memory",
+    "_STATUS_ALLOC_FAILED",
+    "cudaErrorMemoryAllocation",
+)
+"""What an error says that torch raises for want of memory, of a CPU or of a GPU's libraries, as any other."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a machine or a GPU had not enough memory; where others use it too, another may have more."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def is_of_the_machine(error: BaseException) -> bool:

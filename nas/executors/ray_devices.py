@@ -28,7 +28,8 @@ from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.latency.transfer import transfer_table
 from hw_profiles.timing.timings import READINGS
-from nas.executors.cluster import ANY_HERE, Kinds, cause, join, own_kinds, register
+from nas.executors.cluster import ANY_HERE, Kinds, join, own_kinds, register
+from nas.executors.losses import cause
 from search_spaces.devices import is_device
 from search_spaces.language.serialization import from_json, to_json
 from search_spaces.language.space import Space

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import TypeAlias
 
 from foundation.errors import SettingError
 from foundation.settings import Settings, describe, setting
 from foundation.text import count
 from foundation.wording import argument
-from nas.executors.base import Executor, Scorer
+from nas.executors.base import Executor, Say, Scorer
 from nas.executors.local import InProcess
 from search_spaces.scenario import MOST_THREADS
 
@@ -28,9 +27,6 @@ MOST_SECONDS = 1e7
 
 OF_ACTORS = ("candidates_per_message", "threads", "gpu_share")
 """Settings that mean nothing where candidates are scored in this process."""
-
-Say: TypeAlias = Callable[[str], None]
-"""Hears a line for the user."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +160,8 @@ class Workers(Settings):
             f"{count(fitting, 'Ray actor')} of {each} each: as many as fit ({argument('workers')} for fewer)"
         )
 
-    def executor(self, scorers: Mapping[str, Scorer]) -> Executor:
-        """An executor that holds these scorers."""
+    def executor(self, scorers: Mapping[str, Scorer], say: Say = lambda line: None) -> Executor:
+        """An executor that holds these scorers; `say` hears what happens to its workers."""
         if not self.on_ray:
             return InProcess(scorers)
         from nas.executors.ray import RayPool  # Ray takes seconds to import, and most laptops do without
@@ -178,4 +174,5 @@ class Workers(Settings):
             threads=self.threads,
             gpus=self.gpu_share,
             timeout=self.timeout,
+            say=say,
         )

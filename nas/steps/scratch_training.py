@@ -30,7 +30,7 @@ def training_from_scratch(
     alone = {name: scratch_evaluator(plan, task, folder) for name, task in tasks.items()}
     ended = count(1)
     with (
-        context.workers.executor(scorers_of(plan, alone, tasks)) as executor,
+        context.workers.executor(scorers_of(plan, alone, tasks), context.progress.say) as executor,
         context.progress.bar(title, total) as bar,
     ):
 

@@ -49,7 +49,7 @@ class SearchByTrials(Step):
             chosen = {**evaluators(context), **({quality: prepared.evaluator} if prepared.evaluator else {})}
             scorers |= gated(plan, scorers_of(plan, chosen, opened_tasks(context)))
         with (
-            context.workers.executor(scorers) as executor,
+            context.workers.executor(scorers, context.progress.say) as executor,
             context.progress.bar(f"searching by {engine_title(plan)}", plan.trials) as bar,
         ):
             count = _count(study.trials())

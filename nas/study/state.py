@@ -8,6 +8,7 @@ from typing import Any
 from nas.store.folders import in_use
 from nas.study.facts import OUTCOME
 from nas.study.study import Study
+from nas.study.tally import all_failed
 from nas.study.trial import TrialState
 
 
@@ -31,4 +32,4 @@ def state_of(study: Study, counts: Mapping[TrialState, int]) -> tuple[str, str]:
         tried = sum(trial.counts for trial in study.trials())  # some of them may have met a gate
     if tried < study.plan.trials or (OUTCOME in study.facts and not outcome):
         return ("stopped" if counts else "not started"), ""
-    return ("failed", "all candidates failed") if failed and not scored else ("complete", "")
+    return ("failed", all_failed(study.trials())) if failed and not scored else ("complete", "")

@@ -110,6 +110,12 @@ def failures_of(trials: Sequence[Trial]) -> tuple[tuple[str, int], ...]:
     return tuple((_cut(first[key]), times) for key, times in counted.most_common())
 
 
+def all_failed(trials: Sequence[Trial]) -> str:
+    """That every candidate failed, with the reasons: `all 12 candidates failed: 12 x out of memory`."""
+    failures = failures_of(trials)
+    return f"all {count(sum(times for _, times in failures), 'candidate')} failed: {listed(failures)}"
+
+
 def listed(failures: Sequence[tuple[str, int]]) -> str:
     """Reasons in a line: `12 x out of memory; 1 x a worker was lost`."""
     parts = [f"{times:,} \N{MULTIPLICATION SIGN} {reason}" for reason, times in failures[:MOST_REASONS]]
@@ -125,8 +131,7 @@ def require_scored(study: Study) -> None:
         return
     if tally.failed:
         raise EvaluationFailed(
-            f"study {study.name}: no architecture could be scored, all {count(tally.failed, 'candidate')}"
-            f" failed: {listed(tally.failures)}"
+            f"study {study.name}: no architecture could be scored, {all_failed(study.trials())}"
         )
     if tally.gated:
         raise EvaluationFailed(

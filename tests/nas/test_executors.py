@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -40,6 +41,15 @@ def times_ten(spec: Any) -> float:
     if spec == "nap":
         time.sleep(0.2)
         return 2.0
+    if spec == "crash":
+        ctypes.string_at(0)
+    if spec == "hungry":
+        raise torch.OutOfMemoryError("2 GiB")
+    if isinstance(spec, Path):  # a candidate that the first worker has no room for
+        if not spec.exists():
+            spec.touch()
+            raise MemoryError("the first time")
+        return 7.0
     if spec == "odd":
         raise ValueError("odd")
     return float(spec) * 10
@@ -127,6 +137,26 @@ def test_a_lost_worker_fails_its_task_and_the_pool_goes_on(batch: int) -> None:
         assert again[0].values["value"].value == 30.0
 
 
+@pytest.mark.slow  # six workers start
+def test_a_crash_is_told_with_the_end_of_the_log() -> None:
+    with pool() as executor:
+        found = drain(executor, [1, "crash", 3])
+    assert re.fullmatch(
+        r"worker lost: its process died, killed or by a crash; its log ends with: Fatal Python error:"
+        r" Segmentation fault \| File .*, line \d+ in string_at .*\(tried 3 times\)",
+        str(found[1].reason),
+    ), found[1]
+    assert [number for number, outcome in found.items() if outcome.reason] == [1]
+
+
+def test_what_is_out_of_memory_is_tried_elsewhere_and_not_for_ever(tmp_path: Path) -> None:
+    with pool() as executor:
+        found = drain(executor, [1, "hungry", tmp_path / "made", 4])
+    assert found[1].reason == "out of memory: 2 GiB"
+    assert found[2].values["value"].value == 7.0
+    assert not any(found[number].reason for number in (0, 2, 3))
+
+
 def test_a_task_that_takes_too_long_fails_and_the_pool_goes_on() -> None:
     with pool(timeout=1.0) as executor:
         found = drain(executor, ["sleep", *["nap"] * 12])
@@ -159,6 +189,12 @@ def test_errors_are_outcomes() -> None:
         (IllegalArchitecture("too deep"), "too deep", False),
         (MemoryError("64 GiB"), "out of memory: 64 GiB", False),
         (torch.OutOfMemoryError("on the GPU"), "out of memory: on the GPU", False),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            "out of memory: DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+            False,
+        ),
+        (RuntimeError("shapes do not match"), "RuntimeError: shapes do not match", True),
         (KeyError("size"), "KeyError: 'size'", True),
     ],
 )

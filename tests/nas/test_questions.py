@@ -493,6 +493,16 @@ def test_the_outcome_of_a_run_is_on_record(tmp_path: Path, monkeypatch: pytest.M
     assert state(nas.search(toy_space(), trials=6, **settings)) == ("complete", "")  # type: ignore[arg-type]
 
 
+def test_a_study_whose_candidates_all_failed_says_why(tmp_path: Path) -> None:
+    def odd(spec: object) -> float:
+        raise ValueError("odd")
+
+    study = nas.search(
+        toy_space(), name="o", objectives=[odd, small], finalists=0, trials=3, store=tmp_path / "s.db"
+    )
+    assert state(study) == ("failed", "all 3 candidates failed: 3 \N{MULTIPLICATION SIGN} ValueError: odd")
+
+
 def test_asking_whether_a_study_is_in_use_disturbs_nobody(tmp_path: Path) -> None:
     folder = tmp_path / "study"
     assert not in_use(folder)

@@ -13,7 +13,7 @@ import pytest
 
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import Registry
-from nas.executors.base import Executor, Scorer
+from nas.executors.base import Executor, Say, Scorer
 from nas.executors.workers import Workers
 from nas.progress import Progress, ProgressBar
 from nas.steps.base import Context, Step, computed_once, in_order, run_steps, steps
@@ -290,8 +290,8 @@ class CountingWorkers(Workers):
 
     opened: list[Executor] = field(default_factory=list)
 
-    def executor(self, scorers: Mapping[str, Scorer]) -> Executor:
-        self.opened.append(super().executor(scorers))
+    def executor(self, scorers: Mapping[str, Scorer], say: Say = lambda line: None) -> Executor:
+        self.opened.append(super().executor(scorers, say))
         return self.opened[-1]
 
 

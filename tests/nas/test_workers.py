@@ -16,7 +16,7 @@ import torch
 import nas
 from foundation.errors import SettingError, UnknownName
 from foundation.settings import Described, describe
-from nas.executors import cluster, reach
+from nas.executors import cluster, losses, reach
 from nas.executors.base import FunctionScorer, WorkItem
 from nas.executors.local import InProcess
 from nas.executors.room import room
@@ -281,4 +281,4 @@ class RaisedOnActor(Exception):
 )
 def test_the_cause_of_a_loss_is_one_line(text: str, line: str) -> None:
     error: Any = RaisedOnActor(text)
-    assert cluster.cause(error) == line
+    assert losses.cause(error) == line
