@@ -14,6 +14,7 @@ After Arora et al. 2023, arXiv:2312.04927, section 3.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -22,31 +23,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.tasks.base import IGNORED, Task, tasks
-from foundation.errors import SettingError
-from foundation.settings import MANY, Settings, setting
-from foundation.wording import argument
-
-TRAIN, VALID = 1, 2
-"""Seeds of the two parts, so that they share nothing but the rule."""
+from evaluators.tasks.base import IGNORED, tasks
+from evaluators.tasks.synthetic import MOST_TOKENS, TRAIN, VALID, Read, Synthetic
+from foundation.settings import MANY, setting
 
 
 @tasks.add
-@dataclass(frozen=True)
-class Recall(Settings, Task):
+@dataclass(frozen=True, kw_only=True)
+class Recall(Synthetic):
     """`sequences` fixed sequences of `length` tokens with `pairs` of key and value; `windows` judge."""
 
-    title: ClassVar[str] = "recall"
     name: ClassVar[str] = "recall"
-    takes_data: ClassVar[bool] = False
-    unit: ClassVar[str] = "nats per answer"
     score_name: ClassVar[str] = "recall_error"
     score_help: ClassVar[str] = (
         "wrong answers in multi-query associative recall (needs a space with vocab 64)"
     )
-    score_unit: ClassVar[str] = "share of wrong answers"
 
-    tokens: int = setting(64, help="Fillers, keys and values.", least=4, most=2**20)
+    tokens: int = setting(64, help="Fillers, keys and values.", least=4, most=MOST_TOKENS)
     length: int = setting(32, help="Tokens of a sequence.", least=3, most=MANY)
     pairs: int = setting(4, help="Keys, each with its value.", least=1, most=MANY)
     sequences: int = setting(4000, help="Sequences to learn from, again and again.", least=1, most=MANY)
@@ -55,23 +48,18 @@ class Recall(Settings, Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         room = min(self.tokens // 2 - 1, self.length // 3)
-        if not 1 <= self.pairs <= room:
-            raise SettingError(
-                f"recall: {self.tokens} tokens and length {self.length} have room for 1 to {room} pairs,"
-                f" got {self.pairs}"
-            )
-
-    @classmethod
-    def make(cls, *, data: str | None, length: int | None, windows: int | None) -> Recall:
-        """Of this length, judged by so many sequences."""
-        if data is not None:
-            raise SettingError(f"recall makes its own sequences: leave out {argument('data', data)}")
-        return cls(length=length or cls.length, windows=windows or cls.windows)
+        sizes = f"{self.tokens} tokens and length {self.length}"
+        self.require(self.pairs <= room, f"{sizes} have room for 1 to {room} pairs, got {self.pairs}")
 
     @property
     def vocab(self) -> int:
         """Filler, keys and values."""
         return self.tokens
+
+    @property
+    def floor(self) -> float:
+        """Any value."""
+        return 1 - 1 / (self.tokens - self.tokens // 2)
 
     @property
     def digest(self) -> str:
@@ -93,11 +81,23 @@ class Recall(Settings, Task):
         """Sequences of their own."""
         return _sequences(self, VALID, self.windows)
 
-    def judge(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The share of wrong answers of each sequence [W]."""
-        judged = targets != IGNORED
-        wrong = (logits.argmax(-1) != targets) & judged
-        return wrong.double().sum(1) / judged.sum(1)
+    def sequence(self, dice: np.random.Generator) -> Read:
+        """All pairs, then all keys again, in any order with gaps between them."""
+        read, answers = [0] * self.length, [IGNORED] * self.length
+        half, shown = self.tokens // 2, 2 * self.pairs
+        keys = 1 + dice.permutation(half - 1)[: self.pairs]
+        values = half + dice.permutation(self.tokens - half)[: self.pairs]
+        places = shown + dice.permutation(self.length - shown)[: self.pairs]
+        for i, (key, value) in enumerate(zip(keys.tolist(), values.tolist(), strict=True)):
+            read[2 * i : 2 * i + 2] = key, value
+            read[places[i]], answers[places[i]] = key, value
+        return read, answers
+
+    def solve(self, tokens: Sequence[int]) -> list[int]:
+        """Keep the pairs, and look every later key up."""
+        shown = 2 * self.pairs
+        values = dict(zip(tokens[0:shown:2], tokens[1:shown:2], strict=True))
+        return [IGNORED] * shown + [values.get(token, IGNORED) for token in tokens[shown:]]
 
 
 @lru_cache(maxsize=8)
@@ -109,14 +109,6 @@ def _order(seed: int, epoch: int, count: int) -> list[int]:
 @lru_cache(maxsize=8)
 def _sequences(task: Recall, part: int, count: int) -> tuple[Tensor, Tensor]:
     """Tokens and targets [count, T]."""
-    read = np.zeros((count, task.length), dtype=np.int64)
-    answers = np.full((count, task.length), IGNORED, dtype=np.int64)
-    half, shown = task.tokens // 2, 2 * task.pairs
-    for i in range(count):
-        dice = np.random.default_rng((part, i))
-        keys = 1 + dice.permutation(half - 1)[: task.pairs]
-        values = half + dice.permutation(task.tokens - half)[: task.pairs]
-        places = shown + dice.permutation(task.length - shown)[: task.pairs]
-        read[i, 0:shown:2], read[i, 1:shown:2] = keys, values
-        read[i, places], answers[i, places] = keys, values
-    return torch.from_numpy(read), torch.from_numpy(answers)
+    drawn = [task.sequence(np.random.default_rng((part, i))) for i in range(count)]
+    tokens, targets = (torch.tensor(both, dtype=torch.int64) for both in zip(*drawn, strict=True))
+    return tokens, targets
