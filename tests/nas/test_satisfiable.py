@@ -205,7 +205,7 @@ def test_a_strategy_is_moved_to_what_keeps_the_constraints(strategy: str, seed: 
 
 def test_moved_proposals_lose_no_gene(tmp_path: Path) -> None:
     from nas.strategies.base import make_strategy
-    from nas.strategies.nsga2 import SILENT
+    from nas.strategies.genetic import SILENT
 
     space = ready_made["laptop"]()
     strategy = make_strategy("nsga2", space, [("params", False)], seed=0, settings={})

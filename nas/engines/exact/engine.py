@@ -243,12 +243,16 @@ class Evolution(Strategy):
 
     def propose(self, number: int, dice: Random) -> Proposal:
         """What evolution proposes."""
-        proposal = self.inner.propose(number, dice)
+        proposal = self.inner.ask(number)
         return replace(proposal, memo={**proposal.memo, PROPOSED_BY: self.name})
 
     def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:
         """It moves its proposals itself: they keep the genes that are silent."""
         return self.inner.moved(proposal, genotype, spec)
+
+    def take_up(self, trial: Trial) -> None:
+        """It remembers what is being scored."""
+        self.inner.take_up(trial)
 
     def tell(self, trial: Trial) -> None:
         """The outcome is passed on to it."""
