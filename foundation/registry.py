@@ -71,8 +71,8 @@ class Registry(Mapping[str, T]):
             self._fill()  # else what a user's file adds could take the name of something that comes later
         returned, thing = thing, self._entry(thing)
         name = getattr(thing, "name", None) or thing.__name__
-        taken, makes_way = self._things.get(name), self._added_by.get(name) in _making_way
-        if taken is not None and not makes_way and not self._is_same(taken, thing):
+        taken = self._things.get(name)
+        if taken is not None and not self.makes_way(name) and not self._is_same(taken, thing):
             where = self._added_by[name]
             raise ValueError(f"there is another {self.kind} {name!r}, of {where}: choose another name")
         self._things[name] = thing
@@ -83,6 +83,10 @@ class Registry(Mapping[str, T]):
         """The names of what these modules added, in the order in which they did."""
         self._fill()
         return [name for name in self._things if self._added_by[name] in modules]
+
+    def makes_way(self, name: str) -> bool:
+        """Whether the thing of this name was added by a module that may be run again; see `make_way`."""
+        return self._added_by.get(name) in _making_way
 
     def _entry(self, thing: Any) -> Any:
         """What is registered where `thing` is added."""

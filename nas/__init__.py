@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.executors.workers import Workers as Workers
+    from nas.objectives.declared import objective as objective
     from nas.store import Store as Store
     from nas.study.export import export as export
     from nas.study.model_code import load as load
@@ -41,6 +42,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 _HOMES = {
     "search": "nas.study.search:search",
+    "objective": "nas.objectives.declared:objective",
     "open": "nas.study.open_study:open_study",
     "Workers": "nas.executors.workers:Workers",
     "Plan": "nas.study.plan:Plan",

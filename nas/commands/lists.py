@@ -149,6 +149,8 @@ def _explain_objective(found: Catalogue, name: str) -> None:
     print_line(f"{better} is better; known {_when(objective)}")
     if objective.task:
         print_line(f"the score of the task {objective.task}: nas tasks {objective.task}")
+    for bound in objective.bounds:
+        print_line(f"bounded in every study that asks for it: {bound}")
     if objective.cheap:
         sign = ">" if objective.maximise else "<"
         print_line(f"can be bounded: -c '{objective.name}{sign}NUMBER'")
@@ -159,7 +161,9 @@ def _explain_objective(found: Catalogue, name: str) -> None:
 
 
 def _when(objective: Any) -> str:
-    return "before training" if objective.cheap else "after training"
+    if objective.cheap:
+        return "before training"
+    return "after training" if objective.task else "once a worker scored it"
 
 
 def _explain(kind: type[Any], settings: type[Settings]) -> None:

@@ -4,8 +4,9 @@ Most numbers are cheap: computed analytically or predicted from a latency table,
 anything is trained. Those without a `cheap` function are scored by an evaluator on a worker. A new number is
 one new file in this folder that adds one `Objective`. The score of every task is an objective by itself.
 
-In a file of one's own `@objectives.add` on a function of the architecture is enough: the number that it
-returns is minimised, and the first line of its docstring says what it is.
+A function of the architecture is declared by `nas.objective`, see `nas.objectives.declared`. Below that,
+`@objectives.add` on a function is enough: the number that it returns is minimised, and the first line of its
+docstring says what it is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hw_profiles.roofline.roofline import Roofline
 from nas.objectives.functions import Computed, OwnObjective, Told
 from nas.objectives.functions import ObjectiveFunction as ObjectiveFunction
 from nas.study.plan import SCENARIO_MARK
-from nas.study.source_files import is_of_project
+from nas.study.source_files import MAIN, is_of_project
 from nas.study.trial import Value
 from search_spaces.scenario import Scenario
 
@@ -87,7 +88,9 @@ class Objective:
     `maximise`. `needs_table` says that the study must measure a latency table first. What is
     `per_scenario` differs between scenarios, and may be asked `under` one of them; what is `on_request`
     takes longer than microseconds, and is computed only where a study asks for it. What is scored is the
-    score of a `task` (see `evaluators.tasks`). It is never smaller than the objective named by `at_least`.
+    score of a `task` (see `evaluators.tasks`), or what a `function` of the architecture returns on a worker.
+    It is never smaller than the objective named by `at_least`. Numbers of decoders alone say so by
+    `of_decoders`; `least` and `most` are bounds on every study that asks for it.
     """
 
     name: str
@@ -99,7 +102,37 @@ class Objective:
     per_scenario: bool = False
     on_request: bool = False
     task: str = ""
+    function: ObjectiveFunction | None = None
     at_least: str = ""
+    of_decoders: bool = False
+    least: float | None = None
+    most: float | None = None
+
+    def __call__(self, spec: Any) -> Any:
+        """What its function returns for an architecture: one that was declared may be called like it.
+
+        Raises:
+            SettingError: it is none of a function alone.
+        """
+        if self.function is None:
+            raise SettingError(f"{self.name} is no function of the architecture alone")
+        return self.function(spec)
+
+    @property
+    def scored_by(self) -> ObjectiveFunction | None:
+        """The function that scores it on a worker; None where it is cheap, or the score of a task."""
+        return None if self.cheap or self.function is None else OwnObjective(self.name, self.function)
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """Its own bounds as constraints: `weight<=30.0`."""
+        signed = ((">=", self.least), ("<=", self.most))
+        return tuple(f"{self.name}{sign}{bound!r}" for sign, bound in signed if bound is not None)
+
+    @property
+    def when_known(self) -> str:
+        """When what is not cheap is known."""
+        return "only known after training" if self.task else "only known once it was scored: declare it cheap"
 
     @property
     def scenario(self) -> str:
@@ -120,11 +153,11 @@ class Objective:
         """The objective as a function of many architectures, which a latency table predicts all at once.
 
         Raises:
-            SettingError: it is only known after training.
+            SettingError: it is not cheap.
         """
         cheap = self.cheap
         if cheap is None:
-            raise SettingError(f"{self.name} is only known after training")
+            raise SettingError(f"{self.name} is {self.when_known}")
 
         def values(specs: Sequence[Any]) -> list[float]:
             where = cost_model.under(self.scenario) if self.scenario else cost_model
@@ -178,10 +211,31 @@ class Objectives(Registry[Objective]):
                 raise SettingError(f"the score of the task {name} is named {score}, as another objective is")
             if known is None or score in self._scores:
                 self._things[score] = Objective(
-                    name=score, unit=task.score_unit, about=task.score_help, task=name
+                    name=score, unit=task.score_unit, about=task.score_help, task=name, of_decoders=True
                 )
                 self._added_by[score] = task.__module__
             self._scores[score] = task
+
+    def declare(self, objective: Objective, module: str) -> Objective:
+        """Register what `nas.objective` makes in a module; where that declares it again, the new one counts.
+
+        Raises:
+            SettingError: another objective, or one of another module, has the name.
+        """
+        self._fill()
+        name = objective.name
+        if name in self._things and not self._is_declared_again(objective, module):
+            raise SettingError(
+                f"there is another objective {name!r}, of {self._added_by[name]}: choose another name"
+            )
+        self._things[name], self._added_by[name] = objective, module
+        return objective
+
+    def _is_declared_again(self, objective: Objective, module: str) -> bool:
+        """Whether its module is run again, or, as a program or notebook, says it anew."""
+        taken, added_by = self._things[objective.name], self._added_by[objective.name]
+        same = super()._is_same(taken.function, objective.function)  # type: ignore[arg-type]
+        return self.makes_way(objective.name) or (added_by == module and (same or module == MAIN))
 
     def _is_same(self, taken: Objective, thing: Objective) -> bool:
         return bool(taken.task and taken.task == thing.task) or super()._is_same(taken, thing)
@@ -195,7 +249,9 @@ class Objectives(Registry[Objective]):
         about = (thing.__doc__ or "").strip().partition("\n")[0].rstrip(".") or "the user's own"
         computed = Computed(OwnObjective(thing.__name__, thing))
         told = Told(thing.__name__, computed, thing.__module__)
-        return Objective(name=thing.__name__, unit="", about=about, cheap=told, on_request=True)
+        return Objective(
+            name=thing.__name__, unit="", about=about, cheap=told, function=thing, on_request=True
+        )
 
 
 objectives: Objectives = Objectives("objective", folder="nas.objectives")

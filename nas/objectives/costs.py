@@ -33,7 +33,9 @@ def _counted(name: str, unit: str, about: str) -> Objective:
     def cheap(spec: Decoder, cost_model: CostModel) -> Value:
         return Value(float(getattr(cost_of(spec, cost_model.scenario), name)), source="counted")
 
-    return Objective(name=name, unit=unit, about=about, cheap=cheap, per_scenario=name not in SAME)
+    return Objective(
+        name=name, unit=unit, about=about, cheap=cheap, per_scenario=name not in SAME, of_decoders=True
+    )
 
 
 for _entry in COUNTED:

@@ -28,7 +28,15 @@ def _predicted(name: str, about: str) -> Objective:
         milliseconds, error = cost_model.table.predict(spec)[name]
         return Value(milliseconds, error, _source(name, cost_model.table))
 
-    return Objective(name=name, unit="ms", about=about, cheap=cheap, needs_table=True, per_scenario=True)
+    return Objective(
+        name=name,
+        unit="ms",
+        about=about,
+        cheap=cheap,
+        needs_table=True,
+        per_scenario=True,
+        of_decoders=True,
+    )
 
 
 def _source(name: str, table: Predictor) -> str:

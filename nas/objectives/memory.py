@@ -35,6 +35,7 @@ def _peak(name: str, about: str) -> Objective:
         per_scenario=True,
         on_request=True,
         at_least="weight_bytes",
+        of_decoders=True,
     )
 
 

@@ -18,7 +18,7 @@ from nas.strategies.base import Strategy, make_strategy
 from nas.study.constraints import parsed_constraints
 from nas.study.evaluators import fidelity, gated, scorers_of
 from nas.study.facts import PREPARED, add_fact
-from nas.study.plan_objectives import goals_of, quality_of, recorded_costs
+from nas.study.plan_objectives import goals_of, quality_of, recorded_costs, scored_functions
 from nas.study.study import Study
 from nas.study.trial import Trial
 
@@ -44,7 +44,8 @@ class SearchByTrials(Step):
         """
         study, plan, quality = context.study, context.plan, quality_of(context.plan)
         prepared = prepare_engine(context)
-        scorers: dict[str, Scorer] = {n: FunctionScorer(f) for n, f in context.functions.items()}
+        functions = {**scored_functions(plan), **context.functions}
+        scorers: dict[str, Scorer] = {name: FunctionScorer(f) for name, f in functions.items()}
         if quality is not None:
             chosen = {**evaluators(context), **({quality: prepared.evaluator} if prepared.evaluator else {})}
             scorers |= gated(plan, scorers_of(plan, chosen, opened_tasks(context)))

@@ -65,7 +65,7 @@ class Constraint:
         constraint = cls.read(text)
         objective = objectives[constraint.name]
         if objective.cheap is None and not objective.task:
-            raise SettingError(f"constraint {text!r}: {constraint.name} is only known after training")
+            raise SettingError(f"constraint {text!r}: {constraint.name} is {objective.when_known}")
         return constraint
 
     def violation(self, values: Mapping[str, Value]) -> str | None:
@@ -114,9 +114,10 @@ def gates_of(plan: Plan) -> tuple[Constraint, ...]:
 def first_violation(constraints: Sequence[Constraint], spec: Any, cost_model: CostModel) -> str | None:
     """Which of these constraints an architecture violates, and how; or None."""
     for constraint in constraints:
-        cheap = objectives[constraint.name].cheap
+        objective = objectives[constraint.name]
+        cheap = objective.cheap
         if cheap is None:
-            raise SettingError(f"constraint {constraint}: {constraint.name} is only known after training")
+            raise SettingError(f"constraint {constraint}: {constraint.name} is {objective.when_known}")
         violation = constraint.violation({constraint.name: cheap(spec, cost_model)})
         if violation:
             return violation

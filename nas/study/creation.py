@@ -28,7 +28,11 @@ from nas.study.forecast import of_plan
 from nas.study.objective_records import OBJECTIVES, described_objectives
 from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
-from nas.study.plan_objectives import is_decoder_space, scored_names, under_all_scenarios
+from nas.study.plan_objectives import (
+    is_decoder_space,
+    under_all_scenarios,
+    with_own_bounds,
+)
 from nas.study.satisfiable import require_satisfiable
 from nas.study.source import FOLDER, Source
 from nas.study.source_keeping import is_other_source, kept_source
@@ -73,15 +77,14 @@ def create_study(
         DataError: the corpus cannot be used.
     """
     plan = replace(plan, recipe=plan.recipe.on(plan.train_on))  # what is recorded says it itself
-    plan = with_task_settings(with_supernet(space, under_all_scenarios(plan)))
+    plan = with_task_settings(with_supernet(space, with_own_bounds(under_all_scenarios(plan))))
     check_place(store, name)
     with told_while_reading(say):
         check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
     about, baselines = _about(space), described_baselines(space, plan, _known_baselines(name, store))
     opened = Store(store)
     _replace_untouched(opened, name, space, plan, source, say=say)
-    recorded = dict.fromkeys([*plan.objectives, *scored_names(plan)])
-    config = {"plan": plan.to_plain(), "space": about, OBJECTIVES: described_objectives(recorded)}
+    config = {"plan": plan.to_plain(), "space": about, OBJECTIVES: described_objectives(plan)}
     config[BASELINES] = baselines
     with kept_source(opened, name, source) as kept:
         record = opened.create_study(
@@ -142,10 +145,10 @@ def check_plan(
 
 
 def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> None:
-    """Registered objectives are about decoders, and those of a scenario about one of the study's."""
-    cost_model = CostModel.of(plan.scenarios)
+    """The library's own objectives are about decoders, and those of a scenario about one of the study's."""
+    cost_model, decoders = CostModel.of(plan.scenarios), is_decoder_space(space)
     for objective in registered:
-        if not is_decoder_space(space):
+        if (objective.of_decoders or objective.needs_table) and not decoders:
             raise SettingError(
                 f"{objective.name} needs a space of Decoder, and this is one of {_root_kind(space)}: search"
                 " it with functions of the architecture, nas.search(space, objectives=[function], ...)"

@@ -13,9 +13,9 @@ from nas.study.trial import Value
 
 @dataclass(frozen=True, kw_only=True)
 class KnownCosts:
-    """The cheap objectives that a study trades off or bounds, and its constraints; empty where none is known.
+    """The cheap objectives that a study trades off or bounds, and its constraints; empty without them.
 
-    A cost model comes with them.
+    `cost_model` is what they are computed from besides the architecture.
     """
 
     objectives: tuple[Objective, ...] = ()

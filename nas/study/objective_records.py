@@ -9,6 +9,8 @@ from typing import Any
 from evaluators.tasks.base import Task, tasks
 from foundation.fields import Field
 from nas.objectives.base import Objective, objectives
+from nas.study.plan import Plan
+from nas.study.plan_objectives import asked_objectives, scored_names
 
 OBJECTIVES = "objectives"
 """Their name in a record."""
@@ -36,9 +38,10 @@ class ScoredTask:
         )
 
 
-def described_objectives(names: Iterable[str]) -> dict[str, Any]:
-    """What a record says of the registered ones among these."""
-    return {name: _described(objectives[name]) for name in names if name in objectives}
+def described_objectives(plan: Plan) -> dict[str, Any]:
+    """What a record says of the registered objectives that a plan trades off or bounds."""
+    asked = [*asked_objectives(plan), *(objectives[name] for name in scored_names(plan))]
+    return {objective.name: _described(objective) for objective in asked}
 
 
 def _described(objective: Objective) -> dict[str, Any]:

@@ -5,44 +5,42 @@ A study that is continued must find each of its objectives again, so every funct
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from foundation.errors import SettingError
-from nas.objectives.base import objectives
-from nas.objectives.functions import Computed, ObjectiveFunction, OwnObjective, Told
+from nas.objectives.base import Objective, objectives
+from nas.objectives.declared import name_of
+from nas.objectives.functions import ObjectiveFunction, OwnObjective, Told
 
-NAME = re.compile(r"[^\W\d]\w*")
 
-
-def named_objectives(given: Sequence[str | ObjectiveFunction]) -> tuple[list[str], dict[str, OwnObjective]]:
+def named_objectives(
+    given: Sequence[str | Objective | ObjectiveFunction],
+) -> tuple[list[str], dict[str, OwnObjective]]:
     """The names of all objectives, and those that are functions.
 
-    A function is named after itself, a `functools.partial` after its function, a callable object by its
-    `name` or after its class. One that was added to the registry is meant by its name.
+    A function is named as by `nas.objectives.declared.name_of`. One that was declared, or added to the
+    registry, is meant by its name.
 
     Raises:
         SettingError: one has no name that could be recorded, or two have the same.
     """
-    if isinstance(given, str) or callable(given):
+    if isinstance(given, (str, Objective)) or callable(given):
         raise SettingError(f"objectives is a sequence: write objectives=[{_shown(given)}]")
     if isinstance(given, (Set, Mapping)) or not isinstance(given, Iterable):
         raise SettingError(f"objectives is a sequence, in an order that lasts, got {_shown(given)}")
     names: list[str] = []
     functions: dict[str, OwnObjective] = {}
     for objective in given:
-        if isinstance(objective, str):
-            names.append(objective)
-            continue
-        name = _name_of(objective)
-        if _is_registered(name, objective):
-            names.append(name)
-            continue
-        if name in functions:
-            raise SettingError(f"two objectives are named {name}: give one its own name, with def")
-        functions[name] = OwnObjective(name, objective)
+        name = objective if isinstance(objective, str) else _name_of(objective)
+        if not isinstance(objective, str) and not _is_registered(name, objective):
+            if isinstance(objective, Objective) and name not in objectives:
+                raise SettingError(
+                    f"the objective {name} is not known by its name: register it with objectives.add"
+                )
+            if name in functions or isinstance(objective, Objective):
+                raise SettingError(f"two objectives are named {name}: give one a name of its own")
+            functions[name] = OwnObjective(name, objective)
         names.append(name)
     return names, functions
 
@@ -66,31 +64,19 @@ def strategy_name(strategy: Any) -> Any:
     )
 
 
-def _is_registered(name: str, objective: ObjectiveFunction) -> bool:
-    computed = objectives[name].cheap if name in objectives else None
-    if not isinstance(computed, Told) or not isinstance(computed.cheap, Computed):
+def _is_registered(name: str, objective: Objective | ObjectiveFunction) -> bool:
+    if name not in objectives:
         return False
-    return computed.cheap.own.function is objective
+    known = objectives[name]
+    added = known.cheap.cheap if isinstance(known.cheap, Told) else None  # of an Objective that was added
+    same = isinstance(objective, Objective) and added is not None and added is objective.cheap
+    return known is objective or known.function is objective or same
 
 
 def _name_of(objective: Any) -> str:
-    if isinstance(objective, type) or not callable(objective):
-        raise SettingError(
-            f"an objective is a name or a function of the architecture, got {_shown(objective)}"
-        )
-    function = objective
-    while isinstance(function, functools.partial):
-        function = function.func
-    own = getattr(function, "name", None) if not hasattr(function, "__name__") else None
-    name = own if isinstance(own, str) else getattr(function, "__name__", type(function).__name__)
-    if not NAME.fullmatch(name):
-        what = "a lambda" if name == "<lambda>" else f"{name!r}"
-        raise SettingError(
-            f"an objective needs a name to be recorded by, and {what} is none: write a function with def,"
-            " e.g. def weight(spec): return ..."
-        )
-    return name
+    return objective.name if isinstance(objective, Objective) else name_of(objective)
 
 
 def _shown(thing: Any) -> str:
-    return getattr(thing, "__name__", None) or repr(thing)[:80]
+    named = thing.name if isinstance(thing, Objective) else getattr(thing, "__name__", None)
+    return named or repr(thing)[:80]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foundation.errors import SettingError
-from nas.objectives.base import CostModel, Objective, objectives
+from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
 from nas.study.constraints import Constraint, gates_of, parsed_constraints
 from nas.study.plan import SCENARIO_MARK, Plan
 from search_spaces.language.choices import OneOf
@@ -49,6 +49,17 @@ def asked_objectives(plan: Plan) -> list[Objective]:
     return [objectives[name] for name in dict.fromkeys(names) if name in objectives]
 
 
+def scored_functions(plan: Plan) -> dict[str, ObjectiveFunction]:
+    """By name, the declared functions that workers score."""
+    return {each.name: each.scored_by for each in asked_objectives(plan) if each.scored_by}
+
+
+def with_own_bounds(plan: Plan) -> Plan:
+    """The plan with the bounds that its objectives were declared with among its constraints."""
+    bounds = [bound for objective in asked_objectives(plan) for bound in objective.bounds]
+    return replace(plan, constraints=tuple(dict.fromkeys([*plan.constraints, *bounds])))
+
+
 def needing_tables(plan: Plan) -> list[Scenario]:
     """The scenarios in which latency is asked for."""
     names = {objective.scenario for objective in asked_objectives(plan) if objective.needs_table}
@@ -58,18 +69,16 @@ def needing_tables(plan: Plan) -> list[Scenario]:
 
 
 def recorded_costs(space: Space, plan: Plan, cost_model: CostModel) -> tuple[Objective, ...]:
-    """The objectives that are computed for every trial: of a decoder all that are fast, else the plan's."""
-    if not is_decoder_space(space):
-        return tuple(objectives[name] for name in plan.objectives if name in objectives)
+    """The objectives that are computed for every trial: the plan's, and of a decoder all that are fast."""
     recorded = {objective.name: objective for objective in asked_objectives(plan)}
-    for objective in objectives.values():
+    for objective in objectives.values() if is_decoder_space(space) else ():
         if objective.cheap and not objective.on_request:
             recorded |= {each.name: each for each in cost_model.variants_of(objective)}
     return tuple(each for each in recorded.values() if each.cheap and cost_model.ready(each))
 
 
 def is_decoder_space(space: Space) -> bool:
-    """Whether the architectures of a space are decoders, which all registered objectives are about."""
+    """Whether the architectures of a space are decoders, which the library's own objectives are about."""
     root = space.root
     while isinstance(root, OneOf):
         root = root.options[0]

@@ -13,15 +13,16 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-from foundation.errors import SpaceError
+from foundation.errors import EvaluationFailed, SpaceError
 from foundation.text import listed
 from nas.objectives.base import CostModel, objectives
 from nas.study.constraints import COMPARE, Constraint
+from nas.study.plan_objectives import is_decoder_space
 from search_spaces.language.feasible import Nearest, nearest
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 from search_spaces.network.additive_cost import EXACT, Total
-from search_spaces.network.least_cost import additive_costs
+from search_spaces.network.least_cost import AdditiveCosts, additive_costs
 
 MIXES = 32
 """Weighted sums of the constrained costs whose least is looked at."""
@@ -91,6 +92,15 @@ class _Bounds:
     def total(self, constraint: Constraint) -> Total:
         return objectives[constraint.name].of_networks(self.cost_model)
 
+    def adding(self, totals: Sequence[Total]) -> AdditiveCosts | None:
+        """The costs as sums over the parts of decoders; None where they are none, or these no decoders."""
+        if not is_decoder_space(self.space):
+            return None
+        try:
+            return additive_costs(self.space, totals)
+        except EvaluationFailed:  # a function of a user's own, of networks too small for it
+            return None
+
     def violation(self, spec: Any) -> tuple[float, ...]:
         """Broken rules of the space, broken constraints, and by how much those are broken, relatively."""
         (rules,) = self.space.broken_rules(spec)
@@ -111,7 +121,7 @@ class _Bounds:
         for constraint in self.constraints:
             part = objectives[constraint.name].at_least
             total = objectives[part].of_networks(self.cost_model) if part and constraint.is_upper else None
-            alone = additive_costs(self.space, [total]) if total else None
+            alone = self.adding([total]) if total else None
             least = alone.least([1.0]) if alone else None
             if least is not None and not COMPARE[constraint.sign](least.amount, constraint.bound):
                 value = _number(constraint, least.amount)
@@ -127,7 +137,7 @@ class _Bounds:
         """
         adding: list[int] = []
         for i, constraint in enumerate(self.constraints):
-            alone = additive_costs(self.space, [self.total(constraint)])
+            alone = self.adding([self.total(constraint)])
             least = None if alone is None else alone.least([constraint.direction])
             if least is None:
                 continue
@@ -153,7 +163,7 @@ class _Bounds:
         if len(adding) < 2:
             return
         chosen = [self.constraints[i] for i in adding]
-        together = additive_costs(self.space, [self.total(constraint) for constraint in chosen])
+        together = self.adding([self.total(constraint) for constraint in chosen])
         dice = Random("mixes")
         for _ in range(MIXES if together else 0):
             assert together is not None

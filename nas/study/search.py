@@ -16,7 +16,7 @@ from evaluators.training.recipe import Recipe
 from foundation.settings import check_flag, describe
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
-from nas.objectives.base import ObjectiveFunction
+from nas.objectives.base import Objective, ObjectiveFunction
 from nas.plugins import report_writer
 from nas.progress import Progress, progress_of
 from nas.steps.base import Context, run_steps
@@ -89,7 +89,7 @@ def search(
     space: Space | str | Any,
     *,
     name: str,
-    objectives: Sequence[str | ObjectiveFunction] = Plan.objectives,
+    objectives: Sequence[str | Objective | ObjectiveFunction] = Plan.objectives,
     store: str | Path = DEFAULT_STORE,
     workers: int | str | Workers = 0,
     progress: Progress | bool | None = True,
@@ -100,8 +100,8 @@ def search(
 
     `space` may also be what the command line takes: the name of a ready-made space, or `FILE.py[:NAME]`. The
     study then keeps a copy of that file, so that `nas resume` and `nas export` work on it, too. `objectives`
-    are names (see `nas objectives`) or functions of the architecture that return a number to be minimised,
-    each with a name of its own (no lambdas). The study, with its trials, is in the database `store`. What
+    are names (see `nas objectives`), functions of the architecture that return a number to be minimised, or
+    functions that `nas.objective` says more of. The study, with its trials, is in the database `store`. What
     would take over a week, or more memory than there is, is refused with its estimate, unless `yes`.
 
     `progress` is shown as fits: a bar on a terminal, a line in a notebook, lines now and then in a log. The

@@ -20,7 +20,7 @@ from foundation.errors import UnknownName
 from foundation.registry import Registry
 from foundation.text import listed
 from nas.engines.base import engines
-from nas.objectives.base import objectives
+from nas.objectives.base import Objective, objectives
 from nas.strategies.base import strategies
 from nas.study.plan import SCENARIO_MARK, Plan
 from nas.study.plan_objectives import asked_objectives
@@ -145,9 +145,22 @@ def _registered(plan: Plan) -> Iterator[tuple[str, tuple[Place, str] | None]]:
             continue
         if _is_own(module):
             place = place_of_module(module)
-            bound = getattr(thing, "__qualname__", name)  # a class, or the function of an objective
-            there = hasattr(sys.modules.get(module), bound)
-            yield name, place and (place, bound if there else "")
+            bound = _bound_to(thing, name, module)
+            yield name, None if place is None or bound is None else (place, bound)
+
+
+def _bound_to(thing: Any, name: str, module: str) -> str | None:
+    """The name in its module of what was registered; empty where a statement of its own does that.
+
+    None for what was declared in a program, in no statement at the top of its file.
+    """
+    inside = vars(sys.modules[module]) if module in sys.modules else {}
+    if isinstance(thing, Objective) and thing.function is not None:
+        wanted = (thing, thing.function)
+        found = next((key for key, value in inside.items() if any(value is each for each in wanted)), None)
+        return found if found is not None or module == MAIN else ""
+    bound = getattr(thing, "__qualname__", name)
+    return bound if hasattr(sys.modules.get(module), bound) else ""
 
 
 def _is_own(module: str) -> bool:

@@ -48,7 +48,7 @@ def gain_over_random(
     Raises:
         NothingToCompare: an objective is a function of a user's program, or there are too few candidates.
     """
-    own = [name for name in study.plan.objectives if name not in objectives]
+    own = [n for n in study.plan.objectives if n not in objectives or objectives[n].scored_by]
     if own:
         raise NothingToCompare(f"random choice cannot be scored by {', '.join(own)}: a function of a program")
     searched, by_chance = searched_and_random(study)

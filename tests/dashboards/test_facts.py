@@ -21,6 +21,7 @@ from dashboards.report.sources_section import SOURCES
 from dashboards.report.study import report_html
 from nas.store import Store
 from nas.study.objective_records import ScoredTask, described_objectives
+from nas.study.plan import Plan
 from nas.study.significance import standardised_difference, tied
 from nas.study.study import Study
 from nas.study.task import length_of
@@ -315,7 +316,7 @@ def test_a_record_of_objectives_without_a_task_stays_readable(full: Study) -> No
 
 
 def test_a_search_records_the_tasks_of_its_scores() -> None:
-    recorded = described_objectives(["recall_error", "params"])
+    recorded = described_objectives(Plan(objectives=("recall_error", "params")))
     assert recorded["recall_error"]["task"]["unit"] == "nats per answer"
     assert recorded["recall_error"]["task"]["length"] == 32
     assert "task" not in recorded["params"]

@@ -103,7 +103,7 @@ def test_functions_are_named() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ([lambda spec: 1], "a lambda is none: write a function with def"),
+        ([lambda spec: 1], r"a lambda is none: write a function with def, or nas.objective\(function, name="),
         ([functools.partial(lambda spec: 1)], "a lambda is none"),
         ([size, size], "two objectives are named size"),
         ([Weigher(), Weigher()], "two objectives are named Weigher"),

@@ -29,11 +29,11 @@ def swept_objective(name: str, plan: Plan) -> Objective | None:
 
     Raises:
         UnknownName: no such objective.
-        SettingError: it is only known after training.
+        SettingError: it is not cheap.
     """
     if name:
         if objectives[name].cheap is None:
-            raise SettingError(f"engine darts: {name} is only known after training")
+            raise SettingError(f"engine darts: {name} is {objectives[name].when_known}")
         return objectives[name]
     registered = [objectives[asked] for asked in plan.objectives if asked in objectives]
     return next((objective for objective in registered if objective.cheap is not None), None)

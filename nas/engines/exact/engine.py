@@ -97,7 +97,7 @@ class Exact(Engine):
     def check(self, space: Space, plan: Plan) -> None:
         """Raise where effects do not add up, an objective cannot be counted, or too much is to be scored."""
         for name in plan.objectives:
-            if name not in objectives:
+            if name not in objectives or objectives[name].scored_by:
                 raise SettingError(f"engine exact: the function {name} cannot say what a block costs")
         additive_part(space)  # raises where there is none
         count = sum(1 for _ in islice(sublayers_in(space), MAX_SUBLAYERS + 1))
