@@ -22,6 +22,7 @@ BELOW = {
 HOMES = {
     "optuna": ("nas/strategies/",),
     "ray": ("nas/executors/", "nas/interop/tune.py"),
+    "nni": ("nas/strategies/nni.py",),
     "sqlalchemy": ("nas/store/",),
     "alembic": ("nas/store/",),
     "dash": ("dashboards/",),

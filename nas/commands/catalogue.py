@@ -45,6 +45,8 @@ class Catalogue:
 
     def known(self, name: str) -> str:
         """The name itself; see `named`."""
+        if name in self.things:
+            return name
         return known_name(name, self.things, f"{self.kind} of {self.origin}" if self.origin else self.kind)
 
     def print_lines(self, about: Callable[[Any], str]) -> None:

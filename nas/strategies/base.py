@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+from foundation.errors import SettingError
 from foundation.registry import Registry
 from foundation.settings import Settings
 from nas.study.known_costs import NOTHING_KNOWN, KnownCosts
@@ -84,7 +85,57 @@ class Strategy(ABC):
         """Learn from the outcome of a trial, whatever it was."""
 
 
-strategies: Registry[type[Strategy]] = Registry("strategy", folder="nas.strategies")
+Family = TypeVar("Family", bound=Callable[[str], type[Strategy]])
+
+
+class Strategies(Registry[type[Strategy]]):
+    """Strategies by name, and those of other libraries as `FAMILY:MEMBER`, e.g. `nni:TPE`.
+
+    Only the former are listed: a library may have any number, or not be installed.
+    """
+
+    def __init__(self, kind: str, folder: str) -> None:
+        super().__init__(kind, folder)
+        self.families: dict[str, Callable[[str], type[Strategy]]] = {}
+
+    def add_family(self, name: str) -> Callable[[Family], Family]:
+        """Register, as a decorator, a function that gives the strategy of a member's name."""
+
+        def add(family: Family) -> Family:
+            self.families[name] = family
+            return family
+
+        return add
+
+    def __getitem__(self, name: str) -> type[Strategy]:
+        """The strategy of this name.
+
+        Raises:
+            UnknownName: there is none.
+            SettingError: its library is not installed.
+        """
+        self._fill()
+        family, colon, member = name.partition(":") if isinstance(name, str) else ("", "", "")
+        return (
+            self.families[family](member) if colon and family in self.families else super().__getitem__(name)
+        )
+
+    def module_of(self, name: str) -> str:
+        """The module that registered the strategy of this name, or its family.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        return self[name].__module__ if ":" in name else super().module_of(name)
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            return isinstance(name, str) and self[name] is not None
+        except SettingError:
+            return False
+
+
+strategies: Strategies = Strategies("strategy", folder="nas.strategies")
 
 
 def make_strategy(
