@@ -19,6 +19,8 @@ from foundation.errors import EvaluationFailed, IllegalArchitecture, SpaceError
 from nas.evaluator_faults import EvaluatorFaults
 from nas.executors.base import Executor, Outcome, WorkItem
 from nas.objectives.base import CostModel, Objective
+from nas.schedulers.base import Beginning, Promotion, Scheduler
+from nas.schedulers.full import everyone_in_full
 from nas.store import Store
 from nas.strategies.base import Proposal, Strategy
 from nas.study.constraints import Constraint
@@ -26,7 +28,7 @@ from nas.study.deaths import after_death, died, stopped
 from nas.study.known_costs import KnownCosts
 from nas.study.own_code import own_code
 from nas.study.satisfiable import find_allowed
-from nas.study.trial import Fidelity, Trial, TrialState, Value
+from nas.study.trial import CANDIDATE, Fidelity, Trial, TrialState, Value
 from search_spaces.language.feasible import walk
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
@@ -43,6 +45,8 @@ class Search:
     """What the loop works with; `cheap` are the objectives to record besides what scorers return.
 
     `recorded` reads the trials so far; without those that cannot be read, whose numbers are not given again.
+    Without a `scheduler` every candidate is trained at the fidelity in full. `on_dropped` hears of trials
+    whose candidates will not be trained further.
     """
 
     store: Store
@@ -52,11 +56,13 @@ class Search:
     executor: Executor
     fidelity: Fidelity
     seed: int
+    scheduler: Scheduler | None = None
     cost_model: CostModel | None = None
     cheap: tuple[Objective, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     on_trial: Callable[[Trial], None] = lambda trial: None
     recorded: Callable[[], list[Trial]] | None = None
+    on_dropped: Callable[[Trial], None] = lambda trial: None
 
     @property
     def known(self) -> KnownCosts:
@@ -69,7 +75,8 @@ class Search:
 def run(search: Search, trials: int) -> None:
     """Continue a search until `trials` candidates were scored; those that violate a constraint do not count.
 
-    It ends before where every architecture of the space was tried.
+    Nor do the further trainings of candidates that the scheduler promotes. It ends before where every
+    architecture of the space was tried.
 
     Raises:
         SpaceError: nothing satisfies the constraints.
@@ -90,6 +97,7 @@ class Loop:
 
     def __init__(self, search: Search) -> None:
         self.search = search
+        self.scheduler = search.scheduler or everyone_in_full(search.fidelity.steps)
         self.running: dict[int, Trial] = {}
         self.unsaved: list[Trial] = []
         self.finished: dict[str, Trial] = {}
@@ -133,9 +141,8 @@ class Loop:
         for trial in as_told(recorded):
             self.told = 1 + (self.told if trial.told is None else max(self.told, trial.told))
             self._count(trial)
-            with self._of_strategy():
-                self.search.strategy.tell(trial)
-            if trial.counts and trial.reused is None:
+            self._tell(trial)
+            if (trial.counts or trial.goes_on) and trial.reused is None:
                 self.faults.ended(succeeded=trial.state is not TrialState.FAILED)
         for trial in recorded:
             if trial.state is TrialState.RUNNING:
@@ -149,7 +156,7 @@ class Loop:
                 self.record(trial)
                 return []
             self.unsaved.append(trial)
-        if trial.digest in self.finished:
+        if trial.digest in self.finished and not trial.goes_on:
             self.record(self._answered(trial, self.finished[trial.digest]))
             return []
         try:
@@ -158,8 +165,10 @@ class Loop:
             self.record(_ended(trial, TrialState.ILLEGAL, reason=told(error, kind=False)))
             return []
         self.running[trial.number] = trial
-        with self._of_strategy():
-            self.search.strategy.take_up(trial)
+        self.scheduler.tell(trial)
+        if not trial.goes_on:
+            with self._of_strategy():
+                self.search.strategy.take_up(trial)
         if trial.digest in self.waiting_twins:
             self.waiting_twins[trial.digest].append(trial)
             return []
@@ -168,11 +177,7 @@ class Loop:
     def _ask_for_more(self, trials: int) -> list[WorkItem]:
         items = []
         room = self.search.executor.capacity
-        while (
-            len(self.running) < room
-            and self.done + len(self.running) < trials
-            and len(self.tried) + len(self.running) < self.size
-        ):
+        while len(self.running) < room and (self._wants_more(trials) or self.scheduler.promotion()):
             trial, spec = self.propose()
             if trial.state is TrialState.RUNNING:
                 self.running[trial.number] = trial
@@ -183,8 +188,28 @@ class Loop:
                 self.record(trial)
         return items
 
+    def _wants_more(self, trials: int) -> bool:
+        """Whether there are to be further candidates, and architectures that nobody has tried."""
+        begun = sum(not trial.goes_on for trial in self.running.values())
+        return self.done + begun < trials and len(self.tried) + begun < self.size
+
     def propose(self) -> tuple[Trial, Any]:
-        """The next trial: RUNNING with its architecture, or already decided."""
+        """The next trial, of a candidate that goes on or a new one: RUNNING, or already decided."""
+        promotion = self.scheduler.promotion()
+        trial, spec = self._new() if promotion is None else self._further(promotion)
+        if trial.state is TrialState.RUNNING:
+            self.scheduler.tell(trial)
+        return trial, spec
+
+    def _further(self, promotion: Promotion) -> tuple[Trial, Any]:
+        """The next trial, which trains a candidate further."""
+        number, self.next_number = self.next_number, self.next_number + 1
+        earlier = promotion.trial
+        memo = {**earlier.memo, CANDIDATE: earlier.candidate}
+        return self._allowed(self._trial(number, earlier.genotype, Beginning(promotion.steps, memo)), None)
+
+    def _new(self) -> tuple[Trial, Any]:
+        """The next trial, of a candidate that the strategy proposes."""
         number, self.next_number = self.next_number, self.next_number + 1
         with self._of_strategy():
             proposal = self.search.strategy.ask(number)
@@ -198,21 +223,30 @@ class Loop:
 
     def _judged(self, number: int, proposal: Proposal) -> tuple[Trial, Any]:
         """The trial of a proposal: RUNNING with its architecture, or decided without being scored."""
-        search = self.search
-        trial = Trial(
-            number=number,
-            genotype=proposal.genotype,
-            fidelity=search.fidelity,
-            seed=search.seed,
-            started=time.time(),
-            memo=proposal.memo,
-            heard=self.told,
-        )
+        begun = self.scheduler.begin()
+        memo = {**proposal.memo, **begun.memo}
+        trial = self._trial(number, proposal.genotype, Beginning(begun.steps, memo))
         twin = self.finished.get(trial.digest)
         if twin is not None:
             return self._answered(trial, twin), None
+        return self._allowed(trial, proposal.spec)
+
+    def _trial(self, number: int, genotype: Genotype, begun: Beginning) -> Trial:
+        search = self.search
+        return Trial(
+            number=number,
+            genotype=genotype,
+            fidelity=replace(search.fidelity, steps=begun.steps),
+            seed=search.seed,
+            started=time.time(),
+            memo=begun.memo,
+            heard=self.told,
+        )
+
+    def _allowed(self, trial: Trial, spec: Any) -> tuple[Trial, Any]:
+        """A trial with what is known before training, and its architecture; or why it cannot be scored."""
         try:
-            spec = proposal.spec if proposal.spec is not None else search.space.close(proposal.genotype)
+            spec = spec if spec is not None else self.search.space.close(trial.genotype)
             values = self._costs(spec)
         except IllegalArchitecture as error:
             return _ended(trial, TrialState.ILLEGAL, reason=told(error, kind=False)), None
@@ -281,7 +315,7 @@ class Loop:
     def _answered(self, trial: Trial, twin: Trial) -> Trial:
         """A repeated architecture has the outcome of its earlier trial."""
         ended = _ended(trial, twin.state, reason=twin.reason, values=twin.values)
-        return replace(ended, reused=twin.number)
+        return replace(ended, reused=twin.number, fidelity=twin.fidelity)
 
     def record(self, trial: Trial) -> None:
         """An outcome: to be saved, counted and told to the strategy."""
@@ -289,15 +323,28 @@ class Loop:
         self.told += 1
         self.unsaved.append(trial)
         self._count(trial)
-        with self._of_strategy():
-            self.search.strategy.tell(trial)
+        self._tell(trial)
         self.search.on_trial(trial)
         if self.violations >= MAX_ILLEGAL:
             raise SpaceError(
                 f"{MAX_ILLEGAL} proposals in a row cannot be candidates, the last because {trial.reason}"
             )
 
+    def _tell(self, trial: Trial) -> None:
+        """Let scheduler and strategy hear of an outcome."""
+        search = self.search
+        self.scheduler.tell(trial)
+        with self._of_strategy():
+            if trial.goes_on:
+                search.strategy.refine(replace(trial, number=trial.candidate))
+            else:
+                search.strategy.tell(trial)
+        for dropped in self.scheduler.without_prospects():
+            search.on_dropped(dropped)
+
     def _count(self, trial: Trial) -> None:
+        if trial.goes_on:  # its candidate is counted
+            return
         if trial.reused is None and (trial.state is not TrialState.FAILED or died(trial)):
             self.finished[trial.digest] = trial  # what failed (a lost worker, say) may be tried again
         self.tried.add(trial.digest)

@@ -47,3 +47,30 @@ def hypervolume_trace(points: Sequence[Sequence[float]], reference: Points) -> l
         else:
             trace.append(trace[-1])
     return trace
+
+
+def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
+    """Indices of up to `count` points far from each other, the best in the first objective among them."""
+    if not len(points) or count < 1:
+        return []
+    values = np.asarray(points, dtype=float)
+    span = np.ptp(values, axis=0)
+    scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
+    chosen = [int(values[:, 0].argmin())]
+    distance = np.linalg.norm(scaled - scaled[chosen[0]], axis=-1)
+    while len(chosen) < min(count, len(values)):
+        distance[chosen] = -1.0
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(scaled - scaled[chosen[-1]], axis=-1))
+    return chosen
+
+
+def by_rank_and_spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
+    """Up to `count` indices: whole fronts first, and of the front that does not fit, a spread."""
+    left, chosen = list(range(len(points))), list[int]()
+    while left and len(chosen) < count:
+        kept = nondominated([points[i] for i in left])
+        front = [i for i, keep in zip(left, kept, strict=True) if keep]
+        chosen += [front[j] for j in spread([points[i] for i in front], count - len(chosen))]
+        left = [i for i, keep in zip(left, kept, strict=True) if not keep]
+    return chosen

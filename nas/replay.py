@@ -74,8 +74,9 @@ def replay(
             next_outcome += 1
         loop.next_number = trial.number
         derived, _ = loop.propose()
-        if derived.genotype != trial.genotype:
-            differs = f"trial {trial.number} is {trial.digest}, and {derived.digest} was derived"
+        if (derived.genotype, derived.fidelity) != (trial.genotype, trial.fidelity):
+            on_record, steps = (f"{each.digest} ({each.fidelity.steps} steps)" for each in (trial, derived))
+            differs = f"trial {trial.number} is {on_record}, and {steps} was derived"
             return Replayed(done, differs)
         if derived.state is TrialState.RUNNING:
             loop.running[trial.number] = derived

@@ -16,7 +16,7 @@ from dashboards.facts.quantities import Quantity
 from nas.pareto import nondominated
 from nas.store import Store, StudyRecord
 from nas.store.unreadable import Unreadable
-from nas.study.study import Study
+from nas.study.study import Study, of_most_steps
 from nas.study.trial import Trial, TrialState, Value
 
 SILENT_SECONDS = 600
@@ -52,6 +52,8 @@ class LiveStudy:
         self._scored: dict[int, Trial] = {}
         self._states: dict[int, TrialState] = {}
         self._counted: set[int] = set()
+        self._further: dict[int, TrialState] = {}
+        self._latest: dict[int, int] = {}
         self._members: tuple[Trial, ...] = ()
         self._one_lines: dict[int, str] = {}
         self._last_change = 0.0
@@ -80,10 +82,12 @@ class LiveStudy:
                 if trial.state is TrialState.COMPLETE and not self._has_objectives(trial):
                     self._note(Unreadable("search trial", str(trial.number), "it lacks an objective"))
                     continue
-                self._states[trial.number] = trial.state
+                (self._further if trial.goes_on else self._states)[trial.number] = trial.state
                 (self._counted.add if trial.counts else self._counted.discard)(trial.number)
                 if trial.state is TrialState.COMPLETE and trial.reused is None:
+                    self._scored.pop(self._latest.get(trial.candidate, -1), None)  # after fewer steps
                     self._scored[trial.number] = trial
+                    self._latest[trial.candidate] = trial.number
         former = self._members
         self._members = self._front()
         members = {trial.number for trial in self._members}
@@ -102,7 +106,7 @@ class LiveStudy:
             rungs[trial.fidelity.steps] = trial.values[name]
 
     def _front(self) -> tuple[Trial, ...]:
-        scored = list(self._scored.values())
+        scored = of_most_steps(list(self._scored.values()))
         points = self.study.points(scored)
         front = [(p, t) for p, t, keep in zip(points, scored, nondominated(points), strict=True) if keep]
         return tuple(trial for _, trial in sorted(front, key=lambda pair: pair[0]))
@@ -132,7 +136,7 @@ class LiveStudy:
     def front(self, x: str, y: str) -> FrontFacts:
         """The plane of two quantities."""
         with self._lock:
-            scored, members = list(self._scored.values()), self._members
+            scored, members = of_most_steps(list(self._scored.values())), self._members
         more = {objective.name for objective in self.objectives} - {x, y}
         return front_facts(
             scored,
@@ -169,7 +173,7 @@ class LiveStudy:
 
     def state(self, now: float | None = None) -> str:
         """Whether the search is complete, failed, running, interrupted, stopped or not started."""
-        if self.counts().get("running"):
+        if TrialState.RUNNING in (*self._states.values(), *self._further.values()):
             silent = (now or time.time()) - self._last_change > SILENT_SECONDS
             return "interrupted" if silent else "running"
         if self.done >= self.study.plan.trials:

@@ -67,7 +67,7 @@ def first_panel(live: LiveStudy) -> list[Component]:
 
 def network_panel(live: LiveStudy, trial: Trial) -> list[Component]:
     """One network: its layers, its numbers with errors and sources, and the command that exports it."""
-    command = export(study_facts(live.study, (), ()), trial.digest)
+    command = export(study_facts(live.study, ()), trial.digest)
     return [
         html.H2([html.Code(trial.digest), html.Span(f" trial {trial.number:,}", className="muted")]),
         html.Pre(_with_narrow_margin(layers_of(live.study, trial)), className="layers"),

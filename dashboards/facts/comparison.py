@@ -31,7 +31,7 @@ from foundation.errors import SettingError
 from nas.engines.base import PROPOSED_BY, engine_title
 from nas.objectives.base import objectives
 from nas.pareto import Points, hypervolume, hypervolume_trace, reference_point
-from nas.study.study import Study
+from nas.study.study import Study, of_most_steps
 from nas.study.trial import Trial
 from nas.validation.gain import scaled
 
@@ -185,7 +185,7 @@ def read_comparison(studies: Sequence[Study]) -> ComparisonFacts:
         objectives=quantities,
         studies=tuple(
             ComparedStudy(
-                study=study_facts(read.study, read.trials, read.scored),
+                study=study_facts(read.study, read.trials),
                 engine=engine_title(read.study.plan),
                 front=networks[index],
                 fronts=planes(
@@ -215,7 +215,7 @@ def _check_names(names: Sequence[str]) -> None:
 def _read(studies: Sequence[Study], names: Sequence[str]) -> tuple[list[_Scored], list[bool]]:
     """All studies, and which objectives are in logarithms: costs that never change sign, the same for all."""
     trials = [study.trials() for study in studies]
-    scored = [distinct_complete(of_study) for of_study in trials]
+    scored = [of_most_steps(distinct_complete(of_study)) for of_study in trials]
     for study, of_study in zip(studies, scored, strict=True):
         if not of_study:
             raise SettingError(f"study {study.name} has no scored trial: run `nas resume {study.name}`")

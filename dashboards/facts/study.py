@@ -36,8 +36,9 @@ from dashboards.facts.records import (
 from nas.engines.base import engine_title
 from nas.pareto import hypervolume_trace, nondominated, reference_point
 from nas.study.marks import rough_lines
+from nas.study.rungs import rung_lines, rungs_of
 from nas.study.significance import tied
-from nas.study.study import Study
+from nas.study.study import Study, of_most_steps
 from nas.study.tally import tally_of
 from nas.study.task import length_of
 from nas.study.trial import Trial, TrialState, Value
@@ -51,8 +52,8 @@ class StudyFacts:
     """A study's settings and progress.
 
     `gated` candidates met a gate. `seconds` is how long candidates were in progress, `loss_unit` that
-    of the losses of the task. `scenarios` are texts by name. `remarks` say which proposals failed, why, and
-    what is unreadable.
+    of the losses of the task. `scenarios` are texts by name. `rungs` say how far candidates were trained,
+    where a scheduler decides that, `remarks` which proposals failed, why, and what is unreadable.
     """
 
     name: str
@@ -76,6 +77,7 @@ class StudyFacts:
     seconds: float
     loss_unit: str = ""
     gated: int = 0
+    rungs: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
@@ -133,7 +135,7 @@ def read_facts(study: Study) -> Facts:
     """Read a study, finished or not, into plain values."""
     trials, finals = study.trials("search"), study.trials("final")
     records = study.facts
-    scored = distinct_complete(trials)
+    scored = of_most_steps(distinct_complete(trials))
     front = front_of(study, scored)
     measured = study.measured()
     shown = [values for trial in front for values in (trial.values, measured.get(trial.digest, {}))]
@@ -144,7 +146,7 @@ def read_facts(study: Study) -> Facts:
     corpus = undamaged(read_corpus, records.get("corpus"), "corpus", remarks)
     validation = undamaged(read_validation, records.get("validation"), "validation", remarks)
     return Facts(
-        study=replace(study_facts(study, trials, scored), remarks=tuple(remarks)),
+        study=replace(study_facts(study, trials), remarks=tuple(remarks)),
         front=front_networks(study, front, one_lines, measured),
         fronts=planes(
             study,
@@ -174,7 +176,7 @@ def read_facts(study: Study) -> Facts:
     )
 
 
-def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) -> StudyFacts:
+def study_facts(study: Study, trials: Sequence[Trial]) -> StudyFacts:
     """A study's settings and progress."""
     plan, space = study.plan, study.record.config.get("space", {})
     size = space.get("size")
@@ -195,11 +197,12 @@ def study_facts(study: Study, trials: Sequence[Trial], scored: Sequence[Trial]) 
         seed=plan.seed,
         scenarios={scenario.name: str(scenario) for scenario in plan.scenarios},
         planned=plan.trials,
-        counts=dict(Counter(trial.state.value for trial in trials)),
+        counts=dict(Counter(trial.state.value for trial in trials if not trial.goes_on)),
         repeated=sum(trial.reused is not None for trial in trials),
         gated=sum(trial.state is TrialState.INFEASIBLE and trial.counts for trial in trials),
-        distinct=len(scored),
+        distinct=len(distinct_complete(trials)),
         seconds=busy_seconds(trials),
+        rungs=tuple(rung_lines(rungs_of(study))),
     )
 
 

@@ -83,6 +83,8 @@ def _overview(facts: Facts) -> Html:
     }
     if facts.next_steps.scored:
         rows["scored by"] = f"{SCORERS.get(study.evaluator, study.evaluator)}, {count(study.steps, 'step')}"
+    if study.rungs:
+        rows["rungs"] = "; ".join(study.rungs)
     if facts.corpus is not None:
         rows["text"] = f"{facts.corpus.name} ({facts.corpus.digest})"
     if study.seconds >= 1:

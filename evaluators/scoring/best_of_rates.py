@@ -70,6 +70,11 @@ class BestOfRates(FromScratch):
         best = self.score(spec, steps, seed, on_step).figures[RATE]
         return self._at(best).trained_model(spec, steps, seed, on_step)
 
+    def forget(self, spec: Decoder, steps: int, seed: int) -> None:
+        """As of `FromScratch`, at every rate."""
+        for factor in self.factors:
+            self._at(factor).forget(spec, steps, seed)
+
     def _at(self, factor: float) -> FromScratch:
         return FromScratch(
             self.task,
@@ -79,4 +84,5 @@ class BestOfRates(FromScratch):
             device=self.device,
             threads=self.threads,
             own_steps=self.own_steps,
+            horizon=self.horizon,
         )

@@ -13,6 +13,7 @@ import torch
 from evaluators.scoring.base import Evaluator, Score
 from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.tasks.base import Task
+from evaluators.training.checkpoints import remove
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining, layer_figures, rounded_model
 from evaluators.training.recipe import DEFAULT, Recipe
@@ -27,8 +28,10 @@ class FromScratch(Evaluator):
 
     With a folder of `checkpoints`, a candidate that comes again with more steps continues where it was, and
     ends with the same weights as if it had never stopped. Where the schedule of the recipe has a horizon, it
-    goes on from the steps that do not depend on it: those before a cool-down, or none. `threads` is for the
-    CPU; None leaves it as it is. With steps of its `own_steps`, those that are asked for do not matter.
+    goes on from the steps that do not depend on it: those before a cool-down, or none. With a `horizon` every
+    training is one of so many steps, and a score after fewer is a look at it on its way: no step is done
+    twice. `threads` is for the CPU; None leaves it as it is. With steps of its `own_steps`, those that are
+    asked for do not matter.
     """
 
     name: ClassVar[str] = "scratch"
@@ -40,6 +43,7 @@ class FromScratch(Evaluator):
     device: str = "cpu"
     threads: int | None = None
     own_steps: int | None = None
+    horizon: int | None = None
 
     @property
     def unit(self) -> str:
@@ -82,12 +86,26 @@ class FromScratch(Evaluator):
             raise IllegalArchitecture(
                 f"vocab is {spec.vocab}, and task {self.task.name} needs {self.task.vocab}"
             )
-        model, steps = build(spec, seed=seed, device=self.device), self.own_steps or steps
-        training = NetworkTraining(
-            model, self.task, steps=steps, seed=seed, batch=self.batch, recipe=self.recipe
-        )
-        fit(training, folder=Path(self.checkpoints) if self.checkpoints else None, on_step=on_step)
+        training = self._training(build(spec, seed=seed, device=self.device), steps, seed)
+        folder = Path(self.checkpoints) if self.checkpoints else None
+        fit(training, folder=folder, until=self.own_steps or steps, on_step=on_step)
         return training
+
+    def _training(self, model: Model, steps: int, seed: int) -> NetworkTraining:
+        return NetworkTraining(
+            model,
+            self.task,
+            steps=self.own_steps or max(steps, self.horizon or 0),
+            seed=seed,
+            batch=self.batch,
+            recipe=self.recipe.on(self.device),
+        )
+
+    def forget(self, spec: Decoder, steps: int, seed: int) -> None:
+        """Remove the checkpoints of an architecture up to a step, which will not be trained further."""
+        if self.checkpoints is not None:
+            training = self._training(build(spec, seed=seed, device="meta"), steps, seed)
+            remove(training, Path(self.checkpoints), self.own_steps or steps)
 
 
 @contextmanager

@@ -82,6 +82,14 @@ def resume(training: Trainable, folder: Path, steps: int) -> int:
     return training.step
 
 
+def remove(training: Trainable, folder: Path, steps: int) -> None:
+    """Remove the checkpoints of a training of at most `steps` steps; what it is made of may be on `meta`."""
+    shared = training.trajectory_at(training.shared_steps)
+    for trajectory, most in ((training.trajectory, steps), (shared, min(steps, training.shared_steps))):
+        for _, path in _checkpoints_of(trajectory, folder, most=most):
+            path.unlink(missing_ok=True)
+
+
 def verify(folder: Path, step: int, expected: Mapping[str, Any]) -> None:
     """Make sure, without building what is trained, that its checkpoint at this step is there and whole.
 

@@ -15,7 +15,7 @@ from nas.commands.output import print_json, print_line
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (spaces, engines, strategies, objectives, tasks, recipes):
+    for command in (spaces, engines, strategies, schedulers, objectives, tasks, recipes):
         app.command(rich_help_panel=CATALOGUE)(command)
 
 
@@ -75,6 +75,21 @@ def strategies(
         return
     kind = found.named(name)
     _explain(kind, kind.settings_kind)
+
+
+def schedulers(
+    name: Annotated[str | None, typer.Argument(help="One scheduler to explain.", show_default=False)] = None,
+    source: From = None,
+) -> None:
+    """List what decides for how long each candidate is trained (`--scheduler`), or explain one."""
+    from nas.schedulers.base import schedulers as registered
+
+    found = catalogue(registered, source)
+    if name is None:
+        found.print_lines(first_line)
+        return
+    kind = found.named(name)
+    print_line(f"{kind.name}: {text_of(kind)}")
 
 
 def objectives(

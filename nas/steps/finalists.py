@@ -12,10 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from nas.executors.base import Executor
-from nas.pareto import nondominated
+from nas.pareto import by_rank_and_spread
 from nas.steps.base import Context, Step, steps
 from nas.steps.scratch_training import training_from_scratch
 from nas.study.plan import Plan
@@ -59,35 +57,9 @@ class Finalists(Step):
             halve(study, finalists, executor, picks=context.picks, on_trial=on_trial)
 
 
-def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
-    """Indices of up to `count` points far from each other, the best in the first objective among them."""
-    if not points or count < 1:
-        return []
-    values = np.asarray(points, dtype=float)
-    span = np.ptp(values, axis=0)
-    scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
-    chosen = [int(values[:, 0].argmin())]
-    while len(chosen) < min(count, len(points)):
-        distance = np.linalg.norm(scaled[:, None] - scaled[None, chosen], axis=-1).min(axis=1)
-        distance[chosen] = -1.0
-        chosen.append(int(distance.argmax()))
-    return chosen
-
-
-def by_rank_and_spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
-    """Up to `count` indices: whole fronts first, and of the front that does not fit, a spread."""
-    left, chosen = list(range(len(points))), list[int]()
-    while left and len(chosen) < count:
-        kept = nondominated([points[i] for i in left])
-        front = [i for i, keep in zip(left, kept, strict=True) if keep]
-        chosen += [front[j] for j in spread([points[i] for i in front], count - len(chosen))]
-        left = [i for i in left if i not in front]
-    return chosen
-
-
 def choose_finalists(study: Study, count: int, picks: Sequence[Genotype] = ()) -> list[Genotype]:
     """The user's picks, then members of the front that are spread over it, then those that come next."""
-    trials = study.complete()
+    trials = study.comparable()
     chosen = [trials[i].genotype for i in by_rank_and_spread(study.points(trials), count)]
     return list(dict.fromkeys([*picks, *chosen]))[: max(count, len(picks))]
 

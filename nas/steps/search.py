@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from evaluators.scoring.scratch import FromScratch
 from evaluators.supernet.evaluator import FromSupernet
 from nas.driver import Search, every_architecture_tried, run
 from nas.engines.base import Prepared, Setup, engine_title, make_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.objectives.base import CostModel
+from nas.schedulers.base import PointOf, make_scheduler
 from nas.steps.base import Context, Step, steps
 from nas.steps.corpus import opened_task, opened_tasks
 from nas.steps.profile import cost_model
@@ -19,8 +21,9 @@ from nas.study.constraints import parsed_constraints
 from nas.study.evaluators import fidelity, gated, scorers_of
 from nas.study.facts import PREPARED, add_fact
 from nas.study.plan_objectives import goals_of, quality_of, recorded_costs, scored_functions
+from nas.study.rungs import note_rungs
 from nas.study.study import Study
-from nas.study.trial import Trial
+from nas.study.trial import Trial, TrialState
 
 
 @steps.add
@@ -31,9 +34,13 @@ class SearchByTrials(Step):
     needs = ("corpus", "profile", "train")
 
     def done(self, context: Context) -> bool:
-        """Whether there are enough trials, not counting those that broke a constraint, or no more to try."""
-        trials = context.study.trials()
-        return _count(trials) >= context.plan.trials or every_architecture_tried(context.study.space, trials)
+        """Whether there are enough trials, not counting those that broke a constraint, or no more to try.
+
+        And whether the scheduler has trained those further that it would.
+        """
+        study, trials = context.study, context.study.trials()
+        enough = _count(trials) >= context.plan.trials or every_architecture_tried(study.space, trials)
+        return enough and not _is_owed(study, trials)
 
     def run(self, context: Context) -> None:
         """Let the engine propose, and score its candidates, going on after those on record.
@@ -61,9 +68,15 @@ class SearchByTrials(Step):
                 bar.update(count, trial.summary(plan.objectives[0]))
 
             search = search_of(
-                study, executor, strategy=prepared.strategy, cost_model=cost_model(context), on_trial=on_trial
+                study,
+                executor,
+                strategy=prepared.strategy,
+                cost_model=cost_model(context),
+                on_trial=on_trial,
+                on_dropped=_forgetter(context),
             )
             run(search, plan.trials)
+        note_rungs(study)
         if count < plan.trials:
             size = study.space.size()
             context.progress.say(
@@ -102,6 +115,7 @@ def search_of(
     strategy: Strategy | None = None,
     cost_model: CostModel | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_dropped: Callable[[Trial], None] = lambda trial: None,
 ) -> Search:
     """What the driver's loop needs, from the plan of a study; by default its strategy proposes."""
     plan = study.plan
@@ -117,12 +131,47 @@ def search_of(
         executor=executor,
         fidelity=fidelity(plan),
         seed=plan.seed,
+        scheduler=make_scheduler(plan, point_of(study)),
         cost_model=cost_model,
         cheap=recorded_costs(study.space, plan, cost_model),
         constraints=parsed_constraints(plan),
         on_trial=on_trial,
         recorded=study.trials,
+        on_dropped=on_dropped,
     )
+
+
+def point_of(study: Study) -> PointOf:
+    """The objectives of a trial of a study, turned so that smaller is better."""
+    goals = goals_of(study.plan)
+
+    def point(trial: Trial) -> tuple[float, ...]:
+        return tuple(-trial.values[n].value if maximise else trial.values[n].value for n, maximise in goals)
+
+    return point
+
+
+def _is_owed(study: Study, trials: Iterable[Trial]) -> bool:
+    """Whether some candidate is to be trained further."""
+    scheduler = make_scheduler(study.plan, point_of(study))
+    for trial in trials:
+        scheduler.tell(trial)
+        if trial.goes_on and trial.state is TrialState.RUNNING:
+            return True
+    return scheduler.promotion() is not None
+
+
+def _forgetter(context: Context) -> Callable[[Trial], None]:
+    """Removes the checkpoints of a trial that will not be trained further."""
+    if context.plan.scheduler == "full" or quality_of(context.plan) is None:
+        return lambda trial: None
+    scoring = [each for each in evaluators(context).values() if isinstance(each, FromScratch)]
+
+    def forget(trial: Trial) -> None:
+        for each in scoring:
+            each.forget(context.study.spec(trial), trial.fidelity.steps, trial.seed)
+
+    return forget
 
 
 def _count(trials: Iterable[Trial]) -> int:

@@ -11,7 +11,7 @@ from foundation.errors import FileError, NoFile
 from nas.progress import ProgressBar
 from nas.steps.base import Context, Step, computed_once, steps
 from nas.steps.corpus import opened_tasks
-from nas.study.evaluators import scratch_evaluator, supernet_evaluator
+from nas.study.evaluators import search_evaluator, supernet_evaluator
 from nas.study.facts import SUPERNET, add_fact
 from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_name, quality_of
@@ -26,7 +26,7 @@ def evaluators(context: Context) -> dict[str, Evaluator]:
     study, plan = context.study, context.plan
     if plan.evaluator == "scratch":
         return {
-            name: scratch_evaluator(plan, task, study.folder) for name, task in opened_tasks(context).items()
+            name: search_evaluator(plan, task, study.folder) for name, task in opened_tasks(context).items()
         }
     return dict(_supernets(context))
 

@@ -45,7 +45,7 @@ from nas.store.rows import (
 from nas.store.schema import measurements, studies, trials
 from nas.store.study_paths import check_study_name, study_folder
 from nas.store.unreadable import OnUnreadable, readable, refuse
-from nas.study.trial import Fidelity, Trial, TrialState
+from nas.study.trial import CANDIDATE, Fidelity, Trial, TrialState
 
 _open: weakref.WeakSet[Store] = weakref.WeakSet()
 """The stores of this process that are open."""
@@ -288,8 +288,12 @@ class Store:
         return next(iter(self._trials(query.order_by(trials.c.number).limit(1))), None)
 
     def counts(self, study: StudyRecord | int, stage: str | None = "search") -> dict[TrialState, int]:
-        """How many trials of a stage (of all for None) stand how; states without trials are left out."""
-        query = select(trials.c.state, func.count()).where(trials.c.study_id == _id(study))
+        """How many candidates of a stage (of all for None) stand how; states without any are left out.
+
+        A trial that trains a candidate further is none of its own.
+        """
+        further = trials.c.memo_json.contains(f'"{CANDIDATE}":', autoescape=True)
+        query = select(trials.c.state, func.count()).where(trials.c.study_id == _id(study), ~further)
         if stage is not None:
             query = query.where(trials.c.stage == stage)
         with self._transaction() as connection:

@@ -84,6 +84,13 @@ class Strategy(ABC):
     def tell(self, trial: Trial) -> None:
         """Learn from the outcome of a trial, whatever it was."""
 
+    def refine(self, trial: Trial) -> None:
+        """Hear the outcome of a candidate again after more training, under the number that it was told with.
+
+        By default nothing is learned from that: values of all candidates after equal training are the fairest
+        for a strategy that takes them as they are. One that minds errors takes the newest in their place.
+        """
+
 
 Family = TypeVar("Family", bound=Callable[[str], type[Strategy]])
 

@@ -43,7 +43,7 @@ def best_of(study: Study, objective: str, where: Sequence[str] = ()) -> Trial:
     measured = study.measured()
     networks = [
         _Network(trial, {**trial.values, **measured.get(trial.digest, {})}, measured.get(trial.digest, {}))
-        for trial in study.complete()
+        for trial in study.comparable()
     ]
     names = sorted({name for network in networks for name in network.numbers})
     goal = _the_one(study, objective, names)

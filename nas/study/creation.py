@@ -17,6 +17,7 @@ from hw_profiles.timing.timers import check_device
 from nas.default_paths import DEFAULT_STORE
 from nas.engines.base import engines, make_engine
 from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
+from nas.schedulers.base import check_scheduler
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import check_place, study_folder
 from nas.strategies.base import strategies
@@ -136,6 +137,7 @@ def check_plan(
         check_device(scenario)
     engine = make_engine(plan)
     engine.check(space, plan)
+    check_scheduler(plan)
     tasks = make_tasks(plan)
     for task in tasks.values():
         task.check_vocabulary(space)

@@ -87,6 +87,11 @@ def scratch_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
     return BestOfRates(**vars(evaluator), rates=training.rates)
 
 
+def search_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
+    """Trains the candidates of a search: each towards a whole training, wherever a scheduler may stop it."""
+    return replace(scratch_evaluator(plan, task, folder), horizon=plan.train_steps)
+
+
 def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> FromSupernet:
     """Reads architectures from the supernet trained under `folder`, or from the one that the plan names.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError
-from nas.study.evaluators import scratch_evaluator, supernet_evaluator
+from nas.study.evaluators import scratch_evaluator, search_evaluator, supernet_evaluator
 from nas.study.facts import CORPUS, SUPERNET
 from nas.study.model_code import code_of
 from nas.study.plan_objectives import quality_name
@@ -44,7 +44,8 @@ def best_weights(study: Study, trial: Trial, task: Task | None = None) -> tuple[
     trained = longest_training(study, trial.digest)
     if trained is not None:
         steps = trained.fidelity.steps
-        model = scratch_evaluator(plan, task, study.folder).trained_model(spec, steps, trained.seed)
+        evaluator = search_evaluator if trained.stage == "search" else scratch_evaluator
+        model = evaluator(plan, task, study.folder).trained_model(spec, steps, trained.seed)
         return model, _about(study, trained, f"trained from scratch for {steps} steps")
     if plan.evaluator == "supernet" and SUPERNET in study.facts:
         supernet = supernet_evaluator(study.space, plan, task, study.folder).supernet

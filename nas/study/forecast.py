@@ -19,6 +19,7 @@ from evaluators.training.recipe import Recipe
 from foundation.errors import ConsentNeeded, IllegalArchitecture
 from foundation.text import duration, listed, size
 from nas.engines.base import Engine
+from nas.schedulers.base import training_steps
 from nas.study.baselines import SIZES, wants_baselines
 from nas.study.plan import Plan
 from nas.study.plan_objectives import is_decoder_space
@@ -183,7 +184,8 @@ def of_plan(space: Space, plan: Plan, tasks: Sequence[Task], engine: Engine) -> 
         training = training_of(plan, task.name)
         steps = training.steps or plan.train_steps
         if plan.evaluator == "scratch":
-            forecast += work.learning(steps, plan.train_batch).times(trials * training.rates)
+            spent = trials * training.steps if training.steps else training_steps(plan, trials)
+            forecast += work.learning(spent, plan.train_batch).times(training.rates)
         elif plan.supernet is None and trials:
             forecast += of_supernet(work, plan.recipe, steps, plan.train_batch)
         forecast += work.learning(engine.gradient_steps, engine.sequences)

@@ -116,6 +116,21 @@ class Plan(Settings):
         most=MANY,
         group=TRAINING,
     )
+    scheduler: str = setting(
+        "full",
+        help="How long each candidate is trained (evaluator scratch only): full, or briefly at first, and the"
+        " best go on: halving, hyperband; `nas schedulers` lists them.",
+        group=TRAINING,
+    )
+    rungs: tuple[int, ...] = setting(
+        (),
+        help="Training steps after which a scheduler decides which candidates go on to train-steps, e.g."
+        " 100,300.",
+        least=1,
+        most=MANY,
+        shown="two rungs, train-steps times keep and keep squared",
+        group=TRAINING,
+    )
     train_batch: int = setting(
         16,
         help="Batch size: sequences that a network reads in a training step.",
@@ -233,7 +248,8 @@ class Plan(Settings):
     )
     keep: float = setting(
         1 / 3,
-        help="Fraction of the finalists promoted to the next rung (successive halving).",
+        help="Fraction of a rung promoted to the next (successive halving): of the finalists, and of the"
+        " candidates of a scheduler.",
         shown="1/3",
         above=0,
         most=1,

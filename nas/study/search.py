@@ -48,6 +48,8 @@ class PlanSettings(TypedDict, total=False):
     supernet: str | None
     train_on: str
     train_steps: int
+    scheduler: str
+    rungs: Sequence[int]
     train_batch: int
     window: int | None
     validation_windows: int | None

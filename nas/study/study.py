@@ -73,6 +73,14 @@ class Study(StudyDefinition):
                 latest[trial.digest] = trial
         return list(latest.values())
 
+    def comparable(self) -> list[Trial]:
+        """Of the `complete` trials of the search those of the most training steps that any of them has.
+
+        These are all of them, unless a scheduler stopped some early: the score of a candidate after a tenth
+        of the steps says nothing beside one of a whole training.
+        """
+        return of_most_steps(self.complete())
+
     def points(self, trials: Sequence[Trial]) -> list[tuple[float, ...]]:
         """Objective values, turned so that smaller is better."""
         return [
@@ -106,9 +114,10 @@ class Study(StudyDefinition):
     def predicted_front(self) -> list[Trial]:
         """The architectures that no other dominates, by what the search knew; sorted by the first objective.
 
-        What measures or trains members of a front begins with these: it is the same before and after.
+        Where candidates were trained for different numbers of steps, see `comparable`. What measures or
+        trains members of a front begins with these: it is the same before and after.
         """
-        trials = self.complete()
+        trials = self.comparable()
         kept = nondominated(self.points(trials))
         front = [trial for trial, keep in zip(trials, kept, strict=True) if keep]
         return sorted(front, key=lambda trial: self.points([trial])[0])
@@ -232,6 +241,12 @@ class Study(StudyDefinition):
 
     def __repr__(self) -> str:
         return f"<Study {self.name!r} in {self.store.url}>"
+
+
+def of_most_steps(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials of the most training steps that any of them has."""
+    most = max((trial.fidelity.steps for trial in trials), default=0)
+    return [trial for trial in trials if trial.fidelity.steps == most]
 
 
 def open_study(name: str, store: str | Path = DEFAULT_STORE, *, read_only: bool = True) -> Study:

@@ -31,7 +31,8 @@ class Tally:
     `scored` of them count towards the plan's trials: the `failed` ones too, and the `repeated` ones, which
     got the values of an earlier trial; `gated` ones did not pass a gate, so were not trained any further.
     `rejected` ones broke a constraint or were no architecture.
-    `failures` are reasons with how often they occurred, most frequent first; `finals` those of finalists.
+    `failures` are reasons with how often they occurred, most frequent first; `further` those of candidates
+    that a scheduler trained further, `finals` those of finalists.
     """
 
     planned: int
@@ -43,6 +44,7 @@ class Tally:
     rejected: int
     gated: int = 0
     failures: tuple[tuple[str, int], ...] = ()
+    further: tuple[tuple[str, int], ...] = ()
     finals: tuple[tuple[str, int], ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
 
@@ -73,6 +75,8 @@ class Tally:
             lines.append(
                 f"{self.failed:,} of {count(self.scored, 'candidate')} failed: {listed(self.failures)}"
             )
+        if self.further:
+            lines.append(f"of the candidates that were trained further failed: {listed(self.further)}")
         if self.finals:
             lines.append(f"of the finalists' trainings failed: {listed(self.finals)}")
         lines += map(str, self.unreadable[:MOST_REASONS])
@@ -83,7 +87,8 @@ class Tally:
 
 def tally_of(study: Study) -> Tally:
     """What became of the proposals of a study so far."""
-    trials, unreadable = study.readings()
+    everything, unreadable = study.readings()
+    trials = [trial for trial in everything if not trial.goes_on]
     counts = Counter(trial.state for trial in trials)
     return Tally(
         planned=study.plan.trials,
@@ -95,6 +100,7 @@ def tally_of(study: Study) -> Tally:
         rejected=sum(trial.state in REJECTED and not trial.counts for trial in trials),
         gated=sum(trial.state is TrialState.INFEASIBLE and trial.counts for trial in trials),
         failures=failures_of(trials),
+        further=failures_of([trial for trial in everything if trial.goes_on]),
         finals=failures_of(study.trials("final")),
         unreadable=tuple(unreadable),
     )

@@ -21,6 +21,9 @@ PREDICTED = ("predicted", "estimate", "traced")
 PARENTS = "parents"
 """In a trial's memo: the numbers of the trials that it was made of; an empty list where it had none."""
 
+CANDIDATE = "candidate"
+"""In the memo of a trial that trains a candidate further: the number of the trial in which that began."""
+
 STAGES = ("search", "final", "baseline", "repeat", "validate")
 """The parts of a study that have trials: what the strategy asked for, finalists, the baselines that they are
 held against, both again with other seeds, and what validates it."""
@@ -175,11 +178,24 @@ class Trial:
     def counts(self) -> bool:
         """Whether it is one of the candidates that a plan asks for: it was scored, failed, or met a gate.
 
-        What broke a constraint on predicted values was never scored, so nothing was spent on it.
+        What broke a constraint on predicted values was never scored, so nothing was spent on it. A trial that
+        `goes_on` is of a candidate that counts already.
         """
+        if self.goes_on:
+            return False
         if self.state is TrialState.INFEASIBLE:
             return any(value.samples for value in self.values.values())
         return self.state in (TrialState.COMPLETE, TrialState.FAILED)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it trains a candidate further that an earlier trial began with."""
+        return isinstance(self.memo.get(CANDIDATE), int)
+
+    @property
+    def candidate(self) -> int:
+        """The number of the trial in which its candidate began: its own, unless it `goes_on`."""
+        return int(self.memo[CANDIDATE]) if self.goes_on else self.number
 
     def __repr__(self) -> str:
         stage = "" if self.stage == "search" else f" ({self.stage})"

@@ -75,11 +75,13 @@ def gain_over_random(
 def searched_and_random(study: Study) -> tuple[list[Trial], list[Trial]]:
     """What the engine proposed, and the random trials that it made beside; each architecture once, in order.
 
-    Trials that failed count, for they were tried; those that broke a constraint cost nothing.
+    Trials that failed count, for they were tried; those that broke a constraint cost nothing. Where a
+    scheduler stopped candidates early, those that were trained to the end are compared.
     """
+    whole = fidelity(study.plan)
     counted: dict[str, Trial] = {}
     for trial in study.trials():
-        if trial.counts and trial.reused is None:
+        if (trial.counts or trial.goes_on) and trial.reused is None and trial.fidelity == whole:
             counted[trial.digest] = trial
     searched = [trial for trial in counted.values() if trial.memo.get(PROPOSED_BY) != RANDOM]
     return searched, [trial for trial in counted.values() if trial.memo.get(PROPOSED_BY) == RANDOM]

@@ -14,14 +14,23 @@ from foundation.registry import Registry, known_name
 from nas import cli
 from nas.engines.base import engines
 from nas.objectives.base import objectives
+from nas.schedulers.base import schedulers
 from nas.strategies.base import strategies
 from nas.study.own_objectives import named_objectives
 from nas.study.user_files import run_file
 from search_spaces.blocks.base import blocks
 from search_spaces.spaces import spaces
 
-REGISTRIES: tuple[Registry[object], ...] = (spaces, engines, strategies, objectives, tasks, blocks)
-KINDS = ("spaces", "engines", "strategies", "objectives", "tasks", "blocks")
+REGISTRIES: tuple[Registry[object], ...] = (
+    spaces,
+    engines,
+    strategies,
+    objectives,
+    tasks,
+    blocks,
+    schedulers,
+)
+KINDS = ("spaces", "engines", "strategies", "objectives", "tasks", "blocks", "schedulers")
 
 EVERYTHING = '''
 """A file of everything."""
@@ -34,6 +43,8 @@ from evaluators.tasks.base import tasks
 from nas.engines.base import engines
 from nas.engines.random import RandomChoice
 from nas.objectives.base import objectives
+from nas.schedulers.base import schedulers
+from nas.schedulers.full import Full
 from search_spaces import Decoder, Layer, Space
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import blocks
@@ -57,6 +68,11 @@ class Hard(Recall):
 class Blind(RandomChoice):
     """Random choice under another name."""
     name = "blind"
+
+@schedulers.add
+class Eager(Full):
+    """Everybody to the end."""
+    name = "eager"
 
 @objectives.add
 def depth(spec):
@@ -82,6 +98,7 @@ ADDED = {
     "objectives": ("depth", "How many layers there are"),
     "tasks": ("hard", "Recall of more pairs."),
     "blocks": ("Gated", "A gate of one's own."),
+    "schedulers": ("eager", "Everybody to the end."),
 }
 
 

@@ -45,6 +45,7 @@ NAMING = {
     "spaces": "lapptop",
     "engines": "drats",
     "strategies": "nsga",
+    "schedulers": "halvin",
     "objectives": "decode_mss",
     "tasks": "languge",
     "blocks": "Atention",

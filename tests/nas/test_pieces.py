@@ -16,8 +16,15 @@ from scipy.stats import kendalltau
 
 from foundation.errors import SettingError, SpaceError, UnknownName
 from nas.executors.base import Executor, Outcome, WorkItem
-from nas.pareto import hypervolume, hypervolume_trace, nondominated, reference_point
-from nas.steps.finalists import by_rank_and_spread, halve, runs_of, spread
+from nas.pareto import (
+    by_rank_and_spread,
+    hypervolume,
+    hypervolume_trace,
+    nondominated,
+    reference_point,
+    spread,
+)
+from nas.steps.finalists import halve, runs_of
 from nas.study.constraints import Constraint
 from nas.study.creation import create_study
 from nas.study.plan import Plan

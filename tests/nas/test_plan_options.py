@@ -45,6 +45,7 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "finalist_steps": st.lists(st.integers(1, 999), min_size=1, unique=True).map(
         lambda rungs: tuple(sorted(rungs))
     ),
+    "rungs": st.lists(st.integers(1, 999), unique=True).map(lambda rungs: tuple(sorted(rungs))),
     "measure": st.lists(st.sampled_from(MEASURABLE), unique=True).map(tuple),
     "baselines": st.lists(words, unique=True).map(tuple),
     "time_on": st.none(),  # excludes an estimate

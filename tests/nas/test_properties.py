@@ -20,8 +20,8 @@ from nas.evaluator_faults import BEYOND_DOUBT, LEAST_ERRORS
 from nas.executors.base import FunctionScorer
 from nas.executors.local import InProcess
 from nas.objectives.base import objectives
-from nas.steps.finalists import by_rank_and_spread
-from nas.steps.finalists import spread as spread_points
+from nas.pareto import by_rank_and_spread
+from nas.pareto import spread as spread_points
 from nas.store import Store
 from nas.strategies.base import make_strategy
 from nas.study.constraints import COMPARE, Constraint, gates_of, parsed_constraints
