@@ -21,7 +21,7 @@ from typing import Any
 from foundation.settings import Settings, setting
 from foundation.wording import argument
 from nas.strategies.base import Proposal
-from nas.strategies.memory import Remembering
+from nas.strategies.memory import Remembering, losses
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import Space
@@ -117,13 +117,12 @@ class Genetic(Remembering):
         """Count a finished trial into its generation; failures leave no descendants."""
         if trial.state is not TrialState.COMPLETE:
             return
-        values = tuple((-1 if most else 1) * trial.values[name].value for name, most in self.goals)
         dice = Random(f"{self.seed}/{trial.number}/told")
         answers = {**trial.memo.get(SILENT, {}), **trial.genotype.genes}
         for path, labels in self._labels.items():
             if path not in answers:  # the trial was another strategy's, or moved
                 answers[path] = dice.choice(labels)
-        self._generation.append(Individual(trial.number, answers, values))
+        self._generation.append(Individual(trial.number, answers, losses(trial, self.goals)))
         if len(self._generation) >= self.settings.population:
             self._parents = self.survivors(self._parents + self._generation, dice)
             self._generation = []

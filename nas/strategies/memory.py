@@ -101,11 +101,17 @@ class Remembering(Strategy):
             return True
 
     def another(self, dice: Random) -> tuple[Genotype, Any]:
-        """An allowed architecture by chance, a new one where one is found."""
+        """An allowed architecture by chance, a new one where one is found, that keeps the constraints on
+        costs where one does."""
+        new = []
         for _ in range(PATIENCE):
             genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
             if self.is_new(genotype):
-                return genotype, spec
+                new.append((genotype, spec))
+                if self.keeps_constraints(spec):
+                    break
+        if new:
+            return new[-1]
         left = [each for each in self._listed if self.is_new(each) and each not in self._refused]
         for each in dice.sample(left, len(left)):
             built = self.space.draw_genotype(each)
@@ -123,3 +129,8 @@ class Remembering(Strategy):
     def _refused(self) -> set[Genotype]:
         """Those that are known not to be allowed."""
         return set()
+
+
+def losses(trial: Trial, goals: Sequence[tuple[str, bool]]) -> tuple[float, ...]:
+    """The values of a complete trial in the order of the goals, all to be minimised."""
+    return tuple((-1 if most else 1) * trial.values[name].value for name, most in goals)

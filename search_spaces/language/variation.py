@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from random import Random
+from typing import Any
 
 from foundation.errors import SpaceError
 from search_spaces.language.genotype import Genotype, Label
@@ -21,14 +22,30 @@ def mutate(space: Space, parent: Genotype, dice: Random, changes: int = 1) -> Ge
     Raises:
         SpaceError: there is no allowed child among the candidates that were tried.
     """
-    choices = {gene.path for gene in space.genes if len(gene.labels) > 1}
-    candidates = sorted(choices & set(parent.genes)) or sorted(parent.genes)
     for _ in range(TRIES):
-        changed = set(dice.sample(candidates, min(changes, len(candidates))))
-        child, spec = space.draw(partial(_answer, parent=parent, changed=changed, dice=dice))
+        child, spec = mutant(space, parent, dice, changes)
         if space.objection(spec) is None:
             return child
     raise SpaceError(f"{space.name}: none of {TRIES} mutants of {parent.digest} is allowed")
+
+
+def mutant(space: Space, parent: Genotype, dice: Random, changes: int = 1) -> tuple[Genotype, Any]:
+    """A child as `mutate` makes it, with its architecture, unchecked."""
+    candidates = changeable(space, parent) or sorted(parent.genes)
+    changed = set(dice.sample(candidates, min(changes, len(candidates))))
+    return space.draw(partial(_answer, parent=parent, changed=changed, dice=dice))
+
+
+def changeable(space: Space, genotype: Genotype) -> list[str]:
+    """The paths of a genotype that have another answer, sorted."""
+    choices = {gene.path for gene in space.genes if len(gene.labels) > 1}
+    return sorted(choices & set(genotype.genes))
+
+
+def neighbour(space: Space, centre: Genotype, path: str, label: Label, dice: Random) -> tuple[Genotype, Any]:
+    """What answers one question of `centre` otherwise, with its architecture, unchecked."""
+    changed = Genotype({**centre.genes, path: label})
+    return space.draw(partial(_answer, parent=changed, changed=set(), dice=dice))
 
 
 def _answer(
@@ -63,7 +80,6 @@ def neighbours(space: Space, centre: Genotype, dice: Random) -> Iterator[Genotyp
         for label in labels_at[path]:
             if label == centre.genes[path]:
                 continue
-            changed = Genotype({**centre.genes, path: label})
-            genotype, spec = space.draw(partial(_answer, parent=changed, changed=set(), dice=dice))
+            genotype, spec = neighbour(space, centre, path, label, dice)
             if space.objection(spec) is None:
                 yield genotype
