@@ -36,6 +36,7 @@ from dashboards.facts.records import (
 from nas.engines.base import engine_title
 from nas.pareto import hypervolume_trace, nondominated, reference_point
 from nas.study.marks import rough_lines
+from nas.study.proposers import Proposers, proposers_of
 from nas.study.rungs import rung_lines, rungs_of
 from nas.study.significance import tied
 from nas.study.study import Study, of_most_steps
@@ -110,6 +111,7 @@ class Facts:
     front: tuple[NetworkFacts, ...] = ()
     fronts: tuple[FrontFacts, ...] = ()
     hypervolume: HypervolumeFacts | None = None
+    proposers: Proposers | None = None
     finals: FinalistFacts | None = None
     baselines: BaselineFacts | None = None
     tables: tuple[TableFacts, ...] = ()
@@ -158,6 +160,7 @@ def read_facts(study: Study) -> Facts:
             measured=measured,
         ),
         hypervolume=_hypervolume(study, scored),
+        proposers=proposers_of(trials),
         finals=finalist_facts(
             finals,
             {trial.digest: trial for trial in scored},

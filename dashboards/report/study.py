@@ -117,9 +117,15 @@ def _search_section(facts: Facts) -> Html | None:
             " Every network was then scored with the shared weights."
         )
         parts.append(tag("div", tag("h3", "Supernet"), figure(figures["supernet_loss"](facts), caption)))
+    proposers = facts.proposers
+    if proposers is not None and proposers.skill:
+        caption = "How well the model ranks candidates that it has not seen: 1 is perfect, 0 is chance."
+        parts.append(tag("div", tag("h3", "Skill of the model"), figure(figures["skill"](facts), caption)))
     if not parts:
         return None
-    return section("The search", tag("div", *parts, kind="pair") if len(parts) > 1 else parts[0])
+    said = [p(f"{line[0].upper()}{line[1:]}.") for line in proposers.lines] if proposers else []
+    pairs = tag("div", *parts, kind="pair") if len(parts) > 1 else parts[0]
+    return section("The search", *said, pairs)
 
 
 def _next_commands(facts: Facts) -> Html:

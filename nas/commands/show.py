@@ -98,6 +98,7 @@ def show(
 def print_front(study: Any) -> None:
     """The front as a table on standard output, and what became of the other proposals."""
     from nas.study.baseline_gaps import verdicts
+    from nas.study.proposers import proposers_of
     from nas.study.rungs import rung_lines, rungs_of
     from nas.study.tally import tally_of
 
@@ -107,7 +108,9 @@ def print_front(study: Any) -> None:
     )
     if members.dropped:
         print_line(f"{count(members.dropped, 'network')} more on the predicted front, dominated as measured")
-    for line in [*tally.lines, *rung_lines(rungs_of(study))]:
+    proposers = proposers_of(study.trials())
+    proposed = proposers.lines if proposers else []
+    for line in [*tally.lines, *proposed, *rung_lines(rungs_of(study))]:
         print_line(line)
     print_members(members)
     for verdict in verdicts(study):

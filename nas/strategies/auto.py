@@ -6,7 +6,7 @@ add to the front; the best of them breeds once more, and the best of all is prop
 still being scored count as if they had the values expected of them, so any number of workers may ask.
 
 A share of the proposals are children as they come. All of them are while the model does not predict: every
-value is predicted from all others, and `skill`, the rank correlation of the two, is in each trial's memo
+value is predicted from all others, and the skill, the rank correlation of the two, is in each trial's memo
 beside what proposed it. No architecture is proposed twice while there is another.
 """
 
@@ -29,13 +29,9 @@ from nas.strategies.surrogate.breeding import Children, breed
 from nas.strategies.surrogate.encoding import Encoding, Rows
 from nas.strategies.surrogate.knowledge import LEAST, Heard, Learner, Model
 from nas.strategies.surrogate.outcomes import Outcomes
-from nas.study.trial import PARENTS, Trial
+from nas.study.trial import FALLBACK, PARENTS, PROPOSER, SKILL, Trial
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import PATIENCE, Space
-
-BY = "proposer"
-SKILL = "skill"
-"""In a trial's memo: what proposed it, and the skill of the model then, by objective."""
 
 START, MODEL, EVOLUTION, CHANCE = "start", "model", "evolution", "chance"
 """What proposes; chance does after the start where no child is both new and allowed."""
@@ -47,7 +43,7 @@ FEWEST_PARENTS = 12
 LISTED = 4096
 """A space of at most so many architectures is listed, so that the last of them are found too."""
 
-WORK = 3e8
+WORK = 6e7
 """Multiplications of a proposal; in a space of many genes fewer children are looked at."""
 
 
@@ -106,24 +102,26 @@ class Auto(Strategy):
         chance = np.random.default_rng(dice.getrandbits(128))
         heard = self._outcomes.heard()
         model = self._learner.model(heard) if number >= self.settings.start else None
-        memo: dict[str, Any] = {PARENTS: [], BY: START}
+        memo: dict[str, Any] = {PARENTS: [], PROPOSER: START}
         children = Children(self._first(number, chance), np.empty((0, 2), np.int64))
         if model is not None:
             memo[SKILL] = {name: round(s, 3) for (name, _), s in zip(self.goals, model.skill, strict=True)}
         if number >= self.settings.start and heard.scored.any():
             parents = _parents(heard)
-            blind = model is None or min(model.skill) < self.settings.least_skill
+            blind = model is not None and min(model.skill) < self.settings.least_skill
+            if blind:
+                memo[FALLBACK] = self.settings.least_skill
             if model is None or blind or chance.random() < self.settings.plain:
-                memo[BY] = EVOLUTION
+                memo[PROPOSER] = EVOLUTION
                 children = breed(self._encoding, heard.rows[parents], PATIENCE, chance)
             else:
-                memo[BY] = MODEL
+                memo[PROPOSER] = MODEL
                 children = self._best(model, heard, parents, chance)
             numbers = heard.numbers[parents]
         found = self._new(children.rows)
         if found is None:
             genotype, spec = self._any(dice)
-            proposal = Proposal(genotype, {PARENTS: [], BY: CHANCE}, spec)
+            proposal = Proposal(genotype, {PARENTS: [], PROPOSER: CHANCE}, spec)
         else:
             index, genotype, spec = found
             if len(children.parents):

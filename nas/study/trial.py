@@ -24,6 +24,16 @@ PARENTS = "parents"
 CANDIDATE = "candidate"
 """In the memo of a trial that trains a candidate further: the number of the trial in which that began."""
 
+PROPOSER = "proposer"
+"""In a trial's memo: what proposed it, where a strategy has several ways."""
+
+SKILL = "skill"
+"""In a trial's memo, by objective: the rank correlation of true values with those that the strategy's model
+predicts of each from all others."""
+
+FALLBACK = "fallback"
+"""In a trial's memo: the least skill that the model would have needed to be asked."""
+
 STAGES = ("search", "final", "baseline", "repeat", "validate")
 """The parts of a study that have trials: what the strategy asked for, finalists, the baselines that they are
 held against, both again with other seeds, and what validates it."""

@@ -17,13 +17,21 @@ from dashboards.facts.records import read_corpus, read_supernet, read_tables, re
 from dashboards.facts.study import HypervolumeFacts
 from dashboards.figures import figures
 from dashboards.style.theme import SCHEMES, with_scheme
+from nas.study.proposers import Proposers, Skill
 from nas.study.trial import Trial, Value
 from tests.dashboards.random_records import made_trial
 
 MEMBERS = 40
 EVERY_FIGURE = pytest.mark.parametrize("name", list(figures))
 EVERY_CASE = pytest.mark.parametrize("case", ["empty", "one", "forty", "equal", "zero", "bare records"])
-DIMENSIONLESS = {"trial", "training step", "training steps from scratch", "bits per byte", "parameters"}
+DIMENSIONLESS = {
+    "trial",
+    "training step",
+    "training steps from scratch",
+    "bits per byte",
+    "parameters",
+    "rank correlation",
+}
 """Titles of axes that count something, or whose unit is their name."""
 
 
@@ -54,6 +62,7 @@ def facts_of(base: Facts, trials: list[Trial]) -> Facts:
         front=tuple(networks),
         fronts=(front_facts(trials, *axes, describe=lambda trial: "A | B"),),
         hypervolume=HypervolumeFacts((0, 1), (0.4, 1.0)) if len(trials) > 1 else None,
+        proposers=Proposers({"model": 2}, (Skill(0, {"decode_ms": 0.4}), Skill(1, {"decode_ms": -0.1}))),
     )
 
 

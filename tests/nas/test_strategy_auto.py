@@ -16,15 +16,18 @@ import pytest
 import nas
 from foundation.errors import SettingError
 from nas.pareto import hypervolume
-from nas.strategies.auto import BY, CHANCE, EVOLUTION, MODEL, SKILL, START
+from nas.strategies.auto import CHANCE, EVOLUTION, MODEL, START
 from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.strategies.surrogate.acquisition import expected_improvement
 from nas.strategies.surrogate.breeding import breed
 from nas.strategies.surrogate.encoding import SILENT, Encoding
 from nas.strategies.surrogate.features import Featurizer
 from nas.strategies.surrogate.kernels import Kernels
+from nas.strategies.surrogate.knowledge import Heard, Learner
 from nas.strategies.surrogate.model import Posterior, fitted_weights, rank_correlation
-from nas.study.trial import PARENTS, Fidelity, Trial, TrialState, Value
+from nas.strategies.surrogate.warping import POWERS, Warp
+from nas.study.proposers import proposers_of
+from nas.study.trial import FALLBACK, PARENTS, PROPOSER, SKILL, Fidelity, Trial, TrialState, Value
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from tests.nas.toys import Deep, Toy, Wide, rich, small, toy_space
@@ -123,12 +126,12 @@ def test_pending_candidates_are_not_proposed_again() -> None:
         strategy.tell(outcome(number, Proposal(genotype)))
     batch = [strategy.ask(number) for number in range(32, 64)]
     assert len({*asked, *(proposal.genotype for proposal in batch)}) == 64
-    assert {proposal.memo[BY] for proposal in batch} >= {MODEL}
+    assert {proposal.memo[PROPOSER] for proposal in batch} >= {MODEL}
 
 
 def test_the_memo_says_what_proposed_and_how_well_the_model_predicts(played: list[Trial]) -> None:
-    assert [trial.memo[BY] for trial in played[:16]] == [START] * 16
-    by = Counter(trial.memo[BY] for trial in played[16:])
+    assert [trial.memo[PROPOSER] for trial in played[:16]] == [START] * 16
+    by = Counter(trial.memo[PROPOSER] for trial in played[16:])
     assert by[MODEL] > by[EVOLUTION] > 0
     assert set(played[-1].memo[SKILL]) == {"small", "rich"}
     assert played[-1].memo[SKILL]["small"] > 0.9
@@ -147,15 +150,20 @@ def test_pure_noise_is_left_to_evolution() -> None:
         dice = Random(f"noise {number}")
         return trial_of(number, proposal, dice.gauss(0, 1), dice.gauss(0, 1))
 
-    by = Counter(trial.memo[BY] for trial in play(make(), 90, noise)[40:])
+    told = play(make(), 90, noise)
+    by = Counter(trial.memo[PROPOSER] for trial in told[40:])
     assert by[EVOLUTION] > 0.8 * by.total()
+    proposers = proposers_of(told)
+    assert proposers is not None
+    assert proposers.fallbacks == sum(FALLBACK in trial.memo for trial in told) > 30
+    assert proposers.lines[-1].endswith("below 0.2: the search fell back to evolution")
     trusting = play(make(least_skill=-1), 50, noise)
-    assert Counter(trial.memo[BY] for trial in trusting)[MODEL] > 20
+    assert Counter(trial.memo[PROPOSER] for trial in trusting)[MODEL] > 20
 
 
 def test_an_objective_that_never_differs_does_not_silence_the_model() -> None:
     told = play(make(), 40, lambda n, p: trial_of(n, p, small(SPACE.close(p.genotype)), 1.0))
-    assert Counter(trial.memo[BY] for trial in told)[MODEL] > 10
+    assert Counter(trial.memo[PROPOSER] for trial in told)[MODEL] > 10
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3])
@@ -196,7 +204,7 @@ def test_failed_and_infeasible_candidates_are_learned_from() -> None:
         return trial
 
     told = play(make(), 60, outcome_of)
-    asked = Counter(trial.state for trial in told if trial.memo[BY] == MODEL)
+    asked = Counter(trial.state for trial in told if trial.memo[PROPOSER] == MODEL)
     assert asked[TrialState.COMPLETE] > 0.6 * asked.total()  # chance would be a third
 
 
@@ -225,7 +233,7 @@ def test_errors_of_values_make_the_front_a_belief() -> None:
 
     first, second = (play(make(seed=2), 60, noisy) for _ in range(2))
     assert [t.genotype for t in first] == [t.genotype for t in second]
-    assert Counter(t.memo[BY] for t in first)[MODEL] > 20
+    assert Counter(t.memo[PROPOSER] for t in first)[MODEL] > 20
 
 
 def test_a_search_runs_with_it(tmp_path: Path) -> None:
@@ -240,7 +248,7 @@ def test_a_search_runs_with_it(tmp_path: Path) -> None:
     )
     trials = study.trials()
     assert len({trial.digest for trial in trials}) == 30
-    assert trials[-1].memo[BY] in (MODEL, EVOLUTION, CHANCE)
+    assert trials[-1].memo[PROPOSER] in (MODEL, EVOLUTION, CHANCE)
 
 
 @pytest.mark.parametrize("settings", [{"start": 3}, {"plain": 2}, {"children": 0}, {"least_skill": "x"}])
@@ -353,12 +361,66 @@ def test_the_model_is_an_exact_gaussian_process_where_every_point_is_a_centre() 
     assert (posterior.given(similarities).predict(similarities)[1] < deviation).all()
 
 
+def test_a_part_resembles_only_the_very_same_part() -> None:
+    encoding = Encoding(SPACE)
+    chance = np.random.default_rng(0)
+    rows = np.unique(encoding.canonical(encoding.random(40, chance)), axis=0)
+    parts = Featurizer(encoding)(rows).parts
+    specs = [SPACE.draw(_answers(encoding, row))[1] for row in rows]
+    for i, first in enumerate(specs):
+        for j, second in enumerate(specs):
+            alike = sum(a == b for a, b in zip(first.stack, second.stack, strict=False))
+            outside = (len(first.stack), first.shared) == (len(second.stack), second.shared)
+            same = int(((parts[i] == parts[j]) & (parts[i] > 0)).sum())
+            assert same - alike in ((1,) if outside else (0, 1)), (first, second)
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_a_warp_is_undone_and_has_the_slope_it_says(power: float) -> None:
+    values = np.linspace(-3, 12, 41)
+    warp = Warp.of(power, values)
+    bent = warp.bend(values)
+    assert abs(bent.mean()) < 1e-9
+    assert abs(bent.std() - 1) < 1e-9
+    assert (np.diff(bent) > 0).all()
+    straight, deviations = warp.straighten(bent, np.full(41, 1e-3))
+    np.testing.assert_allclose(straight, values, atol=1e-9)
+    slopes = (warp.bend(values + 1e-6) - warp.bend(values - 1e-6)) / 2e-6
+    np.testing.assert_allclose(deviations, 1e-3 / slopes, rtol=1e-3)
+
+
+def test_what_grows_by_factors_is_modelled_on_a_scale_of_logarithms() -> None:
+    space = many_genes(12)
+    encoding, chance = Encoding(space), np.random.default_rng(0)
+    rows = np.unique(encoding.canonical(encoding.random(150, chance)), axis=0)
+    chance.shuffle(rows)
+    sizes = np.array(
+        [sum(part.size for part in space.draw(_answers(encoding, row))[1].stack) for row in rows], float
+    )
+    values = np.stack((np.exp(sizes / 4), sizes), axis=1)
+    known, rest = rows[:80], rows[80:]
+    nothing = np.zeros((80, 2))
+    model = Learner(encoding).model(Heard(np.arange(80), known, np.ones(80, bool), values[:80], nothing))
+    assert model is not None
+    assert model.warps[0].power < 0.75 < model.warps[1].power
+    means, deviations = model.predict(model.similarities(rest))
+    z = (means - model.scale(values[80:])) / deviations
+    assert np.sqrt((z**2).mean(axis=0)).max() < 2
+
+
+def _answers(encoding: Encoding, row: Any) -> Any:
+    answers = encoding.answers(row)
+    return lambda path, labels: answers[path]
+
+
 def test_weights_are_where_the_likelihood_has_its_maximum() -> None:
     chance = np.random.default_rng(0)
     points = chance.standard_normal((80, 6))
     similarities = np.stack((points @ points.T / 6, (points @ points.T / 6) ** 2))
     values = points @ chance.standard_normal(6)
-    weights = fitted_weights(similarities, values / values.std(), np.zeros(80))
+    weights, evidence = fitted_weights(similarities, values / values.std(), np.zeros(80))
+    _, worse = fitted_weights(similarities, chance.standard_normal(80), np.zeros(80))
+    assert evidence > worse
     assert weights[0] > 20 * weights[1]
     assert weights[0] > 20 * weights[2]
 

@@ -6,6 +6,10 @@ each other: the embedding is that of a squared-exponential kernel over their pla
 
 `sums` (N, S) add up those of genes whose paths differ in nothing but whole numbers, as the layers of a stack,
 and count how many of them are asked: what a network has, wherever it has it, and how long it is.
+
+`parts` (N, L) name the answers of each part as a whole, a layer say: the genes whose paths are the same up to
+their first whole number. Two candidates have the same number where they answer all of them alike, and 0 where
+nothing of the part is asked.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ SMOOTHNESS = 0.4
 KEPT = 1e-2
 """Directions of an embedding with less than this share of its variance are left out."""
 
+_MIXER = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number whose bits look random: products with it tell rows of answers apart."""
+
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.:])")
 
 
@@ -35,10 +42,11 @@ class Features(NamedTuple):
 
     genes: Array
     sums: Array
+    parts: NDArray[np.uint32]
 
     def take(self, which: NDArray[np.int64]) -> Features:
         """Those of some candidates."""
-        return Features(self.genes[which], self.sums[which])
+        return Features(self.genes[which], self.sums[which], self.parts[which])
 
 
 class Featurizer:
@@ -67,6 +75,11 @@ class Featurizer:
         self._counts = np.zeros((len(kinds), len(varying)))
         for column, i in enumerate(varying):
             self._counts[self._group == i, column] = 2 / copies[i]
+        parts: dict[str, list[int]] = {}
+        for i, gene in enumerate(encoding.genes):
+            whole = _NUMBER.search(gene.path)
+            parts.setdefault(gene.path[: whole.end()] if whole else "", []).append(i)
+        self._parts = [np.array(columns) for columns in parts.values()]
 
     def __call__(self, rows: Rows) -> Features:
         """The features of canonical rows (N, G)."""
@@ -74,7 +87,18 @@ class Featurizer:
         parts = [table[answer] for table, answer in zip(self._tables, answers, strict=True)]
         genes = np.hstack(parts) if parts else np.empty((len(rows), 0))
         sums = np.hstack((genes @ self._adds, (rows >= 0) @ self._counts - 1))
-        return Features(genes, sums)
+        names = np.stack([_named(rows[:, columns]) for columns in self._parts], axis=1)
+        return Features(genes, sums, names)
+
+
+def _named(rows: Rows) -> NDArray[np.uint32]:
+    """A number for each row of answers, equal for equal ones; 0 where none is given."""
+    code = np.zeros(len(rows), np.uint64)
+    for answers in rows.T:
+        code = (code + answers.astype(np.uint64) + np.uint64(2)) * _MIXER
+        code ^= code >> np.uint64(29)
+    names = (code >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
+    return np.where((rows >= 0).any(axis=1), names, np.uint32(0))
 
 
 def _embedding(labels: tuple[Label, ...]) -> Array:

@@ -1,7 +1,8 @@
 """Similarities of candidates, of which a model learns the weights.
 
 Effects of single genes and of pairs of genes, effects of what is summed over like places (and of pairs of
-sums: a width times a depth), and, for what is none of these, how many genes differ at all.
+sums: a width times a depth), effects of a part as a whole (how many layers are the very same), and, for what
+is none of these, how many genes differ at all.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ class Kernels:
 
     def __init__(self, centres: Features, *, repeats: bool) -> None:
         self.centres, self.repeats = centres, repeats
-        self._norms = [_squares(part) for part in centres]
+        self._norms = [_squares(part) for part in (centres.genes, centres.sums)]
+        # what is not asked resembles nothing
+        self._parts = np.where(centres.parts > 0, centres.parts, np.uint32(2)).T
         self._lengths = [max(float(norms.mean()), 1e-9) for norms in self._norms]
-        self._spreads = [max(2 * float(part.var(axis=0).sum()), 1e-9) for part in centres]
+        spread = [float(part.var(axis=0).sum()) for part in (centres.genes, centres.sums)]
+        self._spreads = [max(2 * variance, 1e-9) for variance in spread]
         self._scales = np.ones(self.kinds)
         self._scales = 1 / np.maximum(self(centres).own.mean(axis=1), 1e-12)
 
     @property
     def kinds(self) -> int:
         """How many similarities there are."""
-        return 8 if self.repeats else 5
+        return 9 if self.repeats else 6
 
     def __call__(self, features: Features) -> Similarities:
         """The similarities of N candidates to the M centres."""
@@ -53,7 +57,7 @@ class Kernels:
         kind = 1
         parts = 2 if self.repeats else 1
         for part in range(parts):
-            x, centres = features[part], self.centres[part]
+            x, centres = (features.genes, features.sums)[part], (self.centres.genes, self.centres.sums)[part]
             product, square = x @ centres.T, _squares(x)
             np.divide(product, self._lengths[part], out=between[kind])
             np.square(between[kind], out=between[kind + 1])
@@ -64,6 +68,10 @@ class Kernels:
             for scale in (NEAR, FAR) if part == 0 else (FAR,):
                 np.exp(distance * (-0.5 / (self._spreads[part] * scale**2)), out=between[kind])
                 kind += 1
+        same = np.zeros(between[0].shape, np.uint16)
+        for mine, theirs in zip(features.parts.T, self._parts, strict=True):
+            same += mine[:, None] == theirs[None, :]
+        between[kind], own[kind] = same, (features.parts > 0).sum(axis=1)
         between *= self._scales[:, None, None]
         return Similarities(between, own * self._scales[:, None])
 

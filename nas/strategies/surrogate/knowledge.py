@@ -8,7 +8,7 @@ that was stopped, and heard all outcomes again, believes what it believed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from nas.pareto import nondominated
 from nas.strategies.surrogate.encoding import Encoding, Rows
 from nas.strategies.surrogate.features import Featurizer
 from nas.strategies.surrogate.kernels import Kernels, Similarities
-from nas.strategies.surrogate.model import FITTED, Posterior, fitted_weights, rank_correlation
+from nas.strategies.surrogate.model import FITTED, STEPS, Posterior, fitted_weights, rank_correlation
+from nas.strategies.surrogate.warping import POWERS, Warp
 
 Array = NDArray[np.float64]
 
@@ -32,6 +33,9 @@ OUTLYING = 10.0
 
 REFIT = 1.25
 """Weights are fitted again after so many times the outcomes of the last time."""
+
+FEWER_STEPS = 12
+"""Of the fits beside the first."""
 
 LEAST = 8
 """Outcomes of which some can be said to be predicted."""
@@ -108,6 +112,7 @@ class Model:
     kernels: Kernels
     scale: Scale
     posteriors: tuple[Posterior, ...]
+    warps: tuple[Warp, ...]  # of the scaled values, one for each posterior
     viability: Posterior | None
     skill: tuple[float, ...]
     means: dict[int, Array]  # by trial number, of what has errors: what is believed of its values
@@ -118,7 +123,8 @@ class Model:
 
     def predict(self, points: Similarities) -> tuple[Array, Array]:
         """Scaled means and standard deviations: (N, K) each."""
-        predicted = [posterior.predict(points) for posterior in self.posteriors]
+        pairs = zip(self.posteriors, self.warps, strict=True)
+        predicted = [warp.straighten(*posterior.predict(points)) for posterior, warp in pairs]
         return np.stack([p[0] for p in predicted], 1), np.stack([p[1] for p in predicted], 1)
 
     def viable(self, points: Similarities) -> Array:
@@ -130,9 +136,7 @@ class Model:
     def given(self, points: Similarities) -> Model:
         """The model once these candidates have the values that are expected of them."""
         posteriors = tuple(posterior.given(points) for posterior in self.posteriors)
-        return Model(
-            self.featurizer, self.kernels, self.scale, posteriors, self.viability, self.skill, self.means
-        )
+        return replace(self, posteriors=posteriors)
 
 
 class Learner:
@@ -140,7 +144,7 @@ class Learner:
 
     def __init__(self, encoding: Encoding) -> None:
         self._featurizer = Featurizer(encoding)
-        self._weights: tuple[tuple[int, ...], list[Array]] = ((), [])
+        self._fits: tuple[tuple[int, ...], list[_Fit]] = ((), [])
         self._model: tuple[tuple[int, ...], Model | None] = ((), None)
 
     def model(self, heard: Heard) -> Model | None:
@@ -155,38 +159,41 @@ class Learner:
     def _formed(self, heard: Heard) -> Model | None:
         if heard.scored.sum() < LEAST:
             return None
-        weights = self._fitted(heard)
+        fits = self._fitted(heard)
         heard = heard.take(heard.chosen(POINTS))
         scale = Scale.of(heard.values)
         features = self._featurizer(heard.rows)
         kernels = Kernels(features.take(heard.chosen(CENTRES)), repeats=self._featurizer.repeats)
         centres, points = kernels(kernels.centres), kernels(features)
-        posteriors, skill = [], []
+        objectives = heard.values.shape[1]
+        posteriors, warps, skill = [], [], []
         means = np.array(scale(heard.values))
-        for k, target in enumerate(_targets(heard, len(weights) > heard.values.shape[1])):
+        for k, target in enumerate(_targets(heard, len(fits) > objectives)):
             which = np.isfinite(target.values)
+            values, errors = target.values[which], target.errors[which]
+            warp = Warp.of(fits[k].power, values) if k < objectives else Warp()
             posterior, without, fitted = Posterior.of(
-                centres, points.take(which), target.values[which], target.errors[which], weights[k]
+                centres, points.take(which), warp.bend(values), errors * warp.slope(values), fits[k].weights
             )
             posteriors.append(posterior)
-            if k < means.shape[1]:
-                skill.append(rank_correlation(without, target.values[which]))
-                means[which, k] = np.where(target.errors[which] > 0, fitted, means[which, k])
-        believed = dict(zip(heard.numbers.tolist(), means, strict=True)) if heard.errors.any() else {}
-        objectives = heard.values.shape[1]
-        viability = posteriors[objectives] if len(posteriors) > objectives else None
+            if k < objectives:
+                warps.append(warp)
+                skill.append(rank_correlation(without, values))
+                believed = warp.straighten(fitted, np.zeros(len(fitted)))[0]
+                means[which, k] = np.where(errors > 0, believed, means[which, k])
         return Model(
             self._featurizer,
             kernels,
             scale,
             tuple(posteriors[:objectives]),
-            viability,
+            tuple(warps),
+            posteriors[objectives] if len(posteriors) > objectives else None,
             tuple(skill),
-            believed,
+            dict(zip(heard.numbers.tolist(), means, strict=True)) if heard.errors.any() else {},
         )
 
-    def _fitted(self, heard: Heard) -> list[Array]:
-        """The weights of every target, fitted on the outcomes up to the last of few marks."""
+    def _fitted(self, heard: Heard) -> list[_Fit]:
+        """The fits of every target, made on the outcomes up to the last of few marks."""
         mark = float(LEAST)
         while round(mark * REFIT) <= len(heard.numbers):
             mark *= REFIT
@@ -195,17 +202,40 @@ class Learner:
             early = heard
         doubtful = not heard.scored.all()
         known = (doubtful, *early.numbers.tolist())
-        if self._weights[0] != known:
+        if self._fits[0] != known:
             early = early.take(early.chosen(FITTED))
             features = self._featurizer(early.rows)
             between = Kernels(features, repeats=self._featurizer.repeats)(features).between
-            weights = []
-            for target in _targets(early, doubtful):
+            fits = []
+            for k, target in enumerate(_targets(early, doubtful)):
                 which = np.flatnonzero(np.isfinite(target.values))
                 own = between[:, which[:, None], which[None, :]]
-                weights.append(fitted_weights(own, target.values[which], target.errors[which]))
-            self._weights = known, weights
-        return self._weights[1]
+                powers = POWERS if k < heard.values.shape[1] else (1.0,)
+                fits.append(_fit(own, target.values[which], target.errors[which], powers))
+            self._fits = known, fits
+        return self._fits[1]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What is fitted to one target: the weights of similarities and noise, and the power of its scale."""
+
+    weights: Array
+    power: float
+
+
+def _fit(similarities: Array, values: Array, errors: Array, powers: Sequence[float]) -> _Fit:
+    """The likeliest power with its weights; those of others are fitted only as far as it takes to tell."""
+    found = []
+    start = None
+    for power in sorted(powers, key=lambda power: abs(power - 1)):
+        warp = Warp.of(power, values)
+        bent, slope = warp.bend(values), warp.slope(values)
+        steps = STEPS if start is None else FEWER_STEPS
+        weights, evidence = fitted_weights(similarities, bent, errors * slope, start=start, steps=steps)
+        start = weights if start is None else start
+        found.append((evidence + float(np.log(slope).sum()), _Fit(weights, power)))
+    return max(found, key=lambda pair: pair[0])[1]
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,13 @@ NOISE = 0.02
 STEPS = 40
 
 
-def fitted_weights(similarities: Array, values: Array, errors: Array) -> Array:
-    """The weights of the similarities (P, N, N), and the noise's behind them: (P + 1,).
+def fitted_weights(
+    similarities: Array, values: Array, errors: Array, *, start: Array | None = None, steps: int = STEPS
+) -> tuple[Array, float]:
+    """The weights of the similarities (P, N, N), and the noise's behind them: (P + 1,); and the log evidence.
 
-    `values` (N,) should have variance one; `errors` (N,) are their standard errors.
+    `values` (N,) should have variance one; `errors` (N,) are their standard errors. `start` are weights to
+    begin with.
     """
     kinds = len(similarities)
     centre = np.log(np.append(np.full(kinds, 1 / kinds), NOISE))
@@ -60,9 +63,9 @@ def fitted_weights(similarities: Array, values: Array, errors: Array) -> Array:
         return evidence + 0.5 * float(away @ away), slopes + away / PRIOR_SPREAD
 
     bounds = [(mean - 4 * PRIOR_SPREAD, mean + 3 * PRIOR_SPREAD) for mean in centre]
-    found = minimize(cost, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
-    weights: Array = np.exp(found.x)
-    return weights
+    first = centre if start is None else np.log(start)
+    found = minimize(cost, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
+    return np.exp(found.x), -float(found.fun)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""What proposed the candidates of a study, and how well a model predicted them: from the memos of trials."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from foundation.text import count
+from nas.study.trial import FALLBACK, PROPOSER, SKILL, Trial
+
+WORDS = {
+    "model": "the model",
+    "evolution": "evolution",
+    "start": "extreme and random points to begin with",
+    "chance": "chance",
+}
+"""What a reader is told of proposers; others go by their names."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Before a trial, by objective: the rank correlation of values with those predicted without them."""
+
+    number: int
+    of: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Proposers:
+    """How many candidates each proposer made, and the skill of the model over time.
+
+    `fallbacks` are proposals that the model did not make because its skill was below `least`.
+    """
+
+    counts: Mapping[str, int]
+    skill: tuple[Skill, ...] = ()
+    fallbacks: int = 0
+    least: float | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """Who proposed, how well the model predicts, and that it was not asked, where that is so."""
+        parts = [f"{number:,} by {WORDS.get(name, name)}" for name, number in self.counts.items()]
+        lines = [f"proposed: {', '.join(parts)}"]
+        if self.skill:
+            skill = ", ".join(f"{name} {value:.2f}" for name, value in self.skill[-1].of.items())
+            lines.append(f"skill of the model (rank correlation, cross-validated): {skill}")
+        if self.fallbacks:
+            lines.append(
+                f"before {count(self.fallbacks, 'proposal')} the skill of the model was below {self.least:g}:"
+                " the search fell back to evolution"
+            )
+        return lines
+
+
+def proposers_of(trials: Iterable[Trial]) -> Proposers | None:
+    """Who proposed these trials; None where the strategy does not say."""
+    named = [trial for trial in trials if isinstance(trial.memo.get(PROPOSER), str)]
+    if not named:
+        return None
+    counts = Counter(trial.memo[PROPOSER] for trial in named)
+    skill = tuple(Skill(t.number, t.memo[SKILL]) for t in named if _are_numbers(t.memo.get(SKILL)))
+    limits = [t.memo[FALLBACK] for t in named if _is_number(t.memo.get(FALLBACK))]
+    return Proposers(dict(counts.most_common()), skill, len(limits), limits[-1] if limits else None)
+
+
+def _are_numbers(skill: Any) -> bool:
+    return isinstance(skill, Mapping) and bool(skill) and all(map(_is_number, skill.values()))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
