@@ -67,7 +67,7 @@ class Registry(Mapping[str, T]):
             ValueError: another thing of this kind already has the name.
         """
         module = sys._getframe(1).f_globals.get("__name__", "")
-        if not module.startswith(f"{self._folder}."):
+        if not f"{module}.".startswith(f"{self._folder}."):
             self._fill()  # else what a user's file adds could take the name of something that comes later
         returned, thing = thing, self._entry(thing)
         name = getattr(thing, "name", None) or thing.__name__

@@ -33,7 +33,7 @@ from search_spaces.blocks.checks import (
     check_whole_numbers,
 )
 from search_spaces.language.choices import one_of
-from search_spaces.ops.attention import attend_to_cache, pairs
+from search_spaces.ops.attention import Weighing, attend_to_cache, pairs
 from search_spaces.ops.cache import slot_positions, write
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.rotary import rotate
@@ -174,7 +174,7 @@ class DifferentialAttentionMixer(Mixer):
                 q, k, v, is_causal=True, enable_gqa=k.shape[1] != q.shape[1], scale=width**-0.5
             )
         else:
-            y = attend_to_cache(q, k, v, seen, scale=width**-0.5)
+            y = attend_to_cache(q, k, v, seen, Weighing(scale=width**-0.5))
         signal, noise = y.unflatten(1, (2, heads)).unbind(1)
         return (signal - self._lambda() * noise).transpose(1, 2).unflatten(-1, (2, width))
 

@@ -9,6 +9,11 @@ and the previous block of keys, and the global ones. With a dilation, tokens tha
 dilation are made neighbours first. On a GPU, where `fused` verified it, FlexAttention computes the
 windows instead. `attend_plainly` is the equation.
 
+A `Weighing` changes how products become weights: their scale, a soft cap on them (Gemma 2, arXiv:2408.00118,
+section 2), and a sink for each head, a logit that takes part in the softmax and reads nothing (gpt-oss,
+arXiv:2508.10925, section 2.3). The fused kernels know of scales alone; with a cap or sinks the scores are
+computed, all T x T of them without a window.
+
 Shapes: B batch, T tokens read, S tokens looked back at, H heads, G kv heads, K head_dim, W block length,
 C blocks, R dilation.
 """
@@ -17,12 +22,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.ops import fused
+
+
+class Weighing(NamedTuple):
+    """How products of queries and keys become weights.
+
+    They are multiplied by `scale` (None: 1 / sqrt(K)), bent towards `cap` beyond it, and join the `sinks` [H]
+    in one softmax.
+    """
+
+    scale: float | None = None
+    cap: float | None = None
+    sinks: Tensor | None = None
+
+    @property
+    def by_kernels(self) -> bool:
+        """Whether the fused kernels compute it."""
+        return self.cap is None and self.sinks is None
+
+    def scores(self, products: Tensor, width: int, seen: Tensor | None) -> Tensor:
+        """The logits of products of heads of this width; of what is not `seen`, minus infinity."""
+        scores = products * (width**-0.5 if self.scale is None else self.scale)
+        if self.cap is not None:
+            scores = self.cap * torch.tanh(scores / self.cap)
+        return scores if seen is None else scores.masked_fill(~seen, float("-inf"))
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """The weights of scores [..., H, T, S]; the rest of the sum, up to one, is the sink's."""
+        if self.sinks is None:
+            return scores.softmax(-1)
+        sinks = self.sinks.to(scores.dtype).repeat(
+            scores.shape[-3] // len(self.sinks)
+        )  # of heads beside batch
+        sink = sinks[:, None, None].expand(*scores.shape[:-1], 1)
+        return torch.cat((scores, sink), dim=-1).softmax(-1)[..., :-1]
+
+
+USUAL = Weighing()
 
 
 def attend(
@@ -33,16 +76,23 @@ def attend(
     *,
     dilation: int = 1,
     global_tokens: int = 0,
+    weighing: Weighing = USUAL,
 ) -> Tensor:
     """Outputs [B, H, T, K] of queries [B, H, T, K] over keys and values [B, G, T, K] of the same tokens."""
     if window is None or _sees_all(q.shape[2], window, dilation, global_tokens):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=k.shape[1] != q.shape[1])
-    if fused.calls_kernel("windowed attention", q):
+        if not weighing.by_kernels:
+            return attend_plainly(q, k, v, weighing=weighing)
+        return F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, enable_gqa=k.shape[1] != q.shape[1], scale=weighing.scale
+        )
+    if weighing is USUAL and fused.calls_kernel("windowed attention", q):
         layout = _layout(q.shape[2], window, dilation, global_tokens, q.device)
         return fused.attend_in_layout(
             q, k, v, partial(sees, window=window, dilation=dilation, global_tokens=global_tokens), layout
         )
-    return _attend_blockwise(q, k, v, window, dilation=dilation, global_tokens=global_tokens)
+    return _attend_blockwise(
+        q, k, v, window, dilation=dilation, global_tokens=global_tokens, weighing=weighing
+    )
 
 
 def attend_plainly(
@@ -53,13 +103,12 @@ def attend_plainly(
     *,
     dilation: int = 1,
     global_tokens: int = 0,
+    weighing: Weighing = USUAL,
 ) -> Tensor:
     """The same by its equation, with all T x T scores."""
     token = torch.arange(q.shape[2], device=q.device)
-    k, v = (part.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for part in (k, v))
     seen = sees(token[:, None], token, window, dilation=dilation, global_tokens=global_tokens)
-    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~seen, float("-inf"))
-    return scores.softmax(-1) @ v
+    return _weighed(q, k, v, seen, weighing)
 
 
 def sees(
@@ -73,11 +122,19 @@ def sees(
     return (age >= 0) & (near | (key < global_tokens))
 
 
-def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scale: float | None = None) -> Tensor:
+def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, weighing: Weighing = USUAL) -> Tensor:
     """Outputs [B, H, T, K] of queries over any keys and values [B, G, S, K]; `seen` [T, S] says which."""
+    if not weighing.by_kernels:
+        return _weighed(q, k, v, seen, weighing)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=seen, enable_gqa=k.shape[1] != q.shape[1], scale=scale
+        q, k, v, attn_mask=seen, enable_gqa=k.shape[1] != q.shape[1], scale=weighing.scale
     )
+
+
+def _weighed(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, weighing: Weighing) -> Tensor:
+    """The same by its equation."""
+    k, v = (part.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for part in (k, v))
+    return weighing.weights(weighing.scores(q @ k.mT, q.shape[-1], seen)) @ v
 
 
 def attend_one(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -89,27 +146,32 @@ def attend_one(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> T
     return attend_one_to_parts(q, [(k, v, seen)])
 
 
-def attend_one_to_parts(q: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
+def attend_one_to_parts(
+    q: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor | None]], weighing: Weighing = USUAL
+) -> Tensor:
     """Output [B, H, K] of one query over keys, values and what is seen of them, in several parts.
 
     Each part is as in `attend_one`; there is one softmax over all, and no part is copied.
     """
-    q = q.unflatten(1, (parts[0][0].shape[1], -1)) * q.shape[-1] ** -0.5
-    scores = []
-    for k, _, seen in parts:
-        score = q @ k.mT
-        scores.append(score if seen is None else score.masked_fill(~seen, float("-inf")))
-    weights = torch.cat(scores, dim=-1).softmax(-1).split([k.shape[2] for k, _, _ in parts], dim=-1)
+    width, q = q.shape[-1], q.unflatten(1, (parts[0][0].shape[1], -1))
+    if weighing is USUAL:  # of the query alone, which is smaller than the products
+        q, weighing = q * width**-0.5, Weighing(scale=1.0)
+    scores = torch.cat([weighing.scores(q @ k.mT, width, seen) for k, _, seen in parts], dim=-1)
+    shape = scores.shape  # [B, G, H / G, S]
+    weighed = weighing.weights(scores.flatten(1, 2).unsqueeze(2)).view(shape)
+    weights = weighed.split([k.shape[2] for k, _, _ in parts], dim=-1)
     y = weights[0] @ parts[0][1]
     for weight, (_, v, _) in zip(weights[1:], parts[1:], strict=True):
         y = y + weight @ v
     return y.flatten(1, 2)
 
 
-def pairs(count: int, window: int | None, *, dilation: int = 1, global_tokens: int = 0) -> int:
+def pairs(
+    count: int, window: int | None, *, dilation: int = 1, global_tokens: int = 0, by_kernels: bool = True
+) -> int:
     """Query-key pairs that `attend` computes for `count` tokens; the fused kernel skips the future."""
     if window is None or _sees_all(count, window, dilation, global_tokens):
-        return count * (count + 1) // 2
+        return count * (count + 1) // 2 if by_kernels else count * count
     length, blocks = _blocks(count, window, dilation)
     return dilation * blocks * length * (global_tokens + min(2, blocks) * length)
 
@@ -133,16 +195,14 @@ def _blocks(count: int, window: int, dilation: int) -> tuple[int, int]:
 
 
 def _attend_blockwise(
-    q: Tensor, k: Tensor, v: Tensor, window: int, *, dilation: int, global_tokens: int
+    q: Tensor, k: Tensor, v: Tensor, window: int, *, dilation: int, global_tokens: int, weighing: Weighing
 ) -> Tensor:
     batch, heads, count, _ = q.shape
     length, blocks = _blocks(count, window, dilation)
     grid = (blocks, length, dilation)
     k, v = (_seen_blocks(part, grid, global_tokens) for part in (k, v))
     seen = _block_mask(grid, window, global_tokens, q.device)
-    y = F.scaled_dot_product_attention(
-        _in_blocks(q, grid).flatten(0, 1), k, v, attn_mask=seen, enable_gqa=k.shape[1] != batch * heads
-    )
+    y = attend_to_cache(_in_blocks(q, grid).flatten(0, 1), k, v, seen, weighing)
     y = y.unflatten(0, (dilation, blocks)).unflatten(2, (batch, heads))
     return y.permute(2, 3, 1, 4, 0, 5).flatten(2, 4)[:, :, :count]
 

@@ -10,11 +10,12 @@ Shapes: B batch, T tokens written, S slots, K width of a row; further axes may s
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from search_spaces.ops.attention import attend_to_cache
+from search_spaces.ops.attention import USUAL, Weighing, attend_to_cache
 
 PIECE = 256
 """Tokens behind a ring are read in pieces of at least so many, so that their cost stays linear."""
@@ -72,6 +73,7 @@ def attend_with_cache(
     *,
     sees: Callable[[Tensor, Tensor], Tensor],
     ring: bool,
+    weighing: Weighing = USUAL,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Outputs [B, H, T, K] of tokens from `position` on over a cache and themselves, and the cache after.
 
@@ -81,7 +83,8 @@ def attend_with_cache(
     piece = max(PIECE, cache["k"].shape[2]) if ring else q.shape[2]
     outputs = []
     for q_here, k_here, v_here in zip(*(part.split(piece, dim=2) for part in (q, k, v)), strict=True):
-        outputs.append(_attend_piece(q_here, k_here, v_here, cache, position=position, sees=sees))
+        piece_of = partial(_attend_piece, position=position, sees=sees, weighing=weighing)
+        outputs.append(piece_of(q_here, k_here, v_here, cache))
         cache = write_keys_values(cache, k_here, v_here, position)
         position += q_here.shape[2]
     return torch.cat(outputs, dim=2), cache
@@ -95,6 +98,7 @@ def _attend_piece(
     *,
     position: int,
     sees: Callable[[Tensor, Tensor], Tensor],
+    weighing: Weighing,
 ) -> Tensor:
     here = position + torch.arange(q.shape[2], device=q.device)
     key = torch.cat((slot_positions(cache["k"].shape[2], position, q.device), here))
@@ -106,4 +110,4 @@ def _attend_piece(
         written = torch.arange(first, device=q.device) < position
         seen = torch.cat((written.expand(len(here), -1), seen & (key >= min(first, position))), dim=1)
         k, v = torch.cat((cache["k_global"], k), dim=2), torch.cat((cache["v_global"], v), dim=2)
-    return attend_to_cache(q, k, v, seen)
+    return attend_to_cache(q, k, v, seen, weighing)

@@ -16,20 +16,28 @@ from torch import Tensor
 BASE = 10_000.0
 
 
-def rotate(x: Tensor, position: int | Tensor) -> Tensor:
+def rotate(x: Tensor, position: int | Tensor, base: float = BASE) -> Tensor:
     """Rotate x [..., T, K], whose first token stands at `position` (an int, or a 0-dim tensor)."""
     count, width = x.shape[-2:]
     # a compiled graph takes the tables as constants: it would compute them anew for every element of x
     if isinstance(position, int) and torch.compiler.is_dynamo_compiling():
-        cos, sin = _constant(_at_least(position + count), width, x.dtype, x.device).unbind()
+        cos, sin = _constant(_at_least(position + count), width, base, x.dtype, x.device).unbind()
         cos, sin = cos[position : position + count], sin[position : position + count]
     # tables made while a graph is traced otherwise hold no values, and must not be kept
     elif isinstance(position, int) and not torch.compiler.is_compiling():
-        cos, sin = _table(_at_least(position + count), width, x.dtype, x.device).unbind()
+        cos, sin = _table(_at_least(position + count), width, base, x.dtype, x.device).unbind()
         cos, sin = cos[position : position + count], sin[position : position + count]
     else:
-        cos, sin = _angles(position + torch.arange(count, device=x.device), width, x.dtype).unbind()
+        cos, sin = _angles(position + torch.arange(count, device=x.device), width, base, x.dtype).unbind()
     return torch.addcmul(x * cos, x.roll(width // 2, dims=-1), sin)
+
+
+def rotate_share(x: Tensor, position: int | Tensor, width: int, base: float = BASE) -> Tensor:
+    """The same for the first `width` channels of a head; the others have no positions."""
+    if width == x.shape[-1]:
+        return rotate(x, position, base)
+    turned, still = x[..., :width], x[..., width:]
+    return torch.cat((rotate(turned, position, base), still), dim=-1)
 
 
 def _at_least(length: int) -> int:
@@ -38,21 +46,21 @@ def _at_least(length: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _table(length: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _table(length: int, width: int, base: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     # a table made in inference mode could not be used for learning later
     with torch.inference_mode(False):
-        return _angles(torch.arange(length, device=device), width, dtype)
+        return _angles(torch.arange(length, device=device), width, base, dtype)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _constant(length: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return _table(length, width, dtype, device)
+def _constant(length: int, width: int, base: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _table(length, width, base, dtype, device)
 
 
-def _angles(position: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+def _angles(position: Tensor, width: int, base: float, dtype: torch.dtype) -> Tensor:
     """What each channel is multiplied by, and what the other channel of its pair is [2, T, K]."""
     exact = torch.float64 if dtype is torch.float64 else torch.float32
     step = torch.arange(0, width, 2, dtype=exact, device=position.device) / width
-    angle = position.to(exact)[:, None] * BASE**-step
+    angle = position.to(exact)[:, None] * base**-step
     cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
     return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)))

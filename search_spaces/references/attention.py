@@ -14,10 +14,16 @@ from search_spaces.blocks.differential_attention import DifferentialAttention
 from search_spaces.blocks.latent_attention import LatentAttention
 from search_spaces.references import Function, Weights, put, reference
 
+LLAMA = ("num_heads", "num_kv_heads", "head_dim", "window", "rotary", "dilation", "global_tokens")
+"""What Llama's attention, with a mask, has of ours."""
 
-@reference(Attention, source="transformers LlamaAttention", needs="transformers")
+
+@reference(Attention, source="transformers LlamaAttention, or the equation", needs="transformers")
 def llama(spec: Attention, weights: Weights, d_model: int) -> Function:
-    """Rotary attention with grouped keys; windows by a mask."""
+    """Rotary attention with grouped keys; windows by a mask. Variants that Llama has not, by the equation."""
+    usual = Attention(**{name: getattr(spec, name) for name in LLAMA})
+    if spec != usual:
+        return by_head(spec, weights)
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
 
@@ -46,6 +52,48 @@ def llama(spec: Attention, weights: Weights, d_model: int) -> Function:
     return run
 
 
+def by_head(spec: Attention, weights: Weights) -> Function:
+    """All variants, one head and one query at a time."""
+    weights = {name: weight.double() for name, weight in weights.items()}
+    width = spec.head_dim
+    nothing = torch.zeros((), dtype=torch.float64)
+
+    def part(x: Tensor, name: str, head: int) -> Tensor:
+        y = x @ weights[f"w{name}"][head].T
+        if spec.biases != "none":
+            y = y + weights[f"b{name}"][head, :, 0]
+        if spec.qk_norm and name != "v":
+            y = y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weights[f"{name}_norm"]
+        if spec.rotary and name != "v":
+            count = round(spec.rotary_share * width)
+            y = torch.cat((turned(y[..., :count], spec.rotary_base), y[..., count:]), dim=-1)
+        return y
+
+    def sees(t: int, s: int) -> bool:
+        near = spec.window is None or (t - s < spec.window * spec.dilation and (t - s) % spec.dilation == 0)
+        return s <= t and (near or s < spec.global_tokens)
+
+    def run(x: Tensor) -> Tensor:
+        x, outputs = x.double(), []
+        for head in range(spec.num_heads):
+            group = head // (spec.num_heads // spec.num_kv_heads)
+            q, k, v = part(x, "q", head), part(x, "k", group), part(x, "v", group)
+            rows = []
+            for t in range(x.shape[1]):
+                seen = [s for s in range(t + 1) if sees(t, s)]
+                logits = torch.einsum("bk,bsk->bs", q[:, t], k[:, seen]) * (spec.scale or width**-0.5)
+                if spec.softcap is not None:
+                    logits = spec.softcap * torch.tanh(logits / spec.softcap)
+                rest = weights["sinks"][head, 0].exp() if spec.sinks else nothing
+                weight = logits.exp() / (logits.exp().sum(-1, keepdim=True) + rest)
+                rows.append(torch.einsum("bs,bsk->bk", weight, v[:, seen]))
+            outputs.append(torch.stack(rows, dim=1))
+        y = torch.einsum("bthk,dhk->btd", torch.stack(outputs, dim=2), weights["wo"])
+        return y + weights["bo"] if spec.biases == "all" else y
+
+    return run
+
+
 def future(count: int) -> Tensor:
     """A mask to add that hides the future."""
     return torch.full((count, count), float("-inf")).triu(1)[None, None]
@@ -56,10 +104,10 @@ def heads_of(x: Tensor, weight: Tensor) -> Tensor:
     return torch.einsum("btd,hkd->bhtk", x, weight)
 
 
-def turned(x: Tensor) -> Tensor:
+def turned(x: Tensor, base: float = 10_000.0) -> Tensor:
     """Rotary positions as complex numbers."""
     width, time = x.shape[-1], torch.arange(x.shape[-2], dtype=torch.float64)
-    angle = time[:, None] * 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = time[:, None] * base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     spun = torch.complex(x[..., : width // 2], x[..., width // 2 :]) * torch.polar(
         torch.ones_like(angle), angle
     )
