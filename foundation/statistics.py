@@ -53,6 +53,20 @@ def tau_with_interval(
     return Tau(kendall_tau(first, second), low, high)
 
 
+def tau_difference(
+    first: ArrayLike, second: ArrayLike, truth: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Tau:
+    """By how much the tau-b of `first` with `truth` is above that of `second`, paired in every resample."""
+    sides = [
+        np.stack((np.asarray(side, float), np.asarray(truth, float)), axis=1) for side in (first, second)
+    ]
+    count = len(sides[0])
+    picks = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    one, other = (_taus(side, picks) for side in sides)
+    low, high = interval(one - other) if np.isfinite(one - other).any() else (math.nan, math.nan)
+    return Tau(kendall_tau(first, truth) - kendall_tau(second, truth), low, high)
+
+
 def interval(values: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
     """The central interval that holds the share `level` of the values; NaN among them are left out."""
     ends = [(1 - level) / 2, (1 + level) / 2]

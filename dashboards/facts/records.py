@@ -101,7 +101,7 @@ class GainFacts:
 class ValidationFacts:
     """How the proxy ranks random networks, compared with training each from scratch.
 
-    `pairs` are (proxy, from scratch, digest).
+    `pairs` are (proxy, from scratch, digest); `zero_cost` are rankings by scores of initial weights.
     """
 
     tau: float | None
@@ -110,6 +110,8 @@ class ValidationFacts:
     steps: int | None
     claims: ClaimFacts | None = None
     gain: GainFacts | None = None
+    zero_cost: tuple[Ranking, ...] = ()
+    zero_cost_verdict: str = ""
 
 
 def read_corpus(plain: Mapping[str, Any] | None) -> CorpusFacts | None:
@@ -173,7 +175,19 @@ def read_validation(plain: Mapping[str, Any] | None) -> ValidationFacts | None:
         plain.get("steps"),
         _claims(plain.get("claims")),
         _gain(plain.get("gain")),
+        *_zero_cost(plain.get("zero_cost")),
     )
+
+
+def _zero_cost(plain: Mapping[str, Any] | None) -> tuple[tuple[Ranking, ...], str]:
+    """How zero-cost scores rank trained networks, and what that says."""
+    if not plain:
+        return (), ""
+    rankings = tuple(
+        Ranking(name, ranking["tau"], _interval(ranking.get("interval")), plain["networks"])
+        for name, ranking in plain["rankings"].items()
+    )
+    return rankings, plain["verdict"]
 
 
 def _claims(plain: Mapping[str, Any] | None) -> ClaimFacts | None:

@@ -21,6 +21,7 @@ def validation_section(facts: Facts) -> Html | None:
     parts.append(_proxy(validation, validation.tau) if validation.tau is not None else None)
     parts.append(_claims(validation.claims) if validation.claims else None)
     parts.append(_gain(validation.gain) if validation.gain else None)
+    parts.append(_zero_cost(validation) if validation.zero_cost else None)
     if facts.finals is None and validation.pairs:
         parts.append(figure(figures["proxy"](facts)))
     return joined(parts)
@@ -45,6 +46,14 @@ def _claims(claims: ClaimFacts) -> Html:
     text += ". Their ranking agrees with that of" if items else "."
     notes = [p(f"{claims.engine}: {remark}", kind="note") for remark in claims.remarks]
     return joined([p(text), tag("ul", *items) if items else None, *notes])
+
+
+def _zero_cost(validation: ValidationFacts) -> Html:
+    """How scores of initial weights rank trained networks; a larger score promises a better network."""
+    networks = count(validation.zero_cost[0].networks, "trained network")
+    items = [tag("li", f"{r.against}: {_tau(r.tau, r.interval)}") for r in validation.zero_cost]
+    verdict = validation.zero_cost_verdict
+    return joined([p(f"Zero-cost scores on {networks}: {verdict}."), tag("ul", *items)])
 
 
 def _gain(gain: GainFacts) -> Html:

@@ -178,6 +178,8 @@ def _explain_objective(found: Catalogue, name: str) -> None:
 def _when(objective: Any) -> str:
     if objective.cheap:
         return "before training"
+    if objective.zero_cost:
+        return "at the initial weights"
     return "after training" if objective.task else "once a worker scored it"
 
 

@@ -34,7 +34,7 @@ from foundation.errors import SettingError
 from foundation.registry import Registry
 from foundation.settings import Settings, parse_values
 from foundation.wording import argument
-from nas.objectives.base import CostModel
+from nas.objectives.base import CostModel, objectives
 from nas.progress import Progress
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.plan import Plan
@@ -170,6 +170,13 @@ def make_engine(plan: Plan) -> Engine:
         raise SettingError(
             f"engine {plan.engine} chooses by the weights and the score of one task, not by"
             f" {' and '.join(names)}: search them with {argument('engine', 'ofa')}"
+        )
+    if kind.needs_supernet and any(
+        name in objectives and objectives[name].zero_cost for name in plan.objectives
+    ):
+        raise SettingError(
+            f"engine {plan.engine} knows scores and costs, not zero-cost scores: search them with"
+            f" {argument('engine', 'ofa')}"
         )
     if kind.asks_strategy:
         return kind()

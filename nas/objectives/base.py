@@ -84,13 +84,14 @@ class CostModel:
 class Objective:
     """A named number about an architecture.
 
-    `cheap` computes it at once; None means that an evaluator must score it. Smaller is better unless
+    `cheap` computes it at once; None means that a scorer must score it. Smaller is better unless
     `maximise`. `needs_table` says that the study must measure a latency table first. What is
     `per_scenario` differs between scenarios, and may be asked `under` one of them; what is `on_request`
     takes longer than microseconds, and is computed only where a study asks for it. What is scored is the
-    score of a `task` (see `evaluators.tasks`), or what a `function` of the architecture returns on a worker.
-    It is never smaller than the objective named by `at_least`. Numbers of decoders alone say so by
-    `of_decoders`; `least` and `most` are bounds on every study that asks for it.
+    score of a `task` (see `evaluators.tasks`), or, where it is `zero_cost`, of the initial weights (see
+    `evaluators.zero_cost`), or what a `function` of the architecture returns on a worker. It is never smaller
+    than the objective named by `at_least`. Numbers of decoders alone say so by `of_decoders`; `least` and
+    `most` are bounds on every study that asks for it.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Objective:
     needs_table: bool = False
     per_scenario: bool = False
     on_request: bool = False
+    zero_cost: bool = False
     task: str = ""
     function: ObjectiveFunction | None = None
     at_least: str = ""

@@ -13,8 +13,8 @@ from foundation.errors import SettingError
 from nas.steps.base import Context, Step, computed_once, steps
 from nas.study.facts import add_fact
 from nas.study.plan import Plan
-from nas.study.plan_objectives import quality_name, quality_of
-from nas.study.task import corpus_fact, make_tasks
+from nas.study.plan_objectives import quality_name, quality_of, zero_cost_names
+from nas.study.task import corpus_fact, make_tasks, probed_task
 
 
 @computed_once
@@ -34,13 +34,13 @@ def opened_task(context: Context) -> Task:
 
 @steps.add
 class Corpus(Step):
-    """Wanted where something is trained; a task that makes its own data has nothing to record."""
+    """Wanted where something is trained, or read off initial weights; tasks without data record nothing."""
 
     name = "corpus"
 
     def wanted(self, plan: Plan) -> bool:
-        """Whether an objective is learned."""
-        return quality_of(plan) is not None
+        """Whether an objective is learned, or read off the initial weights."""
+        return quality_of(plan) is not None or bool(zero_cost_names(plan))
 
     def done(self, context: Context) -> bool:
         """Whether these corpora are the ones on record."""
@@ -68,6 +68,8 @@ class Corpus(Step):
 def _corpora(context: Context) -> Iterator[tuple[str, dict[str, Any]]]:
     """The data of each task that has some, with the fact that they are kept in."""
     made = opened_tasks(context)
+    if not made:
+        made = {"": probed_task(context.plan)}
     for task in made.values():
         about = task.about()
         if about is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from evaluators.scoring.base import Evaluator
 from evaluators.scoring.scratch import FromScratch
 from evaluators.supernet.evaluator import FromSupernet
 from nas.driver import Search, every_architecture_tried, run
 from nas.engines.base import Prepared, Setup, engine_title, make_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.objectives.base import CostModel
+from nas.objectives.zero_cost import ZeroCostScorer
 from nas.schedulers.base import PointOf, make_scheduler
 from nas.steps.base import Context, Step, steps
 from nas.steps.corpus import opened_task, opened_tasks
@@ -20,9 +22,16 @@ from nas.strategies.base import Strategy, make_strategy
 from nas.study.constraints import parsed_constraints
 from nas.study.evaluators import fidelity, gated, scorers_of
 from nas.study.facts import PREPARED, add_fact
-from nas.study.plan_objectives import goals_of, quality_of, recorded_costs, scored_functions
+from nas.study.plan_objectives import (
+    goals_of,
+    quality_of,
+    recorded_costs,
+    scored_functions,
+    zero_cost_names,
+)
 from nas.study.rungs import note_rungs
 from nas.study.study import Study
+from nas.study.task import probed_task
 from nas.study.trial import Trial, TrialState
 
 
@@ -49,13 +58,9 @@ class SearchByTrials(Step):
             SpaceError: nothing satisfies the constraints.
             EvaluationFailed: the evaluator fails again and again.
         """
-        study, plan, quality = context.study, context.plan, quality_of(context.plan)
+        study, plan = context.study, context.plan
         prepared = prepare_engine(context)
-        functions = {**scored_functions(plan), **context.functions}
-        scorers: dict[str, Scorer] = {name: FunctionScorer(f) for name, f in functions.items()}
-        if quality is not None:
-            chosen = {**evaluators(context), **({quality: prepared.evaluator} if prepared.evaluator else {})}
-            scorers |= gated(plan, scorers_of(plan, chosen, opened_tasks(context)))
+        scorers = scorers_of_search(context, prepared.evaluator)
         with (
             context.workers.executor(scorers, context.progress.say) as executor,
             context.progress.bar(f"searching by {engine_title(plan)}", plan.trials) as bar,
@@ -83,6 +88,20 @@ class SearchByTrials(Step):
                 f"every architecture of {study.space.name} was tried, {size:,} in all:"
                 f" the search ends after {count:,} trials, not {plan.trials:,}"
             )
+
+
+def scorers_of_search(context: Context, chosen: Evaluator | None = None) -> dict[str, Scorer]:
+    """What scores the candidates of a search, the cheapest first; `chosen` in the place of its evaluator."""
+    plan, quality = context.plan, quality_of(context.plan)
+    functions = {**scored_functions(plan), **context.functions}
+    scorers: dict[str, Scorer] = {name: FunctionScorer(f) for name, f in functions.items()}
+    if names := zero_cost_names(plan):
+        task = probed_task(plan)
+        scorers |= {name: ZeroCostScorer(name, task) for name in names}
+    if quality is None:
+        return scorers
+    by_score = {**evaluators(context), **({quality: chosen} if chosen else {})}
+    return scorers | gated(plan, scorers_of(plan, by_score, opened_tasks(context)))
 
 
 def prepare_engine(context: Context) -> Prepared:

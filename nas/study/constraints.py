@@ -64,6 +64,8 @@ class Constraint:
         """
         constraint = cls.read(text)
         objective = objectives[constraint.name]
+        if objective.zero_cost:
+            raise SettingError(f"constraint {text!r}: {constraint.name} is a zero-cost score, never a bound")
         if objective.cheap is None and not objective.task:
             raise SettingError(f"constraint {text!r}: {constraint.name} is {objective.when_known}")
         return constraint

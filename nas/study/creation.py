@@ -31,14 +31,16 @@ from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
 from nas.study.plan_objectives import (
     is_decoder_space,
+    scored_names,
     under_all_scenarios,
     with_own_bounds,
+    zero_cost_names,
 )
 from nas.study.satisfiable import require_satisfiable
 from nas.study.source import FOLDER, Source
 from nas.study.source_keeping import is_other_source, kept_source
 from nas.study.study import Study
-from nas.study.task import make_tasks
+from nas.study.task import make_tasks, probed_task
 from nas.study.task_settings import with_task_settings
 from nas.study.trial import TrialState
 from nas.tables.study_tables import check_tables, scenarios_to_time
@@ -129,7 +131,11 @@ def check_plan(
             raise SettingError(f"{name} is the name of a known objective: rename your function")
     constraints = parsed_constraints(plan)
     registered = [name for name in plan.objectives if name not in functions]
-    registered += [constraint.name for constraint in constraints]
+    registered += [
+        *(constraint.name for constraint in constraints),
+        *scored_names(plan),
+        *zero_cost_names(plan),
+    ]
     _check_fit(space, plan, [objectives[name] for name in registered])
     check_evaluator(plan.evaluator)
     device_of(plan)
@@ -141,6 +147,8 @@ def check_plan(
     tasks = make_tasks(plan)
     for task in tasks.values():
         task.check_vocabulary(space)
+    if zero_cost_names(plan):
+        probed_task(plan).check_vocabulary(space)
     of_plan(space, plan, list(tasks.values()), engine).require_consent(yes)
     space.require_allowed()
     require_satisfiable(space, constraints, CostModel.of(plan.scenarios))

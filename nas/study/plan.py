@@ -232,6 +232,14 @@ class Plan(Settings):
         changeable=True,
         group=LATENCY,
     )
+    zero_cost: tuple[str, ...] = setting(
+        (),
+        help="Scores at the initial weights that are recorded of every candidate, e.g. synflow,snip; `nas"
+        " validate` says what they are worth.",
+        metavar="NAME,...",
+        shown="none",
+        group=SEARCH,
+    )
     finalists: int = setting(
         6,
         help="Networks to train from scratch at the end, spread over the front.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foundation.errors import SettingError
+from foundation.errors import SettingError, UnknownName
+from foundation.registry import nearest
 from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
 from nas.study.constraints import Constraint, gates_of, parsed_constraints
 from nas.study.plan import SCENARIO_MARK, Plan
@@ -36,6 +37,20 @@ def quality_name(plan: Plan) -> str:
         scored = ", ".join(o.name for o in objectives.values() if o.task)
         raise SettingError(f"nothing is trained in this study: none of its objectives is one of {scored}")
     return name
+
+
+def zero_cost_names(plan: Plan) -> tuple[str, ...]:
+    """The zero-cost scores that a plan trades off, then those that it only shows.
+
+    Raises:
+        UnknownName: no such score.
+    """
+    traded = [name for name in plan.objectives if name in objectives and objectives[name].zero_cost]
+    for name in plan.zero_cost:
+        if name not in objectives or not objectives[name].zero_cost:
+            known = [each.name for each in objectives.values() if each.zero_cost]
+            raise UnknownName(f"unknown zero-cost score {name!r}; {nearest(name, known)}")
+    return tuple(dict.fromkeys([*traded, *plan.zero_cost]))
 
 
 def goals_of(plan: Plan) -> list[tuple[str, bool]]:

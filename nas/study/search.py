@@ -63,6 +63,7 @@ class PlanSettings(TypedDict, total=False):
     profile_seconds: float
     time_on: str | None
     measure: Sequence[str]
+    zero_cost: Sequence[str]
     finalists: int
     finalist_steps: Sequence[int]
     keep: float

@@ -25,7 +25,7 @@ from nas.pareto import nondominated
 from nas.store import Measurement, Store, Unreadable
 from nas.study.definition import StudyDefinition
 from nas.study.frames import frame_of, row_of
-from nas.study.front import Front
+from nas.study.front import STANDARD, Front
 from nas.study.given_networks import given_network, is_given
 from nas.study.marks import table_errors
 from nas.study.network_lines import network_line
@@ -140,6 +140,7 @@ class Study(StudyDefinition):
             dropped=len(members) - len(kept),
             table_errors=self.table_errors,
             layers=self.layers,
+            besides=(*(score.name for score in self.scores), *self.plan.zero_cost, *STANDARD),
         )
 
     def undominated_as_measured(

@@ -12,6 +12,9 @@ from nas.study.plan_objectives import quality_name, scored_names
 from nas.study.study import Study
 from nas.study.task_settings import with_own_settings
 
+TEXT = "language"
+"""The task whose text is read where nothing is learned."""
+
 
 def length_of(study: Study) -> int | None:
     """Tokens of the windows of a study's first task; None where nothing is trained."""
@@ -51,6 +54,19 @@ def make_task(plan: Plan) -> Task:
         SettingError: nothing is trained, or the task does not come in these sizes.
     """
     return make_tasks(plan)[quality_name(plan)]
+
+
+def probed_task(plan: Plan) -> Task:
+    """What zero-cost scores read: the first task of a plan, or text where nothing is learned.
+
+    Raises:
+        DataError: its data cannot be used.
+        SettingError: the task does not come in these sizes.
+    """
+    made = make_tasks(plan)
+    if made:
+        return next(iter(made.values()))
+    return tasks[TEXT].make(data=plan.data, length=plan.window, windows=plan.validation_windows)
 
 
 def corpus_fact(task: Task, made: dict[str, Task]) -> str:

@@ -16,6 +16,7 @@ from foundation.registry import nearest
 from foundation.settings import MANY, Settings, describe, setting
 from foundation.wording import argument
 from nas.objectives.base import objectives
+from nas.study.constraints import gates_of
 from nas.study.plan import Plan
 from nas.study.plan_objectives import scored_names
 
@@ -84,6 +85,7 @@ def with_task_settings(plan: Plan) -> Plan:
             raise SettingError(f"{shown}: write TASK.SETTING=VALUE, e.g. recall.pairs=8")
         if task not in learned:
             raise UnknownName(f"{path}: this study has no task {task!r}; {nearest(task, learned)}")
+    _check_gates(plan)
     for task in learned:
         if given := _given(plan, task):
             typed |= {f"{task}.{name}": value for name, value in _typed(tasks[task], given).items()}
@@ -120,6 +122,18 @@ def _check_training(plan: Plan, task: str) -> None:
             f"{task}.rates={training.rates} trains each network several times: it needs"
             f" {argument('evaluator', 'scratch')}"
         )
+
+
+def _check_gates(plan: Plan) -> None:
+    """A gate asks the same of all candidates: where their steps differ, those of its task must not."""
+    for gate in gates_of(plan) if plan.scheduler != "full" else ():
+        task = objectives[gate.name].task
+        if training_of(plan, task).steps is None:
+            raise SettingError(
+                f"the gate {gate} needs candidates that are trained equally long for {task}: set"
+                f" {argument('task_settings', f'{task}.steps=N', option=OPTION)}, or leave"
+                f" {argument('scheduler', plan.scheduler)} out"
+            )
 
 
 def _given(plan: Plan, task: str) -> dict[str, Any]:

@@ -25,12 +25,14 @@ from nas.validation.random_networks import STAGE, random_networks
 class ProxyCheck:
     """The proxy's agreement with training from scratch, and what the engine itself had claimed.
 
-    `others` are agreements in scores besides the study's first one, where they could be compared.
+    `others` are agreements in scores besides the study's first one, where they could be compared, and
+    `truths` the trainings from scratch.
     """
 
     agreement: Agreement
     claims: Claims | None
     others: tuple[tuple[str, Agreement], ...] = ()
+    truths: tuple[Trial, ...] = ()
 
 
 def top_fidelity(study: Study) -> int:
@@ -92,7 +94,7 @@ def check_proxy(
         "others": {name: found.ranking() for name, found in others},
     }
     add_fact(study, VALIDATION, fact)
-    return ProxyCheck(ranks, claims, tuple(others))
+    return ProxyCheck(ranks, claims, tuple(others), tuple(true for _, true in both))
 
 
 def _agreement_in(score: str, both: Sequence[tuple[Trial, Trial]]) -> Agreement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,14 +12,14 @@ from nas.progress import Progress
 from nas.steps.base import Context, run_steps
 from nas.steps.corpus import opened_tasks
 from nas.steps.profile import cost_model
-from nas.steps.search import SearchByTrials
+from nas.steps.search import SearchByTrials, scorers_of_search
 from nas.steps.train import evaluators
 from nas.store.folders import working_in
-from nas.study.evaluators import gated, scorers_of, scratch_evaluator
+from nas.study.evaluators import scorers_of, scratch_evaluator
 from nas.study.forecast import Work, largest_of
 from nas.study.scoring import OnTrial
 from nas.study.study import Study
-from nas.study.task import task_of
+from nas.study.task import probed_task, task_of
 from nas.study.trial import Trial
 from nas.validation.claims import Claims
 from nas.validation.effort import effort_of, effort_text
@@ -28,6 +28,7 @@ from nas.validation.proxy import ProxyCheck, check_proxy, is_own_truth, top_fide
 from nas.validation.random_baseline import GainOverRandom, gain_over_random, still_wanted
 from nas.validation.random_networks import random_networks, require_networks
 from nas.validation.settings import ValidationSettings
+from nas.validation.zero_cost import ZeroCostCheck, check_zero_cost
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Validation:
     steps: int
     proxy: ProxyCheck | None
     gain: GainOverRandom | None
+    zero_cost: ZeroCostCheck | None = None
     missing: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
 
@@ -89,16 +91,28 @@ def _validated(context: Context, settings: ValidationSettings, steps: int) -> Va
         proxy = _proxy(context, settings.scratch_networks, steps)
     except NothingToCompare as error:
         missing.append(f"no rank correlation: {error}")
-    if proxy is None and gain is None:
-        raise NothingToCompare(missing[-1])
-    return Validation(steps, proxy, gain, tuple(missing))
+    zero_cost = None
+    try:
+        zero_cost = _zero_cost(context, () if proxy is None else proxy.truths)
+    except NothingToCompare as error:
+        missing.append(f"no zero-cost scores: {error}")
+    if proxy is None and gain is None and zero_cost is None:
+        raise NothingToCompare(missing[0])
+    return Validation(steps, proxy, gain, zero_cost, tuple(missing))
+
+
+def _zero_cost(context: Context, truths: Sequence[Trial]) -> ZeroCostCheck:
+    """Zero-cost scores against the networks that were trained: where the search trained all, its own."""
+    study = context.study
+    if not truths and context.plan.evaluator == "scratch":
+        truths = study.complete()
+    return check_zero_cost(study, truths, probed_task(context.plan))
 
 
 def _gain(context: Context, random: int | None) -> GainOverRandom:
     study = context.study
-    scorers = gated(context.plan, scorers_of(context.plan, evaluators(context), opened_tasks(context)))
     with (
-        context.workers.executor(scorers) as executor,
+        context.workers.executor(scorers_of_search(context)) as executor,
         _progress(context, "scoring random choice", still_wanted(study, random)) as on_trial,
     ):
         return gain_over_random(study, cost_model(context), executor, random=random, on_trial=on_trial)
@@ -149,6 +163,8 @@ def lines_of(study: Study, validation: Validation) -> list[str]:
                 f"{f' in {named}' if named else ''}, {len(ranks.pairs)} random networks: {ranks}"
             )
         lines += _claim_lines(validation.proxy.claims)
+    if validation.zero_cost is not None:
+        lines += validation.zero_cost.lines
     if validation.gain is not None:
         lines.append(f"{study.plan.engine}: {validation.gain.equal}")
         if validation.gain.over_all.against > validation.gain.equal.against:

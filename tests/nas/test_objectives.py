@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from evaluators.tasks.base import tasks
+from evaluators.zero_cost.base import zero_costs
 from foundation.errors import SettingError
 from hw_profiles.roofline.cards import card_named
 from hw_profiles.roofline.roofline import Roofline
@@ -50,9 +51,9 @@ def test_an_objective_is_computed_from_a_network_or_learned_by_a_task(name: str)
     objective = objectives[name]
     assert objective.about
     assert objective.label
-    assert (objective.cheap is None) == bool(objective.task)
-    if objective.task:
-        assert objective.task in tasks
+    assert (objective.cheap is None) == bool(objective.task or objective.zero_cost)
+    if objective.task or objective.zero_cost:
+        assert objective.task in tasks or objective.name in zero_costs
         return
     assert objective.cheap is not None
     value = objective.cheap(SPEC, estimates(CHAT))

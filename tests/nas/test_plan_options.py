@@ -48,6 +48,7 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "rungs": st.lists(st.integers(1, 999), unique=True).map(lambda rungs: tuple(sorted(rungs))),
     "measure": st.lists(st.sampled_from(MEASURABLE), unique=True).map(tuple),
     "baselines": st.lists(words, unique=True).map(tuple),
+    "zero_cost": st.lists(words, unique=True).map(tuple),
     "time_on": st.none(),  # excludes an estimate
 }
 

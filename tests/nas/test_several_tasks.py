@@ -180,6 +180,11 @@ def test_the_best_of_several_rates_is_recorded(searched: Any) -> None:
         ({"task_settings": {"recall.rates": 2}, "evaluator": "supernet"}, SettingError, "several times"),
         ({"engine": "exact", "evaluator": "supernet", "strategy": "auto"}, SettingError, "score of one task"),
         ({"supernet": "there", "evaluator": "supernet"}, SettingError, "has learned one task"),
+        (
+            {"scheduler": "halving", "constraints": ["recall_error<0.5"]},
+            SettingError,
+            r"needs candidates that are trained equally long for recall: set task_settings='recall.steps=N'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
