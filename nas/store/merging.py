@@ -1,8 +1,8 @@
 """The rows of several studies as those of one.
 
 Trials are numbered anew: within each stage those of the second study come after those of the first, and so
-on, and what names trials by number (parents, trials that answered others) follows. The outcomes of several
-searches have no single order, so none is kept.
+on, and what names trials by number (parents, trials that answered others, those in which a candidate began)
+follows. The outcomes of several searches have no single order, so none is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from foundation.errors import StoreError
 from nas.store.records import StudyRows
 from nas.store.rows import config_text
-from nas.study.trial import PARENTS
+from nas.study.trial import CANDIDATE, PARENTS
 
 Row = Mapping[str, Any]
 
@@ -55,6 +55,8 @@ def _moved(row: Row, by: int) -> dict[str, Any]:
         memo = json.loads(row["memo_json"])
         if PARENTS in memo:
             memo[PARENTS] = [parent + by for parent in memo[PARENTS]]
+        if CANDIDATE in memo:
+            memo[CANDIDATE] += by
         reused = None if row["reused"] is None else row["reused"] + by
         moved = {"number": row["number"] + by, "reused": reused, "heard": None, "told": None}
     except (TypeError, ValueError) as error:

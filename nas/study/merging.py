@@ -74,8 +74,8 @@ def _corpus(study: Study) -> Any:
 
 
 def _weights(study: Study) -> Any:
-    """What tells one training of shared weights from another: the loss of every step."""
-    return study.facts.get(SUPERNET, {}).get("loss")
+    """What tells one training of shared weights from another, of each task: the loss of every step."""
+    return {name: fact.get("loss") for name, fact in study.facts.items() if name.startswith(SUPERNET)}
 
 
 def _tables(study: Study) -> Any:

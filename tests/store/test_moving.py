@@ -155,7 +155,10 @@ def test_merged_studies_have_all_trials_under_new_numbers(tmp_path: Path) -> Non
     (tmp_path / "other" / "final").write_bytes(b"weights")
     with Store(path) as store:
         of_other = store.study("other")
-        store.save(of_other, [complete(7, memo={"parents": [1, 2]}, reused=1), complete(0, stage="final")])
+        store.save(
+            of_other,
+            [complete(7, memo={"parents": [1, 2], "candidate": 1}, reused=1), complete(0, stage="final")],
+        )
         before = contents(path, "small"), contents(path, "other")
         merge_studies(store, ["small", "other"], "new", {"plan": {"trials": 9}})
         new = store.study("new")
@@ -164,7 +167,7 @@ def test_merged_studies_have_all_trials_under_new_numbers(tmp_path: Path) -> Non
         assert [t.number for t in merged] == [0, 1, 2, 3, 4, 5, 6, 11]
         assert merged[:4] == store.trials(store.study("small"))
         assert [t.genotype for t in merged[4:]] == [t.genotype for t in store.trials(of_other)]
-        assert (merged[-1].memo, merged[-1].reused) == ({"parents": [5, 6]}, 5)
+        assert (merged[-1].memo, merged[-1].reused) == ({"parents": [5, 6], "candidate": 5}, 5)
         assert [t.number for t in store.trials(new, "final")] == [0]
         assert len(store.measurements(new)) == 2
         assert store.trials_changed_since(new, 0)[1] == 9
