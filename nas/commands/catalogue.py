@@ -45,8 +45,8 @@ class Catalogue:
 
     def known(self, name: str) -> str:
         """The name itself; see `named`."""
-        if name in self.things:
-            return name
+        if name in self.things or (":" in name and isinstance(self.things, Registry)):
+            return name  # or of another library, which says itself what it lacks
         return known_name(name, self.things, f"{self.kind} of {self.origin}" if self.origin else self.kind)
 
     def print_lines(self, about: Callable[[Any], str]) -> None:

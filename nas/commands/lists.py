@@ -71,7 +71,7 @@ def strategies(
 
     found = catalogue(registered, source)
     if name is None:
-        found.print_lines(first_line)
+        found.print_lines(lambda kind: f"{first_line(kind)}{f' Use it {kind.use}.' if kind.use else ''}")
         return
     kind = found.named(name)
     _explain(kind, kind.settings_kind)

@@ -42,6 +42,7 @@ class Aging(Remembering):
     """When values are noisy: mutations of the undominated of a few young candidates; the oldest die."""
 
     name = "aging"
+    use = "where values are noisy"
     settings_kind = AgingSettings
     settings: AgingSettings
 

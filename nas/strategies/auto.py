@@ -69,6 +69,7 @@ class Auto(Strategy):
     """In doubt: a model learns the objectives from few candidates, and evolution helps where it cannot."""
 
     name = "auto"
+    use = "in doubt, and whenever a candidate takes longer than some tens of milliseconds"
     settings_kind = AutoSettings
     settings: AutoSettings
 

@@ -43,6 +43,9 @@ class Strategy(ABC):
     name: ClassVar[str]
     settings_kind: ClassVar[type[Settings]] = Settings
 
+    use: ClassVar[str] = ""
+    """When to use it, after the words "use it": `nas strategies` says so."""
+
     known: KnownCosts = NOTHING_KNOWN
     """The cheap objectives and constraints of the search, to be computed on any architecture."""
 

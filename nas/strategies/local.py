@@ -40,6 +40,7 @@ class Local(Remembering):
     """When there is a good start, or little noise: every candidate one gene from what is best so far."""
 
     name = "local"
+    use = "where there is little noise"
     settings_kind = LocalSettings
     settings: LocalSettings
 

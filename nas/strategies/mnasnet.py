@@ -93,6 +93,7 @@ class MnasNet(Strategy):
     """Reinforcement learning: a policy over the genes is rewarded by quality x (cost / target) ^ w."""
 
     name = "mnasnet"
+    use = "where one reward is wanted, and candidates come by the thousand"
     settings_kind = MnasNetSettings
     settings: MnasNetSettings
 

@@ -29,6 +29,7 @@ class NSGA2(Genetic):
     """Generations of `population` individuals; parents are the best by rank, then by crowding."""
 
     name = "nsga2"
+    use = "where candidates are scored in milliseconds, or by thousands"
     settings_kind = NSGA2Settings
 
     def survivors(self, individuals: list[Individual], dice: Random) -> list[Individual]:

@@ -22,6 +22,7 @@ class RandomSearch(Strategy):
     """Independent draws from the space."""
 
     name = "random"
+    use = "as the baseline"
     settings_kind = RandomSettings
 
     def propose(self, number: int, dice: Random) -> Proposal:

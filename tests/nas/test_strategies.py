@@ -22,6 +22,8 @@ from tests.nas.toys import Deep, Toy, Wide, rich, small, toy_space
 
 GOALS = [("small", False), ("rich", False)]
 SPACE = toy_space()
+QUICK = sorted({*strategies} - {"gp", "motpe"})
+"""Strategies that propose in milliseconds; test_strategy_contracts.py has all."""
 
 
 def make(name: str, seed: int = 0, **settings: Any) -> Strategy:
@@ -63,7 +65,7 @@ def play(strategy: Strategy, trials: int) -> list[Trial]:
     return told
 
 
-@pytest.mark.parametrize("name", list(strategies))
+@pytest.mark.parametrize("name", QUICK)
 def test_proposals_are_allowed_and_the_same_again(name: str) -> None:
     first, second = (play(make(name, seed=3), 80) for _ in range(2))
     assert [t.genotype for t in first] == [t.genotype for t in second]
@@ -71,7 +73,7 @@ def test_proposals_are_allowed_and_the_same_again(name: str) -> None:
     assert [t.genotype for t in play(make(name, seed=4), 80)] != [t.genotype for t in first]
 
 
-@pytest.mark.parametrize("name", list(strategies))
+@pytest.mark.parametrize("name", QUICK)
 def test_constraints_in_code_are_kept(name: str) -> None:
     space = Space(
         SPACE.root, constraints=[lambda spec: len(spec.stack) != 2, lambda spec: spec.shared < 2], name="few"
@@ -84,7 +86,7 @@ def test_constraints_in_code_are_kept(name: str) -> None:
         strategy.tell(outcome(number, proposal, space))
 
 
-@pytest.mark.parametrize("name", list(strategies))
+@pytest.mark.parametrize("name", QUICK)
 def test_many_may_be_asked_before_one_is_told(name: str) -> None:
     strategy = make(name)
     for start in range(0, 96, 8):
@@ -94,7 +96,7 @@ def test_many_may_be_asked_before_one_is_told(name: str) -> None:
             strategy.tell(outcome(number, proposal))
 
 
-@pytest.mark.parametrize("name", list(strategies))
+@pytest.mark.parametrize("name", QUICK)
 @pytest.mark.parametrize("stopped", [1, 23, 24, 25, 61])
 def test_a_resumed_strategy_asks_what_it_would_have_asked(name: str, stopped: int) -> None:
     whole = play(make(name), 80)
@@ -108,7 +110,7 @@ def test_a_resumed_strategy_asks_what_it_would_have_asked(name: str, stopped: in
         resumed.tell(whole[number])
 
 
-@pytest.mark.parametrize("name", list(strategies))
+@pytest.mark.parametrize("name", QUICK)
 def test_chance_is_the_strategys_own(name: str) -> None:
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002  # the global state is what must not matter
