@@ -78,6 +78,12 @@ def matched(sizes: Sequence[Decoder], member: Decoder) -> Decoder:
     return next((size for size in alike if weight_bytes(size) >= wanted), alike[-1])
 
 
+def widened(architecture: Decoder, width: int) -> Decoder:
+    """The same at another width: heads, inner channels and ranks grow with it, and keys as wide as values."""
+    layers = _wide(architecture, width, {}) if width != architecture.d_model else architecture.layers
+    return replace(architecture, d_model=width, layers=layers)
+
+
 def with_bits(architecture: Decoder, bits: Bits) -> Decoder:
     """The same with these bits in every layer that has the default ones."""
     layers = tuple(

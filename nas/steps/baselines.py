@@ -60,7 +60,7 @@ class Baselines(Step):
                 scored = score_all(
                     study, chosen, executor, stage=STAGE, fidelity=rung.fidelity, on_trial=on_trial
                 )
-                _add_costs(study, scored, cost_model(context))
+                add_costs(study, scored, cost_model(context))
         measure_trials(
             study,
             trained_baselines(study),
@@ -82,7 +82,7 @@ def trained_baselines(study: Study) -> list[Trial]:
     return list(trials.values())
 
 
-def _add_costs(study: Study, trials: Sequence[Trial], model: CostModel) -> None:
+def add_costs(study: Study, trials: Sequence[Trial], model: CostModel) -> None:
     """Keep what is counted or predicted of these networks; a table of the space may not know their blocks."""
     complete = []
     for trial in trials:

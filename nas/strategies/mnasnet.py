@@ -60,7 +60,11 @@ class MnasNetSettings(Settings):
     quality: str = setting("", help="The objective that is rewarded.", shown="the first one")
     cost: str = setting("", help="The objective that the target is for.", shown="the second one")
     target: float | None = setting(
-        None, help="The cost to aim at, in its unit.", above=0, shown="the median of the first batch"
+        None,
+        help="The cost to aim at, in its unit.",
+        above=0,
+        most=1e18,
+        shown="the median of the first batch",
     )
     form: str = setting(
         "soft",

@@ -34,9 +34,9 @@ predicts of each from all others."""
 FALLBACK = "fallback"
 """In a trial's memo: the least skill that the model would have needed to be asked."""
 
-STAGES = ("search", "final", "baseline", "repeat", "validate")
+STAGES = ("search", "final", "baseline", "repeat", "validate", "scaled")
 """The parts of a study that have trials: what the strategy asked for, finalists, the baselines that they are
-held against, both again with other seeds, and what validates it."""
+held against, both again with other seeds, what validates it, and families that its networks are scaled to."""
 
 MEASURED = "_measured"
 """What the names of measurements end in: `decode_ms_measured` is what `decode_ms` predicts."""

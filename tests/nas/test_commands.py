@@ -64,6 +64,7 @@ NAMING = {
     "diff": "frist 0 1",
     "lineage": "frist 0",
     "show": "frist 0",
+    "scale": "frist 0",
     "export": "frist 0 -o out",
     "supernet train": "lapptop -o out",
     "profile measure": "lapptop",
