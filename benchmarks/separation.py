@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import keep, show_plainly
+from benchmarks.common import RESULTS, keep, show_plainly
 from evaluators.scoring.scratch import FromScratch
 from evaluators.tasks.base import tasks
 from evaluators.tasks.synthetic import Synthetic
 from evaluators.training.recipe import Recipe
+from foundation.files import read_json
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block
 from search_spaces.blocks.delta_net import DeltaNet
@@ -43,6 +44,7 @@ MIXERS: Mapping[str, Block] = {
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "parity": {"length": 16},
+    "parity, judged at 64": {"length": 16, "judged_length": 64},
     "in_context_recall": {"tokens": 32, "keys": 4},
     "permutation_composition": {"things": 3, "length": 12},
     "induction_heads": {},
@@ -64,7 +66,7 @@ def network(task: Synthetic, mixer: Block) -> Decoder:
 
 def row_of(name: str, settings: argparse.Namespace, mixers: Sequence[str]) -> dict[str, Any]:
     """The shares of wrong answers on one task, the best of its seeds, by mixer."""
-    task = tasks[name].make(data=None, length=None, windows=None)
+    task = tasks[name.partition(",")[0]].make(data=None, length=None, windows=None)
     assert isinstance(task, Synthetic)
     task = task.with_settings(SIZES[name])
     row: dict[str, Any] = {"task": name, "guessing": round(task.floor, 3)}
@@ -89,13 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     given = [f"--{name} {getattr(settings, name)}" for name in ("steps", "batch", "rate", "seeds")]
     command = f"python -m benchmarks.separation {' '.join(given)}"
-    rows = []
+    rows = {row["task"]: row for row in _kept(command)}
     for name in settings.tasks:
         began = time.process_time()
-        rows.append(row_of(name, settings, settings.mixers))
-        rows[-1]["CPU seconds"] = round(time.process_time() - began, 1)
-        show_plainly(f"share of wrong answers after {settings.steps} steps", rows)
-        keep("separation", command, rows)
+        row = {**rows.get(name, {}), **row_of(name, settings, settings.mixers)}
+        rows[name] = {**row, "CPU seconds": round(time.process_time() - began, 1)}
+        show_plainly(f"share of wrong answers after {settings.steps} steps", [rows[name]])
+        keep("separation", command, [rows[task] for task in SIZES if task in rows])
+
+
+def _kept(command: str) -> list[dict[str, Any]]:
+    """The rows of an earlier run with these settings."""
+    path = RESULTS / "separation.json"
+    before = read_json(path) if path.is_file() else {}
+    rows: list[dict[str, Any]] = before["rows"] if before.get("command") == command else []
+    return rows
 
 
 if __name__ == "__main__":

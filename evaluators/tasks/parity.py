@@ -19,12 +19,13 @@ from typing import ClassVar
 import numpy as np
 
 from evaluators.tasks.base import tasks
-from evaluators.tasks.synthetic import Read, Synthetic
+from evaluators.tasks.state_tracking import StateTracking
+from evaluators.tasks.synthetic import Read
 
 
 @tasks.add
 @dataclass(frozen=True, kw_only=True)
-class Parity(Synthetic):
+class Parity(StateTracking):
     """Random bits; every place is judged."""
 
     name: ClassVar[str] = "parity"

@@ -20,13 +20,14 @@ from typing import ClassVar
 import numpy as np
 
 from evaluators.tasks.base import tasks
-from evaluators.tasks.synthetic import Read, Synthetic
+from evaluators.tasks.state_tracking import StateTracking
+from evaluators.tasks.synthetic import Read
 from foundation.settings import setting
 
 
 @tasks.add
 @dataclass(frozen=True, kw_only=True)
-class PermutationComposition(Synthetic):
+class PermutationComposition(StateTracking):
     """All permutations of `things` things are tokens; every place is judged."""
 
     name: ClassVar[str] = "permutation_composition"

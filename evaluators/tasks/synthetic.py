@@ -44,7 +44,7 @@ class Synthetic(Settings, Task):
     windows: int = setting(200, help="Sequences to be judged on.", least=2, most=MANY)
 
     def __init_subclass__(cls) -> None:
-        cls.title = cls.name
+        cls.title = getattr(cls, "name", "")
 
     @classmethod
     def make(cls, *, data: str | None, length: int | None, windows: int | None) -> Self:

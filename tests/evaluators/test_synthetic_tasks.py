@@ -173,6 +173,18 @@ def test_permutations_are_applied_one_after_the_other() -> None:
     assert task.solve([turn, turn, turn])[-1] == 0  # a turn of three things, three times
 
 
+def test_a_state_may_be_tracked_for_longer_than_was_learned() -> None:
+    task = Parity(length=8, judged_length=20, windows=6)
+    assert task.train_batch(0, 0, 2)[0].shape == (2, 8)
+    tokens, targets = task.validation()
+    assert tokens.shape == (6, 20)
+    assert [task.solve(read) for read in tokens.tolist()] == targets.tolist()
+    assert torch.equal(tokens, Parity(length=20, windows=6).validation()[0])
+    assert task.digest != Parity(length=8, windows=6).digest
+    with pytest.raises(SettingError, match="judged_length must be at least 2, got 1"):
+        Parity(judged_length=1)
+
+
 def test_two_things_are_parity() -> None:
     flips, parity = PermutationComposition(things=2, length=8), Parity(length=8)
     for tokens in flips.train_batch(0, 0, 5)[0].tolist():

@@ -46,7 +46,8 @@ def all_settings() -> list[type[Settings]]:
         new = [kind for base in new for kind in base.__subclasses__() if kind not in found]
         found.update(new)
     names = tuple(f"{package.__name__}." for package in PACKAGES)
-    kinds = [kind for kind in found if kind.__module__.startswith(names)]
+    ours = (kind for kind in found if kind.__module__.startswith(names))
+    kinds = [kind for kind in ours if not inspect.isabstract(kind)]  # what their kinds share, those have
     return sorted(kinds, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
 
 

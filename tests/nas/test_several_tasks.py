@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ def test_each_task_has_a_training_of_its_own(searched: Any) -> None:
         assert trial.state is TrialState.COMPLETE
         assert len(trial.values["bits_per_byte"].samples) == 4
         assert len(trial.values["recall_error"].samples) == 8
+    page = study.report().read_text()
+    assert "recall error" in page
+    assert "bits per byte" in page
     trainings = len({trial.digest for trial in study.trials()}) * 2
     finals = 2  # of the finalist, which goes on from its two checkpoints
     assert len(list((study.folder / "scratch").glob("*-2.safetensors"))) == trainings - finals
@@ -207,6 +211,7 @@ def test_a_gate_keeps_the_values_up_to_it() -> None:
         return score
 
     gate = Gate(scorer("b", 0.5), (Constraint("b", "<", 0.1),))
+    assert pickle.loads(pickle.dumps(gate.bounds)) == gate.bounds  # it travels to workers
     scorers = {"a": scorer("a", 1.0), "b": gate, "c": scorer("c", 2.0)}
     outcome = score_item(scorers, WorkItem(0, None, 1, 0))
     assert outcome.state is TrialState.INFEASIBLE
