@@ -1,0 +1,1 @@
+"""What a cluster must stand: faults in their hundreds, nodes that are cut off, thousands of trials."""

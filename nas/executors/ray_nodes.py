@@ -1,0 +1,225 @@
+"""Nodes of a Ray cluster that run on this machine: a head, or nodes that join one, in the background.
+
+    head = start(NodeSettings(), settings of Ray's own)   # listens on loopback, wants a token
+    running()                                              # those that were started here
+    stop(head)                                             # ends it, and removes its files
+
+Each is a process `ray start --block` that ends its Ray when it is ended. What was started is on record in the
+cache folder, so that only that is ended: `ray stop` would end every Ray of this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # a module of C++
+
+from foundation.cache import cache_folder
+from foundation.errors import ClusterError, SettingError
+from foundation.settings import Settings, setting
+from foundation.wording import argument
+from nas.executors.ray_start import LOOPBACK
+from nas.executors.ray_token import MODE, USUAL_FILE, WITH, place
+from nas.executors.reach import answers, why_unreachable
+from nas.executors.room import folder_of_files, this_machine
+
+PREFIX = "nas-cluster-"
+START_SECONDS, STOP_SECONDS = 120.0, 30.0
+STARTED = "Ray runtime started."
+"""What `ray start` writes when its node is there."""
+
+LITERAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Set to 0, Ray takes the address of a head literally, and puts none of the network in its place."""
+
+MOST = 10**4
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings(Settings):
+    """What a node of a cluster offers."""
+
+    cpus: int | None = setting(
+        None, help="CPUs that it offers to actors.", least=0, most=MOST, shown="all, or none of a device"
+    )
+    gpus: int | None = setting(
+        None, help="GPUs that it offers to actors.", least=0, most=MOST, shown="all, or none of a device"
+    )
+    device: tuple[str, ...] = setting(
+        (), help="Name of the device that it is, for --time-on: it times, and scores nothing.", repeated=True
+    )
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that was started here: its process and when that began, the head's address, its files."""
+
+    process: int
+    began: str
+    address: str
+    head: bool
+    folder: str
+
+    @property
+    def log(self) -> Path:
+        """What `ray start` wrote."""
+        return Path(self.folder) / "log.txt"
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process is still there, and no other has its number."""
+        return _beginning(self.process) == self.began
+
+
+def start_head(what: NodeSettings, listen: str = LOOPBACK, port: int = 6379) -> Node:
+    """Start a head, which listens on this address.
+
+    Raises:
+        SettingError: something listens there already, or its files have no place.
+        ClusterError: it does not start; its last line says why.
+    """
+    address = f"{listen}:{port}"
+    if answers(address):
+        raise SettingError(f"a Ray cluster answers at {address} already: join it, or take another port")
+    return _started(what, address, ["--head", f"--port={port}", f"--node-ip-address={listen}"])
+
+
+def start_node(what: NodeSettings, address: str, listen: str | None = None) -> Node:
+    """Start a node that joins the cluster whose head is at an address; `listen` is this machine's own.
+
+    Raises:
+        SettingError: no cluster answers there, or its files have no place.
+        ClusterError: it does not start; its last line says why.
+    """
+    if address.rpartition(":")[0] in (LOOPBACK, "localhost"):
+        raise SettingError(
+            f"no node can join a head at {address}, which listens on loopback alone: start it with"
+            f" {argument('listen')} and an address of its network"
+        )
+    if why := why_unreachable(address):
+        raise SettingError(f"no Ray cluster at {address}: {why}")
+    own = [f"--node-ip-address={listen}"] if listen else []
+    return _started(what, address, [f"--address={address}", *own])
+
+
+def running() -> list[Node]:
+    """The nodes that were started here and still run, the latest last."""
+    nodes = []
+    for file in sorted(_records().glob("*.json"), key=lambda file: file.stat().st_mtime):
+        node = Node(**json.loads(file.read_text()))
+        if node.runs:
+            nodes.append(node)
+        else:
+            _forget(node)
+    return nodes
+
+
+def stop(node: Node) -> None:
+    """End a node and remove its files; it has half a minute to do so in good order."""
+    with suppress(ProcessLookupError):
+        os.kill(node.process, signal.SIGTERM)
+    end = time.monotonic() + STOP_SECONDS
+    while node.runs and time.monotonic() < end:
+        time.sleep(0.1)
+    if node.runs:
+        with suppress(ProcessLookupError):
+            os.killpg(node.process, signal.SIGKILL)
+    _forget(node)
+
+
+def ensure_token() -> str:
+    """Where the token of a new cluster is: the one that is there, or a new one, for this user alone."""
+    loader = AuthenticationTokenLoader.instance()
+    loader.reset_cache()
+    if not loader.has_token(ignore_auth_mode=True):
+        before = os.umask(0o077)
+        try:
+            Path(USUAL_FILE).expanduser().parent.mkdir(parents=True, exist_ok=True)
+            Path(USUAL_FILE).expanduser().write_text(secrets.token_hex(32))
+        finally:
+            os.umask(before)
+        loader.reset_cache()
+        return USUAL_FILE
+    return place()
+
+
+def _started(what: NodeSettings, address: str, options: Sequence[str]) -> Node:
+    """Start `ray start` with these options, and wait until its node is there."""
+    ensure_token()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder_of_files()))
+    environment = {**os.environ, MODE: os.environ.get(MODE, WITH)}
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+    command += [*options, *_offered(what), f"--temp-dir={folder}"]
+    if head := "--head" in options:
+        command.append("--include-dashboard=false")
+    if head and address.startswith(f"{LOOPBACK}:"):
+        environment[LITERAL] = "0"
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    node = Node(process.pid, _beginning(process.pid), address, head, str(folder))
+    _records().mkdir(parents=True, exist_ok=True)
+    _record(node).write_text(json.dumps(asdict(node)))
+    _await(node, process)
+    return node
+
+
+def _await(node: Node, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a node is there.
+
+    Raises:
+        ClusterError: it has ended, or is not there in time.
+    """
+    end = time.monotonic() + START_SECONDS
+    while STARTED not in node.log.read_text(errors="replace"):
+        if process.poll() is not None or time.monotonic() > end:
+            lines = [line.strip() for line in node.log.read_text(errors="replace").splitlines()]
+            why = next((line for line in reversed(lines) if line), "it did not say why")
+            stop(node)
+            raise ClusterError(f"the node does not start: {why}")
+        time.sleep(0.1)
+
+
+def _offered(what: NodeSettings) -> list[str]:
+    """The options for what a node offers; one that is a device runs no actors unless it is told to."""
+    here = this_machine()
+    cpus, gpus = (0 if what.device else int(here[kind]) for kind in ("CPU", "GPU"))
+    options = [f"--num-cpus={cpus if what.cpus is None else what.cpus}"]
+    options.append(f"--num-gpus={gpus if what.gpus is None else what.gpus}")
+    if what.device:
+        options.append(f"--resources={json.dumps({f'device:{name}': 1 for name in what.device})}")
+    return options
+
+
+def _records() -> Path:
+    return cache_folder() / "clusters"
+
+
+def _record(node: Node) -> Path:
+    return _records() / f"{node.process}.json"
+
+
+def _forget(node: Node) -> None:
+    _record(node).unlink(missing_ok=True)
+    shutil.rmtree(node.folder, ignore_errors=True)
+
+
+def _beginning(process: int) -> str:
+    """When a process began, in ticks since the system did; empty where there is none, or it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state == "Z" else fields[18]
