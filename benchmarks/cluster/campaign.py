@@ -28,7 +28,8 @@ from benchmarks.cluster import hostile
 from benchmarks.cluster.processes import Process, descendants, kill, runs, title
 from benchmarks.common import keep, show
 from foundation.errors import EvaluationFailed
-from nas.executors.ray_nodes import Node, NodeSettings, start_head, stop
+from nas.executors.node_settings import NodeSettings
+from nas.executors.ray_nodes import Node, start_head, stop
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState
 

@@ -18,6 +18,8 @@ from ray._private.utils import read_ray_address
 
 from foundation.errors import SettingError
 from foundation.registry import Registry
+from nas.executors.ray_code import runtime_env
+from nas.executors.ray_nodes import running
 from nas.executors.ray_start import starting
 from nas.executors.ray_token import token_for
 from nas.executors.reach import answers, why_unreachable
@@ -77,22 +79,32 @@ def join(address: str) -> None:
     try:
         with starting(), token_for(where):
             ray.init(
-                address=where, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
+                address=where,
+                runtime_env=runtime_env(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
             )
     except (ConnectionError, ValueError, RuntimeError, SettingError, ray.exceptions.RayError) as error:
         raise SettingError(f"cannot join the Ray cluster at {named}: {refusal(error)}") from None
 
 
 def _resolved(address: str) -> str:
-    """The address that `auto` stands for: `RAY_ADDRESS`, else the cluster that `ray start` made here last.
+    """The address that `auto` stands for: `RAY_ADDRESS`, else the cluster that this machine is part of.
+
+    That is the one that `nas cluster up` or `join` chose last, else that of `ray start`.
 
     Raises:
         SettingError: there is none, or the address has no port.
     """
     if address == ANY_HERE:
-        address = os.environ.get("RAY_ADDRESS") or read_ray_address() or ANY_HERE
+        here = [node.address for node in running()]
+        address = os.environ.get("RAY_ADDRESS") or (here or [read_ray_address() or ANY_HERE])[-1]
     if address == ANY_HERE:
-        raise SettingError("no Ray cluster: none was started on this machine, and RAY_ADDRESS names none")
+        raise SettingError(
+            "no Ray cluster: none was started on this machine, and RAY_ADDRESS names none; start one with"
+            " `nas cluster up`"
+        )
     if not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
         raise SettingError(f"no Ray cluster at {address!r}: write HOST:PORT of its head, or auto")
     return address

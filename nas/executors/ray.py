@@ -23,6 +23,7 @@ from foundation.errors import ClusterError, SettingError
 from foundation.text import count
 from nas.executors.base import Executor, Outcome, Say, Scorer, WorkItem
 from nas.executors.losses import cause, log_of, with_log
+from nas.executors.ray_code import advice
 from nas.executors.ray_session import Session
 from nas.executors.ray_worker import Home
 from nas.executors.retries import TRIES, Queue
@@ -313,7 +314,7 @@ class RayPool(Executor):
             return []
         self._drop(place)
         self._given_up += 1
-        told = f"a worker cannot start, tried {STARTS} times: {why}"
+        told = f"a worker cannot start, tried {STARTS} times: {advice(why)}"
         if not self._places:
             raise ClusterError(told)
         self._say(f"{told}; going on with {count(len(self._places), 'Ray actor')}")

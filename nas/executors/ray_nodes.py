@@ -1,8 +1,8 @@
 """Nodes of a Ray cluster that run on this machine: a head, or nodes that join one, in the background.
 
-    head = start(NodeSettings(), settings of Ray's own)   # listens on loopback, wants a token
-    running()                                              # those that were started here
-    stop(head)                                             # ends it, and removes its files
+    head = start_head(NodeSettings())   # listens on loopback, wants a token
+    running()                           # those that were started here
+    stop(head)                          # ends it, and removes its files
 
 Each is a process `ray start --block` that ends its Ray when it is ended. What was started is on record in the
 cache folder, so that only that is ended: `ray stop` would end every Ray of this machine.
@@ -28,10 +28,9 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined] 
 
 from foundation.cache import cache_folder
 from foundation.errors import ClusterError, SettingError
-from foundation.settings import Settings, setting
 from foundation.wording import argument
-from nas.executors.ray_start import LOOPBACK
-from nas.executors.ray_token import MODE, USUAL_FILE, WITH, place
+from nas.executors.node_settings import LOOPBACK, NodeSettings
+from nas.executors.ray_token import MODE, USUAL_FILE, WITH
 from nas.executors.reach import answers, why_unreachable
 from nas.executors.room import folder_of_files, this_machine
 
@@ -42,23 +41,6 @@ STARTED = "Ray runtime started."
 
 LITERAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0, Ray takes the address of a head literally, and puts none of the network in its place."""
-
-MOST = 10**4
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeSettings(Settings):
-    """What a node of a cluster offers."""
-
-    cpus: int | None = setting(
-        None, help="CPUs that it offers to actors.", least=0, most=MOST, shown="all, or none of a device"
-    )
-    gpus: int | None = setting(
-        None, help="GPUs that it offers to actors.", least=0, most=MOST, shown="all, or none of a device"
-    )
-    device: tuple[str, ...] = setting(
-        (), help="Name of the device that it is, for --time-on: it times, and scores nothing.", repeated=True
-    )
 
 
 @dataclass(frozen=True)
@@ -138,8 +120,8 @@ def stop(node: Node) -> None:
     _forget(node)
 
 
-def ensure_token() -> str:
-    """Where the token of a new cluster is: the one that is there, or a new one, for this user alone."""
+def ensure_token() -> None:
+    """Make a token for a new cluster where there is none, for this user alone."""
     loader = AuthenticationTokenLoader.instance()
     loader.reset_cache()
     if not loader.has_token(ignore_auth_mode=True):
@@ -150,8 +132,6 @@ def ensure_token() -> str:
         finally:
             os.umask(before)
         loader.reset_cache()
-        return USUAL_FILE
-    return place()
 
 
 def _started(what: NodeSettings, address: str, options: Sequence[str]) -> Node:

@@ -20,8 +20,8 @@ import ray._private.worker as driver
 from ray._private import ray_constants
 
 from foundation.errors import ClusterError
+from nas.executors.node_settings import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 PREFIX = "nas-ray-"
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM."""

@@ -152,6 +152,10 @@ class Workers(Settings):
             say(joined())
         if self.on_ray and self.wanted is None:
             say(self._told(fitting))
+        if self.on_ray and self.joins is not None:
+            from nas.executors.ray_check import require_importable
+
+            require_importable(self.threads, self.gpu_share)
 
     def _told(self, fitting: int) -> str:
         """One line: how many actors there are, and with what each."""

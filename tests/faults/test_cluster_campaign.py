@@ -1,4 +1,4 @@
-"""A search on a cluster whose workers and driver are killed, and whose candidates misbehave: nothing is lost."""
+"""Workers and driver are killed, and candidates misbehave: nothing is lost, and nothing is left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from benchmarks.cluster.campaign import campaign  # noqa: E402
+from benchmarks.cluster.campaign import campaign
 
 pytestmark = pytest.mark.slow  # minutes: dozens of workers start
 
