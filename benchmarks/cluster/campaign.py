@@ -28,8 +28,9 @@ from benchmarks.cluster import hostile
 from benchmarks.cluster.processes import Process, descendants, kill, runs, title
 from benchmarks.common import keep, show
 from foundation.errors import EvaluationFailed
+from nas.executors.node_records import Node
 from nas.executors.node_settings import NodeSettings
-from nas.executors.ray_nodes import Node, start_head, stop
+from nas.executors.ray_nodes import start_head, stop
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState
 

@@ -18,8 +18,8 @@ from nas.executors.node_settings import LOOPBACK, NodeSettings
 from nas.executors.workers import LOCAL, Workers
 
 if TYPE_CHECKING:
+    from nas.executors.node_records import Node
     from nas.executors.ray_check import Report
-    from nas.executors.ray_nodes import Node
 
 commands = typer.Typer(
     help="Launch a Ray cluster, describe it, and end it: searches run on it with --ray.", no_args_is_help=True
@@ -105,7 +105,8 @@ def join(
 @commands.command()
 def down() -> None:
     """End what `nas cluster up` and `join` started on this machine, and no other Ray."""
-    from nas.executors.ray_nodes import running, stop
+    from nas.executors.node_records import running
+    from nas.executors.ray_nodes import stop
 
     nodes = running()
     for node in sorted(nodes, key=lambda node: node.head):

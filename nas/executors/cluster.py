@@ -18,8 +18,8 @@ from ray._private.utils import read_ray_address
 
 from foundation.errors import SettingError
 from foundation.registry import Registry
+from nas.executors.node_records import running
 from nas.executors.ray_code import runtime_env
-from nas.executors.ray_nodes import running
 from nas.executors.ray_start import starting
 from nas.executors.ray_token import token_for
 from nas.executors.reach import answers, why_unreachable

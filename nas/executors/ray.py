@@ -31,8 +31,8 @@ from nas.executors.retries import TRIES, Queue
 CALLS_PER_ACTOR = 2
 """Calls in flight per actor: one being scored, one waiting, so that no actor idles."""
 
-STARTS = 3
-"""How often in a row an actor may die while it starts; then its place is given up."""
+STARTS, REST_SECONDS = 3, 60.0
+"""How often in a row an actor may die while it starts; then its place is given up, for so long."""
 
 WARM_SECONDS = 60.0
 """How long to wait for all actors where some are there."""
@@ -91,7 +91,8 @@ class RayPool(Executor):
         self._places: list[_Place] = []
         self._calls: dict[Any, _Place] = {}
         self._queue = Queue(batch)
-        self._given_up, self._next_look = 0, time.monotonic() + FOLLOW_SECONDS
+        self._given_up: list[float] = []
+        self._next_look = time.monotonic() + FOLLOW_SECONDS
         with ExitStack() as stack:
             stack.callback(self.close)
             self._fill(self._session.open())
@@ -169,20 +170,17 @@ class RayPool(Executor):
         return place.calls.pop(call)
 
     def _follow(self) -> None:
-        """More places where there is more room, fewer where there is less, if as many as fit are wanted."""
+        """More places where nodes have joined, fewer where they have left; those given up, after a rest."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + FOLLOW_SECONDS
-        most = self._session.room_now()
-        if most is None:
-            return
-        before, most = len(self._places), most - self._given_up
+        self._given_up = [moment for moment in self._given_up if moment > time.monotonic() - REST_SECONDS]
+        before, most = len(self._places), self._session.wanted_now() - len(self._given_up)
         self._fill(most)
         for place in [place for place in self._places if place.home is None][: len(self._places) - most]:
             self._drop(place)
         if len(self._places) != before:
-            what = "joined" if len(self._places) > before else "left"
-            self._say(f"nodes have {what}: {count(len(self._places), 'Ray actor')}, before {before}")
+            self._say(f"{count(len(self._places), 'Ray actor')} from now on, before {before}")
 
     def _drop(self, place: _Place) -> None:
         """Give up a place whose actor is not there."""
@@ -296,6 +294,7 @@ class RayPool(Executor):
         why, home = cause(error), place.home
         if home is None:
             return self._not_started(place, why)
+        self._next_look = 0.0  # its node may have left
         why = with_log(why, log_of(home.node, home.process))
         outcomes, calls = self._take_back(place)
         lost, behind = (calls[0], calls[1:]) if calls else ((), [])
@@ -313,7 +312,7 @@ class RayPool(Executor):
             self._take_back(place)
             return []
         self._drop(place)
-        self._given_up += 1
+        self._given_up.append(time.monotonic())
         told = f"a worker cannot start, tried {STARTS} times: {advice(why)}"
         if not self._places:
             raise ClusterError(told)

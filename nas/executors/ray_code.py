@@ -7,15 +7,16 @@ What a space's file defines, and modules beside it that it imports, are sent wit
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import re
 import site
 import sys
 import sysconfig
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from nas.study.user_files import USER_FILE, user_modules
+from nas.study.user_files import user_modules
 
 OURS = ("foundation", "search_spaces", "evaluators", "hw_profiles", "nas", "dashboards")
 """What must be installed on every node, in the same version."""
@@ -31,35 +32,45 @@ def project_code() -> dict[str, str]:
 
     Those that lie beside a user's file are not among them: they travel with the work.
     """
+    users = [*user_modules(), sys.modules["__main__"]]
     beside = {module.__name__.partition(".")[0] for module in user_modules()}
     found: dict[str, str] = {}
-    waiting = [*user_modules(), sys.modules["__main__"]]
+    waiting = [Path(file) for module in users if (file := getattr(module, "__file__", None))]
     while waiting:
         for top in _imported_by(waiting.pop()) - {*OURS, *beside, *found}:
             if path := _path_of(top):
-                found[top] = path
-                waiting += [m for name, m in list(sys.modules.items()) if name.partition(".")[0] == top]
+                found[top] = str(path)
+                waiting += [path] if path.is_file() else path.rglob("*.py")
     return found
 
 
-def _imported_by(module: ModuleType) -> set[str]:
-    """The packages from which something is a value of a module."""
-    names = (
-        value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-        for value in list(vars(module).values())
-    )
-    return {name.partition(".")[0] for name in names if isinstance(name, str)}
+def _imported_by(file: Path) -> set[str]:
+    """The packages that a Python file imports anywhere in it."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # a notebook's cell, a program that is no Python
+        return set()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
 
 
-def _path_of(top: str) -> str:
-    """Where a package or module lies that is not installed; empty for all others."""
-    module = sys.modules.get(top)
-    places = list(getattr(module, "__path__", ())) or [getattr(module, "__file__", None)]
-    if top.startswith((USER_FILE, "__")) or len(places) != 1 or not isinstance(places[0], str):
-        return ""
-    path = Path(places[0]).resolve()
-    is_code = path.is_dir() or (path.suffix == ".py" and path.is_file())
-    return str(path) if is_code and not any(map(path.is_relative_to, _installed())) else ""
+def _path_of(top: str) -> Path | None:
+    """Where a package or module lies that can be imported here, and is not installed; else None."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # one that has no spec, as `__main__`
+        return None
+    if spec is None or spec.origin is None or not spec.has_location:
+        return None
+    file = Path(spec.origin).resolve()
+    path = file.parent if file.name == "__init__.py" else file
+    is_code = path.is_dir() or path.suffix == ".py"
+    return path if is_code and not any(map(path.is_relative_to, _installed())) else None
 
 
 def runtime_env() -> dict[str, Any] | None:

@@ -1,7 +1,6 @@
 """Nodes of a Ray cluster that run on this machine: a head, or nodes that join one, in the background.
 
     head = start_head(NodeSettings())   # listens on loopback, wants a token
-    running()                           # those that were started here
     stop(head)                          # ends it, and removes its files
 
 Each is a process `ray start --block` that ends its Ray when it is ended. What was started is on record in the
@@ -13,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,14 +19,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # a module of C++
 
-from foundation.cache import cache_folder
 from foundation.errors import ClusterError, SettingError
 from foundation.wording import argument
+from nas.executors.node_records import Node, beginning, forget, note
 from nas.executors.node_settings import LOOPBACK, NodeSettings
 from nas.executors.ray_token import MODE, USUAL_FILE, WITH
 from nas.executors.reach import answers, why_unreachable
@@ -43,25 +40,8 @@ LITERAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0, Ray takes the address of a head literally, and puts none of the network in its place."""
 
 
-@dataclass(frozen=True)
-class Node:
-    """A node that was started here: its process and when that began, the head's address, its files."""
-
-    process: int
-    began: str
-    address: str
-    head: bool
-    folder: str
-
-    @property
-    def log(self) -> Path:
-        """What `ray start` wrote."""
-        return Path(self.folder) / "log.txt"
-
-    @property
-    def runs(self) -> bool:
-        """Whether its process is still there, and no other has its number."""
-        return _beginning(self.process) == self.began
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""What this process started itself, and must see the end of."""
 
 
 def start_head(what: NodeSettings, listen: str = LOOPBACK, port: int = 6379) -> Node:
@@ -95,18 +75,6 @@ def start_node(what: NodeSettings, address: str, listen: str | None = None) -> N
     return _started(what, address, [f"--address={address}", *own])
 
 
-def running() -> list[Node]:
-    """The nodes that were started here and still run, the latest last."""
-    nodes = []
-    for file in sorted(_records().glob("*.json"), key=lambda file: file.stat().st_mtime):
-        node = Node(**json.loads(file.read_text()))
-        if node.runs:
-            nodes.append(node)
-        else:
-            _forget(node)
-    return nodes
-
-
 def stop(node: Node) -> None:
     """End a node and remove its files; it has half a minute to do so in good order."""
     with suppress(ProcessLookupError):
@@ -117,7 +85,9 @@ def stop(node: Node) -> None:
     if node.runs:
         with suppress(ProcessLookupError):
             os.killpg(node.process, signal.SIGKILL)
-    _forget(node)
+    if node.process in _children:
+        _children.pop(node.process).wait()
+    forget(node)
 
 
 def ensure_token() -> None:
@@ -149,9 +119,9 @@ def _started(what: NodeSettings, address: str, options: Sequence[str]) -> Node:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    node = Node(process.pid, _beginning(process.pid), address, head, str(folder))
-    _records().mkdir(parents=True, exist_ok=True)
-    _record(node).write_text(json.dumps(asdict(node)))
+    _children[process.pid] = process
+    node = Node(process.pid, beginning(process.pid), address, head, str(folder))
+    note(node)
     _await(node, process)
     return node
 
@@ -181,25 +151,3 @@ def _offered(what: NodeSettings) -> list[str]:
     if what.device:
         options.append(f"--resources={json.dumps({f'device:{name}': 1 for name in what.device})}")
     return options
-
-
-def _records() -> Path:
-    return cache_folder() / "clusters"
-
-
-def _record(node: Node) -> Path:
-    return _records() / f"{node.process}.json"
-
-
-def _forget(node: Node) -> None:
-    _record(node).unlink(missing_ok=True)
-    shutil.rmtree(node.folder, ignore_errors=True)
-
-
-def _beginning(process: int) -> str:
-    """When a process began, in ticks since the system did; empty where there is none, or it has ended."""
-    try:
-        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if state == "Z" else fields[18]

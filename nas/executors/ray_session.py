@@ -46,7 +46,7 @@ class Session:
         self._own_scorers, self._wanted, self._address = scorers, wanted, address
         self._threads, self._gpus, self._say = threads, gpus, say
         self._folder: Path | None = None
-        self._losses = 0
+        self._losses = self._opened = 0
         self._lost = False
 
     def open(self) -> int:
@@ -56,21 +56,21 @@ class Session:
             SettingError: no cluster answers, or there is no room for so many.
             ClusterError: Ray cannot start.
         """
-        workers = require_room(self._wanted, self._threads, self._gpus, self._address)
+        self._opened = require_room(self._wanted, self._threads, self._gpus, self._address)
         if not ray.is_initialized():
-            self._folder = ray_start.start(workers * self._threads, folder_of_files())
+            self._folder = ray_start.start(self._opened * self._threads, folder_of_files())
         self._kinds, self._scorers = ray.put(own_kinds()), ray.put(self._own_scorers)
         self._make = ray.remote(num_cpus=self._threads, num_gpus=self._gpus)(Worker)
-        return workers
+        return self._opened
 
     def actor(self) -> Any:
         """A new actor, which starts as soon as there is room."""
         return self._make.remote(self._kinds, self._scorers, self._threads)
 
-    def room_now(self) -> int | None:
-        """How many actors fit, where as many as fit are wanted of a cluster that may change."""
+    def wanted_now(self) -> int:
+        """How many actors there are to be: where as many as fit are wanted of a cluster, that may change."""
         if self._wanted is not None or self._address is None:
-            return None
+            return self._opened
         return room(cluster.resources(), self._threads, self._gpus)
 
     def works(self) -> None:

@@ -226,7 +226,12 @@ def test_devices_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None
 def test_every_json_option_is_tested_here_or_with_its_own_command() -> None:
     here = {("front",), ("show",), ("ls",), ("devices",), ("zoo",), ("profile", "list")}
     here |= {("best",), ("diff",), ("lineage",)}
-    assert set(JSON) - here <= {("supernet", "info"), ("profile", "diff"), ("compare",)}
+    assert set(JSON) - here <= {
+        ("supernet", "info"),
+        ("profile", "diff"),
+        ("compare",),
+        ("cluster", "check"),
+    }
 
 
 @pytest.mark.parametrize(
