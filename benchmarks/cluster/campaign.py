@@ -26,6 +26,7 @@ from typing import Any
 import nas
 from benchmarks.cluster import hostile
 from benchmarks.cluster.processes import Process, descendants, kill, runs, title
+from benchmarks.cluster.progress import ended, free_port
 from benchmarks.common import keep, show
 from foundation.errors import EvaluationFailed
 from nas.executors.node_records import Node
@@ -77,7 +78,7 @@ class Killer:
 def disturbed(store: Path, trials: int, environment: dict[str, str]) -> tuple[dict[str, Any], set[Process]]:
     """Run the search while everything is killed; what was done to it, and the processes that were seen."""
     os.environ.update(environment)
-    node = start_head(NodeSettings(cpus=hostile.WORKERS, gpus=0), port=_free_port())
+    node = start_head(NodeSettings(cpus=hostile.WORKERS, gpus=0), port=free_port())
     killer = Killer(node, Random("campaign"))
     thread = threading.Thread(target=killer.run, daemon=True)
     began, driver_kills = time.monotonic(), [round(share * trials) for share in DRIVER_KILLS]
@@ -88,7 +89,7 @@ def disturbed(store: Path, trials: int, environment: dict[str, str]) -> tuple[di
             killed = False
             while driver.poll() is None:
                 killer.seen |= descendants(driver.pid)
-                if driver_kills and _ended(store) >= driver_kills[0]:
+                if driver_kills and ended(store) >= driver_kills[0]:
                     driver.send_signal(signal.SIGKILL)
                     killed = True
                     driver_kills.pop(0)
@@ -111,17 +112,6 @@ def disturbed(store: Path, trials: int, environment: dict[str, str]) -> tuple[di
 def _driver(store: Path, node: Node, trials: int) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "benchmarks.cluster.hostile", str(store), node.address, str(trials)]
     return subprocess.Popen(words, stdout=subprocess.DEVNULL)
-
-
-def _ended(store: Path) -> int:
-    import sqlite3
-
-    try:
-        with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
-            query = "SELECT count(*) FROM trials WHERE state != 'running'"
-            return int(connection.execute(query).fetchone()[0])
-    except sqlite3.OperationalError:  # not there yet
-        return 0
 
 
 def undisturbed(trials: Sequence[Trial], wanted: int, folder: Path) -> Study:
@@ -195,13 +185,6 @@ def left(seen: set[Process], folder: Path, shared: set[str]) -> dict[str, list[s
         "files left": [str(path.relative_to(folder)) for path in folder.rglob("*")],
         "shared memory left": sorted(set(os.listdir("/dev/shm")) - shared),
     }
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def campaign(trials: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nas
 from benchmarks.cluster.napping import NAME
+from benchmarks.cluster.progress import ended
 from benchmarks.common import keep, show
 from nas.study.trial import TrialState
 
@@ -134,10 +134,10 @@ def _with_a_cut(first: Host, other: Host, folder: Path, trials: int) -> dict[str
     words = (str(store), f"{first.address}:{PORT}", str(trials), "random", str(MILLISECONDS))
     search = first.command("benchmarks.cluster.napping", *words, home=folder)
     began = time.monotonic()
-    while _ended(store) < CUT_AT * trials:
+    while ended(store) < CUT_AT * trials:
         assert search.poll() is None, search.communicate()[0]
         time.sleep(0.2)
-    before = _ended(store)
+    before = ended(store)
     other.cut_off()
     cut = time.monotonic()
     printed, _ = search.communicate(timeout=600)
@@ -156,15 +156,6 @@ def _with_a_cut(first: Host, other: Host, folder: Path, trials: int) -> dict[str
         "seconds after the cut": round(time.monotonic() - cut),
         "told": [line for line in printed.splitlines() if "Ray actor" in line],
     }
-
-
-def _ended(store: Path) -> int:
-    try:
-        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
-            query = "SELECT count(*) FROM trials WHERE state != 'running'"
-            return int(connection.execute(query).fetchone()[0])
-    except sqlite3.OperationalError:  # not there yet
-        return 0
 
 
 def _ip(*words: str) -> None:
