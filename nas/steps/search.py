@@ -30,6 +30,7 @@ from nas.study.plan_objectives import (
     zero_cost_names,
 )
 from nas.study.rungs import note_rungs
+from nas.study.seeds import seeds_of
 from nas.study.study import Study
 from nas.study.task import probed_task
 from nas.study.trial import Trial, TrialState
@@ -142,6 +143,7 @@ def search_of(
     strategy = strategy or make_strategy(
         plan.strategy, study.space, goals_of(plan), seed=plan.seed, settings=plan.settings
     )
+    strategy.begin_with(seeds_of(study))
     return Search(
         store=study.store,
         study_id=study.record.id,

@@ -8,6 +8,9 @@ still being scored count as if they had the values expected of them, so any numb
 A share of the proposals are children as they come. All of them are while the model does not predict: every
 value is predicted from all others, and the skill, the rank correlation of the two, is in each trial's memo
 beside what proposed it. No architecture is proposed twice while there is another.
+
+A study that begins with others' values learns from them at once. Where they may mean something else here, how
+far they are off is told by those candidates that were scored in both.
 """
 
 from __future__ import annotations
@@ -27,8 +30,10 @@ from nas.strategies.base import Proposal, Strategy, strategies
 from nas.strategies.surrogate.acquisition import expected_improvement
 from nas.strategies.surrogate.breeding import Children, breed
 from nas.strategies.surrogate.encoding import Encoding, Rows
-from nas.strategies.surrogate.knowledge import LEAST, Heard, Learner, Model
+from nas.strategies.surrogate.heard import Heard
+from nas.strategies.surrogate.knowledge import LEAST, Learner, Model
 from nas.strategies.surrogate.outcomes import Outcomes
+from nas.study.seed import Seed
 from nas.study.trial import FALLBACK, PARENTS, PROPOSER, SKILL, Trial
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import PATIENCE, Space
@@ -98,16 +103,28 @@ class Auto(Strategy):
             " so this is a random search; give more trials, or a smaller start"
         )
 
+    def begin_with(self, seeds: Sequence[Seed]) -> None:
+        """Learn from the values of other studies, as far as they hold here."""
+        super().begin_with(seeds)
+        self._outcomes.learn_from(seeds)
+
+    def ask(self, number: int) -> Proposal:
+        """A candidate for trial `number`, which is awaited."""
+        proposal = super().ask(number)
+        self._outcomes.await_trial(number, proposal.genotype)
+        return proposal
+
     def propose(self, number: int, dice: Random) -> Proposal:
         """An extreme or random candidate at first, then the model's choice, or a child as it comes."""
         chance = np.random.default_rng(dice.getrandbits(128))
         heard = self._outcomes.heard()
-        model = self._learner.model(heard) if number >= self.settings.start else None
+        begun = number >= self.settings.start or self._outcomes.lessons >= self.settings.start
+        model = self._learner.model(self._outcomes.learned()) if begun else None
         memo: dict[str, Any] = {PARENTS: [], PROPOSER: START}
         children = Children(self._first(number, chance), np.empty((0, 2), np.int64))
         if model is not None:
             memo[SKILL] = {name: round(s, 3) for (name, _), s in zip(self.goals, model.skill, strict=True)}
-        if number >= self.settings.start and heard.scored.any():
+        if begun and heard.scored.any():
             parents = _parents(heard)
             blind = model is not None and min(model.skill) < self.settings.least_skill
             if blind:
@@ -128,7 +145,6 @@ class Auto(Strategy):
             if len(children.parents):
                 memo[PARENTS] = sorted({int(numbers[i]) for i in children.parents[index] if i >= 0})
             proposal = Proposal(genotype, memo, spec)
-        self._outcomes.await_trial(number, genotype)
         return proposal
 
     def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:

@@ -12,9 +12,13 @@ from foundation.errors import SettingError
 from foundation.registry import Registry
 from foundation.settings import Settings
 from nas.study.known_costs import NOTHING_KNOWN, KnownCosts
-from nas.study.trial import Trial
+from nas.study.seed import Seed
+from nas.study.trial import PARENTS, PROPOSER, Trial
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
+
+SEEDS, SEED = "seeds", "seed"
+"""In the memo of a proposal that was given: what proposed it, and the name of where it comes from."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,19 @@ class Strategy(ABC):
         self.space, self.goals, self.seed = space, tuple(goals), seed
         self.settings = settings or self.settings_kind()
 
+    seeds: tuple[Seed, ...] = ()
+    """Candidates of other studies, with what they were worth there: those to be tried first, and others."""
+
+    _given: tuple[Seed, ...] = ()
+
+    def begin_with(self, seeds: Sequence[Seed]) -> None:
+        """Hear, before all trials, of candidates of other studies; the first proposals are those marked so.
+
+        A strategy that can may learn from the values of all of them.
+        """
+        self.seeds = tuple(seeds)
+        self._given = tuple(seed for seed in seeds if seed.first)
+
     def inform(self, known: KnownCosts) -> None:
         """Hear, before all trials, what can be computed of a candidate before it is scored."""
         self.known = known
@@ -71,6 +88,9 @@ class Strategy(ABC):
 
     def ask(self, number: int) -> Proposal:
         """A candidate for trial `number`; outcomes of earlier trials may still be unknown."""
+        if number < len(self._given):
+            seed = self._given[number]
+            return Proposal(seed.genotype, {PARENTS: [], PROPOSER: SEEDS, SEED: seed.source})
         return self.propose(number, Random(f"{self.seed}/{number}"))
 
     @abstractmethod

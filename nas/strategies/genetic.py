@@ -109,7 +109,7 @@ class Genetic(Remembering):
 
     def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:
         """The proposal at another architecture; what that does not ask stays silent, and is inherited."""
-        answers = {**proposal.memo[SILENT], **proposal.genotype.genes}
+        answers = {**proposal.memo.get(SILENT, {}), **proposal.genotype.genes}
         moved = super().moved(proposal, genotype, spec)
         return Proposal(genotype, {**moved.memo, SILENT: _silent(answers, genotype)}, spec)
 

@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evaluators.corpus import told_while_reading
 from foundation.errors import NasError, SettingError, UnknownName
 from foundation.settings import changed
 from foundation.text import count
+from foundation.wording import argument
 from hw_profiles.runtimes.base import check_scenario
 from hw_profiles.timing.timers import check_device
 from nas.default_paths import DEFAULT_STORE
@@ -37,6 +38,8 @@ from nas.study.plan_objectives import (
     zero_cost_names,
 )
 from nas.study.satisfiable import require_satisfiable
+from nas.study.seeds import RECORD as SEEDS
+from nas.study.seeds import described_seeds
 from nas.study.source import FOLDER, Source
 from nas.study.source_keeping import is_other_source, kept_source
 from nas.study.study import Study
@@ -84,11 +87,14 @@ def create_study(
     check_place(store, name)
     with told_while_reading(say):
         check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
-    about, baselines = _about(space), described_baselines(space, plan, _known_baselines(name, store))
+    about, baselines = _about(space), described_baselines(space, plan, _known(name, store, BASELINES, {}))
+    seeds = _seeds(space, plan, name, store, say)
     opened = Store(store)
     _replace_untouched(opened, name, space, plan, source, say=say)
-    config = {"plan": plan.to_plain(), "space": about, OBJECTIVES: described_objectives(plan)}
+    config: dict[str, Any] = {"plan": plan.to_plain(), "space": about, OBJECTIVES: described_objectives(plan)}
     config[BASELINES] = baselines
+    if seeds:
+        config[SEEDS] = seeds
     with kept_source(opened, name, source) as kept:
         record = opened.create_study(
             name,
@@ -178,14 +184,34 @@ def _agreed_before(plan: Plan, name: str, store: str | Path) -> bool:
     return not changed(recorded, plan) and recorded.continued_by(plan) == recorded
 
 
-def _known_baselines(name: str, store: str | Path) -> Mapping[str, Any]:
-    """The baselines on record of the study of this name, whose files may be gone; empty where it is new."""
+Kept = TypeVar("Kept")
+
+
+def _known(name: str, store: str | Path, part: str, default: Kept) -> Kept:
+    """A part of the record of the study of this name, whose sources may be gone; else the default."""
     try:
         with Store(store, read_only=True) as opened:
-            known = opened.study(name).config.get(BASELINES, {})
+            known = opened.study(name).config.get(part, default)
     except NasError:
-        return {}
-    return known if isinstance(known, dict) else {}
+        return default
+    return known if isinstance(known, type(default)) else default
+
+
+def _seeds(
+    space: Space, plan: Plan, name: str, store: str | Path, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """What a study begins with; one that is on record began already."""
+    if not plan.seed_from:
+        return []
+    if not engines[plan.engine].asks_strategy:
+        raise SettingError(
+            f"engine {plan.engine} proposes by itself: leave out {argument('seed_from', plan.seed_from[0])}"
+        )
+    if twice := next((source for source in plan.seed_from if plan.seed_from.count(source) > 1), None):
+        raise SettingError(f"{argument('seed_from', twice)} is given twice")
+    began = _known(name, store, "plan", dict[str, Any]()).get("seed_from") == list(plan.seed_from)
+    known = _known(name, store, SEEDS, list[dict[str, Any]]()) if began else []
+    return known or described_seeds(space, plan, store, say)
 
 
 def _replace_untouched(

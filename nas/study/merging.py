@@ -45,19 +45,26 @@ def merge(store: Store, names: Sequence[str], new: str) -> Path:
     return merge_studies(store, names, new, {**first.record.config, "plan": plan, "facts": facts})
 
 
+def scoring_difference(first: Plan, second: Plan, free: Sequence[str] = FREE) -> str:
+    """The first setting, not a `free` one, by which scores of two plans do not mean the same; else empty.
+
+    Shared weights and latency tables are not settings: what was read from them is on the record of a study.
+    """
+    for described in describe(Plan):
+        name = described.name
+        if described.about.group not in SCORING or name in free or described.about.changeable:
+            continue
+        mine, theirs = getattr(first, name), getattr(second, name)
+        if mine != theirs:
+            return " and ".join(argument(name, v, option=described.option) for v in (mine, theirs))
+    return ""
+
+
 def _require_alike(first: Study, second: Study) -> None:
     if first.record.space_digest != second.record.space_digest:
         _refuse(first, second, "their spaces differ")
-    for described in describe(Plan):
-        name = described.name
-        if described.about.group not in SCORING or name in FREE or described.about.changeable:
-            continue
-        mine, theirs = getattr(first.plan, name), getattr(second.plan, name)
-        if mine != theirs:
-            option = described.option
-            _refuse(
-                first, second, " and ".join(argument(name, value, option=option) for value in (mine, theirs))
-            )
+    if difference := scoring_difference(first.plan, second.plan):
+        _refuse(first, second, difference)
     for what, of in (("texts", _corpus), ("shared weights", _weights), ("latency tables", _tables)):
         if of(first) != of(second):
             _refuse(first, second, f"their {what} differ")

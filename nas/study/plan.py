@@ -89,6 +89,19 @@ class Plan(Settings):
         group=SEARCH,
     )
     seed: int = setting(0, help="Random seed.", least=0, most=SEEDS, group=SEARCH)
+    seed_from: tuple[str, ...] = setting(
+        (),
+        help="Begin with the best candidates of another study in this store, and learn from its values; or"
+        " 'zoo': with the published architectures that lie in the space.",
+        option="seed-from",
+        metavar="STUDY|zoo",
+        repeated=True,
+        shown="nothing",
+        group=SEARCH,
+    )
+    seeds_first: int = setting(
+        8, help="Of those candidates, how many are proposed first.", least=0, most=10**6, group=SEARCH
+    )
     evaluator: str = setting(
         "supernet",
         help="What scores candidates: supernet (weights shared by all of them, trained once), or scratch"

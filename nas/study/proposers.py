@@ -16,6 +16,7 @@ WORDS = {
     "evolution": "evolution",
     "start": "extreme and random points to begin with",
     "chance": "chance",
+    "seeds": "other studies or the zoo",
 }
 """What a reader is told of proposers; others go by their names."""
 

@@ -44,6 +44,8 @@ class PlanSettings(TypedDict, total=False):
     strategy: str
     settings: Mapping[str, Any]
     seed: int
+    seed_from: Sequence[str]
+    seeds_first: int
     evaluator: str
     supernet: str | None
     train_on: str

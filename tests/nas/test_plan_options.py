@@ -36,6 +36,7 @@ words = st.text("abcxyz_", min_size=1, max_size=8)
 OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "objectives": st.lists(words, min_size=1, unique=True).map(tuple),
     "constraints": st.lists(words).map(tuple),
+    "seed_from": st.lists(words).map(tuple),
     "scenarios": st.integers(1, 99).map(lambda batch: (Scenario(batch=batch),)),
     "settings": st.dictionaries(words, st.integers() | st.booleans() | words),
     "task_settings": st.dictionaries(words, st.integers() | st.booleans() | words),

@@ -22,8 +22,9 @@ from nas.strategies.surrogate.acquisition import expected_improvement
 from nas.strategies.surrogate.breeding import breed
 from nas.strategies.surrogate.encoding import SILENT, Encoding
 from nas.strategies.surrogate.features import Featurizer
+from nas.strategies.surrogate.heard import Heard
 from nas.strategies.surrogate.kernels import Kernels
-from nas.strategies.surrogate.knowledge import Heard, Learner
+from nas.strategies.surrogate.knowledge import Learner
 from nas.strategies.surrogate.model import Posterior, fitted_weights, rank_correlation
 from nas.strategies.surrogate.warping import POWERS, Warp
 from nas.study.proposers import proposers_of
@@ -400,7 +401,9 @@ def test_what_grows_by_factors_is_modelled_on_a_scale_of_logarithms() -> None:
     values = np.stack((np.exp(sizes / 4), sizes), axis=1)
     known, rest = rows[:80], rows[80:]
     nothing = np.zeros((80, 2))
-    model = Learner(encoding).model(Heard(np.arange(80), known, np.ones(80, bool), values[:80], nothing))
+    model = Learner(encoding).model(
+        Heard(np.arange(80), known, np.ones(80, bool), values[:80], nothing, nothing > 0)
+    )
     assert model is not None
     assert model.warps[0].power < 0.75 < model.warps[1].power
     means, deviations = model.predict(model.similarities(rest))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.pareto import nondominated
 from nas.strategies.surrogate.encoding import Encoding, Rows
 from nas.strategies.surrogate.features import Featurizer
+from nas.strategies.surrogate.heard import Heard
 from nas.strategies.surrogate.kernels import Kernels, Similarities
 from nas.strategies.surrogate.model import FITTED, STEPS, Posterior, fitted_weights, rank_correlation
 from nas.strategies.surrogate.warping import POWERS, Warp
@@ -39,46 +39,6 @@ FEWER_STEPS = 12
 
 LEAST = 8
 """Outcomes of which some can be said to be predicted."""
-
-
-@dataclass(frozen=True)
-class Heard:
-    """The outcomes of N candidates: their rows (N, G), K values each (nan where there is none), errors."""
-
-    numbers: NDArray[np.int64]
-    rows: Rows
-    scored: NDArray[np.bool_]
-    values: Array
-    errors: Array
-
-    def take(self, which: NDArray[np.int64]) -> Heard:
-        """Those of some candidates."""
-        return Heard(
-            self.numbers[which], self.rows[which], self.scored[which], self.values[which], self.errors[which]
-        )
-
-    def ranked(self) -> NDArray[np.int64]:
-        """The indices of scored candidates, front by front; those behind the first hundred as they came."""
-        left = np.flatnonzero(self.scored)
-        ranked: list[NDArray[np.int64]] = []
-        while len(left) and sum(map(len, ranked)) < FRONTS:
-            best = np.array(nondominated(self.values[left]), dtype=bool)
-            ranked.append(left[best])
-            left = left[~best]
-        return np.concatenate([*ranked, left]) if ranked else left
-
-    def chosen(self, count: int) -> NDArray[np.int64]:
-        """At most so many indices: half of them the best, the others spread evenly over the rest."""
-        if len(self.numbers) <= count:
-            return np.arange(len(self.numbers))
-        best = self.ranked()[: count // 2]
-        rest = np.setdiff1d(np.arange(len(self.numbers)), best)
-        spread = rest[np.linspace(0, len(rest) - 1, count - len(best)).astype(np.int64)]
-        return np.sort(np.concatenate((best, spread)))
-
-
-FRONTS = 100
-"""Candidates that are told apart by rank."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +120,7 @@ class Learner:
         if heard.scored.sum() < LEAST:
             return None
         fits = self._fitted(heard)
+        heard = heard.reconciled()
         heard = heard.take(heard.chosen(POINTS))
         scale = Scale.of(heard.values)
         features = self._featurizer(heard.rows)
@@ -178,7 +139,9 @@ class Learner:
             posteriors.append(posterior)
             if k < objectives:
                 warps.append(warp)
-                skill.append(rank_correlation(without, values))
+                mine = heard.numbers[which] >= 0
+                judged = mine if mine.sum() >= LEAST else np.ones_like(mine)
+                skill.append(rank_correlation(without[judged], values[judged]))
                 believed = warp.straighten(fitted, np.zeros(len(fitted)))[0]
                 means[which, k] = np.where(errors > 0, believed, means[which, k])
         return Model(
@@ -203,6 +166,7 @@ class Learner:
         doubtful = not heard.scored.all()
         known = (doubtful, *early.numbers.tolist())
         if self._fits[0] != known:
+            early = early.reconciled()
             early = early.take(early.chosen(FITTED))
             features = self._featurizer(early.rows)
             between = Kernels(features, repeats=self._featurizer.repeats)(features).between

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.strategies.surrogate.encoding import Encoding, Rows
-from nas.strategies.surrogate.knowledge import Heard
-from nas.study.trial import Trial, TrialState
+from nas.strategies.surrogate.heard import Heard
+from nas.study.seed import Seed
+from nas.study.trial import Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
 
 
@@ -24,7 +25,26 @@ class Outcomes:
         self._told: dict[int, _Told] = {}
         self._awaited: dict[int, Rows] = {}
         self._times: Counter[bytes] = Counter()
+        self._lessons: list[_Told] = []
         self._heard: Heard | None = None
+
+    @property
+    def lessons(self) -> int:
+        """How many candidates of other studies there are to learn from."""
+        return len(self._lessons)
+
+    def learn_from(self, seeds: Iterable[Seed]) -> None:
+        """Values of other studies, to be learned from beside those of this one."""
+        self._lessons = [
+            _Told(
+                self._encoding.row(seed.genotype),
+                True,
+                *self._numbers(seed.values),
+                [name in seed.unlike for name, _ in self._goals],
+            )
+            for seed in seeds
+            if seed.values
+        ]
 
     def await_trial(self, number: int, genotype: Genotype) -> None:
         """A candidate was proposed, and will have an outcome."""
@@ -47,30 +67,45 @@ class Outcomes:
         self._times[row.tobytes()] += 1
         if trial.reused is not None:
             return
-        values = [trial.values.get(name) for name, _ in self._goals]
-        signs = [-1.0 if maximised else 1.0 for _, maximised in self._goals]
-        self._told[trial.number] = _Told(
-            row,
-            trial.state is TrialState.COMPLETE,
-            [math.nan if v is None else sign * v.value for v, sign in zip(values, signs, strict=True)],
-            [0.0 if v is None else v.error or 0.0 for v in values],
-        )
+        complete = trial.state is TrialState.COMPLETE
+        own = [False] * len(self._goals)
+        self._told[trial.number] = _Told(row, complete, *self._numbers(trial.values), own)
         self._heard = None
 
     def heard(self) -> Heard:
         """All outcomes, in the order of the trials' numbers; values are to be minimised."""
         if self._heard is None:
             numbers = sorted(self._told)
-            told = [self._told[number] for number in numbers]
-            shape = (len(told), len(self._goals))
-            self._heard = Heard(
-                np.array(numbers, dtype=np.int64),
-                np.array([t.row for t in told], dtype=np.int16).reshape(len(told), len(self._encoding.genes)),
-                np.array([t.scored for t in told], dtype=bool),
-                np.array([t.values for t in told], dtype=float).reshape(shape),
-                np.array([t.errors for t in told], dtype=float).reshape(shape),
-            )
+            self._heard = self._collected(numbers, [self._told[number] for number in numbers])
         return self._heard
+
+    def learned(self) -> Heard:
+        """The outcomes, and before them what is known from other studies, with numbers below 0."""
+        if not self._lessons:
+            return self.heard()
+        numbers = sorted(self._told)
+        others = list(range(-len(self._lessons), 0))
+        return self._collected([*others, *numbers], [*self._lessons, *(self._told[n] for n in numbers)])
+
+    def _collected(self, numbers: list[int], told: list[_Told]) -> Heard:
+        shape = (len(told), len(self._goals))
+        return Heard(
+            np.array(numbers, dtype=np.int64),
+            np.array([t.row for t in told], dtype=np.int16).reshape(len(told), len(self._encoding.genes)),
+            np.array([t.scored for t in told], dtype=bool),
+            np.array([t.values for t in told], dtype=float).reshape(shape),
+            np.array([t.errors for t in told], dtype=float).reshape(shape),
+            np.array([t.unlike for t in told], dtype=bool).reshape(shape),
+        )
+
+    def _numbers(self, values: Mapping[str, Value]) -> tuple[list[float], list[float]]:
+        """Values to be minimised, and errors, in the order of the goals."""
+        known = [values.get(name) for name, _ in self._goals]
+        signs = [-1.0 if maximised else 1.0 for _, maximised in self._goals]
+        return (
+            [math.nan if v is None else sign * v.value for v, sign in zip(known, signs, strict=True)],
+            [0.0 if v is None else v.error or 0.0 for v in known],
+        )
 
     def awaited(self) -> Rows:
         """The rows of candidates without an outcome, (N, G), in the order of the trials' numbers."""
@@ -104,3 +139,4 @@ class _Told(NamedTuple):
     scored: bool
     values: list[float]
     errors: list[float]
+    unlike: list[bool]
