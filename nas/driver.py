@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from random import Random
 from typing import Any
 
 from foundation.error_text import told
@@ -27,14 +28,19 @@ from nas.study.constraints import Constraint
 from nas.study.deaths import after_death, died, stopped
 from nas.study.known_costs import KnownCosts
 from nas.study.own_code import own_code
-from nas.study.satisfiable import find_allowed
+from nas.study.satisfiable import Feasible
 from nas.study.trial import CANDIDATE, Fidelity, Trial, TrialState, Value
-from search_spaces.language.feasible import walk
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 
 MAX_VIOLATIONS = 10
 """How many candidates in a row may break a constraint before the next is moved to one that keeps them."""
+
+MOVED = "moved"
+"""In the memo of a trial that was moved."""
+
+MOVED_OFTEN = 4
+"""Where at least one candidate of so many had to be moved, fewer and fewer may break a constraint before."""
 
 MAX_ILLEGAL = 1000
 """How many proposals in a row may be no architectures before the search gives up."""
@@ -104,6 +110,7 @@ class Loop:
         self.waiting_twins: dict[str, list[Trial]] = {}
         self.done = self.next_number = 0
         self.violations = 0  # in a row
+        self.moved = 0  # candidates that were scored where the strategy's broke a constraint
         self.faults = EvaluatorFaults()
         self.tried = set[str]()
         self.told = 0  # outcomes that the strategy has heard
@@ -214,8 +221,8 @@ class Loop:
         with self._of_strategy():
             proposal = self.search.strategy.ask(number)
         trial, spec = self._judged(number, proposal)
-        if trial.state is TrialState.INFEASIBLE and self.violations >= MAX_VIOLATIONS:
-            trial, spec = self._judged(number, self._moved(proposal))
+        if trial.state is TrialState.INFEASIBLE and self.violations >= self._patience:
+            trial, spec = self._judged(number, self._moved(number, proposal))
         if spec is not None and trial.digest in self.waiting_twins:
             self.waiting_twins[trial.digest].append(trial)
             return trial, None
@@ -262,26 +269,30 @@ class Loop:
         kind = type(self.search.strategy)
         return own_code(f"the strategy {kind.name}", kind.__module__)
 
-    def _moved(self, proposal: Proposal) -> Proposal:
-        """A proposal that breaks a constraint, moved as far as it must be towards one that keeps them.
+    @property
+    def _patience(self) -> int:
+        """How many candidates in a row may break a constraint: the fewer, the more had to be moved so far."""
+        return MAX_VIOLATIONS >> self.moved if MOVED_OFTEN * self.moved >= self.done else MAX_VIOLATIONS
+
+    def _moved(self, number: int, proposal: Proposal) -> Proposal:
+        """A proposal that breaks a constraint, moved to one near by that keeps them, a new one if there is.
 
         Raises:
             SpaceError: nothing keeps the constraints.
         """
-        space = self.search.space
-
-        def allowed(spec: Any) -> bool:
-            return space.objection(spec) is None and self._violation(self._costs(spec)) is None
-
-        genotype, spec = walk(space, proposal.genotype, self._known, allowed)
-        return self.search.strategy.moved(proposal, genotype, spec)
+        known = [trial.genotype for trial in self.finished.values() if trial.counts]
+        tried = self.tried | {trial.digest for trial in self.running.values()}
+        dice = Random(f"{self.search.seed}/{number}/moved")
+        genotype, spec = self._feasible.near(proposal.genotype, known, dice=dice, tried=tried)
+        with self._of_strategy():
+            moved = self.search.strategy.moved(proposal, genotype, spec)
+        return replace(moved, memo={**moved.memo, MOVED: True})
 
     @cached_property
-    def _known(self) -> Genotype:
-        """An architecture that keeps the constraints."""
+    def _feasible(self) -> Feasible:
         search = self.search
         assert search.cost_model is not None
-        return find_allowed(search.space, search.constraints, search.cost_model)
+        return Feasible(search.space, search.constraints, search.cost_model)
 
     def _violation(self, costs: Mapping[str, Value]) -> str | None:
         """Why these values break a constraint, or None."""
@@ -349,6 +360,7 @@ class Loop:
             self.finished[trial.digest] = trial  # what failed (a lost worker, say) may be tried again
         self.tried.add(trial.digest)
         self.done += trial.counts
+        self.moved += trial.counts and MOVED in trial.memo
         self.violations = 0 if trial.counts else self.violations + 1
 
     def _save(self) -> None:

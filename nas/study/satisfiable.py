@@ -9,7 +9,8 @@ and small spaces are listed. A refusal names the least value that there is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from functools import cached_property
 from random import Random
 from typing import Any
 
@@ -20,6 +21,7 @@ from nas.study.constraints import COMPARE, Constraint
 from nas.study.plan_objectives import is_decoder_space
 from search_spaces.language.feasible import Nearest, nearest
 from search_spaces.language.genotype import Genotype
+from search_spaces.language.repair import repaired
 from search_spaces.language.space import Space
 from search_spaces.network.additive_cost import EXACT, Total
 from search_spaces.network.least_cost import AdditiveCosts, additive_costs
@@ -78,6 +80,32 @@ def _check_alone(constraints: Sequence[Constraint]) -> None:
                     raise SpaceError(f"{other} and {constraint} exclude each other")
 
 
+class Feasible:
+    """What moves proposals that break constraints to architectures near by that keep them."""
+
+    def __init__(self, space: Space, constraints: Sequence[Constraint], cost_model: CostModel) -> None:
+        self._space, self._constraints, self._cost_model = space, constraints, cost_model
+        self._bounds = _Bounds(space, constraints, cost_model)
+
+    def near(
+        self, genotype: Genotype, known: Sequence[Genotype], *, dice: Random, tried: Container[str]
+    ) -> tuple[Genotype, Any]:
+        """An architecture near this one that is allowed, and was not `tried` if such a one is found.
+
+        `known` are architectures that are allowed, such as those that were scored.
+
+        Raises:
+            SpaceError: nothing keeps the constraints.
+        """
+        return repaired(
+            self._space, genotype, [self._first, *known], self._bounds.height, dice=dice, tried=tried
+        )
+
+    @cached_property
+    def _first(self) -> Genotype:
+        return find_allowed(self._space, self._constraints, self._cost_model)
+
+
 class _Bounds:
     """The constraints as numbers, and the best value of each that was seen."""
 
@@ -87,7 +115,9 @@ class _Bounds:
 
     def values(self, spec: Any) -> list[float]:
         """The constrained numbers of an architecture."""
-        return [self.total(constraint)([spec])[0] for constraint in self.constraints]
+        names = dict.fromkeys(constraint.name for constraint in self.constraints)
+        known = {name: objectives[name].of_networks(self.cost_model)([spec])[0] for name in names}
+        return [known[constraint.name] for constraint in self.constraints]
 
     def total(self, constraint: Constraint) -> Total:
         return objectives[constraint.name].of_networks(self.cost_model)
@@ -112,6 +142,17 @@ class _Bounds:
             self.best[i] = value if best is None else constraint.better(value, best)
         over = [c.excess(value) for c, value in zip(self.constraints, values, strict=True)]
         return rules, float(sum(o > 0 for o in over)), sum(over)
+
+    def height(self, spec: Any) -> tuple[float, ...]:
+        """Broken rules of the space, and by how much constraints are broken in all; zeros where allowed."""
+        (rules,) = self.space.broken_rules(spec)
+        if rules:
+            return rules, math.inf
+        try:
+            values = self.values(spec)
+        except EvaluationFailed:  # a function of a user's own
+            return 0, math.inf
+        return 0, sum(c.excess(value) for c, value in zip(self.constraints, values, strict=True))
 
     def check_parts(self) -> None:
         """Raise `SpaceError` where a cost is too large for what is only a part of it, which is quickly known.

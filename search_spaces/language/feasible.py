@@ -99,10 +99,10 @@ def walk(tree: Tree, start: Genotype, goal: Genotype, allowed: Callable[[Any], b
     for path in [None, *order]:
         if path is not None:
             taken[path] = goal.genes[path]
-        genotype, spec = tree.draw(_answers({**goal.genes, **start.genes, **taken}))
+        genotype, spec = tree.draw(answers({**goal.genes, **start.genes, **taken}))
         if allowed(spec):
             return genotype, spec
-    return tree.draw(_answers(goal.genes))
+    return tree.draw(answers(goal.genes))
 
 
 class _Looking:
@@ -140,7 +140,7 @@ class _Looking:
             yield self.tree.draw(lambda path, labels: self.dice.choice(labels))
 
     def replayed(self, genotype: Genotype) -> tuple[Genotype, Any]:
-        return self.tree.draw(_answers(genotype.genes, self.dice))
+        return self.tree.draw(answers(genotype.genes, self.dice))
 
     def descend(self, most: int, patience: int) -> None:
         """Change one answer at a time; where none helps, start again beside the best, at most so often."""
@@ -181,10 +181,10 @@ class _Looking:
         paths = sorted(genotype.genes)
         count = min(len(paths), self.dice.choice((1, 2, 3, 4, 6, 8)))
         kept = set(paths) - set(self.dice.sample(paths, count))
-        return self.tree.draw(_answers({path: genotype.genes[path] for path in sorted(kept)}, self.dice))
+        return self.tree.draw(answers({path: genotype.genes[path] for path in sorted(kept)}, self.dice))
 
 
-def _answers(genes: Mapping[str, Label], dice: Random | None = None) -> Answer:
+def answers(genes: Mapping[str, Label], dice: Random | None = None) -> Answer:
     """These answers; to what they leave open, any (the first without dice)."""
 
     def answer(path: str, labels: tuple[Label, ...]) -> Label:
