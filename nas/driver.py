@@ -345,11 +345,14 @@ class Loop:
         """Let scheduler and strategy hear of an outcome."""
         search = self.search
         self.scheduler.tell(trial)
+        believed = self.scheduler.believed(trial)
         with self._of_strategy():
             if trial.goes_on:
-                search.strategy.refine(replace(trial, number=trial.candidate))
+                search.strategy.refine(replace(believed, number=trial.candidate))
             else:
-                search.strategy.tell(trial)
+                search.strategy.tell(believed)
+            for revised in self.scheduler.revised():
+                search.strategy.refine(revised)
         for dropped in self.scheduler.without_prospects():
             search.on_dropped(dropped)
 

@@ -23,16 +23,23 @@ class Score:
     """A mean over the validation windows, lower is better; `samples` are the windows in their fixed order.
 
     `figures` are what the layers of the network report, by path and name (see
-    `evaluators.training.network_training.layer_figures`).
+    `evaluators.training.network_training.layer_figures`), `curve` the means after fewer steps of the same
+    training, as pairs with the steps.
     """
 
     value: float
     standard_error: float
     samples: tuple[float, ...]
     figures: Mapping[str, float] = field(default_factory=dict, hash=False)
+    curve: tuple[tuple[int, float], ...] = ()
 
     @classmethod
-    def of(cls, samples: Sequence[float], figures: Mapping[str, float] | None = None) -> Score:
+    def of(
+        cls,
+        samples: Sequence[float],
+        figures: Mapping[str, float] | None = None,
+        curve: tuple[tuple[int, float], ...] = (),
+    ) -> Score:
         """The score of two windows or more.
 
         Raises:
@@ -41,7 +48,7 @@ class Score:
         broken = [sample for sample in samples if not math.isfinite(sample)]
         if broken:
             raise EvaluationFailed(f"the validation loss is {broken[0]} on {len(broken)} windows")
-        return cls(*mean_and_error(samples), tuple(samples), dict(figures or {}))
+        return cls(*mean_and_error(samples), tuple(samples), dict(figures or {}), curve)
 
 
 class Evaluator(ABC):

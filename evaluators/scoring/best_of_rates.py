@@ -85,4 +85,5 @@ class BestOfRates(FromScratch):
             threads=self.threads,
             own_steps=self.own_steps,
             horizon=self.horizon,
+            looks=self.looks,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
+from statistics import fmean
 from typing import ClassVar
 
 import torch
@@ -13,7 +15,7 @@ import torch
 from evaluators.scoring.base import Evaluator, Score
 from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.tasks.base import Task
-from evaluators.training.checkpoints import remove
+from evaluators.training.checkpoints import read_looks, remove, resume, write_looks
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining, layer_figures, rounded_model
 from evaluators.training.recipe import DEFAULT, Recipe
@@ -30,8 +32,8 @@ class FromScratch(Evaluator):
     ends with the same weights as if it had never stopped. Where the schedule of the recipe has a horizon, it
     goes on from the steps that do not depend on it: those before a cool-down, or none. With a `horizon` every
     training is one of so many steps, and a score after fewer is a look at it on its way: no step is done
-    twice. `threads` is for the CPU; None leaves it as it is. With steps of its `own_steps`, those that are
-    asked for do not matter.
+    twice. `looks` are steps on the way after which the score is noted as well. `threads` is for the CPU; None
+    leaves it as it is. With steps of its `own_steps`, those that are asked for do not matter.
     """
 
     name: ClassVar[str] = "scratch"
@@ -44,6 +46,7 @@ class FromScratch(Evaluator):
     threads: int | None = None
     own_steps: int | None = None
     horizon: int | None = None
+    looks: tuple[int, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -59,10 +62,8 @@ class FromScratch(Evaluator):
     ) -> Score:
         """The score on the validation windows after `steps` steps, and the figures of its layers."""
         with _threads(self.threads):
-            training = self._trained(spec, steps, seed, on_step)
-            model = rounded_model(training.model)
-            losses = window_losses(model, self.task, segment=state_segment(spec), device=self.device)
-            return Score.of(losses.tolist(), layer_figures(training))
+            training, curve = self._looked_at(spec, steps, seed, on_step)
+            return Score.of(self._losses(training), layer_figures(training), curve)
 
     def trained_model(
         self,
@@ -73,23 +74,41 @@ class FromScratch(Evaluator):
     ) -> Model:
         """The model after `steps` steps, its weights rounded to their layers' bits."""
         with _threads(self.threads):
-            return rounded_model(self._trained(spec, steps, seed, on_step).model)
+            return rounded_model(self._looked_at(spec, steps, seed, on_step)[0].model)
 
-    def _trained(
+    def _looked_at(
         self,
         spec: Decoder,
         steps: int,
         seed: int,
         on_step: Callable[[int, float], None] | None,
-    ) -> NetworkTraining:
+    ) -> tuple[NetworkTraining, tuple[tuple[int, float], ...]]:
+        """The training after `steps` steps, and its mean scores after those of the looks before."""
         if spec.vocab < self.task.vocab:
             raise IllegalArchitecture(
                 f"vocab is {spec.vocab}, and task {self.task.name} needs {self.task.vocab}"
             )
         training = self._training(build(spec, seed=seed, device=self.device), steps, seed)
         folder = Path(self.checkpoints) if self.checkpoints else None
+        looks = [] if self.own_steps else [step for step in self.looks if step < steps]
+        if looks and folder is not None:
+            resume(training, folder, steps)
+        noted = read_looks(folder, training) if looks else {}
+        for step in looks:
+            if step >= training.step and step not in noted:
+                fit(training, folder=folder, until=step, on_step=on_step)
+                score = fmean(self._losses(training))
+                if isfinite(score):
+                    noted[step] = score
+                    write_looks(folder, training, noted)
         fit(training, folder=folder, until=self.own_steps or steps, on_step=on_step)
-        return training
+        return training, tuple((step, noted[step]) for step in looks if step in noted)
+
+    def _losses(self, training: NetworkTraining) -> list[float]:
+        """Of each validation window, with the weights rounded to their layers' bits."""
+        segment, model = state_segment(training.model.spec), rounded_model(training.model)
+        losses: list[float] = window_losses(model, self.task, segment=segment, device=self.device).tolist()
+        return losses
 
     def _training(self, model: Model, steps: int, seed: int) -> NetworkTraining:
         return NetworkTraining(

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from evaluators.training.trainable import Trainable, Trajectory, digest_of
 from foundation.errors import EvaluationFailed, FileError, NoFile
-from foundation.files import parse_json
+from foundation.files import parse_json, read_json, write_atomically
 from search_spaces.tensor_files import open_tensors, write_tensors
 
 HASH_THREADS = 4
@@ -88,6 +88,32 @@ def remove(training: Trainable, folder: Path, steps: int) -> None:
     for trajectory, most in ((training.trajectory, steps), (shared, min(steps, training.shared_steps))):
         for _, path in _checkpoints_of(trajectory, folder, most=most):
             path.unlink(missing_ok=True)
+    _looks(folder, training).unlink(missing_ok=True)
+
+
+def read_looks(folder: Path | None, training: Trainable) -> dict[int, float]:
+    """Scores that were noted on the way of a training, by step; none where they are lost."""
+    if folder is None:
+        return {}
+    path = _looks(folder, training)
+    try:
+        found = read_json(path)
+        return {int(step): float(score) for step, score in found.items()}
+    except NoFile:
+        return {}
+    except (FileError, ValueError, TypeError, AttributeError) as error:
+        _log.warning("WARNING: %s is damaged: %s; the scores on the way are lost", path, error)
+        return {}
+
+
+def write_looks(folder: Path | None, training: Trainable, scores: Mapping[int, float]) -> None:
+    """Note scores on the way of a training, beside its checkpoints."""
+    if folder is not None:
+        write_atomically(_looks(folder, training), json.dumps(dict(scores)))
+
+
+def _looks(folder: Path, training: Trainable) -> Path:
+    return folder / f"{training.trajectory.digest}-looks.json"
 
 
 def verify(folder: Path, step: int, expected: Mapping[str, Any]) -> None:

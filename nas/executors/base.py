@@ -202,7 +202,8 @@ def _comparable(name: str, value: Value) -> Value:
     if not all(map(math.isfinite, samples)):
         raise EvaluationFailed(f"a sample of {name} is not finite")
     figures = {str(key): float(figure) for key, figure in value.figures.items()}
-    return Value(number, error, str(value.source), samples, figures)
+    curve = tuple((int(steps), float(look)) for steps, look in value.curve if math.isfinite(look))
+    return Value(number, error, str(value.source), samples, figures, curve)
 
 
 def worker_name() -> str:

@@ -13,6 +13,10 @@ began.
         def promotion(self) -> Promotion | None: ...
         def tell(self, trial: Trial) -> None: ...
 
+Scores after few steps are not those of a whole training. What they would become is predicted from the
+learning curves of all candidates (`nas.schedulers.curves`), with an error: a strategy hears *that*, and so
+compares like with like, however long each was trained (`Scheduler.believed`).
+
 Decisions depend on what was told, in its order, and on nothing else: so a search that was stopped, and whose
 trials are told again, decides what it would have decided.
 """
@@ -21,15 +25,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, ClassVar, TypeAlias
 
 from foundation.errors import SettingError
 from foundation.registry import Registry
 from foundation.wording import argument
+from nas.schedulers.curves import LearningCurves
 from nas.study.plan import Plan
-from nas.study.trial import Trial
+from nas.study.plan_objectives import scored_names
+from nas.study.trial import PREDICTED, Trial, TrialState, Value
 
 RUNGS = 3
 """Rungs of a ladder whose plan names none."""
@@ -50,18 +56,19 @@ class Ladder:
         """The steps of the last rung: a whole training."""
         return self.steps[-1]
 
-    def places(self, candidates: int, first: int = 0) -> list[int]:
-        """How many of so many candidates that begin at rung `first` reach it and each one after it."""
-        counts = [candidates]
-        for _ in self.steps[first + 1 :]:
-            counts.append(quota(counts[-1], self.keep))
+    def reached(self, begun: Mapping[int, int]) -> list[int]:
+        """How many candidates reach each rung, where so many begin at each (by the rung, from 0)."""
+        counts = [begun.get(0, 0)]
+        for rung in range(1, len(self.steps)):
+            counts.append(quota(counts[-1], self.keep) + begun.get(rung, 0))
         return counts
 
-    def cost(self, candidates: int, first: int = 0) -> int:
-        """Training steps of so many candidates that begin at rung `first`; each goes on where it was."""
-        before, total = 0, 0
-        for steps, number in zip(self.steps[first:], self.places(candidates, first), strict=True):
-            total, before = total + number * (steps - before), steps
+    def cost(self, begun: Mapping[int, int]) -> int:
+        """Training steps of candidates of which so many begin at each rung; no step is done twice."""
+        counts, before, total = self.reached(begun), 0, 0
+        for rung, steps in enumerate(self.steps):
+            new = begun.get(rung, 0)
+            total, before = total + new * steps + (counts[rung] - new) * (steps - before), steps
         return total
 
 
@@ -90,12 +97,16 @@ class Scheduler(ABC):
     """Decides how long candidates are trained; see the module.
 
     `trials` is how many candidates the search may have in all, `point_of` gives the objectives of a trial.
+    `scores` are the objectives that training improves.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, ladder: Ladder, *, trials: int, point_of: PointOf) -> None:
+    def __init__(self, ladder: Ladder, *, trials: int, point_of: PointOf, scores: Sequence[str] = ()) -> None:
         self.ladder, self.trials, self.point_of = ladder, trials, point_of
+        self._curves = {name: LearningCurves(ladder.full) for name in scores}
+        self._latest: dict[int, Trial] = {}
+        self._fits = 0
 
     @abstractmethod
     def begin(self) -> Beginning:
@@ -105,9 +116,35 @@ class Scheduler(ABC):
         """The next candidate to be trained further, which is then `told` as RUNNING; None where none is."""
         return None
 
-    @abstractmethod
     def tell(self, trial: Trial) -> None:
         """Hear of a trial that begins (RUNNING) or has ended; of one that is not scored only its end."""
+        if trial.state is TrialState.COMPLETE and trial.reused is None:
+            for name, curves in self._curves.items():
+                value = trial.values[name]
+                curves.add(trial.candidate, {**dict(value.curve), trial.fidelity.steps: value.value})
+            self._latest[trial.candidate] = trial
+
+    def believed(self, trial: Trial) -> Trial:
+        """The trial with its scores as they would be after a whole training, with the errors of that."""
+        if trial.state is not TrialState.COMPLETE or trial.fidelity.steps >= self.ladder.full:
+            return trial
+        source, values = f"{PREDICTED[0]} from {trial.fidelity.steps} steps", dict(trial.values)
+        for name, curves in self._curves.items():
+            mean, error = curves.final(trial.candidate if trial.reused is None else trial.reused)
+            values[name] = Value(mean, error, source)
+        return replace(trial, values=values)
+
+    def revised(self) -> Sequence[Trial]:
+        """What is believed now of all candidates, where that has changed since the last call; else nothing.
+
+        Each is under the number with which it began.
+        """
+        fits = sum(curves.fits for curves in self._curves.values())
+        if fits == self._fits:
+            return ()
+        self._fits = fits
+        latest = [trial for trial in self._latest.values() if trial.fidelity.steps < self.ladder.full]
+        return [replace(self.believed(trial), number=trial.candidate) for trial in latest]
 
     def without_prospects(self) -> Sequence[Trial]:
         """Trials, each once, whose candidates will never be trained further: nobody needs their weights."""
@@ -166,6 +203,11 @@ def _usual_rungs(full: int, keep: float) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(full * keep**rung)) for rung in range(RUNGS)}))
 
 
+def looks_of(ladder: Ladder) -> tuple[int, ...]:
+    """Steps after which a training is looked at on the way to its next rung, for the sake of its curve."""
+    return tuple(sorted({steps // part for steps in ladder.steps for part in (2, 4)} - {0, *ladder.steps}))
+
+
 def make_scheduler(plan: Plan, point_of: PointOf) -> Scheduler:
     """The scheduler of a plan.
 
@@ -173,7 +215,8 @@ def make_scheduler(plan: Plan, point_of: PointOf) -> Scheduler:
         UnknownName: there is none of this name.
         SettingError: its rungs make no sense.
     """
-    return schedulers[plan.scheduler](ladder_of(plan), trials=plan.trials, point_of=point_of)
+    kind, ladder, scores = schedulers[plan.scheduler], ladder_of(plan), scored_names(plan)
+    return kind(ladder, trials=plan.trials, point_of=point_of, scores=scores)
 
 
 def check_scheduler(plan: Plan) -> None:

@@ -17,7 +17,7 @@ class Full(Scheduler):
         return Beginning(self.ladder.full)
 
     def tell(self, trial: Trial) -> None:
-        """Nothing depends on it."""
+        """Nothing depends on it, and every score is that of a whole training."""
 
     @classmethod
     def cost(cls, ladder: Ladder, candidates: int) -> float:

@@ -20,151 +20,124 @@ from nas.pareto import by_rank_and_spread
 from nas.schedulers.base import Beginning, Ladder, PointOf, Promotion, Scheduler, quota, schedulers
 from nas.study.trial import Trial, TrialState
 
-BRACKET = "bracket"
-"""In a trial's memo: the bracket of its candidate, where there are several."""
-
 
 @schedulers.add
 class Halving(Scheduler):
-    """One bracket: every candidate begins at the first rung. In doubt, where candidates are trained."""
+    """Every candidate begins at the first rung. In doubt, where candidates are trained."""
 
     name = "halving"
 
-    def __init__(self, ladder: Ladder, *, trials: int, point_of: PointOf) -> None:
-        super().__init__(ladder, trials=trials, point_of=point_of)
-        weights, planned = self.weights(ladder), self.shares(ladder, trials)
-        self._brackets = [Bracket(self, first, weights[first], planned[first]) for first in weights]
+    def __init__(self, ladder: Ladder, *, trials: int, point_of: PointOf, scores: Sequence[str] = ()) -> None:
+        super().__init__(ladder, trials=trials, point_of=point_of, scores=scores)
+        self._begun = dict.fromkeys(self.weights(ladder), 0)
+        self._running = set[int]()
+        places = [quota(count, ladder.keep) for count in ladder.reached(self.shares(ladder, trials))]
+        self._rungs = {
+            steps: _Rung(ladder.keep, most, self._point)
+            for steps, most in zip(ladder.steps, places, strict=True)
+        }
 
     @classmethod
     def weights(cls, ladder: Ladder) -> dict[int, float]:
-        """The first rung of each bracket, and in which ratio candidates begin there."""
+        """The rungs at which candidates begin, from 0, and in which ratio."""
         return {0: 1.0}
 
     @classmethod
     def shares(cls, ladder: Ladder, candidates: int) -> dict[int, int]:
-        """How many of so many candidates begin where, when each takes the bracket that is furthest behind."""
+        """How many of so many candidates begin where, when each takes the rung that is furthest behind."""
         weights = cls.weights(ladder)
         counts = {first: int(candidates * w / sum(weights.values())) for first, w in weights.items()}
         while sum(counts.values()) < candidates:
-            counts[min(counts, key=lambda first: (counts[first] + 1) / weights[first])] += 1
+            counts[cls._behind(ladder, counts)] += 1
         return counts
 
+    @classmethod
+    def _behind(cls, ladder: Ladder, counts: dict[int, int]) -> int:
+        weights = cls.weights(ladder)
+        return min(counts, key=lambda first: (counts[first] + 1) / weights[first])
+
+    def _point(self, trial: Trial) -> tuple[float, ...]:
+        """By which candidates of a rung are compared: as scored there."""
+        return self.point_of(trial)
+
     def begin(self) -> Beginning:
-        """At the first rung of the bracket that is furthest behind."""
-        bracket = min(self._brackets, key=lambda each: (each.begun + 1) / each.weight)
-        memo = {BRACKET: bracket.first} if len(self._brackets) > 1 else {}
-        return Beginning(self.ladder.steps[bracket.first], memo)
+        """At the rung where fewest have begun for its weight."""
+        return Beginning(self.ladder.steps[self._behind(self.ladder, self._begun)])
 
     def promotion(self) -> Promotion | None:
         """The best candidate without a promotion in the highest rung that has a place to give."""
-        return next(filter(None, (bracket.promotion() for bracket in self._brackets)), None)
-
-    def tell(self, trial: Trial) -> None:
-        """Of a repeat the earlier trial counts, and what was not trained is in no rung."""
-        if trial.goes_on or trial.counts or trial.state is TrialState.RUNNING:
-            number = trial.memo.get(BRACKET, self._brackets[0].first)
-            bracket = next((each for each in self._brackets if each.first == number), self._brackets[0])
-            bracket.tell(trial)
-
-    def without_prospects(self) -> Sequence[Trial]:
-        """Those that all places which may still come would pass over."""
-        return [trial for bracket in self._brackets for trial in bracket.without_prospects()]
-
-    @classmethod
-    def cost(cls, ladder: Ladder, candidates: int) -> float:
-        """That of the brackets."""
-        return float(
-            sum(ladder.cost(count, first) for first, count in cls.shares(ladder, candidates).items())
-        )
-
-    @classmethod
-    def whole_trainings(cls, ladder: Ladder, candidates: int) -> int:
-        """Those in the last rung of every bracket."""
-        return sum(ladder.places(count, first)[-1] for first, count in cls.shares(ladder, candidates).items())
-
-
-class Bracket:
-    """Candidates that begin at rung `first` of a ladder, `planned` of them in all, and where they stand.
-
-    Of all candidates those of a bracket are in the ratio of its `weight`.
-    """
-
-    def __init__(self, scheduler: Scheduler, first: int, weight: float, planned: int) -> None:
-        self.first, self.weight, self.begun = first, weight, 0
-        self._running = set[int]()
-        ladder, self._point_of = scheduler.ladder, scheduler.point_of
-        most = ladder.places(planned, first)
-        self._rungs = {
-            steps: _Rung(ladder.keep, places)
-            for steps, places in zip(ladder.steps[first:], [*most[1:], 0], strict=True)
-        }
-
-    def tell(self, trial: Trial) -> None:
-        """A trial of a candidate of this bracket begins, or has ended."""
-        steps = sorted(self._rungs)
-        if trial.fidelity.steps not in self._rungs:  # of a plan with other rungs
-            return
-        if trial.reused is not None:
-            self.begun -= trial.number in self._running  # it waited for its twin
-            self._running.discard(trial.number)
-            return
-        index = steps.index(trial.fidelity.steps)
-        if trial.goes_on and index:
-            self._rungs[steps[index - 1]].promoted.add(trial.candidate)
-        self.begun += not trial.goes_on and trial.number not in self._running
-        if trial.state is TrialState.RUNNING:
-            self._running.add(trial.number)
-            return
-        self._running.discard(trial.number)
-        point = self._point_of(trial) if trial.state is TrialState.COMPLETE else None
-        self._rungs[trial.fidelity.steps].tell(trial, point)
-
-    def promotion(self) -> Promotion | None:
-        """See `Halving.promotion`."""
-        steps = sorted(self._rungs)
-        for below, above in reversed(list(pairwise(steps))):
+        for below, above in reversed(list(pairwise(self.ladder.steps))):
             trial = self._rungs[below].next()
             if trial is not None:
                 return Promotion(trial, above)
         return None
 
-    def without_prospects(self) -> Iterator[Trial]:
-        """See `Halving.without_prospects`; who is in the last rung is kept, since its training is whole."""
-        for steps in sorted(self._rungs)[:-1]:
-            yield from self._rungs[steps].close()
+    def tell(self, trial: Trial) -> None:
+        """Of a repeat the earlier trial counts, and what was not trained is in no rung."""
+        super().tell(trial)
+        steps, running = trial.fidelity.steps, trial.state is TrialState.RUNNING
+        trained = trial.goes_on or trial.counts or running
+        if steps not in self._rungs or not trained:  # perhaps of a plan with other rungs
+            return
+        rung, was_running = self.ladder.steps.index(steps), trial.number in self._running
+        (self._running.add if running else self._running.discard)(trial.number)
+        if trial.reused is not None:
+            self._begun[rung] -= was_running  # it waited for its twin
+        elif trial.goes_on and rung:
+            self._rungs[self.ladder.steps[rung - 1]].promote(trial.candidate)
+        elif rung in self._begun:
+            self._begun[rung] += not was_running
+        if not running and trial.reused is None:
+            self._rungs[steps].tell(trial)
+
+    def without_prospects(self) -> Sequence[Trial]:
+        """Those that all places which may still come would pass over; a whole training is always kept."""
+        return [trial for steps in self.ladder.steps[:-1] for trial in self._rungs[steps].close()]
+
+    @classmethod
+    def cost(cls, ladder: Ladder, candidates: int) -> float:
+        """Of all rungs."""
+        return float(ladder.cost(cls.shares(ladder, candidates)))
+
+    @classmethod
+    def whole_trainings(cls, ladder: Ladder, candidates: int) -> int:
+        """Those in the last rung."""
+        return ladder.reached(cls.shares(ladder, candidates))[-1]
 
 
 class _Rung:
     """The candidates that ended at one rung, by the numbers they began with; it has up to `most` places."""
 
-    def __init__(self, keep: float, most: int) -> None:
-        self.keep, self.most = keep, most
+    def __init__(self, keep: float, most: int, point_of: PointOf) -> None:
+        self.keep, self.most, self._point_of = keep, most, point_of
         self.promoted = set[int]()
-        self._scored: dict[int, tuple[Trial, tuple[float, ...]]] = {}
+        self._scored: dict[int, Trial] = {}
         self._failed: list[Trial] = []
         self._closed = set[int]()
-        self._order: list[int] | None = None
+        self._waiting: Trial | None = None
+        self._known = False
 
-    def tell(self, trial: Trial, point: tuple[float, ...] | None) -> None:
-        """A candidate has ended here; without a point it failed."""
-        if point is None:
-            self._failed.append(trial)
+    def tell(self, trial: Trial) -> None:
+        """A candidate has ended here."""
+        if trial.state is TrialState.COMPLETE:
+            self._scored[trial.candidate] = trial
+            self._known = False
         else:
-            self._scored[trial.candidate] = (trial, point)
-            self._order = None
+            self._failed.append(trial)
+
+    def promote(self, number: int) -> None:
+        """A candidate has gone on."""
+        self.promoted.add(number)
+        self._known = False
 
     def next(self) -> Trial | None:
-        """The best that was not promoted, where there is a place."""
-        places = quota(len(self._scored), self.keep)
-        if len(self.promoted) >= places:
-            return None
-        candidates = list(self._scored)
-        if self._order is None or len(self._order) < places:
-            points = [self._scored[number][1] for number in candidates]
-            self._order = [candidates[i] for i in by_rank_and_spread(points, places)]
-        waiting = (number for number in self._order if number not in self.promoted)
-        number = next(waiting, None)
-        return None if number is None else self._scored[number][0]
+        """The best that was not promoted, where there is a place; decided when one has ended or gone on."""
+        if not self._known:
+            places = quota(len(self._scored), self.keep)
+            chosen = self._best(places) if len(self.promoted) < places else []
+            waiting = (self._scored[number] for number in chosen if number not in self.promoted)
+            self._waiting, self._known = next(waiting, None), True
+        return self._waiting
 
     def close(self) -> Iterator[Trial]:
         """Give up candidates beyond all places that may come; those who failed are given up anyway."""
@@ -173,9 +146,13 @@ class _Rung:
         places = max(self.most, quota(len(self._scored), self.keep))
         if len(self._scored) <= places + len(self._closed):
             return
-        candidates = list(self._scored)
-        points = [self._scored[number][1] for number in candidates]
-        kept = {candidates[i] for i in by_rank_and_spread(points, places)} | self.promoted
+        kept = {*self._best(places), *self.promoted}
         for number in sorted(self._scored.keys() - kept - self._closed):
             self._closed.add(number)
-            yield self._scored[number][0]
+            yield self._scored[number]
+
+    def _best(self, places: int) -> list[int]:
+        """The numbers of so many candidates, best first."""
+        candidates = list(self._scored)
+        points = [self._point_of(trial) for trial in self._scored.values()]
+        return [candidates[i] for i in by_rank_and_spread(points, places)]

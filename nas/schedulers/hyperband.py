@@ -1,9 +1,9 @@
-"""Hyperband: several halvings side by side, some of which begin later: when short trainings may mislead.
+"""Hyperband: some candidates begin at a later rung, some train to the end: when short trainings may mislead.
 
-Li et al. 2018, arXiv:1603.06560, algorithm 1: a bracket begins at each rung, so that some candidates are
-trained in full whatever their beginning looks like. Every bracket gets about the same number of training
-steps, which fixes how many candidates begin where; they are taken in turn, so all brackets grow together and
-each promotes by itself, asynchronously as in `halving`.
+Li et al. 2018, arXiv:1603.06560, algorithm 1: a bracket of candidates begins at each rung, as many as take
+the same number of training steps, so that some are trained long whatever their beginning looks like. They
+begin in turn, and compete in the rungs that they share: apart, the smaller brackets of a small search would
+bring nobody to the end. Promotions are those of `halving`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ LARGE = 1000
 
 @schedulers.add
 class Hyperband(Halving):
-    """A bracket for each rung. It costs more per candidate than halving, and errs less where ranks change."""
+    """Candidates begin at every rung. One costs more than with halving, and late bloomers are found."""
 
     name = "hyperband"
 
     @classmethod
     def weights(cls, ladder: Ladder) -> dict[int, float]:
-        """As many candidates for each bracket as cost the same."""
-        return {first: LARGE / ladder.cost(LARGE, first) for first in range(len(ladder.steps))}
+        """As many at each rung as cost the same."""
+        return {first: LARGE / ladder.cost({first: LARGE}) for first in range(len(ladder.steps))}

@@ -108,10 +108,11 @@ class Strategy(ABC):
         """Learn from the outcome of a trial, whatever it was."""
 
     def refine(self, trial: Trial) -> None:
-        """Hear the outcome of a candidate again after more training, under the number that it was told with.
+        """Hear of a candidate again, under the number that it was told with: its values are known better now.
 
-        By default nothing is learned from that: values of all candidates after equal training are the fairest
-        for a strategy that takes them as they are. One that minds errors takes the newest in their place.
+        It was trained further, or it is clearer what further training would give. A score is always that of a
+        whole training: predicted, with the error of that, or as scored at its end. By default nothing is
+        learned from the news; a strategy that minds errors takes them in the place of what it was told.
         """
 
 

@@ -22,6 +22,7 @@ from foundation.registry import nearest
 from foundation.text import listed
 from foundation.wording import argument
 from nas.executors.base import Gate, Scorer
+from nas.schedulers.base import ladder_of, looks_of
 from nas.study.constraints import gates_of
 from nas.study.plan import Plan
 from nas.study.plan_objectives import scored_names
@@ -43,7 +44,8 @@ class EvaluatorScorer:
     def __call__(self, spec: Any, steps: int, seed: int) -> Value:
         """The score of an architecture, with its windows kept for paired comparison."""
         score = self.evaluator.score(spec, steps, seed)
-        return Value(score.value, score.standard_error, self.evaluator.name, score.samples, score.figures)
+        name, about = self.evaluator.name, (score.samples, score.figures, score.curve)
+        return Value(score.value, score.standard_error, name, *about)
 
 
 def check_evaluator(name: str) -> None:
@@ -89,7 +91,8 @@ def scratch_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
 
 def search_evaluator(plan: Plan, task: Task, folder: Path) -> FromScratch:
     """Trains the candidates of a search: each towards a whole training, wherever a scheduler may stop it."""
-    return replace(scratch_evaluator(plan, task, folder), horizon=plan.train_steps)
+    looks = looks_of(ladder_of(plan)) if plan.scheduler != "full" else ()
+    return replace(scratch_evaluator(plan, task, folder), horizon=plan.train_steps, looks=looks)
 
 
 def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> FromSupernet:

@@ -68,7 +68,8 @@ class Value:
     `error` is one standard error in the unit of the value; None where the value is exact or no error is
     known. `samples` holds paired evidence where there is some: the score on each validation window, in a
     fixed order, so that two trials can be compared window by window. `figures` hold by path and name what
-    else was measured of the network, such as the share of tokens that an expert layer dropped.
+    else was measured of the network, such as the share of tokens that an expert layer dropped. `curve` holds
+    what it was after fewer steps of the same training: pairs of steps and value.
     """
 
     value: float
@@ -76,6 +77,7 @@ class Value:
     source: str = "counted"
     samples: tuple[float, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict, hash=False)
+    curve: tuple[tuple[int, float], ...] = ()
 
     @property
     def is_predicted(self) -> bool:
@@ -113,6 +115,8 @@ class Value:
             plain["samples"] = [round(sample, 5) for sample in self.samples]
         if self.figures:
             plain["figures"] = dict(self.figures)
+        if self.curve:
+            plain["curve"] = [[steps, round(value, 5)] for steps, value in self.curve]
         return plain
 
     @classmethod
@@ -134,7 +138,19 @@ class Value:
             raise ValueError("samples are finite numbers")
         if not isinstance(figures, Mapping) or not _finite(list(figures.values())):
             raise ValueError("figures are finite numbers by name")
-        return cls(value, error, source, tuple(samples), figures)  # type: ignore[arg-type]
+        curve = _curve(plain.get("curve", ()))
+        return cls(value, error, source, tuple(samples), figures, curve)  # type: ignore[arg-type]
+
+
+def _curve(pairs: Any) -> tuple[tuple[int, float], ...]:
+    """Pairs of steps and a value, from plain values."""
+    if not isinstance(pairs, (list, tuple)) or not all(_is_look(pair) for pair in pairs):
+        raise ValueError("a curve is of pairs of steps and a finite number")
+    return tuple((steps, float(value)) for steps, value in pairs)
+
+
+def _is_look(pair: Any) -> bool:
+    return isinstance(pair, (list, tuple)) and len(pair) == 2 and type(pair[0]) is int and _finite(pair[1:])
 
 
 def _finite(numbers: Sequence[Any]) -> bool:

@@ -25,7 +25,6 @@ from nas.schedulers.base import (
     schedulers,
     training_steps,
 )
-from nas.schedulers.halving import BRACKET
 from nas.schedulers.hyperband import Hyperband
 from nas.store import Store
 from nas.strategies.base import make_strategy, strategies
@@ -43,7 +42,7 @@ def loss(trial: Trial) -> tuple[float, ...]:
 
 
 def made(name: str = "halving", trials: int = 27, ladder: Ladder = LADDER) -> Scheduler:
-    return schedulers[name](ladder, trials=trials, point_of=loss)
+    return schedulers[name](ladder, trials=trials, point_of=loss, scores=["loss"])
 
 
 class Alone:
@@ -111,7 +110,7 @@ def shuffled(count: int, seed: int = 0) -> list[float]:
 def test_a_third_of_each_rung_goes_on_and_the_cost_is_known_before(seed: int) -> None:
     alone = Alone(made(), shuffled(27, seed)).run(27)
     assert Counter(steps for _, steps in alone.trained) == {10: 27, 30: 9, 90: 3, 270: 1}
-    assert alone.steps() == LADDER.cost(27) == schedulers["halving"].cost(LADDER, 27) == 810
+    assert alone.steps() == LADDER.cost({0: 27}) == schedulers["halving"].cost(LADDER, 27) == 810
 
 
 def test_the_best_goes_on_at_once_and_nobody_waits_for_a_full_rung() -> None:
@@ -141,7 +140,7 @@ def test_of_several_objectives_the_undominated_go_on_first() -> None:
 
 
 def test_whoever_has_no_prospects_is_dropped_once_and_never_promoted() -> None:
-    scheduler = made()
+    scheduler = schedulers["halving"](LADDER, trials=27, point_of=loss)
     dropped: list[tuple[int, int]] = []
     alone = Alone(scheduler, shuffled(27, 3))
     tell = scheduler.tell
@@ -166,7 +165,7 @@ def test_whoever_has_no_prospects_is_dropped_once_and_never_promoted() -> None:
 def test_hyperband_gives_every_bracket_the_same_work() -> None:
     shares = Hyperband.shares(LADDER, 400)
     assert sum(shares.values()) == 400
-    costs = [LADDER.cost(count, first) for first, count in shares.items()]
+    costs = [LADDER.cost({first: count}) for first, count in shares.items()]
     assert max(costs) < 1.15 * min(costs)
     alone = Alone(made("hyperband", 60), shuffled(60)).run(60)
     assert Counter(steps for _, steps in alone.trained)[270] == Hyperband.whole_trainings(LADDER, 60) > 1
@@ -182,9 +181,7 @@ def test_a_scheduler_told_again_decides_what_it_decided(name: str) -> None:
     firsts = {alone.trained[n][0]: n for n in alone.numbers}
     for number, (candidate, steps) in enumerate(alone.trained):
         first = firsts[candidate]
-        begun = alone.trained[first][1]
-        memo: dict[str, Any] = {} if name != "hyperband" else {BRACKET: LADDER.steps.index(begun)}
-        memo |= {} if first == number else {CANDIDATE: first}
+        memo: dict[str, Any] = {} if first == number else {CANDIDATE: first}
         again.tell(
             Trial(
                 number=number,
@@ -295,7 +292,7 @@ def searched(
             executor=pool({"loss": learned, "size": Size()}),  # type: ignore[call-arg]
             fidelity=Fidelity(evaluator="scratch", steps=90),
             seed=0,
-            scheduler=schedulers[scheduler](ladder, trials=trials, point_of=point),
+            scheduler=schedulers[scheduler](ladder, trials=trials, point_of=point, scores=["loss"]),
         )
         run(search, trials)
         return opened.trials(study)
