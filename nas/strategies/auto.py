@@ -119,7 +119,8 @@ class Auto(Strategy):
         chance = np.random.default_rng(dice.getrandbits(128))
         heard = self._outcomes.heard()
         begun = number >= self.settings.start or self._outcomes.lessons >= self.settings.start
-        model = self._learner.model(self._outcomes.learned()) if begun else None
+        learned, first = self._outcomes.learned(), self._outcomes.first_learned()
+        model = self._learner.model(learned, first) if begun else None
         memo: dict[str, Any] = {PARENTS: [], PROPOSER: START}
         children = Children(self._first(number, chance), np.empty((0, 2), np.int64))
         if model is not None:
@@ -159,6 +160,10 @@ class Auto(Strategy):
     def tell(self, trial: Trial) -> None:
         """Learn from an outcome; what could not be scored says where not to look."""
         self._outcomes.tell(trial)
+
+    def refine(self, trial: Trial) -> None:
+        """Believe the newest values of a candidate, with their errors."""
+        self._outcomes.refine(trial)
 
     def _first(self, number: int, chance: np.random.Generator) -> Rows:
         """Rows to begin with: one of extremes, and random ones should it be taken."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -14,11 +15,14 @@ from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from foundation.statistics import kendall_tau
 from nas.schedulers.base import Ladder, looks_of, schedulers
 from nas.schedulers.curves import LearningCurves
+from nas.strategies.surrogate.encoding import Encoding
+from nas.strategies.surrogate.outcomes import Outcomes
 from nas.study.trial import CANDIDATE, Fidelity, Trial, TrialState, Value
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.language.genotype import Genotype
 from search_spaces.network.decoder import Decoder, Layer
 from tests.evaluators.tiny import task
+from tests.nas.toys import toy_space
 
 FULL = 900
 LOOKS = (25, 50, 100, 150, 300, 450, 900)
@@ -167,3 +171,22 @@ def test_looks_change_no_weights_and_survive_a_stop(tmp_path: Path) -> None:
     assert looked.score(spec, 12, seed=1).curve == ()
     looked.forget(spec, 12, seed=1)
     assert not list((tmp_path / "looked").iterdir())
+
+
+def test_auto_believes_the_newest_values_and_fits_by_those_first_told() -> None:
+    space = toy_space()
+    outcomes = Outcomes(Encoding(space), [("loss", False)])
+    genotype = space.sample(Random(0))
+
+    def outcome(number: int, value: float, error: float) -> Trial:
+        fidelity = Fidelity(evaluator="scratch", steps=1)
+        values = {"loss": Value(value, error)}
+        return Trial(number=number, genotype=genotype, fidelity=fidelity, seed=0,
+                     state=TrialState.COMPLETE, values=values)  # fmt: skip
+
+    outcomes.tell(outcome(3, 2.0, 0.5))
+    outcomes.refine(outcome(3, 1.5, 0.1))
+    outcomes.refine(outcome(4, 9.0, 0.1))
+    assert (outcomes.heard().values.tolist(), outcomes.heard().errors.tolist()) == ([[1.5]], [[0.1]])
+    assert outcomes.first_learned().values.tolist() == [[2.0]]
+    assert outcomes.heard().numbers.tolist() == [3]

@@ -2,13 +2,15 @@
 
 Everything is a function of the set of outcomes, whatever the order in which they came: outcomes are sorted by
 trial number, and weights are fitted, and posteriors formed, when their number passes fixed marks. So a search
-that was stopped, and heard all outcomes again, believes what it believed.
+that was stopped, and heard all outcomes again, believes what it believed. Of outcomes that were refined since
+(`Strategy.refine`) weights are fitted to the values first told, and posteriors formed of the newest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,21 +107,26 @@ class Learner:
     def __init__(self, encoding: Encoding) -> None:
         self._featurizer = Featurizer(encoding)
         self._fits: tuple[tuple[int, ...], list[_Fit]] = ((), [])
-        self._model: tuple[tuple[int, ...], Model | None] = ((), None)
+        self._model: tuple[tuple[Any, ...], Model | None] = ((), None)
 
-    def model(self, heard: Heard) -> Model | None:
-        """The model of the outcomes up to the last mark; None where too few could be scored."""
+    def model(self, heard: Heard, first: Heard | None = None) -> Model | None:
+        """The model of the outcomes up to the last mark; None where too few could be scored.
+
+        `first` are the same as first told, where some were refined since: what is fitted rests on these, so
+        that it does not depend on when it was fitted.
+        """
         count = len(heard.numbers)
-        heard = heard.take(np.arange(count - count % max(1, count // 100)))
-        known = tuple(heard.numbers.tolist())
+        known_well = np.arange(count - count % max(1, count // 100))
+        heard, first = heard.take(known_well), (first or heard).take(known_well)
+        known = tuple(heard.numbers.tolist()), heard.values.tobytes(), heard.errors.tobytes()
         if self._model[0] != known:
-            self._model = known, self._formed(heard)
+            self._model = known, self._formed(heard, first)
         return self._model[1]
 
-    def _formed(self, heard: Heard) -> Model | None:
+    def _formed(self, heard: Heard, first: Heard) -> Model | None:
         if heard.scored.sum() < LEAST:
             return None
-        fits = self._fitted(heard)
+        fits = self._fitted(first)
         heard = heard.reconciled()
         heard = heard.take(heard.chosen(POINTS))
         scale = Scale.of(heard.values)

@@ -23,6 +23,7 @@ class Outcomes:
     def __init__(self, encoding: Encoding, goals: Sequence[tuple[str, bool]]) -> None:
         self._encoding, self._goals = encoding, goals
         self._told: dict[int, _Told] = {}
+        self._refined: dict[int, _Told] = {}
         self._awaited: dict[int, Rows] = {}
         self._times: Counter[bytes] = Counter()
         self._lessons: list[_Told] = []
@@ -67,27 +68,40 @@ class Outcomes:
         self._times[row.tobytes()] += 1
         if trial.reused is not None:
             return
-        complete = trial.state is TrialState.COMPLETE
-        own = [False] * len(self._goals)
-        self._told[trial.number] = _Told(row, complete, *self._numbers(trial.values), own)
+        self._told[trial.number] = self._of(trial)
         self._heard = None
+
+    def refine(self, trial: Trial) -> None:
+        """What was told of a candidate is known better now."""
+        if trial.number in self._told:
+            self._refined[trial.number] = self._of(trial)
+            self._heard = None
 
     def heard(self) -> Heard:
         """All outcomes, in the order of the trials' numbers; values are to be minimised."""
         if self._heard is None:
-            numbers = sorted(self._told)
-            self._heard = self._collected(numbers, [self._told[number] for number in numbers])
+            self._heard = self._collected({**self._told, **self._refined})
         return self._heard
 
     def learned(self) -> Heard:
         """The outcomes, and before them what is known from other studies, with numbers below 0."""
-        if not self._lessons:
-            return self.heard()
-        numbers = sorted(self._told)
-        others = list(range(-len(self._lessons), 0))
-        return self._collected([*others, *numbers], [*self._lessons, *(self._told[n] for n in numbers)])
+        return self._with_lessons({**self._told, **self._refined}) if self._lessons else self.heard()
 
-    def _collected(self, numbers: list[int], told: list[_Told]) -> Heard:
+    def first_learned(self) -> Heard:
+        """The same as first told: what depends on the set of candidates alone, however they were refined."""
+        return self._with_lessons(self._told) if self._refined else self.learned()
+
+    def _with_lessons(self, outcomes: Mapping[int, _Told]) -> Heard:
+        others = range(-len(self._lessons), 0)
+        return self._collected({**dict(zip(others, self._lessons, strict=True)), **outcomes})
+
+    def _of(self, trial: Trial) -> _Told:
+        row, complete = self._encoding.row(trial.genotype), trial.state is TrialState.COMPLETE
+        return _Told(row, complete, *self._numbers(trial.values), [False] * len(self._goals))
+
+    def _collected(self, outcomes: Mapping[int, _Told]) -> Heard:
+        numbers = sorted(outcomes)
+        told = [outcomes[number] for number in numbers]
         shape = (len(told), len(self._goals))
         return Heard(
             np.array(numbers, dtype=np.int64),
