@@ -46,7 +46,10 @@ from search_spaces.scenario import Scenario
 NAME, COMMAND = "halving", "python -m benchmarks.search.halving"
 CURVES = "halving_curves"
 CANDIDATES, SEEDS = 81, 3
-LADDER = Ladder((20, 60, 180))
+FULL = 180
+LADDERS = (Ladder((20, 60, FULL)), Ladder((40, FULL), 0.14))
+"""Two that take at most a third of the steps of whole trainings."""
+
 LOOKS = (5, 10, 20, 40, 60, 120, 180)
 """Steps after which candidates are scored; the rungs are among them."""
 
@@ -83,7 +86,7 @@ class Recorded:
 
     def points(self, which: Sequence[int]) -> Points:
         """What candidates are like after whole trainings, [N, 2]."""
-        full = str(LADDER.full)
+        full = str(FULL)
         points: Points = torch.tensor(
             [(self.scores[i][full][0], float(self.params[i])) for i in which]
         ).numpy()
@@ -100,11 +103,11 @@ def trained(seed: int, candidates: int) -> Recorded:
     recorded = Recorded(seed, [], [], [])
     task = ByteLanguageModelling.make(data=None, length=32, windows=64)
     with tempfile.TemporaryDirectory() as folder:
-        evaluator = FromScratch(task, folder, batch=8, threads=1, horizon=LADDER.full)
+        evaluator = FromScratch(task, folder, batch=8, threads=1, horizon=FULL)
         for genotype in drawn.values():
             spec = space.close(genotype)
             looks = {steps: evaluator.score(spec, steps, seed) for steps in LOOKS}
-            evaluator.forget(spec, LADDER.full, seed)
+            evaluator.forget(spec, FULL, seed)
             recorded.genes.append(dict(genotype.genes))
             recorded.params.append(spec.cost(Scenario()).params)
             recorded.scores.append(
@@ -147,7 +150,7 @@ def counted(spec: Any, steps: int, seed: int) -> Value:
     return Value(float(spec.cost(Scenario()).params))
 
 
-def searched(recorded: Recorded, scheduler: str) -> list[Trial]:
+def searched(recorded: Recorded, scheduler: str, ladder: Ladder) -> list[Trial]:
     """The trials of a search of the candidates, by the project's driver."""
     space = byte_space()
 
@@ -162,34 +165,31 @@ def searched(recorded: Recorded, scheduler: str) -> list[Trial]:
             space=space,
             strategy=InOrder(space, [Genotype(genes) for genes in recorded.genes]),
             executor=InProcess({"bits_per_byte": Looked(recorded, space), "params": counted}),
-            fidelity=Fidelity(evaluator="scratch", steps=LADDER.full),
+            fidelity=Fidelity(evaluator="scratch", steps=FULL),
             seed=recorded.seed,
             scheduler=schedulers[scheduler](
-                LADDER, trials=len(recorded.genes), point_of=point, scores=["bits_per_byte"]
+                ladder, trials=len(recorded.genes), point_of=point, scores=["bits_per_byte"]
             ),
         )
         run(search, len(recorded.genes))
         return store.trials(study.id)
 
 
-def reached(recorded: Recorded, scheduler: str) -> dict[str, Any]:
+def reached(recorded: Recorded, scheduler: str, ladder: Ladder) -> dict[str, Any]:
     """The share of the hypervolume, and of the training steps."""
-    trials = searched(recorded, scheduler)
+    trials = searched(recorded, scheduler, ladder)
     steps = dict[int, int]()
     for trial in trials:
         steps[trial.candidate] = max(steps.get(trial.candidate, 0), trial.fidelity.steps)
     numbers = {Genotype(genes).digest: i for i, genes in enumerate(recorded.genes)}
-    whole = [
-        numbers[t.digest]
-        for t in trials
-        if t.fidelity.steps == LADDER.full and t.state is TrialState.COMPLETE
-    ]
+    whole = [numbers[t.digest] for t in trials if t.fidelity.steps == FULL and t.state is TrialState.COMPLETE]
     reference = reference_point(recorded.points(range(len(recorded.genes))))
     share = hypervolume(recorded.points(whole), reference) / hypervolume(recorded.front(), reference)
-    spent = sum(steps.values()) / (len(recorded.genes) * LADDER.full)
+    spent = sum(steps.values()) / (len(recorded.genes) * FULL)
     return {
         "seed": recorded.seed,
         "scheduler": scheduler,
+        "rungs": " ".join(map(str, ladder.steps)),
         "candidates": len(recorded.genes),
         "on the true front": len(recorded.front()),
         "trained to the end": len(whole),
@@ -216,7 +216,12 @@ def main(words: Sequence[str] | None = None) -> int:
         if seed not in [each.seed for each in recorded]:
             recorded.append(trained(seed, chosen.candidates))
             keep(CURVES, COMMAND, [vars(each) for each in recorded])
-    rows = [reached(each, scheduler) for scheduler in schedulers for each in recorded]
+    rows = [
+        reached(each, scheduler, ladder)
+        for scheduler in schedulers
+        for ladder in LADDERS
+        for each in recorded
+    ]
     keep(NAME, COMMAND, rows)
     show_plainly("Schedulers beside whole trainings of all candidates", rows)
     return 0

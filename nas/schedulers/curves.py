@@ -12,7 +12,7 @@ mixed model, Laird & Ware 1982, doi:10.2307/2529876, with weak priors), so that 
 taken for better because only the best were trained so long. Early looks are noisier, because the law sets in
 late.
 
-How it was chosen, and how well it predicts, is in docs/decisions/0052. Errors are widened by how far
+How it was chosen, and how well it predicts, is in docs/decisions/0054. Errors are widened by how far
 predictions of this search were off: each curve's last score is predicted from those before it.
 """
 
