@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
+from foundation.errors import SettingError
 from foundation.settings import Settings
 from nas.commands.catalogue import Catalogue, From, catalogue, first_line, text_of
 from nas.commands.groups import CATALOGUE
@@ -71,7 +73,10 @@ def strategies(
 
     found = catalogue(registered, source)
     if name is None:
+        found, broken = _loaded(found)
         found.print_lines(lambda kind: f"{first_line(kind)}{f' Use it {kind.use}.' if kind.use else ''}")
+        for line in broken:
+            print_line(line)
         return
     kind = found.named(name)
     _explain(kind, kind.settings_kind)
@@ -90,6 +95,17 @@ def schedulers(
         return
     kind = found.named(name)
     print_line(f"{kind.name}: {text_of(kind)}")
+
+
+def _loaded(found: Catalogue) -> tuple[Catalogue, list[str]]:
+    """What can be loaded, and a line about each of which the package is broken."""
+    things, broken = {}, []
+    for name in found.things:
+        try:
+            things[name] = found.things[name]
+        except SettingError as error:
+            broken.append(f"{name}: {error}")
+    return replace(found, things=things), broken
 
 
 def objectives(

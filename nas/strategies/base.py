@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import EntryPoint, entry_points
 from random import Random
 from typing import Any, ClassVar, TypeVar
 
-from foundation.errors import SettingError
+from foundation.errors import EvaluationFailed, SettingError
 from foundation.registry import Registry
 from foundation.settings import Settings
 from nas.study.known_costs import NOTHING_KNOWN, KnownCosts
+from nas.study.own_code import own_code
 from nas.study.seed import Seed
 from nas.study.trial import PARENTS, PROPOSER, Trial
 from search_spaces.language.genotype import Genotype
@@ -122,7 +124,9 @@ Family = TypeVar("Family", bound=Callable[[str], type[Strategy]])
 class Strategies(Registry[type[Strategy]]):
     """Strategies by name, and those of other libraries as `FAMILY:MEMBER`, e.g. `nni:TPE`.
 
-    Only the former are listed: a library may have any number, or not be installed.
+    Of the latter none is listed: a library may have any number, or not be installed. Installed packages add
+    strategies by entry points of the group `nas.strategies`; each is loaded when it is asked for by its name,
+    or listed.
     """
 
     def __init__(self, kind: str, folder: str) -> None:
@@ -143,13 +147,48 @@ class Strategies(Registry[type[Strategy]]):
 
         Raises:
             UnknownName: there is none.
-            SettingError: its library is not installed.
+            SettingError: its library is not installed, or its package is broken.
         """
         self._fill()
         family, colon, member = name.partition(":") if isinstance(name, str) else ("", "", "")
-        return (
-            self.families[family](member) if colon and family in self.families else super().__getitem__(name)
-        )
+        if colon and family in self.families:
+            return self.families[family](member)
+        if isinstance(name, str) and name not in self._things and name in self._installed():
+            self._load(name)
+        return super().__getitem__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self._fill()
+        return iter(sorted({*self._things, *self._installed()}))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _installed(self) -> dict[str, EntryPoint]:
+        """What installed packages add, by name; the project's own come first."""
+        found = entry_points(group=self._folder or "")
+        return {entry.name: entry for entry in found if entry.name not in self._things}
+
+    def _load(self, name: str) -> None:
+        """Register what a package adds under this name.
+
+        Raises:
+            SettingError: it cannot be imported, is no strategy, or has another name.
+        """
+        entry = self._installed()[name]
+        what = f"the strategy {name} of {entry.dist.name if entry.dist else 'a package'} ({entry.value})"
+        try:
+            with own_code(what, entry.module):
+                kind = entry.load()
+        except EvaluationFailed as error:
+            raise SettingError(str(error)) from None
+        if not (isinstance(kind, type) and issubclass(kind, Strategy)):
+            raise SettingError(
+                f"{what} is none: it must be a class derived from nas.strategies.base.Strategy"
+            )
+        if getattr(kind, "name", None) != name:
+            raise SettingError(f"{what} calls itself {getattr(kind, 'name', None)!r}: both must be the same")
+        self._things[name], self._added_by[name] = kind, kind.__module__
 
     def module_of(self, name: str) -> str:
         """The module that registered the strategy of this name, or its family.
