@@ -12,7 +12,7 @@
   + NoFile                there is no such file (also a FileError)
   + StoreError            the study database refuses: fix the store (full disk, newer schema, other space)
   + SettingError          an argument makes no sense: fix the call
-  + ConsentNeeded         what is asked for takes very long, or too much memory: insist (also a SettingError)
+  + ConsentNeeded         what is asked for takes very long, much memory or trust: insist (a SettingError)
   + UnknownName           a name that no registry holds: fix the name (also a SettingError)
 
 Anything else that is raised is a bug of ours and rises unchanged.
@@ -74,11 +74,14 @@ class UnknownName(SettingError):
 
 
 class ConsentNeeded(SettingError):
-    """What is asked for takes very long or more memory than there is; `estimate` says how much."""
+    """What is asked for takes very long, more memory than there is, or trust; `estimate` says how much.
 
-    def __init__(self, estimate: str) -> None:
-        super().__init__(f"{estimate}: make it smaller, or insist with {argument('yes', True)}")
-        self.estimate = estimate
+    `instead` is what else there is to do.
+    """
+
+    def __init__(self, estimate: str, instead: str = "make it smaller") -> None:
+        super().__init__(f"{estimate}: {instead}, or insist with {argument('yes', True)}")
+        self.estimate, self.instead = estimate, instead
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.estimate,)
+        return type(self), (self.estimate, self.instead)

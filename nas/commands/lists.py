@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from foundation.errors import SettingError
 from foundation.settings import Settings
 from nas.commands.catalogue import Catalogue, From, catalogue, first_line, text_of
 from nas.commands.groups import CATALOGUE
+from nas.commands.options import Yes
 from nas.commands.output import print_json, print_line
 
 
@@ -67,9 +69,12 @@ def strategies(
         str | None, typer.Argument(help="One strategy, with its settings.", show_default=False)
     ] = None,
     source: From = None,
+    yes: Yes = False,
 ) -> None:
     """List the strategies that propose candidates, or explain one and its settings (`--setting`)."""
+    from nas.commands.consent import with_consent
     from nas.strategies.base import strategies as registered
+    from nas.strategies.foreign import require_consent
 
     found = catalogue(registered, source)
     if name is None:
@@ -78,6 +83,7 @@ def strategies(
         for line in broken:
             print_line(line)
         return
+    with_consent(partial(require_consent, name), yes)
     kind = found.named(name)
     _explain(kind, kind.settings_kind)
 

@@ -56,7 +56,12 @@ Store = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option("--ray", metavar="ADDRESS", help="Address of a Ray cluster.", show_default=False)
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Begin without asking, however long it will take.")]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes", "-y", help="Begin without asking, however long it will take and whoever wrote the strategy."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas ls` lists them.", show_default=False)]
 TrialName = Annotated[

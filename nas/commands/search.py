@@ -61,7 +61,9 @@ def search(
 
     Example: nas search laptop --name first -o bits_per_byte -o decode_ms -c 'weight_bytes<2e5'
     """
+    from nas.commands.consent import with_consent
     from nas.steps.base import Context
+    from nas.strategies.foreign import require_consent
     from nas.study.source import source_of
     from nas.study.space_files import absolute_source, load_space
 
@@ -69,6 +71,7 @@ def search(
     files = source_of(space)
     name, source = loaded.name if name is None else name, absolute_source(space)
     known = _plan_of(name, store, loaded)
+    with_consent(partial(require_consent, settings.get("strategy", (known or Plan).strategy)), yes)
     if known is None:
         plan = plan_of(loaded, {**_located(settings), "source": source})
     else:
@@ -119,10 +122,12 @@ def resume(
     settings below may change. A space of your own is run from the copy of its source in the study's folder.
     """
     from nas.commands.consent import with_consent
+    from nas.strategies.foreign import require_consent
     from nas.study.resuming import going_on
     from nas.study.study import open_study
 
     opened = open_study(study, store)
+    with_consent(partial(require_consent, opened.plan.strategy), yes)
     begin = going_on(
         opened,
         store=store,

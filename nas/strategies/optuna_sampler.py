@@ -21,7 +21,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -62,6 +62,9 @@ class OptunaStrategy(Remembering):
 
     settings_kind = SamplerSettings
     settings: SamplerSettings
+
+    hears_all: ClassVar[bool] = False
+    """Whether the sampler itself hears of trials which this process has not asked for."""
 
     @classmethod
     def remark(cls, settings: Settings, trials: int) -> str:
@@ -167,6 +170,10 @@ class OptunaStrategy(Remembering):
         number = self._record(trial.genotype, state, values, attributes)
         if state is State.RUNNING:
             self._numbers[trial.number] = number
+        elif self.hears_all:
+            with quiet():
+                frozen = self._study.get_trials()[number]
+                self.sampler(trial.number).after_trial(self._study, frozen, state, values)
 
     def _replace(self, number: int, genotype: Genotype) -> None:
         """Let the sampler know that another architecture is being scored than it suggested."""
@@ -275,7 +282,9 @@ def sampler_strategy(name: str) -> type[Strategy]:
     return strategy_of(known[name], f"optuna:{name}")
 
 
-def strategy_of(make: type[BaseSampler], name: str) -> type[Strategy]:
+def strategy_of(
+    make: type[BaseSampler], name: str, base: type[OptunaStrategy] = OptunaStrategy
+) -> type[Strategy]:
     """A strategy that is a sampler."""
     body = {
         "name": name,
@@ -283,7 +292,7 @@ def strategy_of(make: type[BaseSampler], name: str) -> type[Strategy]:
         "__doc__": inspect.getdoc(make),
         "__module__": make.__module__,
     }
-    return type(make.__name__, (OptunaStrategy,), body)
+    return type(make.__name__, (base,), body)
 
 
 def _ladder(labels: Sequence[Label]) -> list[Any]:

@@ -188,8 +188,10 @@ class OpenStudy(Study):
             UnknownName: there is no such setting, or it may not change.
             ConsentNeeded: it would take over a week, or more memory than there is; not asked for with `yes`.
         """
+        from nas.strategies.foreign import require_consent
         from nas.study.resuming import resume
 
+        require_consent(self.plan.strategy, yes)
         study = resume(
             self,
             store=self._location,

@@ -20,6 +20,7 @@ from nas.objectives.base import Objective, ObjectiveFunction
 from nas.plugins import report_writer
 from nas.progress import Progress, progress_of
 from nas.steps.base import Context, run_steps
+from nas.strategies.foreign import require_consent
 from nas.study.creation import create_study
 from nas.study.open_study import OpenStudy
 from nas.study.own_objectives import named_objectives, strategy_name
@@ -136,6 +137,7 @@ def search(
     plan = plan_of(space, {**traded, **settings})
     pool, shown = Workers.of(workers), progress_of(progress)
     check_flag("yes", yes)
+    require_consent(plan.strategy, yes)
     pool.check(plan.time_on, shown.say)
     if source is None:
         source, nowhere = program_source(space, plan, functions)
