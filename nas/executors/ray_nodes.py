@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,7 @@ from nas.executors.reach import answers, why_unreachable
 from nas.executors.room import folder_of_files, this_machine
 
 PREFIX = "nas-cluster-"
+ADDRESS = r"[^\s/]+:\d{1,5}"
 START_SECONDS, STOP_SECONDS = 120.0, 30.0
 STARTED = "Ray runtime started."
 """What `ray start` writes when its node is there."""
@@ -48,12 +51,17 @@ def start_head(what: NodeSettings, listen: str = LOOPBACK, port: int = 6379) -> 
     """Start a head, which listens on this address.
 
     Raises:
-        SettingError: something listens there already, or its files have no place.
+        SettingError: that is no address of this machine, something listens there, or its files have no place.
         ClusterError: it does not start; its last line says why.
     """
     address = f"{listen}:{port}"
-    if answers(address):
-        raise SettingError(f"a Ray cluster answers at {address} already: join it, or take another port")
+    try:
+        socket.create_server((listen, port)).close()
+    except (OSError, UnicodeError) as error:
+        taken = "; a Ray cluster answers there already" * answers(address)
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if number is not None and number > 0 else str(error)
+        raise SettingError(f"no head can listen at {address}: {why}{taken}") from None
     return _started(what, address, ["--head", f"--port={port}", f"--node-ip-address={listen}"])
 
 
@@ -64,6 +72,8 @@ def start_node(what: NodeSettings, address: str, listen: str | None = None) -> N
         SettingError: no cluster answers there, or its files have no place.
         ClusterError: it does not start; its last line says why.
     """
+    if not re.fullmatch(ADDRESS, address):
+        raise SettingError(f"no Ray cluster at {address!r}: write HOST:PORT of its head")
     if address.rpartition(":")[0] in (LOOPBACK, "localhost"):
         raise SettingError(
             f"no node can join a head at {address}, which listens on loopback alone: start it with"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,26 @@ def test_nobody_joins_a_head_that_listens_on_loopback() -> None:
         ray_nodes.start_node(NodeSettings(), "127.0.0.1:6379")
 
 
+@pytest.mark.parametrize("address", ["nowhere", "host:", "host:x", "http://host:1", ""])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(SettingError, match="write HOST:PORT of its head"):
+        ray_nodes.start_node(NodeSettings(), address)
+
+
+def test_a_head_listens_at_a_free_port_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    with pytest.raises(SettingError, match=r"no head can listen at 192\.0\.2\.200:6379: "):
+        ray_nodes.start_head(NodeSettings(), "192.0.2.200")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(ray_nodes, "answers", lambda address: True)
+        with pytest.raises(SettingError, match="in use; a Ray cluster answers there already"):
+            ray_nodes.start_head(NodeSettings(), port=port)
+    assert not (tmp_path / "clusters").exists()
+
+
 def test_what_a_node_offers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_nodes, "this_machine", lambda: {"CPU": 8.0, "GPU": 2.0})
     assert ray_nodes._offered(NodeSettings()) == ["--num-cpus=8", "--num-gpus=2"]
@@ -147,7 +168,7 @@ def test_a_cluster_from_its_beginning_to_its_end(project: Path) -> None:
         assert searched.returncode == 0, searched
         again = command(f"cluster up --port {port}")
         assert again.returncode == 2
-        assert "answers at" in again.stderr
+        assert "a Ray cluster answers there already" in again.stderr
     finally:
         down = command("cluster down")
     assert f"ended the head at 127.0.0.1:{port}" in down.stdout
