@@ -65,7 +65,9 @@ class Local(Remembering):
             for centre in dice.sample(self._archive, len(self._archive)):
                 if centre.number in self._explored:
                     continue
-                for genotype, spec in self._neighbours(centre.genotype, dice):
+                # of its own, so that it does not matter which were found to be explored before a stop
+                order = Random(f"{self.seed}/{number}/{centre.number}")
+                for genotype, spec in self._neighbours(centre.genotype, order):
                     return Proposal(genotype, {PARENTS: [centre.number], CLIMB: self._climb}, spec)
                 self._explored.add(centre.number)
             if self._archive:

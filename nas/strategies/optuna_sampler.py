@@ -92,7 +92,7 @@ class OptunaStrategy(Remembering):
             gene.path: _distribution(gene.labels) for gene in space.genes if len(gene.labels) > 1
         }
         self._ladders = {gene.path: _ladder(gene.labels) for gene in space.genes}
-        self._heard: list[Trial] | None = []  # before the first proposal, in any order
+        self._heard: dict[int, Trial] | None = {}  # by number, the newest before the first proposal
         self._numbers: dict[int, int] = {}  # Optuna's numbers of trials that are being scored, by ours
         self._newest = -1
         self._require_goals()
@@ -128,7 +128,8 @@ class OptunaStrategy(Remembering):
 
     def moved(self, proposal: Proposal, genotype: Genotype, spec: Any) -> Proposal:
         """The proposal at another architecture, of which the sampler hears."""
-        self._replace(self._newest, genotype)
+        if self._newest in self._numbers:  # else it was given, and the sampler has not suggested it
+            self._replace(self._newest, genotype)
         return super().moved(proposal, genotype, spec)
 
     def take_up(self, trial: Trial) -> None:
@@ -139,7 +140,7 @@ class OptunaStrategy(Remembering):
     def learn(self, trial: Trial) -> None:
         """Tell the sampler's study; before the first proposal it is put off, for the order of the numbers."""
         if self._heard is not None:
-            self._heard.append(trial)
+            self._heard[trial.number] = trial
             return
         number = self._numbers.pop(trial.number, None)
         if number is None:
@@ -154,9 +155,9 @@ class OptunaStrategy(Remembering):
     def _begin(self) -> None:
         """Tell what was heard before the first proposal."""
         if self._heard is not None:
-            heard, self._heard = sorted(self._heard, key=lambda trial: trial.number), None
-            for trial in heard:
-                self._add(trial)
+            heard, self._heard = self._heard, None
+            for number in sorted(heard):
+                self._add(heard[number])
 
     def _add(self, trial: Trial) -> None:
         """A trial that this process has not asked for."""

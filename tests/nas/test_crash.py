@@ -54,7 +54,10 @@ def records(path: Path, name: str) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize("strategy", ["random", "nsga2", "auto"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["random", "nsga2", "auto", *(pytest.param(name, marks=pytest.mark.slow) for name in ("motpe", "local"))],
+)
 def test_killed_and_resumed_equals_uninterrupted(strategy: str, tmp_path: Path) -> None:
     finish(Fork(toy_search, str(tmp_path / "whole.db"), strategy))
     path, dice = tmp_path / "killed.db", Random(f"kill {strategy}")

@@ -13,7 +13,7 @@ import pytest
 import nas
 from foundation.errors import NasError, SettingError, UnknownName
 from nas.pareto import hypervolume
-from nas.strategies.base import Strategy, make_strategy, strategies
+from nas.strategies.base import Proposal, Strategy, make_strategy, strategies
 from nas.strategies.optuna_sampler import NOTES, OptunaStrategy
 from nas.study.trial import Trial, TrialState, Value
 from tests.nas.test_strategy_contracts import GOALS, SPACE, Bounded, outcome, play
@@ -136,6 +136,24 @@ def test_a_stopped_search_asks_what_it_would_have_asked(
         first, second = whole.ask(number), again.ask(number)
         assert (first.genotype, dict(first.memo)) == (second.genotype, dict(second.memo))
     assert first.genotype not in {trial.genotype for trial in told}
+
+
+def test_what_ends_before_the_first_proposal_is_heard_once() -> None:
+    whole, again = make("optuna:TPESampler"), make("optuna:TPESampler")
+    told = play(whole, 20)
+    resumed(again, told[:-1], told[-1:])
+    again.tell(told[-1])  # it was being scored when the search stopped, and is scored before anything else
+    assert again.ask(20).genotype == whole.ask(20).genotype
+    assert [trial.state for trial in heard(again)[:20]] == [State.COMPLETE] * 20
+
+
+def test_a_given_candidate_that_is_moved_is_none_of_the_samplers() -> None:
+    strategy = make("optuna:TPESampler")
+    given, goal = play(make("motpe"), 2)
+    moved = strategy.moved(Proposal(given.genotype), goal.genotype, SPACE.close(goal.genotype))
+    strategy.tell(outcome(0, moved))
+    strategy.ask(1)
+    assert heard(strategy)[0].state is State.COMPLETE
 
 
 def test_those_that_go_on_otherwise_say_so() -> None:
