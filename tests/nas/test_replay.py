@@ -93,7 +93,7 @@ def test_constraints_move_the_same_candidates(tmp_path: Path) -> None:
         objectives=("params", "decode_flops"),
         trials=30,
         constraints=("params<9000",),
-        strategy="nsga2",
+        strategy="random",
         finalists=0,
     )
     study = create_study(space, plan, name="s", store=tmp_path / "s.db")
