@@ -112,6 +112,8 @@ class Workers(Settings):
         """
         if isinstance(given, Workers):
             return given
+        if isinstance(given, str) and given != "max":  # numbers as texts are for the command line
+            raise SettingError(f"workers: count must be a whole number or max, got {given!r}")
         try:
             return cls.from_plain({"count": given})
         except SettingError as error:

@@ -93,7 +93,7 @@ CASES = {
     "no sum, 2^-18.3": Case(TOWERS, ("jumps<=10",)),
     "two equalities, 2^-16.4": Case(TOWERS, ("weight<=90", "weight>=90", "moment<=840", "moment>=840")),
     "params, 2^-19": Case(NETS, ("params<=97.1e3",), ("wide", "params")),
-    "params and state, 2^-18.5": Case(
+    "params and state, 2^-17.5": Case(
         NETS,
         ("params<=202016", "params>=202016", "state_bytes<=120320", "state_bytes>=120320"),
         ("wide", "params"),
