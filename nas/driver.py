@@ -115,6 +115,8 @@ class Loop:
         self.tried = set[str]()
         self.told = 0  # outcomes that the strategy has heard
         self.size = search.space.size()
+        with self._of_strategy():
+            search.strategy.inform(search.known)
 
     def run(self, trials: int) -> None:
         """Continue until `trials` candidates were scored; see `run` of this module."""
@@ -141,8 +143,6 @@ class Loop:
     def _take_up(self) -> list[WorkItem]:
         """Tell the strategy all that went before; items for what was running when the driver died."""
         items, search = [], self.search
-        with self._of_strategy():
-            search.strategy.inform(search.known)
         recorded = search.recorded() if search.recorded else search.store.trials(search.study_id, "search")
         self.next_number = search.store.next_number(search.study_id, "search")
         for trial in as_told(recorded):
