@@ -248,4 +248,4 @@ def test_senseless_settings_are_refused(settings: dict[str, Any]) -> None:
 
 def test_an_unknown_strategy_suggests_the_nearest() -> None:
     with pytest.raises(UnknownName, match="did you mean 'nsga2'"):
-        make("nsga")
+        make("nsg2")
