@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,11 @@ from dashboards.facts.quantities import Quantity
 from dashboards.figures import figures
 from dashboards.figures.front import VECTOR_POINTS, front_figure, stairs
 from dashboards.style.theme import with_scheme
+from nas.study.proposers import Proposers, Skill
 from nas.study.trial import Value
 from tests.dashboards.conftest import NAMES
+
+MODELLED = Proposers({"model": 2}, (Skill(12, {"bits_per_byte": 0.4}), Skill(13, {"bits_per_byte": 0.6})))
 
 X, Y = Quantity("weight_bytes", "bytes"), Quantity("bits_per_byte", "bits per byte", scored=True)
 
@@ -29,7 +33,7 @@ def test_every_figure_draws_every_study(name: str, study: str, all_facts: dict[s
 
 @pytest.mark.parametrize("name", list(figures))
 def test_figures_of_a_whole_study_show_something(name: str, all_facts: dict[str, Facts]) -> None:
-    figure = figures[name](all_facts["full"])
+    figure = figures[name](replace(all_facts["full"], proposers=MODELLED))
     assert figure.data
     titles = [axis.title.text for axis in figure.select_xaxes() if axis.title.text]
     assert titles or name == "composition"

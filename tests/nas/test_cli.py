@@ -70,7 +70,7 @@ def refused(folder: Path, *words: str) -> str:
     [
         ("search labtop", "did you mean 'laptop'"),
         ("search laptop -o decode_mss", "did you mean 'decode_ms'"),
-        ("search laptop --strategy nsga", "did you mean 'nsga2'"),
+        ("search laptop --strategy nsg2", "did you mean 'nsga2'"),
         ("search laptop --setting strat=3", "did you mean 'start'"),
         ("search laptop --setting start", "write a setting as name=value"),
         ("search laptop --setting start=many", "start must be a whole number"),
