@@ -86,7 +86,10 @@ def refused(folder: Path, *words: str) -> str:
         ("search laptop --train-on tpu", "trained on cpu or cuda"),
         ("engines drats", "did you mean 'darts'"),
         ("search laptop -c decode_ms~5", "write it like decode_ms<5"),
-        ("search laptop -c bits_per_byte<2", "only known after training"),
+        (
+            "search laptop --evaluator scratch --scheduler halving -o recall_error -c bits_per_byte<2",
+            "set --task language.steps=N",
+        ),
         ("search laptop -c params<10", "params<10: the smallest network of this space has 41,712"),
         ("search laptop --scenario cpu,promt=3", "did you mean 'prompt'"),
         (
