@@ -151,5 +151,5 @@ def joined() -> str:
     count = f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
     return (
         f"joined the Ray cluster at {head()}: {count} ({', '.join(hosts[:HOSTS_NAMED])}{more}),"
-        f" {', '.join(amounts)}; whoever can reach it can run code on it"
+        f" {', '.join(amounts)}; whoever can join it can run code on it"
     )

@@ -9,6 +9,7 @@ cache folder, so that only that is ended: `ray stop` would end every Ray of this
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -58,8 +59,8 @@ def start_head(what: NodeSettings, listen: str = LOOPBACK, port: int = 6379) -> 
     try:
         socket.create_server((listen, port)).close()
     except (OSError, UnicodeError) as error:
-        taken = "; a Ray cluster answers there already" * answers(address)
         number = getattr(error, "errno", None)
+        taken = "; a Ray cluster answers there already" * (number == errno.EADDRINUSE and answers(address))
         why = os.strerror(number) if number is not None and number > 0 else str(error)
         raise SettingError(f"no head can listen at {address}: {why}{taken}") from None
     return _started(what, address, ["--head", f"--port={port}", f"--node-ip-address={listen}"])

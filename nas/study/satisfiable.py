@@ -69,13 +69,14 @@ def find_allowed(space: Space, constraints: Sequence[Constraint], cost_model: Co
 def _check_alone(constraints: Sequence[Constraint]) -> None:
     """Raise `SpaceError` for constraints that no number keeps, whatever the space."""
     for constraint in constraints:
-        if constraint.is_upper and not COMPARE[constraint.sign](0.0, constraint.bound):
+        counted = objectives[constraint.name].of_decoders  # one of a user's own may be negative
+        if counted and constraint.is_upper and not COMPARE[constraint.sign](0.0, constraint.bound):
             raise SpaceError(f"{constraint}: it is never below 0")
         if objectives[constraint.name].needs_table and constraint.is_upper and constraint.bound <= 0:
             raise SpaceError(f"{constraint}: nothing takes no time")
         for other in constraints:
             if other.name == constraint.name and constraint.is_upper and not other.is_upper:
-                least = max(other.bound, math.nextafter(other.bound, math.inf) if other.sign == ">" else 0.0)
+                least = math.nextafter(other.bound, math.inf) if other.sign == ">" else other.bound
                 if not COMPARE[constraint.sign](least, constraint.bound):
                     raise SpaceError(f"{other} and {constraint} exclude each other")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from foundation.text import count
 from nas.store.folders import in_use
 from nas.study.facts import OUTCOME
 from nas.study.study import Study
@@ -32,4 +33,7 @@ def state_of(study: Study, counts: Mapping[TrialState, int]) -> tuple[str, str]:
         tried = sum(trial.counts for trial in study.trials())  # some of them may have met a gate
     if tried < study.plan.trials or (OUTCOME in study.facts and not outcome):
         return ("stopped" if counts else "not started"), ""
-    return ("failed", all_failed(study.trials())) if failed and not scored else ("complete", "")
+    if scored or not tried:
+        return "complete", ""
+    nothing = f"none of {count(tried, 'candidate')} passed the gate"
+    return "failed", all_failed(study.trials()) if failed == tried else nothing

@@ -57,7 +57,8 @@ class Tally:
     def _proposals(self) -> list[str]:
         if self.rejected or self.repeated:
             repeats = f", {self.repeated:,} of which repeated an architecture" if self.repeated else ""
-            rejects = f"; {self.rejected:,} broke a constraint and do not count" if self.rejected else ""
+            counts = "does not count" if self.rejected == 1 else "do not count"
+            rejects = f"; {self.rejected:,} broke a constraint and {counts}" if self.rejected else ""
             proposals = count(self.proposed, "proposal")
             return [
                 f"{proposals}, each with a trial number: {self.scored:,} of {self.planned:,} candidates"

@@ -128,14 +128,18 @@ def search(study: Study, invented: Invented, trials: int, dice: int) -> None:
         )
         values = {**invented.cheap(trial), "bits_per_byte": invented.quality(trial, "supernet")}
         trial = replace(trial, state=TrialState.COMPLETE, values=values, reused=known.get(trial.digest))
+        cheap = {name: value for name, value in values.items() if name != "bits_per_byte"}
         if number % 41 == 40:
-            cheap = {name: value for name, value in values.items() if name != "bits_per_byte"}
             trial = replace(
                 trial, state=TrialState.FAILED, values=cheap, reason="a worker was lost", reused=None
             )
         elif number % 37 == 36:
             trial = replace(
-                trial, state=TrialState.INFEASIBLE, reason="decode_ms is 6.1, not decode_ms<6", reused=None
+                trial,
+                state=TrialState.INFEASIBLE,
+                values=cheap,
+                reason="decode_ms is 6.1, not decode_ms<6",
+                reused=None,
             )
         else:
             known.setdefault(trial.digest, number)

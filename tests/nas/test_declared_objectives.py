@@ -268,3 +268,12 @@ def test_a_file_lists_what_it_declares(tmp_path: Path) -> None:
     assert re.search(r"weight +kg +before training +what it weighs", listed)
     explained = nas_in(tmp_path, "objectives weight --from first.py").stdout
     assert "bounded in every study that asks for it: weight>=2" in explained
+
+
+def test_bounds_of_an_own_number_may_be_negative(tmp_path: Path) -> None:
+    gap = nas.objective(lambda spec: 3.0 - weight(spec), name="gap", cheap=True, least=-20)
+    study = searched(tmp_path, [gap, weight], constraints=["gap<-5"])
+    assert study.front()
+    assert all(-20 <= trial.values["gap"].value < -5 for trial in study.complete())
+    with pytest.raises(SpaceError, match="gap>=-20 and gap<-30 exclude each other"):
+        searched(tmp_path / "b", [gap, weight], constraints=["gap<-30"])

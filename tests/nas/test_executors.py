@@ -103,7 +103,7 @@ def test_a_cluster_is_named_with_its_nodes_and_a_warning() -> None:
     line = clusters.joined()
     assert re.fullmatch(
         r"joined the Ray cluster at 127\.0\.0\.1:\d+: 1 node \(\S+\), 2 CPUs, 0 GPUs;"
-        r" whoever can reach it can run code on it",
+        r" whoever can join it can run code on it",
         line,
     )
     assert clusters.alive()
