@@ -113,6 +113,6 @@ def test_a_study_is_read_when_it_is_opened(live_store: LiveStore) -> None:
 
 def test_planes_of_two_and_of_all_objectives(live: LiveStudy) -> None:
     facts = live.front("decode_ms", "bits_per_byte")
-    assert len(facts.front) + len(facts.other_members) >= len(live.members)
+    assert len(facts.members) >= len(live.members)  # some may be outdone as measured
     assert {point.number for point in facts.other_members} <= {trial.number for trial in live.members}
     assert all(point.one_line for point in facts.front)
