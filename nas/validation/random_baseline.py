@@ -81,7 +81,7 @@ def searched_and_random(study: Study) -> tuple[list[Trial], list[Trial]]:
     whole = fidelity(study.plan)
     counted: dict[str, Trial] = {}
     for trial in study.trials():
-        if (trial.counts or trial.goes_on) and trial.reused is None and trial.fidelity == whole:
+        if (trial.counts or trial.goes_on) and trial.reused is None and trial.fidelity.steps == whole.steps:
             counted[trial.digest] = trial
     searched = [trial for trial in counted.values() if trial.memo.get(PROPOSED_BY) != RANDOM]
     return searched, [trial for trial in counted.values() if trial.memo.get(PROPOSED_BY) == RANDOM]

@@ -41,9 +41,9 @@ class Validation:
     steps: int
     proxy: ProxyCheck | None
     gain: GainOverRandom | None
-    zero_cost: ZeroCostCheck | None = None
     missing: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    zero_cost: ZeroCostCheck | None = None
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -98,7 +98,7 @@ def _validated(context: Context, settings: ValidationSettings, steps: int) -> Va
         missing.append(f"no zero-cost scores: {error}")
     if proxy is None and gain is None and zero_cost is None:
         raise NothingToCompare(missing[0])
-    return Validation(steps, proxy, gain, zero_cost, tuple(missing))
+    return Validation(steps, proxy, gain, tuple(missing), zero_cost=zero_cost)
 
 
 def _zero_cost(context: Context, truths: Sequence[Trial]) -> ZeroCostCheck:

@@ -67,7 +67,12 @@ def searched(folder: Path, strategy: str, *, seed: int = 0, trials: int = 45) ->
     return study
 
 
-@pytest.mark.parametrize("strategy", list(strategies))
+STRATEGIES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("gp", "motpe") else name for name in strategies
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("seed", range(2))
 def test_every_strategy_is_replayed(strategy: str, seed: int, tmp_path: Path) -> None:
     study = searched(tmp_path, strategy, seed=seed)

@@ -302,8 +302,13 @@ def plain(trials: Sequence[Trial]) -> list[Trial]:
     return [replace(trial, started=0.0, finished=None) for trial in trials]
 
 
+STRATEGIES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("gp", "motpe") else name for name in strategies
+]
+
+
 @pytest.mark.parametrize("pool", [InProcess, Pool])
-@pytest.mark.parametrize("strategy", strategies)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("scheduler", schedulers)
 def test_any_strategy_goes_with_any_scheduler(
     scheduler: str, strategy: str, pool: type[Executor], tmp_path: Path
