@@ -17,7 +17,7 @@ def toy_search(store: str, strategy: str) -> None:
         name="crash",
         objectives=[slow, rich],
         strategy=strategy,
-        trials=120,
+        trials=240,  # so many that a slow reader meets it at work after the last kill, too
         finalists=0,
         store=store,
     )
