@@ -101,7 +101,10 @@ def test_what_meets_a_gate_is_trained_no_further_and_counts(searched: Any) -> No
     assert len(before) == 4
     assert len(list((study.folder / "scratch").iterdir())) == len(distinct)  # nothing of the text
     assert tally_of(study).problems == ["4 of 4 candidates did not pass a gate"]
-    assert state_of(study, study.store.counts(study.record)) == ("complete", "")
+    assert state_of(study, study.store.counts(study.record)) == (
+        "failed",
+        "none of 4 candidates passed the gate",
+    )
     with pytest.raises(EvaluationFailed, match="none of 4 candidates passed the gate recall_error<0"):
         require_scored(study)
     again = searched(objectives=["bits_per_byte", "params"], constraints=["recall_error<0"], trials=6)
