@@ -9,7 +9,7 @@ about the noise of one training.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from evaluators.scoring.base import Score
 from evaluators.scoring.scratch import FromScratch
@@ -76,14 +76,5 @@ class BestOfRates(FromScratch):
             self._at(factor).forget(spec, steps, seed)
 
     def _at(self, factor: float) -> FromScratch:
-        return FromScratch(
-            self.task,
-            checkpoints=self.checkpoints,
-            batch=self.batch,
-            recipe=replace(self.recipe, rate=self.recipe.rate * factor),
-            device=self.device,
-            threads=self.threads,
-            own_steps=self.own_steps,
-            horizon=self.horizon,
-            looks=self.looks,
-        )
+        same = {each.name: getattr(self, each.name) for each in fields(FromScratch)}
+        return FromScratch(**{**same, "recipe": replace(self.recipe, rate=self.recipe.rate * factor)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,7 +46,7 @@ def copy(
     if new == "" or to == "":
         raise SettingError(f"{'the name of the copy' if new == '' else '--to'} must not be empty")
     with Opened(store, read_only=True) as source:
-        source.rows(study)  # a name that there is not makes no new store
+        source.require(study)  # a name that there is not makes no new store
         with Opened(to or store) as target:
             folder = copy_study(source, study, target, new or study)
             print_line(f"study {new or study} in {target.url}, its files in {folder}")
@@ -61,12 +61,9 @@ def move(
 
     Example: nas mv first laptop-2026
     """
-    from nas.store import Store as Opened
     from nas.store.moving import move_study
 
-    with Opened(store, read_only=True):
-        pass  # a store that there is not is not made
-    with Opened(store) as opened:
+    with _existing(store) as opened:
         folder = move_study(opened, study, new)
     print_line(f"study {study} is now {new}, its files in {folder}")
 
@@ -86,12 +83,9 @@ def merge(
 
     Example: nas merge monday tuesday --into both
     """
-    from nas.store import Store as Opened
     from nas.study.merging import merge as merged
 
-    with Opened(store, read_only=True):
-        pass  # a store that there is not is not made
-    with Opened(store) as opened:
+    with _existing(store) as opened:
         folder = merged(opened, studies, into)
     print_line(f"study {into} has the trials of {listed(studies)}, its files in {folder}")
 
@@ -102,17 +96,22 @@ def remove(
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Remove a study with all its files. A study that is being searched is refused."""
-    from nas.store import Store as Opened
     from nas.store.moving import folder_of, remove_study
 
-    with Opened(store, read_only=True):
-        pass  # a store that there is not is not made
-    with Opened(store) as opened:
+    with _existing(store) as opened:
         folder = folder_of(opened, study)
         if opened.holds(study) and not yes and not _agreed(study, str(folder or "")):
             raise SettingError(f"study {study} was not removed: say yes, or --yes")
         removed = remove_study(opened, study)
     print_line(f"study {study} is removed" + (f", and {removed}" if removed else ""))
+
+
+def _existing(store: str) -> Any:
+    """A store, opened for writing; one that there is not is refused, not made."""
+    from nas.store import Store as Opened
+
+    Opened(store, read_only=True).close()
+    return Opened(store)
 
 
 def _agreed(study: str, folder: str) -> bool:

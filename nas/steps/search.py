@@ -93,16 +93,21 @@ class SearchByTrials(Step):
 
 def scorers_of_search(context: Context, chosen: Evaluator | None = None) -> dict[str, Scorer]:
     """What scores the candidates of a search, the cheapest first; `chosen` in the place of its evaluator."""
-    plan, quality = context.plan, quality_of(context.plan)
-    functions = {**scored_functions(plan), **context.functions}
-    scorers: dict[str, Scorer] = {name: FunctionScorer(f) for name, f in functions.items()}
-    if names := zero_cost_names(plan):
-        task = probed_task(plan)
-        scorers |= {name: ZeroCostScorer(name, task) for name in names}
+    plan, quality, scorers = context.plan, quality_of(context.plan), scorers_without_training(context)
     if quality is None:
         return scorers
     by_score = {**evaluators(context), **({quality: chosen} if chosen else {})}
     return scorers | gated(plan, scorers_of(plan, by_score, opened_tasks(context)))
+
+
+def scorers_without_training(context: Context) -> dict[str, Scorer]:
+    """What scores candidates that need not learn for it: functions of a user's own, and zero-cost scores."""
+    functions = {**scored_functions(context.plan), **context.functions}
+    scorers: dict[str, Scorer] = {name: FunctionScorer(f) for name, f in functions.items()}
+    if names := zero_cost_names(context.plan):
+        task = probed_task(context.plan)
+        scorers |= {name: ZeroCostScorer(name, task) for name in names}
+    return scorers
 
 
 def prepare_engine(context: Context) -> Prepared:
@@ -165,11 +170,7 @@ def search_of(
 def point_of(study: Study) -> PointOf:
     """The objectives of a trial of a study, turned so that smaller is better."""
     goals = goals_of(study.plan)
-
-    def point(trial: Trial) -> tuple[float, ...]:
-        return tuple(-trial.values[n].value if maximise else trial.values[n].value for n, maximise in goals)
-
-    return point
+    return lambda trial: trial.losses(goals)
 
 
 def _is_owed(study: Study, trials: Iterable[Trial]) -> bool:

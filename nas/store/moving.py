@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import FileError, SettingError, StoreError
+from foundation.errors import FileError, SettingError
 from nas.store.folders import alone_in, clear, copy_files, is_left_over, link_files, mark, unmark
 from nas.store.merging import merged_rows
 from nas.store.store import Store
@@ -41,7 +41,7 @@ def move_study(store: Store, name: str, new: str) -> Path:
         StoreError: the new name is taken, or a process works on the study.
         FileError: a file cannot be moved.
     """
-    store.rows(name)  # a name that there is not makes no folder
+    store.require(name)  # a name that there is not makes no folder
     origin = study_folder(store.url, name)
     with _new_folder(store, new) as folder, alone_in(origin):
         link_files(origin, folder)
@@ -85,7 +85,7 @@ def _new_folder(store: Store, new: str) -> Iterator[Path]:
     check_study_name(new)
     folder = study_folder(store.url, new)
     if store.holds(new):
-        raise StoreError(f"there is a study {new!r} in {store.url} already: choose another name")
+        raise store.taken(new)
     if folder.exists():
         if not is_left_over(folder):
             raise FileError(f"{folder} exists, and belongs to no study: choose another name or remove it")

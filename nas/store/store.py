@@ -156,6 +156,15 @@ class Store:
         with self._transaction() as connection:
             return connection.scalar(select(studies.c.id).where(studies.c.name == name)) is not None
 
+    def require(self, name: str) -> None:
+        """Raise `UnknownName`, with the nearest, where there is no study of this name, readable or not."""
+        if not self.holds(name):
+            self.study(name)
+
+    def taken(self, name: str) -> StoreError:
+        """What is to be raised where a study has this name already."""
+        return StoreError(f"there is a study {name!r} in {self.url} already: choose another name")
+
     def delete_study(self, name: str) -> None:
         """Forget a study with its trials and measurements; its files stay: see `nas.store.moving`.
 
@@ -173,8 +182,7 @@ class Store:
         Raises:
             UnknownName: there is none.
         """
-        if not self.holds(name):
-            self.study(name)  # which says so
+        self.require(name)
         with self._transaction() as connection:
             row = connection.execute(select(studies).where(studies.c.name == name)).one()
             parts = (select(table).where(table.c.study_id == row.id) for table in (trials, measurements))
@@ -190,7 +198,7 @@ class Store:
         with self._transaction() as connection:
             row = {key: value for key, value in rows.study.items() if key != "id"} | {"name": name}
             if connection.execute(statements.insert_study(connection.dialect.name), row).rowcount == 0:
-                raise StoreError(f"there is a study {name!r} in {self.url} already: choose another name")
+                raise self.taken(name)
             study_id = connection.scalar(select(studies.c.id).where(studies.c.name == name))
             for table, parts in ((trials, rows.trials), (measurements, rows.measurements)):
                 values = [{**part, "study_id": study_id} for part in parts]
@@ -207,7 +215,7 @@ class Store:
             StoreError: the new name is taken.
         """
         if self.holds(new):
-            raise StoreError(f"there is a study {new!r} in {self.url} already: choose another name")
+            raise self.taken(new)
         with self._transaction() as connection:
             change = update(studies).where(studies.c.name == name).values(name=new)
             found = connection.execute(change).rowcount

@@ -10,7 +10,6 @@ front.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -20,10 +19,9 @@ from foundation.settings import Settings, setting
 from foundation.wording import argument
 from nas.pareto import nondominated
 from nas.strategies.base import Proposal, strategies
-from nas.strategies.memory import Remembering, losses
+from nas.strategies.memory import Remembering
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype
-from search_spaces.language.space import Space
 from search_spaces.language.variation import mutant
 
 
@@ -46,15 +44,9 @@ class Aging(Remembering):
     settings_kind = AgingSettings
     settings: AgingSettings
 
-    def __init__(
-        self,
-        space: Space,
-        goals: Sequence[tuple[str, bool]],
-        *,
-        seed: int,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(space, goals, seed=seed, settings=settings)
+    def prepare(self) -> None:
+        """Nobody lives yet."""
+        super().prepare()
         self._living = deque[Trial](maxlen=self.settings.population)
 
     @classmethod
@@ -85,6 +77,6 @@ class Aging(Remembering):
         """A mutant of who wins a tournament, its architecture, and the number of its parent."""
         drawn = dice.sample(range(len(self._living)), min(self.settings.tournament, len(self._living)))
         rivals = [self._living[i] for i in drawn]
-        undominated = nondominated([losses(rival, self.goals) for rival in rivals])
+        undominated = nondominated([rival.losses(self.goals) for rival in rivals])
         parent = dice.choice([rival for rival, wins in zip(rivals, undominated, strict=True) if wins])
         return *mutant(self.space, parent.genotype, dice), parent.number

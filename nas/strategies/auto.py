@@ -27,6 +27,7 @@ from foundation.settings import Settings, setting
 from foundation.wording import argument
 from nas.pareto import nondominated, reference_point
 from nas.strategies.base import Proposal, Strategy, strategies
+from nas.strategies.memory import LISTED
 from nas.strategies.surrogate.acquisition import expected_improvement
 from nas.strategies.surrogate.breeding import Children, breed
 from nas.strategies.surrogate.encoding import Encoding, Rows
@@ -36,7 +37,7 @@ from nas.strategies.surrogate.outcomes import Outcomes
 from nas.study.seed import Seed
 from nas.study.trial import FALLBACK, PARENTS, PROPOSER, SKILL, Trial
 from search_spaces.language.genotype import Genotype, Label
-from search_spaces.language.space import PATIENCE, Space
+from search_spaces.language.space import PATIENCE
 
 START, MODEL, EVOLUTION, CHANCE = "start", "model", "evolution", "chance"
 """What proposes; chance does after the start where no child is both new and allowed."""
@@ -45,8 +46,6 @@ EXTREMES = 4
 """Candidates of the smallest and the largest answers in turn; names are drawn."""
 
 FEWEST_PARENTS = 12
-LISTED = 4096
-"""A space of at most so many architectures is listed, so that the last of them are found too."""
 
 WORK = 6e7
 """Multiplications of a proposal; in a space of many genes fewer children are looked at."""
@@ -78,19 +77,13 @@ class Auto(Strategy):
     settings_kind = AutoSettings
     settings: AutoSettings
 
-    def __init__(
-        self,
-        space: Space,
-        goals: Sequence[tuple[str, bool]],
-        *,
-        seed: int,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(space, goals, seed=seed, settings=settings)
-        self._encoding = Encoding(space)
+    def prepare(self) -> None:
+        """A model that knows nothing."""
+        super().prepare()
+        self._encoding = Encoding(self.space)
         self._learner = Learner(self._encoding)
         self._outcomes = Outcomes(self._encoding, self.goals)
-        self._listed = list(space.enumerate()) if space.size() <= LISTED else []
+        self._listed = list(self.space.enumerate()) if self.space.size() <= LISTED else []
 
     @classmethod
     def remark(cls, settings: Settings, trials: int) -> str:
@@ -119,8 +112,9 @@ class Auto(Strategy):
         chance = np.random.default_rng(dice.getrandbits(128))
         heard = self._outcomes.heard()
         begun = number >= self.settings.start or self._outcomes.lessons >= self.settings.start
-        learned, first = self._outcomes.learned(), self._outcomes.first_learned()
-        model = self._learner.model(learned, first) if begun else None
+        model = (
+            self._learner.model(self._outcomes.learned(), self._outcomes.first_learned()) if begun else None
+        )
         memo: dict[str, Any] = {PARENTS: [], PROPOSER: START}
         children = Children(self._first(number, chance), np.empty((0, 2), np.int64))
         if model is not None:

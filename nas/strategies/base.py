@@ -65,6 +65,10 @@ class Strategy(ABC):
     ) -> None:
         self.space, self.goals, self.seed = space, tuple(goals), seed
         self.settings = settings or self.settings_kind()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Set up what the strategy keeps; space, goals, seed and settings are there."""
 
     seeds: tuple[Seed, ...] = ()
     """Candidates of other studies, with what they were worth there: those to be tried first, and others."""

@@ -21,10 +21,9 @@ from typing import Any
 from foundation.settings import Settings, setting
 from foundation.wording import argument
 from nas.strategies.base import Proposal
-from nas.strategies.memory import Remembering, losses
+from nas.strategies.memory import Remembering
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype, Label
-from search_spaces.language.space import Space
 
 GENERATION = "generation"
 SILENT = "silent"
@@ -62,16 +61,10 @@ class Genetic(Remembering):
     settings_kind = GeneticSettings
     settings: GeneticSettings
 
-    def __init__(
-        self,
-        space: Space,
-        goals: Sequence[tuple[str, bool]],
-        *,
-        seed: int,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(space, goals, seed=seed, settings=settings)
-        self._labels = {gene.path: gene.labels for gene in space.genes}
+    def prepare(self) -> None:
+        """No generation yet."""
+        super().prepare()
+        self._labels = {gene.path: gene.labels for gene in self.space.genes}
         self._ladders = {path: sorted(labels) for path, labels in self._labels.items() if _numbers(labels)}  # type: ignore[type-var]
         self._generation: list[Individual] = []  # the newest, in the order told
         self._parents: list[Individual] = []  # survivors of the generations before
@@ -122,7 +115,7 @@ class Genetic(Remembering):
         for path, labels in self._labels.items():
             if path not in answers:  # the trial was another strategy's, or moved
                 answers[path] = dice.choice(labels)
-        self._generation.append(Individual(trial.number, answers, losses(trial, self.goals)))
+        self._generation.append(Individual(trial.number, answers, trial.losses(self.goals)))
         if len(self._generation) >= self.settings.population:
             self._parents = self.survivors(self._parents + self._generation, dice)
             self._generation = []

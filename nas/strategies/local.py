@@ -16,10 +16,9 @@ from typing import Any
 
 from foundation.settings import Settings, setting
 from nas.strategies.base import Proposal, strategies
-from nas.strategies.memory import Remembering, losses
+from nas.strategies.memory import Remembering
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype
-from search_spaces.language.space import Space
 from search_spaces.language.variation import changeable, neighbour
 
 CLIMB = "climb"
@@ -44,16 +43,10 @@ class Local(Remembering):
     settings_kind = LocalSettings
     settings: LocalSettings
 
-    def __init__(
-        self,
-        space: Space,
-        goals: Sequence[tuple[str, bool]],
-        *,
-        seed: int,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(space, goals, seed=seed, settings=settings)
-        self._labels = {gene.path: gene.labels for gene in space.genes}
+    def prepare(self) -> None:
+        """No climb yet."""
+        super().prepare()
+        self._labels = {gene.path: gene.labels for gene in self.space.genes}
         self._climb = 0
         self._begun_with = set[int]()  # the numbers of the random candidates of this climb
         self._archive: list[Trial] = []  # the undominated of this climb
@@ -86,8 +79,8 @@ class Local(Remembering):
         self._hear(trial)
         if trial.state is not TrialState.COMPLETE or trial.memo.get(CLIMB, 0) != self._climb:
             return
-        new = losses(trial, self.goals)
-        known = [(each, losses(each, self.goals)) for each in self._archive]
+        new = trial.losses(self.goals)
+        known = [(each, each.losses(self.goals)) for each in self._archive]
         if not any(_as_good(old, new) for _, old in known):
             self._archive = [*(each for each, old in known if not _as_good(new, old)), trial]
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from random import Random
 from typing import Any, TypeVar
 
 from foundation.errors import EvaluationFailed
-from foundation.settings import Settings
 from nas.strategies.base import Proposal, Strategy
 from nas.study.trial import Trial
 from search_spaces.language.genotype import Genotype
-from search_spaces.language.space import PATIENCE, Space
+from search_spaces.language.space import PATIENCE
 
 LISTED = 4096
 """A space of at most so many architectures is listed, so that the last of them are found too."""
@@ -29,15 +28,9 @@ class Remembering(Strategy):
     are being scored are remembered like those of which the outcome is known.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        goals: Sequence[tuple[str, bool]],
-        *,
-        seed: int,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(space, goals, seed=seed, settings=settings)
+    def prepare(self) -> None:
+        """Nothing was proposed yet."""
+        super().prepare()
         self._proposed = Counter[Genotype]()
 
     def ask(self, number: int) -> Proposal:
@@ -129,8 +122,3 @@ class Remembering(Strategy):
     def _refused(self) -> set[Genotype]:
         """Those that are known not to be allowed."""
         return set()
-
-
-def losses(trial: Trial, goals: Sequence[tuple[str, bool]]) -> tuple[float, ...]:
-    """The values of a complete trial in the order of the goals, all to be minimised."""
-    return tuple((-1 if most else 1) * trial.values[name].value for name, most in goals)

@@ -36,7 +36,7 @@ from foundation.wording import argument
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype, Label
-from search_spaces.language.space import PATIENCE, TRIES, Space
+from search_spaces.language.space import PATIENCE, TRIES
 
 LOG_PROBABILITY = "log_probability"
 """In a trial's memo: that of its answers under the policy that proposed it."""
@@ -101,18 +101,14 @@ class MnasNet(Strategy):
     settings_kind = MnasNetSettings
     settings: MnasNetSettings
 
-    def __init__(
-        self,
-        space: Space,
-        goals: Sequence[tuple[str, bool]],
-        *,
-        seed: int,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(space, goals, seed=seed, settings=settings)
+    def prepare(self) -> None:
+        """A policy that has learned nothing."""
+        super().prepare()
         self._quality, self._cost = self._objectives()
-        self._genes = {gene.path: index for index, gene in enumerate(space.genes)}
-        self._policy = _Policy([len(gene.labels) for gene in space.genes], self.settings.hidden, seed)
+        self._genes = {gene.path: index for index, gene in enumerate(self.space.genes)}
+        self._policy = _Policy(
+            [len(gene.labels) for gene in self.space.genes], self.settings.hidden, self.seed
+        )
         self._optimizer = torch.optim.Adam(self._policy.parameters(), lr=self.settings.learning_rate)
         self._target = self.settings.target
         self._told: dict[int, _Heard] = {}

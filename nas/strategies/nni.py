@@ -15,7 +15,7 @@ import hashlib
 import logging
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -33,7 +33,7 @@ from nas.interop.nni import genotype_of, to_nni, values_of
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype
-from search_spaces.language.space import PATIENCE, Space
+from search_spaces.language.space import PATIENCE
 
 EXTRA = "pip install 'nas[nni]'"
 BY = "proposer"
@@ -62,17 +62,11 @@ class Tuner(Strategy):
     settings: TunerSettings
     tuner = ""
 
-    def __init__(
-        self,
-        space: Space,
-        goals: Sequence[tuple[str, bool]],
-        *,
-        seed: int,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(space, goals, seed=seed, settings=settings)
+    def prepare(self) -> None:
+        """A tuner over the nested space."""
+        super().prepare()
         self._goal = self._goal_of(self.settings.objective)
-        self._parameters = to_nni(space)
+        self._parameters = to_nni(self.space)
         self._proposed: dict[int, tuple[int, Genotype]] = {}  # the tuner's own number, and what it gave
         self._tuner: Any = None
         with self._chance(-1):
@@ -80,7 +74,9 @@ class Tuner(Strategy):
             try:
                 self._tuner.update_search_space(self._parameters)
             except (RuntimeError, TypeError, ValueError) as error:
-                raise SettingError(f"the tuner {self.tuner} cannot search {space.name}: {error}") from None
+                raise SettingError(
+                    f"the tuner {self.tuner} cannot search {self.space.name}: {error}"
+                ) from None
 
     def propose(self, number: int, dice: Random) -> Proposal:
         """What the tuner generates; a random architecture where it gives nothing that is allowed."""

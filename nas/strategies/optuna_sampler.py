@@ -38,7 +38,6 @@ from nas.strategies.memory import Remembering
 from nas.strategies.sampler_settings import SamplerSettings, quiet, settings_of
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype, Label
-from search_spaces.language.space import Space
 from search_spaces.language.variation import mutant
 
 NOTES = "sampler"
@@ -73,25 +72,19 @@ class OptunaStrategy(Remembering):
         reason = FORGETFUL.get(type(settings).make.__name__)
         return f"{cls.name} may go on otherwise after a stop: {reason}" if reason else ""
 
-    def __init__(
-        self,
-        space: Space,
-        goals: Sequence[tuple[str, bool]],
-        *,
-        seed: int,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(space, goals, seed=seed, settings=settings)
+    def prepare(self) -> None:
+        """A study of Optuna, in memory."""
+        super().prepare()
         self._storage = optuna.storages.InMemoryStorage()
-        directions = [StudyDirection.MAXIMIZE if most else StudyDirection.MINIMIZE for _, most in goals]
+        directions = [StudyDirection.MAXIMIZE if most else StudyDirection.MINIMIZE for _, most in self.goals]
         with quiet():
             self._study = optuna.create_study(storage=self._storage, directions=directions)
         # some samplers end a study, which is the driver's to decide
         self._study.stop = lambda: None  # type: ignore[method-assign]
         self._distributions = {
-            gene.path: _distribution(gene.labels) for gene in space.genes if len(gene.labels) > 1
+            gene.path: _distribution(gene.labels) for gene in self.space.genes if len(gene.labels) > 1
         }
-        self._ladders = {gene.path: _ladder(gene.labels) for gene in space.genes}
+        self._ladders = {gene.path: _ladder(gene.labels) for gene in self.space.genes}
         self._heard: dict[int, Trial] | None = {}  # by number, the newest before the first proposal
         self._numbers: dict[int, int] = {}  # Optuna's numbers of trials that are being scored, by ours
         self._newest = -1

@@ -83,10 +83,8 @@ class Study(StudyDefinition):
 
     def points(self, trials: Sequence[Trial]) -> list[tuple[float, ...]]:
         """Objective values, turned so that smaller is better."""
-        return [
-            tuple(-t.values[o.name].value if o.maximise else t.values[o.name].value for o in self.objectives)
-            for t in trials
-        ]
+        goals = [(objective.name, objective.maximise) for objective in self.objectives]
+        return [trial.losses(goals) for trial in trials]
 
     def table_errors(self) -> dict[str, float]:
         """The mean errors of its latency tables on networks that were held out, by the name of the number."""

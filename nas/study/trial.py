@@ -223,6 +223,12 @@ class Trial:
         """The number of the trial in which its candidate began: its own, unless it `goes_on`."""
         return int(self.memo[CANDIDATE]) if self.goes_on else self.number
 
+    def losses(self, goals: Sequence[tuple[str, bool]]) -> tuple[float, ...]:
+        """Its values of objectives, turned so that smaller is better; `goals` say which are maximised."""
+        return tuple(
+            -self.values[name].value if maximised else self.values[name].value for name, maximised in goals
+        )
+
     def __repr__(self) -> str:
         stage = "" if self.stage == "search" else f" ({self.stage})"
         outcome = self.reason or ", ".join(f"{name} {self.values[name]}" for name in list(self.values)[:4])

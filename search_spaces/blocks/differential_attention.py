@@ -33,7 +33,7 @@ from search_spaces.blocks.checks import (
     check_whole_numbers,
 )
 from search_spaces.language.choices import one_of
-from search_spaces.ops.attention import Weighing, attend_to_cache, pairs
+from search_spaces.ops.attention import Weighing, attend, attend_to_cache, pairs
 from search_spaces.ops.cache import slot_positions, write
 from search_spaces.ops.linear import fill, project
 from search_spaces.ops.rotary import rotate
@@ -169,12 +169,8 @@ class DifferentialAttentionMixer(Mixer):
         heads, width = q.shape[2], q.shape[-1]
         q, k = (F.pad(part, (0, width)).flatten(1, 2) for part in (q, k))
         v = torch.cat((v[:, 0], v[:, 1]), dim=-1).repeat(1, 2, 1, 1)
-        if seen is None:
-            y = F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, enable_gqa=k.shape[1] != q.shape[1], scale=width**-0.5
-            )
-        else:
-            y = attend_to_cache(q, k, v, seen, Weighing(scale=width**-0.5))
+        weighing = Weighing(scale=width**-0.5)
+        y = attend(q, k, v, weighing=weighing) if seen is None else attend_to_cache(q, k, v, seen, weighing)
         signal, noise = y.unflatten(1, (2, heads)).unbind(1)
         return (signal - self._lambda() * noise).transpose(1, 2).unflatten(-1, (2, width))
 

@@ -25,6 +25,7 @@ from search_spaces.language.choices import one_of
 from search_spaces.language.repair import LOOKS, repaired
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from tests.nas import every_strategy
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ CASES = {
     ),
     "decode_ms, 2^-18": Case(DEEP, ("decode_ms<1.79",), ("wide", "params"), (("roofline", "xeon-1-thread"),)),
 }
-QUICK = [("a sum, 2^-18.9", name) for name in sorted(strategies) if name not in ("gp", "motpe")]
+QUICK = [("a sum, 2^-18.9", name) for name in every_strategy.QUICK]
 QUICK += [("params, 2^-19", "random")]
 """Seconds; a Gaussian process of Optuna alone takes longer."""
 

@@ -16,7 +16,6 @@ from nas.driver import run as drive
 from nas.executors.base import Executor, FunctionScorer, Outcome, Scorer, WorkItem, score_item
 from nas.steps.search import search_of
 from nas.store import Store
-from nas.strategies.base import strategies
 from nas.study.creation import create_study
 from nas.study.plan import Plan
 from nas.study.study import Study
@@ -25,6 +24,7 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from tests.nas.every_strategy import EVERY
 from tests.nas.toys import Toy, rich, small, toy_space
 
 
@@ -67,12 +67,7 @@ def searched(folder: Path, strategy: str, *, seed: int = 0, trials: int = 45) ->
     return study
 
 
-STRATEGIES = [
-    pytest.param(name, marks=pytest.mark.slow) if name in ("gp", "motpe") else name for name in strategies
-]
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", EVERY)
 @pytest.mark.parametrize("seed", range(2))
 def test_every_strategy_is_replayed(strategy: str, seed: int, tmp_path: Path) -> None:
     study = searched(tmp_path, strategy, seed=seed)

@@ -27,10 +27,11 @@ from nas.schedulers.base import (
 )
 from nas.schedulers.hyperband import Hyperband
 from nas.store import Store
-from nas.strategies.base import make_strategy, strategies
+from nas.strategies.base import make_strategy
 from nas.study.plan import Plan
 from nas.study.trial import CANDIDATE, Fidelity, Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
+from tests.nas.every_strategy import EVERY
 from tests.nas.toys import Toy, rich, small, toy_space
 
 LADDER = Ladder((10, 30, 90, 270))
@@ -302,13 +303,8 @@ def plain(trials: Sequence[Trial]) -> list[Trial]:
     return [replace(trial, started=0.0, finished=None) for trial in trials]
 
 
-STRATEGIES = [
-    pytest.param(name, marks=pytest.mark.slow) if name in ("gp", "motpe") else name for name in strategies
-]
-
-
 @pytest.mark.parametrize("pool", [InProcess, Pool])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", EVERY)
 @pytest.mark.parametrize("scheduler", schedulers)
 def test_any_strategy_goes_with_any_scheduler(
     scheduler: str, strategy: str, pool: type[Executor], tmp_path: Path

@@ -10,7 +10,7 @@ import pytest
 
 from foundation.errors import SettingError, UnknownName
 from nas.pareto import hypervolume
-from nas.strategies.base import Proposal, Strategy, make_strategy, strategies
+from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.strategies.genetic import GENERATION, SILENT
 from nas.strategies.nsga2 import crowding_distances
 from nas.study.constraints import Constraint
@@ -18,12 +18,11 @@ from nas.study.known_costs import KnownCosts
 from nas.study.trial import PARENTS, Fidelity, Trial, TrialState, Value
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
+from tests.nas.every_strategy import QUICK
 from tests.nas.toys import Deep, Toy, Wide, rich, small, toy_space
 
 GOALS = [("small", False), ("rich", False)]
 SPACE = toy_space()
-QUICK = sorted({*strategies} - {"gp", "motpe"})
-"""Strategies that propose in milliseconds; test_strategy_contracts.py has all."""
 
 
 def make(name: str, seed: int = 0, **settings: Any) -> Strategy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ class Outcomes:
         self._awaited: dict[int, Rows] = {}
         self._times: Counter[bytes] = Counter()
         self._lessons: list[_Told] = []
-        self._heard: Heard | None = None
+        self._collections: dict[str, Heard] = {}  # made since the last outcome, by what they are of
 
     @property
     def lessons(self) -> int:
@@ -36,6 +36,7 @@ class Outcomes:
 
     def learn_from(self, seeds: Iterable[Seed]) -> None:
         """Values of other studies, to be learned from beside those of this one."""
+        self._collections.clear()
         self._lessons = [
             _Told(
                 self._encoding.row(seed.genotype),
@@ -69,31 +70,44 @@ class Outcomes:
         if trial.reused is not None:
             return
         self._told[trial.number] = self._of(trial)
-        self._heard = None
+        self._collections.clear()
 
     def refine(self, trial: Trial) -> None:
         """What was told of a candidate is known better now."""
         if trial.number in self._told:
             self._refined[trial.number] = self._of(trial)
-            self._heard = None
+            self._collections.clear()
 
     def heard(self) -> Heard:
         """All outcomes, in the order of the trials' numbers; values are to be minimised."""
-        if self._heard is None:
-            self._heard = self._collected({**self._told, **self._refined})
-        return self._heard
+        return self._kept("heard", self._newest)
 
     def learned(self) -> Heard:
         """The outcomes, and before them what is known from other studies, with numbers below 0."""
-        return self._with_lessons({**self._told, **self._refined}) if self._lessons else self.heard()
+        return (
+            self._kept("learned", lambda: self._with_lessons(self._newest()))
+            if self._lessons
+            else self.heard()
+        )
 
     def first_learned(self) -> Heard:
         """The same as first told: what depends on the set of candidates alone, however they were refined."""
-        return self._with_lessons(self._told) if self._refined else self.learned()
+        return (
+            self._kept("first", lambda: self._with_lessons(self._told)) if self._refined else self.learned()
+        )
 
-    def _with_lessons(self, outcomes: Mapping[int, _Told]) -> Heard:
+    def _kept(self, which: str, outcomes: Callable[[], Mapping[int, _Told]]) -> Heard:
+        """A collection, which is the same until another outcome is heard."""
+        if which not in self._collections:
+            self._collections[which] = self._collected(outcomes())
+        return self._collections[which]
+
+    def _newest(self) -> dict[int, _Told]:
+        return {**self._told, **self._refined}
+
+    def _with_lessons(self, outcomes: Mapping[int, _Told]) -> dict[int, _Told]:
         others = range(-len(self._lessons), 0)
-        return self._collected({**dict(zip(others, self._lessons, strict=True)), **outcomes})
+        return {**dict(zip(others, self._lessons, strict=True)), **outcomes}
 
     def _of(self, trial: Trial) -> _Told:
         row, complete = self._encoding.row(trial.genotype), trial.state is TrialState.COMPLETE
