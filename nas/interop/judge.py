@@ -14,12 +14,12 @@ from typing import Any
 from evaluators.scoring.scratch import FromScratch
 from foundation.errors import EvaluationFailed, IllegalArchitecture
 from nas.engines.base import PROPOSED_BY
-from nas.executors.base import FunctionScorer, Scorer, WorkItem, score_item
+from nas.executors.base import Scorer, WorkItem, score_item
 from nas.objectives.base import CostModel, Objective, objectives
 from nas.steps.base import Context, in_order, steps
 from nas.steps.corpus import opened_tasks
 from nas.steps.profile import cost_model
-from nas.steps.search import SearchByTrials
+from nas.steps.search import SearchByTrials, scorers_without_training
 from nas.steps.train import evaluators
 from nas.store.folders import working_in
 from nas.study.constraints import Constraint, gates_of, parsed_constraints
@@ -65,7 +65,7 @@ class Judge:
             for step in in_order(steps):
                 if step.name in SearchByTrials.needs and step.wanted(begun) and not step.done(context):
                     step.run(context)
-            scorers: dict[str, Scorer] = {n: FunctionScorer(f) for n, f in context.functions.items()}
+            scorers = scorers_without_training(context)
             costs = cost_model(context)
             if scored_names(plan):
                 scorers |= scorers_of(plan, evaluators(context), opened_tasks(context))

@@ -14,7 +14,6 @@ from nas.store.moving import merge_studies
 from nas.study.facts import CORPUS, OUTCOME, SUPERNET, TABLES, VALIDATION
 from nas.study.plan import GOALS, LATENCY, TRAINING, Plan
 from nas.study.study import Study
-from nas.study.trial import TrialState
 
 SCORING = (GOALS, TRAINING, LATENCY)
 """Headings of the settings that decide what a score means; how was searched may differ."""
@@ -39,7 +38,7 @@ def merge(store: Store, names: Sequence[str], new: str) -> Path:
     first, *rest = studies = [Study(store, store.study(name)) for name in names]
     for study in rest:
         _require_alike(first, study)
-    counted = sum(t.state in (TrialState.COMPLETE, TrialState.FAILED) for s in studies for t in s.trials())
+    counted = sum(trial.counts for study in studies for trial in study.trials())
     facts = {name: fact for name, fact in first.facts.items() if name not in (OUTCOME, VALIDATION)}
     plan = {**first.plan.to_plain(), "trials": counted}
     return merge_studies(store, names, new, {**first.record.config, "plan": plan, "facts": facts})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import nas
 from foundation.errors import SettingError, StoreError, UnknownName
 from nas.cli import run as command
+from nas.store import Store
 from nas.study.facts import SUPERNET, TABLES, add_fact
 from nas.study.open_study import OpenStudy
+from nas.study.trial import CANDIDATE
 from tests.nas.toys import rich, small, toy_space
 
 
@@ -32,6 +35,17 @@ def test_a_merged_study_has_the_front_of_both_and_goes_on(tmp_path: Path) -> Non
     assert len(again.trials()) == 50
     with pytest.raises(SettingError, match="several searches were merged"):
         again.replay(progress=False)
+
+
+def test_what_is_trained_further_counts_once(tmp_path: Path) -> None:
+    one = searched(tmp_path, "one")
+    searched(tmp_path, "two", seed=1)
+    first = one.trials()[0]
+    further = replace(first, number=20, memo={CANDIDATE: first.number}, told=20, heard=20)
+    with Store(tmp_path / "s.db") as store:
+        store.save(one.record, [further])
+    both = nas.open("one", tmp_path / "s.db").merge("two", into="both")
+    assert (len(both.trials()), both.plan.trials) == (41, 40)
 
 
 @pytest.mark.parametrize(
