@@ -32,13 +32,17 @@ def export(
     trial: TrialName,
     output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
     *,
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT[,SETTING=VALUE...]", help="The format; `nas targets` lists them.")
+    ] = "nas",
     force: Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")] = False,
     space: SourceFile = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Write a network as config.json and model.safetensors; `nas.load(DIR)` gives a plain nn.Module.
 
-    The source of blocks that the library lacks goes along, in `code`.
+    The source of blocks that the library lacks goes along, in `code`. Other formats (--to) are checked
+    against our own model when they are written, and the largest difference of logits is printed.
 
     The weights are those of its longest training from scratch, as a finalist or a candidate, else the
     supernet's.
@@ -47,8 +51,10 @@ def export(
     from nas.study.study import open_study
     from search_spaces.network.model_files import CODE
 
-    folder, about = write(open_study(study, store), trial, output, force=force, space=space)
+    folder, about = write(open_study(study, store), trial, output, to=to, force=force, space=space)
     print_line(f"{folder}: {about['digest']}, {about['weights']}")
+    for what, difference in about.get("differences", {}).items():
+        print_line(f"largest difference of logits from our own model, {what}: {difference:.2g}")
     if (folder / CODE).is_dir():
         print_line(f"it holds blocks of your own: nas generate {folder} --trust-code")
 

@@ -19,7 +19,7 @@ from nas.commands.output import print_json, print_line
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (spaces, engines, strategies, schedulers, objectives, tasks, recipes):
+    for command in (spaces, engines, strategies, schedulers, objectives, tasks, recipes, targets):
         app.command(rich_help_panel=CATALOGUE)(command)
 
 
@@ -168,6 +168,22 @@ def recipes(
         found.print_lines(first_line)
         return
     print_json(found.named(name)().to_plain())
+
+
+def targets(
+    name: Annotated[
+        str | None, typer.Argument(help="One format, with its settings.", show_default=False)
+    ] = None,
+) -> None:
+    """List the formats that a network is exported to (`nas export --to`), or explain one and its settings."""
+    from nas.exports.base import targets as registered
+
+    found = catalogue(registered, None)
+    if name is None:
+        found.print_lines(first_line)
+        return
+    kind = found.named(name)
+    _explain(kind, kind)
 
 
 def _about_space(made: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError
+from nas.exports.base import Network, target_of
 from nas.study.evaluators import scratch_evaluator, search_evaluator, supernet_evaluator
 from nas.study.facts import CORPUS, SUPERNET
 from nas.study.model_code import code_of
@@ -15,7 +16,6 @@ from nas.study.study import Study
 from nas.study.task import task_of
 from nas.study.trial import STAGES, Trial, TrialState
 from search_spaces.network.model import Model
-from search_spaces.network.model_files import check_free, save_model
 
 
 def longest_training(study: Study, digest: str) -> Trial | None:
@@ -54,25 +54,34 @@ def best_weights(study: Study, trial: Trial, task: Task | None = None) -> tuple[
 
 
 def export(
-    study: Study, which: str | int, folder: str | Path, *, force: bool = False, space: str | None = None
+    study: Study,
+    which: str | int,
+    folder: str | Path,
+    *,
+    to: str = "nas",
+    force: bool = False,
+    space: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Write a trial's network as an exported model; the folder, and where the weights come from.
+    """Write a trial's network into a folder; the folder, where the weights come from, and what was checked.
 
-    With `force`, a model that was exported into this folder before is replaced. What only the source of the
-    study's space defines is run from the study's own copy, or from `space` (`FILE.py[:NAME]`).
+    `to` is a format with its settings, `NAME[,SETTING=VALUE...]` (`nas targets` lists them). With `force`, a
+    network that was exported into this folder before is replaced. What only the source of the study's space
+    defines is run from the study's own copy, or from `space` (`FILE.py[:NAME]`).
 
     Raises:
-        SettingError: the study has no weights for it; the folder holds something else, or a model and no
-            `force`.
+        SettingError: the study has no weights for it; the format cannot hold it; the folder holds something
+            else, or an export and no `force`.
         FileError: it cannot be written.
     """
     if not isinstance(study, Study):
         raise SettingError(f"export takes a study, such as nas.open(NAME), got {study!r}")
-    check_free(folder, force=force)  # before anything is trained or extracted
+    target = target_of(to)
+    target.check(folder, force=force)  # before anything is trained or extracted
     trial = study.trial(which)
     study = study.with_source(space)
+    target.require(study.spec(trial))
     model, about = best_weights(study, trial)
-    return save_model(model, folder, about, force=force, code=code_of(model.spec)), about
+    return Path(folder), target.export(Network(model, about, code_of(model.spec)), folder, force=force)
 
 
 def _about(study: Study, trial: Trial, weights: str) -> dict[str, Any]:

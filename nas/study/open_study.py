@@ -80,20 +80,28 @@ class OpenStudy(Study):
         return lineage_of(self, self._named(trial))
 
     def export(
-        self, trial: Trial | str | int, output: str | Path, *, force: bool = False, space: str | None = None
+        self,
+        trial: Trial | str | int,
+        output: str | Path,
+        *,
+        to: str = "nas",
+        force: bool = False,
+        space: str | None = None,
     ) -> Path:
         """Write a network with its best weights into the folder `output`; `nas.load(output)` reads it.
 
-        What only the source of its space defines is run from the study's copy, or from the file `space`.
+        `to` is another format, `NAME[,SETTING=VALUE...]` (`nas targets`). What only the source of its space
+        defines is run from the study's copy, or from the file `space`.
 
         Raises:
-            SettingError: there are no weights for it; the folder holds something else, or a model and no
-                `force`.
+            SettingError: there are no weights for it; the format cannot hold it; the folder holds something
+                else, or an export and no `force`.
             FileError: it cannot be written.
         """
         from nas.study.export import export
 
-        return export(self, self._named(trial).digest, output, force=force, space=space)[0]
+        digest = self._named(trial).digest
+        return export(self, digest, output, to=to, force=force, space=space)[0]
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write the report, one HTML file, by default into the study's folder; its path.

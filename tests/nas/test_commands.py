@@ -50,6 +50,7 @@ NAMING = {
     "tasks": "languge",
     "blocks": "Atention",
     "recipes": "trapezoit",
+    "targets": "onxx",
     "zoo": "jambaa",
     "search": "lapptop",
     "tune-rates": "lapptop",

@@ -1,0 +1,106 @@
+"""Export targets: folders that are whole or absent, and refusals before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foundation.errors import FileError, SettingError, UnknownName
+from foundation.settings import setting
+from nas.exports.base import MANIFEST, Network, Target, target_of, targets
+from search_spaces.network.decoder import Decoder
+from search_spaces.network.model import build
+from search_spaces.network.model_files import load_model
+from tests.faults.models import SPEC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words(Target):
+    """A format of this test."""
+
+    name = "words"
+    count: int = setting(2, help="Words to write.", least=1, most=9)
+
+    def unsupported(self, spec: Decoder) -> str:
+        return "networks of one token have no words" if spec.vocab == 1 else ""
+
+    def write_files(self, network: Network, folder: Path) -> Mapping[str, Any]:
+        (folder / "words").write_text("word " * self.count)
+        if self.count == 9:
+            raise OSError(28, "No space left on device")
+        return {"differences": {"prefill": 0.0}}
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network(build(SPEC, seed=1), {"study": "a test"})
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> type[Target]:
+    dict(targets)
+    monkeypatch.setitem(targets._things, "words", Words)
+    return Words
+
+
+@pytest.mark.usefixtures("words")
+def test_a_target_is_named_with_its_settings() -> None:
+    assert target_of("words") == Words()
+    assert target_of("words,count=3") == Words(count=3)
+    with pytest.raises(UnknownName, match="did you mean 'words'"):
+        target_of("wordz")
+    with pytest.raises(UnknownName, match="did you mean 'count'"):
+        target_of("words,coumt=3")
+    with pytest.raises(SettingError, match="count must be at most 9"):
+        target_of("words,count=10")
+    with pytest.raises(SettingError, match="name of a format"):
+        target_of(3)  # type: ignore[arg-type]
+
+
+def test_a_folder_is_replaced_where_it_holds_an_export_and_only_when_told(
+    network: Network, tmp_path: Path
+) -> None:
+    told = Words().export(network, tmp_path / "out")
+    assert told == {"study": "a test", "differences": {"prefill": 0.0}}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MANIFEST, "words"]
+    with pytest.raises(SettingError, match="holds an export"):
+        Words(count=3).export(network, tmp_path / "out")
+    Words(count=3).export(network, tmp_path / "out", force=True)
+    assert (tmp_path / "out/words").read_text().count("word") == 3
+    (tmp_path / "mine").mkdir()
+    Words().export(network, tmp_path / "mine")  # an empty folder is as good as none
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes").write_text("mine")
+    with pytest.raises(SettingError, match="holds no export"):
+        Words().export(network, tmp_path / "other", force=True)
+    with pytest.raises(SettingError, match="is a path"):
+        Words().export(network, "")
+
+
+def test_nothing_is_left_of_an_export_that_fails(network: Network, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="No space left"):
+        Words(count=9).export(network, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="cannot be a folder for an export"):
+        Words().export(network, tmp_path / "file/out")
+
+
+def test_a_network_that_a_format_cannot_hold_and_a_missing_library_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="no words"):
+        Words().require(Decoder(vocab=1, d_model=8, layers=()))
+
+    class Missing(Words):
+        extra, modules = "words", ("no_such_library",)
+
+    with pytest.raises(SettingError, match=r"needs no_such_library: pip install 'nas\[words\]'"):
+        Missing().check(tmp_path / "out")
+
+
+def test_our_own_format_is_the_default_and_is_read_again(network: Network, tmp_path: Path) -> None:
+    target_of("nas").export(network, tmp_path / "out")
+    assert load_model(tmp_path / "out").spec == SPEC
