@@ -45,10 +45,7 @@ from evaluators.training.fit import SAVE_SECONDS
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_plain
 from search_spaces.network.decoder import PLACES, Decoder, weights_site
-from search_spaces.network.shell import EMBEDDING
 from search_spaces.network.sublayers import Sublayer, sublayers_in, sublayers_of
-from search_spaces.quantization.bits import WeightFormat, is_matrix
-from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.supernet import Supernet
 
 
@@ -177,11 +174,7 @@ class _Trunk:
         self.paths = [sublayer.path for sublayer in self.sublayers]
         with torch.no_grad():
             self.steps = [_Step(owner.supernet, sublayer) for sublayer in self.sublayers]
-            shared = owner.supernet.weights
-            embedding = shared[EMBEDDING][: spec.vocab, : spec.d_model]
-            stored = WeightFormat() if is_matrix(tuple(embedding.shape)) else None
-            self.embedding = embedding if stored is None else round_to_bits(embedding, stored)
-            self.vectors = [shared[name][: spec.d_model] for name in spec.norm.vectors]
+            self.weights = spec.shell.sliced(owner.supernet.weights)
         self.inputs, self.embedded = self._record(owner.tokens)
 
     @torch.no_grad()
@@ -194,8 +187,7 @@ class _Trunk:
         for x, embedding in self._pieces(self.inputs[first]):
             for step in steps:
                 x = step(x, embedding)
-            normed = self.spec.norm.apply(x, (self.spec.d_model,), self.vectors)
-            parts.append(F.linear(normed, self.embedding))
+            parts.append(self.spec.shell.logits(x, self.weights))
         return torch.cat(parts)
 
     def _pieces(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

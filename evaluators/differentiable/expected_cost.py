@@ -85,11 +85,8 @@ def _terms(decoder: OpenDecoder) -> Iterator[Iterator[Term]]:
 
 
 def _outer_terms(decoder: OpenDecoder) -> Iterator[Term]:
-    for vocab, width, norm in product(*map(decoder.closings, ("vocab", "d_model", "norm"))):
-        condition = intersection(decoder.condition, vocab.condition, width.condition, norm.condition)
-        if condition is not None:
-            empty = Decoder(vocab=vocab.value, d_model=width.value, layers=(), norm=norm.value)
-            yield Difference(empty), condition
+    for empty, condition in decoder.around():
+        yield Difference(empty), condition
 
 
 def _layer_terms(decoder: OpenDecoder, layer: OpenLayer, place: str) -> Iterator[Term]:

@@ -117,9 +117,11 @@ class Regions(Parts):
         return network(_Judging(self, targets))
 
     def _head(self, shell: ShellModule, x: Tensor, targets: Tensor | None) -> Tensor:
-        inputs = (x, *(() if targets is None else (targets,)), *shell.parameters(recurse=False))
-        key = (type(shell), targets is not None, shell.norm_rule, *self._circumstances(inputs))
-        run = self._run(key, partial(_head, shell, targets is not None), inputs)
+        about = shell.shell
+        weights = (getattr(shell, name) for name in about.predicts)
+        inputs = (x, *(() if targets is None else (targets,)), *weights)
+        key = (about, targets is not None, *self._circumstances(inputs))
+        run = self._run(key, partial(_head, about, targets is not None), inputs)
         if run is not None:
             made: Tensor = run(*inputs)
             return made
@@ -221,26 +223,19 @@ class _Half(nn.Module):
         return mixed.y, mixed.loss
 
 
-class _Head(nn.Module):
-    """The head of a shell, or its loss; without values."""
-
-    def __init__(self, like: ShellModule) -> None:
-        super().__init__()
-        with torch.device("meta"):
-            self.shell = ShellModule(Shell(like.embedding.shape[0], like.embedding.shape[1], like.norm_rule))
-
-    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
-        """x [B, T, D], targets [B, T]."""
-        logits = self.shell.logits(x)
-        return logits if targets is None else token_loss(logits, targets)
-
-
 def _half_layer(like: Residual, reads: bool, d_model: int) -> Run:
     return _of_weights(_Half(like, reads, d_model), 2 if reads else 1)
 
 
-def _head(like: ShellModule, judges: bool) -> Run:
-    return _of_weights(_Head(like), 2 if judges else 1)
+def _head(shell: Shell, judges: bool) -> Run:
+    """The head of a shell, or its loss, as a function of x [B, T, D], targets [B, T] and its weights."""
+
+    def region(x: Tensor, *inputs: Tensor) -> Tensor:
+        targets, weights = (inputs[0], inputs[1:]) if judges else (None, inputs)
+        logits = shell.logits(x, dict(zip(shell.predicts, weights, strict=True)))
+        return logits if targets is None else token_loss(logits, targets)
+
+    return region
 
 
 def _of_weights(module: nn.Module, given: int) -> Run:
@@ -313,4 +308,4 @@ def _kept_in_files() -> Iterator[None]:
 
 def _name(key: Key) -> str:
     """What a message calls a region."""
-    return "the head" if isinstance(key[0], type) else str(key[0])
+    return "the head" if isinstance(key[0], Shell) else str(key[0])

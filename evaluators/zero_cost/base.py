@@ -33,7 +33,7 @@ from search_spaces.network.decoder import Decoder
 from search_spaces.network.layer import Parts
 from search_spaces.network.model import Model, build
 from search_spaces.network.residual import Embedded, Residual
-from search_spaces.network.shell import EMBEDDING, ShellModule
+from search_spaces.network.shell import ShellModule
 
 SEQUENCES = 16
 """Sequences of the batch."""
@@ -50,7 +50,8 @@ class Probe:
     @property
     def body(self) -> dict[str, Tensor]:
         """The parameters by name, without the embedding, which is the head as well."""
-        return {name: weight for name, weight in self.model.named_parameters() if name != EMBEDDING}
+        outer = self.model.shell.matrices
+        return {name: weight for name, weight in self.model.named_parameters() if name not in outer}
 
     @cached_property
     def gradients(self) -> dict[str, Tensor]:

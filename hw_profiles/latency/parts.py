@@ -226,8 +226,7 @@ def parts_in(space: Space, real: Real = NONE_REAL) -> tuple[Part, ...]:
 
 def _decoder_parts(decoder: OpenDecoder, real: Real) -> Iterator[Part]:
     widths = list(decoder.closings("d_model"))
-    for vocab, width, norm in product(decoder.closings("vocab"), widths, decoder.closings("norm")):
-        yield outer(vocab.value, width.value, norm.value)
+    yield from (around(spec) for spec, _ in decoder.around())
     # each open layer once, though `repeat` stacks it
     layers = {id(layer.layer): layer for layer in decoder.layers()}
     for layer, place in product(layers.values(), PLACES):

@@ -12,7 +12,7 @@ network), P parts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from foundation.errors import ProfileError
 from hw_profiles.latency.parts import Part, Real, around, at_position, shares
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.norms.base import Norm
 
 Array: TypeAlias = NDArray[np.float64]
 Lookup: TypeAlias = Callable[[Sequence[Part]], Mapping[str, Sequence[tuple[float, float]]]]
@@ -46,7 +45,7 @@ class NetworkSums:
         # by identity: `half` gives the same part again, and hashing is slow; kept, as identities are reused
         self._seen: dict[int, tuple[int, Part]] = {}
         self._layers: dict[tuple[Layer, int, int | None], int] = {}
-        self._outer: dict[tuple[int, int, Norm], int] = {}
+        self._outer: dict[tuple[Any, ...], int] = {}
         self._amounts: list[Amounts] = []
         self._known: dict[str, Array] = {}
 
@@ -90,7 +89,7 @@ class NetworkSums:
 
     def _made_of(self, spec: Decoder, position: int | None) -> list[int]:
         """The numbers of what a network is made of, in the order of its layers."""
-        shell = (spec.vocab, spec.d_model, spec.norm)
+        shell = spec.around
         outer = self._outer.get(shell)
         if outer is None:
             outer = self._outer[shell] = self._new([(self._number(around(spec)), 1.0, False)])

@@ -171,14 +171,15 @@ def _read(
 def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
     """Bytes of the weights in the scenario's dtype, and at their bits."""
     dtype, held, packed = _itemsize(scenario), 0, 0
-    shapes = [(shape, Bits()) for shape in spec.shell.shapes.values()]
+    shell = spec.shell
+    shapes = [(shape, shell.bits_of(name)) for name, shape in shell.shapes.items()]
     seen: set[str] = set()
     for layer in spec.layers:
         if layer.shared is not None and layer.shared in seen:
             continue
         seen |= {layer.shared} if layer.shared is not None else set()
         for option in layer.options.values():
-            shapes += [(shape, Bits()) for shape in option_shapes(option, spec.shell).values()]
+            shapes += [(shape, Bits()) for shape in option_shapes(option, shell).values()]
         for block in layer.blocks.values():
             own = parameter_shapes(block, spec.d_model).values()
             shapes += [(shape, Bits()) for shape in spec.norm.shapes(spec.d_model).values()]

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -113,12 +113,12 @@ class Roofline:
         return f"ESTIMATE by roofline from {how} peaks, nothing was timed: {self.card}; {self.scenario}"
 
     @cached_property
-    def _known(self) -> dict[tuple[Layer, int, int], tuple[float, float]]:
+    def _known(self) -> dict[tuple[Layer, tuple[Any, ...]], tuple[float, float]]:
         return {}
 
     def _layer(self, layer: Layer, spec: Decoder) -> tuple[float, float]:
         """Milliseconds of one layer, prefill and decode."""
-        key = (layer, spec.d_model, spec.vocab)
+        key = (layer, spec.around)
         if key not in self._known:
             prefill = decode = 0.0
             for sublayer in layer_sublayers(layer, spec.d_model, norm=spec.norm):
@@ -144,7 +144,7 @@ class Roofline:
         )
 
     def _outer(self, spec: Decoder) -> tuple[float, float]:
-        flops = 2 * self.scenario.batch * spec.vocab * spec.d_model
+        flops = spec.shell.logits_flops(self.scenario)
         prompt = self.scenario.prompt
         return (
             self._ms(flops * prompt, logits_trace(spec.shell, prompt, self.scenario), 0),

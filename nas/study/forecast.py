@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import prod
 from random import Random
 
 from evaluators.supernet.sandwich import is_size
@@ -104,7 +105,9 @@ class Work:
     def kept_bytes(self) -> float:
         """What a layer's products read and write, and the logits, of one token."""
         width = self.largest.d_model
-        products = max(0, self.cost.params - self.largest.vocab * width) / width
+        shell = self.largest.shell
+        outer = sum(prod(shell.shapes[name]) for name in shell.matrices)
+        products = max(0, self.cost.params - outer) / width
         return 4.0 * (2 * products + 3 * self.largest.vocab)
 
     def learning(self, steps: float, batch: int, *, networks: int = 1, pieces: int = 1) -> Forecast:

@@ -34,14 +34,13 @@ from search_spaces.blocks.base import Mixed
 from search_spaces.language.genotype import Genotype
 from search_spaces.mixture.conditions import Chances, Genes
 from search_spaces.mixture.masked_blocks import Format, Memo, Shared, Weighted
-from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_norm, mixed_scores
+from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_scores
+from search_spaces.mixture.mixed_shell import MixedShell
 from search_spaces.mixture.structure import Carried, Rows, Strand, Structure, Trunk
 from search_spaces.network.decoder import OPTIONS, PLACES
 from search_spaces.network.layer import PassContext, SideOutputs
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths, Router
 from search_spaces.network.routed_layer import RoutedLayer
-from search_spaces.network.shell import EMBEDDING
-from search_spaces.quantization.bits import WeightFormat
 from search_spaces.supernet import Supernet
 
 T = TypeVar("T")
@@ -126,29 +125,12 @@ class Mixture:
         return total
 
     def _read(self, trunk: Trunk, tokens: Tensor, flow: Flow) -> Tensor:
-        widest = max(d_model for d_model, _ in trunk.widths)
-        whole = (slice(trunk.vocab), slice(widest))
-        embedding = flow.shared.rounded(EMBEDDING, whole, WeightFormat())
-        x = F.embedding(tokens, embedding) * self._scale(trunk, flow, embedding)
+        widths, norms = _shares(trunk.widths, flow), _shares(trunk.norms, flow)
+        shell = MixedShell(_shares(trunk.shells, flow), widths, norms, flow.shared)
+        x = shell.embed(tokens)
         for strands in trunk.strands:
             x = self._layer(strands, trunk, x, flow)
-        norms, widths = _shares(trunk.norms, flow), _shares(trunk.widths, flow)
-
-        def vector(name: str) -> Tensor:
-            return flow.shared.plain(name, ())
-
-        normed = mixed_norm(x, norms, widths, vector=vector, padded_to=widest)
-        return F.linear(normed, embedding)
-
-    def _scale(self, trunk: Trunk, flow: Flow, like: Tensor) -> Tensor:
-        """What multiplies each channel of the embedding: the square root of the width, none beyond it."""
-        widest, mixed = like.shape[-1], torch.zeros_like(like[0])
-        for d_model, share in _shares(trunk.widths, flow):
-            scale = like.new_full((d_model,), d_model**0.5)
-            if share is None:
-                return scale
-            mixed = mixed + F.pad(share * scale, (0, widest - d_model))
-        return mixed
+        return shell.logits(x)
 
     def _layer(self, strands: Sequence[Strand], trunk: Trunk, x: Tensor, flow: Flow) -> Tensor:
         out = x

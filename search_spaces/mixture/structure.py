@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 from search_spaces.blocks.base import Block
 from search_spaces.language.walk import Closing, Condition, intersection
@@ -18,9 +19,10 @@ from search_spaces.mixture.conditions import Genes, gathered
 from search_spaces.mixture.masked_blocks import Carrier
 from search_spaces.mixture.relaxable import check_space
 from search_spaces.mixture.stand_ins import grouped
-from search_spaces.network.decoder import PLACES, weights_site
+from search_spaces.network.decoder import AROUND, PLACES, Decoder, weights_site
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.network.shell import Shell
 from search_spaces.network.sublayers import OpenDecoder, OpenLayer, cannot_build, decoders_in
 from search_spaces.quantization.bits import WeightFormat
 
@@ -51,11 +53,14 @@ class Strand:
 
 @dataclass(frozen=True)
 class Trunk:
-    """One decoder of the root: when, its vocabulary, its norms and widths, and the strands at each index."""
+    """One decoder of the root: when, its shells, norms and widths, and the strands at each index.
+
+    Shells are those at the largest width, without regard to norms.
+    """
 
     rows: Rows
     certain: bool
-    vocab: int
+    shells: tuple[tuple[Shell, Rows], ...]
     norms: tuple[tuple[Norm, Rows], ...]
     widths: tuple[tuple[int, Rows], ...]
     strands: tuple[tuple[Strand, ...], ...]
@@ -95,11 +100,23 @@ class Structure:
         return Trunk(
             self._numbers([root.condition]),
             not root.condition,
-            root.decoder.vocab,
+            self._shells(root, max(widths)),
             tuple((norm, self._numbers(conditions)) for norm, conditions in norms.items()),
             tuple((d_model, self._numbers(conditions)) for d_model, conditions in widths.items()),
             tuple(tuple(by_index[index]) for index in sorted(by_index)),
         )
+
+    def _shells(self, root: OpenDecoder, widest: int) -> tuple[tuple[Shell, Rows], ...]:
+        names = [name for name in AROUND if name not in ("vocab", "d_model", "norm")]
+        closed: list[tuple[Shell, Condition]] = []
+        for values in product(*map(root.closings, names)):
+            condition = intersection(*(value.condition for value in values))
+            if condition is not None:
+                named = {n: v.value for n, v in zip(names, values, strict=True)}
+                around = Decoder(vocab=root.decoder.vocab, d_model=widest, layers=(), **named)
+                closed.append((around.shell, condition))
+        found = gathered(closed, self.genes.counts)
+        return tuple((shell, self._numbers(conditions)) for shell, conditions in found.items())
 
     def _strands(self, layer: OpenLayer, widths: list[Closing]) -> Iterable[Strand]:
         options = gathered(layer.closings("routing"), self.genes.counts)

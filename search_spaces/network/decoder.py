@@ -187,6 +187,11 @@ class Decoder:
                 )
 
     @property
+    def around(self) -> tuple[Any, ...]:
+        """The values of what stands around the layers: quick to hash."""
+        return _around_values(self)
+
+    @property
     def shell(self) -> Shell:
         """What stands around the layers."""
         return Shell(self.vocab, self.d_model, self.norm)
@@ -289,6 +294,12 @@ class Decoder:
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
+
+
+AROUND = tuple(field.name for field in fields(Decoder) if field.name != "layers")
+"""The fields of a decoder that say what stands around its layers."""
+
+_around_values = attrgetter(*AROUND)
 
 
 def _kinds(layer: Any) -> str:

@@ -21,7 +21,7 @@ from search_spaces.language.space import Space
 from search_spaces.language.walk import Condition, intersection
 from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import PLACES
-from search_spaces.network.priced_parts import AGAIN, ONCE, OWN, Content, PricedParts, around, priced_parts
+from search_spaces.network.priced_parts import AGAIN, ONCE, OWN, Content, PricedParts, priced_parts
 from search_spaces.network.sublayers import OpenLayer, decoders_in
 
 MOST_JOINED = 200_000
@@ -125,7 +125,7 @@ class _Joining:
         return 1 + max((layer.index for layer in self.layers), default=-1)
 
     def _around(self) -> list[Entry]:
-        found = around(self.parts.decoder)
+        found = self.parts.decoder.around()
         return [Entry(when, self._amount(content), when) for content, when in found]
 
     def _at(self, index: int) -> list[Entry]:

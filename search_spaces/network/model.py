@@ -139,7 +139,7 @@ class Model(ShellModule):
 
     def roles(self) -> dict[str, Role]:
         """The role of every parameter (`search_spaces.network.scaling`)."""
-        shell, declared = self.spec.shell, dict(self.spec.shell.roles)
+        shell, declared = self.shell, dict(self.shell.roles)
         for path, module in self.named_modules():
             if isinstance(module, Residual):
                 own = block_roles(module.block, shell.d_model)

@@ -171,14 +171,6 @@ def _count(values: Iterable[Any]) -> int:
     return sum(1 for _ in islice(values, MOST_PARTS + 1))
 
 
-def around(decoder: OpenDecoder) -> Iterator[tuple[Decoder, Condition]]:
-    """What may be around the layers, and when."""
-    for vocab, width, norm in product(*map(decoder.closings, ("vocab", "d_model", "norm"))):
-        condition = intersection(decoder.condition, vocab.condition, width.condition, norm.condition)
-        if condition is not None:
-            yield Decoder(vocab=vocab.value, d_model=width.value, layers=(), norm=norm.value), condition
-
-
 def _kinds(decoder: OpenDecoder, alike: Mapping[str, Mapping[Any, Any]]) -> dict[int, Kind]:
     kinds: dict[int, Kind] = {}
     for layer in decoder.layers():
@@ -188,7 +180,7 @@ def _kinds(decoder: OpenDecoder, alike: Mapping[str, Mapping[Any, Any]]) -> dict
 
 def _contents(decoder: OpenDecoder, alike: Mapping[str, Mapping[Any, Any]]) -> list[Content] | None:
     """Everything that may stand somewhere, each once; None where that is too much."""
-    contents: dict[Content, None] = dict.fromkeys(content for content, _ in around(decoder))
+    contents: dict[Content, None] = dict.fromkeys(content for content, _ in decoder.around())
     widths, kinds = list(decoder.closings("d_model")), list(_kinds(decoder, alike).values())
     if sum(kind.most_parts(widths) for kind in kinds) > MOST_PARTS:
         return None

@@ -1,11 +1,19 @@
 """The shell of a network, what stands around its layers: embedding, last norm, and the tied output head.
 
+    x = sqrt(D) E[tokens];  ...layers...;  logits = E norm(x)
+
+`Shell` alone says what that is: its parameters with their shapes, roles and formats, which of them the first
+and the last step read, and both steps as functions of parameters by name. A module with values of its own
+(`ShellModule`), slices of a supernet, a mixture, a compiled head and a stage of a pipeline all ask it.
+
 Shapes: B batch, T tokens, D d_model, V vocab.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +24,8 @@ from search_spaces.network.norms.base import Norm, Normalized, norm_axes
 from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.network.scaling import Role, readout_start
 from search_spaces.parameter_axes import Layout
-from search_spaces.quantization.bits import WeightFormat, weight_bytes
+from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
+from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.scenario import Scenario
 
 EMBEDDING = "embedding"
@@ -39,7 +48,37 @@ class Shell:
     @property
     def stored_bytes(self) -> int:
         """Bytes of the parameters as an exported model stores them."""
-        return weight_bytes((self.vocab, self.d_model), WeightFormat()) + self.norm.stored_bytes(self.d_model)
+        return sum(weight_bytes(shape, self.bits_of(name).stored) for name, shape in self.shapes.items())
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The parameters that `embed` needs."""
+        return (EMBEDDING,)
+
+    @property
+    def predicts(self) -> tuple[str, ...]:
+        """The parameters that `logits` needs."""
+        return (EMBEDDING, *self.norm.vectors)
+
+    @property
+    def at_both_ends(self) -> tuple[str, ...]:
+        """The parameters that both steps need."""
+        return tuple(name for name in self.reads if name in self.predicts)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Its parameters with a row for each token."""
+        return (EMBEDDING,)
+
+    @property
+    def scale(self) -> float:
+        """What embeddings are read times."""
+        # rows have norm one, so that tied logits start small; the residual stream starts at scale one
+        return self.d_model**0.5
+
+    def bits_of(self, name: str) -> Bits:
+        """The bits of a parameter, where it is a matrix."""
+        return Bits()
 
     @property
     def roles(self) -> dict[str, Role]:
@@ -55,12 +94,33 @@ class Shell:
     def cost(self, scenario: Scenario) -> Cost:
         """Analytic parameters and FLOPs."""
         flops = self.logits_flops(scenario)
-        params = self.vocab * self.d_model + self.norm.params(self.d_model)
+        params = sum(map(prod, self.shapes.values()))
         return Cost(params, scenario.prompt * flops, flops)
 
     def logits_flops(self, scenario: Scenario) -> int:
         """FLOPs of the logits of one token of each sequence."""
         return 2 * scenario.batch * self.vocab * self.d_model
+
+    def embed(self, tokens: Tensor, weights: Mapping[str, Tensor], *, scale: Tensor | None = None) -> Tensor:
+        """The residual stream [..., D] of tokens [...], given what it `reads`; a mixture has a scale [D]."""
+        return F.embedding(tokens, weights[EMBEDDING]) * (self.scale if scale is None else scale)
+
+    def logits(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Logits [..., V] of the residual stream [..., D], given what it `predicts` with."""
+        normed = self.norm.apply(x, x.shape[-1:], [weights[name] for name in self.norm.vectors])
+        return self.head(normed, weights)
+
+    def head(self, normed: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Logits [..., V] behind the norm."""
+        return F.linear(normed, weights[EMBEDDING])
+
+    def sliced(self, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Its parameters as leading slices of larger ones, rounded to their bits."""
+        slices = {name: shared[name][tuple(map(slice, shape))] for name, shape in self.shapes.items()}
+        return {
+            name: round_to_bits(values, self.bits_of(name).stored) if is_matrix(values.shape) else values
+            for name, values in slices.items()
+        }
 
 
 class ShellModule(Normalized):
@@ -68,20 +128,22 @@ class ShellModule(Normalized):
 
     def __init__(self, shell: Shell) -> None:
         super().__init__()
+        self.shell = shell
         self.embedding = nn.Parameter(torch.empty(shell.vocab, shell.d_model))
         self.add_norm(shell.norm, shell.d_model)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The residual stream [..., D] of tokens [...]."""
-        # rows have norm one, so that tied logits start small; the residual stream starts at scale one
-        return F.embedding(tokens, self.embedding) * self.embedding.shape[-1] ** 0.5
+        return self.shell.embed(tokens, self._held(self.shell.reads))
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits [..., V] of the residual stream [..., D]."""
-        return F.linear(self.normed(x), self.embedding)
+        return self.shell.logits(x, self._held(self.shell.predicts))
+
+    def _held(self, names: Iterable[str]) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in names}
 
     def reset_shell(self, dice: torch.Generator) -> None:
         """Fill the embedding at random, and the norm, which keeps a token from predicting itself."""
-        d_model = self.embedding.shape[-1]
-        self.embedding.normal_(std=d_model**-0.5, generator=dice)
-        self.reset_norm(readout_start(d_model))
+        self.embedding.normal_(std=self.shell.d_model**-0.5, generator=dice)
+        self.reset_norm(readout_start(self.shell.d_model))

@@ -22,7 +22,7 @@ from search_spaces.blocks.base import Block
 from search_spaces.language.choices import OneOf, join
 from search_spaces.language.space import Space
 from search_spaces.language.walk import ALWAYS, Closing, Condition, alternatives, closings, intersection
-from search_spaces.network.decoder import OPTIONS, PLACES, SHARED, Decoder, Layer, weights_site
+from search_spaces.network.decoder import AROUND, OPTIONS, PLACES, SHARED, Decoder, Layer, weights_site
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.quantization.bits import Bits
@@ -177,6 +177,14 @@ class OpenDecoder:
     def closings(self, field: str) -> Iterator[Closing]:
         """Every closed value of one of its fields."""
         return closings(getattr(self.decoder, field), join(self.path, field))
+
+    def around(self) -> Iterator[tuple[Decoder, Condition]]:
+        """What may stand around the layers, as decoders without any, and when."""
+        for values in product(*map(self.closings, AROUND)):
+            condition = intersection(self.condition, *(value.condition for value in values))
+            if condition is not None:
+                named: dict[str, Any] = {n: v.value for n, v in zip(AROUND, values, strict=True)}
+                yield Decoder(layers=(), **named), condition
 
     def layers(self) -> Iterator[OpenLayer]:
         """Every layer that may stand at each index, if this decoder is chosen."""

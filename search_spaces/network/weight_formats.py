@@ -11,7 +11,9 @@ def bits_of(model: Model, name: str) -> Bits:
     """The bits of a parameter and of what it is multiplied with."""
     parts = name.split(".")
     in_block = parts[0] == "layers" and parts[2] in PLACES
-    return model.spec.layers[int(parts[1])].bits if in_block else Bits()
+    if in_block:
+        return model.spec.layers[int(parts[1])].bits
+    return model.shell.bits_of(name) if len(parts) == 1 else Bits()
 
 
 def weight_bits(model: Model) -> dict[str, WeightFormat | None]:

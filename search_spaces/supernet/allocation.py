@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from search_spaces.network.parameter_roles import block_roles, option_roles
 from search_spaces.network.scaling import Role, scaled_rate
 from search_spaces.network.shell import EMBEDDING, Shell, ShellModule
 from search_spaces.network.sublayers import cannot_build
-from search_spaces.supernet.inventory import inventory
+from search_spaces.supernet.inventory import Inventory, inventory
 from search_spaces.supernet.weights import SharedWeights, leading
 
 
@@ -32,7 +33,7 @@ def allocate(shared: SharedWeights, root: Any, seed: int) -> None:
         SpaceError: the root is no decoder, or no block of some place can be built.
     """
     parts = inventory(root)
-    shells = [Shell(max(parts.vocabularies), max(parts.widths), norm) for norm in parts.norms]
+    shells = _at_largest(parts)
     _add(shared, "", _Forms(list(map(_shell_form, shells)), EMBEDDING), seed)
     for (place, kind), blocks in parts.variants.items():
         variants = [variant for variant in blocks if not cannot_build(*variant)]
@@ -47,6 +48,12 @@ def allocate(shared: SharedWeights, root: Any, seed: int) -> None:
     for path, options in parts.options.items():
         forms = [_option_form(option, shell) for option, shell in product(options, shells)]
         _add(shared, f"{path}.", _Forms(forms, path), seed)
+
+
+def _at_largest(parts: Inventory) -> list[Shell]:
+    """Every shell with the largest vocabulary, at the largest width."""
+    vocab, widest = max(shell.vocab for shell in parts.shells), max(parts.widths)
+    return list(dict.fromkeys(replace(shell, vocab=vocab, d_model=widest) for shell in parts.shells))
 
 
 class _Form(NamedTuple):

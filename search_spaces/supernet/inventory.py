@@ -10,6 +10,7 @@ from search_spaces.blocks.base import Block
 from search_spaces.network.decoder import OPTIONS, PLACES, weights_site
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.options.base import LayerOption
+from search_spaces.network.shell import Shell
 from search_spaces.network.sublayers import OpenLayer, decoders_in
 
 Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
@@ -18,13 +19,13 @@ Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 class Inventory(NamedTuple):
     """What an open decoder may consist of.
 
-    Every width, every norm, every vocabulary, every (block, width) by place and kind, and every option of a
-    layer by its path.
+    Every width, every norm, every shell, every (block, width) by place and kind, and every option of a layer
+    by its path.
     """
 
     widths: set[int]
     norms: dict[Norm, None]
-    vocabularies: set[int]
+    shells: dict[Shell, None]
     variants: Variants
     options: dict[str, dict[LayerOption, None]]
 
@@ -35,12 +36,12 @@ def inventory(root: Any) -> Inventory:
     Raises:
         SpaceError: the root is no decoder.
     """
-    parts = Inventory(set(), {}, set(), {}, {})
+    parts = Inventory(set(), {}, {}, {}, {})
     for decoder in decoders_in(root):
         widths = {width.value for width in decoder.closings("d_model")}
         parts.widths.update(widths)
         parts.norms.update((norm.value, None) for norm in decoder.closings("norm"))
-        parts.vocabularies.update(vocab.value for vocab in decoder.closings("vocab"))
+        parts.shells.update((around.shell, None) for around, _ in decoder.around())
         for layer in decoder.layers():
             for path, block in _parts_of(layer, PLACES):
                 variants = parts.variants.setdefault((path, type(block).__name__), {})

@@ -81,11 +81,10 @@ class Shared(Model):
         self.first, self.last, self.numbers = first, last, sorted(numbers)
         layers = dict(enumerate(self.decoder_layers))
         self.layers: Any = nn.ModuleDict({str(number): layers[number] for number in self.numbers})
-        if not last:
-            for name in self.norm_rule.vectors:
+        needed = {*(self.shell.reads if first else ()), *(self.shell.predicts if last else ())}
+        for name in self.shell.shapes:
+            if name not in needed:
                 delattr(self, name)
-        if not (first or last):
-            del self.embedding
 
     def placed_layers(self) -> Iterator[tuple[int, DecoderLayer]]:
         """The layers here, with their places in the whole network."""

@@ -49,7 +49,8 @@ class StageRun:
         else:
             self.schedule.step()
         if self.ends is not None:
-            dist.all_reduce(self.network.embedding.grad, group=self.ends)
+            for name in self.network.shell.at_both_ends:
+                dist.all_reduce(getattr(self.network, name).grad, group=self.ends)
         return self.sums.clone()
 
     def _loss(self, output: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:

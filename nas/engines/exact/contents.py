@@ -7,7 +7,7 @@ the width is that of all layers, and behind the last layer of a shallow network 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TypeAlias
 
@@ -38,7 +38,7 @@ AROUND = "around the layers"
 
 
 def slots_of(space: Space, parent: Decoder) -> dict[str, Contents]:
-    """What may stand in each slot: the width, and the two places of each layer; norm and vocabulary stay.
+    """What may stand in each slot: the width, and the two places of each layer; all else stays.
 
     Raises:
         SpaceError: the space has networks deeper than the parent.
@@ -67,11 +67,10 @@ def slots_of(space: Space, parent: Decoder) -> dict[str, Contents]:
 
 
 def _widths(decoder: OpenDecoder, parent: Decoder) -> Iterator[Closing]:
-    """The widths of the decoders of the parent's vocabulary and norm."""
-    for vocab, norm, width in product(*map(decoder.closings, ("vocab", "norm", "d_model"))):
-        condition = intersection(decoder.condition, vocab.condition, norm.condition, width.condition)
-        if (vocab.value, norm.value) == (parent.vocab, parent.norm) and condition is not None:
-            yield Closing(width.value, condition)
+    """The widths of the decoders with all else around their layers as in the parent."""
+    for around, condition in decoder.around():
+        if around == replace(parent, d_model=around.d_model, layers=()):
+            yield Closing(around.d_model, condition)
 
 
 def _sublayers(

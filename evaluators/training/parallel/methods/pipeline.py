@@ -18,7 +18,6 @@ from evaluators.training.parallel.network import Shared
 from foundation.errors import SettingError
 from foundation.settings import setting
 from search_spaces.network.decoder import Decoder
-from search_spaces.network.shell import EMBEDDING
 
 
 @methods.add
@@ -65,12 +64,14 @@ class Pipeline(Method):
         index = grid.index("pp")
         numbers = self.layers_of(len(network.spec.layers), index)
         network.keep(numbers, first=index == 0, last=index == self.degree - 1)
-        network.plan.holders[EMBEDDING] = 2
+        network.plan.holders |= dict.fromkeys(network.shell.at_both_ends, 2)
 
     def local(self, spec: Decoder, name: str, shape: Shape, index: int) -> Shape | None:
         """All of a parameter, in the stage that holds it."""
-        last = index == self.degree - 1
+        shell = spec.shell
         if not name.startswith("layers."):
-            return shape if last or (name == EMBEDDING and index == 0) else None
+            first, last = index == 0, index == self.degree - 1
+            needed = (first and name in shell.reads) or (last and name in shell.predicts)
+            return shape if needed else None
         held = int(name.split(".")[1]) in self.layers_of(len(spec.layers), index)
         return shape if held else None
