@@ -184,13 +184,18 @@ class SupernetTraining(Trainable):
     def _compile_beforehand(self) -> None:
         """At the first step here: the regions of the space, by several processes.
 
-        They may take the larger part of the seconds; the rest is for reading what they compiled.
+        They may take the larger part of the seconds; the rest is for reading what they compiled. Of the
+        processes of a group the first sees to it, while the others wait, who would spend theirs on the same.
         """
-        idle = self.regions.backend != INDUCTOR or self.process_group.rank > 0
-        how, self._begun = self.execution, self._begun or idle
-        if self._begun:
+        if self._begun or self.regions.backend != INDUCTOR:
             return
         self._begun = True
+        if self.process_group.rank == 0:
+            self._compile_regions()
+        self.process_group.wait(self.execution.device)
+
+    def _compile_regions(self) -> None:
+        how = self.execution
         vocab = self._sandwiches[-1].of(0)[0].vocab
         rows = -(-self.batch // self.process_group.count // how.accumulate)
         precision, seconds = self.recipe.precision, BEFOREHAND * how.compile_seconds

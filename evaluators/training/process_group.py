@@ -57,6 +57,12 @@ class ProcessGroup:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def wait(self, device: str) -> None:
+        """Wait until all processes are here."""
+        arrived = torch.zeros(1, device=device)
+        self.add_up([arrived])
+        float(arrived)  # a GPU would go on without the others until its result is read
+
 
 SINGLE_PROCESS = ProcessGroup()
 

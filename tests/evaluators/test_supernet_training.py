@@ -25,10 +25,11 @@ from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.tasks.recall import Recall
 from evaluators.training import checkpoints
+from evaluators.training.beforehand import Job
 from evaluators.training.execution import Execution
 from evaluators.training.process_group import ProcessGroup, join
 from evaluators.training.recipe import Recipe
-from evaluators.training.regions import TRACED
+from evaluators.training.regions import INDUCTOR, TRACED
 from foundation.errors import EvaluationFailed, SettingError, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE
@@ -373,3 +374,32 @@ def test_compiled_regions_serve_all_subnets() -> None:
     for pair, compiled_pair in zip(losses, others, strict=True):
         assert compiled_pair == pytest.approx(pair, abs=1e-5)
     assert_alike(plain, regions, atol=1e-3)
+
+
+class Meeting(ProcessGroup):
+    """One of two processes, the other of which is awaited only in words."""
+
+    def add_up(self, tensors: Any) -> None:
+        """Nothing: the other one does nothing."""
+
+    def wait(self, device: str) -> None:
+        heard.append(f"process {self.rank} waits")
+
+
+heard: list[str] = []
+
+
+def test_one_process_compiles_beforehand_and_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_beforehand(job: Job) -> float:
+        heard.append("compiles")
+        return 5.0
+
+    monkeypatch.setattr("evaluators.supernet.training.compile_beforehand", compile_beforehand)
+    heard.clear()
+    for rank in (0, 1):
+        execution = Execution(compile=INDUCTOR, compile_seconds=1.0)  # too few for anything more
+        made = training(execution=execution, process_group=Meeting(rank, 2))
+        made.learn()
+        made.learn()
+        assert made.regions.spent == (0.0 if rank else 5.0)
+    assert heard == ["compiles", "process 0 waits", "process 1 waits"]
