@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
@@ -101,7 +102,7 @@ class Shared(Model):
         self.losses.clear()
         of_exits: list[Tensor] = []
         y = super().forward(x, of_exits) if self.first and self.last else self._read_some(x)
-        total = 0 * y[:1, :1, 0].flatten() if auxiliary is None else auxiliary
+        total = 0 * exact(y[:1, :1, 0].flatten()) if auxiliary is None else auxiliary
         return y, sum((*self.losses, *of_exits), start=total)
 
     def _read_some(self, x: Tensor) -> Tensor:
@@ -109,6 +110,11 @@ class Shared(Model):
         for number, layer in self.placed_layers():
             y, _ = layer(y, None, PassContext(f"layers.{number}", SideOutputs()))
         return self.logits(y) if self.last else y
+
+
+def exact(x: Tensor) -> Tensor:
+    """x in float32, or more exact where it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Holder(nn.Module):

@@ -13,6 +13,7 @@ from evaluators.training.parallel.course import Course
 from evaluators.training.parallel.grid import Grid
 from evaluators.training.parallel.network import Shared
 from evaluators.training.parallel.piece_losses import scaled_losses
+from evaluators.training.precision import BFLOAT16
 
 SCHEDULES: dict[str, Any] = {"1f1b": Schedule1F1B, "gpipe": ScheduleGPipe}
 
@@ -63,8 +64,10 @@ class StageRun:
         spec, length, dtype = self.network.spec, self.course.task.length, self.course.torch_dtype
         if entering and self.network.first:
             return (torch.empty(rows, length, dtype=torch.long, device="meta"),)
-        width = spec.vocab if self.network.last and not entering else spec.d_model
-        stream = torch.empty(rows, length, width, dtype=dtype, device="meta", requires_grad=True)
+        logits = self.network.last and not entering
+        width, low = spec.vocab if logits else spec.d_model, self.course.recipe.precision == BFLOAT16
+        kind = torch.bfloat16 if logits and low else dtype  # the stream itself is a sum in full precision
+        stream = torch.empty(rows, length, width, dtype=kind, device="meta", requires_grad=True)
         return (stream, torch.empty(1, dtype=dtype, device="meta", requires_grad=True))
 
 

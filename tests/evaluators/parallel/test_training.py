@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from evaluators.training.parallel import run as runs
 from evaluators.training.parallel.course import Course
+from evaluators.training.parallel.network import Holder, Shared
 from evaluators.training.parallel.parallel import Parallel
 from evaluators.training.recipe import Recipe
 from foundation.errors import EvaluationFailed
@@ -55,6 +58,9 @@ CHAIN = (("fsdp=2", 1), ("dp=2,dp.zero=1", 1), ("tp=2", 2), ("pp=2", 2))
 """Methods by which one training goes on, a step each."""
 
 
+LOW: dict[str, Any] = {"recipe": Recipe(precision="bfloat16"), "dtype": "F32"}
+
+
 def check_equal(spec: Decoder, folder: Path, forms: dict[str, int], pieces: int) -> None:
     alone = losses_alone(course(spec, folder / "alone", accumulate=pieces))
     made = [course(spec, folder / text, text, accumulate=count) for text, count in forms.items()]
@@ -73,6 +79,7 @@ def on_two(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], li
     for steps, (text, pieces) in enumerate(CHAIN, start=1):
         again = course(HYBRID, folder / "chain", text, accumulate=pieces, steps=steps)
         courses["chain", text] = again
+    courses["bfloat16", "pp=2"] = course(HYBRID, folder / "low", "pp=2", accumulate=2, **LOW)
     return dict(zip(courses, losses_together(list(courses.values())), strict=True))
 
 
@@ -91,6 +98,22 @@ def test_a_training_goes_on_by_another_method(
 ) -> None:
     whole = losses_alone(course(HYBRID, tmp_path, steps=len(CHAIN), accumulate=2))
     assert [on_two["chain", text][0] for text, _ in CHAIN] == pytest.approx(whole, rel=EXACT)
+
+
+def test_stages_hand_over_what_autocast_leaves_exact(
+    on_two: dict[tuple[str, str], list[float]], tmp_path: Path
+) -> None:
+    alone = losses_alone(course(HYBRID, tmp_path, accumulate=2, **LOW))
+    assert on_two["bfloat16", "pp=2"] == pytest.approx(alone, rel=1e-3)
+
+
+def test_auxiliary_losses_are_added_up_in_float32() -> None:
+    holder = Holder(Shared(HYBRID), precision="bfloat16")
+    with torch.no_grad():
+        for weight in holder.parameters():
+            weight.fill_(0.01)
+    logits, auxiliary = holder(torch.zeros(1, 4, dtype=torch.long))
+    assert (logits.dtype, auxiliary.dtype) == (torch.bfloat16, torch.float32)
 
 
 @pytest.mark.slow
