@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from foundation.errors import NasError
 
 LONGEST = 300
 """Characters of a reason."""
@@ -27,3 +31,14 @@ def told(error: BaseException, kind: bool = True, most: int = LONGEST) -> str:
     if not text:
         return cut_line(name, most)
     return cut_line(f"{name}: {text}" if kind else text, most)
+
+
+@contextmanager
+def refused_as(kind: type[NasError], what: str) -> Iterator[None]:
+    """Whatever another library's compiler raises inside becomes an error of this kind, in one line."""
+    try:
+        yield
+    except NasError:
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {told(error)}") from error

@@ -83,7 +83,7 @@ def attend(
         if not weighing.by_kernels:
             return attend_plainly(q, k, v, weighing=weighing)
         return F.scaled_dot_product_attention(
-            q, k, v, is_causal=True, enable_gqa=k.shape[1] != q.shape[1], scale=weighing.scale
+            q, k, v, is_causal=True, enable_gqa=bool(k.shape[1] != q.shape[1]), scale=weighing.scale
         )
     if weighing is USUAL and fused.calls_kernel("windowed attention", q):
         layout = _layout(q.shape[2], window, dilation, global_tokens, q.device)
@@ -127,7 +127,7 @@ def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, weighing: Wei
     if not weighing.by_kernels:
         return _weighed(q, k, v, seen, weighing)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=seen, enable_gqa=k.shape[1] != q.shape[1], scale=weighing.scale
+        q, k, v, attn_mask=seen, enable_gqa=bool(k.shape[1] != q.shape[1]), scale=weighing.scale
     )
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from foundation.errors import FileError, SettingError, UnknownName
 from foundation.settings import setting
 from nas.exports.base import MANIFEST, Network, Target, target_of, targets
-from search_spaces.network.decoder import Decoder
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.network.model_files import load_model
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.quantization.bits import Bits
 from tests.faults.models import SPEC
 
 
@@ -99,6 +106,32 @@ def test_a_network_that_a_format_cannot_hold_and_a_missing_library_are_refused(t
 
     with pytest.raises(SettingError, match=r"needs no_such_library: pip install 'nas\[words\]'"):
         Missing().check(tmp_path / "out")
+
+
+def test_programs_of_torch_run_without_us_for_other_batches(tmp_path: Path) -> None:
+    attention = Attention(num_heads=2, num_kv_heads=1, head_dim=8)
+    layer = Layer(sequence_mixer=attention, bits=Bits(weight=4, state=8), exit=EarlyExit(threshold=0.9))
+    model = build(Decoder(vocab=16, d_model=16, layers=(layer, replace(layer, exit=None))))
+    told = target_of("torch,prompt=6,capacity=40").export(Network(model), tmp_path / "out")
+    assert all(difference < 1e-5 for difference in told["differences"].values())
+    assert len(told["differences"]) == 2
+    prefill, step = (torch.export.load(tmp_path / f"out/{name}.pt2").module() for name in ("prefill", "step"))
+    tokens = torch.randint(16, (3, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits, *state = prefill(tokens[:, :8])
+        expected, own = model.prefill(tokens[:, :8], capacity=40)
+        torch.testing.assert_close(logits, expected)
+        logits, *_ = step(tokens[:, 8], torch.tensor(8), *state)
+        torch.testing.assert_close(logits, model.step(tokens[:, 8], own)[0])
+
+
+def test_what_is_no_program_and_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    layer = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU())
+    routed = (layer, replace(layer, routing=MixtureOfDepths()))
+    with pytest.raises(SettingError, match=r"layers\.1 lets only some tokens pass"):
+        target_of("torch").require(Decoder(vocab=16, d_model=8, layers=routed))
+    with pytest.raises(SettingError, match="capacity must be at least 132"):
+        target_of("torch,prompt=100,capacity=110")
 
 
 def test_our_own_format_is_the_default_and_is_read_again(network: Network, tmp_path: Path) -> None:

@@ -129,7 +129,9 @@ class EarlyLeavers:
 
     @property
     def all_left(self) -> bool:
-        """Whether no token is left for the later layers."""
+        """Whether no token is left for the later layers; in exported programs all layers are computed."""
+        if torch.compiler.is_exporting():
+            return False
         return self.left is not None and bool(self.left.all())
 
     def merged(self, final: Tensor | None) -> Tensor:
