@@ -60,6 +60,8 @@ def runs(module: str, *inputs: Tensor) -> bool:
         return torch.compiler.is_dynamo_compiling() and _proved(module, first.device.index or 0)
     if first.device.type == "meta":  # traced for a CUDA device that may not be here
         return _unavailable() == ""
+    if first.device.index != torch.cuda.current_device():
+        torch.cuda.set_device(first.device)  # Triton launches there, wherever its inputs lie
     return _verdict(module, first.device.index or 0) == ""
 
 
