@@ -35,7 +35,7 @@ from search_spaces.language.space import Space
 from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.network.layer import Parts
 from search_spaces.network.model import build
-from search_spaces.network.sublayers import Sublayer, sublayers_in
+from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in
 
 FEWEST, MOST = 4, 64
 """Networks of one layer: fewer are compiled as soon by the training itself, more would take too long."""
@@ -116,10 +116,13 @@ def networks_of(space: Space, vocab: int) -> tuple[str, ...]:
         if block is not None and type(block).__module__.startswith(OURS):
             region = (block, sublayer.norm, sublayer.bits.rounding, sublayer.reads_embedding)
             of_place.setdefault((sublayer.d_model, sublayer.place), {})[region] = sublayer
+    every = (around for decoder in decoders_in(space.root) for around, _ in decoder.around())
+    ends = cycle(dict.fromkeys((around.embedding, around.head) for around in every))
     found = []
     for width in sorted({width for width, _ in of_place}):
         first, second = (list(of_place.get((width, place), {}).values()) for place in PLACES)
-        found += [_network(a, b, width, vocab) for a, b in _paired(first, second)]
+        made = [_network(a, b, width, vocab) for a, b in _paired(first, second)]
+        found += [replace(spec, embedding=e, head=h) for spec, (e, h) in zip(made, ends, strict=False)]
     return tuple(map(to_json, found))
 
 

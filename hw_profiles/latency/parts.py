@@ -32,6 +32,7 @@ from search_spaces.language.printing import brief
 from search_spaces.language.serialization import from_plain, to_json, to_plain
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import PLACES, Decoder, Layer
+from search_spaces.network.ends import TIED, Head
 from search_spaces.network.model import Model, build
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.norms.rms_norm import DEFAULT as RMS_NORM
@@ -72,11 +73,13 @@ class Part:
     position: int | None = None
     reads_embedding: bool = False
     norm: Norm = RMS_NORM
+    head: Head = TIED
 
     def __str__(self) -> str:
         norm = "" if self.norm == RMS_NORM else f", behind {brief(self.norm)}"
         if self.block is None:
-            return f"embedding and logits of {self.vocab} tokens at d_model {self.d_model}{norm}"
+            head = "" if self.head == TIED else f", by {brief(self.head)}"
+            return f"embedding and logits of {self.vocab} tokens at d_model {self.d_model}{head}{norm}"
         weights = ""
         if self.factors != PLAIN:
             numbers = " (float8)" if self.numbers == "float" else ""
@@ -112,7 +115,8 @@ class Part:
         """Values that JSON can hold."""
         norm = {"norm": to_plain(self.norm)} if self.norm != RMS_NORM else {}
         if self.block is None:
-            return {"d_model": self.d_model, "vocab": self.vocab, **norm}
+            head = {"head": to_plain(self.head)} if self.head != TIED else {}
+            return {"d_model": self.d_model, "vocab": self.vocab, **norm, **head}
         plain = {
             **norm,
             "d_model": self.d_model,
@@ -128,7 +132,7 @@ class Part:
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Part:
         """The part written by `to_plain`."""
-        nodes: dict[str, Any] = {n: from_plain(plain[n]) for n in ("block", "norm") if n in plain}
+        nodes: dict[str, Any] = {n: from_plain(plain[n]) for n in ("block", "norm", "head") if n in plain}
         return cls(**{**plain, **nodes})
 
 
@@ -180,14 +184,17 @@ def timed_bits(bits: Bits, real: Real) -> Factors:
     return factors if factors in real else PLAIN
 
 
-def outer(vocab: int, d_model: int, norm: Norm = RMS_NORM) -> Part:
+def outer(vocab: int, d_model: int, norm: Norm = RMS_NORM, head: Head = TIED) -> Part:
     """What stands around the layers."""
-    return Part(d_model=d_model, vocab=vocab, norm=norm)
+    return Part(d_model=d_model, vocab=vocab, norm=norm, head=head)
 
 
-def around(spec: Decoder) -> Part:
-    """What stands around the layers of a network."""
-    return outer(spec.vocab, spec.d_model, spec.norm)
+def around(spec: Decoder, real: Real = NONE_REAL) -> Part:
+    """What stands around the layers of a network; bits of its head that run on no kernel change nothing."""
+    head = spec.head
+    if head.bits != Bits() and factors_of(head.bits) not in real:
+        head = replace(head, bits=Bits())
+    return outer(spec.vocab, spec.d_model, spec.norm, head)
 
 
 def layer_parts(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:
@@ -202,13 +209,13 @@ def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[P
     if not layer.options:
         return tuple([(part, 1.0) for part in parts])
     passing = layer.passing
-    return (*[(part, passing) for part in parts], *[(around(spec), 1.0)] * layer.predictions)
+    return (*[(part, passing) for part in parts], *[(around(spec, real), 1.0)] * layer.predictions)
 
 
 def parts_of(spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:
     """All parts of a network, as often as they stand in it."""
     inner = (part for layer in spec.layers for part in layer_parts(layer, spec, real))
-    return (around(spec), *inner)
+    return (around(spec, real), *inner)
 
 
 def parts_in(space: Space, real: Real = NONE_REAL) -> tuple[Part, ...]:
@@ -226,7 +233,7 @@ def parts_in(space: Space, real: Real = NONE_REAL) -> tuple[Part, ...]:
 
 def _decoder_parts(decoder: OpenDecoder, real: Real) -> Iterator[Part]:
     widths = list(decoder.closings("d_model"))
-    yield from (around(spec) for spec, _ in decoder.around())
+    yield from (around(spec, real) for spec, _ in decoder.around())
     # each open layer once, though `repeat` stacks it
     layers = {id(layer.layer): layer for layer in decoder.layers()}
     for layer, place in product(layers.values(), PLACES):
@@ -238,7 +245,9 @@ def _decoder_parts(decoder: OpenDecoder, real: Real) -> Iterator[Part]:
 def stack_of(part: Part, copies: int, scenario: Scenario, *, seed: int = 0) -> Model:
     """A model of nothing but copies of one sublayer, each with weights of its own."""
     if part.block is None:
-        empty = Decoder(vocab=part.vocab or 1, d_model=part.d_model, layers=(), norm=part.norm)
+        empty = Decoder(
+            vocab=part.vocab or 1, d_model=part.d_model, layers=(), norm=part.norm, head=part.head
+        )
         return build(empty, seed=seed)
     bits = Bits(
         weight=part.weight_bits,

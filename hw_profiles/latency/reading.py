@@ -26,6 +26,7 @@ from search_spaces.blocks.base import Block
 from search_spaces.devices import is_device
 from search_spaces.language.serialization import from_plain
 from search_spaces.network.decoder import Decoder
+from search_spaces.network.ends import Head
 from search_spaces.network.norms.base import Norm
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.kernels import Factors
@@ -99,6 +100,9 @@ def read_part(part: Field) -> Part:
     if not isinstance(made.norm, Norm):
         part["norm"].refuse("it is no norm")
     _of(part, made.norm.check)
+    if not isinstance(made.head, Head):
+        part["head"].refuse("it is no head")
+    _of(part, made.head.check)
     if made.block is None:
         return made
     if not isinstance(made.block, Block):

@@ -92,7 +92,7 @@ class NetworkSums:
         shell = spec.around
         outer = self._outer.get(shell)
         if outer is None:
-            outer = self._outer[shell] = self._new([(self._number(around(spec)), 1.0, False)])
+            outer = self._outer[shell] = self._new([(self._number(around(spec, self._real)), 1.0, False)])
         row = [outer]
         for layer in spec.layers:
             key = (layer, outer, position)  # the shell by its number: hashing one for each layer is slow

@@ -112,7 +112,7 @@ class LatencyTable:
 
     def families_ms(self, spec: Decoder, reading: str) -> tuple[dict[str, float], float]:
         """The plain sums of the parts by family, and the relative standard deviation of their total."""
-        amounts = {around(spec): 1.0}
+        amounts = {around(spec, self.real_bits): 1.0}
         for layer in spec.layers:
             for part, share in shares(layer, spec, self.real_bits):
                 amounts[part] = amounts.get(part, 0.0) + share

@@ -26,9 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.blocks.base import Mixed
-from search_spaces.mixture.mixed_norms import WeightedNorms, mixed_norm
+from search_spaces.mixture.mixed_norms import Use, WeightedNorms, mixed_norm
 from search_spaces.mixture.stand_ins import Variant
 from search_spaces.network.cost import parameter_shapes
+from search_spaces.network.norms.base import Norm
 from search_spaces.quantization.activations import RoundedActivations
 from search_spaces.quantization.bits import WeightFormat, is_matrix
 from search_spaces.quantization.rounding import round_to_bits
@@ -166,8 +167,17 @@ class Carrier:
         """The parameters of the module."""
         return {name: soft.value(shared, sizes, formats) for name, soft in self.parameters.items()}
 
-    def normed(self, x: Tensor, shared: Shared, sizes: Weighted, norms: WeightedNorms) -> Tensor:
-        """x [B, T, D] under the norm of the sublayer, mixed over norms and widths: [B, T, largest width]."""
+    def entered(self, x: Tensor, shared: Shared, sizes: Weighted, norms: WeightedNorms) -> Tensor:
+        """What the mixer reads of x [B, T, D], mixed over norms and widths: [B, T, largest width]."""
+        return self._mixed(x, shared, sizes, norms, Norm.enter)
+
+    def left(self, y: Tensor, shared: Shared, sizes: Weighted, norms: WeightedNorms) -> Tensor:
+        """What the sublayer adds of what its mixer puts out [B, T, largest width], mixed in the same way."""
+        if all(norm.leaves_alone for norm, _ in norms):
+            return y
+        return self._mixed(y, shared, sizes, norms, Norm.leave)
+
+    def _mixed(self, x: Tensor, shared: Shared, sizes: Weighted, norms: WeightedNorms, use: Use) -> Tensor:
         widths: list[tuple[int, Tensor | None]] = [
             (d_model, sizes.tensor[members].sum() if len(self.width_members) > 1 else None)
             for d_model, members in self.width_members.items()
@@ -177,7 +187,7 @@ class Carrier:
         def vector(name: str) -> Tensor:
             return shared.plain(f"{self.site}.{name}", ())
 
-        return mixed_norm(x, norms, widths, vector=vector, padded_to=self.d_model)
+        return mixed_norm(x, norms, widths, vector=vector, padded_to=self.d_model, use=use)
 
     def __call__(self, x: Tensor, weights: Mapping[str, Tensor]) -> Mixed:
         """The module's output on x [B, T, D] with these parameters."""

@@ -5,7 +5,7 @@ Shapes: D the largest width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from search_spaces.network.norms.base import Norm
 
 WeightedNorms: TypeAlias = "Sequence[tuple[Norm, Tensor | None]]"
 """Norms with their shares; without a share, the only one."""
+
+Use: TypeAlias = Callable[[Norm, Tensor, Mapping[str, Tensor]], Tensor]
+"""One of `Norm.normalized`, `Norm.enter` and `Norm.leave`."""
 
 WeightedWidths: TypeAlias = "Sequence[tuple[int, Tensor | None]]"
 """Widths with their shares; without a share, the only one."""
@@ -27,17 +30,17 @@ def mixed_norm(
     *,
     vector: Callable[[str], Tensor],
     padded_to: int,
+    use: Use = Norm.normalized,
 ) -> Tensor:
     """The mixture over norms and widths of x [..., D], padded to a width with zeros.
 
-    `vector` gives a norm's parameter by name, at its largest shape.
+    `vector` gives a norm's parameter by name, at its largest shape; `use` is what is done with a norm.
     """
     mixed: Tensor | None = None
-    vectors = {name: vector(name) for norm, _ in norms for name in norm.vectors}
     for d_model, width_share in widths:
         for norm, norm_share in norms:
-            own = [vectors[name][:d_model] for name in norm.vectors]
-            part = norm.apply(x[..., :d_model], (d_model,), own)
+            names = norm.held if use is Norm.normalized else norm.sublayer_vectors
+            part = use(norm, x[..., :d_model], {name: vector(name)[:d_model] for name in names})
             for share in (width_share, norm_share):
                 part = part if share is None else share * part
             part = F.pad(part, (0, padded_to - d_model)) if d_model < padded_to else part

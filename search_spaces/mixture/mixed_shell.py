@@ -49,22 +49,28 @@ class MixedShell:
         normed = mixed_norm(x, self.norms, self.widths, vector=vector, padded_to=widest)
         parts = []
         for (shell, share), weights in zip(self.shells, self._weights, strict=True):
-            part = shell.head(normed, weights)
+            part = shell.read_out(normed, weights)
             parts.append(part if share is None else share * part)
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
     @cached_property
     def _weights(self) -> list[dict[str, Tensor]]:
         """The matrices of each shell."""
-        return [
-            {
-                name: self.shared.rounded(
-                    name, tuple(map(slice, shell.shapes[name])), shell.bits_of(name).stored
-                )
-                for name in shell.matrices
-            }
-            for shell, _ in self.shells
-        ]
+        return [{name: self._matrix(shell, name) for name in shell.matrices} for shell, _ in self.shells]
+
+    def _matrix(self, shell: Shell, name: str) -> Tensor:
+        """A matrix [V, D], rounded at every width: few bits have scales by row, which depend on it."""
+        (vocab, widest), stored = shell.shapes[name], shell.bits_of(name).stored
+        if stored.bits == 16 or all(d_model == widest for d_model, _ in self.widths):
+            return self.shared.rounded(name, (slice(vocab), slice(widest)), stored)
+        terms, shares = [], []
+        for d_model, share in self.widths:
+            rounded = self.shared.rounded(name, (slice(vocab), slice(d_model)), stored)
+            weight = rounded.new_ones(()) if share is None else share
+            terms.append(F.pad(weight * rounded, (0, widest - d_model)))
+            shares.append(F.pad(weight.expand(d_model), (0, widest - d_model)))
+        covered = torch.stack(shares).sum(0)
+        return torch.stack(terms).sum(0) / torch.where(covered == 0, 1.0, covered)
 
     def _scale(self, shell: Shell, weights: dict[str, Tensor]) -> Tensor:
         """What multiplies each channel of the embedding: that of every width, none beyond it."""

@@ -201,7 +201,9 @@ class _MixedSublayer(nn.Module):
             if (value := flow.number(rows)) or len(mixed.formats) == 1
         ]
         weights = carrier.weights(flow.shared, sizes, formats)
-        return variants * activation, carrier(carrier.normed(x, flow.shared, sizes, self.norms), weights)
+        output = carrier(carrier.entered(x, flow.shared, sizes, self.norms), weights)
+        added = carrier.left(output.y, flow.shared, sizes, self.norms)
+        return variants * activation, output._replace(y=added)
 
 
 class _MixedRouter(Router):

@@ -23,9 +23,10 @@ def check_space(space: Space) -> None:
 
 
 def _check_shell(decoder: OpenDecoder, first: OpenDecoder) -> None:
-    if any(choice.name for _, choice in open_values(decoder.decoder.norm)):
-        where = join(decoder.path, "norm")
-        raise SpaceError(f"{where}: a choice of norms with a shared name cannot be mixed")
+    for name, what in (("norm", "norms"), ("embedding", "embeddings"), ("head", "heads")):
+        if any(choice.name for _, choice in open_values(getattr(decoder.decoder, name))):
+            where = join(decoder.path, name)
+            raise SpaceError(f"{where}: a choice of {what} with a shared name cannot be mixed")
     if isinstance(decoder.decoder.vocab, OneOf) or decoder.decoder.vocab != first.decoder.vocab:
         where = join(decoder.path, "vocab")
         raise SpaceError(f"{where}: vocabularies of different sizes cannot be mixed")

@@ -2,8 +2,8 @@
 
     x = x + sequence_mixer(norm(x));  x = x + channel_mixer(norm(x))
 
-Pre-norm residual layers with one kind of norm (RMSNorm by default) and tied embeddings. `Decoder` is plain
-values; `build` makes the model.
+Residual layers with one kind of norm (RMSNorm in front of each mixer by default) between an embedding and a
+head, tied by default. `Decoder` is plain values; `build` makes the model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from search_spaces.language.printing import brief, show
 from search_spaces.language.serialization import parts
 from search_spaces.language.walk import open_values
 from search_spaces.network.cost import NetworkCost, block_state_bytes, block_weight_bytes, decoded_by
-from search_spaces.network.norms.base import Norm
+from search_spaces.network.ends import AS_USUAL, TIED, Embedding, Head, check_ends
+from search_spaces.network.norms.base import AFTER, Norm
 from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.network.options.base import LayerOption, option, option_bytes
 from search_spaces.network.options.early_exit import EarlyExit
@@ -148,12 +149,17 @@ _option_values = attrgetter(*OPTIONS)
 @parts.add
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """A decoder-only language model over `vocab` tokens, `d_model` wide; `norm` is that of all its parts."""
+    """A decoder-only language model over `vocab` tokens, `d_model` wide; `norm` is that of all its parts.
+
+    `embedding` and `head` say how tokens are read and predicted (`network.ends`).
+    """
 
     vocab: int = 256
     d_model: int
     layers: tuple[Layer, ...]
     norm: Norm = DEFAULT
+    embedding: Embedding = AS_USUAL
+    head: Head = TIED
 
     def check(self) -> None:
         """Raise `IllegalArchitecture`, naming the place, where this cannot be built."""
@@ -165,6 +171,7 @@ class Decoder:
         if not isinstance(self.norm, Norm):
             raise IllegalArchitecture(f"norm must be a norm such as RMSNorm(), got {self.norm!r}")
         self.norm.check()
+        check_ends(self.embedding, self.head)
         if not isinstance(self.layers, tuple):
             raise IllegalArchitecture(f"layers must be a tuple of layers, got {self.layers!r}")
         for i, layer in enumerate(self.layers):
@@ -175,6 +182,11 @@ class Decoder:
                 layer.check(self.d_model)
             except IllegalArchitecture as error:
                 raise IllegalArchitecture(f"layers.{i}: {error}") from None
+            if layer.reads_embedding and self.norm.place == AFTER:
+                raise IllegalArchitecture(
+                    f"layers.{i}: reads_embedding needs a norm in front of the mixer,"
+                    f" and norm.place is {AFTER!r}"
+                )
         first: dict[str, int] = {}
         for i, layer in enumerate(self.layers):
             if layer.shared is None:
@@ -194,7 +206,7 @@ class Decoder:
     @property
     def shell(self) -> Shell:
         """What stands around the layers."""
-        return Shell(self.vocab, self.d_model, self.norm)
+        return Shell(self.vocab, self.d_model, self.norm, self.embedding, self.head)
 
     def cost(self, scenario: Scenario) -> NetworkCost:
         """Analytic parameters, FLOPs and bytes."""
@@ -246,7 +258,7 @@ class Decoder:
             cost = block.cost(self.d_model, seen)
             # who has left is still read by sequence mixers, so that later tokens can look back
             computed = passing * (1.0 if place == "sequence_mixer" else staying)
-            total += decoded_by(computed, cost) + Cost(params=self.norm.params(self.d_model))
+            total += decoded_by(computed, cost) + Cost(params=self.norm.sublayer_params(self.d_model))
         shares = {"all": 1.0, "passing": passing, "staying": staying}
         for present in options.values():
             cost = present.cost(self.shell, seen if present.computed == "passing" else scenario)
@@ -256,7 +268,7 @@ class Decoder:
     def _layer_bytes(self, layer: Layer) -> int:
         """The stored bytes of one layer."""
         blocks, stored_as = layer.blocks, layer.bits.stored
-        stored = len(blocks) * self.norm.stored_bytes(self.d_model)
+        stored = len(blocks) * 4 * self.norm.sublayer_params(self.d_model)
         for block in blocks.values():
             stored += block_weight_bytes(block, self.d_model, stored_as)
         return stored + sum([option_bytes(present, self.shell) for present in layer.options.values()])
@@ -274,8 +286,10 @@ class Decoder:
 
     def __str__(self) -> str:
         """The layer strip: runs of equal layers on one line."""
-        norm = "" if self.norm == DEFAULT else f", norm={brief(self.norm)}"
-        lines = [f"Decoder(vocab={self.vocab}, d_model={self.d_model}{norm}), {len(self.layers)} layers"]
+        usual = (("norm", DEFAULT), ("embedding", AS_USUAL), ("head", TIED))
+        more = [f", {name}={brief(own)}" for name, value in usual if (own := getattr(self, name)) != value]
+        about = f"vocab={self.vocab}, d_model={self.d_model}{''.join(more)}"
+        lines = [f"Decoder({about}), {len(self.layers)} layers"]
         index = 0
         for layer, run in groupby(self.layers):
             count = len(list(run))

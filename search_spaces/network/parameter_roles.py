@@ -43,7 +43,7 @@ def option_roles(option: LayerOption, shell: Shell) -> Mapping[str, Role]:
     layout = option.layout()
     return {
         name: ELEMENTWISE
-        if name in shell.norm.vectors
+        if name in shell.norm.held
         else _matrix(shape, _words(layout, name, len(shape)), shell.d_model)
         for name, shape in option_shapes(option, shell).items()
     }

@@ -1,5 +1,7 @@
 """A sublayer as a module: `x + mixer(norm(x))`, with its decode state and its products at the layer's bits.
 
+Where its norm stands, and what scales the sum, says the norm (`norms.base`).
+
 Shapes: B batch, T tokens, D d_model.
 """
 
@@ -29,7 +31,7 @@ class Residual(Normalized):
     def __init__(self, block: Block, d_model: int, bits: Bits, norm: Norm) -> None:
         super().__init__()
         self.block, self.bits = block, bits
-        self.add_norm(norm, d_model)
+        self.add_norm(norm, d_model, sublayer=True)
         self.mixer = block.build(d_model)
         self.codec = StateCodec(self.mixer.state_shapes, bits.state)
         self.activations: Callable[[], AbstractContextManager[object]] = (
@@ -44,12 +46,12 @@ class Residual(Normalized):
         if stored is None:
             with self.activations():
                 mixed = self.mixer(normed)
-            return Mixed(x + mixed.y, None, mixed.loss, mixed.metrics)
+            return Mixed(self._added(x, mixed.y), None, mixed.loss, mixed.metrics)
         state = self.codec.read(stored, x.dtype)
         with self.activations():
             mixed = self.mixer(normed, state, position)
         kept = self.codec.write(mixed.state or {}, stored, position, x.shape[1])
-        return Mixed(x + mixed.y, kept, mixed.loss, mixed.metrics)
+        return Mixed(self._added(x, mixed.y), kept, mixed.loss, mixed.metrics)
 
     def step(
         self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
@@ -59,7 +61,7 @@ class Residual(Normalized):
         state = self.codec.read(stored, x.dtype)
         with self.activations():
             y, state = self.mixer.step(normed, state, position)
-        return x + y, self.codec.write(state, stored, position, 1)
+        return self._added(x, y), self.codec.write(state, stored, position, 1)
 
     def absorb(
         self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
@@ -97,9 +99,14 @@ class Residual(Normalized):
     def _read(self, x: Tensor, embedded: Embedded | None) -> Tensor:
         """What the mixer reads."""
         if embedded is None:
-            return self.normed(x)
+            return self.norm_rule.enter(x, self.norm_vectors)
         with self.activations():
             return embedded.reader(x, embedded.tokens, self.norm_vectors)
+
+    def _added(self, x: Tensor, y: Tensor) -> Tensor:
+        """The residual stream with what the mixer has put out."""
+        rule = self.norm_rule
+        return x + (y if rule.leaves_alone else rule.leave(y, self.norm_vectors))
 
 
 class Embedded(NamedTuple):

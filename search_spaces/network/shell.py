@@ -1,6 +1,6 @@
-"""The shell of a network, what stands around its layers: embedding, last norm, and the tied output head.
+"""The shell of a network, what stands around its layers: embedding, last norm and output head.
 
-    x = sqrt(D) E[tokens];  ...layers...;  logits = E norm(x)
+    x = sqrt(D) E[tokens];  ...layers...;  logits = W norm(x)        W = E, or a matrix of its own
 
 `Shell` alone says what that is: its parameters with their shapes, roles and formats, which of them the first
 and the last step read, and both steps as functions of parameters by name. A module with values of its own
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Cost
+from search_spaces.network.ends import AS_USUAL, PLAIN, TIED, Embedding, Head
 from search_spaces.network.norms.base import Norm, Normalized, norm_axes
 from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.network.scaling import Role, readout_start
@@ -28,8 +29,9 @@ from search_spaces.quantization.bits import Bits, is_matrix, weight_bytes
 from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.scenario import Scenario
 
-EMBEDDING = "embedding"
-"""The parameter that a supernet keeps for the embedding and the tied output head; also its random place."""
+EMBEDDING, HEAD = "embedding", "head"
+"""The parameters for the embedding (and the output head that is tied to it), and for a head of its own; the
+first is also the random place of both."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,19 @@ class Shell:
     vocab: int
     d_model: int
     norm: Norm = DEFAULT
+    embedding: Embedding = AS_USUAL
+    head: Head = TIED
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter."""
-        return {EMBEDDING: (self.vocab, self.d_model)} | self.norm.shapes(self.d_model)
+        matrices = dict.fromkeys(self.matrices, (self.vocab, self.d_model))
+        return matrices | self.norm.shapes(self.d_model)
+
+    @property
+    def head_matrix(self) -> str:
+        """The parameter that the head multiplies with."""
+        return EMBEDDING if self.head.tied else HEAD
 
     @property
     def stored_bytes(self) -> int:
@@ -58,7 +68,7 @@ class Shell:
     @property
     def predicts(self) -> tuple[str, ...]:
         """The parameters that `logits` needs."""
-        return (EMBEDDING, *self.norm.vectors)
+        return (self.head_matrix, *self.norm.held)
 
     @property
     def at_both_ends(self) -> tuple[str, ...]:
@@ -68,28 +78,28 @@ class Shell:
     @property
     def matrices(self) -> tuple[str, ...]:
         """Its parameters with a row for each token."""
-        return (EMBEDDING,)
+        return (EMBEDDING,) if self.head.tied else (EMBEDDING, HEAD)
 
     @property
     def scale(self) -> float:
         """What embeddings are read times."""
         # rows have norm one, so that tied logits start small; the residual stream starts at scale one
-        return self.d_model**0.5
+        return self.d_model**0.5 if self.embedding.scale is None else self.embedding.scale
 
     def bits_of(self, name: str) -> Bits:
         """The bits of a parameter, where it is a matrix."""
-        return Bits()
+        return {EMBEDDING: self.embedding.bits, HEAD: self.head.bits}.get(name, PLAIN)
 
     @property
     def roles(self) -> dict[str, Role]:
         """The role of every parameter."""
-        readout = dict.fromkeys(self.norm.vectors, Role("readout", self.d_model))
-        return {EMBEDDING: Role("embedding", self.d_model), **readout}
+        readout = dict.fromkeys(self.norm.held, Role("readout", self.d_model))
+        return dict.fromkeys(self.matrices, Role("embedding", self.d_model)) | readout
 
     @staticmethod
     def layout() -> Layout:
         """The axes of its parameters."""
-        return Layout({EMBEDDING: ". D"} | norm_axes(), "D")
+        return Layout({EMBEDDING: ". D", HEAD: ". D"} | norm_axes(), "D")
 
     def cost(self, scenario: Scenario) -> Cost:
         """Analytic parameters and FLOPs."""
@@ -107,12 +117,11 @@ class Shell:
 
     def logits(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Logits [..., V] of the residual stream [..., D], given what it `predicts` with."""
-        normed = self.norm.apply(x, x.shape[-1:], [weights[name] for name in self.norm.vectors])
-        return self.head(normed, weights)
+        return self.read_out(self.norm.normalized(x, weights), weights)
 
-    def head(self, normed: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    def read_out(self, normed: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Logits [..., V] behind the norm."""
-        return F.linear(normed, weights[EMBEDDING])
+        return self.head.logits(normed, weights[self.head_matrix])
 
     def sliced(self, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Its parameters as leading slices of larger ones, rounded to their bits."""
@@ -126,10 +135,13 @@ class Shell:
 class ShellModule(Normalized):
     """The parameters of a shell, and what they compute."""
 
+    embedding: nn.Parameter
+
     def __init__(self, shell: Shell) -> None:
         super().__init__()
         self.shell = shell
-        self.embedding = nn.Parameter(torch.empty(shell.vocab, shell.d_model))
+        for name in shell.matrices:
+            self.register_parameter(name, nn.Parameter(torch.empty(shell.shapes[name])))
         self.add_norm(shell.norm, shell.d_model)
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -144,6 +156,7 @@ class ShellModule(Normalized):
         return {name: getattr(self, name) for name in names}
 
     def reset_shell(self, dice: torch.Generator) -> None:
-        """Fill the embedding at random, and the norm, which keeps a token from predicting itself."""
-        self.embedding.normal_(std=self.shell.d_model**-0.5, generator=dice)
+        """Fill the matrices at random, and the norm, which keeps a token from predicting itself."""
+        for name in self.shell.matrices:
+            getattr(self, name).normal_(std=self.shell.d_model**-0.5, generator=dice)
         self.reset_norm(readout_start(self.shell.d_model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -18,15 +19,18 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.ends import Embedding, Head
 from search_spaces.network.norms.base import Norm, norms
+from search_spaces.network.norms.layer_norm import LayerNorm
 from search_spaces.network.sublayers import sublayers_in, sublayers_of
 from search_spaces.scenario import Scenario
 from tests.evaluators import tiny
 from tests.evaluators.test_alignment import ATTENTION, shaken
 from tests.evaluators.test_replacement import real_kl
 
-NORMS = [norms[name]() for name in norms]
-EVERY_NORM = pytest.mark.parametrize("norm", NORMS, ids=lambda norm: type(norm).__name__)
+NORMS = [*(norms[name]() for name in norms), LayerNorm(bias=False, place="both", residual_scale=0.5)]
+EVERY_NORM = pytest.mark.parametrize("norm", NORMS, ids=str)
+ENDS: dict[str, Any] = {"embedding": Embedding(scale=2.0), "head": Head(tied=False, softcap=3.0)}
 LRU = RGLRU(num_heads=2, head_dim=8)
 
 
@@ -36,12 +40,12 @@ def space_of(norm: object) -> Space:
         channel_mixer=one_of(None, SwiGLU(expansion=one_of(1, 2))),
         reads_embedding=one_of(False, True),
     )
-    return Space(Decoder(d_model=one_of(16, 24), layers=repeat(layer, (1, 2)), norm=norm))  # type: ignore[arg-type]
+    return Space(Decoder(d_model=one_of(16, 24), layers=repeat(layer, (1, 2)), norm=norm, **ENDS))  # type: ignore[arg-type]
 
 
 def parent_of(norm: Norm) -> Decoder:
     layer = Layer(sequence_mixer=ATTENTION, channel_mixer=SwiGLU(expansion=2), reads_embedding=True)
-    return Decoder(d_model=24, layers=(layer, layer), norm=norm)
+    return Decoder(d_model=24, layers=(layer, layer), norm=norm, **ENDS)
 
 
 @EVERY_NORM
@@ -88,9 +92,9 @@ def test_an_expected_cost_is_exact_over_a_choice_of_norms() -> None:
     space = space_of(one_of(*NORMS) if len(NORMS) > 1 else NORMS[0])
     cost = expected_cost(space, lambda specs: [float(spec.cost(Scenario()).params) for spec in specs])
     assert cost.exact
-    dice, kinds = Random(0), set[type]()
+    dice, kinds = Random(0), set[Norm]()
     for _ in range(8):
         genotype = space.sample(dice)
-        kinds.add(type(space.close(genotype).norm))
+        kinds.add(space.close(genotype).norm)
     assert len(kinds) == len(NORMS)
-    assert {type(sublayer.norm) for sublayer in sublayers_in(space)} == kinds
+    assert {sublayer.norm for sublayer in sublayers_in(space)} == kinds

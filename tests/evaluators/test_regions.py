@@ -31,6 +31,7 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.ends import Head
 from search_spaces.network.layer import AS_THEY_ARE
 from search_spaces.network.model import build
 from search_spaces.network.norms.layer_norm import LayerNorm
@@ -76,7 +77,13 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def network(block: Block, **options: Any) -> Decoder:
     layer = Layer(sequence_mixer=block, channel_mixer=SwiGLU(expansion=2), **options)
-    return Decoder(vocab=12, d_model=8, layers=(layer, layer), norm=LayerNorm())
+    return Decoder(
+        vocab=12,
+        d_model=8,
+        layers=(layer, layer),
+        norm=LayerNorm(place="both"),
+        head=Head(tied=False, softcap=4.0),
+    )
 
 
 def gradients(spec: Decoder, regions: Regions) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.network.model_files import WEIGHTS, load_model, save_model
 from search_spaces.network.norms.base import Norm, norm_axes, norms
+from search_spaces.network.norms.layer_norm import LayerNorm
 from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
@@ -33,8 +34,8 @@ from search_spaces.quantization.kernels import with_real_kernels
 from search_spaces.scenario import Scenario
 from search_spaces.supernet import Supernet
 
-NORMS = [norms[name]() for name in norms]
-EVERY_NORM = pytest.mark.parametrize("norm", NORMS, ids=lambda norm: type(norm).__name__)
+NORMS = [*(norms[name]() for name in norms), LayerNorm(bias=False, place="both", residual_scale=0.5)]
+EVERY_NORM = pytest.mark.parametrize("norm", NORMS, ids=str)
 ATTENTION = Attention(num_heads=2, num_kv_heads=1, head_dim=8)
 
 
@@ -83,22 +84,23 @@ class TestEveryNorm:
 
     def test_vectors_at_their_start_change_nothing(self, norm: Norm) -> None:
         x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-        vectors = [torch.full((8,), start) for start in norm.vectors.values()]
+        vectors = [torch.full((8,), start) for start in norm.held.values()]
         torch.testing.assert_close(norm.apply(x, (8,), vectors), norm.apply(x, (8,)))
 
     def test_it_has_gradients(self, norm: Norm) -> None:
         dice = torch.Generator().manual_seed(0)
         inputs = [
             torch.randn(shape, generator=dice, dtype=torch.float64)
-            for shape in ((3, 4), *[(4,)] * len(norm.vectors))
+            for shape in ((3, 4), *[(4,)] * len(norm.held))
         ]
         for tensor in inputs:
             tensor.requires_grad_()
         assert torch.autograd.gradcheck(lambda x, *vectors: norm.apply(x, (4,), vectors), inputs)
 
     def test_every_vector_has_a_name_of_its_own_and_an_axis(self, norm: Norm) -> None:
-        assert all(name.startswith("norm") for name in norm.vectors)
-        assert {name: norm_axes()[name] for name in norm.vectors} == dict.fromkeys(norm.vectors, WIDTH)
+        names = {*norm.held, *norm.sublayer_vectors}
+        assert all(name.startswith("norm") for name in names)
+        assert {name: norm_axes()[name] for name in names} == dict.fromkeys(names, WIDTH)
         shell = Shell(13, 16, norm)
         assert Shell.layout().sizes(shell.shapes) == {WIDTH: 16}
 
@@ -154,6 +156,56 @@ def assert_mixture_is_subnet(space: Space) -> None:
         mixed = mixture(text(2, 9), mixture.one_hot(genotype))
         alone = supernet.subnet(space.close(genotype))(text(2, 9))
         torch.testing.assert_close(mixed, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_behind_the_mixer_is_one_of_what_the_mixer_puts_out() -> None:
+    rule = RMSNorm(place="after", residual_scale=0.25)
+    layer = Layer(sequence_mixer=ATTENTION, channel_mixer=SwiGLU(expansion=2))
+    model = build(Decoder(vocab=13, d_model=16, layers=(layer,), norm=rule), seed=1).double().eval()
+    sublayer = model.decoder_layers[0].sublayers["channel_mixer"]
+    assert {name for name, _ in sublayer.named_parameters(recurse=False)} == {"norm_after"}
+    x = torch.randn(2, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        added = sublayer.mixer(x).y
+        expected = x + 0.25 * added / (added.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        torch.testing.assert_close(sublayer(x).y, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_norms_at_every_place_share_one_set_of_weights() -> None:
+    layer = Layer(
+        sequence_mixer=one_of(ATTENTION, ShortConv(kernel=3)), channel_mixer=SwiGLU(expansion=one_of(1, 2))
+    )
+    norm = RMSNorm(place=one_of("before", "after", "both"), residual_scale=one_of(1.0, 0.5))
+    space = Space(Decoder(vocab=13, d_model=one_of(8, 16), layers=(layer, layer), norm=norm))
+    supernet = randomised(space)
+    names = {key.rpartition(".")[2] for key in supernet.weights if "mixer:" in key and ".mixer." not in key}
+    assert names == {"norm", "norm_after"}
+    with torch.no_grad():
+        for seed in range(8):
+            subnet = supernet.subnet(space.close(space.sample(Random(seed))))
+            subnet.module.eval()
+            copy = subnet.extract().eval()
+            assert torch.equal(subnet(text(2, 9)), copy(text(2, 9)))
+            assert subnet.spec.cost(Scenario()).params == sum(p.numel() for p in copy.parameters())
+    assert_mixture_is_subnet(space)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"place": "beside"}, "place must be one of before, after, both, got 'beside'"),
+        ({"residual_scale": 0}, "residual_scale must be positive, got 0"),
+        ({"bias": 1}, "bias must be true or false, got 1"),
+    ],
+)
+def test_wrong_values_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(IllegalArchitecture, match=message):
+        network(replace(LayerNorm(), **wrong)).check()  # type: ignore[arg-type]
+
+
+def test_a_layer_that_reads_the_embedding_needs_a_norm_before_its_mixer() -> None:
+    with pytest.raises(IllegalArchitecture, match="reads_embedding needs a norm in front of the mixer"):
+        network(RMSNorm(place="after")).check()
 
 
 def test_a_network_without_a_norm_has_the_default() -> None:

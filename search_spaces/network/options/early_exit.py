@@ -69,7 +69,8 @@ class EarlyExit(LayerOption):
     def cost(self, shell: Shell, scenario: Scenario) -> Cost:
         """Logits for every token."""
         logits = shell.logits_flops(scenario)
-        return Cost(shell.cost(scenario).params, logits * scenario.prompt, logits)
+        params = shell.vocab * shell.d_model + shell.norm.params(shell.d_model)
+        return Cost(params, logits * scenario.prompt, logits)
 
     @property
     def leaving(self) -> float:
@@ -82,13 +83,13 @@ class Exit(OptionModule, Normalized):
 
     def __init__(self, spec: EarlyExit, shell: Shell) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.rule = spec, shell.head
         self.add_norm(shell.norm, shell.d_model)
         self.head = nn.Parameter(torch.empty(shell.vocab, shell.d_model))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        return F.linear(self.normed(x), self.head)
+        return self.rule.logits(self.normed(x), self.head)
 
     def sure(self, logits: Tensor) -> Tensor:
         """Whether a prediction is sure enough to leave with it [...]."""

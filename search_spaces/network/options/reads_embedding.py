@@ -12,7 +12,7 @@ Shapes: B batch, T tokens, D d_model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -76,9 +76,9 @@ class EmbeddingReader(OptionModule, Normalized):
         self.add_norm(norm, d_model)
         self.weight = nn.Parameter(torch.empty(d_model, 2, d_model))
 
-    def forward(self, x: Tensor, embedded: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, embedded: Tensor, vectors: Mapping[str, Tensor]) -> Tensor:
         """`vectors` [D] are those of the sublayer's norm, for x; for e the reader has vectors of its own."""
-        pairs = [torch.stack(pair) for pair in zip(vectors, self.norm_vectors, strict=True)]
+        pairs = [torch.stack((vectors[name], own)) for name, own in self.norm_vectors.items()]
         both = torch.stack((x, embedded), dim=-2)
         return merge(self.norm_rule.apply(both, both.shape[-2:], pairs), self.weight)
 

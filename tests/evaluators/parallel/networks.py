@@ -21,7 +21,9 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.serialization import to_json
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.ends import Embedding, Head
 from search_spaces.network.model import build
+from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.quantization.bits import Bits
 
 ATTENTION = Attention(num_heads=4, num_kv_heads=2, head_dim=8)
@@ -43,8 +45,11 @@ HYBRID = Decoder(
             channel_mixer=MoE(num_experts=2, top_k=1, expansion=1, z_loss=0.01),
         ),
     ),
+    norm=RMSNorm(place="both", residual_scale=0.5),
+    embedding=Embedding(scale=3.0),
+    head=Head(tied=False, softcap=4.0),
 )
-"""Both layers have an auxiliary loss."""
+"""Both layers have an auxiliary loss, and what stands around them is all unusual."""
 
 
 def recall() -> Task:

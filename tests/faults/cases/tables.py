@@ -84,6 +84,7 @@ NONSENSE: list[tuple[str, str, Any, str]] = [
     ("a part with 7 bits", "entries.1.part.state_bits", 7, "known widths"),
     ("a part with more fields", "entries.1.part.colour", 1, "has no field 'colour'"),
     ("a part with a norm of nothing", "entries.1.part.norm", 3, "it is no norm"),
+    ("a part with a head of nothing", "entries.1.part.head", 3, "it is no head"),
     ("a network that is a number", "networks.0.spec", 5, "it is no network"),
     ("a network of negative width", "networks.0.spec.d_model", -4, "d_model must be a positive integer"),
     ("a note of a megabyte", "provenance.notes", ["x" * 2**20], "at most 2,000 characters"),
