@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.executors.workers import Workers as Workers
+    from nas.imports import import_model as import_model
     from nas.objectives.declared import objective as objective
     from nas.store import Store as Store
     from nas.study.export import export as export
@@ -51,6 +52,7 @@ _HOMES = {
     "Value": "nas.study.trial:Value",
     "Store": "nas.store:Store",
     "export": "nas.study.export:export",
+    "import_model": "nas.imports:import_model",
     "load": "nas.study.model_code:load",
 }
 

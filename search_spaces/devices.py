@@ -92,6 +92,16 @@ def memory_here() -> int | None:
         return None
 
 
+def memory_available() -> int | None:
+    """Bytes of main memory that a new process could take now; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, ValueError, KeyError, IndexError):
+        return memory_here()
+
+
 def memory_of(device: str) -> int | None:
     """The bytes of memory of a device of this machine; None where that is not known."""
     if on_cuda(device):

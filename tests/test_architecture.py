@@ -29,7 +29,8 @@ HOMES = {
     "plotly": ("dashboards/",),
     "fvcore": ("hw_profiles/flops.py",),
     "moocore": ("nas/pareto.py",),
-    "transformers": ("search_spaces/references/",),
+    "transformers": ("search_spaces/references/", "search_spaces/checkpoints/against_transformers.py"),
+    "gguf": ("search_spaces/checkpoints/gguf.py",),
 }
 OPERATORS = (
     "search_spaces/ops/kernels/",

@@ -2,7 +2,8 @@
 
 `config.json` names the architecture by registered names; `model.safetensors` holds the weights as they are
 really stored: bfloat16, packed integers of 8 to 2 bits or ternary ones with bfloat16 scales, and 32 bits for
-the small vectors.
+the small vectors, and for what bfloat16 would round of a model that was imported. A model of tokens has its
+`tokenizer.json` beside them.
 
 Nothing in it is pickled, so a folder from somebody else can be loaded safely: sizes, types and shapes are
 checked before anything is made of them, and the weights must be exactly those of the architecture.
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 
 from foundation.errors import FileError, NasError, NoFile, SettingError
-from foundation.files import flush, opened, read_json, write_atomically, write_json
+from foundation.files import flush, opened, read_bytes, read_json, write_atomically, write_json
 from foundation.scratch import NAME as SCRATCH
 from foundation.text import shown
 from foundation.wording import argument
@@ -62,6 +63,11 @@ CODE, WAITING_CODE = "code", ".code.new"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WAITING = f".{WEIGHTS}.new"
 HASH = "weights_sha256"
+TOKENIZER = "tokenizer.json"
+WAITING_TOKENIZER = f".{TOKENIZER}.new"
+TOKENIZER_HASH = "tokenizer_sha256"
+TOKENIZER_BYTES = 2**26
+"""The largest tokenizer that is read: some 256,000 tokens and their merges take half of it."""
 
 
 def save_model(
@@ -71,10 +77,13 @@ def save_model(
     *,
     force: bool = False,
     code: ModelCode | None = None,
+    tokenizer: bytes | None = None,
+    exact: bool = False,
 ) -> Path:
     """Write a model; `about` is kept in its configuration for the reader (where it came from, its scores).
 
-    `code` is the source of parts that the library lacks: it is written beside the weights.
+    `code` is the source of parts that the library lacks, and `tokenizer` the content of a tokenizer.json:
+    they are written beside the weights. With `exact`, no weight of 16 bits is rounded to bfloat16.
 
     With `force`, a model that was exported into this folder before is replaced. Whoever reads the folder
     meanwhile finds the old model or the new one, also where this is killed.
@@ -85,17 +94,23 @@ def save_model(
     """
     check_free(folder, force=force)
     folder = Path(folder)
-    write_tensors(folder / WAITING, packed_weights(model))
+    write_tensors(folder / WAITING, packed_weights(model, exact=exact))
     plain = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
     if code is not None:
         _write_code(folder / WAITING_CODE, code)
         plain[CODE] = code.to_plain()
+    if tokenizer is not None:
+        write_atomically(folder / WAITING_TOKENIZER, tokenizer)
+        plain[TOKENIZER_HASH] = hashlib.sha256(tokenizer).hexdigest()
     write_json(folder / CONFIG, plain | {HASH: _hash(folder / WAITING)}, indent=2)
     try:
         os.replace(folder / WAITING, folder / WEIGHTS)
         shutil.rmtree(folder / CODE, ignore_errors=True)  # the configuration names that which waits
         if code is not None:
             os.replace(folder / WAITING_CODE, folder / CODE)
+        (folder / TOKENIZER).unlink(missing_ok=True)
+        if tokenizer is not None:
+            os.replace(folder / WAITING_TOKENIZER, folder / TOKENIZER)
         flush(folder)
     except OSError as error:
         raise FileError(f"cannot write {folder / WEIGHTS}: {error.strerror}") from error
@@ -120,7 +135,8 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
         return
     except OSError as error:
         raise SettingError(f"{folder} cannot be a folder for a model: {error.strerror}") from None
-    if not {name for name in names if name not in (WAITING, WAITING_CODE) and not SCRATCH.fullmatch(name)}:
+    waiting = (WAITING, WAITING_CODE, WAITING_TOKENIZER)
+    if not {name for name in names if name not in waiting and not SCRATCH.fullmatch(name)}:
         return
     if not _is_ours(folder):
         raise SettingError(f"{folder} is not empty and holds no exported model: choose another folder")
@@ -187,6 +203,27 @@ def load_model(folder: str | Path, *, device: str = "cpu", kinds: Kinds = NO_KIN
         else:
             return model.eval()
     raise SettingError(f"{folder}: the weights do not fit the architecture: {reasons[0]}")
+
+
+def read_tokenizer(folder: str | Path) -> bytes | None:
+    """The content of the tokenizer.json of an exported model; None for a model of bytes, which has none.
+
+    Raises:
+        SettingError: the folder holds no model, or not the tokenizer that it was written with.
+    """
+    digest = read_config(folder).get(TOKENIZER_HASH)
+    if digest is None:
+        return None
+    for name in (TOKENIZER, WAITING_TOKENIZER):
+        try:
+            content = read_bytes(Path(folder, name), at_most=TOKENIZER_BYTES)
+        except NoFile:
+            continue
+        except FileError as error:
+            raise SettingError(str(error)) from None
+        if hashlib.sha256(content).hexdigest() == digest:
+            return content
+    raise SettingError(f"{folder}: {TOKENIZER} is missing, or is not the one that {CONFIG} was written for")
 
 
 def _named(folder: str | Path) -> Path:

@@ -19,6 +19,7 @@ from foundation.errors import SettingError
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
+from search_spaces.quantization.bits import WeightFormat
 from search_spaces.quantization.packing import SCALE_SUFFIX, pack, packed_shapes, unpack
 from search_spaces.tensor_files import Stored, TensorFile
 
@@ -29,8 +30,10 @@ FREE_STATE, MOST_STATE_PER_BYTE = 2**23, 16
 """Values of a decode state that need no weights beside them, and how many more there may be for each byte."""
 
 
-def packed_weights(model: Model) -> dict[str, Tensor]:
+def packed_weights(model: Model, *, exact: bool = False) -> dict[str, Tensor]:
     """The tensors of an exported model, by name.
+
+    With `exact`, matrices of 16 bits that bfloat16 does not hold as they are stay in float32.
 
     Raises:
         SettingError: a weight is not finite, so that nobody could read the model.
@@ -42,9 +45,16 @@ def packed_weights(model: Model) -> dict[str, Tensor]:
         if not values.isfinite().all():
             raise SettingError(f"{name} has values that are not finite: such a model is not written")
         stored_as = bits[name]
+        if exact and stored_as is not None and _is_rounded(values, stored_as):
+            stored_as = None
         packed = {"": values.float()} if stored_as is None else pack(values, stored_as)
         stored |= {name + suffix: tensor.contiguous() for suffix, tensor in packed.items()}
     return stored
+
+
+def _is_rounded(values: Tensor, stored_as: WeightFormat) -> bool:
+    """Whether a matrix of 16 bits would lose something."""
+    return stored_as.bits == 16 and not torch.equal(values.to(torch.bfloat16).to(values.dtype), values)
 
 
 def expected_tensors(model: Model) -> dict[str, Stored]:
@@ -77,10 +87,16 @@ def misfit(expected: Mapping[str, Stored], stored: Mapping[str, Stored]) -> str:
     for name, wanted in expected.items():
         if name not in stored:
             return f"{name} is missing"
-        if stored[name] != wanted:
+        if stored[name] != wanted and stored[name] != _exactly(name, wanted):
             return f"{name} should be {wanted}, and is {str(stored[name])[:200]}"
     strange = next((name for name in stored if name not in expected), None)
     return f"there is no place for {strange[:200]!r}" if strange is not None else ""
+
+
+def _exactly(name: str, wanted: Stored) -> Stored:
+    """How a tensor may lie in a file as well: a matrix of 16 bits in 32 (see `packed_weights`)."""
+    in_16_bits = wanted.dtype == "BF16" and not name.endswith(SCALE_SUFFIX)
+    return Stored("F32", wanted.shape) if in_16_bits else wanted
 
 
 @torch.no_grad()

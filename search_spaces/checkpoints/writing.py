@@ -1,0 +1,83 @@
+"""A model of ours as a folder of transformers: config.json and safetensors, by the table of a family.
+
+family, config = family_with(spec)
+write_folder(model, folder)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foundation.errors import SettingError
+from foundation.files import write_atomically, write_json
+from foundation.registry import known_name
+from search_spaces.checkpoints.folder import CONFIG, ONE_FILE
+from search_spaces.families.base import Family, config_of, families, tensors_of
+from search_spaces.families.config import Config
+from search_spaces.network.decoder import Decoder
+from search_spaces.network.model import Model
+from search_spaces.network.model_files import TOKENIZER
+from search_spaces.tensor_files import write_tensors
+
+SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Tokens that a configuration names; where we know none, it says so, since classes have defaults."""
+
+
+def family_with(spec: Decoder, name: str = "") -> tuple[Family, dict[str, Any]]:
+    """The family that has a network, and the configuration; of several, that with the shortest.
+
+    Raises:
+        SettingError: none has it, or not the one of this `name`.
+    """
+    if name:
+        family = families[known_name(name, families, families.kind)]
+        return family, config_of(family, spec)
+    found: list[tuple[Family, dict[str, Any]]] = []
+    reasons: dict[str, str] = {}
+    for family in families.values():
+        try:
+            found.append((family, config_of(family, spec)))
+        except SettingError as error:
+            reasons[family.name] = str(error)
+    if not found:
+        # a family that has the layers says more about what is in the way
+        near = {name: why for name, why in reasons.items() if "has no layer like" not in why} or reasons
+        first = next(iter(near))
+        raise SettingError(f"no class of transformers that is known here computes it; nearest: {near[first]}")
+    return min(found, key=lambda pair: (len(pair[1]), pair[0].name))
+
+
+@torch.no_grad()
+def write_folder(
+    model: Model,
+    folder: Path,
+    *,
+    family: str = "",
+    tokens: Mapping[str, Any] | None = None,
+    tokenizer: bytes | None = None,
+) -> Family:
+    """Write a model in float32 into a folder; the family that it is of.
+
+    `tokens` are the numbers of special tokens by key (`SPECIAL`), `tokenizer` is the content of a
+    tokenizer.json.
+
+    Raises:
+        SettingError: no family has such a network.
+        FileError: it cannot be written.
+    """
+    chosen, plain = family_with(model.spec, family)
+    config = chosen.modern(Config(plain))
+    labels = chosen.stack.read(config)
+    ours = {name: parameter.detach().cpu().float() for name, parameter in model.named_parameters()}
+    theirs = tensors_of(chosen, labels, ours, config)
+    special = {name: (tokens or {}).get(name) for name in SPECIAL}
+    write_json(folder / CONFIG, {**plain, **special, "dtype": "float32"}, indent=2)
+    if tokenizer is not None:
+        write_atomically(folder / TOKENIZER, tokenizer)
+    tensors = {name: tensor.contiguous() for name, tensor in theirs.items()}
+    write_tensors(folder / ONE_FILE, tensors, {"format": "pt"})
+    return chosen

@@ -1,0 +1,139 @@
+"""Llama (Touvron et al. 2023, arXiv:2302.13971), whose form most families vary: SmolLM2 is one of its models.
+
+Its parts stand here for those families: grouped-query attention with rotary positions, a SwiGLU, both behind
+a root mean square norm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.families.base import Family, Kind, families
+from search_spaces.families.config import Config
+from search_spaces.families.gguf_names import GgufNames
+from search_spaces.families.keys import Fixed, Free, Key, Same, Width, Word, key, quotient
+from search_spaces.families.stacks import COUNT, Listed
+from search_spaces.families.tensors import Factor, One, Rule, unchanged
+
+SHELL = (
+    Same("vocab_size", "vocab"),
+    Same("hidden_size", "d_model"),
+    Same("rms_norm_eps", "norm.epsilon", default=1e-6),
+    Free("max_position_embeddings", 32768),
+)
+
+TIED = Fixed("tie_word_embeddings", True, default=False)
+
+POSITIONS = (
+    Same("rope_parameters.rope_theta", "rotary_base", default=10000.0),
+    Fixed("rope_parameters.rope_type", "default"),
+)
+
+HEADS = (
+    Same("num_attention_heads", "num_heads"),
+    Same("num_key_value_heads", "num_kv_heads", default=key("num_attention_heads")),
+    Same("head_dim", "head_dim", default=quotient("hidden_size", "num_attention_heads")),
+)
+
+BIASES = Word("attention_bias", "biases", {False: "none", True: "all"}, default=False)
+
+WINDOW = (Same("sliding_window", "window"), Fixed("use_sliding_window", True))
+
+
+def attention(*keys: Key, rules: tuple[Rule, ...] = (), out: Factor = unchanged, **fixed: Any) -> Kind:
+    """Grouped-query attention with further keys and rules; `out` is a factor of what it adds to x."""
+    return Kind(
+        Attention,
+        (*HEADS, *keys),
+        (
+            One("norm", "input_layernorm.weight"),
+            One("mixer.wq", "self_attn.q_proj.weight", "H K D -> (H K) D"),
+            One("mixer.wk", "self_attn.k_proj.weight", "G K D -> (G K) D"),
+            One("mixer.wv", "self_attn.v_proj.weight", "G V D -> (G V) D"),
+            One("mixer.wo", "self_attn.o_proj.weight", "D H V -> D (H V)", times=out),
+            One("mixer.bq", "self_attn.q_proj.bias", "H K 1 -> (H K)"),
+            One("mixer.bk", "self_attn.k_proj.bias", "G K 1 -> (G K)"),
+            One("mixer.bv", "self_attn.v_proj.bias", "G V 1 -> (G V)"),
+            One("mixer.bo", "self_attn.o_proj.bias", times=out),
+            *rules,
+        ),
+        fixed,
+    )
+
+
+def mlp(*keys: Key, out: Factor = unchanged) -> Kind:
+    """A SwiGLU with further keys; `out` is a factor of what it adds to x."""
+    return Kind(
+        SwiGLU,
+        (Width("intermediate_size"), Fixed("hidden_act", "silu", also=("swish",)), *keys),
+        (
+            One("norm", "post_attention_layernorm.weight"),
+            One("mixer.gated", "mlp.gate_proj.weight"),
+            One("mixer.up", "mlp.up_proj.weight"),
+            One("mixer.down", "mlp.down_proj.weight", times=out),
+        ),
+    )
+
+
+def types_of_layers(config: Config) -> list[Any]:
+    """Older configurations say by two numbers which layers have a window: the later ones."""
+    first = config.get("max_window_layers", 0)
+    windowed = config.get("use_sliding_window", False) and config.get("sliding_window", None) is not None
+    return [
+        "sliding_attention" if windowed and index >= first else "full_attention"
+        for index in range(config.whole(COUNT))
+    ]
+
+
+LAYER_TYPES = Listed(
+    "layer_types",
+    {"full_attention": "full", "sliding_attention": "sliding"},
+    default=types_of_layers,
+    instead_of=("use_sliding_window", "sliding_window", "max_window_layers"),
+)
+
+
+def shell_rules(embedding: Factor = unchanged, logits: Factor = unchanged) -> tuple[Rule, ...]:
+    """The embedding and the last norm, with the factors of embeddings and logits there."""
+
+    def into(config: Config) -> float:  # ours is multiplied by sqrt(d_model) where it is read
+        return float(embedding(config) * config.whole("hidden_size") ** -0.5)
+
+    def out_of(config: Config) -> float:  # and the tied head has the same factor less
+        return logits(config) / into(config)
+
+    return (
+        One("embedding", "model.embed_tokens.weight", times=into),
+        One("norm", "model.norm.weight", times=out_of),
+    )
+
+
+REPEATED = {"lm_head.weight": "model.embed_tokens.weight"}
+
+
+def with_rope_parameters(config: Config) -> Config:
+    """Older configurations say `rope_theta` and `rope_scaling`."""
+    older, scaling = config.get("rope_theta", 10000.0), config.get("rope_scaling", None)
+    if config.get("rope_parameters", None) is not None:
+        return config
+    if isinstance(scaling, dict):
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+    else:
+        kind = "default" if scaling is None else scaling
+    return config.with_values(rope_parameters={"rope_type": kind, "rope_theta": older})
+
+
+families.add(
+    Family(
+        name="llama",
+        architecture="LlamaForCausalLM",
+        shell=(*SHELL, TIED),
+        rules=shell_rules(),
+        layers={"layer": (attention(*POSITIONS, BIASES), mlp(Fixed("mlp_bias", False)))},
+        repeated=REPEATED,
+        modern=with_rope_parameters,
+        gguf=GgufNames("llama", turned=("q_proj", "k_proj")),
+    )
+)

@@ -1,0 +1,49 @@
+"""Qwen3 (arXiv:2505.09388): Llama with a norm of the queries and keys of every head; some have windows."""
+
+from __future__ import annotations
+
+from search_spaces.families.base import Family, families
+from search_spaces.families.gguf_names import GgufNames
+from search_spaces.families.keys import Fixed
+from search_spaces.families.llama import (
+    BIASES,
+    LAYER_TYPES,
+    POSITIONS,
+    REPEATED,
+    SHELL,
+    TIED,
+    WINDOW,
+    attention,
+    mlp,
+    shell_rules,
+    with_rope_parameters,
+)
+from search_spaces.families.tensors import One
+
+NORMS = (
+    One("mixer.q_norm", "self_attn.q_norm.weight"),
+    One("mixer.k_norm", "self_attn.k_norm.weight"),
+)
+"""Of queries and keys."""
+
+# the norm of heads has the epsilon of all others there, and 1e-6 here
+EPSILON = Fixed("rms_norm_eps", 1e-6)
+
+KEYS = (*POSITIONS, BIASES, EPSILON)
+
+families.add(
+    Family(
+        name="qwen3",
+        architecture="Qwen3ForCausalLM",
+        shell=(*SHELL, TIED),
+        rules=shell_rules(),
+        layers={
+            "full": (attention(*KEYS, rules=NORMS, qk_norm=True, window=None), mlp()),
+            "sliding": (attention(*KEYS, *WINDOW, rules=NORMS, qk_norm=True), mlp()),
+        },
+        stack=LAYER_TYPES,
+        repeated=REPEATED,
+        modern=with_rope_parameters,
+        gguf=GgufNames("qwen3"),
+    )
+)

@@ -1,0 +1,102 @@
+"""How a configuration says which layer stands where: read in both directions.
+
+Alike("layer")                                             all layers are of one kind
+Listed("layer_types", {"full_attention": "full"}, ...)     one word for each layer
+Both(Listed(...), Listed(...))                             two words for each layer
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foundation.errors import SettingError
+from search_spaces.families.config import REQUIRED, Config
+
+COUNT = "num_hidden_layers"
+
+
+class Stack(ABC):
+    """The kinds of layers of a family, by a label for each layer."""
+
+    @abstractmethod
+    def read(self, config: Config) -> list[str]:
+        """The label of every layer."""
+
+    @abstractmethod
+    def write(self, labels: Sequence[str]) -> dict[str, Any]:
+        """The keys that say the same.
+
+        Raises:
+            SettingError: the family has no such order of layers.
+        """
+
+
+@dataclass(frozen=True)
+class Alike(Stack):
+    """All layers are of one kind."""
+
+    label: str = "layer"
+    count: str = COUNT
+
+    def read(self, config: Config) -> list[str]:
+        """As many as it says."""
+        return [self.label] * config.whole(self.count)
+
+    def write(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Their number."""
+        if strange := next((label for label in labels if label != self.label), None):
+            raise SettingError(f"all layers are {self.label}, and one is {strange}")
+        return {self.count: len(labels)}
+
+
+@dataclass(frozen=True)
+class Listed(Stack):
+    """A list says a word for every layer; `words` are their words with our labels.
+
+    `default` makes the list from a configuration without one, from the keys that it is `instead_of`.
+    """
+
+    key: str
+    words: Mapping[Any, str]
+    default: Callable[[Config], list[Any]] | None = None
+    instead_of: tuple[str, ...] = ()
+    count: str = COUNT
+
+    def read(self, config: Config) -> list[str]:
+        """The label of every layer, if its word is known."""
+        default = REQUIRED
+        config.read.update(self.instead_of)
+        if self.default is not None and config.get(self.key, None) is None:
+            default = self.default(config)
+        listed = config.words(self.key, config.whole(self.count), default)
+        for index, word in enumerate(listed):
+            if not isinstance(word, (str, int)) or word not in self.words:
+                known = " or ".join(map(str, self.words))
+                raise config.wrong(f"{self.key}.{index}", word, known)
+        return [self.words[word] for word in listed]
+
+    def write(self, labels: Sequence[str]) -> dict[str, Any]:
+        """The list."""
+        words = {label: word for word, label in self.words.items()}
+        return {self.count: len(labels), self.key: [words[label] for label in labels]}
+
+
+@dataclass(frozen=True)
+class Both(Stack):
+    """Two stacks that each say something of every layer: its label is theirs, with a space between."""
+
+    first: Stack
+    second: Stack
+
+    def read(self, config: Config) -> list[str]:
+        """The labels of both."""
+        pairs = zip(self.first.read(config), self.second.read(config), strict=True)
+        return [f"{first} {second}" for first, second in pairs]
+
+    def write(self, labels: Sequence[str]) -> dict[str, Any]:
+        """The keys of both."""
+        first, second = zip(*(label.split(" ") for label in labels), strict=True) if labels else ((), ())
+        return self.first.write(first) | self.second.write(second)

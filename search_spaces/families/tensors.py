@@ -1,0 +1,185 @@
+"""Which tensors of a checkpoint are which of our parameters: rules that are read in both directions.
+
+    One("mixer.wq", "self_attn.q_proj.weight", "H K D -> (H K) D")
+    Joined(("mixer.gated", "mixer.up"), "mlp.gate_up_proj.weight", "F D -> F D", axis=0)
+    Each("mixer.up", "experts.{}.up_proj.weight", "F D -> F D")
+
+Names of parameters are those within the sublayer (`norm`, `mixer.wq`), names of tensors those within the
+layer. What a rule makes of our parameters on the meta device is what a checkpoint must hold.
+
+Values may differ by a factor, which may depend on the configuration (a residual multiplier is a factor of the
+projections behind it), or by a constant (the gain of a norm that is stored as its distance from one).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from math import prod
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from search_spaces.families.config import Config
+from search_spaces.families.patterns import Pattern
+
+Shape: TypeAlias = Sequence[int]
+Factor: TypeAlias = Callable[[Config], float]
+
+
+def unchanged(config: Config) -> float:
+    """The factor of what is the same on both sides."""
+    return 1.0
+
+
+class Rule(ABC):
+    """Some of our parameters and some of their tensors that hold the same."""
+
+    parameters: tuple[str, ...]
+    """Names of ours."""
+
+    @abstractmethod
+    def theirs(self, ours: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+        """Their tensors by name."""
+
+    @abstractmethod
+    def ours(
+        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Config
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Our parameters, of these shapes, one after the other; their tensors are read when needed."""
+
+
+@dataclass(frozen=True)
+class One(Rule):
+    """One tensor that is one parameter: ours = theirs * times + plus, with axes as `pattern` says.
+
+    Without a pattern the axes are the same.
+    """
+
+    parameter: str
+    tensor: str
+    pattern: str = ""
+    _: KW_ONLY
+    times: Factor = unchanged
+    plus: float = 0.0
+
+    @property
+    def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The one."""
+        return (self.parameter,)
+
+    def theirs(self, ours: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+        """The one tensor."""
+        value = _scaled(ours[self.parameter], 1 / self.times(config), -self.plus, first_plus=True)
+        return {self.tensor: Pattern(self.pattern).theirs(value) if self.pattern else value}
+
+    def ours(
+        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Config
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The one parameter."""
+        value = theirs[self.tensor]
+        if self.pattern:
+            value = Pattern(self.pattern).ours(value, shapes[self.parameter])
+        yield self.parameter, _scaled(value, self.times(config), self.plus)
+
+
+@dataclass(frozen=True)
+class Joined(Rule):
+    """One tensor that holds several parameters, one behind the other along an `axis`.
+
+    Each has the same axes there (`pattern`, or one for each parameter); `then` is a pattern from what is
+    joined to the tensor itself.
+    """
+
+    parameters: tuple[str, ...]
+    tensor: str
+    pattern: str | tuple[str, ...]
+    _: KW_ONLY
+    axis: int = 0
+    then: str = ""
+    times: Factor = unchanged
+
+    def theirs(self, ours: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+        """The one tensor."""
+        pieces = [
+            _scaled(Pattern(pattern).theirs(ours[name]), 1 / self.times(config))
+            for name, pattern in self._patterns()
+        ]
+        joined = torch.cat(pieces, self.axis)
+        return {self.tensor: Pattern(self.then).theirs(joined) if self.then else joined}
+
+    def ours(
+        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Config
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The pieces of the one tensor."""
+        forms = [
+            Pattern(pattern).theirs(torch.empty(tuple(shapes[name]), device="meta"))
+            for name, pattern in self._patterns()
+        ]
+        joined = theirs[self.tensor]
+        if self.then:
+            joined = Pattern(self.then).ours(joined, torch.cat(forms, self.axis).shape)
+        pieces = joined.split([form.shape[self.axis] for form in forms], self.axis)
+        for (name, pattern), piece in zip(self._patterns(), pieces, strict=True):
+            yield name, _scaled(Pattern(pattern).ours(piece, shapes[name]), self.times(config))
+
+    def _patterns(self) -> list[tuple[str, str]]:
+        many = (self.pattern,) * len(self.parameters) if isinstance(self.pattern, str) else self.pattern
+        return list(zip(self.parameters, many, strict=True))
+
+
+@dataclass(frozen=True)
+class Each(Rule):
+    """One parameter whose entries along its first axis are tensors of their own.
+
+    `tensors` are their names, or one name with `{}` in the place of the number.
+    """
+
+    parameter: str
+    tensors: str | tuple[str, ...]
+    pattern: str = ""
+    _: KW_ONLY
+    times: Factor = unchanged
+
+    @property
+    def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The one."""
+        return (self.parameter,)
+
+    def theirs(self, ours: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+        """A tensor for each entry."""
+        entries = _scaled(ours[self.parameter], 1 / self.times(config)).unbind(0)
+        if self.pattern:
+            entries = tuple(Pattern(self.pattern).theirs(entry) for entry in entries)
+        return dict(zip(self._names(len(entries)), entries, strict=True))
+
+    def ours(
+        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Config
+    ) -> Iterator[tuple[str, Tensor]]:
+        """All entries as one parameter."""
+        count, *rest = shapes[self.parameter]
+        entries = [theirs[name] for name in self._names(count)]
+        if self.pattern:
+            entries = [Pattern(self.pattern).ours(entry, rest) for entry in entries]
+        yield self.parameter, _scaled(torch.stack(entries), self.times(config))
+
+    def _names(self, count: int) -> list[str]:
+        if isinstance(self.tensors, str):
+            return [self.tensors.format(index) for index in range(count)]
+        assert len(self.tensors) == count, f"{self.parameter} has {count} entries, not {len(self.tensors)}"
+        return list(self.tensors)
+
+
+def _scaled(value: Tensor, times: float, plus: float = 0.0, *, first_plus: bool = False) -> Tensor:
+    """value * times + plus, or (value + plus) * times; untouched where neither changes anything."""
+    if times == 1 and plus == 0:
+        return value
+    value = value.to(torch.promote_types(value.dtype, torch.float32))
+    return (value + plus) * times if first_plus else value * times + plus
+
+
+def values_in(shapes: Mapping[str, Shape]) -> int:
+    """How many values tensors of these shapes hold."""
+    return sum(prod(shape) for shape in shapes.values())

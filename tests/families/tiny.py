@@ -1,0 +1,70 @@
+"""Tiny random models of transformers, one or more for each family, that show what its table says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_spaces.checkpoints.against_transformers import quiet
+
+LLAMA: dict[str, Any] = {
+    "vocab_size": 61,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+QWEN3 = {**LLAMA, "head_dim": 16, "rms_norm_eps": 1e-6}
+
+WINDOWS = {"use_sliding_window": True, "sliding_window": 7}
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", LLAMA),
+    "llama with biases": ("llama", {**LLAMA, "attention_bias": True, "head_dim": 6}),
+    "smollm2": ("llama", {**LLAMA, "rope_parameters": {"rope_type": "default", "rope_theta": 1e5}}),
+    "qwen3": ("qwen3", QWEN3),
+    "qwen3 with windows": ("qwen3", {**QWEN3, **WINDOWS, "max_window_layers": 1}),
+    "qwen2": ("qwen2", LLAMA),
+    "qwen2 with windows": ("qwen2", {**LLAMA, **WINDOWS, "max_window_layers": 2}),
+    "mistral": ("mistral", {**LLAMA, "sliding_window": 9}),
+    "mistral without a window": ("mistral", {**LLAMA, "sliding_window": None}),
+    "smollm3": ("smollm3", {**LLAMA, "num_hidden_layers": 5}),
+    "smollm3 with windows": ("smollm3", {**LLAMA, **WINDOWS, "no_rope_layers": [1, 0, 0]}),
+    "granite": (
+        "granite",
+        {
+            **LLAMA,
+            "embedding_multiplier": 12.0,
+            "residual_multiplier": 0.22,
+            "attention_multiplier": 0.2,
+            "logits_scaling": 8.0,
+        },
+    ),
+}
+"""The family and the configuration of each."""
+
+
+def made(name: str, folder: Path, *, shards: str = "10GB") -> Path:
+    """One of these models with random weights, norms and biases included, saved by transformers."""
+    import transformers
+
+    family, values = MODELS[name]
+    with quiet():
+        config = transformers.AutoConfig.for_model(family, **values)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        dice = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                about = 0.2 if parameter.dim() > 1 else 1.0
+                parameter.copy_(about * torch.randn(parameter.shape, generator=dice))
+        model.save_pretrained(folder, max_shard_size=shards)
+    return folder
