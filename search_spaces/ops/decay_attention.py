@@ -37,7 +37,7 @@ def decay_attention(
 
     q and k are [B, T, H, N] (H may be 1: shared by all heads), v is [B, T, H, P], g is [B, T, H].
     """
-    if dispatch.runs(KERNEL, q, k, v, g) and q.dtype is k.dtype is v.dtype and fits(q, v):
+    if dispatch.runs(KERNEL, q, k, v, g) and dispatch.on_tensor_cores(q, k, v) and fits(q, v):
         state = start_of(q, v) if state is None else state
         y, last, _, _ = dispatch.load(KERNEL).decay_attention(q, k, v, _exact(g), _exact(state))
         return y, last if final else None

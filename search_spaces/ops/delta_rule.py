@@ -46,7 +46,7 @@ def delta_rule(
     q and k are [B, T, H, N], v is [B, T, H, P], b and g are [B, T, H]; without g nothing fades.
     """
     g = torch.zeros_like(b) if g is None else g
-    if dispatch.runs(KERNEL, q, k, v, b, g) and q.dtype is k.dtype is v.dtype and fits(q, v):
+    if dispatch.runs(KERNEL, q, k, v, b, g) and dispatch.on_tensor_cores(q, k, v) and fits(q, v):
         state = start_of(q, v) if state is None else state
         y, last, *_ = dispatch.load(KERNEL).delta_rule(q, k, v, b, _exact(g), _exact(state))
         return y, last if final else None

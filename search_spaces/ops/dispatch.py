@@ -65,6 +65,17 @@ def runs(module: str, *inputs: Tensor) -> bool:
     return _verdict(module, first.device.index or 0) == ""
 
 
+def on_tensor_cores(*factors: Tensor) -> bool:
+    """Whether tensor cores multiply these factors: they share a dtype that is not exact float32.
+
+    Kernels of matrix products leave exact float32 to PyTorch: Triton unrolls such products into single
+    multiply-adds, takes minutes to compile them, and needs more shared memory than there is.
+    """
+    dtype = factors[0].dtype
+    exact = dtype is torch.float32 and not torch.backends.cuda.matmul.allow_tf32
+    return not exact and all(factor.dtype is dtype for factor in factors)
+
+
 @contextmanager
 def kernels_compiled() -> Iterator[None]:
     """Meanwhile code that is compiled calls the kernels that have proved themselves before, as they are."""
