@@ -15,20 +15,21 @@ from __future__ import annotations
 import bz2
 import hashlib
 import lzma
+import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.reading import Progress, say
 from evaluators.texts import Files, Piece, Texts, files_of, size_of, split, texts_of
 from foundation.cache import ADVICE, cache_folder
 from foundation.errors import DataError, FileError
@@ -36,19 +37,18 @@ from foundation.files import flush, opened, read_json, write_json
 from foundation.scratch import scratch_folder
 from foundation.text import count, size
 
-Bytes: TypeAlias = "npt.NDArray[np.uint8]"
+Tokens: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
 
 PARTS, META = ("train.bin", "valid.bin"), "meta.json"
 REFERENCE_BYTES = 2**20
+
+Kind = TypeVar("Kind", bound="Corpus")
 
 REMEMBERED = "texts"
 """The folder of the cache that says which corpus was made of which files."""
 
 SETTLED_SECONDS = 2.0
 """Files that were written to within so many seconds may change again without another time stamp."""
-
-TOLD_EVERY = 5.0
-"""Seconds between two lines about the progress."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,36 @@ class Corpus:
     skipped: int = 0
 
     @property
-    def train(self) -> Bytes:
-        """The bytes to learn from."""
-        return _mapped(str(Path(self.folder, PARTS[0])))
+    def vocab(self) -> int:
+        """How many tokens there are: every byte is one."""
+        return 256
 
     @property
-    def valid(self) -> Bytes:
-        """The bytes to be judged on."""
-        return _mapped(str(Path(self.folder, PARTS[1])))
+    def train(self) -> Tokens:
+        """The tokens to learn from."""
+        return mapped(str(Path(self.folder, PARTS[0])), "uint8")
+
+    @property
+    def valid(self) -> Tokens:
+        """The tokens to be judged on."""
+        return mapped(str(Path(self.folder, PARTS[1])), "uint8")
+
+    @property
+    def train_bytes_per_token(self) -> float:
+        """The bytes of text that a token of the training part stands for."""
+        return 1.0
+
+    def valid_sizes(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The bytes of text that tokens of the validation part stand for, by their places."""
+        return np.ones(places.shape, np.int64)
+
+    def tokenizer_json(self) -> str | None:
+        """The tokenizer, as the JSON of its file; None where tokens are bytes."""
+        return None
 
     def reference_points(self) -> dict[str, float]:
         """Bits per byte of zlib, bz2 and xz on the validation part (at most its first MiB)."""
-        points: dict[str, float] = _read_meta(Path(self.folder))["reference_points"]
+        points: dict[str, float] = read_meta(Path(self.folder), type(self))["reference_points"]
         return points
 
 
@@ -95,59 +113,46 @@ def load_corpus(data: str | Path | None = None, *, cache: Path | None = None) ->
         FileError: there is no place for a cache.
     """
     files, cache = files_of(data), cache or cache_folder()
-    try:
+    with _written(files.name, cache):
         if (known := _known(files, cache)) is not None:
             return known
-        texts = texts_of(files)
-        train, valid = split(texts)
-        total = Progress(texts.name, 2 * size_of(texts.pieces))
-        folder = cache / _digest(_hash_of_pieces(part, total) for part in (train, valid))
-        if not _is_corpus(folder):
-            folder = _copied(texts, train, valid, cache, total)
-        corpus = replace(open_corpus(folder), name=texts.name, skipped=texts.skipped)
+        corpus = corpus_of(texts_of(files), cache)
         _remember(files, corpus, cache)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise DataError(f"cannot copy {files.name} to the cache {cache}: {why}; {ADVICE}") from error
     if data is not None:
-        total.end(corpus)
+        _tell(corpus)
     return corpus
 
 
-Say: TypeAlias = Callable[[str], None]
-_say: ContextVar[Say] = ContextVar("say", default=lambda line: None)
+def corpus_of(texts: Texts, cache: Path) -> Corpus:
+    """The corpus of texts, copied to the cache unless it is there.
+
+    Raises:
+        DataError: there is too little text, or the cache cannot be written.
+    """
+    with _written(texts.name, cache):
+        train, valid = split(texts)
+        total = Progress(f"reading {texts.name}", 2 * size_of(texts.pieces))
+        folder = cache / digest_of(_hash_of_pieces(part, total) for part in (train, valid))
+        if not is_corpus(folder, open_corpus):
+            folder = _copied(texts, train, valid, cache, total)
+        return replace(open_corpus(folder), name=texts.name, skipped=texts.skipped)
 
 
 @contextmanager
-def told_while_reading(say: Say) -> Iterator[None]:
-    """Tell what is read inside, where that takes seconds, and what came of it."""
-    token = _say.set(say)
+def _written(name: str, cache: Path) -> Iterator[None]:
+    """What cannot be written is said of the cache."""
     try:
         yield
-    finally:
-        _say.reset(token)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise DataError(f"cannot copy {name} to the cache {cache}: {why}; {ADVICE}") from error
 
 
-class Progress:
-    """How much of a body of text was read, told every few seconds."""
-
-    def __init__(self, name: str, total: int) -> None:
-        self.name, self.total, self.done, self.told = name, total, 0, time.monotonic()
-
-    def add(self, count: int) -> None:
-        """So many bytes more."""
-        self.done += count
-        if time.monotonic() - self.told > TOLD_EVERY:
-            self.told = time.monotonic()
-            _say.get()(f"reading {self.name}: {100 * self.done / self.total:.0f} %")
-
-    def end(self, corpus: Corpus) -> None:
-        """All was read."""
-        files = count(corpus.train_files + corpus.valid_files, "file")
-        without = f"; {count(corpus.skipped, 'file')} left out as no text" if corpus.skipped else ""
-        _say.get()(
-            f"{self.name}: {size(corpus.train_bytes + corpus.valid_bytes)} of text in {files}{without}"
-        )
+def _tell(corpus: Corpus) -> None:
+    """What was read."""
+    files = count(corpus.train_files + corpus.valid_files, "file")
+    without = f"; {count(corpus.skipped, 'file')} left out as no text" if corpus.skipped else ""
+    say(f"{corpus.name}: {size(corpus.train_bytes + corpus.valid_bytes)} of text in {files}{without}")
 
 
 def _known(files: Files, cache: Path) -> Corpus | None:
@@ -177,16 +182,24 @@ def open_corpus(folder: str | Path) -> Corpus:
     Raises:
         DataError: the folder holds no corpus, or its contents are not those of its digest.
     """
-    folder = Path(folder)
-    meta = _read_meta(folder)
+    return opened_corpus(Path(folder), Corpus, PARTS)
+
+
+def opened_corpus(folder: Path, kind: type[Kind], parts: Sequence[str]) -> Kind:
+    """The corpus of a kind in a folder, whose digest is that of the hashes of its parts.
+
+    Raises:
+        DataError: the folder holds no such corpus, or its contents are not those of its digest.
+    """
+    meta = read_meta(folder, kind)
     del meta["reference_points"]
     try:
-        digest = _digest(_hash(folder / part) for part in PARTS)
+        digest = digest_of(_hash(folder / part) for part in parts)
     except FileError as error:
         raise DataError(f"{folder} holds no corpus: {error}") from None
     if digest != meta["digest"]:
         raise DataError(f"{folder} is damaged: its digest should be {meta['digest']}, but is {digest}")
-    return Corpus(folder=str(folder), **meta)
+    return kind(folder=str(folder), **meta)
 
 
 def _copied(texts: Texts, train: list[Piece], valid: list[Piece], cache: Path, total: Progress) -> Path:
@@ -196,7 +209,7 @@ def _copied(texts: Texts, train: list[Piece], valid: list[Piece], cache: Path, t
         new = scratch / "corpus"
         new.mkdir()
         # of what was written: the texts may have changed since they were looked at
-        digest = _digest(
+        digest = digest_of(
             _write(part, new / name, total) for name, part in zip(PARTS, (train, valid), strict=True)
         )
         corpus = Corpus(
@@ -209,20 +222,25 @@ def _copied(texts: Texts, train: list[Piece], valid: list[Piece], cache: Path, t
             valid_files=len(valid),
             skipped=texts.skipped,
         )
-        meta = {**asdict(corpus), "reference_points": _reference_points(new / PARTS[1])}
-        del meta["folder"]
-        write_json(new / META, meta)
-        _move(new, cache / digest)
+        write_meta(new, corpus, _reference_points(new / PARTS[1]))
+        move(new, cache / digest, open_corpus)
     flush(cache)
     return cache / digest
 
 
-def _move(new: Path, folder: Path) -> None:
+def write_meta(folder: Path, corpus: Corpus, reference_points: dict[str, float]) -> None:
+    """Write what is said of a corpus beside it."""
+    meta = {**asdict(corpus), "reference_points": reference_points}
+    del meta["folder"]
+    write_json(folder / META, meta)
+
+
+def move(new: Path, folder: Path, open_it: Callable[[Path], Corpus]) -> None:
     """Put `new` in the place of `folder`, unless another process was quicker: it wrote the same bytes."""
     try:
         new.rename(folder)
     except OSError:
-        if _is_corpus(folder):
+        if is_corpus(folder, open_it):
             return
         # what stands there is damaged; it goes away with the temporary folder
         folder.rename(new.with_name("damaged"))
@@ -261,13 +279,15 @@ def _hash(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _digest(hashes: Iterable[bytes]) -> str:
+def digest_of(hashes: Iterable[bytes]) -> str:
+    """12 hex digits of what has these hashes."""
     return hashlib.sha256(b"".join(hashes)).hexdigest()[:12]
 
 
-def _is_corpus(folder: Path) -> bool:
+def is_corpus(folder: Path, open_it: Callable[[Path], Corpus]) -> bool:
+    """Whether a folder holds a corpus, whole."""
     try:
-        open_corpus(folder)
+        open_it(folder)
     except DataError:
         return False
     return True
@@ -284,14 +304,18 @@ def _reference_points(path: Path) -> dict[str, float]:
     return {name: 8 * size / len(sample) for name, size in sizes.items()}
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
-    """What is said of a corpus: the fields of `Corpus` without its folder, and the reference points."""
+def read_meta(folder: Path, kind: type[Corpus] = Corpus) -> dict[str, Any]:
+    """What is said of a corpus: the fields of its kind without its folder, and the reference points.
+
+    Raises:
+        DataError: the folder holds no such corpus.
+    """
     path = folder / META
     try:
         meta: dict[str, Any] = read_json(path)
     except FileError as error:
         raise DataError(f"{folder} holds no corpus: {error}") from None
-    wanted = {field.name: field.type for field in fields(Corpus)} | {"reference_points": "dict"}
+    wanted = {field.name: field.type for field in fields(kind)} | {"reference_points": "dict"}
     del wanted["folder"]
     if not isinstance(meta, dict) or {name: type(value).__name__ for name, value in meta.items()} != wanted:
         raise DataError(f"{folder} holds no corpus: {path} is not what describes one")
@@ -300,6 +324,12 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
+def mapped(path: str, kind: str) -> Tokens:
+    """The numbers in a file, read-only; mapped once, and again where another file took its place."""
+    about = os.stat(path)
+    return _mapped(path, kind, (about.st_ino, about.st_mtime_ns))
+
+
 @lru_cache(maxsize=16)
-def _mapped(path: str) -> Bytes:
-    return np.memmap(path, dtype=np.uint8, mode="r")
+def _mapped(path: str, kind: str, version: tuple[int, int]) -> Tokens:
+    return np.memmap(path, dtype=kind, mode="r")

@@ -31,6 +31,9 @@ HOMES = {
     "moocore": ("nas/pareto.py",),
     "transformers": ("search_spaces/references/", "search_spaces/checkpoints/against_transformers.py"),
     "gguf": ("search_spaces/checkpoints/gguf.py",),
+    "tokenizers": ("evaluators/tokens/tokenizer.py",),
+    "pyarrow": ("evaluators/tokens/sources/parquet.py",),
+    "datasets": ("evaluators/tokens/sources/hub.py",),
 }
 OPERATORS = (
     "search_spaces/ops/kernels/",
@@ -42,13 +45,16 @@ OPERATORS = (
 UNSAFE = ("pickle", "marshal", "shelve", "dill", "cloudpickle")
 BROAD = {
     "nas/executors/base.py",
+    "evaluators/tokens/sources/hub.py",
+    "evaluators/tokens/tokenizer.py",
     "foundation/error_text.py",
     "nas/study/own_code.py",
     "nas/study/user_files.py",
     "search_spaces/block_contract/check.py",
     "search_spaces/language/objections.py",
 }
-"""Files that may catch `Exception`: what a candidate or a user's file raises becomes a record or a line."""
+"""Files that may catch `Exception`: what a candidate, a user's file, or a library without errors of its own
+raises becomes a record or a line."""
 
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 

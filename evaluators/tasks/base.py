@@ -20,6 +20,7 @@ from torch import Tensor
 
 from foundation.errors import SpaceError
 from foundation.registry import Registry
+from foundation.wording import argument
 from search_spaces.language.choices import OneOf
 from search_spaces.language.space import Space
 from search_spaces.language.walk import closed_values
@@ -71,6 +72,10 @@ class Task(ABC):
             SettingError: the task takes no data, or not at these sizes.
         """
 
+    def tokenizer_json(self) -> str | None:
+        """What the tokens mean, as the JSON of a tokenizer's file; None where they are bytes, or no text."""
+        return None
+
     def about(self) -> dict[str, Any] | None:
         """The data in a record, with their `digest`; None where the settings of the task define them."""
         return None
@@ -85,7 +90,10 @@ class Task(ABC):
         roots = space.root.options if isinstance(space.root, OneOf) else (space.root,)
         sizes = [size for root in roots if isinstance(root, Decoder) for size in closed_values(root.vocab)]
         if min(sizes, default=self.vocab) < self.vocab:
-            raise SpaceError(f"vocab is {min(sizes)}, and the task {self.name} needs at least {self.vocab}")
+            raise SpaceError(
+                f"vocab is {min(sizes)}, and the task {self.name} needs at least {self.vocab}: write"
+                f" Decoder(vocab={self.vocab}, ...), or have it set with {argument('vocab', 'data')}"
+            )
 
     @property
     @abstractmethod

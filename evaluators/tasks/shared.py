@@ -65,6 +65,10 @@ class SharedTraining(Task):
         """Windows of the task that judges."""
         return self.judge_of_score.windows
 
+    def tokenizer_json(self) -> str | None:
+        """That of the task that has one."""
+        return next((text for part in self.parts if (text := part.tokenizer_json()) is not None), None)
+
     def about(self) -> dict[str, Any] | None:
         """The data of the task that judges."""
         return self.judge_of_score.about()

@@ -78,14 +78,17 @@ def train(
     from evaluators.training.distributed import check_processes
     from nas.commands.consent import with_consent
     from nas.study.space_files import load_space
+    from nas.study.task import with_vocab_of_data
     from search_spaces.devices import require_here
+    from search_spaces.network.vocabulary import with_vocab
 
     if not output.name:
         raise SettingError(
             f"--output {output} names nothing: name a folder, e.g. supernets/{Path(space).stem}"
         )
     loaded = load_space(space)
-    plan = plan_of(loaded, settings)
+    plan = with_vocab_of_data(plan_of(loaded, settings))
+    loaded = with_vocab(loaded, plan.vocab)
     how, trained_by = Execution.for_device(plan.train_on, **execution), SupernetTraining(**training)
     check_processes(trained_by.processes, plan.train_on, plan.train_batch)
     require_here(plan.train_on)
@@ -93,12 +96,20 @@ def train(
     with_consent(partial(_require_consent, loaded, evaluator), yes)
     prepared = evaluator.training(loaded)  # what can be refused is, before anything is written
     describe(evaluator, loaded)
-    trained = _train(evaluator, prepared, trained_by.processes, partial(load_space, space))
+    trained = _train(evaluator, prepared, trained_by.processes, partial(_load, space, plan.vocab))
     last = trained["loss"][-1]
     print_line(
         f"{output}: {evaluator.steps} steps in {trained['seconds']:.0f} s; the largest network is at"
         f" {last[1]:.3f} {evaluator.task.unit} while learning"
     )
+
+
+def _load(space: str, vocab: int | None) -> Space:
+    """The space, in a process of its own."""
+    from nas.study.space_files import load_space
+    from search_spaces.network.vocabulary import with_vocab
+
+    return with_vocab(load_space(space), vocab)
 
 
 def _evaluator(

@@ -1,6 +1,7 @@
 """The first step: the data that the study's networks learn, cached and put on record.
 
-Scores of two corpora cannot be compared, so a study keeps the corpus that it was started on.
+Scores of two corpora cannot be compared, so a study keeps the corpus that it was started on. Its folder has a
+copy of the tokenizer, where there is one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from evaluators.tasks.base import Task
+from evaluators.tokens.token_corpus import TOKENIZER
 from foundation.errors import SettingError
+from foundation.files import write_atomically
 from nas.steps.base import Context, Step, computed_once, steps
 from nas.study.facts import add_fact
 from nas.study.plan import Plan
@@ -63,13 +66,19 @@ class Corpus(Step):
                     " name"
                 )
             add_fact(study, fact, about)
+        for task in _tasks(context).values():
+            if (tokenizer := task.tokenizer_json()) is not None:
+                write_atomically(study.folder / TOKENIZER, tokenizer)
+
+
+def _tasks(context: Context) -> dict[str, Task]:
+    """The tasks of the study; where nothing is learned, the one that is probed."""
+    return opened_tasks(context) or {"": probed_task(context.plan)}
 
 
 def _corpora(context: Context) -> Iterator[tuple[str, dict[str, Any]]]:
     """The data of each task that has some, with the fact that they are kept in."""
-    made = opened_tasks(context)
-    if not made:
-        made = {"": probed_task(context.plan)}
+    made = _tasks(context)
     for task in made.values():
         about = task.about()
         if about is not None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evaluators.corpus import told_while_reading
+from evaluators.reading import told_while_reading
 from foundation.errors import NasError, SettingError, UnknownName
 from foundation.settings import changed
 from foundation.text import count
@@ -43,7 +43,7 @@ from nas.study.seeds import described_seeds
 from nas.study.source import FOLDER, Source
 from nas.study.source_keeping import is_other_source, kept_source
 from nas.study.study import Study
-from nas.study.task import make_tasks, probed_task
+from nas.study.task import make_tasks, probed_task, with_vocab_of_data
 from nas.study.task_settings import with_task_settings
 from nas.study.trial import TrialState
 from nas.tables.study_tables import check_tables, scenarios_to_time
@@ -53,6 +53,7 @@ from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
 from search_spaces.language.stand_ins import defaults_of
 from search_spaces.network.size_limits import check_size
+from search_spaces.network.vocabulary import with_vocab
 
 FRUITLESS = {TrialState.FAILED, TrialState.ILLEGAL, TrialState.INFEASIBLE}
 """States of trials without a score."""
@@ -86,6 +87,8 @@ def create_study(
     plan = with_task_settings(with_supernet(space, with_own_bounds(under_all_scenarios(plan))))
     check_place(store, name)
     with told_while_reading(say):
+        plan = with_vocab_of_data(plan)
+        space = with_vocab(space, plan.vocab)
         check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
     about, baselines = _about(space), described_baselines(space, plan, _known(name, store, BASELINES, {}))
     seeds = _seeds(space, plan, name, store, say)

@@ -23,6 +23,7 @@ from search_spaces.language.own_kinds import imported
 from search_spaces.language.serialization import from_json
 from search_spaces.language.space import Space
 from search_spaces.language.stand_ins import stand_ins, unknown_kinds
+from search_spaces.network.vocabulary import with_vocab
 
 
 class StudyDefinition:
@@ -143,7 +144,7 @@ class StudyDefinition:
         Raises:
             SettingError: only a Python program can continue this study, or its space is gone or has changed.
         """
-        loaded = self._defined_space(space)
+        loaded = with_vocab(self._defined_space(space), self.plan.vocab)
         if loaded.digest != self.record.space_digest:
             where = space or self.plan.source
             raise SettingError(

@@ -21,6 +21,9 @@ from search_spaces.scenario import Scenario
 SCENARIO_MARK = "@"
 """Between an objective and the scenario that it is asked under: `decode_ms@chat`."""
 
+DATA_VOCAB, MOST_VOCAB = 0, 2**20
+"""The vocabulary of the data, and the largest that is given."""
+
 MEASURABLE = ("latency", "memory", "energy")
 """What can be measured of a network on a device."""
 
@@ -193,9 +196,20 @@ class Plan(Settings):
     )
     data: str | None = setting(
         None,
-        help="A folder or file of text.",
+        help="A folder or file of text, or a corpus that `nas corpus` prepared.",
         metavar="PATH",
         shown="the standard library's own source",
+        group=TRAINING,
+    )
+    vocab: int | None = setting(
+        None,
+        help="Tokens of every network, in the place of the space's own number; `data`: as many as the data"
+        " have.",
+        named={"data": DATA_VOCAB},
+        least=DATA_VOCAB,
+        most=MOST_VOCAB,
+        metavar="data|INTEGER",
+        shown="the space's",
         group=TRAINING,
     )
     latency_tables: tuple[str, ...] = setting(

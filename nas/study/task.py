@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from evaluators.tasks.base import Task, tasks
 from evaluators.tasks.shared import SharedTraining
 from foundation.errors import DataError, SettingError
 from nas.objectives.base import objectives
 from nas.study.facts import CORPUS
-from nas.study.plan import Plan
+from nas.study.plan import DATA_VOCAB, Plan
 from nas.study.plan_objectives import quality_name, scored_names
 from nas.study.study import Study
 from nas.study.task_settings import with_own_settings
@@ -67,6 +69,18 @@ def probed_task(plan: Plan) -> Task:
     if made:
         return next(iter(made.values()))
     return tasks[TEXT].make(data=plan.data, length=plan.window, windows=plan.validation_windows)
+
+
+def with_vocab_of_data(plan: Plan) -> Plan:
+    """The plan with the vocabulary of its data in the place of the word `data`.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    if plan.vocab != DATA_VOCAB:
+        return plan
+    made = list(make_tasks(plan).values()) or [probed_task(plan)]
+    return replace(plan, vocab=max(task.vocab for task in made))
 
 
 def corpus_fact(task: Task, made: dict[str, Task]) -> str:

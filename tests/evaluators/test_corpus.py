@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluators import corpus as module
+from evaluators import reading
 from evaluators.corpus import load_corpus, open_corpus
 from evaluators.texts import MINIMUM_BYTES, VALIDATION_BYTES, Piece, Texts, is_text, size_of, split
 from foundation.errors import DataError, FileError
@@ -195,9 +196,9 @@ def test_a_damaged_note_is_made_again(cache, folder, damage):
 
 def test_reading_is_told_and_what_is_no_text_counted(cache, folder, monkeypatch):
     (folder / "picture.png").write_bytes(b"\x89PNG\0\0" * 100)
-    monkeypatch.setattr(module, "TOLD_EVERY", -1.0)
+    monkeypatch.setattr(reading, "TOLD_EVERY", -1.0)
     told: list[str] = []
-    with module.told_while_reading(told.append):
+    with reading.told_while_reading(told.append):
         load_corpus(folder, cache=cache)
     assert told[0].startswith("reading texts: ")
     assert "reading texts: 100 %" in told
@@ -224,7 +225,7 @@ def test_processes_may_load_at_once(cache, folder):
 def test_a_slower_process_takes_what_the_quicker_one_left(cache, folder, monkeypatch):
     corpus = load_corpus(folder, cache=cache)
     answers = iter([False, True])
-    monkeypatch.setattr(module, "_is_corpus", lambda _: next(answers))
+    monkeypatch.setattr(module, "is_corpus", lambda *_: next(answers))
     assert load_corpus(folder, cache=cache) == corpus
 
 
