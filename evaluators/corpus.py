@@ -91,7 +91,7 @@ class Corpus:
         """The bytes of text that tokens of the validation part stand for, by their places."""
         return np.ones(places.shape, np.int64)
 
-    def tokenizer_json(self) -> str | None:
+    def tokenizer_json(self) -> bytes | None:
         """The tokenizer, as the JSON of its file; None where tokens are bytes."""
         return None
 

@@ -72,7 +72,7 @@ class Task(ABC):
             SettingError: the task takes no data, or not at these sizes.
         """
 
-    def tokenizer_json(self) -> str | None:
+    def tokenizer_json(self) -> bytes | None:
         """What the tokens mean, as the JSON of a tokenizer's file; None where they are bytes, or no text."""
         return None
 

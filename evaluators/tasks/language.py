@@ -102,7 +102,7 @@ class ByteLanguageModelling(Task):
         """A bit for each byte that a token of the training part stands for, on average."""
         return math.log(2) * self.corpus.train_bytes_per_token
 
-    def tokenizer_json(self) -> str | None:
+    def tokenizer_json(self) -> bytes | None:
         """What the tokens mean, as the JSON of a tokenizer's file; None where they are bytes."""
         return self.corpus.tokenizer_json()
 

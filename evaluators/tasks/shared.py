@@ -65,7 +65,7 @@ class SharedTraining(Task):
         """Windows of the task that judges."""
         return self.judge_of_score.windows
 
-    def tokenizer_json(self) -> str | None:
+    def tokenizer_json(self) -> bytes | None:
         """That of the task that has one."""
         return next((text for part in self.parts if (text := part.tokenizer_json()) is not None), None)
 

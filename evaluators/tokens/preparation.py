@@ -12,13 +12,14 @@ from pathlib import Path
 
 from evaluators.corpus import Corpus, is_corpus, move, open_corpus
 from evaluators.tokens.documents import read_corpus
-from evaluators.tokens.token_corpus import TOKENIZER, is_prepared, prepared, require_empty, trained_tokenizer
+from evaluators.tokens.token_corpus import is_prepared, prepared, require_empty, trained_tokenizer
 from evaluators.tokens.tokenizer import Tokenizer
 from foundation.cache import ADVICE
 from foundation.errors import DataError, SettingError
 from foundation.scratch import scratch_folder
 from foundation.settings import MANY, Settings, setting
 from foundation.wording import argument
+from search_spaces.network.model_files import TOKENIZER
 
 BYTES = "bytes"
 TRAIN = "train:"

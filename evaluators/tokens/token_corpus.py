@@ -40,8 +40,8 @@ from foundation.cache import ADVICE, cache_folder
 from foundation.errors import DataError, FileError, SettingError
 from foundation.files import flush, read_bytes, real_path, write_atomically
 from foundation.scratch import scratch_folder
+from search_spaces.network.model_files import TOKENIZER
 
-TOKENIZER = "tokenizer.json"
 TRAIN, VALID, SIZES = "train.tokens", "valid.tokens", "valid.sizes"
 PARTS = (TRAIN, VALID, SIZES, TOKENIZER)
 
@@ -98,9 +98,9 @@ class TokenCorpus(Corpus):
         """The bytes of text that tokens of the validation part stand for, by their places."""
         return mapped(str(Path(self.folder, SIZES)), "uint32")[places].astype(np.int64)
 
-    def tokenizer_json(self) -> str:
+    def tokenizer_json(self) -> bytes:
         """The tokenizer, as the JSON of its file."""
-        return read_bytes(Path(self.folder, TOKENIZER), at_most=MOST_BYTES).decode("utf-8")
+        return read_bytes(Path(self.folder, TOKENIZER), at_most=MOST_BYTES)
 
 
 def kind_for(tokens: int) -> str:

@@ -258,6 +258,7 @@ class _Stream(TextStream):
 
     def __init__(self, hf: Any, prompt: Sequence[int]) -> None:
         self._hf, self._waiting = hf, list[int]()
+        self.begun: str = hf.decode(list(prompt), skip_special_tokens=True)
         self._decoding = _library().decoders.DecodeStream(ids=list(prompt), skip_special_tokens=False)
 
     def push(self, token: int) -> str:

@@ -16,7 +16,12 @@ BYTES = 256
 
 
 class TextStream(ABC):
-    """Text of tokens that come one by one; no character is told before it is whole."""
+    """Text of tokens that come one by one; no character is told before it is whole.
+
+    `begun` is the text of the prompt, as the tokens tell it.
+    """
+
+    begun: str
 
     @abstractmethod
     def push(self, token: int) -> str:
@@ -58,7 +63,7 @@ class ByteVocabulary(Vocabulary):
 class _ByteStream(TextStream):
     def __init__(self, prompt: Sequence[int]) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._decoder.decode(bytes(prompt))
+        self.begun = self._decoder.decode(bytes(prompt))
 
     def push(self, token: int) -> str:
         return self._decoder.decode(bytes([token]))

@@ -17,9 +17,6 @@ from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
 from search_spaces.network.generation import Generation
 
-BYTES = 256
-"""Tokens of a model of text."""
-
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
@@ -69,26 +66,34 @@ def generate(
         bool, typer.Option("--trust-code", help="Run the blocks of its own that the folder holds as Python.")
     ] = False,
 ) -> None:
-    """Let an exported model continue a text, byte by byte.
+    """Let an exported model continue a text, in its tokenizer's tokens or byte by byte.
 
-    What it writes is printed as it is into a file or a pipe; on a terminal, control characters are spelled
-    out (`\\x1b`), because they could do there what they want.
+    What it writes appears as it comes, a character when it is whole. It is printed as it is into a file or a
+    pipe; on a terminal, control characters are spelled out (`\\x1b`), because they could do there what they
+    want.
     """
     import torch
 
+    from evaluators.tokens.speech import vocabulary_of
     from foundation.errors import SettingError
     from nas.study.model_code import load
 
     if not prompt:
         raise SettingError("--prompt must not be empty")
     model, how = load(folder, trust_code=trust_code), Generation(**settings)
-    if model.spec.vocab != BYTES:
-        raise SettingError(
-            f"{folder} has {model.spec.vocab:,} tokens: only a model of {BYTES} bytes writes text"
-        )
-    begun = os.fsencode(prompt)  # whatever bytes the shell gave
-    prompted = torch.tensor([list(begun)])
-    dice = torch.Generator().manual_seed(how.seed)
-    written = model.generate(prompted, how.new_tokens, temperature=how.temperature, dice=dice)
-    text = (begun + bytes(written[0].tolist())).decode(errors="replace")
-    sys.stdout.write((harmless(text) if sys.stdout.isatty() else text) + "\n")
+    vocabulary = vocabulary_of(folder, model.spec.vocab)
+    prompted = vocabulary.prompt(os.fsencode(prompt))  # whatever bytes the shell gave
+    if not prompted:
+        raise SettingError("--prompt has no tokens in the model's vocabulary")
+    dice, stream = torch.Generator().manual_seed(how.seed), vocabulary.stream(prompted)
+    _write(stream.begun)
+    for token in model.stream(torch.tensor([prompted]), how, dice):
+        _write(stream.push(int(token)))
+    _write(stream.end() + "\n")
+
+
+def _write(text: str) -> None:
+    """A part of the text, as soon as it is known."""
+    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
+    if text:
+        sys.stdout.flush()

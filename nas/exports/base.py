@@ -31,14 +31,14 @@ from typing import Any, ClassVar
 from foundation.components import Part
 from foundation.errors import FileError, SettingError
 from foundation.extras import require_extra
-from foundation.files import flush, read_json, write_json
+from foundation.files import flush, read_json, write_atomically, write_json
 from foundation.registry import Registry
 from foundation.scratch import NAME as SCRATCH
 from foundation.scratch import scratch_folder
 from foundation.wording import argument
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
-from search_spaces.network.model_files import ModelCode
+from search_spaces.network.model_files import TOKENIZER, ModelCode
 
 MANIFEST = "export.json"
 
@@ -48,11 +48,15 @@ targets: Registry[type[Target]] = Registry("export target", folder="nas.exports"
 
 @dataclass(frozen=True)
 class Network:
-    """What is exported: a model in float32, where it comes from, and the source of a user's own blocks."""
+    """What is exported: a model in float32, where it comes from, and the source of a user's own blocks.
+
+    `tokenizer` is the content of its tokenizer.json; None where tokens are bytes.
+    """
 
     model: Model
     about: Mapping[str, Any] = field(default_factory=dict)
     code: ModelCode | None = None
+    tokenizer: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +127,8 @@ class Target(Part, ABC):
                 new = scratch / "new"
                 new.mkdir()
                 told = {**network.about, **self.write_files(network, new)}
+                if network.tokenizer is not None:
+                    write_atomically(new / TOKENIZER, network.tokenizer)
                 write_json(new / MANIFEST, {"target": self.to_plain(), "about": told}, indent=2)
                 _put(new, folder, scratch / "old")
         except OSError as error:

@@ -27,5 +27,7 @@ class Nas(Target):
     def export(self, network: Network, folder: str | Path, *, force: bool = False) -> dict[str, Any]:
         """See `Target.export`."""
         about = dict(network.about)
-        model_files.save_model(network.model, folder, about, force=force, code=network.code)
+        model_files.save_model(
+            network.model, folder, about, force=force, code=network.code, tokenizer=network.tokenizer
+        )
         return about

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from evaluators.tasks.base import Task
-from evaluators.tokens.token_corpus import TOKENIZER
 from foundation.errors import SettingError
 from foundation.files import write_atomically
 from nas.steps.base import Context, Step, computed_once, steps
@@ -18,6 +17,7 @@ from nas.study.facts import add_fact
 from nas.study.plan import Plan
 from nas.study.plan_objectives import quality_name, quality_of, zero_cost_names
 from nas.study.task import corpus_fact, make_tasks, probed_task
+from search_spaces.network.model_files import TOKENIZER
 
 
 @computed_once

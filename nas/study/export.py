@@ -80,8 +80,10 @@ def export(
     trial = study.trial(which)
     study = study.with_source(space)
     target.require(study.spec(trial))
-    model, about = best_weights(study, trial)
-    return Path(folder), target.export(Network(model, about, code_of(model.spec)), folder, force=force)
+    task = task_of(study)
+    model, about = best_weights(study, trial, task)
+    network = Network(model, about, code_of(model.spec), task.tokenizer_json())
+    return Path(folder), target.export(network, folder, force=force)
 
 
 def _about(study: Study, trial: Trial, weights: str) -> dict[str, Any]:

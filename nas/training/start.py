@@ -12,7 +12,7 @@ from nas.default_paths import DEFAULT_STORE
 from nas.study.model_code import code_of, load
 from nas.training.settings import saved_settings
 from search_spaces.network.model import Model, build
-from search_spaces.network.model_files import CONFIG, ModelCode, read_config
+from search_spaces.network.model_files import CONFIG, TOKENIZER, ModelCode, read_config, read_tokenizer
 from search_spaces.zoo import zoo
 
 ZOO = "zoo:"
@@ -22,7 +22,8 @@ ZOO = "zoo:"
 class Start:
     """A network with its weights, what is known of them, and the settings that they were trained with.
 
-    `folder` is where a training lies already that goes on.
+    `folder` is where a training lies already that goes on, `tokenizer` the tokenizer.json of the tokens that
+    the weights know.
     """
 
     model: Model
@@ -30,6 +31,7 @@ class Start:
     settings: Mapping[str, Any] = field(default_factory=dict)
     code: ModelCode | None = None
     folder: Path | None = None
+    tokenizer: bytes | None = None
 
 
 def start_of(
@@ -78,7 +80,9 @@ def _of_study(name: str, which: str, store: str, space: str | None) -> Start:
     kept = ("train_batch", "recipe", "data", "window", "validation_windows", "seed", "train_on")
     settings = {name: getattr(plan, name) for name in kept}
     settings["task"] = objectives[quality_name(plan)].task
-    return Start(model, about, settings, code_of(model.spec))
+    kept_tokenizer = study.folder / TOKENIZER
+    tokenizer = kept_tokenizer.read_bytes() if kept_tokenizer.is_file() else None
+    return Start(model, about, settings, code_of(model.spec), tokenizer=tokenizer)
 
 
 def _of_folder(what: str, trust_code: bool) -> Start:
@@ -89,4 +93,5 @@ def _of_folder(what: str, trust_code: bool) -> Start:
     settings = saved_settings(folder)
     about = read_config(folder).get("about", {})
     model = load(folder, trust_code=trust_code)
-    return Start(model, about, settings or {}, code_of(model.spec), folder if settings is not None else None)
+    begun = folder if settings is not None else None
+    return Start(model, about, settings or {}, code_of(model.spec), begun, read_tokenizer(folder))

@@ -76,10 +76,25 @@ def course_of(start: Start, settings: TrainingSettings, folder: Path) -> Course:
         device=settings.train_on,
     )
     course.check()
+    _check_tokens(start, course)
     if settings.checkpoint_activations < 0:
         return course
     return replace(
         course, recomputed=recomputed_within(course, trace_of(course), settings.checkpoint_activations)
+    )
+
+
+def _check_tokens(start: Start, course: Course) -> None:
+    """Refuse data whose tokens mean something else than those that the weights know.
+
+    Raises:
+        SettingError: they do.
+    """
+    if start.tokenizer is None or course.task.tokenizer_json() == start.tokenizer:
+        return
+    raise SettingError(
+        "the network has a tokenizer, and the data were not prepared with it: prepare them, `nas corpus TEXT"
+        f" --tokenizer FOLDER` with the folder of the network, and name them with {argument('data')}"
     )
 
 
@@ -161,7 +176,8 @@ def _prepare(start: Start, course: Course, force: bool) -> None:
     if force:
         runs.remove(course)
     about = {**start.about, "training": {"origin": course.origin, "step": 0}}
-    save_model(start.model, folder, about, force=force, code=start.code)
+    tokenizer = course.task.tokenizer_json()
+    save_model(start.model, folder, about, force=force, code=start.code, tokenizer=tokenizer)
 
 
 def _exported(start: Start, course: Course, outcome: runs.Outcome, speed: Speed) -> Trained:
@@ -175,7 +191,8 @@ def _exported(start: Start, course: Course, outcome: runs.Outcome, speed: Speed)
         "training": {"origin": course.origin, "step": outcome.step, "task": course.task.digest},
         course.task.score_name: score.value,
     }
-    save_model(model, course.folder, about, force=True, code=start.code)
+    tokenizer = course.task.tokenizer_json()
+    save_model(model, course.folder, about, force=True, code=start.code, tokenizer=tokenizer)
     return Trained(Path(course.folder), outcome.step, outcome.stopped, score, speed.tokens_per_second)
 
 

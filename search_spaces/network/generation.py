@@ -15,7 +15,7 @@ class Generation(Settings):
     """How much is written, and how much chance there is in it."""
 
     new_tokens: int = setting(
-        200, help="Tokens to write: bytes, where text was learned.", least=1, most=10**6, short="n"
+        200, help="Tokens to write: bytes, or those of the model's tokenizer.", least=1, most=10**6, short="n"
     )
     temperature: float = setting(0.7, help="0 takes the likeliest token.", least=0, most=100)
     seed: int = setting(0, help="Random seed of the sampling.", least=0, most=SEEDS)

@@ -117,20 +117,30 @@ class Model(ShellModule):
             SettingError: a number is out of its range in `Generation`.
             EvaluationFailed: predictions are not finite.
         """
-        Generation(new_tokens=new_tokens, temperature=temperature)
-        logits, state = self.prefill(tokens, capacity=tokens.shape[1] + new_tokens)
-        logits, written = logits[:, -1], []
-        for i in range(new_tokens):
+        how = Generation(new_tokens=new_tokens, temperature=temperature)
+        return torch.stack(list(self.stream(tokens, how, dice)), dim=1)
+
+    @torch.no_grad()
+    def stream(
+        self, tokens: Tensor, how: Generation, dice: torch.Generator | None = None
+    ) -> Iterator[Tensor]:
+        """What follows tokens [B, T], token by token [B]: each as soon as it is known.
+
+        Raises:
+            EvaluationFailed: predictions are not finite.
+        """
+        logits, state = self.prefill(tokens, capacity=tokens.shape[1] + how.new_tokens)
+        logits = logits[:, -1]
+        for i in range(how.new_tokens):
             if not logits.isfinite().all():
                 raise EvaluationFailed(f"the model's predictions are not finite, at token {i}")
-            if temperature > GREEDY:
-                token = torch.multinomial((logits / temperature).softmax(-1), 1, generator=dice)[:, 0]
+            if how.temperature > GREEDY:
+                token = torch.multinomial((logits / how.temperature).softmax(-1), 1, generator=dice)[:, 0]
             else:
                 token = logits.argmax(-1)
-            written.append(token)
-            if len(written) < new_tokens:
+            yield token
+            if i + 1 < how.new_tokens:
                 logits, state = self.step(token, state)
-        return torch.stack(written, dim=1)
 
     @property
     def decoder_layers(self) -> list[DecoderLayer]:

@@ -227,7 +227,7 @@ def test_a_tokenizer_is_trained_on_the_training_part_only(text: Corpus, tmp_path
     assert corpus.folder == str(tmp_path / "out")
     assert corpus.vocab <= 300
     train = [document.decode("utf-8", "ignore") for document, _ in documents_in(text.train)]
-    assert corpus.tokenizer_json() == Tokenizer.trained(train, 300).json
+    assert corpus.tokenizer_json().decode() == Tokenizer.trained(train, 300).json
     assert prepare(str(folder), wanted, tmp_path / "out", cache=tmp_path / "cache") == corpus
     again = Preparation(tokenizer=str(tmp_path / "out"))
     assert prepare(str(folder), again, cache=tmp_path / "cache").digest == corpus.digest

@@ -15,6 +15,7 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model_files import read_tokenizer
 from search_spaces.network.vocabulary import with_vocab
 from tests.evaluators.tokenizers_made import byte_level
 
@@ -73,7 +74,9 @@ def test_a_corpus_is_prepared_once_and_searched(text: Path, capsys: pytest.Captu
     assert study.spec(trial).vocab == 300
     facts = study.facts["corpus"]
     assert (facts["digest"], facts["vocab"]) == (corpus.digest, 300)
-    assert (study.folder / "tokenizer.json").read_text() == corpus.tokenizer_json()
+    assert (study.folder / "tokenizer.json").read_bytes() == corpus.tokenizer_json()
+    nas.export(study, 0, "out")
+    assert read_tokenizer("out") == corpus.tokenizer_json()
     again = nas.open("a", "s.db").resume(trials=2, progress=False)
     assert len(again.trials()) == 2
     assert search("data").plan.vocab == 300
