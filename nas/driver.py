@@ -20,6 +20,7 @@ from foundation.errors import EvaluationFailed, IllegalArchitecture, SpaceError
 from nas.evaluator_faults import EvaluatorFaults
 from nas.executors.base import Executor, Outcome, WorkItem
 from nas.objectives.base import CostModel, Objective
+from nas.pace import Ended, Pace
 from nas.schedulers.base import Beginning, Promotion, Scheduler
 from nas.schedulers.full import everyone_in_full
 from nas.store import Store
@@ -103,6 +104,7 @@ class Loop:
 
     def __init__(self, search: Search) -> None:
         self.search = search
+        self.pace = Pace(search.executor, slow=search.strategy.slow_after_news)
         self.scheduler = search.scheduler or everyone_in_full(search.fidelity.steps)
         self.running: dict[int, Trial] = {}
         self.unsaved: list[Trial] = []
@@ -121,7 +123,10 @@ class Loop:
     def run(self, trials: int) -> None:
         """Continue until `trials` candidates were scored; see `run` of this module."""
         try:
-            self._work(trials)
+            try:
+                self._work(trials)
+            finally:
+                self._hear(self.pace.take())
         finally:
             # what still runs when this stops in good order is no suspect
             self.unsaved += map(stopped, self.running.values())
@@ -133,12 +138,15 @@ class Loop:
             items += self._ask_for_more(trials)
             self._save()
             if items:
-                self.search.executor.submit(items)
+                self.pace.submit(items)
                 items = []
             if not self.running:
                 return
-            for outcome in self.search.executor.collect():
-                self._finish(outcome)
+            self._hear(self.pace.collect())
+
+    def _hear(self, outcomes: Iterable[Ended]) -> None:
+        for outcome, when in outcomes:
+            self._finish(outcome, when)
 
     def _take_up(self) -> list[WorkItem]:
         """Tell the strategy all that went before; items for what was running when the driver died."""
@@ -184,7 +192,9 @@ class Loop:
     def _ask_for_more(self, trials: int) -> list[WorkItem]:
         items = []
         room = self.search.executor.capacity
-        while len(self.running) < room and (self._wants_more(trials) or self.scheduler.promotion()):
+        while len(self.running) - self.pace.held < room and (
+            self._wants_more(trials) or self.scheduler.promotion()
+        ):
             trial, spec = self.propose()
             if trial.state is TrialState.RUNNING:
                 self.running[trial.number] = trial
@@ -218,7 +228,7 @@ class Loop:
     def _new(self) -> tuple[Trial, Any]:
         """The next trial, of a candidate that the strategy proposes."""
         number, self.next_number = self.next_number, self.next_number + 1
-        with self._of_strategy():
+        with self._of_strategy(), self.pace.proposing():
             proposal = self.search.strategy.ask(number)
         trial, spec = self._judged(number, proposal)
         if trial.state is TrialState.INFEASIBLE and self.violations >= self._patience:
@@ -307,7 +317,7 @@ class Loop:
         self.waiting_twins.setdefault(trial.digest, [])
         return WorkItem(trial.number, spec, trial.fidelity.steps, trial.seed)
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: Outcome, when: float) -> None:
         trial = self.running.pop(outcome.number)
         ended = _ended(
             trial,
@@ -315,7 +325,7 @@ class Loop:
             reason=outcome.reason,
             values={**trial.values, **outcome.values},
         )
-        self.record(replace(ended, worker=outcome.worker))
+        self.record(replace(ended, worker=outcome.worker, finished=when))
         for twin in self.waiting_twins.pop(trial.digest, []):
             self.record(self._answered(self.running.pop(twin.number), ended))
         if outcome.unexpected:

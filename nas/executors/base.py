@@ -121,8 +121,8 @@ class Executor(ABC):
         """Accept items; returns at once."""
 
     @abstractmethod
-    def collect(self) -> list[Outcome]:
-        """Wait until at least one outcome is there, and return those that are."""
+    def collect(self, within: float = math.inf) -> list[Outcome]:
+        """Wait until at least one outcome is there, and return those that are; none after so many seconds."""
 
     def warm_up(self) -> None:
         """Wait until the workers are there (they come anyway, when the first outcome is asked for)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,6 @@ class InProcess(Executor):
         """Queue items."""
         self._waiting.extend(items)
 
-    def collect(self) -> list[Outcome]:
-        """Score the item that has waited longest."""
+    def collect(self, within: float = math.inf) -> list[Outcome]:
+        """Score the item that has waited longest, however long that takes."""
         return [score_item(self._scorers, self._waiting.popleft())]

@@ -11,6 +11,7 @@ there are as many as fit, also after nodes have joined.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -109,19 +110,22 @@ class RayPool(Executor):
         self._queue.add(items)
         self._send()
 
-    def collect(self) -> list[Outcome]:
+    def collect(self, within: float = math.inf) -> list[Outcome]:
         """Wait for a call to come back; what was lost too often, or takes too long, comes back as failed.
 
         Raises:
             ClusterError: the cluster was lost for good, or actors can no longer start.
         """
         outcomes: list[Outcome] = []
+        end = time.monotonic() + within
         while not outcomes:
             self._follow()
             self._send(flush=True)
-            for call in self._wait(list(self._calls)):
+            for call in self._wait(list(self._calls), end - time.monotonic()):
                 outcomes += self._receive(call)
             outcomes += self._time_out()
+            if time.monotonic() >= end:
+                break
         return outcomes
 
     def warm_up(self) -> None:
@@ -189,17 +193,20 @@ class RayPool(Executor):
         ray.kill(place.actor)
         self._places.remove(place)
 
-    def _wait(self, calls: list[Any]) -> list[Any]:
-        """Those that came back; none where an item's time is over, or it is time to look around.
+    def _wait(self, calls: list[Any], most: float = math.inf) -> list[Any]:
+        """Those that came back; none where an item's time is over, it is time to look around, or after `most`
+        seconds.
 
         Raises:
             ClusterError: the cluster was lost for good.
         """
-        done, _ = ray.wait(calls, num_returns=1, timeout=self._patience()) if calls else ([], [])
+        patience = self._patience()
+        seconds = max(0.0, min(patience, most))
+        done, _ = ray.wait(calls, num_returns=1, timeout=seconds) if calls else ([], [])
         if done:
             more, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
             return list(dict.fromkeys([*done, *more]))
-        if not self._overdue() and self._session.lost():
+        if patience <= most and not self._overdue() and self._session.lost():
             self._begin_again()
         return []
 

@@ -52,6 +52,9 @@ class Strategy(ABC):
     use: ClassVar[str] = ""
     """When to use it, after the words "use it": `nas strategies` says so."""
 
+    slow_after_news: ClassVar[bool] = False
+    """Whether the first proposal after an outcome takes much longer than those that follow until the next."""
+
     known: KnownCosts = NOTHING_KNOWN
     """The cheap objectives and constraints of the search, to be computed on any architecture."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +93,7 @@ class Counting(Executor):
     def submit(self, tasks: Sequence[WorkItem]) -> None:
         self.waiting += tasks
 
-    def collect(self) -> list[Outcome]:
+    def collect(self, within: float = math.inf) -> list[Outcome]:
         task = self.waiting.pop(0)
         if len(self.asked) == self.dies_at:
             raise KeyboardInterrupt

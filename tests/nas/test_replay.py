@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -40,7 +41,7 @@ class Shuffled(Executor):
     def submit(self, items: Sequence[WorkItem]) -> None:
         self.waiting += items
 
-    def collect(self) -> list[Outcome]:
+    def collect(self, within: float = math.inf) -> list[Outcome]:
         self.chance.shuffle(self.waiting)
         ready = [self.waiting.pop() for _ in range(min(len(self.waiting), self.chance.choice((1, 2))))]
         return [score_item(self.scorers, item) for item in ready]

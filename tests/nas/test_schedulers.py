@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -263,7 +264,7 @@ class Pool(Executor):
     def submit(self, items: Sequence[WorkItem]) -> None:
         self.waiting.extend(items)
 
-    def collect(self) -> list[Outcome]:
+    def collect(self, within: float = math.inf) -> list[Outcome]:
         index = self.dice.randrange(len(self.waiting))
         item = self.waiting[index]
         del self.waiting[index]

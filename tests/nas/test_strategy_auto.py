@@ -20,12 +20,13 @@ from nas.strategies.auto import CHANCE, EVOLUTION, MODEL, START
 from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.strategies.surrogate.acquisition import expected_improvement
 from nas.strategies.surrogate.breeding import breed
+from nas.strategies.surrogate.choosing import Chooser
 from nas.strategies.surrogate.encoding import SILENT, Encoding
 from nas.strategies.surrogate.features import Featurizer
 from nas.strategies.surrogate.heard import Heard
-from nas.strategies.surrogate.kernels import Kernels
+from nas.strategies.surrogate.kernels import Kernels, Similarities
 from nas.strategies.surrogate.knowledge import Learner
-from nas.strategies.surrogate.model import Posterior, fitted_weights, rank_correlation
+from nas.strategies.surrogate.model import Joint, Posterior, fitted_weights, rank_correlation
 from nas.strategies.surrogate.warping import POWERS, Warp
 from nas.study.proposers import proposers_of
 from nas.study.trial import FALLBACK, PARENTS, PROPOSER, SKILL, Fidelity, Trial, TrialState, Value
@@ -102,22 +103,61 @@ def test_outcomes_may_come_in_any_order(played: list[Trial]) -> None:
 
 
 def test_a_stopped_search_with_workers_asks_what_it_would_have_asked(played: list[Trial]) -> None:
-    running = make()
-    for trial in played[:40]:
-        running.tell(trial)
+    outcomes = [replace(trial, told=i) for i, trial in enumerate(played[:40])]
+
+    def heard_all() -> Strategy:
+        strategy = make()
+        for trial in outcomes:
+            strategy.tell(trial)
+        return strategy
+
+    running = heard_all()
     pending = [running.ask(number) for number in range(40, 44)]
-    resumed = make()
-    for trial in played[:40]:
-        resumed.tell(trial)
+    resumed = heard_all()
     for number, proposal in enumerate(pending, 40):
-        resumed.take_up(outcome(number, proposal))
-    forgetful = make()
-    for trial in played[:40]:
-        forgetful.tell(trial)
+        resumed.take_up(replace(outcome(number, proposal), heard=40, state=TrialState.RUNNING))
     expected = running.ask(44).genotype
     assert resumed.ask(44).genotype == expected
     assert expected not in {proposal.genotype for proposal in pending}
-    assert forgetful.ask(40).genotype in {proposal.genotype for proposal in pending}
+    assert heard_all().ask(40).genotype == pending[0].genotype
+    earlier = heard_all()  # what was proposed before the last outcome came of other children
+    for number, proposal in enumerate(pending, 40):
+        earlier.take_up(replace(outcome(number, proposal), heard=39))
+    assert earlier.ask(44).genotype not in {proposal.genotype for proposal in pending}
+
+
+def test_proposals_without_news_come_of_one_scoring(played: list[Trial], monkeypatch: Any) -> None:
+    scored = []
+    whole = Chooser.shortlist
+    monkeypatch.setattr(Chooser, "shortlist", lambda *given: scored.append(1) or whole(*given))
+    strategy = make()
+    for trial in played[:40]:
+        strategy.tell(trial)
+    batch = [strategy.ask(number) for number in range(40, 56)]
+    assert len({proposal.genotype for proposal in batch}) == 16
+    assert len(scored) == 1
+    assert Counter(proposal.memo[PROPOSER] for proposal in batch)[MODEL] > 8
+    strategy.tell(outcome(40, batch[0]))
+    while strategy.ask(99).memo[PROPOSER] != MODEL:
+        pass
+    assert len(scored) == 2
+
+
+def test_what_is_believed_narrows_its_like_as_the_exact_process_does(played: list[Trial]) -> None:
+    encoding = Encoding(SPACE)
+    rows = np.array([encoding.row(trial.genotype) for trial in played[:60]])
+    features = Featurizer(encoding)(rows)
+    kernels = Kernels(features, repeats=True)
+    points = kernels(features)
+    weights = np.append(np.full(kernels.kinds, 0.1), 0.05)
+    known = points.take(np.arange(60) < 30)
+    posterior, _, _ = Posterior.of(kernels(kernels.centres), known, np.zeros(30), np.zeros(30), weights)
+    before = posterior.predict(points)[1]
+    narrowed = before * Joint.of(posterior, points).narrowed(40)
+    more = Similarities(points.between[:, [*range(30), 40]], points.own[:, [*range(30), 40]])
+    again, _, _ = Posterior.of(kernels(kernels.centres), more, np.zeros(31), np.zeros(31), weights)
+    assert narrowed == pytest.approx(again.predict(points)[1], rel=0.01)
+    assert narrowed[40] < 0.7 * before[40]
 
 
 def test_pending_candidates_are_not_proposed_again() -> None:
@@ -280,17 +320,21 @@ def test_a_proposal_takes_no_longer_late_than_early(genes: int) -> None:
     strategy, chance = make(space), make_strategy("random", space, GOALS, seed=1, settings={})
 
     def seconds(first: int) -> float:
-        start = time.process_time()
+        """Of a proposal after news, where no posterior is formed for it, as for most."""
+        spent = 0.0
         for number in range(first, first + 4):
             strategy.ask(number)
-        return (time.process_time() - start) / 4
+            strategy.refine(told[0])
+            start = time.process_time()
+            strategy.ask(number + 100)
+            spent += time.process_time() - start
+        return spent / 4
 
-    for number in range(2000):
-        strategy.tell(value(number, chance.ask(number)))
-        if number == 299:
-            strategy.ask(5000)
+    told = [value(number, chance.ask(number)) for number in range(2000)]
+    for trial in told:
+        strategy.tell(trial)
+        if trial.number == 299:
             early = seconds(5001)
-    strategy.ask(6000)  # forms a posterior, as every twentieth proposal does
     assert seconds(6001) < 3 * early
 
 

@@ -129,6 +129,30 @@ class Posterior:
         return learned
 
 
+class Joint:
+    """How uncertain one objective is at N points together, as one after another becomes known."""
+
+    def __init__(self, shared: Array, own: Array, noise: float) -> None:
+        self._shared, self._own, self._noise = shared, own, noise
+
+    @classmethod
+    def of(cls, posterior: Posterior, points: Similarities) -> Joint:
+        """That of a posterior: what centres explain is shared, (N, N); the rest is a point's own, (N,)."""
+        weights = posterior.weights
+        phi = _coordinates(points, weights, posterior.lower)
+        own = np.maximum(weights[:-1] @ points.own - np.einsum("nm,nm->n", phi, phi), 0)
+        factor = solve_triangular(posterior.precision, phi.T, lower=True, check_finite=False)
+        return cls(factor.T @ factor, own, float(weights[-1]) + JITTER)
+
+    def narrowed(self, point: int) -> Array:
+        """Observe a point: by which factor the standard deviation at each shrinks, (N,)."""
+        before = self._shared.diagonal() + self._own + JITTER
+        along = self._shared[:, point] / np.sqrt(before[point] + self._noise)
+        self._shared = self._shared - np.outer(along, along)
+        shrunk: Array = np.sqrt(np.maximum(1 - along**2 / before, 0))
+        return np.maximum(shrunk, 1e-3)
+
+
 def rank_correlation(predicted: Array, values: Array) -> float:
     """Spearman's of predictions and values: 1 where all values are equal, 0 where all predictions are."""
     ranks = rankdata(predicted), rankdata(values)
