@@ -34,6 +34,8 @@ HOMES = {
     "tokenizers": ("evaluators/tokens/tokenizer.py",),
     "pyarrow": ("evaluators/tokens/sources/parquet.py",),
     "datasets": ("evaluators/tokens/sources/hub.py",),
+    "onnx": ("hw_profiles/conversions/onnx.py",),
+    "onnxruntime": ("hw_profiles/conversions/onnx.py",),
 }
 OPERATORS = (
     "search_spaces/ops/kernels/",

@@ -125,6 +125,19 @@ def test_programs_of_torch_run_without_us_for_other_batches(tmp_path: Path) -> N
         torch.testing.assert_close(logits, model.step(tokens[:, 8], own)[0])
 
 
+def test_onnx_files_run_in_onnx_runtime_also_with_integer_weights(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    attention = Attention(num_heads=2, num_kv_heads=1, head_dim=16)
+    model = build(Decoder(vocab=16, d_model=32, layers=(Layer(sequence_mixer=attention),)))
+    told = target_of("onnx,prompt=6,capacity=40,weights=8").export(Network(model), tmp_path / "out")
+    assert told["products_of_few_bits"] >= 3
+    assert all(0 < difference < 0.1 for difference in told["differences"].values())
+    session = runtime.InferenceSession(tmp_path / "out/step.onnx", providers=["CPUExecutionProvider"])
+    named = [each.name for each in session.get_inputs()]
+    assert named == ["token", "position", "layers.0.sequence_mixer.k", "layers.0.sequence_mixer.v"]
+    assert [each.name for each in session.get_outputs()][1:] == [f"new.{name}" for name in named[2:]]
+
+
 def test_what_is_no_program_and_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     layer = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU())
     routed = (layer, replace(layer, routing=MixtureOfDepths()))

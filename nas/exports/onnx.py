@@ -1,0 +1,62 @@
+"""ONNX: prefill.onnx and step.onnx, with the decode state as inputs and outputs; they run in ONNX Runtime.
+
+    prefill = onnxruntime.InferenceSession("DIR/prefill.onnx")
+    logits, *state = prefill.run(None, {"tokens": tokens})         # int64 [B, T] -> float32 [B, T, V]
+
+The step takes `token` [B], `position` (a scalar) and the state by its names, and gives `logits` [B, V] and
+the new state, whose names begin with `new.`. With `weights` of 8 or 4 bits, products have integer weights
+(MatMulNBits), rounded anew from those of the network: the printed difference is then that of rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foundation.settings import setting
+from hw_profiles.conversions import onnx
+from nas.exports.base import Network, targets
+from nas.exports.programs import ProgramTarget, differences
+from search_spaces.network.programs import BATCH, export_programs, flat_state
+
+
+@targets.add
+@dataclass(frozen=True, kw_only=True)
+class Onnx(ProgramTarget):
+    """Two ONNX files, checked in ONNX Runtime."""
+
+    name = "onnx"
+    extra = onnx.EXTRA
+    modules = (*onnx.WRITES, *onnx.RUNS)
+
+    weights: int = setting(32, help="Bits of the weights of products.", choices=(32, 8, 4))
+    group: int = setting(32, help="Weights that share a scale.", choices=(16, 32, 64, 128, 256))
+
+    def write_files(self, network: Network, folder: Path) -> Mapping[str, Any]:
+        """See `Target.write_files`."""
+        made = export_programs(network.model, prompt=self.prompt, capacity=self.capacity)
+        tokens = torch.zeros(BATCH, self.prompt, dtype=torch.long)
+        state = flat_state(network.model.init_state(BATCH, self.capacity).layers)
+        written = {
+            folder / "prefill.onnx": (made.prefill, [tokens], ["tokens"], ""),
+            folder / "step.onnx": (
+                made.step,
+                [tokens[:, 0], torch.tensor(self.prompt), *state],
+                ["token", "position", *made.state],
+                "new.",
+            ),
+        }
+        products = 0
+        for path, (program, inputs, names, new) in written.items():
+            outputs = ["logits", *(f"{new}{name}" for name in made.state)]
+            onnx.write_onnx(program, inputs, path, names=(names, outputs), folded=True)
+            if self.weights < 32:
+                products = onnx.to_few_bits(path, bits=self.weights, group=self.group)
+        few = {"products_of_few_bits": products} if self.weights < 32 else {}
+        sessions = [onnx.OnnxSession(path) for path in written]
+        found = differences(network.model, *sessions, prompt=self.prompt, capacity=self.capacity)
+        return {**self.about(made), **few, "differences": found}
