@@ -74,7 +74,7 @@ def plan_of(checkpoint: Checkpoint) -> Plan:
     labels = family.stack.read(config)
     with torch.device("meta"):
         model = Model(spec)
-    wanted = tensors_of(family, labels, dict(model.named_parameters()), config)
+    wanted = tensors_of(family, labels, dict(model.named_parameters()))
     _check_names(family, checkpoint, wanted)
     for name, tensor in wanted.items():
         about = checkpoint.about[name]
@@ -100,7 +100,7 @@ def filled(plan: Plan, checkpoint: Checkpoint, heard: Progress = lambda done, to
         FileError: a file is damaged.
     """
     for again, name in plan.family.repeated.items():
-        both = again in checkpoint.about and name in checkpoint.about
+        both = plan.spec.head.tied and again in checkpoint.about and name in checkpoint.about
         if both and not torch.equal(checkpoint[again], checkpoint[name]):
             raise SettingError(
                 f"{checkpoint.path}: {again} is not {name}, though the configuration ties them"
@@ -109,7 +109,7 @@ def filled(plan: Plan, checkpoint: Checkpoint, heard: Progress = lambda done, to
     ours = dict(model.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in ours.items()}
     total, done = sum(map(prod, shapes.values())), 0
-    for name, value in parameters_of(plan.family, plan.labels, checkpoint, shapes, plan.config):
+    for name, value in parameters_of(plan.family, plan.labels, checkpoint, shapes):
         if not value.isfinite().all():
             raise SettingError(f"{checkpoint.path}: {name} would have values that are not finite")
         ours.pop(name).copy_(value)

@@ -7,6 +7,7 @@ write_folder(model, folder)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +22,48 @@ from search_spaces.families.config import Config
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import TOKENIZER
+from search_spaces.network.shell import EMBEDDING
 from search_spaces.tensor_files import write_tensors
 
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 """Tokens that a configuration names; where we know none, it says so, since classes have defaults."""
 
 
-def family_with(spec: Decoder, name: str = "") -> tuple[Family, dict[str, Any]]:
+Chosen = tuple[Family, dict[str, Any], Decoder]
+"""A family, a configuration of it, and the form of our network that it is of."""
+
+
+def family_with(spec: Decoder, name: str = "") -> Chosen:
     """The family that has a network, and the configuration; of several, that with the shortest.
 
     Raises:
         SettingError: none has it, or not the one of this `name`.
     """
-    if name:
-        family = families[known_name(name, families, families.kind)]
-        return family, config_of(family, spec)
-    found: list[tuple[Family, dict[str, Any]]] = []
-    reasons: dict[str, str] = {}
-    for family in families.values():
-        try:
-            found.append((family, config_of(family, spec)))
-        except SettingError as error:
-            reasons[family.name] = str(error)
+    known = [families[known_name(name, families, families.kind)]] if name else list(families.values())
+    found: list[Chosen] = []
+    reasons: list[str] = []
+    for family in known:
+        for form in _forms(spec):
+            try:
+                found.append((family, config_of(family, form), form))
+                break
+            except SettingError as error:
+                reason = str(error)
+        else:
+            reasons.append(reason)
+    if not found and name:
+        raise SettingError(reasons[0])
     if not found:
         # a family that has the layers says more about what is in the way
-        near = {name: why for name, why in reasons.items() if "has no layer like" not in why} or reasons
-        first = next(iter(near))
-        raise SettingError(f"no class of transformers that is known here computes it; nearest: {near[first]}")
-    return min(found, key=lambda pair: (len(pair[1]), pair[0].name))
+        near = [why for why in reasons if "has no layer like" not in why] or reasons
+        raise SettingError(f"no class of transformers that is known here computes it; nearest: {near[0]}")
+    return min(found, key=lambda each: (len(each[1]), each[0].name))
+
+
+def _forms(spec: Decoder) -> list[Decoder]:
+    """A network, and the same with the scale of embeddings in the weights: most families have none."""
+    plain = replace(spec, embedding=replace(spec.embedding, scale=1.0))
+    return [plain] if spec == plain else [spec, plain]
 
 
 @torch.no_grad()
@@ -69,11 +84,15 @@ def write_folder(
         SettingError: no family has such a network.
         FileError: it cannot be written.
     """
-    chosen, plain = family_with(model.spec, family)
+    chosen, plain, form = family_with(model.spec, family)
     config = chosen.modern(Config(plain))
     labels = chosen.stack.read(config)
     ours = {name: parameter.detach().cpu().float() for name, parameter in model.named_parameters()}
-    theirs = tensors_of(chosen, labels, ours, config)
+    if form != model.spec:
+        ours[EMBEDDING] = ours[EMBEDDING] * model.shell.scale
+        for name in form.norm.held if form.head.tied else ():  # whose tied head has that factor now, too
+            ours[name] = ours[name] / model.shell.scale
+    theirs = tensors_of(chosen, labels, ours)
     special = {name: (tokens or {}).get(name) for name in SPECIAL}
     write_json(folder / CONFIG, {**plain, **special, "dtype": "float32"}, indent=2)
     if tokenizer is not None:

@@ -32,11 +32,15 @@ from search_spaces.families.stacks import Alike, Stack
 from search_spaces.families.tensors import Rule, Shape
 from search_spaces.language.field_types import check_types
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.ends import Embedding, Head
 from search_spaces.network.norms.base import Norm
 from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.size_limits import check_closed_size
 
 families: Registry[Family] = Registry("family of models", folder="search_spaces.families")
+
+SHELL_PARTS: Mapping[str, type] = {"norm": Norm, "embedding": Embedding, "head": Head}
+"""The parts of a shell that have fields of their own."""
 
 PLACE = {"sequence": "sequence_mixer", "channels": "channel_mixer"}
 """The field of a layer for what a block mixes."""
@@ -75,9 +79,10 @@ class Family:
     """A table of the models that a class of transformers computes; see the module.
 
     `name` is what configurations call the family (`model_type`). `layers` are the sublayers of each kind of
-    layer, by the labels of the `stack`. `repeated` are tensors that may be there a second time, and `ignored`
-    endings of names that hold no weights. `modern` turns older spellings of a configuration into today's.
-    `gguf` is what files in that format call it all, where they have such a family.
+    layer, by the labels of the `stack`. `norm` is the class of the norm, and `fixed` are fields of the shell
+    that have one value (`norm.place`: a field of a part). `repeated` are tensors that may be there a second
+    time, and `ignored` endings of names that hold no weights. `modern` turns older spellings of a
+    configuration into today's. `gguf` is what files in that format call it all, where they know it.
     """
 
     name: str
@@ -87,6 +92,7 @@ class Family:
     layers: Mapping[str, tuple[Kind, ...]]
     stack: Stack = Alike()
     norm: type[Norm] = RMSNorm
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = "model.layers.{}."
     repeated: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ("rotary_emb.inv_freq",)
@@ -119,12 +125,11 @@ def spec_of(family: Family, config: Config) -> Decoder:
     for name in ("quantization_config", "compression_config"):
         if config.get(name, None) is not None:
             raise SettingError(f"{config.path}: {name}: weights are read as numbers, not packed by a library")
-    shell = _read(family.shell, config)
-    norm = family.norm(**{name[5:]: shell.pop(name) for name in list(shell) if name.startswith("norm.")})
+    shell = _shell({**_read(family.shell, config), **family.fixed}, family.norm)
     labels = family.stack.read(config)
     read = {label: _layer(family.layers[label], config) for label in dict.fromkeys(labels)}
     try:
-        spec = Decoder(**shell, norm=norm, layers=tuple(read[label] for label in labels))
+        spec = Decoder(**shell, layers=tuple(read[label] for label in labels))
         check_types(spec)
         spec.check()
         check_closed_size(spec)
@@ -141,7 +146,8 @@ def config_of(family: Family, spec: Decoder) -> dict[str, Any]:
     """
     labels = [_label(family, index, layer) for index, layer in enumerate(spec.layers)]
     own = {part.name: getattr(spec, part.name) for part in fields(spec)}
-    own |= {f"norm.{part.name}": getattr(spec.norm, part.name) for part in fields(spec.norm)}
+    for name in SHELL_PARTS:
+        own |= {f"{name}.{part.name}": getattr(own[name], part.name) for part in fields(own[name])}
     found = _Writing({"model_type": family.name, "architectures": [family.architecture]})
     found.add(family.shell, own, spec.d_model, "the network")
     found.values |= family.stack.write(labels)
@@ -156,15 +162,13 @@ def config_of(family: Family, spec: Decoder) -> dict[str, Any]:
     return found.values
 
 
-def tensors_of(
-    family: Family, labels: Sequence[str], ours: Mapping[str, Tensor], config: Config
-) -> dict[str, Tensor]:
+def tensors_of(family: Family, labels: Sequence[str], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Their tensors by name, of our parameters; on the meta device, what a checkpoint must hold."""
     found: dict[str, Tensor] = {}
     for prefix, there, rules in _groups(family, labels):
         own = {name.removeprefix(prefix): value for name, value in ours.items() if name.startswith(prefix)}
         for rule in _present(rules, own):
-            found |= {there + name: value for name, value in rule.theirs(own, config).items()}
+            found |= {there + name: value for name, value in rule.theirs(own).items()}
     return found
 
 
@@ -190,13 +194,12 @@ def parameters_of(
     labels: Sequence[str],
     theirs: Mapping[str, Tensor],
     shapes: Mapping[str, Shape],
-    config: Config,
 ) -> Iterator[tuple[str, Tensor]]:
     """Our parameters, of these shapes, one after the other; their tensors are read when they are needed."""
     for prefix, there, rules in _groups(family, labels):
         own = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
         for rule in _present(rules, own):
-            for name, value in rule.ours(_Within(theirs, there), own, config):
+            for name, value in rule.ours(_Within(theirs, there), own):
                 yield prefix + name, value
 
 
@@ -223,6 +226,17 @@ def _read(keys: Sequence[Key], config: Config) -> dict[str, Any]:
     for key in keys:
         found |= key.read(config)
     return found
+
+
+def _shell(values: Mapping[str, Any], norm: type[Norm]) -> dict[str, Any]:
+    """The fields of a decoder from values whose names may be those of a part."""
+    kinds = {**SHELL_PARTS, "norm": norm}
+    inner: dict[str, dict[str, Any]] = {name: {} for name in kinds}
+    outer: dict[str, Any] = {}
+    for name, value in values.items():
+        part, dot, rest = name.partition(".")
+        (inner[part] if dot else outer)[rest or name] = value
+    return outer | {name: kinds[name](**given) for name, given in inner.items()}
 
 
 def _layer(kinds: Sequence[Kind], config: Config) -> Layer:

@@ -4,7 +4,7 @@
     Word("attention_bias", "biases", {False: "none", True: "all"})
     Width("intermediate_size", "expansion")                      a width there, its ratio to d_model here
     Fixed("hidden_act", "silu")                                  we have nothing else
-    Folded("residual_multiplier", 1.0)                           part of the weights here
+    Inverse("logits_scaling", "head.scale")                      a divisor there, a factor here
     Free("max_position_embeddings", 32768)                       changes nothing
 
 `read` gives fields of a block (or of the shell), `write` gives keys.
@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -130,21 +131,23 @@ class Fixed(Key):
 
 
 @dataclass(frozen=True)
-class Folded(Key):
-    """A factor that is part of the weights here (see `Rule`), so it is one where we write it."""
+class Inverse(Key):
+    """What is divided by there, and multiplied by here."""
 
     key: str
-    neutral: float = 1.0
+    field: str
+    default: float = 1.0
 
     def read(self, config: Config) -> dict[str, Any]:
-        """Nothing: the rules of tensors read it."""
-        if not 0 < abs(config.number(self.key, self.neutral)) < float("inf"):
-            raise config.wrong(self.key, config.get(self.key), "a finite number other than 0")
-        return {}
+        """The factor."""
+        divisor = config.number(self.key, self.default)
+        if not 0 < abs(divisor) < math.inf:
+            raise config.wrong(self.key, divisor, "a finite number other than 0")
+        return {self.field: 1 / divisor}
 
     def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
-        """The neutral factor."""
-        return {self.key: self.neutral}
+        """The divisor; what is the inverse of a short number comes back as that number."""
+        return {self.key: float(f"{1 / fields[self.field]:.15g}")}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from search_spaces.families.config import Config
 from search_spaces.families.gguf_names import GgufNames
 from search_spaces.families.keys import Fixed, Free, Key, Same, Width, Word, key, quotient
 from search_spaces.families.stacks import COUNT, Listed
-from search_spaces.families.tensors import Factor, One, Rule, unchanged
+from search_spaces.families.tensors import One, Rule
 
 SHELL = (
     Same("vocab_size", "vocab"),
@@ -24,7 +24,11 @@ SHELL = (
     Free("max_position_embeddings", 32768),
 )
 
-TIED = Fixed("tie_word_embeddings", True, default=False)
+UNTIED = Same("tie_word_embeddings", "head.tied", default=False)
+"""Heads that have a matrix of their own where a configuration does not say otherwise."""
+
+PLAIN = {"embedding.scale": 1.0}
+"""Embeddings are read as they are."""
 
 POSITIONS = (
     Same("rope_parameters.rope_theta", "rotary_base", default=10000.0),
@@ -42,8 +46,8 @@ BIASES = Word("attention_bias", "biases", {False: "none", True: "all"}, default=
 WINDOW = (Same("sliding_window", "window"), Fixed("use_sliding_window", True))
 
 
-def attention(*keys: Key, rules: tuple[Rule, ...] = (), out: Factor = unchanged, **fixed: Any) -> Kind:
-    """Grouped-query attention with further keys and rules; `out` is a factor of what it adds to x."""
+def attention(*keys: Key, rules: tuple[Rule, ...] = (), **fixed: Any) -> Kind:
+    """Grouped-query attention with further keys and rules."""
     return Kind(
         Attention,
         (*HEADS, *keys),
@@ -52,19 +56,19 @@ def attention(*keys: Key, rules: tuple[Rule, ...] = (), out: Factor = unchanged,
             One("mixer.wq", "self_attn.q_proj.weight", "H K D -> (H K) D"),
             One("mixer.wk", "self_attn.k_proj.weight", "G K D -> (G K) D"),
             One("mixer.wv", "self_attn.v_proj.weight", "G V D -> (G V) D"),
-            One("mixer.wo", "self_attn.o_proj.weight", "D H V -> D (H V)", times=out),
+            One("mixer.wo", "self_attn.o_proj.weight", "D H V -> D (H V)"),
             One("mixer.bq", "self_attn.q_proj.bias", "H K 1 -> (H K)"),
             One("mixer.bk", "self_attn.k_proj.bias", "G K 1 -> (G K)"),
             One("mixer.bv", "self_attn.v_proj.bias", "G V 1 -> (G V)"),
-            One("mixer.bo", "self_attn.o_proj.bias", times=out),
+            One("mixer.bo", "self_attn.o_proj.bias"),
             *rules,
         ),
         fixed,
     )
 
 
-def mlp(*keys: Key, out: Factor = unchanged) -> Kind:
-    """A SwiGLU with further keys; `out` is a factor of what it adds to x."""
+def mlp(*keys: Key) -> Kind:
+    """A SwiGLU with further keys."""
     return Kind(
         SwiGLU,
         (Width("intermediate_size"), Fixed("hidden_act", "silu", also=("swish",)), *keys),
@@ -72,7 +76,7 @@ def mlp(*keys: Key, out: Factor = unchanged) -> Kind:
             One("norm", "post_attention_layernorm.weight"),
             One("mixer.gated", "mlp.gate_proj.weight"),
             One("mixer.up", "mlp.up_proj.weight"),
-            One("mixer.down", "mlp.down_proj.weight", times=out),
+            One("mixer.down", "mlp.down_proj.weight"),
         ),
     )
 
@@ -95,20 +99,11 @@ LAYER_TYPES = Listed(
 )
 
 
-def shell_rules(embedding: Factor = unchanged, logits: Factor = unchanged) -> tuple[Rule, ...]:
-    """The embedding and the last norm, with the factors of embeddings and logits there."""
-
-    def into(config: Config) -> float:  # ours is multiplied by sqrt(d_model) where it is read
-        return float(embedding(config) * config.whole("hidden_size") ** -0.5)
-
-    def out_of(config: Config) -> float:  # and the tied head has the same factor less
-        return logits(config) / into(config)
-
-    return (
-        One("embedding", "model.embed_tokens.weight", times=into),
-        One("norm", "model.norm.weight", times=out_of),
-    )
-
+RULES = (
+    One("embedding", "model.embed_tokens.weight"),
+    One("norm", "model.norm.weight"),
+    One("head", "lm_head.weight"),
+)
 
 REPEATED = {"lm_head.weight": "model.embed_tokens.weight"}
 
@@ -129,8 +124,9 @@ families.add(
     Family(
         name="llama",
         architecture="LlamaForCausalLM",
-        shell=(*SHELL, TIED),
-        rules=shell_rules(),
+        shell=(*SHELL, UNTIED),
+        rules=RULES,
+        fixed=PLAIN,
         layers={"layer": (attention(*POSITIONS, BIASES), mlp(Fixed("mlp_bias", False)))},
         repeated=REPEATED,
         modern=with_rope_parameters,

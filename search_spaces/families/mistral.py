@@ -6,13 +6,14 @@ from search_spaces.families.base import Family, families
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Same
 from search_spaces.families.llama import (
+    PLAIN,
     POSITIONS,
     REPEATED,
+    RULES,
     SHELL,
-    TIED,
+    UNTIED,
     attention,
     mlp,
-    shell_rules,
     with_rope_parameters,
 )
 
@@ -27,8 +28,9 @@ families.add(
     Family(
         name="mistral",
         architecture="MistralForCausalLM",
-        shell=(*SHELL, TIED),
-        rules=shell_rules(),
+        shell=(*SHELL, UNTIED),
+        rules=RULES,
+        fixed=PLAIN,
         layers={"layer": (attention(*POSITIONS, Same("sliding_window", "window", default=None)), mlp())},
         repeated=REPEATED,
         modern=modern,

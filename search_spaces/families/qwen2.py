@@ -6,14 +6,15 @@ from search_spaces.families.base import Family, families
 from search_spaces.families.gguf_names import GgufNames
 from search_spaces.families.llama import (
     LAYER_TYPES,
+    PLAIN,
     POSITIONS,
     REPEATED,
+    RULES,
     SHELL,
-    TIED,
+    UNTIED,
     WINDOW,
     attention,
     mlp,
-    shell_rules,
     with_rope_parameters,
 )
 
@@ -21,8 +22,9 @@ families.add(
     Family(
         name="qwen2",
         architecture="Qwen2ForCausalLM",
-        shell=(*SHELL, TIED),
-        rules=shell_rules(),
+        shell=(*SHELL, UNTIED),
+        rules=RULES,
+        fixed=PLAIN,
         layers={
             "full": (attention(*POSITIONS, biases="inputs", window=None), mlp()),
             "sliding": (attention(*POSITIONS, *WINDOW, biases="inputs"), mlp()),

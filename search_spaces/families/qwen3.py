@@ -8,14 +8,15 @@ from search_spaces.families.keys import Fixed
 from search_spaces.families.llama import (
     BIASES,
     LAYER_TYPES,
+    PLAIN,
     POSITIONS,
     REPEATED,
+    RULES,
     SHELL,
-    TIED,
+    UNTIED,
     WINDOW,
     attention,
     mlp,
-    shell_rules,
     with_rope_parameters,
 )
 from search_spaces.families.tensors import One
@@ -35,8 +36,9 @@ families.add(
     Family(
         name="qwen3",
         architecture="Qwen3ForCausalLM",
-        shell=(*SHELL, TIED),
-        rules=shell_rules(),
+        shell=(*SHELL, UNTIED),
+        rules=RULES,
+        fixed=PLAIN,
         layers={
             "full": (attention(*KEYS, rules=NORMS, qk_norm=True, window=None), mlp()),
             "sliding": (attention(*KEYS, *WINDOW, rules=NORMS, qk_norm=True), mlp()),

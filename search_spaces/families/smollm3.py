@@ -15,14 +15,15 @@ from search_spaces.families.keys import Fixed
 from search_spaces.families.llama import (
     BIASES,
     LAYER_TYPES,
+    PLAIN,
     POSITIONS,
     REPEATED,
+    RULES,
     SHELL,
-    TIED,
+    UNTIED,
     WINDOW,
     attention,
     mlp,
-    shell_rules,
     with_rope_parameters,
 )
 from search_spaces.families.stacks import COUNT, Both, Listed
@@ -47,8 +48,9 @@ families.add(
     Family(
         name="smollm3",
         architecture="SmolLM3ForCausalLM",
-        shell=(*SHELL, replace(TIED, default=True)),
-        rules=shell_rules(),
+        shell=(*SHELL, replace(UNTIED, default=True)),
+        rules=RULES,
+        fixed=PLAIN,
         layers={
             "full turned": (attention(*POSITIONS, BIASES, window=None, rotary=True), MLP),
             "full still": (attention(BIASES, window=None, rotary=False), MLP),

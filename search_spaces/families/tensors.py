@@ -7,31 +7,22 @@
 Names of parameters are those within the sublayer (`norm`, `mixer.wq`), names of tensors those within the
 layer. What a rule makes of our parameters on the meta device is what a checkpoint must hold.
 
-Values may differ by a factor, which may depend on the configuration (a residual multiplier is a factor of the
-projections behind it), or by a constant (the gain of a norm that is stored as its distance from one).
+Values may differ by a constant: the gain of a norm that is stored as its distance from one.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from math import prod
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from search_spaces.families.config import Config
 from search_spaces.families.patterns import Pattern
 
 Shape: TypeAlias = Sequence[int]
-Factor: TypeAlias = Callable[[Config], float]
-
-
-def unchanged(config: Config) -> float:
-    """The factor of what is the same on both sides."""
-    return 1.0
 
 
 class Rule(ABC):
@@ -41,19 +32,17 @@ class Rule(ABC):
     """Names of ours."""
 
     @abstractmethod
-    def theirs(self, ours: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    def theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Their tensors by name."""
 
     @abstractmethod
-    def ours(
-        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Config
-    ) -> Iterator[tuple[str, Tensor]]:
+    def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
         """Our parameters, of these shapes, one after the other; their tensors are read when needed."""
 
 
 @dataclass(frozen=True)
 class One(Rule):
-    """One tensor that is one parameter: ours = theirs * times + plus, with axes as `pattern` says.
+    """One tensor that is one parameter: ours = theirs + plus, with axes as `pattern` says.
 
     Without a pattern the axes are the same.
     """
@@ -62,7 +51,6 @@ class One(Rule):
     tensor: str
     pattern: str = ""
     _: KW_ONLY
-    times: Factor = unchanged
     plus: float = 0.0
 
     @property
@@ -70,19 +58,17 @@ class One(Rule):
         """The one."""
         return (self.parameter,)
 
-    def theirs(self, ours: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    def theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The one tensor."""
-        value = _scaled(ours[self.parameter], 1 / self.times(config), -self.plus, first_plus=True)
+        value = _shifted(ours[self.parameter], -self.plus)
         return {self.tensor: Pattern(self.pattern).theirs(value) if self.pattern else value}
 
-    def ours(
-        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Config
-    ) -> Iterator[tuple[str, Tensor]]:
+    def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
         """The one parameter."""
         value = theirs[self.tensor]
         if self.pattern:
             value = Pattern(self.pattern).ours(value, shapes[self.parameter])
-        yield self.parameter, _scaled(value, self.times(config), self.plus)
+        yield self.parameter, _shifted(value, self.plus)
 
 
 @dataclass(frozen=True)
@@ -99,20 +85,14 @@ class Joined(Rule):
     _: KW_ONLY
     axis: int = 0
     then: str = ""
-    times: Factor = unchanged
 
-    def theirs(self, ours: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    def theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The one tensor."""
-        pieces = [
-            _scaled(Pattern(pattern).theirs(ours[name]), 1 / self.times(config))
-            for name, pattern in self._patterns()
-        ]
+        pieces = [Pattern(pattern).theirs(ours[name]) for name, pattern in self._patterns()]
         joined = torch.cat(pieces, self.axis)
         return {self.tensor: Pattern(self.then).theirs(joined) if self.then else joined}
 
-    def ours(
-        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Config
-    ) -> Iterator[tuple[str, Tensor]]:
+    def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
         """The pieces of the one tensor."""
         forms = [
             Pattern(pattern).theirs(torch.empty(tuple(shapes[name]), device="meta"))
@@ -123,7 +103,7 @@ class Joined(Rule):
             joined = Pattern(self.then).ours(joined, torch.cat(forms, self.axis).shape)
         pieces = joined.split([form.shape[self.axis] for form in forms], self.axis)
         for (name, pattern), piece in zip(self._patterns(), pieces, strict=True):
-            yield name, _scaled(Pattern(pattern).ours(piece, shapes[name]), self.times(config))
+            yield name, Pattern(pattern).ours(piece, shapes[name])
 
     def _patterns(self) -> list[tuple[str, str]]:
         many = (self.pattern,) * len(self.parameters) if isinstance(self.pattern, str) else self.pattern
@@ -140,30 +120,26 @@ class Each(Rule):
     parameter: str
     tensors: str | tuple[str, ...]
     pattern: str = ""
-    _: KW_ONLY
-    times: Factor = unchanged
 
     @property
     def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
         """The one."""
         return (self.parameter,)
 
-    def theirs(self, ours: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    def theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A tensor for each entry."""
-        entries = _scaled(ours[self.parameter], 1 / self.times(config)).unbind(0)
+        entries = ours[self.parameter].unbind(0)
         if self.pattern:
             entries = tuple(Pattern(self.pattern).theirs(entry) for entry in entries)
         return dict(zip(self._names(len(entries)), entries, strict=True))
 
-    def ours(
-        self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape], config: Config
-    ) -> Iterator[tuple[str, Tensor]]:
+    def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
         """All entries as one parameter."""
         count, *rest = shapes[self.parameter]
         entries = [theirs[name] for name in self._names(count)]
         if self.pattern:
             entries = [Pattern(self.pattern).ours(entry, rest) for entry in entries]
-        yield self.parameter, _scaled(torch.stack(entries), self.times(config))
+        yield self.parameter, torch.stack(entries)
 
     def _names(self, count: int) -> list[str]:
         if isinstance(self.tensors, str):
@@ -172,14 +148,6 @@ class Each(Rule):
         return list(self.tensors)
 
 
-def _scaled(value: Tensor, times: float, plus: float = 0.0, *, first_plus: bool = False) -> Tensor:
-    """value * times + plus, or (value + plus) * times; untouched where neither changes anything."""
-    if times == 1 and plus == 0:
-        return value
-    value = value.to(torch.promote_types(value.dtype, torch.float32))
-    return (value + plus) * times if first_plus else value * times + plus
-
-
-def values_in(shapes: Mapping[str, Shape]) -> int:
-    """How many values tensors of these shapes hold."""
-    return sum(prod(shape) for shape in shapes.values())
+def _shifted(value: Tensor, plus: float) -> Tensor:
+    """value + plus; untouched where that changes nothing."""
+    return value.to(torch.promote_types(value.dtype, torch.float32)) + plus if plus else value

@@ -15,7 +15,8 @@ from search_spaces.checkpoints.reading import filled, open_checkpoint, plan_of
 from search_spaces.checkpoints.writing import family_with, write_folder
 from search_spaces.families.base import families
 from search_spaces.network.decoder import Decoder, Layer
-from search_spaces.network.model import Model
+from search_spaces.network.ends import Head
+from search_spaces.network.model import Model, build
 from tests.docs.pages import ROOT
 from tests.families.tiny import MODELS, made
 
@@ -55,7 +56,15 @@ def test_a_model_computes_the_same_here_and_goes_back(name: str, tmp_path: Path)
     again = read(tmp_path / "back")
     assert again.spec == model.spec
     for (path, mine), other in zip(model.named_parameters(), again.parameters(), strict=True):
-        torch.testing.assert_close(other, mine, rtol=1e-6, atol=0, msg=path)
+        assert torch.equal(other, mine), path
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_scale_of_embeddings_becomes_part_of_the_weights(tied: bool, tmp_path: Path) -> None:
+    spec = Decoder(vocab=61, d_model=16, layers=(attention_layer(),) * 2, head=Head(tied=tied))
+    model = build(spec, seed=2).eval()
+    assert write_folder(model, tmp_path, family="llama").name == "llama"
+    assert compared(model, tmp_path).relative < TOLERANCE
 
 
 def attention_layer(**values: object) -> Layer:

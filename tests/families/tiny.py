@@ -30,6 +30,7 @@ WINDOWS = {"use_sliding_window": True, "sliding_window": 7}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", LLAMA),
     "llama with biases": ("llama", {**LLAMA, "attention_bias": True, "head_dim": 6}),
+    "llama with a head of its own": ("llama", {**LLAMA, "tie_word_embeddings": False}),
     "smollm2": ("llama", {**LLAMA, "rope_parameters": {"rope_type": "default", "rope_theta": 1e5}}),
     "qwen3": ("qwen3", QWEN3),
     "qwen3 with windows": ("qwen3", {**QWEN3, **WINDOWS, "max_window_layers": 1}),
