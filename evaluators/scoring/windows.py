@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from evaluators.tasks.base import Task
+from evaluators.training.chunked_loss import AT_ONCE
 from search_spaces.network.decoder import Decoder
 
 SEGMENT = 32
 """Tokens between two roundings of the decode state, when a model with a quantized state is scored."""
 
 SCORED_AT_ONCE = 32
-"""Windows in one forward pass."""
+"""Windows in one forward pass, where their logits are few (`AT_ONCE`)."""
 
 
 class Network(Protocol):
@@ -35,8 +36,9 @@ def window_losses(
 ) -> Tensor:
     """How the task judges each validation window [W] (by default, by its mean loss), on the CPU."""
     tokens, targets = task.validation()
-    losses = []
-    pieces = zip(tokens.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
+    losses, few = [], max(1, AT_ONCE // (tokens.shape[1] * task.vocab))
+    at_once = min(SCORED_AT_ONCE, few)
+    pieces = zip(tokens.split(at_once), targets.split(at_once), strict=True)
     for some_tokens, some_targets in pieces:
         logits = network(some_tokens.to(device), segment=segment)
         losses.append(task.judge(logits, some_targets.to(device)).cpu())

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from evaluators.tasks.base import IGNORED
+from evaluators.training.chunked_loss import chunked_loss, rows_at_once
 from foundation.cache import cache_folder
 from search_spaces.blocks.base import Mixed
 from search_spaces.network.layer import Parts
@@ -118,7 +119,9 @@ class Regions(Parts):
 
     def _head(self, shell: ShellModule, x: Tensor, targets: Tensor | None) -> Tensor:
         about = shell.shell
-        weights = (getattr(shell, name) for name in about.predicts)
+        weights = [getattr(shell, name) for name in about.predicts]
+        if targets is not None and (rows := rows_at_once(targets.numel(), about.vocab)) < targets.numel():
+            return chunked_loss(partial(self._summed_loss, about), rows, x, targets, weights)
         inputs = (x, *(() if targets is None else (targets,)), *weights)
         key = (about, targets is not None, *self._circumstances(inputs))
         run = self._run(key, partial(_head, about, targets is not None), inputs)
@@ -127,6 +130,13 @@ class Regions(Parts):
             return made
         logits = shell.logits(x)
         return logits if targets is None else token_loss(logits, targets)
+
+    def _summed_loss(self, about: Shell, *inputs: Tensor) -> Tensor:
+        """The nats of x [B, T, D] over targets [B, T], all together, given the weights of a head."""
+        make = partial(_summed_head, about)
+        run = self._run(("a part of the head", about, *self._circumstances(inputs)), make, inputs)
+        nats: Tensor = (run or make())(*inputs)
+        return nats
 
     def _circumstances(self, inputs: Sequence[Tensor]) -> Key:
         """All else that a compiled region is made for."""
@@ -199,10 +209,12 @@ class _Judging(Parts):
         return self.regions._head(shell, x, self.targets)
 
 
-def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of logits [B, T, V] over the targets [B, T] that are judged, in float32."""
+def token_loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy in nats of logits [B, T, V] over the targets [B, T] that are judged, in float32."""
     exact = torch.promote_types(logits.dtype, torch.float32)
-    return F.cross_entropy(logits.to(exact).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(
+        logits.to(exact).flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction=reduction
+    )
 
 
 class _Half(nn.Module):
@@ -234,6 +246,16 @@ def _head(shell: Shell, judges: bool) -> Run:
         targets, weights = (inputs[0], inputs[1:]) if judges else (None, inputs)
         logits = shell.logits(x, dict(zip(shell.predicts, weights, strict=True)))
         return logits if targets is None else token_loss(logits, targets)
+
+    return region
+
+
+def _summed_head(shell: Shell) -> Run:
+    """The summed loss of a head, as a function of x [B, T, D], targets [B, T] and its weights."""
+
+    def region(x: Tensor, targets: Tensor, *weights: Tensor) -> Tensor:
+        logits = shell.logits(x, dict(zip(shell.predicts, weights, strict=True)))
+        return token_loss(logits, targets, reduction="sum")
 
     return region
 

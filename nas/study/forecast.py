@@ -16,6 +16,7 @@ from random import Random
 
 from evaluators.supernet.sandwich import is_size
 from evaluators.tasks.base import Task
+from evaluators.training.chunked_loss import AT_ONCE
 from evaluators.training.recipe import Recipe
 from foundation.errors import ConsentNeeded, IllegalArchitecture
 from foundation.text import duration, listed, size
@@ -44,6 +45,9 @@ TRIAL_SECONDS = 0.005
 
 TRIAL_BYTES = 4096
 """Memory of a trial while a search holds it."""
+
+LOGIT_BYTES = 12.0
+"""A logit, its softmax and its gradient in float32."""
 
 LEARNING_BYTES = 16
 """Bytes of a parameter that learns: itself, its gradient, and two numbers of the optimizer."""
@@ -104,18 +108,26 @@ class Work:
     @property
     def kept_bytes(self) -> float:
         """What a layer's products read and write, and the logits, of one token."""
+        return self._product_bytes + LOGIT_BYTES * self.largest.vocab
+
+    @property
+    def _product_bytes(self) -> float:
         width = self.largest.d_model
         shell = self.largest.shell
         outer = sum(prod(shell.shapes[name]) for name in shell.matrices)
         products = max(0, self.cost.params - outer) / width
-        return 4.0 * (2 * products + 3 * self.largest.vocab)
+        return 8.0 * products
 
-    def learning(self, steps: float, batch: int, *, networks: int = 1, pieces: int = 1) -> Forecast:
-        """So many steps of training."""
+    def learning(
+        self, steps: float, batch: int, *, networks: int = 1, pieces: int = 1, all_logits: bool = False
+    ) -> Forecast:
+        """So many steps of training, which holds few logits at a time unless it needs all of them."""
         passes = steps * networks
         seconds = passes * (3 * self.cost.prefill_flops * batch / self._speed + 3 * pieces * PASS_SECONDS)
         at_once = -(-batch // pieces) * self.length
-        held = LEARNING_BYTES * self.cost.params + self.kept_bytes * at_once
+        logits = at_once * self.largest.vocab
+        held = LEARNING_BYTES * self.cost.params + self._product_bytes * at_once
+        held += LOGIT_BYTES * (logits if all_logits else min(logits, AT_ONCE))
         return Forecast(seconds, {self.device: held})
 
     def scoring(self, networks: float, windows: int) -> Forecast:
@@ -170,7 +182,8 @@ def of_timing(largest: Decoder, scenario: Scenario, seconds: float) -> Forecast:
 
 def of_supernet(work: Work, recipe: Recipe, steps: int, batch: int, *, pieces: int = 1) -> Forecast:
     """Training shared weights."""
-    return work.learning(steps, batch, networks=recipe.supernet.networks, pieces=pieces)
+    shared = recipe.supernet
+    return work.learning(steps, batch, networks=shared.networks, pieces=pieces, all_logits=shared.distill > 0)
 
 
 def of_plan(space: Space, plan: Plan, tasks: Sequence[Task], engine: Engine) -> Forecast:
@@ -191,7 +204,7 @@ def of_plan(space: Space, plan: Plan, tasks: Sequence[Task], engine: Engine) -> 
             forecast += work.learning(spent, plan.train_batch).times(training.rates)
         elif plan.supernet is None and trials:
             forecast += of_supernet(work, plan.recipe, steps, plan.train_batch)
-        forecast += work.learning(engine.gradient_steps, engine.sequences)
+        forecast += work.learning(engine.gradient_steps, engine.sequences, all_logits=True)
         forecast += _of_finalists(work, plan) + _of_baselines(work, plan) + _of_repeats(work, plan)
     for task in tasks:
         work = Work(largest=largest, length=task.length, device=plan.train_on)
