@@ -9,9 +9,10 @@ grouped-query (Ainslie et al. 2023, arXiv:2305.13245) or multi-query (1; Shazeer
 Variants of published families are values, too. `biases` of the projections: those of queries, keys and values
 ("inputs": Qwen2, arXiv:2407.10671) or of the output as well ("all": gpt-oss). `qk_norm` puts every head of
 queries and keys through a root mean square norm before it is turned (Qwen3, arXiv:2505.09388; Gemma 3,
-arXiv:2503.19786). `rotary_base` is the base of the angles, and `rotary_share` the share of the channels of a
-head that are turned, the first ones. `scale` is what products are multiplied by (None: 1 / sqrt(K));
-`softcap` and `sinks` are those of `search_spaces.ops.attention.Weighing`.
+arXiv:2503.19786); with `qk_norm_over="heads"` it is one norm over all heads together (OLMo 2,
+arXiv:2501.00656). `rotary_base` is the base of the angles, `rotary_share` the share of the channels of a head
+that are turned, the first ones, and `rotary_scaling` stretches positions. `scale` is what products are
+multiplied by (None: 1 / sqrt(K)); `softcap` and `sinks` are those of `search_spaces.ops.attention.Weighing`.
 
 `window` counts the tokens looked at, the current one included. They may lie `dilation` apart, and the first
 `global_tokens` of the sequence are seen by all tokens as well: the causal form of Longformer (Beltagy et
@@ -40,12 +41,13 @@ from search_spaces.blocks.checks import (
     check_word,
 )
 from search_spaces.blocks.layouts import GROUPED_HEADS
+from search_spaces.blocks.rotary_scaling import Llama3Scaling, RotaryScaling, YarnScaling
 from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import USUAL, Weighing, attend, attend_one_to_parts, pairs, sees
 from search_spaces.ops.cache import attend_with_cache, slot_positions, write_keys_values
 from search_spaces.ops.linear import fill, head_norm, merge, project
 from search_spaces.ops.rotary import BASE, rotate_share
-from search_spaces.ops.shards import parts_in_all
+from search_spaces.ops.shards import parts_in_all, rms_norm_of_parts
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
@@ -53,7 +55,7 @@ BIASES = ("none", "inputs", "all")
 """Which projections have one: none, those of queries, keys and values, or the output's too."""
 
 VARIANTS = {"bq": "GH K .", "bk": "G K .", "bv": "G V .", "bo": "D", "q_norm": "K", "k_norm": "K"}
-VARIANTS |= {"sinks": "GH ."}
+VARIANTS |= {"sinks": "GH .", "q_norm_heads": "GH K .", "k_norm_heads": "G K ."}
 """The parameters that variants add, with their axes."""
 
 Part = tuple[Tensor, Tensor, Tensor | None]
@@ -66,7 +68,9 @@ class Attention(Block):
     """Softmax attention with `num_heads` heads of `head_dim` channels over `num_kv_heads` keys and values."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
-    elementwise: ClassVar[frozenset[str]] = frozenset({"bq", "bk", "bv", "sinks"})
+    elementwise: ClassVar[frozenset[str]] = frozenset(
+        {"bq", "bk", "bv", "sinks", "q_norm_heads", "k_norm_heads"}
+    )
 
     num_heads: int = 4
     num_kv_heads: int = 4
@@ -82,6 +86,9 @@ class Attention(Block):
     scale: float | None = None
     softcap: float | None = None
     sinks: bool = False
+    qk_norm_over: str = "head"
+    qk_norm_epsilon: float = 1e-6
+    rotary_scaling: RotaryScaling | None = None
 
     @classmethod
     def examples(cls) -> tuple[Attention, ...]:
@@ -99,6 +106,8 @@ class Attention(Block):
             replace(grouped, biases="all", rotary_share=0.5, sinks=True),
             replace(grouped, window=None, scale=0.3, softcap=0.7),
             replace(grouped, rotary=False, qk_norm=True, global_tokens=3, softcap=2.0, sinks=True),
+            replace(grouped, qk_norm=True, qk_norm_over="heads", rotary_scaling=Llama3Scaling(length=64)),
+            replace(grouped, window=None, rotary_share=0.5, rotary_scaling=YarnScaling(length=16)),
         )
 
     @classmethod
@@ -137,6 +146,15 @@ class Attention(Block):
         check_word(self, "biases", BIASES)
         check_positive_number(self, "rotary_base")
         check_positive_number(self, "rotary_share")
+        check_positive_number(self, "qk_norm_epsilon")
+        check_word(self, "qk_norm_over", ("head", "heads"))
+        if self.rotary_scaling is not None:
+            if not isinstance(self.rotary_scaling, RotaryScaling):
+                raise IllegalArchitecture(
+                    f"Attention: rotary_scaling must be a value such as LinearScaling(factor=2.0),"
+                    f" got {self.rotary_scaling!r}"
+                )
+            self.rotary_scaling.check()
         for name in ("scale", "softcap"):
             if getattr(self, name) is not None:
                 check_positive_number(self, name)
@@ -191,7 +209,9 @@ class Attention(Block):
             shapes |= {"bq": (heads, width, 1), "bk": (groups, width, 1), "bv": (groups, width, 1)}
         if self.biases == "all":
             shapes["bo"] = (d_model,)
-        if self.qk_norm:
+        if self.qk_norm and self.qk_norm_over == "heads":
+            shapes |= {"q_norm_heads": (heads, width, 1), "k_norm_heads": (groups, width, 1)}
+        elif self.qk_norm:
             shapes |= {"q_norm": (width,), "k_norm": (width,)}
         if self.sinks:
             shapes["sinks"] = (heads, 1)
@@ -207,6 +227,8 @@ class AttentionMixer(Mixer):
     bo: nn.Parameter
     q_norm: nn.Parameter
     k_norm: nn.Parameter
+    q_norm_heads: nn.Parameter
+    k_norm_heads: nn.Parameter
     sinks: nn.Parameter
 
     def __init__(self, spec: Attention, d_model: int) -> None:
@@ -226,7 +248,7 @@ class AttentionMixer(Mixer):
         fill(self.wo, self.wo.shape[1] * self.wo.shape[2], dice)
         for name in VARIANTS:
             if hasattr(self, name):
-                getattr(self, name).fill_(1.0 if name in ("q_norm", "k_norm") else 0.0)
+                getattr(self, name).fill_(1.0 if "_norm" in name else 0.0)
 
     def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
         """x [B, T, D]."""
@@ -270,11 +292,23 @@ class AttentionMixer(Mixer):
         if spec.biases != "none":
             q, k, v = (y + bias[..., 0] for y, bias in ((q, self.bq), (k, self.bk), (v, self.bv)))
         if spec.qk_norm:
-            q, k = head_norm(q, self.q_norm), head_norm(k, self.k_norm)
+            q, k = self._normed(q, "q_norm"), self._normed(k, "k_norm")
         q, k, v = (y.transpose(1, 2) for y in (q, k, v))
         if spec.rotary:
-            q, k = (rotate_share(y, position, spec.turned, spec.rotary_base) for y in (q, k))
+            q, k = (self._turned(y, position) for y in (q, k))
         return q, k, v
+
+    def _normed(self, y: Tensor, name: str) -> Tensor:
+        """Queries or keys [..., H, K] through their norm, head by head or over all heads together."""
+        spec = self.spec
+        if spec.qk_norm_over == "head":
+            return head_norm(y, getattr(self, name), spec.qk_norm_epsilon)
+        gain = getattr(self, f"{name}_heads").flatten()
+        return rms_norm_of_parts(y.flatten(-2), gain, spec.qk_norm_epsilon).unflatten(-1, y.shape[-2:])
+
+    def _turned(self, y: Tensor, position: int | Tensor) -> Tensor:
+        spec = self.spec
+        return rotate_share(y, position, spec.turned, spec.rotary_base, spec.rotary_scaling)
 
     def _merge(self, y: Tensor) -> Tensor:
         """The output [..., D] of heads [..., H, K]."""

@@ -44,6 +44,14 @@ def check_word(block: Block, name: str, words: Iterable[str]) -> None:
         )
 
 
+def check_flag(block: Block, name: str) -> None:
+    """Raise `IllegalArchitecture` unless this field of a block is true or false."""
+    if not isinstance(getattr(block, name), bool):
+        raise IllegalArchitecture(
+            f"{type(block).__name__}: {name} must be true or false, got {getattr(block, name)!r}"
+        )
+
+
 def check_equal_groups(block: Any) -> None:
     """Raise `IllegalArchitecture` unless the heads of a block fall into equal groups that share keys."""
     if block.num_heads % block.num_kv_heads:

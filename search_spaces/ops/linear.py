@@ -49,6 +49,6 @@ def fill(weight: Tensor, fan_in: int, dice: torch.Generator) -> None:
     weight.normal_(std=fan_in**-0.5, generator=dice)
 
 
-def head_norm(y: Tensor, weight: Tensor) -> Tensor:
+def head_norm(y: Tensor, weight: Tensor, epsilon: float = 1e-6) -> Tensor:
     """Root mean square norm over the last axis."""
-    return rms_norm(y, weight.shape, weight, 1e-6)
+    return rms_norm(y, weight.shape, weight, epsilon)

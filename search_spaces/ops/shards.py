@@ -48,6 +48,11 @@ def sum_over_parts(x: Tensor) -> Tensor:
     return x if split is None else split[1](x)
 
 
+def biased(y: Tensor, bias: Tensor | None) -> Tensor:
+    """What a block puts out, with its bias if it has one: of a block that is split, a share of it."""
+    return y if bias is None else y + bias / parts_in_all()
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _is_split() -> bool:
     """What is compiled outside of a split is for blocks that are whole: compilers follow no context."""

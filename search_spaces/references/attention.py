@@ -12,6 +12,7 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.block_sparse_attention import BlockSparseAttention
 from search_spaces.blocks.differential_attention import DifferentialAttention
 from search_spaces.blocks.latent_attention import LatentAttention
+from search_spaces.blocks.rotary_scaling import RotaryScaling
 from search_spaces.references import Function, Weights, put, reference
 
 LLAMA = ("num_heads", "num_kv_heads", "head_dim", "window", "rotary", "dilation", "global_tokens")
@@ -58,15 +59,23 @@ def by_head(spec: Attention, weights: Weights) -> Function:
     width = spec.head_dim
     nothing = torch.zeros((), dtype=torch.float64)
 
+    def projected(x: Tensor, name: str) -> Tensor:
+        y = torch.einsum("btd,hkd->bthk", x, weights[f"w{name}"])
+        return y if spec.biases == "none" else y + weights[f"b{name}"][..., 0]
+
     def part(x: Tensor, name: str, head: int) -> Tensor:
-        y = x @ weights[f"w{name}"][head].T
-        if spec.biases != "none":
-            y = y + weights[f"b{name}"][head, :, 0]
+        every = projected(x, name)
+        y = every[:, :, head]
         if spec.qk_norm and name != "v":
-            y = y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weights[f"{name}_norm"]
+            alone = spec.qk_norm_over == "head"
+            gain = weights[f"{name}_norm"] if alone else weights[f"{name}_norm_heads"][head, :, 0]
+            normed = y if alone else every.flatten(-2)
+            y = y / (normed.square().mean(-1, keepdim=True) + spec.qk_norm_epsilon).sqrt() * gain
         if spec.rotary and name != "v":
             count = round(spec.rotary_share * width)
-            y = torch.cat((turned(y[..., :count], spec.rotary_base), y[..., count:]), dim=-1)
+            y = torch.cat(
+                (turned(y[..., :count], spec.rotary_base, spec.rotary_scaling), y[..., count:]), dim=-1
+            )
         return y
 
     def sees(t: int, s: int) -> bool:
@@ -104,13 +113,13 @@ def heads_of(x: Tensor, weight: Tensor) -> Tensor:
     return torch.einsum("btd,hkd->bhtk", x, weight)
 
 
-def turned(x: Tensor, base: float = 10_000.0) -> Tensor:
-    """Rotary positions as complex numbers."""
+def turned(x: Tensor, base: float = 10_000.0, scaling: RotaryScaling | None = None) -> Tensor:
+    """Rotary positions as complex numbers; how angles are scaled is held against transformers elsewhere."""
     width, time = x.shape[-1], torch.arange(x.shape[-2], dtype=torch.float64)
-    angle = time[:, None] * base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    spun = torch.complex(x[..., : width // 2], x[..., width // 2 :]) * torch.polar(
-        torch.ones_like(angle), angle
-    )
+    each = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = time[:, None] * (each if scaling is None else scaling.angles(each, base))
+    length = torch.ones_like(angle) * (1.0 if scaling is None else scaling.magnitude)
+    spun = torch.complex(x[..., : width // 2], x[..., width // 2 :]) * torch.polar(length, angle)
     return torch.cat((spun.real, spun.imag), dim=-1)
 
 

@@ -30,14 +30,15 @@ def llama_mlp(spec: SwiGLU, weights: Weights, d_model: int) -> Function:
         intermediate_size=spec.hidden(d_model),
         num_attention_heads=1,
         num_key_value_heads=1,
+        mlp_bias=spec.biases,
+        hidden_act={"gelu_tanh": "gelu_pytorch_tanh"}.get(spec.activation, spec.activation),
     )
     module = LlamaMLP(config)
-    put(
-        module,
-        gate_proj__weight=weights["gated"],
-        up_proj__weight=weights["up"],
-        down_proj__weight=weights["down"],
-    )
+    names = {"gate_proj": "gated", "up_proj": "up", "down_proj": "down"}
+    values = {f"{name}__weight": weights[ours] for name, ours in names.items()}
+    if spec.biases:
+        values |= {f"{name}__bias": weights[f"{ours}_bias"] for name, ours in names.items()}
+    put(module, **values)
     return lambda x: module(x)
 
 
