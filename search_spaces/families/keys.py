@@ -3,6 +3,7 @@
     Same("num_attention_heads", "num_heads")                     one value on both sides
     Word("attention_bias", "biases", {False: "none", True: "all"})
     Width("intermediate_size", "expansion")                      a width there, its ratio to d_model here
+    Ratio("expand", ("channels",))                               a ratio to d_model there, a width here
     Fixed("hidden_act", "silu")                                  we have nothing else
     Inverse("logits_scaling", "head.scale")                      a divisor there, a factor here
     Free("max_position_embeddings", 32768)                       changes nothing
@@ -16,6 +17,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from foundation.errors import SettingError
@@ -102,6 +104,37 @@ class Width(Key):
     def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
         """The width."""
         return {self.key: round(fields[self.field] * d_model)}
+
+
+@dataclass(frozen=True)
+class Ratio(Key):
+    """A ratio to d_model there; here the width is the product of `fields`.
+
+    The first field is what it says; the others are those of the keys in `known`.
+    """
+
+    key: str
+    fields: tuple[str, ...]
+    known: tuple[str, ...] = ()
+    default: float = 2
+    width: str = "hidden_size"
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The first field."""
+        inner = int(config.number(self.key, self.default) * config.whole(self.width))
+        others = prod(config.whole(name) for name in self.known)
+        if inner < 1 or inner % others:
+            raise config.wrong(
+                self.key,
+                config.get(self.key, self.default),
+                f"such that {inner} channels are a multiple of {others}",
+            )
+        return {self.fields[0]: inner // others}
+
+    def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
+        """The ratio; as a whole number where it is one."""
+        inner = prod(fields[name] for name in self.fields)
+        return {self.key: inner // d_model if inner % d_model == 0 else inner / d_model}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ PLAIN = {"embedding.scale": 1.0}
 """Embeddings are read as they are."""
 
 POSITIONS = (
-    Same("rope_parameters.rope_theta", "rotary_base", default=10000.0),
+    Same("rope_parameters.rope_theta", "rotary_base"),
     Fixed("rope_parameters.rope_type", "default"),
 )
 
@@ -46,16 +46,27 @@ BIASES = Word("attention_bias", "biases", {False: "none", True: "all"}, default=
 WINDOW = (Same("sliding_window", "window"), Fixed("use_sliding_window", True))
 
 
-def attention(*keys: Key, rules: tuple[Rule, ...] = (), **fixed: Any) -> Kind:
-    """Grouped-query attention with further keys and rules."""
+APART = (
+    One("mixer.wq", "self_attn.q_proj.weight", "H K D -> (H K) D"),
+    One("mixer.wk", "self_attn.k_proj.weight", "G K D -> (G K) D"),
+    One("mixer.wv", "self_attn.v_proj.weight", "G V D -> (G V) D"),
+)
+"""Queries, keys and values from matrices of their own."""
+
+GATED = (One("mixer.gated", "mlp.gate_proj.weight"), One("mixer.up", "mlp.up_proj.weight"))
+"""The two matrices in front, each of its own."""
+
+
+def attention(
+    *keys: Key, inputs: tuple[Rule, ...] = APART, rules: tuple[Rule, ...] = (), **fixed: Any
+) -> Kind:
+    """Grouped-query attention with further keys and rules; `inputs` are those of queries, keys and values."""
     return Kind(
         Attention,
         (*HEADS, *keys),
         (
             One("norm", "input_layernorm.weight"),
-            One("mixer.wq", "self_attn.q_proj.weight", "H K D -> (H K) D"),
-            One("mixer.wk", "self_attn.k_proj.weight", "G K D -> (G K) D"),
-            One("mixer.wv", "self_attn.v_proj.weight", "G V D -> (G V) D"),
+            *inputs,
             One("mixer.wo", "self_attn.o_proj.weight", "D H V -> D (H V)"),
             One("mixer.bq", "self_attn.q_proj.bias", "H K 1 -> (H K)"),
             One("mixer.bk", "self_attn.k_proj.bias", "G K 1 -> (G K)"),
@@ -67,15 +78,14 @@ def attention(*keys: Key, rules: tuple[Rule, ...] = (), **fixed: Any) -> Kind:
     )
 
 
-def mlp(*keys: Key) -> Kind:
-    """A SwiGLU with further keys."""
+def mlp(*keys: Key, inputs: tuple[Rule, ...] = GATED) -> Kind:
+    """A SwiGLU with further keys; `inputs` are the rules of the matrices in front."""
     return Kind(
         SwiGLU,
         (Width("intermediate_size"), Fixed("hidden_act", "silu", also=("swish",)), *keys),
         (
             One("norm", "post_attention_layernorm.weight"),
-            One("mixer.gated", "mlp.gate_proj.weight"),
-            One("mixer.up", "mlp.up_proj.weight"),
+            *inputs,
             One("mixer.down", "mlp.down_proj.weight"),
         ),
     )
@@ -108,16 +118,17 @@ RULES = (
 REPEATED = {"lm_head.weight": "model.embed_tokens.weight"}
 
 
-def with_rope_parameters(config: Config) -> Config:
-    """Older configurations say `rope_theta` and `rope_scaling`."""
-    older, scaling = config.get("rope_theta", 10000.0), config.get("rope_scaling", None)
-    if config.get("rope_parameters", None) is not None:
-        return config
-    if isinstance(scaling, dict):
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
+def with_rope_parameters(config: Config, base: float = 10000.0) -> Config:
+    """Older configurations have other keys; where none says the base of the angles, it is `base`."""
+    known = config.get("rope_parameters", None)
+    older, share = config.get("rope_theta", base), config.get("partial_rotary_factor", 1.0)
+    scaling = config.get("rope_scaling", None)
+    if isinstance(known, dict):
+        rope = {"rope_theta": older, "partial_rotary_factor": share, **known}
     else:
-        kind = "default" if scaling is None else scaling
-    return config.with_values(rope_parameters={"rope_type": kind, "rope_theta": older})
+        kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, dict) else scaling
+        rope = {"rope_type": kind or "default", "rope_theta": older, "partial_rotary_factor": share}
+    return config.with_values(rope_parameters=rope)
 
 
 families.add(

@@ -6,6 +6,7 @@ That is NoPE (Kazemnejad et al. 2023, arXiv:2305.19466) by layer, as in Yang et 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from search_spaces.families.base import Family, families
@@ -59,7 +60,7 @@ families.add(
         },
         stack=Both(LAYER_TYPES, TURNED),
         repeated=REPEATED,
-        modern=with_rope_parameters,
+        modern=partial(with_rope_parameters, base=2e6),
         gguf=GgufNames("smollm3", turned=("q_proj", "k_proj")),
     )
 )

@@ -44,7 +44,8 @@ class Rule(ABC):
 class One(Rule):
     """One tensor that is one parameter: ours = theirs + plus, with axes as `pattern` says.
 
-    Without a pattern the axes are the same.
+    Without a pattern the axes are the same. With `flip` the last one runs the other way, as the taps of
+    convolutions do.
     """
 
     parameter: str
@@ -52,6 +53,7 @@ class One(Rule):
     pattern: str = ""
     _: KW_ONLY
     plus: float = 0.0
+    flip: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -61,11 +63,12 @@ class One(Rule):
     def theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The one tensor."""
         value = _shifted(ours[self.parameter], -self.plus)
-        return {self.tensor: Pattern(self.pattern).theirs(value) if self.pattern else value}
+        value = Pattern(self.pattern).theirs(value) if self.pattern else value
+        return {self.tensor: value.flip(-1) if self.flip else value}
 
     def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
         """The one parameter."""
-        value = theirs[self.tensor]
+        value = theirs[self.tensor].flip(-1) if self.flip else theirs[self.tensor]
         if self.pattern:
             value = Pattern(self.pattern).ours(value, shapes[self.parameter])
         yield self.parameter, _shifted(value, self.plus)
@@ -76,7 +79,7 @@ class Joined(Rule):
     """One tensor that holds several parameters, one behind the other along an `axis`.
 
     Each has the same axes there (`pattern`, or one for each parameter); `then` is a pattern from what is
-    joined to the tensor itself.
+    joined to the tensor itself. With `flip` its last axis runs the other way.
     """
 
     parameters: tuple[str, ...]
@@ -85,12 +88,14 @@ class Joined(Rule):
     _: KW_ONLY
     axis: int = 0
     then: str = ""
+    flip: bool = False
 
     def theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The one tensor."""
         pieces = [Pattern(pattern).theirs(ours[name]) for name, pattern in self._patterns()]
         joined = torch.cat(pieces, self.axis)
-        return {self.tensor: Pattern(self.then).theirs(joined) if self.then else joined}
+        joined = Pattern(self.then).theirs(joined) if self.then else joined
+        return {self.tensor: joined.flip(-1) if self.flip else joined}
 
     def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
         """The pieces of the one tensor."""
@@ -98,7 +103,7 @@ class Joined(Rule):
             Pattern(pattern).theirs(torch.empty(tuple(shapes[name]), device="meta"))
             for name, pattern in self._patterns()
         ]
-        joined = theirs[self.tensor]
+        joined = theirs[self.tensor].flip(-1) if self.flip else theirs[self.tensor]
         if self.then:
             joined = Pattern(self.then).ours(joined, torch.cat(forms, self.axis).shape)
         pieces = joined.split([form.shape[self.axis] for form in forms], self.axis)

@@ -79,7 +79,7 @@ def test_of_several_families_the_plainest_is_taken() -> None:
 
 
 def test_what_no_family_has_is_said() -> None:
-    turned = Decoder(vocab=9, d_model=16, layers=(attention_layer(rotary_share=0.5),))
+    turned = Decoder(vocab=9, d_model=16, layers=(attention_layer(window=8, global_tokens=2),))
     with pytest.raises(SettingError, match=r"no class of transformers .* layers\.0\.sequence_mixer is"):
         family_with(turned)
     unlike = Decoder(vocab=9, d_model=16, layers=(attention_layer(), attention_layer(rotary_base=5.0)))

@@ -27,6 +27,17 @@ QWEN3 = {**LLAMA, "head_dim": 16, "rms_norm_eps": 1e-6}
 
 WINDOWS = {"use_sliding_window": True, "sliding_window": 7}
 
+MAMBA = {
+    "vocab_size": 61,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "state_size": 8,
+    "expand": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", LLAMA),
     "llama with biases": ("llama", {**LLAMA, "attention_bias": True, "head_dim": 6}),
@@ -40,6 +51,16 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral without a window": ("mistral", {**LLAMA, "sliding_window": None}),
     "smollm3": ("smollm3", {**LLAMA, "num_hidden_layers": 5}),
     "smollm3 with windows": ("smollm3", {**LLAMA, **WINDOWS, "no_rope_layers": [1, 0, 0]}),
+    "mixtral": ("mixtral", {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "mixtral over a window": (
+        "mixtral",
+        {**LLAMA, "num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 9, "head_dim": 8},
+    ),
+    "phi3": ("phi3", LLAMA),
+    "phi3 in part": ("phi3", {**LLAMA, "partial_rotary_factor": 0.5, "sliding_window": 11}),
+    "mamba": ("mamba", {**MAMBA, "time_step_rank": 5}),
+    "mamba untied": ("mamba", {**MAMBA, "tie_word_embeddings": False, "expand": 1}),
+    "mamba2": ("mamba2", {**MAMBA, "num_heads": 6, "head_dim": 16, "n_groups": 1, "chunk_size": 16}),
     "granite": (
         "granite",
         {
