@@ -41,4 +41,7 @@ def refused_as(kind: type[NasError], what: str) -> Iterator[None]:
     except NasError:
         raise
     except Exception as error:
-        raise kind(f"{what}: {told(error)}") from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # compilers wrap what went wrong in advice
+            cause = cause.__cause__
+        raise kind(f"{what}: {told(cause)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from foundation.errors import SettingError
@@ -21,3 +22,11 @@ def require_extra(what: str, extra: str, *modules: str) -> None:
     """
     if lacking := missing_extra(extra, *modules):
         raise SettingError(f"{what} {lacking}")
+
+
+def installed_version(package: str) -> str:
+    """The version of a package; empty where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

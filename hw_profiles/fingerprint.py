@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 
 from foundation.fields import Field
+from hw_profiles.runtimes.base import runtime_of
 from search_spaces.scenario import Scenario
 
 Fingerprint: TypeAlias = "dict[str, str | int | None]"
@@ -30,6 +31,7 @@ def fingerprint(scenario: Scenario) -> Fingerprint:
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        **runtime_of(scenario).versions(),
     }
 
 

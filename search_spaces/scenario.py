@@ -41,7 +41,9 @@ class Scenario(Settings):
     title: ClassVar[str] = "scenario"
 
     device: str = setting("cpu", help="Torch name of the device: cpu, cuda:0.")
-    engine: str = setting("eager", help="What runs the model: eager, compile, graph.")
+    engine: str = setting(
+        "eager", help="What runs the model: eager, compile, graph, onnxruntime, aotinductor."
+    )
     batch: int = setting(1, help="Sequences at a time.", least=1, most=10**6)
     prompt: int = setting(256, help="Tokens that are read at once.", least=1, most=MANY)
     new_tokens: int = setting(64, help="Tokens that are then decoded one by one.", least=1, most=MANY)

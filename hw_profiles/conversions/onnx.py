@@ -93,5 +93,8 @@ class OnnxSession:
 
     def bound(self, *inputs: Tensor) -> Any:
         """A call without arguments, on these inputs; it returns arrays."""
-        feeds = {name: tensor.contiguous().numpy() for name, tensor in zip(self._inputs, inputs, strict=True)}
+        feeds = {
+            name: tensor.detach().contiguous().numpy()
+            for name, tensor in zip(self._inputs, inputs, strict=True)
+        }
         return lambda: self._session.run(None, feeds)

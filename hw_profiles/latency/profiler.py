@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial as partial_of
 from pathlib import Path
@@ -30,6 +30,7 @@ from hw_profiles.latency.provenance import notes_about, provenance_of, with_mark
 from hw_profiles.latency.reading import check_sample
 from hw_profiles.latency.records import MeasuredNetwork
 from hw_profiles.latency.retakes import Retakes
+from hw_profiles.latency.runnable import legal_parts
 from hw_profiles.latency.selection import coarse_grid, expected_errors, most_uncertain, random_specs, usage_in
 from hw_profiles.latency.session import (
     FIRST,
@@ -97,8 +98,8 @@ def profile_space(
     space, machine = as_space(space), fingerprint(scenario)
     SampleLog(partial, scenario, machine, check_sample)  # raises before anybody waits for the device
     kernels = runtime_of(scenario).kernels(scenario)
-    parts = parts_in(space, kernels)
-    chosen = _chosen_networks(space, parts, seconds, seed)
+    parts, illegal = legal_parts(parts_in(space, kernels), scenario, seed=seed)
+    chosen = _chosen_networks(space, parts, seconds, seed, illegal)
     with undisturbed(scenario):
         log = SampleLog(
             partial, scenario, machine, check_sample
@@ -109,7 +110,7 @@ def profile_space(
         session.measure_all(chosen.specs)
         usage = usage_in(space, kernels, seed)
         notes = _measure_parts(session, parts, usage, target)
-        made = partial_of(_made, session, space, parts, chosen, seed=seed)
+        made = partial_of(_made, session, space, parts, chosen, seed=seed, illegal=illegal)
         retakes = Retakes(session=session, networks=chosen.specs, parts=parts, usage=usage, readings=readings)
         table, more = retakes.improved(made)
     notes = (*notes, *more, *notes_about(session, len(chosen.specs), chosen.fitted, chosen.held_out))
@@ -139,7 +140,13 @@ class _ChosenNetworks:
 
 
 def _made(
-    session: ProfileSession, space: Space, parts: Sequence[Part], chosen: _ChosenNetworks, *, seed: int
+    session: ProfileSession,
+    space: Space,
+    parts: Sequence[Part],
+    chosen: _ChosenNetworks,
+    *,
+    seed: int,
+    illegal: Mapping[str, str],
 ) -> LatencyTable:
     """The table of the samples so far."""
     scenario = session.scenario
@@ -152,14 +159,20 @@ def _made(
         networks=chosen.measured(session),
         provenance=provenance_of(session),
         real_bits=runtime_of(scenario).kernels(scenario),
+        illegal=illegal,
     )
     return corrected(table, seed=seed)
 
 
-def _chosen_networks(space: Space, parts: Sequence[Part], seconds: float, seed: int) -> _ChosenNetworks:
+def _chosen_networks(
+    space: Space, parts: Sequence[Part], seconds: float, seed: int, illegal: Mapping[str, str]
+) -> _ChosenNetworks:
     """Random networks; where the space has too few, as large a share as usual fits the correction."""
     fitted, held_out = _counts(parts, seconds)
-    specs = random_networks(space, seed, fitted + held_out)
+    specs = random_networks(space, seed, fitted + held_out, kinds={part.kind for part in parts})
+    if illegal and not specs:
+        kind, reason = next(iter(illegal.items()))
+        raise ProfileError(f"{space.name}: none of its networks can be run; {kind}: {reason}")
     return _ChosenNetworks(specs, min(fitted, len(specs) * fitted // (fitted + held_out)), held_out)
 
 
@@ -169,6 +182,7 @@ def _check(scenario: Scenario, seconds: float) -> None:
         raise ProfileError(f"a profile takes a number of seconds, got {seconds}")
     check_scenario(scenario)
     check_device(scenario)
+    runtime_of(scenario).check_installed()
 
 
 def _measure_parts(
@@ -243,13 +257,22 @@ def _counts(parts: Sequence[Part], seconds: float) -> tuple[int, int]:
 
 
 def random_networks(
-    space: Space, seed: int, count: int = FITTED_NETWORKS + HELD_OUT_NETWORKS
+    space: Space,
+    seed: int,
+    count: int = FITTED_NETWORKS + HELD_OUT_NETWORKS,
+    *,
+    kinds: Collection[str] | None = None,
 ) -> tuple[Decoder, ...]:
-    """Random networks of which no two are made of the same parts; fewer where the space has no more."""
+    """Random networks of which no two are made of the same parts; fewer where the space has no more.
+
+    They have blocks of these `kinds` alone, where some are given.
+    """
     dice = Random(f"{seed}/networks")
     found: dict[tuple[str, ...], Decoder] = {}
     for spec in random_specs(space, dice, DRAWS_PER_NETWORK * count):
-        found.setdefault(tuple(sorted(map(str, parts_of(spec)))), spec)
+        parts = parts_of(spec)
+        if kinds is None or all(part.kind in kinds for part in parts):
+            found.setdefault(tuple(sorted(map(str, parts))), spec)
         if len(found) == count:
             break
     return tuple(found.values())

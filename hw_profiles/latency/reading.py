@@ -66,6 +66,7 @@ def table_values(table: Field) -> dict[str, Any]:
         "scenario": scenario,
         "fingerprint": read_fingerprint(table["fingerprint"]),
         "real_bits": _real_bits(table.get("weight_bits")),
+        "illegal": {kind: why.text(most=NOTE) for kind, why in table.get("illegal", {}).items(most=1_000)},
         "entries": {part: _measured_part(part, each) for part, each in entries},
         "networks": tuple(map(_network, table["networks"].entries(most=NETWORKS))),
         "corrections": {name: _correction(field["correction"]) for name, field in readings.items()},

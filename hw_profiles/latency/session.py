@@ -9,12 +9,14 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from foundation.text import rounded
 from hw_profiles.latency.parts import Part, part_calls, part_samples
+from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.measure import network_calls
 from hw_profiles.timing.rounds import QUIET_SHARE, Rounds, TimedCall, rounds_of, warmed
 from hw_profiles.timing.sample_log import SampleLog
@@ -103,13 +105,14 @@ class ProfileSession:
         if not waiting:
             return
         seconds = NETWORK_SHARE * self.seconds * len(waiting) / self.networks
-        calls = {
-            f"{key} {reading}": call
-            for key, spec in waiting.items()
-            for reading, call in network_calls(
-                build(spec, seed=self.seed, device=self.scenario.device), self.scenario, seed=self.seed
-            ).items()
-        }
+        with self._preparing():
+            calls = {
+                f"{key} {reading}": call
+                for key, spec in waiting.items()
+                for reading, call in network_calls(
+                    build(spec, seed=self.seed, device=self.scenario.device), self.scenario, seed=self.seed
+                ).items()
+            }
         rounds = self._timed(calls, 2 * self.effort.most, seconds)
         for key in waiting:
             self._keep(key, {r: _samples(rounds, f"{key} {r}") for r in READINGS})
@@ -123,14 +126,17 @@ class ProfileSession:
         waiting = {part_key(part): part for part in parts}
         if not waiting:
             return
-        began = time.monotonic()
-        builds = range(self.effort.builds)
-        calls = {
-            f"{key} {build} {name}": call
-            for build in builds
-            for key, part in waiting.items()
-            for name, call in part_calls(part, self.scenario, seed=self.seed + build).items()
-        }
+        began, builds = time.monotonic(), range(self.effort.builds)
+        with self._preparing() as converts:
+            calls = {
+                f"{key} {build} {name}": call
+                for build in builds
+                for key, part in waiting.items()
+                for name, call in part_calls(
+                    part, self.scenario, seed=self.seed + (0 if converts else build)
+                ).items()
+            }
+        began = time.monotonic() if converts else began
         rounds = self._timed(calls, self.effort.most, self.left)
         for key in waiting:
             own, around = _pooled([_of(rounds.ratios, f"{key} {build}") for build in builds])
@@ -138,6 +144,17 @@ class ProfileSession:
             value = {r: {"ratios": _round(own[r]), "walls": _round(walls[r])} for r in own}
             self._keep(key, {**value, "around": around})
         self.batch_seconds = max(self.batch_seconds, time.monotonic() - began)
+
+    @contextmanager
+    def _preparing(self) -> Iterator[bool]:
+        """Inside, models are prepared; where that is a conversion its time does not count, as it is kept.
+
+        Says whether models are converted: then each build is of the same weights, so that one is enough.
+        """
+        began, converts = time.monotonic(), runtime_of(self.scenario).converts
+        yield converts
+        if converts:
+            self.started += time.monotonic() - began
 
     def _keep(self, key: str, value: dict[str, Any]) -> None:
         """Add samples of one thing to the log, to those that are known."""

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from foundation.errors import FileError, NasError, ProfileError
+from foundation.errors import FileError, IllegalArchitecture, NasError, ProfileError
 from foundation.fields import Field
 from foundation.files import read_json, write_atomically
 from hw_profiles.fingerprint import Fingerprint, differences, fingerprint
@@ -56,7 +56,8 @@ class LatencyTable:
     """Measured latencies of parts of a space, under one scenario, on one machine.
 
     Weights and activations of the bits in `real_bits` run on kernels of their own here; others are emulated:
-    they count their bytes and take the time of 16.
+    they count their bytes and take the time of 16. `illegal` are kinds of blocks that the runtime cannot run,
+    by name, with its reason.
     """
 
     space_name: str
@@ -69,6 +70,7 @@ class LatencyTable:
     accuracies: Mapping[str, Accuracy] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
     real_bits: Real = NONE_REAL
+    illegal: Mapping[str, str] = field(default_factory=dict)
 
     def predict(self, spec: Decoder, position: int | None = None) -> dict[str, tuple[float, float]]:
         """Milliseconds and their standard error, by reading; decoding at `position` where one is given.
@@ -77,6 +79,7 @@ class LatencyTable:
 
         Raises:
             ProfileError: a part of the network is of a kind, or beyond the sizes, that were measured.
+            IllegalArchitecture: the runtime of the scenario cannot run a block of it.
         """
         return self._predicted([spec], position)[0]
 
@@ -87,6 +90,8 @@ class LatencyTable:
     def _predicted(
         self, specs: Sequence[Decoder], position: int | None
     ) -> list[dict[str, tuple[float, float]]]:
+        for spec in specs if self.illegal else ():
+            self._check_legal(spec)
         sums = self._sums.of(specs, position)
         depths = np.array([len(spec.layers) for spec in specs], dtype=float)
         found: list[dict[str, tuple[float, float]]] = [{} for _ in specs]
@@ -98,6 +103,14 @@ class LatencyTable:
             for each, value, error in zip(found, whole.tolist(), errors.tolist(), strict=True):
                 each[reading] = value, error
         return found
+
+    def _check_legal(self, spec: Decoder) -> None:
+        """Raise `IllegalArchitecture` for a network that the runtime cannot run."""
+        for layer in spec.layers:
+            for block in layer.blocks.values():
+                if (kind := type(block).__name__) in self.illegal:
+                    what = f"engine {self.scenario.engine} cannot run {kind}"
+                    raise IllegalArchitecture(f"{what}: {self.illegal[kind]}")
 
     def interval(self, spec: Decoder) -> dict[str, tuple[float, float]]:
         """Milliseconds between which 9 in 10 measurements of such a network should lie, by reading."""
@@ -149,7 +162,8 @@ class LatencyTable:
     def missing(self, space: Space) -> tuple[Part, ...]:
         """The parts of a space that were not measured, and resemble none that was."""
         parts = parts_in(space, self.real_bits)
-        return tuple(part for part in parts if not self._part_times.covers(part))
+        legal = [part for part in parts if part.kind not in self.illegal]
+        return tuple(part for part in legal if not self._part_times.covers(part))
 
     def scatter(self, reading: str) -> Iterator[tuple[MeasuredNetwork, float, float]]:
         """Each measured whole network with its predicted and its measured milliseconds."""
@@ -231,6 +245,7 @@ class LatencyTable:
             "clock": str(runtime_of(self.scenario).clock(self.scenario)),
             "trusted": self.trusted,
             "weight_bits": {"real": sorted(self.real_bits), "emulated": self.emulated_bits},
+            **({"illegal": dict(self.illegal)} if self.illegal else {}),
             "fingerprint": self.fingerprint,
             "provenance": asdict(self.provenance),
             "readings": {
@@ -297,6 +312,7 @@ class LatencyTable:
         ]
         lines += [f"  {reading}: {_accuracy_text(self.accuracies.get(reading))}" for reading in READINGS]
         lines.append(f"  {self._emulation()}")
+        lines += [f"  illegal here: {kind}: {reason}" for kind, reason in self.illegal.items()]
         if not self.trusted:
             lines.append("  not trusted: it has no held-out networks, or errs by more than 10 % on them")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.provenance.notes)])

@@ -61,6 +61,9 @@ class Runtime(ABC):
     fuses: ClassVar[bool] = False
     """Whether operations are fused into the products beside them, so that only products move bytes."""
 
+    converts: ClassVar[bool] = False
+    """Whether a model is converted before it runs: that takes seconds, may be impossible, and is kept."""
+
     def unsupported_scenario(self, scenario: Scenario) -> str:
         """Why no model can be run in this scenario, on whichever machine; empty where models can."""
         return ""
@@ -68,6 +71,14 @@ class Runtime(ABC):
     def unsupported_network(self, spec: Decoder) -> str:
         """Why this network cannot be run; empty where it can."""
         return ""
+
+    def not_installed(self) -> str:
+        """What is missing on this machine, and how it is installed; empty where the runtime can be used."""
+        return ""
+
+    def versions(self) -> dict[str, str]:
+        """The versions of what runs the models, beside torch, by package: latencies depend on them."""
+        return {}
 
     def clock(self, scenario: Scenario) -> Clock:
         """Which clock times the calls; a runtime with threads of its own needs `Clock.WALL`."""
@@ -89,6 +100,7 @@ class Runtime(ABC):
             ProfileError: the model cannot be run.
         """
         self.check(scenario)
+        self.check_installed()
         if reason := self.unsupported_network(model.spec):
             raise ProfileError(f"engine {self.name}: {reason}; use engine=eager")
         model = placed(model, scenario)
@@ -102,6 +114,15 @@ class Runtime(ABC):
         """
         if reason := self.unsupported_scenario(scenario):
             raise SettingError(f"scenario: engine {self.name} {reason}")
+
+    def check_installed(self) -> None:
+        """Make sure that this machine has what runs the models.
+
+        Raises:
+            SettingError: it has not; what to install is named.
+        """
+        if lacking := self.not_installed():
+            raise SettingError(f"scenario: engine {self.name} {lacking}")
 
     @abstractmethod
     def calls(self, model: Model, scenario: Scenario, tokens: Tensor) -> Calls:

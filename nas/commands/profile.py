@@ -133,7 +133,7 @@ def _require_consent(space: Space, plan: Plan, how: Profiling, yes: bool) -> Non
 
 def _require_measurable(plan: Plan, output: Path, ray: str | None) -> None:
     """Raise at once what would otherwise end a profile after minutes."""
-    from hw_profiles.runtimes.base import check_scenario
+    from hw_profiles.runtimes.base import check_scenario, runtime_of
 
     if not output.name or output.is_dir():
         raise ProfileError(f"--output {output} is a folder: name a file, e.g. table.json")
@@ -141,6 +141,8 @@ def _require_measurable(plan: Plan, output: Path, ray: str | None) -> None:
         raise SettingError(f"--ray {ray} is where a device is looked for: name it with --time-on DEVICE")
     for scenario in plan.scenarios:
         check_scenario(scenario)
+        if plan.time_on is None:
+            runtime_of(scenario).check_installed()
 
 
 def _doubts(table: LatencyTable, path: Path) -> list[str]:

@@ -13,7 +13,7 @@ from foundation.errors import NasError, SettingError, UnknownName
 from foundation.settings import changed
 from foundation.text import count
 from foundation.wording import argument
-from hw_profiles.runtimes.base import check_scenario
+from hw_profiles.runtimes.base import check_scenario, runtime_of
 from hw_profiles.timing.timers import check_device
 from nas.default_paths import DEFAULT_STORE
 from nas.engines.base import engines, make_engine
@@ -150,6 +150,7 @@ def check_plan(
     device_of(plan)
     for scenario in scenarios_to_time(plan) if plan.time_on is None else ():
         check_device(scenario)
+        runtime_of(scenario).check_installed()
     engine = make_engine(plan)
     engine.check(space, plan)
     check_scheduler(plan)

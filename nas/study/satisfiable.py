@@ -14,7 +14,7 @@ from functools import cached_property
 from random import Random
 from typing import Any
 
-from foundation.errors import EvaluationFailed, SpaceError
+from foundation.errors import EvaluationFailed, IllegalArchitecture, SpaceError
 from foundation.text import listed
 from nas.objectives.base import CostModel, objectives
 from nas.study.constraints import COMPARE, Constraint
@@ -129,7 +129,7 @@ class _Bounds:
             return None
         try:
             return additive_costs(self.space, totals)
-        except EvaluationFailed:  # a function of a user's own, of networks too small for it
+        except (EvaluationFailed, IllegalArchitecture):  # of networks too small for it, or that do not run
             return None
 
     def violation(self, spec: Any) -> tuple[float, ...]:
@@ -137,7 +137,10 @@ class _Bounds:
         (rules,) = self.space.broken_rules(spec)
         if rules:
             return rules, math.inf, math.inf
-        values = self.values(spec)
+        try:
+            values = self.values(spec)
+        except IllegalArchitecture:  # the runtime of a scenario cannot run it
+            return 1, math.inf, math.inf
         for i, (constraint, value) in enumerate(zip(self.constraints, values, strict=True)):
             best = self.best[i]
             self.best[i] = value if best is None else constraint.better(value, best)
@@ -153,6 +156,8 @@ class _Bounds:
             values = self.values(spec)
         except EvaluationFailed:  # a function of a user's own
             return 0, math.inf
+        except IllegalArchitecture:  # the runtime of a scenario cannot run it
+            return 1, math.inf
         return 0, sum(c.excess(value) for c, value in zip(self.constraints, values, strict=True))
 
     def check_parts(self) -> None:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from foundation.errors import ProfileError, SettingError, UnknownName
+from foundation.errors import IllegalArchitecture, ProfileError, SettingError, UnknownName
+from hw_profiles.latency.profiler import profile_space
+from hw_profiles.latency.table import LatencyTable
 from hw_profiles.runtimes import graph
 from hw_profiles.runtimes.base import Calls, Runtime, check_scenario, random_tokens, runtime_of, runtimes
 from hw_profiles.runtimes.compile import compiled
@@ -31,13 +35,15 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.kernels import kernels_of
 from search_spaces.scenario import Scenario
-from tests.hw_profiles.tiny import SCENARIO, Sum
+from tests.hw_profiles.tiny import SCENARIO, Scale, Sum, registered, small_space
 
 MIXERS = (
     Attention(num_heads=2, num_kv_heads=1, head_dim=8),
@@ -49,7 +55,7 @@ MIXERS = (
 )
 CUDA = Scenario(device="cuda:0", engine="graph", prompt=8, new_tokens=4)
 DOUBLE = replace(SCENARIO, dtype="float64")
-SLOW = {"compile"}
+SLOW = {"compile", *(name for name, runtime in runtimes.items() if runtime.converts)}
 """Runtimes that take seconds to prepare a model."""
 
 
@@ -69,9 +75,8 @@ def small() -> Model:
 
 def logits_of(result: Any) -> Tensor:
     """Logits are what a call returns, or the first of it."""
-    found = result[0] if isinstance(result, tuple) else result
-    assert isinstance(found, Tensor)
-    return found
+    found = result[0] if isinstance(result, (tuple, list)) else result
+    return torch.as_tensor(found)
 
 
 @pytest.fixture(
@@ -84,11 +89,13 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
 @pytest.fixture
 def scenario(runtime: Runtime) -> Scenario:
     """A scenario on a device of this machine that the runtime can run."""
-    for device in ("cpu", "cuda:0"):
-        found = replace(DOUBLE, engine=runtime.name, device=device)
+    for dtype, device in product(("float64", "float32"), ("cpu", "cuda:0")):
+        found = replace(DOUBLE, engine=runtime.name, device=device, dtype=dtype)
         if not runtime.unsupported_scenario(found):
             if device.startswith("cuda") and not torch.cuda.is_available():
                 pytest.skip("no GPU")
+            if lacking := runtime.not_installed():
+                pytest.skip(lacking)
             return found
     raise AssertionError(f"{runtime.name} runs on no device")
 
@@ -98,12 +105,19 @@ class TestEveryRuntime:
 
     pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Dynamo detected")
 
+    @pytest.fixture(autouse=True, scope="class")
+    def _own_cache(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        """Conversions of one test serve the others."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+            yield
+
     def test_is_named_like_its_file(self, runtime: Runtime) -> None:
         assert type(runtime).__module__ == f"hw_profiles.runtimes.{runtime.name}"
         assert runtime_of(Scenario(engine=runtime.name)) is runtime
 
     def test_gives_what_the_model_gives(self, runtime: Runtime, scenario: Scenario) -> None:
-        model = small().to(scenario.device)
+        model = small().to(scenario.device, getattr(torch, scenario.dtype))
         tokens = random_tokens(model, scenario, 0)
         with torch.no_grad():
             calls = runtime.prepare(model, scenario)
@@ -159,7 +173,7 @@ class TestEveryRuntime:
     ("scenario", "message"),
     [
         (Scenario(engine="graf", device="cuda:0"), "engine: unknown runtime 'graf'; did you mean 'graph'"),
-        (Scenario(engine="fast"), "engine: unknown runtime 'fast'; known: compile, eager, graph"),
+        (Scenario(engine="fast"), "engine: unknown runtime 'fast'; known: aotinductor, compile, eager"),
     ],
 )
 def test_an_unknown_runtime_is_answered_with_the_nearest_name(scenario: Scenario, message: str) -> None:
@@ -256,6 +270,77 @@ def test_every_compiled_function_is_compiled_however_many_there_are() -> None:
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True, recompile_limit=2):
         for number, function in enumerate(functions):
             assert function(torch.ones(2)).tolist() == [number, number]
+
+
+class Picky(Runtime):
+    """Converts models, but not every block."""
+
+    name, static_shapes, converts = "picky", True, True
+
+    def versions(self) -> dict[str, str]:
+        return {"picky": "1.0"}
+
+    def not_installed(self) -> str:
+        return self.lacking
+
+    def calls(self, model: Model, scenario: Scenario, tokens: Tensor) -> Calls:
+        if any(isinstance(layer.channel_mixer, Scale) for layer in model.spec.layers):
+            raise ProfileError("it has no Scale")
+        if any(isinstance(layer.sequence_mixer, Scale) for layer in model.spec.layers):
+            raise ProfileError("it has no Scale")
+        return runtimes["eager"].calls(model, scenario, tokens)
+
+    lacking = ""
+
+
+def test_blocks_that_a_runtime_cannot_convert_are_illegal_in_its_table(
+    added: Callable[[Runtime], None], tmp_path: Path
+) -> None:
+    added(Picky())
+    scenario = replace(SCENARIO, engine="picky")
+    with registered():
+        table = profile_space(small_space(), scenario, seconds=0, output=tmp_path / "table.json")
+        assert table.illegal == {"Scale": "it has no Scale"}
+        assert table.fingerprint["picky"] == "1.0"
+        assert not table.missing(small_space())
+        again = LatencyTable.load(tmp_path / "table.json", scenario)
+        assert again.illegal == table.illegal
+        legal = Decoder(vocab=16, d_model=8, layers=(Layer(sequence_mixer=Sum()),))
+        assert again.predict(legal)["decode_ms"][0] > 0
+        scaled = replace(legal, layers=(Layer(sequence_mixer=Sum(), channel_mixer=Scale()),))
+        with pytest.raises(IllegalArchitecture, match="engine picky cannot run Scale: it has no Scale"):
+            again.predict(scaled)
+        layer = Layer(sequence_mixer=Sum(copies=one_of(1, 2)), channel_mixer=Scale())
+        only = Space(Decoder(vocab=16, d_model=8, layers=(layer,)), name="only")
+        with pytest.raises(ProfileError, match="only: none of its networks can be run; Scale: it has"):
+            profile_space(only, scenario, seconds=0)
+
+
+def test_a_runtime_that_is_not_installed_names_the_extra(added: Callable[[Runtime], None]) -> None:
+    picky = Picky()
+    picky.lacking = "needs picky: pip install 'nas[picky]'"
+    added(picky)
+    scenario = replace(SCENARIO, engine="picky")
+    check_scenario(scenario)  # a table from elsewhere can be read
+    with pytest.raises(SettingError, match=r"scenario: engine picky needs picky: pip install 'nas\[picky\]'"):
+        profile_space(small_space(), scenario, seconds=0)
+
+
+def test_onnx_runtime_gives_what_the_model_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path))
+    layer = Layer(sequence_mixer=Attention(num_heads=1, num_kv_heads=1, head_dim=8))
+    model = build(Decoder(vocab=16, d_model=8, layers=(layer,)))
+    scenario = replace(SCENARIO, engine="onnxruntime")
+    tokens = random_tokens(model, scenario, 0)
+    for _ in range(2):
+        with torch.no_grad():
+            calls = runtime_of(scenario).prepare(model, scenario)
+            _, state = model.prefill(tokens[:, :5], capacity=scenario.context)
+            expected, _ = model.step(tokens[:, -1], state)
+        torch.testing.assert_close(logits_of(calls.decode(5)()), expected, rtol=1e-4, atol=1e-5)
+    files = [path.suffix for path in (tmp_path / "exports").iterdir()]
+    assert sorted(files) == [".onnx", ".onnx"]  # converted once
 
 
 def test_graphs_refuse_layers_that_choose_tokens() -> None:
