@@ -48,13 +48,15 @@ def legal(variants: Mapping[tuple[Block, int], None]) -> list[tuple[Block, int]]
 
 
 def group_of(supernet: Supernet, path: str, blocks: Sequence[Block]) -> ParameterGroup | None:
-    """The weights of one kind of block at one place; None where no block declares a layout."""
+    """The weights of one kind of block at one place; None without a layout, or with several."""
     prefix = f"{path}.mixer."
     declared = [block.layout() for block in dict.fromkeys(blocks)]
     layouts = [layout for layout in declared if layout is not None]
     if not layouts:
         return None
     first = layouts[0]
+    if any((layout.axes, layout.within) != (first.axes, first.within) for layout in layouts):
+        return None  # mixers of other kinds side by side: a letter is not one thing in all of them
     symmetric = [letter for letter in first.sortable if all(letter in layout.sortable for layout in layouts)]
     return ParameterGroup(path, prefix, first, "".join(symmetric), _weights(supernet, prefix))
 

@@ -156,6 +156,10 @@ class Block(ABC):
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` if these values are not possible together, or not at this width."""
 
+    def works_by_entry(self, name: str) -> bool:
+        """Whether a parameter is no matrix, whatever its axes."""
+        return name in self.elementwise
+
     @abstractmethod
     def build(self, d_model: int) -> Mixer:
         """The module, its parameters allocated but not yet filled."""

@@ -47,6 +47,11 @@ def _only_sizes_differ(large: Variant, small: Variant) -> bool:
         value = getattr(small[0], name)
         if value == getattr(block, name):
             continue
+        if _holds_blocks(value):
+            inner = zip(getattr(block, name), value, strict=True)
+            if not all(_only_sizes_differ((one, d_model), (other, d_model)) for one, other in inner):
+                return False
+            continue
         changed: Any = replace(block, **{name: value})
         try:
             changed.check(d_model)
@@ -55,6 +60,11 @@ def _only_sizes_differ(large: Variant, small: Variant) -> bool:
         if parameter_shapes(changed, d_model) == parameter_shapes(block, d_model):
             return False
     return True
+
+
+def _holds_blocks(value: Any) -> bool:
+    """Whether a field holds blocks: of the same kinds in variants whose parameters have the same names."""
+    return isinstance(value, tuple) and any(isinstance(each, Block) for each in value)
 
 
 def _agree(large: Variant, small: Variant) -> bool:

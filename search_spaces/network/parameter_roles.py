@@ -31,7 +31,7 @@ def block_roles(block: Block, d_model: int) -> Mapping[str, Role]:
     layout = block.layout()
     return {
         name: ELEMENTWISE
-        if len(shape) < 2 or name in block.elementwise
+        if len(shape) < 2 or block.works_by_entry(name)
         else _matrix(shape, _words(layout, name, len(shape)), d_model)
         for name, shape in shapes.items()
     }
