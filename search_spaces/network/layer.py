@@ -5,8 +5,9 @@ Shapes: B batch, T tokens, D d_model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,15 @@ class PassContext:
     parts: Parts = AS_THEY_ARE
 
 
+Made: TypeAlias = Callable[[str], Residual]
+"""Gives the sublayer of a place of a layer."""
+
+
+def made_anew(spec: Decoder, layer: Layer, place: str) -> Residual:
+    """The sublayer of a layer of `spec` at a place."""
+    return Residual(layer.blocks[place], spec.d_model, layer.bits, spec.norm)
+
+
 class DecoderLayer(nn.Module):
     """The residual sublayers of one layer, and the modules of its options by field (None: it has none)."""
 
@@ -76,12 +86,13 @@ class DecoderLayer(nn.Module):
     exit: Exit | None
     reads_embedding: EmbeddingReader | None
 
-    def __init__(self, layer: Layer, spec: Decoder) -> None:
+    def __init__(self, layer: Layer, spec: Decoder, made: Made | None = None) -> None:
         super().__init__()
         self.sublayers: dict[str, Residual] = {}
-        for place, block in layer.blocks.items():
-            self.sublayers[place] = Residual(block, spec.d_model, layer.bits, spec.norm)
-            self.add_module(place, self.sublayers[place])
+        for place in layer.blocks:
+            sublayer = made_anew(spec, layer, place) if made is None else made(place)
+            self.sublayers[place] = sublayer
+            self.add_module(place, sublayer)
         for name in OPTIONS:
             present = layer.options.get(name)
             setattr(self, name, None if present is None else present.build(spec.shell))

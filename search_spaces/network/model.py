@@ -10,7 +10,8 @@ Shapes: B batch, T tokens, D d_model, V vocab.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -37,10 +38,11 @@ NO_RATES: Mapping[str, float] = MappingProxyType({})
 class Model(ShellModule):
     """A decoder-only language model with tied embeddings."""
 
-    def __init__(self, spec: Decoder) -> None:
+    def __init__(self, spec: Decoder, made: Callable[[int, str], Residual] | None = None) -> None:
+        """`made` gives the sublayer of a layer's number and place; without it they are made anew."""
         super().__init__(spec.shell)
         self.spec = spec
-        self.layers = nn.ModuleList(_layers(spec))
+        self.layers = nn.ModuleList(_layers(spec, made))
 
     def forward(
         self,
@@ -238,12 +240,13 @@ def build(spec: Decoder, *, seed: int = 0, device: str | torch.device = "cpu") -
     return model
 
 
-def _layers(spec: Decoder) -> Iterator[DecoderLayer]:
+def _layers(spec: Decoder, made: Callable[[int, str], Residual] | None) -> Iterator[DecoderLayer]:
     """One module per layer; layers that share their weights are one module."""
     shared: dict[str, DecoderLayer] = {}
-    for layer in spec.layers:
+    for number, layer in enumerate(spec.layers):
         kind = RoutedLayer if layer.routing is not None else DecoderLayer
-        module = shared.get(layer.shared or "") or kind(layer, spec)
+        sublayers = None if made is None else partial(made, number)
+        module = shared.get(layer.shared or "") or kind(layer, spec, sublayers)
         if layer.shared is not None:
             shared[layer.shared] = module
         yield module

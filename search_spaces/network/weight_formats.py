@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from search_spaces.network.decoder import PLACES
 from search_spaces.network.model import Model
 from search_spaces.quantization.bits import Bits, WeightFormat, is_matrix
@@ -16,9 +18,11 @@ def bits_of(model: Model, name: str) -> Bits:
     return model.shell.bits_of(name) if len(parts) == 1 else Bits()
 
 
+def weight_format(model: Model, name: str, parameter: Tensor) -> WeightFormat | None:
+    """How a parameter of a model is stored; None for one that stays in 32 bits."""
+    return bits_of(model, name).stored if is_matrix(tuple(parameter.shape)) else None
+
+
 def weight_bits(model: Model) -> dict[str, WeightFormat | None]:
     """How each parameter of a model is stored; None for those that stay in 32 bits."""
-    return {
-        name: bits_of(model, name).stored if is_matrix(tuple(parameter.shape)) else None
-        for name, parameter in model.named_parameters()
-    }
+    return {name: weight_format(model, name, parameter) for name, parameter in model.named_parameters()}

@@ -2,37 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.network.decoder import Decoder, weights_site
+from search_spaces.network.layer import made_anew
 from search_spaces.network.model import Model
-from search_spaces.network.options.base import OptionModule
 from search_spaces.network.residual import Residual
-from search_spaces.network.weight_formats import weight_bits
+from search_spaces.network.weight_formats import weight_format
 from search_spaces.quantization.bits import WeightFormat
 from search_spaces.quantization.packing import pack, unpack
 from search_spaces.quantization.rounding import round_all, round_to_bits
 from search_spaces.supernet.weights import Binding, SharedWeights, Weights, leading
 
+Slot: TypeAlias = tuple[dict[str, Any], str]
+"""Where a module keeps a parameter, and under which name."""
+
+Bound: TypeAlias = tuple[list[Binding], list[Slot]]
+"""The bindings of a module's parameters, and their slots."""
+
+
+class BoundSublayers:
+    """Sublayers without values that subnets share, each with its bindings.
+
+    To make a module and to look up its parameters takes longer than to run it on a GPU. A sublayer stands at
+    one place of one layer, so no network has it twice. At most `most` are kept, those that were used last.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self.most = most
+        self._kept: OrderedDict[Hashable, Residual] = OrderedDict()
+        self._bound: dict[Residual, Bound] = {}
+
+    def sublayer(self, spec: Decoder, number: int, place: str) -> Residual:
+        """That of layer `number` of `spec`, on the meta device."""
+        layer = spec.layers[number]
+        key = (number, layer.shared, place, layer.blocks[place], layer.bits, spec.d_model, spec.norm)
+        if key not in self._kept:
+            self._kept[key] = made_anew(spec, layer, place)
+            if len(self._kept) > self.most:
+                self._bound.pop(self._kept.popitem(last=False)[1], None)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def bound(self, sublayer: Residual, bind: Callable[[], Bound]) -> Bound:
+        """Its bindings and slots, found by `bind` the first time."""
+        if sublayer not in self._bound:
+            self._bound[sublayer] = bind()
+        return self._bound[sublayer]
+
 
 class Subnet:
     """One architecture read from a supernet. Stateless: it holds a module without values, and bindings."""
 
-    def __init__(self, supernet: SharedWeights, spec: Decoder) -> None:
+    def __init__(self, supernet: SharedWeights, spec: Decoder, sublayers: BoundSublayers) -> None:
         self.supernet, self.spec = supernet, spec
         spec.check()
         with torch.device("meta"):
-            self.module = Model(spec)
-        self.bindings = tuple(self._bind())
-        self._slots = tuple(self._find_slots())
+            self.module = Model(spec, partial(sublayers.sublayer, spec))
+        bound = list(self._bound(sublayers))
+        self.bindings = tuple(binding for bindings, _ in bound for binding in bindings)
+        self._slots = tuple(slot for _, slots in bound for slot in slots)
 
     def weights(self) -> Weights:
         """Views of the shared parameters, rounded to the layers' bits: what `__call__` computes with.
@@ -119,37 +157,40 @@ class Subnet:
                 values[binding.name].copy_(view)
         return model
 
-    def _find_slots(self) -> Iterator[tuple[dict[str, Any], str]]:
-        """Where the module keeps each parameter, and under which name."""
-        owners = dict(self.module.named_modules())
-        for binding in self.bindings:
-            owner, _, name = binding.name.rpartition(".")
-            yield owners[owner]._parameters, name
+    def _bound(self, sublayers: BoundSublayers) -> Iterator[Bound]:
+        """Those of the shell, and of every layer's sublayers and options."""
+        yield self._bind(self.module, "", "", recurse=False)
+        done = set[int]()
+        for number, layer in enumerate(self.module.decoder_layers):
+            if id(layer) in done:  # it shares its weights with one before
+                continue
+            done.add(id(layer))
+            site = weights_site(self.spec.layers[number].shared, number)
+            for place, module in layer.named_children():
+                path, key = f"layers.{number}.{place}", f"{site}.{place}"
+                if isinstance(module, Residual):
+                    key += f":{type(module.block).__name__}"
+                    yield sublayers.bound(module, partial(self._bind, module, path, key))
+                else:
+                    yield self._bind(module, path, key)
 
-    def _keys(self) -> dict[str, str]:
-        """Where the supernet keeps what the module calls `layers.0.sequence_mixer` and so on."""
-        keys = {}
-        for path, module in self.module.named_modules():
-            if isinstance(module, (Residual, OptionModule)):
-                _, index, place = path.split(".")
-                keys[path] = f"{weights_site(self.spec.layers[int(index)].shared, int(index))}.{place}"
-                keys[path] += f":{type(module.block).__name__}" if isinstance(module, Residual) else ""
-        return keys
-
-    def _bind(self) -> Iterator[Binding]:
-        bits = weight_bits(self.module)
-        keys = self._keys()
-        for name, parameter in self.module.named_parameters():
-            path = ".".join(name.split(".")[:3])
-            key = keys.get(path, path) + name.removeprefix(path)
-            shared = self.supernet.weights.get(key)
+    def _bind(self, module: nn.Module, path: str, key: str, *, recurse: bool = True) -> Bound:
+        """The parameters of a module of the network, which the supernet keeps under `key`."""
+        bindings, slots, owners = list[Binding](), list[Slot](), dict(module.named_modules())
+        for own, parameter in module.named_parameters(recurse=recurse):
+            name, where = f"{path}.{own}".lstrip("."), f"{key}.{own}".lstrip(".")
+            shared = self.supernet.weights.get(where)
             if shared is None or any(map(int.__lt__, shared.shape, parameter.shape)):
                 has = "none" if shared is None else f"only {tuple(shared.shape)}"
                 raise IllegalArchitecture(
                     f"{name} needs {tuple(parameter.shape)}, but the supernet of {self.supernet.name}"
-                    f" has {has} at {key}"
+                    f" has {has} at {where}"
                 )
-            yield Binding(name, key, leading(parameter.shape), bits[name])
+            bits = weight_format(self.module, name, parameter)
+            bindings.append(Binding(name, where, leading(parameter.shape), bits))
+            owner, _, last = own.rpartition(".")
+            slots.append((owners[owner]._parameters, last))
+        return bindings, slots
 
 
 def at_bits(values: Tensor, bits: WeightFormat | None) -> Tensor:

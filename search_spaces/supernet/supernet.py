@@ -9,7 +9,7 @@ import torch
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
 from search_spaces.supernet.allocation import allocate
-from search_spaces.supernet.subnet import Subnet
+from search_spaces.supernet.subnet import BoundSublayers, Subnet
 from search_spaces.supernet.weights import SharedWeights, Weights
 
 KEPT_SUBNETS = 256
@@ -27,6 +27,7 @@ class Supernet(SharedWeights):
         super().__init__(space.name, torch.device(device))
         self.space = space
         self._subnets: OrderedDict[Decoder, Subnet] = OrderedDict()
+        self._sublayers = BoundSublayers()
         allocate(self, space.root, seed)
 
     def subnet(self, spec: Decoder) -> Subnet:
@@ -37,7 +38,7 @@ class Supernet(SharedWeights):
         """
         subnet = self._subnets.get(spec)
         if subnet is None:
-            subnet = self._subnets[spec] = Subnet(self, spec)
+            subnet = self._subnets[spec] = Subnet(self, spec, self._sublayers)
             if len(self._subnets) > KEPT_SUBNETS:
                 self._subnets.popitem(last=False)
         self._subnets.move_to_end(spec)

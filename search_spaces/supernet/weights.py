@@ -52,6 +52,7 @@ class SharedWeights:
         self.rates: dict[str, float] = {}
         self.roles: dict[str, Role] = {}
         self.own_rates: dict[str, float] = {}
+        self._sixteen: Weights = {}
         self._gradients: Tensor | None = None
         self._gradient_of: dict[str, Tensor] = {}
         self._written: set[str] = set()
@@ -99,20 +100,22 @@ class SharedWeights:
 
     @torch.no_grad()
     def at_sixteen(self) -> Weights:
-        """Every shared parameter rounded to bfloat16, by its key, as it is now.
+        """Every shared parameter rounded to bfloat16, by its key, as it is now; valid until the next call.
 
         Each value is rounded by itself, so slices of these are the rounded slices: once for all subnets of a
         step (see `Subnet.leaves`), in a few operations. A second copy of all weights, which share one dtype.
         """
-        gap = next(iter(self.weights.values())).new_zeros(ALIGNED)
-        pieces = [
-            part
-            for weight in self.weights.values()
-            for part in (weight.flatten(), gap[: -weight.numel() % ALIGNED])
-            if len(part)
-        ]
-        flat = torch.cat(pieces)
-        return dict(zip(self.weights, self._cut(flat.to(torch.bfloat16).to(flat.dtype)), strict=True))
+        if list(self._sixteen) != list(self.weights):
+            self._rounded = self._in_one_piece()
+            self._sixteen = dict(zip(self.weights, self._cut(self._rounded), strict=True))
+        torch._foreach_copy_(list(self._sixteen.values()), list(self.weights.values()))
+        self._rounded.copy_(self._rounded.to(torch.bfloat16))
+        return self._sixteen
+
+    def _in_one_piece(self) -> Tensor:
+        """Zeros for all parameters, each aligned."""
+        weights = list(self.weights.values())
+        return weights[0].new_zeros(sum(_aligned_size(weight.shape) for weight in weights))
 
     def _cut(self, flat: Tensor) -> list[Tensor]:
         """Values that lie in one piece, in the shapes of the parameters, each aligned."""
@@ -123,8 +126,7 @@ class SharedWeights:
     def _zeroed(self, key: str) -> Tensor:
         """A gradient of zeros. All gradients lie in one piece, which is zeroed at once (`zero_grad`)."""
         if self._gradients is None:
-            weights = list(self.weights.values())
-            self._gradients = weights[0].new_zeros(sum(_aligned_size(weight.shape) for weight in weights))
+            self._gradients = self._in_one_piece()
             self._gradient_of = dict(zip(self.weights, self._cut(self._gradients), strict=True))
         if key in self._written:  # whoever trains dropped the gradients without `zero_grad`
             self._gradient_of[key].zero_()
