@@ -54,7 +54,7 @@ class MoE(Block):
     """
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
-    learning_rate: ClassVar[float] = 1.2e-2
+    learning_rate: ClassVar[float] = 7.2e-3
 
     num_experts: int = 4
     top_k: int = 1

@@ -38,7 +38,7 @@ class RGLRU(Block):
     """A gated diagonal recurrence over `num_heads` x `head_dim` channels, behind a short convolution."""
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
-    learning_rate: ClassVar[float] = 1.25e-2
+    learning_rate: ClassVar[float] = 2.5e-2
     elementwise: ClassVar[frozenset[str]] = frozenset(
         {"conv", "conv_bias", "input_bias", "decay_bias", "decay"}
     )
