@@ -18,7 +18,7 @@ import torch
 from benchmarks.common import keep
 from evaluators.corpus import load_corpus
 from evaluators.rate_sweep import sweep_rates
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from search_spaces.blocks.base import Block, blocks
 
 STEPS = 200
@@ -42,7 +42,7 @@ def main(kinds: Sequence[str] = ()) -> None:
 
 def _sweep(kind: str, folder: str) -> dict[str, object]:
     torch.set_num_threads(1)
-    sweep = sweep_rates(small(blocks[kind]), ByteLanguageModelling(folder), steps=STEPS)
+    sweep = sweep_rates(small(blocks[kind]), LanguageModelling(folder), steps=STEPS)
     scores = {f"{rate:.2g}": score for rate, score in sweep.scores.items()}
     return {"block": kind, "best": sweep.best if sweep.scores else None, "bits_per_byte": scores}
 

@@ -32,7 +32,7 @@ from benchmarks.cluster.processes import descendants, kill, title
 from evaluators.corpus import load_corpus
 from evaluators.supernet.folder import verified_progress
 from evaluators.supernet.training import SupernetTraining
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.training.distributed import OnStep, train_distributed
 from evaluators.training.execution import Execution
 from evaluators.training.process_group import ProcessGroup
@@ -105,7 +105,7 @@ def _train(case: Case, device: str, out: str, on_step: OnStep | None, *, process
     began = time.perf_counter()
     training = SupernetTraining(
         spaces[case.space](),
-        ByteLanguageModelling(load_corpus().folder, length=case.length),
+        LanguageModelling(load_corpus().folder, length=case.length),
         steps=100_000,
         seed=0,
         batch=case.batch,

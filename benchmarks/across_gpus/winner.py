@@ -42,7 +42,7 @@ from benchmarks.across_gpus.bench import (
     wait_for,
 )
 from evaluators.corpus import load_corpus
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.training.distributed import OnStep, train_distributed
 from evaluators.training.parallel import memory
 from evaluators.training.parallel import run as runs
@@ -116,7 +116,7 @@ def methods_of(gpus: int) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class ReversedPieces(ByteLanguageModelling):
+class ReversedPieces(LanguageModelling):
     """The same batches, whose pieces are read in the reverse order."""
 
     pieces: int = 1
@@ -132,7 +132,7 @@ class ReversedPieces(ByteLanguageModelling):
 
 def course_of(size: Size, folder: Path, method: str, device: str) -> Course:
     """The training by a method: as many pieces of the batch as by any other."""
-    task = ByteLanguageModelling(load_corpus().folder, length=size.length)
+    task = LanguageModelling(load_corpus().folder, length=size.length)
     if method == REVERSED:
         task = ReversedPieces(task.corpus_folder, length=size.length, pieces=size.pieces)
     parallel = Parallel.parse("" if method == REVERSED else method)

@@ -57,7 +57,7 @@ from evaluators.scoring.base import Score
 from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.supernet.sandwich import sandwich
 from evaluators.supernet.training import SupernetTraining
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.training.fit import fit
 from nas.engines.exact.additivity import additivity
 from nas.engines.exact.greedy import greedy
@@ -196,7 +196,7 @@ def joint(seed: int, *, steps: int, aligned: int) -> Row:
     began, space = perf_counter(), hybrids()
     with tempfile.TemporaryDirectory() as folder:
         corpus = load_corpus(None, cache=Path(folder))
-        task = ByteLanguageModelling(corpus.folder, length=96, windows=32)
+        task = LanguageModelling(corpus.folder, length=96, windows=32)
         training = SupernetTraining(space, task, steps=steps, seed=seed, batch=8)
         fit(training)
         parent = _parent(training.supernet, task, seed)
@@ -382,7 +382,7 @@ def _counted(name: str, specs: Sequence[Decoder]) -> list[float]:
     return [float(getattr(spec.cost(SCENARIO), name)) for spec in specs]
 
 
-def _parent(supernet: Supernet, task: ByteLanguageModelling, seed: int) -> Decoder:
+def _parent(supernet: Supernet, task: LanguageModelling, seed: int) -> Decoder:
     """The best of ten networks of the largest sizes."""
 
     def loss(spec: Decoder) -> float:

@@ -49,7 +49,7 @@ from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.sandwich import Sandwich
 from evaluators.supernet.shrinking import SHRINKING, WHOLE, narrowed
 from evaluators.supernet.training import SupernetTraining
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.training.execution import Execution
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining
@@ -90,9 +90,9 @@ class Settings:
     recipes: tuple[str, ...] = RECIPES
 
     @property
-    def task(self) -> ByteLanguageModelling:
+    def task(self) -> LanguageModelling:
         """The task, opened."""
-        return ByteLanguageModelling.make(data=None, length=self.length, windows=self.windows)
+        return LanguageModelling.make(data=None, length=self.length, windows=self.windows)
 
     def seeds_of(self, space: str) -> range:
         """Seeds of training from scratch: several for hybrids only."""

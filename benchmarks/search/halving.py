@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.common import RESULTS, keep, show_plainly
 from evaluators.scoring.scratch import FromScratch
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from nas.driver import Search, run
 from nas.executors.local import InProcess
 from nas.pareto import Points, hypervolume, nondominated, reference_point
@@ -101,7 +101,7 @@ def trained(seed: int, candidates: int) -> Recorded:
         genotype = space.sample(dice)
         drawn[genotype.digest] = genotype
     recorded = Recorded(seed, [], [], [])
-    task = ByteLanguageModelling.make(data=None, length=32, windows=64)
+    task = LanguageModelling.make(data=None, length=32, windows=64)
     with tempfile.TemporaryDirectory() as folder:
         evaluator = FromScratch(task, folder, batch=8, threads=1, horizon=FULL)
         for genotype in drawn.values():

@@ -17,7 +17,7 @@ import torch
 from benchmarks.common import keep, show_plainly
 from evaluators.corpus import load_corpus
 from evaluators.scoring.scratch import FromScratch
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.training.recipe import Recipe
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block
@@ -32,7 +32,7 @@ OPTIMIZERS, FACTORS = ("adamw", "muon"), (0.5, 1.0, 2.0)
 def main() -> None:
     """Train all, one after the other, and keep the table."""
     torch.set_num_threads(1)
-    task = ByteLanguageModelling(load_corpus().folder)
+    task = LanguageModelling(load_corpus().folder)
     rows = []
     for width, network in product(WIDTHS, networks(WIDTHS[0])):
         for optimizer in OPTIMIZERS:
@@ -55,7 +55,7 @@ def networks(width: int) -> dict[str, tuple[Block, ...]]:
 
 
 def _trained(
-    task: ByteLanguageModelling,
+    task: LanguageModelling,
     width: int,
     network: str,
     optimizer: str,

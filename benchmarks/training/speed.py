@@ -33,7 +33,7 @@ from benchmarks.training.plain_gpt import PlainGPT
 from evaluators.corpus import load_corpus
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.training import SupernetTraining
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.training.execution import Execution
 from evaluators.training.network_training import NetworkTraining
 from evaluators.training.recipe import Recipe
@@ -115,7 +115,7 @@ class Bench:
 
     def __init__(self, device: str, size: Size, compile: str) -> None:
         self.device, self.size, self.compile = device, size, compile
-        self.task = ByteLanguageModelling(load_corpus().folder, length=size.length)
+        self.task = LanguageModelling(load_corpus().folder, length=size.length)
         settings = {"compile": compile} if compile else {}
         self.fast = Execution.for_device(device, **settings)
         self.recipe = Recipe(precision="bfloat16")

@@ -25,7 +25,7 @@ from benchmarks.common import RESULTS, keep, show_plainly
 from benchmarks.training.networks import KINDS, network
 from evaluators.corpus import load_corpus
 from evaluators.scoring.scratch import FromScratch
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.training.execution import Execution
 from evaluators.training.network_training import NetworkTraining
 from evaluators.training.recipe import Recipe
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _score(spec: Decoder, multiple: float, window: int, wanted: argparse.Namespace) -> float | None:
-    task = ByteLanguageModelling(load_corpus(wanted.data).folder, length=window, windows=32)
+    task = LanguageModelling(load_corpus(wanted.data).folder, length=window, windows=32)
     recipe = replace(wanted.recipe, rate=multiple)
     evaluator = Patient(task, batch=BATCH, recipe=recipe, device=wanted.device)
     try:

@@ -40,7 +40,7 @@ UNSIGNED = {torch.uint8: 0xFF, torch.int16: 0xFFFF, torch.int32: 0xFFFFFFFF}
 
 @tasks.add
 @dataclass(frozen=True)
-class ByteLanguageModelling(Task):
+class LanguageModelling(Task):
     """Windows of `length` tokens of the corpus in `corpus_folder`; `windows` of them are for validation."""
 
     name: ClassVar[str] = "language"
@@ -62,7 +62,7 @@ class ByteLanguageModelling(Task):
             )
 
     @classmethod
-    def make(cls, *, data: str | None, length: int | None, windows: int | None) -> ByteLanguageModelling:
+    def make(cls, *, data: str | None, length: int | None, windows: int | None) -> LanguageModelling:
         """On the text or the prepared corpus at `data`, or on the interpreter's own library.
 
         Both parts must hold such windows.

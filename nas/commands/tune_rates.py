@@ -59,7 +59,7 @@ def tune_rates(
 
     Example: nas tune-rates mine.py --block MyMixer, then nas search mine.py --recipe mine.recipe.json
     """
-    from evaluators.tasks.language import ByteLanguageModelling
+    from evaluators.tasks.language import LanguageModelling
     from foundation.files import write_json
     from nas.rates import swept_blocks
     from nas.study.space_files import load_space
@@ -69,7 +69,7 @@ def tune_rates(
     plan = plan_of(loaded, settings)
     require_here(plan.train_on)
     blocks = swept_blocks(loaded, wanted.block)
-    task = ByteLanguageModelling.make(data=plan.data, length=None, windows=None)
+    task = LanguageModelling.make(data=plan.data, length=None, windows=None)
     found, rows = plan.recipe.rates_by_kind, []
     how = {"steps": wanted.steps, "seed": plan.seed, "recipe": plan.recipe, "device": plan.train_on}
     for block in blocks:

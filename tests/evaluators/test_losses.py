@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.training.fit import fit
 from evaluators.training.losses import LateLosses, Losses
 from evaluators.training.network_training import NetworkTraining
@@ -102,7 +102,7 @@ def test_a_batch_on_a_device_is_the_batch(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(map(torch.equal, task.train_batch_on("cpu", 3, 5, 4), plain))
     text = torch.from_numpy(task.corpus.train.copy())
     monkeypatch.setattr("evaluators.tasks.language._text_on", lambda folder, device: text)
-    gathered = ByteLanguageModelling.train_batch_on(task, "cpu", 3, 5, 4)
+    gathered = LanguageModelling.train_batch_on(task, "cpu", 3, 5, 4)
     assert all(map(torch.equal, gathered, plain))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evaluators.tasks.base import IGNORED, tasks
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.tasks.recall import Recall
 from foundation.errors import DataError, SettingError
 from tests.evaluators import tiny
@@ -18,7 +18,7 @@ def task(tmp_path):
 
 
 def test_language_is_registered():
-    assert tasks["language"] is ByteLanguageModelling
+    assert tasks["language"] is LanguageModelling
 
 
 def test_targets_are_the_next_tokens(task):
@@ -45,7 +45,7 @@ def test_validation_windows_are_fixed_and_do_not_overlap(task):
     assert torch.equal(windows, task.validation()[0])
     assert bytes(windows[0].tolist()) == text[:16]
     assert bytes(task.validation()[1][-1].tolist()) == text[-16:]
-    full = ByteLanguageModelling(task.corpus_folder, 16, (len(text) - 1) // 16)
+    full = LanguageModelling(task.corpus_folder, 16, (len(text) - 1) // 16)
     step = len(text) // full.windows
     starts = [text.find(bytes(w.tolist()), max(0, i * step - 2)) for i, w in enumerate(full.validation()[0])]
     assert all(later - earlier >= 16 for earlier, later in pairwise(starts))
@@ -64,11 +64,11 @@ def test_unit_is_bits(task):
 
 def test_windows_that_do_not_fit_are_refused(task):
     with pytest.raises(DataError, match=r"for validation, and these windows need 100,001"):
-        ByteLanguageModelling(task.corpus_folder, 1000, 100).validation()
+        LanguageModelling(task.corpus_folder, 1000, 100).validation()
     with pytest.raises(DataError, match=r"for training, and these windows need 1,000,001"):
-        ByteLanguageModelling(task.corpus_folder, 1_000_000).train_batch(0, 0, 1)
+        LanguageModelling(task.corpus_folder, 1_000_000).train_batch(0, 0, 1)
     with pytest.raises(SettingError, match="windows at least 2"):
-        ByteLanguageModelling(task.corpus_folder, windows=1)
+        LanguageModelling(task.corpus_folder, windows=1)
 
 
 def test_recall_asks_for_what_it_told():

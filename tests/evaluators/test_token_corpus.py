@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluators.corpus import Corpus, load_corpus
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from evaluators.tokens import token_corpus as module
 from evaluators.tokens.preparation import Preparation, prepare
 from evaluators.tokens.token_corpus import documents_in, load_data, open_data, prepared
@@ -64,7 +64,7 @@ def test_tokens_stand_for_the_text_of_both_parts(text: Corpus, name: str, tmp_pa
 def test_a_tokenizer_of_bytes_scores_what_bytes_score(text: Corpus, tmp_path: Path) -> None:
     corpus = made(text, "bytes", tmp_path)
     assert np.array_equal(corpus.train, text.train)
-    plain, tokens = (ByteLanguageModelling(each.folder, 16, 8) for each in (text, corpus))
+    plain, tokens = (LanguageModelling(each.folder, 16, 8) for each in (text, corpus))
     logits = torch.randn(8, 16, 256, generator=torch.Generator().manual_seed(0))
     assert torch.equal(plain.validation()[0], tokens.validation()[0])
     assert torch.equal(plain.train_batch(3, 1, 4)[0], tokens.train_batch(3, 1, 4)[0])
@@ -78,7 +78,7 @@ def test_a_tokenizer_of_bytes_scores_what_bytes_score(text: Corpus, tmp_path: Pa
 @pytest.mark.parametrize("name", ["byte_level", "sentence_piece"])
 def test_scores_are_nats_over_the_bytes_of_the_scored_tokens(text: Corpus, name: str, tmp_path: Path) -> None:
     corpus = made(text, name, tmp_path)
-    task, tokenizer = ByteLanguageModelling(corpus.folder, 16, 20), Tokenizer(MADE[name]())
+    task, tokenizer = LanguageModelling(corpus.folder, 16, 20), Tokenizer(MADE[name]())
     tokens, targets = task.validation()
     logits = torch.randn(20, 16, corpus.vocab, generator=torch.Generator().manual_seed(0)).double()
     nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
@@ -97,7 +97,7 @@ def test_scores_are_nats_over_the_bytes_of_the_scored_tokens(text: Corpus, name:
 
 def test_the_loss_of_a_training_is_in_bits_per_byte(text: Corpus, tmp_path: Path) -> None:
     corpus = made(text, "byte_level", tmp_path)
-    task = ByteLanguageModelling(corpus.folder, 16, 8)
+    task = LanguageModelling(corpus.folder, 16, 8)
     assert task.nats == pytest.approx(math.log(2) * text.train_bytes / corpus.train_tokens)
     assert task.vocab == 260
     about = task.about()

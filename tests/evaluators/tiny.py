@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.corpus import load_corpus
-from evaluators.tasks.language import ByteLanguageModelling
+from evaluators.tasks.language import LanguageModelling
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.quantization.bits import Bits
@@ -61,10 +61,10 @@ def decoder(*, weight: int = 16, state: int = 16, penalty: float | None = None, 
     return Decoder(vocab=vocab, d_model=24, layers=(layer, layer))
 
 
-def task(folder: Path, *, length: int = 16, windows: int = 8) -> ByteLanguageModelling:
+def task(folder: Path, *, length: int = 16, windows: int = 8) -> LanguageModelling:
     text = folder / "text.txt"
     dice = torch.Generator().manual_seed(0)
     chosen = torch.randint(len(WORDS), (6000,), generator=dice).tolist()
     text.write_text(" ".join(WORDS[i] for i in chosen))
     corpus = load_corpus(text, cache=folder / "cache")
-    return ByteLanguageModelling(corpus.folder, length, windows)
+    return LanguageModelling(corpus.folder, length, windows)
