@@ -30,6 +30,7 @@ REGISTRIES = {
     "methods": ("Methods of parallel training", "evaluators.training.parallel.methods.base"),
     "recipes": ("Ready-made recipes", "evaluators.training.recipes"),
     "norms": ("Norms", "search_spaces.network.norms.base"),
+    "modifiers": ("Modifiers of trained networks", "nas.modifiers.base"),
     "targets": ("Formats that networks are exported to", "nas.exports.base"),
     "runtimes": ("Runtimes", "hw_profiles.runtimes.base"),
     "spaces": ("Ready-made spaces", "search_spaces.spaces"),

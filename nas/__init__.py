@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.executors.workers import Workers as Workers
     from nas.imports import import_model as import_model
+    from nas.modification import modify as modify
     from nas.objectives.declared import objective as objective
     from nas.store import Store as Store
     from nas.study.export import export as export
@@ -53,6 +54,7 @@ _HOMES = {
     "Store": "nas.store:Store",
     "export": "nas.study.export:export",
     "import_model": "nas.imports:import_model",
+    "modify": "nas.modification:modify",
     "load": "nas.study.model_code:load",
 }
 

@@ -19,7 +19,7 @@ from nas.commands.output import print_json, print_line
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (spaces, engines, strategies, schedulers, objectives, tasks, recipes, targets):
+    for command in (spaces, engines, strategies, schedulers, objectives, tasks, recipes, targets, modifiers):
         app.command(rich_help_panel=CATALOGUE)(command)
 
 
@@ -177,6 +177,22 @@ def targets(
 ) -> None:
     """List the formats that a network is exported to (`nas export --to`), or explain one and its settings."""
     from nas.exports.base import targets as registered
+
+    found = catalogue(registered, None)
+    if name is None:
+        found.print_lines(first_line)
+        return
+    kind = found.named(name)
+    _explain(kind, kind)
+
+
+def modifiers(
+    name: Annotated[
+        str | None, typer.Argument(help="One modifier, with its settings.", show_default=False)
+    ] = None,
+) -> None:
+    """List what makes another network of a trained one (`nas run`), or explain one and its settings."""
+    from nas.modifiers.base import modifiers as registered
 
     found = catalogue(registered, None)
     if name is None:

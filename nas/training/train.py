@@ -21,6 +21,7 @@ from typing import Any
 
 from evaluators.scoring.base import Score
 from evaluators.scoring.windows import state_segment, window_losses
+from evaluators.tasks.base import Task
 from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel import run as runs
 from evaluators.training.parallel.course import CHECKPOINTS, Course
@@ -76,7 +77,7 @@ def course_of(start: Start, settings: TrainingSettings, folder: Path) -> Course:
         device=settings.train_on,
     )
     course.check()
-    _check_tokens(start, course)
+    check_tokens(start.tokenizer, course.task)
     if settings.checkpoint_activations < 0:
         return course
     return replace(
@@ -84,13 +85,13 @@ def course_of(start: Start, settings: TrainingSettings, folder: Path) -> Course:
     )
 
 
-def _check_tokens(start: Start, course: Course) -> None:
-    """Refuse data whose tokens mean something else than those that the weights know.
+def check_tokens(tokenizer: bytes | None, task: Task) -> None:
+    """Refuse data whose tokens mean something else than those of this tokenizer, which the weights know.
 
     Raises:
         SettingError: they do.
     """
-    if start.tokenizer is None or course.task.tokenizer_json() == start.tokenizer:
+    if tokenizer is None or task.tokenizer_json() == tokenizer:
         return
     raise SettingError(
         "the network has a tokenizer, and the data were not prepared with it: prepare them, `nas corpus TEXT"

@@ -126,7 +126,7 @@ def _float8(rows: Tensor) -> tuple[Tensor, Tensor]:
     The largest value gets the largest code, since a bfloat16 scale is off by less than half a step there: so
     rounding again gives the same scale and changes nothing.
     """
-    scale = _usable(rows.abs().amax(-1, keepdim=True) / FLOAT8_LARGEST)
+    scale = usable_scale(rows.abs().amax(-1, keepdim=True) / FLOAT8_LARGEST)
     return (rows / scale.to(rows.dtype)).to(FLOAT8).to(rows.dtype), scale
 
 
@@ -142,7 +142,7 @@ def largest_scale(rows: Tensor, top: int) -> Tensor:
     so rounding again gives the same scale and changes nothing.
     """
     largest = rows.detach().abs().amax(-1, keepdim=True)
-    return _usable(largest / top)
+    return usable_scale(largest / top)
 
 
 def _best_scale(rows: Tensor, top: int) -> Tensor:
@@ -155,7 +155,7 @@ def _best_scale(rows: Tensor, top: int) -> Tensor:
     largest = torch.where(high >= -low, high, low)
     best, least_error = None, None
     for tighter in TIGHTER:
-        scale = _usable(-largest / (top * tighter))
+        scale = usable_scale(-largest / (top * tighter))
         codes, _ = nearest_codes(rows, scale, -top, top - 1)
         error = (codes * scale.to(rows.dtype) - rows).square().sum(-1, keepdim=True)
         if best is None or least_error is None:
@@ -177,10 +177,10 @@ def _mean_scale(rows: Tensor, width: int) -> Tensor:
     magnitude = rows.abs()
     largest = magnitude.amax(-1, keepdim=True)
     ternary = ((magnitude == 0) | (magnitude == largest)).all(-1, keepdim=True)
-    return _usable(torch.where(ternary, largest, magnitude.sum(-1, keepdim=True) / real))
+    return usable_scale(torch.where(ternary, largest, magnitude.sum(-1, keepdim=True) / real))
 
 
-def _usable(scale: Tensor) -> Tensor:
+def usable_scale(scale: Tensor) -> Tensor:
     """In bfloat16, and one instead of zero, which cannot divide."""
     scale = scale.to(torch.bfloat16)
     return torch.where(scale == 0, torch.ones_like(scale), scale)

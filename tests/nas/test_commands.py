@@ -51,6 +51,7 @@ NAMING = {
     "blocks": "Atention",
     "recipes": "trapezoit",
     "targets": "onxx",
+    "modifiers": "pruun",
     "zoo": "jambaa",
     "search": "lapptop",
     "tune-rates": "lapptop",

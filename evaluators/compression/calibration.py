@@ -1,0 +1,105 @@
+"""What the matrices of a network multiply: the second moments of their inputs on calibration text.
+
+    moments = second_moments(model, windows)        # windows [W, T] of tokens
+    moments["layers.0.channel_mixer.mixer.up"]      # [Part(offset, rows, width), its sum of x x'], ...
+
+Rounding (GPTQ, AWQ) and pruning (Wanda) weigh an error in a weight by the inputs that it meets. A matrix is
+found by its memory, so blocks need no code for it: a product with a parameter, or with a view of whole rows
+of it, is one of that parameter, as experts and heads are, each with inputs of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from search_spaces.network.model import Model
+from search_spaces.ops.linear import linear_per_head
+
+AT_ONCE = 8
+"""Windows in one forward pass."""
+
+
+class Part(NamedTuple):
+    """Whole rows of a parameter that are multiplied together: `rows` x `width` values from `offset` on."""
+
+    offset: int
+    rows: int
+    width: int
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """The matrix [rows, width] as a view of a contiguous parameter."""
+        return parameter.view(-1)[self.offset : self.offset + self.rows * self.width].view(self.rows, -1)
+
+
+Moments: TypeAlias = dict[str, dict[Part, Tensor]]
+"""Sums of x x' [width, width] in float64, by parameter and by part."""
+
+
+@torch.no_grad()
+def second_moments(
+    model: Model, windows: Tensor, wanted: Callable[[str], bool] = lambda name: True
+) -> Moments:
+    """The second moments of all inputs of the `wanted` parameters, over calibration windows [W, T].
+
+    A parameter that is in no product that can be seen is absent.
+    """
+    names = {name: weight for name, weight in model.named_parameters() if wanted(name)}
+    observed = _Products(names)
+    with observed:
+        for tokens in windows.split(AT_ONCE):
+            model(tokens.to(model.embedding.device))
+    return observed.moments
+
+
+def tiled(parameter: Tensor, parts: Mapping[Part, Tensor]) -> bool:
+    """Whether the parts are all of a parameter, each value once."""
+    end = 0
+    for part in sorted(parts):
+        if part.offset != end:
+            return False
+        end += part.rows * part.width
+    return end == parameter.numel()
+
+
+class _Products(TorchFunctionMode):
+    """While it is entered, the inputs of matrix products with some parameters are added up."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        super().__init__()
+        self.moments: Moments = {}
+        self._names = {
+            weight.untyped_storage().data_ptr(): (name, weight.shape[-1])
+            for name, weight in parameters.items()
+        }
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Look at the inputs of a product, and compute it as it is."""
+        if func in (F.linear, linear_per_head):
+            for x, weight in _products(func, args[0], args[1]):
+                self._add(x, weight)
+        return func(*args, **(kwargs or {}))
+
+    def _add(self, x: Tensor, weight: Tensor) -> None:
+        name, last = self._names.get(weight.untyped_storage().data_ptr(), ("", 0))
+        if not name or not weight.is_contiguous() or weight.shape[-1] % last:
+            return
+        part = Part(int(weight.storage_offset()), *weight.shape)
+        rows = x.reshape(-1, part.width).double()
+        moments = self.moments.setdefault(name, {})
+        moments[part] = moments[part] + rows.mT @ rows if part in moments else rows.mT @ rows
+
+
+def _products(func: Any, x: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The inputs [..., K] and the matrix [N, K] of every product of a call."""
+    if func is F.linear:
+        yield x, weight
+    else:
+        yield from zip(x.unbind(), weight.unbind(), strict=True)

@@ -1,0 +1,126 @@
+"""GPTQ: matrices rounded column by column, each error made good by the columns that follow.
+
+    H = sum of x x' + damp I;   q_j = round(w_j);   w_k -= (w_j - q_j) / U_jj U_jk  for k > j,   H^-1 = U'U
+
+Frantar et al. 2022, arXiv:2210.17323, sections 3 and 4. The result has the values of its format, and is left
+unchanged by `search_spaces.quantization.rounding`: the largest value of each group keeps the largest code, so
+whoever rounds again finds the same scale. Weights that are zero, because they were pruned, stay zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evaluators.compression.calibration import Part
+from search_spaces.quantization.bits import TERNARY, WeightFormat
+from search_spaces.quantization.rounding import TIGHTER, usable_scale
+
+DAMP = 0.01
+"""What is added to the diagonal of H, as a share of its mean (section 4, step 3)."""
+
+
+def unsupported(stored: WeightFormat) -> str:
+    """Why weights of a format are not rounded by GPTQ; empty where they are."""
+    if stored.is_float8 or stored.bits in (TERNARY, 16):
+        return "gptq rounds to integers of 8 to 2 bits"
+    return ""
+
+
+@torch.no_grad()
+def gptq(weight: Tensor, moments: dict[Part, Tensor], stored: WeightFormat, damp: float = DAMP) -> Tensor:
+    """A parameter [..., L] with every part rounded to its format, given the moments of all its parts."""
+    rounded = weight.detach().contiguous().clone()
+    for part, moment in moments.items():
+        matrix = part.of(rounded)
+        groups = group_edges(part.width, weight.shape[-1], stored.span(weight.shape[-1]))
+        matrix.copy_(_swept(matrix.double(), moment, groups, (stored, damp)))
+    return rounded
+
+
+def group_edges(width: int, row: int, span: int) -> list[tuple[int, int]]:
+    """Where the groups of a matrix begin and end, whose `width` is one or several rows of the parameter."""
+    return [
+        (start + low, start + min(low + span, row))
+        for start in range(0, width, row)
+        for low in range(0, row, span)
+    ]
+
+
+def _swept(
+    weight: Tensor, moment: Tensor, groups: list[tuple[int, int]], how: tuple[WeightFormat, float]
+) -> Tensor:
+    """The matrix [N, K] rounded group by group; `how` is its format and the damping."""
+    stored, damp = how
+    pruned = weight == 0
+    upper, importance = inverse_root(moment.to(weight.device), damp)
+    for low, high in groups:
+        group = weight[:, low:high].clone()
+        there = group.masked_fill(pruned[:, low:high], 0.0)
+        scale, fixed = _scales(there, importance[low:high], stored)
+        largest = _largest_code(there.gather(-1, fixed[:, None])[:, 0], stored)
+        errors = torch.zeros_like(group)
+        for j in range(high - low):
+            column, at = group[:, j], low + j
+            code = _codes(column[:, None], scale, stored)[:, 0]
+            code = torch.where(fixed == j, largest, code)
+            rounded = torch.where(pruned[:, at], 0.0, code * scale[:, 0])
+            errors[:, j] = (column - rounded) / upper[at, at]
+            group[:, j + 1 :] -= errors[:, j, None] * upper[at, at + 1 : high]
+            weight[:, at] = rounded
+        weight[:, high:] -= errors @ upper[low:high, high:]
+    return weight
+
+
+def inverse_root(moment: Tensor, damp: float) -> tuple[Tensor, Tensor]:
+    """The upper U with H^-1 = U'U, and the diagonal of H.
+
+    An input that was never there has no say: its weights are rounded by themselves.
+    """
+    hessian = moment.clone()
+    diagonal = hessian.diagonal()
+    diagonal += torch.where(diagonal > 0, 0.0, 1.0)
+    diagonal += damp * diagonal.mean()
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    return torch.linalg.cholesky(inverse, upper=True), diagonal
+
+
+def _scales(group: Tensor, importance: Tensor, stored: WeightFormat) -> tuple[Tensor, Tensor]:
+    """The scale [N, 1] of a group [N, G], and which of its values keeps the largest code [N].
+
+    Tried are scales that reach the largest value and some that do not, as in `quantization.rounding`; errors
+    are weighed by the moments of the inputs.
+    """
+    fixed = group.abs().argmax(-1)
+    extreme = group.gather(-1, fixed[:, None])
+    best, least = None, None
+    for tighter in TIGHTER:
+        scale = _scale(extreme, stored, tighter)
+        off = _codes(group, scale, stored) * scale - group
+        error = (off.square() * importance).sum(-1, keepdim=True)
+        if best is None or least is None:
+            best, least = scale, error
+        else:
+            best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+    assert best is not None
+    return best, fixed
+
+
+def _scale(extreme: Tensor, stored: WeightFormat, tighter: float) -> Tensor:
+    top = 2 ** (int(stored.bits) - 1)
+    if stored.bits < 4:  # the longer side is for the largest value
+        return usable_scale(-extreme / (top * tighter)).double()
+    return usable_scale(extreme.abs() / ((top - 1) * tighter)).double()
+
+
+def _codes(values: Tensor, scale: Tensor, stored: WeightFormat) -> Tensor:
+    top = 2 ** (int(stored.bits) - 1)
+    return (values / scale).round().clamp(-top if stored.bits < 4 else 1 - top, top - 1)
+
+
+def _largest_code(extreme: Tensor, stored: WeightFormat) -> Tensor:
+    """The code of the largest value of each group [N]: always the same where one side is longer."""
+    top = 2 ** (int(stored.bits) - 1)
+    if stored.bits < 4:
+        return torch.full_like(extreme, -top)
+    return torch.where(extreme < 0, 1.0 - top, top - 1.0).to(extreme.dtype)

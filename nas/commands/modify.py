@@ -1,0 +1,166 @@
+"""Commands that make another network of a trained one: one for each modifier, and `run` for several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas.commands.groups import MODELS
+from nas.commands.options import PATH
+from nas.commands.options_from_settings import Given, with_settings
+from nas.commands.output import print_line, print_table
+from nas.modification import ModificationSettings
+from nas.modifiers.base import Modifier, modifiers
+
+if TYPE_CHECKING:
+    from nas.modification import Modified
+
+LIST_SUFFIX = ".json"
+
+
+def mount(app: typer.Typer) -> None:
+    """Add these commands; a new modifier brings its own."""
+    app.command(rich_help_panel=MODELS)(run)
+    for kind in modifiers.values():
+        app.command(rich_help_panel=MODELS)(_command_of(kind))
+
+
+Folder = Annotated[
+    str, typer.Argument(help="An exported folder, or zoo:NAME (`nas zoo`).", show_default=False)
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="The folder to write: an exported model.", show_default=False, **PATH
+    ),
+]
+Then = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--then",
+        metavar="NAME[,SETTING=VALUE...]",
+        help="A modifier that follows. Repeat it for several.",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what each modifier would do to the size, and run nothing.")
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run the blocks of its own that the folder holds as Python.")
+]
+
+
+@with_settings(ModificationSettings)
+def run(
+    modifier: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[,SETTING=VALUE...]|FILE.json",
+            help="A modifier (`nas modifiers` lists them), or a file with a list of them.",
+            show_default=False,
+        ),
+    ],
+    folder: Folder,
+    *,
+    settings: Given,
+    output: Output = None,
+    then: Then = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Make another network of a trained one by a list of modifiers, and measure each on the same windows.
+
+    OUT holds the network behind the last modifier that is done, with a record of each: the same words go on
+    where a run was stopped. A file holds a list in JSON: ["prune,pattern=2:4", "quantize,bits=4"].
+
+    Example: nas run prune,pattern=2:4 winner -o small --then quantize,bits=4
+    """
+    from nas.modification import read_modifiers
+    from nas.modifiers.base import modifier_of
+
+    first = list(read_modifiers(modifier)) if modifier.endswith(LIST_SUFFIX) else [modifier_of(modifier)]
+    words = {"settings": settings, "output": output, "force": force}
+    _run([*first, *map(modifier_of, then or [])], folder, words, dry_run=dry_run, trust_code=trust_code)
+
+
+def _command_of(kind: type[Modifier]) -> Any:
+    """The command of one modifier, with an option for each of its settings."""
+
+    def command(
+        folder: Folder,
+        *,
+        own: Given,
+        settings: Given,
+        output: Output = None,
+        then: Then = None,
+        force: Force = False,
+        dry_run: DryRun = False,
+        trust_code: TrustCode = False,
+    ) -> None:
+        from nas.modifiers.base import modifier_of
+
+        words = {"settings": settings, "output": output, "force": force}
+        chosen = [kind(**own), *map(modifier_of, then or [])]
+        _run(chosen, folder, words, dry_run=dry_run, trust_code=trust_code)
+
+    command.__name__ = kind.name
+    command.__doc__ = f"{kind.__doc__}\n\n    Example: nas {kind.name} winner -o {kind.name}d"
+    return with_settings(kind, into="own")(with_settings(ModificationSettings)(command))
+
+
+def _run(
+    chosen: Sequence[Modifier], what: str, words: Mapping[str, Any], *, dry_run: bool, trust_code: bool
+) -> None:
+    from foundation.errors import SettingError
+    from nas.modification import estimates, modify
+    from nas.progress import Terminal
+    from nas.training.start import start_of
+
+    settings = dict(words["settings"])
+    start = start_of(what, trust_code=trust_code, seed=settings.get("seed", 0))
+    if dry_run:
+        for modifier, estimate in estimates(start, chosen):
+            print_line(f"{modifier.name}: {estimate}")
+        return
+    output = words["output"]
+    if output is None:
+        raise SettingError("name the folder to write (--output), or ask what would be done (--dry-run)")
+    if Path(output).absolute() == Path(what).absolute():
+        raise SettingError(f"{output} is the network to begin with: name another folder to write")
+    known = {name: value for name, value in start.settings.items() if name in KNOWN}
+    asked = ModificationSettings(**{**known, **settings})
+    done = modify(start, chosen, output, asked, force=words["force"], progress=Terminal())
+    _print(done, Path(output))
+
+
+KNOWN = ("task", "data", "window", "validation_windows")
+"""Settings of a training that those of modifiers begin with."""
+
+
+def _print(done: Sequence[Modified], folder: Path) -> None:
+    """A row for each modifier, figures before and after."""
+    if not done:
+        return
+    name = next(key for key, value in done[0].before.items() if isinstance(value, Mapping))
+    rows = [("", f"{done[0].before[name]['value']:.4f}", "", *_sizes(done[0].before))]
+    for each in done:
+        mean, error = each.difference
+        title = f"{each.modifier.name}{' (done before)' if each.resumed else ''}"
+        score = f"{each.after[name]['value']:.4f}"
+        rows.append((title, score, f"{mean:+.4f} ± {error:.4f}", *_sizes(each.after)))
+    print_table(("", name, "change", "parameters", "not zero", "weight bytes"), rows)
+    for each in done:
+        for what, note in each.notes.items():
+            shown = f"{len(note)} parameters" if isinstance(note, list) else note
+            print_line(f"{each.modifier.name}: {what}: {shown}")
+    print_line(f"written to {folder}")
+
+
+def _sizes(figures: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{figures['params']:,}", f"{figures['nonzero']:,}", f"{figures['weight_bytes']:,}"

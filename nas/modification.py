@@ -1,0 +1,333 @@
+"""Modifiers one after the other, from a network to an exported folder that says what it went through.
+
+    nas.modify("winner", [Prune(pattern="2:4"), Quantize(bits=4)], "small")
+
+After each modifier the folder OUT holds the network that it made, whole at any moment, with a record of it in
+`config.json` (`about.modified`): its settings, and every figure before and after, on the same validation
+windows, with its error. So a list that was stopped goes on behind the last modifier that is on record, with
+the same words; a training inside a modifier goes on from its checkpoints in `OUT/training`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+from evaluators.scoring.base import Score, paired_difference
+from evaluators.scoring.windows import state_segment, window_losses
+from evaluators.tasks.base import Task, tasks
+from evaluators.training.network_training import rounded_model
+from evaluators.training.parallel.course import CHECKPOINTS
+from evaluators.training.trainable import weights_digest
+from foundation.errors import FileError, NasError, SettingError
+from foundation.files import read_json
+from foundation.settings import MANY, SEEDS, Settings, setting
+from nas.modifiers.base import Estimate, Modifier, Work, modifier_of
+from nas.progress import Progress
+from nas.study.model_code import load
+from nas.training.start import Start, start_of
+from nas.training.train import check_tokens
+from search_spaces.language.walk import open_values
+from search_spaces.network.model import Model
+from search_spaces.network.model_files import check_free, read_config, save_model
+from search_spaces.network.weight_formats import weight_bits
+from search_spaces.scenario import Scenario
+
+MODIFIED = "modified"
+"""The entry of `about` that holds a record of each modifier."""
+
+ORIGIN = "modified_from"
+"""The entry that names the weights, the text and the seed that a list of modifiers began with."""
+
+MOST_MODIFIERS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModificationSettings(Settings):
+    """The text that modifiers calibrate and train on, and that every figure is of."""
+
+    task: str = setting("language", help="What the network does: language or recall.")
+    data: str | None = setting(
+        None,
+        help="A folder or file of text, or a corpus of `nas corpus`.",
+        metavar="PATH",
+        shown="that of the network's training, or the standard library's own source",
+    )
+    window: int | None = setting(
+        None, help="Tokens of a sequence.", least=1, most=MANY, shown="the task's own"
+    )
+    validation_windows: int | None = setting(
+        None, help="Sequences that figures are means of.", least=2, most=MANY, shown="the task's own"
+    )
+    seed: int = setting(0, help="Random seed of the calibration and of trainings.", least=0, most=SEEDS)
+
+    def make_task(self) -> Task:
+        """The task, opened.
+
+        Raises:
+            DataError: its data cannot be used.
+            SettingError: it does not come in these sizes.
+        """
+        kind = tasks[self.task]
+        return kind.make(data=self.data, length=self.window, windows=self.validation_windows)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is measured of a network: its score, window by window, and its sizes."""
+
+    score: Score
+    params: int
+    nonzero: int
+    weight_bytes: int
+
+    def to_plain(self, name: str) -> dict[str, Any]:
+        """As a record holds them; `name` is that of the score."""
+        return {
+            name: {"value": self.score.value, "error": self.score.standard_error},
+            "params": self.params,
+            "nonzero": self.nonzero,
+            "weight_bytes": self.weight_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Modified:
+    """What one modifier did; `difference` is the score after it less that before, and its standard error."""
+
+    modifier: Modifier
+    before: dict[str, Any]
+    after: dict[str, Any]
+    difference: tuple[float, float]
+    notes: Mapping[str, Any]
+    resumed: bool = False
+    """Whether it was done by an earlier run."""
+
+
+def modify(
+    begin: Start | str | Path,
+    wanted: Sequence[Modifier | str],
+    output: str | Path,
+    settings: ModificationSettings | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[Modified]:
+    """Apply modifiers to a network, one after the other, and export what comes out; what each did.
+
+    `begin` is an exported folder, `zoo:NAME`, or a start that was made of something else. With `force`,
+    another model that was exported into the folder is replaced.
+
+    Raises:
+        SettingError: a modifier is left open or cannot be applied, or the folder holds something else.
+        DataError: the text cannot be used.
+        EvaluationFailed: a figure is not finite.
+        FileError: a file cannot be read or written.
+    """
+    chosen, settings = modifiers_of(wanted), settings or ModificationSettings()
+    start = begin if isinstance(begin, Start) else start_of(str(begin), seed=settings.seed)
+    estimates(start, chosen)  # refuses at once what could not be applied at the end
+    task = settings.make_task()
+    check_tokens(start.tokenizer, task)
+    if start.model.spec.vocab < task.vocab:
+        raise SettingError(
+            f"the network has {start.model.spec.vocab:,} tokens, and {task.name} needs {task.vocab:,}"
+        )
+    run = _Run(start, task, settings.seed, Path(output), progress or Progress())
+    done = run.begin(chosen, force=force)
+    for modifier in chosen[len(done) :]:
+        done.append(run.apply(modifier))
+    return done
+
+
+def modifiers_of(wanted: Sequence[Modifier | str]) -> tuple[Modifier, ...]:
+    """The modifiers of a list; texts describe one each.
+
+    Raises:
+        SettingError: there are none, too many, or a value of one is left open.
+    """
+    if isinstance(wanted, (str, Modifier)) or not 1 <= len(wanted) <= MOST_MODIFIERS:
+        raise SettingError(f"modifiers are a list of 1 to {MOST_MODIFIERS}, got {wanted!r:.80}")
+    chosen = tuple(each if isinstance(each, Modifier) else modifier_of(each) for each in wanted)
+    if left_open := next(open_values(chosen), None):
+        raise SettingError(f"{left_open[0]} is left open: close the modifiers first, as a space is closed")
+    return chosen
+
+
+def read_modifiers(path: str | Path) -> tuple[Modifier, ...]:
+    """The modifiers of a JSON file: a list of texts such as "quantize,bits=4", or of objects with a name.
+
+    Raises:
+        SettingError: the file cannot be read, or holds something else.
+    """
+    try:
+        plain = read_json(path)
+    except FileError as error:
+        raise SettingError(str(error)) from None
+    if not isinstance(plain, list) or not all(isinstance(each, (str, dict)) for each in plain):
+        raise SettingError(f'{path} holds no list of modifiers, such as ["prune,pattern=2:4", "quantize"]')
+    try:
+        return modifiers_of([each if isinstance(each, str) else Modifier.from_plain(each) for each in plain])
+    except SettingError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def estimates(
+    start: Start, wanted: Sequence[Modifier | str], scenario: Scenario | None = None
+) -> list[tuple[Modifier, Estimate]]:
+    """What each modifier of a list will do, known before anything is run.
+
+    Raises:
+        SettingError: one cannot be applied to what those before it make.
+    """
+    spec, found = start.model.spec, []
+    for modifier in modifiers_of(wanted):
+        try:
+            found.append((modifier, modifier.estimate(spec, scenario or Scenario())))
+            spec = modifier.changed(spec)
+        except NasError as error:
+            text = str(error)
+            raise SettingError(text if modifier.name in text else f"{modifier.name}: {text}") from None
+    return found
+
+
+@torch.no_grad()
+def figures_of(model: Model, task: Task) -> Figures:
+    """What is measured of a network whose weights have the values that they are exported with."""
+    losses = window_losses(model, task, segment=state_segment(model.spec), device=model.embedding.device)
+    parameters = list(model.parameters())
+    return Figures(
+        Score.of(losses.tolist()),
+        sum(weight.numel() for weight in parameters),
+        sum(int(weight.count_nonzero()) for weight in parameters),
+        model.spec.cost(Scenario()).weight_bytes,
+    )
+
+
+class _Run:
+    """One list of modifiers on its way: where it began, and the folder that holds how far it has come."""
+
+    def __init__(self, start: Start, task: Task, seed: int, folder: Path, progress: Progress) -> None:
+        self.start, self.task, self.seed, self.folder = start, task, seed, folder
+        self.progress = progress
+        self.exact = "imported_from" in start.about and _needs_32_bits(start.model)
+        self.first = self._as_stored(start.model)
+        self.model, self.figures = self.first, figures_of(self.first, task)
+        self.records: list[Any] = list(start.about.get(MODIFIED, ()))
+        self.origin = {
+            "weights": weights_digest(dict(start.model.named_parameters())),
+            "task": task.digest,
+            "seed": seed,
+        }
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where a training inside a modifier keeps its checkpoints."""
+        return self.folder / CHECKPOINTS
+
+    def begin(self, chosen: Sequence[Modifier], *, force: bool) -> list[Modified]:
+        """Prepare the folder, or go on in it: what an earlier run did of this list.
+
+        Raises:
+            SettingError: the folder holds something else.
+        """
+        if not force and (done := self._done(chosen)) is not None:
+            if done:
+                self.model = load(self.folder, trust_code=True)  # this very list has written it
+                self.figures = figures_of(self.model, self.task)
+            return done
+        check_free(self.folder, force=force)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self._save()
+        return []
+
+    def apply(self, modifier: Modifier) -> Modified:
+        """Do one modifier, measure what comes out, and export it with its record."""
+        before, began = self.figures, monotonic()
+        work = Work(self.task, lambda: self.first, self.seed, self.checkpoints, self.progress)
+        changed = modifier.modify(deepcopy(self.model), work)
+        self.model = self._as_stored(changed.model)
+        self.figures = figures_of(self.model, self.task)
+        difference = paired_difference(self.figures.score.samples, before.score.samples)
+        name = self.task.score_name
+        record = {
+            "modifier": modifier.to_plain(),
+            "before": before.to_plain(name),
+            "after": self.figures.to_plain(name),
+            "difference": dict(zip(("value", "error"), difference, strict=True)),
+            "notes": dict(changed.notes),
+            "seconds": round(monotonic() - began, 3),
+        }
+        self.records.append(record)
+        self._save()
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        return _modified(modifier, record)
+
+    def _done(self, chosen: Sequence[Modifier]) -> list[Modified] | None:
+        """What the folder has of this very list; None where it has something else, or nothing."""
+        try:
+            about = read_config(self.folder).get("about", {})
+        except SettingError:
+            return None
+        records, known = about.get(MODIFIED), len(self.records)
+        if about.get(ORIGIN) != self.origin or not isinstance(records, list):
+            return None
+        plain = [to_json(modifier.to_plain()) for modifier in chosen]
+        own = records[known:]
+        if [to_json(record["modifier"]) for record in own] != plain[: len(own)]:
+            return None
+        self.records = records
+        return [
+            _modified(modifier, record, resumed=True) for modifier, record in zip(chosen, own, strict=False)
+        ]
+
+    def _save(self) -> None:
+        """Export the network as it is, with all records."""
+        about = {
+            **self.start.about,
+            ORIGIN: self.origin,
+            MODIFIED: self.records,
+            self.task.score_name: self.figures.score.value,
+        }
+        save_model(
+            self.model,
+            self.folder,
+            about,
+            force=True,
+            code=self.start.code,
+            tokenizer=self.start.tokenizer,
+            exact=self.exact,
+        )
+
+    def _as_stored(self, model: Model) -> Model:
+        """A copy with the values that are exported."""
+        return deepcopy(model).eval() if self.exact else rounded_model(model).eval()
+
+
+def to_json(plain: Any) -> str:
+    """Plain values as one text, to be compared."""
+    return json.dumps(plain, sort_keys=True)
+
+
+def _modified(modifier: Modifier, record: Mapping[str, Any], *, resumed: bool = False) -> Modified:
+    difference = (record["difference"]["value"], record["difference"]["error"])
+    return Modified(modifier, record["before"], record["after"], difference, record["notes"], resumed)
+
+
+def _needs_32_bits(model: Model) -> bool:
+    """Whether bfloat16 does not hold some matrix of 16 bits as it is."""
+    formats = weight_bits(model)
+    return any(
+        (stored := formats[name]) is not None
+        and stored.bits == 16
+        and not torch.equal(weight.to(torch.bfloat16).to(weight.dtype), weight)
+        for name, weight in model.named_parameters()
+    )

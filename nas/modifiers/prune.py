@@ -1,0 +1,106 @@
+"""Single weights are set to zero, after training: by magnitude or by Wanda, anywhere or 2 of 4."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from evaluators.compression.calibration import Moments, second_moments, tiled
+from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
+from foundation.errors import SettingError
+from foundation.settings import MANY, setting
+from nas.modifiers.base import Changed, Modifier, Work, forward_flops, layer_matrices, modifiers
+from search_spaces.network.decoder import Decoder
+from search_spaces.network.model import Model
+from search_spaces.scenario import Scenario
+
+METHODS = ("magnitude", "wanda")
+_PATTERN = re.compile(r"([1-9][0-9]?):([1-9][0-9]?)")
+
+
+@modifiers.add
+@dataclass(frozen=True, kw_only=True)
+class Prune(Modifier):
+    """Set the least important weights of every matrix of the layers to zero.
+
+    `magnitude` looks at no text; `wanda` weighs weights by the inputs that they meet on calibration windows,
+    layer after layer. Shapes, stored bytes and time stay as they are: a folder holds zeros like other
+    values, and a dense product multiplies them.
+    """
+
+    name = "prune"
+
+    sparsity: float = setting(0.5, help="Share of the weights of a matrix that go.", above=0, below=1)
+    pattern: str = setting(
+        "none",
+        help="N:M, such as 2:4: of every M weights in a row N stay, and `sparsity` has no effect.",
+        metavar="none|N:M",
+    )
+    method: str = setting("wanda", help="What makes a weight important.", choices=METHODS)
+    calibration: int = setting(64, help="Windows of training text to calibrate on.", least=1, most=MANY)
+
+    def check(self) -> None:
+        """The pattern must leave some weights, and not all."""
+        if self.pattern != "none":
+            _neighbours(self.pattern)
+
+    def unsupported(self, spec: Decoder) -> str:
+        """Ternary weights have zeros already."""
+        if any(layer.bits.weight < 2 for layer in spec.layers):
+            return "weights of 1.58 bits are not pruned: what is zero among them was learned"
+        return ""
+
+    def flops(self, spec: Decoder, scenario: Scenario) -> float:
+        """See `Modifier.flops`: reading the windows once for each layer."""
+        reads = 0 if self.method == "magnitude" else len(spec.layers)
+        return reads * forward_flops(spec, self.calibration, scenario)
+
+    @torch.no_grad()
+    def modify(self, model: Model, work: Work) -> Changed:
+        """See `Modifier.modify`."""
+        matrices = layer_matrices(model)
+        windows = None if self.method == "magnitude" else work.calibration(self.calibration)
+        by_magnitude, parameters = [], dict(model.named_parameters())
+        layers = list(dict.fromkeys(_layer(name) for name in matrices))
+        with work.progress.bar("pruning", len(layers)) as bar:
+            for done, layer in enumerate(layers, 1):
+                names = [name for name in matrices if _layer(name) == layer]
+                moments: Moments = {}
+                if windows is not None:
+                    moments = second_moments(model, windows, set(names).__contains__)
+                for name in names:
+                    weight, parts = parameters[name], moments.get(name, {})
+                    if windows is not None and tiled(weight, parts):
+                        kept = kept_by_wanda(weight, parts, self.sparsity, self._neighbours)
+                    else:
+                        kept = kept_by_magnitude(weight, self.sparsity, self._neighbours)
+                        by_magnitude += [name] if windows is not None else []
+                    weight.mul_(kept)
+                bar.update(done)
+        zeros = sum(int((parameters[name] == 0).sum()) for name in matrices)
+        total = sum(parameters[name].numel() for name in matrices)
+        notes: dict[str, Any] = {"sparsity": zeros / total}
+        if by_magnitude:
+            notes["by magnitude"] = by_magnitude
+        return Changed(model, notes)
+
+    @property
+    def _neighbours(self) -> tuple[int, int] | None:
+        return None if self.pattern == "none" else _neighbours(self.pattern)
+
+
+def _neighbours(pattern: str) -> tuple[int, int]:
+    """N and M of a pattern N:M."""
+    match = _PATTERN.fullmatch(pattern)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise SettingError(
+            f"prune: pattern must be none, or N:M with N below M, such as 2:4, got {pattern!r}"
+        )
+    return int(match[1]), int(match[2])
+
+
+def _layer(name: str) -> str:
+    return name.split(".")[1]

@@ -1,0 +1,119 @@
+"""Weights of fewer bits, after training: rounded to nearest, by GPTQ, or behind AWQ's scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evaluators.compression.awq import scaled_inputs
+from evaluators.compression.calibration import Moments, second_moments, tiled
+from evaluators.compression.gptq import DAMP, gptq, unsupported
+from foundation.settings import MANY, setting
+from nas.modifiers.base import Changed, Modifier, Work, built_like, forward_flops, layer_matrices, modifiers
+from search_spaces.network.decoder import Decoder
+from search_spaces.network.model import Model
+from search_spaces.network.weight_formats import weight_bits
+from search_spaces.quantization.bits import GROUPS, WeightFormat
+from search_spaces.quantization.rounding import round_to_bits
+from search_spaces.scenario import Scenario
+
+METHODS = ("nearest", "gptq", "awq")
+WIDTHS = (8, 6, 4, 3, 2)
+"""Bits of integers, that all methods know."""
+
+
+@modifiers.add
+@dataclass(frozen=True, kw_only=True)
+class Quantize(Modifier):
+    """Store the weights of all layers in integers of few bits, rounded one after the other.
+
+    `nearest` looks at no text. `gptq` makes an error good in the columns that follow, `awq` first scales
+    inputs so that the weights of large ones are rounded finely; both weigh errors by calibration windows of
+    the training text. Each layer is rounded for the inputs that it gets from rounded layers.
+    """
+
+    name = "quantize"
+
+    bits: int = setting(4, help="Bits of a weight.", choices=WIDTHS)
+    group: int = setting(64, help="Weights that share a scale.", choices=GROUPS)
+    method: str = setting("gptq", help="How weights are rounded.", choices=METHODS)
+    embedding: int = setting(
+        16, help="Bits of the embedding, and of a head of its own, to nearest.", choices=(16, *WIDTHS)
+    )
+    calibration: int = setting(64, help="Windows of training text to calibrate on.", least=1, most=MANY)
+    damp: float = setting(
+        DAMP, help="What GPTQ adds to the diagonal of its moments, as a share of the mean.", above=0, most=1
+    )
+
+    def changed(self, spec: Decoder) -> Decoder:
+        """See `Modifier.changed`: the bits of all layers, but for those of activations and states."""
+        layers = tuple(
+            replace(layer, bits=replace(layer.bits, weight=self.bits, group=self.group, numbers="int"))
+            for layer in spec.layers
+        )
+        if self.embedding == 16:
+            return replace(spec, layers=layers)
+        ends: dict[str, Any] = {
+            name: replace(end, bits=replace(end.bits, weight=self.embedding, group=self.group))
+            for name, end in (("embedding", spec.embedding), ("head", spec.head))
+            if name == "embedding" or not spec.head.tied
+        }
+        return replace(spec, layers=layers, **ends)
+
+    def flops(self, spec: Decoder, scenario: Scenario) -> float:
+        """See `Modifier.flops`: reading the windows once for each layer."""
+        reads = 0 if self.method == "nearest" else len(spec.layers)
+        return reads * forward_flops(spec, self.calibration, scenario)
+
+    def modify(self, model: Model, work: Work) -> Changed:
+        """See `Modifier.modify`."""
+        rounded = built_like(model, self.changed(model.spec))
+        formats = {
+            name: stored for name, stored in weight_bits(rounded).items() if stored and stored.bits < 16
+        }
+        notes: dict[str, Any] = {"to nearest": [], "scaled inputs": 0}
+        windows = None if self.method == "nearest" else work.calibration(self.calibration)
+        groups = list(_by_layer(formats))
+        with work.progress.bar("rounding", len(groups)) as bar:
+            for done, names in enumerate(groups, 1):
+                self._round(rounded, {name: formats[name] for name in names}, windows, notes)
+                bar.update(done)
+        return Changed(rounded, {name: value for name, value in notes.items() if value})
+
+    @torch.no_grad()
+    def _round(
+        self,
+        model: Model,
+        formats: Mapping[str, WeightFormat],
+        windows: Tensor | None,
+        notes: dict[str, Any],
+    ) -> None:
+        """Round the parameters of one layer in place."""
+        parameters = dict(model.named_parameters())
+        moments: Moments = {}
+        if windows is not None and next(iter(formats)).startswith("layers."):
+            moments = second_moments(model, windows, lambda name: name in formats)
+            if self.method == "awq":
+                notes["scaled inputs"] += scaled_inputs(model, moments, formats)
+        for name, stored in formats.items():
+            weight, parts = parameters[name], moments.get(name, {})
+            if self.method == "gptq" and not unsupported(stored) and tiled(weight, parts):
+                weight.copy_(gptq(weight, parts, stored, self.damp))
+                continue
+            weight.copy_(round_to_bits(weight, stored))
+            if self.method == "gptq" and name in layer_matrices(model):
+                notes["to nearest"].append(name)
+
+
+def _by_layer(names: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Names of parameters, those of one layer together, in the order of the layers; others come first."""
+    groups: dict[int, list[str]] = {}
+    for name in names:
+        parts = name.split(".")
+        groups.setdefault(int(parts[1]) if parts[0] == "layers" else -1, []).append(name)
+    for index in sorted(groups):
+        yield groups[index]

@@ -1,0 +1,189 @@
+"""Rounding and pruning with calibration: formats, parity with independent forms, and what is seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from evaluators.compression.awq import scaled_inputs
+from evaluators.compression.calibration import Part, second_moments, tiled
+from evaluators.compression.gptq import gptq
+from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.base import blocks
+from search_spaces.blocks.moe import MoE
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import Model, build
+from search_spaces.network.norms.layer_norm import LayerNorm
+from search_spaces.network.weight_formats import weight_bits
+from search_spaces.quantization.bits import Bits, WeightFormat
+from search_spaces.quantization.rounding import round_to_bits
+
+ATTENTION = Attention(num_heads=2, num_kv_heads=2, head_dim=8)
+
+
+def correlated(samples: int, width: int, seed: int = 0) -> Tensor:
+    """Inputs [samples, width] of which some directions are large, as activations are."""
+    dice = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(max(2, width // 4), width, generator=dice)
+    hidden = torch.randn(samples, len(mixing), generator=dice)
+    return hidden @ mixing + 0.3 * torch.randn(samples, width, generator=dice)
+
+
+def moment_of(x: Tensor) -> Tensor:
+    return x.double().mT @ x.double()
+
+
+def output_error(weight: Tensor, rounded: Tensor, x: Tensor) -> float:
+    return float((x @ (rounded - weight).mT).norm())
+
+
+@given(
+    bits=st.sampled_from((8, 6, 4, 3, 2)),
+    group=st.sampled_from((32, 64)),
+    width=st.integers(8, 80),
+    seed=st.integers(0, 1000),
+)
+def test_rounding_again_changes_nothing_and_pruned_weights_stay_zero(
+    bits: int, group: int, width: int, seed: int
+) -> None:
+    weight = torch.randn(5, width, generator=torch.Generator().manual_seed(seed))
+    weight[1], weight[2, ::2] = 0, 0
+    stored = WeightFormat(bits, group)
+    rounded = gptq(weight, {Part(0, 5, width): moment_of(correlated(30, width, seed))}, stored)
+    assert torch.equal(round_to_bits(rounded, stored), rounded)
+    assert not rounded[weight == 0].any()
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+def test_gptq_changes_outputs_less_than_rounding_to_nearest(bits: int) -> None:
+    weight, x = torch.randn(32, 96), correlated(400, 96)
+    stored = WeightFormat(bits, 32)
+    rounded = gptq(weight, {Part(0, 32, 96): moment_of(x)}, stored)
+    nearest = round_to_bits(weight, stored)
+    assert output_error(weight, rounded, x) < 0.6 * output_error(weight, nearest, x)
+
+
+def surgeon(weight: Tensor, moment: Tensor, damp: float) -> Tensor:
+    """Optimal brain quantization in a fixed order: the inverse of what is left is taken anew each time.
+
+    At 8 bits and one group, with the scale that reaches the largest value.
+    """
+    weight = weight.double().clone()
+    largest = weight.abs().argmax(-1)
+    scale = (weight.abs().amax(-1) / 127).to(torch.bfloat16).double()
+    sign = weight.gather(-1, largest[:, None])[:, 0].sign()
+    hessian = moment + damp * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
+    for j in range(weight.shape[1]):
+        inverse = torch.linalg.inv(hessian[j:, j:])
+        code = (weight[:, j] / scale).round().clamp(-127, 127)
+        code = torch.where(largest == j, 127 * sign, code)
+        error = weight[:, j] - code * scale
+        weight[:, j:] -= error[:, None] * inverse[0] / inverse[0, 0]
+        weight[:, j] = code * scale
+    return weight.float()
+
+
+def test_gptq_equals_the_optimal_brain_surgeon_step_by_step() -> None:
+    weight, moment = torch.randn(6, 24), moment_of(correlated(200, 24))
+    rounded = gptq(weight, {Part(0, 6, 24): moment}, WeightFormat(8, 32))
+    torch.testing.assert_close(rounded, surgeon(weight, moment, 0.01))
+
+
+def test_wanda_equals_its_formula_row_by_row() -> None:
+    weight, x = torch.randn(6, 24), correlated(100, 24)
+    kept = kept_by_wanda(weight, {Part(0, 6, 24): moment_of(x)}, 0.5)
+    norms = x.norm(dim=0)
+    for row, mask in zip(weight, kept, strict=True):
+        assert set(mask.nonzero()[:, 0].tolist()) == set((row.abs() * norms).topk(12).indices.tolist())
+
+
+def test_magnitude_compares_all_weights_of_a_matrix() -> None:
+    weight = torch.randn(4, 3, 10)
+    kept = kept_by_magnitude(weight, 0.25)
+    assert int((~kept).sum()) == 30
+    assert weight[~kept].abs().max() <= weight[kept].abs().min()
+
+
+@given(stay=st.integers(1, 3), width=st.integers(4, 33), seed=st.integers(0, 99))
+def test_a_pattern_keeps_the_largest_of_its_neighbours(stay: int, width: int, seed: int) -> None:
+    weight = torch.randn(3, width, generator=torch.Generator().manual_seed(seed))
+    kept = kept_by_magnitude(weight, 0.9, (stay, 4))
+    whole = width // 4 * 4
+    groups = weight[:, :whole].unflatten(-1, (-1, 4)).abs()
+    assert (kept[:, :whole].unflatten(-1, (-1, 4)).sum(-1) == stay).all()
+    assert kept[:, whole:].all()
+    least = groups.masked_fill(~kept[:, :whole].unflatten(-1, (-1, 4)), 9.0).amin(-1)
+    lost = groups.masked_fill(kept[:, :whole].unflatten(-1, (-1, 4)), 0.0).amax(-1)
+    assert (lost <= least).all()
+
+
+def network(sequence: object = ATTENTION, channels: object = None, **settings: object) -> Model:
+    layer = Layer(sequence_mixer=sequence, channel_mixer=channels)  # type: ignore[arg-type]
+    spec = Decoder(vocab=64, d_model=32, layers=(layer,), **settings)  # type: ignore[arg-type]
+    return build(spec, seed=1).eval()
+
+
+def test_second_moments_are_those_of_the_inputs() -> None:
+    model, tokens = network(channels=SwiGLU()), torch.randint(0, 64, (11, 16))
+    moments = second_moments(model, tokens)
+    layer = model.decoder_layers[0]
+    with torch.no_grad():
+        x = model.embed(tokens)
+        read = layer.sublayers["sequence_mixer"].normed(x).flatten(0, 1)
+    ((part, moment),) = moments["layers.0.sequence_mixer.mixer.wq"].items()
+    assert part == Part(0, 16, 32)
+    torch.testing.assert_close(moment, moment_of(read), rtol=1e-4, atol=1e-4)
+
+
+def test_experts_have_moments_of_their_own() -> None:
+    model = network(channels=MoE(num_experts=3, top_k=1))
+    moments = second_moments(model, torch.randint(0, 64, (16, 16)))
+    parts = moments["layers.0.channel_mixer.mixer.up"]
+    assert len(parts) == 3
+    assert tiled(dict(model.named_parameters())["layers.0.channel_mixer.mixer.up"], parts)
+    assert len({float(moment.trace()) for moment in parts.values()}) == 3
+
+
+UNSEEN = {"SLSTM": ["recurrent"]}
+"""Matrices that are multiplied by a state inside a kernel."""
+
+
+@pytest.mark.parametrize("name", list(blocks))
+def test_the_inputs_of_every_matrix_of_every_block_are_seen(name: str) -> None:
+    block = blocks[name].examples()[0]
+    model = network(block) if block.mixes == "sequence" else network(ATTENTION, block)
+    moments = second_moments(model, torch.randint(0, 64, (16, 40)))
+    parameters, roles = dict(model.named_parameters()), model.roles()
+    unseen = [
+        path.rpartition(".")[2]
+        for path, stored in weight_bits(model).items()
+        if stored is not None
+        and path.startswith("layers.")
+        and roles[path].kind == "matrix"
+        and not tiled(parameters[path], moments.get(path, {}))
+    ]
+    assert unseen == UNSEEN.get(name, [])
+
+
+@pytest.mark.parametrize("norm", [None, LayerNorm()])
+def test_scaled_inputs_leave_the_function_as_it_was(norm: LayerNorm | None) -> None:
+    torch.manual_seed(3)
+    model = network(channels=SwiGLU(), **({} if norm is None else {"norm": norm}))
+    with torch.no_grad():
+        model.embedding[:, ::7] *= 20  # a few channels are large, as in trained networks
+    tokens = torch.randint(0, 64, (8, 16))
+    names = [name for name in weight_bits(model) if name.startswith("layers.") and "norm" not in name]
+    moments = second_moments(model, tokens, set(names).__contains__)
+    before = model(tokens)
+    count = scaled_inputs(model, moments, dict.fromkeys(names, Bits(weight=3, group=32).stored))
+    assert count >= 2
+    torch.testing.assert_close(model(tokens), before, rtol=1e-4, atol=1e-4)
+    again = second_moments(model, tokens, set(names).__contains__)
+    for name, parts in moments.items():
+        for part, moment in parts.items():
+            torch.testing.assert_close(again[name][part], moment, rtol=1e-3, atol=1e-3)

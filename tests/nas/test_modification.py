@@ -1,0 +1,221 @@
+"""Modifiers: lists that go on where they were stopped, records, estimates, and refusals before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foundation.errors import SettingError, UnknownName
+from nas import cli
+from nas.modification import (
+    ModificationSettings,
+    estimates,
+    modifiers_of,
+    modify,
+    read_modifiers,
+)
+from nas.modifiers.base import Modifier, Work, modifier_of, modifiers
+from nas.modifiers.prune import Prune
+from nas.modifiers.quantize import Quantize
+from nas.training.start import Start, start_of
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language.choices import one_of
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.network.model_files import WEIGHTS, read_config, save_model
+from search_spaces.scenario import Scenario
+
+LAYER = Layer(sequence_mixer=Attention(num_heads=2, num_kv_heads=1, head_dim=8), channel_mixer=SwiGLU())
+SPEC = Decoder(vocab=256, d_model=16, layers=(LAYER, LAYER))
+LIST = (Prune(pattern="2:4", calibration=4), Quantize(bits=4, calibration=4))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("".join(f"{i} bottles of beer on the wall, take {i % 7} down. " for i in range(3000)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(build(SPEC, seed=1), tmp_path_factory.mktemp("model") / "winner", {"study": "a test"})
+
+
+@pytest.fixture
+def start(folder: Path) -> Start:
+    return start_of(str(folder))
+
+
+@pytest.fixture
+def settings(text: str) -> ModificationSettings:
+    return ModificationSettings(data=text, window=32, validation_windows=4)
+
+
+def about(folder: Path) -> dict[str, Any]:
+    return dict(read_config(folder)["about"])
+
+
+def test_each_modifier_is_on_record_with_figures_before_and_after(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    pruned, quantized = modify(start, LIST, tmp_path / "out", settings)
+    records = about(tmp_path / "out")["modified"]
+    assert [record["modifier"]["name"] for record in records] == ["prune", "quantize"]
+    assert records[0]["after"] == records[1]["before"] == pruned.after
+    assert quantized.after["weight_bytes"] < quantized.before["weight_bytes"]
+    assert quantized.after["nonzero"] <= pruned.after["nonzero"] < pruned.before["nonzero"]
+    before, after = (records[1][when]["bits_per_byte"]["value"] for when in ("before", "after"))
+    assert quantized.difference[0] == pytest.approx(after - before)
+    assert 0 < quantized.difference[1] < records[1]["after"]["bits_per_byte"]["error"]
+    assert about(tmp_path / "out")["study"] == "a test"
+
+
+@pytest.mark.parametrize("stopped", ["prune", "quantize"])
+def test_a_list_that_was_stopped_ends_as_one_that_was_not(
+    stopped: str,
+    start: Start,
+    settings: ModificationSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(self: Modifier, model: Any, work: Work) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(modifiers[stopped], "modify", stop)
+        with pytest.raises(KeyboardInterrupt):
+            modify(start, LIST, tmp_path / "out", settings)
+    done = modify(start, LIST, tmp_path / "out", settings)
+    assert [each.resumed for each in done] == ([False, False] if stopped == "prune" else [True, False])
+    modify(start, LIST, tmp_path / "whole", settings)
+    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("out", "whole"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    monkeypatch.setattr(modifiers[stopped], "modify", stop)
+    assert all(each.resumed for each in modify(start, LIST, tmp_path / "out", settings))
+
+
+def test_another_list_takes_no_folder_by_itself(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    modify(start, LIST[:1], tmp_path / "out", settings)
+    with pytest.raises(SettingError, match="holds an exported model"):
+        modify(start, LIST[1:], tmp_path / "out", settings)
+    (done,) = modify(start, LIST[1:], tmp_path / "out", settings, force=True)
+    assert not done.resumed
+    assert len(about(tmp_path / "out")["modified"]) == 1
+
+
+def test_a_second_list_adds_its_records_to_those_of_the_first(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    modify(start, LIST[:1], tmp_path / "one", settings)
+    modify(start_of(str(tmp_path / "one")), LIST[1:], tmp_path / "two", settings)
+    assert [record["modifier"]["name"] for record in about(tmp_path / "two")["modified"]] == [
+        "prune",
+        "quantize",
+    ]
+
+
+def test_the_sizes_are_known_before(start: Start, settings: ModificationSettings, tmp_path: Path) -> None:
+    known = [estimate for _, estimate in estimates(start, LIST)]
+    done = modify(start, LIST, tmp_path / "out", settings)
+    for estimate, each in zip(known, done, strict=True):
+        assert estimate.params == (each.before["params"], each.after["params"])
+        assert estimate.weight_bytes == (each.before["weight_bytes"], each.after["weight_bytes"])
+
+
+def test_modifiers_with_open_values_are_a_space(start: Start) -> None:
+    space = Space((Prune(sparsity=one_of(0.3, 0.5)), Quantize(bits=one_of(8, 4, 3))))
+    assert space.size() == 6
+    _, closed = space.draw(lambda path, labels: labels[-1])
+    assert closed == (Prune(sparsity=0.5), Quantize(bits=3))
+    with pytest.raises(SettingError, match=r"0\.sparsity is left open"):
+        modifiers_of(space.root)
+
+
+def test_a_value_that_is_out_of_range_is_refused_when_it_is_closed() -> None:
+    space = Space((Quantize(bits=one_of(5, 4)),))
+    with pytest.raises(SettingError, match="bits must be one of 8, 6, 4, 3, 2, got 5"):
+        space.draw(lambda path, labels: labels[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pruun", "did you mean 'prune'"),
+        ("prune,sparsty=0.5", "did you mean 'sparsity'"),
+        ("prune,sparsity=1.5", "sparsity must be"),
+        ("prune,pattern=4:2", "pattern must be none, or N:M with N below M"),
+        ("quantize,bits=5", "bits must be one of"),
+        ("quantize,group=7", "group must be one of"),
+    ],
+)
+def test_wrong_words_are_named(text: str, message: str) -> None:
+    with pytest.raises((SettingError, UnknownName), match=message):
+        modifier_of(text)
+
+
+def test_lists_lie_in_files(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(["prune,pattern=2:4,calibration=4", LIST[1].to_plain()]))
+    assert read_modifiers(path) == LIST
+    for content, message in (("{}", "no list of modifiers"), ('["pruun"]', "did you mean"), ("[", "JSON")):
+        path.write_text(content)
+        with pytest.raises(SettingError, match=message):
+            read_modifiers(path)
+
+
+def test_a_network_of_fewer_tokens_than_the_text_is_refused(
+    settings: ModificationSettings, tmp_path: Path
+) -> None:
+    small = Start(build(Decoder(vocab=16, d_model=16, layers=(LAYER,)), seed=0), {})
+    with pytest.raises(SettingError, match="has 16 tokens, and language needs 256"):
+        modify(small, LIST, tmp_path / "out", settings)
+
+
+def test_an_imported_network_keeps_what_is_not_touched(
+    settings: ModificationSettings, tmp_path: Path
+) -> None:
+    model = build(SPEC, seed=2)
+    modify(Start(model, {"imported_from": "elsewhere"}), LIST[:1], tmp_path / "out", settings)
+    kept = load_file(tmp_path / "out" / WEIGHTS)["embedding"]
+    assert kept.dtype == torch.float32
+    assert torch.equal(kept, model.embedding)
+
+
+@pytest.mark.parametrize("name", list(modifiers))
+def test_every_modifier_has_an_estimate_and_a_line_of_text(name: str, start: Start) -> None:
+    kind = modifiers[name]
+    estimate = kind().estimate(start.model.spec, Scenario())
+    assert estimate.params[0] == sum(weight.numel() for weight in start.model.parameters())
+    assert (kind.__doc__ or "").splitlines()[0].endswith(".")
+    assert kind.from_plain(kind().to_plain()) == kind()
+
+
+def test_the_command_line_says_what_was_done(
+    folder: Path, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    words = ["--data", text, "--window", "32", "--validation-windows", "4"]
+    asked = ["prune", str(folder), "--pattern", "2:4", "--then", "quantize,bits=4", *words]
+    assert cli.run([*asked, "--dry-run"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert cli.run(asked) == cli.REFUSED
+    assert "name the folder to write" in capsys.readouterr().err
+    assert cli.run([*asked, "-o", str(folder)]) == cli.REFUSED
+    assert "name another folder" in capsys.readouterr().err
+    assert cli.run([*asked, "-o", out]) == 0
+    assert "not zero" in capsys.readouterr().out
+    assert cli.run(["run", "prune,pattern=2:4", str(folder), "--then", "quantize", *words, "-o", out]) == 0
+    assert "quantize (done before)" in capsys.readouterr().out
+    assert cli.run(["run", "pruun", str(folder), "-o", out]) == cli.REFUSED
+    assert "did you mean 'prune'" in capsys.readouterr().err
