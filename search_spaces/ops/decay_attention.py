@@ -37,7 +37,7 @@ def decay_attention(
 
     q and k are [B, T, H, N] (H may be 1: shared by all heads), v is [B, T, H, P], g is [B, T, H].
     """
-    if dispatch.runs(KERNEL, q, k, v, g) and dispatch.on_tensor_cores(q, k, v) and fits(q, v):
+    if fits(q, k, v) and dispatch.runs(KERNEL, q, k, v, g, tile=tile_of(q, v)):
         state = start_of(q, v) if state is None else state
         y, last, _, _ = dispatch.load(KERNEL).decay_attention(q, k, v, _exact(g), _exact(state))
         return y, last if final else None
@@ -105,9 +105,18 @@ def products(count: int, heads: int, state_dim: int, head_dim: int, shared: bool
     return scores + heads * padded * (length * head_dim + 2 * state_dim * head_dim)
 
 
-def fits(q: Tensor, v: Tensor) -> bool:
-    """Whether a state [N, P] of q [B, T, H, N] and v [B, T, H, P] is small enough for a kernel."""
-    return q.shape[-1] <= LARGEST and v.shape[-1] <= LARGEST
+def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether a kernel is for q, k [B, T, H, N] and v [B, T, H, P]: their products, and a state [N, P]."""
+    return dispatch.on_tensor_cores(q, k, v) and q.shape[-1] <= LARGEST and v.shape[-1] <= LARGEST
+
+
+def tile_of(q: Tensor, v: Tensor) -> tuple[torch.dtype, int, int]:
+    """The tile of a kernel for q [B, T, H, N] and v [B, T, H, P]: dtype, and N and P as it pads them."""
+    return q.dtype, _padded(q.shape[-1]), _padded(v.shape[-1])
+
+
+def _padded(channels: int) -> int:
+    return max(16, 1 << (channels - 1).bit_length())
 
 
 def start_of(q: Tensor, v: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Which form of a primitive runs: our Triton kernel where it has proved itself on this device, else PyTorch.
 
 A primitive in `search_spaces.ops` names its kernel, a module of `search_spaces.ops.kernels`, and asks `runs`
-with its inputs. The first time on a device the kernel is compared with the plain form; one that is off, or
-does not compile, is not used, and `forms` says why. `NAS_KERNELS=plain` in the environment switches all
-kernels off.
+with its inputs. The first time on a device, and for every tile where the kernel keeps tiles of its inputs on
+the chip, it is compared with the plain form. One that is off, does not compile, or needs more memory than the
+chip has is not used, and `forms` says why. `NAS_KERNELS=plain` in the environment switches all kernels off.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -26,10 +27,15 @@ CAPABILITY = (8, 0)
 """The oldest compute capability whose tensor cores take the kernels' dtypes."""
 
 _primitives: dict[str, str] = {}
-_verdicts: dict[tuple[str, int], str] = {}
+_verdicts: dict[tuple[Any, ...], str] = {}
+"""Why a kernel is not used, by its module, the device's index and the tile."""
+
 _loaded: dict[str, ModuleType] = {}
 _compiled_too: list[bool] = []
 """Not empty while `kernels_compiled`."""
+
+
+Tile: TypeAlias = tuple[torch.dtype | int, ...]
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,10 @@ def register(primitive: str, module: str) -> str:
     return module
 
 
-def runs(module: str, *inputs: Tensor) -> bool:
+def runs(module: str, *inputs: Tensor, tile: Tile = ()) -> bool:
     """Whether the kernel of this module computes these inputs: floating tensors of one CUDA device.
+
+    `tile` is what the kernel's own `errors` is given: the dtype and the sizes that decide how it is compiled.
 
     `torch.compile` and `torch.export` get the plain forms, which they fuse with what stands around them,
     except while `kernels_compiled`.
@@ -57,12 +65,12 @@ def runs(module: str, *inputs: Tensor) -> bool:
     if not first.is_cuda or any(part.dtype not in DTYPES for part in inputs) or first.numel() == 0:
         return False
     if torch.compiler.is_compiling():
-        return torch.compiler.is_dynamo_compiling() and _proved(module, first.device.index or 0)
+        return torch.compiler.is_dynamo_compiling() and _proved(module, first.device.index or 0, *tile)
     if first.device.type == "meta":  # traced for a CUDA device that may not be here
         return _unavailable() == ""
     if first.device.index != torch.cuda.current_device():
         torch.cuda.set_device(first.device)  # Triton launches there, wherever its inputs lie
-    return _verdict(module, first.device.index or 0) == ""
+    return _verdict(module, first.device.index or 0, *tile) == ""
 
 
 def on_tensor_cores(*factors: Tensor) -> bool:
@@ -98,9 +106,9 @@ def _imported(module: str) -> ModuleType:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _proved(module: str, index: int) -> bool:
+def _proved(module: str, index: int, *tile: torch.dtype | int) -> bool:
     """Whether code that is compiled calls this kernel."""
-    return bool(_compiled_too) and _verdicts.get((module, index)) == ""
+    return bool(_compiled_too) and _verdicts.get((module, index, *tile)) == ""
 
 
 def forms(device: str | torch.device = "cuda") -> list[Form]:
@@ -113,15 +121,16 @@ def forms(device: str | torch.device = "cuda") -> list[Form]:
     return found
 
 
-def _verdict(module: str, index: int) -> str:
+def _verdict(module: str, index: int, *tile: torch.dtype | int) -> str:
     """Why a kernel is not used on a CUDA device; empty where it is. Decided once per process and device."""
     if unavailable := _unavailable():
         return unavailable
-    if (module, index) in _verdicts:
-        return _verdicts[module, index]
+    key = (module, index, *tile)
+    if key in _verdicts:
+        return _verdicts[key]
     if torch.cuda.is_current_stream_capturing():
         return "a CUDA graph is being captured before the first use"
-    _verdicts[module, index] = verdict = _decided(module, index)
+    _verdicts[key] = verdict = _decided(module, index, tile)
     return verdict
 
 
@@ -132,20 +141,20 @@ def _unavailable() -> str:
     return "" if importlib.util.find_spec("triton") is not None else "Triton is not installed"
 
 
-def _decided(module: str, index: int) -> str:
+def _decided(module: str, index: int, tile: Tile) -> str:
     capability = torch.cuda.get_device_capability(index)
     if capability < CAPABILITY:
         return f"the device has compute capability {capability[0]}.{capability[1]}, older than 8.0"
-    return _proof(load(module), index)
+    return _proof(load(module), index, tile)
 
 
-def _proof(kernel: ModuleType, index: int) -> str:
+def _proof(kernel: ModuleType, index: int, tile: Tile) -> str:
     """Run the kernel's own comparison with its plain form: why it fails, or nothing."""
     from triton.errors import TritonError
 
     with torch.cuda.device(index), torch.enable_grad():
         try:
-            errors: dict[str, float] = kernel.errors(torch.device("cuda", index))
+            errors: dict[str, float] = kernel.errors(torch.device("cuda", index), *tile)
         except (TritonError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             return f"it does not compile here: {type(error).__name__}: {str(error)[:200]}"
     name, worst = max(errors.items(), key=lambda item: item[1])

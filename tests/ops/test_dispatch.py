@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from search_spaces.ops import dispatch
+from search_spaces.ops.decay_attention import tile_of
 
 
 @pytest.mark.parametrize(("current", "changed"), [(0, [torch.device("cuda", 1)]), (1, [])])
@@ -18,12 +21,45 @@ def test_a_kernel_is_launched_on_the_device_of_its_inputs(
     asked: list[Any] = []
     monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
     monkeypatch.setattr(torch.cuda, "set_device", asked.append)
-    monkeypatch.setattr(dispatch, "_decided", lambda module, index: "" if index == 1 else "elsewhere")
+    monkeypatch.setattr(dispatch, "_decided", lambda module, index, tile: "" if index == 1 else "elsewhere")
     monkeypatch.setattr(dispatch, "_unavailable", lambda: "")
     monkeypatch.setattr(dispatch, "_verdicts", {})
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    on_second: Any = SimpleNamespace(
-        is_cuda=True, dtype=torch.float32, device=torch.device("cuda", 1), numel=lambda: 1
-    )
-    assert dispatch.runs("scan", on_second)
+    assert dispatch.runs("scan", stand_in(1))
     assert asked == changed
+
+
+def test_a_kernel_proves_itself_for_every_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    proofs = []
+
+    def errors(device: torch.device, dtype: torch.dtype, n_dim: int, p_dim: int) -> dict[str, float]:
+        proofs.append((dtype, n_dim, p_dim))
+        if n_dim * p_dim > 4096:
+            raise RuntimeError("out of resource: shared memory")
+        return {"output": 1.0 if dtype is torch.float16 else 0.0}
+
+    monkeypatch.setattr(dispatch, "load", lambda module: SimpleNamespace(errors=errors, TOLERANCE=1e-2))
+    monkeypatch.setattr(dispatch, "_unavailable", lambda: "")
+    monkeypatch.setattr(dispatch, "_verdicts", {})
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(torch.cuda, "device", lambda index: nullcontext())
+    monkeypatch.setitem(sys.modules, "triton.errors", SimpleNamespace(TritonError=RuntimeError))
+    tiles = [(torch.bfloat16, 64, 64), (torch.float32, 64, 128), (torch.float16, 64, 64)]
+    for _ in range(2):
+        assert [dispatch.runs("delta_rule", stand_in(0), tile=tile) for tile in tiles] == [True, False, False]
+    assert proofs == tiles
+    assert "shared memory" in dispatch._verdicts["delta_rule", 0, *tiles[1]]
+
+
+@pytest.mark.parametrize(("channels", "tile"), [(1, 16), (16, 16), (17, 32), (64, 64), (65, 128), (128, 128)])
+def test_heads_are_padded_to_tiles(channels: int, tile: int) -> None:
+    q, v = torch.zeros(1, 2, 3, channels), torch.zeros(1, 2, 3, 40)
+    assert tile_of(q, v) == (torch.float32, tile, 64)
+
+
+def stand_in(index: int) -> Any:
+    """What looks like an input on a GPU."""
+    device = torch.device("cuda", index)
+    return SimpleNamespace(is_cuda=True, dtype=torch.float32, device=device, numel=lambda: 1)
