@@ -5,7 +5,7 @@ A difference that makes scores incomparable raises; one that a reader should be 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,12 @@ class _Pair:
         for setting, *values in self.scoring_settings(trained=not same_weights):
             if values[0] != values[1]:
                 self.refuse(setting, *values)
+        if self.tokenizers_differ:
+            yield (
+                f"{first.name} and {second.name} read one text with different tokenizers. Bits per byte can"
+                " be compared, but windows of as many tokens hold more text or less: see that both read as"
+                " much."
+            )
         if supernets and not same_weights:
             yield self.different_weights()
         elif not supernets and first.plan.seed != second.plan.seed:
@@ -144,13 +150,32 @@ class _Pair:
                 yield f"recipes ({name})", recipes[0][name], recipes[1][name]
             yield "training steps", first.plan.train_steps, second.plan.train_steps
             yield "batch sizes", first.plan.train_batch, second.plan.train_batch
-        yield "window lengths", length_of(first), length_of(second)
-        yield "numbers of validation windows", _windows(first), _windows(second)
+        if not self.tokenizers_differ:
+            yield "window lengths", length_of(first), length_of(second)
+            yield "numbers of validation windows", _windows(first), _windows(second)
         yield "texts", *self.texts()
 
+    @property
+    def corpora(self) -> list[Mapping[str, Any]]:
+        """What is on record of the text of each."""
+        return [study.facts.get("corpus", {}) for study in (self.first, self.second)]
+
+    @property
+    def tokenizers_differ(self) -> bool:
+        """Whether one text is read as two kinds of tokens."""
+        first, second = self.corpora
+        same_text = self.texts()[0] == self.texts()[1]
+        return same_text and first.get("tokenizer") != second.get("tokenizer")
+
     def texts(self) -> tuple[Any, Any]:
-        """The corpora by their digests, or by their paths where no digest is on record."""
-        digests = [study.facts.get("corpus", {}).get("digest") for study in (self.first, self.second)]
+        """The texts by their digests, or by their paths where none is on record.
+
+        It does not matter which tokens a text is read as, unless these leave some of it out.
+        """
+        digests = [
+            (corpus.get("text") if corpus.get("lossless") else None) or corpus.get("digest")
+            for corpus in self.corpora
+        ]
         if all(digests):
             return digests[0], digests[1]
         return self.first.plan.data, self.second.plan.data

@@ -16,13 +16,18 @@ Pairs: TypeAlias = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """The training text; `reference` holds the bits per byte of compressors on its validation part."""
+    """The training text; `reference` holds the bits per byte of compressors on its validation part.
+
+    With a tokenizer it is read as tokens of a `vocab`, each of so many bytes on average; without, as bytes.
+    """
 
     name: str
     digest: str
     train_bytes: int
     valid_bytes: int
     reference: Mapping[str, float] = field(default_factory=dict)
+    vocab: int | None = None
+    bytes_per_token: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,8 @@ def read_corpus(plain: Mapping[str, Any] | None) -> CorpusFacts | None:
         plain["train_bytes"],
         plain["valid_bytes"],
         dict(plain.get("reference", {})),
+        plain.get("vocab"),
+        plain.get("bytes_per_token", 1.0),
     )
 
 

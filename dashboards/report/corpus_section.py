@@ -20,20 +20,26 @@ def corpus_section(facts: Facts) -> Html | None:
         return None
     sizes = f"{BYTES.text(corpus.train_bytes)} for training, {BYTES.text(corpus.valid_bytes)} for validation"
     comparable = " Scores are comparable only under the digest "
-    about = p(f"{corpus.name}: {sizes}.", comparable, code(corpus.digest), ".")
+    read = (
+        ""
+        if corpus.vocab is None
+        else f", read as tokens of a vocabulary of {corpus.vocab:,}, {corpus.bytes_per_token:.2f} bytes each"
+    )
+    about = p(f"{corpus.name}: {sizes}{read}.", comparable, code(corpus.digest), ".")
     if facts.study.quality is None or facts.study.quality.name != QUALITY:
         return section("The training text", about)
     verdict = compressor_verdict(facts, corpus)
     note = p(verdict, kind="note") if verdict else None
-    drawn = figure(figures["compressors"](facts), _caption(facts))
+    drawn = figure(figures["compressors"](facts), _caption(facts, corpus))
     return section("The training text, and compressors for comparison", about, note, drawn)
 
 
-def _caption(facts: Facts) -> str:
+def _caption(facts: Facts, corpus: CorpusFacts) -> str:
     assert facts.study.length is not None, "a study that reads a text reads it in windows"
+    tokens = "bytes" if corpus.vocab is None else "tokens"
     return (
         "Compressors read the validation part as one stream (at most its first MiB); networks read windows of"
-        f" {facts.study.length:,} bytes without the text before them, which is a disadvantage."
+        f" {facts.study.length:,} {tokens} without the text before them, which is a disadvantage."
     )
 
 

@@ -86,6 +86,7 @@ class LanguageModelling(Task):
         if not isinstance(corpus, TokenCorpus):
             return about
         return about | {
+            "text": corpus.text,
             "tokenizer": corpus.tokenizer,
             "vocab": corpus.vocab,
             "bytes_per_token": corpus.train_bytes_per_token,

@@ -10,6 +10,10 @@ GREEDY = 1e-6
 """The temperature up to which the likeliest token is taken: any other one has no chance there."""
 
 
+PROMPT_LOGITS = 2**25
+"""Logits that are held while a prompt is read: a long one, or a large vocabulary, is read in pieces."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generation(Settings):
     """How much is written, and how much chance there is in it."""

@@ -21,7 +21,7 @@ from foundation.errors import EvaluationFailed, SettingError
 from search_spaces.blocks.base import Block
 from search_spaces.network.decode_state import ROOM, DecodeState
 from search_spaces.network.decoder import Decoder
-from search_spaces.network.generation import GREEDY, Generation
+from search_spaces.network.generation import GREEDY, PROMPT_LOGITS, Generation
 from search_spaces.network.initialization import dice_at
 from search_spaces.network.layer import AS_THEY_ARE, DecoderLayer, Parts, PassContext, SideOutputs
 from search_spaces.network.options.base import OptionModule
@@ -131,7 +131,9 @@ class Model(ShellModule):
         Raises:
             EvaluationFailed: predictions are not finite.
         """
-        logits, state = self.prefill(tokens, capacity=tokens.shape[1] + how.new_tokens)
+        state = self.init_state(tokens.shape[0], tokens.shape[1] + how.new_tokens)
+        for piece in tokens.split(max(1, PROMPT_LOGITS // (len(tokens) * self.spec.vocab)), dim=1):
+            logits, state = self.prefill(piece, state)
         logits = logits[:, -1]
         for i in range(how.new_tokens):
             if not logits.isfinite().all():

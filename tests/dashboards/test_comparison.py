@@ -201,6 +201,12 @@ def test_a_difference_in_how_scores_came_about_is_refused(
     ("name", "mine", "theirs", "match"),
     [
         ("corpus", {"digest": "aa"}, {"digest": "bb"}, "texts differ, aa in a and bb in b"),
+        (
+            "corpus",
+            {"digest": "aa"},
+            {"digest": "bb", "text": "aa", "tokenizer": "t", "lossless": False},
+            "texts differ, aa in a and bb in b",
+        ),
         ("table", {"machine": "left"}, {"machine": "right"}, "machines of decode_ms differ, left in a"),
     ],
 )
@@ -209,6 +215,15 @@ def test_a_difference_on_record_is_refused(
 ) -> None:
     with pytest.raises(SettingError, match=match):
         read_comparison(pair({name: mine}, {name: theirs}))
+
+
+def test_one_text_is_compared_under_two_tokenizers(pair: Callable[..., list[Study]]) -> None:
+    tokens = {"digest": "bb", "text": "aa", "tokenizer": "t", "lossless": True}
+    studies = pair({"corpus": {"digest": "aa"}}, {"corpus": tokens}, window=32, validation_windows=500)
+    [note] = read_comparison(studies).notes
+    assert "a and b read one text with different tokenizers. Bits per byte can be compared" in note
+    with pytest.raises(SettingError, match="window lengths differ"):
+        read_comparison(pair({"corpus": tokens}, {"corpus": tokens}, window=32))
 
 
 def test_one_training_is_one_whatever_was_asked(pair: Callable[..., list[Study]]) -> None:

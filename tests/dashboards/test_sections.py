@@ -152,3 +152,10 @@ def test_a_corpus_without_references_has_no_verdict(full: Facts) -> None:
     assert "novels: 3.00 MB for training, 40.0 kB for validation." in text
     assert "At this training budget" not in text
     assert corpus_section(replace(full, corpus=None)) is None
+
+
+def test_a_corpus_of_tokens_says_what_they_are(full: Facts) -> None:
+    corpus = CorpusFacts("novels", "ab12", 3_000_000, 40_000, {"xz": 2.0}, 8_000, 3.947)
+    text = text_of(corpus_section(replace(full, corpus=corpus)))
+    assert "40.0 kB for validation, read as tokens of a vocabulary of 8,000, 3.95 bytes each." in text
+    assert "128 tokens without the text before them" in text

@@ -95,6 +95,21 @@ def test_stream_and_generate_are_the_same() -> None:
     assert not any(value.requires_grad for value in speaker.stream(prompt, how))
 
 
+def test_a_long_prompt_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    speaker, prompt = model().double(), torch.arange(23)[None]
+    whole = speaker.generate(prompt, 9)
+    monkeypatch.setattr("search_spaces.network.model.PROMPT_LOGITS", 5 * 260)
+    read, prefill = list[int](), Model.prefill
+
+    def noted(self: Model, tokens: torch.Tensor, *more: object) -> object:
+        read.append(tokens.shape[1])
+        return prefill(self, tokens, *more)
+
+    monkeypatch.setattr(Model, "prefill", noted)
+    assert torch.equal(speaker.generate(prompt, 9), whole)
+    assert read == [5, 5, 5, 5, 3]
+
+
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(model(100), tmp_path / "small", tokenizer=byte_level().encode())
     assert "has 260 tokens, and the model 100" in refused(capsys, "generate", str(tmp_path / "small"))
