@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -34,11 +34,13 @@ class Ended(NamedTuple):
 class Pace:
     """Between an executor and a strategy, which is `slow` after news or not."""
 
-    def __init__(self, executor: Executor, *, slow: bool) -> None:
-        self._executor, self._slow = executor, slow
+    def __init__(
+        self, executor: Executor, *, slow: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._executor, self._slow, self._clock = executor, slow, clock
         self._held = deque[Ended]()
         self._at_work = 0  # items that the executor has
-        self._spent, self._heard = 0.0, time.monotonic()
+        self._spent, self._heard = 0.0, self._clock()
 
     @property
     def held(self) -> int:
@@ -48,9 +50,9 @@ class Pace:
     @contextmanager
     def proposing(self) -> Iterator[None]:
         """Where the strategy proposes."""
-        begun = time.monotonic()
+        begun = self._clock()
         yield
-        self._spent += time.monotonic() - begun
+        self._spent += self._clock() - begun
 
     def submit(self, items: Sequence[WorkItem]) -> None:
         """Hand items to the executor."""
@@ -69,10 +71,10 @@ class Pace:
     def take(self) -> Iterator[Ended]:
         """What is held back, which is to be heard now, one by one."""
         if self._held:
-            self._spent, self._heard = 0.0, time.monotonic()
+            self._spent, self._heard = 0.0, self._clock()
         while self._held:
             yield self._held.popleft()
 
     def _left(self) -> float:
         """Seconds until outcomes may be heard."""
-        return max(0.0, self._heard + self._spent / SHARE - time.monotonic())
+        return max(0.0, self._heard + self._spent / SHARE - self._clock())

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 from foundation.errors import SettingError
 from foundation.text import count
-from nas.driver import Loop, Search, as_told
+from nas.driver import Loop, as_told
 from nas.engines.base import engines
 from nas.executors.local import InProcess
 from nas.objectives.base import CostModel
 from nas.progress import Progress
+from nas.search_setup import Search
 from nas.steps.base import Context
 from nas.steps.profile import cost_model
 from nas.steps.search import prepare_engine, search_of

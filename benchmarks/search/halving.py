@@ -26,10 +26,11 @@ import torch
 from benchmarks.common import RESULTS, keep, show_plainly
 from evaluators.scoring.scratch import FromScratch
 from evaluators.tasks.language import LanguageModelling
-from nas.driver import Search, run
+from nas.driver import run
 from nas.executors.local import InProcess
 from nas.pareto import Points, hypervolume, nondominated, reference_point
 from nas.schedulers.base import Ladder, schedulers
+from nas.search_setup import Search
 from nas.store import Store
 from nas.strategies.base import Proposal, Strategy
 from nas.study.trial import Fidelity, Trial, TrialState, Value

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from evaluators.scoring.base import Evaluator
 from evaluators.scoring.scratch import FromScratch
 from evaluators.supernet.evaluator import FromSupernet
-from nas.driver import Search, every_architecture_tried, run
+from nas.driver import every_architecture_tried, run
 from nas.engines.base import Prepared, Setup, engine_title, make_engine
 from nas.executors.base import Executor, FunctionScorer, Scorer
 from nas.objectives.base import CostModel
 from nas.objectives.zero_cost import ZeroCostScorer
 from nas.schedulers.base import PointOf, make_scheduler
+from nas.search_setup import Search
 from nas.steps.base import Context, Step, steps
 from nas.steps.corpus import opened_task, opened_tasks
 from nas.steps.profile import cost_model

@@ -27,8 +27,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as State
+from optuna.trial import create_trial
 
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
@@ -166,7 +166,7 @@ class OptunaStrategy(Remembering):
             self._numbers[trial.number] = number
         elif self.hears_all:
             with quiet():
-                frozen = self._study.get_trials()[number]
+                frozen = self._storage.get_trial(self._id(number))
                 self.sampler(trial.number).after_trial(self._study, frozen, state, values)
 
     def _replace(self, number: int, genotype: Genotype) -> None:
@@ -196,7 +196,7 @@ class OptunaStrategy(Remembering):
                 system_attrs=dict(attributes),
             )
             self._study.add_trial(trial)
-        return len(self._study.get_trials(deepcopy=False)) - 1
+        return self._storage.get_n_trials(self._study._study_id) - 1
 
     def _suggest(self, asked: optuna.Trial, path: str, labels: tuple[Label, ...]) -> Label:
         ladder = self._ladders[path]
@@ -244,8 +244,8 @@ class OptunaStrategy(Remembering):
         return {name: noted for name, noted in notes.items() if noted}
 
     def _id(self, number: int) -> int:
-        trial: FrozenTrial = self._study.get_trials(deepcopy=False)[number]
-        return trial._trial_id
+        """What the storage calls a trial; reading all trials for it takes the longer the more there are."""
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
     def _require_goals(self) -> None:
         """Raise `SettingError` where the sampler cannot have so many objectives."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -47,35 +46,47 @@ def items(*numbers: int) -> list[WorkItem]:
     ]
 
 
-def busy(slow: bool, proposing: float) -> tuple[Pace, Quick]:
-    executor = Quick(Random(0), at_once=(1,))
-    pace = Pace(executor, slow=slow)
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def busy(slow: bool) -> tuple[Pace, Quick, Clock]:
+    executor, clock = Quick(Random(0), at_once=(1,)), Clock()
+    pace = Pace(executor, slow=slow, clock=clock)
     pace.submit(items(1, 2, 3))
     with pace.proposing():
-        time.sleep(proposing)
-    return pace, executor
+        clock.now += 0.03
+    return pace, executor, clock
 
 
 def test_outcomes_are_held_while_proposing_took_more_than_its_share() -> None:
-    pace, executor = busy(slow=True, proposing=0.03)
+    pace, executor, clock = busy(slow=True)
     assert (list(pace.collect()), pace.held) == ([], 1)
-    assert executor.waited == [math.inf]
-    time.sleep(0.03 / SHARE)
-    assert sorted(ended.outcome.number for ended in pace.collect()) == [
-        *sorted({1, 2, 3} - {item.number for item in executor.waiting})
-    ]
-    assert executor.waited[1] == 0
+    clock.now = 0.9 * 0.03 / SHARE
+    assert (list(pace.collect()), pace.held) == ([], 2)
+    assert executor.waited == [math.inf, pytest.approx(0.1 * 0.03 / SHARE)]
+    pace.submit(items(4))
+    clock.now = 1.01 * 0.03 / SHARE
+    left = {item.number for item in executor.waiting}
+    heard = [ended.outcome.number for ended in pace.collect()]
+    assert len(heard) == 3
+    assert {*heard[:2]} == {1, 2, 3, 4} - left
     assert pace.held == 0
 
 
 def test_the_last_outcome_is_heard_at_once() -> None:
-    pace, _ = busy(slow=True, proposing=0.03)
+    pace, _, _ = busy(slow=True)
     numbers = [[ended.outcome.number for ended in pace.collect()] for _ in range(3)]
     assert [len(each) for each in numbers] == [0, 0, 3]
 
 
 def test_a_quick_strategy_hears_at_once() -> None:
-    pace, _ = busy(slow=False, proposing=0.03)
+    pace, _, _ = busy(slow=False)
     assert [len(list(pace.collect())) for _ in range(3)] == [1, 1, 1]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import EvaluationFailed, NasError, SettingError, UnknownName
 from nas import pareto
-from nas.driver import Search, run
+from nas.driver import run
 from nas.engines.darts.point import TARGET_TOLERANCE, meets_targets
 from nas.engines.darts.targets import TAILS, spread_values
 from nas.engines.exact.engine import spread
@@ -22,6 +22,7 @@ from nas.executors.local import InProcess
 from nas.objectives.base import objectives
 from nas.pareto import by_rank_and_spread
 from nas.pareto import spread as spread_points
+from nas.search_setup import Search
 from nas.store import Store
 from nas.strategies.base import make_strategy
 from nas.study.constraints import COMPARE, Constraint, gates_of, parsed_constraints

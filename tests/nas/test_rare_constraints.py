@@ -14,7 +14,7 @@ import pytest
 
 import nas
 from foundation.errors import SpaceError
-from nas.driver import MOVED
+from nas.judging import MOVED
 from nas.objectives.base import objectives
 from nas.strategies.base import strategies
 from nas.study.trial import Trial, TrialState

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from foundation.errors import EvaluationFailed, SettingError, UnknownName
-from nas.driver import Search, run
+from nas.driver import run
 from nas.executors.base import Executor, Outcome, Scorer, WorkItem, score_item
 from nas.executors.local import InProcess
 from nas.schedulers.base import (
@@ -27,6 +27,7 @@ from nas.schedulers.base import (
     training_steps,
 )
 from nas.schedulers.hyperband import Hyperband
+from nas.search_setup import Search
 from nas.store import Store
 from nas.strategies.base import make_strategy
 from nas.study.plan import Plan
