@@ -56,8 +56,10 @@ def recorded(supernet: Supernet, spec: Decoder, tokens: Tensor, weights: Weights
     def keep_embedding(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         embedding.append(inputs[0])
 
-    def keep(path: str, module: nn.Module, inputs: tuple[Any, ...], output: Mixed) -> None:
-        seen.setdefault(path, (inputs[0], output.y - inputs[0]))
+    def keep(
+        path: str, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Mixed
+    ) -> None:
+        seen.setdefault(path, (inputs[0], output.y - named.get("onto", inputs[0])))
 
     hooks = []
     for number, sublayer in enumerate(sublayers_of(spec)):
@@ -66,7 +68,7 @@ def recorded(supernet: Supernet, spec: Decoder, tokens: Tensor, weights: Weights
             hooks.append(layer.register_forward_pre_hook(keep_embedding))
         if sublayer.block is not None:
             residual = layer.sublayers[sublayer.place]
-            hooks.append(residual.register_forward_hook(partial(keep, sublayer.path)))
+            hooks.append(residual.register_forward_hook(partial(keep, sublayer.path), with_kwargs=True))
     try:
         subnet(tokens, weights)
     finally:

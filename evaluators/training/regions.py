@@ -90,16 +90,19 @@ class Regions(Parts):
         """Whether anything is compiled."""
         return self.backend != EAGER
 
-    def sublayer(self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None) -> Mixed:
+    def sublayer(
+        self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None, onto: Tensor | None = None
+    ) -> Mixed:
         """See `Parts`; figures of the block are left out."""
         reader = None if embedded is None else embedded.reader
-        weights = _weights(sublayer, reader)
-        inputs = (x, *(() if embedded is None else (embedded.tokens,)), *weights)
-        bits, norm = sublayer.bits.rounding, sublayer.norm_rule
-        key = (sublayer.block, bits, norm, reader is not None, *self._circumstances(inputs))
-        run = self._run(key, partial(_half_layer, sublayer, reader is not None, x.shape[-1]), inputs)
+        given = [x, *([] if embedded is None else [embedded.tokens]), *([] if onto is None else [onto])]
+        inputs = (*given, *_weights(sublayer, reader))
+        form = (reader is not None, onto is not None)
+        key = (sublayer.block, sublayer.bits.rounding, sublayer.norm_rule, *form)
+        key = (*key, *self._circumstances(inputs))
+        run = self._run(key, partial(_half_layer, sublayer, *form, x.shape[-1]), inputs)
         if run is None:
-            return super().sublayer(sublayer, x, embedded)
+            return super().sublayer(sublayer, x, embedded, onto)
         y, loss = run(*inputs)
         return Mixed(y, None, loss)
 
@@ -202,8 +205,10 @@ class _Judging(Parts):
     def __init__(self, regions: Regions, targets: Tensor) -> None:
         self.regions, self.targets = regions, targets
 
-    def sublayer(self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None) -> Mixed:
-        return self.regions.sublayer(sublayer, x, embedded)
+    def sublayer(
+        self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None, onto: Tensor | None = None
+    ) -> Mixed:
+        return self.regions.sublayer(sublayer, x, embedded, onto)
 
     def head(self, shell: ShellModule, x: Tensor) -> Tensor:
         return self.regions._head(shell, x, self.targets)
@@ -226,17 +231,16 @@ class _Half(nn.Module):
             self.sublayer = Residual(like.block, d_model, like.bits, like.norm_rule)
             self.reader = EmbeddingReader(d_model, like.norm_rule) if reads else None
 
-    def forward(self, x: Tensor, tokens: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """x and the embedding [B, T, D]."""
-        if self.reader is None or tokens is None:
-            mixed = self.sublayer(x)
-        else:
-            mixed = self.sublayer(x, embedded=Embedded(self.reader, tokens))
+    def forward(self, x: Tensor, *more: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x, the embedding if it is read, and what the sum is made onto if not x, all [B, T, D]."""
+        embedded = None if self.reader is None else Embedded(self.reader, more[0])
+        onto = more[0 if self.reader is None else 1 :]
+        mixed = self.sublayer(x, None, 0, embedded, *onto)
         return mixed.y, mixed.loss
 
 
-def _half_layer(like: Residual, reads: bool, d_model: int) -> Run:
-    return _of_weights(_Half(like, reads, d_model), 2 if reads else 1)
+def _half_layer(like: Residual, reads: bool, adds: bool, d_model: int) -> Run:
+    return _of_weights(_Half(like, reads, d_model), 1 + reads + adds)
 
 
 def _head(shell: Shell, judges: bool) -> Run:

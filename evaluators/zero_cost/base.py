@@ -82,9 +82,11 @@ class _Features(Parts):
         self.added = added
         self.last = torch.empty(0)
 
-    def sublayer(self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None) -> Mixed:
-        mixed = super().sublayer(sublayer, x, embedded)
-        self.added.append(mixed.y - x)
+    def sublayer(
+        self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None, onto: Tensor | None = None
+    ) -> Mixed:
+        mixed = super().sublayer(sublayer, x, embedded, onto)
+        self.added.append(mixed.y - (x if onto is None else onto))
         return mixed
 
     def head(self, shell: ShellModule, x: Tensor) -> Tensor:

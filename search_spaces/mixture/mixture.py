@@ -151,8 +151,9 @@ class Mixture:
         norms = _shares(trunk.norms, flow)
         sublayers = [_MixedSublayer(carriers, norms, flow) for carriers in strand.sublayers]
         if strand.routing is None:
+            read = x
             for sublayer in sublayers:
-                mixed = sublayer(x)
+                mixed = sublayer(read, onto=x) if strand.side_by_side else sublayer(x)
                 x = mixed.y
                 if mixed.loss is not None:
                     flow.losses.append(mixed.loss)
@@ -165,6 +166,7 @@ class Mixture:
         layer = _MixedRoutedLayer(
             dict(zip(PLACES, sublayers, strict=True)), _MixedRouter(strand.routing, score)
         )
+        layer.side_by_side = strand.side_by_side
         y, _ = layer(x, None, PassContext("", SideOutputs(flow.losses)))
         return y
 
@@ -176,9 +178,11 @@ class _MixedSublayer(nn.Module):
         super().__init__()
         self.carriers, self.norms, self.flow = carriers, norms, flow
 
-    def forward(self, x: Tensor, stored: None = None, position: int = 0) -> Mixed:
-        """x [B, T, D]."""
-        flow, out = self.flow, x
+    def forward(
+        self, x: Tensor, stored: None = None, position: int = 0, *, onto: Tensor | None = None
+    ) -> Mixed:
+        """x [B, T, D]; the sum is made onto x, or what is given."""
+        flow, out = self.flow, x if onto is None else onto
         losses: Tensor | None = None
         for mixed in self.carriers:
             weight = flow.number(mixed.rows) * flow.number(mixed.activation)

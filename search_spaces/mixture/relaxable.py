@@ -49,7 +49,8 @@ def check_relaxable(layer: Layer, path: str) -> None:
 
 def _check_genes(decoder: OpenDecoder, layer: OpenLayer) -> None:
     """A layer's place and options, its blocks at their widths, and its bits are mixed one by one."""
-    outer = {*layer.condition, *_genes(layer, "shared"), *_genes(layer, "routing")}
+    fields = ("shared", "routing", "parallel")
+    outer = {*layer.condition, *(gene for field in fields for gene in _genes(layer, field))}
     bits, widths = _genes(layer, "bits"), {path for d in decoder.closings("d_model") for path in d.condition}
     for place in PLACES:
         blocks = [closing for closing in layer.closings(place) if closing.value is not None]

@@ -42,13 +42,16 @@ class Carried:
 
 @dataclass(frozen=True)
 class Strand:
-    """One way to be the layer at an index: when, behind which router, and the carriers of its sublayers."""
+    """One way to be the layer at an index: when, behind which router, the carriers of its sublayers, and
+    whether these stand side by side.
+    """
 
     rows: Rows
     certain: bool
     site: str
     routing: MixtureOfDepths | None
     sublayers: tuple[tuple[Carried, ...], ...]
+    side_by_side: bool
 
 
 @dataclass(frozen=True)
@@ -119,20 +122,25 @@ class Structure:
         return tuple((shell, self._numbers(conditions)) for shell, conditions in found.items())
 
     def _strands(self, layer: OpenLayer, widths: list[Closing]) -> Iterable[Strand]:
-        options = gathered(layer.closings("routing"), self.genes.counts)
+        both = (
+            ((routing.value, parallel.value), condition)
+            for routing, parallel in product(layer.closings("routing"), list(layer.closings("parallel")))
+            if (condition := intersection(routing.condition, parallel.condition)) is not None
+        )
+        options = gathered(both, self.genes.counts)
         for shared, here in layer.closings("shared"):
-            for routing, conditions in options.items():
+            for option, conditions in options.items():
                 whole = [intersection(layer.condition, here, condition) for condition in conditions]
                 rows = [condition for condition in whole if condition is not None]
                 if rows:
-                    yield self._strand(layer, rows, weights_site(shared, layer.index), routing, widths)
+                    yield self._strand(layer, rows, weights_site(shared, layer.index), option, widths)
 
     def _strand(
         self,
         layer: OpenLayer,
         conditions: list[Condition],
         site: str,
-        routing: MixtureOfDepths | None,
+        option: tuple[MixtureOfDepths | None, bool],
         widths: list[Closing],
     ) -> Strand:
         bits = list(layer.closings("bits"))
@@ -147,7 +155,8 @@ class Structure:
             ]
             sublayers.append(tuple(self._carriers(f"{site}.{place}", variants, bits)))
         certain = any(not condition for condition in conditions)
-        return Strand(self._numbers(conditions), certain, site, routing, tuple(sublayers))
+        routing, parallel = option
+        return Strand(self._numbers(conditions), certain, site, routing, tuple(sublayers), parallel)
 
     def _carriers(
         self,

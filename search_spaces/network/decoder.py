@@ -31,6 +31,7 @@ from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.network.options.base import LayerOption, option, option_bytes
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.network.options.parallel_halves import ParallelHalves
 from search_spaces.network.options.reads_embedding import ReadsEmbedding
 from search_spaces.network.options.weight_sharing import WeightSharing
 from search_spaces.network.shell import Shell
@@ -51,7 +52,8 @@ class Layer:
 
     Layers that name the same `shared` have one set of weights, and each a decode state of its own. `routing`
     lets only some tokens pass; `exit` lets tokens leave behind this layer. With `reads_embedding` the
-    sequence mixer reads the embedding of its token beside the residual stream. See the files of
+    sequence mixer reads the embedding of its token beside the residual stream. With `parallel` both mixers
+    read the same x. See the files of
     `network.options`, whose contract (`LayerOption`) says what others may do with a layer that has one.
     """
 
@@ -62,6 +64,7 @@ class Layer:
     routing: MixtureOfDepths | None = option(MixtureOfDepths)
     exit: EarlyExit | None = option(EarlyExit)
     reads_embedding: bool = option(ReadsEmbedding, default=False)
+    parallel: bool = option(ParallelHalves, default=False)
 
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` where a block stands in the wrong place or cannot be built."""

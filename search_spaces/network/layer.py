@@ -43,9 +43,15 @@ class Parts:
     Whoever computes them otherwise (compiled, say) gives a model parts of its own (`Model.forward`).
     """
 
-    def sublayer(self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None) -> Mixed:
-        """A sublayer on x [B, T, D], its parameters those that the module holds at the moment."""
-        return sublayer(x) if embedded is None else sublayer(x, embedded=embedded)
+    def sublayer(
+        self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None, onto: Tensor | None = None
+    ) -> Mixed:
+        """A sublayer on x [B, T, D], its parameters those that the module holds at the moment.
+
+        The sum is made onto x, or what is given.
+        """
+        given = {"embedded": embedded, "onto": onto}
+        return sublayer(x, **{name: value for name, value in given.items() if value is not None})
 
     def head(self, shell: ShellModule, x: Tensor) -> Tensor:
         """What the pass returns, made of the last x [B, T, D]: logits [B, T, V]."""
@@ -85,9 +91,11 @@ class DecoderLayer(nn.Module):
     routing: Router | None
     exit: Exit | None
     reads_embedding: EmbeddingReader | None
+    side_by_side: bool
 
     def __init__(self, layer: Layer, spec: Decoder, made: Made | None = None) -> None:
         super().__init__()
+        self.side_by_side = layer.parallel
         self.sublayers: dict[str, Residual] = {}
         for place in layer.blocks:
             sublayer = made_anew(spec, layer, place) if made is None else made(place)
@@ -102,12 +110,14 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """x [B, T, D] and the states after its last token; no states come back where none were given."""
         kept: LayerState = {}
+        read = x
         for place, sublayer in self.sublayers.items():
-            read = self._embedded(place, context.embedding)
+            beside = self._embedded(place, context.embedding)
+            read, onto = (read, x) if self.side_by_side and kept else (x, None)
             if stored:
-                mixed = sublayer(x, stored[place], context.position, *read)
+                mixed = sublayer(read, stored[place], context.position, beside, onto)
             else:
-                mixed = context.parts.sublayer(sublayer, x, *read)
+                mixed = context.parts.sublayer(sublayer, read, beside, onto)
             x = mixed.y if context.left is None else torch.where(context.left[..., None], x, mixed.y)
             kept[place] = mixed.state or {}
             context.side.record(f"{context.path}.{place}", mixed.loss, mixed.metrics)
@@ -117,9 +127,12 @@ class DecoderLayer(nn.Module):
         self, x: Tensor, stored: LayerState, position: int | Tensor, embedding: Tensor | None = None
     ) -> tuple[Tensor, LayerState]:
         """x [B, D], one token, and its embedding where some layer reads it."""
-        kept = {}
+        kept: LayerState = {}
+        read = x
         for place, sublayer in self.sublayers.items():
-            x, kept[place] = sublayer.step(x, stored[place], position, *self._embedded(place, embedding))
+            beside = self._embedded(place, embedding)
+            read, onto = (read, x) if self.side_by_side and kept else (x, None)
+            x, kept[place] = sublayer.step(read, stored[place], position, beside, onto)
         return x, kept
 
     def absorb(
@@ -127,7 +140,7 @@ class DecoderLayer(nn.Module):
     ) -> LayerState:
         """The states after one token x [B, D] that has left the network: its output is not needed."""
         return {
-            place: sublayer.absorb(x, stored[place], position, *self._embedded(place, embedding))
+            place: sublayer.absorb(x, stored[place], position, self._embedded(place, embedding))
             for place, sublayer in self.sublayers.items()
         }
 
@@ -139,8 +152,8 @@ class DecoderLayer(nn.Module):
         """The same states with more token slots."""
         return stored | {p: sublayer.grown(stored[p], capacity) for p, sublayer in self.sublayers.items()}
 
-    def _embedded(self, place: str, embedding: Tensor | None) -> tuple[Embedded, ...]:
-        """A further argument for the sublayer that reads the embedding; none for all others."""
+    def _embedded(self, place: str, embedding: Tensor | None) -> Embedded | None:
+        """What the sublayer that reads the embedding reads; nothing for all others."""
         if embedding is None or place != "sequence_mixer" or self.reads_embedding is None:
-            return ()
-        return (Embedded(self.reads_embedding, embedding),)
+            return None
+        return Embedded(self.reads_embedding, embedding)

@@ -39,29 +39,40 @@ class Residual(Normalized):
         )
 
     def forward(
-        self, x: Tensor, stored: State | None = None, position: int = 0, embedded: Embedded | None = None
+        self,
+        x: Tensor,
+        stored: State | None = None,
+        position: int = 0,
+        embedded: Embedded | None = None,
+        onto: Tensor | None = None,
     ) -> Mixed:
-        """x [B, T, D]; `stored` is the state in its stored form."""
+        """x [B, T, D]; `stored` is the state in its stored form. The sum is made onto x, or what is given."""
+        onto = x if onto is None else onto
         normed = self._read(x, embedded)
         if stored is None:
             with self.activations():
                 mixed = self.mixer(normed)
-            return Mixed(self._added(x, mixed.y), None, mixed.loss, mixed.metrics)
+            return Mixed(self._added(onto, mixed.y), None, mixed.loss, mixed.metrics)
         state = self.codec.read(stored, x.dtype)
         with self.activations():
             mixed = self.mixer(normed, state, position)
         kept = self.codec.write(mixed.state or {}, stored, position, x.shape[1])
-        return Mixed(self._added(x, mixed.y), kept, mixed.loss, mixed.metrics)
+        return Mixed(self._added(onto, mixed.y), kept, mixed.loss, mixed.metrics)
 
     def step(
-        self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
+        self,
+        x: Tensor,
+        stored: State,
+        position: int | Tensor,
+        embedded: Embedded | None = None,
+        onto: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """x [B, D], one token."""
         normed = self._read(x, embedded)
         state = self.codec.read(stored, x.dtype)
         with self.activations():
             y, state = self.mixer.step(normed, state, position)
-        return self._added(x, y), self.codec.write(state, stored, position, 1)
+        return self._added(x if onto is None else onto, y), self.codec.write(state, stored, position, 1)
 
     def absorb(
         self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None

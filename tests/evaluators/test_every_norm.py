@@ -57,7 +57,7 @@ def test_a_borrowed_sublayer_computes_what_it_does_in_its_network(norm: Norm) ->
     with torch.no_grad():
         x = model.embed(tokens) + 1.0
         embedded = layer._embedded("sequence_mixer", model.embed(tokens))
-        expected = layer.sublayers["sequence_mixer"](x, None, 0, *embedded).y
+        expected = layer.sublayers["sequence_mixer"](x, None, 0, embedded).y
         read = BorrowedSublayer(supernet, next(sublayers_of(parent)))(x, model.embed(tokens)).y
     torch.testing.assert_close(read, expected)
 

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.rotary_scaling import LinearScaling, Llama3Scaling, RotaryScaling, YarnScaling
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.ends import Embedding, Head
 from search_spaces.network.model import Model, build
 from search_spaces.network.norms.base import Norm
+from search_spaces.network.norms.layer_norm import LayerNorm
 from search_spaces.network.norms.rms_norm import RMSNorm
+from tests.search_spaces.networks import decoded
 
 transformers = pytest.importorskip("transformers")
 
@@ -192,17 +195,67 @@ def test_a_network_is_that_of_its_family(made: Callable[[], Made]) -> None:
     spec, theirs, vectors = made()
     theirs = theirs.eval()
     fill(theirs)
-    ours = taken_over(spec, theirs, vectors)
+    check_equal(taken_over(spec, theirs, vectors), theirs)
+
+
+def test_halves_side_by_side_are_those_of_gpt_neox() -> None:
+    sizes = {name: SIZES[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")}
+    config = transformers.GPTNeoXConfig(
+        **sizes,
+        num_hidden_layers=2,
+        vocab_size=VOCAB,
+        hidden_act="gelu_new",
+        attn_implementation="eager",
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    )
+    theirs = transformers.GPTNeoXForCausalLM(config).eval()
+    fill(theirs)
+    attention = Attention(num_heads=4, num_kv_heads=4, head_dim=12, biases="all", rotary_share=0.5)
+    perceptron = MLP(expansion=2, activation="gelu_tanh", biases=True)
+    layer = Layer(sequence_mixer=attention, channel_mixer=perceptron, parallel=True)
+    ours = build(
+        Decoder(
+            vocab=VOCAB,
+            d_model=D_MODEL,
+            layers=(layer, layer),
+            norm=LayerNorm(),
+            embedding=Embedding(scale=1.0),
+            head=Head(tied=False),
+        )
+    ).eval()
+    given = {name.removeprefix("gpt_neox."): value for name, value in theirs.named_parameters()}
+    taken = {
+        "embedding": given["embed_in.weight"],
+        "head": given["lm_head.weight"],
+        "norm": given["final_layer_norm.weight"],
+        "norm_bias": given["final_layer_norm.bias"],
+    }
+    for index in range(2):
+        path, sequence, channels = (
+            f"layers.{index}.{name}" for name in ("attention.", "sequence_mixer.", "channel_mixer.")
+        )
+        for kind, ours_w, ours_b in (("weight", "w", ""), ("bias", "b", "_bias")):
+            # theirs come head by head: queries, keys and values of each
+            pieces = given[f"{path}query_key_value.{kind}"].unflatten(0, (4, 3, 12)).unbind(1)
+            taken |= {f"{sequence}mixer.{ours_w}{n}": v for n, v in zip("qkv", pieces, strict=True)}
+            taken[f"{sequence}mixer.{ours_w}o"] = given[f"{path}dense.{kind}"]
+            for half, norm in ((sequence, "input_layernorm"), (channels, "post_attention_layernorm")):
+                taken[f"{half}norm{ours_b}"] = given[f"layers.{index}.{norm}.{kind}"]
+            for name, other in (("up", "dense_h_to_4h"), ("down", "dense_4h_to_h")):
+                taken[f"{channels}mixer.{name}{ours_b}"] = given[f"layers.{index}.mlp.{other}.{kind}"]
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            parameter.copy_(taken.pop(name).reshape(parameter.shape))
+    assert not taken
+    check_equal(ours, theirs)
+
+
+def check_equal(ours: Model, theirs: Any) -> None:
+    """Logits of a prefill, of steps behind a prompt, and of both at once."""
     tokens = torch.randint(1, VOCAB, (2, TOKENS), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = theirs(tokens, use_cache=False).logits
-        logits, state = ours.prefill(tokens[:, :PROMPT])
-        steps: list[Tensor] = []
-        for token in tokens[:, PROMPT:].unbind(1):
-            step, state = ours.step(token, state)
-            steps.append(step)
-        whole = ours(tokens)
+        pieces, whole = decoded(ours, tokens, PROMPT), ours(tokens)
     tolerance = 1e-5 * float(expected.abs().max())
     torch.testing.assert_close(whole, expected, atol=tolerance, rtol=0)
-    pieces = torch.cat((logits, torch.stack(steps, 1)), 1)
     torch.testing.assert_close(pieces, expected, atol=tolerance, rtol=0)
