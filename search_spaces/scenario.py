@@ -42,7 +42,7 @@ class Scenario(Settings):
 
     device: str = setting("cpu", help="Torch name of the device: cpu, cuda:0.")
     engine: str = setting(
-        "eager", help="What runs the model: eager, compile, graph, onnxruntime, aotinductor."
+        "eager", help="What runs the model: eager, compile, graph, onnxruntime, executorch, aotinductor."
     )
     batch: int = setting(1, help="Sequences at a time.", least=1, most=10**6)
     prompt: int = setting(256, help="Tokens that are read at once.", least=1, most=MANY)

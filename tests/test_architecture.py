@@ -35,6 +35,7 @@ HOMES = {
     "pyarrow": ("evaluators/tokens/sources/parquet.py",),
     "datasets": ("evaluators/tokens/sources/hub.py",),
     "onnx": ("hw_profiles/conversions/onnx.py",),
+    "executorch": ("hw_profiles/conversions/executorch.py",),
     "onnxruntime": ("hw_profiles/conversions/onnx.py",),
 }
 OPERATORS = (

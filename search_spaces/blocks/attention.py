@@ -330,7 +330,7 @@ class AttentionMixer(Mixer):
             if isinstance(position, int):
                 count = min(count, position // dilation + 1)
             key = position - dilation * torch.arange(count, device=device)
-            index = key.remainder(slots)
+            index = (key + slots).remainder(slots)  # never negative: see `slot_positions`
             k, v = k.index_select(2, index), v.index_select(2, index)
         else:
             key = slot_positions(slots, position + 1, device)

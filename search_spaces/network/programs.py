@@ -126,6 +126,22 @@ def export_programs(model: Model, *, prompt: int, capacity: int) -> Programs:
     return Programs(prefill, step, state_names(model), capacity, fixed)
 
 
+@torch.no_grad()
+def static_programs(model: Model, *, prompt: int, capacity: int) -> Programs:
+    """The programs of a network for one sequence, and prompts of one length: all shapes are numbers.
+
+    Raises:
+        SettingError: the network cannot be exported.
+    """
+    if reason := unsupported(model.spec):
+        raise SettingError(f"this network cannot be exported: {reason}")
+    model, tokens = model.eval(), torch.zeros(1, prompt, dtype=torch.long)
+    state = flat_state(model.init_state(1, capacity).layers)
+    prefill = exported(Prefill(model, capacity), (tokens,))
+    step = exported(Step(model, capacity), (tokens[:, 0], torch.tensor(prompt), *state))
+    return Programs(prefill, step, state_names(model), capacity, prompt)
+
+
 def exported(module: nn.Module, inputs: tuple[Tensor, ...], dynamic: object = None) -> ExportedProgram:
     """A module as a program, for shapes as in `inputs` but for the `dynamic` ones.
 

@@ -204,7 +204,10 @@ def _attend_blockwise(
     seen = _block_mask(grid, window, global_tokens, q.device)
     y = attend_to_cache(_in_blocks(q, grid).flatten(0, 1), k, v, seen, weighing)
     y = y.unflatten(0, (dilation, blocks)).unflatten(2, (batch, heads))
-    return y.permute(2, 3, 1, 4, 0, 5).flatten(2, 4)[:, :, :count]
+    y = y.permute(2, 3, 1, 4, 0, 5)
+    if torch.compiler.is_exporting():  # in other runtimes the kernel's output may lie otherwise in memory
+        y = y.clone(memory_format=torch.contiguous_format)
+    return y.flatten(2, 4)[:, :, :count]
 
 
 def _in_blocks(x: Tensor, grid: tuple[int, int, int]) -> Tensor:

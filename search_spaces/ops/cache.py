@@ -36,7 +36,9 @@ def write(ring: Tensor, rows: Tensor, position: int | Tensor) -> Tensor:
 def slot_positions(slots: int, position: int | Tensor, device: torch.device) -> Tensor:
     """The position of the token in each slot [S] before that at `position` is written; negative: none."""
     latest = position - 1
-    return latest - (latest - torch.arange(slots, device=device)).remainder(slots)
+    # never negative: some runtimes have the remainder of C, and not that of Python
+    ages = (latest + slots - torch.arange(slots, device=device)).remainder(slots)
+    return latest - ages
 
 
 def write_first(kept: Tensor, rows: Tensor, position: int | Tensor) -> Tensor:

@@ -29,4 +29,5 @@ def ring_write(ring: Tensor, entries: Tensor, position: int | Tensor) -> Tensor:
 
 def ring_ages(slots: int, position: int | Tensor, device: torch.device) -> Tensor:
     """How many tokens ago each slot was written [S], seen from `position`; more than `position`: never."""
-    return (position - torch.arange(slots, device=device)).remainder(slots)
+    # never negative: some runtimes have the remainder of C, and not that of Python
+    return (position + slots - torch.arange(slots, device=device)).remainder(slots)

@@ -138,6 +138,19 @@ def test_onnx_files_run_in_onnx_runtime_also_with_integer_weights(tmp_path: Path
     assert [each.name for each in session.get_outputs()][1:] == [f"new.{name}" for name in named[2:]]
 
 
+@pytest.mark.slow
+def test_executorch_runs_prefill_and_step_of_one_file(tmp_path: Path) -> None:
+    pytest.importorskip("executorch")
+    layers = tuple(
+        Layer(sequence_mixer=mixer, channel_mixer=SwiGLU())
+        for mixer in (Attention(num_heads=2, num_kv_heads=1, head_dim=8, window=5), ShortConv())
+    )
+    model = build(Decoder(vocab=16, d_model=16, layers=layers))
+    told = target_of("executorch,prompt=8,capacity=48").export(Network(model), tmp_path / "out")
+    assert all(difference < 1e-4 for difference in told["differences"].values())
+    assert len(told["differences"]) == 2
+
+
 def test_what_is_no_program_and_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     layer = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU())
     routed = (layer, replace(layer, routing=MixtureOfDepths()))
