@@ -26,7 +26,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.tokens.vocabulary import TextStream, Vocabulary
-from foundation.errors import DataError, FileError, SettingError
+from foundation.errors import DataError, FileError, NasError, SettingError
 from foundation.files import read_bytes
 from foundation.text import one_line
 
@@ -81,7 +82,7 @@ class Tokenizer(Vocabulary):
     def __init__(self, text: str, name: str = "the tokenizer") -> None:
         """Raise `FileError` where the JSON is none of a tokenizer."""
         hf, self.json, self.name = _library(), text, name
-        try:
+        with _refused(FileError, f"{name} is no tokenizer.json"):
             self._hf: Any = hf.Tokenizer.from_str(text)
             self._hf.no_truncation()
             self._hf.no_padding()
@@ -89,8 +90,6 @@ class Tokenizer(Vocabulary):
             if getattr(self._hf.model, "dropout", None):
                 self._hf.model.dropout = None  # equal texts have equal tokens
             self.size = 1 + max(self._hf.get_vocab(with_added_tokens=True).values(), default=-1)
-        except Exception as error:  # the library raises nothing more special
-            raise FileError(f"{name} is no tokenizer.json: {one_line(str(error))}") from None
         if self.size < 1:
             raise FileError(f"{name} is no tokenizer.json: its vocabulary is empty")
 
@@ -148,7 +147,15 @@ class Tokenizer(Vocabulary):
         return Encoded(np.array(ids), np.array([1] + [0] * (len(ids) - 1)))
 
     def encode(self, documents: Sequence[bytes]) -> list[Encoded]:
-        """The tokens of each document, without special ones."""
+        """The tokens of each document, without special ones.
+
+        Raises:
+            DataError: the tokenizer is inconsistent, so that some text has no tokens.
+        """
+        with _refused(DataError, f"{self.name} cannot read a text"):
+            return self._encoded(documents)
+
+    def _encoded(self, documents: Sequence[bytes]) -> list[Encoded]:
         texts = [document.decode("utf-8", "surrogateescape") for document in documents]
         parts = [[part for part in NO_TEXT.split(text) if part] for text in texts]
         plain = [part for text in parts for part in text if not NO_TEXT.match(part)]
@@ -175,7 +182,8 @@ class Tokenizer(Vocabulary):
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:
         """The special tokens before and behind a document."""
-        encoding = self._hf.encode("a", add_special_tokens=True)
+        with _refused(DataError, f"{self.name} cannot read a text"):
+            encoding = self._hf.encode("a", add_special_tokens=True)
         own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
         ids: list[int] = encoding.ids
         return (ids[: own[0]], ids[own[-1] + 1 :]) if own else (ids, [])
@@ -281,17 +289,20 @@ def _letters() -> dict[str, int]:
     return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-def tokenizer_of(json_text: str, name: str) -> Tokenizer:
-    """The tokenizer that was kept with a corpus or a model.
+@contextmanager
+def _refused(kind: type[NasError], what: str) -> Iterator[None]:
+    """What the library raises about a file that it cannot use, in a line.
 
-    Raises:
-        DataError: it is damaged.
-        SettingError: the library `tokenizers` is not installed.
+    It has no errors of its own, and where its Rust code gives up, it raises what is no `Exception`.
     """
     try:
-        return Tokenizer(json_text, name)
-    except FileError as error:
-        raise DataError(str(error)) from None
+        yield
+    except NasError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise kind(f"{what}: {one_line(str(error))}") from None
 
 
 def _library() -> ModuleType:

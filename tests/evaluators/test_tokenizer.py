@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tokenizers import normalizers
 
 from evaluators.tokens.tokenizer import Tokenizer
 from evaluators.tokens.vocabulary import ByteVocabulary, Vocabulary
-from foundation.errors import FileError
+from foundation.errors import DataError, FileError
 from tests.evaluators.tokenizers_made import MADE, byte_level
 
 TOKENIZERS = {name: Tokenizer(make()) for name, make in MADE.items()}
@@ -96,8 +97,6 @@ def test_a_tokenizer_that_is_trained_twice_is_the_same() -> None:
 
 
 def test_truncation_padding_and_dropout_of_a_file_are_not_for_corpora() -> None:
-    import json
-
     plain = json.loads(byte_level())
     plain["truncation"] = {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
     plain["model"]["dropout"] = 0.5
@@ -113,6 +112,22 @@ def test_what_is_no_tokenizer_is_refused_in_a_line(tmp_path: Path, text: str) ->
     with pytest.raises(FileError, match=r"tokenizer\.json is no tokenizer\.json: .") as refused:
         Tokenizer.read(path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_tokenizer_whose_parts_do_not_fit_is_refused_when_it_reads() -> None:
+    plain = json.loads(MADE["word_piece"]())
+    del plain["model"]["vocab"]["[UNK]"]
+    plain["added_tokens"] = []
+    with pytest.raises(DataError, match=r"^the tokenizer cannot read a text: .*UNK"):
+        Tokenizer(json.dumps(plain)).encode([b"zebra"])
+
+
+def test_a_file_that_the_library_gives_up_on_is_refused() -> None:
+    plain = json.loads(MADE["sentence_piece"]())
+    plain["post_processor"]["special_tokens"]["<s>"]["id"] = "other"
+    plain["post_processor"]["special_tokens"] = {"other": plain["post_processor"]["special_tokens"]["<s>"]}
+    with pytest.raises((DataError, FileError), match=r"^the tokenizer (cannot read a text|is no tokenizer)"):
+        Tokenizer(json.dumps(plain)).prompt(b"the")
 
 
 @pytest.mark.parametrize("cut", [1, 10, 100, 1000])
