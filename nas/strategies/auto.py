@@ -40,6 +40,9 @@ from search_spaces.language.space import PATIENCE
 START, MODEL, EVOLUTION, CHANCE = "start", "model", "evolution", "chance"
 """What proposes; chance does after the start where no child is both new and allowed."""
 
+SCALE, STRAIGHT, BENT = "scale", "straight", "bent"
+"""In the memo of what the model proposed where it has bent scales: on which."""
+
 EXTREMES = 4
 """Candidates of the smallest and the largest answers in turn; names are drawn."""
 
@@ -80,6 +83,7 @@ class Auto(Strategy):
         self._chooser = Chooser(self._encoding, self._outcomes, self.settings.children)
         self._listed = list(self.space.enumerate()) if self.space.size() <= LISTED else []
         self._beliefs: Beliefs | None = None
+        self._scales: dict[int, bool] = {}
         self._heard = 0
         self._again: list[Trial] = []
 
@@ -138,6 +142,8 @@ class Auto(Strategy):
                 memo[PROPOSER] = MODEL
                 if beliefs.shortlist is None:
                     beliefs.shortlist = self._chooser.shortlist(model, beliefs, chance)
+                if model.straight is not None:
+                    memo[SCALE] = BENT if beliefs.shortlist.model.straight else STRAIGHT
                 children = beliefs.shortlist.best(chance)
         return self._allowed(children, memo, dice, heard.numbers[parents].tolist())
 
@@ -161,6 +167,8 @@ class Auto(Strategy):
         """Learn from an outcome; what could not be scored says where not to look."""
         self._news(trial)
         self._outcomes.tell(trial)
+        if SCALE in trial.memo:
+            self._scales[trial.number] = trial.memo[SCALE] == STRAIGHT
 
     def refine(self, trial: Trial) -> None:
         """Believe the newest values of a candidate, with their errors."""
@@ -183,7 +191,7 @@ class Auto(Strategy):
         if self._beliefs is None:
             outcomes = self._outcomes
             model = self._learner.model(outcomes.learned(), outcomes.first_learned())
-            self._beliefs = Beliefs.of(outcomes.heard(), model)
+            self._beliefs = Beliefs.of(outcomes.heard(), model, self._scales)
         return self._beliefs
 
     def _first(self, number: int, chance: np.random.Generator) -> Rows:

@@ -27,6 +27,7 @@ from nas.strategies.surrogate.heard import Heard
 from nas.strategies.surrogate.kernels import Kernels, Similarities
 from nas.strategies.surrogate.knowledge import Learner
 from nas.strategies.surrogate.model import Joint, Posterior, fitted_weights, rank_correlation
+from nas.strategies.surrogate.scales import straight_share
 from nas.strategies.surrogate.warping import POWERS, Warp
 from nas.study.proposers import proposers_of
 from nas.study.trial import FALLBACK, PARENTS, PROPOSER, SKILL, Fidelity, Trial, TrialState, Value
@@ -458,6 +459,40 @@ def test_what_grows_by_factors_is_modelled_on_a_scale_of_logarithms() -> None:
 def _answers(encoding: Encoding, row: Any) -> Any:
     answers = encoding.answers(row)
     return lambda path, labels: answers[path]
+
+
+def test_scales_propose_as_often_as_they_lead_to_the_front() -> None:
+    half = {number: number % 2 == 0 for number in range(100)}  # straight ones have even numbers
+    assert straight_share({}, set()) == straight_share(half, set()) == 0.5
+    assert straight_share(half, {60, 62, 64, 66}) > 0.8
+    assert straight_share(half, {61, 63, 65, 67}) == pytest.approx(1 - straight_share(half, {60, 62, 64, 66}))
+    assert straight_share(half, set(range(1, 100, 2))) == 0.1  # a tenth is left
+    assert straight_share(half, {0, 2, 4}) == 0.5  # long ago
+
+
+def test_a_model_of_bent_scales_has_one_of_straight_ones_beside_it() -> None:
+    sizes = np.arange(60)
+    space = many_genes(8)
+    encoding = Encoding(space)
+    rows = encoding.canonical(encoding.random(60, np.random.default_rng(0)))
+    counted = np.maximum(rows, 0).sum(axis=1).astype(float)
+    values = np.stack((counted, np.exp(counted)), axis=1)
+    none = np.zeros_like(values)
+    heard = Heard(sizes, rows, np.ones(60, bool), values, none, none.astype(bool))
+    model = Learner(encoding).model(heard)
+    assert model is not None
+    assert model.straight is not None
+    assert model.warps[1].power == 0
+    assert {warp.power for warp in model.straight.warps} == {1.0}
+    assert model.straight.straight is None
+    points = model.similarities(rows)
+    scaled = model.scale(values)
+    for each in (model, model.straight):
+        means, _ = each.predict(points)
+        assert np.corrcoef(means[:, 0], scaled[:, 0])[0, 1] > 0.99
+    best = scaled[:, 1] < np.median(scaled[:, 1])
+    bent, plain = (each.predict(points)[0][best, 1] for each in (model, model.straight))
+    assert np.abs(bent - scaled[best, 1]).mean() < np.abs(plain - scaled[best, 1]).mean()
 
 
 def test_weights_are_where_the_likelihood_has_its_maximum() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from nas.strategies.surrogate.encoding import Encoding, Rows
 from nas.strategies.surrogate.heard import Heard
 from nas.strategies.surrogate.knowledge import Model
 from nas.strategies.surrogate.outcomes import Outcomes
+from nas.strategies.surrogate.scales import straight_share
 from nas.strategies.surrogate.shortlist import Shortlist
 
 Array = NDArray[np.float64]
@@ -31,14 +33,21 @@ class Beliefs:
     heard: Heard
     model: Model | None
     parents: NDArray[np.int64]  # indices of the outcomes to breed from
+    straight_share: float  # of the scorings that are made on scales which are not bent
     shortlist: Shortlist | None = None
 
     @classmethod
-    def of(cls, heard: Heard, model: Model | None) -> Beliefs:
-        """Those with the front as parents, and what is next behind it where that is small."""
+    def of(cls, heard: Heard, model: Model | None, scales: Mapping[int, bool]) -> Beliefs:
+        """Those with the front as parents, and what is next behind it where that is small.
+
+        `scales` say of trials that a model proposed whether that was the straight one.
+        """
         values = heard.values[heard.scored]
-        few = max(sum(nondominated(values)), FEWEST_PARENTS)
-        return cls(heard, model, heard.ranked()[:few] if len(values) else np.empty(0, np.int64))
+        front = nondominated(values)
+        few = max(sum(front), FEWEST_PARENTS)
+        best = set(heard.numbers[heard.scored][np.array(front, bool)].tolist())
+        parents = heard.ranked()[:few] if len(values) else np.empty(0, np.int64)
+        return cls(heard, model, parents, straight_share(scales, best))
 
 
 class Chooser:
@@ -52,6 +61,8 @@ class Chooser:
         heard, count = beliefs.heard, self._count
         width = model.kernels.centres.genes.shape[1] * len(model.kernels.centres.genes)
         count = max(2, min(count, int(WORK / width)))
+        if model.straight is not None and chance.random() < beliefs.straight_share:
+            model = model.straight
         front = _front(model, heard)
         awaited = self._outcomes.awaited()
         if len(awaited):

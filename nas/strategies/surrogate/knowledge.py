@@ -78,6 +78,7 @@ class Model:
     viability: Posterior | None
     skill: tuple[float, ...]
     means: dict[int, Array]  # by trial number, of what has errors: what is believed of its values
+    straight: Model | None = None  # the same on scales that are not bent, where this one's are
 
     def similarities(self, rows: Rows) -> Similarities:
         """Those of candidates to the model's centres."""
@@ -134,33 +135,40 @@ class Learner:
         kernels = Kernels(features.take(heard.chosen(CENTRES)), repeats=self._featurizer.repeats)
         centres, points = kernels(kernels.centres), kernels(features)
         objectives = heard.values.shape[1]
-        posteriors, warps, skill = [], [], []
+        targets = _targets(heard, len(fits) > objectives)
+        powers = [fit.power for fit in fits[:objectives]] + [None] * (len(fits) - objectives)
+        views = [
+            _View.of(centres, points, target, fit.weights, power)
+            for target, fit, power in zip(targets, fits, powers, strict=True)
+        ]
+        bent = views[:objectives]
+        mine = heard.numbers >= 0
         means = np.array(scale(heard.values))
-        for k, target in enumerate(_targets(heard, len(fits) > objectives)):
-            which = np.isfinite(target.values)
-            values, errors = target.values[which], target.errors[which]
-            warp = Warp.of(fits[k].power, values) if k < objectives else Warp()
-            posterior, without, fitted = Posterior.of(
-                centres, points.take(which), warp.bend(values), errors * warp.slope(values), fits[k].weights
+        for k, view in enumerate(bent):
+            means[view.known, k] = np.where(
+                targets[k].errors[view.known] > 0, view.fitted, means[view.known, k]
             )
-            posteriors.append(posterior)
-            if k < objectives:
-                warps.append(warp)
-                mine = heard.numbers[which] >= 0
-                judged = mine if mine.sum() >= LEAST else np.ones_like(mine)
-                skill.append(rank_correlation(without[judged], values[judged]))
-                believed = warp.straighten(fitted, np.zeros(len(fitted)))[0]
-                means[which, k] = np.where(errors > 0, believed, means[which, k])
-        return Model(
+        model = Model(
             self._featurizer,
             kernels,
             scale,
-            tuple(posteriors[:objectives]),
-            tuple(warps),
-            posteriors[objectives] if len(posteriors) > objectives else None,
-            tuple(skill),
+            tuple(view.posterior for view in bent),
+            tuple(view.warp for view in bent),
+            views[objectives].posterior if len(views) > objectives else None,
+            tuple(view.skill(target, mine) for view, target in zip(bent, targets[:objectives], strict=True)),
             dict(zip(heard.numbers.tolist(), means, strict=True)) if heard.errors.any() else {},
         )
+        if all(view.warp.power == 1 for view in bent):
+            return model
+        straight = [
+            view if view.warp.power == 1 else _View.of(centres, points, target, fit.straight, 1.0)
+            for view, target, fit in zip(bent, targets[:objectives], fits[:objectives], strict=True)
+        ]
+        posteriors, warps = (
+            tuple(view.posterior for view in straight),
+            tuple(view.warp for view in straight),
+        )
+        return replace(model, straight=replace(model, posteriors=posteriors, warps=warps))
 
     def _fitted(self, heard: Heard) -> list[_Fit]:
         """The fits of every target, made on the outcomes up to the last of few marks."""
@@ -189,24 +197,56 @@ class Learner:
 
 @dataclass(frozen=True)
 class _Fit:
-    """What is fitted to one target: the weights of similarities and noise, and the power of its scale."""
+    """What is fitted to one target: the weights of similarities and noise, and the power of its scale.
+
+    `straight` are the weights for the scale as it is.
+    """
 
     weights: Array
     power: float
+    straight: Array
 
 
 def _fit(similarities: Array, values: Array, errors: Array, powers: Sequence[float]) -> _Fit:
     """The likeliest power with its weights; those of others are fitted only as far as it takes to tell."""
     found = []
-    start = None
+    start: Array | None = None
     for power in sorted(powers, key=lambda power: abs(power - 1)):
         warp = Warp.of(power, values)
         bent, slope = warp.bend(values), warp.slope(values)
         steps = STEPS if start is None else FEWER_STEPS
         weights, evidence = fitted_weights(similarities, bent, errors * slope, start=start, steps=steps)
         start = weights if start is None else start
-        found.append((evidence + float(np.log(slope).sum()), _Fit(weights, power)))
+        found.append((evidence + float(np.log(slope).sum()), _Fit(weights, power, start)))
     return max(found, key=lambda pair: pair[0])[1]
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is believed of one target on a scale, and of the values that are `known`."""
+
+    posterior: Posterior
+    warp: Warp
+    known: NDArray[np.bool_]  # (N,)
+    without: Array  # of those known, each as predicted without it, on the bent scale
+    fitted: Array  # and with it, on the straight one
+
+    @classmethod
+    def of(
+        cls, centres: Similarities, points: Similarities, target: _Target, weights: Array, power: float | None
+    ) -> _View:
+        """The view of this power with these weights; without a power values are taken as they are."""
+        known = np.isfinite(target.values)
+        values, errors = target.values[known], target.errors[known]
+        warp = Warp() if power is None else Warp.of(power, values)
+        bent, slope = warp.bend(values), warp.slope(values)
+        posterior, without, fitted = Posterior.of(centres, points.take(known), bent, errors * slope, weights)
+        return cls(posterior, warp, known, without, warp.straighten(fitted, np.zeros(len(fitted)))[0])
+
+    def skill(self, target: _Target, mine: NDArray[np.bool_]) -> float:
+        """How each of this search's own values is ranked without it; of others' where there are too few."""
+        judged = mine[self.known] if mine[self.known].sum() >= LEAST else np.ones_like(mine[self.known])
+        return rank_correlation(self.without[judged], target.values[self.known][judged])
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,15 @@ KEPT = 200
 
 
 class Shortlist:
-    """Children, best first, by what they are expected to add to a front (F, K) below a reference (K,)."""
+    """Children, best first, by what a `model` expects that they add to a front (F, K).
+
+    It is counted below a reference (K,).
+    """
 
     def __init__(self, model: Model, children: Children, front: Array, reference: Array) -> None:
+        self.model = model
         self._children = Children(children.rows[:KEPT], children.parents[:KEPT])
-        self._model, self._front, self._reference = model, front, reference
+        self._front, self._reference = front, reference
         self._proposed: list[int] = []
         self._unheeded: list[int] = []
 
@@ -58,7 +62,7 @@ class Shortlist:
 
     @cached_property
     def _beliefs(self) -> _Beliefs:
-        return _Beliefs(self._model, self._children.rows)
+        return _Beliefs(self.model, self._children.rows)
 
 
 class _Beliefs:
