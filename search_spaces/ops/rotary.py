@@ -46,10 +46,8 @@ def rotate(x: Tensor, position: int | Tensor, base: float = BASE, scaling: Scali
         cos, sin = cos[position : position + count], sin[position : position + count]
     # tables made while a graph is traced otherwise hold no values, and must not be kept
     elif isinstance(position, int) and not torch.compiler.is_compiling():
-        cos, sin = _table(
-            _at_least(position + count), width, base, scaling, dtype=x.dtype, device=x.device
-        ).unbind()
-        cos, sin = cos[position : position + count], sin[position : position + count]
+        table = _table(_at_least(position + count), width, base, scaling, dtype=x.dtype, device=x.device)
+        cos, sin = table[:, position : position + count].unbind()
     else:
         positions = position + torch.arange(count, device=x.device)
         cos, sin = _angles(positions, width, base, scaling, x.dtype).unbind()

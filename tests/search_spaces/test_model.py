@@ -118,6 +118,21 @@ def test_room_comes_in_steps(count: int, room: int) -> None:
     assert in_steps(count) == room
 
 
+@pytest.mark.parametrize("exit", [None, EarlyExit(threshold=0.97)])
+def test_the_last_token_alone_is_predicted_as_among_all(exit: EarlyExit | None) -> None:
+    layer = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU(expansion=1))
+    spec = Decoder(vocab=32, d_model=16, layers=(replace(layer, exit=exit), layer))
+    model = build(spec, seed=3).eval()
+    tokens = torch.randint(32, (3, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        every, state = model.prefill(tokens)
+        last, after = model.prefill(tokens, last=True)
+        following = [model.step(tokens[:, 0], kept)[0] for kept in (state, after)]
+    assert last.shape == (3, 1, 32)
+    torch.testing.assert_close(last, every[:, -1:])
+    torch.testing.assert_close(*following)
+
+
 def test_greedy_text_is_that_of_steps() -> None:
     model = build(random_network(3, NORMS[0]), seed=4).eval()
     prompt = text(VOCAB, 2, 4)
