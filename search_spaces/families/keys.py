@@ -4,6 +4,7 @@
     Word("attention_bias", "biases", {False: "none", True: "all"})
     Width("intermediate_size", "expansion")                      a width there, its ratio to d_model here
     Ratio("expand", ("channels",))                               a ratio to d_model there, a width here
+    Root("query_pre_attn_scalar", "scale")                       one over the square root of it here
     Fixed("hidden_act", "silu")                                  we have nothing else
     Inverse("logits_scaling", "head.scale")                      a divisor there, a factor here
     Free("max_position_embeddings", 32768)                       changes nothing
@@ -135,6 +136,28 @@ class Ratio(Key):
         """The ratio; as a whole number where it is one."""
         inner = prod(fields[name] for name in self.fields)
         return {self.key: inner // d_model if inner % d_model == 0 else inner / d_model}
+
+
+@dataclass(frozen=True)
+class Root(Key):
+    """What a scale here is one over the square root of."""
+
+    key: str
+    field: str
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The scale."""
+        value = config.number(self.key)
+        if not 0 < value < math.inf:
+            raise config.wrong(self.key, value, "a positive number")
+        return {self.field: value**-0.5}
+
+    def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
+        """The number; a whole one comes back as that."""
+        if fields[self.field] is None:
+            raise SettingError(f"{self.field} is None, which {self.key} cannot say")
+        value = float(f"{fields[self.field] ** -2:.13g}")
+        return {self.key: int(value) if value.is_integer() else value}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from search_spaces.families.base import Family, Kind, families
 from search_spaces.families.config import Config
 from search_spaces.families.gguf_names import GgufNames
 from search_spaces.families.keys import Fixed, Free, Key, Same, Width, Word, key, quotient
+from search_spaces.families.positions import positions
 from search_spaces.families.stacks import COUNT, Listed
 from search_spaces.families.tensors import One, Rule
 
@@ -30,10 +31,7 @@ UNTIED = Same("tie_word_embeddings", "head.tied", default=False)
 PLAIN = {"embedding.scale": 1.0}
 """Embeddings are read as they are."""
 
-POSITIONS = (
-    Same("rope_parameters.rope_theta", "rotary_base"),
-    Fixed("rope_parameters.rope_type", "default"),
-)
+POSITIONS = positions()
 
 HEADS = (
     Same("num_attention_heads", "num_heads"),
@@ -58,14 +56,18 @@ GATED = (One("mixer.gated", "mlp.gate_proj.weight"), One("mixer.up", "mlp.up_pro
 
 
 def attention(
-    *keys: Key, inputs: tuple[Rule, ...] = APART, rules: tuple[Rule, ...] = (), **fixed: Any
+    *keys: Key,
+    norms: tuple[Rule, ...] = (One("norm", "input_layernorm.weight"),),
+    inputs: tuple[Rule, ...] = APART,
+    rules: tuple[Rule, ...] = (),
+    **fixed: Any,
 ) -> Kind:
     """Grouped-query attention with further keys and rules; `inputs` are those of queries, keys and values."""
     return Kind(
         Attention,
         (*HEADS, *keys),
         (
-            One("norm", "input_layernorm.weight"),
+            *norms,
             *inputs,
             One("mixer.wo", "self_attn.o_proj.weight", "D H V -> D (H V)"),
             One("mixer.bq", "self_attn.q_proj.bias", "H K 1 -> (H K)"),
@@ -78,16 +80,26 @@ def attention(
     )
 
 
-def mlp(*keys: Key, inputs: tuple[Rule, ...] = GATED) -> Kind:
-    """A SwiGLU with further keys; `inputs` are the rules of the matrices in front."""
+SILU = Fixed("hidden_act", "silu", also=("swish",))
+
+
+def mlp(
+    *keys: Key,
+    norms: tuple[Rule, ...] = (One("norm", "post_attention_layernorm.weight"),),
+    inputs: tuple[Rule, ...] = GATED,
+    function: Key = SILU,
+    **fixed: Any,
+) -> Kind:
+    """A gated perceptron with further keys; `inputs` are the rules of the matrices in front."""
     return Kind(
         SwiGLU,
-        (Width("intermediate_size"), Fixed("hidden_act", "silu", also=("swish",)), *keys),
+        (Width("intermediate_size"), function, *keys),
         (
-            One("norm", "post_attention_layernorm.weight"),
+            *norms,
             *inputs,
             One("mixer.down", "mlp.down_proj.weight"),
         ),
+        fixed,
     )
 
 
@@ -123,11 +135,13 @@ def with_rope_parameters(config: Config, base: float = 10000.0) -> Config:
     known = config.get("rope_parameters", None)
     older, share = config.get("rope_theta", base), config.get("partial_rotary_factor", 1.0)
     scaling = config.get("rope_scaling", None)
+    usual = {"rope_type": "default", "rope_theta": older, "partial_rotary_factor": share}
     if isinstance(known, dict):
-        rope = {"rope_theta": older, "partial_rotary_factor": share, **known}
+        rope = {**usual, **known}
+    elif isinstance(scaling, dict):
+        rope = {**usual, **scaling, "rope_type": scaling.get("rope_type", scaling.get("type", "default"))}
     else:
-        kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, dict) else scaling
-        rope = {"rope_type": kind or "default", "rope_theta": older, "partial_rotary_factor": share}
+        rope = {**usual, "rope_type": "default" if scaling is None else scaling}
     return config.with_values(rope_parameters=rope)
 
 

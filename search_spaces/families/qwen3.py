@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from search_spaces.families.base import Family, families
 from search_spaces.families.gguf_names import GgufNames
-from search_spaces.families.keys import Fixed
+from search_spaces.families.keys import Same
 from search_spaces.families.llama import (
     BIASES,
     LAYER_TYPES,
@@ -27,8 +27,8 @@ NORMS = (
 )
 """Of queries and keys."""
 
-# the norm of heads has the epsilon of all others there, and 1e-6 here
-EPSILON = Fixed("rms_norm_eps", 1e-6)
+EPSILON = Same("rms_norm_eps", "qk_norm_epsilon", default=1e-6)
+"""It is that of all norms."""
 
 KEYS = (*POSITIONS, BIASES, EPSILON)
 

@@ -53,6 +53,34 @@ class Alike(Stack):
 
 
 @dataclass(frozen=True)
+class Chosen(Stack):
+    """All layers are of one kind, which one key says: `words` are its values with our labels."""
+
+    key: str
+    words: Mapping[Any, str]
+    default: Any = REQUIRED
+    count: str = COUNT
+
+    def read(self, config: Config) -> list[str]:
+        """The label of its value, as often as there are layers."""
+        value = config.get(self.key, self.default)
+        known = [label for word, label in self.words.items() if word is value or word == value]
+        if not known:
+            raise config.wrong(self.key, value, " or ".join(map(str, self.words)))
+        return known[:1] * config.whole(self.count)
+
+    def write(self, labels: Sequence[str]) -> dict[str, Any]:
+        """The value, and how many there are."""
+        if len(set(labels)) > 1:
+            raise SettingError(
+                f"{self.key} has one value for all layers, which are {' and '.join(set(labels))}"
+            )
+        words = {label: word for word, label in self.words.items()}
+        said = {self.key: words[labels[0]]} if labels else {}
+        return {self.count: len(labels), **said}
+
+
+@dataclass(frozen=True)
 class Listed(Stack):
     """A list says a word for every layer; `words` are their words with our labels.
 

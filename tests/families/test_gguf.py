@@ -104,8 +104,8 @@ def test_what_a_file_has_and_we_lack_is_named(tmp_path: Path) -> None:
         open_checkpoint(file),
     ):
         pass
-    scaled = written(folder, tmp_path / "scaled.gguf", "llama", rope_scaling_type="yarn")
-    with open_checkpoint(scaled) as checkpoint, pytest.raises(SettingError, match="got 'yarn'"):
+    scaled = written(folder, tmp_path / "scaled.gguf", "llama", rope_scaling_type="longrope")
+    with open_checkpoint(scaled) as checkpoint, pytest.raises(SettingError, match="got 'longrope'"):
         plan_of(checkpoint)
 
 

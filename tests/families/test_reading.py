@@ -149,12 +149,16 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown family": (with_config(model_type="lama"), r"'lama' is an architecture .* mean 'llama'\?"),
     "a foreign family": (with_config(model_type="t5"), r"'t5' is an architecture that is not known here"),
     "scaled positions": (
-        with_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}),
-        r"rope_parameters.rope_type must be 'default'.*got 'yarn'",
+        with_config(rope_parameters={"rope_type": "longrope", "rope_theta": 1e4}),
+        r"rope_parameters.rope_type must be default, linear, .*got 'longrope'",
     ),
     "older scaled positions": (
-        with_config(rope_parameters=None, rope_scaling={"type": "linear", "factor": 2.0}),
-        r"rope_type must be 'default'.*got 'linear'",
+        with_config(rope_parameters=None, rope_scaling={"type": "dynamic", "factor": 2.0}),
+        r"rope_type must be default, .*got 'dynamic'",
+    ),
+    "positions scaled by nothing": (
+        with_config(rope_parameters={"rope_type": "linear", "rope_theta": 1e4}),
+        r"rope_parameters.factor is missing",
     ),
     "another activation": (with_config(hidden_act="gelu"), r"hidden_act must be 'silu' or 'swish'"),
     "packed by a library": (with_config(quantization_config={"bits": 4}), r"quantization_config"),

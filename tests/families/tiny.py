@@ -27,6 +27,20 @@ QWEN3 = {**LLAMA, "head_dim": 16, "rms_norm_eps": 1e-6}
 
 WINDOWS = {"use_sliding_window": True, "sliding_window": 7}
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
+
+GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 36, "sliding_window": 7}
+
 MAMBA = {
     "vocab_size": 61,
     "hidden_size": 48,
@@ -61,6 +75,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", {**MAMBA, "time_step_rank": 5}),
     "mamba untied": ("mamba", {**MAMBA, "tie_word_embeddings": False, "expand": 1}),
     "mamba2": ("mamba2", {**MAMBA, "num_heads": 6, "head_dim": 16, "n_groups": 1, "chunk_size": 16}),
+    "llama 3.1": ("llama", {**LLAMA, "rope_parameters": {**LLAMA3, "rope_theta": 5e5}}),
+    "llama with yarn": ("llama", {**LLAMA, "rope_parameters": {**YARN, "rope_theta": 1e4}}),
+    "olmo2": ("olmo2", {**LLAMA, "tie_word_embeddings": False}),
+    "olmoe": ("olmoe", {**LLAMA, "num_key_value_heads": 4, **EXPERTS}),
+    "olmoe renormed": ("olmoe", {**LLAMA, "num_key_value_heads": 4, **EXPERTS, "norm_topk_prob": True}),
+    "qwen3_moe": ("qwen3_moe", {**QWEN3, **EXPERTS, "moe_intermediate_size": 20, "norm_topk_prob": True}),
+    "gemma2": ("gemma2", {**LLAMA, **GEMMA, "attn_logit_softcapping": 0.7, "final_logit_softcapping": 2.0}),
+    "gemma3": ("gemma3_text", {**LLAMA, **GEMMA, "num_hidden_layers": 7}),
     "granite": (
         "granite",
         {

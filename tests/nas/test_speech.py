@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,9 +102,9 @@ def test_a_long_prompt_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("search_spaces.network.model.PROMPT_LOGITS", 5 * 260)
     read, prefill = list[int](), Model.prefill
 
-    def noted(self: Model, tokens: torch.Tensor, *more: object) -> object:
+    def noted(self: Model, tokens: torch.Tensor, *more: Any, **named: Any) -> object:
         read.append(tokens.shape[1])
-        return prefill(self, tokens, *more)
+        return prefill(self, tokens, *more, **named)
 
     monkeypatch.setattr(Model, "prefill", noted)
     assert torch.equal(speaker.generate(prompt, 9), whole)
