@@ -64,6 +64,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "reads the embedding": {"reads_embedding": True},
     "exit": {"exit": EarlyExit()},
     "router": {"routing": MixtureOfDepths()},
+    "side by side": {"parallel": True},
     "8-bit activations": {"bits": Bits(activation=8)},
 }
 

@@ -16,6 +16,7 @@ from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
 from search_spaces.language.walk import Condition
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.ends import Head
 from search_spaces.network.norms.layer_norm import LayerNorm
 from search_spaces.network.norms.rms_norm import RMSNorm
 from search_spaces.network.options.early_exit import EarlyExit
@@ -29,6 +30,7 @@ OPTIONS: dict[str, list[Any]] = {
     "routing": [None, None, MixtureOfDepths(capacity=0.5), one_of(None, MixtureOfDepths(capacity=0.5))],
     "exit": [None, None, None, one_of(None, EarlyExit(threshold=0.9))],
     "reads_embedding": [False, False, True, one_of(False, True)],
+    "parallel": [False, True, one_of(False, True)],
 }
 """Values of the options of a layer; absent ones more often, so that spaces stay small."""
 
@@ -61,7 +63,16 @@ bits: st.SearchStrategy[Any] = st.sampled_from(
     ]
 )
 norms: st.SearchStrategy[Any] = st.sampled_from(
-    [RMSNorm(), LayerNorm(), one_of(RMSNorm(), LayerNorm()), RMSNorm(epsilon=one_of(1e-6, 1e-3))]
+    [
+        RMSNorm(),
+        LayerNorm(bias=one_of(True, False)),
+        one_of(RMSNorm(), LayerNorm()),
+        RMSNorm(epsilon=one_of(1e-6, 1e-3)),
+        RMSNorm(place=one_of("before", "both"), residual_scale=0.5),
+    ]
+)
+heads: st.SearchStrategy[Any] = st.sampled_from(
+    [Head(), Head(tied=False, bits=Bits(weight=one_of(16, 8))), one_of(Head(softcap=2.0), Head(tied=False))]
 )
 widths: st.SearchStrategy[Any] = st.sampled_from([12, one_of(9, 12), one_of(8, 12, name="width")])
 
@@ -97,7 +108,7 @@ def stacks(draw: st.DrawFn, name: str) -> Any:
 def decoders(draw: st.DrawFn, vocab: int = VOCAB) -> Decoder:
     """An open decoder."""
     layers = draw(stacks(f"depth_{vocab}"))
-    return Decoder(vocab=vocab, d_model=draw(widths), layers=layers, norm=draw(norms))
+    return Decoder(vocab=vocab, d_model=draw(widths), layers=layers, norm=draw(norms), head=draw(heads))
 
 
 @st.composite

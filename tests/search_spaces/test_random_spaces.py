@@ -184,7 +184,7 @@ def test_the_inventory_is_what_the_architectures_consist_of(space: Space) -> Non
     parts, specs = inventory(space.root), [spec for _, spec in enumerated(space)]
     assert parts.widths == {spec.d_model for spec in specs}
     assert set(parts.norms) == {spec.norm for spec in specs}
-    assert parts.vocabularies == {spec.vocab for spec in specs}
+    assert set(parts.shells) == {spec.shell for spec in specs}
     blocks, options = dict[tuple[str, str], set[object]](), dict[str, set[object]]()
     for spec in specs:
         for index, layer in enumerate(spec.layers):
