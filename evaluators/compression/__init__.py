@@ -1,1 +1,1 @@
-"""Methods that make a trained network smaller: rounding, pruning and distillation of weights."""
+"""Methods that change a trained network: rounding, pruning, distillation, low-rank adaptation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from nas.modification import (
     modify,
     read_modifiers,
 )
+from nas.modifiers.adapt import Adapt
 from nas.modifiers.base import Modifier, Work, modifier_of, modifiers
+from nas.modifiers.distill import Distill
 from nas.modifiers.prune import Prune
 from nas.modifiers.quantize import Quantize
+from nas.study.model_code import load
 from nas.training.start import Start, start_of
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
@@ -219,3 +223,60 @@ def test_the_command_line_says_what_was_done(
     assert "quantize (done before)" in capsys.readouterr().out
     assert cli.run(["run", "pruun", str(folder), "-o", out]) == cli.REFUSED
     assert "did you mean 'prune'" in capsys.readouterr().err
+
+
+def test_a_student_begins_with_layers_of_the_network(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    (done,) = modify(start, [Distill(layers=1, steps=2, batch=2, cosine=1.0)], tmp_path / "out", settings)
+    assert done.after["params"] < done.before["params"]
+    model = load(tmp_path / "out")
+    assert len(model.spec.layers) == 1
+    names = [name for name, _ in model.named_parameters()]
+    assert names == [name for name, _ in start.model.named_parameters() if ".1." not in name[:9]]
+
+
+@pytest.mark.parametrize(
+    ("modifier", "message"),
+    [
+        (Distill(), "teacher and student are the same network"),
+        (Distill(layers=3), "layers is 3, and the network has 2"),
+        (Distill(teacher="nowhere"), "there is no folder nowhere"),
+    ],
+)
+def test_a_teacher_that_has_nothing_to_say_is_refused(
+    modifier: Distill, message: str, start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        modify(start, [modifier], tmp_path / "out", settings)
+
+
+def test_a_teacher_of_another_width_needs_a_linear_map(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    wide = save_model(build(replace(SPEC, d_model=24), seed=3), tmp_path / "wide")
+    with pytest.raises(SettingError, match="cosine needs equal widths, got 24 and 16"):
+        modify(start, [Distill(teacher=str(wide), cosine=1.0)], tmp_path / "out", settings)
+    taught = Distill(teacher=str(wide), hidden=1.0, steps=1, batch=2)
+    modify(start, [taught], tmp_path / "taught", settings)
+
+
+def test_what_is_trained_is_known_before(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    adapt = Adapt(rank=2, steps=2, batch=2, decompose=True, base="nf4")
+    (done,) = modify(start, [adapt], tmp_path / "out", settings)
+    assert done.notes["trained parameters"] == adapt.trainable(start.model.spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adapt,rank=200", "rank 200 is larger than every matrix, such as layers.0"),
+        ("adapt,targets=expert", "no matrices that are expert"),
+        ("adapt,targets=", "targets are some of input, output, inner, expert, got none"),
+    ],
+)
+def test_factors_that_cannot_be_are_refused(text: str, message: str, start: Start) -> None:
+    with pytest.raises(SettingError, match=message):
+        estimates(start, [text])

@@ -1,0 +1,191 @@
+"""Low-rank adaptation: a trained network learns by small factors of its matrices, which are then merged.
+
+    W' = W + (alpha / r) B A                              LoRA (Hu et al. 2021, arXiv:2106.09685, section 4.1)
+    W' = m (W + (alpha / r) B A) / |W + (alpha / r) B A|  DoRA (Liu et al. 2024, arXiv:2402.09353, section 4)
+
+with A [r, K] at random and B [N, r] zero, so that nothing changes at first, |.| the norm of each row, and m
+those norms of W, learned. A matrix is a parameter of a block with its last axes as inputs, and in a stack of
+experts each one, so every mixer can be adapted (`Model.roles`). W' at the bits of its layer is what the
+forward pass computes with: the network that it is merged into says exactly the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from evaluators.tasks.base import IGNORED, Task
+from evaluators.training.losses import LateLosses
+from evaluators.training.recipe import Recipe
+from evaluators.training.trainable import Trainable, Trajectory, weights_digest
+from search_spaces.language.serialization import to_json
+from search_spaces.network.initialization import dice_at
+from search_spaces.network.model import Model
+from search_spaces.network.residual import Residual
+from search_spaces.network.scaling import ELEMENTWISE, Role
+from search_spaces.network.weight_formats import weight_bits
+from search_spaces.parameter_axes import WIDTH
+from search_spaces.quantization.rounding import round_all
+
+PLACES = ("input", "output", "inner", "expert")
+"""A matrix reads the residual stream, writes to it, or does neither; or it is an expert."""
+
+RATE = 9e-3
+"""The rate of factors and norms: the best of 3e-3, 9e-3 and 24e-3 for a hybrid of width 64 at rank 8."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The rank r and alpha, and whether direction and norm are learned apart (DoRA)."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    decompose: bool = False
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A parameter as `stacked` matrices [rows, inputs]."""
+
+    stacked: int
+    rows: int
+    inputs: int
+
+    def __str__(self) -> str:
+        """`64 x 192`."""
+        return f"{self.rows} x {self.inputs}"
+
+    def factors(self, form: Form) -> int:
+        """How many values the factors have, and the norms where they are learned."""
+        norms = self.rows if form.decompose else 0
+        return self.stacked * (form.rank * (self.rows + self.inputs) + norms)
+
+
+def matrices(model: Model, places: Collection[str], rank: int = 1) -> dict[str, Shape]:
+    """The parameters of the layers that stand in these places, as matrices of at least this rank.
+
+    The model may be on the meta device.
+    """
+    roles, found = model.roles(), {}
+    for path, module in model.named_modules():
+        if not isinstance(module, Residual):
+            continue
+        for own, weight in module.mixer.named_parameters():
+            name = f"{path}.mixer.{own}"
+            role = roles[name]
+            if role.kind == "matrix" and place_of(module, own, role) in places:
+                stacked = weight.shape[: role.stacked_axes].numel()
+                shape = Shape(stacked, weight.numel() // (stacked * role.fan_in), role.fan_in)
+                if rank <= min(shape.rows, shape.inputs):
+                    found[name] = shape
+    return found
+
+
+def place_of(module: Residual, name: str, role: Role) -> str:
+    """What a matrix does in its block, as the block's layout tells it; see `PLACES`."""
+    if role.stacked_axes:
+        return "expert"
+    layout = module.block.layout()
+    words = layout.words(name) if layout is not None and name in layout.axes else ()
+    if WIDTH in words[:-1]:
+        return "output"
+    return "input" if words and words[-1] == WIDTH else "inner"
+
+
+class LowRank(Trainable):
+    """The training of low-rank factors of some matrices of a model, which itself stays as it is."""
+
+    def __init__(
+        self,
+        model: Model,
+        task: Task,
+        form: Form,
+        adapted: Mapping[str, Shape],
+        *,
+        steps: int,
+        seed: int,
+        batch: int,
+        recipe: Recipe,
+    ) -> None:
+        self.model, self.task, self.form, self.adapted = model, task, form, dict(adapted)
+        self.seed, self.batch = seed, batch
+        self._weights = {name: weight.detach() for name, weight in model.named_parameters()}
+        self._bits = weight_bits(model)
+        parameters = self._factors()
+        super().__init__(
+            parameters,
+            dict.fromkeys(parameters, RATE),
+            dict.fromkeys(parameters, ELEMENTWISE),
+            recipe,
+            schedule=recipe.schedule,
+            rate=recipe.rate,
+            tokens=batch * task.length,
+            steps=steps,
+        )
+        self.origin = weights_digest(self._weights)
+
+    def _factors(self) -> dict[str, nn.Parameter]:
+        """A, B and, where they are learned, the norms m of every matrix."""
+        found, rank = {}, self.form.rank
+        for name, shape in self.adapted.items():
+            base = self._matrix(name)
+            start = base.new_empty(shape.stacked, rank, shape.inputs)
+            start.normal_(std=shape.inputs**-0.5, generator=dice_at(self.seed, f"{name}.A", base.device))
+            found[f"{name}.A"] = nn.Parameter(start)
+            found[f"{name}.B"] = nn.Parameter(base.new_zeros(shape.stacked, shape.rows, rank))
+            if self.form.decompose:
+                found[f"{name}.m"] = nn.Parameter(base.norm(dim=-1, keepdim=True))
+        return found
+
+    def _matrix(self, name: str) -> Tensor:
+        """A parameter as matrices [S, N, K]."""
+        shape = self.adapted[name]
+        return self._weights[name].reshape(shape.stacked, shape.rows, shape.inputs)
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """What names this training among all others: also the form, and what is adapted."""
+        how = {"low_rank": asdict(self.form), "adapted": sorted(self.adapted)}
+        recipe = {**self.recipe.of_networks(), **how}
+        spec, task = to_json(self.model.spec), self.task.digest
+        return Trajectory(spec, self.rates, task, self.seed, self.batch, recipe, self.steps, self.origin)
+
+    def merged(self) -> dict[str, Tensor]:
+        """All weights by name, at the bits of their layers; gradients flow into the factors."""
+        weights = dict(self._weights)
+        for name in self.adapted:
+            moved = self._matrix(name) + self.form.alpha / self.form.rank * (
+                self.parameters[f"{name}.B"] @ self.parameters[f"{name}.A"]
+            )
+            if self.form.decompose:
+                norm = moved.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(moved.dtype).tiny)
+                moved = self.parameters[f"{name}.m"] * moved / norm
+            weights[name] = moved.view_as(weights[name])
+        return round_all(weights, self._bits)
+
+    def gradients(self) -> LateLosses:
+        """Of the next batch: cross-entropy and what the layers add to it."""
+        device = self.model.embedding.device
+        tokens, targets = self.task.train_batch_on(device, self.step, self.seed, self.batch)
+        auxiliary: list[Tensor] = []
+        with self.low_precision(device):
+            said = functional_call(self.model, self.merged(), (tokens, auxiliary), tie_weights=False)
+        judged = targets != IGNORED
+        text = F.cross_entropy(said[judged].float(), targets[judged])
+        whole = sum(auxiliary, start=text)
+        whole.backward()
+        return LateLosses(torch.stack((text, whole)).detach(), ("the training loss",), self.task.nats)
+
+    @torch.no_grad()
+    def merge(self) -> Model:
+        """The model with the factors in its matrices."""
+        for name, weight in self.merged().items():
+            self._weights[name].copy_(weight)
+        for name in self.adapted:
+            self.parameters[f"{name}.B"].zero_()
+        return self.model

@@ -1,0 +1,169 @@
+"""Low-rank adaptation: its formulas, merging without a difference, and NF4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from evaluators.compression.low_rank import PLACES, Form, LowRank, matrices
+from evaluators.compression.normal_float import BITS, normal_float_values, round_to_normal_float
+from evaluators.tasks.recall import Recall
+from evaluators.training import fit as fitting
+from evaluators.training.fit import fit
+from evaluators.training.recipe import DEFAULT
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.base import blocks
+from search_spaces.blocks.moe import MoE
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import Model, build
+from search_spaces.quantization.bits import Bits
+
+ATTENTION = Attention(num_heads=2, num_kv_heads=1, head_dim=8)
+TASK = Recall.make(data=None, length=None, windows=None)
+UP = "layers.0.channel_mixer.mixer.up"
+
+
+def network(channels: object = None, sequence: object = ATTENTION, bits: Bits | None = None) -> Model:
+    layer = Layer(
+        sequence_mixer=sequence,  # type: ignore[arg-type]
+        channel_mixer=channels or SwiGLU(),  # type: ignore[arg-type]
+        bits=bits or Bits(),
+    )
+    return build(Decoder(vocab=TASK.vocab, d_model=16, layers=(layer,)), seed=1).eval()
+
+
+def low_rank(model: Model, form: Form, places: tuple[str, ...] = PLACES) -> LowRank:
+    adapted = matrices(model, places, form.rank)
+    return LowRank(model, TASK, form, adapted, steps=4, seed=0, batch=2, recipe=DEFAULT)
+
+
+def moved(training: LowRank) -> LowRank:
+    """With factors that are not zero."""
+    with torch.no_grad():
+        for name, weight in training.parameters.items():
+            if name.endswith(".B"):
+                weight.normal_(std=0.1)
+    return training
+
+
+@pytest.mark.parametrize("decompose", [False, True])
+def test_nothing_changes_at_first(decompose: bool) -> None:
+    model = network()
+    tokens, _ = TASK.train_batch(0, 0, 2)
+    before = functional_call(model, low_rank(model, Form(rank=1)).merged(), (tokens,))
+    after = functional_call(model, low_rank(model, Form(rank=2, decompose=decompose)).merged(), (tokens,))
+    torch.testing.assert_close(after, before, rtol=1e-2, atol=1e-2)  # bfloat16 weights
+    if not decompose:
+        assert torch.equal(after, before)
+
+
+def product(x: Tensor, weight: Tensor, factors: tuple[Tensor, Tensor], scale: float) -> Tensor:
+    """LoRA as the paper draws it, two products beside the first."""
+    a, b = factors
+    return F.linear(x, weight) + scale * F.linear(F.linear(x, a), b)
+
+
+def test_lora_is_two_products_beside_the_first() -> None:
+    model = network()
+    training = moved(low_rank(model, Form(rank=4, alpha=8.0)))
+    training._bits = dict.fromkeys(training._bits)  # in full precision
+    weight, x = dict(model.named_parameters())[UP], torch.randn(5, 16)
+    factors = training.parameters[f"{UP}.A"][0], training.parameters[f"{UP}.B"][0]
+    torch.testing.assert_close(F.linear(x, training.merged()[UP]), product(x, weight, factors, 2.0))
+
+
+def test_dora_learns_norms_and_directions_apart() -> None:
+    model = network()
+    training = moved(low_rank(model, Form(rank=4, decompose=True)))
+    training._bits = dict.fromkeys(training._bits)
+    merged, plain = training.merged()[UP], dict(model.named_parameters())[UP]
+    torch.testing.assert_close(merged.norm(dim=-1), plain.norm(dim=-1))
+    factors = training.parameters[f"{UP}.B"][0] @ training.parameters[f"{UP}.A"][0]
+    direction = plain + 4.0 * factors
+    torch.testing.assert_close(F.cosine_similarity(merged, direction, dim=-1), torch.ones(len(merged)))
+
+
+@pytest.mark.parametrize("bits", [Bits(), Bits(weight=4, group=32)])
+@pytest.mark.parametrize("decompose", [False, True])
+def test_merging_changes_no_logit(bits: Bits, decompose: bool) -> None:
+    training = moved(low_rank(network(bits=bits), Form(rank=4, decompose=decompose)))
+    tokens, _ = TASK.train_batch(0, 0, 2)
+    with torch.no_grad():
+        beside = functional_call(training.model, training.merged(), (tokens,))
+        assert torch.equal(training.merge()(tokens), beside)
+
+
+def test_every_expert_has_factors_of_its_own() -> None:
+    training = low_rank(network(MoE(num_experts=3, top_k=2)), Form(rank=4), ("expert",))
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name in training.parameters} == {
+        "gated",
+        "up",
+        "down",
+    }
+    assert all(len(weight) == 3 for weight in training.parameters.values())
+
+
+@pytest.mark.parametrize("name", list(blocks))
+def test_every_block_learns_by_its_factors(name: str) -> None:
+    block = blocks[name].examples()[0]
+    model = network(sequence=block) if block.mixes == "sequence" else network(block)
+    adapted = matrices(model, PLACES, 2)
+    training = low_rank(model, Form(rank=2))
+    counted = sum(weight.numel() for weight in training.parameters.values())
+    assert counted == sum(shape.factors(Form(rank=2)) for shape in adapted.values())
+    training.gradients()
+    for path in adapted:
+        assert training.parameters[f"{path}.B"].grad is not None
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "SAVE_SECONDS", 0.0)
+    form = Form(rank=2, decompose=True)
+    whole = low_rank(network(), form)
+    fit(whole)
+
+    def stop(step: int, loss: float) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(low_rank(network(), form), folder=tmp_path, on_step=stop)
+    resumed = low_rank(network(), form)
+    assert len(fit(resumed, folder=tmp_path).loss) < 4
+    first, second = whole.merge(), resumed.merge()
+    start = dict(network().named_parameters())
+    changed = 0
+    for (path, one), other in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+        changed += not torch.equal(one, start[path].to(torch.bfloat16).float())
+    assert changed >= len(whole.adapted)
+
+
+def test_the_values_of_nf4_are_those_of_its_paper() -> None:
+    published = """-1.0 -0.6961928009986877 -0.5250730514526367 -0.39491748809814453 -0.28444138169288635
+        -0.18477343022823334 -0.09105003625154495 0.0 0.07958029955625534 0.16093020141124725
+        0.24611230194568634 0.33791524171829224 0.44070982933044434 0.5626170039176941 0.7229568362236023
+        1.0"""
+    expected = torch.tensor([float(value) for value in published.split()])
+    torch.testing.assert_close(normal_float_values(), expected, rtol=0, atol=2e-6)
+    assert pytest.approx(4.127, abs=1e-3) == BITS
+
+
+def test_nf4_rounds_each_weight_to_the_nearest_value_of_its_group() -> None:
+    weight = torch.randn(10, 64)
+    rounded = round_to_normal_float(weight)
+    scale = weight.abs().amax(-1, keepdim=True)
+    nearest = normal_float_values()[
+        (weight[..., None] / scale[..., None] - normal_float_values()).abs().argmin(-1)
+    ]
+    assert (rounded - nearest * scale).abs().max() < 0.02 * scale.max()  # scales have 8 bits
+    assert float((rounded - weight).norm() / weight.norm()) < 0.11
+    assert torch.equal(round_to_normal_float(torch.zeros(3, 5)), torch.zeros(3, 5))
