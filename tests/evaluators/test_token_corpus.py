@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluators.corpus import Corpus, load_corpus
+from evaluators.tasks import language
 from evaluators.tasks.language import LanguageModelling
 from evaluators.tokens import token_corpus as module
 from evaluators.tokens.preparation import Preparation, prepare
@@ -107,6 +109,20 @@ def test_the_loss_of_a_training_is_in_bits_per_byte(text: Corpus, tmp_path: Path
 
 def test_large_vocabularies_have_wider_numbers() -> None:
     assert [module.kind_for(size) for size in (256, 2**16, 2**16 + 1)] == ["uint16", "uint16", "uint32"]
+
+
+@pytest.mark.parametrize(("kind", "most"), [("uint8", 2**8), ("uint16", 2**16), ("uint32", 2**20)])
+def test_tokens_on_a_gpu_are_the_same(kind: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = np.random.default_rng(0).integers(most, size=5000).astype(kind)
+    tokens[:100] = most - 1
+    monkeypatch.setattr(language, "_opened", lambda folder: SimpleNamespace(train=tokens))
+    monkeypatch.setattr(language, "on_cuda", lambda device: True)
+    monkeypatch.setattr(language, "memory_of", lambda device: 2**40)
+    task = LanguageModelling(f"of {kind}", 64, 8)
+    for step in range(3):
+        here, there = task.train_batch(step, 0, 16), task.train_batch_on("cpu", step, 0, 16)
+        assert all(torch.equal(one, other) for one, other in zip(here, there, strict=True))
+    assert here[0].max() >= most // 2  # numbers that are negative where they are read as signed
 
 
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=6))
