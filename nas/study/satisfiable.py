@@ -32,6 +32,8 @@ MIXES = 32
 FINDS = 300
 """Random architectures among which one that keeps the constraints is looked for first."""
 
+SURELY = 1e-4
+"""By how much, relatively, the least weighted sum must be above that of the bounds to prove that none is."""
 
 DESCENTS = 3
 """Ways downhill that may end no lower before one bound alone is given up."""
@@ -216,8 +218,21 @@ class _Bounds:
             assert together is not None
             weights = [c.direction * dice.expovariate(1) / (abs(c.bound) or 1.0) for c in chosen]
             least = together.least(weights)
-            if least is not None:
-                yield least.genotype
+            if least is None:
+                continue
+            # what keeps all bounds has at most the weighted sum of these
+            parts = [weight * c.bound for weight, c in zip(weights, chosen, strict=True)]
+            if least.amount > sum(parts) + SURELY * sum(map(abs, [least.amount, *parts])):
+                raise SpaceError(self._together(chosen, least.genotype, "that with the least of all"))
+            yield least.genotype
+
+    def _together(
+        self, constraints: Sequence[Constraint], near: Genotype, which: str, whose: str = "of this space"
+    ) -> str:
+        """That nothing keeps several constraints, and what a network has that comes near."""
+        spec = self.space.draw_genotype(near)
+        has = listed(f"{c.name} {_number(c, self.total(c)([spec])[0])}" for c in constraints)
+        return f"no network {whose} keeps {listed(map(str, constraints))} together; {which} has {has}"
 
     def refusal(self, found: Nearest) -> str:
         """Why nothing keeps the constraints, from what was seen."""
@@ -228,11 +243,7 @@ class _Bounds:
         for constraint, best in known:
             if not COMPARE[constraint.sign](best, constraint.bound):
                 return f"{constraint}: {_extreme(constraint, best, whose=whose)}"
-        spec = self.space.draw_genotype(found.genotype)
-        numbers = zip(self.constraints, self.values(spec), strict=True)
-        nearest_has = listed(f"{c.name} {_number(c, value)}" for c, value in numbers)
-        together = listed(map(str, self.constraints))
-        return f"no network {whose} keeps {together} together; the nearest has {nearest_has}"
+        return self._together(self.constraints, found.genotype, "the nearest", whose)
 
 
 def _extreme(

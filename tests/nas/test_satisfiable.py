@@ -21,6 +21,7 @@ from nas.study.trial import TrialState
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language import feasible
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
@@ -120,7 +121,7 @@ def test_what_one_network_of_many_keeps_is_found(text: str) -> None:
         ),
         (
             ["params<=205344", "weight_bytes>500e3"],
-            "no network of this space keeps params<=205344 and weight_bytes>500000 together; the nearest has",
+            "no network of this space keeps params<=205344 and weight_bytes>500000 together; that with",
         ),
     ],
 )
@@ -143,6 +144,16 @@ def test_what_no_number_keeps_is_refused_before_anything_is_measured(texts: list
     with pytest.raises(SpaceError) as error:
         require_satisfiable(ready_made["laptop"](), list(map(Constraint.parse, texts)), MODEL)
     assert str(error.value) == says
+
+
+def test_bounds_that_exclude_each_other_are_refused_by_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bound alone is kept by many; together no search for one is begun."""
+    monkeypatch.setattr(feasible._Looking, "descend", None)
+    said = refusal(EIGHT, "params<230000", "prefill_flops>11300000")
+    assert said is not None
+    assert re.match(
+        r"no network of this space keeps .* together; that with the least of all has params [\d,]+ and", said
+    )
 
 
 def test_bounds_that_touch_may_be_kept() -> None:
