@@ -41,6 +41,11 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 
 GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 36, "sliding_window": 7}
 
+LFM2 = {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"} | {
+    "layer_types": ["conv", "full_attention", "conv"],
+    "norm_eps": 1e-5,
+}
+
 MAMBA = {
     "vocab_size": 61,
     "hidden_size": 48,
@@ -83,6 +88,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("qwen3_moe", {**QWEN3, **EXPERTS, "moe_intermediate_size": 20, "norm_topk_prob": True}),
     "gemma2": ("gemma2", {**LLAMA, **GEMMA, "attn_logit_softcapping": 0.7, "final_logit_softcapping": 2.0}),
     "gemma3": ("gemma3_text", {**LLAMA, **GEMMA, "num_hidden_layers": 7}),
+    "lfm2": ("lfm2", {**LFM2, "block_auto_adjust_ff_dim": False}),
+    "lfm2 adjusted": ("lfm2", {**LFM2, "block_multiple_of": 16, "block_ffn_dim_multiplier": 1.2}),
     "granite": (
         "granite",
         {
