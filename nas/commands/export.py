@@ -11,7 +11,7 @@ import typer
 
 from foundation.text import harmless
 from nas.commands.groups import MODELS
-from nas.commands.options import PATH, SourceFile, Store, StudyName, TrialName
+from nas.commands.options import PATH, NetworkName, OfStudy, SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
@@ -25,14 +25,15 @@ def mount(app: typer.Typer) -> None:
 
 
 def export(
-    study: StudyName,
-    trial: TrialName,
-    output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    network: NetworkName,
+    trial: OfStudy = None,
     *,
+    output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
     to: Annotated[
         str, typer.Option(metavar="FORMAT[,SETTING=VALUE...]", help="The format; `nas targets` lists them.")
     ] = "nas",
     force: Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")] = False,
+    trust_code: TrustCode = False,
     space: SourceFile = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
@@ -41,15 +42,23 @@ def export(
     The source of blocks that the library lacks goes along, in `code`. Other formats (--to) are checked
     against our own model when they are written, and the largest difference of logits is printed.
 
-    The weights are those of its longest training from scratch, as a finalist or a candidate, else the
-    supernet's.
+    Of a study's network, the weights are those of its longest training from scratch, as a finalist or a
+    candidate, else the supernet's. A folder that was imported, trained further or modified is written in
+    other formats as it is.
+
+    Examples: nas export first 0 -o winner; nas export parent --to onnx -o shipped
     """
     from nas.study.export import export as write
     from nas.study.study import open_study
+    from nas.training.start import ZOO, export_start
     from search_spaces.network.model_files import CODE
 
-    folder, about = write(open_study(study, store), trial, output, to=to, force=force, space=space)
-    print_line(f"{folder}: {about['digest']}, {about['weights']}")
+    if trial is not None and not network.startswith(ZOO):
+        folder, about = write(open_study(network, store), trial, output, to=to, force=force, space=space)
+    else:
+        folder, about = export_start(network, trial, output, to=to, force=force, trust_code=trust_code)
+    which = about.get("digest") or about.get("architecture") or network
+    print_line(", ".join((f"{folder}: {which}", *filter(None, [about.get("weights")]))))
     for what, difference in about.get("differences", {}).items():
         print_line(f"largest difference of logits from our own model, {what}: {difference:.2g}")
     if (folder / CODE).is_dir():

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.commands.groups import MODELS
-from nas.commands.options import PATH
+from nas.commands.options import PATH, NetworkName, OfStudy, SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_table
+from nas.default_paths import DEFAULT_STORE
 from nas.modification import ModificationSettings
 from nas.modifiers.base import Modifier, modifiers
 
@@ -28,9 +29,6 @@ def mount(app: typer.Typer) -> None:
         app.command(rich_help_panel=MODELS)(_command_of(kind))
 
 
-Folder = Annotated[
-    str, typer.Argument(help="An exported folder, or zoo:NAME (`nas zoo`).", show_default=False)
-]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -50,9 +48,6 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a model exported t
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what each modifier would do to the size, and run nothing.")
 ]
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Run the blocks of its own that the folder holds as Python.")
-]
 
 
 @with_settings(ModificationSettings)
@@ -65,7 +60,8 @@ def run(
             show_default=False,
         ),
     ],
-    folder: Folder,
+    network: NetworkName,
+    trial: OfStudy = None,
     *,
     settings: Given,
     output: Output = None,
@@ -73,6 +69,8 @@ def run(
     force: Force = False,
     dry_run: DryRun = False,
     trust_code: TrustCode = False,
+    space: SourceFile = None,
+    store: Store = DEFAULT_STORE,
 ) -> None:
     """Make another network of a trained one by a list of modifiers, and measure each on the same windows.
 
@@ -85,15 +83,17 @@ def run(
     from nas.modifiers.base import modifier_of
 
     first = list(read_modifiers(modifier)) if modifier.endswith(LIST_SUFFIX) else [modifier_of(modifier)]
-    words = {"settings": settings, "output": output, "force": force}
-    _run([*first, *map(modifier_of, then or [])], folder, words, dry_run=dry_run, trust_code=trust_code)
+    begin = {"trial": trial, "store": store, "space": space, "trust_code": trust_code}
+    words = {"settings": settings, "output": output, "force": force, "dry_run": dry_run}
+    _run([*first, *map(modifier_of, then or [])], network, begin, words)
 
 
 def _command_of(kind: type[Modifier]) -> Any:
     """The command of one modifier, with an option for each of its settings."""
 
     def command(
-        folder: Folder,
+        network: NetworkName,
+        trial: OfStudy = None,
         *,
         own: Given,
         settings: Given,
@@ -102,29 +102,30 @@ def _command_of(kind: type[Modifier]) -> Any:
         force: Force = False,
         dry_run: DryRun = False,
         trust_code: TrustCode = False,
+        space: SourceFile = None,
+        store: Store = DEFAULT_STORE,
     ) -> None:
         from nas.modifiers.base import modifier_of
 
-        words = {"settings": settings, "output": output, "force": force}
-        chosen = [kind(**own), *map(modifier_of, then or [])]
-        _run(chosen, folder, words, dry_run=dry_run, trust_code=trust_code)
+        begin = {"trial": trial, "store": store, "space": space, "trust_code": trust_code}
+        words = {"settings": settings, "output": output, "force": force, "dry_run": dry_run}
+        _run([kind(**own), *map(modifier_of, then or [])], network, begin, words)
 
     command.__name__ = kind.name
     command.__doc__ = f"{kind.__doc__}\n\n    Example: nas {kind.name} winner -o {kind.name}d"
     return with_settings(kind, into="own")(with_settings(ModificationSettings)(command))
 
 
-def _run(
-    chosen: Sequence[Modifier], what: str, words: Mapping[str, Any], *, dry_run: bool, trust_code: bool
-) -> None:
+def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words: Mapping[str, Any]) -> None:
+    """Apply modifiers to the network that `what` and `begin` name, as `start_of` does."""
     from foundation.errors import SettingError
     from nas.modification import estimates, modify
     from nas.progress import Terminal
     from nas.training.start import start_of
 
     settings = dict(words["settings"])
-    start = start_of(what, trust_code=trust_code, seed=settings.get("seed", 0))
-    if dry_run:
+    start = start_of(what, **begin, seed=settings.get("seed", 0))
+    if words["dry_run"]:
         for modifier, estimate in estimates(start, chosen):
             print_line(f"{modifier.name}: {estimate}")
         return

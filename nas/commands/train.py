@@ -9,7 +9,7 @@ import typer
 
 from evaluators.tasks.base import tasks
 from nas.commands.groups import MODELS
-from nas.commands.options import PATH, SourceFile, Store
+from nas.commands.options import PATH, NetworkName, OfStudy, SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_note, print_table
 from nas.default_paths import DEFAULT_STORE
@@ -25,12 +25,6 @@ def mount(app: typer.Typer) -> None:
     app.command(rich_help_panel=MODELS)(train)
 
 
-What = Annotated[
-    str, typer.Argument(help="A study, zoo:NAME (`nas zoo`), or an exported folder.", show_default=False)
-]
-OfStudy = Annotated[
-    str | None, typer.Argument(help="Of a study: a trial's number, or the beginning of its digest.")
-]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -44,15 +38,11 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Print what each process would hold by every method, and train nothing."),
 ]
-TrustCode = Annotated[
-    bool,
-    typer.Option("--trust-code", help="Run the blocks of its own that the folder holds as Python."),
-]
 
 
 @with_settings(TrainingSettings)
 def train(
-    what: What,
+    what: NetworkName,
     trial: OfStudy = None,
     *,
     settings: Given,

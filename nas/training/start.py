@@ -9,13 +9,13 @@ from typing import Any
 
 from foundation.errors import SettingError
 from nas.default_paths import DEFAULT_STORE
+from nas.exports.base import Network, target_of
+from nas.study.baselines import ZOO
 from nas.study.model_code import code_of, load
 from nas.training.settings import saved_settings
 from search_spaces.network.model import Model, build
 from search_spaces.network.model_files import CONFIG, TOKENIZER, ModelCode, read_config, read_tokenizer
 from search_spaces.zoo import zoo
-
-ZOO = "zoo:"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,30 @@ def start_of(
     if trial is not None:
         return _of_study(what, trial, store, space)
     return _of_folder(what, trust_code)
+
+
+def export_start(
+    what: str,
+    trial: str | None,
+    folder: str | Path,
+    *,
+    to: str = "nas",
+    force: bool = False,
+    trust_code: bool = False,
+) -> tuple[Path, dict[str, Any]]:
+    """Write a published architecture, or the network of an exported folder, in a format (`nas targets`).
+
+    Raises:
+        SettingError: there is no such network; the format cannot hold it; the folder may not be replaced.
+        FileError: a file cannot be read or written.
+    """
+    target = target_of(to)
+    target.check(folder, force=force)  # before a large model is read
+    if Path(what).absolute() == Path(folder).absolute():
+        raise SettingError(f"{folder} is the network itself: name another folder to write")
+    start = start_of(what, trial, trust_code=trust_code)
+    network = Network(start.model, start.about, start.code, start.tokenizer)
+    return Path(folder), target.export(network, folder, force=force)
 
 
 def _of_zoo(name: str, seed: int) -> Start:

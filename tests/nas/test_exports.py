@@ -12,6 +12,7 @@ import torch
 
 from foundation.errors import FileError, SettingError, UnknownName
 from foundation.settings import setting
+from nas import cli
 from nas.exports.base import MANIFEST, Network, Target, target_of, targets
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
@@ -163,3 +164,28 @@ def test_what_is_no_program_and_sizes_that_do_not_fit_are_refused(tmp_path: Path
 def test_our_own_format_is_the_default_and_is_read_again(network: Network, tmp_path: Path) -> None:
     target_of("nas").export(network, tmp_path / "out")
     assert load_model(tmp_path / "out").spec == SPEC
+
+
+@pytest.mark.usefixtures("words")
+def test_a_folder_and_a_published_architecture_are_exported_by_the_command(
+    network: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent, out = tmp_path / "parent", tmp_path / "out"
+    target_of("nas").export(network, parent)
+    assert cli.run(["export", str(parent), "--to", "words", "-o", str(out)]) == 0
+    assert (out / "words").is_file()
+    assert cli.run(["export", str(parent), "-o", str(tmp_path / "copy")]) == 0
+    copied = load_model(tmp_path / "copy").state_dict()
+    assert all(torch.equal(copied[name], values) for name, values in load_model(parent).state_dict().items())
+    assert cli.run(["export", "zoo:lfm2", "--to", "words", "-o", str(tmp_path / "zoo")]) == 0
+    assert "lfm2, initial ones of seed 0" in capsys.readouterr().out
+    for words, message in (
+        ((str(parent), "-o", str(parent), "--force"), "is the network itself"),
+        ((str(tmp_path / "no"), "-o", str(tmp_path / "a")), "there is no folder"),
+        (("zoo:lfm2", "0", "-o", str(tmp_path / "b")), "there is no '0' of it"),
+        (("first", "-o", str(tmp_path / "c")), "a study and one of its trials"),
+    ):
+        assert cli.run(["export", *words]) == cli.REFUSED
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+    assert load_model(parent).spec == network.model.spec
