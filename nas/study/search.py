@@ -60,6 +60,7 @@ class PlanSettings(TypedDict, total=False):
     task_settings: Mapping[str, Any]
     shared_training: bool
     data: str | None
+    vocab: int | None
     latency_tables: Sequence[str]
     roofline: str | None
     strict_table: bool

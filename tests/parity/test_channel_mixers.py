@@ -239,7 +239,7 @@ class TestBiasBalancing:
 
 
 ILLEGAL: list[tuple[Block, dict[str, Any], str]] = [
-    (MLP(), {"activation": "silu"}, "activation"),
+    (MLP(), {"activation": "tanh"}, "activation"),
     (MLP(), {"expansion": 0}, "expansion"),
     (MLP(), {"expansion": 0.001}, "expansion"),
     (MoE(), {"z_loss": -1}, "z_loss"),

@@ -161,7 +161,7 @@ def _set(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], Any]:
             r"embedding should be .*, and is BF16 \[1, 1\]",
         ),
         (_set("embedding", torch.ones(16, 32, dtype=torch.bfloat16)), r"is BF16 \[16, 32\]"),
-        (_set("embedding", torch.ones(32, 16)), r"and is F32 \[32, 16\]"),
+        (_set("embedding", torch.ones(32, 16, dtype=torch.float16)), r"and is F16 \[32, 16\]"),
         (_set("embedding", torch.ones(32, 16, dtype=torch.bool)), r"and is BOOL"),
         (_set(NORM, torch.ones(16, dtype=torch.int64)), "and is I64"),
         (_set(NORM, torch.ones(16, dtype=torch.complex64)), "and is C64"),

@@ -55,7 +55,8 @@ ILLEGAL: list[tuple[Decoder, str]] = [
     (network(norm=LayerNorm(epsilon=1)), "LayerNorm: epsilon must be in (0, 1), got 1"),
     (
         with_layer(sequence_mixer=SwiGLU(expansion=1)),
-        "layers.1: sequence_mixer must be a block that mixes sequence, got SwiGLU(expansion=1)",
+        "layers.1: sequence_mixer must be a block that mixes sequence, got"
+        " SwiGLU(expansion=1, activation='silu', biases=False)",
     ),
     (
         with_layer(channel_mixer=MIXER),
@@ -189,7 +190,7 @@ LANGUAGE: list[tuple[Callable[[], object], type[NasError], str]] = [
     (
         lambda: from_plain({"type": "Decoder", "width": 8}),
         UnknownName,
-        "Decoder has no field 'width'; known: d_model, layers, norm, vocab",
+        "Decoder has no field 'width'; known: d_model, embedding, head, layers, norm, vocab",
     ),
     (lambda: from_plain({"type": "Decoder"}), SpaceError, "Decoder needs d_model, layers"),
     (
