@@ -183,11 +183,11 @@ def test_a_search_is_not_done_while_promotions_are_owed(
 
     collect, last = InProcess.collect, list[int]()
 
-    def until_the_last(self: InProcess) -> Any:
+    def until_the_last(self: InProcess, *seconds: float) -> Any:
         last.append(self._waiting[0].steps)
         if last.count(9) == 2:
             raise KeyboardInterrupt
-        return collect(self)
+        return collect(self, *seconds)
 
     monkeypatch.setattr(InProcess, "collect", until_the_last)
     with pytest.raises(KeyboardInterrupt):
