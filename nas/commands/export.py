@@ -48,9 +48,10 @@ def export(
 
     Examples: nas export first 0 -o winner; nas export parent --to onnx -o shipped
     """
+    from nas.study.baselines import ZOO
     from nas.study.export import export as write
     from nas.study.study import open_study
-    from nas.training.start import ZOO, export_start
+    from nas.training.start import export_start
     from search_spaces.network.model_files import CODE
 
     if trial is not None and not network.startswith(ZOO):
