@@ -180,6 +180,7 @@ def test_a_killed_profile_goes_on(tmp_path):
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_transfer_goes_on(tmp_path, monkeypatch):
     space, partial = small_space(), tmp_path / "partial.jsonl"
     known = profile_space(space, SCENARIO, seconds=60, timer=always_one_ms)

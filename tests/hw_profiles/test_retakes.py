@@ -88,6 +88,7 @@ def test_a_table_that_does_not_err_is_done(monkeypatch: pytest.MonkeyPatch) -> N
     assert not any("measured again" in note for note in table.provenance.notes)
 
 
+@pytest.mark.slow
 def test_noise_without_end_is_given_up_and_the_best_table_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(1e9)
     table, heard = profile(monkeypatch, machine, seconds=90.0)

@@ -195,6 +195,7 @@ def test_asha_stops_trials_early(cluster: None, tmp_path: Path) -> None:
     assert all(trial.values["small"].value == small(study.spec(trial)) for trial in taken)
 
 
+@pytest.mark.slow
 def test_pbt_mutates_genes_and_every_score_is_that_of_its_architecture(cluster: None, tmp_path: Path) -> None:
     study = toys(tmp_path)
     scheduler = PopulationBasedTraining(
