@@ -179,7 +179,7 @@ def _wrong_usage(error: Any) -> int:
 def _print_error(text: str, title: str = "nas: ") -> None:
     """One line on standard error, where that takes one."""
     with contextlib.suppress(OSError):
-        Console(stderr=True, highlight=False).print(
+        Console(stderr=True, highlight=False, emoji=False).print(
             title + one_line(text), soft_wrap=True, markup=False, style="red"
         )
 

@@ -6,9 +6,11 @@ nas.import_model("SmolLM2-135M", "parent")      # nas.load("parent") reads it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from evaluators.tokens.speech import tokenizer_of
 from foundation.errors import EvaluationFailed
 from foundation.text import listed
 from nas.progress import Progress
@@ -64,14 +66,18 @@ def import_model(
     shown = progress or Progress()
     with open_checkpoint(source) as checkpoint:
         plan = plan_of(checkpoint)
+        notes, tokenizer = [], checkpoint.tokenizer
+        if tokenizer is None:
+            notes.append(f"without a tokenizer: {checkpoint.without_tokenizer}")
+        elif find_spec("tokenizers") is None:
+            notes.append("its tokenizer was not looked at: the package tokenizers is not installed")
+        else:
+            tokenizer_of(tokenizer, f"the tokenizer of {source}", plan.spec.vocab)
         values = sum(parameter.numel() for parameter in plan.model.parameters())
         with shown.bar(f"reading {source}", values) as bar:
             model = filled(plan, checkpoint, lambda done, total: bar.update(done))
-        notes, tokenizer = [], checkpoint.tokenizer
         if plan.unread:
             notes.append(f"not known here, and left aside: {listed(plan.unread)} of its configuration")
-        if tokenizer is None:
-            notes.append(f"without a tokenizer: {checkpoint.without_tokenizer}")
     about: dict[str, Any] = {
         "imported_from": Path(source).name,
         "family": plan.family.name,

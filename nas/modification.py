@@ -142,9 +142,15 @@ def modify(
             f"the network has {start.model.spec.vocab:,} tokens, and {task.name} needs {task.vocab:,}"
         )
     run = _Run(start, task, settings.seed, Path(output), progress or Progress())
+    new = not Path(output).exists()
     done = run.begin(chosen, force=force)
-    for modifier in chosen[len(done) :]:
-        done.append(run.apply(modifier))
+    try:
+        for modifier in chosen[len(done) :]:
+            done.append(run.apply(modifier))
+    except SettingError:
+        if new and not done:  # refused: what it began with would look like what came out
+            shutil.rmtree(output, ignore_errors=True)
+        raise
     return done
 
 

@@ -62,7 +62,7 @@ class Terminal(Progress):
     is_shown = True
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False, emoji=False)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[ProgressBar]:
@@ -165,7 +165,7 @@ def _bars(console: Console) -> Bars:
 
 def default_progress() -> Progress:
     """A line in a notebook, else bars on a terminal and lines in a log."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     return Notebook() if console.is_jupyter else Terminal(console)
 
 

@@ -28,6 +28,7 @@ from evaluators.corpus import Corpus, Tokens
 from evaluators.tasks.base import Task, copied, tasks
 from evaluators.tokens.token_corpus import TokenCorpus, load_data, open_data
 from foundation.errors import DataError, SettingError
+from foundation.wording import argument
 from search_spaces.devices import memory_of, on_cuda
 
 SHARE = 0.05
@@ -196,5 +197,6 @@ def _check_room(corpus: Corpus, part: str, size: int, needed: int) -> None:
     if size < needed:
         tokens = "bytes" if corpus.tokenizer_json() is None else "tokens"
         raise DataError(
-            f"{corpus.name} is too small: {size:,} {tokens} for {part}, and these windows need {needed:,}"
+            f"{corpus.name} is too small: {size:,} {tokens} for {part}, and these windows need {needed:,};"
+            f" fewer and shorter windows ({argument('validation_windows')}, {argument('window')}) need less"
         )

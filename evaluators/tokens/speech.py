@@ -23,10 +23,19 @@ def vocabulary_of(folder: Path, tokens: int) -> Vocabulary:
                 f"{folder} has {tokens:,} tokens and no tokenizer: only a model of {BYTES} bytes writes text"
             )
         return ByteVocabulary()
+    return tokenizer_of(text, str(folder / TOKENIZER), tokens)
+
+
+def tokenizer_of(text: bytes, name: str, tokens: int) -> Tokenizer:
+    """The tokenizer in the bytes of a file, for a model of so many tokens.
+
+    Raises:
+        SettingError: it is damaged or does not fit, or the library `tokenizers` is not installed.
+    """
     try:
-        tokenizer = Tokenizer(text.decode("utf-8", "replace"), str(folder / TOKENIZER))
+        tokenizer = Tokenizer(text.decode("utf-8", "replace"), name)
     except FileError as error:
         raise SettingError(str(error)) from None
     if tokenizer.size > tokens:
-        raise SettingError(f"{tokenizer.name} has {tokenizer.size:,} tokens, and the model {tokens:,}")
+        raise SettingError(f"{name} has {tokenizer.size:,} tokens, and the model {tokens:,}")
     return tokenizer

@@ -183,7 +183,7 @@ def targets(
         found.print_lines(first_line)
         return
     kind = found.named(name)
-    _explain(kind, kind)
+    _explain(kind, kind, f"--to {kind.name},")
 
 
 def modifiers(
@@ -199,7 +199,7 @@ def modifiers(
         found.print_lines(first_line)
         return
     kind = found.named(name)
-    _explain(kind, kind)
+    _explain(kind, kind, f"{kind.name},")
 
 
 def _about_space(made: Any) -> str:
@@ -237,12 +237,12 @@ def _when(objective: Any) -> str:
     return "after training" if objective.task else "once a worker scored it"
 
 
-def _explain(kind: type[Any], settings: type[Settings]) -> None:
-    """What a kind is, from its module, and its settings with help and range."""
+def _explain(kind: type[Any], settings: type[Settings], option: str = "--setting ") -> None:
+    """What a kind is, from its module, and its settings as an option gives them, with help and range."""
     from nas.commands.options_from_settings import settings_lines
 
     own = inspect.cleandoc(kind.__doc__ or "")
     text = text_of(kind)
     print_line(f"{kind.name}: {text}\n" + (f"\n{own}\n" if own and own != text else ""))
-    for line in settings_lines(settings):
+    for line in settings_lines(settings, option):
         print_line(line)

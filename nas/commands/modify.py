@@ -111,8 +111,9 @@ def _command_of(kind: type[Modifier]) -> Any:
         words = {"settings": settings, "output": output, "force": force, "dry_run": dry_run}
         _run([kind(**own), *map(modifier_of, then or [])], network, begin, words)
 
+    words = " ".join(filter(None, (f"nas {kind.name} winner", kind.example)))
     command.__name__ = kind.name
-    command.__doc__ = f"{kind.__doc__}\n\n    Example: nas {kind.name} winner -o {kind.name}d"
+    command.__doc__ = f"{kind.__doc__}\n\n    Example: {words} -o out"
     return with_settings(kind, into="own")(with_settings(ModificationSettings)(command))
 
 

@@ -54,7 +54,7 @@ def output_console() -> Console:
     asked = os.environ.get("COLUMNS", "")
     told = int(asked) if asked.isdecimal() and len(asked) < 5 else 0
     width = None if sys.stdout.isatty() else told or FILE_WIDTH
-    return Console(highlight=False, markup=False, width=width)
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, wrapped: Collection[str] = ()) -> None:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -107,6 +107,9 @@ class Estimate:
 @dataclass(frozen=True, kw_only=True)
 class Modifier(Part, ABC):
     """One way to make another network, with its settings; a subclass defines `name` and `modify`."""
+
+    example: ClassVar[str] = ""
+    """Options that the example in its command's help gives, where those that are usual do nothing."""
 
     registry = modifiers
 

@@ -29,6 +29,7 @@ class Distill(Modifier):
     """
 
     name = "distill"
+    example = "--layers 2"
 
     teacher: str | None = setting(
         None,

@@ -23,6 +23,7 @@ from search_spaces.network.model_files import load_model, read_config, read_toke
 from tests.families.tiny import made
 
 pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -47,6 +48,13 @@ def shards(sharded: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sharded, tmp_path / "copy"))
 
 
+def words(count: int) -> bytes:
+    """A tokenizer of so many words."""
+    vocab = {f"w{i}": i for i in range(count)}
+    text: str = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="w0")).to_str()
+    return text.encode()
+
+
 def edit(file: Path, **values: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
@@ -62,13 +70,13 @@ def test_shards_are_one_model(llama: Path, sharded: Path) -> None:
 
 
 def test_an_imported_model_is_an_exported_one_with_its_tokenizer(copy: Path, tmp_path: Path) -> None:
-    (copy / "tokenizer.json").write_bytes(b'{"version": "1.0"}')
+    (copy / "tokenizer.json").write_bytes(words(2))
     imported = nas.import_model(copy, tmp_path / "parent", check=True)
     assert imported.difference is not None
     assert imported.difference.relative < 1e-5
     model = nas.load(tmp_path / "parent")
     assert model.spec == imported.spec
-    assert read_tokenizer(tmp_path / "parent") == b'{"version": "1.0"}'
+    assert read_tokenizer(tmp_path / "parent") == words(2)
     assert read_config(tmp_path / "parent")["about"]["family"] == "llama"
     with open_checkpoint(copy) as checkpoint:
         same = filled(plan_of(checkpoint), checkpoint)
@@ -83,11 +91,24 @@ def test_an_imported_model_is_an_exported_one_with_its_tokenizer(copy: Path, tmp
 
 
 def test_a_tokenizer_of_another_model_is_refused(copy: Path, tmp_path: Path) -> None:
-    (copy / "tokenizer.json").write_bytes(b"{}")
+    (copy / "tokenizer.json").write_bytes(words(2))
     nas.import_model(copy, tmp_path / "parent")
     (tmp_path / "parent/tokenizer.json").write_bytes(b"{ }")
     with pytest.raises(SettingError, match="is not the one that"):
         read_tokenizer(tmp_path / "parent")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(b'{"a": 1', "is no tokenizer.json"), (b"{}", "is no tokenizer.json"), (None, "and the model")],
+)
+def test_a_tokenizer_that_is_none_or_has_too_many_tokens_is_refused(
+    text: bytes | None, message: str, copy: Path, tmp_path: Path
+) -> None:
+    (copy / "tokenizer.json").write_bytes(words(5000) if text is None else text)
+    with pytest.raises(SettingError, match=message):
+        nas.import_model(copy, tmp_path / "parent")
+    assert not (tmp_path / "parent").exists()
 
 
 def test_an_export_to_transformers_is_compared_when_it_is_written(llama: Path, tmp_path: Path) -> None:

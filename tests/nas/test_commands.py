@@ -147,6 +147,17 @@ def test_a_misspelt_name_ends_in_one_line(command: str, capsys: pytest.CaptureFi
     assert misspelt in line
 
 
+def test_words_between_colons_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "recipe:100:x" in refused(capsys, "search", "laptop", "--objective", "recipe:100:x")
+
+
+def test_a_folder_of_transformers_is_to_be_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert "`nas import`" in refused(capsys, "generate", str(tmp_path))
+
+
 def test_every_command_that_takes_a_name_is_asked_for_a_wrong_one() -> None:
     takes = {"study", "space", "name"}
     named = {

@@ -249,6 +249,7 @@ def test_a_teacher_that_has_nothing_to_say_is_refused(
 ) -> None:
     with pytest.raises(SettingError, match=message):
         modify(start, [modifier], tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()  # the unmodified network would look like what came out
 
 
 def test_a_teacher_of_another_width_needs_a_linear_map(
