@@ -48,11 +48,11 @@ def export(
 
     Examples: nas export first 0 -o winner; nas export parent --to onnx -o shipped
     """
-    from nas.study.baselines import ZOO
     from nas.study.export import export as write
     from nas.study.study import open_study
     from nas.training.start import export_start
     from search_spaces.network.model_files import CODE
+    from search_spaces.zoo import PREFIX as ZOO
 
     if trial is not None and not network.startswith(ZOO):
         folder, about = write(open_study(network, store), trial, output, to=to, force=force, space=space)

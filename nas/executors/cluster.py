@@ -77,7 +77,7 @@ def join(address: str) -> None:
     if why := why_unreachable(where):
         raise SettingError(f"no Ray cluster at {named}: {why}")
     try:
-        with starting(), token_for(where):
+        with starting(joins=True), token_for(where):
             ray.init(
                 address=where,
                 runtime_env=runtime_env(),

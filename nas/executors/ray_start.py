@@ -26,6 +26,9 @@ PREFIX = "nas-ray-"
 TERMINATED = 128 + signal.SIGTERM
 """Exit code after SIGTERM."""
 
+JOINS = 2
+"""How often a head that others started is tried."""
+
 
 def start(processors: int, inside: Path) -> Path:
     """Start Ray with so many CPUs for its workers; the folder of its files, `inside` another, for `end`.
@@ -47,7 +50,7 @@ def start(processors: int, inside: Path) -> Path:
                 _temp_dir=str(folder),
             )
     except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        end(folder)
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ClusterError(f"Ray cannot start: {why}") from None
     if (address := context.address_info["node_ip_address"]) != LOOPBACK:
@@ -63,20 +66,24 @@ def end(folder: Path) -> None:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """While Ray starts or joins: addresses stay what they are, and nothing is printed or caught for good."""
-    with _literal_addresses(), _silent(), _own_signals():
+def starting(*, joins: bool = False) -> Iterator[None]:
+    """While Ray starts or `joins` another: addresses stay, and nothing is printed or caught for good.
+
+    A head that was refused once will be refused again, so those who join try it twice. One that is started
+    here takes seconds on a busy machine, and is asked as often as Ray does.
+    """
+    tries = {"NUM_REDIS_GET_RETRIES": JOINS} if joins else {}
+    with _constants(ENABLE_RAY_CLUSTER=False, **tries), _silent(), _own_signals():
         yield
 
 
 @contextmanager
-def _literal_addresses() -> Iterator[None]:
-    """Keep Ray from putting an address that others can reach in the place of 127.0.0.1.
+def _constants(**names: object) -> Iterator[None]:
+    """Ray with other constants for a while.
 
-    It does so except on systems where it knows no clusters. It also tries twenty times to reach a head,
-    though what was refused once will be refused again.
+    Except on systems where it knows no clusters, it puts an address that others can reach in the place of
+    127.0.0.1.
     """
-    names = {"ENABLE_RAY_CLUSTER": False, "NUM_REDIS_GET_RETRIES": 2}
     before = {name: getattr(ray_constants, name) for name in names}
     try:
         for name, value in names.items():

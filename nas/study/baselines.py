@@ -34,15 +34,13 @@ from search_spaces.language.space import Space
 from search_spaces.language.walk import closed_values
 from search_spaces.network.decoder import Decoder
 from search_spaces.sizing import at_sizes_of, decoders_of, matched, weight_bytes
+from search_spaces.zoo import PREFIX as ZOO
 
 STAGE = "baseline"
 """The stage of their trials."""
 
 RECORD = "baselines"
 """Where a study's record keeps their architectures."""
-
-ZOO = "zoo:"
-"""How the name of an architecture of the zoo begins."""
 
 SIZES = 3
 """Sizes of a baseline beside a rung, at most."""

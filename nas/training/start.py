@@ -10,11 +10,11 @@ from typing import Any
 from foundation.errors import SettingError
 from nas.default_paths import DEFAULT_STORE
 from nas.exports.base import Network, target_of
-from nas.study.baselines import ZOO
 from nas.study.model_code import code_of, load
 from nas.training.settings import saved_settings
 from search_spaces.network.model import Model, build
 from search_spaces.network.model_files import CONFIG, TOKENIZER, ModelCode, read_config, read_tokenizer
+from search_spaces.zoo import PREFIX as ZOO
 from search_spaces.zoo import zoo
 
 

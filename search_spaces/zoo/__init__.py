@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from foundation.registry import Registry
 from search_spaces.network.decoder import Decoder
 
+PREFIX = "zoo:"
+"""Before the name of a point, wherever a network is named."""
+
 D_MODEL = 64
 """The width of every point: small, so that building, training and checking all of them takes minutes."""
 

@@ -27,6 +27,8 @@ from tests.nas.toys import rich, small, toy_space
 
 ray = pytest.importorskip("ray")
 
+from ray._private import ray_constants  # noqa: E402
+
 from nas.executors import cluster as clusters  # noqa: E402
 from nas.executors import ray_start  # noqa: E402
 from nas.executors.ray import RayPool  # noqa: E402
@@ -300,3 +302,12 @@ def test_workers_for_whom_there_is_no_room_are_refused(settings: dict[str, Any],
 def test_nonsense_is_refused() -> None:
     with pytest.raises(SettingError, match="at least 1"):
         pool(batch=0)
+
+
+def test_a_ray_of_our_own_is_asked_as_often_as_ray_does_and_a_foreign_one_twice() -> None:
+    usual = ray_constants.NUM_REDIS_GET_RETRIES
+    with ray_start.starting():
+        assert usual == ray_constants.NUM_REDIS_GET_RETRIES
+    with ray_start.starting(joins=True):
+        assert ray_constants.NUM_REDIS_GET_RETRIES == ray_start.JOINS < usual
+    assert usual == ray_constants.NUM_REDIS_GET_RETRIES
