@@ -14,10 +14,12 @@ mounted through the entry point group `nas.commands`.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points, version
@@ -49,6 +51,9 @@ WrongUsage: Any = typer.BadParameter.__mro__[1]
 """What Typer raises about words that it cannot read; it has no public name."""
 
 _received: list[int] = []
+
+AGAIN_SECONDS = 0.05
+"""After which a stop that was lost in a finalizer is tried again."""
 
 app = typer.Typer(
     name="nas",
@@ -101,6 +106,7 @@ def main() -> None:
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, or a shell in the background, wants it
             signal.signal(number, _stop)
+    sys.unraisablehook = _unraised
     mount_plugins()
     _leave(run())
 
@@ -208,6 +214,23 @@ def _stop(number: int, frame: FrameType | None) -> None:
     _received.append(number)
     for other in STOPS:
         signal.signal(other, _stop_at_once)
+    raise KeyboardInterrupt
+
+
+def _unraised(lost: sys.UnraisableHookArgs) -> None:
+    """Stop a moment later where the signal came while a finalizer ran, out of which nothing is raised."""
+    if not _received or not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    number = signal.Signals(_received[0])
+    signal.signal(number, _stop_after_all)
+    threading.Timer(
+        AGAIN_SECONDS, _thread.interrupt_main, (number,)
+    ).start()  # not here: nothing is raised here
+
+
+def _stop_after_all(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, _stop_at_once)
     raise KeyboardInterrupt
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
+
+from nas import cli
 
 BEGIN = "import os, sys; os.rmdir(os.getcwd()); from nas.start import main; main()"
 
@@ -23,3 +29,22 @@ def test_the_command_line_loads_no_large_library_but_torch() -> None:
     code = f"import sys, nas.cli; print(*sorted(set('{large}'.split()) & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
+
+
+def test_a_stop_that_comes_while_a_finalizer_runs_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = {number: signal.getsignal(number) for number in cli.STOPS}
+    monkeypatch.setattr(cli, "_received", [])
+    monkeypatch.setattr(sys, "unraisablehook", cli._unraised)
+    signal.signal(signal.SIGTERM, cli._stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            [Dying() for _ in range(1)].clear() or time.sleep(10)
+        assert cli._received == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is cli._stop_at_once
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
