@@ -8,20 +8,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Fixed, Root, Same
 from search_spaces.families.llama import (
     BIASES,
     LAYER_TYPES,
     POSITIONS,
-    REPEATED,
     RULES,
     SHELL,
     UNTIED,
     attention,
+    like_llama,
     mlp,
-    with_rope_parameters,
 )
 from search_spaces.families.stacks import COUNT
 from search_spaces.families.tensors import One
@@ -62,7 +61,7 @@ def types_of_layers(config: Config) -> list[Any]:
 
 
 families.add(
-    Family(
+    like_llama(
         name="gemma2",
         architecture="Gemma2ForCausalLM",
         shell=(*SHELL, TIED, CAP),
@@ -73,7 +72,5 @@ families.add(
             "sliding": (attention(*POSITIONS, *KEYS, WINDOW, norms=AROUND_ATTENTION), MLP),
         },
         stack=replace(LAYER_TYPES, default=types_of_layers),
-        repeated=REPEATED,
-        modern=with_rope_parameters,
     )
 )

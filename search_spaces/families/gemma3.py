@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.config import Config
 from search_spaces.families.gemma2 import AROUND_ATTENTION, BOTH, CAP, ENDS, KEYS, MLP, TIED, WINDOW
-from search_spaces.families.llama import LAYER_TYPES, REPEATED, SHELL, attention
+from search_spaces.families.llama import LAYER_TYPES, SHELL, attention, like_llama
 from search_spaces.families.positions import positions
 from search_spaces.families.qwen3 import EPSILON, NORMS
 from search_spaces.families.stacks import COUNT
@@ -44,7 +44,7 @@ def modern(config: Config) -> Config:
 
 
 families.add(
-    Family(
+    like_llama(
         name="gemma3_text",
         architecture="Gemma3ForCausalLM",
         shell=(*SHELL, TIED, CAP),
@@ -58,7 +58,6 @@ families.add(
             "sliding": (attention(*NEAR, norms=AROUND_ATTENTION, rules=NORMED, qk_norm=True), MLP),
         },
         stack=replace(LAYER_TYPES, default=types_of_layers, instead_of=(*LAYER_TYPES.instead_of, *PATTERN)),
-        repeated=REPEATED,
         modern=modern,
     )
 )

@@ -6,19 +6,9 @@ configuration (Yang et al. 2022, arXiv:2203.03466).
 
 from __future__ import annotations
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.keys import Fixed, Inverse, Same
-from search_spaces.families.llama import (
-    BIASES,
-    POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    UNTIED,
-    attention,
-    mlp,
-    with_rope_parameters,
-)
+from search_spaces.families.llama import BIASES, POSITIONS, SHELL, UNTIED, attention, like_llama, mlp
 
 FACTORS = (
     Same("embedding_multiplier", "embedding.scale", default=1.0),
@@ -29,13 +19,11 @@ FACTORS = (
 SCALE = Same("attention_multiplier", "scale", default=1.0)
 
 families.add(
-    Family(
+    like_llama(
         name="granite",
         architecture="GraniteForCausalLM",
         shell=(*SHELL, UNTIED, *FACTORS),
-        rules=RULES,
+        fixed={},
         layers={"layer": (attention(*POSITIONS, BIASES, SCALE), mlp(Fixed("mlp_bias", False)))},
-        repeated=REPEATED,
-        modern=with_rope_parameters,
     )
 )

@@ -8,17 +8,16 @@ from typing import Any
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
-from search_spaces.families.base import Family, Kind, families
+from search_spaces.families.base import Kind, families
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Fixed, Free, Same, Width
 from search_spaces.families.llama import (
     APART,
     HEADS,
-    PLAIN,
     POSITIONS,
-    REPEATED,
     RULES,
     UNTIED,
+    like_llama,
     with_rope_parameters,
 )
 from search_spaces.families.stacks import COUNT, Listed
@@ -87,7 +86,7 @@ def modern(config: Config) -> Config:
 
 
 families.add(
-    Family(
+    like_llama(
         name="lfm2",
         architecture="Lfm2ForCausalLM",
         shell=(
@@ -98,7 +97,6 @@ families.add(
             UNTIED,
         ),
         rules=(RULES[0], replace(RULES[1], tensor="model.embedding_norm.weight"), RULES[2]),
-        fixed=PLAIN,
         layers={"conv": (CONVOLUTION, MLP), "attention": (ATTENTION, MLP)},
         stack=Listed(
             "layer_types",
@@ -106,7 +104,6 @@ families.add(
             default=types_of_layers,
             instead_of=("full_attn_idxs",),
         ),
-        repeated=REPEATED,
         modern=modern,
     )
 )

@@ -6,6 +6,7 @@ a root mean square norm.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from search_spaces.blocks.attention import Attention
@@ -42,6 +43,9 @@ HEADS = (
 BIASES = Word("attention_bias", "biases", {False: "none", True: "all"}, default=False)
 
 WINDOW = (Same("sliding_window", "window"), Fixed("use_sliding_window", True))
+
+ANY_WINDOW = Same("sliding_window", "window", default=None)
+"""In all layers, or in none where a configuration has no number."""
 
 
 APART = (
@@ -145,16 +149,23 @@ def with_rope_parameters(config: Config, base: float = 10000.0) -> Config:
     return config.with_values(rope_parameters=rope)
 
 
+def like_llama(name: str, architecture: str, layers: Mapping[str, tuple[Kind, ...]], **others: Any) -> Family:
+    """A family of this form; `others` are fields of `Family` that are not as usual."""
+    usual: dict[str, Any] = {
+        "shell": (*SHELL, UNTIED),
+        "rules": RULES,
+        "fixed": PLAIN,
+        "repeated": REPEATED,
+        "modern": with_rope_parameters,
+    }
+    return Family(name=name, architecture=architecture, layers=layers, **(usual | others))
+
+
 families.add(
-    Family(
-        name="llama",
-        architecture="LlamaForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
-        fixed=PLAIN,
-        layers={"layer": (attention(*POSITIONS, BIASES), mlp(Fixed("mlp_bias", False)))},
-        repeated=REPEATED,
-        modern=with_rope_parameters,
+    like_llama(
+        "llama",
+        "LlamaForCausalLM",
+        {"layer": (attention(*POSITIONS, BIASES), mlp(Fixed("mlp_bias", False)))},
         gguf=GgufNames("llama", turned=("q_proj", "k_proj")),
     )
 )

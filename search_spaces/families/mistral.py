@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.config import Config
-from search_spaces.families.keys import Same
 from search_spaces.families.llama import (
-    PLAIN,
+    ANY_WINDOW,
     POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    UNTIED,
     attention,
+    like_llama,
     mlp,
     with_rope_parameters,
 )
@@ -25,14 +21,10 @@ def modern(config: Config) -> Config:
 
 
 families.add(
-    Family(
+    like_llama(
         name="mistral",
         architecture="MistralForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
-        fixed=PLAIN,
-        layers={"layer": (attention(*POSITIONS, Same("sliding_window", "window", default=None)), mlp())},
-        repeated=REPEATED,
+        layers={"layer": (attention(*POSITIONS, ANY_WINDOW), mlp())},
         modern=modern,
     )
 )

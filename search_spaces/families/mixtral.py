@@ -5,18 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from search_spaces.blocks.moe import MoE
-from search_spaces.families.base import Family, Kind, families
+from search_spaces.families.base import Kind, families
 from search_spaces.families.keys import Fixed, Same, Width
-from search_spaces.families.llama import (
-    PLAIN,
-    POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    UNTIED,
-    attention,
-    with_rope_parameters,
-)
+from search_spaces.families.llama import ANY_WINDOW, POSITIONS, attention, like_llama, with_rope_parameters
 from search_spaces.families.tensors import Each, One
 
 EXPERTS = Kind(
@@ -37,14 +28,10 @@ EXPERTS = Kind(
 )
 
 families.add(
-    Family(
+    like_llama(
         name="mixtral",
         architecture="MixtralForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
-        fixed=PLAIN,
-        layers={"layer": (attention(*POSITIONS, Same("sliding_window", "window", default=None)), EXPERTS)},
-        repeated=REPEATED,
+        layers={"layer": (attention(*POSITIONS, ANY_WINDOW), EXPERTS)},
         modern=partial(with_rope_parameters, base=1e6),
     )
 )

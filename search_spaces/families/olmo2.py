@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.keys import Same
-from search_spaces.families.llama import (
-    BIASES,
-    PLAIN,
-    POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    UNTIED,
-    attention,
-    mlp,
-    with_rope_parameters,
-)
+from search_spaces.families.llama import BIASES, PLAIN, POSITIONS, attention, like_llama, mlp
 from search_spaces.families.tensors import One
 
 OVER_HEADS = (
@@ -37,14 +26,10 @@ ATTENTION = attention(
 )
 
 families.add(
-    Family(
+    like_llama(
         name="olmo2",
         architecture="Olmo2ForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
         fixed={**PLAIN, "norm.place": "after"},
         layers={"layer": (ATTENTION, mlp(norms=(One("norm_after", "post_feedforward_layernorm.weight"),)))},
-        repeated=REPEATED,
-        modern=with_rope_parameters,
     )
 )

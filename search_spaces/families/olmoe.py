@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.keys import Fixed, Same, Width
-from search_spaces.families.llama import (
-    BIASES,
-    PLAIN,
-    POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    UNTIED,
-    attention,
-    with_rope_parameters,
-)
+from search_spaces.families.llama import BIASES, POSITIONS, attention, like_llama
 from search_spaces.families.olmo2 import EPSILON, OVER_HEADS
 from search_spaces.families.qwen3_moe import GATES, experts
 
@@ -35,15 +25,10 @@ ATTENTION = attention(
 )
 
 families.add(
-    Family(
+    like_llama(
         name="olmoe",
         architecture="OlmoeForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
-        fixed=PLAIN,
         layers={label: (ATTENTION, kind) for label, kind in experts(*KEYS).items()},
         stack=GATES,
-        repeated=REPEATED,
-        modern=with_rope_parameters,
     )
 )

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.keys import Same
-from search_spaces.families.llama import (
-    PLAIN,
-    POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    UNTIED,
-    attention,
-    mlp,
-    with_rope_parameters,
-)
+from search_spaces.families.llama import ANY_WINDOW, POSITIONS, attention, like_llama, mlp
 from search_spaces.families.tensors import Joined
 
 INPUTS = Joined(
@@ -28,18 +18,13 @@ GATED = Joined(("mixer.gated", "mixer.up"), "mlp.gate_up_proj.weight", "F D -> F
 KEYS = (
     *POSITIONS,
     Same("rope_parameters.partial_rotary_factor", "rotary_share", default=1.0),
-    Same("sliding_window", "window", default=None),
+    ANY_WINDOW,
 )
 
 families.add(
-    Family(
+    like_llama(
         name="phi3",
         architecture="Phi3ForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
-        fixed=PLAIN,
         layers={"layer": (attention(*KEYS, inputs=(INPUTS,)), mlp(inputs=(GATED,)))},
-        repeated=REPEATED,
-        modern=with_rope_parameters,
     )
 )

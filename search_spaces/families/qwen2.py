@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.gguf_names import GgufNames
-from search_spaces.families.llama import (
-    LAYER_TYPES,
-    PLAIN,
-    POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    UNTIED,
-    WINDOW,
-    attention,
-    mlp,
-    with_rope_parameters,
-)
+from search_spaces.families.llama import LAYER_TYPES, POSITIONS, WINDOW, attention, like_llama, mlp
 
 families.add(
-    Family(
+    like_llama(
         name="qwen2",
         architecture="Qwen2ForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
-        fixed=PLAIN,
         layers={
             "full": (attention(*POSITIONS, biases="inputs", window=None), mlp()),
             "sliding": (attention(*POSITIONS, *WINDOW, biases="inputs"), mlp()),
         },
         stack=LAYER_TYPES,
-        repeated=REPEATED,
-        modern=with_rope_parameters,
         gguf=GgufNames("qwen2"),
     )
 )

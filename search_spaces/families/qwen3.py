@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.gguf_names import GgufNames
 from search_spaces.families.keys import Same
-from search_spaces.families.llama import (
-    BIASES,
-    LAYER_TYPES,
-    PLAIN,
-    POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    UNTIED,
-    WINDOW,
-    attention,
-    mlp,
-    with_rope_parameters,
-)
+from search_spaces.families.llama import BIASES, LAYER_TYPES, POSITIONS, WINDOW, attention, like_llama, mlp
 from search_spaces.families.tensors import One
 
 NORMS = (
@@ -33,19 +20,14 @@ EPSILON = Same("rms_norm_eps", "qk_norm_epsilon", default=1e-6)
 KEYS = (*POSITIONS, BIASES, EPSILON)
 
 families.add(
-    Family(
+    like_llama(
         name="qwen3",
         architecture="Qwen3ForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
-        fixed=PLAIN,
         layers={
             "full": (attention(*KEYS, rules=NORMS, qk_norm=True, window=None), mlp()),
             "sliding": (attention(*KEYS, *WINDOW, rules=NORMS, qk_norm=True), mlp()),
         },
         stack=LAYER_TYPES,
-        repeated=REPEATED,
-        modern=with_rope_parameters,
         gguf=GgufNames("qwen3"),
     )
 )

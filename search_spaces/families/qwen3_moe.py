@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from search_spaces.blocks.deepseek_moe import DeepSeekMoE
 from search_spaces.blocks.moe import MoE
-from search_spaces.families.base import Family, Kind, families
+from search_spaces.families.base import Kind, families
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Fixed, Key, Same, Width
-from search_spaces.families.llama import (
-    BIASES,
-    PLAIN,
-    POSITIONS,
-    REPEATED,
-    RULES,
-    SHELL,
-    SILU,
-    UNTIED,
-    attention,
-    with_rope_parameters,
-)
+from search_spaces.families.llama import BIASES, POSITIONS, SILU, attention, like_llama, with_rope_parameters
 from search_spaces.families.qwen3 import EPSILON, NORMS
 from search_spaces.families.stacks import Chosen
 from search_spaces.families.tensors import Each, One
@@ -64,15 +53,11 @@ ATTENTION = attention(
 )
 
 families.add(
-    Family(
+    like_llama(
         name="qwen3_moe",
         architecture="Qwen3MoeForCausalLM",
-        shell=(*SHELL, UNTIED),
-        rules=RULES,
-        fixed=PLAIN,
         layers={label: (ATTENTION, kind) for label, kind in experts(*KEYS).items()},
         stack=GATES,
-        repeated=REPEATED,
         modern=modern,
     )
 )

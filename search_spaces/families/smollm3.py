@@ -9,21 +9,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from search_spaces.families.base import Family, families
+from search_spaces.families.base import families
 from search_spaces.families.config import Config
 from search_spaces.families.gguf_names import GgufNames
 from search_spaces.families.keys import Fixed
 from search_spaces.families.llama import (
     BIASES,
     LAYER_TYPES,
-    PLAIN,
     POSITIONS,
-    REPEATED,
-    RULES,
     SHELL,
     UNTIED,
     WINDOW,
     attention,
+    like_llama,
     mlp,
     with_rope_parameters,
 )
@@ -46,12 +44,10 @@ TURNED = Listed(
 MLP = mlp(Fixed("mlp_bias", False))
 
 families.add(
-    Family(
+    like_llama(
         name="smollm3",
         architecture="SmolLM3ForCausalLM",
         shell=(*SHELL, replace(UNTIED, default=True)),
-        rules=RULES,
-        fixed=PLAIN,
         layers={
             "full turned": (attention(*POSITIONS, BIASES, window=None, rotary=True), MLP),
             "full still": (attention(BIASES, window=None, rotary=False), MLP),
@@ -59,7 +55,6 @@ families.add(
             "sliding still": (attention(BIASES, *WINDOW, rotary=False), MLP),
         },
         stack=Both(LAYER_TYPES, TURNED),
-        repeated=REPEATED,
         modern=partial(with_rope_parameters, base=2e6),
         gguf=GgufNames("smollm3", turned=("q_proj", "k_proj")),
     )
