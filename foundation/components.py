@@ -72,6 +72,18 @@ class Part(Settings):
         return cls.registry[named["name"]]
 
     @classmethod
+    def from_line(cls: type[P], text: str) -> P:
+        """The part that `NAME[,SETTING=VALUE...]` describes.
+
+        Raises:
+            UnknownName: there is no such kind, or it has no such setting; the nearest is named.
+            SettingError: a value is out of range.
+        """
+        name, _, settings = text.partition(",")
+        part: P = cls.registry[name.strip()].parse(settings)
+        return part
+
+    @classmethod
     def from_word(cls: type[P], word: str) -> P:
         """The part of a name, with its default settings.
 

@@ -6,12 +6,12 @@ nas.import_model("SmolLM2-135M", "parent")      # nas.load("parent") reads it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from evaluators.tokens.speech import tokenizer_of
 from foundation.errors import EvaluationFailed
+from foundation.extras import missing_extra
 from foundation.text import listed
 from nas.progress import Progress
 from search_spaces.checkpoints.against_transformers import Difference, compared, require_transformers
@@ -69,7 +69,7 @@ def import_model(
         notes, tokenizer = [], checkpoint.tokenizer
         if tokenizer is None:
             notes.append(f"without a tokenizer: {checkpoint.without_tokenizer}")
-        elif find_spec("tokenizers") is None:
+        elif missing_extra("hf", "tokenizers"):
             notes.append("its tokenizer was not looked at: the package tokenizers is not installed")
         else:
             tokenizer_of(tokenizer, f"the tokenizer of {source}", plan.spec.vocab)

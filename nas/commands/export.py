@@ -11,7 +11,7 @@ import typer
 
 from foundation.text import harmless
 from nas.commands.groups import MODELS
-from nas.commands.options import PATH, NetworkName, OfStudy, SourceFile, Store, TrustCode
+from nas.commands.options import PATH, Force, NetworkName, OfStudy, SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
 from nas.default_paths import DEFAULT_STORE
@@ -32,7 +32,7 @@ def export(
     to: Annotated[
         str, typer.Option(metavar="FORMAT[,SETTING=VALUE...]", help="The format; `nas targets` lists them.")
     ] = "nas",
-    force: Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")] = False,
+    force: Force = False,
     trust_code: TrustCode = False,
     space: SourceFile = None,
     store: Store = DEFAULT_STORE,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.commands.groups import MODELS
-from nas.commands.options import PATH
+from nas.commands.options import PATH, Force
 from nas.commands.output import print_line
 
 
@@ -33,7 +33,7 @@ def import_model(
     check: Annotated[
         bool, typer.Option("--check", help="Print the largest difference of logits from transformers'.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")] = False,
+    force: Force = False,
 ) -> None:
     """Take over a model that others trained, as a network of ours with its weights and its tokenizer.
 

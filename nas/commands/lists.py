@@ -178,12 +178,7 @@ def targets(
     """List the formats that a network is exported to (`nas export --to`), or explain one and its settings."""
     from nas.exports.base import targets as registered
 
-    found = catalogue(registered, None)
-    if name is None:
-        found.print_lines(first_line)
-        return
-    kind = found.named(name)
-    _explain(kind, kind, f"--to {kind.name},")
+    _list_or_explain(catalogue(registered, None), name, "--to {},")
 
 
 def modifiers(
@@ -194,12 +189,7 @@ def modifiers(
     """List what makes another network of a trained one (`nas run`), or explain one and its settings."""
     from nas.modifiers.base import modifiers as registered
 
-    found = catalogue(registered, None)
-    if name is None:
-        found.print_lines(first_line)
-        return
-    kind = found.named(name)
-    _explain(kind, kind, f"{kind.name},")
+    _list_or_explain(catalogue(registered, None), name, "{},")
 
 
 def _about_space(made: Any) -> str:
@@ -235,6 +225,15 @@ def _when(objective: Any) -> str:
     if objective.zero_cost:
         return "at the initial weights"
     return "after training" if objective.task else "once a worker scored it"
+
+
+def _list_or_explain(found: Catalogue, name: str | None, option: str) -> None:
+    """A line for each kind, or what the named one is; `option` holds {} where settings have its name."""
+    if name is None:
+        found.print_lines(first_line)
+        return
+    kind = found.named(name)
+    _explain(kind, kind, option.format(kind.name))
 
 
 def _explain(kind: type[Any], settings: type[Settings], option: str = "--setting ") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.commands.groups import MODELS
-from nas.commands.options import PATH, NetworkName, OfStudy, SourceFile, Store, TrustCode
+from nas.commands.options import Force, NetworkName, OfStudy, Output, SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_table
 from nas.default_paths import DEFAULT_STORE
@@ -29,12 +29,6 @@ def mount(app: typer.Typer) -> None:
         app.command(rich_help_panel=MODELS)(_command_of(kind))
 
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", help="The folder to write: an exported model.", show_default=False, **PATH
-    ),
-]
 Then = Annotated[
     list[str] | None,
     typer.Option(
@@ -44,7 +38,6 @@ Then = Annotated[
         show_default=False,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what each modifier would do to the size, and run nothing.")
 ]

@@ -76,3 +76,10 @@ OfStudy = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run the blocks of its own that the folder holds as Python.")
 ]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="The folder to write: an exported model.", show_default=False, **PATH
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a model exported there before.")]

@@ -9,7 +9,7 @@ import typer
 
 from evaluators.tasks.base import tasks
 from nas.commands.groups import MODELS
-from nas.commands.options import PATH, NetworkName, OfStudy, SourceFile, Store, TrustCode
+from nas.commands.options import NetworkName, OfStudy, Output, SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_note, print_table
 from nas.default_paths import DEFAULT_STORE
@@ -25,12 +25,6 @@ def mount(app: typer.Typer) -> None:
     app.command(rich_help_panel=MODELS)(train)
 
 
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", help="The folder to write: an exported model.", show_default=False, **PATH
-    ),
-]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace a model exported there before, and its training.")
 ]

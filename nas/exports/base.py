@@ -145,9 +145,7 @@ def target_of(text: str) -> Target:
     """
     if not isinstance(text, str):
         raise SettingError(f"{argument('to')} is the name of a format, such as nas, got {text!r}")
-    name, _, settings = text.partition(",")
-    kind = targets[name.strip()]
-    return kind.parse(settings) if settings else kind()
+    return Target.from_line(text)
 
 
 def check_free(folder: str | Path, *, force: bool = False) -> None:

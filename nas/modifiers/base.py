@@ -186,9 +186,7 @@ def modifier_of(text: str) -> Modifier:
     """
     if not isinstance(text, str):
         raise SettingError(f"a modifier is written as its name, such as quantize,bits=4, got {text!r}")
-    name, _, settings = text.partition(",")
-    kind = modifiers[name.strip()]
-    return kind.parse(settings) if settings.strip() else kind()
+    return Modifier.from_line(text)
 
 
 def layer_matrices(model: Model) -> list[str]:
