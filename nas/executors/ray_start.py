@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import ray
 import ray._private.worker as driver
 from ray._private import ray_constants
+from ray._private.node import Node
 
 from foundation.errors import ClusterError
 from nas.executors.node_settings import LOOPBACK
@@ -50,9 +52,9 @@ def start(processors: int, inside: Path) -> Path:
                 _temp_dir=str(folder),
             )
     except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
+        _stop(error)
         end(folder)
-        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ClusterError(f"Ray cannot start: {why}") from None
+        raise ClusterError(f"Ray cannot start: {_reason(error)}") from None
     if (address := context.address_info["node_ip_address"]) != LOOPBACK:
         end(folder)
         raise ClusterError(f"this version of Ray listens on {address}, not on loopback alone")
@@ -63,6 +65,20 @@ def end(folder: Path) -> None:
     """End the Ray of this process, and remove its files."""
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop(error: BaseException) -> None:
+    """End what a Ray that did not start left running: only the frames of its error still know it."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(node := frame.f_locals.get("self"), Node):
+            node.kill_all_processes(check_alive=False)
+            return
+
+
+def _reason(error: BaseException) -> str:
+    """Ray's message in one line; of its server that does not answer, the last line, which says why not."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0].partition('. ')[0]} ({lines[-1].strip()})"
 
 
 @contextmanager
