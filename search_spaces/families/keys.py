@@ -133,9 +133,13 @@ class Ratio(Key):
         return {self.fields[0]: inner // others}
 
     def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
-        """The ratio; as a whole number where it is one."""
+        """The ratio, which classes of transformers want to be a whole number."""
         inner = prod(fields[name] for name in self.fields)
-        return {self.key: inner // d_model if inner % d_model == 0 else inner / d_model}
+        if inner % d_model:
+            raise SettingError(
+                f"{' times '.join(self.fields)} is {inner}, and {self.key} says multiples of {d_model} only"
+            )
+        return {self.key: inner // d_model}
 
 
 @dataclass(frozen=True)

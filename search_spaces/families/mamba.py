@@ -7,7 +7,7 @@ from search_spaces.families.base import Family, Kind, families
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Fixed, Ratio, Same
 from search_spaces.families.llama import PLAIN
-from search_spaces.families.tensors import Joined, One
+from search_spaces.families.tensors import Joined, One, Rule
 
 SHELL = (
     Same("vocab_size", "vocab"),
@@ -24,6 +24,23 @@ RULES = (
 
 REPEATED = {"lm_head.weight": "backbone.embeddings.weight"}
 
+
+def tensors(mixer: str = "mixer.", norm: str = "norm.weight") -> tuple[Rule, ...]:
+    """The rules of a layer whose mixer and norm have these names."""
+    return (
+        One("norm", norm),
+        Joined(("mixer.wx", "mixer.wz"), f"{mixer}in_proj.weight", "C D -> C D"),
+        One("mixer.conv", f"{mixer}conv1d.weight", "C k -> C 1 k", flip=True),
+        One("mixer.conv_bias", f"{mixer}conv1d.bias"),
+        Joined(("mixer.dt_in", "mixer.wbc"), f"{mixer}x_proj.weight", ("R C -> R C", "2 N C -> (2 N) C")),
+        One("mixer.dt_out", f"{mixer}dt_proj.weight"),
+        One("mixer.dt_bias", f"{mixer}dt_proj.bias"),
+        One("mixer.a_log", f"{mixer}A_log"),
+        One("mixer.skip", f"{mixer}D"),
+        One("mixer.wo", f"{mixer}out_proj.weight"),
+    )
+
+
 LAYER = Kind(
     Mamba,
     (
@@ -35,26 +52,21 @@ LAYER = Kind(
         Fixed("use_bias", False),
         Fixed("use_conv_bias", True),
     ),
-    (
-        One("norm", "norm.weight"),
-        Joined(("mixer.wx", "mixer.wz"), "mixer.in_proj.weight", "C D -> C D"),
-        One("mixer.conv", "mixer.conv1d.weight", "C k -> C 1 k", flip=True),
-        One("mixer.conv_bias", "mixer.conv1d.bias"),
-        Joined(("mixer.dt_in", "mixer.wbc"), "mixer.x_proj.weight", ("R C -> R C", "2 N C -> (2 N) C")),
-        One("mixer.dt_out", "mixer.dt_proj.weight"),
-        One("mixer.dt_bias", "mixer.dt_proj.bias"),
-        One("mixer.a_log", "mixer.A_log"),
-        One("mixer.skip", "mixer.D"),
-        One("mixer.wo", "mixer.out_proj.weight"),
-    ),
+    tensors(),
+    {"norms": False},
 )
 
 
 def modern(config: Config) -> Config:
     """The rank of the step size may be "auto", and the inner width be said twice."""
     config.get("intermediate_size", None)
-    if config.get("time_step_rank", "auto") == "auto":
-        config = config.with_values(time_step_rank=-(-config.whole("hidden_size") // 16))
+    return with_rank(config, "time_step_rank")
+
+
+def with_rank(config: Config, key: str) -> Config:
+    """The rank of the step size as a number, where it is "auto" or absent."""
+    if config.get(key, "auto") == "auto":
+        config = config.with_values(**{key: -(-config.whole("hidden_size") // 16)})
     return config
 
 

@@ -2,6 +2,7 @@
 
 Alike("layer")                                             all layers are of one kind
 Listed("layer_types", {"full_attention": "full"}, ...)     one word for each layer
+Periodic("period", "offset", ("attention", "mamba"))       every so many layers one is of the first kind
 Both(Listed(...), Listed(...))                             two words for each layer
 """
 
@@ -110,6 +111,39 @@ class Listed(Stack):
         """The list."""
         words = {label: word for word, label in self.words.items()}
         return {self.count: len(labels), self.key: [words[label] for label in labels]}
+
+
+@dataclass(frozen=True)
+class Periodic(Stack):
+    """Every so many layers one has the first of two labels, from an offset on; all others the second."""
+
+    period: str
+    offset: str
+    labels: tuple[str, str]
+    defaults: tuple[int, int]
+    count: str = COUNT
+
+    def read(self, config: Config) -> list[str]:
+        """The label of every layer."""
+        period, offset = (
+            config.whole(self.period, self.defaults[0]),
+            config.get(self.offset, self.defaults[1]),
+        )
+        if type(offset) is not int or not 0 <= offset < period:
+            raise config.wrong(self.offset, offset, f"a whole number from 0 to {period - 1}")
+        return self._labels(config.whole(self.count), period, offset)
+
+    def write(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Period and offset; with one or none of the first label, the period is as long as the network."""
+        chosen = [index for index, label in enumerate(labels) if label == self.labels[0]]
+        offset = chosen[0] if chosen else len(labels)
+        period = chosen[1] - offset if len(chosen) > 1 else max(len(labels), offset + 1)
+        if offset >= period or self._labels(len(labels), period, offset) != list(labels):
+            raise SettingError(f"layers with {self.labels[0]} must be equally far apart, and are {chosen}")
+        return {self.count: len(labels), self.period: period, self.offset: offset}
+
+    def _labels(self, count: int, period: int, offset: int) -> list[str]:
+        return [self.labels[0 if index % period == offset else 1] for index in range(count)]
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,14 @@ MAMBA = {
     "pad_token_id": 0,
 }
 
+JAMBA = {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"} | {
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "num_hidden_layers": 4,
+    "num_experts": 3,
+    "mamba_d_state": 5,
+}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", LLAMA),
     "llama with biases": ("llama", {**LLAMA, "attention_bias": True, "head_dim": 6}),
@@ -88,6 +96,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("qwen3_moe", {**QWEN3, **EXPERTS, "moe_intermediate_size": 20, "norm_topk_prob": True}),
     "gemma2": ("gemma2", {**LLAMA, **GEMMA, "attn_logit_softcapping": 0.7, "final_logit_softcapping": 2.0}),
     "gemma3": ("gemma3_text", {**LLAMA, **GEMMA, "num_hidden_layers": 7}),
+    "jamba": ("jamba", {**JAMBA, "expert_layer_offset": 0, "tie_word_embeddings": False}),
+    "jamba without experts": ("jamba", {**JAMBA, "num_experts": 1, "mamba_dt_rank": 2, "mamba_expand": 1}),
     "lfm2": ("lfm2", {**LFM2, "block_auto_adjust_ff_dim": False}),
     "lfm2 adjusted": ("lfm2", {**LFM2, "block_multiple_of": 16, "block_ffn_dim_multiplier": 1.2}),
     "granite": (

@@ -1,0 +1,42 @@
+"""Orders of layers, in configurations and back."""
+
+from __future__ import annotations
+
+import pytest
+
+from foundation.errors import SettingError
+from search_spaces.families.config import Config
+from search_spaces.families.keys import Ratio
+from search_spaces.families.stacks import Periodic
+
+EVERY = Periodic("period", "offset", ("a", "b"), (8, 4))
+
+
+@pytest.mark.parametrize("text", ["", "b", "a", "bbb", "aaaa", "bab", "bbabba", "abbab", "bbbabb"])
+def test_layers_that_are_equally_far_apart_are_said_by_two_numbers(text: str) -> None:
+    written = EVERY.write(list(text))
+    assert 0 <= written["offset"] < written["period"]
+    if text:
+        assert EVERY.read(Config(written)) == list(text)
+
+
+@pytest.mark.parametrize("text", ["aab", "abaa", "bababba", "abbaa"])
+def test_others_are_refused(text: str) -> None:
+    with pytest.raises(SettingError, match="layers with a must be equally far apart, and are"):
+        EVERY.write(list(text))
+
+
+def test_periods_and_offsets_must_fit() -> None:
+    usual = Config({"num_hidden_layers": 6})
+    assert EVERY.read(usual) == list("bbbbab")
+    with pytest.raises(SettingError, match="offset must be a whole number from 0 to 3, got 4"):
+        EVERY.read(usual.with_values(period=4))
+    with pytest.raises(SettingError, match="period must be a positive whole number, got 0"):
+        EVERY.read(usual.with_values(period=0))
+
+
+def test_a_ratio_that_is_no_whole_number_is_refused() -> None:
+    ratio = Ratio("expand", ("channels",))
+    assert ratio.write({"channels": 96}, 48) == {"expand": 2}
+    with pytest.raises(SettingError, match="channels is 72, and expand says multiples of 48 only"):
+        ratio.write({"channels": 72}, 48)
