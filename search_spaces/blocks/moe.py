@@ -5,7 +5,8 @@
 Sparsely gated experts (Shazeer et al. 2017, arXiv:1701.06538) with gates renormalised over the chosen ones
 and no token dropped, as in Mixtral (Jiang et al. 2024, arXiv:2401.04088), the load-balancing loss of Switch
 Transformers (Fedus et al. 2021, arXiv:2101.03961), and the z-loss of ST-MoE (Zoph et al. 2022,
-arXiv:2202.08906).
+arXiv:2202.08906). With another `activation` (see `ops.activations.GATED`) and with `biases` of the router and
+of all matrices they are the experts of gpt-oss (2025, arXiv:2508.10925).
 
 `RoutedExperts` is the module of this and of similar blocks (`Switch`, `GShard`, `DeepSeekMoE`), which differ
 in how a token chooses its experts, and in which tokens are dropped.
@@ -27,11 +28,19 @@ from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, blocks
-from search_spaces.blocks.checks import check_hidden, check_positive_number, check_whole_numbers
-from search_spaces.blocks.layouts import ROUTED_EXPERTS
+from search_spaces.blocks.checks import (
+    check_flag,
+    check_hidden,
+    check_positive_number,
+    check_whole_numbers,
+    check_word,
+)
+from search_spaces.blocks.layouts import EXPERTS
 from search_spaces.language.choices import one_of
+from search_spaces.ops.activations import GATED
 from search_spaces.ops.experts import (
     ExpertWeights,
+    Inside,
     balance_of,
     choices_with_room,
     counts,
@@ -41,6 +50,7 @@ from search_spaces.ops.experts import (
 )
 from search_spaces.ops.linear import fill
 from search_spaces.ops.precision import without_autocast
+from search_spaces.ops.shards import parts_in_all
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
@@ -55,18 +65,22 @@ class MoE(Block):
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
     learning_rate: ClassVar[float] = 7.2e-3
+    elementwise: ClassVar[frozenset[str]] = frozenset({"gated_bias", "up_bias", "down_bias"})
 
     num_experts: int = 4
     top_k: int = 1
     expansion: float = 2
     balance: float = 0.01
     z_loss: float = 0.0
+    activation: str = "silu"
+    biases: bool = False
 
     @classmethod
     def examples(cls) -> tuple[MoE, ...]:
-        """One, two and all experts per token."""
+        """One, two and all experts per token; those of gpt-oss."""
         some = (cls(num_experts=3, top_k=k, expansion=1.5) for k in (1, 2, 3))
-        return (*some, cls(num_experts=3, top_k=2, expansion=1, balance=0, z_loss=0.001))
+        other = cls(num_experts=3, top_k=2, expansion=1, activation="clamped_silu", biases=True)
+        return (*some, cls(num_experts=3, top_k=2, expansion=1, balance=0, z_loss=0.001), other)
 
     @classmethod
     def open_forms(cls) -> tuple[MoE, ...]:
@@ -78,8 +92,10 @@ class MoE(Block):
         return round(self.expansion * d_model)
 
     def check(self, d_model: int) -> None:
-        """No more experts can be chosen than there are."""
+        """No more experts can be chosen than there are; the activation must be one of `GATED`."""
         check_experts(self, d_model, top_k=self.top_k)
+        check_word(self, "activation", GATED)
+        check_flag(self, "biases")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -87,11 +103,14 @@ class MoE(Block):
 
     def layout(self) -> Layout:
         """Experts, and the hidden channels of each."""
-        return ROUTED_EXPERTS
+        biases = {"router_bias": "E", "gated_bias": "E F .", "up_bias": "E F .", "down_bias": "E D ."}
+        return Layout(EXPERTS | biases, "DEF", {"F": "E"})
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """All experts are stored, the chosen ones are computed."""
-        return experts_cost(d_model, scenario, self.num_experts, self.top_k, hidden=self.hidden(d_model))
+        hidden = self.hidden(d_model)
+        biases = Cost(self.biases * self.num_experts * (1 + 2 * hidden + d_model))
+        return experts_cost(d_model, scenario, self.num_experts, self.top_k, hidden=hidden) + biases
 
 
 def check_experts(block: Any, d_model: int, *, top_k: int) -> None:
@@ -117,24 +136,47 @@ def experts_cost(
 
 
 class RoutedExperts(Mixer):
-    """A router and SwiGLU experts. Subclasses define how a token chooses, and what is dropped while training.
+    """A router and gated experts. Subclasses define how a token chooses, and what is dropped while training.
 
     At inference every choice is computed: with full experts the output of a token would depend on other
     tokens, and decode would not equal prefill.
     """
 
-    def __init__(self, d_model: int, num_experts: int, hidden: int, *, balance: float, z_loss: float) -> None:
+    router_bias: nn.Parameter
+    gated_bias: nn.Parameter
+    up_bias: nn.Parameter
+    down_bias: nn.Parameter
+
+    def __init__(
+        self,
+        d_model: int,
+        num_experts: int,
+        hidden: int,
+        *,
+        balance: float,
+        z_loss: float,
+        activation: str = "silu",
+        biases: bool = False,
+    ) -> None:
         super().__init__()
-        self.balance, self.z_loss = balance, z_loss
+        self.balance, self.z_loss, self.function, self.biases = balance, z_loss, GATED[activation], biases
         self.router = nn.Parameter(torch.empty(num_experts, d_model))
         self.gated = nn.Parameter(torch.empty(num_experts, hidden, d_model))
         self.up = nn.Parameter(torch.empty(num_experts, hidden, d_model))
         self.down = nn.Parameter(torch.empty(num_experts, d_model, hidden))
+        if biases:  # with a last axis of one they are stored in 32 bits, like gains
+            self.router_bias = nn.Parameter(torch.empty(num_experts))
+            self.gated_bias = nn.Parameter(torch.empty(num_experts, hidden, 1))
+            self.up_bias = nn.Parameter(torch.empty(num_experts, hidden, 1))
+            self.down_bias = nn.Parameter(torch.empty(num_experts, d_model, 1))
 
     def reset_parameters(self, dice: torch.Generator) -> None:
-        """Normal values of the usual variance."""
+        """Normal values of the usual variance; no biases."""
         for weight in (self.router, self.gated, self.up, self.down):
             fill(weight, weight.shape[-1], dice)
+        if self.biases:
+            for bias in (self.router_bias, self.gated_bias, self.up_bias, self.down_bias):
+                bias.zero_()
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Gates and indices [..., k] of the experts for router logits [..., E], best ones first."""
@@ -187,20 +229,36 @@ class RoutedExperts(Mixer):
 
     def _logits(self, x: Tensor) -> Tensor:
         with without_autocast(x):  # a rounded score would choose another expert
-            logits = F.linear(x.to(self.router.dtype), self.router)
+            bias = self.router_bias.to(self.router.dtype) if self.biases else None
+            logits = F.linear(x.to(self.router.dtype), self.router, bias)
         return logits.to(torch.promote_types(x.dtype, torch.float32))
 
     def _mix(self, x: Tensor, gates: Tensor, index: Tensor) -> Tensor:
         flat, gates, index = x.flatten(0, -2), gates.flatten(0, -2).to(x.dtype), index.flatten(0, -2)
-        return expert_mixture(flat, gates, index, ExpertWeights(self.gated, self.up, self.down)).view_as(x)
+        weights = ExpertWeights(self.gated, self.up, self.down)
+        return expert_mixture(flat, gates, index, weights, self._inside(x.dtype)).view_as(x)
+
+    def _inside(self, dtype: torch.dtype) -> Inside:
+        if not self.biases:
+            return Inside(self.function)
+        shared = self.down_bias[..., 0] / parts_in_all()
+        biases = (bias.to(dtype) for bias in (self.gated_bias[..., 0], self.up_bias[..., 0], shared))
+        return Inside(self.function, *biases)
 
 
 class MoEMixer(RoutedExperts):
     """The module of `MoE`."""
 
     def __init__(self, spec: MoE, d_model: int) -> None:
-        hidden = spec.hidden(d_model)
-        super().__init__(d_model, spec.num_experts, hidden, balance=spec.balance, z_loss=spec.z_loss)
+        super().__init__(
+            d_model,
+            spec.num_experts,
+            spec.hidden(d_model),
+            balance=spec.balance,
+            z_loss=spec.z_loss,
+            activation=spec.activation,
+            biases=spec.biases,
+        )
         self.top_k = spec.top_k
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,7 @@
-"""The functions between the matrices of perceptrons, by name; each is zero at zero."""
+"""The functions between the matrices of perceptrons, by name; each is zero at zero.
+
+Those of gated perceptrons take the gate and what it gates, and are zero where the gate is.
+"""
 
 from __future__ import annotations
 
@@ -22,3 +25,23 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu2": relu2,
 }
 """GELU is that of Hendrycks and Gimpel 2016, arXiv:1606.08415, by the error function or by their tanh."""
+
+
+ALPHA, LIMIT = 1.702, 7.0
+
+
+def clamped_silu(gate: Tensor, up: Tensor) -> Tensor:
+    """g sigmoid(1.702 g) (u + 1) with both inputs cut off at 7 (gpt-oss 2025, arXiv:2508.10925)."""
+    gate = gate.clamp(max=LIMIT)
+    return gate * (ALPHA * gate).sigmoid() * (up.clamp(-LIMIT, LIMIT) + 1)
+
+
+def _gated_by(activation: Callable[[Tensor], Tensor], gate: Tensor, up: Tensor) -> Tensor:
+    return activation(gate) * up
+
+
+GATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **{name: partial(_gated_by, activation) for name, activation in ACTIVATIONS.items()},
+    "clamped_silu": clamped_silu,
+}
+"""What a gate makes of what it gates: their product behind an activation, or that of gpt-oss."""

@@ -2,6 +2,8 @@
 
     y = sum over the chosen experts e of  gate_e * down_e (silu(gated_e x) * up_e x)
 
+Another function may stand between the matrices, and each of them may have a bias (`Inside`).
+
 On a GPU the products of all experts are one grouped kernel, where it takes the dtype and the strides; on a
 CPU a loop over the experts that were chosen is as fast and takes everything. A token that an expert has no
 room for gets the gate zero there: the products are over sorted tokens of any number, so a capacity is a rule
@@ -16,6 +18,8 @@ Shapes: B batch, T tokens, N = B*T, E experts, k chosen experts per token, D d_m
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
+
+from search_spaces.ops.activations import GATED
 
 GROUPED_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -41,27 +47,61 @@ class ExpertWeights(NamedTuple):
     down: Tensor
 
 
-def expert_mixture(x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights) -> Tensor:
+@dataclass(frozen=True)
+class Inside:
+    """What is inside of experts beside their matrices.
+
+    `function` makes the hidden channels of the gate and of what it gates; biases are [E, F], [E, F] and
+    [E, D], all or none of them.
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor] = GATED["silu"]
+    gated: Tensor | None = None
+    up: Tensor | None = None
+    down: Tensor | None = None
+
+    def hidden(self, gate: Tensor, up: Tensor, expert: Tensor | int) -> Tensor:
+        """The hidden channels [..., F] of products [..., F], for an expert or one for each row."""
+        if self.gated is not None and self.up is not None:
+            gate, up = gate + self.gated[expert], up + self.up[expert]
+        return self.function(gate, up)
+
+    def output(self, y: Tensor, expert: Tensor | int) -> Tensor:
+        """The output [..., D] of products [..., D]."""
+        return y if self.down is None else y + self.down[expert]
+
+
+PLAIN = Inside()
+
+
+def expert_mixture(
+    x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights, inside: Inside = PLAIN
+) -> Tensor:
     """Outputs [N, D] of tokens x [N, D], with the gates and indices [N, k] of their experts."""
     top_k, experts = index.shape[-1], weights.up.shape[0]
     grouped = x.is_cuda and x.dtype in GROUPED_DTYPES and all(map(_aligned, (x, *weights)))
     few = index.numel() <= experts
     if torch.compiler.is_exporting() or (x.is_cuda and few and not grouped):
         form = expert_mixture_fetched if few else expert_mixture_plainly
-        return form(x, gates, index, weights)
+        return form(x, gates, index, weights, inside)
     order = index.flatten().argsort(stable=True)
     token = order // top_k
     ends = counts(index, experts).cumsum(0)
-    y = (_grouped if grouped else _looped)(x[token], ends, *weights)
+    if grouped:
+        y = _grouped(x[token], ends, weights, inside, index.flatten()[order])
+    else:
+        y = _looped(x[token], ends, weights, inside)
     return torch.zeros_like(x).index_add(0, token, y * gates.flatten()[order, None])
 
 
-def expert_mixture_fetched(x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights) -> Tensor:
+def expert_mixture_fetched(
+    x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights, inside: Inside = PLAIN
+) -> Tensor:
     """The same with a copy of the matrices of the chosen experts for each token."""
     gated, up, down = weights
     x = x[:, None].expand(-1, index.shape[-1], -1)
-    hidden = F.silu(linear_each(x, gated[index])) * linear_each(x, up[index])
-    return (linear_each(hidden, down[index]) * gates[..., None]).sum(1)
+    hidden = inside.hidden(linear_each(x, gated[index]), linear_each(x, up[index]), index)
+    return (inside.output(linear_each(hidden, down[index]), index) * gates[..., None]).sum(1)
 
 
 def linear_each(x: Tensor, weight: Tensor) -> Tensor:
@@ -72,11 +112,12 @@ def linear_each(x: Tensor, weight: Tensor) -> Tensor:
     return (weight @ x[..., None]).squeeze(-1)
 
 
-def expert_mixture_plainly(x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights) -> Tensor:
+def expert_mixture_plainly(
+    x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights, inside: Inside = PLAIN
+) -> Tensor:
     """The same with every expert on every token."""
     everything = torch.stack(
-        [F.linear(F.silu(F.linear(x, g)) * F.linear(x, u), d) for g, u, d in zip(*weights, strict=True)],
-        dim=1,
+        [_one(x, e, matrices, inside) for e, matrices in enumerate(zip(*weights, strict=True))], dim=1
     )
     weight = torch.zeros(x.shape[0], weights.up.shape[0], dtype=x.dtype, device=x.device).scatter(
         1, index, gates
@@ -158,22 +199,34 @@ def z_loss(logits: Tensor) -> Tensor:
     return logits.logsumexp(-1).square().mean()
 
 
-def _grouped(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """Each expert on its own rows of x, which lie in the order of the experts up to `ends` [E]."""
+def _one(x: Tensor, expert: int, matrices: tuple[Tensor, Tensor, Tensor], inside: Inside) -> Tensor:
+    """One expert on x [N, D]."""
+    gated, up, down = matrices
+    hidden = inside.hidden(F.linear(x, gated), F.linear(x, up), expert)
+    return inside.output(F.linear(hidden, down), expert)
+
+
+def _grouped(x: Tensor, ends: Tensor, weights: ExpertWeights, inside: Inside, expert: Tensor) -> Tensor:
+    """Each expert on its own rows of x, which lie in the order of the experts up to `ends` [E].
+
+    `expert` says which one it is for each row.
+    """
+    gated, up, down = weights
     offsets = ends.to(torch.int32)
-    hidden = F.silu(F.grouped_mm(x, gated.mT, offs=offsets)) * F.grouped_mm(x, up.mT, offs=offsets)
-    return F.grouped_mm(hidden, down.mT, offs=offsets)
+    gate, other = (F.grouped_mm(x, matrices.mT, offs=offsets) for matrices in (gated, up))
+    hidden = inside.hidden(gate, other, expert)
+    return inside.output(F.grouped_mm(hidden, down.mT, offs=offsets), expert)
 
 
-def _looped(x: Tensor, ends: Tensor, gated: Tensor, up: Tensor, down: Tensor) -> Tensor:
+def _looped(x: Tensor, ends: Tensor, weights: ExpertWeights, inside: Inside) -> Tensor:
     """The same, one expert after the other.
 
     Taken apart at once: the gradient of one part by itself would be as large as the whole.
     """
     sizes = [b - a for a, b in pairwise([0, *ends.tolist()])]
-    experts = zip(x.split(sizes), gated.unbind(), up.unbind(), down.unbind(), strict=True)
-    parts = [F.linear(F.silu(F.linear(own, g)) * F.linear(own, u), d) for own, g, u, d in experts if len(own)]
-    return torch.cat(parts)
+    experts = enumerate(zip(*(matrices.unbind() for matrices in weights), strict=True))
+    rows = x.split(sizes)
+    return torch.cat([_one(rows[e], e, matrices, inside) for e, matrices in experts if sizes[e]])
 
 
 def _aligned(matrices: Tensor) -> bool:

@@ -55,6 +55,8 @@ def mixtral(spec: MoE, weights: Weights, d_model: int) -> Function:
         num_experts_per_tok=spec.top_k,
     )
     config._experts_implementation = "eager"
+    if spec.biases or spec.activation != "silu":
+        return gpt_oss(spec, weights, d_model)
     module = MixtralSparseMoeBlock(config).eval()
     put(
         module,
@@ -63,6 +65,34 @@ def mixtral(spec: MoE, weights: Weights, d_model: int) -> Function:
         experts__down_proj=weights["down"],
     )
     return lambda x: module(x)
+
+
+def gpt_oss(spec: MoE, weights: Weights, d_model: int) -> Function:
+    """GptOssMLP: experts with biases and the clamped function."""
+    from transformers import GptOssConfig
+    from transformers.models.gpt_oss.modeling_gpt_oss import GptOssMLP
+
+    if spec.activation != "clamped_silu" or not spec.biases:
+        raise ValueError(f"transformers has no experts with {spec.activation} and biases={spec.biases}")
+    config = GptOssConfig(
+        hidden_size=d_model,
+        intermediate_size=spec.hidden(d_model),
+        num_local_experts=spec.num_experts,
+        num_experts_per_tok=spec.top_k,
+    )
+    config._experts_implementation = "eager"
+    module = GptOssMLP(config).eval()
+    both = torch.stack((weights["gated"], weights["up"]), dim=2).flatten(1, 2)
+    put(
+        module,
+        router__weight=weights["router"],
+        router__bias=weights["router_bias"],
+        experts__gate_up_proj=both.mT,
+        experts__gate_up_proj_bias=torch.cat((weights["gated_bias"], weights["up_bias"]), dim=2),
+        experts__down_proj=weights["down"].mT,
+        experts__down_proj_bias=weights["down_bias"],
+    )
+    return lambda x: module(x)[0]
 
 
 def expert(weights: Weights, e: int, x: Tensor) -> Tensor:

@@ -100,6 +100,18 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "jamba without experts": ("jamba", {**JAMBA, "num_experts": 1, "mamba_dt_rank": 2, "mamba_expand": 1}),
     "lfm2": ("lfm2", {**LFM2, "block_auto_adjust_ff_dim": False}),
     "lfm2 adjusted": ("lfm2", {**LFM2, "block_multiple_of": 16, "block_ffn_dim_multiplier": 1.2}),
+    "gpt_oss": (
+        "gpt_oss",
+        {
+            **LLAMA,
+            "tie_word_embeddings": False,
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": 7,
+            "rope_parameters": {**YARN, "rope_theta": 1.5e5, "truncate": False},
+        },
+    ),
     "granite": (
         "granite",
         {

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.moe import MoE
 from search_spaces.ops import experts
+from search_spaces.ops.activations import GATED
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -89,11 +90,14 @@ def test_losses_are_their_equations(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 33])
 @pytest.mark.parametrize("top_k", [1, 2, 4])
-def test_all_forms_agree_on_slices(count: int, top_k: int) -> None:
+@pytest.mark.parametrize("biased", [False, True])
+def test_all_forms_agree_on_slices(count: int, top_k: int, biased: bool) -> None:
     x, logits = draw(count, 6).double(), draw(count, 4, seed=1).double()
     gated, up = (draw(5, 9, 8, seed=s).double()[:4, :7, :6] for s in (2, 3))
     down = draw(5, 8, 9, seed=4).double()[:4, :6, :7]
-    arguments = (x, *experts.route(logits, top_k), experts.ExpertWeights(gated, up, down))
+    biases = [draw(4, width, seed=9).double() for width in (7, 7, 6)] if biased else [None] * 3
+    inside = experts.Inside(GATED["clamped_silu" if biased else "silu"], *biases)
+    arguments = (x, *experts.route(logits, top_k), experts.ExpertWeights(gated, up, down), inside)
     plain = experts.expert_mixture_plainly(*arguments)
     for form in (experts.expert_mixture, experts.expert_mixture_fetched):
         torch.testing.assert_close(form(*arguments), plain, rtol=1e-12, atol=1e-12)
@@ -105,8 +109,11 @@ def test_the_grouped_kernel_is_the_loop(dtype: torch.dtype) -> None:
     down, index = draw(4, 8, 16, seed=4).to(dtype), draw(33, 4, seed=5).topk(2).indices
     ends = experts.counts(index, 4).cumsum(0)
     rows = x[index.flatten().argsort(stable=True) // 2]
-    actual = experts._grouped(rows, ends, *weights, down)
-    torch.testing.assert_close(actual, experts._looped(rows, ends, *weights, down))
+    matrices, expert = experts.ExpertWeights(*weights, down), index.flatten().sort().values
+    biases = (draw(4, width, seed=6).to(dtype) for width in (16, 16, 8))
+    inside = experts.Inside(GATED["clamped_silu"], *biases)
+    actual = experts._grouped(rows, ends, matrices, inside, expert)
+    torch.testing.assert_close(actual, experts._looped(rows, ends, matrices, inside))
 
 
 @pytest.mark.parametrize("count", [1, 9])
