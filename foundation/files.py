@@ -29,7 +29,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from foundation.errors import FileError, NoFile
+from foundation.errors import FileError, NoFile, SettingError
 from foundation.scratch import scratch_folder
 
 JSON_BYTES = 2**22
@@ -80,6 +80,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
         flush(path.parent)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def names_in_output(folder: Path, purpose: str) -> set[str]:
+    """What lies in a folder that is to be written, none where it can be made; `purpose`: "for a model".
+
+    Raises:
+        SettingError: it is no folder, or nothing can be written into it.
+    """
+    try:
+        names = {entry.name for entry in os.scandir(folder)}
+    except FileNotFoundError:
+        names = set()
+    except OSError as error:
+        raise SettingError(f"{folder} cannot be a folder {purpose}: {error.strerror}") from None
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingError(f"{folder} cannot be a folder {purpose}: {there} may not be written")
+    return names
 
 
 def real_path(path: str | Path) -> str:

@@ -248,7 +248,7 @@ def _stores() -> list[Any]:
 
 def _how_to_continue() -> str:
     name = current_study()
-    return f"the study is intact: nas resume {name}" if name else "nothing was lost"
+    return f"the study is intact: nas resume {name}" if name else "what was saved is intact"
 
 
 if __name__ == "__main__":

@@ -23,14 +23,14 @@ import torch
 
 from evaluators.scoring.base import Score, paired_difference
 from evaluators.scoring.windows import state_segment, window_losses
-from evaluators.tasks.base import Task, tasks
+from evaluators.tasks.base import Task
 from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel.course import CHECKPOINTS
 from evaluators.training.trainable import weights_digest
 from foundation.errors import FileError, NasError, SettingError
 from foundation.files import read_json
-from foundation.settings import MANY, SEEDS, Settings, setting
 from nas.modifiers.base import Estimate, Modifier, Work, modifier_of
+from nas.modifiers.settings import ModificationSettings as ModificationSettings
 from nas.progress import Progress
 from nas.study.model_code import load
 from nas.training.start import Start, start_of
@@ -48,36 +48,6 @@ ORIGIN = "modified_from"
 """The entry that names the weights, the text and the seed that a list of modifiers began with."""
 
 MOST_MODIFIERS = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModificationSettings(Settings):
-    """The text that modifiers calibrate and train on, and that every figure is of."""
-
-    task: str = setting("language", help="What the network does: language or recall.")
-    data: str | None = setting(
-        None,
-        help="A folder or file of text, or a corpus of `nas corpus`.",
-        metavar="PATH",
-        shown="that of the network's training, or the standard library's own source",
-    )
-    window: int | None = setting(
-        None, help="Tokens of a sequence.", least=1, most=MANY, shown="the task's own"
-    )
-    validation_windows: int | None = setting(
-        None, help="Sequences that figures are means of.", least=2, most=MANY, shown="the task's own"
-    )
-    seed: int = setting(0, help="Random seed of the calibration and of trainings.", least=0, most=SEEDS)
-
-    def make_task(self) -> Task:
-        """The task, opened.
-
-        Raises:
-            DataError: its data cannot be used.
-            SettingError: it does not come in these sizes.
-        """
-        kind = tasks[self.task]
-        return kind.make(data=self.data, length=self.window, windows=self.validation_windows)
 
 
 @dataclass(frozen=True)

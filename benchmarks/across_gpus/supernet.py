@@ -34,10 +34,9 @@ from evaluators.supernet.folder import verified_progress
 from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import LanguageModelling
 from evaluators.training.distributed import OnStep, train_distributed
-from evaluators.training.execution import Execution
+from evaluators.training.execution import BACKENDS, Execution
 from evaluators.training.process_group import ProcessGroup
 from evaluators.training.recipe import Recipe
-from evaluators.training.regions import BACKENDS
 from foundation.errors import NasError
 from search_spaces.spaces import spaces
 

@@ -28,12 +28,12 @@ from evaluators.supernet.sandwich import Sandwich
 from evaluators.supernet.shrinking import Phase, narrowed, phase_at, starts
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training.beforehand import Job, compile_beforehand, networks_of
-from evaluators.training.execution import Execution
+from evaluators.training.execution import INDUCTOR, Execution
 from evaluators.training.losses import LateLosses
 from evaluators.training.pace import Pace
 from evaluators.training.process_group import SINGLE_PROCESS, ProcessGroup
 from evaluators.training.recipe import DEFAULT, Recipe
-from evaluators.training.regions import INDUCTOR, Regions, token_loss
+from evaluators.training.regions import Regions, token_loss
 from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_json

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from evaluators.training.regions import BACKENDS, EAGER, INDUCTOR
 from foundation.settings import MANY, Settings, setting
 from search_spaces.devices import on_cuda
+
+EAGER, INDUCTOR, TRACED = "none", "inductor", "aot_eager"
+BACKENDS = (EAGER, INDUCTOR, TRACED)
+"""How regions are compiled: not at all, by inductor, or only traced (which is quick, for tests)."""
 
 
 @dataclass(frozen=True, kw_only=True)

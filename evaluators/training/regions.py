@@ -34,6 +34,7 @@ from torch.func import functional_call
 
 from evaluators.tasks.base import IGNORED
 from evaluators.training.chunked_loss import chunked_loss, rows_at_once
+from evaluators.training.execution import EAGER, INDUCTOR
 from foundation.cache import cache_folder
 from search_spaces.blocks.base import Mixed
 from search_spaces.network.layer import Parts
@@ -41,10 +42,6 @@ from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.network.shell import Shell, ShellModule
 from search_spaces.ops import dispatch
-
-EAGER, INDUCTOR, TRACED = "none", "inductor", "aot_eager"
-BACKENDS = (EAGER, INDUCTOR, TRACED)
-"""How regions are compiled: not at all, by inductor, or only traced (which is quick, for tests)."""
 
 LEAST_SECONDS = 2.0
 """What compiling a region takes at least, without files from before: with less time left, none is begun."""

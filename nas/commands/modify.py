@@ -13,8 +13,8 @@ from nas.commands.options import Force, NetworkName, OfStudy, Output, SourceFile
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_table
 from nas.default_paths import DEFAULT_STORE
-from nas.modification import ModificationSettings
 from nas.modifiers.base import Modifier, modifiers
+from nas.modifiers.settings import ModificationSettings
 
 if TYPE_CHECKING:
     from nas.modification import Modified

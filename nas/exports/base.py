@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 from foundation.components import Part
 from foundation.errors import FileError, SettingError
 from foundation.extras import require_extra
-from foundation.files import flush, read_json, write_atomically, write_json
+from foundation.files import flush, names_in_output, read_json, write_atomically, write_json
 from foundation.registry import Registry
 from foundation.scratch import NAME as SCRATCH
 from foundation.scratch import scratch_folder
@@ -156,12 +156,7 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
     """
     if not isinstance(folder, (str, Path)) or folder == "":
         raise SettingError(f"the folder of an export is a path, got {folder!r}")
-    try:
-        names = {entry.name for entry in os.scandir(folder)}
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise SettingError(f"{folder} cannot be a folder for an export: {error.strerror}") from None
+    names = names_in_output(Path(folder), "for an export")
     if all(SCRATCH.fullmatch(name) for name in names):
         return
     if not _is_export(Path(folder)):

@@ -21,7 +21,7 @@ from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objecti
 from nas.schedulers.base import check_scheduler
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import check_place, study_folder
-from nas.strategies.base import strategies
+from nas.strategies.base import make_strategy, strategies
 from nas.study.baselines import RECORD as BASELINES
 from nas.study.baselines import described_baselines
 from nas.study.constraints import parsed_constraints
@@ -31,6 +31,7 @@ from nas.study.objective_records import OBJECTIVES, described_objectives
 from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
 from nas.study.plan_objectives import (
+    goals_of,
     is_decoder_space,
     scored_names,
     under_all_scenarios,
@@ -153,6 +154,8 @@ def check_plan(
         runtime_of(scenario).check_installed()
     engine = make_engine(plan)
     engine.check(space, plan)
+    if engine.asks_strategy:
+        make_strategy(plan.strategy, space, goals_of(plan), seed=plan.seed, settings=plan.settings)
     check_scheduler(plan)
     tasks = make_tasks(plan)
     for task in tasks.values():

@@ -20,6 +20,7 @@ import numpy as np
 
 from foundation.statistics import interval
 from nas.pareto import Points, hypervolume, reference_point
+from nas.validation.agreement import FEW
 from nas.validation.errors import NothingToCompare
 
 RESAMPLES = 500
@@ -35,24 +36,27 @@ Candidate: TypeAlias = "Sequence[float] | None"
 class Gain:
     """A ratio of hypervolumes with its interval; above 1, the search found more than random choice.
 
+    Fewer than `FEW` candidates a side have no interval: a resample of so few often repeats one of them.
     `candidates` of the search were compared with draws of `against` random ones, of `available` in all.
     """
 
     ratio: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     candidates: int
     against: int
     available: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name."""
-        return {**asdict(self), "interval": list(self.interval)}
+        return {**asdict(self), "interval": self.interval and list(self.interval)}
 
     def __str__(self) -> str:
-        low, high = self.interval
+        spread = f"too few candidates for an interval: at least {FEW}"
+        if self.interval is not None:
+            spread = f"95 % interval {self.interval[0]:.2f} to {self.interval[1]:.2f}"
         return (
-            f"hypervolume {self.ratio:.2f} times that of random choice (95 % interval {low:.2f} to"
-            f" {high:.2f}), {self.candidates} candidates against {self.against}"
+            f"hypervolume {self.ratio:.2f} times that of random choice ({spread}),"
+            f" {self.candidates} candidates against {self.against}"
         )
 
 
@@ -79,16 +83,27 @@ def gain(
     points, chance = _placed(searched, reference), _placed(random, reference)
     dice = np.random.default_rng(seed)
     ratio = hypervolume(points, reference) / _random_volume(chance, against, reference, dice)
+    spread = None
+    if min(count, against) >= FEW:
+        low, high = _spread(points, chance, against, reference, dice)
+        spread = (ratio * low, ratio * high)
+    return Gain(ratio, spread, count, against, len(random))
+
+
+def _spread(
+    points: Points, chance: Points, against: int, reference: Points, dice: np.random.Generator
+) -> tuple[float, float]:
+    """Between which factors 95 % of resampled ratios lie, around their mean."""
     logarithms = []
     for _ in range(RESAMPLES):
-        volume = hypervolume(points[dice.integers(count, size=count)], reference)
+        volume = hypervolume(points[dice.integers(len(points), size=len(points))], reference)
         by_chance = hypervolume(chance[dice.integers(len(chance), size=against)], reference)
         if volume > 0 and by_chance > 0:
             logarithms.append(math.log(volume / by_chance))
-    low, high = (
-        np.exp(interval(np.array(logarithms) - np.mean(logarithms))) if logarithms else (0.0, math.inf)
-    )
-    return Gain(ratio, (float(ratio * low), float(ratio * high)), count, against, len(random))
+    if not logarithms:
+        return 0.0, math.inf
+    low, high = np.exp(interval(np.array(logarithms) - np.mean(logarithms)))
+    return float(low), float(high)
 
 
 def _scored(candidates: Sequence[Candidate]) -> list[Sequence[float]]:

@@ -30,7 +30,15 @@ from typing import Any
 import torch
 
 from foundation.errors import FileError, NasError, NoFile, SettingError
-from foundation.files import flush, opened, read_bytes, read_json, write_atomically, write_json
+from foundation.files import (
+    flush,
+    names_in_output,
+    opened,
+    read_bytes,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from foundation.scratch import NAME as SCRATCH
 from foundation.text import shown
 from foundation.wording import argument
@@ -129,12 +137,7 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
     It may be absent or empty; with `force`, it may also hold an exported model.
     """
     folder = _named(folder)
-    try:
-        names = {entry.name for entry in os.scandir(folder)}
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise SettingError(f"{folder} cannot be a folder for a model: {error.strerror}") from None
+    names = names_in_output(folder, "for a model")
     waiting = (WAITING, WAITING_CODE, WAITING_TOKENIZER)
     if not {name for name in names if name not in waiting and not SCRATCH.fullmatch(name)}:
         return

@@ -11,7 +11,7 @@ import pytest
 
 from evaluators.training import beforehand, regions
 from evaluators.training.beforehand import Job, compile_beforehand, networks_of
-from evaluators.training.regions import TRACED
+from evaluators.training.execution import TRACED
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.short_conv import ShortConv

@@ -16,11 +16,11 @@ from evaluators.tasks.recall import Recall
 from evaluators.training import chunked_loss as module
 from evaluators.training import regions
 from evaluators.training.chunked_loss import rows_at_once
-from evaluators.training.execution import Execution
+from evaluators.training.execution import EAGER, TRACED, Execution
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining
 from evaluators.training.recipe import Recipe
-from evaluators.training.regions import EAGER, TRACED, Regions, token_loss
+from evaluators.training.regions import Regions, token_loss
 from search_spaces.network.ends import Head
 from search_spaces.network.model import build
 from search_spaces.network.shell import Shell, ShellModule

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from evaluators.training import regions as module
-from evaluators.training.execution import Execution
+from evaluators.training.execution import INDUCTOR, TRACED, Execution
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining
 from evaluators.training.recipe import Recipe
-from evaluators.training.regions import INDUCTOR, TRACED, Regions, token_loss
+from evaluators.training.regions import Regions, token_loss
 from foundation.errors import SettingError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks

@@ -26,10 +26,9 @@ from evaluators.tasks.base import IGNORED, Task
 from evaluators.tasks.recall import Recall
 from evaluators.training import checkpoints
 from evaluators.training.beforehand import Job
-from evaluators.training.execution import Execution
+from evaluators.training.execution import INDUCTOR, TRACED, Execution
 from evaluators.training.process_group import ProcessGroup, join
 from evaluators.training.recipe import Recipe
-from evaluators.training.regions import INDUCTOR, TRACED
 from foundation.errors import EvaluationFailed, SettingError, SpaceError
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.moe import MoE

@@ -4,8 +4,16 @@ import os
 
 import pytest
 
-from foundation.errors import FileError, NoFile
-from foundation.files import parse_json, read_bytes, read_json, replacing, write_atomically, write_json
+from foundation.errors import FileError, NoFile, SettingError
+from foundation.files import (
+    names_in_output,
+    parse_json,
+    read_bytes,
+    read_json,
+    replacing,
+    write_atomically,
+    write_json,
+)
 from tests.limits import largest_file
 
 
@@ -177,3 +185,16 @@ def test_a_disk_that_is_full_is_one_line(tmp_path):
         write_json(tmp_path / "a.json", "a" * 2000)
     assert read_json(tmp_path / "a.json") == [1]
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_beforehand(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert names_in_output(tmp_path, "for a model") == {"file"}
+    assert names_in_output(tmp_path / "new" / "deep", "for a model") == set()
+    with pytest.raises(SettingError, match=r"file cannot be a folder for a model: Not a directory"):
+        names_in_output(tmp_path / "file", "for a model")
+    with pytest.raises(SettingError, match=r"deep cannot be a folder for a model: Not a directory"):
+        names_in_output(tmp_path / "file" / "deep", "for a model")
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(SettingError, match=rf"new cannot be a folder for a model: {tmp_path} may not be"):
+        names_in_output(tmp_path / "new", "for a model")

@@ -50,6 +50,7 @@ def trial(study: Study, state: TrialState) -> Trial:
         ({"scenarios": ["cpu:1"], "objectives": ["decode_ms"]}, "one device, cpu"),
         ({"settings": {"start": 1}}, "start must be at least 8"),
         ({"settings": {"guard": "false"}}, "no setting 'guard'"),
+        ({"strategy": "mnasnet", "objectives": ["params"]}, "mnasnet needs a quality and a cost"),
         (
             {"objectives": ["bits_per_byte"], "finalists": 3, "finalist_steps": []},
             "finalists need finalist_steps, or finalists=0",

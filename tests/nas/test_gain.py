@@ -40,6 +40,8 @@ def test_a_few_finds_stand_against_as_few_random_ones_or_against_all() -> None:
     assert all_of_them.against == 200
     assert all_of_them.ratio < few.ratio
     assert gain(random, found).candidates == 5
+    assert few.interval is None
+    assert "(too few candidates for an interval: at least 6), 5 candidates against 5" in str(few)
 
 
 def test_what_failed_was_tried_and_dominates_nothing() -> None:

@@ -25,7 +25,7 @@ def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_command_line_loads_no_large_library_but_torch() -> None:
-    large = "pandas sqlalchemy scipy optuna ray plotly dash transformers"
+    large = "pandas sqlalchemy scipy optuna ray plotly dash transformers torch._dynamo"
     code = f"import sys, nas.cli; print(*sorted(set('{large}'.split()) & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []

@@ -91,7 +91,7 @@ CASES = [
             f"{number} while a space file runs that {what}",
             "search s.py --name a -o params -o decode_flops --finalists 0",
             code=128 + signal.Signals[number],
-            says="stopped; nothing was lost",
+            says="stopped; what was saved is intact",
             files={"s.py": SIGNALLED.format(number=number, caught=caught, then=then) + TINY_SPACE},
             check=_no_study,
         )

@@ -1,0 +1,38 @@
+"""The text that modifiers work with, as settings, which the command line names before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evaluators.tasks.base import Task, tasks
+from foundation.settings import MANY, SEEDS, Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModificationSettings(Settings):
+    """The text that modifiers calibrate and train on, and that every figure is of."""
+
+    task: str = setting("language", help="What the network does: language or recall.")
+    data: str | None = setting(
+        None,
+        help="A folder or file of text, or a corpus of `nas corpus`.",
+        metavar="PATH",
+        shown="that of the network's training, or the standard library's own source",
+    )
+    window: int | None = setting(
+        None, help="Tokens of a sequence.", least=1, most=MANY, shown="the task's own"
+    )
+    validation_windows: int | None = setting(
+        None, help="Sequences that figures are means of.", least=2, most=MANY, shown="the task's own"
+    )
+    seed: int = setting(0, help="Random seed of the calibration and of trainings.", least=0, most=SEEDS)
+
+    def make_task(self) -> Task:
+        """The task, opened.
+
+        Raises:
+            DataError: its data cannot be used.
+            SettingError: it does not come in these sizes.
+        """
+        kind = tasks[self.task]
+        return kind.make(data=self.data, length=self.window, windows=self.validation_windows)
