@@ -29,7 +29,11 @@ HOMES = {
     "plotly": ("dashboards/",),
     "fvcore": ("hw_profiles/flops.py",),
     "moocore": ("nas/pareto.py",),
-    "transformers": ("search_spaces/references/", "search_spaces/checkpoints/against_transformers.py"),
+    "transformers": (
+        "search_spaces/references/",
+        "search_spaces/checkpoints/against_transformers.py",
+        "search_spaces/checkpoints/modeling_nas.py",
+    ),
     "gguf": ("search_spaces/checkpoints/gguf.py",),
     "tokenizers": ("evaluators/tokens/tokenizer.py",),
     "pyarrow": ("evaluators/tokens/sources/parquet.py",),

@@ -62,6 +62,8 @@ def export(
     print_line(", ".join((f"{folder}: {which}", *filter(None, [about.get("weights")]))))
     for what, difference in about.get("differences", {}).items():
         print_line(f"largest difference of logits from our own model, {what}: {difference:.2g}")
+    if why := about.get("class_of_its_own"):
+        print_line(f"its class is Python in the folder, loaded with trust_remote_code=True ({why})")
     if (folder / CODE).is_dir():
         print_line(f"it holds blocks of your own: nas generate {folder} --trust-code")
 

@@ -57,15 +57,17 @@ def require_transformers(path: str | Path) -> None:
     require_extra(f"comparing {path} with transformers", "hf", *packages)
 
 
-def compared(model: Model, path: str | Path, *, seed: int = 0) -> Difference:
+def compared(model: Model, path: str | Path, *, seed: int = 0, own_class: bool = False) -> Difference:
     """How far a model is from what transformers computes with the checkpoint in `path`, both in float32.
+
+    With `own_class`, which is for folders that this process wrote, the Python in it is run.
 
     Raises:
         SettingError: transformers is missing, or cannot read the checkpoint.
     """
     require_transformers(path)
     with quiet():
-        theirs = _loaded(Path(path))
+        theirs = _loaded(Path(path), own_class)
     dice = torch.Generator().manual_seed(seed)
     tokens = torch.randint(model.spec.vocab, (ROWS, PROMPT + STEPS), generator=dice)
     return difference_of(_outputs(model, tokens), _their_outputs(theirs, tokens))
@@ -101,13 +103,13 @@ def _their_outputs(model: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
     return whole, torch.stack(steps, 1)
 
 
-def _loaded(path: Path) -> Any:
-    """The checkpoint in transformers: no code of its own is run, and no pickle read."""
+def _loaded(path: Path, own_class: bool) -> Any:
+    """The checkpoint in transformers: no code of its own is run unless it is ours, and no pickle read."""
     import transformers
 
-    how: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False}
+    how: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": own_class}
     if path.is_dir():
-        how |= {"use_safetensors": True, "attn_implementation": "eager"}
+        how |= {"use_safetensors": True} | ({} if own_class else {"attn_implementation": "eager"})
     else:
         how |= {"gguf_file": path.name}
         path = path.absolute().parent

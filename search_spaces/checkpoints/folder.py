@@ -72,6 +72,8 @@ def _config(path: Path) -> Config:
         raise SettingError(f"{path} holds no model of transformers ({CONFIG} is missing)") from None
     if not isinstance(plain, dict):
         raise FileError(f"{path / CONFIG} is no configuration: it holds no object")
+    if plain.get("model_type") == "nas":
+        raise SettingError(f"{path} was exported by this project: take the network that it was made of")
     if "model_type" not in plain and "spec" in plain:
         raise SettingError(f"{path} is a model of this project already: there is nothing to import")
     return Config(plain, str(path / CONFIG))

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-FOLDER = "search_spaces.ops.kernels"
+FOLDER = f"{__package__}.kernels"
 VARIABLE = "NAS_KERNELS"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CAPABILITY = (8, 0)
@@ -138,7 +138,9 @@ def _unavailable() -> str:
     """Why no kernel is used by this process, whatever the device."""
     if os.environ.get(VARIABLE) == "plain":
         return f"switched off by {VARIABLE}=plain"
-    return "" if importlib.util.find_spec("triton") is not None else "Triton is not installed"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    return "" if importlib.util.find_spec(FOLDER) is not None else "this copy of the source has no kernels"
 
 
 def _decided(module: str, index: int, tile: Tile) -> str:
