@@ -66,7 +66,7 @@ class Layout:
         """How many entries each letter has in parameters of these shapes.
 
         A letter inside a pair counts entries of one group. A pair that does not fall into equal groups gives
-        no size for its second letter.
+        no size for its second letter; where no axis is that of the groups, there is one.
 
         Raises:
             SpaceError: the shapes are not those of this layout.
@@ -84,8 +84,9 @@ class Layout:
                         f"{name}: axis {word} has {size} entries here and {known_sizes[word]} elsewhere"
                     )
         for pair, size in pairs.items():
-            if size % letters[pair[0]] == 0:
-                letters[pair[1]] = size // letters[pair[0]]
+            groups = letters.setdefault(pair[0], 1)
+            if size % groups == 0:
+                letters[pair[1]] = size // groups
         return letters
 
     def parameters_with(self, letter: str) -> list[str]:

@@ -16,9 +16,11 @@ from search_spaces.references import Function, Weights, put, reference
 from search_spaces.references.convolution import convolved
 
 
-@reference(Mamba2, source="transformers Mamba2Mixer", needs="transformers")
+@reference(
+    Mamba2, source="transformers Mamba2Mixer, its norm from the equations of others", needs="transformers"
+)
 def mamba2(spec: Mamba2, weights: Weights, d_model: int) -> Function:
-    """With one group, and the inner width free of d_model."""
+    """With the inner width free of d_model."""
     from transformers import Mamba2Config
     from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
@@ -29,18 +31,22 @@ def mamba2(spec: Mamba2, weights: Weights, d_model: int) -> Function:
         head_dim=spec.head_dim,
         state_size=spec.state_dim,
         expand=1,
-        n_groups=1,
+        n_groups=spec.groups,
         conv_kernel=spec.conv_kernel,
         chunk_size=16,
         num_hidden_layers=1,
+        time_step_limit=(spec.dt_least, float("inf")),
     )
-    module = Mamba2Mixer(config, 0).eval()
+    module: Any = Mamba2Mixer(config, 0).eval()
     # the configuration wants the inner width to be a multiple of d_model, the module does not
     module.in_proj = torch.nn.Linear(d_model, module.in_proj.out_features, bias=False)
     module.out_proj = torch.nn.Linear(inner, d_model, bias=False)
-    weights = {name: weight.flatten(0, -2) for name, weight in weights.items() if weight.ndim > 1} | {
-        name: weight.flatten() for name, weight in weights.items() if weight.ndim == 1 or "bias" in name
+    module.norm = GatedNorm(spec)
+    whole = {name.removesuffix("_groups"): weight for name, weight in weights.items()}
+    weights = {name: weight.flatten(0, -2) for name, weight in whole.items() if weight.ndim > 1} | {
+        name: weight.flatten() for name, weight in whole.items() if weight.ndim == 1 or "bias" in name
     }
+    gain = {} if spec.norm == "none" else {"norm__weight": weights["norm"]}
     put(
         module,
         in_proj__weight=torch.cat([weights[name] for name in ("wz", "wx", "wbc", "wdt")]),
@@ -49,10 +55,31 @@ def mamba2(spec: Mamba2, weights: Weights, d_model: int) -> Function:
         dt_bias=weights["dt_bias"],
         A_log=weights["a_log"],
         D=weights["skip"],
-        norm__weight=weights["norm"],
         out_proj__weight=weights["wo"],
+        **gain,
     )
     return lambda x: module(x)
+
+
+class GatedNorm(torch.nn.Module):
+    """The gate and the norm of a Mamba-2, in either order, over one or several groups of channels."""
+
+    def __init__(self, spec: Mamba2) -> None:
+        super().__init__()
+        self.spec = spec
+        if spec.norm != "none":
+            self.weight = torch.nn.Parameter(torch.empty(spec.num_heads * spec.head_dim))
+
+    def forward(self, y: Tensor, gate: Tensor) -> Tensor:
+        """y and the gate [B, T, C]."""
+        opened, spec = gate * torch.sigmoid(gate), self.spec
+        if spec.norm == "none":
+            return y * opened
+        y = y if spec.norm == "ungated" else y * opened
+        parts = y.chunk(spec.groups if spec.norm_over == "group" else 1, dim=-1)
+        over = [part / (part.square().mean(-1, keepdim=True) + spec.norm_epsilon).sqrt() for part in parts]
+        normed = torch.cat(over, -1) * self.weight
+        return normed * opened if spec.norm == "ungated" else normed
 
 
 @reference(Mamba, source="transformers MambaMixer and JambaMambaMixer", needs="transformers")
