@@ -24,7 +24,7 @@ from search_spaces.checkpoints.base import FLOATS, Checkpoint
 from search_spaces.checkpoints.folder import open_folder
 from search_spaces.checkpoints.gguf import open_gguf
 from search_spaces.devices import memory_available
-from search_spaces.families.base import Family, family_of, parameters_of, spec_of, tensors_of
+from search_spaces.families.base import Factors, Family, family_of, parameters_of, spec_of, tensors_of
 from search_spaces.families.config import Config
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -109,7 +109,9 @@ def filled(plan: Plan, checkpoint: Checkpoint, heard: Progress = lambda done, to
     ours = dict(model.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in ours.items()}
     total, done = sum(map(prod, shapes.values())), 0
-    for name, value in parameters_of(plan.family, plan.labels, checkpoint, shapes):
+    factors = plan.family.factors(plan.config)
+    for name, theirs in parameters_of(plan.family, plan.labels, checkpoint, shapes):
+        value = _multiplied(theirs, name, factors)
         if not value.isfinite().all():
             raise SettingError(f"{checkpoint.path}: {name} would have values that are not finite")
         ours.pop(name).copy_(value)
@@ -117,6 +119,15 @@ def filled(plan: Plan, checkpoint: Checkpoint, heard: Progress = lambda done, to
         heard(done, total)
     assert not ours, f"{plan.family.name} has no rule for {next(iter(ours))}"
     return model.eval()
+
+
+def _multiplied(value: torch.Tensor, name: str, factors: Mapping[str, Factors]) -> torch.Tensor:
+    """A weight with the factors of the configuration in it, if it has any."""
+    own = next((own for ending, own in factors.items() if name.endswith(ending)), (1.0,))
+    if set(own) == {1.0}:
+        return value
+    exact = value.to(torch.promote_types(value.dtype, torch.float32))
+    return exact * torch.tensor(own, dtype=exact.dtype).reshape(-1, *[1] * (value.dim() - 1))
 
 
 def _check_names(family: Family, checkpoint: Checkpoint, wanted: Mapping[str, torch.Tensor]) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -41,6 +41,8 @@ families: Registry[Family] = Registry("family of models", folder="search_spaces.
 
 SHELL_PARTS: Mapping[str, type] = {"norm": Norm, "embedding": Embedding, "head": Head}
 """The parts of a shell that have fields of their own."""
+
+Factors: TypeAlias = tuple[float, ...]
 
 PLACE = {"sequence": "sequence_mixer", "channels": "channel_mixer"}
 """The field of a layer for what a block mixes."""
@@ -73,6 +75,10 @@ class Kind:
         """The block that a configuration means."""
         return self.block(**_read(self.keys, config), **self.fixed)
 
+    def entries(self, block: Block, where: str) -> Iterator[tuple[Sequence[Key], Mapping[str, Any], str]]:
+        """The keys of a block of this kind, the fields that they speak of, and where those are."""
+        yield self.keys, {part.name: getattr(block, part.name) for part in fields(block)}, where
+
 
 @dataclass(frozen=True)
 class Family:
@@ -98,6 +104,7 @@ class Family:
     ignored: tuple[str, ...] = ("rotary_emb.inv_freq",)
     modern: Callable[[Config], Config] = lambda config: config
     gguf: GgufNames | None = None
+    factors: Callable[[Config], Mapping[str, Factors]] = lambda config: {}
 
 
 def family_of(config: Config) -> Family:
@@ -153,9 +160,9 @@ def config_of(family: Family, spec: Decoder) -> dict[str, Any]:
     found.values |= family.stack.write(labels)
     for index, (label, layer) in enumerate(zip(labels, spec.layers, strict=True)):
         for kind in family.layers[label]:
-            block = getattr(layer, kind.place)
-            given = {part.name: getattr(block, part.name) for part in fields(block)}
-            found.add(kind.keys, given, spec.d_model, f"layers.{index}.{kind.place}")
+            block, where = getattr(layer, kind.place), f"layers.{index}.{kind.place}"
+            for keys, given, path in kind.entries(block, where):
+                found.add(keys, given, spec.d_model, path)
     again = spec_of(family, Config(found.values, f"a configuration of {family.name}"))
     if again != spec:
         raise SettingError(f"{family.name} has no such network: {_difference(spec, again)}")
@@ -212,11 +219,9 @@ def _groups(family: Family, labels: Sequence[str]) -> Iterator[tuple[str, str, S
 
 
 def _present(rules: Sequence[Rule], own: Mapping[str, Any]) -> Iterator[Rule]:
-    """The rules of parameters that are there: a variant may lack some."""
+    """The rules of parameters that are there: a variant may lack some, or have others in their place."""
     for rule in rules:
-        there = [name in own for name in rule.parameters]
-        assert all(there) or not any(there), f"only some of {rule.parameters} are there"
-        if all(there):
+        if all(name in own for name in rule.parameters):
             yield rule
 
 

@@ -21,6 +21,9 @@ from search_spaces.families.tensors import Each, One
 
 NORM = One("norm", "pre_ff_layernorm.weight")
 
+ENDS = (RULES[0], replace(RULES[1], tensor="model.final_layernorm.weight"), RULES[2])
+"""Embedding, last norm and head."""
+
 MAMBA = Kind(
     Mamba,
     (
@@ -87,7 +90,7 @@ families.add(
     like_llama(
         name="jamba",
         architecture="JambaForCausalLM",
-        rules=(RULES[0], replace(RULES[1], tensor="model.final_layernorm.weight"), RULES[2]),
+        rules=ENDS,
         layers={
             f"{mixer} {channels}": (first, second)
             for mixer, first in {"attention": ATTENTION, "mamba": MAMBA}.items()

@@ -4,6 +4,7 @@
     Word("attention_bias", "biases", {False: "none", True: "all"})
     Width("intermediate_size", "expansion")                      a width there, its ratio to d_model here
     Ratio("expand", ("channels",))                               a ratio to d_model there, a width here
+    Product("mamba_d_ssm", ("num_heads", "head_dim"))            a width there, its factors here
     Root("query_pre_attn_scalar", "scale")                       one over the square root of it here
     Fixed("hidden_act", "silu")                                  we have nothing else
     Inverse("logits_scaling", "head.scale")                      a divisor there, a factor here
@@ -140,6 +141,29 @@ class Ratio(Key):
                 f"{' times '.join(self.fields)} is {inner}, and {self.key} says multiples of {d_model} only"
             )
         return {self.key: inner // d_model}
+
+
+@dataclass(frozen=True)
+class Product(Key):
+    """A number of channels, which is the product of `fields` here.
+
+    The first field is what it says; the others are those of the keys in `known`.
+    """
+
+    key: str
+    fields: tuple[str, ...]
+    known: tuple[str, ...] = ()
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """The first field."""
+        whole, others = config.whole(self.key), prod(config.whole(name) for name in self.known)
+        if whole % others:
+            raise config.wrong(self.key, whole, f"a multiple of {others}")
+        return {self.fields[0]: whole // others}
+
+    def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
+        """The number."""
+        return {self.key: prod(fields[name] for name in self.fields)}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     One("mixer.wq", "self_attn.q_proj.weight", "H K D -> (H K) D")
     Joined(("mixer.gated", "mixer.up"), "mlp.gate_up_proj.weight", "F D -> F D", axis=0)
     Each("mixer.up", "experts.{}.up_proj.weight", "F D -> F D")
+    Inner(One("mixer.wq", "q_proj.weight"), "mixers.1_Attention.")
 
 Names of parameters are those within the sublayer (`norm`, `mixer.wq`), names of tensors those within the
 layer. What a rule makes of our parameters on the meta device is what a checkpoint must hold.
@@ -23,6 +24,9 @@ from torch import Tensor
 from search_spaces.families.patterns import Pattern
 
 Shape: TypeAlias = Sequence[int]
+
+MIXER = "mixer."
+"""How the names of a block's parameters begin within a sublayer."""
 
 
 class Rule(ABC):
@@ -151,6 +155,32 @@ class Each(Rule):
             return [self.tensors.format(index) for index in range(count)]
         assert len(self.tensors) == count, f"{self.parameter} has {count} entries, not {len(self.tensors)}"
         return list(self.tensors)
+
+
+@dataclass(frozen=True)
+class Inner(Rule):
+    """The rule of a mixer that stands inside of another one, where its parameters have this `path`."""
+
+    rule: Rule
+    path: str
+
+    @property
+    def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the rule, with the path."""
+        return tuple(self._outside(name) for name in self.rule.parameters)
+
+    def theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the rule makes of them."""
+        return self.rule.theirs({name: ours[self._outside(name)] for name in self.rule.parameters})
+
+    def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
+        """Those of the rule, with the path."""
+        own = {name: shapes[self._outside(name)] for name in self.rule.parameters}
+        for name, value in self.rule.ours(theirs, own):
+            yield self._outside(name), value
+
+    def _outside(self, name: str) -> str:
+        return f"{MIXER}{self.path}{name.removeprefix(MIXER)}"
 
 
 def _shifted(value: Tensor, plus: float) -> Tensor:

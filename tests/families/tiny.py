@@ -65,6 +65,27 @@ JAMBA = {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"}
     "mamba_d_state": 5,
 }
 
+FALCON_H1: dict[str, Any] = {
+    **LLAMA,
+    "mamba_d_ssm": 32,
+    "mamba_n_heads": 4,
+    "mamba_d_state": 5,
+    "mamba_n_groups": 2,
+    "mamba_chunk_size": 16,
+}
+
+FACTORS: dict[str, Any] = {
+    "embedding_multiplier": 5.66,
+    "lm_head_multiplier": 0.125,
+    "key_multiplier": 0.39,
+    "attention_in_multiplier": 1.2,
+    "attention_out_multiplier": 0.94,
+    "ssm_multipliers": [0.35, 0.25, 0.18, 0.5, 0.32],
+    "ssm_in_multiplier": 1.25,
+    "ssm_out_multiplier": 0.24,
+    "mlp_multipliers": [0.88, 0.29],
+}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", LLAMA),
     "llama with biases": ("llama", {**LLAMA, "attention_bias": True, "head_dim": 6}),
@@ -96,6 +117,16 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("qwen3_moe", {**QWEN3, **EXPERTS, "moe_intermediate_size": 20, "norm_topk_prob": True}),
     "gemma2": ("gemma2", {**LLAMA, **GEMMA, "attn_logit_softcapping": 0.7, "final_logit_softcapping": 2.0}),
     "gemma3": ("gemma3_text", {**LLAMA, **GEMMA, "num_hidden_layers": 7}),
+    "falcon_h1": ("falcon_h1", {**FALCON_H1, **FACTORS, "attention_bias": True}),
+    "falcon_h1 with norms": ("falcon_h1", {**FALCON_H1, "mamba_rms_norm": True}),
+    "falcon_h1 gated": (
+        "falcon_h1",
+        {**FALCON_H1, "mamba_n_groups": 1, "mamba_rms_norm": True, "mamba_norm_before_gate": False},
+    ),
+    "mamba2 in groups": (
+        "mamba2",
+        {**MAMBA, "num_heads": 6, "head_dim": 16, "n_groups": 3, "chunk_size": 16},
+    ),
     "jamba": ("jamba", {**JAMBA, "expert_layer_offset": 0, "tie_word_embeddings": False}),
     "jamba without experts": ("jamba", {**JAMBA, "num_experts": 1, "mamba_dt_rank": 2, "mamba_expand": 1}),
     "lfm2": ("lfm2", {**LFM2, "block_auto_adjust_ff_dim": False}),
