@@ -100,6 +100,7 @@ class Family:
     norm: type[Norm] = RMSNorm
     fixed: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = "model.layers.{}."
+    apart: bool = False
     repeated: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ("rotary_emb.inv_freq",)
     modern: Callable[[Config], Config] = lambda config: config
@@ -213,9 +214,12 @@ def parameters_of(
 def _groups(family: Family, labels: Sequence[str]) -> Iterator[tuple[str, str, Sequence[Rule]]]:
     """The prefix of our parameters, that of their tensors, and the rules between them."""
     yield "", "", family.rules
+    sublayers = 0
     for index, label in enumerate(labels):
         for kind in family.layers[label]:
-            yield f"layers.{index}.{kind.place}.", family.prefix.format(index), kind.rules
+            there = family.prefix.format(sublayers if family.apart else index)
+            yield f"layers.{index}.{kind.place}.", there, kind.rules
+            sublayers += 1
 
 
 def _present(rules: Sequence[Rule], own: Mapping[str, Any]) -> Iterator[Rule]:

@@ -15,7 +15,7 @@ from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.families.base import Factors, Kind, families
 from search_spaces.families.config import Config
 from search_spaces.families.jamba import ENDS, MLP
-from search_spaces.families.keys import Fixed, Free, Key, Product, Same
+from search_spaces.families.keys import Fixed, Free, Groups, Key, Product, Same
 from search_spaces.families.llama import (
     BIASES,
     POSITIONS,
@@ -57,7 +57,7 @@ class GatedNorm(Key):
 
     def read(self, config: Config) -> dict[str, Any]:
         """The fields of the norm, and the number of groups."""
-        groups = config.whole("mamba_n_groups", 1)
+        groups = Groups("mamba_n_groups").read(config)
         said = {
             name: config.get(name, usual)
             for name, usual in (("mamba_norm_before_gate", True), (self.key, False))
@@ -66,11 +66,10 @@ class GatedNorm(Key):
             if not isinstance(value, bool):
                 raise config.wrong(name, value, "true or false")
         if not said[self.key]:
-            return {"groups": groups, "norm": "none"}
+            return {"groups": groups["groups"], "norm": "none"}
         return {
-            "groups": groups,
+            **groups,
             "norm": "ungated" if said["mamba_norm_before_gate"] else "gated",
-            "norm_over": "group" if groups > 1 else "heads",
             "norm_epsilon": config.get("rms_norm_eps"),
         }
 

@@ -167,6 +167,23 @@ class Product(Key):
 
 
 @dataclass(frozen=True)
+class Groups(Key):
+    """Groups of heads of a Mamba-2, each of which has a norm of its own."""
+
+    key: str
+    default: int = 1
+
+    def read(self, config: Config) -> dict[str, Any]:
+        """Their number; of one group there is one norm over all heads."""
+        groups = config.whole(self.key, self.default)
+        return {"groups": groups, "norm_over": "group" if groups > 1 else "heads"}
+
+    def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
+        """The number."""
+        return {self.key: fields["groups"]}
+
+
+@dataclass(frozen=True)
 class Root(Key):
     """What a scale here is one over the square root of."""
 

@@ -48,12 +48,22 @@ ANY_WINDOW = Same("sliding_window", "window", default=None)
 """In all layers, or in none where a configuration has no number."""
 
 
-APART = (
-    One("mixer.wq", "self_attn.q_proj.weight", "H K D -> (H K) D"),
-    One("mixer.wk", "self_attn.k_proj.weight", "G K D -> (G K) D"),
-    One("mixer.wv", "self_attn.v_proj.weight", "G V D -> (G V) D"),
-)
-"""Queries, keys and values from matrices of their own."""
+def projections(mixer: str = "self_attn.") -> tuple[Rule, ...]:
+    """Queries, keys and values from matrices of their own, the output, and biases of all of them."""
+    return (
+        One("mixer.wq", f"{mixer}q_proj.weight", "H K D -> (H K) D"),
+        One("mixer.wk", f"{mixer}k_proj.weight", "G K D -> (G K) D"),
+        One("mixer.wv", f"{mixer}v_proj.weight", "G V D -> (G V) D"),
+        One("mixer.wo", f"{mixer}o_proj.weight", "D H V -> D (H V)"),
+        One("mixer.bq", f"{mixer}q_proj.bias", "H K 1 -> (H K)"),
+        One("mixer.bk", f"{mixer}k_proj.bias", "G K 1 -> (G K)"),
+        One("mixer.bv", f"{mixer}v_proj.bias", "G V 1 -> (G V)"),
+        One("mixer.bo", f"{mixer}o_proj.bias"),
+    )
+
+
+APART, BEHIND = projections()[:3], projections()[3:]
+"""The matrices in front of attention, each of its own, and all else."""
 
 GATED = (One("mixer.gated", "mlp.gate_proj.weight"), One("mixer.up", "mlp.up_proj.weight"))
 """The two matrices in front, each of its own."""
@@ -73,11 +83,7 @@ def attention(
         (
             *norms,
             *inputs,
-            One("mixer.wo", "self_attn.o_proj.weight", "D H V -> D (H V)"),
-            One("mixer.bq", "self_attn.q_proj.bias", "H K 1 -> (H K)"),
-            One("mixer.bk", "self_attn.k_proj.bias", "G K 1 -> (G K)"),
-            One("mixer.bv", "self_attn.v_proj.bias", "G V 1 -> (G V)"),
-            One("mixer.bo", "self_attn.o_proj.bias"),
+            *BEHIND,
             *rules,
         ),
         fixed,

@@ -7,6 +7,7 @@ import pytest
 from foundation.errors import SettingError
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Ratio
+from search_spaces.families.nemotron_h import Halves
 from search_spaces.families.stacks import Periodic
 
 EVERY = Periodic("period", "offset", ("a", "b"), (8, 4))
@@ -40,3 +41,32 @@ def test_a_ratio_that_is_no_whole_number_is_refused() -> None:
     assert ratio.write({"channels": 96}, 48) == {"expand": 2}
     with pytest.raises(SettingError, match="channels is 72, and expand says multiples of 48 only"):
         ratio.write({"channels": 72}, 48)
+
+
+@pytest.mark.parametrize(
+    ("words", "labels"),
+    [
+        (["mamba", "mlp", "attention"], ["linear_attention mlp", "full_attention"]),
+        (["full_attention", "linear_attention", "mlp"], ["full_attention", "linear_attention mlp"]),
+    ],
+)
+def test_a_perceptron_ends_the_layer_before_it(words: list[str], labels: list[str]) -> None:
+    stack = Halves()
+    assert stack.read(Config({stack.key: words})) == labels
+    assert stack.read(Config(stack.write(labels))) == labels
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["mlp", "mamba"], r"\.0 must be .* mlp behind one of them, got 'mlp'"),
+        (["mamba", "mlp", "mlp"], r"\.2 must be"),
+        (["mamba", "moe"], r"\.1 must be .* \(experts without gates are not known here\), got 'moe'"),
+        (["mamba", 3], r"\.1 must be"),
+        ([], "must be a list of layers"),
+        ("M", "must be a list of layers"),
+    ],
+)
+def test_other_halves_are_refused(words: object, why: str) -> None:
+    with pytest.raises(SettingError, match=why):
+        Halves().read(Config({"layers_block_type": words}))

@@ -86,6 +86,17 @@ FACTORS: dict[str, Any] = {
     "mlp_multipliers": [0.88, 0.29],
 }
 
+NEMOTRON_H: dict[str, Any] = {
+    **{name: value for name, value in LLAMA.items() if name not in ("rms_norm_eps", "num_hidden_layers")},
+    "head_dim": 6,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 8,
+    "ssm_state_size": 5,
+    "n_groups": 2,
+    "chunk_size": 16,
+    "tie_word_embeddings": False,
+}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", LLAMA),
     "llama with biases": ("llama", {**LLAMA, "attention_bias": True, "head_dim": 6}),
@@ -126,6 +137,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba2 in groups": (
         "mamba2",
         {**MAMBA, "num_heads": 6, "head_dim": 16, "n_groups": 3, "chunk_size": 16},
+    ),
+    "nemotron_h": (
+        "nemotron_h",
+        {**NEMOTRON_H, "layers_block_type": ["mamba", "mlp", "mamba", "attention", "mlp"]},
+    ),
+    "nemotron_h by letters": (
+        "nemotron_h",
+        {**NEMOTRON_H, "hybrid_override_pattern": "M*-M", "n_groups": 1, "mlp_bias": True},
     ),
     "jamba": ("jamba", {**JAMBA, "expert_layer_offset": 0, "tie_word_embeddings": False}),
     "jamba without experts": ("jamba", {**JAMBA, "num_experts": 1, "mamba_dt_rank": 2, "mamba_expand": 1}),
