@@ -31,9 +31,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from search_spaces.ops import dispatch
+from search_spaces.ops.decay_attention import fits, start_of, tile_of
 from search_spaces.ops.precision import chooses_types, own_types
 from search_spaces.ops.recursion import carry
 
+KERNEL = dispatch.register("linear attention with a decay per channel", "gated_attention")
 CHUNK = 64
 
 
@@ -52,6 +55,11 @@ def gated_attention(
 
     q, k and g are [B, T, H, N], v is [B, T, H, P], bonus is [H, N].
     """
+    if fits(q, k, v) and dispatch.runs(KERNEL, q, k, v, g, tile=tile_of(q, v)):
+        own = (_exact(q) * k if bonus is None else _exact(q) * k * bonus).sum(-1)
+        start = start_of(q, v) if state is None else _exact(state)
+        y, last, _, _ = dispatch.load(KERNEL).channel_decay(q, k, v, g, own, start, bonus is None)
+        return y, last if final else None
     count = v.shape[1]
     length = _chunk(count)
     own = (q * k if bonus is None else q * k * bonus).sum(-1, keepdim=True).to(v.dtype)

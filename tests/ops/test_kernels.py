@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 from collections.abc import Callable
 
 import pytest
@@ -13,14 +15,19 @@ from torch import Tensor
 from search_spaces.ops import dispatch
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_plainly
 from search_spaces.ops.delta_rule import delta_rule, delta_rule_plainly
+from search_spaces.ops.gated_attention import gated_attention, gated_attention_plainly
 from search_spaces.ops.scan import scan, scan_plainly
 from search_spaces.ops.selective_scan import selective_scan, selective_scan_plainly
 from search_spaces.ops.slstm import empty, slstm, slstm_plainly
 
-KERNELS = ("decay_attention", "delta_rule", "scan", "selective_scan", "slstm")
+KERNELS = ("decay_attention", "delta_rule", "gated_attention", "scan", "selective_scan", "slstm")
 LENGTHS = (1, 64, 1000)
 EXACT, SHORT, LOW = 2e-5, 1e-2, 4e-2
 """Errors in float32, with products in TF32, in bfloat16."""
+interpreted = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") != "1" or importlib.util.find_spec("triton") is None,
+    reason="needs Triton, and TRITON_INTERPRET=1",
+)
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 Function = Callable[..., tuple[Tensor, ...]]
@@ -81,6 +88,22 @@ def delta_case(count: int, dtype: torch.dtype) -> Case:
     )
 
 
+def gated_case(count: int, dtype: torch.dtype) -> Case:
+    inputs = {
+        "q": drawn(2, count, 3, 64, dtype=dtype) / 8,
+        "k": drawn(2, count, 3, 64, dtype=dtype, seed=1),
+        "v": drawn(2, count, 3, 40, dtype=dtype, seed=2),
+        "g": -0.3 * shares(2, count, 3, 64),
+        "state": drawn(2, 3, 64, 40, seed=3),
+        "bonus": drawn(3, 64, seed=4),
+    }
+    return (
+        lambda *x: gated_attention(*x[:5], bonus=x[5], final=True),
+        lambda *x: gated_attention_plainly(*x[:5], bonus=x[5]),
+        inputs,
+    )
+
+
 def selective_case(count: int, dtype: torch.dtype) -> Case:
     inputs = {
         "u": drawn(2, count, 40),
@@ -113,6 +136,7 @@ CASES = {
     "scan": scan_case,
     "decay_attention": decay_case,
     "delta_rule": delta_case,
+    "gated_attention": gated_case,
     "selective_scan": selective_case,
     "slstm": slstm_case,
 }
@@ -132,6 +156,13 @@ def worst(ours: list[Tensor], exact: list[Tensor]) -> float:
         float((a.double() - b.double()).detach().abs().max() / b.double().abs().max().clamp_min(1e-30))
         for a, b in zip(ours, exact, strict=True)
     )
+
+
+@interpreted
+@pytest.mark.parametrize("name", ["decay_attention", "delta_rule", "gated_attention"])
+def test_kernels_are_right_where_they_are_interpreted(name: str) -> None:
+    kernel = importlib.import_module(f"search_spaces.ops.kernels.{name}")
+    assert max(kernel.errors(torch.device("cpu"), torch.float32, 32, 16).values()) <= EXACT
 
 
 @gpu
@@ -160,7 +191,7 @@ def test_any_length_in_tf32(name: str, count: int, monkeypatch: pytest.MonkeyPat
 
 
 @gpu
-@pytest.mark.parametrize("name", ["decay_attention", "delta_rule"])
+@pytest.mark.parametrize("name", ["decay_attention", "delta_rule", "gated_attention"])
 def test_bfloat16(name: str) -> None:
     ours, _, inputs = CASES[name](200, torch.bfloat16)
     assert worst(outcomes(ours, inputs, None), outcomes(ours, inputs, torch.float64)) < LOW
@@ -180,7 +211,7 @@ def test_results_repeat_bit_for_bit_and_compile(name: str, monkeypatch: pytest.M
 
 
 @gpu
-@pytest.mark.parametrize("name", ["decay_attention", "delta_rule"])
+@pytest.mark.parametrize("name", ["decay_attention", "delta_rule", "gated_attention"])
 def test_slices_of_larger_tensors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     ours, _, inputs = CASES[name](70, torch.float32)

@@ -15,7 +15,6 @@ Shapes: B batch, T tokens, H heads, N state_dim, P head_dim, S segments, C chunk
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,13 +23,11 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops.decay_attention import decay_attention_plainly
+from search_spaces.ops.kernels.segments import Plan, carried_over
 from search_spaces.ops.kernels.tiles import (
-    CHUNK,
     kept,
     load_row,
     load_tile,
-    padded,
-    precision,
     relative_errors,
     steps,
     store_tile,
@@ -38,8 +35,6 @@ from search_spaces.ops.kernels.tiles import (
 )
 
 TOLERANCE = 3e-2
-PROGRAMS = 264
-"""Programs that a kernel over segments should have at least: two for each multiprocessor of an H200."""
 
 
 @triton.jit
@@ -67,22 +62,6 @@ def _local_states(k, v, g, states, totals, count, heads, chunks, segments,
     where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
     store_tile(states + where, n, n_dim, p_dim, p, p_dim, state)
     tl.store(totals + row * segments + segment, total)
-
-
-@triton.jit
-def _carry(states, totals, first, last, segments, size, REVERSE: tl.constexpr, BLOCK: tl.constexpr):
-    """In place: what each segment writes becomes the state that it starts from; `last` is what comes out."""
-    row = tl.program_id(0).to(tl.int64)
-    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < size
-    state = tl.load(first + row * size + at, mask=inside, other=0.0).to(tl.float32)
-    for i in range(segments):
-        segment = segments - 1 - i if REVERSE else i
-        where = states + (row * segments + segment) * size + at
-        written = tl.load(where, mask=inside, other=0.0)
-        tl.store(where, state, mask=inside)
-        state = state * tl.exp(tl.load(totals + row * segments + segment)) + written
-    tl.store(last + row * size + at, state, mask=inside)
 
 
 @triton.jit
@@ -215,64 +194,6 @@ def _gradients(q, k, v, g, dy, befores, slopes, dq, dk, dv, dg, count, heads, ch
         slope = slope * tl.exp(whole) + tl.dot(tl.trans(reading), grads, input_precision=PRECISION)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How one call is cut into programs: B rows of H heads, S segments of C chunks."""
-
-    batch: int
-    count: int
-    heads: int
-    n_dim: int
-    p_dim: int
-    chunks: int
-    segments: int
-    tiles: dict[str, Any]
-
-    @classmethod
-    def of(cls, q: Tensor, v: Tensor, shortest: int = 4, programs: int = PROGRAMS) -> Plan:
-        """For q [B, T, H, N] and v [B, T, H, P]; segments have at least `shortest` chunks."""
-        batch, count, heads, p_dim = v.shape
-        whole = triton.cdiv(count, CHUNK)
-        wanted = max(1, min(triton.cdiv(programs, batch * heads), triton.cdiv(whole, shortest)))
-        chunks = triton.cdiv(whole, wanted)
-        tiles = {"L": CHUNK, "N": padded(q.shape[-1]), "P": padded(p_dim), "PRECISION": precision(v)}
-        return cls(batch, count, heads, q.shape[-1], p_dim, chunks, triton.cdiv(whole, chunks), tiles)
-
-    @property
-    def rows(self) -> int:
-        """Heads of all sequences."""
-        return self.batch * self.heads
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Programs of a kernel over segments."""
-        return self.rows, self.segments
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        """N and P."""
-        return self.n_dim, self.p_dim
-
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """What kernels over segments are told of the cut."""
-        return self.count, self.heads, self.chunks, self.segments
-
-    @property
-    def wide(self) -> bool:
-        """Whether a state is too large for four warps."""
-        return bool(self.tiles["N"] * self.tiles["P"] > 4096)
-
-
-def _over_segments(states: Tensor, totals: Tensor, first: Tensor, *, reverse: bool) -> Tensor:
-    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P]; what comes out."""
-    last = torch.empty_like(first, dtype=torch.float32, memory_format=torch.contiguous_format)
-    rows, segments, size = states.shape[0], states.shape[1], states[0, 0].numel()
-    grid = (rows, triton.cdiv(size, 1024))
-    _carry[grid](states, totals, first.contiguous(), last, segments, size, REVERSE=reverse, BLOCK=1024)
-    return last
-
-
 @torch.library.custom_op("nas::decay_attention", mutates_args=())
 def decay_attention(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor
@@ -284,7 +205,7 @@ def decay_attention(
     totals = v.new_empty(plan.rows, plan.segments, dtype=torch.float32)
     read = (*steps(k), *steps(v), *steps(g), *plan.dims)
     _local_states[plan.grid](k, v, g, states, totals, *plan.sizes, *read, **plan.tiles, num_warps=warps)
-    last = _over_segments(states, totals, state, reverse=False)
+    last = carried_over(states, totals, state, reverse=False)
     y = v.new_empty(v.shape)
     _outputs[plan.grid](
         q, k, v, g, states, y, *plan.sizes, *steps(q), *read, **plan.tiles, num_warps=8 if plan.wide else 4
@@ -307,7 +228,7 @@ def decay_attention_back(
     _local_slopes[plan.grid](
         q, g, dy, slopes, *plan.sizes, *steps(q), *steps(g), *plan.dims, **plan.tiles, num_warps=warps
     )
-    dstate = _over_segments(slopes, totals, dlast, reverse=True)
+    dstate = carried_over(slopes, totals, dlast, reverse=True)
     shape = v.shape[:3]
     dq, dk = q.new_empty(*shape, plan.n_dim), k.new_empty(*shape, plan.n_dim)
     dv, dg = v.new_empty(v.shape), g.new_empty(shape, dtype=torch.float32)

@@ -25,8 +25,8 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops.delta_rule import delta_rule_plainly
-from search_spaces.ops.kernels.decay_attention import PROGRAMS
-from search_spaces.ops.kernels.decay_attention import Plan as Segments
+from search_spaces.ops.kernels.segments import PROGRAMS
+from search_spaces.ops.kernels.segments import Plan as Segments
 from search_spaces.ops.kernels.tiles import (
     CHUNK,
     kept,

@@ -1,0 +1,405 @@
+"""Linear attention under a decay per channel, as Triton kernels: forward and backward.
+
+See `search_spaces.ops.gated_attention` for the recurrence. Time is cut as in `segments`, into chunks of 16
+tokens. Between chunks everything is a matrix product with the state: a query fades since its chunk began, a
+key until it ends. Within a chunk the fade between two tokens has no such factors that are at most one, so
+pairs are summed as they are, a column of 16 at a time. All exponents are sums of decays, never differences of
+sums, so that strong decays are exact zeros.
+
+The gradient walks each segment from its end; states before chunks are written once, in the inputs' dtype. The
+gradient of a decay is local to its chunk: what later tokens of the chunk read, less what earlier ones leave,
+and what passes through the whole chunk.
+
+Shapes: B batch, T tokens, H heads, N state_dim, P head_dim, S segments, C chunks, L chunk length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from search_spaces.ops.gated_attention import gated_attention_plainly
+from search_spaces.ops.kernels.segments import Plan, carried_over
+from search_spaces.ops.kernels.tiles import (
+    load_row,
+    load_tile,
+    relative_errors,
+    steps,
+    store_tile,
+    with_rows,
+)
+
+TOLERANCE = 3e-2
+LENGTH = 16
+"""Tokens of a chunk: the fewest that tensor cores take, since pairs within a chunk are not for them."""
+
+
+@triton.jit
+def _fades(g, start, count, gt, n, n_dim, AFTER: tl.constexpr, L: tl.constexpr):
+    """Logarithms in a chunk [L, N] of a query's fade and of a key's, and that of the whole chunk [N].
+
+    A query fades since the chunk began, up to itself (`AFTER`) or to the token before; a key from the token
+    after it until the chunk ends.
+    """
+    i = tl.arange(0, L)
+    here = load_tile(g, start + i, count, gt, n, n_dim).to(tl.float32)
+    inner = (i < L - 1)[:, None]
+    later = tl.where(inner, load_tile(g, start + i + 1, count, gt, n, n_dim).to(tl.float32), 0.0)
+    if AFTER:
+        read = tl.cumsum(here, axis=0)
+    else:
+        first = (i > 0)[:, None]
+        # a chunk begins at token 0 or later, so what is masked here is not read from before the tensor
+        at = start + tl.maximum(i - 1, 0)
+        read = tl.cumsum(tl.where(first, load_tile(g, at, count, gt, n, n_dim).to(tl.float32), 0.0), axis=0)
+    return read, tl.cumsum(later, axis=0, reverse=True), tl.sum(here, axis=0)
+
+
+@triton.jit
+def _scores(queries, k, g, own, start, count, kt, gt, heads, n, n_dim,
+            AFTER: tl.constexpr, L: tl.constexpr):  # fmt: skip
+    """What token i reads of token j <= i of its chunk [L, L]; `own` is the diagonal."""
+    i = tl.arange(0, L)
+    diagonal = load_row(own, start + i, count, heads)
+    scores = tl.where(i[:, None] == i[None, :], diagonal[:, None], 0.0)
+    fade = tl.zeros(queries.shape, dtype=tl.float32)
+    for number in range(1, L):
+        j = L - 1 - number
+        decay = tl.load(g + (start + j + 1).to(tl.int64) * gt + n,
+                        mask=(n < n_dim) & (start + j + 1 < count), other=0.0).to(tl.float32)  # fmt: skip
+        key = tl.load(k + (start + j).to(tl.int64) * kt + n,
+                      mask=(n < n_dim) & (start + j < count), other=0.0).to(tl.float32)  # fmt: skip
+        reads = i > j if AFTER else i > j + 1
+        fade += tl.where(reads[:, None], decay[None, :], 0.0)
+        column = tl.sum(queries * key[None, :] * tl.exp(fade), axis=1)
+        scores = tl.where((i[None, :] == j) & (i > j)[:, None], column[:, None], scores)
+    return scores
+
+
+@triton.jit
+def _local_states(k, v, g, states, totals, count, heads, chunks, segments,
+                  kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim, AFTER: tl.constexpr,
+                  L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """What each segment alone writes [B H, S, N, P], and the logarithms of its decays [B H, S, N]."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    k += batch * kb + head * kh
+    v += batch * vb + head * vh
+    g += batch * gb + head * gh
+    state = tl.zeros((N, P), dtype=tl.float32)
+    total = tl.zeros((N,), dtype=tl.float32)
+    for chunk in range(segment * chunks, segment * chunks + chunks):
+        start = chunk * L
+        token = start + tl.arange(0, L)
+        keys = load_tile(k, token, count, kt, n, n_dim)
+        values = load_tile(v, token, count, vt, p, p_dim)
+        _, left, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
+        leaving = (keys * tl.exp(left)).to(keys.dtype)
+        state = state * tl.exp(whole)[:, None]
+        state = tl.dot(tl.trans(leaving), values, state, input_precision=PRECISION)
+        total += whole
+    where = (row.to(tl.int64) * segments + segment) * n_dim
+    store_tile(states + where * p_dim, n, n_dim, p_dim, p, p_dim, state)
+    tl.store(totals + where + n, total, mask=n < n_dim)
+
+
+@triton.jit
+def _outputs(q, k, v, g, own, states, y, count, heads, chunks, segments,
+             qb, qt, qh, kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim, AFTER: tl.constexpr,
+             L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Outputs [B, T, H, P], contiguous, from the state that each segment starts from."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    q += batch * qb + head * qh
+    k += batch * kb + head * kh
+    v += batch * vb + head * vh
+    g += batch * gb + head * gh
+    own += batch * count * heads + head
+    y += (batch * count * heads + head) * p_dim
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    state = load_tile(states + where, n, n_dim, p_dim, p, p_dim)
+    for chunk in range(segment * chunks, segment * chunks + chunks):
+        start = chunk * L
+        token = start + tl.arange(0, L)
+        queries = load_tile(q, token, count, qt, n, n_dim)
+        keys = load_tile(k, token, count, kt, n, n_dim)
+        values = load_tile(v, token, count, vt, p, p_dim)
+        read, left, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
+        scores = _scores(queries.to(tl.float32), k, g, own, start, count, kt, gt, heads, n, n_dim, AFTER, L)
+        reading = (queries * tl.exp(read)).to(queries.dtype)
+        out = tl.dot(reading, state.to(queries.dtype), input_precision=PRECISION)
+        out = tl.dot(scores.to(values.dtype), values, out, input_precision=PRECISION)
+        store_tile(y, token, count, heads * p_dim, p, p_dim, out)
+        leaving = (keys * tl.exp(left)).to(keys.dtype)
+        state = state * tl.exp(whole)[:, None]
+        state = tl.dot(tl.trans(leaving), values, state, input_precision=PRECISION)
+
+
+@triton.jit
+def _chunk_states(k, v, g, states, befores, count, heads, chunks, segments,
+                  kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim, AFTER: tl.constexpr,
+                  L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """The state before every chunk [B H, C, N, P] in the dtype of `befores`."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    k += batch * kb + head * kh
+    v += batch * vb + head * vh
+    g += batch * gb + head * gh
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    state = load_tile(states + where, n, n_dim, p_dim, p, p_dim)
+    for chunk in range(segment * chunks, segment * chunks + chunks):
+        where = (row.to(tl.int64) * segments * chunks + chunk) * n_dim * p_dim
+        store_tile(befores + where, n, n_dim, p_dim, p, p_dim, state)
+        start = chunk * L
+        token = start + tl.arange(0, L)
+        keys = load_tile(k, token, count, kt, n, n_dim)
+        values = load_tile(v, token, count, vt, p, p_dim)
+        _, left, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
+        leaving = (keys * tl.exp(left)).to(keys.dtype)
+        state = state * tl.exp(whole)[:, None]
+        state = tl.dot(tl.trans(leaving), values, state, input_precision=PRECISION)
+
+
+@triton.jit
+def _local_slopes(q, g, dy, slopes, count, heads, chunks, segments,
+                  qb, qt, qh, gb, gt, gh, n_dim, p_dim, AFTER: tl.constexpr,
+                  L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """The slope of the state before a segment by the segment's own outputs [B H, S, N, P]."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p = tl.arange(0, N), tl.arange(0, P)
+    q += batch * qb + head * qh
+    g += batch * gb + head * gh
+    dy += (batch * count * heads + head) * p_dim
+    slope = tl.zeros((N, P), dtype=tl.float32)
+    for number in range(chunks):
+        start = (segment * chunks + chunks - 1 - number) * L
+        token = start + tl.arange(0, L)
+        queries = load_tile(q, token, count, qt, n, n_dim)
+        grads = load_tile(dy, token, count, heads * p_dim, p, p_dim)
+        read, _, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
+        reading = (queries * tl.exp(read)).to(queries.dtype)
+        slope = slope * tl.exp(whole)[:, None]
+        slope = tl.dot(tl.trans(reading), grads, slope, input_precision=PRECISION)
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    store_tile(slopes + where, n, n_dim, p_dim, p, p_dim, slope)
+
+
+@triton.jit
+def _pair_gradients(to_scores, queries, k, g, start, count, kt, gt, n, n_dim,
+                    AFTER: tl.constexpr, L: tl.constexpr):  # fmt: skip
+    """Gradients [L, N] of queries and keys by the scores of later with earlier tokens of a chunk."""
+    i = tl.arange(0, L)
+    to_q = tl.zeros(queries.shape, dtype=tl.float32)
+    to_k = tl.zeros(queries.shape, dtype=tl.float32)
+    fade = tl.zeros(queries.shape, dtype=tl.float32)
+    for number in range(1, L):
+        j = L - 1 - number
+        decay = tl.load(g + (start + j + 1).to(tl.int64) * gt + n,
+                        mask=(n < n_dim) & (start + j + 1 < count), other=0.0).to(tl.float32)  # fmt: skip
+        key = tl.load(k + (start + j).to(tl.int64) * kt + n,
+                      mask=(n < n_dim) & (start + j < count), other=0.0).to(tl.float32)  # fmt: skip
+        reads = i > j if AFTER else i > j + 1
+        fade += tl.where(reads[:, None], decay[None, :], 0.0)
+        column = tl.sum(tl.where((i[None, :] == j) & (i > j)[:, None], to_scores, 0.0), axis=1)
+        passed = column[:, None] * tl.exp(fade)
+        to_q += passed * key[None, :]
+        to_k = tl.where((i == j)[:, None], tl.sum(passed * queries, axis=0)[None, :], to_k)
+    return to_q, to_k
+
+
+@triton.jit
+def _gradients(q, k, v, g, own, dy, befores, slopes, dq, dk, dv, dg, down, count, heads, chunks, segments,
+               qb, qt, qh, kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim, AFTER: tl.constexpr,
+               L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """All gradients [B, T, H, ...], contiguous, one segment from its end to its start."""
+    row, segment = tl.program_id(0), tl.program_id(1)
+    batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
+    n, p, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, L)
+    q += batch * qb + head * qh
+    k += batch * kb + head * kh
+    v += batch * vb + head * vh
+    g += batch * gb + head * gh
+    out = batch * count * heads + head
+    where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
+    slope = load_tile(slopes + where, n, n_dim, p_dim, p, p_dim)
+    for number in range(chunks):
+        chunk = segment * chunks + chunks - 1 - number
+        start = chunk * L
+        token = start + i
+        queries = load_tile(q, token, count, qt, n, n_dim)
+        keys = load_tile(k, token, count, kt, n, n_dim)
+        values = load_tile(v, token, count, vt, p, p_dim)
+        grads = load_tile(dy + out * p_dim, token, count, heads * p_dim, p, p_dim)
+        where = (row.to(tl.int64) * segments * chunks + chunk) * n_dim * p_dim
+        before = load_tile(befores + where, n, n_dim, p_dim, p, p_dim)
+        read, left, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
+        exact = queries.to(tl.float32)
+        scores = _scores(exact, k, g, own + out, start, count, kt, gt, heads, n, n_dim, AFTER, L)
+        after = slope.to(keys.dtype)
+        to_v = tl.dot((keys * tl.exp(left)).to(keys.dtype), after, input_precision=PRECISION)
+        to_v = tl.dot(tl.trans(scores.to(grads.dtype)), grads, to_v, input_precision=PRECISION)
+        store_tile(dv + out * p_dim, token, count, heads * p_dim, p, p_dim, to_v)
+        to_scores = tl.dot(grads, tl.trans(values), input_precision=PRECISION)
+        diagonal = tl.sum(tl.where(i[:, None] == i[None, :], to_scores, 0.0), axis=1)
+        tl.store(down + out + token.to(tl.int64) * heads, diagonal, mask=token < count)
+        to_q, to_k = _pair_gradients(to_scores, exact, k, g, start, count, kt, gt, n, n_dim, AFTER, L)
+        to_q += tl.dot(grads, tl.trans(before), input_precision=PRECISION) * tl.exp(read)
+        store_tile(dq + out * n_dim, token, count, heads * n_dim, n, n_dim, to_q)
+        leaving = tl.dot(values, tl.trans(after), input_precision=PRECISION) * tl.exp(left)
+        store_tile(dk + out * n_dim, token, count, heads * n_dim, n, n_dim, to_k + leaving)
+        by_q, by_left = to_q * exact, leaving * keys.to(tl.float32)
+        local = by_q - to_k * keys.to(tl.float32) - by_left
+        through = tl.sum(before.to(tl.float32) * slope, axis=1) * tl.exp(whole)
+        to_g = tl.cumsum(local, axis=0, reverse=True) + (tl.sum(by_left, axis=0) + through)[None, :]
+        if not AFTER:
+            to_g -= by_q
+        store_tile(dg + out * n_dim, token, count, heads * n_dim, n, n_dim, to_g)
+        reading = (queries * tl.exp(read)).to(queries.dtype)
+        slope = slope * tl.exp(whole)[:, None]
+        slope = tl.dot(tl.trans(reading), grads, slope, input_precision=PRECISION)
+
+
+def _plan(q: Tensor, v: Tensor) -> Plan:
+    return Plan.of(q, v, shortest=16, length=LENGTH)
+
+
+@torch.library.custom_op("nas::channel_decay", mutates_args=())
+def channel_decay(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor, after: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Outputs, the last state, and for the gradient the states and decays of segments.
+
+    `own` [B, T, H] is the weight of a token's own value; `after`: the memory is read after it fades.
+    """
+    q, k, v, g, own = with_rows(q), with_rows(k), with_rows(v), with_rows(g), own.contiguous()
+    plan = _plan(q, v)
+    states = v.new_empty(plan.rows, plan.segments, *plan.dims, dtype=torch.float32)
+    totals = v.new_empty(plan.rows, plan.segments, plan.n_dim, dtype=torch.float32)
+    read = (*steps(k), *steps(v), *steps(g), *plan.dims, after)
+    warps = 8 if plan.wide else 4
+    _local_states[plan.grid](k, v, g, states, totals, *plan.sizes, *read, **plan.tiles, num_warps=warps)
+    last = carried_over(states, totals, state, reverse=False)
+    y = v.new_empty(v.shape)
+    _outputs[plan.grid](
+        q, k, v, g, own, states, y, *plan.sizes, *steps(q), *read, **plan.tiles, num_warps=warps
+    )
+    return y, last, states, totals
+
+
+@torch.library.custom_op("nas::channel_decay_back", mutates_args=())
+def channel_decay_back(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    own: Tensor,
+    states: Tensor,
+    totals: Tensor,
+    dy: Tensor,
+    dlast: Tensor,
+    after: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, g, own and the first state."""
+    q, k, v, g, own = with_rows(q), with_rows(k), with_rows(v), with_rows(g), own.contiguous()
+    dy, plan = dy.contiguous(), _plan(q, v)
+    befores = v.new_empty(plan.rows, plan.segments * plan.chunks, *plan.dims)
+    warps = 8 if plan.wide else 4
+    read = (*steps(k), *steps(v), *steps(g), *plan.dims, after)
+    _chunk_states[plan.grid](k, v, g, states, befores, *plan.sizes, *read, **plan.tiles, num_warps=warps)
+    slopes = torch.empty_like(states)
+    _local_slopes[plan.grid](
+        q, g, dy, slopes, *plan.sizes, *steps(q), *steps(g), *plan.dims, after, **plan.tiles, num_warps=warps
+    )
+    dstate = carried_over(slopes, totals, dlast, reverse=True)
+    dq, dk, dv = (x.new_empty(x.shape) for x in (q, k, v))
+    dg, down = (x.new_empty(x.shape, dtype=torch.float32) for x in (g, own))
+    _gradients[plan.grid](
+        q, k, v, g, own, dy, befores, slopes, dq, dk, dv, dg, down, *plan.sizes, *steps(q), *read,
+        **plan.tiles, num_warps=warps,
+    )  # fmt: skip
+    return dq, dk, dv, dg, down, dstate
+
+
+@channel_decay.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor, after: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    plan = _plan(q, v)
+    states = v.new_empty(plan.rows, plan.segments, *plan.dims, dtype=torch.float32)
+    totals = v.new_empty(plan.rows, plan.segments, plan.n_dim, dtype=torch.float32)
+    return v.new_empty(v.shape), state.new_empty(state.shape, dtype=torch.float32), states, totals
+
+
+@channel_decay_back.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    own: Tensor,
+    states: Tensor,
+    totals: Tensor,
+    dy: Tensor,
+    dlast: Tensor,
+    after: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    low, exact = (x.new_empty(x.shape) for x in (q, k, v)), (g, own, dlast)
+    return *low, *(x.new_empty(x.shape, dtype=torch.float32) for x in exact)  # type: ignore[return-value]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *parts, _, after = inputs
+    _, _, states, totals = output
+    ctx.save_for_backward(*parts, states, totals)
+    ctx.after = after
+
+
+def _backward(ctx: Any, dy: Tensor, dlast: Tensor, *rest: Tensor) -> tuple[Tensor | None, ...]:
+    return *channel_decay_back(*ctx.saved_tensors, dy, dlast, ctx.after), None
+
+
+channel_decay.register_autograd(_backward, setup_context=_save)
+
+
+def errors(
+    device: torch.device, dtype: torch.dtype = torch.bfloat16, n_dim: int = 64, p_dim: int = 64
+) -> dict[str, float]:
+    """Relative errors in a dtype against the recurrence in float64, for tiles of [N, P] that are not full."""
+    p_dim = 5 * p_dim // 8
+    dice = torch.Generator(device).manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=dice, device=device)
+
+    inputs = {
+        "q": (drawn(2, 67, 3, n_dim) / n_dim**0.5).to(dtype),
+        "k": drawn(2, 67, 3, n_dim).to(dtype),
+        "v": drawn(2, 67, 3, p_dim).to(dtype),
+        "g": -0.3 * torch.rand(2, 67, 3, n_dim, generator=dice, device=device),
+        "state": drawn(2, 3, n_dim, p_dim),
+    }
+    found = relative_errors(_read_after, lambda *x: gated_attention_plainly(*x), inputs)
+    inputs["bonus"] = drawn(3, n_dim)
+    before = relative_errors(_with_bonus, lambda *x: gated_attention_plainly(*x[:5], bonus=x[5]), inputs)
+    return found | {f"{name} with a bonus": error for name, error in before.items()}
+
+
+def _read_after(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    y, last, _, _ = channel_decay(q, k, v, g, (q.float() * k.float()).sum(-1), state, True)
+    return y, last
+
+
+def _with_bonus(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, bonus: Tensor
+) -> tuple[Tensor, Tensor]:
+    own = (q.float() * k.float() * bonus.float()).sum(-1)
+    y, last, _, _ = channel_decay(q, k, v, g, own, state, False)
+    return y, last

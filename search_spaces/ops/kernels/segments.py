@@ -1,0 +1,105 @@
+"""How kernels of recurrences cut time: into segments, each walked by a program, and those into chunks.
+
+A first kernel finds the state that each segment alone writes; here states are carried over segments; then
+each program walks its segment from its true state.
+
+Shapes: B batch, T tokens, H heads, N state_dim, P head_dim, S segments, C chunks, L chunk length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from search_spaces.ops.kernels.tiles import CHUNK, padded, precision
+
+PROGRAMS = 264
+"""Programs that a kernel over segments should have at least: two for each multiprocessor of an H200."""
+
+
+@triton.jit
+def _carry(states, totals, first, last, segments, size, channels, p_dim,
+           REVERSE: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """In place: what each segment writes becomes the state that it starts from; `last` is what comes out."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    state = tl.load(first + row * size + at, mask=inside, other=0.0).to(tl.float32)
+    for i in range(segments):
+        segment = segments - 1 - i if REVERSE else i
+        where = states + (row * segments + segment) * size + at
+        written = tl.load(where, mask=inside, other=0.0)
+        tl.store(where, state, mask=inside)
+        fade = tl.load(totals + (row * segments + segment) * channels + at // p_dim, mask=inside, other=0.0)
+        state = state * tl.exp(fade) + written
+    tl.store(last + row * size + at, state, mask=inside)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one call is cut into programs: B rows of H heads, S segments of C chunks."""
+
+    batch: int
+    count: int
+    heads: int
+    n_dim: int
+    p_dim: int
+    chunks: int
+    segments: int
+    tiles: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, q: Tensor, v: Tensor, shortest: int = 4, programs: int = PROGRAMS, length: int = CHUNK
+    ) -> Plan:
+        """For q [B, T, H, N] and v [B, T, H, P]; segments have at least `shortest` chunks of this length."""
+        batch, count, heads, p_dim = v.shape
+        whole = triton.cdiv(count, length)
+        wanted = max(1, min(triton.cdiv(programs, batch * heads), triton.cdiv(whole, shortest)))
+        chunks = triton.cdiv(whole, wanted)
+        tiles = {"L": length, "N": padded(q.shape[-1]), "P": padded(p_dim), "PRECISION": precision(v)}
+        return cls(batch, count, heads, q.shape[-1], p_dim, chunks, triton.cdiv(whole, chunks), tiles)
+
+    @property
+    def rows(self) -> int:
+        """Heads of all sequences."""
+        return self.batch * self.heads
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Programs of a kernel over segments."""
+        return self.rows, self.segments
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """N and P."""
+        return self.n_dim, self.p_dim
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """What kernels over segments are told of the cut."""
+        return self.count, self.heads, self.chunks, self.segments
+
+    @property
+    def wide(self) -> bool:
+        """Whether a state is too large for four warps."""
+        return bool(self.tiles["N"] * self.tiles["P"] > 4096)
+
+
+def carried_over(states: Tensor, totals: Tensor, first: Tensor, *, reverse: bool) -> Tensor:
+    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P]; what comes out.
+
+    `totals` are logarithms of what a segment keeps: one [B H, S], or one for every channel [B H, S, N].
+    """
+    last = torch.empty_like(first, dtype=torch.float32, memory_format=torch.contiguous_format)
+    rows, segments, size = states.shape[0], states.shape[1], states[0, 0].numel()
+    grid = (rows, triton.cdiv(size, 1024))
+    channels = totals[0, 0].numel()
+    sizes = (segments, size, channels, size // channels)
+    _carry[grid](states, totals, first.contiguous(), last, *sizes, REVERSE=reverse, BLOCK=1024)
+    return last
