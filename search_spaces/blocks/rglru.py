@@ -5,7 +5,8 @@
 
 De et al. 2024, arXiv:2402.19427, sections 2.3 and 2.4. V_i and V_r are block-diagonal, with
 one block per head. The first token is not scaled, because there is no earlier state. The state
-is one value per channel.
+is one value per channel. With `biases` W_x, W_y and W_o have one, as in RecurrentGemma (Botev et al. 2024,
+arXiv:2404.07839).
 
 Shapes: B batch, T tokens, D d_model, H heads (blocks of the gates), P head_dim, k taps.
 """
@@ -20,9 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
-from search_spaces.blocks.checks import check_whole_numbers
+from search_spaces.blocks.checks import check_flag, check_whole_numbers
 from search_spaces.ops.linear import fill, linear_per_head, merge, project
 from search_spaces.ops.scan import scan
+from search_spaces.ops.shards import biased
 from search_spaces.ops.short_conv import short_conv
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
@@ -40,17 +42,22 @@ class RGLRU(Block):
     mixes: ClassVar[Literal["sequence", "channels"]] = "sequence"
     learning_rate: ClassVar[float] = 2.5e-2
     elementwise: ClassVar[frozenset[str]] = frozenset(
-        {"conv", "conv_bias", "input_bias", "decay_bias", "decay"}
+        {"conv", "conv_bias", "input_bias", "decay_bias", "decay", "x_bias", "y_bias"}
     )
 
     num_heads: int = 4
     head_dim: int = 32
     conv_kernel: int = 4
+    biases: bool = False
 
     @classmethod
     def examples(cls) -> tuple[RGLRU, ...]:
-        """Two shapes of gates."""
-        return (cls(num_heads=2, head_dim=8), cls(num_heads=3, head_dim=16, conv_kernel=3))
+        """Two shapes of gates, without biases and with them."""
+        return (
+            cls(num_heads=2, head_dim=8),
+            cls(num_heads=3, head_dim=16, conv_kernel=3),
+            cls(num_heads=2, head_dim=4, biases=True),
+        )
 
     @classmethod
     def open_forms(cls) -> tuple[RGLRU, ...]:
@@ -60,6 +67,7 @@ class RGLRU(Block):
     def check(self, d_model: int) -> None:
         """All sizes are whole numbers."""
         check_whole_numbers(self, "num_heads", "head_dim", "conv_kernel")
+        check_flag(self, "biases")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -78,7 +86,8 @@ class RGLRU(Block):
         return Layout(
             dict.fromkeys(("wx", "wy"), "H K D")
             | dict.fromkeys(("conv_bias", "input_bias", "decay_bias", "decay"), "H K")
-            | {"conv": "H K .", "input_gate": "H K K", "decay_gate": "H K K", "wo": "D H K"},
+            | {"conv": "H K .", "input_gate": "H K K", "decay_gate": "H K K", "wo": "D H K"}
+            | {"x_bias": "H K", "y_bias": "H K", "out_bias": "D"},
             "DHK",
         )
 
@@ -87,7 +96,7 @@ class RGLRU(Block):
         inner = self.num_heads * self.head_dim
         matrices = 3 * d_model * inner + 2 * inner * self.head_dim
         per_token = 2 * scenario.batch * matrices
-        params = matrices + inner * (self.conv_kernel + 1 + 3)
+        params = matrices + inner * (self.conv_kernel + 1 + 3) + self.biases * (2 * inner + d_model)
         return Cost(params, scenario.prompt * per_token, per_token)
 
 
@@ -111,14 +120,25 @@ class RGLRUMixer(Mixer):
         self.decay_bias = nn.Parameter(torch.empty(heads, width))
         self.decay = nn.Parameter(torch.empty(heads, width))
         self.wo = nn.Parameter(torch.empty(d_model, heads, width))
+        self.x_bias = nn.Parameter(torch.empty(heads, width)) if spec.biases else None
+        self.y_bias = nn.Parameter(torch.empty(heads, width)) if spec.biases else None
+        self.out_bias = nn.Parameter(torch.empty(d_model)) if spec.biases else None
 
     def reset_parameters(self, dice: torch.Generator) -> None:
         """As in the paper: a between 0.9 and 0.999 where the gate is fully open."""
         for weight in (self.wx, self.wy, self.conv, self.input_gate, self.decay_gate):
             fill(weight, weight.shape[-1], dice)
         fill(self.wo, self.wo.shape[1] * self.wo.shape[2], dice)
-        for bias in (self.conv_bias, self.input_bias, self.decay_bias):
-            bias.zero_()
+        for bias in (
+            self.conv_bias,
+            self.input_bias,
+            self.decay_bias,
+            self.x_bias,
+            self.y_bias,
+            self.out_bias,
+        ):
+            if bias is not None:
+                bias.zero_()
         a = self.decay.uniform_(*A_RANGE, generator=dice)
         a.copy_((-a.log() / SHARPNESS).expm1().log())  # softplus(L) = -log(a) / 8
 
@@ -140,9 +160,8 @@ class RGLRUMixer(Mixer):
 
     def _convolve(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
         """u [B, T, H, P] and the last inputs of the convolution."""
-        u, last = short_conv(
-            project(x, self.wx).flatten(-2), self.conv.flatten(0, 1), self.conv_bias.flatten(), before
-        )
+        u = project(x, self.wx) if self.x_bias is None else project(x, self.wx) + self.x_bias
+        u, last = short_conv(u.flatten(-2), self.conv.flatten(0, 1), self.conv_bias.flatten(), before)
         return u.unflatten(-1, self.decay.shape), last
 
     def _recurrence(self, u: Tensor, first: bool | Tensor) -> tuple[Tensor, Tensor]:
@@ -166,8 +185,8 @@ class RGLRUMixer(Mixer):
         return torch.sigmoid(mixed + bias)
 
     def _merge(self, h: Tensor, x: Tensor) -> Tensor:
-        gate = F.gelu(project(x, self.wy), approximate="tanh")
-        return merge(h * gate, self.wo)
+        gate = project(x, self.wy) if self.y_bias is None else project(x, self.wy) + self.y_bias
+        return biased(merge(h * F.gelu(gate, approximate="tanh"), self.wo), self.out_bias)
 
     @staticmethod
     def _exact(x: Tensor) -> Tensor:

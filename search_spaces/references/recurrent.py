@@ -24,7 +24,7 @@ def convolved(x: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
 
 @reference(RGLRU, source="transformers RecurrentGemmaRecurrentBlock", needs="transformers")
 def recurrent_gemma(spec: RGLRU, weights: Weights, d_model: int) -> Function:
-    """Without the biases of the projections, which the paper does not have."""
+    """With biases of projections that are zero where the block has none, as in the paper."""
     from transformers import RecurrentGemmaConfig
     from transformers.models.recurrent_gemma.modeling_recurrent_gemma import RecurrentGemmaRecurrentBlock
 
@@ -40,11 +40,11 @@ def recurrent_gemma(spec: RGLRU, weights: Weights, d_model: int) -> Function:
     put(
         module,
         linear_y__weight=weights["wy"],
-        linear_y__bias=torch.zeros(inner),  # RecurrentGemma adds biases that the paper does not have
+        linear_y__bias=weights.get("y_bias", torch.zeros(inner)),
         linear_x__weight=weights["wx"],
-        linear_x__bias=torch.zeros(inner),
+        linear_x__bias=weights.get("x_bias", torch.zeros(inner)),
         linear_out__weight=weights["wo"],
-        linear_out__bias=torch.zeros(d_model),
+        linear_out__bias=weights.get("out_bias", torch.zeros(d_model)),
         conv_1d__weight=weights["conv"].flip(-1),
         conv_1d__bias=weights["conv_bias"],
         rg_lru__recurrent_param=weights["decay"],
