@@ -7,12 +7,13 @@ Attention (Vaswani et al. 2017, arXiv:1706.03762) with rotary positions, or with
 grouped-query (Ainslie et al. 2023, arXiv:2305.13245) or multi-query (1; Shazeer 2019, arXiv:1911.02150).
 
 Variants of published families are values, too. `biases` of the projections: those of queries, keys and values
-("inputs": Qwen2, arXiv:2407.10671) or of the output as well ("all": gpt-oss). `qk_norm` puts every head of
-queries and keys through a root mean square norm before it is turned (Qwen3, arXiv:2505.09388; Gemma 3,
-arXiv:2503.19786); with `qk_norm_over="heads"` it is one norm over all heads together (OLMo 2,
-arXiv:2501.00656). `rotary_base` is the base of the angles, `rotary_share` the share of the channels of a head
-that are turned, the first ones, and `rotary_scaling` stretches positions. `scale` is what products are
-multiplied by (None: 1 / sqrt(K)); `softcap` and `sinks` are those of `search_spaces.ops.attention.Weighing`.
+("inputs": Qwen2, arXiv:2407.10671), of the output ("output": RecurrentGemma) or "all" (gpt-oss). `qk_norm`
+puts every head of queries and keys through a root mean square norm before it is turned (Qwen3,
+arXiv:2505.09388; Gemma 3, arXiv:2503.19786); with `qk_norm_over="heads"` it is one norm over all heads
+together (OLMo 2, arXiv:2501.00656). `rotary_base` is the base of the angles, `rotary_share` the share of the
+channels of a head that are turned, the first ones, and `rotary_scaling` stretches positions. `scale` is what
+products are multiplied by (None: 1 / sqrt(K)); `softcap` and `sinks` are those of
+`search_spaces.ops.attention.Weighing`.
 
 `window` counts the tokens looked at, the current one included. They may lie `dilation` apart, and the first
 `global_tokens` of the sequence are seen by all tokens as well: the causal form of Longformer (Beltagy et
@@ -51,8 +52,8 @@ from search_spaces.ops.shards import parts_in_all, rms_norm_of_parts
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
-BIASES = ("none", "inputs", "all")
-"""Which projections have one: none, those of queries, keys and values, or the output's too."""
+BIASES = ("none", "inputs", "output", "all")
+"""Which projections have one: none, those of queries, keys and values, that of the output, or all."""
 
 VARIANTS = {"bq": "GH K .", "bk": "G K .", "bv": "G V .", "bo": "D", "q_norm": "K", "k_norm": "K"}
 VARIANTS |= {"sinks": "GH .", "q_norm_heads": "GH K .", "k_norm_heads": "G K ."}
@@ -104,7 +105,7 @@ class Attention(Block):
             replace(grouped, window=5, dilation=4, global_tokens=11),
             replace(grouped, window=None, biases="inputs", qk_norm=True, rotary_base=500_000.0),
             replace(grouped, biases="all", rotary_share=0.5, sinks=True),
-            replace(grouped, window=None, scale=0.3, softcap=0.7),
+            replace(grouped, window=None, scale=0.3, softcap=0.7, biases="output"),
             replace(grouped, rotary=False, qk_norm=True, global_tokens=3, softcap=2.0, sinks=True),
             replace(grouped, qk_norm=True, qk_norm_over="heads", rotary_scaling=Llama3Scaling(length=64)),
             replace(grouped, window=None, rotary_share=0.5, rotary_scaling=YarnScaling(length=16)),
@@ -205,9 +206,9 @@ class Attention(Block):
         """Name and shape of what its variants add to the four matrices."""
         heads, groups, width = self.num_heads, self.num_kv_heads, self.head_dim
         shapes: dict[str, tuple[int, ...]] = {}
-        if self.biases != "none":  # with a last axis of one they are stored in 32 bits, like gains
+        if self.biases in ("inputs", "all"):  # with a last axis of one they are stored in 32 bits, like gains
             shapes |= {"bq": (heads, width, 1), "bk": (groups, width, 1), "bv": (groups, width, 1)}
-        if self.biases == "all":
+        if self.biases in ("output", "all"):
             shapes["bo"] = (d_model,)
         if self.qk_norm and self.qk_norm_over == "heads":
             shapes |= {"q_norm_heads": (heads, width, 1), "k_norm_heads": (groups, width, 1)}
@@ -289,7 +290,7 @@ class AttentionMixer(Mixer):
         """Queries [B, H, T, K], keys and values [B, G, T, K] of x [B, T, D]."""
         spec = self.spec
         q, k, v = (project(x, weight) for weight in (self.wq, self.wk, self.wv))
-        if spec.biases != "none":
+        if spec.biases in ("inputs", "all"):
             q, k, v = (y + bias[..., 0] for y, bias in ((q, self.bq), (k, self.bk), (v, self.bv)))
         if spec.qk_norm:
             q, k = self._normed(q, "q_norm"), self._normed(k, "k_norm")
@@ -313,7 +314,7 @@ class AttentionMixer(Mixer):
     def _merge(self, y: Tensor) -> Tensor:
         """The output [..., D] of heads [..., H, K]."""
         merged = merge(y, self.wo)
-        return merged + self.bo / parts_in_all() if self.spec.biases == "all" else merged
+        return merged + self.bo / parts_in_all() if self.spec.biases in ("output", "all") else merged
 
     def _weighing(self) -> Weighing:
         spec = self.spec

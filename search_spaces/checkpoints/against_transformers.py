@@ -100,13 +100,23 @@ def _their_outputs(model: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 def _of_a_row(model: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
     whole = model(tokens, use_cache=False).logits
-    read = model(tokens[:, :PROMPT], use_cache=True)
+    given = _own_cache(model)
+    read = model(tokens[:, :PROMPT], use_cache=True, **given)
     cache = "cache_params" if getattr(read, "cache_params", None) is not None else "past_key_values"
     steps = []
     for token in tokens[:, PROMPT:].unbind(1):
-        read = model(token[:, None], use_cache=True, **{cache: getattr(read, cache)})
+        read = model(token[:, None], use_cache=True, **(given or {cache: getattr(read, cache)}))
         steps.append(read.logits[:, -1])
     return whole, torch.stack(steps, 1)
+
+
+def _own_cache(model: Any) -> dict[str, Any]:
+    """The cache that a class wants to be given, since it gives none back; empty for all others."""
+    import transformers
+
+    if model.config.model_type != "recurrent_gemma":
+        return {}
+    return {"past_key_values": transformers.DynamicCache(config=model.config)}
 
 
 def _loaded(path: Path, own_class: bool) -> Any:

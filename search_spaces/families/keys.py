@@ -92,20 +92,21 @@ class Word(Key):
 
 @dataclass(frozen=True)
 class Width(Key):
-    """A number of hidden channels, which is a multiple of d_model here."""
+    """A number of hidden channels, which is a multiple of d_model here; there, `times` as many are said."""
 
     key: str
     field: str = "expansion"
     width: str = "hidden_size"
+    times: int = 1
 
     def read(self, config: Config) -> dict[str, Any]:
         """The ratio; as a whole number where it is one."""
-        hidden, d_model = config.whole(self.key), config.whole(self.width)
+        hidden, d_model = config.whole(self.key) // self.times, config.whole(self.width)
         return {self.field: hidden // d_model if hidden % d_model == 0 else hidden / d_model}
 
     def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
         """The width."""
-        return {self.key: round(fields[self.field] * d_model)}
+        return {self.key: self.times * round(fields[self.field] * d_model)}
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def by_head(spec: Attention, weights: Weights) -> Function:
 
     def projected(x: Tensor, name: str) -> Tensor:
         y = torch.einsum("btd,hkd->bthk", x, weights[f"w{name}"])
-        return y if spec.biases == "none" else y + weights[f"b{name}"][..., 0]
+        return y + weights[f"b{name}"][..., 0] if f"b{name}" in weights else y
 
     def part(x: Tensor, name: str, head: int) -> Tensor:
         every = projected(x, name)
@@ -98,7 +98,7 @@ def by_head(spec: Attention, weights: Weights) -> Function:
                 rows.append(torch.einsum("bs,bsk->bk", weight, v[:, seen]))
             outputs.append(torch.stack(rows, dim=1))
         y = torch.einsum("bthk,dhk->btd", torch.stack(outputs, dim=2), weights["wo"])
-        return y + weights["bo"] if spec.biases == "all" else y
+        return y + weights["bo"] if "bo" in weights else y
 
     return run
 

@@ -97,6 +97,15 @@ NEMOTRON_H: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 
+RECURRENT_GEMMA: dict[str, Any] = {
+    **LLAMA,
+    "num_key_value_heads": 1,
+    "num_hidden_layers": 4,
+    "attention_window_size": 9,
+    "logits_soft_cap": 5.0,
+    "rms_norm_eps": 1e-6,
+}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", LLAMA),
     "llama with biases": ("llama", {**LLAMA, "attention_bias": True, "head_dim": 6}),
@@ -145,6 +154,16 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "nemotron_h by letters": (
         "nemotron_h",
         {**NEMOTRON_H, "hybrid_override_pattern": "M*-M", "n_groups": 1, "mlp_bias": True},
+    ),
+    "recurrent_gemma": ("recurrent_gemma", RECURRENT_GEMMA),
+    "recurrent_gemma from attention on": (
+        "recurrent_gemma",
+        {
+            **RECURRENT_GEMMA,
+            "block_types": ["attention", "recurrent"],
+            "attention_bias": True,
+            "lru_width": 64,
+        },
     ),
     "jamba": ("jamba", {**JAMBA, "expert_layer_offset": 0, "tie_word_embeddings": False}),
     "jamba without experts": ("jamba", {**JAMBA, "num_experts": 1, "mamba_dt_rank": 2, "mamba_expand": 1}),
