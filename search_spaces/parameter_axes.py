@@ -99,13 +99,17 @@ class Layout:
         """`values` of the parameter `name` with the entries of `letter` in another order.
 
         `orders` [n] holds the index of the entry that comes to each place; for a letter within another one,
-        [m, n] holds one such order for each entry of the other.
+        [m, n] holds one such order for each entry of the other. Entries that no order has are left out.
         """
         split, letters = self._split(name, values, letter, sizes)
         for dim, axis in enumerate(letters):
             if axis == letter:
                 split = _gather(split, dim, orders, letters, self.within.get(letter))
-        return split.reshape(values.shape)
+        sizes_after, shape = iter(split.shape), []
+        for word in self.words(name):
+            taken = next(sizes_after)
+            shape.append(taken * next(sizes_after) if len(word) == 2 and letter in word else taken)
+        return split.reshape(shape)
 
     def sums(self, name: str, values: Tensor, letter: str, sizes: Mapping[str, int]) -> Tensor:
         """The sum of `values` for each entry of `letter`: [n], or [m, n] for a letter within another one."""
@@ -138,4 +142,5 @@ def _gather(values: Tensor, dim: int, orders: Tensor, letters: list[str], outer:
     shape = [1] * values.dim()
     shape[dim], shape[letters.index(outer)] = orders.shape[1], orders.shape[0]
     index = orders if letters.index(outer) < dim else orders.mT
-    return values.gather(dim, index.reshape(shape).expand(values.shape))
+    taken = (*values.shape[:dim], orders.shape[1], *values.shape[dim + 1 :])
+    return values.gather(dim, index.reshape(shape).expand(taken))

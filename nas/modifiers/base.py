@@ -65,7 +65,11 @@ class Work:
 
     def calibration(self, windows: int) -> Tensor:
         """Tokens [W, T] of the training part."""
-        return self.task.train_batch(0, self.seed, windows)[0]
+        return self.examples(windows)[0]
+
+    def examples(self, windows: int) -> tuple[Tensor, Tensor]:
+        """Tokens and targets [W, T] of the training part."""
+        return self.task.train_batch(0, self.seed, windows)
 
     @cached_property
     def teacher(self) -> Model:
@@ -86,20 +90,23 @@ class Estimate:
     """What a modifier will do, known before it runs.
 
     `params` and `weight_bytes` are those of the network before and after, `trainable` is how many parameters
-    are trained, and `flops` what its own work takes, for windows of the scenario's prompt.
+    are trained, and `flops` what its own work takes, for windows of the scenario's prompt. Sizes are not
+    `exact` where they depend on what the text says.
     """
 
     params: tuple[int, int]
     weight_bytes: tuple[int, int]
     trainable: int
     flops: float
+    exact: bool = True
 
     def __str__(self) -> str:
         """In one line."""
         (before, after), (old, new) = self.params, self.weight_bytes
         trained = f", {self.trainable:,} of them trained" if self.trainable else ""
+        about = "" if self.exact else "about "
         return (
-            f"{before:,} -> {after:,} parameters{trained}, {size(old)} -> {size(new)},"
+            f"{before:,} -> {about}{after:,} parameters{trained}, {size(old)} -> {about}{size(new)},"
             f" {self.flops:.2g} FLOPs of work"
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from evaluators.compression.distillation import Distillation, Mixture
+from evaluators.compression.structure import with_layers
 from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
@@ -138,19 +139,9 @@ class Distill(Modifier):
                 " or quantize before"
             )
 
-    @torch.no_grad()
     def _student(self, model: Model) -> Model:
         """The network that learns, with the layers that it keeps."""
-        if self.layers is None:
-            return model
-        student = Model(self.changed(model.spec)).to(model.embedding.device)
-        pairs = zip(student.decoder_layers, self._kept(model.spec), strict=True)
-        for layer, index in pairs:
-            layer.load_state_dict(model.decoder_layers[index].state_dict())
-        held = dict(model.named_parameters(recurse=False))
-        for name, weight in student.named_parameters(recurse=False):
-            weight.copy_(held[name])
-        return student.eval()
+        return model if self.layers is None else with_layers(model, self._kept(model.spec))
 
     def _kept(self, spec: Decoder) -> list[int]:
         """The layers that stay, from the first on."""

@@ -25,6 +25,7 @@ from nas.modifiers.base import Modifier, Work, modifier_of, modifiers
 from nas.modifiers.distill import Distill
 from nas.modifiers.prune import Prune
 from nas.modifiers.quantize import Quantize
+from nas.modifiers.shrink import Shrink
 from nas.study.model_code import load
 from nas.training.start import Start, start_of
 from search_spaces.blocks.attention import Attention
@@ -281,3 +282,44 @@ def test_what_is_trained_is_known_before(
 def test_factors_that_cannot_be_are_refused(text: str, message: str, start: Start) -> None:
     with pytest.raises(SettingError, match=message):
         estimates(start, [text])
+
+
+def test_units_and_layers_go_as_the_estimate_says(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    shrink = Shrink(heads=(0.5,), channels=(0.5,), layers=1, calibration=3)
+    ((_, estimate),) = estimates(start, [shrink])
+    assert estimate.exact
+    (done,) = modify(start, [shrink], tmp_path / "out", settings)
+    assert estimate.params == (done.before["params"], done.after["params"])
+    assert load(tmp_path / "out").spec == shrink.changed(start.model.spec)
+    assert len(done.notes["layers that went"]) == 1
+
+
+def test_shares_may_be_those_of_each_layer_and_left_open(start: Start) -> None:
+    space = Space((Shrink(channels=(one_of(0.0, 0.5), one_of(0.25, 0.5))),))
+    assert space.size() == 4
+    _, (closed,) = space.draw(lambda path, labels: labels[0])
+    expansions = [layer.channel_mixer.expansion for layer in closed.changed(start.model.spec).layers]
+    assert expansions == [3, 2.25]
+    assert not replace(closed, layers=1).estimate(start.model.spec, Scenario()).exact
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("shrink,channels=0", "all shares and layers are 0"),
+        ("shrink,channels=1", "channels must be less than 1"),
+        ("shrink,layers=2", "layers is 2, and the network has 2"),
+        ("shrink,experts=0.5", "the network has no experts that can go"),
+        ("shrink,heads=0.2", "no heads that can go, or too few for this share"),
+    ],
+)
+def test_what_cannot_go_is_refused(text: str, message: str, start: Start) -> None:
+    with pytest.raises(SettingError, match=message):
+        estimates(start, [text])
+
+
+def test_a_share_for_each_layer_needs_all_layers(start: Start) -> None:
+    with pytest.raises(SettingError, match="one for each of the 2 layers, got 3"):
+        estimates(start, [Shrink(channels=(0.5, 0.5, 0.5))])
