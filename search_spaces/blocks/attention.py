@@ -14,6 +14,8 @@ together (OLMo 2, arXiv:2501.00656). `rotary_base` is the base of the angles, `r
 channels of a head that are turned, the first ones, and `rotary_scaling` stretches positions. `scale` is what
 products are multiplied by (None: 1 / sqrt(K)); `softcap` and `sinks` are those of
 `search_spaces.ops.attention.Weighing`.
+With `output_gate` what the heads read is multiplied by sigmoid(W_z x_t), entry by entry, before W_o (Qiu et
+al. 2025, arXiv:2505.06708; Qwen3-Next).
 
 `window` counts the tokens looked at, the current one included. They may lie `dilation` apart, and the first
 `global_tokens` of the sequence are seen by all tokens as well: the causal form of Longformer (Beltagy et
@@ -37,6 +39,7 @@ from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateSha
 from search_spaces.blocks.checks import (
     check_equal_groups,
     check_even_numbers,
+    check_flag,
     check_positive_number,
     check_whole_numbers,
     check_word,
@@ -56,7 +59,7 @@ BIASES = ("none", "inputs", "output", "all")
 """Which projections have one: none, those of queries, keys and values, that of the output, or all."""
 
 VARIANTS = {"bq": "GH K .", "bk": "G K .", "bv": "G V .", "bo": "D", "q_norm": "K", "k_norm": "K"}
-VARIANTS |= {"sinks": "GH .", "q_norm_heads": "GH K .", "k_norm_heads": "G K ."}
+VARIANTS |= {"sinks": "GH .", "q_norm_heads": "GH K .", "k_norm_heads": "G K .", "wz": "GH V D"}
 """The parameters that variants add, with their axes."""
 
 Part = tuple[Tensor, Tensor, Tensor | None]
@@ -90,6 +93,7 @@ class Attention(Block):
     qk_norm_over: str = "head"
     qk_norm_epsilon: float = 1e-6
     rotary_scaling: RotaryScaling | None = None
+    output_gate: bool = False
 
     @classmethod
     def examples(cls) -> tuple[Attention, ...]:
@@ -109,6 +113,7 @@ class Attention(Block):
             replace(grouped, rotary=False, qk_norm=True, global_tokens=3, softcap=2.0, sinks=True),
             replace(grouped, qk_norm=True, qk_norm_over="heads", rotary_scaling=Llama3Scaling(length=64)),
             replace(grouped, window=None, rotary_share=0.5, rotary_scaling=YarnScaling(length=16)),
+            replace(grouped, output_gate=True, qk_norm=True),
         )
 
     @classmethod
@@ -149,6 +154,7 @@ class Attention(Block):
         check_positive_number(self, "rotary_share")
         check_positive_number(self, "qk_norm_epsilon")
         check_word(self, "qk_norm_over", ("head", "heads"))
+        check_flag(self, "output_gate")
         if self.rotary_scaling is not None:
             if not isinstance(self.rotary_scaling, RotaryScaling):
                 raise IllegalArchitecture(
@@ -185,7 +191,8 @@ class Attention(Block):
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """Projections, and two products for each pair of tokens."""
-        matrices = 2 * d_model * self.head_dim * (self.num_heads + self.num_kv_heads)
+        matrices = d_model * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads)
+        matrices += self.output_gate * d_model * self.head_dim * self.num_heads
         position = scenario.decode_position
         near = position // self.dilation + 1
         seen = min(near, self.window or near) + min(position + 1, self.global_tokens)
@@ -231,6 +238,7 @@ class AttentionMixer(Mixer):
     q_norm_heads: nn.Parameter
     k_norm_heads: nn.Parameter
     sinks: nn.Parameter
+    wz: nn.Parameter
 
     def __init__(self, spec: Attention, d_model: int) -> None:
         super().__init__(spec.state(d_model))
@@ -241,6 +249,8 @@ class AttentionMixer(Mixer):
         self.wo = nn.Parameter(torch.empty(d_model, spec.num_heads, spec.head_dim))
         for name, shape in spec.variant_shapes(d_model).items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape)))
+        if spec.output_gate:
+            self.wz = nn.Parameter(torch.empty(spec.num_heads, spec.head_dim, d_model))
 
     def reset_parameters(self, dice: torch.Generator) -> None:
         """Normal values of the usual variance."""
@@ -248,7 +258,9 @@ class AttentionMixer(Mixer):
             fill(weight, weight.shape[-1], dice)
         fill(self.wo, self.wo.shape[1] * self.wo.shape[2], dice)
         for name in VARIANTS:
-            if hasattr(self, name):
+            if name == "wz" and self.spec.output_gate:
+                fill(self.wz, self.wz.shape[-1], dice)
+            elif hasattr(self, name):
                 getattr(self, name).fill_(1.0 if "_norm" in name else 0.0)
 
     def forward(self, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
@@ -272,14 +284,14 @@ class AttentionMixer(Mixer):
             y, kept = attend_with_cache(
                 q, k, v, state, position, sees=self._sees, ring=ring, weighing=weighing
             )
-        return Mixed(self._merge(y.transpose(1, 2)), kept)
+        return Mixed(self._merge(y.transpose(1, 2), x), kept)
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D]; with a position on the device, shapes do not depend on it."""
         q, k, v = self._project(x[:, None], position)
         state = write_keys_values(state, k, v, position)
         y = attend_one_to_parts(q[:, :, 0], self._parts(state, position), self._weighing())
-        return self._merge(y), state
+        return self._merge(y, x), state
 
     def absorb(self, x: Tensor, state: State, position: int | Tensor) -> State:
         """Keys and values only."""
@@ -311,9 +323,9 @@ class AttentionMixer(Mixer):
         spec = self.spec
         return rotate_share(y, position, spec.turned, spec.rotary_base, spec.rotary_scaling)
 
-    def _merge(self, y: Tensor) -> Tensor:
-        """The output [..., D] of heads [..., H, K]."""
-        merged = merge(y, self.wo)
+    def _merge(self, y: Tensor, x: Tensor) -> Tensor:
+        """The output [..., D] of heads [..., H, K], for x [..., D]."""
+        merged = merge(y * project(x, self.wz).sigmoid() if self.spec.output_gate else y, self.wo)
         return merged + self.bo / parts_in_all() if self.spec.biases in ("output", "all") else merged
 
     def _weighing(self) -> Weighing:

@@ -52,20 +52,23 @@ def check_flag(block: Block, name: str) -> None:
         )
 
 
-def check_equal_groups(block: Any) -> None:
+def check_equal_groups(block: Any, groups: str = "num_kv_heads") -> None:
     """Raise `IllegalArchitecture` unless the heads of a block fall into equal groups that share keys."""
-    if block.num_heads % block.num_kv_heads:
+    if block.num_heads % getattr(block, groups):
         raise IllegalArchitecture(
             f"{type(block).__name__}: num_heads={block.num_heads} must be a multiple of"
-            f" num_kv_heads={block.num_kv_heads}"
+            f" {groups}={getattr(block, groups)}"
         )
 
 
-def check_hidden(block: Any, d_model: int) -> None:
-    """Raise `IllegalArchitecture` unless `expansion` gives at least one hidden channel at this width."""
-    check_positive_number(block, "expansion")
-    if block.hidden(d_model) < 1:
+def check_hidden(block: Any, d_model: int, name: str = "expansion") -> None:
+    """Raise `IllegalArchitecture` unless `expansion` gives at least one hidden channel at this width.
+
+    Another field may be named that is a width over d_model.
+    """
+    check_positive_number(block, name)
+    if round(getattr(block, name) * d_model) < 1:
         raise IllegalArchitecture(
-            f"{type(block).__name__}: expansion={block.expansion} of d_model={d_model} must give"
+            f"{type(block).__name__}: {name}={getattr(block, name)} of d_model={d_model} must give"
             " at least one hidden channel"
         )

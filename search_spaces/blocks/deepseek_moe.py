@@ -2,11 +2,16 @@
 
     y = sum_{s shared} SwiGLU_s(x) + sum_{e in top_k(a + b)} g_e SwiGLU_e(x)
 
-    gate = "softmax":  a = softmax(W_r x),  g_e = gate_scale * a_e
-    gate = "sigmoid":  a = sigmoid(W_r x),  g_e = gate_scale * a_e / sum of the chosen a
+    gate = "softmax":   a = softmax(W_r x),  g_e = gate_scale * a_e
+    gate = "sigmoid":   a = sigmoid(W_r x),  g_e = gate_scale * a_e / sum of the chosen a
+    gate = "renormed":  a = softmax(W_r x),  g_e as for sigmoid
 
 Dai et al. 2024, arXiv:2401.06066 (softmax), and DeepSeek-V3 (2024), arXiv:2412.19437 (sigmoid). No token is
 dropped. DeepSeek's limit of the devices that a token may reach is left out: there is one device.
+
+The shared experts may have a width of their own (`shared_expansion`), and with `shared_gate` what they add is
+multiplied by sigmoid(w_s x), one number per token: both as in Qwen1.5-MoE (2024) and Qwen3-Next (2025), whose
+gates are renormed.
 
 Balance without an auxiliary loss (Wang et al. 2024, arXiv:2408.15664): the bias b is added where experts are
 chosen, and nowhere else, so no gradient of the output reaches it. After each step the paper moves it against
@@ -28,8 +33,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost, Mixer, blocks
-from search_spaces.blocks.checks import check_positive_number, check_whole_numbers, check_word
+from search_spaces.blocks.checks import (
+    check_flag,
+    check_hidden,
+    check_positive_number,
+    check_whole_numbers,
+    check_word,
+)
 from search_spaces.blocks.layouts import EXPERTS
 from search_spaces.blocks.moe import RoutedExperts, check_experts, experts_cost
 from search_spaces.language.choices import one_of
@@ -38,7 +50,7 @@ from search_spaces.ops.linear import fill, merge, project
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
-GATES = ("sigmoid", "softmax")
+GATES = ("sigmoid", "softmax", "renormed")
 
 
 @blocks.add
@@ -46,8 +58,9 @@ GATES = ("sigmoid", "softmax")
 class DeepSeekMoE(Block):
     """`num_experts` experts and `shared_experts` more, each `expansion` times as wide as the model.
 
-    `top_k` of the former serve a token, and all of the latter. `balance` and `z_loss` weigh the two auxiliary
-    losses, `bias_rate` the load error that moves the bias.
+    `top_k` of the former serve a token, and all of the latter, which are `shared_expansion` times as wide as
+    the model where that is given. `balance` and `z_loss` weigh the two auxiliary losses, `bias_rate` the load
+    error that moves the bias.
     """
 
     mixes: ClassVar[Literal["sequence", "channels"]] = "channels"
@@ -62,14 +75,17 @@ class DeepSeekMoE(Block):
     bias_rate: float = 0.01
     balance: float = 0.0
     z_loss: float = 0.0
+    shared_expansion: float | None = None
+    shared_gate: bool = False
 
     @classmethod
     def examples(cls) -> tuple[DeepSeekMoE, ...]:
-        """Both gates, with and without bias, shared experts and losses."""
+        """All gates, with and without bias, shared experts, a gate of theirs and losses."""
         return (
             cls(num_experts=4),
             cls(num_experts=5, top_k=3, shared_experts=2, gate="softmax", bias_rate=0, balance=0.01),
             cls(num_experts=3, shared_experts=0, gate_scale=2.5, balance=0.001, z_loss=0.001),
+            cls(num_experts=4, gate="renormed", bias_rate=0, shared_expansion=0.8, shared_gate=True),
         )
 
     @classmethod
@@ -81,6 +97,10 @@ class DeepSeekMoE(Block):
         """The hidden width of one expert."""
         return round(self.expansion * d_model)
 
+    def shared_hidden(self, d_model: int) -> int:
+        """The hidden width of one shared expert."""
+        return round((self.shared_expansion or self.expansion) * d_model)
+
     def check(self, d_model: int) -> None:
         """No more experts can be chosen than there are; the gate must be one of `GATES`."""
         check_experts(self, d_model, top_k=self.top_k)
@@ -90,6 +110,11 @@ class DeepSeekMoE(Block):
         if self.bias_rate != 0:
             check_positive_number(self, "bias_rate")
         check_word(self, "gate", GATES)
+        check_flag(self, "shared_gate")
+        if self.shared_gate and not self.shared_experts:
+            raise IllegalArchitecture("DeepSeekMoE: shared_gate=True needs shared_experts of at least 1")
+        if self.shared_expansion is not None:
+            check_hidden(self, d_model, "shared_expansion")
 
     def build(self, d_model: int) -> Mixer:
         """The module."""
@@ -98,6 +123,7 @@ class DeepSeekMoE(Block):
     def layout(self) -> Layout:
         """Routed and shared experts, and the hidden channels of each."""
         shared = {"bias": "E", "shared_gated": "S J D", "shared_up": "S J D", "shared_down": "D S J"}
+        shared |= {"shared_gate": ". D"}
         return Layout(EXPERTS | shared, "DEFSJ", {"F": "E", "J": "S"})
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
@@ -108,8 +134,10 @@ class DeepSeekMoE(Block):
             self.num_experts,
             self.top_k,
             hidden=self.hidden(d_model),
-            shared=self.shared_experts,
         )
+        shared = 3 * d_model * self.shared_experts * self.shared_hidden(d_model) + self.shared_gate * d_model
+        per_token = 2 * scenario.batch * shared
+        cost += Cost(shared, scenario.prompt * per_token, per_token)
         return cost + Cost(params=self.num_experts if self.bias_rate else 0)
 
 
@@ -121,12 +149,14 @@ class DeepSeekMoEMixer(RoutedExperts):
         super().__init__(d_model, spec.num_experts, hidden, balance=spec.balance, z_loss=spec.z_loss)
         self.top_k, self.gate, self.gate_scale = spec.top_k, spec.gate, spec.gate_scale
         self.bias_rate, self.shared = spec.bias_rate, spec.shared_experts
+        wide = spec.shared_hidden(d_model)
         if self.bias_rate:
             self.bias = nn.Parameter(torch.empty(spec.num_experts))
         if self.shared:
-            self.shared_gated = nn.Parameter(torch.empty(self.shared, hidden, d_model))
-            self.shared_up = nn.Parameter(torch.empty(self.shared, hidden, d_model))
-            self.shared_down = nn.Parameter(torch.empty(d_model, self.shared, hidden))
+            self.shared_gated = nn.Parameter(torch.empty(self.shared, wide, d_model))
+            self.shared_up = nn.Parameter(torch.empty(self.shared, wide, d_model))
+            self.shared_down = nn.Parameter(torch.empty(d_model, self.shared, wide))
+        self.shared_gate = nn.Parameter(torch.empty(1, d_model)) if spec.shared_gate else None
 
     def reset_parameters(self, dice: torch.Generator) -> None:
         """Normal values of the usual variance; the bias starts at zero."""
@@ -136,6 +166,8 @@ class DeepSeekMoEMixer(RoutedExperts):
         if self.shared:
             for weight in (self.shared_gated, self.shared_up, self.shared_down):
                 fill(weight, weight.shape[-1], dice)
+        if self.shared_gate is not None:
+            fill(self.shared_gate, self.shared_gate.shape[-1], dice)
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The best experts of scores and bias, weighted with their scores alone."""
@@ -143,13 +175,13 @@ class DeepSeekMoEMixer(RoutedExperts):
         liked = scores + self.bias if self.bias_rate else scores
         index = liked.topk(self.top_k, dim=-1).indices
         gates = scores.gather(-1, index)
-        if self.gate == "sigmoid":
+        if self.gate != "softmax":
             gates = gates / (gates.sum(-1, keepdim=True) + 1e-20)
         return self.gate_scale * gates, index
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Scores that sum to one."""
-        if self.gate == "softmax":
+        if self.gate != "sigmoid":
             return logits.softmax(-1)
         scores = logits.sigmoid()
         return scores / scores.sum(-1, keepdim=True)
@@ -169,4 +201,5 @@ class DeepSeekMoEMixer(RoutedExperts):
         if not self.shared:
             return y
         hidden = F.silu(project(x, self.shared_gated)) * project(x, self.shared_up)
-        return y + merge(hidden, self.shared_down)
+        added = merge(hidden, self.shared_down)
+        return y + (added if self.shared_gate is None else F.linear(x, self.shared_gate).sigmoid() * added)

@@ -3,7 +3,7 @@
     S_t = a_t S_{t-1} + b_t k_t (v_t - a_t S_{t-1}' k_t)'        y_t = W_o (norm(S_t' q_t) * silu(W_z x_t))
     a_t = exp(-A dt_t)        dt_t = softplus(W_dt x_t + c)        b_t = sigmoid(W_b x_t)
 
-Yang et al. 2024, arXiv:2412.06464; queries, keys and values as in `search_spaces.blocks.delta_net`.
+Yang et al. 2024, arXiv:2412.06464; queries, keys, values and variants as in `search_spaces.blocks.delta_net`.
 
 Shapes: B batch, T tokens, D d_model, H heads, P head_dim.
 """
@@ -42,8 +42,8 @@ class GatedDeltaNet(DeltaNet):
 
     def layout(self) -> Layout:
         """Heads, and the channels of keys and values."""
-        gates = {"wz": "H V D", "wdt": "H D", "dt_bias": "H", "a_log": "H"}
-        return Layout(DELTA_RULE | gates, "DHNV")
+        gates = {"wz": "GH V D", "wdt": "GH D", "dt_bias": "GH", "a_log": "GH"}
+        return Layout(DELTA_RULE | gates, "DGHNV", {"H": "G"})
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """As `DeltaNet`, and the projections to the decay and to the output gate."""
@@ -78,4 +78,5 @@ class GatedDeltaNetMixer(DeltaNetMixer):
         return dt * -self.a_log.to(exact).contiguous().exp()
 
     def _merge(self, y: Tensor, x: Tensor) -> Tensor:
-        return merge(head_norm(y, self.norm) * F.silu(project(x, self.wz)), self.wo)
+        normed = head_norm(y, self.norm, self.norm_epsilon)
+        return merge(normed * F.silu(project(x, self.wz)), self.wo)

@@ -14,9 +14,9 @@ HEADS = {"wq": "H N D", "wk": "H N D", "wv": "H V D", "wo": "D H V"}
 GROUPED_HEADS = {"wq": "GH K D", "wk": "G K D", "wv": "G V D", "wo": "D GH V"}
 """Queries, keys, values and output of attention whose heads share keys and values in groups."""
 
-DELTA_RULE = {"wqk": ". H N D", "wv": "H V D", "wb": "H D", "conv_qk": ". H N .", "conv_v": "H V ."}
-DELTA_RULE |= {"norm": "V", "wo": "D H V"}
-"""The delta rule behind short convolutions."""
+DELTA_RULE = {"wqk": ". G N D", "wv": "GH V D", "wb": "GH D", "conv_qk": ". G N .", "conv_v": "GH V ."}
+DELTA_RULE |= {"norm": "V", "wo": "D GH V"}
+"""The delta rule behind short convolutions, whose heads share queries and keys in groups."""
 
 EXPERTS = {"router": "E D", "gated": "E F D", "up": "E F D", "down": "E D F"}
 """A router and its SwiGLU experts."""

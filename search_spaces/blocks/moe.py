@@ -125,14 +125,12 @@ def check_experts(block: Any, d_model: int, *, top_k: int) -> None:
     check_hidden(block, d_model)
 
 
-def experts_cost(
-    d_model: int, scenario: Scenario, num_experts: int, top_k: int, *, hidden: int, shared: int = 0
-) -> Cost:
-    """All experts are stored, the chosen ones and the `shared` ones are computed."""
+def experts_cost(d_model: int, scenario: Scenario, num_experts: int, top_k: int, *, hidden: int) -> Cost:
+    """All experts are stored, the chosen ones are computed."""
     router = num_experts * d_model
     expert = 3 * d_model * hidden
-    per_token = 2 * scenario.batch * (router + (top_k + shared) * expert)
-    return Cost(router + (num_experts + shared) * expert, scenario.prompt * per_token, per_token)
+    per_token = 2 * scenario.batch * (router + top_k * expert)
+    return Cost(router + num_experts * expert, scenario.prompt * per_token, per_token)
 
 
 class RoutedExperts(Mixer):

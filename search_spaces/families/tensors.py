@@ -4,6 +4,7 @@
     Joined(("mixer.gated", "mixer.up"), "mlp.gate_up_proj.weight", "F D -> F D", axis=0)
     Each("mixer.up", "experts.{}.up_proj.weight", "F D -> F D")
     Inner(One("mixer.wq", "q_proj.weight"), "mixers.1_Attention.")
+    InTurns(("mixer.wq", "mixer.wz"), "qz.weight", ("H K D -> (H K) D",) * 2, ("mixer.wk", 0))
 
 Names of parameters are those within the sublayer (`norm`, `mixer.wq`), names of tensors those within the
 layer. What a rule makes of our parameters on the meta device is what a checkpoint must hold.
@@ -181,6 +182,38 @@ class Inner(Rule):
 
     def _outside(self, name: str) -> str:
         return f"{MIXER}{self.path}{name.removeprefix(MIXER)}"
+
+
+@dataclass(frozen=True)
+class InTurns(Rule):
+    """One tensor that holds several parameters in turns: of each its share for the first group, and so on.
+
+    `patterns` make rows of each, those of a group behind each other; `groups` is a parameter and its axis
+    that has as many entries as there are groups.
+    """
+
+    parameters: tuple[str, ...]
+    tensor: str
+    patterns: tuple[str, ...]
+    groups: tuple[str, int]
+
+    def theirs(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The one tensor."""
+        name, axis = self.groups
+        count = ours[name].shape[axis]
+        rows = (Pattern(p).theirs(ours[own]) for own, p in zip(self.parameters, self.patterns, strict=True))
+        return {self.tensor: torch.cat([part.unflatten(0, (count, -1)) for part in rows], 1).flatten(0, 1)}
+
+    def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
+        """The parameters, put together from their shares."""
+        name, axis = self.groups
+        count = shapes[name][axis]
+        named = list(zip(self.parameters, self.patterns, strict=True))
+        forms = [Pattern(p).theirs(torch.empty(tuple(shapes[own]), device="meta")) for own, p in named]
+        whole = theirs[self.tensor].unflatten(0, (count, -1))
+        shares = whole.split([form.shape[0] // count for form in forms], 1)
+        for (own, pattern), share in zip(named, shares, strict=True):
+            yield own, Pattern(pattern).ours(share.flatten(0, 1), shapes[own])
 
 
 def _shifted(value: Tensor, plus: float) -> Tensor:

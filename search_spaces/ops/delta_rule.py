@@ -3,7 +3,7 @@
     S_t = a_t S_{t-1} + b_t k_t (v_t - a_t S_{t-1}' k_t)'      y_t = S_t' q_t      a_t = exp(g_t), g_t <= 0
 
 Yang et al. 2024, arXiv:2406.06484 (a = 1), and Yang et al. 2024, arXiv:2412.06464. Keys are of length one at
-most and b in [0, 1], so that the memory does not grow. Within a chunk that begins with memory S, and with G_t
+most and b in [0, 2], so that the memory does not grow. Within a chunk that begins with memory S, and with G_t
 the running sum of g, the corrections u_t = b_t (v_t - a_t S_{t-1}' k_t) solve a triangular system (the WY
 form),
 

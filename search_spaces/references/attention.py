@@ -97,7 +97,10 @@ def by_head(spec: Attention, weights: Weights) -> Function:
                 weight = logits.exp() / (logits.exp().sum(-1, keepdim=True) + rest)
                 rows.append(torch.einsum("bs,bsk->bk", weight, v[:, seen]))
             outputs.append(torch.stack(rows, dim=1))
-        y = torch.einsum("bthk,dhk->btd", torch.stack(outputs, dim=2), weights["wo"])
+        heads = torch.stack(outputs, dim=2)
+        if spec.output_gate:
+            heads = heads * torch.einsum("btd,hkd->bthk", x, weights["wz"]).sigmoid()
+        y = torch.einsum("bthk,dhk->btd", heads, weights["wo"])
         return y + weights["bo"] if "bo" in weights else y
 
     return run

@@ -104,7 +104,12 @@ def expert(weights: Weights, e: int, x: Tensor) -> Tensor:
 
 @reference(DeepSeekMoE, source="transformers DeepseekV3MoE and DeepseekV2Moe", needs="transformers")
 def deepseek(spec: DeepSeekMoE, weights: Weights, d_model: int) -> Function:
-    """DeepseekV3MoE for sigmoid gates, DeepseekV2Moe for softmax gates, with one group of experts."""
+    """DeepseekV3MoE for sigmoid gates, DeepseekV2Moe for softmax gates, with one group of experts.
+
+    Qwen3NextSparseMoeBlock for renormed gates.
+    """
+    if spec.gate == "renormed":
+        return qwen3_next(spec, weights, d_model)
     from transformers import DeepseekV2Config, DeepseekV3Config
     from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
     from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3MoE
@@ -145,6 +150,36 @@ def deepseek(spec: DeepSeekMoE, weights: Weights, d_model: int) -> Function:
     if set(names) != {name for name, _ in module.named_parameters()}:
         raise ValueError("not every parameter of the reference is named")
     return lambda x: functional_call(module, names, (x,))
+
+
+def qwen3_next(spec: DeepSeekMoE, weights: Weights, d_model: int) -> Function:
+    """One shared expert with a gate."""
+    from transformers import Qwen3NextConfig
+    from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextSparseMoeBlock
+
+    if (spec.shared_experts, spec.shared_gate, spec.gate_scale, spec.bias_rate) != (1, True, 1, 0):
+        raise ValueError("transformers has renormed gates beside one shared expert with a gate only")
+    config = Qwen3NextConfig(
+        hidden_size=d_model,
+        moe_intermediate_size=spec.hidden(d_model),
+        shared_expert_intermediate_size=spec.shared_hidden(d_model),
+        num_experts=spec.num_experts,
+        num_experts_per_tok=spec.top_k,
+        norm_topk_prob=True,
+    )
+    config._experts_implementation = "eager"
+    module = Qwen3NextSparseMoeBlock(config).eval()
+    put(
+        module,
+        gate__weight=weights["router"],
+        experts__gate_up_proj=torch.cat((weights["gated"], weights["up"]), dim=1),
+        experts__down_proj=weights["down"],
+        shared_expert__gate_proj__weight=weights["shared_gated"],
+        shared_expert__up_proj__weight=weights["shared_up"],
+        shared_expert__down_proj__weight=weights["shared_down"],
+        shared_expert_gate__weight=weights["shared_gate"],
+    )
+    return lambda x: module(x)
 
 
 @reference(Switch, source="transformers SwitchTransformersTop1Router", needs="transformers")

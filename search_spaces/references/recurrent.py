@@ -109,49 +109,98 @@ def delta_net(spec: DeltaNet, weights: Weights, d_model: int) -> Function:
     """Equation (2) of arXiv:2406.06484 as a product of Householder-like matrices: S (I - b k k') + b v k'."""
 
     def head(x: Tensor, w: Weights, h: int) -> Tensor:
-        q, k = (convolved(x, w["wqk"][i, h], w["conv_qk"][i, h]) for i in (0, 1))
+        g = h // (spec.num_heads // spec.key_heads)
+        q, k = (convolved(x, w["wqk"][i, g], w["conv_qk"][i, g]) for i in (0, 1))
         q, k = (part / (part.square().sum(-1, keepdim=True) + 1e-6).sqrt() for part in (q, k))
         v = convolved(x, w["wv"][h], w["conv_v"][h])
-        rate = torch.sigmoid(x @ w["wb"][h])[..., None, None]
+        rate = torch.sigmoid(x @ w["wb"][h])[..., None, None] * (1 + spec.negative_eigenvalues)
         memory, outputs = torch.zeros(x.shape[0], v.shape[-1], k.shape[-1]).double(), []
         for t in range(x.shape[1]):
             key, value, b = k[:, t, None, :], v[:, t, :, None], rate[:, t]
             memory = memory @ (torch.eye(k.shape[-1]) - b * key.mT @ key) + b * value @ key
             outputs.append((memory @ q[:, t, :, None])[..., 0] / spec.state_dim**0.5)
         o = torch.stack(outputs, dim=1)
-        return o / (o.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w["norm"]
+        return o / (o.square().mean(-1, keepdim=True) + spec.norm_epsilon).sqrt() * w["norm"]
 
     return head_by_head(spec, weights, head)
 
 
-@reference(GatedDeltaNet, source="transformers Qwen3NextGatedDeltaNet", needs="transformers")
+@reference(
+    GatedDeltaNet,
+    source="transformers Qwen3NextGatedDeltaNet and OlmoHybridGatedDeltaNet",
+    needs="transformers",
+)
 def gated_delta_net(spec: GatedDeltaNet, weights: Weights, d_model: int) -> Function:
-    """The whole layer, its projections joined."""
-
+    """The whole layer, its projections joined; OLMo's with negative eigenvalues."""
+    if spec.negative_eigenvalues:
+        return olmo_hybrid(spec, weights, d_model)
     from transformers import Qwen3NextConfig
     from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextGatedDeltaNet
 
     config = Qwen3NextConfig(
         hidden_size=d_model,
         linear_num_value_heads=spec.num_heads,
-        linear_num_key_heads=spec.num_heads,
+        linear_num_key_heads=spec.key_heads,
         linear_key_head_dim=spec.state_dim,
         linear_value_head_dim=spec.head_dim,
         linear_conv_kernel_dim=spec.conv_kernel,
+        rms_norm_eps=spec.norm_epsilon,
         num_hidden_layers=1,
         layer_types=["linear_attention"],
     )
     module = Qwen3NextGatedDeltaNet(config, 0).eval()
     q, k = weights["wqk"]
     taps = torch.cat([part.flatten(0, 1) for part in (*weights["conv_qk"], weights["conv_v"])])
+    wv, wz, wb, wdt = (
+        weights[name].unflatten(0, (spec.key_heads, -1)).reshape(spec.key_heads, -1, d_model)
+        for name in ("wv", "wz", "wb", "wdt")
+    )
     put(
         module,
-        in_proj_qkvz__weight=torch.cat((q, k, weights["wv"], weights["wz"]), dim=1),
-        in_proj_ba__weight=torch.stack((weights["wb"], weights["wdt"]), dim=1),
+        in_proj_qkvz__weight=torch.cat((q, k, wv, wz), dim=1),
+        in_proj_ba__weight=torch.cat((wb, wdt), dim=1),
         conv1d__weight=taps.flip(-1),
         dt_bias=weights["dt_bias"],
         A_log=weights["a_log"],
         norm__weight=weights["norm"],
         out_proj__weight=weights["wo"],
+    )
+    return lambda x: module(x)
+
+
+def olmo_hybrid(spec: GatedDeltaNet, weights: Weights, d_model: int) -> Function:
+    """The same with projections of their own, and with negative eigenvalues."""
+    from transformers import OlmoHybridConfig
+    from transformers.models.olmo_hybrid.modeling_olmo_hybrid import OlmoHybridGatedDeltaNet
+
+    config = OlmoHybridConfig(
+        hidden_size=d_model,
+        linear_num_value_heads=spec.num_heads,
+        linear_num_key_heads=spec.key_heads,
+        linear_key_head_dim=spec.state_dim,
+        linear_value_head_dim=spec.head_dim,
+        linear_conv_kernel_dim=spec.conv_kernel,
+        linear_allow_neg_eigval=spec.negative_eigenvalues,
+        num_attention_heads=1,
+        num_hidden_layers=2,
+        layer_types=["linear_attention", "full_attention"],
+    )
+    module = OlmoHybridGatedDeltaNet(config, 0).eval()
+    module.o_norm.variance_epsilon = spec.norm_epsilon
+    q, k = weights["wqk"]
+    taps = torch.cat([part.flatten(0, 1) for part in (*weights["conv_qk"], weights["conv_v"])])
+    put(
+        module,
+        q_proj__weight=q,
+        k_proj__weight=k,
+        v_proj__weight=weights["wv"],
+        a_proj__weight=weights["wdt"],
+        b_proj__weight=weights["wb"],
+        g_proj__weight=weights["wz"],
+        conv1d__weight=taps.flip(-1),
+        dt_bias=weights["dt_bias"],
+        A_log=weights["a_log"],
+        o_norm__weight=weights["norm"],
+        o_proj__weight=weights["wo"],
     )
     return lambda x: module(x)

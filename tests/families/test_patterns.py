@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search_spaces.families.patterns import Pattern
-from search_spaces.families.tensors import Each, Joined, One, Rule
+from search_spaces.families.tensors import Each, InTurns, Joined, One, Rule
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ def test_both_sides_name_the_same_axes(text: str) -> None:
         (Joined(("a", "b"), "x", "F D -> F D"), {"x": (6, 3)}),
         (Joined(("a", "b"), "x", "F D -> D F", axis=1, then="D F -> F D"), {"x": (6, 3)}),
         (Joined(("a", "a2"), "x", "F D -> D F 1", axis=2, then="D F 2 -> D (F 2)"), {"x": (3, 8)}),
+        (InTurns(("a", "b"), "x", ("F D -> F D",) * 2, ("b", 0)), {"x": (6, 3)}),
         (Each("a", "x.{}", "D -> D"), {f"x.{i}": (3,) for i in range(4)}),
         (Each("b", ("q", "k")), {"q": (3,), "k": (3,)}),
     ],
@@ -63,3 +64,9 @@ def test_a_constant_is_added_to_theirs() -> None:
     rule = One("a", "x", plus=1.0)
     ((_, value),) = rule.ours({"x": torch.tensor([3.0])}, {"a": (1,)})
     assert value.item() == 4
+
+
+def test_what_stands_in_turns_changes_after_each_group() -> None:
+    ours = {"a": torch.arange(4), "b": torch.tensor([10, 11])}
+    rule = InTurns(("a", "b"), "x", ("F -> F", "G -> G"), ("b", 0))
+    assert rule.theirs(ours)["x"].tolist() == [0, 1, 10, 2, 3, 11]

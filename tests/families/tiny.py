@@ -39,6 +39,21 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 
+QWEN3_NEXT = {
+    **QWEN3,
+    **EXPERTS,
+    "num_hidden_layers": 4,
+    "tie_word_embeddings": False,
+    "moe_intermediate_size": 20,
+    "shared_expert_intermediate_size": 28,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 6,
+    "linear_value_head_dim": 8,
+    "partial_rotary_factor": 0.5,
+    "rms_norm_eps": 1e-2,  # the first reads of a memory are nearly nothing, and their rounding is not
+}
+
 GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 36, "sliding_window": 7}
 
 LFM2 = {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"} | {
@@ -190,6 +205,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "attention_multiplier": 0.2,
             "logits_scaling": 8.0,
         },
+    ),
+    "qwen3_next": ("qwen3_next", {**QWEN3_NEXT, "mlp_only_layers": [1]}),
+    "qwen3_next softmax": (
+        "qwen3_next",
+        {**QWEN3_NEXT, "full_attention_interval": 2, "norm_topk_prob": False},
     ),
 }
 """The family and the configuration of each."""
