@@ -34,7 +34,7 @@ HOMES = {
         "search_spaces/checkpoints/against_transformers.py",
         "search_spaces/checkpoints/modeling_nas.py",
     ),
-    "gguf": ("search_spaces/checkpoints/gguf.py",),
+    "gguf": ("search_spaces/checkpoints/gguf.py", "search_spaces/checkpoints/gguf_writing.py"),
     "tokenizers": ("evaluators/tokens/tokenizer.py",),
     "pyarrow": ("evaluators/tokens/sources/parquet.py",),
     "datasets": ("evaluators/tokens/sources/hub.py",),

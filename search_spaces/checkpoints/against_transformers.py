@@ -68,15 +68,25 @@ def compared(model: Model, path: str | Path, *, seed: int = 0, own_class: bool =
     require_transformers(path)
     with quiet():
         theirs = _loaded(Path(path), own_class)
-    dice = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(model.spec.vocab, (ROWS, PROMPT + STEPS), generator=dice)
+    tokens = _tokens(model, seed)
     return difference_of(_outputs(model, tokens), _their_outputs(theirs, tokens))
+
+
+def difference_between(model: Model, other: Model, *, seed: int = 0) -> Difference:
+    """How far two models of ours are apart on some random tokens."""
+    tokens = _tokens(model, seed)
+    return difference_of(_outputs(model, tokens), _outputs(other, tokens))
 
 
 def difference_of(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Difference:
     """The difference between two pairs of logits: of a prompt [B, T, V], and of the steps after it."""
     prefill, decode = (float((mine - yours).abs().max()) for mine, yours in zip(ours, theirs, strict=True))
     return Difference(prefill, decode, max(float(logits.abs().max()) for logits in theirs))
+
+
+def _tokens(model: Model, seed: int) -> Tensor:
+    dice = torch.Generator().manual_seed(seed)
+    return torch.randint(model.spec.vocab, (ROWS, PROMPT + STEPS), generator=dice)
 
 
 @torch.no_grad()

@@ -104,7 +104,7 @@ def open_gguf(path: str | Path) -> Iterator[Checkpoint]:
     assert names is not None
     own = {names.of_tensor(entry.name): entry for entry in entries}
     about = {name: _stored(entry) for name, entry in own.items()}
-    config = Config(_configuration(path, family, metadata, about), str(path))
+    config = Config(configuration_of(path, family, metadata, about), str(path))
     tokenizer, why = tokenizer_of(metadata)
     yield _Gguf(path, config, about, tokenizer, without_tokenizer=why, names=names, entries=own)
 
@@ -139,7 +139,7 @@ def _stored(entry: Any) -> Stored:
     return Stored(FLOAT_TYPES.get(entry.tensor_type.name, "F32"), shape)
 
 
-def _configuration(
+def configuration_of(
     path: Path, family: Family, metadata: Mapping[str, Any], about: Mapping[str, Stored]
 ) -> dict[str, Any]:
     """The metadata as a configuration of transformers."""

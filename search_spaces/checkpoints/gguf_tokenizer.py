@@ -1,4 +1,4 @@
-"""The tokenizer of a file in GGUF as a `tokenizer.json`: byte-level BPE, whose tokens and merges it holds.
+"""The tokenizer of a file in GGUF as a `tokenizer.json`, and back: byte-level BPE, its tokens and merges.
 
 How text is cut into words before that is not in the file, only a name for it: `PATTERNS` has those that
 published models use (the rules are those of their tokenizer.json). A file with another name is read without
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-CONTROL, USER_DEFINED = 3, 4
-"""Kinds of tokens that text does not become part of."""
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+"""Kinds of tokens: text does not become part of the second and the third."""
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
@@ -86,3 +87,59 @@ def tokenizer_of(metadata: Mapping[str, Any]) -> tuple[bytes | None, str]:
         },
     }
     return json.dumps(plain, ensure_ascii=False).encode(), ""
+
+
+@dataclass(frozen=True)
+class GgufTokens:
+    """A tokenizer as a file in GGUF has it: a text and a kind for every token, merges, and a rule's name."""
+
+    rule: str
+    tokens: list[str]
+    kinds: list[int]
+    merges: list[str]
+
+
+def gguf_tokens(content: bytes | None, vocab: int) -> tuple[GgufTokens | None, str]:
+    """What a tokenizer.json for so many tokens is in a file, or None and why it is nothing."""
+    if content is None:
+        return None, "the network has no tokenizer"
+    plain = json.loads(content)
+    model = plain.get("model") or {}
+    if model.get("type") != "BPE" or model.get("byte_fallback"):
+        return (
+            None,
+            f"its tokenizer is {model.get('type')!r}, and only byte-level BPE has a place in the file",
+        )
+    merges = [each if isinstance(each, str) else " ".join(each) for each in model["merges"]]
+    if not merges:
+        return None, "its tokenizer merges nothing, which llama.cpp does not read"
+    rule = _rule_of(plain)
+    if rule is None:
+        return None, f"its tokenizer cuts words by none of the rules {', '.join(PATTERNS)}"
+    texts = dict(enumerate(f"[PAD{index}]" for index in range(vocab)))
+    kinds = dict.fromkeys(texts, UNUSED)
+    for token, index in model["vocab"].items():
+        texts[index], kinds[index] = token, NORMAL
+    for added in plain.get("added_tokens") or []:
+        texts[added["id"]], kinds[added["id"]] = (
+            added["content"],
+            CONTROL if added["special"] else USER_DEFINED,
+        )
+    order = range(vocab)
+    return GgufTokens(rule, [texts[i] for i in order], [kinds[i] for i in order], merges), ""
+
+
+def _rule_of(plain: Mapping[str, Any]) -> str | None:
+    """The rule by which a tokenizer cuts words."""
+    before = plain.get("pre_tokenizer") or {}
+    parts: list[dict[str, Any]] = before.get("pretokenizers", [before])
+    for rule, (normalizer, expected) in PATTERNS.items():
+        alike = [_cutting(part) for part in parts] == [_cutting(part) for part in expected]
+        if alike and plain.get("normalizer") == normalizer:
+            return rule
+    return None
+
+
+def _cutting(part: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides how a pre-tokenizer cuts."""
+    return {key: value for key, value in part.items() if key != "trim_offsets"}

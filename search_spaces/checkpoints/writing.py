@@ -43,7 +43,7 @@ def family_with(spec: Decoder, name: str = "") -> Chosen:
     found: list[Chosen] = []
     reasons: list[str] = []
     for family in known:
-        for form in _forms(spec):
+        for form in forms(spec):
             try:
                 found.append((family, config_of(family, form), form))
                 break
@@ -60,10 +60,20 @@ def family_with(spec: Decoder, name: str = "") -> Chosen:
     return min(found, key=lambda each: (len(each[1]), each[0].name))
 
 
-def _forms(spec: Decoder) -> list[Decoder]:
+def forms(spec: Decoder) -> list[Decoder]:
     """A network, and the same with the scale of embeddings in the weights: most families have none."""
     plain = replace(spec, embedding=replace(spec.embedding, scale=1.0))
     return [plain] if spec == plain else [spec, plain]
+
+
+def in_form(model: Model, form: Decoder) -> dict[str, torch.Tensor]:
+    """The parameters of a model in float32, as they are in one of its `forms`."""
+    ours = {name: parameter.detach().cpu().float() for name, parameter in model.named_parameters()}
+    if form != model.spec:
+        ours[EMBEDDING] = ours[EMBEDDING] * model.shell.scale
+        for name in form.norm.held if form.head.tied else ():  # whose tied head has that factor now, too
+            ours[name] = ours[name] / model.shell.scale
+    return ours
 
 
 @torch.no_grad()
@@ -87,12 +97,7 @@ def write_folder(
     chosen, plain, form = family_with(model.spec, family)
     config = chosen.modern(Config(plain))
     labels = chosen.stack.read(config)
-    ours = {name: parameter.detach().cpu().float() for name, parameter in model.named_parameters()}
-    if form != model.spec:
-        ours[EMBEDDING] = ours[EMBEDDING] * model.shell.scale
-        for name in form.norm.held if form.head.tied else ():  # whose tied head has that factor now, too
-            ours[name] = ours[name] / model.shell.scale
-    theirs = tensors_of(chosen, labels, ours)
+    theirs = tensors_of(chosen, labels, in_form(model, form))
     special = {name: (tokens or {}).get(name) for name in SPECIAL}
     write_json(folder / CONFIG, {**plain, **special, "dtype": "float32"}, indent=2)
     if tokenizer is not None:

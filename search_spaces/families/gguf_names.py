@@ -71,3 +71,13 @@ class GgufNames:
         if block != "blk" or part not in known:
             return name
         return f"model.layers.{index}.{known[part]}.{ending}"
+
+    def from_tensor(self, name: str) -> str:
+        """The name in a file for one of transformers: `of_tensor` backwards."""
+        stem, _, ending = name.rpartition(".")
+        shell = {theirs: own for own, theirs in SHELL.items()}
+        if stem in shell:
+            return f"{shell[stem]}.{ending}"
+        index, _, part = stem.removeprefix("model.layers.").partition(".")
+        parts = {theirs: own for own, theirs in (LAYER | dict(self.layer)).items()}
+        return f"blk.{index}.{parts[part]}.{ending}"

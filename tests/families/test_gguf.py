@@ -12,9 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from foundation.errors import FileError, SettingError
+from nas.exports.base import Network, target_of
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.mamba import Mamba
+from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.checkpoints.against_transformers import compared
-from search_spaces.checkpoints.gguf_tokenizer import tokenizer_of
+from search_spaces.checkpoints.gguf_tokenizer import gguf_tokens, tokenizer_of
 from search_spaces.checkpoints.reading import filled, open_checkpoint, plan_of
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
 from tests.families.tiny import made
 
 gguf = pytest.importorskip("gguf")
@@ -150,3 +156,79 @@ def test_bfloat16_is_read_as_it_is(tmp_path: Path) -> None:
         torch.testing.assert_close(checkpoint["a"], values.bfloat16())
         torch.testing.assert_close(checkpoint["b"], values.half())
         torch.testing.assert_close(checkpoint["c"], values, atol=0.02, rtol=0)
+
+
+def vocabulary() -> bytes:
+    """A tokenizer.json of SmolLM's rules for bytes, a word and a special token."""
+    tokenizers = pytest.importorskip("tokenizers")
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": ["<end>", *alphabet, "\u0120t"],
+        "tokenizer.ggml.merges": ["\u0120 t"],
+        "tokenizer.ggml.token_type": [3],
+    }
+    content, _ = tokenizer_of(metadata)
+    assert content is not None
+    return content
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "smollm3"])
+def test_what_is_written_comes_back_bit_by_bit(name: str, tmp_path: Path) -> None:
+    with open_checkpoint(made(name, tmp_path / "theirs")) as checkpoint:
+        model = filled(plan_of(checkpoint), checkpoint)
+    told = target_of("gguf,weights=F32").export(Network(model), tmp_path / "out")
+    assert told["differences"] == {"prefill": 0.0, "decode": 0.0}
+    assert told["without_tokenizer"] == "the network has no tokenizer"
+    file = tmp_path / "out/model.gguf"
+    with open_checkpoint(file) as checkpoint:
+        again = filled(plan_of(checkpoint), checkpoint)
+    assert again.spec == model.spec
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+    if name == "llama":  # what another reader makes of it
+        assert compared(model, file).relative < 1e-5
+
+
+@pytest.mark.parametrize(("weights", "relative"), [("F16", 2e-3), ("Q8_0", 0.02), ("Q4_0", 0.3)])
+def test_weights_are_packed_by_the_law_of_their_type(weights: str, relative: float, tmp_path: Path) -> None:
+    attention = Attention(num_heads=4, num_kv_heads=2, head_dim=16)
+    layer = Layer(sequence_mixer=attention, channel_mixer=SwiGLU(expansion=2))
+    model = build(Decoder(vocab=300, d_model=64, layers=(layer, layer)), seed=2)
+    network = Network(model, {"tokens": {"eos_token_id": 0}}, tokenizer=vocabulary())
+    told = target_of(f"gguf,weights={weights},context=77").export(network, tmp_path / "out")
+    assert told["tensors"] == {weights: 15, "F32": 5}
+    with open_checkpoint(tmp_path / "out/model.gguf") as checkpoint:
+        again = filled(plan_of(checkpoint), checkpoint)
+        assert checkpoint.config.get("max_position_embeddings") == 77
+        assert checkpoint.tokenizer is not None
+        tokens = json.loads(checkpoint.tokenizer)["model"]["vocab"]
+    expected = json.loads(vocabulary())["model"]["vocab"]
+    assert tokens == expected | {f"[PAD{index}]": index for index in range(258, 300)}
+    ours, theirs = (m.layers[0].channel_mixer.mixer.down.detach() for m in (model, again))
+    if weights == "F16":
+        assert torch.equal(ours.half().float(), theirs)
+        return
+    bits = int(weights[1])
+    groups = ours.unflatten(-1, (-1, 32))
+    largest = groups.abs().amax(-1, keepdim=True) / 2 ** (bits - 1)
+    error = (groups - theirs.unflatten(-1, (-1, 32))).abs()
+    assert bool(
+        (error <= 1.02 * largest).all()
+    )  # one step at most: scales are float16, 4 bits are cut at one end
+    assert float((ours - theirs).norm() / ours.norm()) < relative
+
+
+def test_what_llama_cpp_does_not_know_is_refused_before_anything_is_written() -> None:
+    mamba = Decoder(d_model=16, layers=(Layer(sequence_mixer=Mamba()),))
+    with pytest.raises(SettingError, match=r"llama\.cpp has it in none of .*llama, qwen2"):
+        target_of("gguf").require(mamba)
+    window = Attention(num_heads=4, num_kv_heads=2, head_dim=16, window=8)
+    layer = Layer(sequence_mixer=window, channel_mixer=SwiGLU())
+    with pytest.raises(SettingError, match="none of the architectures known here"):
+        target_of("gguf").require(Decoder(d_model=64, layers=(layer,)))
+    word_level = json.dumps({"model": {"type": "WordLevel"}}).encode()
+    assert gguf_tokens(word_level, 4)[1].startswith("its tokenizer is 'WordLevel'")
+    plain = json.loads(vocabulary())
+    plain["pre_tokenizer"] = {"type": "Whitespace"}
+    assert gguf_tokens(json.dumps(plain).encode(), 258)[1].startswith("its tokenizer cuts words by none")
