@@ -234,7 +234,9 @@ class RoutedExperts(Mixer):
     def _mix(self, x: Tensor, gates: Tensor, index: Tensor) -> Tensor:
         flat, gates, index = x.flatten(0, -2), gates.flatten(0, -2).to(x.dtype), index.flatten(0, -2)
         weights = ExpertWeights(self.gated, self.up, self.down)
-        return expert_mixture(flat, gates, index, weights, self._inside(x.dtype)).view_as(x)
+        one_each = x.dim() == 2 if torch.compiler.is_exporting() else None  # a token of each sequence
+        inside = self._inside(x.dtype)
+        return expert_mixture(flat, gates, index, weights, inside, few=one_each).view_as(x)
 
     def _inside(self, dtype: torch.dtype) -> Inside:
         if not self.biases:

@@ -125,7 +125,10 @@ def gather_and_attend(q: Tensor, k: Tensor, v: Tensor, pattern: BlockPattern) ->
         .transpose(1, 2)
         for part in (k, v)
     )
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], enable_gqa=k.shape[1] != q.shape[1])
+    grouped = bool(k.shape[1] != q.shape[1])
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], enable_gqa=grouped)
+    if torch.compiler.is_exporting():
+        y = y.contiguous()  # the strides that are traced here are those of one kernel of PyTorch
     return y.unflatten(1, (batch, heads)).permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, lead : lead + count]
 
 
@@ -192,8 +195,8 @@ def _mixed(block: Tensor, run: Tensor) -> Tensor:
     of_block, of_run, *folds = MULTIPLIERS
     x = (block * of_block + (run + 1) * of_run) & LOW_BITS
     for multiplier in folds:
-        x = ((x ^ (x >> 15)) * multiplier) & LOW_BITS
-    return x ^ (x >> 15)
+        x = ((x ^ (x // 2**15)) * multiplier) & LOW_BITS
+    return x ^ (x // 2**15)  # a shift, which not every runtime has
 
 
 _EXAMPLE = BlockPattern(16, 3, 1, 2)

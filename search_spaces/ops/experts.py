@@ -75,12 +75,22 @@ PLAIN = Inside()
 
 
 def expert_mixture(
-    x: Tensor, gates: Tensor, index: Tensor, weights: ExpertWeights, inside: Inside = PLAIN
+    x: Tensor,
+    gates: Tensor,
+    index: Tensor,
+    weights: ExpertWeights,
+    inside: Inside = PLAIN,
+    *,
+    few: bool | None = None,
 ) -> Tensor:
-    """Outputs [N, D] of tokens x [N, D], with the gates and indices [N, k] of their experts."""
+    """Outputs [N, D] of tokens x [N, D], with the gates and indices [N, k] of their experts.
+
+    `few` says whether there are few tokens for so many experts, where they shall not be counted: a program
+    that is exported for any batch cannot.
+    """
     top_k, experts = index.shape[-1], weights.up.shape[0]
     grouped = x.is_cuda and x.dtype in GROUPED_DTYPES and all(map(_aligned, (x, *weights)))
-    few = index.numel() <= experts
+    few = index.numel() <= experts if few is None else few
     if torch.compiler.is_exporting() or (x.is_cuda and few and not grouped):
         form = expert_mixture_fetched if few else expert_mixture_plainly
         return form(x, gates, index, weights, inside)

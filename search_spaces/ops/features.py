@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import combinations_with_replacement
 
 import torch
 import torch.nn.functional as F
@@ -46,10 +47,21 @@ def taylor_features(x: Tensor) -> Tensor:
     The second-order Taylor map of Based (Arora et al. 2024, arXiv:2402.18668); x_i x_j and x_j x_i are one
     feature.
     """
-    row, column = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
+    row, column = _pairs(x.shape[-1], x.device)
     weight = 1 - (1 - math.sqrt(0.5)) * (row == column).to(x.dtype)
     squares = x.index_select(-1, row) * x.index_select(-1, column) * weight
     return torch.cat((torch.ones_like(x[..., :1]), x, squares), dim=-1)
+
+
+def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of a triangle, with its diagonal."""
+    if not torch.compiler.is_exporting():
+        row, column = torch.triu_indices(count, count, device=device)
+        return row, column
+    pairs = list(combinations_with_replacement(range(count), 2))  # not every runtime has the operator
+    return torch.tensor([i for i, _ in pairs], device=device), torch.tensor(
+        [j for _, j in pairs], device=device
+    )
 
 
 def taylor_size(state_dim: int) -> int:

@@ -15,6 +15,8 @@ from foundation.settings import setting
 from nas import cli
 from nas.exports.base import MANIFEST, Network, Target, target_of, targets
 from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.base import Mixer
+from search_spaces.blocks.deepseek_moe import DeepSeekMoE
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
@@ -22,6 +24,8 @@ from search_spaces.network.model import build
 from search_spaces.network.model_files import load_model
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.network.programs import exported
+from search_spaces.ops.features import taylor_features
 from search_spaces.quantization.bits import Bits
 from tests.faults.models import SPEC
 
@@ -189,3 +193,32 @@ def test_a_folder_and_a_published_architecture_are_exported_by_the_command(
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
     assert load_model(parent).spec == network.model.spec
+
+
+def test_a_step_of_experts_takes_any_batch_and_no_operator_is_pytorchs_alone() -> None:
+    """The number of tokens was counted, so a program took that batch only that it was traced with."""
+    block = DeepSeekMoE(num_experts=4, top_k=2)
+    mixer = block.build(8).eval()
+    for parameter in mixer.parameters():
+        torch.nn.init.normal_(parameter)
+    batch = {0: torch.export.Dim.AUTO}
+    program = exported(OneStep(mixer), (torch.randn(2, 8),), (batch,)).module()
+    x = torch.randn(5, 8)
+    torch.testing.assert_close(program(x), OneStep(mixer)(x))
+    graph = exported(Features(), (x,)).graph
+    assert not any("triu_indices" in str(node.target) for node in graph.nodes)
+    torch.testing.assert_close(exported(Features(), (x,)).module()(x), taylor_features(x))
+
+
+class OneStep(torch.nn.Module):
+    def __init__(self, mixer: Mixer) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mixer.step(x, {}, 0)[0]
+
+
+class Features(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return taylor_features(x)

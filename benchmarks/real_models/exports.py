@@ -1,0 +1,117 @@
+"""What can be exported, and whether it computes the same: blocks, published architectures, random networks.
+
+    nice -n 10 python -m benchmarks.real_models.exports --formats torch onnx executorch --random 30
+
+Every block alone (its first example), every point of the zoo with one layer of each kind that it has, and
+random networks of `hybrid_lm`, 64 wide, of their first three layers. Each is exported and read again, which
+compares logits of a prompt and of 32 steps with ours. Printed is the largest difference, or why a format has
+none, with the blocks that alone are refused, too. Layers that only some tokens pass have no programs: such a
+random network is told and tried without. Written after each network; what is in the file is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from benchmarks.common import provenance
+from foundation.errors import NasError
+from foundation.files import read_json, write_json
+from nas.exports.base import Network, target_of
+from search_spaces.blocks.base import Block, blocks
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.spaces import spaces
+from search_spaces.zoo import zoo
+
+COMMAND = "python -m benchmarks.real_models.exports"
+WIDTH, PROMPT = 64, 96
+FORMATS = ("torch", "onnx", "executorch")
+TOLERANCE = 1e-3
+
+
+def main() -> None:
+    """Export what was asked for, one network after another."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--formats", nargs="+", choices=(*FORMATS, "hf"), default=FORMATS)
+    parser.add_argument(
+        "--only", nargs="+", choices=("block", "zoo", "random"), default=("block", "zoo", "random")
+    )
+    parser.add_argument("--random", type=int, default=30)
+    parser.add_argument("--blocks", nargs="+", help="kinds of blocks; all that are known otherwise")
+    parser.add_argument("--output", type=Path, default=Path("exports.json"))
+    given = parser.parse_args()
+    found: dict[str, Any] = read_json(given.output) if given.output.exists() else {}
+    torch.set_num_threads(1)
+    for name, spec in networks(given.random, given.blocks):
+        if name.split()[0] not in given.only:
+            continue
+        for form in given.formats:
+            if form in found.setdefault(name, {}):
+                continue
+            found[name][form] = exported(spec, form)
+            print(name, form, found[name][form], flush=True)
+            write_json(given.output, {**found, "about": provenance(COMMAND)}, indent=1)
+    report(found, given.formats)
+
+
+def networks(count: int, kinds: list[str] | None = None) -> Iterator[tuple[str, Decoder]]:
+    """Names and networks; the name begins with what kind of network it is."""
+    for kind, block in blocks.items():
+        if kinds is None or kind in kinds:
+            yield f"block {kind}", alone(block.examples()[0])
+    for name, point in zoo.items():
+        yield f"zoo {name}", replace(point.spec, layers=tuple(dict.fromkeys(point.spec.layers)))
+    space, dice = spaces["hybrid_lm"](), Random(0)
+    for number in range(count):
+        spec = space.close(space.sample(dice))
+        spec = replace(spec, d_model=WIDTH, layers=spec.layers[:3])
+        routed = sum(layer.routing is not None for layer in spec.layers)
+        plain = replace(spec, layers=tuple(replace(layer, routing=None) for layer in spec.layers))
+        yield f"random {number}{f' without {routed} routers' if routed else ''}", plain
+
+
+def alone(block: Block) -> Decoder:
+    """A network of one layer with this block."""
+    if block.mixes == "sequence":
+        return Decoder(d_model=WIDTH, layers=(Layer(sequence_mixer=block),))
+    return Decoder(d_model=WIDTH, layers=(Layer(sequence_mixer=ShortConv(), channel_mixer=block),))
+
+
+def exported(spec: Decoder, form: str) -> dict[str, Any]:
+    """The largest difference of a network in a format and the seconds it took, or why there is none."""
+    began = time.perf_counter()
+    sizes = "" if form == "hf" else f",prompt={PROMPT},capacity={2 * PROMPT}"
+    try:
+        model = build(spec, seed=1)
+        with TemporaryDirectory() as folder:
+            told = target_of(form + sizes).export(Network(model), Path(folder) / "out")
+    except (NasError, AssertionError, RuntimeError) as error:  # the latter are bugs, and told like the rest
+        return {"refused": str(error)[:500], "seconds": round(time.perf_counter() - began, 1)}
+    differences = told["differences"].values()
+    return {"difference": max(differences), "seconds": round(time.perf_counter() - began, 1)}
+
+
+def report(found: dict[str, Any], formats: list[str]) -> None:
+    """What every format took, what it computes otherwise, and what it refuses."""
+    for form in formats:
+        rows = {name: row[form] for name, row in found.items() if name != "about" and form in row}
+        equal = [name for name, row in rows.items() if row.get("difference", 1.0) <= TOLERANCE]
+        worst = max((rows[name]["difference"] for name in equal), default=0.0)
+        print(f"\n{form}: {len(equal)} of {len(rows)} equal, largest difference {worst:.1e}")
+        for name, row in rows.items():
+            if name not in equal:
+                print(f"  {name}: {row.get('refused') or row['difference']}")
+
+
+if __name__ == "__main__":
+    main()
