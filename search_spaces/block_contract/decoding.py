@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from search_spaces.block_contract.promise import (
     LENGTHS,
@@ -13,7 +14,8 @@ from search_spaces.block_contract.promise import (
     promise,
     stepped,
 )
-from search_spaces.blocks.base import State
+from search_spaces.blocks.base import Mixer, State
+from search_spaces.network.rows import asks_position, step_rows
 
 
 @promise(quick=True)
@@ -136,6 +138,26 @@ def rows_of_a_state_may_change_places(subject: Subject) -> None:
 
 @promise()
 @torch.no_grad()
+def rows_stand_at_positions_of_their_own(subject: Subject) -> None:
+    """What a server does: one step for rows that have read texts of several lengths is each row's alone."""
+    module, lengths = subject.built(), (0, 1, 9, 33, 64)
+    x = subject.inputs(len(lengths), 65)
+    before = [_read(module, x[i : i + 1, :count]) for i, count in enumerate(lengths)]
+    token = torch.stack([x[i, count] for i, count in enumerate(lengths)])
+    alone = [module.step(token[i : i + 1], copied(before[i]), count) for i, count in enumerate(lengths)]
+    together = {name: torch.cat([state[name] for state in before]) for name in before[0]}
+    if asks_position(module.step, token, together):
+        y, after = step_rows(module.step, token, together, torch.tensor(lengths))
+    else:
+        y, after = module.step(token, together, 0)
+    near(y, torch.cat([y for y, _ in alone]), "a step of rows at positions of their own [row, channel]")
+    for name, part in after.items():
+        expected = torch.cat([state[name] for _, state in alone])
+        near(part, expected, f"the state {name!r} of rows at positions of their own")
+
+
+@promise()
+@torch.no_grad()
 def decoding_in_bfloat16_drifts_no_further_than_prefill(subject: Subject) -> None:
     """Over 300 tokens, rounding in `step` adds at most half to the error of `forward`."""
     if subject.spec.mixes != "sequence":
@@ -152,6 +174,12 @@ def decoding_in_bfloat16_drifts_no_further_than_prefill(subject: Subject) -> Non
             f"in bfloat16, step errs by {drifted:.2g} after 300 tokens, forward by {read:.2g}:"
             " declare running sums StateShape(..., exact=True)"
         )
+
+
+def _read(module: Mixer, x: Tensor) -> State:
+    """The state after x [B, T, D], with room for 70 tokens."""
+    empty = module.init_state(len(x), 70)
+    return _given(module(x, empty, 0).state) if x.shape[1] else empty
 
 
 def _given(state: State | None) -> State:

@@ -112,7 +112,10 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
-        """Mix one token x [B, D] at `position` (an int, or a 0-dim tensor on the device)."""
+        """Mix one token x [B, D] at `position` (an int, or a 0-dim tensor on the device).
+
+        With a tensor it is mapped over rows at positions of their own (`network.rows`).
+        """
         mixed = self.forward(x[:, None])
         return mixed.y[:, 0], state
 

@@ -22,12 +22,17 @@ class DecodeState:
 
     A state is consumed by the call that it is given to: use the one that comes back. For `step` alone the
     position may be a 0-dim tensor on the device: then nothing depends on its value but what is computed (so
-    a step can be compiled or captured once), and the caller ensures that the capacity suffices.
+    a step can be compiled or captured once), and the caller ensures that the capacity suffices. A tensor [B]
+    is a position for each row.
     """
 
     layers: tuple[LayerState, ...]
     position: int | Tensor
     capacity: int
+
+    def keep(self, index: int, after: LayerState) -> LayerState:
+        """What the next state holds of layer `index` after a step; who stores it elsewhere does so here."""
+        return after
 
 
 def in_steps(count: int) -> int:

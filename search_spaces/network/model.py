@@ -99,13 +99,13 @@ class Model(ShellModule):
             state = self._with_room(state, 1)
         x, kept, early = self.embed(token), [], EarlyLeavers()
         embedding = self._kept(x)
-        for layer, stored in zip(self.decoder_layers, state.layers, strict=True):
+        for i, (layer, stored) in enumerate(zip(self.decoder_layers, state.layers, strict=True)):
             if early.all_left:
-                kept.append(layer.absorb(x, stored, state.position, embedding))
+                kept.append(state.keep(i, layer.absorb(x, stored, state.position, embedding)))
                 continue
             y, after = layer.step(x, stored, state.position, embedding)
             x = y if early.left is None else torch.where(early.left[..., None], x, y)
-            kept.append(after)
+            kept.append(state.keep(i, after))
             if layer.exit is not None:
                 early.update(layer.exit, layer.exit(x))
         logits = early.merged(None if early.all_left else self.logits(x))

@@ -19,6 +19,7 @@ from torch import Tensor
 from search_spaces.blocks.base import Block, Mixed, State
 from search_spaces.network.norms.base import Norm, Normalized
 from search_spaces.network.options.reads_embedding import EmbeddingReader
+from search_spaces.network.rows import asks_position, step_rows
 from search_spaces.quantization.activations import RoundedActivations
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.decode_state import StateCodec
@@ -37,6 +38,7 @@ class Residual(Normalized):
         self.activations: Callable[[], AbstractContextManager[object]] = (
             partial(RoundedActivations, bits.rounding) if bits.rounding else nullcontext
         )
+        self._asks_position: bool | None = None
 
     def forward(
         self,
@@ -67,12 +69,18 @@ class Residual(Normalized):
         embedded: Embedded | None = None,
         onto: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """x [B, D], one token."""
+        """x [B, D], one token; the position is one of all rows, or one of each [B]."""
         normed = self._read(x, embedded)
-        state = self.codec.read(stored, x.dtype)
-        with self.activations():
-            y, state = self.mixer.step(normed, state, position)
-        return self._added(x if onto is None else onto, y), self.codec.write(state, stored, position, 1)
+        if isinstance(position, Tensor) and position.ndim:
+            if self._asks_position is None:
+                self._asks_position = asks_position(self._mix_one, normed, stored)
+            if self._asks_position:
+                y, kept = step_rows(self._mix_one, normed, stored, position)
+            else:
+                y, kept = self._mix_one(normed, stored, 0)
+        else:
+            y, kept = self._mix_one(normed, stored, position)
+        return self._added(x if onto is None else onto, y), kept
 
     def absorb(
         self, x: Tensor, stored: State, position: int | Tensor, embedded: Embedded | None = None
@@ -80,6 +88,8 @@ class Residual(Normalized):
         """The state after one token x [B, D] whose output is not needed."""
         if not self.mixer.state_shapes:
             return stored
+        if isinstance(position, Tensor) and position.ndim:
+            return self.step(x, stored, position, embedded)[1]
         normed = self._read(x, embedded)
         state = self.codec.read(stored, x.dtype)
         with self.activations():
@@ -106,6 +116,13 @@ class Residual(Normalized):
                     more = max(0, shape.slots(capacity) - stored[key].shape[-2])
                     grown[key] = F.pad(stored[key], (0, 0, 0, more))
         return grown
+
+    def _mix_one(self, normed: Tensor, stored: State, position: int | Tensor) -> tuple[Tensor, State]:
+        """What the mixer puts out for one token [B, D] of all rows, and its state in the stored form."""
+        state = self.codec.read(stored, normed.dtype)
+        with self.activations():
+            y, state = self.mixer.step(normed, state, position)
+        return y, self.codec.write(state, stored, position, 1)
 
     def _read(self, x: Tensor, embedded: Embedded | None) -> Tensor:
         """What the mixer reads."""
