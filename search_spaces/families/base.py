@@ -28,6 +28,7 @@ from search_spaces.blocks.base import Block
 from search_spaces.families.config import Config
 from search_spaces.families.gguf_names import GgufNames
 from search_spaces.families.keys import Key
+from search_spaces.families.lacking import LACKING
 from search_spaces.families.stacks import Alike, Stack
 from search_spaces.families.tensors import Rule, Shape
 from search_spaces.language.field_types import check_types
@@ -112,9 +113,11 @@ def family_of(config: Config) -> Family:
     """The family of a configuration.
 
     Raises:
-        SettingError: it is none that is known here; the nearest is told.
+        SettingError: it is none that is read here; says what it has that we lack, or the nearest one.
     """
     name = config.get("model_type")
+    if isinstance(name, str) and name in LACKING:
+        raise SettingError(f"{config.path}: {name} is not read: {LACKING[name]}, which no block here does")
     if not isinstance(name, str) or name not in families:
         raise SettingError(
             f"{config.path}: {shown(name)} is an architecture that is not known here;"

@@ -168,6 +168,10 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "no object": (lambda folder: (folder / "config.json").write_text("[]"), r"is no configuration"),
     "no family": (with_config(model_type=None), r"model_type is missing"),
     "an unknown family": (with_config(model_type="lama"), r"'lama' is an architecture .* mean 'llama'\?"),
+    "a family with what we lack": (
+        with_config(model_type="zamba2"),
+        r"zamba2 is not read: its shared attention .* with adapters .*, which no block here does",
+    ),
     "a foreign family": (with_config(model_type="t5"), r"'t5' is an architecture that is not known here"),
     "scaled positions": (
         with_config(rope_parameters={"rope_type": "longrope", "rope_theta": 1e4}),
