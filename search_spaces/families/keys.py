@@ -106,6 +106,8 @@ class Width(Key):
 
     def write(self, fields: Mapping[str, Any], d_model: int) -> dict[str, Any]:
         """The width."""
+        if fields[self.field] is None:
+            raise SettingError(f"{self.field} is None, which {self.key} cannot say")
         return {self.key: self.times * round(fields[self.field] * d_model)}
 
 

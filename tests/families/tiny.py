@@ -121,6 +121,20 @@ RECURRENT_GEMMA: dict[str, Any] = {
     "rms_norm_eps": 1e-6,
 }
 
+GRANITE_HYBRID: dict[str, Any] = {
+    **LLAMA,
+    "layer_types": ["mamba", "attention", "mamba"],
+    "shared_intermediate_size": 40,
+    "mamba_n_heads": 6,
+    "mamba_d_state": 5,
+    "mamba_n_groups": 2,
+    "mamba_chunk_size": 16,
+    "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.22,
+    "attention_multiplier": 0.2,
+    "logits_scaling": 8.0,
+}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", LLAMA),
     "llama with biases": ("llama", {**LLAMA, "attention_bias": True, "head_dim": 6}),
@@ -179,6 +193,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "attention_bias": True,
             "lru_width": 64,
         },
+    ),
+    "granitemoehybrid": (
+        "granitemoehybrid",
+        {**GRANITE_HYBRID, "intermediate_size": 24, "num_local_experts": 3},
+    ),
+    "granitemoehybrid without experts": (
+        "granitemoehybrid",
+        {**GRANITE_HYBRID, "num_local_experts": 0, "position_embedding_type": "rope"},
     ),
     "jamba": ("jamba", {**JAMBA, "expert_layer_offset": 0, "tie_word_embeddings": False}),
     "jamba without experts": ("jamba", {**JAMBA, "num_experts": 1, "mamba_dt_rank": 2, "mamba_expand": 1}),
