@@ -21,8 +21,8 @@ def kept_by_magnitude(weight: Tensor, sparsity: float, pattern: tuple[int, int] 
     """A mask of a parameter [..., L]: true for what stays."""
     importance = weight.abs()
     if pattern is not None:
-        return _kept_of_neighbours(importance.view(-1, weight.shape[-1]), pattern).view(weight.shape)
-    return _kept(importance.view(1, -1), sparsity).view(weight.shape)
+        return kept_of_neighbours(importance.view(-1, weight.shape[-1]), pattern).view(weight.shape)
+    return kept_of_row(importance.view(1, -1), sparsity).view(weight.shape)
 
 
 @torch.no_grad()
@@ -36,19 +36,21 @@ def kept_by_wanda(
     kept = torch.ones_like(weight, dtype=torch.bool).contiguous()
     for part, moment in moments.items():
         importance = part.of(weight.contiguous()).abs().double() * moment.diagonal().sqrt()
-        mask = _kept(importance, sparsity) if pattern is None else _kept_of_neighbours(importance, pattern)
+        mask = (
+            kept_of_row(importance, sparsity) if pattern is None else kept_of_neighbours(importance, pattern)
+        )
         part.of(kept).copy_(mask)
     return kept
 
 
-def _kept(importance: Tensor, sparsity: float) -> Tensor:
+def kept_of_row(importance: Tensor, sparsity: float) -> Tensor:
     """All but the least share of each row [N, K]; of equal ones the first go."""
     count = round(sparsity * importance.shape[-1])
     least = importance.argsort(dim=-1, stable=True)[:, :count]
     return torch.ones_like(importance, dtype=torch.bool).scatter(-1, least, False)
 
 
-def _kept_of_neighbours(importance: Tensor, pattern: tuple[int, int]) -> Tensor:
+def kept_of_neighbours(importance: Tensor, pattern: tuple[int, int]) -> Tensor:
     """The N most important of every M neighbours of a row [N, K]; what is left over at its end stays."""
     stay, of = pattern
     whole = importance.shape[-1] // of * of

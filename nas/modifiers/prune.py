@@ -1,4 +1,4 @@
-"""Single weights are set to zero, after training: by magnitude or by Wanda, anywhere or 2 of 4."""
+"""Single weights are set to zero, after training: by magnitude, Wanda or SparseGPT, anywhere or 2 of 4."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from evaluators.compression.calibration import Moments, second_moments, tiled
 from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
+from evaluators.compression.sparse_gpt import sparse_gpt
 from foundation.errors import SettingError
 from foundation.settings import MANY, setting
 from nas.modifiers.base import Changed, Modifier, Work, forward_flops, layer_matrices, modifiers
@@ -17,7 +18,7 @@ from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
 
-METHODS = ("magnitude", "wanda")
+METHODS = ("magnitude", "wanda", "sparsegpt")
 _PATTERN = re.compile(r"([1-9][0-9]?):([1-9][0-9]?)")
 
 
@@ -27,8 +28,9 @@ class Prune(Modifier):
     """Set the least important weights of every matrix of the layers to zero.
 
     `magnitude` looks at no text; `wanda` weighs weights by the inputs that they meet on calibration windows,
-    layer after layer. Shapes, stored bytes and time stay as they are: a folder holds zeros like other
-    values, and a dense product multiplies them.
+    layer after layer; `sparsegpt` also changes the weights that stay, so that they make the error good.
+    Shapes, stored bytes and time stay as they are: a folder holds zeros like other values, and a dense
+    product multiplies them. For fewer bytes everywhere take `shrink` or `quantize`.
     """
 
     name = "prune"
@@ -73,6 +75,9 @@ class Prune(Modifier):
                     moments = second_moments(model, windows, set(names).__contains__)
                 for name in names:
                     weight, parts = parameters[name], moments.get(name, {})
+                    if self.method == "sparsegpt" and tiled(weight, parts):
+                        weight.copy_(sparse_gpt(weight, parts, self.sparsity, self._neighbours))
+                        continue
                     if windows is not None and tiled(weight, parts):
                         kept = kept_by_wanda(weight, parts, self.sparsity, self._neighbours)
                     else:

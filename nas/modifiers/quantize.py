@@ -12,6 +12,7 @@ from torch import Tensor
 from evaluators.compression.awq import scaled_inputs
 from evaluators.compression.calibration import Moments, second_moments, tiled
 from evaluators.compression.gptq import DAMP, gptq, unsupported
+from evaluators.compression.rotation import not_rotated, rotated, rotated_spec
 from foundation.settings import MANY, setting
 from nas.modifiers.base import Changed, Modifier, Work, built_like, forward_flops, layer_matrices, modifiers
 from search_spaces.network.decoder import Decoder
@@ -33,7 +34,9 @@ class Quantize(Modifier):
 
     `nearest` looks at no text. `gptq` makes an error good in the columns that follow, `awq` first scales
     inputs so that the weights of large ones are rounded finely; both weigh errors by calibration windows of
-    the training text. Each layer is rounded for the inputs that it gets from rounded layers.
+    the training text. Each layer is rounded for the inputs that it gets from rounded layers. --rotate goes
+    with each of them; it helps where few channels are much larger than others, and gives a tied network a
+    head of its own.
     """
 
     name = "quantize"
@@ -41,6 +44,9 @@ class Quantize(Modifier):
     bits: int = setting(4, help="Bits of a weight.", choices=WIDTHS)
     group: int = setting(64, help="Weights that share a scale.", choices=GROUPS)
     method: str = setting("gptq", help="How weights are rounded.", choices=METHODS)
+    rotate: bool = setting(
+        False, help="Rotate the residual stream before, so that no channel of it stands out."
+    )
     embedding: int = setting(
         16, help="Bits of the embedding, and of a head of its own, to nearest.", choices=(16, *WIDTHS)
     )
@@ -49,8 +55,13 @@ class Quantize(Modifier):
         DAMP, help="What GPTQ adds to the diagonal of its moments, as a share of the mean.", above=0, most=1
     )
 
+    def unsupported(self, spec: Decoder) -> str:
+        """Not every network can be rotated."""
+        return not_rotated(spec) if self.rotate else ""
+
     def changed(self, spec: Decoder) -> Decoder:
         """See `Modifier.changed`: the bits of all layers, but for those of activations and states."""
+        spec = rotated_spec(spec) if self.rotate else spec
         layers = tuple(
             replace(layer, bits=replace(layer.bits, weight=self.bits, group=self.group, numbers="int"))
             for layer in spec.layers
@@ -71,6 +82,7 @@ class Quantize(Modifier):
 
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
+        model = rotated(model, work.seed) if self.rotate else model
         rounded = built_like(model, self.changed(model.spec))
         formats = {
             name: stored for name, stored in weight_bits(rounded).items() if stored and stored.bits < 16

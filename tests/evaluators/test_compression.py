@@ -12,8 +12,10 @@ from evaluators.compression.awq import scaled_inputs
 from evaluators.compression.calibration import Part, second_moments, tiled
 from evaluators.compression.gptq import gptq
 from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
+from evaluators.compression.rotation import hadamard, not_rotated, rotated
+from evaluators.compression.sparse_gpt import sparse_gpt
 from search_spaces.blocks.attention import Attention
-from search_spaces.blocks.base import blocks
+from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
@@ -122,6 +124,42 @@ def test_a_pattern_keeps_the_largest_of_its_neighbours(stay: int, width: int, se
     assert (lost <= least).all()
 
 
+def optimal_brain_surgeon(weight: Tensor, moment: Tensor, damp: float, stay: int, of: int) -> Tensor:
+    """The same in a fixed order, N of M: the inverse of what is left is taken anew each time."""
+    weight = weight.double().clone()
+    hessian = moment + damp * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
+    for j in range(weight.shape[1]):
+        inverse = torch.linalg.inv(hessian[j:, j:])
+        if j % of == 0:
+            ahead = torch.stack([torch.linalg.inv(hessian[k:, k:])[0, 0] for k in range(j, j + of)])
+            goes = (weight[:, j : j + of].square() / ahead).argsort(-1)[:, : of - stay] + j
+        error = torch.where((goes == j).any(-1), weight[:, j], 0.0)
+        weight[:, j:] -= error[:, None] * inverse[0] / inverse[0, 0]
+    return weight.float()
+
+
+def test_sparsegpt_equals_the_optimal_brain_surgeon_step_by_step() -> None:
+    weight, moment = torch.randn(6, 24), moment_of(correlated(200, 24))
+    pruned = sparse_gpt(weight, {Part(0, 6, 24): moment}, 0.5, (2, 4))
+    torch.testing.assert_close(
+        pruned, optimal_brain_surgeon(weight, moment, 0.01, 2, 4), atol=1e-5, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("pattern", [None, (2, 4)])
+def test_sparsegpt_changes_outputs_less_than_wanda_and_magnitude(
+    pattern: tuple[int, int] | None,
+) -> None:
+    weight, x = torch.randn(32, 300), correlated(900, 300)
+    parts = {Part(0, 32, 300): moment_of(x)}
+    pruned = sparse_gpt(weight, parts, 0.5, pattern)
+    assert int((pruned == 0).sum()) == 32 * 150
+    by_wanda = weight * kept_by_wanda(weight, parts, 0.5, pattern)
+    by_magnitude = weight * kept_by_magnitude(weight, 0.5, pattern)
+    errors = [output_error(weight, other, x) for other in (pruned, by_wanda, by_magnitude)]
+    assert errors[0] < 0.7 * min(errors[1:])
+
+
 def network(sequence: object = ATTENTION, channels: object = None, **settings: object) -> Model:
     layer = Layer(sequence_mixer=sequence, channel_mixer=channels)  # type: ignore[arg-type]
     spec = Decoder(vocab=64, d_model=32, layers=(layer,), **settings)  # type: ignore[arg-type]
@@ -187,3 +225,39 @@ def test_scaled_inputs_leave_the_function_as_it_was(norm: LayerNorm | None) -> N
     for name, parts in moments.items():
         for part, moment in parts.items():
             torch.testing.assert_close(again[name][part], moment, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("width", [1, 6, 32])
+def test_a_rotation_is_orthogonal_and_spreads_every_channel(width: int) -> None:
+    turn = hadamard(width, 3)
+    torch.testing.assert_close(turn @ turn.mT, torch.eye(width, dtype=torch.float64))
+    if width == 32:
+        torch.testing.assert_close(turn.abs(), torch.full_like(turn, 32**-0.5))
+
+
+@pytest.mark.parametrize("name", list(blocks))
+def test_a_rotated_network_of_every_block_is_refused_or_the_same(name: str) -> None:
+    torch.manual_seed(5)
+    block = blocks[name].examples()[0]
+    model = network(block) if block.mixes == "sequence" else network(ATTENTION, block)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        model.embedding[:, 5] *= 30
+    if not_rotated(model.spec):
+        return
+    tokens = torch.randint(0, 64, (2, 20))
+    turned = rotated(model)
+    assert turned.embedding.abs().amax() < 0.5 * model.embedding.abs().amax()
+    torch.testing.assert_close(turned(tokens), model(tokens), rtol=1e-3, atol=2e-3)
+
+
+def test_most_usual_blocks_can_be_rotated() -> None:
+    able = {name for name in blocks if not not_rotated(network_spec(blocks[name].examples()[0]))}
+    assert able >= {"Attention", "Mamba2", "GatedDeltaNet", "SwiGLU", "MLP", "MoE", "Mamba", "RGLRU"}
+    assert not able & {"S4D", "RWKV6"}
+
+
+def network_spec(block: Block) -> Decoder:
+    parts = (block, None) if block.mixes == "sequence" else (ATTENTION, block)
+    return network(*parts).spec

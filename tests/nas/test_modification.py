@@ -323,3 +323,14 @@ def test_what_cannot_go_is_refused(text: str, message: str, start: Start) -> Non
 def test_a_share_for_each_layer_needs_all_layers(start: Start) -> None:
     with pytest.raises(SettingError, match="one for each of the 2 layers, got 3"):
         estimates(start, [Shrink(channels=(0.5, 0.5, 0.5))])
+
+
+def test_a_rotated_network_has_a_head_of_its_own(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    quantize = Quantize(bits=8, rotate=True, method="nearest")
+    ((_, estimate),) = estimates(start, [quantize])
+    (done,) = modify(start, [quantize], tmp_path / "out", settings)
+    assert estimate.params == (done.before["params"], done.after["params"])
+    assert done.after["params"] == done.before["params"] + SPEC.vocab * SPEC.d_model
+    assert abs(done.difference[0]) < 0.05
