@@ -1,0 +1,257 @@
+"""Continuous batching: requests join and leave the batch between any two steps.
+
+An iteration (Yu et al. 2022, Orca, section 4.1) reads a chunk of the prompts that wait, as far as there is
+memory for them, and then decodes one token for every running row, each at its own position. Chunks keep long
+prompts from holding up the others (Agrawal et al. 2023, arXiv:2308.16369). Where the pages run out, the row
+that came last gives way: it waits again, and what it had written is read anew (Kwon et al. 2023,
+arXiv:2309.06180, section 4.5, recomputation).
+
+The engine belongs to one thread; `submit` and `Request.cancelled` may be used from others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evaluators.tokens.vocabulary import Vocabulary
+from foundation.errors import SettingError
+from nas.serving.requests import Chosen, Finish, Piece, QueueFull, Request, TooLong
+from nas.serving.sampling import choose
+from nas.serving.settings import EngineSettings
+from nas.serving.state_pool import MIB, StatePool
+from nas.serving.tally import Tally
+from nas.serving.writing import Writing
+from search_spaces.network.decode_state import DecodeState
+from search_spaces.network.model import Model
+
+NOT_FINITE = "the network's predictions are not finite"
+
+
+@dataclass(eq=False)
+class Row:
+    """A request with the slot of its states, which hold its first `position` tokens."""
+
+    request: Request
+    slot: int
+    tokens: list[int]
+    state: DecodeState | None
+    """While its prompt is read; then the state is in the pool."""
+
+    position: int = 0
+
+
+class Engine:
+    """Decodes requests of one network."""
+
+    def __init__(
+        self,
+        model: Model,
+        settings: EngineSettings | None = None,
+        vocabulary: Vocabulary | None = None,
+        *,
+        ends: Sequence[int] = (),
+    ) -> None:
+        """Without a vocabulary answers have tokens and no text; an answer stops before a token of `ends`.
+
+        Raises:
+            SettingError: the memory cannot hold one row of the context.
+        """
+        self.model, self.settings, self.vocabulary = model, settings or EngineSettings(), vocabulary
+        asked = self.settings
+        self.pool = StatePool(
+            model, rows=asked.rows, context=asked.context, page=asked.page, memory=asked.memory * MIB
+        )
+        self.ends, self.tally = frozenset(ends), Tally()
+        self.waiting: deque[Request] = deque()
+        self.running: list[Row] = []
+        self.reading: Row | None = None
+        self._writing: dict[Request, Writing] = {}
+
+    def submit(self, request: Request) -> None:
+        """Let a request wait for its turn.
+
+        Raises:
+            SettingError: its prompt is empty, or has tokens that the network does not know.
+            TooLong: it does not fit into the context or the memory, even alone.
+            QueueFull: as many as may wait already.
+        """
+        vocab = self.model.spec.vocab
+        if not request.prompt or not all(0 <= token < vocab for token in request.prompt):
+            raise SettingError(f"a prompt has tokens from 0 to {vocab - 1}, and at least one of them")
+        if not self.pool.holds(request.total):
+            raise TooLong(
+                f"{len(request.prompt)} tokens of a prompt and {request.sampling.max_tokens} new ones are"
+                f" more than the context of {self.settings.context} tokens"
+            )
+        if len(self.waiting) >= self.settings.queue:
+            self.tally.refused += 1
+            raise QueueFull(f"{len(self.waiting)} requests wait already")
+        self.waiting.append(request)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self.waiting or self.running or self.reading)
+
+    @torch.no_grad()
+    def iterate(self) -> bool:
+        """Read some tokens of prompts and decode one of every row; whether there is more to do."""
+        self._drop_cancelled()
+        self._read()
+        if self.running:
+            self._decode()
+        return self.busy
+
+    def fail_all(self, error: str) -> None:
+        """End every request with an error."""
+        for row in (*self.running, *filter(None, [self.reading])):
+            self._leave(row, "error", error)
+        while self.waiting:
+            self._end(self.waiting.popleft(), "error", error=error)
+
+    def may_admit(self) -> bool:
+        """Whether a waiting request may join now, if there is memory for it."""
+        return True
+
+    def _drop_cancelled(self) -> None:
+        for row in [row for row in (*self.running, self.reading) if row and row.request.cancelled]:
+            self._leave(row, "cancelled")
+        if any(request.cancelled for request in list(self.waiting)):
+            for request in list(self.waiting):
+                if request.cancelled:
+                    self.waiting.remove(request)
+                    self._end(request, "cancelled")
+
+    def _read(self) -> None:
+        """Read chunks of prompts, in the order of their arrival."""
+        left = self.settings.chunk
+        while left > 0 and (self.reading or self._admit()):
+            row = self.reading
+            assert row is not None
+            assert row.state is not None
+            chunk = row.tokens[row.position : row.position + left]
+            logits, row.state = self.model.prefill(self._tensor([chunk]), row.state, last=True)
+            row.position += len(chunk)
+            left -= len(chunk)
+            self.tally.prompt_tokens += len(chunk)
+            if row.position == len(row.tokens):
+                self.pool.put(row.slot, row.state)
+                self.reading, row.state = None, None
+                self.running.append(row)
+                self._advance([row], logits[:, -1])
+
+    def _admit(self) -> bool:
+        """Let the next request take a slot, if there is one, and memory for its prompt and a first token."""
+        while self.waiting and self.may_admit():
+            request = self.waiting[0]
+            if request.cancelled:
+                self._end(self.waiting.popleft(), "cancelled")
+                continue
+            tokens = [*request.prompt, *request.generated]
+            slot = self.pool.take(len(tokens), spare=len(self.running))
+            if slot is None:
+                return False
+            self.waiting.popleft()
+            room = self.pool.page * -(-len(tokens) // self.pool.page)
+            self.reading = Row(request, slot, tokens, self.model.init_state(1, room))
+            return True
+        return False
+
+    def _decode(self) -> None:
+        """One token of every running row."""
+        for row in list(self.running):  # the oldest first: they are the last to give way
+            while row in self.running and not self.pool.grow(row.slot, row.position + 1):
+                self._give_way()
+        if not self.running:
+            return
+        rows = list(self.running)
+        state = self.pool.batch([row.slot for row in rows], [row.position for row in rows])
+        logits, _ = self.model.step(self._tensor([row.tokens[-1] for row in rows]), state)
+        for row in rows:
+            row.position += 1
+        self._advance(rows, logits)
+        self.tally.steps += 1
+        self.tally.stepped_rows += len(rows)
+
+    def _give_way(self) -> None:
+        """Let the row that came last wait again, before all others."""
+        row = self.reading or self.running[-1]
+        self._free(row)
+        self.tally.preempted += 1
+        self.waiting.appendleft(row.request)
+
+    def _advance(self, rows: Sequence[Row], logits: Tensor) -> None:
+        """Give each row its next token, and let those leave that are done."""
+        for row, chosen in zip(rows, choose(logits, [row.request for row in rows]), strict=True):
+            if chosen is None:
+                self._leave(row, "error", NOT_FINITE)
+                continue
+            self._append(row, chosen)
+
+    def _append(self, row: Row, chosen: Chosen) -> None:
+        request = row.request
+        if request.first_token is None:
+            request.first_token = time.monotonic()
+            self.tally.first_tokens.append(request.first_token - request.arrived)
+        if chosen.token in self.ends:
+            self._leave(row, "stop")
+            return
+        row.tokens.append(chosen.token)
+        request.generated.append(chosen.token)
+        self.tally.new_tokens += 1
+        writing = self._writing_of(request)
+        text = writing.push(chosen.token) if writing else ""
+        if writing and writing.stopped:
+            self._leave(row, "stop", chosen=(chosen,), text=text)
+        elif len(request.generated) >= request.sampling.max_tokens:
+            self._leave(row, "length", chosen=(chosen,), text=text)
+        else:
+            request.tell(Piece((chosen,), text))
+
+    def _writing_of(self, request: Request) -> Writing | None:
+        if self.vocabulary is None:
+            return None
+        if request not in self._writing:
+            stream = self.vocabulary.stream(request.prompt)
+            self._writing[request] = Writing(stream, request.sampling.stop)
+        return self._writing[request]
+
+    def _leave(
+        self, row: Row, finish: Finish, error: str = "", *, chosen: tuple[Chosen, ...] = (), text: str = ""
+    ) -> None:
+        """End a request that holds a slot."""
+        self._free(row)
+        self._end(row.request, finish, error=error, chosen=chosen, text=text)
+
+    def _free(self, row: Row) -> None:
+        self.pool.release(row.slot)
+        if row is self.reading:
+            self.reading = None
+        else:
+            self.running.remove(row)
+
+    def _end(
+        self,
+        request: Request,
+        finish: Finish,
+        *,
+        error: str = "",
+        chosen: tuple[Chosen, ...] = (),
+        text: str = "",
+    ) -> None:
+        writing = self._writing.pop(request, None)
+        rest = writing.end() if writing and finish in ("stop", "length") else ""
+        self.tally.finished[finish] += 1
+        if request.first_token is not None and len(request.generated) > 1:
+            taken = time.monotonic() - request.first_token
+            self.tally.token_times.append(taken / (len(request.generated) - 1))
+        request.tell(Piece(chosen, text + rest, finish, error))
+
+    def _tensor(self, tokens: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(tokens, device=self.model.embedding.device)

@@ -1,0 +1,33 @@
+"""The settings of a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foundation.settings import Settings, setting
+from nas.executors.node_settings import LOOPBACK
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings(Settings):
+    """How many requests run together, and in how much memory."""
+
+    rows: int = setting(64, help="Most requests that are decoded together.", least=1, most=4096)
+    queue: int = setting(
+        256, help="Most requests that wait; further ones are refused (429).", least=1, most=10**6
+    )
+    context: int = setting(4096, help="Most tokens of a prompt and its answer.", least=2, most=10**7)
+    memory: int = setting(1024, help="Memory for decode states, in MiB.", least=1, most=2**24)
+    page: int = setting(8, help="Tokens of a page of states that grow with the text.", least=1, most=4096)
+    chunk: int = setting(256, help="Prompt tokens that are read between two steps.", least=1, most=2**20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(EngineSettings):
+    """Where an endpoint is, and how it stops."""
+
+    host: str = setting(LOOPBACK, help="Address to listen at; beyond this machine it is open to all.")
+    port: int = setting(8000, help="Port; 0 takes a free one.", least=0, most=2**16 - 1)
+    grace: int = setting(
+        30, help="Seconds that running requests have to end when the server stops.", least=0, most=86400
+    )
