@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dashboards.app.live import LiveStudy
+from dashboards.facts.reading import Reading
 from foundation.errors import NasError, StoreError, UnknownName
 from nas.store import Store, StudyRecord
 from nas.store.location import sqlite_path
 from nas.store.unreadable import Unreadable
+from nas.study.study import Study
 
 LIST_READ_SECONDS = 0.5
 """Time that one request for the list spends on reading new studies; the rest is read in the background."""
@@ -35,7 +36,7 @@ class LiveStore:
         self._file = _identity(self._path)
         self._lock = threading.RLock()
         self.unreadable: tuple[Unreadable, ...] = ()
-        self._live: dict[str, LiveStudy] = {}
+        self._live: dict[str, Reading] = {}
         self._reader: threading.Thread | None = None
 
     @property
@@ -54,7 +55,7 @@ class LiveStore:
                 self._file, self._live = file, {}
             return self._store
 
-    def all(self) -> list[LiveStudy]:
+    def all(self) -> list[Reading]:
         """Every study that can be read, newest first; slow ones are read in the background.
 
         The others are in `unreadable` afterwards.
@@ -78,19 +79,25 @@ class LiveStore:
         self._read_later([live for live in studies if not live.read])
         return studies
 
-    def study(self, name: str) -> LiveStudy:
-        """The study called `name`, read to its last trial.
+    def names(self) -> list[str]:
+        """The names of the studies whose records can be read, newest first.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return [record.name for record in self.store.studies(lambda unreadable: None)]
+
+    def study(self, name: str) -> Reading:
+        """The study called `name`, read to its last trial, or if it is large as far as it was read by now.
 
         Raises:
             UnknownName: there is no such study.
             StoreError: the store cannot be read.
         """
-        live = self._live_study(self.store.study(name))
-        live.refresh()
-        return live
+        return self._followed(self._live_study(self.store.study(name)))
 
-    def by_key(self, key: str) -> LiveStudy:
-        """The study that a page shows, read to its last trial.
+    def by_key(self, key: str) -> Reading:
+        """The study that a page shows; see `study`.
 
         Raises:
             UnknownName: it was deleted; another may have its name.
@@ -100,14 +107,19 @@ class LiveStore:
         record = self.store.study(name)
         if key_of(record) != key:
             raise UnknownName(f"study {name!r} was deleted, and another has its name: load the page again")
-        live = self._live_study(record)
-        live.refresh()
+        return self._followed(self._live_study(record))
+
+    def _followed(self, live: Reading) -> Reading:
+        if live.read or not self._is_large(live):
+            live.refresh()
+        else:
+            self._read_later([live])
         return live
 
-    def _is_large(self, live: LiveStudy) -> bool:
+    def _is_large(self, live: Reading) -> bool:
         return sum(self.store.counts(live.study.record).values()) > self.large_study
 
-    def _read_later(self, waiting: Sequence[LiveStudy]) -> None:
+    def _read_later(self, waiting: Sequence[Reading]) -> None:
         def read() -> None:
             with suppress(NasError):  # the page that shows the study tries again, and says what is wrong
                 for live in waiting:
@@ -117,11 +129,11 @@ class LiveStore:
             self._reader = threading.Thread(target=read, name="study reader", daemon=True)
             self._reader.start()
 
-    def _live_study(self, record: StudyRecord) -> LiveStudy:
+    def _live_study(self, record: StudyRecord) -> Reading:
         with self._lock:
             key = key_of(record)
             if key not in self._live:
-                self._live[key] = LiveStudy(self._store, record)
+                self._live[key] = Reading(Study(self._store, record))
             return self._live[key]
 
 

@@ -1,115 +1,142 @@
-"""The parts of the dashboard around its figure: the list of studies, and one network in full."""
+"""Parts of pages that show networks: one in short, its numbers in a table, many in a list."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from urllib.parse import quote
+from collections.abc import Iterable, Sequence
 
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from dashboards.app.live import LiveStudy, Summary
-from dashboards.facts.networks import layers_of, quantity
+from dashboards.app.controls import label_of
+from dashboards.facts.networks import parts_of
+from dashboards.facts.numbers import NumberGroup, NumberRow, number_groups
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.study import study_facts
-from dashboards.shell_commands import export
-from foundation.text import count
+from dashboards.facts.reading import Reading
+from dashboards.pages.base import address
+from dashboards.report.tables import column_of
+from foundation.text import significant, with_error
 from nas.study.marks import rough_lines
-from nas.study.trial import MEASURED, Trial, Value
+from nas.study.trial import Trial, Value
+
+NONE = "\N{EN DASH}"
+MOST_ROWS = 60
+"""Networks in a list; the address of each further one is known from its point."""
 
 
-def studies_table(summaries: Sequence[Summary], unreadable: Sequence[str] = ()) -> Component:
-    """All studies, one row each, and below them a line about each that cannot be read."""
-    if not summaries and not unreadable:
-        return html.P(["No study yet. Start one: ", html.Code("nas search laptop --name first")])
-    head = ["study", "created", "trials", "state", "front", "best of the front"]
-    rows = [html.Tr([html.Td(cell) for cell in _study_cells(summary)]) for summary in summaries]
-    table = html.Table([html.Thead(html.Tr([html.Th(name) for name in head])), html.Tbody(rows)])
-    return html.Div([table, *map(html.P, unreadable)], className="scroll studies")
+def link_to(reading: Reading, digest: str, shown: str | None = None) -> Component:
+    """A link to the page of a network."""
+    return dcc.Link(shown or digest, href=address("network", reading.study.name, digest), className="mono")
 
 
-def _study_cells(summary: Summary) -> list[Component | str]:
-    created = datetime.fromtimestamp(summary.created).strftime("%-d %b %Y, %H:%M")
-    bests = [_best(of, value) for of, value in summary.best.items()]
+def network_panel(reading: Reading, trial: Trial, lead: str = "") -> list[Component]:
+    """One network in short: its layers and its numbers, and where there is more."""
+    head = [html.Code(trial.digest), html.Span(f" trial {trial.number:,}", className="muted")]
     return [
-        dcc.Link(summary.name, href=f"/study/{quote(summary.name)}"),
-        created,
-        f"{summary.done:,} of {summary.planned:,}" if summary.front is not None else "…",
-        html.Span(summary.state, className=f"state {summary.state.split()[0]}"),
-        f"{summary.front:,}" if summary.front is not None else "…",
-        html.Div(bests),
+        *([html.P(lead, className="muted")] if lead else []),
+        html.H2(head),
+        layer_list(reading.one_line(trial)),
+        numbers_table(reading, trial),
+        html.P(link_to(reading, trial.digest, "Layer by layer, and take it home"), className="more"),
     ]
 
 
-def _best(of: Quantity, value: Value) -> Component:
-    label = html.Span(f"{of.label} ", className="muted")
-    return html.Div([label, value.marked(of.text(value.value))])
+def layer_list(one_line: str) -> Component:
+    """An architecture as a list of its layers."""
+    return html.Ul([html.Li(part) for part in parts_of(one_line)], className="layers")
 
 
-def study_line(live: LiveStudy) -> str:
-    """The progress of a study in one line."""
-    counts = live.counts()
-    states = ", ".join(f"{number:,} {state}" for state, number in sorted(counts.items()))
-    front = count(len(live.members), "network")
-    scored = f"{count(live.scored, 'distinct architecture')} scored"
-    lost = f"; {count(len(live.unreadable), 'trial')} cannot be read" if live.unreadable else ""
-    return f"{live.state()}: {scored}, {front} on the front ({states or 'no trials'}){lost}"
+def groups_of(reading: Reading, trial: Trial) -> tuple[NumberGroup, ...]:
+    """All numbers that are known of a network."""
+    study = reading.study
+    scenarios = study.plan.scenarios
+    return number_groups(
+        trial.values,
+        study.measured().get(trial.digest, {}),
+        objectives=reading.objectives,
+        scenarios={s.name: str(s) for s in scenarios} if len(scenarios) > 1 else {},
+        trained=reading.finalists.get(trial.digest),
+    )
 
 
-def first_panel(live: LiveStudy) -> list[Component]:
-    """The panel before a click: the first member of the front."""
-    if not live.members:
-        return [html.P("Nothing is scored yet. Networks appear here as they are.", className="muted")]
-    text = f"The best of the front in {live.objectives[0].label}. Click a point to see another."
-    return [html.P(text, className="muted"), *network_panel(live, live.members[0])]
+def numbers_table(reading: Reading, trial: Trial) -> Component:
+    """Quantity by quantity what was predicted and measured of a network, in every scenario, with errors."""
+    head = html.Thead(html.Tr([html.Th(name) for name in ("", "predicted", "measured")]))
+    bodies = [_body(reading, group) for group in groups_of(reading, trial)]
+    table = html.Table([head, *bodies], className="numbers")
+    return html.Div(
+        [table, *(html.P(line, className="muted") for line in legend(reading, trial))], className="scroll"
+    )
 
 
-def network_panel(live: LiveStudy, trial: Trial) -> list[Component]:
-    """One network: its layers, its numbers with errors and sources, and the command that exports it."""
-    command = export(study_facts(live.study, ()), trial.digest)
-    return [
-        html.H2([html.Code(trial.digest), html.Span(f" trial {trial.number:,}", className="muted")]),
-        html.Pre(_with_narrow_margin(layers_of(live.study, trial)), className="layers"),
-        html.Table([html.Tbody(_value_rows(live, trial))], className="values"),
-        *(html.P(line, className="muted") for line in _legend(live, trial)),
-        html.P("Export it:", className="muted"),
-        html.Div(
-            [html.Code(command, id="command"), dcc.Clipboard(content=command, title="copy")],
-            className="command",
-        ),
+def legend(reading: Reading, trial: Trial) -> list[str]:
+    """What the marks of its numbers mean."""
+    measured = reading.study.measured().get(trial.digest, {})
+    known = [{name: value} for values in (trial.values, measured) for name, value in values.items()]
+    return rough_lines(known, reading.study.table_errors)
+
+
+def _body(reading: Reading, group: NumberGroup) -> Component:
+    title = [html.Tr(html.Th(group.scenario, colSpan=3, className="group"))] if group.scenario else []
+    return html.Tbody([*title, *(_row(reading, row) for row in group.rows)])
+
+
+def _row(reading: Reading, row: NumberRow) -> Component:
+    column = column_of(row.of, row.values)
+    unit = f" ({column.unit})" if column.unit else ""
+    name: list[Component | str] = [label_of(row.of.plain, reading.study), unit]
+    if row.steps is not None:
+        name.append(f", trained for {row.steps:,} steps")
+    if row.known is not None:
+        how = html.Span(row.known.source, className="how")
+        return html.Tr(
+            [html.Td(name), html.Td([how, *_number(row.known, column.factor, column.places)], colSpan=2)]
+        )
+    cells = (_number(each, column.factor, column.places) for each in (row.predicted, row.measured))
+    return html.Tr([html.Td(name), *(html.Td(cell) for cell in cells)])
+
+
+def _number(value: Value | None, factor: float, places: int) -> list[Component | str]:
+    """A number with its error and its marks: `~` predicted, `?` rough."""
+    if value is None:
+        return [NONE]
+    parts: list[Component | str] = [f"{'~' if value.is_predicted else ''}{value.value / factor:,.{places}f}"]
+    if value.error is not None:
+        parts.append(html.Span(f"± {value.error / factor:.{places}f}", className="err"))
+    if value.rough:
+        parts.append(html.Span(value.rough_mark, className="rough", title=value.source))
+    return parts
+
+
+def network_rows(
+    reading: Reading, trials: Sequence[Trial], quantities: Iterable[Quantity], note: str
+) -> list[Component]:
+    """Networks as a table, each a link to its page: what the figure shows, to be read and reached by keys."""
+    measured = reading.study.measured()
+    known = {trial.digest: {**trial.values, **measured.get(trial.digest, {})} for trial in trials}
+    shown = [
+        (of, column_of(of, [values[of.name] for values in known.values() if of.name in values]))
+        for of in dict.fromkeys(quantities)
+        if any(of.name in values for values in known.values())
     ]
+    head = html.Tr([html.Th("network"), *(html.Th(column.title) for _, column in shown), html.Th("layers")])
+    rows = [
+        html.Tr(
+            [
+                html.Td(link_to(reading, trial.digest)),
+                *(html.Td(_number(known[trial.digest].get(of.name), c.factor, c.places)) for of, c in shown),
+                html.Td(reading.one_line(trial), className="line"),
+            ]
+        )
+        for trial in trials[:MOST_ROWS]
+    ]
+    more = f" The first {MOST_ROWS} of {len(trials):,} are listed." if len(trials) > MOST_ROWS else ""
+    table = html.Table([html.Thead(head), html.Tbody(rows)], className="listed")
+    return [html.P(note + more, className="muted"), html.Div(table, className="scroll", tabIndex="0")]
 
 
-def _value_rows(live: LiveStudy, trial: Trial) -> list[Component]:
-    """The objectives, then the scores of longer trainings from scratch, then all other values."""
-    values = _values(live, trial)
-    order = {objective.name: index for index, objective in enumerate(live.objectives)}
-    values.sort(key=lambda item: order.get(item[0], len(order)))
-    shown = [(quantity(name, live.study), value) for name, value in values]
-    rows = [_value_row(of.label, of, value) for of, value in shown]
-    rungs = sorted(live.finalists.get(trial.digest, {}).items())
-    quality = next((objective for objective in live.objectives if objective.scored), None)
-    if quality is not None:
-        rows[1:1] = [_value_row(f"{steps:,} steps from scratch", quality, value) for steps, value in rungs]
-    return rows
-
-
-def _values(live: LiveStudy, trial: Trial) -> list[tuple[str, Value]]:
-    """What is known of a network: of the trial, and measured."""
-    measured = [(m.name.removesuffix(MEASURED), m.value) for m in live.study.measurements(trial.digest)]
-    return [*trial.values.items(), *measured]
-
-
-def _legend(live: LiveStudy, trial: Trial) -> list[str]:
-    known = [{name: value} for name, value in _values(live, trial)]
-    return rough_lines(known, live.study.table_errors)
-
-
-def _value_row(label: str, of: Quantity, value: Value) -> Component:
-    return html.Tr([html.Td(label), html.Td(of.of(value)), html.Td(value.source)])
-
-
-def _with_narrow_margin(text: str) -> str:
-    """The layers, indented by four columns less."""
-    return "\n".join(line.removeprefix("    ") for line in text.splitlines())
+def said(of: Quantity, value: Value) -> str:
+    """A number in a sentence, with its unit and its marks."""
+    factor, unit = of.scale([value.value])
+    scaled = value.value / factor
+    text = significant(scaled, 3) if value.error is None else with_error(scaled, value.error / factor)
+    return f"{value.marked(text)} {unit or of.label}".rstrip()

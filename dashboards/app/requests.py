@@ -11,13 +11,15 @@ import ipaddress
 import json
 import sys
 from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 import dash
 from dash.exceptions import DependencyException
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, MisdirectedRequest, NotFound
+
+from dashboards.pages.base import STUDY
 
 CALLBACK = "/_dash-update-component"
 ANY_OTHER = "/<path:path>"
@@ -48,19 +50,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-# what the properties of the page may hold; any may be None, and no others are sent
-VALUES: Mapping[str, type] = {
-    "where.pathname": str,
-    "scheme.data": str,
-    "x.value": str,
-    "y.value": str,
-    "study.data": str,
-    "seen.data": dict,
-    "front.clickData": dict,
-    "poll.n_intervals": int,
-    "studies-poll.n_intervals": int,
-    "studies-seen.data": list,
-}
+Kinds: TypeAlias = Mapping[str, type]
+"""What the properties of pages may hold; any may be None, and no others are sent."""
 
 
 class Names:
@@ -78,8 +69,13 @@ class Names:
         return name in self.known or (self.any_number and _is_number(name))
 
 
-def protect(app: dash.Dash, server: Flask, names: Names) -> None:
-    """Let only sound requests through to the app, which has all its callbacks by now."""
+def protect(
+    app: dash.Dash, server: Flask, names: Names, *, kinds: Kinds, places: Collection[str] = ()
+) -> None:
+    """Let only sound requests through to the app, which has all its callbacks by now.
+
+    `kinds` say what its callbacks send, `places` are the first words of the addresses that it has.
+    """
     server.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     # plotly draws clouds of many points by WebGL programs that it compiles here (unsafe-eval)
     scripts = " ".join(["'self'", "'unsafe-eval'", *app.csp_hashes()])
@@ -93,9 +89,9 @@ def protect(app: dash.Dash, server: Flask, names: Names) -> None:
     def check() -> None:
         _check_host(names)
         _check_origin()
-        _check_path()
+        _check_path(places)
         if request.path == CALLBACK and request.method == "POST":
-            check_callback(app, _body())
+            check_callback(app, _body(), kinds)
 
     def with_headers(response: Response) -> Response:
         response.headers.update({**HEADERS, "Content-Security-Policy": policy})
@@ -121,7 +117,7 @@ def protect(app: dash.Dash, server: Flask, names: Names) -> None:
     server.register_error_handler(DependencyException, lambda error: refused(_not_found()))
 
 
-def check_callback(app: dash.Dash, body: Any) -> None:
+def check_callback(app: dash.Dash, body: Any, kinds: Kinds) -> None:
     """Refuse (400) a callback that none of our pages sends: other outputs, inputs, or kinds of values."""
     if not isinstance(body, dict):
         refuse(400, "a callback is a JSON object")
@@ -138,7 +134,7 @@ def check_callback(app: dash.Dash, body: Any) -> None:
         ]:
             refuse(400, f"the callback of {output} has other {field}")
         for each in given:
-            _check_value(_property(each), each.get("value"))
+            _check_value(_property(each), each.get("value"), kinds)
     changed = body.get("changedPropIds", [])
     inputs = [_property(each) for each in body.get("inputs", [])]
     if not isinstance(changed, list) or not all(each in inputs for each in changed):
@@ -171,17 +167,23 @@ def _check_origin() -> None:
         refuse(403, "sent by a page of another site")
 
 
-def _check_path() -> None:
+def _check_path(places: Collection[str]) -> None:
     """The pages, and what Dash serves for them; nothing else is there, and nothing from any folder.
 
     Where no rule fits, the server says so itself.
     """
     rule = str(request.url_rule) if request.url_rule else None
-    if rule is None or rule in RULES or (rule == ANY_OTHER and request.path.startswith("/study/")):
+    if rule is None or rule in RULES or (rule == ANY_OTHER and _first_word(request.path) in places):
         return
     if request.path == CALLBACK:  # Dash would answer with the page
         raise MethodNotAllowed(["POST"], "callbacks are sent by POST")
     raise _not_found()
+
+
+def _first_word(path: str) -> str:
+    """The first word of an address that has another one behind it, or is a page by itself."""
+    word, slash, rest = path.strip("/").partition("/")
+    return word if word != STUDY or (slash and rest) else ""
 
 
 def _body() -> Any:
@@ -219,8 +221,8 @@ def _property(given: Any) -> str:
     return f"{given.get('id')}.{given.get('property')}" if isinstance(given, dict) else ""
 
 
-def _check_value(name: str, value: Any) -> None:
-    kind = VALUES[name]
+def _check_value(name: str, value: Any, kinds: Kinds) -> None:
+    kind = (int, float) if kinds[name] is float else kinds[name]
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         refuse(400, f"{name} is of another kind")
     if isinstance(value, str):

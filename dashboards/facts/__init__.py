@@ -17,6 +17,7 @@ from dashboards.facts.comparison import (
 from dashboards.facts.composition import CompositionFacts, CompositionPanel
 from dashboards.facts.finalists import Finalist, FinalistFacts
 from dashboards.facts.front import Cloud, FrontFacts, Point, front_facts
+from dashboards.facts.growth import HypervolumeFacts
 from dashboards.facts.networks import NetworkFacts
 from dashboards.facts.next_steps import NextSteps
 from dashboards.facts.records import (
@@ -28,7 +29,7 @@ from dashboards.facts.records import (
     TableFacts,
     ValidationFacts,
 )
-from dashboards.facts.study import Facts, HypervolumeFacts, StudyFacts, read_facts
+from dashboards.facts.study import Facts, StudyFacts, read_facts
 
 __all__ = [
     "BaselineFacts",

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 
+from dashboards.facts.density import DENSE, Density, density_of
 from dashboards.facts.quantities import Quantity
+from dashboards.facts.scored import Scored
 from nas.pareto import nondominated
 from nas.study.significance import tied
 from nas.study.trial import Trial, Value
+
+Logarithmic: TypeAlias = "tuple[bool | None, bool | None]"
+"""Whether the axes are logarithmic; None for those whose range decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,8 @@ class FrontFacts:
 
     `front` is not dominated in these two, sorted from the best `x` on. `other_members` are dominated here but
     belong to the study's front because of another objective. `outdone` ones are not dominated as predicted,
-    but as measured. `objectives` are those of the study.
+    but as measured. Of very many dominated points there is the `density` in place of the points. `objectives`
+    are those of the study, `logarithmic` says which axes are to be so, where somebody said it.
     """
 
     x: Quantity
@@ -62,7 +69,9 @@ class FrontFacts:
     other_members: tuple[Point, ...] = ()
     outdone: tuple[Point, ...] = ()
     dominated: Cloud = Cloud()
+    density: Density | None = None
     objectives: tuple[Quantity, ...] = ()
+    logarithmic: Logarithmic = (None, None)
 
     @property
     def members(self) -> tuple[Point, ...]:
@@ -76,7 +85,7 @@ class FrontFacts:
 
 
 def front_facts(
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] | Scored,
     x: Quantity,
     y: Quantity,
     *,
@@ -85,49 +94,52 @@ def front_facts(
     members: Collection[int] = (),
     finalists: Collection[str] = (),
     objectives: Sequence[Quantity] = (),
+    logarithmic: Logarithmic = (None, None),
 ) -> FrontFacts:
-    """The plane of `x` and `y` for complete trials of distinct architectures.
+    """The plane of `x` and `y` for networks that were scored, each once: as columns, or complete trials.
 
     `members` are the numbers of trials on the study's front; `describe` writes an architecture in one line.
     What was `measured`, by digest and name, replaces what the search predicted. As in `Study.front`, points
     are compared with those of which as much was measured, and the others stay.
     """
-    shown = [trial for trial in trials if x.name in trial.values and y.name in trial.values]
-    xs = np.array([trial.values[x.name].value for trial in shown], dtype=float)
-    ys = np.array([trial.values[y.name].value for trial in shown], dtype=float)
-    kept = nondominated(np.column_stack([-xs if x.maximise else xs, -ys if y.maximise else ys]))
-    asked, found = set(members), measured or {}
+    scored = trials if isinstance(trials, Scored) else Scored.of(trials)
+    shown = scored.where(np.isfinite(scored.values(x.name)) & np.isfinite(scored.values(y.name)))
+    costs = shown.costs([x, y])
+    on_line = {int(shown.numbers[i]) for i in np.flatnonzero(nondominated(costs))}
+    asked = on_line | (set(shown.numbers.tolist()) & set(members))
+    found = measured or {}
     points = {
-        index: _point(trial, found.get(trial.digest, {}), x, y, objectives=objectives)
-        for index, (trial, keep) in enumerate(zip(shown, kept, strict=True))
-        if keep or trial.number in asked
-    }
-    points = {
-        i: replace(point, one_line=describe(shown[i]), finalist=point.digest in finalists)
-        for i, point in points.items()
+        number: replace(
+            _point(trial, found.get(trial.digest, {}), x, y, objectives=objectives),
+            one_line=describe(trial),
+            finalist=trial.digest in finalists,
+        )
+        for number, trial in shown.whole(sorted(asked)).items()
     }
     left = _undominated(points, x, y)
     stairs = sorted(left, key=lambda i: points[i].x.value * (-1 if x.maximise else 1))
-    dominated = [i for i in range(len(shown)) if i not in points]
+    beaten = shown.where(~np.isin(shown.numbers, list(points)))
+    dense = len(beaten) > DENSE
     return FrontFacts(
         x=x,
         y=y,
         front=_marked([points[i] for i in stairs], x, y),
-        other_members=tuple(point for i, point in points.items() if i not in left and not kept[i]),
-        outdone=tuple(point for i, point in points.items() if i not in left and kept[i]),
-        dominated=_cloud([shown[i] for i in dominated], x, y),
+        other_members=tuple(point for i, point in points.items() if i not in left and i not in on_line),
+        outdone=tuple(point for i, point in points.items() if i not in left and i in on_line),
+        dominated=Cloud() if dense else _cloud(beaten, x, y),
+        density=density_of(beaten.values(x.name), beaten.values(y.name), logarithmic) if dense else None,
+        logarithmic=logarithmic,
         objectives=tuple(objectives),
     )
 
 
-def _cloud(trials: Sequence[Trial], x: Quantity, y: Quantity) -> Cloud:
-    xs, ys = ([trial.values[of.name] for trial in trials] for of in (x, y))
-    return Cloud(
-        tuple(trial.number for trial in trials),
-        tuple(float(value.value) for value in xs),
-        tuple(float(value.value) for value in ys),
-        (any(value.is_predicted for value in xs), any(value.is_predicted for value in ys)),
-    )
+def _cloud(beaten: Scored, x: Quantity, y: Quantity) -> Cloud:
+    if not len(beaten):
+        return Cloud()
+    columns = [beaten.columns[of.name] for of in (x, y)]
+    xs, ys = (tuple(column.values.tolist()) for column in columns)
+    predicted = columns[0].is_predicted, columns[1].is_predicted
+    return Cloud(tuple(beaten.numbers.tolist()), xs, ys, predicted)
 
 
 def _undominated(points: Mapping[int, Point], x: Quantity, y: Quantity) -> set[int]:

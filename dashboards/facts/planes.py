@@ -8,13 +8,14 @@ from itertools import combinations
 from dashboards.facts.front import FrontFacts, front_facts
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
+from dashboards.facts.scored import Scored
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
 
 
 def planes(
     study: Study,
-    scored: Sequence[Trial],
+    scored: Scored | Sequence[Trial],
     front: Sequence[Trial],
     *,
     objectives: Sequence[str],
@@ -36,7 +37,7 @@ def planes(
             objectives=quantities,
         )
         for first, second in combinations(quantities, 2)
-        if scored
+        if len(scored)
     )
 
 

@@ -13,6 +13,7 @@ from dashboards.facts.composition import CompositionFacts, composition_facts
 from dashboards.facts.damaged import undamaged
 from dashboards.facts.finalists import FinalistFacts, finalist_facts
 from dashboards.facts.front import FrontFacts
+from dashboards.facts.growth import HypervolumeFacts, growth
 from dashboards.facts.networks import (
     NetworkFacts,
     architecture,
@@ -23,6 +24,7 @@ from dashboards.facts.networks import (
 from dashboards.facts.next_steps import NextSteps, next_steps
 from dashboards.facts.planes import planes
 from dashboards.facts.quantities import Quantity
+from dashboards.facts.reading import Reading
 from dashboards.facts.records import (
     CorpusFacts,
     SupernetFacts,
@@ -34,7 +36,7 @@ from dashboards.facts.records import (
     read_validation,
 )
 from nas.engines.base import engine_title
-from nas.pareto import hypervolume_trace, nondominated, reference_point
+from nas.pareto import nondominated
 from nas.study.marks import rough_lines
 from nas.study.proposers import Proposers, proposers_of
 from nas.study.rungs import rung_lines, rungs_of
@@ -92,14 +94,6 @@ class StudyFacts:
         return "; ".join(self.scenarios.values())
 
 
-@dataclass(frozen=True)
-class HypervolumeFacts:
-    """The volume that the front dominates, after each complete trial, as a share of its final value."""
-
-    numbers: tuple[int, ...]
-    shares: tuple[float, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """Everything that a report shows; what a study does not have is None or empty.
@@ -135,10 +129,12 @@ class Facts:
 
 def read_facts(study: Study) -> Facts:
     """Read a study, finished or not, into plain values."""
+    reading = Reading(study)
+    reading.refresh()
     trials, finals = study.trials("search"), study.trials("final")
     records = study.facts
     scored = of_most_steps(distinct_complete(trials))
-    front = front_of(study, scored)
+    front = list(reading.members)
     measured = study.measured()
     shown = [values for trial in front for values in (trial.values, measured.get(trial.digest, {}))]
     one_lines = {trial.digest: one_line_of(study, trial) for trial in [*front, *finals]}
@@ -152,14 +148,14 @@ def read_facts(study: Study) -> Facts:
         front=front_networks(study, front, one_lines, measured),
         fronts=planes(
             study,
-            scored,
+            reading.scored,
             front,
             objectives=study.plan.objectives,
             one_lines=one_lines,
             finalists={trial.digest for trial in finals},
             measured=measured,
         ),
-        hypervolume=_hypervolume(study, scored),
+        hypervolume=growth(reading.scored, reading.objectives),
         proposers=proposers_of(trials),
         finals=finalist_facts(
             finals,
@@ -264,15 +260,6 @@ def front_networks(
         )
         for trial in front
     )
-
-
-def _hypervolume(study: Study, scored: Sequence[Trial]) -> HypervolumeFacts | None:
-    if len(scored) < 2:
-        return None
-    points = study.points(scored)
-    trace = hypervolume_trace(points, reference_point(points))
-    final = trace[-1] or 1.0
-    return HypervolumeFacts(tuple(t.number for t in scored), tuple(volume / final for volume in trace))
 
 
 def _composition(study: Study, front: Sequence[Trial], scored: Sequence[Trial]) -> CompositionFacts | None:

@@ -18,8 +18,13 @@ def error_bars(values: Iterable[Value]) -> dict[str, Any]:
     return {"type": "data", "array": [value.error or 0.0 for value in values], "width": 0, "thickness": 1}
 
 
-def thinned(length: int) -> list[int]:
-    """At most about `CURVE_POINTS` evenly spaced indices of a curve, the last one among them."""
+def whole_numbers(largest: float) -> dict[str, Any]:
+    """Plotly's settings of an axis that counts: ticks at whole numbers only."""
+    return {"tickformat": ",d", **({"dtick": 1} if largest < 8 else {})}
+
+
+def thinned(length: int, most: int = CURVE_POINTS) -> list[int]:
+    """At most about so many evenly spaced indices of a curve, the last one among them."""
     if length == 0:
         return []
-    return sorted({*range(0, length, -(-length // CURVE_POINTS)), length - 1})
+    return sorted({*range(0, length, -(-length // most)), length - 1})

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboards.facts import Facts, FrontFacts, Point
+from dashboards.facts.density import Density
 from dashboards.figures import figures
 from dashboards.figures.plane import Corner, Plane, hover, plane_of
 from dashboards.style.theme import BLUE, GREY, ORANGE, empty_figure, faint, message_figure
@@ -49,20 +50,23 @@ def front_figure(facts: FrontFacts, height: int = 470) -> go.Figure:
     if not facts.front:
         return message_figure("no trial is complete yet", height)
     figure, plane = empty_figure(height), plane_of([facts])
-    _add_dominated(figure, facts, plane)
-    _add_points(figure, "front in other objectives", facts.other_members, plane)
-    _add_points(figure, "dominated as measured", facts.outdone, plane)
+    add_dominated(figure, facts, plane)
+    add_points(figure, "front in other objectives", facts.other_members, plane)
+    add_points(figure, "dominated as measured", facts.outdone, plane)
     add_band(figure, facts, plane, BLUE)
     add_line(figure, facts, plane, BLUE)
-    _add_points(figure, "front", [p for p in facts.front if not p.tied], plane)
-    _add_points(figure, "front, tied with the next step", [p for p in facts.front if p.tied], plane)
-    _add_finalists(figure, facts, plane)
+    add_points(figure, "front", [p for p in facts.front if not p.tied], plane)
+    add_points(figure, "front, tied with the next step", [p for p in facts.front if p.tied], plane)
+    add_finalists(figure, facts, plane)
     plane.title_axes(figure)
     return figure
 
 
-def _add_dominated(figure: go.Figure, facts: FrontFacts, plane: Plane) -> None:
+def add_dominated(figure: go.Figure, facts: FrontFacts, plane: Plane) -> None:
+    """What the front beats: points, or of very many the density in which they lie."""
     dominated = facts.dominated
+    if facts.density is not None:
+        _add_density(figure, facts.density, plane)
     if not dominated.numbers:
         return
     vectors = len(dominated.numbers) <= VECTOR_POINTS
@@ -78,14 +82,32 @@ def _add_dominated(figure: go.Figure, facts: FrontFacts, plane: Plane) -> None:
             marker={
                 "size": 5 if vectors else 4,
                 "color": GREY,
-                "opacity": 0.45 if vectors else 0.2,
+                "opacity": 0.55 if vectors else 0.35,
             },
             hovertemplate=f"trial %{{customdata}}<br>{x_mark}%{{x:.4~g}}, {y_mark}%{{y:.4~g}}<extra></extra>",
         )
     )
 
 
-def _add_points(figure: go.Figure, name: str, points: Sequence[Point], plane: Plane) -> None:
+def _add_density(figure: go.Figure, density: Density, plane: Plane) -> None:
+    """Cells by how many points lie in them, in logarithms; where there are none, the page shows through."""
+    counts = density.counts
+    shade = np.where(counts > 0, np.log1p(counts), np.nan).astype(np.float32)
+    figure.add_heatmap(
+        name=f"{density.points:,} dominated, as their density",
+        x=(density.x.centres / plane.x.factor).astype(np.float32),
+        y=(density.y.centres / plane.y.factor).astype(np.float32),
+        z=shade,
+        customdata=counts,
+        colorscale=[[0, faint(GREY, 0.18)], [1, faint(GREY, 0.95)]],
+        showscale=False,
+        showlegend=True,
+        hovertemplate="%{customdata} networks here<extra></extra>",
+        hoverongaps=False,
+    )
+
+
+def add_points(figure: go.Figure, name: str, points: Sequence[Point], plane: Plane) -> None:
     """Points in one kind of marker; of those that are predicted only it is a diamond in place of a circle."""
     for predicted in (False, True):
         some = [point for point in points if point.is_predicted == predicted]
@@ -105,7 +127,8 @@ def _as_diamond(marker: dict[str, Any]) -> dict[str, Any]:
     return {**marker, "symbol": marker.get("symbol", "circle").replace("circle", "diamond")}
 
 
-def _add_finalists(figure: go.Figure, facts: FrontFacts, plane: Plane) -> None:
+def add_finalists(figure: go.Figure, facts: FrontFacts, plane: Plane) -> None:
+    """Rings around the members that were trained from scratch."""
     points = [point for point in facts.members if point.finalist]
     if points:
         figure.add_scatter(

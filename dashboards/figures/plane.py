@@ -10,11 +10,15 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards.facts import FrontFacts, Point
+from dashboards.facts.density import is_wide
 from dashboards.facts.networks import quantity_among
 from dashboards.facts.quantities import Quantity
 from nas.study.trial import Value
 
 Corner = tuple[float, float]
+
+HOVER_LINE = 56
+"""Characters of an architecture under the mouse pointer."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,16 @@ def plane_of(fronts: Sequence[FrontFacts], *, dominated: bool = True) -> Plane:
 def _axis(fronts: Sequence[FrontFacts], name: str, dominated: bool) -> Axis:
     known = [getattr(point, name) for facts in fronts for point in facts.members]
     values = [value.value for value in known]
-    if dominated:
-        values += [value for facts in fronts for value in getattr(facts.dominated, name)]
+    for facts in fronts if dominated else ():
+        values += getattr(facts.dominated, name)
+        values += (
+            [getattr(facts.density, name).low, getattr(facts.density, name).high] if facts.density else []
+        )
     quantity: Quantity = getattr(fronts[0], name)
     factor, unit = quantity.scale(values)
     sign = -1.0 if quantity.maximise else 1.0
-    logarithmic = min(values) > 0 and max(values) > 30 * min(values)
+    asked = fronts[0].logarithmic[0 if name == "x" else 1]
+    logarithmic = min(values) > 0 and (is_wide(min(values), max(values)) if asked is None else asked)
     return Axis(
         quantity, factor, unit, max(sign * value for value in values) / factor, logarithmic, _known(known)
     )
@@ -103,14 +111,18 @@ def _known(values: Sequence[Value]) -> str:
 
 
 def hover(point: Point, plane: Plane) -> str:
-    """The text of a point under the mouse pointer."""
+    """The text of a point under the mouse pointer: few lines, so that it covers little."""
     axes = plane.x.quantity, plane.y.quantity
     values = {axes[0].name: point.x, axes[1].name: point.y, **point.values}
-    lines = [f"<b>{escape(point.digest)}</b>  trial {point.number}"]
-    lines += [escape(part) for part in point.one_line.split(" | ")]
+    lines = [f"<b>{escape(point.digest)}</b>  trial {point.number:,}"]
     for name, value in values.items():
         shown = quantity_among((*axes, *plane.objectives), name)
         lines.append(f"{escape(shown.label)}: {escape(shown.of(value))} ({escape(value.source)})")
+    lines.append(f"<i>{escape(_cut(point.one_line))}</i>")
     if point.tied:
         lines.append("<i>tied: within the error, the next step is no worse</i>")
     return "<br>".join(lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= HOVER_LINE else f"{text[: HOVER_LINE - 1]}…"

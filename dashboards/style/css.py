@@ -1,11 +1,12 @@
-"""The style sheets of the report and of the dashboard, from the theme."""
+"""The style sheet of the report, and what the dashboard has in common with it, from the theme."""
 
 from __future__ import annotations
 
 from dashboards.style.theme import BLUE, DARK, LIGHT, MARKS, MONO, ORANGE, SANS, SERIF, ColourScheme
 
 
-def _colours(scheme: ColourScheme) -> str:
+def colours(scheme: ColourScheme) -> str:
+    """The variables of a colour scheme."""
     return (
         f"--paper:{scheme.paper};--raised:{scheme.raised};--ink:{scheme.ink};--muted:{scheme.muted};"
         f"--rule:{scheme.rule};--link:{scheme.link};--blue:{BLUE};--orange:{ORANGE}"
@@ -15,8 +16,8 @@ def _colours(scheme: ColourScheme) -> str:
 def base_css() -> str:
     """Rules common to the report and the dashboard: colours of both schemes, type, tables, code."""
     return f"""
-:root{{{_colours(LIGHT)};color-scheme:light dark}}
-@media (prefers-color-scheme:dark){{:root{{{_colours(DARK)}}}}}
+:root{{{colours(LIGHT)};color-scheme:light dark}}
+@media (prefers-color-scheme:dark){{:root{{{colours(DARK)}}}}}
 *{{box-sizing:border-box}}
 body{{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 {SANS};
 -webkit-text-size-adjust:100%}}
@@ -123,58 +124,11 @@ padding-top:1rem}}
 .pair{{grid-template-columns:minmax(0,1fr)}}
 h1{{font-size:1.7rem}}
 .lead{{font-size:1.08rem}}}}
-@media print{{:root{{{_colours(LIGHT)}}} body{{font-size:10.5pt}} main{{padding:0;max-width:none}}
+@media print{{:root{{{colours(LIGHT)}}} body{{font-size:10.5pt}} main{{padding:0;max-width:none}}
 a{{color:inherit}}
 h2{{break-after:avoid}} figure,tr,pre,.note{{break-inside:avoid}} details summary{{display:none}}
 tbody,ul.source{{break-inside:avoid}}
 .scroll{{overflow:visible}}
 table{{font-size:8pt}} td,th{{padding-left:.35rem;padding-right:.35rem}}}}
-"""
-    )
-
-
-def _dash_colours(scheme: ColourScheme) -> str:
-    """Dash's own variables, so that its controls have the colours of the page."""
-    return (
-        f"--Dash-Fill-Inverse-Strong:{scheme.paper};--Dash-Text-Primary:{scheme.ink};--Dash-Text-Strong:{scheme.ink};"
-        f"--Dash-Text-Weak:{scheme.muted};--Dash-Stroke-Strong:{scheme.muted};--Dash-Stroke-Weak:{scheme.rule};"
-        f"--Dash-Fill-Interactive-Strong:{BLUE};--Dash-Fill-Primary-Hover:{scheme.raised};"
-        f"--Dash-Fill-Primary-Active:{scheme.raised};--Dash-Fill-Interactive-Weak:{scheme.raised}"
-    )
-
-
-def app_css() -> str:
-    """The dashboard: the same type as the report, as wide as the window."""
-    return (
-        base_css()
-        + f"""
-html:root{{{_dash_colours(LIGHT)}}}
-@media (prefers-color-scheme:dark){{html:root{{{_dash_colours(DARK)}}}}}
-main{{max-width:1480px;margin:0 auto;padding:1.8rem 2rem 3rem}}
-h1{{font-size:1.8rem;margin:.2rem 0 .3rem}} h2{{font-size:1.05rem;margin:0 0 .4rem}}
-p{{margin:.15rem 0 .4rem}} .kicker{{font-size:.88rem}}
-.studies td,.studies th{{text-align:left;padding:.6rem 1.6rem .6rem 0;vertical-align:top}}
-.studies tbody td{{border-bottom:1px solid var(--rule)}} .studies table{{margin-top:1rem;font-size:.92rem}}
-.studies a{{font-weight:600;text-decoration:none}} .studies a:hover{{text-decoration:underline}}
-.state.running::before{{content:"";display:inline-block;width:.55em;height:.55em;border-radius:50%;
-background:var(--blue);margin-right:.45em}}
-.state.interrupted{{color:var(--orange)}}
-.split{{display:grid;grid-template-columns:minmax(0,1fr) 27rem;gap:2.2rem;margin-top:.8rem;
-align-items:start}}
-.pickers{{display:flex;gap:1.4rem;padding-left:3.6rem}}
-.pickers label{{font-size:.8rem;color:var(--muted);flex:0 1 15rem;min-width:0}}
-aside{{border-left:1px solid var(--rule);padding:.2rem 0 1rem 1.6rem;min-height:30rem;min-width:0}}
-aside table{{margin:.6rem 0 1rem;width:100%;font-size:.82rem}}
-aside td:first-child{{white-space:normal;line-height:1.3}}
-aside td{{padding:.28rem .4rem .28rem 0;border-bottom:1px solid var(--rule)}}
-aside td:last-child{{color:var(--muted);text-align:left;padding-left:.6rem}}
-pre.layers{{white-space:pre-wrap;font-size:.76rem;padding:.7rem .8rem;line-height:1.55}}
-.command{{display:flex;gap:.8rem;align-items:flex-start;background:var(--raised);border-radius:6px;
-padding:.7rem .8rem}}
-.command code{{overflow-wrap:anywhere;flex:1}}
-@media (max-width:1000px){{.split{{grid-template-columns:minmax(0,1fr)}}
-aside{{border-left:0;padding-left:0;border-top:1px solid var(--rule);
-padding-top:1rem}} .pickers{{padding-left:0}}}}
-@media (max-width:760px){{main{{padding:1.2rem 1rem 2rem}} .pickers{{gap:.8rem}}}}
 """
     )

@@ -18,6 +18,7 @@ GREEN = "#12997a"
 PURPLE = "#a8599b"
 AMBER = "#b58900"
 GREY = "#8d9299"
+SKY = "#5fa8d3"
 
 SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", Arial, sans-serif'
 SERIF = '"Iowan Old Style", "Palatino Linotype", Palatino, "Source Serif 4", "Noto Serif", Georgia, serif'

@@ -190,9 +190,9 @@ class LatencyTable:
 
     @cached_property
     def _sums(self) -> NetworkSums:
-        return NetworkSums(self.real_bits, self.scenario.context, self._corrected_parts)
+        return NetworkSums(self.real_bits, self.scenario.context, self.corrected_parts)
 
-    def _corrected_parts(self, parts: Sequence[Part]) -> dict[str, list[tuple[float, float]]]:
+    def corrected_parts(self, parts: Sequence[Part]) -> dict[str, list[tuple[float, float]]]:
         """Milliseconds of parts and their standard deviations, times the factors of their families."""
         self._part_times.interpolate(parts)
         corrected: dict[str, list[tuple[float, float]]] = {}

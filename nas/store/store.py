@@ -29,6 +29,7 @@ from nas.store import statements
 from nas.store.database import checkpoint, explained, open_database
 from nas.store.folders import alone_in, clear, is_left_over
 from nas.store.location import parse_location, shown, sqlite_path
+from nas.store.news import NEWS, TrialNews, news_name, news_of
 from nas.store.records import Measurement, StudyRecord, StudyRows
 from nas.store.rows import (
     TRIAL_COLUMNS,
@@ -46,6 +47,9 @@ from nas.store.schema import measurements, studies, trials
 from nas.store.study_paths import check_study_name, study_folder
 from nas.store.unreadable import OnUnreadable, readable, refuse
 from nas.study.trial import CANDIDATE, Fidelity, Trial, TrialState
+
+MOST_VARIABLES = 500
+"""Values of one statement: SQLite may have been built to take no more than 999."""
 
 _open: weakref.WeakSet[Store] = weakref.WeakSet()
 """The stores of this process that are open."""
@@ -247,9 +251,12 @@ class Store:
         stage: str | None = "search",
         *,
         since: int = 0,
+        digest: str | None = None,
         on_unreadable: OnUnreadable = refuse,
     ) -> list[Trial]:
         """The trials of a stage (of all for None) from number `since` on, in the order asked.
+
+        With a `digest` those of one architecture.
 
         Raises:
             StoreError: one cannot be read, unless `on_unreadable` is to hear of it.
@@ -257,6 +264,8 @@ class Store:
         query = _trials_of(study).where(trials.c.number >= since)
         if stage is not None:
             query = query.where(trials.c.stage == stage)
+        if digest is not None:
+            query = query.where(trials.c.digest == digest)
         return self._trials(query.order_by(trials.c.stage, trials.c.number), on_unreadable)
 
     def next_number(self, study: StudyRecord | int, stage: str) -> int:
@@ -280,6 +289,48 @@ class Store:
             ).all()
         changed = list(readable(rows, trial_of, trial_name, on_unreadable))
         return changed, max((row.revision for row in rows if isinstance(row.revision, int)), default=revision)
+
+    def news(
+        self,
+        study: StudyRecord | int,
+        revision: int,
+        *,
+        at_most: int,
+        on_unreadable: OnUnreadable = refuse,
+    ) -> tuple[list[TrialNews], int, bool]:
+        """What became of up to `at_most` trials saved after `revision`, in the order saved.
+
+        Also the revision to ask from next, and whether there is more.
+
+        Raises:
+            StoreError: one cannot be read, unless `on_unreadable` is to hear of it.
+        """
+        asked = {"of_study": _id(study), "known_revision": revision, "at_most": at_most}
+        with self._transaction(study) as connection:
+            rows = connection.execute(NEWS, asked).all()
+        found = list(readable(rows, news_of, news_name, on_unreadable))
+        until = max((row.revision for row in rows if isinstance(row.revision, int)), default=revision)
+        return found, until, len(rows) == at_most and until > revision
+
+    def trials_numbered(
+        self,
+        study: StudyRecord | int,
+        numbers: Iterable[int],
+        stage: str = "search",
+        *,
+        on_unreadable: OnUnreadable = refuse,
+    ) -> list[Trial]:
+        """The trials of a stage with these numbers, in the order of the numbers; unknown ones are left out.
+
+        Raises:
+            StoreError: one cannot be read, unless `on_unreadable` is to hear of it.
+        """
+        wanted, found = sorted(set(numbers)), list[Trial]()
+        for start in range(0, len(wanted), MOST_VARIABLES):
+            some = trials.c.number.in_(wanted[start : start + MOST_VARIABLES])
+            asked = _trials_of(study).where(trials.c.stage == stage, some)
+            found += self._trials(asked.order_by(trials.c.number), on_unreadable)
+        return found
 
     def find(
         self, study: StudyRecord | int, digest: str, *, fidelity: Fidelity, seed: int, stage: str = "search"

@@ -60,7 +60,7 @@ def lineage_of(study: Study, trial: Trial, *, generations: int | None = None) ->
     wave, lineage = [_as_proposed(trial, trials)], dict[int, Ancestor]()
     while wave and (generations is None or generations > 0):
         for child in wave:
-            parents = tuple(Parent(p, _changed(p, child)) for p in _recorded(study, child, trials))
+            parents = tuple(Parent(p, changed_genes(p, child)) for p in _recorded(study, child, trials))
             lineage[child.number] = Ancestor(child, parents)
         found = {p.trial.number: p.trial for child in wave for p in lineage[child.number].parents}
         wave = [parent for number, parent in found.items() if number not in lineage]
@@ -88,7 +88,8 @@ def _as_proposed(trial: Trial, trials: Mapping[int, Trial]) -> Trial:
     return next((other for other in trials.values() if other.digest == trial.digest), trial)
 
 
-def _changed(parent: Trial, child: Trial) -> dict[str, tuple[Label | None, Label | None]]:
+def changed_genes(parent: Trial, child: Trial) -> dict[str, tuple[Label | None, Label | None]]:
+    """The genes in which a child differs from a parent: the parent's answer and the child's."""
     theirs, mine = parent.genotype.genes, child.genotype.genes
     paths = dict.fromkeys([*mine, *theirs])
     return {p: (theirs.get(p), mine.get(p)) for p in paths if theirs.get(p) != mine.get(p)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from foundation.errors import EvaluationFailed
@@ -109,17 +109,27 @@ def tally_of(study: Study) -> Tally:
 
 def failures_of(trials: Sequence[Trial]) -> tuple[tuple[str, int], ...]:
     """Why trials failed, most frequent first; reasons that differ in numbers only are one."""
-    reasons = [one_line(t.reason or "no reason is on record") for t in trials if t.state is TrialState.FAILED]
+    return grouped(t.reason or "no reason is on record" for t in trials if t.state is TrialState.FAILED)
+
+
+def grouped(reasons: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Reasons with how often each occurs, most frequent first; those that differ in numbers only are one."""
     first: dict[str, str] = {}
-    for reason in reasons:
-        first.setdefault(NUMBER.sub("#", reason), reason)
-    counted = Counter(NUMBER.sub("#", reason) for reason in reasons)
+    counted: Counter[str] = Counter()
+    for reason in map(one_line, reasons):
+        key = NUMBER.sub("#", reason)
+        first.setdefault(key, reason)
+        counted[key] += 1
     return tuple((_cut(first[key]), times) for key, times in counted.most_common())
 
 
 def all_failed(trials: Sequence[Trial]) -> str:
     """That every candidate failed, with the reasons: `all 12 candidates failed: 12 x out of memory`."""
-    failures = failures_of(trials)
+    return all_failed_for(failures_of(trials))
+
+
+def all_failed_for(failures: Sequence[tuple[str, int]]) -> str:
+    """The same for reasons with how often each occurred."""
     return f"all {count(sum(times for _, times in failures), 'candidate')} failed: {listed(failures)}"
 
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from dashboards.app.live import LiveStudy
-from dashboards.app.server import study_page
+from dashboards.app.live_store import LiveStore
 from dashboards.facts import BaselineFacts, Facts, read_facts
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
 from dashboards.figures import figures
 from dashboards.figures.baselines import baseline_figure
+from dashboards.pages.base import Place
+from dashboards.pages.front import Front
 from dashboards.report.study import report_html
 from nas.study.study import Study
 
@@ -65,7 +66,5 @@ def test_a_cost_that_nothing_has_is_said(found: BaselineFacts) -> None:
 
 
 def test_the_live_page_says_the_verdict(full: Study) -> None:
-    live = LiveStudy(full.store, full.record)
-    live.refresh()
-    live.study = full
-    assert verdict_sentences(full)[0] in str(study_page(live))
+    page = Front(LiveStore(full.store)).layout(Place(study="full"))
+    assert verdict_sentences(full)[0] in str(page)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +27,7 @@ from nas.study.plan import Plan
 from nas.study.significance import standardised_difference, tied
 from nas.study.study import Study
 from nas.study.task import length_of
-from nas.study.trial import Fidelity, Trial, TrialState, Value
+from nas.study.trial import STAGES, Fidelity, Trial, TrialState, Value
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.genotype import Genotype
@@ -253,7 +255,7 @@ def test_a_quantity_of_the_users_own_is_known_by_its_name(tmp_path) -> None:
 
 
 @pytest.fixture
-def of_own_task(full: Study) -> Study:
+def of_own_task(full: Study, tmp_path: Path) -> Iterator[Study]:
     """The same study, as if its score were that of a task which only its source defines."""
 
     def renamed(trial: Trial) -> Trial:
@@ -264,15 +266,15 @@ def of_own_task(full: Study) -> Study:
     about = {"unit": "share of wrong values", "about": "wrong values", "maximise": False, "task": task}
     plan = replace(full.plan, objectives=(OWN, "decode_ms", "weight_bytes")).to_plain()
     config = {**full.record.config, "plan": plan, "objectives": {OWN: about}, "facts": full.facts}
-
-    class OfOwnTask(Study):
-        facts = config["facts"]
-
-        def readings(self, stage: str = "search"):
-            trials, unreadable = full.readings(stage)
-            return [renamed(trial) for trial in trials], unreadable
-
-    return OfOwnTask(full.store, replace(full.record, config=config))
+    record = full.record
+    with Store(tmp_path / "own.db") as store:
+        made = store.create_study(
+            record.name, space_digest=record.space_digest, space_json=record.space_json, config=config
+        )
+        for stage in STAGES:
+            store.save(made, [renamed(trial) for trial in full.trials(stage)])
+        store.add_measurements(made, full.measurements())
+        yield Study(store, made)
 
 
 OWN = "keyed_error"

@@ -1,4 +1,4 @@
-"""The parts of the dashboard around its figure."""
+"""The parts of pages that show studies and networks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from dashboards.app.live import LiveStudy, Summary
 from dashboards.app.live_store import LiveStore, key_of
-from dashboards.app.panels import first_panel, network_panel, studies_table, study_line
+from dashboards.app.panels import groups_of, network_panel, network_rows
 from dashboards.facts.networks import quantity
+from dashboards.facts.progress import ProgressFacts, progress_facts
+from dashboards.facts.reading import Reading
+from dashboards.pages.front import study_line
+from dashboards.pages.studies import studies_list
 from foundation.errors import UnknownName
 from nas.store import Store
 from nas.study.trial import Value
@@ -25,7 +28,7 @@ def live_store(made_store: Path) -> Iterator[LiveStore]:
 
 
 @pytest.fixture
-def live(live_store: LiveStore) -> LiveStudy:
+def live(live_store: LiveStore) -> Reading:
     return live_store.study("full")
 
 
@@ -33,9 +36,9 @@ def shown(component: Any) -> str:
     return json.dumps(component, default=lambda part: part.to_plotly_json())
 
 
-def summary(**changes: Any) -> Summary:
+def facts(**changes: Any) -> ProgressFacts:
     plain = {
-        "name": "a b",
+        "name": "ab",
         "created": 0.0,
         "done": 3,
         "planned": 9,
@@ -43,60 +46,82 @@ def summary(**changes: Any) -> Summary:
         "front": 2,
         "best": {},
     }
-    return Summary(**{**plain, **changes})
-
-
-def test_an_empty_store_shows_how_to_start() -> None:
-    assert "nas search laptop" in shown(studies_table([]))
+    return ProgressFacts(**{**plain, **changes})
 
 
 def test_a_study_is_a_row_with_a_link() -> None:
-    text = shown(studies_table([summary(best={quantity("decode_ms"): Value(1.5)})]))
-    assert "/study/a%20b" in text
+    text = shown(studies_list([facts(best={quantity("decode_ms"): Value(1.5)})]))
+    assert "/study/ab" in text
     assert "3 of 9" in text
     assert "1.50 ms" in text
-    predicted = summary(best={quantity("decode_ms"): Value(1.5, None, "predicted")})
-    assert "~1.50 ms" in shown(studies_table([predicted]))
+    predicted = facts(best={quantity("decode_ms"): Value(1.5, None, "predicted")})
+    assert "~1.50 ms" in shown(studies_list([predicted]))
     assert "state running" in text
 
 
+def test_a_row_tells_speed_errors_and_grouped_failures() -> None:
+    text = shown(
+        studies_list(
+            [
+                facts(
+                    rate=0.5,
+                    seconds_left=90.0,
+                    error="<b>lost</b>",
+                    failures=(("out of memory", 12),),
+                    unreadable=2,
+                )
+            ]
+        )
+    )
+    assert "30.0 a minute" in text
+    assert "left" in text
+    assert "<b>lost</b>" in text  # a text of React, never markup
+    assert "12 \\u00d7 out of memory" in text
+    assert "2 trials cannot be read" in text
+
+
 def test_a_study_that_is_being_read_has_no_counts() -> None:
-    text = shown(studies_table([summary(front=None, state="being read")]))
+    text = shown(studies_list([facts(front=None, state="being read")]))
     assert "3 of 9" not in text
     assert "state being" in text
 
 
-def test_the_line_counts_states(live: LiveStudy) -> None:
+def test_the_line_counts_states(live: Reading) -> None:
     line = study_line(live)
     assert line.startswith("complete: ")
-    assert f"{live.scored} distinct architectures scored" in line
+    assert f"{live.distinct} distinct architectures scored" in line
     assert "complete," in line or "complete)" in line
 
 
-def test_objectives_come_first_then_scores_from_scratch(live: LiveStudy) -> None:
+def test_numbers_are_quantities_by_predicted_and_measured(live: Reading) -> None:
     final = next(trial for trial in live.members if trial.digest in live.finalists)
+    (group,) = groups_of(live, final)
+    names = [row.of.name for row in group.rows]
+    assert names[:2] == ["bits_per_byte", "bits_per_byte"]
+    assert group.rows[1].steps == 100
+    decode = next(row for row in group.rows if row.of.name == "decode_ms")
+    assert decode.predicted is not None
+    assert decode.measured is not None
     text = shown(network_panel(live, final))
-    order = [
-        text.index(f'"{label}"') for label in ("bits per byte", "100 steps from scratch", "prefill latency")
-    ]
-    assert order == sorted(order)
-    assert f"nas export full {final.digest}" in text
+    assert text.index("trained for 100 steps") < text.index("prefill latency")
+    assert f"/study/full/network/{final.digest}" in text
 
 
-def test_the_first_panel_is_the_best_in_the_first_objective(live: LiveStudy, live_store: LiveStore) -> None:
-    assert f"The best of the front in {live.objectives[0].label}" in shown(first_panel(live))
-    assert "Nothing is scored yet" in shown(first_panel(live_store.study("empty")))
+def test_networks_are_listed_with_links(live: Reading) -> None:
+    text = shown(network_rows(live, live.members, live.objectives, "The front."))
+    for trial in live.members:
+        assert f"/study/full/network/{trial.digest}" in text
 
 
-def test_axes_offer_objectives_first(live: LiveStudy) -> None:
+def test_axes_offer_objectives_first(live: Reading) -> None:
     names = [quantity.name for quantity in live.quantities()]
     assert names[:3] == list(live.study.plan.objectives)
     assert len(names) == len(set(names))
     assert "params" in names
 
 
-def test_a_summary_holds_the_best_of_the_front(live: LiveStudy) -> None:
-    found = live.summary()
+def test_progress_holds_the_best_of_the_front(live: Reading) -> None:
+    found = progress_facts(live)
     assert found.front == len(live.members)
     for objective in live.objectives:
         values = [live.study.numbers(trial)[objective.name].value for trial in live.members]
@@ -109,10 +134,3 @@ def test_a_study_is_read_when_it_is_opened(live_store: LiveStore) -> None:
     assert opened.read
     with pytest.raises(UnknownName, match="did you mean 'two'"):
         live_store.study("twoo")
-
-
-def test_planes_of_two_and_of_all_objectives(live: LiveStudy) -> None:
-    facts = live.front("decode_ms", "bits_per_byte")
-    assert len(facts.members) >= len(live.members)  # some may be outdone as measured
-    assert {point.number for point in facts.other_members} <= {trial.number for trial in live.members}
-    assert all(point.one_line for point in facts.front)

@@ -9,7 +9,8 @@ import pytest
 
 from dashboards.facts.comparison import MAX_STUDIES
 from dashboards.figures.comparison import SIZES
-from dashboards.style.css import app_css, report_css
+from dashboards.style.app_css import app_css
+from dashboards.style.css import report_css
 from dashboards.style.theme import (
     DARK,
     LIGHT,

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from dashboards.app.server import Pages
+from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.shell import Shell
 from dashboards.facts import Facts, NextSteps, read_comparison
 from dashboards.report.comparison import comparison_html
 from dashboards.report.study import report_html
-from dashboards.style.css import app_css, base_css, report_css
+from dashboards.style.app_css import app_css
+from dashboards.style.css import base_css, report_css
 from dashboards.style.theme import DARK, LIGHT, MARKS, SCHEMES, faint
 from nas.store import Store
 from nas.study.study import Study
@@ -89,13 +91,16 @@ def test_every_rule_of_the_report_has_an_element(report_classes: dict[str, set[s
 
 def test_every_class_of_the_dashboard_has_a_rule(made_store: Path) -> None:
     with Store(made_store, read_only=True) as store:
-        pages = Pages(store)
-        shown = [pages.page("/"), *(pages.page(f"/study/{name}") for name in NAMES)]
+        shell = Shell(LiveStore(store))
+        places = ["/", *(f"/study/{name}" for name in NAMES), "/study/full/network", "/nowhere"]
+        front = shell.pages["front"]
+        below = front.below(None, {}, None, key_of(store.study("full")))
+        shown = [*map(shell.page, places), *front.panel(None, {}, key_of(store.study("full"))), *below[0]]
         used: set[str] = set()
         for component in shown:
             plain = json.loads(json.dumps(component, default=lambda part: part.to_plotly_json()))
             used |= set(classes_of_components(plain))
-    states = {"complete", "not", "stopped", "being"}
+    states = {"complete", "not", "stopped", "being", "trials", "state", "best", "hypervolume", "front"}
     assert used - classes_of_rules(app_css()) - UNSTYLED - states == set()
 
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dashboards.app.server import Pages
+from dashboards.app.live_store import LiveStore
+from dashboards.app.shell import Shell
 from dashboards.facts import read_comparison, read_facts
 from dashboards.report.study import report_html
 from foundation.errors import NasError
@@ -156,7 +157,7 @@ def test_a_damaged_record_takes_no_other_away(
     with suppress(NasError):
         read_comparison([open_study("second", path), open_study("laptop", path)])
     with closing(Store(path, read_only=True)) as store:
-        pages = Pages(store)
+        pages = Shell(LiveStore(store))
         shown = str(pages.page("/"))
         assert "second" in shown
         pages.page("/study/laptop")

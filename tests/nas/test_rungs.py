@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import nas
-from dashboards.app.live import LiveStudy
 from dashboards.facts import read_facts
+from dashboards.facts.progress import state_of
+from dashboards.facts.reading import Reading
 from dashboards.report.study import report_html
 from evaluators.scoring.scratch import FromScratch
 from evaluators.training.network_training import NetworkTraining
@@ -163,9 +164,9 @@ def test_report_and_dashboard_tell_them_and_draw_whole_trainings_only(searched: 
     assert {network.number for network in facts.front} == {trial.number for trial in searched.front()}
     assert facts.scored == 18
     assert rung_lines(rungs_of(searched))[0] in report_html(facts)
-    live = LiveStudy(searched.store, searched.record)
+    live = Reading(searched)
     live.refresh()
-    assert (live.done, live.state()) == (18, "complete")
+    assert (live.done, state_of(live)[0]) == (18, "complete")
     assert {trial.number for trial in live.members} == {trial.number for trial in searched.front()}
 
 

@@ -1,0 +1,278 @@
+"""A front as a reader looks at it: which quantities lie on the axes, and what a network may cost.
+
+facts = explore(reading, View(x=decode, y=quality, bounds={"decode_ms": 3.0}))
+facts.best          # the best network under the bounds
+facts.plane         # the front of those that keep them, and what it beats
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from dashboards.facts.baselines import BaselineFacts
+from dashboards.facts.front import FrontFacts, Logarithmic, Point, front_facts
+from dashboards.facts.quantities import Quantity
+from dashboards.facts.reading import Reading
+from dashboards.facts.scored import Mask, Numbers, Scored
+from nas.pareto import nondominated
+from nas.study.trial import Trial, Value
+
+OUTSIDE = 3000
+"""Networks beyond the bounds of which so many are drawn, evenly spaced by their numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is looked at: two or three axes, colour, size, and the worst allowed values (`bounds`) by name."""
+
+    x: Quantity
+    y: Quantity
+    z: Quantity | None = None
+    colour: Quantity | None = None
+    size: Quantity | None = None
+    logarithmic: Logarithmic = (None, None)
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    picked: int | None = None
+
+    @property
+    def shown(self) -> tuple[Quantity, ...]:
+        """Every quantity that is drawn, each once."""
+        asked = (self.x, self.y, self.z, self.colour, self.size)
+        return tuple(dict.fromkeys(of for of in asked if of is not None))
+
+
+@dataclass(frozen=True)
+class BaselinePoint:
+    """A baseline in the plane: its name, and what it costs and scores."""
+
+    name: str
+    x: Value
+    y: Value
+    steps: int
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The front of another study in the same plane."""
+
+    name: str
+    plane: FrontFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreFacts:
+    """What is seen.
+
+    `plane` is that of the networks that keep all bounds; `outside` are some of the others (x, y). `space` is
+    the front in three quantities, where three were asked for, and `cloud` some of what it beats. `best` is
+    the best network under the bounds in `best_of`; `knee` the number of the point where the front bends most;
+    `picked` the one that a reader chose, wherever it lies.
+    """
+
+    view: View
+    plane: FrontFacts
+    inside: int
+    known: int
+    best_of: Quantity
+    best: Point | None = None
+    picked: Point | None = None
+    knee: int | None = None
+    outside: tuple[tuple[float, float], ...] = ()
+    space: tuple[Point, ...] = ()
+    cloud: tuple[tuple[float, float, float], ...] = ()
+    baselines: tuple[BaselinePoint, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
+
+
+def explore(
+    reading: Reading,
+    view: View,
+    *,
+    scored: Scored | None = None,
+    baselines: BaselineFacts | None = None,
+    overlays: Iterable[Reading] = (),
+) -> ExploreFacts:
+    """Look at a study; `scored` are its networks with other numbers in place of those of the search."""
+    networks = reading.scored if scored is None else scored
+    rescored = scored is not None
+    measured = {} if rescored else reading.study.measured()
+    best_of = next((each for each in reading.objectives if each.scored), reading.objectives[0])
+    corrected = networks.corrected(measured, {*view.bounds, best_of.name})
+    keeps = keeping(corrected, view.bounds, [*reading.objectives, *view.shown])
+    plane = _plane(reading, view, networks.where(keeps), measured)
+    inside, around = corrected.where(keeps), {of.name: of for of in (*reading.objectives, *view.shown)}
+    best = best_number(inside, best_of, view.bounds, measured)
+    asked = {number for number in (best, view.picked) if number is not None}
+    points = {
+        p.number: p for p in _points(reading, networks.whole(asked), view, list(around.values()), measured)
+    }
+    return ExploreFacts(
+        view=view,
+        plane=plane,
+        inside=int(keeps.sum()),
+        known=len(networks),
+        best_of=best_of,
+        best=points.get(best) if best is not None else None,
+        picked=points.get(view.picked) if view.picked is not None else None,
+        knee=knee_of(plane),
+        outside=_sample(networks.where(~keeps), view.x, view.y) if view.bounds else (),
+        **_space(reading, view, networks.where(keeps), measured),
+        baselines=_baselines(baselines, view),
+        overlays=tuple(_overlays(overlays, view)),
+    )
+
+
+def keeping(scored: Scored, bounds: Mapping[str, float], quantities: Sequence[Quantity]) -> Mask:
+    """Which networks keep all bounds; one of which a number is unknown does not."""
+    worse = {of.name: of.maximise for of in quantities}
+    keeps = np.ones(len(scored), dtype=bool)
+    for name, bound in bounds.items():
+        values = scored.values(name)
+        keeps &= values >= bound if worse.get(name, False) else values <= bound
+    return keeps
+
+
+def best_number(
+    scored: Scored, of: Quantity, bounds: Mapping[str, float], measured: Mapping[str, Mapping[str, Value]]
+) -> int | None:
+    """The trial with the best value; where bounded numbers were measured of some, one of these.
+
+    A prediction that is too good must not win over what was measured (as in `nas.study.best.best_of`).
+    """
+    costs = scored.costs([of])[:, 0]
+    asked = [name for name in bounds if any(name in known for known in measured.values())]
+    sure = (
+        [digest for digest, known in measured.items() if all(name in known for name in asked)]
+        if asked
+        else []
+    )
+    among = np.isin(scored.digests, sure) & np.isfinite(costs) if sure else np.isfinite(costs)
+    among = among if among.any() else np.isfinite(costs)
+    if not among.any():
+        return None
+    rows = np.flatnonzero(among)
+    return int(scored.numbers[rows[np.argmin(costs[rows])]])
+
+
+def knee_of(plane: FrontFacts) -> int | None:
+    """The trial at the knee of a front: the point farthest from the line between its ends.
+
+    Axes are scaled to the front's range, in logarithms where its values spread that far (Das 1999, "On
+    characterizing the knee of the Pareto curve").
+    """
+    if len(plane.front) < 3:
+        return None
+    points = np.column_stack([_unit(plane, "x"), _unit(plane, "y")])
+    (x0, y0), (x1, y1) = points[0], points[-1]
+    length = math.hypot(x1 - x0, y1 - y0)
+    if not length:
+        return None
+    distances = ((x1 - x0) * (y0 - points[:, 1]) - (x0 - points[:, 0]) * (y1 - y0)) / length
+    # less is better on both axes by now, so that the knee lies on the side of the origin
+    far = int(np.argmax(distances))
+    return plane.front[far].number if distances[far] > 0 else None
+
+
+def _unit(plane: FrontFacts, name: str) -> Numbers:
+    """Coordinates of the front as costs between 0 and 1."""
+    values = np.array([getattr(point, name).value for point in plane.front])
+    if plane.logarithmic[0 if name == "x" else 1] and values.min() > 0:
+        values = np.log(values)
+    costs = -values if getattr(plane, name).maximise else values
+    spread = np.ptp(costs)
+    unit: Numbers = (costs - costs.min()) / spread if spread else np.zeros(len(costs))
+    return unit
+
+
+def _plane(
+    reading: Reading, view: View, inside: Scored, measured: Mapping[str, Mapping[str, Value]]
+) -> FrontFacts:
+    quantities = tuple(dict.fromkeys([*reading.objectives, *view.shown]))
+    more = {objective.name for objective in reading.objectives} - {view.x.name, view.y.name}
+    members = {t.number for t in reading.members} & set(inside.numbers.tolist()) if more else set()
+    return front_facts(
+        inside,
+        view.x,
+        view.y,
+        describe=reading.one_line,
+        measured=measured,
+        members=members,
+        finalists=set(reading.finalists),
+        objectives=quantities,
+        logarithmic=view.logarithmic,
+    )
+
+
+def _points(
+    reading: Reading,
+    trials: Mapping[int, Trial],
+    view: View,
+    quantities: Sequence[Quantity],
+    measured: Mapping[str, Mapping[str, Value]],
+) -> list[Point]:
+    """Some networks with all that is drawn or searched for, wherever they lie."""
+    points = []
+    for number, trial in trials.items():
+        known = {**trial.values, **measured.get(trial.digest, {})}
+        if view.x.name in known and view.y.name in known:
+            points.append(
+                Point(
+                    digest=trial.digest,
+                    number=number,
+                    one_line=reading.one_line(trial),
+                    x=known[view.x.name],
+                    y=known[view.y.name],
+                    values={of.name: known[of.name] for of in quantities if of.name in known},
+                    finalist=trial.digest in reading.finalists,
+                )
+            )
+    return points
+
+
+def _space(
+    reading: Reading, view: View, inside: Scored, measured: Mapping[str, Mapping[str, Value]]
+) -> dict[str, Any]:
+    """The front in three quantities, and some of what it beats."""
+    if view.z is None:
+        return {}
+    axes = [view.x, view.y, view.z]
+    known = inside.corrected(measured, [of.name for of in axes])
+    complete: Mask = np.array(np.isfinite(known.costs(axes)).all(axis=1))
+    known = known.where(complete)
+    kept: Mask = np.array(nondominated(known.costs(axes)), dtype=bool)
+    numbers = known.numbers[kept].tolist() if len(known) else []
+    quantities = list(dict.fromkeys([*reading.objectives, *view.shown]))
+    points = _points(reading, known.whole(numbers), view, quantities, measured)
+    beaten = known.where(~kept) if len(known) else known
+    return {"space": tuple(points), "cloud": _sample(beaten, *axes)}
+
+
+def _sample(scored: Scored, *axes: Quantity) -> tuple[Any, ...]:
+    """Coordinates of up to `OUTSIDE` networks, evenly spaced by their numbers."""
+    values = np.column_stack([scored.values(of.name) for of in axes])
+    values = values[np.isfinite(values).all(axis=1)]
+    step = -(-len(values) // OUTSIDE) or 1
+    return tuple(tuple(row) for row in values[::step].tolist())
+
+
+def _baselines(facts: BaselineFacts | None, view: View) -> tuple[BaselinePoint, ...]:
+    if facts is None:
+        return ()
+    points = []
+    for network in facts.baselines:
+        known = {**network.costs, facts.quality.name: network.rungs[network.last]}
+        if view.x.name in known and view.y.name in known:
+            points.append(BaselinePoint(network.name, known[view.x.name], known[view.y.name], network.last))
+    return tuple(points)
+
+
+def _overlays(readings: Iterable[Reading], view: View) -> Iterable[Overlay]:
+    for other in readings:
+        plain = replace(view, bounds={}, picked=None)
+        plane = _plane(other, plain, other.scored, other.study.measured())
+        yield Overlay(other.study.name, plane)

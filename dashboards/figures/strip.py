@@ -1,0 +1,210 @@
+"""A network as a drawing: its layers from the embedding up, and what each costs, as bars beside it.
+
+Not in the registry of figures, which draw the facts of a study: this draws one network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboards.facts.anatomy import FAMILIES, Anatomy, BlockFacts, LayerFacts
+from dashboards.facts.networks import quantity
+from dashboards.figures.drawing import LEAST_WIDTH
+from dashboards.style.theme import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT,
+    ORANGE,
+    PURPLE,
+    SKY,
+    faint,
+    template,
+)
+
+ROW = 30
+COLUMN = 130
+"""Pixels of a row, and of a column of bars at least."""
+
+COLOURS = dict(zip(FAMILIES, (BLUE, SKY, GREEN, GREY, AMBER, ORANGE), strict=True))
+BY_BITS = {16: BLUE, 8: SKY, 6: GREEN, 4: AMBER, 3: ORANGE, 2: PURPLE, 1.58: PURPLE}
+"""Colours of bits per weight."""
+
+TITLES = {
+    "prefill_ms": "prefill (ms)",
+    "decode_ms": "decode (ms)",
+    "params": "parameters",
+    "weight_bytes": "weights",
+    "state_bytes": "state",
+}
+AROUND = "ends"
+"""The row of what stands around the layers."""
+
+
+def strip_figure(facts: Anatomy, by: str = "family") -> go.Figure:
+    """Layers as rows, the first at the bottom: blocks with their widths to scale, then bars for each cost.
+
+    `by` colours the blocks by their "family" or by the "bits" of their weights.
+    """
+    costs = facts.costs
+    figure = make_subplots(
+        1,
+        1 + len(costs),
+        shared_yaxes=True,
+        column_widths=[2.6, *[1.0] * len(costs)],
+        horizontal_spacing=0.012,
+        column_titles=["layers, widths to scale", *(TITLES[name] for name in costs)],
+    )
+    height = ROW * (len(facts.layers) + 1) + 110
+    figure.update_layout(template=template(LIGHT), height=height, bargap=0.18, barmode="stack")
+    figure.update_annotations(font_size=12)
+    _add_blocks(figure, facts, by)
+    _add_links(figure, facts)
+    for column, name in enumerate(costs, start=2):
+        _add_costs(figure, facts, name, column)
+    rows = [AROUND, *(str(layer.index) for layer in facts.layers)]
+    figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=rows, fixedrange=True, showgrid=False
+    )
+    figure.update_xaxes(fixedrange=True, showgrid=False, showticklabels=False)
+    return figure.update_layout(
+        meta={LEAST_WIDTH: 340 + COLUMN * len(costs)}, margin={"l": 44, "r": 8, "t": 64, "b": 8}
+    )
+
+
+def _add_blocks(figure: go.Figure, facts: Anatomy, by: str) -> None:
+    """Both blocks of each layer end to end; one trace for each colour, so that the legend names it."""
+    bars: dict[str, list[tuple[str, float, float, str, str]]] = {}
+    for layer in facts.layers:
+        start = 0.0
+        for block in layer.blocks:
+            name = block.family if by == "family" else f"{layer.weight_bits:g}-bit weights"
+            about = _about(layer, block)
+            bars.setdefault(name, []).append(
+                (str(layer.index), start, block.width, _shown(layer, block), about)
+            )
+            start += block.width
+    order = FAMILIES if by == "family" else sorted(bars, key=lambda name: -float(name.split("-")[0]))
+    for name in (each for each in order if each in bars):
+        rows = bars[name]
+        colour = COLOURS.get(name) or BY_BITS.get(float(name.split("-")[0]), GREY)
+        figure.add_bar(
+            name=name,
+            y=[row for row, *_ in rows],
+            base=[start for _, start, *_ in rows],
+            x=[width for _, _, width, *_ in rows],
+            orientation="h",
+            offsetgroup="0",
+            marker={"color": faint(colour, 0.82), "line": {"color": LIGHT.paper, "width": 1}},
+            text=[text for *_, text, _ in rows],
+            textposition="inside",
+            insidetextanchor="start",
+            textangle=0,
+            constraintext="none",
+            textfont={"size": 11, "color": "#ffffff"},
+            cliponaxis=True,
+            customdata=[about for *_, about in rows],
+            hovertemplate="%{customdata}<extra></extra>",
+            row=1,
+            col=1,
+        )
+
+
+def _shown(layer: LayerFacts, block: BlockFacts) -> str:
+    """What stands inside a bar: kind, and bits where they are few."""
+    bits = f" w{layer.weight_bits:g}" if layer.weight_bits < 16 and block.place == "channel_mixer" else ""
+    state = f" s{layer.state_bits:g}" if layer.state_bits < 16 and block.place == "sequence_mixer" else ""
+    return escape(block.kind.replace("window ", "w=")) + bits + state
+
+
+def _about(layer: LayerFacts, block: BlockFacts) -> str:
+    lines = [
+        f"<b>layer {layer.index}, {block.place.replace('_', ' ')}</b>",
+        escape(block.text),
+        f"{block.params:,} parameters, {block.width:,.1f} per channel",
+        f"weights {layer.weight_bits:g} bits, activations {layer.activation_bits:g},"
+        f" state {layer.state_bits:g}",
+    ]
+    if layer.shared:
+        lines.append(f"weights shared as {escape(layer.shared)}")
+    lines += [escape(text) for text in (layer.router, layer.exit, *layer.notes) if text]
+    return "<br>".join(lines)
+
+
+def _add_links(figure: go.Figure, facts: Anatomy) -> None:
+    """Shared weights as brackets between the layers that have them; routers and exits as marks at the end."""
+    shared: dict[str, list[int]] = {}
+    widest = max((sum(block.width for block in layer.blocks) for layer in facts.layers), default=1.0)
+    for layer in facts.layers:
+        if layer.shared:
+            shared.setdefault(layer.shared, []).append(layer.index)
+    for number, (name, places) in enumerate(shared.items()):
+        x = -widest * (0.05 + 0.05 * number)
+        figure.add_scatter(
+            x=[x] * len(places),
+            y=[str(place) for place in places],
+            mode="lines+markers",
+            line={"color": PURPLE, "width": 2},
+            marker={"color": PURPLE, "size": 7},
+            text=[f"layers {', '.join(map(str, places))} share their weights as {escape(name)}"]
+            * len(places),
+            hovertemplate="%{text}<extra></extra>",
+            name="shared weights",
+            showlegend=number == 0,
+            row=1,
+            col=1,
+        )
+    marks: Sequence[tuple[str, str, str]] = (("router", "diamond", ORANGE), ("exit", "triangle-right", GREEN))
+    for word, symbol, colour in marks:
+        some = [layer for layer in facts.layers if getattr(layer, word)]
+        if some:
+            figure.add_scatter(
+                x=[sum(block.width for block in layer.blocks) + 0.03 * widest for layer in some],
+                y=[str(layer.index) for layer in some],
+                mode="markers",
+                marker={"symbol": symbol, "size": 11, "color": colour},
+                text=[escape(getattr(layer, word)) for layer in some],
+                hovertemplate="%{text}<extra></extra>",
+                name=word,
+                row=1,
+                col=1,
+            )
+
+
+def _add_costs(figure: go.Figure, facts: Anatomy, name: str, column: int) -> None:
+    known = {str(layer.index): layer.costs.get(name, 0.0) for layer in facts.layers}
+    if name in facts.around:
+        known = {AROUND: facts.around[name], **known}
+    of = quantity(name)
+    texts = [of.text(value) if value else "0" for value in known.values()]
+    largest = max(known.values(), default=0.0) or 1.0
+    figure.add_bar(
+        x=list(known.values()),
+        y=list(known),
+        orientation="h",
+        marker={"color": faint(GREY, 0.75)},
+        text=texts,
+        textposition="outside",
+        textfont={"size": 11},
+        cliponaxis=False,
+        hovertemplate=f"{TITLES[name]}: %{{text}}<extra></extra>",
+        showlegend=False,
+        row=1,
+        col=column,
+    )
+    figure.update_xaxes(range=[0, 1.75 * largest], row=1, col=column)
+
+
+def totals(facts: Anatomy) -> Mapping[str, float]:
+    """What all rows add up to, with what belongs to none."""
+    sums: dict[str, Any] = {}
+    for name in facts.costs:
+        sums[name] = sum(layer.costs.get(name, 0.0) for layer in facts.layers)
+        sums[name] += facts.around.get(name, 0.0) + facts.overheads.get(name, 0.0)
+    return sums

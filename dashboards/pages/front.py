@@ -1,0 +1,430 @@
+"""The front of a study: any quantities on the axes, bounds by sliders, and the network behind each point."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import dash
+from dash import Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+
+from dashboards.app.controls import (
+    GRAPH,
+    Slider,
+    bounds_of,
+    options_of,
+    picker,
+    slider_of,
+    slider_row,
+    term,
+)
+from dashboards.app.live_store import key_of
+from dashboards.app.panels import link_to, network_panel, network_rows, said
+from dashboards.facts.baselines import baseline_facts, verdict_sentences
+from dashboards.facts.density import is_wide
+from dashboards.facts.explore import ExploreFacts, View, explore
+from dashboards.facts.growth import growths
+from dashboards.facts.progress import state_of
+from dashboards.facts.quantities import Quantity
+from dashboards.facts.reading import Reading
+from dashboards.figures.explorer import explorer_figure
+from dashboards.figures.hypervolume import volume_figure
+from dashboards.pages.base import Control, Page, Place, pages
+from dashboards.style.theme import SCHEMES, with_scheme
+from foundation.errors import NasError
+from foundation.text import count
+
+POLL_MS = 2000
+HEIGHT = 560
+MOST_BOUNDS = 6
+"""Sliders; a study with more objectives has none for the others."""
+
+MANY_POINTS = 5000
+"""A figure of more points is sent again only when its front changed or it grew by 5 %."""
+
+MOST_CHOSEN = 200
+"""Points of a lasso that are listed."""
+
+CLICKED = """
+(click) => {
+  const number = click?.points?.[0]?.customdata;
+  return Number.isInteger(number) ? number : dash_clientside.no_update;
+}
+"""
+CHOSEN = f"""
+(selected) => (selected?.points || []).map(each => each.customdata)
+  .filter(Number.isInteger).slice(0, {MOST_CHOSEN})
+"""
+BOUNDS = tuple(f"front-bound-{i}" for i in range(MOST_BOUNDS))
+
+
+@pages.add
+class Front(Page):
+    """The plane of two quantities, or the space of three, with everything that a reader set."""
+
+    name = "front"
+    title = "Front"
+    rank = 10
+    linked: ClassVar[Mapping[str, Control]] = {
+        "x": Control("front-x.value", str),
+        "y": Control("front-y.value", str),
+        "z": Control("front-z.value", str),
+        "colour": Control("front-colour.value", str),
+        "size": Control("front-size.value", str),
+        "log": Control("front-log.value", list),
+        "over": Control("front-over.value", list),
+        "pick": Control("front-pick.data", int),
+        **{f"bound{i}": Control(f"{name}.value", float) for i, name in enumerate(BOUNDS)},
+    }
+    sent: ClassVar[Mapping[str, type]] = {
+        "front-poll.n_intervals": int,
+        "front-study.data": str,
+        "front-seen.data": dict,
+        "front-bounds.data": list,
+        "front-chosen.data": list,
+    }
+
+    def layout(self, place: Place) -> list[Component]:
+        """The page before its figure is drawn."""
+        reading = self.live.study(place.study)
+        study = reading.study
+        quantities = reading.quantities()
+        sliders = [slider_of(of, reading.scored) for of in reading.objectives[:MOST_BOUNDS]]
+        sliders += [None] * (MOST_BOUNDS - len(sliders))
+        x, y = first_axes(reading.objectives)
+        usual: dict[str, Any] = {"x": x, "y": y, "log": [], "over": []}
+        usual |= {f"bound{i}": slider.free for i, slider in enumerate(sliders) if slider}
+        words = {f"bound{i}": bound_word(slider.of) for i, slider in enumerate(sliders) if slider}
+        figure = [
+            self._pickers(place, reading, quantities, (x, y)),
+            dcc.Graph(id="front-plot", config=GRAPH, style={"height": f"{HEIGHT}px"}),
+            html.P(CAPTION, className="caption"),
+        ]
+        aside = [
+            html.Details(
+                [html.Summary("What may it cost?"), *self._sliders(place, reading, sliders)], open=True
+            ),
+            html.Div(id="front-best", className="best", role="status"),
+            html.Div(id="front-panel"),
+        ]
+        return [
+            html.H1(study.name),
+            html.P(study_line(reading), id="front-line"),
+            html.P("; ".join(map(str, study.plan.scenarios)), className="muted"),
+            *map(html.P, verdict_sentences(study)),
+            html.Div([html.Div(figure, className="plane"), html.Aside(aside)], className="split"),
+            html.Section([html.H2("Networks"), html.Div(id="front-rows")]),
+            html.Section(
+                [
+                    html.H2("How the front grew"),
+                    dcc.Graph(id="front-growth", config=GRAPH, style={"height": "300px"}),
+                ]
+            ),
+            dcc.Store(id="front-study", data=key_of(study.record)),
+            dcc.Store(id="front-seen"),
+            dcc.Store(id="front-pick", data=_whole(place.number("pick"))),
+            dcc.Store(id="front-chosen"),
+            dcc.Store(id="front-bounds", data=[slider.plain if slider else None for slider in sliders]),
+            self.usual({**usual, "@": words}),
+            dcc.Interval(id="front-poll", interval=POLL_MS),
+        ]
+
+    def _pickers(
+        self, place: Place, reading: Reading, quantities: Sequence[Quantity], axes: tuple[str, str]
+    ) -> Component:
+        names, options = [of.name for of in quantities], options_of(quantities)
+        over = [each for each in self.live.names() if each != reading.study.name]
+        menus = [
+            picker(label, f"front-{word}", options, place.one(word, names, usual))
+            for label, word, usual in (("horizontal", "x", axes[0]), ("vertical", "y", axes[1]))
+        ]
+        menus += [
+            picker(
+                label,
+                f"front-{word}",
+                options,
+                place.one(word, names) or None,
+                clearable=True,
+                placeholder="none",
+            )
+            for label, word in (("third axis", "z"), ("colour", "colour"), ("size", "size"))
+        ]
+        logs = [
+            {"label": f"{name}", "value": axis} for name, axis in (("horizontal", "x"), ("vertical", "y"))
+        ]
+        menus.append(
+            html.Label(
+                [
+                    html.Span("other than usual scale (linear or log)"),
+                    dcc.Checklist(logs, place.some("log", ("x", "y")), id="front-log", inline=True),
+                ]
+            )
+        )
+        studies = [{"label": name, "value": name} for name in over]
+        menus.append(
+            picker(
+                "lay over it",
+                "front-over",
+                studies,
+                place.some("over", over),
+                multi=True,
+                placeholder="other studies",
+            )
+        )
+        return html.Div(menus, className="pickers")
+
+    def _sliders(self, place: Place, reading: Reading, sliders: Sequence[Slider | None]) -> list[Component]:
+        return [
+            slider_row(slider, name, place.number(bound_word(slider.of)) if slider else None, reading.study)
+            for slider, name in zip(sliders, BOUNDS, strict=True)
+        ]
+
+    def connect(self, app: dash.Dash) -> None:
+        """The figure follows the controls and the store; a click or a lasso chooses networks."""
+        app.callback(
+            output=[
+                Output("front-plot", "figure"),
+                Output("front-line", "children"),
+                Output("front-best", "children"),
+                Output("front-seen", "data"),
+            ],
+            inputs={
+                "tick": Input("front-poll", "n_intervals"),
+                "axes": [Input(f"front-{word}", "value") for word in ("x", "y", "z", "colour", "size")],
+                "log": Input("front-log", "value"),
+                "over": Input("front-over", "value"),
+                "pick": Input("front-pick", "data"),
+                "bounds": [Input(name, "value") for name in BOUNDS],
+                "scheme": Input("scheme", "data"),
+            },
+            state={
+                "kept": State("front-bounds", "data"),
+                "study": State("front-study", "data"),
+                "seen": State("front-seen", "data"),
+            },
+        )(self.draw)
+        app.clientside_callback(
+            CLICKED, Output("front-pick", "data"), Input("front-plot", "clickData"), prevent_initial_call=True
+        )
+        app.clientside_callback(
+            CHOSEN,
+            Output("front-chosen", "data"),
+            Input("front-plot", "selectedData"),
+            prevent_initial_call=True,
+        )
+        app.callback(
+            Output("front-panel", "children"),
+            Input("front-pick", "data"),
+            Input("front-seen", "data"),
+            State("front-study", "data"),
+        )(self.panel)
+        app.callback(
+            Output("front-rows", "children"),
+            Output("front-growth", "figure"),
+            Input("front-chosen", "data"),
+            Input("front-seen", "data"),
+            State("front-over", "value"),
+            State("front-study", "data"),
+        )(self.below)
+
+    def draw(
+        self,
+        *,
+        axes: Sequence[Any],
+        bounds: Sequence[Any],
+        kept: Any,
+        study: Any,
+        seen: Any,
+        log: Any = None,
+        over: Any = None,
+        pick: Any = None,
+        scheme: Any = None,
+        tick: Any = None,
+    ) -> tuple[Any, Any, Any, Any]:
+        """The figure, the line about the study, the best network, and the state shown.
+
+        No update where nothing changed; of a study that was deleted meanwhile the line says so.
+        """
+        nothing = (no_update,) * 4
+        if study is None or not all(axes[:2]):
+            return nothing
+        try:
+            reading = self.live.by_key(study)
+            wanted = self._wanted(reading, [axes, log, over, pick, bounds, scheme])
+            if isinstance(seen, dict) and all(seen.get(k) == v for k, v in wanted.items() if k != "points"):
+                return nothing
+            if not worth_drawing(seen, wanted):
+                return no_update, study_line(reading), no_update, no_update
+            view = view_of(reading, axes, log, bounds_of(kept, bounds), pick)
+            facts = explore(
+                reading,
+                view,
+                baselines=baseline_facts(reading.study),
+                overlays=self._overlays(over, reading),
+            )
+        except NasError as error:
+            return no_update, f"gone: {error}", no_update, None
+        figure = with_scheme(explorer_figure(facts, HEIGHT), wanted["scheme"])
+        figure.update_layout(uirevision=f"{study}/{axes[:3]}")
+        return figure, study_line(reading), best_line(reading, facts), wanted
+
+    def _overlays(self, over: Any, reading: Reading) -> list[Reading]:
+        names = [name for name in over if isinstance(name, str)] if isinstance(over, list) else []
+        known = [name for name in dict.fromkeys(names) if name in self.live.names()]
+        return [self.live.study(name) for name in known if name != reading.study.name]
+
+    def _wanted(self, reading: Reading, asked: Any) -> dict[str, Any]:
+        """What decides how the page looks, in few bytes: every poll sends it back."""
+        members = [trial.number for trial in reading.members]
+        scheme = asked[-1] if asked[-1] in SCHEMES else "light"
+        return {
+            "revision": reading.revision,
+            "asked": zlib.crc32(repr(asked).encode()),
+            "members": zlib.crc32(repr(members).encode()),
+            "measured": len(reading.study.measurements()),
+            "scheme": scheme,
+            "state": state_of(reading)[0],
+            "points": reading.distinct,
+        }
+
+    def panel(self, pick: Any, seen: Any, study: Any) -> Any:
+        """The network that was picked; before that, the first one of the front."""
+        if study is None:
+            return no_update
+        try:
+            reading = self.live.by_key(study)
+            trial = reading.trial(pick) if isinstance(pick, int) else None
+            if trial is not None:
+                return network_panel(reading, trial)
+            if not reading.members:
+                return [html.P("Nothing is scored yet. Networks appear here as they are.", className="muted")]
+            lead = f"The best of the front in {reading.objectives[0].label}. Click a point to see another."
+            return network_panel(reading, reading.members[0], lead)
+        except NasError as error:
+            return [html.P(str(error))]
+
+    def below(self, chosen: Any, seen: Any, over: Any, study: Any) -> tuple[Any, Any]:
+        """The networks of the front, or of a lasso, as a table; and how the front grew."""
+        if study is None:
+            return no_update, no_update
+        try:
+            reading = self.live.by_key(study)
+            numbers = [n for n in chosen if type(n) is int][:MOST_CHOSEN] if isinstance(chosen, list) else []
+            trials = list(reading.whole(numbers).values()) if numbers else list(reading.members)
+            note = (
+                "Those inside the lasso."
+                if numbers
+                else "The front in all objectives. Drag a lasso to list others."
+            )
+            scheme = seen.get("scheme") if isinstance(seen, dict) else "light"
+            shown = [reading, *self._overlays(over, reading)]
+            curves = growths({each.study.name: each.scored for each in shown}, reading.objectives)
+            grown = with_scheme(volume_figure(curves), scheme if scheme in SCHEMES else "light")
+            return network_rows(reading, trials, reading.objectives, note), grown
+        except NasError as error:
+            return [html.P(str(error))], no_update
+
+
+CAPTION: list[Component | str] = [
+    "Each point is an architecture: blue ones are on the ",
+    term("front"),
+    ", grey ones are ",
+    term("beaten"),
+    ". Bars and the band are ",
+    term("±", "one standard error"),
+    "; the grey ring is the ",
+    term("knee"),
+    ". Click a point to see its network, drag to zoom, double-click to see all.",
+]
+
+
+def bound_word(of: Quantity) -> str:
+    """The word of a bound in the address."""
+    return f"{'min' if of.maximise else 'max'}.{of.name}"
+
+
+def view_of(reading: Reading, axes: Sequence[Any], log: Any, bounds: Mapping[str, float], pick: Any) -> View:
+    """What a reader asked for; a name that the study does not have is an axis without any values."""
+    known = {of.name: of for of in reading.quantities()}
+    named = [known.get(str(name), Quantity(str(name))) if name else None for name in axes]
+    swapped = [axis in log if isinstance(log, list) else False for axis in ("x", "y")]
+    scales = tuple(_other_scale(reading, str(axes[i])) if swapped[i] else None for i in (0, 1))
+    return View(
+        x=named[0] or Quantity(""),
+        y=named[1] or Quantity(""),
+        z=named[2],
+        colour=named[3],
+        size=named[4],
+        logarithmic=(scales[0], scales[1]),
+        bounds=bounds,
+        picked=pick if isinstance(pick, int) and not isinstance(pick, bool) and abs(pick) < 2**62 else None,
+    )
+
+
+def _other_scale(reading: Reading, name: str) -> bool:
+    """Whether an axis is logarithmic where the reader wants the other scale than the usual one."""
+    values = reading.scored.values(name)
+    return not is_wide(float(values.min()), float(values.max())) if len(values) else False
+
+
+def best_line(reading: Reading, facts: ExploreFacts) -> Any:
+    """The best network under the bounds, in a sentence."""
+    best, of = facts.best, facts.best_of
+    kept = f"{facts.inside:,} of {count(facts.known, 'network')}"
+    if not facts.view.bounds:
+        return []
+    if best is None:
+        return [html.P(["No network keeps these bounds. ", html.Span(kept, className="muted")])]
+    numbers = [
+        said(objective, best.values[objective.name])
+        for objective in reading.objectives
+        if objective.name in best.values
+    ]
+    return [
+        html.P(
+            [
+                f"Best {of.label} under these bounds: ",
+                link_to(reading, best.digest),
+                ": ",
+                ", ".join(numbers),
+                ". ",
+            ]
+        ),
+        html.P(f"{kept} keep them.", className="muted"),
+    ]
+
+
+def worth_drawing(seen: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a figure has changed enough to be sent again."""
+    if not isinstance(seen, dict) or wanted["points"] < MANY_POINTS:
+        return True
+    if any(seen.get(key) != wanted[key] for key in ("asked", "scheme", "members", "measured")):
+        return True
+    shown = seen.get("points", 0)
+    return not isinstance(shown, int) or bool(wanted["points"] > 1.05 * shown)
+
+
+def study_line(reading: Reading) -> str:
+    """The progress of a study in one line."""
+    if not reading.read:
+        return f"being read: {count(reading.distinct, 'distinct architecture')} so far"
+    state, error = state_of(reading)
+    counts = reading.counts()
+    states = ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items()))
+    front = count(len(reading.members), "network")
+    scored = f"{count(reading.distinct, 'distinct architecture')} scored"
+    lost = f"; {count(len(reading.unreadable), 'trial')} cannot be read" if reading.unreadable else ""
+    why = f" ({error})" if error else ""
+    return f"{state}{why}: {scored}, {front} on the front ({states or 'no trials'}){lost}"
+
+
+def first_axes(objectives: Sequence[Quantity]) -> tuple[str, str]:
+    """The names of the first two objectives, quality on the vertical axis."""
+    first, second = [*objectives, *objectives][:2]
+    return (second.name, first.name) if first.scored else (first.name, second.name)
+
+
+def _whole(number: float | None) -> int | None:
+    return int(number) if number is not None and float(number).is_integer() and abs(number) < 2**53 else None

@@ -1,0 +1,256 @@
+"""One network: its layers drawn, every number with its error and origin, where it comes from, its Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import dash
+from dash import Input, Output, dcc, html
+from dash.development.base_component import Component
+
+from dashboards.app.controls import GRAPH, command, term
+from dashboards.app.live_store import key_of
+from dashboards.app.panels import link_to, numbers_table
+from dashboards.facts.anatomy import Anatomy, anatomy, table_of
+from dashboards.facts.family_tree import Generation, ParentFacts, generations_of, trainings_of
+from dashboards.facts.networks import architecture, quantity
+from dashboards.facts.python_text import python_text
+from dashboards.facts.reading import Reading
+from dashboards.facts.study import study_facts
+from dashboards.figures.strip import strip_figure, totals
+from dashboards.figures.trainings import trainings_figure
+from dashboards.pages.base import Control, Page, Place, address, pages
+from dashboards.shell_commands import export, target
+from dashboards.style.theme import SCHEMES, with_scheme
+from foundation.errors import NasError, UnknownName
+from nas.study.trial import Trial
+
+LONGEST_NUMBER = 18
+"""Digits of the number of a trial."""
+
+BY = {"family": "block family", "bits": "bits of weights"}
+STATIC: Any = {**GRAPH, "displayModeBar": False}
+
+
+@pages.add
+class Network(Page):
+    """The page of one architecture; without a digest, that of the first one of the front."""
+
+    name = "network"
+    title = "Network"
+    rank = 20
+    linked: ClassVar[Mapping[str, Control]] = {
+        "by": Control("network-by.value", str),
+        "scenario": Control("network-scenario.value", str),
+    }
+    sent: ClassVar[Mapping[str, type]] = {"network-which.data": str}
+
+    def layout(self, place: Place) -> list[Component]:
+        """Everything that is known of a network."""
+        reading = self.live.study(place.study)
+        trial = self._trial(reading, place.rest)
+        scenarios = [scenario.name for scenario in reading.study.plan.scenarios]
+        return [
+            html.H1(
+                [
+                    html.Code(trial.digest),
+                    html.Span(f" trial {trial.number:,} of {reading.study.name}", className="muted"),
+                ]
+            ),
+            html.Section([html.H2("Layers"), *self._drawing(place, scenarios)]),
+            html.Div(
+                [
+                    html.Section([html.H2("Numbers"), numbers_table(reading, trial)]),
+                    html.Section([html.H2("Trainings"), self._trainings(reading, trial)]),
+                ],
+                className="pair",
+            ),
+            html.Section([html.H2("Where it comes from"), *lineage(reading, trial)]),
+            html.Div(
+                [
+                    html.Section([html.H2("As Python"), python(reading, trial)]),
+                    html.Section([html.H2("Take it home"), *commands(reading, trial)]),
+                ],
+                className="pair",
+            ),
+            dcc.Store(id="network-which", data=f"{key_of(reading.study.record)}/{trial.number}"),
+            self.usual({"by": "family", "scenario": scenarios[0]}),
+        ]
+
+    def _drawing(self, place: Place, scenarios: Sequence[str]) -> list[Component]:
+        """The place of the drawing, and what it may be coloured by."""
+        chosen = place.one("scenario", scenarios, scenarios[0])
+        return [
+            html.Div(
+                [
+                    html.Label(
+                        [
+                            html.Span("colour by"),
+                            dcc.RadioItems(
+                                [{"label": text, "value": name} for name, text in BY.items()],
+                                place.one("by", BY, "family"),
+                                id="network-by",
+                                inline=True,
+                            ),
+                        ]
+                    ),
+                    html.Label(
+                        [
+                            html.Span(term("scenario")),
+                            dcc.RadioItems(
+                                [{"label": name or "as searched", "value": name} for name in scenarios],
+                                chosen,
+                                id="network-scenario",
+                                inline=True,
+                            ),
+                        ],
+                        hidden=len(scenarios) < 2,
+                    ),
+                ],
+                className="pickers",
+            ),
+            html.Div(id="network-strip"),
+        ]
+
+    def _trial(self, reading: Reading, digest: str) -> Trial:
+        if not digest:
+            if not reading.members:
+                raise UnknownName(f"study {reading.study.name} has no scored network yet")
+            return reading.members[0]
+        number = reading.numbered(digest)
+        trial = reading.whole([number]).get(number) if number is not None else None
+        if trial is None:
+            raise UnknownName(f"study {reading.study.name} has no scored network {digest!r}")
+        return trial
+
+    def _trainings(self, reading: Reading, trial: Trial) -> Component:
+        trainings, quality = trainings_of(reading, trial.digest), reading.study.quality
+        if quality is None or not trainings:
+            return html.P("Nothing was trained for this network alone.", className="muted")
+        figure = trainings_figure(trainings, quantity(quality.name, reading.study))
+        return html.Div(
+            [
+                dcc.Graph(figure=figure, id="network-trainings", config=STATIC),
+                html.P(
+                    "Scores by training steps. A score by shared weights is of no training of its own;"
+                    " bars are one standard error.",
+                    className="caption",
+                ),
+            ]
+        )
+
+    def connect(self, app: dash.Dash) -> None:
+        """The drawing follows what colours it, the scenario and the scheme of the page."""
+        app.callback(
+            Output("network-strip", "children"),
+            Input("network-by", "value"),
+            Input("network-scenario", "value"),
+            Input("scheme", "data"),
+            Input("network-which", "data"),
+        )(self.strip)
+
+    def strip(self, by: Any, scenario: Any, scheme: Any, which: Any) -> list[Component]:
+        """The drawing of a network, with a sentence that says how to read it."""
+        key, _, number = str(which or "").rpartition("/")
+        if not (number.isascii() and number.isdecimal() and len(number) <= LONGEST_NUMBER):
+            return []
+        try:
+            reading = self.live.by_key(key)
+        except NasError as error:
+            return [html.P(str(error))]
+        trial = reading.whole([int(number)]).get(int(number))
+        if trial is None:
+            return []
+        scenarios = {each.name: each for each in reading.study.plan.scenarios}
+        chosen = scenarios.get(str(scenario or ""), reading.study.plan.scenarios[0])
+        facts = anatomy(architecture(reading.study, trial), chosen, table_of(reading.study, chosen))
+        if facts is None:
+            return [
+                html.P("Its layers are of classes that only the study's source defines.", className="muted")
+            ]
+        figure = with_scheme(strip_figure(facts, str(by)), scheme if scheme in SCHEMES else "light")
+        least = int(figure.layout.meta["least_width"])
+        graph = dcc.Graph(figure=figure, config=STATIC, style={"minWidth": f"{least}px"})
+        return [html.Div(graph, className="scroll"), html.P(strip_caption(facts), className="caption")]
+
+
+def strip_caption(facts: Anatomy) -> str:
+    """What is drawn, and what it adds up to."""
+    sums = {name: quantity(name).text(value) for name, value in totals(facts).items()}
+    told = ", ".join(f"{quantity(name).label} {text}" for name, text in sums.items())
+    text = (
+        "The first layer is at the bottom, above embedding and head (ends). The width of a block is its"
+        f" weights per channel. All rows together: {told}."
+    )
+    if facts.timed:
+        overhead = ", ".join(
+            f"{quantity(n).text(ms)} of {quantity(n).label}" for n, ms in facts.overheads.items()
+        )
+        text += f" Latencies are predicted by the table of {facts.timed}; {overhead} belong to no layer."
+    else:
+        text += " There is no latency table for this scenario here, so no latency by layer."
+    return text
+
+
+def lineage(reading: Reading, trial: Trial) -> list[Component]:
+    """The parents and theirs, with what each child changed."""
+    generations = generations_of(reading, trial)
+    if not generations:
+        return [html.P("Its strategy recorded no parents.", className="muted")]
+    items = [_generation(reading, each) for each in generations]
+    note = "A network and its parents, newest first; each line is a gene that the child changed."
+    return [html.P(note, className="caption"), html.Ol(items, className="lineage")]
+
+
+def _generation(reading: Reading, each: Generation) -> Component:
+    head = [link_to(reading, each.digest), html.Span(f" trial {each.number:,}", className="muted")]
+    if not each.parents:
+        return html.Li([*head, f", {each.origin}"])
+    return html.Li([*head, ", made of", html.Ul([_parent(reading, parent) for parent in each.parents])])
+
+
+def _parent(reading: Reading, parent: ParentFacts) -> Component:
+    quality = reading.objectives[0]
+    value = parent.values.get(quality.name)
+    told = f", {quality.label} {quality.of(value)}" if value else ""
+    changes = [
+        html.Li([html.Code(path), f": {before} → ", html.Strong(after)])
+        for path, (before, after) in parent.changed.items()
+    ]
+    head = [link_to(reading, parent.digest), html.Span(f" trial {parent.number:,}{told}", className="muted")]
+    return html.Li([*head, html.Ul(changes, className="changes")] if changes else [*head, ": the same genes"])
+
+
+def python(reading: Reading, trial: Trial) -> Component:
+    """The architecture as Python, to copy."""
+    spec = architecture(reading.study, trial)
+    if spec is None:
+        return html.P("Its parts are not registered here.", className="muted")
+    text = python_text(spec)
+    return html.Div(
+        [dcc.Clipboard(content=text, title="copy"), html.Pre(html.Code(text))], className="source"
+    )
+
+
+def commands(reading: Reading, trial: Trial) -> list[Component]:
+    """What to type for this network."""
+    study = study_facts(reading.study, ())
+    lines: Sequence[tuple[str, str]] = (
+        ("Show it in the terminal", f"nas show {target(study, trial.digest)}"),
+        ("Export it as a plain model", export(study, trial.digest)),
+        (
+            "Go on training it",
+            f"nas train {target(study, trial.digest)} -o {study.name}-{trial.digest}-trained",
+        ),
+        ("See it on the front", address(study=study.name, pick=trial.number)),
+    )
+    parts: list[Component] = []
+    for does, text in lines:
+        shown = (
+            dcc.Link("open the front with this network marked", href=text)
+            if text.startswith("/")
+            else command(text)
+        )
+        parts += [html.P(does, className="muted"), shown]
+    return parts

@@ -1,0 +1,130 @@
+"""The style sheet of the dashboard: the same type as the report, as wide as the window, down to a phone."""
+
+from __future__ import annotations
+
+from dashboards.style.css import base_css
+from dashboards.style.theme import BLUE, DARK, LIGHT, MONO, SERIF, ColourScheme
+
+
+def _dash_colours(scheme: ColourScheme) -> str:
+    """Dash's own variables, so that its controls have the colours of the page."""
+    return (
+        f"--Dash-Fill-Inverse-Strong:{scheme.paper};--Dash-Text-Primary:{scheme.ink};--Dash-Text-Strong:{scheme.ink};"
+        f"--Dash-Text-Weak:{scheme.muted};--Dash-Text-Disabled:{scheme.muted};"
+        f"--Dash-Stroke-Strong:{scheme.muted};--Dash-Stroke-Weak:{scheme.rule};"
+        f"--Dash-Fill-Interactive-Strong:{BLUE};--Dash-Fill-Primary-Hover:{scheme.raised};"
+        f"--Dash-Fill-Primary-Active:{scheme.raised};--Dash-Fill-Interactive-Weak:{scheme.raised};"
+        f"--Dash-Fill-Disabled:{scheme.rule}"
+    )
+
+
+def app_css() -> str:
+    """All rules of the dashboard."""
+    return base_css() + _frame() + _controls() + _studies() + _networks() + _narrow()
+
+
+def _frame() -> str:
+    return f"""
+html:root{{{_dash_colours(LIGHT)}}}
+@media (prefers-color-scheme:dark){{html:root{{{_dash_colours(DARK)}}}}}
+main{{max-width:1560px;margin:0 auto;padding:0 2rem 4rem;overflow-wrap:break-word}}
+h1{{font-size:1.75rem;margin:1.1rem 0 .25rem}} h2{{font-size:1.12rem;margin:0 0 .35rem}}
+h1 .muted,h2 .muted{{font-weight:400;font-size:.62em;font-family:{MONO}}} h2 .muted{{font-size:.8em}}
+p{{margin:.15rem 0 .45rem;max-width:62rem}} .small{{font-size:.8rem}}
+.caption{{color:var(--muted);font-size:.84rem;line-height:1.5;max-width:56rem;margin-top:.3rem}}
+nav.top{{display:flex;flex-wrap:wrap;align-items:baseline;gap:.3rem 2rem;padding:.9rem 0 .5rem;
+border-bottom:1px solid var(--rule)}}
+nav.top a{{text-decoration:none}} nav.top a:hover{{text-decoration:underline}}
+.crumbs{{display:flex;gap:.5rem;min-width:0;font-family:{SERIF}}} .crumbs>*{{overflow-wrap:anywhere}}
+.crumbs>*+*::before{{content:"/";color:var(--muted);margin-right:.5rem}}
+.tabs{{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;font-size:.92rem}}
+.tabs a.here{{color:var(--ink);font-weight:600;border-bottom:2px solid var(--blue)}}
+:focus-visible{{outline:2px solid var(--blue);outline-offset:2px}}
+abbr[title]{{text-decoration:underline dotted var(--muted);text-underline-offset:.18em;cursor:help}}
+section{{margin:2.2rem 0 0;min-width:0}}
+.split{{display:grid;grid-template-columns:minmax(0,1fr) 25rem;gap:2.4rem;margin-top:1rem;align-items:start}}
+.pair{{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:0 3rem}}
+aside{{border-left:1px solid var(--rule);padding:0 0 1rem 1.6rem;min-width:0}}
+details>summary{{cursor:pointer;color:var(--link);font-size:.92rem;margin:.2rem 0 .5rem}}
+"""
+
+
+def _controls() -> str:
+    return """
+.pickers{display:flex;flex-wrap:wrap;gap:.7rem 1.1rem;margin-bottom:.4rem;align-items:flex-end}
+.pickers label{font-size:.78rem;color:var(--muted);flex:0 1 15.5rem;min-width:0}
+.pickers label>span:first-child{display:block;margin-bottom:.15rem}
+.pickers label label{display:inline-flex;gap:.3rem;align-items:center;margin-right:.9rem;color:var(--ink);
+font-size:.86rem}
+input[type=search]{font:inherit;font-size:.9rem;width:100%;padding:.36rem .6rem;background:var(--paper);
+color:var(--ink);border:1px solid var(--muted);border-radius:4px}
+.bound{margin:0 0 .75rem;font-size:.86rem} .bound>div:first-child{margin-bottom:-.1rem}
+aside .best p{font-size:.92rem}
+aside .best:not(:empty){border-left:3px solid var(--orange);padding-left:.8rem;
+margin:.2rem 0 1rem}
+.command{display:flex;gap:.8rem;align-items:flex-start;background:var(--raised);border-radius:6px;
+padding:.6rem .8rem;margin:0 0 .7rem;max-width:46rem}
+.command code{overflow-wrap:anywhere;flex:1} .command>div,.source>div{cursor:pointer}
+.source{position:relative} .source>div{position:absolute;right:.8rem;top:.7rem}
+.source pre{max-height:26rem;overflow:auto}
+"""
+
+
+def _studies() -> str:
+    return """
+.studies table{width:100%;margin-top:1rem;font-size:.92rem}
+.studies td,.studies th{text-align:left;padding:.65rem 1.6rem .65rem 0;vertical-align:top;white-space:normal}
+.studies tbody td{border-bottom:1px solid var(--rule)}
+.studies a{font-weight:600;text-decoration:none;overflow-wrap:anywhere}
+.studies a:hover{text-decoration:underline}
+.studies td:first-child{min-width:10rem;max-width:22rem}
+.studies ul{margin:.2rem 0;padding-left:1.1rem;font-size:.84rem}
+.studies details summary{font-size:.84rem;margin:0}
+.bests{white-space:nowrap} .bar{height:4px;background:var(--rule);border-radius:2px;margin:.35rem 0 .15rem;
+max-width:9rem;min-width:6rem} .bar>div{height:100%;background:var(--blue);border-radius:2px}
+.spark{width:120px;height:28px;display:block}
+.state.running::before{content:"";display:inline-block;width:.55em;height:.55em;border-radius:50%;
+background:var(--blue);margin-right:.45em}
+.state.interrupted,.state.failed{color:var(--orange)} .error{max-width:26rem;overflow-wrap:anywhere}
+.first{margin-top:1.4rem}
+"""
+
+
+def _networks() -> str:
+    return f"""
+ul.layers{{list-style:none;display:flex;flex-wrap:wrap;gap:.25rem .4rem;margin:.3rem 0 .6rem;padding:0;
+font-size:.8rem;line-height:1.35}}
+ul.layers li{{background:var(--raised);border-radius:3px;padding:.1rem .45rem;min-width:0;
+overflow-wrap:anywhere}}
+.numbers{{width:100%;margin:.3rem 0 .6rem;font-size:.84rem}}
+.numbers td{{padding:.26rem 0 .26rem .7rem;border-bottom:1px solid var(--rule);white-space:nowrap}}
+.numbers th{{padding-left:.7rem}}
+.numbers td:first-child,.numbers th:first-child{{white-space:normal;padding-left:0;line-height:1.3}}
+.numbers th.group{{padding:.8rem 0 .2rem;text-align:left;color:var(--ink);white-space:normal}}
+.how{{color:var(--muted);font-size:.92em;margin-right:.7em}} .rough{{color:var(--orange);font-weight:600}}
+.listed{{width:100%}} .listed td,.listed th{{padding:.34rem 1.2rem .34rem 0}}
+.listed td{{border-bottom:1px solid var(--rule)}}
+.listed td.line,.listed th:last-child{{text-align:left;padding-left:.6rem}}
+.listed td.line{{color:var(--muted);font-size:.92em;max-width:44rem;overflow:hidden;text-overflow:ellipsis}}
+a.mono{{font-family:{MONO};font-size:.92em;text-decoration:none}} a.mono:hover{{text-decoration:underline}}
+.more a{{font-family:inherit;font-size:1em}}
+ol.lineage{{padding-left:1.3rem;font-size:.9rem}} ol.lineage ul{{padding-left:1.2rem;margin:.2rem 0 .5rem}}
+.changes{{font-size:.92em;color:var(--muted);columns:2;column-gap:2rem}} .changes strong{{color:var(--ink)}}
+"""
+
+
+def _narrow() -> str:
+    """Windows of a tablet, and of a phone."""
+    return """
+@media (max-width:1080px){.split,.pair{grid-template-columns:minmax(0,1fr)}
+aside{border-left:0;padding-left:0;border-top:1px solid var(--rule);padding-top:1rem}}
+@media (max-width:760px){main{padding:0 1rem 2rem} h1{font-size:1.35rem}
+.pickers{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:.6rem .8rem}
+.changes{columns:1}
+.studies thead{display:none}
+.studies table,.studies tbody,.studies tr,.studies td{display:block}
+.studies tr{border-bottom:1px solid var(--rule);padding:.7rem 0}
+.studies tbody td{border:0;padding:.15rem 0;max-width:none}
+.studies td.front::before{content:"on the front: ";color:var(--muted)}
+.bests{white-space:normal}}
+"""
