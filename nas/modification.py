@@ -33,8 +33,8 @@ from nas.modifiers.base import Estimate, Modifier, Work, modifier_of
 from nas.modifiers.settings import ModificationSettings as ModificationSettings
 from nas.progress import Progress
 from nas.study.model_code import load
+from nas.study.task import check_tokens
 from nas.training.start import Start, start_of
-from nas.training.train import check_tokens
 from search_spaces.language.walk import open_values
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import check_free, read_config, save_model

@@ -41,6 +41,7 @@ from evaluators.blockwise.shared_sublayer import BorrowedSublayer
 from evaluators.scoring.windows import SCORED_AT_ONCE, SEGMENT, state_segment
 from evaluators.supernet.weights import digest_of
 from evaluators.tasks.base import IGNORED, Task
+from evaluators.training.chunked_loss import AT_ONCE
 from evaluators.training.fit import SAVE_SECONDS
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_plain
@@ -52,13 +53,22 @@ from search_spaces.supernet import Supernet
 class Replacements:
     """A parent read from a supernet, whose parts are replaced one by one, on the first `windows` of a task.
 
+    They are windows of the validation part; or, where `training` is a seed, random ones of the training part:
+    of a parent that has not learned from that, and the validation part is kept for what is chosen.
+
     Raises:
         SpaceError: the parent has layers that share weights, routers or exits: their effects do not add up.
         IllegalArchitecture: the parent is not in the space.
     """
 
     def __init__(
-        self, supernet: Supernet, parent: Decoder, task: Task, *, windows: int | None = None
+        self,
+        supernet: Supernet,
+        parent: Decoder,
+        task: Task,
+        *,
+        windows: int | None = None,
+        training: int | None = None,
     ) -> None:
         supernet.space.genotype_of(parent)
         reason = does_not_add_up(parent)
@@ -66,9 +76,13 @@ class Replacements:
             raise SpaceError(f"the parent's {reason}: what its sublayers do does not add up; choose another")
         self.supernet, self.parent, self.task, self.windows = supernet, parent, task, windows
         self.parents = parents_by_width(supernet, parent)
-        tokens, targets = task.validation()
-        self.tokens, self.targets = (part[:windows].to(supernet.device) for part in (tokens, targets))
-        self.target = self._logits_of(parent)
+        whole = (
+            task.validation() if training is None else task.train_batch(0, training, windows or task.windows)
+        )
+        self.training = training
+        self.tokens, self.targets = (part[:windows].to(supernet.device) for part in whole)
+        self.at_once = max(1, min(SCORED_AT_ONCE, AT_ONCE // (self.tokens.shape[1] * parent.vocab)))
+        self.target = [part.log_softmax(-1) for part in self._logits_of(parent)]
         self._trunks: dict[int, _Trunk] = {}
 
     @property
@@ -79,6 +93,7 @@ class Replacements:
             "parent": to_plain(self.parent),
             "task": self.task.digest,
             "windows": len(self.tokens),
+            **({} if self.training is None else {"training": self.training}),
         }
 
     def wanted(self) -> Iterator[Replacement]:
@@ -135,23 +150,22 @@ class Replacements:
         return Moved.of(self._divergence(self._logits_of(spec)))
 
     @torch.no_grad()
-    def _logits_of(self, spec: Decoder) -> Tensor:
+    def _logits_of(self, spec: Decoder) -> Iterator[Tensor]:
+        """Logits [w, T, V] of some windows at a time."""
         subnet = self.supernet.subnet(spec)
         weights, segment = subnet.weights(), state_segment(spec)
-        parts = self.tokens.split(SCORED_AT_ONCE)
-        return torch.cat([subnet(part, weights, segment=segment) for part in parts])
+        for part in self.tokens.split(self.at_once):
+            yield subnet(part, weights, segment=segment).float()
 
     @torch.no_grad()
-    def _divergence(self, logits: Tensor) -> Tensor:
+    def _divergence(self, logits: Iterable[Tensor]) -> Tensor:
         """KL(parent || these) by window [W], over the judged tokens."""
-        judged = self.targets != IGNORED
-        each = F.kl_div(
-            logits.float().log_softmax(-1),
-            self.target.float().log_softmax(-1),
-            reduction="none",
-            log_target=True,
-        ).sum(-1)
-        return (each * judged).sum(1) / judged.sum(1)
+        found = []
+        for some, target, targets in zip(logits, self.target, self.targets.split(self.at_once), strict=True):
+            judged = targets != IGNORED
+            each = F.kl_div(some.log_softmax(-1), target, reduction="none", log_target=True).sum(-1)
+            found.append((each * judged).sum(1) / judged.sum(1))
+        return torch.cat(found)
 
     def _trunk(self, d_model: int) -> _Trunk:
         if d_model not in self.parents:
@@ -169,7 +183,7 @@ class _Trunk:
     base: Tensor
 
     def __init__(self, owner: Replacements, spec: Decoder) -> None:
-        self.supernet, self.spec = owner.supernet, spec
+        self.supernet, self.spec, self.at_once = owner.supernet, spec, owner.at_once
         self.sublayers = list(sublayers_of(spec))
         self.paths = [sublayer.path for sublayer in self.sublayers]
         with torch.no_grad():
@@ -178,21 +192,19 @@ class _Trunk:
         self.inputs, self.embedded = self._record(owner.tokens)
 
     @torch.no_grad()
-    def replaced(self, replacement: Sublayer | LayerRemoved) -> Tensor:
-        """Logits [W, T, V] with this sublayer in place of the one at its site, or without the layer."""
+    def replaced(self, replacement: Sublayer | LayerRemoved) -> Iterator[Tensor]:
+        """Logits [w, T, V] with this sublayer in place of the one at its site, or without the layer."""
         first, after = self._span(replacement)
         steps = [_Step(self.supernet, replacement)] if isinstance(replacement, Sublayer) else []
         steps += self.steps[after:]
-        parts = []
         for x, embedding in self._pieces(self.inputs[first]):
             for step in steps:
                 x = step(x, embedding)
-            parts.append(self.spec.shell.logits(x, self.weights))
-        return torch.cat(parts)
+            yield self.spec.shell.logits(x, self.weights).float()
 
     def _pieces(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """x and the embedding of the same tokens, some windows at a time."""
-        return zip(x.split(SCORED_AT_ONCE), self.embedded.split(SCORED_AT_ONCE), strict=True)
+        return zip(x.split(self.at_once), self.embedded.split(self.at_once), strict=True)
 
     def _span(self, replacement: Sublayer | LayerRemoved) -> tuple[int, int]:
         """The first sublayer that is replaced, and the first that is not any more."""
@@ -206,7 +218,7 @@ class _Trunk:
 
     def _record(self, tokens: Tensor) -> tuple[list[Tensor], Tensor]:
         """What every sublayer reads, and the embedding [W, T, D]; an empty one reads what the next does."""
-        parts = [recorded(self.supernet, self.spec, some) for some in tokens.split(SCORED_AT_ONCE)]
+        parts = [recorded(self.supernet, self.spec, some) for some in tokens.split(self.at_once)]
         inputs: list[Tensor] = []
         for i, sublayer in enumerate(self.sublayers):
             if sublayer.block is not None:

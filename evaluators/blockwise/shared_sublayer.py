@@ -22,7 +22,6 @@ from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.network.sublayers import Sublayer
 from search_spaces.quantization.bits import WeightFormat, is_matrix
-from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.supernet import Supernet
 
 
@@ -41,7 +40,7 @@ class BorrowedSublayer:
             reader = EmbeddingReader(sublayer.d_model, sublayer.norm) if sublayer.reads_embedding else None
             residual = Residual(sublayer.block, sublayer.d_model, sublayer.bits, sublayer.norm)
             self.module = _InPieces(residual, reader)
-        self.bindings: dict[str, tuple[str, tuple[slice, ...], WeightFormat | None]] = {}
+        self.bindings: dict[str, tuple[str, tuple[int, ...], WeightFormat | None]] = {}
         for name, parameter in self.module.named_parameters():
             key, shape = self._key(name), tuple(parameter.shape)
             shared = supernet.weights.get(key)
@@ -49,7 +48,7 @@ class BorrowedSublayer:
                 has = "none" if shared is None else f"only {tuple(shared.shape)}"
                 raise IllegalArchitecture(f"{key} needs {shape}, but the supernet has {has}")
             stored = WeightFormat() if name.startswith("reader.") else sublayer.bits.stored
-            self.bindings[name] = key, tuple(map(slice, shape)), stored if is_matrix(shape) else None
+            self.bindings[name] = key, shape, stored if is_matrix(shape) else None
 
     def _key(self, name: str) -> str:
         """Where the supernet keeps a parameter."""
@@ -59,11 +58,7 @@ class BorrowedSublayer:
 
     def weights(self) -> dict[str, Tensor]:
         """The slices at the bits of the sublayer; gradients pass straight through into the shared weights."""
-        weights = {}
-        for name, (key, index, bits) in self.bindings.items():
-            view = self.supernet.weights[key][index]
-            weights[name] = view if bits is None else round_to_bits(view, bits)
-        return weights
+        return {name: self.supernet.slice_at(*binding) for name, binding in self.bindings.items()}
 
     def __call__(
         self,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from search_spaces.network.model import Model
@@ -50,10 +50,19 @@ def second_moments(
     A parameter that is in no product that can be seen is absent.
     """
     names = {name: weight for name, weight in model.named_parameters() if wanted(name)}
-    observed = _Products(names)
-    with observed:
+
+    def read() -> None:
         for tokens in windows.split(AT_ONCE):
             model(tokens.to(model.embedding.device))
+
+    return moments_while(read, names)
+
+
+def moments_while(run: Callable[[], object], parameters: Mapping[str, Tensor]) -> Moments:
+    """The second moments of all inputs that these parameters, each in a memory of its own, have in a run."""
+    observed = _Products(parameters)
+    with observed:
+        run()
     return observed.moments
 
 
@@ -70,7 +79,7 @@ def tiled(parameter: Tensor, parts: Mapping[Part, Tensor]) -> bool:
 class _Products(TorchFunctionMode):
     """While it is entered, the inputs of matrix products with some parameters are added up."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.moments: Moments = {}
         self._names = {

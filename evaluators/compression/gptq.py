@@ -9,6 +9,8 @@ whoever rounds again finds the same scale. Weights that are zero, because they w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,14 +29,23 @@ def unsupported(stored: WeightFormat) -> str:
     return ""
 
 
-@torch.no_grad()
 def gptq(weight: Tensor, moments: dict[Part, Tensor], stored: WeightFormat, damp: float = DAMP) -> Tensor:
     """A parameter [..., L] with every part rounded to its format, given the moments of all its parts."""
-    rounded = weight.detach().contiguous().clone()
+    return gptq_at_each(weight, moments, [stored], damp)[stored]
+
+
+@torch.no_grad()
+def gptq_at_each(
+    weight: Tensor, moments: dict[Part, Tensor], formats: Sequence[WeightFormat], damp: float = DAMP
+) -> dict[WeightFormat, Tensor]:
+    """The same at several formats, for which the moments are factored once."""
+    rounded = {stored: weight.detach().contiguous().clone() for stored in formats}
     for part, moment in moments.items():
-        matrix = part.of(rounded)
-        groups = group_edges(part.width, weight.shape[-1], stored.span(weight.shape[-1]))
-        matrix.copy_(_swept(matrix.double(), moment, groups, (stored, damp)))
+        root = inverse_root(moment.to(weight.device), damp)
+        for stored, values in rounded.items():
+            matrix = part.of(values)
+            groups = group_edges(part.width, weight.shape[-1], stored.span(weight.shape[-1]))
+            matrix.copy_(_swept(matrix.double(), root, groups, stored))
     return rounded
 
 
@@ -48,12 +59,11 @@ def group_edges(width: int, row: int, span: int) -> list[tuple[int, int]]:
 
 
 def _swept(
-    weight: Tensor, moment: Tensor, groups: list[tuple[int, int]], how: tuple[WeightFormat, float]
+    weight: Tensor, root: tuple[Tensor, Tensor], groups: list[tuple[int, int]], stored: WeightFormat
 ) -> Tensor:
-    """The matrix [N, K] rounded group by group; `how` is its format and the damping."""
-    stored, damp = how
+    """The matrix [N, K] rounded group by group; `root` is what `inverse_root` gives."""
     pruned = weight == 0
-    upper, importance = inverse_root(moment.to(weight.device), damp)
+    upper, importance = root
     for low, high in groups:
         group = weight[:, low:high].clone()
         there = group.masked_fill(pruned[:, low:high], 0.0)

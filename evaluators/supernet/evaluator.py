@@ -24,7 +24,7 @@ from foundation.errors import EvaluationFailed
 from search_spaces.language.serialization import from_json
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
-from search_spaces.supernet import Supernet
+from search_spaces.supernet import Subnet, Supernet, Weights
 
 CURVE = "curve.json"
 """The file of a supernet's folder with the losses by step."""
@@ -59,6 +59,15 @@ class FromSupernet(Evaluator):
     def unit(self) -> str:
         """That of the task's scores."""
         return self.task.score_unit
+
+    @property
+    def work(self) -> tuple[str, int]:
+        """What `train` does, and how many reports it makes."""
+        return "training the supernet", self.steps
+
+    def told(self, loss: float) -> str:
+        """What is said of a step with this loss."""
+        return f"largest {loss:.3f} {self.task.unit}"
 
     def train(
         self,
@@ -107,12 +116,15 @@ class FromSupernet(Evaluator):
         """The score on the validation windows; the training is the supernet's own, whatever `steps` is."""
         subnet = self.supernet.subnet(spec)
         with torch.no_grad():
-            weights = subnet.weights()
+            return self._scored(subnet, subnet.weights())
+
+    def _scored(self, subnet: Subnet, weights: Weights) -> Score:
+        """The score of a subnet that computes with these weights."""
 
         def network(tokens: Tensor, *, segment: int | None = None) -> Tensor:
             return subnet(tokens, weights, segment=segment)
 
-        segment, device = state_segment(spec), self.execution.device
+        segment, device = state_segment(subnet.spec), self.execution.device
         return Score.of(window_losses(network, self.task, segment=segment, device=device).tolist())
 
     @property

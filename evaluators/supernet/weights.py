@@ -17,9 +17,15 @@ def copy_of(supernet: Supernet) -> Supernet:
     copy.rates.update(supernet.rates)
     copy.roles.update(supernet.roles)
     copy.own_rates.update(supernet.own_rates)
+    copy.prepared.update(supernet.prepared)
     return copy
 
 
 def digest_of(supernet: Supernet) -> str:
     """16 hex digits of all weights: what was made from these weights is not taken for made from others."""
-    return weights_digest(supernet.weights)
+    prepared = {
+        f"{key} {shape} {bits}{suffix}": values
+        for (key, shape, bits), stored in supernet.prepared.items()
+        for suffix, values in stored.items()
+    }
+    return weights_digest({**supernet.weights, **prepared})

@@ -73,7 +73,7 @@ def search(
     known = _plan_of(name, store, loaded)
     with_consent(partial(require_consent, settings.get("strategy", (known or Plan).strategy)), yes)
     if known is None:
-        plan = plan_of(loaded, {**_located(settings), "source": source})
+        plan = plan_of(loaded, {**_located(settings, plan_of(loaded, {})), "source": source})
     else:
         plan = replace(known, **_located(settings, known), source=source)
     pool = Workers(**workers)
@@ -152,14 +152,18 @@ def _created(space: Any, plan: Plan, name: str, store: str, yes: bool, *, source
     return with_consent(lambda agreed: create(yes=agreed), yes)
 
 
-def _located(settings: Given, known: Plan | type[Plan] = Plan) -> Given:
-    """The settings with files that can be found from any folder, and typed settings of the engine."""
+def _located(settings: Given, known: Plan) -> Given:
+    """The settings with files that can be found from any folder, and typed settings of the engine.
+
+    What is not among them is as in the plan that is `known`.
+    """
     from nas.engines.base import parse_search_settings
     from nas.tables.library import find
 
     located = dict(settings)
-    if settings.get("data"):  # an empty path, which is refused, would become this folder
-        located["data"] = real_path(settings["data"])
+    for name in ("data", "parent"):
+        if settings.get(name):  # an empty path, which is refused, would become this folder
+            located[name] = real_path(settings[name])
     if "latency_tables" in settings:
         located["latency_tables"] = tuple(real_path(find(source)) for source in settings["latency_tables"])
     if "settings" in settings:

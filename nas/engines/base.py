@@ -48,6 +48,9 @@ from search_spaces.language.space import Space
 PROPOSED_BY = "by"
 """In a trial's memo: the engine that found it, or `RANDOM`."""
 
+UNIFORM = "uniform"
+"""The proposer of a network that is changed alike in all its layers."""
+
 RANDOM = "random"
 """The proposer of an architecture that was drawn at random beside those of an engine."""
 
@@ -205,17 +208,30 @@ def parse_search_settings(engine: str, strategy: str, texts: Mapping[str, str]) 
 
 
 class FoundThenRandom(Strategy):
-    """Proposes the networks that an engine found, in its order, and then random ones."""
+    """Proposes the networks that an engine found, in its order, and then random ones.
+
+    Before them come those that are `uniform`, if any.
+    """
 
     name = "found"
 
-    def __init__(self, setup: Setup, networks: Sequence[Genotype], *, engine: str) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        networks: Sequence[Genotype],
+        *,
+        engine: str,
+        uniform: Sequence[Genotype] = (),
+    ) -> None:
         super().__init__(setup.space, setup.goals, seed=setup.plan.seed)
-        self.networks, self.engine = tuple(dict.fromkeys(networks)), engine
+        self.networks, self.engine = tuple(dict.fromkeys((*uniform, *networks))), engine
+        self.uniform = frozenset(uniform)
 
     def propose(self, number: int, dice: Random) -> Proposal:
         """Network number `number`, or a uniform draw."""
         if number < len(self.networks):
-            return Proposal(self.networks[number], {PROPOSED_BY: self.engine, PARENTS: []})
+            network = self.networks[number]
+            proposer = UNIFORM if network in self.uniform else self.engine
+            return Proposal(network, {PROPOSED_BY: proposer, PARENTS: []})
         genotype, spec = self.space.propose_with_spec(lambda path, labels: dice.choice(labels))
         return Proposal(genotype, {PROPOSED_BY: RANDOM, PARENTS: []}, spec)

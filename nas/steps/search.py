@@ -42,7 +42,7 @@ class SearchByTrials(Step):
     """Done when as many candidates as the plan asks for were scored."""
 
     name = "search"
-    needs = ("corpus", "profile", "train")
+    needs = ("corpus", "profile", "train", "parent_baselines")
 
     def done(self, context: Context) -> bool:
         """Whether there are enough trials, not counting those that broke a constraint, or no more to try.

@@ -91,9 +91,10 @@ class Train(Step):
             return
         trained = _trainings(context)
         for score, supernet in trained.items():
-            title = "training the supernet" + (f" of {score}" if len(trained) > 1 else "")
-            with context.progress.bar(title, supernet.steps) as bar:
-                told = partial(_tell, bar, supernet.task.unit)
+            title, reports = supernet.work
+            title += f" of {score}" if len(trained) > 1 else ""
+            with context.progress.bar(title, reports) as bar:
+                told = partial(_tell, bar, supernet)
                 fact = supernet.train(told, open_space=lambda: study.space)
             add_fact(study, supernet_fact(context, score), fact)
 
@@ -106,5 +107,5 @@ def _trainings(context: Context) -> dict[str, FromSupernet]:
     return {score: supernet for supernet, score in first.items()}
 
 
-def _tell(bar: ProgressBar, unit: str, step: int, loss: float) -> None:
-    bar.update(step, f"largest {loss:.3f} {unit}")
+def _tell(bar: ProgressBar, supernet: FromSupernet, step: int, loss: float) -> None:
+    bar.update(step, supernet.told(loss))

@@ -25,7 +25,7 @@ from nas.strategies.base import make_strategy, strategies
 from nas.study.baselines import RECORD as BASELINES
 from nas.study.baselines import described_baselines
 from nas.study.constraints import parsed_constraints
-from nas.study.evaluators import check_evaluator, device_of, with_supernet
+from nas.study.evaluators import check_evaluator, check_parent, device_of, with_supernet
 from nas.study.forecast import of_plan
 from nas.study.objective_records import OBJECTIVES, described_objectives
 from nas.study.own_blocks import check_own_blocks
@@ -158,6 +158,7 @@ def check_plan(
         make_strategy(plan.strategy, space, goals_of(plan), seed=plan.seed, settings=plan.settings)
     check_scheduler(plan)
     tasks = make_tasks(plan)
+    check_parent(space, plan, tasks)
     for task in tasks.values():
         task.check_vocabulary(space)
     if zero_cost_names(plan):

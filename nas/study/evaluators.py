@@ -14,6 +14,7 @@ from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.folder import open_supernet, read_ready
 from evaluators.tasks.base import Task
 from evaluators.tasks.shared import SharedTraining
+from evaluators.trained_parent.evaluator import FromParent
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError, UnknownName
@@ -26,11 +27,13 @@ from nas.schedulers.base import ladder_of, looks_of
 from nas.study.constraints import gates_of
 from nas.study.plan import Plan
 from nas.study.plan_objectives import scored_names
+from nas.study.task import check_tokens
 from nas.study.task_settings import training_of
 from nas.study.trial import Fidelity, Value
 from search_spaces.devices import require_here
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
+from search_spaces.network.model_files import read_tokenizer
 
 EVALUATORS = ("supernet", "scratch")
 
@@ -104,6 +107,8 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
     device = device_of(plan)
     if plan.supernet is not None:
         return open_supernet(plan.supernet, space=space, task=task, device=device)
+    if plan.parent is not None:
+        return _from_parent(space, plan, task, folder)
     several = len(scored_names(plan)) > 1 and not isinstance(task, SharedTraining)
     weights = folder.absolute() / "supernet"  # absolute, for workers run elsewhere
     return FromSupernet(
@@ -117,6 +122,41 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
         execution=Execution.for_device(device),
         space_name=space.name,
     )
+
+
+def _from_parent(space: Space, plan: Plan, task: Task, folder: Path) -> FromParent:
+    return FromParent(
+        task,
+        to_json(space.root),
+        str(folder.absolute() / "supernet"),
+        training_of(plan, task.name).steps or plan.train_steps,
+        plan.seed,
+        plan.train_batch,
+        plan.recipe,
+        execution=Execution.for_device(device_of(plan)),
+        space_name=space.name,
+        parent=plan.parent or "",
+    )
+
+
+def check_parent(space: Space, plan: Plan, tasks: Mapping[str, Task]) -> None:
+    """Refuse at once a parent that cannot be searched around by this plan.
+
+    Raises:
+        SettingError: the folder holds no model, or one that is not in the space or reads other tokens.
+    """
+    if plan.parent is None:
+        return
+    if plan.evaluator != "supernet" or plan.supernet is not None:
+        other = "evaluator" if plan.supernet is None else "supernet"
+        raise SettingError(
+            f"a parent has the weights that candidates are read from: leave {argument(other)} out"
+        )
+    if len(tasks) != 1:
+        raise SettingError(f"a parent is compared on one task, and the scores are {listed(tasks) or 'none'}")
+    for task in tasks.values():
+        _from_parent(space, plan, task, Path()).check(space)
+        check_tokens(read_tokenizer(plan.parent), task)
 
 
 def device_of(plan: Plan) -> str:

@@ -49,7 +49,10 @@ def best_weights(study: Study, trial: Trial, task: Task | None = None) -> tuple[
         return model, _about(study, trained, f"trained from scratch for {steps} steps")
     if plan.evaluator == "supernet" and SUPERNET in study.facts:
         supernet = supernet_evaluator(study.space, plan, task, study.folder).supernet
-        return supernet.subnet(spec).extract(), _about(study, trial, "extracted from the supernet")
+        weights = (
+            "extracted from the supernet" if plan.parent is None else f"those of {Path(plan.parent).name}"
+        )
+        return supernet.subnet(spec).extract(), _about(study, trial, weights)
     raise SettingError(f"study {study.name} has no weights for {trial.digest}: `nas resume {study.name}`")
 
 

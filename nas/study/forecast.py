@@ -202,7 +202,7 @@ def of_plan(space: Space, plan: Plan, tasks: Sequence[Task], engine: Engine) -> 
         if plan.evaluator == "scratch":
             spent = trials * training.steps if training.steps else training_steps(plan, trials)
             forecast += work.learning(spent, plan.train_batch).times(training.rates)
-        elif plan.supernet is None and trials:
+        elif plan.supernet is None and plan.parent is None and trials:
             forecast += of_supernet(work, plan.recipe, steps, plan.train_batch)
         forecast += work.learning(engine.gradient_steps, engine.sequences, all_logits=True)
         forecast += _of_finalists(work, plan) + _of_baselines(work, plan) + _of_repeats(work, plan)

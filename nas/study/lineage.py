@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from foundation.errors import SettingError, StoreError
-from nas.engines.base import PROPOSED_BY, RANDOM
+from nas.engines.base import PROPOSED_BY, RANDOM, UNIFORM
 from nas.study.study import Study
 from nas.study.trial import PARENTS, Trial
 from search_spaces.language.genotype import Label
@@ -37,6 +37,8 @@ class Ancestor:
     def origin(self) -> str:
         """Where a network without parents comes from, in words."""
         by = self.trial.memo.get(PROPOSED_BY, RANDOM)
+        if by == UNIFORM:
+            return "changed alike in all layers"
         return "drawn at random" if by == RANDOM else f"found by {by}"
 
 

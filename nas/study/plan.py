@@ -119,6 +119,14 @@ class Plan(Settings):
         shown="train one",
         group=TRAINING,
     )
+    parent: str | None = setting(
+        None,
+        help="Search around a trained network, in a folder that `nas import` or `nas export` wrote:"
+        " candidates have its weights, and train-steps is how long blocks that it lacks are aligned to it.",
+        metavar="FOLDER",
+        shown="train the weights",
+        group=TRAINING,
+    )
     train_on: str = setting(
         "cpu",
         help="Device that networks are trained and scored on: cpu, or cuda:0.",

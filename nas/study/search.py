@@ -49,6 +49,7 @@ class PlanSettings(TypedDict, total=False):
     seeds_first: int
     evaluator: str
     supernet: str | None
+    parent: str | None
     train_on: str
     train_steps: int
     scheduler: str

@@ -7,6 +7,7 @@ from dataclasses import replace
 from evaluators.tasks.base import Task, tasks
 from evaluators.tasks.shared import SharedTraining
 from foundation.errors import DataError, SettingError
+from foundation.wording import argument
 from nas.objectives.base import objectives
 from nas.study.facts import CORPUS
 from nas.study.plan import DATA_VOCAB, Plan
@@ -69,6 +70,20 @@ def probed_task(plan: Plan) -> Task:
     if made:
         return next(iter(made.values()))
     return tasks[TEXT].make(data=plan.data, length=plan.window, windows=plan.validation_windows)
+
+
+def check_tokens(tokenizer: bytes | None, task: Task) -> None:
+    """Refuse data whose tokens mean something else than those of this tokenizer, which the weights know.
+
+    Raises:
+        SettingError: they do.
+    """
+    if tokenizer is None or task.tokenizer_json() == tokenizer:
+        return
+    raise SettingError(
+        "the network has a tokenizer, and the data were not prepared with it: prepare them, `nas corpus TEXT"
+        f" --tokenizer FOLDER` with the folder of the network, and name them with {argument('data')}"
+    )
 
 
 def with_vocab_of_data(plan: Plan) -> Plan:

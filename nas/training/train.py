@@ -21,7 +21,6 @@ from typing import Any
 
 from evaluators.scoring.base import Score
 from evaluators.scoring.windows import state_segment, window_losses
-from evaluators.tasks.base import Task
 from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel import run as runs
 from evaluators.training.parallel.course import CHECKPOINTS, Course
@@ -33,6 +32,7 @@ from foundation.wording import argument
 from nas.progress import Progress
 from nas.signals import STOPS
 from nas.study.model_code import parts_of
+from nas.study.task import check_tokens
 from nas.training.settings import TrainingSettings
 from nas.training.start import Start
 from search_spaces.devices import require_here
@@ -82,20 +82,6 @@ def course_of(start: Start, settings: TrainingSettings, folder: Path) -> Course:
         return course
     return replace(
         course, recomputed=recomputed_within(course, trace_of(course), settings.checkpoint_activations)
-    )
-
-
-def check_tokens(tokenizer: bytes | None, task: Task) -> None:
-    """Refuse data whose tokens mean something else than those of this tokenizer, which the weights know.
-
-    Raises:
-        SettingError: they do.
-    """
-    if tokenizer is None or task.tokenizer_json() == tokenizer:
-        return
-    raise SettingError(
-        "the network has a tokenizer, and the data were not prepared with it: prepare them, `nas corpus TEXT"
-        f" --tokenizer FOLDER` with the folder of the network, and name them with {argument('data')}"
     )
 
 

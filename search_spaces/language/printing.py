@@ -22,13 +22,11 @@ def brief(node: Any) -> str:
         return str(node)
     if isinstance(node, OneOf):
         return " | ".join(map(brief, node.options))
-    shown = [
-        f"{name}={brief(getattr(node, name))}" for name in field_names(type(node)) if _is_set(node, name)
-    ]
+    shown = [f"{name}={brief(getattr(node, name))}" for name in field_names(type(node)) if is_set(node, name)]
     return f"{type(node).__name__}({', '.join(shown)})" if shown else type(node).__name__
 
 
-def _is_set(node: Any, name: str) -> bool:
+def is_set(node: Any, name: str) -> bool:
     """Whether a field's value differs from its default."""
     field = next(field for field in fields(node) if field.name == name)
     default = field.default if field.default is not MISSING else None

@@ -18,9 +18,8 @@ from search_spaces.network.layer import made_anew
 from search_spaces.network.model import Model
 from search_spaces.network.residual import Residual
 from search_spaces.network.weight_formats import weight_format
-from search_spaces.quantization.bits import WeightFormat
 from search_spaces.quantization.packing import pack, unpack
-from search_spaces.quantization.rounding import round_all, round_to_bits
+from search_spaces.quantization.rounding import round_all
 from search_spaces.supernet.weights import Binding, SharedWeights, Weights, leading
 
 Slot: TypeAlias = tuple[dict[str, Any], str]
@@ -77,8 +76,7 @@ class Subnet:
 
         Gradients flow through them into the shared parameters.
         """
-        shared = self.supernet.weights
-        return {b.name: at_bits(shared[b.key][b.index], b.bits) for b in self.bindings}
+        return {b.name: self.supernet.slice_at(b.key, b.shape, b.bits) for b in self.bindings}
 
     def leaves(self, sixteen: Weights | None = None, *, whole: bool = False) -> Weights:
         """The views detached, as leaves of their own, for `Supernet.accumulate`.
@@ -150,12 +148,16 @@ class Subnet:
         values = dict(model.named_parameters())
         with torch.no_grad():
             for binding in self.bindings:
-                view = self.supernet.weights[binding.key][binding.index]
-                if binding.bits is not None:
-                    stored = pack(view, binding.bits)
-                    view = unpack(stored, binding.bits, view.shape[-1], view.dtype)
-                values[binding.name].copy_(view)
+                values[binding.name].copy_(self._stored(binding))
         return model
+
+    def _stored(self, binding: Binding) -> Tensor:
+        """A slice as a file would hold it, read back."""
+        view, bits = self.supernet.weights[binding.key][binding.index], binding.bits
+        if bits is None:
+            return view
+        stored = self.supernet.prepared.get((binding.key, binding.shape, bits)) or pack(view, bits)
+        return unpack(stored, bits, view.shape[-1], view.dtype)
 
     def _bound(self, sublayers: BoundSublayers) -> Iterator[Bound]:
         """Those of the shell, and of every layer's sublayers and options."""
@@ -191,8 +193,3 @@ class Subnet:
             owner, _, last = own.rpartition(".")
             slots.append((owners[owner]._parameters, last))
         return bindings, slots
-
-
-def at_bits(values: Tensor, bits: WeightFormat | None) -> Tensor:
-    """Values rounded to a format, gradients passing straight through; as they are without one."""
-    return values if bits is None else round_to_bits(values, bits)

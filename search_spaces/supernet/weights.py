@@ -14,9 +14,14 @@ from torch import Tensor, nn
 
 from search_spaces.network.scaling import ELEMENTWISE, Role
 from search_spaces.quantization.bits import WeightFormat
+from search_spaces.quantization.packing import unpack
+from search_spaces.quantization.rounding import round_to_bits
 
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of one subnet by their names in its model."""
+
+Slice: TypeAlias = tuple[str, tuple[int, ...], WeightFormat]
+"""A leading slice of a parameter at a format: its key, its shape and how it is stored."""
 
 ALIGNED = 32
 """Values that lie in one piece with others begin at multiples of so many, 64 bytes or more: kernels that copy
@@ -33,6 +38,11 @@ class Binding:
     bits: WeightFormat | None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the slice."""
+        return tuple(each.stop for each in self.index)
+
+    @property
     def plain(self) -> bool:
         """Whether it is stored at 16 bits."""
         return self.bits is not None and self.bits.bits == 16
@@ -41,7 +51,9 @@ class Binding:
 class SharedWeights:
     """Parameters by key, with the training rate and the role of each; all of them are on one device.
 
-    `own_rates` are those of the kinds of blocks, at the base width.
+    `own_rates` are those of the kinds of blocks, at the base width. `prepared` are slices in their stored
+    form (`quantization.packing`) whose values are others than those of the parameter, rounded to nearest:
+    what was rounded with a look at its inputs, or made of several parts of a trained network.
 
     `name` is that of the space, for messages.
     """
@@ -52,6 +64,7 @@ class SharedWeights:
         self.rates: dict[str, float] = {}
         self.roles: dict[str, Role] = {}
         self.own_rates: dict[str, float] = {}
+        self.prepared: dict[Slice, Mapping[str, Tensor]] = {}
         self._sixteen: Weights = {}
         self._gradients: Tensor | None = None
         self._gradient_of: dict[str, Tensor] = {}
@@ -62,6 +75,16 @@ class SharedWeights:
         self.weights[key] = nn.Parameter(values)
         self.rates[key] = rate
         self.roles[key] = role
+
+    def slice_at(self, key: str, shape: tuple[int, ...], bits: WeightFormat | None) -> Tensor:
+        """A leading slice at a format: as it was prepared, or to nearest; as it is where there is no format.
+
+        Gradients pass straight through into the parameter; there are none of what was prepared.
+        """
+        weight = self.weights[key]
+        if bits is not None and (stored := self.prepared.get((key, shape, bits))) is not None:
+            return unpack(stored, bits, shape[-1], weight.dtype)
+        return at_bits(weight[leading(shape)], bits)
 
     def learning_rates(self, by_kind: Mapping[str, float]) -> dict[str, float]:
         """The rate of every parameter; `by_kind` are rates of kinds of blocks in the place of their own."""
@@ -141,6 +164,11 @@ def _kind_of(key: str) -> str:
 
 def _aligned_size(shape: torch.Size) -> int:
     return shape.numel() + -shape.numel() % ALIGNED
+
+
+def at_bits(values: Tensor, bits: WeightFormat | None) -> Tensor:
+    """Values rounded to a format, gradients passing straight through; as they are without one."""
+    return values if bits is None else round_to_bits(values, bits)
 
 
 def leading(shape: Iterable[int]) -> tuple[slice, ...]:

@@ -13,7 +13,7 @@ from search_spaces.network.decoder import OPTIONS, Layer
 from search_spaces.network.model import Model
 from search_spaces.network.norms.base import Norm, norms
 from search_spaces.supernet import Subnet, Supernet, Weights
-from search_spaces.supernet.subnet import at_bits
+from search_spaces.supernet.weights import at_bits
 
 NORMS: list[Norm] = [norms[name]() for name in norms]
 

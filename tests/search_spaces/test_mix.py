@@ -38,7 +38,7 @@ from search_spaces.scenario import Scenario
 from search_spaces.spaces.hybrid_lm import channel_mixer, sequence_mixer
 from search_spaces.spaces.laptop import laptop
 from search_spaces.supernet import Supernet, Weights
-from search_spaces.supernet.subnet import at_bits
+from search_spaces.supernet.weights import at_bits
 
 
 def doubled(supernet: Supernet, seed: int = 1) -> Weights:

@@ -35,6 +35,7 @@ from nas.engines.exact.parent import best_parent
 from nas.engines.exact.slots import Solution
 from nas.engines.exact.sweep import front, sweep
 from nas.engines.exact.tables import ScoredSpace, deviation, random_networks, scored_space
+from nas.engines.exact.uniform import uniform_networks
 from nas.objectives.base import objectives
 from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.study.known_costs import KnownCosts
@@ -134,7 +135,16 @@ class Exact(Engine):
             setup.note(self.name, {**fact, "searched_by": "evolution", "warning": warning})
             return Prepared(Evolution(setup))
         networks = self._solve(setup, scored, costs, fact)
-        return Prepared(FoundThenRandom(setup, networks, engine=self.name))
+        uniform = (
+            []
+            if setup.plan.parent is None
+            else [
+                genotype
+                for genotype in uniform_networks(setup.space, replacements.parent)
+                if costs.violation(setup.space.close(genotype)) is None
+            ]
+        )
+        return Prepared(FoundThenRandom(setup, networks, engine=self.name, uniform=uniform))
 
     @classmethod
     def claims(cls, study: Study, truths: Sequence[Trial] = ()) -> Claims | None:
@@ -168,7 +178,8 @@ class Exact(Engine):
                     folder=setup.folder / "aligned",
                     on_step=lambda step, error: bar.update(step, f"error {error:.2f}"),
                 ).supernet
-        return Replacements(supernet, parent, task, windows=self.windows)
+        apart = setup.plan.seed if setup.plan.parent is not None else None
+        return Replacements(supernet, parent, task, windows=self.windows, training=apart)
 
     def _additivity(
         self, setup: Setup, evaluator: FromSupernet, replacements: Replacements, scored: ScoredSpace

@@ -12,6 +12,7 @@ from evaluators.blockwise.additive_part import additive_part
 from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.sandwich import sandwich
 from evaluators.supernet.weights import digest_of
+from evaluators.trained_parent.evaluator import FromParent
 from foundation.errors import FileError, SpaceError, UnknownName
 from foundation.fields import Field
 from foundation.files import read_json, write_json
@@ -29,6 +30,8 @@ def best_parent(setup: Setup, evaluator: FromSupernet) -> Decoder:
     Raises:
         SpaceError: every network has shared weights, a router or an exit.
     """
+    if isinstance(evaluator, FromParent):
+        return evaluator.parent_spec
     path = setup.folder / "parent.json"
     origin = {"weights": digest_of(evaluator.supernet), "seed": setup.plan.seed}
     if (kept := _kept(path, origin)) is not None:

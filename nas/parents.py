@@ -1,0 +1,65 @@
+"""Searches that begin with a trained network: the space around it.
+
+nas.space_around("parent", "around.py")         # then nas.search("around.py", name="first")
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import SettingError
+from foundation.files import real_path, write_atomically
+from foundation.wording import argument
+from nas.training.start import start_of
+from search_spaces.around_a_network import Alternatives, space_around
+from search_spaces.zoo import PREFIX as ZOO
+
+OBJECTIVES = ("bits_per_byte", "weight_bytes")
+
+
+def write_space_around(
+    parent: str | Path,
+    wanted: Alternatives | None = None,
+    output: str | Path | None = None,
+    *,
+    force: bool = False,
+) -> str:
+    """The source of a space around the network in a folder, written to the file `output` where one is named.
+
+    Raises:
+        SettingError: the folder holds no model, or one that nothing can be put in place of; the file is there
+            already, and no `force`.
+        FileError: it cannot be written.
+    """
+    path = None if output is None else Path(output)
+    if path is not None and path.suffix != ".py":
+        raise SettingError(f"a space is a Python file: {argument('output', 'FILE.py')}, not {output}")
+    if path is not None and path.exists() and not force:
+        raise SettingError(
+            f"{path} is there already: name another file, or replace it with {argument('force', True)}"
+        )
+    if str(parent).startswith(ZOO):
+        raise SettingError(
+            f"{parent} has no trained weights: name a folder that `nas import` or `nas export` wrote"
+        )
+    start = start_of(str(parent))
+    name = Path(parent).resolve().name
+    defaults: dict[str, Any] = {
+        "parent": real_path(parent),
+        "engine": "exact",
+        "objectives": list(OBJECTIVES),
+        "trials": 32,
+        "finalists": 0,
+    }
+    text = space_around(
+        start.model.spec,
+        wanted or Alternatives(),
+        name=re.sub(r"[^\w.-]", "_", f"around_{name}"),
+        about=f"the network {name}",
+        defaults=defaults,
+    )
+    if path is not None:
+        write_atomically(path, text)
+    return text

@@ -1,0 +1,149 @@
+"""A space around a network, as a Python file to edit: its own layers, and what may stand in their place.
+
+    text = space_around(spec, Alternatives(bits=(8, 4, 3), windows=(256,)), name="around", defaults={})
+
+Runs of equal layers are written once. Every layer has its own part as the first of each choice, so the space
+holds the network itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from foundation.errors import SettingError
+from foundation.settings import Settings, setting
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.base import Block
+from search_spaces.blocks.skip import Skip
+from search_spaces.language.printing import is_set
+from search_spaces.network.decoder import PLACES, Decoder, Layer
+from search_spaces.quantization.bits import GROUPS, WEIGHT_BITS
+
+INDENT = " " * 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternatives(Settings):
+    """What may stand in the place of a network's own parts."""
+
+    bits: tuple[int, ...] = setting(
+        (8, 6, 4, 3),
+        help="Bits of the weights of a layer, beside those that it has; 0: none.",
+        choices=(0, *(bits for bits in WEIGHT_BITS if bits in (8, 6, 4, 3, 2))),
+        metavar="BITS,...",
+    )
+    group: int = setting(64, help="Weights that share a scale.", choices=GROUPS)
+    windows: tuple[int, ...] = setting(
+        (), help="Windows of attention, in tokens.", least=1, most=2**20, metavar="TOKENS,...", shown="none"
+    )
+    skip: bool = setting(False, help="Whether each half of a layer may be left out.")
+
+
+def space_around(
+    network: Decoder, wanted: Alternatives, *, name: str, about: str, defaults: Mapping[str, Any]
+) -> str:
+    """The source of a space around a network; `about` says what that is, `defaults` are those of its studies.
+
+    Raises:
+        SettingError: the network is of few bits itself, so that it cannot be the parent of others.
+    """
+    if any(layer.bits.weight != 16 for layer in network.layers):
+        raise SettingError(f"{about} has layers of few bits: take the network that they were rounded from")
+    runs = [(layer, len(list(run))) for layer, run in groupby(network.layers)]
+    kinds: dict[Layer, str] = {
+        layer: f"layer_{number}" for number, (layer, _) in enumerate(dict(runs).items())
+    }
+    definitions = [f"{kinds[layer]} = Layer(\n{''.join(_layer_lines(layer, wanted))})\n" for layer in kinds]
+    stack = ", ".join(kinds[layer] if times == 1 else f"*[{kinds[layer]}] * {times}" for layer, times in runs)
+    around = ["vocab", "d_model", *(part for part in ("norm", "embedding", "head") if is_set(network, part))]
+    shell = [f"{part}={source(getattr(network, part))}" for part in around]
+    decoder = ",\n".join(f"{INDENT * 2}{part}" for part in [*shell, f"layers=({stack},)"])
+    settings = json.dumps(dict(defaults), indent=4).replace("\n", f"\n{INDENT}")
+    parts = [layer_part for layer in kinds for layer_part in (layer, *_alternatives(layer, wanted))]
+    return "\n".join(
+        [
+            f'"""A space around {about}: its layers as they are, and what may stand in their place."""\n',
+            *_imports([*parts, *(getattr(network, part) for part in around)]),
+            "",
+            "# every layer has genes of its own; the first option of a choice is what the network has",
+            *definitions,
+            "space = Space(",
+            f"{INDENT}Decoder(\n{decoder},\n{INDENT}),",
+            f"{INDENT}name={json.dumps(name)},",
+            f"{INDENT}defaults={settings},",
+            ")\n",
+        ]
+    )
+
+
+def source(part: Any) -> str:
+    """A closed part as the expression that makes it, fields at their defaults left out."""
+    if isinstance(part, tuple):
+        return f"({', '.join(map(source, part))}{',' if len(part) == 1 else ''})"
+    if not is_dataclass(part) or isinstance(part, type):
+        return repr(part)
+    shown = [f"{f.name}={source(getattr(part, f.name))}" for f in fields(part) if is_set(part, f.name)]
+    return f"{type(part).__name__}({', '.join(shown)})"
+
+
+def _layer_lines(layer: Layer, wanted: Alternatives) -> Iterator[str]:
+    """The fields of a layer, a choice where there are alternatives."""
+    for place in PLACES:
+        own = getattr(layer, place)
+        options = [source(own), *map(source, _in_place_of(own, place, wanted))]
+        if len(options) > 1:
+            yield f"{INDENT}{place}=one_of(\n"
+            yield from (f"{INDENT * 2}{option},\n" for option in options)
+            yield f"{INDENT}),\n"
+        elif is_set(layer, place):
+            yield f"{INDENT}{place}={options[0]},\n"
+    bits = [b for b in wanted.bits if b]
+    if bits:
+        group = f", group={wanted.group}" if wanted.group != layer.bits.group else ""
+        more = "".join(
+            f", {n}={getattr(layer.bits, n)!r}" for n in ("activation", "state") if is_set(layer.bits, n)
+        )
+        yield f"{INDENT}bits=Bits(weight=one_of(16, {', '.join(map(str, bits))}){group}{more}),\n"
+    for field in fields(layer):
+        if field.name not in (*PLACES, "bits") and is_set(layer, field.name):
+            yield f"{INDENT}{field.name}={source(getattr(layer, field.name))},\n"
+
+
+def _alternatives(layer: Layer, wanted: Alternatives) -> Iterator[Any]:
+    """All blocks that may stand in a layer beside its own."""
+    for place in PLACES:
+        yield from _in_place_of(getattr(layer, place), place, wanted)
+
+
+def _in_place_of(own: Block | None, place: str, wanted: Alternatives) -> Iterator[Block | None]:
+    """What may stand at a place in the place of a block."""
+    if own is None:
+        return
+    if isinstance(own, Attention):
+        yield from (replace(own, window=size) for size in wanted.windows if size < (own.window or 2**30))
+    if wanted.skip:
+        yield Skip() if place == PLACES[0] else None
+
+
+def _imports(parts: list[Any]) -> Iterator[str]:
+    """The lines that import all that a file names."""
+    yield "from search_spaces import Bits, Decoder, Layer, Space, one_of"
+    kinds = {type(node) for part in parts for node in _nodes(part)} - {Decoder, Layer}
+    places = {f"from {kind.__module__} import {kind.__name__}" for kind in kinds if kind.__name__ != "Bits"}
+    yield from sorted(places)
+
+
+def _nodes(part: Any) -> Iterator[Any]:
+    """A part and all parts in it that its source names."""
+    if isinstance(part, tuple):
+        for each in part:
+            yield from _nodes(each)
+    elif is_dataclass(part) and not isinstance(part, type):
+        yield part
+        for field in fields(part):
+            if is_set(part, field.name):
+                yield from _nodes(getattr(part, field.name))

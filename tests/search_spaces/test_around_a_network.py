@@ -1,0 +1,72 @@
+"""Spaces around a network: the file that is written is Python, and its space holds the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from foundation.errors import SettingError
+from search_spaces.around_a_network import Alternatives, space_around
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.quantization.bits import Bits
+from search_spaces.zoo import zoo
+
+LAYER = Layer(sequence_mixer=Attention(num_heads=2, num_kv_heads=1, head_dim=8), channel_mixer=SwiGLU())
+SPEC = Decoder(d_model=16, layers=(LAYER, LAYER, replace(LAYER, channel_mixer=None)))
+
+
+def text_of(spec: Decoder, **wanted: Any) -> str:
+    return space_around(
+        spec, Alternatives.from_plain(wanted), name="a 'name'", about="it", defaults={"trials": 3}
+    )
+
+
+def made(text: str) -> Space:
+    names: dict[str, Any] = {}
+    exec(text, names)  # a file that this very project wrote
+    space = names["space"]
+    assert isinstance(space, Space)
+    return space
+
+
+@pytest.mark.parametrize("name", sorted(zoo))
+def test_the_space_around_every_architecture_holds_it(name: str) -> None:
+    spec = zoo[name].spec
+    if any(layer.bits.weight != 16 for layer in spec.layers):
+        with pytest.raises(SettingError, match="layers of few bits"):
+            text_of(spec)
+        return
+    space = made(text_of(spec))
+    assert space.close(space.genotype_of(spec)) == spec
+
+
+def test_every_layer_chooses_for_itself() -> None:
+    space = made(text_of(SPEC, bits=[8, 4]))
+    assert space.size() == 3**3
+    assert space.name == "a 'name'"
+    assert space.defaults == {"trials": 3}
+    assert text_of(SPEC).count("= Layer(") == 2, "equal layers are written once"
+
+
+def test_parts_have_alternatives_where_they_are_asked_for() -> None:
+    space = made(text_of(SPEC, bits=[0], windows=[4, 8], skip=True))
+    assert space.size() == (4 * 2) ** 2 * 4
+    windowed = replace(
+        SPEC,
+        layers=(replace(LAYER, sequence_mixer=Attention(num_heads=2, num_kv_heads=1, head_dim=8, window=8)),)
+        * 2
+        + SPEC.layers[2:],
+    )
+    assert space.contains(windowed)
+    around = made(text_of(windowed, bits=[0], windows=[4, 8]))
+    assert around.size() == 2**2 * 3, "a window that is no smaller is no alternative"
+
+
+def test_a_network_of_few_bits_is_no_parent() -> None:
+    with pytest.raises(SettingError, match="take the network that they were rounded from"):
+        text_of(replace(SPEC, layers=(replace(LAYER, bits=Bits(weight=4)),)))
