@@ -30,7 +30,7 @@ from search_spaces.network.model import Model
 from search_spaces.network.programs import Prefill, Step, exported, flat_state
 from search_spaces.scenario import Scenario
 
-FORMAT = 1
+FORMAT = 2
 """Counted up where conversions change, so that older files are made again."""
 
 

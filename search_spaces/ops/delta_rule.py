@@ -25,6 +25,7 @@ from search_spaces.ops import dispatch
 from search_spaces.ops.decay_attention import fits, start_of, tile_of
 from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import counts_launches, joined
+from search_spaces.ops.triangles import unit_triangular_inverse
 
 KERNEL = dispatch.register("delta rule", "delta_rule")
 CHUNK = 64
@@ -128,7 +129,10 @@ def _corrections(k: Tensor, v: Tensor, b: Tensor, total: Tensor, fade: Tensor) -
     k, v, b = _exact(k), _exact(v), b[..., None]
     system = _lower((k @ k.mT) * fade * b, -1)
     sides = torch.cat((v * b, k * (b * total.exp()[..., None])), dim=-1)
-    solved = torch.linalg.solve_triangular(system, sides, upper=False, unitriangular=True)
+    if torch.compiler.is_exporting():
+        solved = unit_triangular_inverse(system) @ sides
+    else:
+        solved = torch.linalg.solve_triangular(system, sides, upper=False, unitriangular=True)
     written, erased = solved.split((v.shape[-1], k.shape[-1]), dim=-1)
     return written, erased
 

@@ -35,6 +35,7 @@ from search_spaces.ops import dispatch
 from search_spaces.ops.decay_attention import fits, start_of, tile_of
 from search_spaces.ops.precision import chooses_types, own_types
 from search_spaces.ops.recursion import carry
+from search_spaces.ops.triangles import assembled
 
 KERNEL = dispatch.register("linear attention with a decay per channel", "gated_attention")
 CHUNK = 64
@@ -159,7 +160,11 @@ def _values(
     fade = g.exp()
     q_read = _exact(q) * fade if after else _exact(q).clone()
     k_left = _exact(k).clone()
-    scores, whole, levels = _join(q_read, k_left, fade, own)
+    if torch.compiler.is_exporting():
+        q_read, k_left, scores, whole = _joined_apart(q_read, k_left, fade, own)
+        levels: list[Tensor] = []
+    else:
+        scores, whole, levels = _join(q_read, k_left, fade, own)
     q_read, k_left = q_read.to(q.dtype), k_left.to(k.dtype)
     memory = _carry((k_left.mT @ v).to(g.dtype), whole, state)
     y = (scores @ v).add_(q_read @ memory[:, :, :-1].to(q.dtype))
@@ -278,6 +283,25 @@ def _join(q: Tensor, k: Tensor, fade: Tensor, own: Tensor) -> tuple[Tensor, Tens
         saved += [late, early, first, second]
         fade, width = (first * second).squeeze(-2), 2 * width
     return scores, fade.squeeze(-2), saved
+
+
+def _joined_apart(q: Tensor, k: Tensor, fade: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same without writing in place: q and k, faded, scores, and the fade of whole chunks.
+
+    With few axes meanwhile, because kernels of phones have at most six.
+    """
+    lead = q.shape[:3]
+    q, k, fade, own = (part.flatten(0, 2) for part in (q, k, fade, own))
+    tiles, width = own[..., None], 1
+    while width < q.shape[-2]:
+        (k_early, k_late), (q_early, q_late) = _halves(k, width), _halves(q, width)
+        tiles = assembled(tiles, q_late.to(own.dtype) @ k_early.to(own.dtype).mT)
+        first, second = _halves(fade, 1)
+        q = torch.stack((q_early, q_late * first), dim=-3).flatten(-4, -2)
+        k = torch.stack((k_early * second, k_late), dim=-3).flatten(-4, -2)
+        fade, width = (first * second).squeeze(-2), 2 * width
+    q, k, scores, fade = (x.unflatten(0, lead) for x in (q, k, tiles.squeeze(-3), fade.squeeze(-2)))
+    return q, k, scores, fade
 
 
 def _split(to_scores: Tensor, to_q: Tensor, to_k: Tensor, saved: list[Tensor]) -> None:
