@@ -45,7 +45,12 @@ from search_spaces.blocks.checks import (
     check_word,
 )
 from search_spaces.blocks.layouts import GROUPED_HEADS
-from search_spaces.blocks.rotary_scaling import Llama3Scaling, RotaryScaling, YarnScaling
+from search_spaces.blocks.rotary_scaling import (
+    Llama3Scaling,
+    RotaryScaling,
+    YarnScaling,
+    check_rotary_scaling,
+)
 from search_spaces.language.choices import one_of
 from search_spaces.ops.attention import USUAL, Weighing, attend, attend_one_to_parts, pairs, sees
 from search_spaces.ops.cache import attend_with_cache, slot_positions, write_keys_values
@@ -155,13 +160,7 @@ class Attention(Block):
         check_positive_number(self, "qk_norm_epsilon")
         check_word(self, "qk_norm_over", ("head", "heads"))
         check_flag(self, "output_gate")
-        if self.rotary_scaling is not None:
-            if not isinstance(self.rotary_scaling, RotaryScaling):
-                raise IllegalArchitecture(
-                    f"Attention: rotary_scaling must be a value such as LinearScaling(factor=2.0),"
-                    f" got {self.rotary_scaling!r}"
-                )
-            self.rotary_scaling.check()
+        check_rotary_scaling(self)
         for name in ("scale", "softcap"):
             if getattr(self, name) is not None:
                 check_positive_number(self, name)

@@ -7,7 +7,9 @@
     gate = "renormed":  a = softmax(W_r x),  g_e as for sigmoid
 
 Dai et al. 2024, arXiv:2401.06066 (softmax), and DeepSeek-V3 (2024), arXiv:2412.19437 (sigmoid). No token is
-dropped. DeepSeek's limit of the devices that a token may reach is left out: there is one device.
+dropped. With several `groups` of experts, which DeepSeek spreads over devices, a token chooses among those of
+its best `top_groups` (DeepSeek-V2, arXiv:2405.04434, section 2.2.2): those with the best expert, or, with
+sigmoid gates, with the best sum of two.
 
 The shared experts may have a width of their own (`shared_expansion`), and with `shared_gate` what they add is
 multiplied by sigmoid(w_s x), one number per token: both as in Qwen1.5-MoE (2024) and Qwen3-Next (2025), whose
@@ -77,6 +79,8 @@ class DeepSeekMoE(Block):
     z_loss: float = 0.0
     shared_expansion: float | None = None
     shared_gate: bool = False
+    groups: int = 1
+    top_groups: int = 1
 
     @classmethod
     def examples(cls) -> tuple[DeepSeekMoE, ...]:
@@ -86,6 +90,8 @@ class DeepSeekMoE(Block):
             cls(num_experts=5, top_k=3, shared_experts=2, gate="softmax", bias_rate=0, balance=0.01),
             cls(num_experts=3, shared_experts=0, gate_scale=2.5, balance=0.001, z_loss=0.001),
             cls(num_experts=4, gate="renormed", bias_rate=0, shared_expansion=0.8, shared_gate=True),
+            cls(num_experts=8, groups=4, top_groups=2, gate="softmax", bias_rate=0),
+            cls(num_experts=8, groups=4, top_groups=2, top_k=3),
         )
 
     @classmethod
@@ -111,6 +117,18 @@ class DeepSeekMoE(Block):
             check_positive_number(self, "bias_rate")
         check_word(self, "gate", GATES)
         check_flag(self, "shared_gate")
+        check_whole_numbers(self, "groups", "top_groups")
+        if self.num_experts % self.groups or self.top_groups > self.groups:
+            raise IllegalArchitecture(
+                f"DeepSeekMoE: groups={self.groups} must divide num_experts={self.num_experts}"
+                f" and be at least top_groups={self.top_groups}"
+            )
+        reached = self.top_groups * (self.num_experts // self.groups)
+        if self.groups > 1 and self.top_k > reached:
+            raise IllegalArchitecture(
+                f"DeepSeekMoE: top_k={self.top_k} must be at most the {reached} experts of"
+                f" top_groups={self.top_groups}"
+            )
         if self.shared_gate and not self.shared_experts:
             raise IllegalArchitecture("DeepSeekMoE: shared_gate=True needs shared_experts of at least 1")
         if self.shared_expansion is not None:
@@ -121,10 +139,11 @@ class DeepSeekMoE(Block):
         return DeepSeekMoEMixer(self, d_model)
 
     def layout(self) -> Layout:
-        """Routed and shared experts, and the hidden channels of each."""
+        """Routed and shared experts, and the hidden channels of each; groups give the former an order."""
         shared = {"bias": "E", "shared_gated": "S J D", "shared_up": "S J D", "shared_down": "D S J"}
         shared |= {"shared_gate": ". D"}
-        return Layout(EXPERTS | shared, "DEFSJ", {"F": "E", "J": "S"})
+        layout = Layout(EXPERTS | shared, "DEFSJ", {"F": "E", "J": "S"})
+        return layout if self.groups == 1 else layout.with_order("E")
 
     def cost(self, d_model: int, scenario: Scenario) -> Cost:
         """All experts are stored; the chosen and the shared ones are computed."""
@@ -149,6 +168,7 @@ class DeepSeekMoEMixer(RoutedExperts):
         super().__init__(d_model, spec.num_experts, hidden, balance=spec.balance, z_loss=spec.z_loss)
         self.top_k, self.gate, self.gate_scale = spec.top_k, spec.gate, spec.gate_scale
         self.bias_rate, self.shared = spec.bias_rate, spec.shared_experts
+        self.groups, self.top_groups = spec.groups, spec.top_groups
         wide = spec.shared_hidden(d_model)
         if self.bias_rate:
             self.bias = nn.Parameter(torch.empty(spec.num_experts))
@@ -173,11 +193,21 @@ class DeepSeekMoEMixer(RoutedExperts):
         """The best experts of scores and bias, weighted with their scores alone."""
         scores = logits.sigmoid() if self.gate == "sigmoid" else logits.softmax(-1)
         liked = scores + self.bias if self.bias_rate else scores
+        if self.groups > 1:
+            liked = liked.masked_fill(~self._in_best_groups(liked), float("-inf"))
         index = liked.topk(self.top_k, dim=-1).indices
         gates = scores.gather(-1, index)
         if self.gate != "softmax":
             gates = gates / (gates.sum(-1, keepdim=True) + 1e-20)
         return self.gate_scale * gates, index
+
+    def _in_best_groups(self, liked: Tensor) -> Tensor:
+        """Which experts [..., E] are in the best groups by what is liked of each."""
+        grouped = liked.unflatten(-1, (self.groups, -1))
+        best = grouped.topk(min(2 if self.gate == "sigmoid" else 1, grouped.shape[-1]), dim=-1).values.sum(-1)
+        chosen = best.topk(self.top_groups, dim=-1).indices
+        kept = torch.zeros_like(best, dtype=torch.bool).scatter(-1, chosen, True)
+        return kept[..., None].expand_as(grouped).flatten(-2)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Scores that sum to one."""

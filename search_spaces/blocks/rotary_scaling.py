@@ -128,6 +128,19 @@ class YarnScaling(RotaryScaling):
         return 0.1 * math.log(self.factor) + 1 if self.factor > 1 else 1.0
 
 
+def check_rotary_scaling(block: Any) -> None:
+    """Raise `IllegalArchitecture` unless the field `rotary_scaling` of a block is None or in range."""
+    scaling = block.rotary_scaling
+    if scaling is None:
+        return
+    if not isinstance(scaling, RotaryScaling):
+        raise IllegalArchitecture(
+            f"{type(block).__name__}: rotary_scaling must be a value such as LinearScaling(factor=2.0),"
+            f" got {scaling!r}"
+        )
+    scaling.check()
+
+
 def check_positive(value: Any, *names: str) -> None:
     """Raise `IllegalArchitecture` unless these fields are finite numbers above zero."""
     for name in names:

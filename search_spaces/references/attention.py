@@ -12,7 +12,7 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.block_sparse_attention import BlockSparseAttention
 from search_spaces.blocks.differential_attention import DifferentialAttention
 from search_spaces.blocks.latent_attention import LatentAttention
-from search_spaces.blocks.rotary_scaling import RotaryScaling
+from search_spaces.blocks.rotary_scaling import RotaryScaling, YarnScaling
 from search_spaces.references import Function, Weights, put, reference
 
 LLAMA = ("num_heads", "num_kv_heads", "head_dim", "window", "rotary", "dilation", "global_tokens")
@@ -187,9 +187,32 @@ def diff_llama(spec: DifferentialAttention, weights: Weights, d_model: int) -> F
     return reference
 
 
+def yarn(spec: LatentAttention) -> dict[str, object]:
+    """Rotary positions as a configuration says it: as they are, or stretched by YaRN.
+
+    Raises:
+        ValueError: they are stretched otherwise.
+    """
+    scaling = spec.rotary_scaling
+    if scaling is None:
+        return {"rope_type": "default", "rope_theta": spec.rotary_base}
+    if not isinstance(scaling, YarnScaling):
+        raise ValueError(f"positions are stretched by YaRN alone here, got {scaling}")
+    return {
+        "rope_type": "yarn",
+        "rope_theta": spec.rotary_base,
+        "factor": scaling.factor,
+        "beta_slow": scaling.slow,
+        "beta_fast": scaling.quick,
+        "original_max_position_embeddings": scaling.length,
+        "attention_factor": scaling.magnitude,
+        "truncate": scaling.whole_pairs,
+    }
+
+
 @reference(LatentAttention, source="transformers DeepseekV2Attention", needs="transformers")
 def deepseek(spec: LatentAttention, weights: Weights, d_model: int) -> Function:
-    """The whole layer, queries not compressed."""
+    """The whole layer."""
     from transformers import DeepseekV2Config
     from transformers.models.deepseek_v2.modeling_deepseek_v2 import (
         DeepseekV2Attention,
@@ -200,22 +223,32 @@ def deepseek(spec: LatentAttention, weights: Weights, d_model: int) -> Function:
         hidden_size=spec.num_heads,
         num_attention_heads=spec.num_heads,
         num_key_value_heads=spec.num_heads,
-        q_lora_rank=None,
+        q_lora_rank=spec.q_rank,
         kv_lora_rank=spec.kv_rank,
         qk_nope_head_dim=spec.head_dim,
         qk_rope_head_dim=spec.rope_dim,
-        v_head_dim=spec.head_dim,
+        v_head_dim=spec.values,
+        rope_parameters=yarn(spec),
     )
     config.hidden_size = d_model  # the configuration wants a multiple of the heads, the module does not
     config._attn_implementation = "eager"
     module, rotary = DeepseekV2Attention(config, 0).eval(), DeepseekV2RotaryEmbedding(config)
     # DeepSeek turns neighbouring channels, we the two halves
     order = torch.arange(spec.rope_dim).unflatten(0, (2, -1)).T.flatten()
-    turned = {name: weights[name].index_select(-2, order) for name in ("wq_turned", "wk_turned")}
+    inner = {name: w.index_select(-2, order) if "turned" in name else w for name, w in weights.items()}
+    if spec.q_rank is None:
+        queries = {"q_proj__weight": torch.cat((inner["wq"], inner["wq_turned"]), dim=1)}
+    else:
+        queries = {
+            "q_a_proj__weight": inner["wq_down"],
+            "q_a_layernorm__weight": inner["q_norm"],
+            "q_b_proj__weight": torch.cat((inner["wq_up"], inner["wq_up_turned"]), dim=1),
+        }
+    module.scaling = spec.scale or module.scaling
     put(
         module,
-        q_proj__weight=torch.cat((weights["wq"], turned["wq_turned"]), dim=1),
-        kv_a_proj_with_mqa__weight=torch.cat((weights["wc"], turned["wk_turned"])),
+        **queries,
+        kv_a_proj_with_mqa__weight=torch.cat((inner["wc"], inner["wk_turned"])),
         kv_a_layernorm__weight=weights["norm"],
         kv_b_proj__weight=torch.cat((weights["wk"], weights["wv"]), dim=1),
         o_proj__weight=weights["wo"],
@@ -224,6 +257,7 @@ def deepseek(spec: LatentAttention, weights: Weights, d_model: int) -> Function:
     def reference(x: Tensor) -> Tensor:
         count = x.shape[1]
         angles = rotary(x, torch.arange(count)[None])
+        angles = angles if spec.rotary else torch.ones_like(angles)
         return module(x, future(count), position_embeddings=angles)[0]
 
     return reference

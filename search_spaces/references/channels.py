@@ -104,7 +104,7 @@ def expert(weights: Weights, e: int, x: Tensor) -> Tensor:
 
 @reference(DeepSeekMoE, source="transformers DeepseekV3MoE and DeepseekV2Moe", needs="transformers")
 def deepseek(spec: DeepSeekMoE, weights: Weights, d_model: int) -> Function:
-    """DeepseekV3MoE for sigmoid gates, DeepseekV2Moe for softmax gates, with one group of experts.
+    """DeepseekV3MoE for sigmoid gates, DeepseekV2Moe for softmax gates.
 
     Qwen3NextSparseMoeBlock for renormed gates.
     """
@@ -122,16 +122,17 @@ def deepseek(spec: DeepSeekMoE, weights: Weights, d_model: int) -> Function:
         "num_experts_per_tok": spec.top_k,
         "n_shared_experts": spec.shared_experts or 1,
         "routed_scaling_factor": spec.gate_scale,
-        "n_group": 1,
-        "topk_group": 1,
+        "n_group": spec.groups,
+        "topk_group": spec.top_groups,
         "num_attention_heads": 1,
         "num_key_value_heads": 1,
     }
+    method = "greedy" if spec.groups == 1 else "group_limited_greedy"
     if spec.gate == "sigmoid":
         module: Any = DeepseekV3MoE(DeepseekV3Config(norm_topk_prob=True, **settings)).eval()
         module.gate.e_score_correction_bias = weights.get("bias", torch.zeros(spec.num_experts)).detach()
     else:
-        config = DeepseekV2Config(norm_topk_prob=False, topk_method="greedy", **settings)
+        config = DeepseekV2Config(norm_topk_prob=False, topk_method=method, **settings)
         module = DeepseekV2Moe(config).eval()
     module.config._experts_implementation = "eager"
     names = {

@@ -18,7 +18,7 @@ from foundation.errors import IllegalArchitecture
 from search_spaces.blocks import checks
 from search_spaces.blocks.base import Block, Cost, Mixer, StateShape, blocks
 from search_spaces.language.printing import brief
-from search_spaces.language.serialization import from_json, to_json
+from search_spaces.language.serialization import from_json, parts, to_json
 from search_spaces.language.walk import closed_values, open_values
 from search_spaces.scenario import Scenario
 
@@ -166,7 +166,7 @@ def test_a_block_prints_as_the_call_that_makes_it(spec: Block) -> None:
     shown = brief(spec)
     if not any(isinstance(getattr(spec, field.name), str) for field in fields(spec)):
         call = shown if shown.endswith(")") else f"{shown}()"
-        assert eval(call, {name: blocks[name] for name in blocks}) == spec
+        assert eval(call, {name: kinds[name] for kinds in (blocks, parts) for name in kinds}) == spec
     assert shown.startswith(kind.__name__)
     assert brief(kind()) == kind.__name__
     inside = shown.partition("(")[2].removesuffix(")")

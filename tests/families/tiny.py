@@ -39,6 +39,20 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 
+DEEPSEEK_V2 = {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"} | {
+    "tie_word_embeddings": False,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 2,
+    "moe_intermediate_size": 20,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 12,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 12,
+}
+
 QWEN3_NEXT = {
     **QWEN3,
     **EXPERTS,
@@ -232,6 +246,25 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_next softmax": (
         "qwen3_next",
         {**QWEN3_NEXT, "full_attention_interval": 2, "norm_topk_prob": False},
+    ),
+    "deepseek_v2": (
+        "deepseek_v2",
+        {
+            **DEEPSEEK_V2,
+            "routed_scaling_factor": 1.5,
+            "rope_parameters": {**YARN, "rope_theta": 1e4, "mscale": 0.9, "mscale_all_dim": 0.707},
+        },
+    ),
+    "deepseek_v2 in groups": (
+        "deepseek_v2",
+        {
+            **DEEPSEEK_V2,
+            "q_lora_rank": 9,
+            "n_routed_experts": 8,
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 2,
+        },
     ),
 }
 """The family and the configuration of each."""
