@@ -90,7 +90,7 @@ class DeepSeekMoE(Block):
             cls(num_experts=5, top_k=3, shared_experts=2, gate="softmax", bias_rate=0, balance=0.01),
             cls(num_experts=3, shared_experts=0, gate_scale=2.5, balance=0.001, z_loss=0.001),
             cls(num_experts=4, gate="renormed", bias_rate=0, shared_expansion=0.8, shared_gate=True),
-            cls(num_experts=8, groups=4, top_groups=2, gate="softmax", bias_rate=0),
+            cls(num_experts=8, groups=4, gate="softmax", bias_rate=0),
             cls(num_experts=8, groups=4, top_groups=2, top_k=3),
         )
 

@@ -266,6 +266,18 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "topk_group": 2,
         },
     ),
+    "xlstm": (
+        "xlstm",
+        {
+            "vocab_size": 61,
+            "hidden_size": 64,
+            "num_hidden_layers": 3,
+            "num_heads": 4,
+            "qk_dim_factor": 1.0,
+            "ffn_round_up_to_multiple_of": 8,
+            "ffn_proj_factor": 1.3,
+        },
+    ),
 }
 """The family and the configuration of each."""
 
