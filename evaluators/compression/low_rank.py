@@ -13,30 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from evaluators.tasks.base import IGNORED, Task
-from evaluators.training.losses import LateLosses
-from evaluators.training.recipe import Recipe
-from evaluators.training.trainable import Trainable, Trajectory, weights_digest
-from search_spaces.language.serialization import to_json
+from evaluators.compression.merged import Course, Merged
+from evaluators.tasks.base import Task
 from search_spaces.network.initialization import dice_at
 from search_spaces.network.model import Model
 from search_spaces.network.residual import Residual
-from search_spaces.network.scaling import ELEMENTWISE, Role
-from search_spaces.network.weight_formats import weight_bits
+from search_spaces.network.scaling import Role
 from search_spaces.parameter_axes import WIDTH
 from search_spaces.quantization.rounding import round_all
 
 PLACES = ("input", "output", "inner", "expert")
 """A matrix reads the residual stream, writes to it, or does neither; or it is an expert."""
-
-RATE = 9e-3
-"""The rate of factors and norms: the best of 3e-3, 9e-3 and 24e-3 for a hybrid of width 64 at rank 8."""
 
 
 @dataclass(frozen=True)
@@ -97,39 +89,16 @@ def place_of(module: Residual, name: str, role: Role) -> str:
     return "input" if words and words[-1] == WIDTH else "inner"
 
 
-class LowRank(Trainable):
+class LowRank(Merged):
     """The training of low-rank factors of some matrices of a model, which itself stays as it is."""
 
     def __init__(
-        self,
-        model: Model,
-        task: Task,
-        form: Form,
-        adapted: Mapping[str, Shape],
-        *,
-        steps: int,
-        seed: int,
-        batch: int,
-        recipe: Recipe,
+        self, model: Model, task: Task, form: Form, adapted: Mapping[str, Shape], **course: Unpack[Course]
     ) -> None:
-        self.model, self.task, self.form, self.adapted = model, task, form, dict(adapted)
-        self.seed, self.batch = seed, batch
-        self._weights = {name: weight.detach() for name, weight in model.named_parameters()}
-        self._bits = weight_bits(model)
-        parameters = self._factors()
-        super().__init__(
-            parameters,
-            dict.fromkeys(parameters, RATE),
-            dict.fromkeys(parameters, ELEMENTWISE),
-            recipe,
-            schedule=recipe.schedule,
-            rate=recipe.rate,
-            tokens=batch * task.length,
-            steps=steps,
-        )
-        self.origin = weights_digest(self._weights)
+        self.form, self.adapted = form, dict(adapted)
+        super().__init__(model, task, **course)
 
-    def _factors(self) -> dict[str, nn.Parameter]:
+    def starts(self) -> dict[str, nn.Parameter]:
         """A, B and, where they are learned, the norms m of every matrix."""
         found, rank = {}, self.form.rank
         for name, shape in self.adapted.items():
@@ -148,15 +117,12 @@ class LowRank(Trainable):
         return self._weights[name].reshape(shape.stacked, shape.rows, shape.inputs)
 
     @property
-    def trajectory(self) -> Trajectory:
-        """What names this training among all others: also the form, and what is adapted."""
-        how = {"low_rank": asdict(self.form), "adapted": sorted(self.adapted)}
-        recipe = {**self.recipe.of_networks(), **how}
-        spec, task = to_json(self.model.spec), self.task.digest
-        return Trajectory(spec, self.rates, task, self.seed, self.batch, recipe, self.steps, self.origin)
+    def how(self) -> Mapping[str, Any]:
+        """The form, and what is adapted."""
+        return {"low_rank": asdict(self.form), "adapted": sorted(self.adapted)}
 
     def merged(self) -> dict[str, Tensor]:
-        """All weights by name, at the bits of their layers; gradients flow into the factors."""
+        """See `Merged.merged`."""
         weights = dict(self._weights)
         for name in self.adapted:
             moved = self._matrix(name) + self.form.alpha / self.form.rank * (
@@ -168,24 +134,10 @@ class LowRank(Trainable):
             weights[name] = moved.view_as(weights[name])
         return round_all(weights, self._bits)
 
-    def gradients(self) -> LateLosses:
-        """Of the next batch: cross-entropy and what the layers add to it."""
-        device = self.model.embedding.device
-        tokens, targets = self.task.train_batch_on(device, self.step, self.seed, self.batch)
-        auxiliary: list[Tensor] = []
-        with self.low_precision(device):
-            said = functional_call(self.model, self.merged(), (tokens, auxiliary), tie_weights=False)
-        judged = targets != IGNORED
-        text = F.cross_entropy(said[judged].float(), targets[judged])
-        whole = sum(auxiliary, start=text)
-        whole.backward()
-        return LateLosses(torch.stack((text, whole)).detach(), ("the training loss",), self.task.nats)
-
     @torch.no_grad()
     def merge(self) -> Model:
         """The model with the factors in its matrices."""
-        for name, weight in self.merged().items():
-            self._weights[name].copy_(weight)
+        model = super().merge()
         for name in self.adapted:
             self.parameters[f"{name}.B"].zero_()
-        return self.model
+        return model

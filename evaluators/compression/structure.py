@@ -78,7 +78,7 @@ def cut_of(block: Block, d_model: int, unit: str, share: float) -> Cut | None:
     for fields in UNITS[unit]:
         for letter in layout.sortable.replace(WIDTH, ""):
             count = sizes.get(letter, 1)
-            if not any(_resized(block, d_model, fields, letter, n) for n in (count - 1, count // 2) if n):
+            if not any(resized(block, d_model, fields, letter, n) for n in (count - 1, count // 2) if n):
                 continue
             kept = max(1, count - round(share * count))
             if kept == count:
@@ -86,7 +86,7 @@ def cut_of(block: Block, d_model: int, unit: str, share: float) -> Cut | None:
             smaller = _scaled(block, fields, kept, count)
             if smaller is not None:
                 smaller.check(d_model)
-            if smaller is None or _resized(block, d_model, fields, letter, kept) is None:
+            if smaller is None or resized(block, d_model, fields, letter, kept) is None:
                 raise IllegalArchitecture(f"{type(block).__name__} cannot have {kept} of its {count} {unit}")
             return Cut(smaller, letter, kept)
     return None
@@ -103,7 +103,7 @@ def _scaled(block: Block, fields: Sequence[str], kept: int, of: int) -> Block | 
     return replace(block, **values)
 
 
-def _resized(block: Block, d_model: int, fields: Sequence[str], letter: str, kept: int) -> Block | None:
+def resized(block: Block, d_model: int, fields: Sequence[str], letter: str, kept: int) -> Block | None:
     """The block with so many entries of a letter and nothing else changed; None where fields cannot do it."""
     layout = block.layout()
     assert layout is not None

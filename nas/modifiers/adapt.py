@@ -1,4 +1,4 @@
-"""A network learns another text by small factors of its matrices: LoRA, DoRA, QLoRA."""
+"""A network learns another text by few parameters: LoRA, DoRA, QLoRA, GaLore, bottleneck adapters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from evaluators.compression.bottleneck import Bottleneck, new_values, widened, wider_spec
+from evaluators.compression.galore import GaLore
 from evaluators.compression.low_rank import PLACES, Form, LowRank, Shape, matrices
+from evaluators.compression.merged import Course, Merged
 from evaluators.compression.normal_float import round_to_normal_float
 from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
@@ -18,28 +21,36 @@ from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
 
 BASES = ("as_it_is", "nf4")
+METHODS = ("factors", "galore", "bottleneck")
 
 
 @modifiers.add
 @dataclass(frozen=True, kw_only=True)
 class Adapt(Modifier):
-    """Learn the text (--data) by low-rank factors of matrices, which are then merged into these.
+    """Learn the text (--data) by few parameters, which are then merged into the network.
+
+    `factors` are low-rank factors of matrices (LoRA): few to train, no larger network after.
+    With --decompose direction and norm of a row are learned apart (DoRA); --base nf4 is QLoRA: what the
+    factors are added to is rounded to 4 bits before, and the merged network is stored at the bits of its
+    layers. `galore` trains whole matrices and saves the optimizer's memory: its space has the rank.
+    `bottleneck` gives every channel mixer that many new hidden channels and trains these alone: what was
+    learned before stays whole beside them.
 
     Matrices are those of any mixer, by what they do: they read the residual stream (input), write to it
-    (output), neither (inner), or are experts; those smaller than the rank stay as they are. --decompose is
-    DoRA: direction and norm of a row are learned apart. --base nf4 is QLoRA: what the factors are added to is
-    rounded to 4 bits before, and the merged network is stored at the bits of its layers.
+    (output), neither (inner), or are experts; those smaller than the rank stay as they are.
     """
 
     name = "adapt"
 
-    rank: int = setting(8, help="Rank of the factors.", least=1, most=4096)
+    method: str = setting("factors", help="What is learned.", choices=METHODS)
+    rank: int = setting(8, help="Rank of factors or space, or new channels.", least=1, most=4096)
     alpha: float = setting(16.0, help="What the factors count, times the rank.", above=0, most=MANY)
     targets: tuple[str, ...] = setting(
         ("input", "output"), help=f"Matrices: {', '.join(PLACES)}.", metavar="PLACE,..."
     )
     decompose: bool = setting(False, help="Learn norms apart from directions (DoRA).")
     base: str = setting("as_it_is", help="The weights that factors are added to (nf4: QLoRA).", choices=BASES)
+    every: int = setting(200, help="Steps that GaLore stays in one space.", least=1, most=MANY)
     steps: int = setting(1000, help="Steps of training.", least=1, most=MANY)
     batch: int = setting(16, help="Sequences of a step.", least=1, most=MANY)
     recipe: Recipe = setting(
@@ -56,9 +67,14 @@ class Adapt(Modifier):
         if wrong or not self.targets:
             found = repr(wrong[0]) if wrong else "none"
             raise SettingError(f"adapt: targets are some of {', '.join(PLACES)}, got {found}")
+        if self.method != "factors" and (self.decompose or self.base != "as_it_is"):
+            raise SettingError(f"adapt: decompose and base are for factors, and method is {self.method}")
 
     def unsupported(self, spec: Decoder) -> str:
-        """There must be such matrices, not all of them smaller than the rank."""
+        """There must be such matrices, not all of them smaller than the rank; or channel mixers."""
+        if self.method == "bottleneck":
+            same = wider_spec(spec, self.rank) == spec
+            return "the network has no channel mixers that could get more channels" if same else ""
         with torch.device("meta"):
             all_of_them = matrices(Model(spec), self.targets)
         if not all_of_them:
@@ -68,9 +84,18 @@ class Adapt(Modifier):
             return f"rank {self.rank} is larger than every matrix, such as {name} of {largest}"
         return ""
 
+    def changed(self, spec: Decoder) -> Decoder:
+        """See `Modifier.changed`: new channels, if so."""
+        return wider_spec(spec, self.rank) if self.method == "bottleneck" else spec
+
     def trainable(self, spec: Decoder) -> int:
-        """See `Modifier.trainable`: the factors."""
-        return sum(shape.factors(self._form) for shape in self._matrices(spec).values())
+        """See `Modifier.trainable`: the factors, whole matrices, or new channels."""
+        if self.method == "bottleneck":
+            return new_values(spec, self.rank)
+        shapes = self._matrices(spec).values()
+        if self.method == "galore":
+            return sum(shape.stacked * shape.rows * shape.inputs for shape in shapes)
+        return sum(shape.factors(self._form) for shape in shapes)
 
     def flops(self, spec: Decoder, scenario: Scenario) -> float:
         """See `Modifier.flops`: three passes."""
@@ -78,27 +103,28 @@ class Adapt(Modifier):
 
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
-        adapted = matrices(model, self.targets, self.rank)
-        if self.base == "nf4":
-            _round(model, adapted)
-        training = LowRank(
-            model,
-            work.task,
-            self._form,
-            adapted,
-            steps=self.steps,
-            seed=work.seed,
-            batch=self.batch,
-            recipe=self.recipe,
-        )
+        before = model.spec
+        training = self._training(model, work)
         with work.progress.bar("adapting", self.steps) as bar:
             fit(
                 training,
                 folder=work.folder,
                 on_step=lambda step, loss: bar.update(step, f"{loss:.3f} {work.task.unit}"),
             )
-        trained = sum(weight.numel() for weight in training.parameters.values())
-        return Changed(training.merge(), {"trained parameters": trained, "matrices": len(adapted)})
+        learned = sum(weight.numel() for weight in training.parameters.values())
+        notes = {"trained parameters": self.trainable(before), "optimizer's values": 2 * learned}
+        return Changed(training.merge(), notes)
+
+    def _training(self, model: Model, work: Work) -> Merged:
+        course = Course(steps=self.steps, seed=work.seed, batch=self.batch, recipe=self.recipe)
+        if self.method == "bottleneck":
+            return Bottleneck(widened(model, self.rank), work.task, self.rank, **course)
+        adapted = matrices(model, self.targets, self.rank)
+        if self.method == "galore":
+            return GaLore(model, work.task, self._form, adapted, self.every, **course)
+        if self.base == "nf4":
+            _round(model, adapted)
+        return LowRank(model, work.task, self._form, adapted, **course)
 
     @property
     def _form(self) -> Form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from evaluators.compression.bottleneck import Bottleneck, new_values, widened, wider
+from evaluators.compression.galore import GaLore
 from evaluators.compression.low_rank import PLACES, Form, LowRank, matrices
+from evaluators.compression.merged import Course
 from evaluators.compression.normal_float import BITS, normal_float_values, round_to_normal_float
+from evaluators.tasks.base import IGNORED
 from evaluators.tasks.recall import Recall
 from evaluators.training import fit as fitting
 from evaluators.training.fit import fit
@@ -167,3 +172,83 @@ def test_nf4_rounds_each_weight_to_the_nearest_value_of_its_group() -> None:
     assert (rounded - nearest * scale).abs().max() < 0.02 * scale.max()  # scales have 8 bits
     assert float((rounded - weight).norm() / weight.norm()) < 0.11
     assert torch.equal(round_to_normal_float(torch.zeros(3, 5)), torch.zeros(3, 5))
+
+
+def galore(model: Model, every: int) -> GaLore:
+    course = Course(steps=4, seed=0, batch=16, recipe=replace(DEFAULT, clip=None))
+    return GaLore(model, TASK, Form(rank=4, alpha=2.0), matrices(model, PLACES, 4), every, **course)
+
+
+def test_galore_is_adam_on_projected_gradients() -> None:
+    """From both sides and over a change of the space, against algorithm 2 of the paper written out."""
+    model = network().double()
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    training = galore(model, every=2)
+    training._bits = dict.fromkeys(training._bits)  # in full precision
+    own, turn, mean, square = dict(start), dict[str, Tensor](), dict[str, Tensor](), dict[str, Tensor]()
+    for step in range(4):
+        leaves = {name: own[name].clone().requires_grad_() for name in training.adapted}
+        tokens, targets = TASK.train_batch(step, 0, 16)  # gradients of a rank of 4 at least
+        said = functional_call(model, {**own, **leaves}, (tokens,), tie_weights=False)
+        F.cross_entropy(said.flatten(0, 1), targets.flatten(), ignore_index=IGNORED).backward()
+        training.learn()
+        (rate,) = {group["lr"] for group in training.optimizer.param_groups}
+        for name, leaf in leaves.items():
+            shape = training.adapted[name]
+            assert leaf.grad is not None
+            gradient = leaf.grad.reshape(shape.rows, shape.inputs)
+            if step % 2 == 0:  # moments stay, so signs of singular vectors matter
+                left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+                turn[name] = right[:4].mT if shape.rows > shape.inputs else left[:, :4]
+            gradient = gradient.mT if shape.rows > shape.inputs else gradient
+            reduced = turn[name].mT @ gradient
+            mean[name] = 0.9 * mean.get(name, torch.zeros(())) + 0.1 * reduced
+            square[name] = 0.95 * square.get(name, torch.zeros(())) + 0.05 * reduced.square()
+            first, second = mean[name] / (1 - 0.9 ** (step + 1)), square[name] / (1 - 0.95 ** (step + 1))
+            moved = -rate * 0.5 * turn[name] @ (first / (second.sqrt() + 1e-8))
+            moved = moved.mT if shape.rows > shape.inputs else moved
+            own[name] = own[name] + moved.reshape(own[name].shape)
+    for name, weight in training._unrounded().items():
+        if name in training.adapted:
+            assert not torch.equal(weight, start[name])
+        torch.testing.assert_close(weight, own[name], rtol=1e-6, atol=1e-6)
+
+
+def test_galore_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "SAVE_SECONDS", 0.0)
+    whole = galore(network(), every=2)
+    fit(whole)
+    fit(galore(network(), every=2), folder=tmp_path, until=3)
+    resumed = galore(network(), every=2)
+    assert len(fit(resumed, folder=tmp_path).loss) < 4
+    for one, other in zip(whole.merge().parameters(), resumed.merge().parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+CHANNEL_MIXERS = [name for name in blocks if wider(blocks[name].examples()[0], 16, 3)]
+
+
+def test_every_channel_mixer_can_have_more_channels() -> None:
+    other = {"Skip", "DeepSeekMoE"}  # one field is the width of its routed and of its shared experts
+    assert {name for name in blocks if blocks[name].mixes == "channels"} <= other | set(CHANNEL_MIXERS)
+
+
+@pytest.mark.parametrize("name", CHANNEL_MIXERS)
+def test_new_channels_say_nothing_at_first_and_learn_alone(name: str) -> None:
+    model, (tokens, _) = network(blocks[name].examples()[0]), TASK.train_batch(0, 0, 2)
+    before, spec = model(tokens), model.spec
+    training = Bottleneck(widened(model, 3), TASK, 3, steps=2, seed=0, batch=2, recipe=DEFAULT)
+    assert sum(weight.numel() for weight in training.parameters.values()) == new_values(spec, 3)
+    training._bits = dict.fromkeys(training._bits)
+    start = {own: weight.detach().clone() for own, weight in training.merged().items()}
+    said = functional_call(training.model, start, (tokens,), tie_weights=False)
+    torch.testing.assert_close(said, before, rtol=1e-4, atol=1e-4)
+    training.learn()
+    training.learn()
+    beside = functional_call(training.model, training.merged(), (tokens,), tie_weights=False)
+    merged = training.merge()
+    assert torch.equal(merged(tokens), beside)
+    assert not torch.equal(beside, said)
+    for own, weight in model.named_parameters():
+        kept = dict(merged.named_parameters())[own][tuple(map(slice, weight.shape))]
+        assert torch.equal(kept, weight)

@@ -268,7 +268,20 @@ def test_what_is_trained_is_known_before(
 ) -> None:
     adapt = Adapt(rank=2, steps=2, batch=2, decompose=True, base="nf4")
     (done,) = modify(start, [adapt], tmp_path / "out", settings)
-    assert done.notes["trained parameters"] == adapt.trainable(start.model.spec)
+    assert done.notes["optimizer's values"] == 2 * adapt.trainable(start.model.spec)
+
+
+@pytest.mark.parametrize(("method", "more"), [("galore", 0), ("bottleneck", 2 * 3 * 3 * 16)])
+def test_other_ways_to_adapt_are_as_large_as_they_say(
+    method: str, more: int, start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    adapt = Adapt(method=method, rank=3, steps=2, batch=2)
+    ((_, estimate),) = estimates(start, [adapt])
+    (done,) = modify(start, [adapt], tmp_path / "out", settings)
+    assert estimate.params == (done.before["params"], done.after["params"])
+    assert done.after["params"] == done.before["params"] + more
+    assert done.notes["trained parameters"] == estimate.trainable
+    assert done.difference[0] != 0
 
 
 @pytest.mark.parametrize(
@@ -276,6 +289,7 @@ def test_what_is_trained_is_known_before(
     [
         ("adapt,rank=200", "rank 200 is larger than every matrix, such as layers.0"),
         ("adapt,targets=expert", "no matrices that are expert"),
+        ("adapt,method=galore,decompose=yes", "decompose and base are for factors, and method is galore"),
         ("adapt,targets=", "targets are some of input, output, inner, expert, got none"),
     ],
 )
