@@ -98,17 +98,20 @@ def profile_space(
     space, machine = as_space(space), fingerprint(scenario)
     SampleLog(partial, scenario, machine, check_sample)  # raises before anybody waits for the device
     kernels = runtime_of(scenario).kernels(scenario)
-    parts, illegal = legal_parts(parts_in(space, kernels), scenario, seed=seed)
+    progress = progress or _ignore
+    parts, illegal = legal_parts(parts_in(space, kernels), scenario, progress, seed=seed)
+    usage = usage_in(space, kernels, seed)
     chosen = _chosen_networks(space, parts, seconds, seed, illegal)
     with undisturbed(scenario):
         log = SampleLog(
             partial, scenario, machine, check_sample
         )  # with what another profile measured meanwhile
         session = ProfileSession(
-            scenario, Effort.of(scenario), log, seed, timer, progress or _ignore, time.monotonic(), seconds
+            scenario, Effort.of(scenario), log, seed, timer, progress, time.monotonic(), seconds
         )
+        if runtime_of(scenario).converts:
+            session.needed = len(chosen.specs) + len(coarse_grid(parts, usage, scenario, seed)[0])
         session.measure_all(chosen.specs)
-        usage = usage_in(space, kernels, seed)
         notes = _measure_parts(session, parts, usage, target)
         made = partial_of(_made, session, space, parts, chosen, seed=seed, illegal=illegal)
         retakes = Retakes(session=session, networks=chosen.specs, parts=parts, usage=usage, readings=readings)

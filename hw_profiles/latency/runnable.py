@@ -6,7 +6,7 @@ illegal in the scenario, with the reason; conversions of the others are kept, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -17,14 +17,22 @@ from search_spaces.scenario import Scenario
 
 
 def legal_parts(
-    parts: Sequence[Part], scenario: Scenario, *, seed: int = 0
+    parts: Sequence[Part],
+    scenario: Scenario,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    *,
+    seed: int = 0,
 ) -> tuple[tuple[Part, ...], dict[str, str]]:
-    """The parts that the scenario's runtime runs, and by name the kinds of all others, with its reason."""
+    """The parts that the scenario's runtime runs, and by name the kinds of all others, with its reason.
+
+    `progress` hears which kind is tried, and how many of how many were.
+    """
     if not runtime_of(scenario).converts:
         return tuple(parts), {}
     illegal: dict[str, str] = {}
     examples = {part.kind: part for part in parts if part.block is not None}
-    for kind, part in sorted(examples.items()):
+    for tried, (kind, part) in enumerate(sorted(examples.items())):
+        progress(f"trying {kind} in {scenario.engine}", tried, len(examples))
         try:
             with torch.no_grad():
                 part_calls(part, scenario, seed=seed)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from foundation.text import rounded
+from foundation.text import duration, rounded
 from hw_profiles.latency.parts import Part, part_calls, part_samples
 from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.measure import network_calls
@@ -36,6 +36,7 @@ NETWORKS_AT_ONCE = 10
 FIRST = "first"
 """The key of the seconds until all that must be measured was, before anything was measured again."""
 
+T = TypeVar("T")
 ProgressCallback = Callable[[str, int, int], None]
 """Called with the stage, and how many of how many steps are done."""
 
@@ -77,6 +78,11 @@ class ProfileSession:
     networks: int = 1
     batch_seconds: float = 0.0
     rounds: int = 0
+    needed: int = 0
+    """Networks and parts that are prepared in any case, where that is a conversion."""
+
+    prepared: int = 0
+    preparing_seconds: float = 0.0
 
     @property
     def used(self) -> float:
@@ -108,7 +114,7 @@ class ProfileSession:
         with self._preparing():
             calls = {
                 f"{key} {reading}": call
-                for key, spec in waiting.items()
+                for key, spec in self._each(waiting)
                 for reading, call in network_calls(
                     build(spec, seed=self.seed, device=self.scenario.device), self.scenario, seed=self.seed
                 ).items()
@@ -131,7 +137,7 @@ class ProfileSession:
             calls = {
                 f"{key} {build} {name}": call
                 for build in builds
-                for key, part in waiting.items()
+                for key, part in (waiting.items() if build else self._each(waiting))
                 for name, call in part_calls(
                     part, self.scenario, seed=self.seed + (0 if converts else build)
                 ).items()
@@ -155,6 +161,20 @@ class ProfileSession:
         yield converts
         if converts:
             self.started += time.monotonic() - began
+
+    def _each(self, waiting: Mapping[str, T]) -> Iterator[tuple[str, T]]:
+        """These things in turn; where each is converted, the progress says what all of that will take."""
+        for key, thing in waiting.items():
+            began = time.monotonic()
+            yield key, thing
+            if not runtime_of(self.scenario).converts:
+                continue
+            self.preparing_seconds += time.monotonic() - began
+            self.prepared += 1
+            total = max(self.needed, self.prepared)
+            left = (total - self.prepared) * self.preparing_seconds / self.prepared + max(0.0, self.left)
+            text = f"converting for {self.scenario.engine}, {duration(left)} left at most"
+            self.progress(text, self.prepared, total)
 
     def _keep(self, key: str, value: dict[str, Any]) -> None:
         """Add samples of one thing to the log, to those that are known."""

@@ -299,7 +299,19 @@ def test_blocks_that_a_runtime_cannot_convert_are_illegal_in_its_table(
     added(Picky())
     scenario = replace(SCENARIO, engine="picky")
     with registered():
-        table = profile_space(small_space(), scenario, seconds=0, output=tmp_path / "table.json")
+        heard: list[tuple[str, int, int]] = []
+        table = profile_space(
+            small_space(),
+            scenario,
+            seconds=0,
+            output=tmp_path / "table.json",
+            progress=lambda *told: heard.append(told),
+        )
+        assert ("trying Scale in picky", 0, 2) in heard
+        converting = [(done, total) for what, done, total in heard if what.startswith("converting for picky")]
+        assert [done for done, _ in converting] == list(range(1, len(converting) + 1))
+        assert converting[0][1] == converting[-1][1] == converting[-1][0]
+        assert all(what.endswith("left at most") for what, *_ in heard if what.startswith("converting"))
         assert table.illegal == {"Scale": "it has no Scale"}
         assert table.fingerprint["picky"] == "1.0"
         assert not table.missing(small_space())
