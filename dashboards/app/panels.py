@@ -131,7 +131,7 @@ def network_rows(
     ]
     more = f" The first {MOST_ROWS} of {len(trials):,} are listed." if len(trials) > MOST_ROWS else ""
     table = html.Table([html.Thead(head), html.Tbody(rows)], className="listed")
-    return [html.P(note + more, className="muted"), html.Div(table, className="scroll", tabIndex="0")]
+    return [html.P(note + more, className="muted"), html.Div(table, className="scroll long", tabIndex="0")]
 
 
 def said(of: Quantity, value: Value) -> str:

@@ -18,6 +18,7 @@ from search_spaces.blocks.base import Block
 from search_spaces.language.printing import brief
 from search_spaces.network.cost import block_state_bytes, block_weight_bytes, parameter_shapes
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.base import option_bytes
 from search_spaces.scenario import Scenario
 
 READINGS = ("prefill_ms", "decode_ms")
@@ -142,6 +143,7 @@ def _layer(
 
 def _stored_bytes(spec: Decoder, layer: Layer) -> int:
     stored = 4 * len(layer.blocks) * spec.norm.sublayer_params(spec.d_model)
+    stored += sum(option_bytes(present, spec.shell) for present in layer.options.values())
     return stored + sum(block_weight_bytes(b, spec.d_model, layer.bits.stored) for b in layer.blocks.values())
 
 

@@ -18,6 +18,7 @@ from dashboards.facts.baselines import BaselineFacts
 from dashboards.facts.front import FrontFacts, Logarithmic, Point, front_facts
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
+from dashboards.facts.rescoring import Rescored, by_table
 from dashboards.facts.scored import Mask, Numbers, Scored
 from nas.pareto import nondominated
 from nas.study.trial import Trial, Value
@@ -38,6 +39,16 @@ class View:
     logarithmic: Logarithmic = (None, None)
     bounds: Mapping[str, float] = field(default_factory=dict)
     picked: int | None = None
+
+    @property
+    def by_table(self) -> View:
+        """The same of networks that a table prices; of bounds in several scenarios the first counts."""
+        bounds: dict[str, float] = {}
+        for name, bound in self.bounds.items():
+            bounds.setdefault(by_table(Quantity(name)).name, bound)
+        third, colour, size = (of and by_table(of) for of in (self.z, self.colour, self.size))
+        x, y = by_table(self.x), by_table(self.y)
+        return replace(self, x=x, y=y, z=third, colour=colour, size=size, bounds=bounds)
 
     @property
     def shown(self) -> tuple[Quantity, ...]:
@@ -93,24 +104,27 @@ def explore(
     reading: Reading,
     view: View,
     *,
-    scored: Scored | None = None,
+    priced: Rescored | None = None,
     baselines: BaselineFacts | None = None,
     overlays: Iterable[Reading] = (),
 ) -> ExploreFacts:
-    """Look at a study; `scored` are its networks with other numbers in place of those of the search."""
-    networks = reading.scored if scored is None else scored
-    rescored = scored is not None
-    measured = {} if rescored else reading.study.measured()
-    best_of = next((each for each in reading.objectives if each.scored), reading.objectives[0])
+    """Look at a study; `priced` are its networks with the latencies of another table than the search's."""
+    networks = reading.scored if priced is None else priced.scored
+    measured = reading.study.measured() if priced is None else priced.values
+    objectives = reading.objectives
+    if priced is not None:
+        view, objectives = view.by_table, tuple(dict.fromkeys(map(by_table, objectives)))
+    best_of = next((each for each in objectives if each.scored), objectives[0])
     corrected = networks.corrected(measured, {*view.bounds, best_of.name})
-    keeps = keeping(corrected, view.bounds, [*reading.objectives, *view.shown])
-    plane = _plane(reading, view, networks.where(keeps), measured)
-    inside, around = corrected.where(keeps), {of.name: of for of in (*reading.objectives, *view.shown)}
+    quantities = tuple(dict.fromkeys([*objectives, *view.shown]))
+    keeps = keeping(corrected, view.bounds, quantities)
+    inner = networks.where(keeps)
+    front = [t.number for t in reading.members] if priced is None else _front(inner, objectives)
+    plane = _plane(reading, view, inner, measured, front=front, objectives=objectives)
+    inside = corrected.where(keeps)
     best = best_number(inside, best_of, view.bounds, measured)
     asked = {number for number in (best, view.picked) if number is not None}
-    points = {
-        p.number: p for p in _points(reading, networks.whole(asked), view, list(around.values()), measured)
-    }
+    points = {p.number: p for p in _points(reading, networks.whole(asked), view, quantities, measured)}
     return ExploreFacts(
         view=view,
         plane=plane,
@@ -121,9 +135,9 @@ def explore(
         picked=points.get(view.picked) if view.picked is not None else None,
         knee=knee_of(plane),
         outside=_sample(networks.where(~keeps), view.x, view.y) if view.bounds else (),
-        **_space(reading, view, networks.where(keeps), measured),
-        baselines=_baselines(baselines, view),
-        overlays=tuple(_overlays(overlays, view)),
+        **_space(reading, view, inner, measured),
+        baselines=_baselines(baselines, view, reading.study.plan.evaluator == "scratch"),
+        overlays=tuple(_overlays(overlays, view)) if priced is None else (),
     )
 
 
@@ -189,12 +203,24 @@ def _unit(plane: FrontFacts, name: str) -> Numbers:
     return unit
 
 
+def _front(scored: Scored, objectives: Sequence[Quantity]) -> list[int]:
+    kept = np.flatnonzero(nondominated(scored.costs(objectives)))
+    return [int(number) for number in scored.numbers[kept]]
+
+
 def _plane(
-    reading: Reading, view: View, inside: Scored, measured: Mapping[str, Mapping[str, Value]]
+    reading: Reading,
+    view: View,
+    inside: Scored,
+    measured: Mapping[str, Mapping[str, Value]],
+    *,
+    front: Sequence[int],
+    objectives: Sequence[Quantity],
 ) -> FrontFacts:
-    quantities = tuple(dict.fromkeys([*reading.objectives, *view.shown]))
-    more = {objective.name for objective in reading.objectives} - {view.x.name, view.y.name}
-    members = {t.number for t in reading.members} & set(inside.numbers.tolist()) if more else set()
+    """The plane; `front` are the numbers of the members of the front in all objectives."""
+    quantities = tuple(dict.fromkeys([*objectives, *view.shown]))
+    more = {objective.name for objective in objectives} - {view.x.name, view.y.name}
+    members = inside.numbers[np.isin(inside.numbers, front)].tolist() if more else []
     return front_facts(
         inside,
         view.x,
@@ -260,8 +286,9 @@ def _sample(scored: Scored, *axes: Quantity) -> tuple[Any, ...]:
     return tuple(tuple(row) for row in values[::step].tolist())
 
 
-def _baselines(facts: BaselineFacts | None, view: View) -> tuple[BaselinePoint, ...]:
-    if facts is None:
+def _baselines(facts: BaselineFacts | None, view: View, from_scratch: bool) -> tuple[BaselinePoint, ...]:
+    """Baselines that can be compared: trained from scratch, so not with scores by shared weights."""
+    if facts is None or (not from_scratch and (view.x.scored or view.y.scored)):
         return ()
     points = []
     for network in facts.baselines:
@@ -274,5 +301,7 @@ def _baselines(facts: BaselineFacts | None, view: View) -> tuple[BaselinePoint, 
 def _overlays(readings: Iterable[Reading], view: View) -> Iterable[Overlay]:
     for other in readings:
         plain = replace(view, bounds={}, picked=None)
-        plane = _plane(other, plain, other.scored, other.study.measured())
+        front = [trial.number for trial in other.members]
+        measured = other.study.measured()
+        plane = _plane(other, plain, other.scored, measured, front=front, objectives=other.objectives)
         yield Overlay(other.study.name, plane)

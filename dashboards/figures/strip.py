@@ -57,14 +57,15 @@ def strip_figure(facts: Anatomy, by: str = "family") -> go.Figure:
         1,
         1 + len(costs),
         shared_yaxes=True,
-        column_widths=[2.6, *[1.0] * len(costs)],
+        column_widths=[3.6, *[1.0] * len(costs)],
         horizontal_spacing=0.012,
         column_titles=["layers, widths to scale", *(TITLES[name] for name in costs)],
     )
     height = ROW * (len(facts.layers) + 1) + 110
-    figure.update_layout(template=template(LIGHT), height=height, bargap=0.18, barmode="stack")
+    figure.update_layout(template=template(LIGHT), height=height, bargap=0.25, barmode="overlay")
     figure.update_annotations(font_size=12)
     _add_blocks(figure, facts, by)
+    _add_names(figure, facts)
     _add_links(figure, facts)
     for column, name in enumerate(costs, start=2):
         _add_costs(figure, facts, name, column)
@@ -74,21 +75,23 @@ def strip_figure(facts: Anatomy, by: str = "family") -> go.Figure:
     )
     figure.update_xaxes(fixedrange=True, showgrid=False, showticklabels=False)
     return figure.update_layout(
-        meta={LEAST_WIDTH: 340 + COLUMN * len(costs)}, margin={"l": 44, "r": 8, "t": 64, "b": 8}
+        meta={LEAST_WIDTH: 430 + COLUMN * len(costs)},
+        margin={"l": 44, "r": 8, "t": 84, "b": 8},
+        legend_y=1,
+        legend_yref="container",
+        legend_yanchor="top",
     )
 
 
 def _add_blocks(figure: go.Figure, facts: Anatomy, by: str) -> None:
     """Both blocks of each layer end to end; one trace for each colour, so that the legend names it."""
-    bars: dict[str, list[tuple[str, float, float, str, str]]] = {}
+    bars: dict[str, list[tuple[str, float, float, str]]] = {}
     for layer in facts.layers:
         start = 0.0
         for block in layer.blocks:
             name = block.family if by == "family" else f"{layer.weight_bits:g}-bit weights"
             about = _about(layer, block)
-            bars.setdefault(name, []).append(
-                (str(layer.index), start, block.width, _shown(layer, block), about)
-            )
+            bars.setdefault(name, []).append((str(layer.index), start, block.width, about))
             start += block.width
     order = FAMILIES if by == "family" else sorted(bars, key=lambda name: -float(name.split("-")[0]))
     for name in (each for each in order if each in bars):
@@ -100,15 +103,7 @@ def _add_blocks(figure: go.Figure, facts: Anatomy, by: str) -> None:
             base=[start for _, start, *_ in rows],
             x=[width for _, _, width, *_ in rows],
             orientation="h",
-            offsetgroup="0",
-            marker={"color": faint(colour, 0.82), "line": {"color": LIGHT.paper, "width": 1}},
-            text=[text for *_, text, _ in rows],
-            textposition="inside",
-            insidetextanchor="start",
-            textangle=0,
-            constraintext="none",
-            textfont={"size": 11, "color": "#ffffff"},
-            cliponaxis=True,
+            marker={"color": faint(colour, 0.85), "line": {"color": faint(GREY, 0.9), "width": 0.6}},
             customdata=[about for *_, about in rows],
             hovertemplate="%{customdata}<extra></extra>",
             row=1,
@@ -116,11 +111,35 @@ def _add_blocks(figure: go.Figure, facts: Anatomy, by: str) -> None:
         )
 
 
-def _shown(layer: LayerFacts, block: BlockFacts) -> str:
-    """What stands inside a bar: kind, and bits where they are few."""
-    bits = f" w{layer.weight_bits:g}" if layer.weight_bits < 16 and block.place == "channel_mixer" else ""
-    state = f" s{layer.state_bits:g}" if layer.state_bits < 16 and block.place == "sequence_mixer" else ""
-    return escape(block.kind.replace("window ", "w=")) + bits + state
+def _add_names(figure: go.Figure, facts: Anatomy) -> None:
+    """What each layer is, behind its bar: kinds of blocks, and bits where they are few."""
+    widest = max((_width(layer) for layer in facts.layers), default=1.0)
+    marks = 0.09 * widest if any(layer.router or layer.exit for layer in facts.layers) else 0.0
+    figure.add_scatter(
+        x=[_width(layer) + 0.02 * widest + marks for layer in facts.layers],
+        y=[str(layer.index) for layer in facts.layers],
+        text=[_shown(layer) for layer in facts.layers],
+        mode="text",
+        textposition="middle right",
+        textfont={"size": 11},
+        hoverinfo="skip",
+        showlegend=False,
+        row=1,
+        col=1,
+    )
+    longest = max((len(_shown(layer)) for layer in facts.layers), default=0)
+    figure.update_xaxes(range=[-0.16 * widest, widest * (1.2 + 0.035 * longest)], row=1, col=1)
+
+
+def _width(layer: LayerFacts) -> float:
+    return sum(block.width for block in layer.blocks)
+
+
+def _shown(layer: LayerFacts) -> str:
+    kinds = " + ".join(block.kind for block in layer.blocks)
+    bits = f" w{layer.weight_bits:g}" if layer.weight_bits < 16 else ""
+    state = f" s{layer.state_bits:g}" if layer.state_bits < 16 else ""
+    return escape(kinds) + bits + state
 
 
 def _about(layer: LayerFacts, block: BlockFacts) -> str:
@@ -140,7 +159,7 @@ def _about(layer: LayerFacts, block: BlockFacts) -> str:
 def _add_links(figure: go.Figure, facts: Anatomy) -> None:
     """Shared weights as brackets between the layers that have them; routers and exits as marks at the end."""
     shared: dict[str, list[int]] = {}
-    widest = max((sum(block.width for block in layer.blocks) for layer in facts.layers), default=1.0)
+    widest = max((_width(layer) for layer in facts.layers), default=1.0)
     for layer in facts.layers:
         if layer.shared:
             shared.setdefault(layer.shared, []).append(layer.index)
@@ -165,7 +184,7 @@ def _add_links(figure: go.Figure, facts: Anatomy) -> None:
         some = [layer for layer in facts.layers if getattr(layer, word)]
         if some:
             figure.add_scatter(
-                x=[sum(block.width for block in layer.blocks) + 0.03 * widest for layer in some],
+                x=[_width(layer) + (0.04 + 0.05 * (word == "exit")) * widest for layer in some],
                 y=[str(layer.index) for layer in some],
                 mode="markers",
                 marker={"symbol": symbol, "size": 11, "color": colour},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -20,29 +21,37 @@ from dashboards.app.controls import (
     slider_row,
     term,
 )
-from dashboards.app.live_store import key_of
-from dashboards.app.panels import link_to, network_panel, network_rows, said
+from dashboards.app.front_view import (
+    best_line,
+    bound_word,
+    first_axes,
+    priced_line,
+    study_line,
+    view_of,
+    worth_drawing,
+)
+from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.panels import network_panel, network_rows
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
-from dashboards.facts.density import is_wide
-from dashboards.facts.explore import ExploreFacts, View, explore
+from dashboards.facts.explore import explore
 from dashboards.facts.growth import growths
 from dashboards.facts.progress import state_of
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
+from dashboards.facts.rescoring import Rescored, rescored, tables_for
 from dashboards.figures.explorer import explorer_figure
 from dashboards.figures.hypervolume import volume_figure
 from dashboards.pages.base import Control, Page, Place, pages
-from dashboards.style.theme import SCHEMES, with_scheme
+from dashboards.style.theme import SCHEMES, blank_figure, with_scheme
 from foundation.errors import NasError
-from foundation.text import count
 
 POLL_MS = 2000
 HEIGHT = 560
 MOST_BOUNDS = 6
 """Sliders; a study with more objectives has none for the others."""
 
-MANY_POINTS = 5000
-"""A figure of more points is sent again only when its front changed or it grew by 5 %."""
+MOST_PRICED = 8
+"""Studies by another table that are kept."""
 
 MOST_CHOSEN = 200
 """Points of a lasso that are listed."""
@@ -75,6 +84,7 @@ class Front(Page):
         "size": Control("front-size.value", str),
         "log": Control("front-log.value", list),
         "over": Control("front-over.value", list),
+        "table": Control("front-table.value", str),
         "pick": Control("front-pick.data", int),
         **{f"bound{i}": Control(f"{name}.value", float) for i, name in enumerate(BOUNDS)},
     }
@@ -85,6 +95,10 @@ class Front(Page):
         "front-bounds.data": list,
         "front-chosen.data": list,
     }
+
+    def __init__(self, live: LiveStore) -> None:
+        super().__init__(live)
+        self._kept: OrderedDict[tuple[str, int, str], Rescored | None] = OrderedDict()
 
     def layout(self, place: Place) -> list[Component]:
         """The page before its figure is drawn."""
@@ -99,7 +113,9 @@ class Front(Page):
         words = {f"bound{i}": bound_word(slider.of) for i, slider in enumerate(sliders) if slider}
         figure = [
             self._pickers(place, reading, quantities, (x, y)),
-            dcc.Graph(id="front-plot", config=GRAPH, style={"height": f"{HEIGHT}px"}),
+            dcc.Graph(
+                figure=blank_figure(HEIGHT), id="front-plot", config=GRAPH, style={"height": f"{HEIGHT}px"}
+            ),
             html.P(CAPTION, className="caption"),
         ]
         aside = [
@@ -119,7 +135,9 @@ class Front(Page):
             html.Section(
                 [
                     html.H2("How the front grew"),
-                    dcc.Graph(id="front-growth", config=GRAPH, style={"height": "300px"}),
+                    dcc.Graph(
+                        figure=blank_figure(300), id="front-growth", config=GRAPH, style={"height": "300px"}
+                    ),
                 ]
             ),
             dcc.Store(id="front-study", data=key_of(study.record)),
@@ -162,6 +180,18 @@ class Front(Page):
                 ]
             )
         )
+        tables = [{"label": label, "value": word} for word, label in tables_for(reading).items()]
+        table = place.one("table", [each["value"] for each in tables]) or None
+        menus.append(
+            picker(
+                "latency from",
+                "front-table",
+                tables,
+                table,
+                clearable=True,
+                placeholder="the search, and measured",
+            )
+        )
         studies = [{"label": name, "value": name} for name in over]
         menus.append(
             picker(
@@ -195,6 +225,7 @@ class Front(Page):
                 "axes": [Input(f"front-{word}", "value") for word in ("x", "y", "z", "colour", "size")],
                 "log": Input("front-log", "value"),
                 "over": Input("front-over", "value"),
+                "table": Input("front-table", "value"),
                 "pick": Input("front-pick", "data"),
                 "bounds": [Input(name, "value") for name in BOUNDS],
                 "scheme": Input("scheme", "data"),
@@ -239,6 +270,7 @@ class Front(Page):
         seen: Any,
         log: Any = None,
         over: Any = None,
+        table: Any = None,
         pick: Any = None,
         scheme: Any = None,
         tick: Any = None,
@@ -252,15 +284,17 @@ class Front(Page):
             return nothing
         try:
             reading = self.live.by_key(study)
-            wanted = self._wanted(reading, [axes, log, over, pick, bounds, scheme])
+            wanted = self._wanted(reading, [axes, log, over, table, pick, bounds, scheme])
             if isinstance(seen, dict) and all(seen.get(k) == v for k, v in wanted.items() if k != "points"):
                 return nothing
             if not worth_drawing(seen, wanted):
                 return no_update, study_line(reading), no_update, no_update
             view = view_of(reading, axes, log, bounds_of(kept, bounds), pick)
+            priced = self._priced(reading, table) if table else None
             facts = explore(
                 reading,
                 view,
+                priced=priced,
                 baselines=baseline_facts(reading.study),
                 overlays=self._overlays(over, reading),
             )
@@ -268,7 +302,16 @@ class Front(Page):
             return no_update, f"gone: {error}", no_update, None
         figure = with_scheme(explorer_figure(facts, HEIGHT), wanted["scheme"])
         figure.update_layout(uirevision=f"{study}/{axes[:3]}")
-        return figure, study_line(reading), best_line(reading, facts), wanted
+        return figure, study_line(reading), [*priced_line(priced), *best_line(reading, facts)], wanted
+
+    def _priced(self, reading: Reading, table: Any) -> Rescored | None:
+        """The networks by another table, kept: pricing two thousand of them takes a second."""
+        key = (key_of(reading.study.record), reading.revision, str(table))
+        if key not in self._kept:
+            self._kept[key] = rescored(reading, str(table))
+            while len(self._kept) > MOST_PRICED:
+                self._kept.popitem(last=False)
+        return self._kept[key]
 
     def _overlays(self, over: Any, reading: Reading) -> list[Reading]:
         names = [name for name in over if isinstance(name, str)] if isinstance(over, list) else []
@@ -338,92 +381,6 @@ CAPTION: list[Component | str] = [
     term("knee"),
     ". Click a point to see its network, drag to zoom, double-click to see all.",
 ]
-
-
-def bound_word(of: Quantity) -> str:
-    """The word of a bound in the address."""
-    return f"{'min' if of.maximise else 'max'}.{of.name}"
-
-
-def view_of(reading: Reading, axes: Sequence[Any], log: Any, bounds: Mapping[str, float], pick: Any) -> View:
-    """What a reader asked for; a name that the study does not have is an axis without any values."""
-    known = {of.name: of for of in reading.quantities()}
-    named = [known.get(str(name), Quantity(str(name))) if name else None for name in axes]
-    swapped = [axis in log if isinstance(log, list) else False for axis in ("x", "y")]
-    scales = tuple(_other_scale(reading, str(axes[i])) if swapped[i] else None for i in (0, 1))
-    return View(
-        x=named[0] or Quantity(""),
-        y=named[1] or Quantity(""),
-        z=named[2],
-        colour=named[3],
-        size=named[4],
-        logarithmic=(scales[0], scales[1]),
-        bounds=bounds,
-        picked=pick if isinstance(pick, int) and not isinstance(pick, bool) and abs(pick) < 2**62 else None,
-    )
-
-
-def _other_scale(reading: Reading, name: str) -> bool:
-    """Whether an axis is logarithmic where the reader wants the other scale than the usual one."""
-    values = reading.scored.values(name)
-    return not is_wide(float(values.min()), float(values.max())) if len(values) else False
-
-
-def best_line(reading: Reading, facts: ExploreFacts) -> Any:
-    """The best network under the bounds, in a sentence."""
-    best, of = facts.best, facts.best_of
-    kept = f"{facts.inside:,} of {count(facts.known, 'network')}"
-    if not facts.view.bounds:
-        return []
-    if best is None:
-        return [html.P(["No network keeps these bounds. ", html.Span(kept, className="muted")])]
-    numbers = [
-        said(objective, best.values[objective.name])
-        for objective in reading.objectives
-        if objective.name in best.values
-    ]
-    return [
-        html.P(
-            [
-                f"Best {of.label} under these bounds: ",
-                link_to(reading, best.digest),
-                ": ",
-                ", ".join(numbers),
-                ". ",
-            ]
-        ),
-        html.P(f"{kept} keep them.", className="muted"),
-    ]
-
-
-def worth_drawing(seen: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether a figure has changed enough to be sent again."""
-    if not isinstance(seen, dict) or wanted["points"] < MANY_POINTS:
-        return True
-    if any(seen.get(key) != wanted[key] for key in ("asked", "scheme", "members", "measured")):
-        return True
-    shown = seen.get("points", 0)
-    return not isinstance(shown, int) or bool(wanted["points"] > 1.05 * shown)
-
-
-def study_line(reading: Reading) -> str:
-    """The progress of a study in one line."""
-    if not reading.read:
-        return f"being read: {count(reading.distinct, 'distinct architecture')} so far"
-    state, error = state_of(reading)
-    counts = reading.counts()
-    states = ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items()))
-    front = count(len(reading.members), "network")
-    scored = f"{count(reading.distinct, 'distinct architecture')} scored"
-    lost = f"; {count(len(reading.unreadable), 'trial')} cannot be read" if reading.unreadable else ""
-    why = f" ({error})" if error else ""
-    return f"{state}{why}: {scored}, {front} on the front ({states or 'no trials'}){lost}"
-
-
-def first_axes(objectives: Sequence[Quantity]) -> tuple[str, str]:
-    """The names of the first two objectives, quality on the vertical axis."""
-    first, second = [*objectives, *objectives][:2]
-    return (second.name, first.name) if first.scored else (first.name, second.name)
 
 
 def _whole(number: float | None) -> int | None:

@@ -62,7 +62,7 @@ class Network(Page):
             html.Div(
                 [
                     html.Section([html.H2("Numbers"), numbers_table(reading, trial)]),
-                    html.Section([html.H2("Trainings"), self._trainings(reading, trial)]),
+                    html.Section([html.H2("Trainings"), html.Div(id="network-trainings")]),
                 ],
                 className="pair",
             ),
@@ -84,7 +84,7 @@ class Network(Page):
         return [
             html.Div(
                 [
-                    html.Label(
+                    html.Div(
                         [
                             html.Span("colour by"),
                             dcc.RadioItems(
@@ -93,9 +93,10 @@ class Network(Page):
                                 id="network-by",
                                 inline=True,
                             ),
-                        ]
+                        ],
+                        className="radios",
                     ),
-                    html.Label(
+                    html.Div(
                         [
                             html.Span(term("scenario")),
                             dcc.RadioItems(
@@ -106,6 +107,7 @@ class Network(Page):
                             ),
                         ],
                         hidden=len(scenarios) < 2,
+                        className="radios",
                     ),
                 ],
                 className="pickers",
@@ -124,55 +126,58 @@ class Network(Page):
             raise UnknownName(f"study {reading.study.name} has no scored network {digest!r}")
         return trial
 
-    def _trainings(self, reading: Reading, trial: Trial) -> Component:
-        trainings, quality = trainings_of(reading, trial.digest), reading.study.quality
-        if quality is None or not trainings:
-            return html.P("Nothing was trained for this network alone.", className="muted")
-        figure = trainings_figure(trainings, quantity(quality.name, reading.study))
-        return html.Div(
-            [
-                dcc.Graph(figure=figure, id="network-trainings", config=STATIC),
-                html.P(
-                    "Scores by training steps. A score by shared weights is of no training of its own;"
-                    " bars are one standard error.",
-                    className="caption",
-                ),
-            ]
-        )
-
     def connect(self, app: dash.Dash) -> None:
         """The drawing follows what colours it, the scenario and the scheme of the page."""
         app.callback(
             Output("network-strip", "children"),
+            Output("network-trainings", "children"),
             Input("network-by", "value"),
             Input("network-scenario", "value"),
             Input("scheme", "data"),
             Input("network-which", "data"),
-        )(self.strip)
+        )(self.drawn)
 
-    def strip(self, by: Any, scenario: Any, scheme: Any, which: Any) -> list[Component]:
-        """The drawing of a network, with a sentence that says how to read it."""
+    def drawn(self, by: Any, scenario: Any, scheme: Any, which: Any) -> tuple[Any, Any]:
+        """The drawing of a network and of its trainings, each with a sentence that says how to read it."""
         key, _, number = str(which or "").rpartition("/")
         if not (number.isascii() and number.isdecimal() and len(number) <= LONGEST_NUMBER):
-            return []
+            return [], []
         try:
             reading = self.live.by_key(key)
         except NasError as error:
-            return [html.P(str(error))]
+            return [html.P(str(error))], []
         trial = reading.whole([int(number)]).get(int(number))
         if trial is None:
-            return []
-        scenarios = {each.name: each for each in reading.study.plan.scenarios}
-        chosen = scenarios.get(str(scenario or ""), reading.study.plan.scenarios[0])
-        facts = anatomy(architecture(reading.study, trial), chosen, table_of(reading.study, chosen))
-        if facts is None:
-            return [
-                html.P("Its layers are of classes that only the study's source defines.", className="muted")
-            ]
-        figure = with_scheme(strip_figure(facts, str(by)), scheme if scheme in SCHEMES else "light")
-        least = int(figure.layout.meta["least_width"])
-        graph = dcc.Graph(figure=figure, config=STATIC, style={"minWidth": f"{least}px"})
-        return [html.Div(graph, className="scroll"), html.P(strip_caption(facts), className="caption")]
+            return [], []
+        shown = scheme if scheme in SCHEMES else "light"
+        return strip(reading, trial, str(by), str(scenario or ""), shown), trainings(reading, trial, shown)
+
+
+def strip(reading: Reading, trial: Trial, by: str, scenario: str, scheme: str) -> list[Component]:
+    """The layers of a network in one of the study's scenarios."""
+    scenarios = {each.name: each for each in reading.study.plan.scenarios}
+    chosen = scenarios.get(scenario, reading.study.plan.scenarios[0])
+    facts = anatomy(architecture(reading.study, trial), chosen, table_of(reading.study, chosen))
+    if facts is None:
+        text = "Its layers are of classes that only the study's source defines."
+        return [html.P(text, className="muted")]
+    figure = with_scheme(strip_figure(facts, by), scheme)
+    least = int(figure.layout.meta["least_width"])
+    graph = dcc.Graph(figure=figure, config=STATIC, style={"minWidth": f"{least}px"})
+    return [html.Div(graph, className="scroll"), html.P(strip_caption(facts), className="caption")]
+
+
+def trainings(reading: Reading, trial: Trial, scheme: str) -> list[Component]:
+    """How the trainings of a network went."""
+    found, quality = trainings_of(reading, trial.digest), reading.study.quality
+    if quality is None or not found:
+        return [html.P("Nothing was trained for this network alone.", className="muted")]
+    figure = with_scheme(trainings_figure(found, quantity(quality.name, reading.study)), scheme)
+    caption = (
+        "Scores by training steps. A score by shared weights is of no training of its own;"
+        " bars are one standard error."
+    )
+    return [dcc.Graph(figure=figure, config=STATIC), html.P(caption, className="caption")]
 
 
 def strip_caption(facts: Anatomy) -> str:

@@ -31,6 +31,7 @@ main{{max-width:1560px;margin:0 auto;padding:0 2rem 4rem;overflow-wrap:break-wor
 h1{{font-size:1.75rem;margin:1.1rem 0 .25rem}} h2{{font-size:1.12rem;margin:0 0 .35rem}}
 h1 .muted,h2 .muted{{font-weight:400;font-size:.62em;font-family:{MONO}}} h2 .muted{{font-size:.8em}}
 p{{margin:.15rem 0 .45rem;max-width:62rem}} .small{{font-size:.8rem}}
+section p.muted,aside p.muted{{font-size:.88rem}}
 .caption{{color:var(--muted);font-size:.84rem;line-height:1.5;max-width:56rem;margin-top:.3rem}}
 nav.top{{display:flex;flex-wrap:wrap;align-items:baseline;gap:.3rem 2rem;padding:.9rem 0 .5rem;
 border-bottom:1px solid var(--rule)}}
@@ -56,6 +57,7 @@ def _controls() -> str:
 .pickers label>span:first-child{display:block;margin-bottom:.15rem}
 .pickers label label{display:inline-flex;gap:.3rem;align-items:center;margin-right:.9rem;color:var(--ink);
 font-size:.86rem}
+.radios{font-size:.78rem;color:var(--muted)}
 input[type=search]{font:inherit;font-size:.9rem;width:100%;padding:.36rem .6rem;background:var(--paper);
 color:var(--ink);border:1px solid var(--muted);border-radius:4px}
 .bound{margin:0 0 .75rem;font-size:.86rem} .bound>div:first-child{margin-bottom:-.1rem}
@@ -102,6 +104,8 @@ overflow-wrap:anywhere}}
 .numbers td:first-child,.numbers th:first-child{{white-space:normal;padding-left:0;line-height:1.3}}
 .numbers th.group{{padding:.8rem 0 .2rem;text-align:left;color:var(--ink);white-space:normal}}
 .how{{color:var(--muted);font-size:.92em;margin-right:.7em}} .rough{{color:var(--orange);font-weight:600}}
+.long{{max-height:30rem;overflow-y:auto}}
+.long thead th{{position:sticky;top:0;background:var(--paper);z-index:1}}
 .listed{{width:100%}} .listed td,.listed th{{padding:.34rem 1.2rem .34rem 0}}
 .listed td{{border-bottom:1px solid var(--rule)}}
 .listed td.line,.listed th:last-child{{text-align:left;padding-left:.6rem}}
@@ -120,7 +124,7 @@ def _narrow() -> str:
 aside{border-left:0;padding-left:0;border-top:1px solid var(--rule);padding-top:1rem}}
 @media (max-width:760px){main{padding:0 1rem 2rem} h1{font-size:1.35rem}
 .pickers{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:.6rem .8rem}
-.changes{columns:1}
+.changes{columns:1} .modebar{display:none}
 .studies thead{display:none}
 .studies table,.studies tbody,.studies tr,.studies td{display:block}
 .studies tr{border-bottom:1px solid var(--rule);padding:.7rem 0}

@@ -105,6 +105,11 @@ def template(scheme: ColourScheme) -> go.layout.Template:
         "annotationdefaults": {"font": {"size": 12, "color": scheme.muted}, "showarrow": False},
         "margin": {"l": 64, "r": 16, "t": 44, "b": 56},
         "dragmode": "zoom",
+        "modebar": {
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": scheme.muted,
+            "activecolor": scheme.ink,
+        },
         "hovermode": "closest",
     }
     return go.layout.Template(layout=layout)
@@ -121,12 +126,16 @@ def empty_figure(height: int = 420) -> go.Figure:
     return go.Figure(layout={"template": template(LIGHT), "height": height})
 
 
-def message_figure(text: str, height: int = 200) -> go.Figure:
-    """A figure that shows a message instead of data."""
+def blank_figure(height: int = 420) -> go.Figure:
+    """A figure without axes: the place of one that is still to be drawn."""
     figure = empty_figure(height)
     figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper")
+    return figure.update_yaxes(visible=False)
+
+
+def message_figure(text: str, height: int = 200) -> go.Figure:
+    """A figure that shows a message instead of data."""
+    return blank_figure(height).add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper")
 
 
 def with_scheme(figure: go.Figure, scheme: str) -> go.Figure:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ READ, WRITE = 3, 4
 PATIENCE = 240
 """Seconds after which a browser is ended that does not answer."""
 
+KEYS = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39}
+
 LOADED = """
 new Promise(done => {
   const wait = () => document.readyState === "complete" ? setTimeout(done, 500) : setTimeout(wait, 50);
@@ -37,6 +40,7 @@ class Browser:
     def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
         self._commands, self._answers = commands, answers
         self._number, self._session = 0, dict[str, str]()
+        self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._session = {"sessionId": session}
@@ -49,6 +53,8 @@ class Browser:
         self._commands.write(json.dumps(command).encode() + b"\0")
         while True:
             answer = self._next()
+            if "method" in answer:
+                self.events.append(answer)
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -61,13 +67,13 @@ class Browser:
         answer: dict[str, Any] = json.loads(text)
         return answer
 
-    def open(self, page: Path, width: int, *, dark: bool = False) -> None:
-        """Show a page that is so many pixels wide."""
+    def open(self, page: Path | str, width: int, *, dark: bool = False) -> None:
+        """Show a file or an address, so many pixels wide."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         self.value(LOADED)
 
     def value(self, expression: str) -> Any:
@@ -75,6 +81,29 @@ class Browser:
         result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def until(self, expression: str, seconds: float = 60) -> None:
+        """Wait until an expression holds in the page."""
+        end = time.monotonic() + seconds
+        while not self.value(f"!!({expression})"):
+            assert time.monotonic() < end, (
+                f"never came: {expression}\n{self.value('document.body.innerText')}"
+            )
+            time.sleep(0.05)
+
+    def press(self, key: str, times: int = 1) -> None:
+        """Press a key of the keyboard."""
+        for _ in range(times):
+            for kind in ("keyDown", "keyUp"):
+                self.call(
+                    "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key]
+                )
+
+    def click(self, x: float, y: float) -> None:
+        """Move the mouse to a place in the window, and click there."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
 
 @contextmanager

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from dash import no_update
 
+from dashboards.app.front_view import MANY_POINTS, first_axes, worth_drawing
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.server import make_app
 from dashboards.app.shell import Shell
 from dashboards.facts.networks import quantity
 from dashboards.facts.progress import progress_facts, state_of
 from dashboards.facts.reading import Reading
-from dashboards.pages.front import MANY_POINTS, Front, first_axes, worth_drawing
+from dashboards.pages.front import Front
 from dashboards.pages.studies import Studies
 from foundation.errors import StoreError
 from nas.store import Store

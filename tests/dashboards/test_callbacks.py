@@ -198,6 +198,7 @@ def test_axes_that_no_trial_has_are_a_message(front: Front, full: str, axes: tup
     kept=st.lists(st.none() | st.lists(JSON, max_size=4), max_size=7),
     log=JSON,
     over=JSON,
+    table=JSON,
     pick=JSON,
     more=st.lists(st.sampled_from([None, "params", "x", 3, []]), min_size=3, max_size=3),
 )
@@ -219,6 +220,6 @@ def test_an_old_state_of_the_list_is_replaced(shell: Shell, seen: Any) -> None:
 def test_a_drawing_of_no_network_is_empty(shell: Shell, full: str, number: str) -> None:
     page = shell.pages["network"]
     assert isinstance(page, Network)
-    assert page.strip("family", "", "dark", f"{full}/{number}") == []
-    assert "no study" in text_of(page.strip("family", "", "dark", "gone@1.0/0"))
-    assert page.strip(None, None, None, None) == []
+    assert page.drawn("family", "", "dark", f"{full}/{number}") == ([], [])
+    assert "no study" in text_of(page.drawn("family", "", "dark", "gone@1.0/0"))
+    assert page.drawn(None, None, None, None) == ([], [])

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from dashboards.app.front_view import study_line
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import groups_of, network_panel, network_rows
 from dashboards.facts.networks import quantity
 from dashboards.facts.progress import ProgressFacts, progress_facts
 from dashboards.facts.reading import Reading
-from dashboards.pages.front import study_line
 from dashboards.pages.studies import studies_list
 from foundation.errors import UnknownName
 from nas.store import Store

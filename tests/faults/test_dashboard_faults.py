@@ -71,7 +71,7 @@ def whole(key: str) -> list[dict[str, Any]]:
     axes = {
         f"front-{word}.value": name for word, name in zip("xy", ("decode_ms", "bits_per_byte"), strict=True)
     }
-    more = {f"front-{word}.value": None for word in ("z", "colour", "size", "log", "over")}
+    more = {f"front-{word}.value": None for word in ("z", "colour", "size", "log", "over", "table")}
     bounds = {f"front-bound-{i}.value": 1.5 for i in range(6)}
     inputs = {
         "front-poll.n_intervals": 3,
@@ -99,7 +99,7 @@ def whole(key: str) -> list[dict[str, Any]]:
             {"front-over.value": ["full"], "front-study.data": key},
         ),
         callback(
-            "network-strip.children",
+            "..network-strip.children...network-trainings.children..",
             {
                 "network-by.value": "bits",
                 "network-scenario.value": "",

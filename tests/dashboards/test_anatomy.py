@@ -1,0 +1,74 @@
+"""A network layer by layer adds up to the whole, is drawn, and its Python makes it again."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboards.facts.anatomy import FAMILIES, anatomy
+from dashboards.facts.python_text import python_text
+from dashboards.figures.strip import strip_figure, totals
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.early_exit import EarlyExit
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.quantization.bits import Bits
+from search_spaces.scenario import Scenario
+from search_spaces.zoo import zoo
+
+SCENARIO = Scenario(prompt=32, new_tokens=8, batch=2)
+NAMES = tuple(zoo)
+HOSTILE = Decoder(
+    d_model=32,
+    layers=(
+        Layer(sequence_mixer=Attention(), channel_mixer=SwiGLU(), shared="<img src=x onerror=alert(1)>"),
+        Layer(sequence_mixer=Attention(), channel_mixer=SwiGLU(), shared="<img src=x onerror=alert(1)>"),
+        Layer(sequence_mixer=Attention(window=8), bits=Bits(weight=4, state=8), routing=MixtureOfDepths()),
+        Layer(sequence_mixer=Attention(), channel_mixer=SwiGLU(), exit=EarlyExit()),
+    ),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_add_up_to_the_network(name: str) -> None:
+    spec = zoo[name].spec
+    facts, cost = anatomy(spec, SCENARIO), spec.cost(SCENARIO)
+    assert facts is not None
+    sums = totals(facts)
+    assert sums["params"] == cost.params
+    assert sums["weight_bytes"] == cost.weight_bytes
+    assert sums["state_bytes"] == cost.state_bytes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_python_of_a_network_makes_it_again(name: str) -> None:
+    made: dict[str, object] = {}
+    exec(python_text(zoo[name].spec), made)
+    assert made["spec"] == zoo[name].spec
+    assert max(map(len, python_text(zoo[name].spec).splitlines())) <= 110
+
+
+def test_every_block_of_the_zoo_has_a_family() -> None:
+    for name in NAMES:
+        facts = anatomy(zoo[name].spec, SCENARIO)
+        assert facts is not None
+        assert {block.family for layer in facts.layers for block in layer.blocks} <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("by", ["family", "bits", "anything"])
+def test_shared_weights_routers_and_exits_are_drawn_and_names_stay_text(by: str) -> None:
+    facts = anatomy(HOSTILE, SCENARIO)
+    assert facts is not None
+    assert [layer.again for layer in facts.layers] == [False, True, False, False]
+    assert facts.layers[1].costs["params"] == 0
+    figure = strip_figure(facts, by)
+    names = {trace.name for trace in figure.data}
+    assert {"shared weights", "router", "exit"} <= names
+    assert "<img" not in figure.to_json()
+    made: dict[str, object] = {}
+    exec(python_text(HOSTILE), made)
+    assert made["spec"] == HOSTILE
+
+
+def test_anything_else_has_no_layers() -> None:
+    assert anatomy("no decoder", SCENARIO) is None
