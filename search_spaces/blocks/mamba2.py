@@ -182,7 +182,7 @@ class Mamba2Mixer(Mixer):
             self._by_group(b)[:, :, None],
             self._by_group(v * dt[..., None].to(v.dtype), heads=True),
             self._by_group(dt * -self._exact(self.a_log).exp(), heads=True),
-            None if state is None else state["memory"].reshape(-1, self._heads, *state["memory"].shape[2:]),
+            None if state is None else self._rows(state["memory"]),
             final=state is not None,
         )
         if self.spec.groups > 1:
@@ -221,6 +221,10 @@ class Mamba2Mixer(Mixer):
             return x
         x = x.unflatten(2, (-1, self._heads)) if heads else x
         return x.transpose(1, 2).flatten(0, 1)
+
+    def _rows(self, memory: Tensor) -> Tensor:
+        """A state [B, H, N, P] with groups as rows."""
+        return memory if self.spec.groups == 1 else memory.unflatten(1, (-1, self._heads)).flatten(0, 1)
 
     def _convolve(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor, State]:
         """v [B, T, H, P], b and c [B, T, N] or [B, T, G, N], and the last inputs of the convolutions."""

@@ -45,6 +45,8 @@ WITHOUT_EFFECT = (
     "mamba_expand",  # the width is said by itself
     "mamba_chunk_size",
     "mamba_use_mlp",
+    "mlp_expansion_factor",
+    "attn_layer_indices",
     "num_logits_to_keep",
 )
 

@@ -90,6 +90,9 @@ EXPERTS = Kind(
 )
 
 
+WITHOUT_EFFECT = ("mamba_chunk_size", "init_method", "normalization_function")
+
+
 @dataclass(frozen=True)
 class WithExperts(Stack):
     """All layers have experts, or none has: then their number is 0."""
@@ -109,8 +112,7 @@ class WithExperts(Stack):
 def modern(config: Config) -> Config:
     """The width of the heads of state spaces may follow from others."""
     config = with_rope_parameters(config)
-    for name in ("mamba_chunk_size", "intermediate_size", "num_experts_per_tok"):
-        config.get(name, None)
+    config.read.update(("intermediate_size", "num_experts_per_tok", *WITHOUT_EFFECT))
     if config.get("mamba_d_head", "auto") == "auto":
         inner = config.whole("mamba_expand", 2) * config.whole("hidden_size")
         config = config.with_values(mamba_d_head=inner // config.whole("mamba_n_heads", 128))

@@ -73,14 +73,20 @@ EXPERTS = Kind(
     {"gate": "softmax", "shared_experts": 0, "bias_rate": 0},
 )
 
+WITHOUT_EFFECT = (
+    "use_mamba_kernels",
+    "mamba_inner_layernorms",  # they are there, whatever it says
+    "num_logits_to_keep",
+    "calc_logits_for_entire_prompt",
+)
+
 ATTENTION = attention(rotary=False, window=None)
 
 
 def modern(config: Config) -> Config:
     """The rank of the step size as a number; with a single expert no layer has any."""
     count, config = config.whole(COUNT), with_rank(config, "mamba_dt_rank")
-    for name in ("num_experts", "num_experts_per_tok", "num_local_experts", "use_mamba_kernels"):
-        config.get(name, None)
+    config.read.update(("num_experts", "num_experts_per_tok", "num_local_experts", *WITHOUT_EFFECT))
     if config.get("num_experts", config.get("num_local_experts", 16)) == 1:
         config = config.with_values(expert_layer_period=count + 1, expert_layer_offset=count)
     return config

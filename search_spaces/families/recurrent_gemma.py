@@ -109,10 +109,15 @@ MLP = Kind(
 )
 
 
+WITHOUT_EFFECT = (
+    *("w_init_variance_scale", "final_w_init_variance_scale", "head_dim", "sliding_window"),
+    *("embeddings_scale_by_sqrt_dim", "_block_types"),
+)
+
+
 def modern(config: Config) -> Config:
     """Kinds of layers are said once for all, and repeated; half of the channels of a head are turned."""
-    for name in ("w_init_variance_scale", "final_w_init_variance_scale", "head_dim", "sliding_window"):
-        config.get(name, None)
+    config.read.update(WITHOUT_EFFECT)
     config = with_rope_parameters(
         config.with_values(partial_rotary_factor=config.get("partial_rotary_factor", 0.5))
     )
