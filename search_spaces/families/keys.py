@@ -126,7 +126,10 @@ class Ratio(Key):
 
     def read(self, config: Config) -> dict[str, Any]:
         """The first field."""
-        inner = int(config.number(self.key, self.default) * config.whole(self.width))
+        ratio = config.number(self.key, self.default)
+        if not 0 < ratio < math.inf:
+            raise config.wrong(self.key, ratio, "a positive number")
+        inner = int(ratio * config.whole(self.width))
         others = prod(config.whole(name) for name in self.known)
         if inner < 1 or inner % others:
             raise config.wrong(
