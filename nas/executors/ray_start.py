@@ -23,6 +23,7 @@ from ray._private.node import Node
 
 from foundation.errors import ClusterError
 from nas.executors.node_settings import LOOPBACK
+from nas.executors.ray_token import read_anew
 
 PREFIX = "nas-ray-"
 TERMINATED = 128 + signal.SIGTERM
@@ -42,6 +43,7 @@ def start(processors: int, inside: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=inside))
     try:
         with starting():
+            read_anew()
             context: Any = ray.init(
                 address="local",
                 num_cpus=processors,

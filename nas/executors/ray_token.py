@@ -82,6 +82,12 @@ def _answers(address: str, mode: str) -> bool:
     return True
 
 
+def read_anew() -> None:
+    """Have Ray, which keeps what it found, look for mode and token again as the processes it starts will."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
 def place() -> str:
     """Where the token comes from, in the order in which Ray looks for it."""
     if os.environ.get(TOKEN):

@@ -14,7 +14,7 @@ ray = pytest.importorskip("ray")
 import ray._private.node as ray_node  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 
-from nas.executors import ray_start  # noqa: E402
+from nas.executors import ray_nodes, ray_start  # noqa: E402
 
 
 def test_a_ray_whose_server_does_not_answer_says_why_and_leaves_nothing(
@@ -34,3 +34,12 @@ def test_a_ray_whose_server_does_not_answer_says_why_and_leaves_nothing(
             ray_start.start(1, Path(files))
         assert not list(Path(files).iterdir())
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+
+
+def test_it_starts_with_the_token_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("HOME", str(tmp_path))
+        ray_nodes.ensure_token()
+        ray_nodes.ensure_token()  # where there is one, Ray remembers it
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r") as files:
+        ray_start.end(ray_start.start(1, Path(files)))

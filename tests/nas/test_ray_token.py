@@ -29,8 +29,7 @@ def no_token_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
             patch.delenv(name, raising=False)
         patch.setenv("HOME", str(tmp_path))
         yield
-    ray_token.Config.initialize("")
-    ray_token.AuthenticationTokenLoader.instance().reset_cache()
+    ray_token.read_anew()
 
 
 def wanting(token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
