@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nas.imports import import_model as import_model
     from nas.modification import modify as modify
     from nas.objectives.declared import objective as objective
+    from nas.parents import space_around as space_around
     from nas.store import Store as Store
     from nas.study.export import export as export
     from nas.study.model_code import load as load
@@ -55,6 +56,7 @@ _HOMES = {
     "export": "nas.study.export:export",
     "import_model": "nas.imports:import_model",
     "modify": "nas.modification:modify",
+    "space_around": "nas.parents:space_around",
     "load": "nas.study.model_code:load",
 }
 

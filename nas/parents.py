@@ -13,13 +13,13 @@ from foundation.errors import SettingError
 from foundation.files import real_path, write_atomically
 from foundation.wording import argument
 from nas.training.start import start_of
-from search_spaces.around_a_network import Alternatives, space_around
+from search_spaces.around_a_network import Alternatives, source_of_space
 from search_spaces.zoo import PREFIX as ZOO
 
 OBJECTIVES = ("bits_per_byte", "weight_bytes")
 
 
-def write_space_around(
+def space_around(
     parent: str | Path,
     wanted: Alternatives | None = None,
     output: str | Path | None = None,
@@ -45,7 +45,7 @@ def write_space_around(
             f"{parent} has no trained weights: name a folder that `nas import` or `nas export` wrote"
         )
     start = start_of(str(parent))
-    name = Path(parent).resolve().name
+    name = re.sub(r"[^\w.-]", "_", Path(parent).resolve().name)
     defaults: dict[str, Any] = {
         "parent": real_path(parent),
         "engine": "exact",
@@ -53,10 +53,10 @@ def write_space_around(
         "trials": 32,
         "finalists": 0,
     }
-    text = space_around(
+    text = source_of_space(
         start.model.spec,
         wanted or Alternatives(),
-        name=re.sub(r"[^\w.-]", "_", f"around_{name}"),
+        name=f"around_{name}",
         about=f"the network {name}",
         defaults=defaults,
     )

@@ -1,6 +1,6 @@
 """A space around a network, as a Python file to edit: its own layers, and what may stand in their place.
 
-    text = space_around(spec, Alternatives(bits=(8, 4, 3), windows=(256,)), name="around", defaults={})
+    text = source_of_space(spec, Alternatives(bits=(8, 4, 3), windows=(256,)), name="around", defaults={})
 
 Runs of equal layers are written once. Every layer has its own part as the first of each choice, so the space
 holds the network itself.
@@ -9,7 +9,7 @@ holds the network itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -18,12 +18,36 @@ from foundation.errors import SettingError
 from foundation.settings import Settings, setting
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block
+from search_spaces.blocks.gated_delta_net import GatedDeltaNet
+from search_spaces.blocks.linear_attention import LinearAttention
+from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.skip import Skip
+from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.printing import is_set
 from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.quantization.bits import GROUPS, WEIGHT_BITS
 
 INDENT = " " * 4
+
+
+def _linear_attention(own: Attention) -> Block:
+    return LinearAttention(num_heads=own.num_heads, head_dim=own.head_dim, state_dim=own.head_dim)
+
+
+def _gated_delta_net(own: Attention) -> Block:
+    return GatedDeltaNet(num_heads=own.num_heads, head_dim=own.head_dim, state_dim=own.head_dim)
+
+
+def _mamba2(own: Attention) -> Block:
+    return Mamba2(num_heads=own.num_heads, head_dim=own.head_dim, state_dim=own.head_dim)
+
+
+MIXERS: Mapping[str, Callable[[Attention], Block]] = {
+    "linear_attention": _linear_attention,
+    "gated_delta_net": _gated_delta_net,
+    "mamba2": _mamba2,
+}
+"""What may stand in the place of attention, at its sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +64,33 @@ class Alternatives(Settings):
     windows: tuple[int, ...] = setting(
         (), help="Windows of attention, in tokens.", least=1, most=2**20, metavar="TOKENS,...", shown="none"
     )
+    mixers: tuple[str, ...] = setting(
+        (),
+        help=f"Mixers in the place of attention, of its sizes: {', '.join(MIXERS)}.",
+        choices=tuple(MIXERS),
+        metavar="MIXER,...",
+        shown="none",
+    )
+    kv_heads: tuple[int, ...] = setting(
+        (),
+        help="Heads of keys and values of attention, fewer than it has: means of neighbours.",
+        least=1,
+        most=2**16,
+        metavar="HEADS,...",
+        shown="its own",
+    )
+    narrower: tuple[float, ...] = setting(
+        (),
+        help="Shares of the hidden channels of SwiGLU that stay: the most important ones.",
+        above=0,
+        below=1,
+        metavar="SHARE,...",
+        shown="all",
+    )
     skip: bool = setting(False, help="Whether each half of a layer may be left out.")
 
 
-def space_around(
+def source_of_space(
     network: Decoder, wanted: Alternatives, *, name: str, about: str, defaults: Mapping[str, Any]
 ) -> str:
     """The source of a space around a network; `about` says what that is, `defaults` are those of its studies.
@@ -57,13 +104,20 @@ def space_around(
     kinds: dict[Layer, str] = {
         layer: f"layer_{number}" for number, (layer, _) in enumerate(dict(runs).items())
     }
-    definitions = [f"{kinds[layer]} = Layer(\n{''.join(_layer_lines(layer, wanted))})\n" for layer in kinds]
+    definitions = [
+        f"{kinds[layer]} = Layer(\n{''.join(_layer_lines(layer, wanted, network.d_model))})\n"
+        for layer in kinds
+    ]
     stack = ", ".join(kinds[layer] if times == 1 else f"*[{kinds[layer]}] * {times}" for layer, times in runs)
     around = ["vocab", "d_model", *(part for part in ("norm", "embedding", "head") if is_set(network, part))]
     shell = [f"{part}={source(getattr(network, part))}" for part in around]
     decoder = ",\n".join(f"{INDENT * 2}{part}" for part in [*shell, f"layers=({stack},)"])
     settings = json.dumps(dict(defaults), indent=4).replace("\n", f"\n{INDENT}")
-    parts = [layer_part for layer in kinds for layer_part in (layer, *_alternatives(layer, wanted))]
+    parts = [
+        layer_part
+        for layer in kinds
+        for layer_part in (layer, *_alternatives(layer, wanted, network.d_model))
+    ]
     return "\n".join(
         [
             f'"""A space around {about}: its layers as they are, and what may stand in their place."""\n',
@@ -90,11 +144,11 @@ def source(part: Any) -> str:
     return f"{type(part).__name__}({', '.join(shown)})"
 
 
-def _layer_lines(layer: Layer, wanted: Alternatives) -> Iterator[str]:
+def _layer_lines(layer: Layer, wanted: Alternatives, d_model: int) -> Iterator[str]:
     """The fields of a layer, a choice where there are alternatives."""
     for place in PLACES:
         own = getattr(layer, place)
-        options = [source(own), *map(source, _in_place_of(own, place, wanted))]
+        options = [source(own), *map(source, _in_place_of(own, place, wanted, d_model))]
         if len(options) > 1:
             yield f"{INDENT}{place}=one_of(\n"
             yield from (f"{INDENT * 2}{option},\n" for option in options)
@@ -113,20 +167,37 @@ def _layer_lines(layer: Layer, wanted: Alternatives) -> Iterator[str]:
             yield f"{INDENT}{field.name}={source(getattr(layer, field.name))},\n"
 
 
-def _alternatives(layer: Layer, wanted: Alternatives) -> Iterator[Any]:
+def _alternatives(layer: Layer, wanted: Alternatives, d_model: int) -> Iterator[Any]:
     """All blocks that may stand in a layer beside its own."""
     for place in PLACES:
-        yield from _in_place_of(getattr(layer, place), place, wanted)
+        yield from _in_place_of(getattr(layer, place), place, wanted, d_model)
 
 
-def _in_place_of(own: Block | None, place: str, wanted: Alternatives) -> Iterator[Block | None]:
+def _in_place_of(own: Block | None, place: str, wanted: Alternatives, d_model: int) -> Iterator[Block | None]:
     """What may stand at a place in the place of a block."""
     if own is None:
         return
     if isinstance(own, Attention):
         yield from (replace(own, window=size) for size in wanted.windows if size < (own.window or 2**30))
+        yield from (MIXERS[name](own) for name in wanted.mixers)
+        yield from (replace(own, num_kv_heads=heads) for heads in wanted.kv_heads if _divides(heads, own))
+    if isinstance(own, SwiGLU) and not own.biases:
+        yield from (replace(own, expansion=_expansion(own, share, d_model)) for share in wanted.narrower)
     if wanted.skip:
         yield Skip() if place == PLACES[0] else None
+
+
+def _divides(heads: int, own: Attention) -> bool:
+    """Whether attention may have so many heads of keys and values, each the mean of neighbours."""
+    whole = own.biases != "none" or (own.qk_norm and own.qk_norm_over == "heads")
+    return heads < own.num_kv_heads and own.num_kv_heads % heads == 0 and not whole
+
+
+def _expansion(own: SwiGLU, share: float, d_model: int) -> float:
+    """The expansion that leaves this share of the hidden channels; of many, a multiple of 8."""
+    hidden = own.hidden(d_model)
+    step = 8 if hidden >= 64 else 1
+    return max(1, round(share * hidden / step) * step) / d_model
 
 
 def _imports(parts: list[Any]) -> Iterator[str]:

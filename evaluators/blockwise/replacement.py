@@ -46,7 +46,7 @@ from evaluators.training.fit import SAVE_SECONDS
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_plain
 from search_spaces.network.decoder import PLACES, Decoder, weights_site
-from search_spaces.network.sublayers import Sublayer, sublayers_in, sublayers_of
+from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in, sublayers_of
 from search_spaces.supernet import Supernet
 
 
@@ -105,8 +105,10 @@ class Replacements:
             alike = sublayer.block is None or sublayer.norm == self.parent.norm
             if alike and sublayer.site in sites and sublayer.d_model in self.parents:
                 yield canonical(sublayer)
+        decoders = list(decoders_in(self.supernet.space.root))
         for index in range(depth):
-            yield from (LayerRemoved(index, d_model) for d_model in self.parents)
+            if any(True for decoder in decoders for _ in decoder.shallower(index)):
+                yield from (LayerRemoved(index, d_model) for d_model in self.parents)
 
     def score(self, replacement: Replacement) -> Moved:
         """How far the parent moves with this replacement.
@@ -118,6 +120,8 @@ class Replacements:
         trunk = self._trunk(replacement.d_model)
         if isinstance(replacement, Width):
             return Moved.of(trunk.base)
+        if replacement in trunk.own:  # it is the trunk itself
+            return Moved(0.0, 0.0)
         return Moved.of(self._divergence(trunk.replaced(replacement)) - trunk.base)
 
     def measure(
@@ -186,6 +190,7 @@ class _Trunk:
         self.supernet, self.spec, self.at_once = owner.supernet, spec, owner.at_once
         self.sublayers = list(sublayers_of(spec))
         self.paths = [sublayer.path for sublayer in self.sublayers]
+        self.own = {canonical(sublayer) for sublayer in self.sublayers}
         with torch.no_grad():
             self.steps = [_Step(owner.supernet, sublayer) for sublayer in self.sublayers]
             self.weights = spec.shell.sliced(owner.supernet.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,7 @@ from evaluators.supernet.evaluator import FromSupernet
 from evaluators.supernet.training import SupernetTraining
 from evaluators.trained_parent.filling import filled_from, require_around
 from evaluators.trained_parent.library import Library
-from evaluators.trained_parent.rounding import rounded_at, sites_of
+from evaluators.trained_parent.rounding import prepared_at, sites_of
 from evaluators.training.process_group import SINGLE_PROCESS, ProcessGroup
 from foundation.errors import EvaluationFailed, NoFile, SettingError
 from search_spaces.language.space import Space
@@ -58,7 +59,7 @@ class FromParent(FromSupernet):
     @property
     def work(self) -> tuple[str, int]:
         """What `train` does, and how many reports it makes: one for each place."""
-        return "rounding what may stand in the parent", sum(
+        return "preparing what may stand in the parent", sum(
             s.block is not None for s in sublayers_of(self.parent_spec)
         )
 
@@ -99,7 +100,7 @@ class FromParent(FromSupernet):
         for number, site in enumerate(sites_of(supernet, self.parent_spec, tokens), 1):
             prepared = library.load(site.own.path)
             if prepared is None:
-                prepared = rounded_at(supernet, site)
+                prepared = prepared_at(supernet, site)
                 library.save(site.own.path, prepared)
             if on_step is not None:
                 on_step(number, len(prepared))
@@ -154,7 +155,7 @@ class FromParent(FromSupernet):
                 "format": FORMAT,
                 "version": VERSION,
                 "parent": read_config(self.parent).get(HASH),
-                "space": self._space().digest,
+                "space": hashlib.sha256(self.space_json.encode()).hexdigest(),
                 "text": self.task.digest,
                 "seed": self.seed,
                 "steps": self.steps,

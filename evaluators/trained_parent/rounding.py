@@ -1,4 +1,4 @@
-"""Matrices of what may stand in a parent, rounded by GPTQ for the inputs that they meet there.
+"""Matrices of what may stand in a parent: made of its weights, and rounded for the inputs that they meet.
 
 Each block that may stand at a place is read on what the parent's block reads there, on calibration text; the
 second moments of its matrices' inputs are collected; and its matrices are rounded to every format that the
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from evaluators.blockwise.shared_sublayer import BorrowedSublayer
-from evaluators.compression.calibration import moments_while, tiled
+from evaluators.compression.calibration import Moments, moments_while, tiled
 from evaluators.compression.gptq import DAMP, gptq_at_each, unsupported
+from evaluators.trained_parent.reductions import is_reduced, reduced
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.sublayers import Sublayer, sublayers_in, sublayers_of
 from search_spaces.quantization.bits import Bits, WeightFormat
@@ -62,34 +63,81 @@ def sites_of(supernet: Supernet, parent: Decoder, tokens: Tensor) -> Iterator[Si
 
 
 @torch.no_grad()
-def rounded_at(supernet: Supernet, site: Site, damp: float = DAMP) -> Prepared:
+def prepared_at(supernet: Supernet, site: Site, damp: float = DAMP) -> Prepared:
     """The matrices of all that may stand at a place, at each of its formats.
 
-    Left out, and so rounded to nearest, are formats that GPTQ does not know and matrices whose inputs cannot
-    be seen.
+    Left out, and so read as leading slices to nearest, is what keeps 16 bits and the parent's own weights,
+    formats that GPTQ does not know, and matrices whose inputs cannot be seen.
     """
     prepared: Prepared = {}
     for sublayer, formats in _formats(site.alternatives).items():
-        borrowed = BorrowedSublayer(supernet, sublayer)
-        matrices = {name: (key, shape) for name, (key, shape, bits) in borrowed.bindings.items() if bits}
-        missing = {
-            name: (where, [stored for stored in formats if (*where, stored) not in prepared])
-            for name, where in matrices.items()
+        read = _Read(supernet, sublayer, site)
+        changed: dict[str, Tensor] = {}
+        if is_reduced(site.own.block, sublayer.block):
+            own = _Read(supernet, replace(site.own, bits=Bits()), site)
+            changed = reduced(sublayer.block, own.by_own_name, own.moment_of_output, damp)  # type: ignore[arg-type]
+        wanted = {
+            name: [
+                f for f in formats if (*where, f) not in prepared and (name in changed or not unsupported(f))
+            ]
+            for name, where in read.matrices.items()
         }
-        if not any(wanted for _, wanted in missing.values()):
+        if not any(wanted.values()):
             continue
-        weights = {
-            name: supernet.weights[key][leading(shape)].detach().clone()
-            for name, (key, shape, _) in borrowed.bindings.items()
-        }
-        run = partial(_read, borrowed, site.inputs, site.embedding, weights)
-        moments = moments_while(run, {name: weights[name] for name in matrices})
-        for name, (where, wanted) in missing.items():
-            parts = moments.get(name, {})
-            if wanted and tiled(weights[name], parts):
-                for stored, values in gptq_at_each(weights[name], parts, wanted, damp).items():
-                    prepared[*where, stored] = pack(values, stored)
+        read.change(changed)
+        for name, some in wanted.items():
+            prepared |= {
+                (*read.matrices[name], stored): packed for stored, packed in read.packed(name, some, damp)
+            }
     return prepared
+
+
+class _Read:
+    """A block as it is read at a place: its weights by name, and the moments of their inputs."""
+
+    def __init__(self, supernet: Supernet, sublayer: Sublayer, site: Site) -> None:
+        self.borrowed, self.site = BorrowedSublayer(supernet, sublayer), site
+        bindings = self.borrowed.bindings
+        self.weights = {
+            name: supernet.weights[key][leading(shape)].detach().clone()
+            for name, (key, shape, _) in bindings.items()
+        }
+        names = {name: name.rpartition(".")[2] for name, (_, _, bits) in bindings.items() if bits}
+        self.matrices = {own: bindings[name][:2] for name, own in names.items()}
+        self._full = {own: name for name, own in names.items()}
+
+    @property
+    def by_own_name(self) -> dict[str, Tensor]:
+        """The matrices by the names that they have in the block."""
+        return {own: self.weights[name] for own, name in self._full.items()}
+
+    def change(self, matrices: Mapping[str, Tensor]) -> None:
+        """Take these values, by the names that they have in the block."""
+        self.weights |= {self._full[own]: values.contiguous() for own, values in matrices.items()}
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Of the inputs of the matrices, by the names that they have in the block."""
+        run = partial(_read, self.borrowed, self.site.inputs, self.site.embedding, self.weights)
+        return moments_while(run, self.by_own_name)
+
+    def moment_of_output(self) -> Tensor:
+        """Of what the output matrix `down` multiplies."""
+        [moment] = self.moments["down"].values()
+        return moment
+
+    def packed(
+        self, name: str, formats: Sequence[WeightFormat], damp: float
+    ) -> Iterator[tuple[WeightFormat, dict[str, Tensor]]]:
+        """A matrix in the stored form of each format: by GPTQ where that can be, else to nearest."""
+        weight, rounded = self.by_own_name[name], [f for f in formats if not unsupported(f)]
+        parts = self.moments.get(name, {}) if rounded else {}
+        if tiled(weight, parts):
+            for stored, values in gptq_at_each(weight, parts, rounded, damp).items():
+                yield stored, pack(values, stored)
+        else:
+            rounded = []
+        yield from ((stored, pack(weight, stored)) for stored in formats if stored not in rounded)
 
 
 def _read(borrowed: BorrowedSublayer, x: Tensor, embedding: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
@@ -110,10 +158,10 @@ def _by_path(supernet: Supernet, parent: Decoder) -> dict[str, list[Sublayer]]:
 
 
 def _formats(sublayers: Sequence[Sublayer]) -> dict[Sublayer, list[WeightFormat]]:
-    """By sublayer at 16 bits, the formats that it may have and that GPTQ knows."""
+    """By sublayer at 16 bits, the formats that it may have."""
     found: dict[Sublayer, list[WeightFormat]] = {}
     for sublayer in sublayers:
         formats = found.setdefault(replace(sublayer, bits=Bits()), [])
-        if not unsupported(sublayer.bits.stored) and sublayer.bits.stored not in formats:
+        if sublayer.bits.stored not in formats:
             formats.append(sublayer.bits.stored)
-    return {sublayer: formats for sublayer, formats in found.items() if formats}
+    return found

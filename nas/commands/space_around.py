@@ -44,7 +44,7 @@ def space_around_parent(
 
     Example: nas space-around parent -o around.py --bits 8,4,3 --windows 256 --skip
     """
-    from nas.parents import write_space_around
+    from nas.parents import space_around
 
-    text = write_space_around(parent, Alternatives(**settings), output, force=force)
+    text = space_around(parent, Alternatives(**settings), output, force=force)
     print_line(text if output is None else f"written to {output}; `nas search {output}` searches it")

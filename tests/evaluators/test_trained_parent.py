@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from evaluators.blockwise.shared_sublayer import BorrowedSublayer
 from evaluators.tasks.base import tasks
 from evaluators.tasks.language import LanguageModelling
 from evaluators.trained_parent.evaluator import FromParent
 from evaluators.trained_parent.filling import filled_from
-from evaluators.trained_parent.rounding import rounded_at, sites_of
+from evaluators.trained_parent.rounding import prepared_at, sites_of
 from foundation.errors import DataError, EvaluationFailed, NoFile, SettingError
-from search_spaces.around_a_network import Alternatives, space_around
+from search_spaces.around_a_network import Alternatives, source_of_space
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.skip import Skip
@@ -27,6 +28,7 @@ from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
 from search_spaces.network.model_files import load_model, save_model
+from search_spaces.network.sublayers import Sublayer
 from search_spaces.quantization.bits import Bits, WeightFormat
 from search_spaces.quantization.rounding import round_to_bits
 
@@ -37,7 +39,7 @@ SPEC = Decoder(d_model=16, layers=(LAYER, LAYER))
 def around(spec: Decoder, **wanted: object) -> Space:
     names: dict[str, object] = {}
     exec(  # a file that this very project wrote
-        space_around(spec, Alternatives.from_plain(wanted), name="around", about="it", defaults={}), names
+        source_of_space(spec, Alternatives.from_plain(wanted), name="around", about="it", defaults={}), names
     )
     space = names["space"]
     assert isinstance(space, Space)
@@ -88,7 +90,7 @@ def test_matrices_are_rounded_for_the_inputs_that_they_meet(model: Model, task: 
     supernet = filled_from(around(SPEC, bits=[3]), model)
     tokens = task.train_batch(0, 0, 16)[0]
     first = next(iter(sites_of(supernet, SPEC, tokens)))
-    prepared = rounded_at(supernet, first)
+    prepared = prepared_at(supernet, first)
     key, shape, stored = next(where for where in prepared if where[0].endswith(".wq"))
     assert stored == WeightFormat(3)
     supernet.prepared.update(prepared)
@@ -170,3 +172,54 @@ def test_kinds_that_the_parent_lacks_learn_to_do_what_it_does(evaluator: FromPar
     wanted = supernet.subnet(SPEC)(tokens)
     off = [(each.subnet(spec)(tokens) - wanted).square().mean() for each in (supernet, blank)]
     assert off[0] < off[1]
+
+
+@torch.no_grad()
+def test_fewer_heads_of_keys_are_means_of_neighbours(task: LanguageModelling) -> None:
+    wide = replace(LAYER, sequence_mixer=Attention(num_heads=4, num_kv_heads=4, head_dim=8))
+    spec = replace(SPEC, layers=(wide,))
+    model = build(spec, seed=3)
+    supernet = filled_from(around(spec, bits=[4], kv_heads=[2]), model)
+    site = next(iter(sites_of(supernet, spec, task.train_batch(0, 0, 4)[0])))
+    supernet.prepared.update(prepared_at(supernet, site))
+    few = replace(wide, sequence_mixer=Attention(num_heads=4, num_kv_heads=2, head_dim=8))
+    name = "layers.0.sequence_mixer.mixer.wk"
+    own = dict(model.named_parameters())[name]
+    pooled = own.view(2, 2, 8, 16).mean(1).bfloat16().float()
+    assert torch.equal(supernet.subnet(replace(spec, layers=(few,))).weights()[name], pooled)
+    assert torch.equal(supernet.subnet(spec).weights()[name], own.bfloat16().float())
+
+
+@torch.no_grad()
+def test_channels_that_stay_make_good_what_went(model: Model, task: LanguageModelling) -> None:
+    supernet = filled_from(around(SPEC, bits=[4], narrower=[0.75]), model)
+    places = sites_of(supernet, SPEC, task.train_batch(0, 0, 16)[0])
+    site = next(each for each in places if each.own.path == "layers.0.channel_mixer")
+    small = next(each for each in site.alternatives if each.block != site.own.block and each.bits == Bits())
+    rounded = replace(small, bits=Bits(weight=4))
+
+    def off(sublayer: Sublayer) -> float:
+        wanted = BorrowedSublayer(supernet, site.own)(site.inputs).y
+        return float((BorrowedSublayer(supernet, sublayer)(site.inputs).y - wanted).square().mean())
+
+    sliced = off(small), off(rounded)
+    supernet.prepared.update(prepared_at(supernet, site))
+    assert off(small) < 0.7 * sliced[0]
+    assert off(rounded) < 0.8 * sliced[1]
+
+
+@torch.no_grad()
+def test_mixers_begin_with_the_projections_of_attention(model: Model) -> None:
+    mixers = ["linear_attention", "gated_delta_net", "mamba2"]
+    weights = filled_from(around(SPEC, bits=[0], mixers=mixers), model).weights
+    place = "layers.1.sequence_mixer"
+    own = {name: weights[f"{place}:Attention.mixer.{name}"] for name in ("wq", "wk", "wv", "wo")}
+    shared = own["wk"].expand(2, 8, 16)  # one head of keys for both heads
+    assert torch.equal(weights[f"{place}:LinearAttention.mixer.wq"], own["wq"])
+    assert torch.equal(weights[f"{place}:LinearAttention.mixer.wk"], shared)
+    assert torch.equal(weights[f"{place}:GatedDeltaNet.mixer.wqk"][1], shared)
+    assert torch.equal(weights[f"{place}:Mamba2.mixer.wx"], own["wv"].expand(2, 8, 16))
+    assert torch.equal(weights[f"{place}:Mamba2.mixer.wbc"][1], own["wq"].mean(0))
+    for kind in ("LinearAttention", "GatedDeltaNet", "Mamba2"):
+        assert torch.equal(weights[f"{place}:{kind}.mixer.wo"], own["wo"])
+        assert torch.equal(weights[f"{place}:{kind}.norm"], weights[f"{place}:Attention.norm"])

@@ -18,7 +18,7 @@ from search_spaces.network.model_files import save_model
 
 LAYER = Layer(sequence_mixer=Attention(num_heads=2, num_kv_heads=1, head_dim=8), channel_mixer=SwiGLU())
 SPEC = Decoder(d_model=16, layers=(LAYER, LAYER))
-SEARCH = "--window 32 --validation-windows 4 --trials 6"
+SEARCH = "--window 32 --validation-windows 4 --trials 8"
 EXACT = "--setting windows=2 --setting networks=3 --setting points=4 --setting least_tau=-1"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from foundation.errors import SettingError
-from search_spaces.around_a_network import Alternatives, space_around
+from search_spaces.around_a_network import Alternatives, source_of_space
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.space import Space
@@ -21,7 +21,7 @@ SPEC = Decoder(d_model=16, layers=(LAYER, LAYER, replace(LAYER, channel_mixer=No
 
 
 def text_of(spec: Decoder, **wanted: Any) -> str:
-    return space_around(
+    return source_of_space(
         spec, Alternatives.from_plain(wanted), name="a 'name'", about="it", defaults={"trials": 3}
     )
 
@@ -65,6 +65,20 @@ def test_parts_have_alternatives_where_they_are_asked_for() -> None:
     assert space.contains(windowed)
     around = made(text_of(windowed, bits=[0], windows=[4, 8]))
     assert around.size() == 2**2 * 3, "a window that is no smaller is no alternative"
+
+
+def test_smaller_forms_are_those_that_weights_can_be_made_of() -> None:
+    grouped = Attention(num_heads=8, num_kv_heads=4, head_dim=8)
+    spec = replace(SPEC, layers=(replace(LAYER, sequence_mixer=grouped),))
+    space = made(text_of(spec, bits=[0], kv_heads=[1, 2, 3, 4, 8], narrower=[0.5, 0.75]))
+    assert space.size() == 3 * 3
+    half = replace(spec.layers[0], channel_mixer=SwiGLU(expansion=1.5))
+    assert space.contains(replace(spec, layers=(half,)))
+    biased = replace(grouped, biases="all")
+    mixed = made(text_of(spec, bits=[0], mixers=["mamba2", "linear_attention", "gated_delta_net"]))
+    assert mixed.size() == 4
+    alone = made(text_of(replace(spec, layers=(replace(LAYER, sequence_mixer=biased),)), kv_heads=[1]))
+    assert alone.size() == 5, "only bits"
 
 
 def test_a_network_of_few_bits_is_no_parent() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nas.engines.base import Setup
 from nas.objectives.base import objectives
 from nas.study.constraints import first_violation, parsed_constraints
+from search_spaces.language.genotype import Genotype
 from search_spaces.network.additive_cost import Total
 from search_spaces.network.decoder import Decoder
 
@@ -16,7 +19,7 @@ class Costs:
     """
 
     def __init__(self, setup: Setup) -> None:
-        self.cost_model = setup.cost_model
+        self.cost_model, self.space = setup.cost_model, setup.space
         self.constraints = parsed_constraints(setup.plan)
         self.totals: dict[str, Total] = {}
         self.traded: list[str] = []
@@ -33,6 +36,10 @@ class Costs:
     def violation(self, spec: Decoder) -> str | None:
         """Why a network breaks a constraint, or None."""
         return first_violation(self.constraints, spec, self.cost_model)
+
+    def kept(self, networks: Sequence[Genotype]) -> list[Genotype]:
+        """Those that keep all constraints."""
+        return [each for each in networks if self.violation(self.space.close(each)) is None]
 
     def _add(self, name: str, negated: bool) -> str:
         """Add an objective, and return the name of its cost."""

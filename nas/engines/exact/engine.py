@@ -35,7 +35,7 @@ from nas.engines.exact.parent import best_parent
 from nas.engines.exact.slots import Solution
 from nas.engines.exact.sweep import front, sweep
 from nas.engines.exact.tables import ScoredSpace, deviation, random_networks, scored_space
-from nas.engines.exact.uniform import uniform_networks
+from nas.engines.exact.uniform import best_at_cost_of, uniform_networks
 from nas.objectives.base import objectives
 from nas.strategies.base import Proposal, Strategy, make_strategy
 from nas.study.known_costs import KnownCosts
@@ -134,16 +134,12 @@ class Exact(Engine):
             setup.progress.say(warning)
             setup.note(self.name, {**fact, "searched_by": "evolution", "warning": warning})
             return Prepared(Evolution(setup))
-        networks = self._solve(setup, scored, costs, fact)
         uniform = (
             []
             if setup.plan.parent is None
-            else [
-                genotype
-                for genotype in uniform_networks(setup.space, replacements.parent)
-                if costs.violation(setup.space.close(genotype)) is None
-            ]
+            else costs.kept(uniform_networks(setup.space, replacements.parent))
         )
+        networks = self._solve(setup, scored, costs, fact, uniform)
         return Prepared(FoundThenRandom(setup, networks, engine=self.name, uniform=uniform))
 
     @classmethod
@@ -205,8 +201,10 @@ class Exact(Engine):
         }
         return measured, fact
 
-    def _solve(self, setup: Setup, scored: ScoredSpace, costs: Costs, fact: Fact) -> list[Genotype]:
-        """The front of the sums, spread, and then the other solutions."""
+    def _solve(
+        self, setup: Setup, scored: ScoredSpace, costs: Costs, fact: Fact, uniform: Sequence[Genotype]
+    ) -> list[Genotype]:
+        """What costs no more than each `uniform` network, the front of the sums, spread, and the rest."""
         worst = deviation(scored, costs.totals, seed=setup.plan.seed)
         adding = {name for name, error in worst.items() if error <= MAX_COST_ERROR}
         over = [name for name in costs.traded if name in adding]
@@ -221,8 +219,10 @@ class Exact(Engine):
             seconds=self.seconds,
         )
         best = front(solutions, over)
-        ordered = [*spread(best), *(solution for solution in solutions if solution not in best)]
-        room = max(1, setup.plan.trials - round(RANDOM_SHARE * setup.plan.trials))
+        matched = best_at_cost_of(scored, uniform, over, bounds, seconds=self.seconds)
+        ordered = [*matched, *spread(best), *(solution for solution in solutions if solution not in best)]
+        found = [each for each in dict.fromkeys(map(scored.genotype, ordered)) if each not in uniform]
+        room = max(1, setup.plan.trials - round(RANDOM_SHARE * setup.plan.trials) - len(uniform))
         setup.note(
             self.name,
             {
@@ -231,12 +231,12 @@ class Exact(Engine):
                 "costs": worst,
                 "swept": over,
                 "checked_only": sorted(set(worst) - adding),
-                "found": len(ordered),
+                "found": len(found),
                 "on_the_front": len(best),
                 "proven": all(solution.proven for solution in solutions),
             },
         )
-        return [scored.genotype(solution) for solution in ordered[:room]]
+        return found[:room]
 
 
 class Evolution(Strategy):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from nas.engines.exact.slots import Budgets, Solution
+from nas.engines.exact.sweep import SLACK
+from nas.engines.exact.tables import ScoredSpace
 from search_spaces.blocks.base import Block
 from search_spaces.language.genotype import Genotype
 from search_spaces.language.space import Space
@@ -20,6 +23,27 @@ def uniform_networks(space: Space, parent: Decoder) -> list[Genotype]:
     """
     specs = dict.fromkeys([parent, *_of_equal_bits(space, parent), *_of_equal_fields(space, parent)])
     return [space.genotype_of(spec) for spec in specs if space.contains(spec)]
+
+
+def best_at_cost_of(
+    scored: ScoredSpace,
+    networks: Sequence[Genotype],
+    names: Sequence[str],
+    bounds: Budgets,
+    *,
+    seconds: float,
+) -> list[Solution]:
+    """The best choices that cost no more than each of these networks, by the sums of their parts.
+
+    A network with a part that was not scored has no such sum, and is left out.
+    """
+    solutions = []
+    for genotype in networks:
+        added = {name: scored.added(scored.space.close(genotype), name) for name in names}
+        allowed = {name: cost + SLACK * abs(cost) for name, cost in added.items() if cost is not None}
+        if len(allowed) == len(names):
+            solutions.append(scored.problem.best({**bounds, **allowed}, seconds=seconds))
+    return solutions
 
 
 def _of_equal_bits(space: Space, parent: Decoder) -> Iterator[Decoder]:

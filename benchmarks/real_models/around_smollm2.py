@@ -1,0 +1,128 @@
+"""A search around SmolLM2-135M: bits layer by layer, against equal bits in all layers.
+
+    make models                                        # fetches the file, 93 MB, into .cache
+    python -m benchmarks.real_models.around_smollm2
+
+Every layer has 16, 6, 4, 3 or 2 bits a weight (groups of 64; the embedding stays at 16). `exact` scores each
+by the divergence of the whole network on 512 tokens of training text, and chooses; what is found is scored on
+4,096 other tokens. The text is the interpreter's own (`pydoc_data.topics`), in the model's tokens. For each
+uniform width the table has what it loses against the parent, to nearest and by GPTQ, and what the best choice
+of no more bytes loses. Killed, it goes on where it was.
+
+The model: huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct (Apache 2.0), as in
+`benchmarks.real_models.smollm2`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import torch
+
+import nas
+from benchmarks.common import keep, show
+from benchmarks.real_models.smollm2 import FILE
+from evaluators.tokens.preparation import Preparation, prepare
+from nas.engines.base import PROPOSED_BY, UNIFORM
+from nas.steps.parent_baselines import FACT
+from search_spaces.around_a_network import Alternatives
+from search_spaces.network.model_files import CONFIG
+
+HOME = Path(".cache/around_smollm2")
+BITS = (6, 4, 3, 2)
+ENGINE = {"windows": 2, "networks": 3, "points": 16, "next_best": 0}
+
+
+def main() -> None:
+    """Search, print and keep."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    words.add_argument("--file", type=Path, default=FILE, help="the model, in GGUF")
+    words.add_argument("--home", type=Path, default=HOME, help="where everything is kept")
+    words.add_argument("--trials", type=int, default=14, help="networks to score")
+    given = words.parse_args()
+    torch.set_num_threads(1)
+    began = time.process_time()
+    study = searched(given.file, given.home, given.trials)
+    rows = compared(study)
+    show("bits per byte lost against the parent", rows)
+    keep(
+        "real_models_around_smollm2",
+        "python -m benchmarks.real_models.around_smollm2",
+        rows,
+        parent=study.facts[FACT]["the parent"],
+        front=points(study),
+        additivity=study.facts["exact"]["additivity"],
+        seconds_of_this_run=round(time.process_time() - began),
+    )
+
+
+def searched(file: Path, home: Path, trials: int) -> nas.Study:
+    """The study, begun or gone on with."""
+    parent, text, tokens, space = (home / name for name in ("parent", "topics.txt", "tokens", "around.py"))
+    home.mkdir(parents=True, exist_ok=True)
+    if not (parent / CONFIG).is_file():
+        nas.import_model(file, parent)
+    if not tokens.is_dir():
+        text.write_text("\n\n".join(topics[name] for name in sorted(topics)))
+        prepare(str(text), Preparation(tokenizer=str(parent)), tokens)
+    nas.space_around(parent, Alternatives(bits=BITS), space, force=True)
+    return nas.search(
+        str(space),
+        name="around",
+        store=home / "studies.db",
+        data=str(tokens),
+        constraints=["weight_bytes<1.2e8"],
+        window=256,
+        validation_windows=16,
+        trials=trials,
+        settings=ENGINE,
+    )
+
+
+def points(study: nas.Study) -> list[dict[str, Any]]:
+    """Every network that was scored, the smallest first."""
+    found = [
+        {
+            "bits": [layer.bits.weight for layer in study.spec(trial).layers],
+            "by": trial.memo[PROPOSED_BY],
+            **{name: trial.values[name].value for name in ("bits_per_byte", "weight_bytes")},
+        }
+        for trial in study.trials()
+        if "bits_per_byte" in trial.values
+    ]
+    return sorted(found, key=lambda point: point["weight_bytes"])
+
+
+def compared(study: nas.Study) -> list[dict[str, Any]]:
+    """For each uniform width, what it loses and what the best choice of no more bytes loses."""
+    facts, rows, scored = study.facts[FACT], [], points(study)
+    whole = facts["the parent"]["bits_per_byte"]
+    for bits in BITS:
+        nearest = facts[f"{bits} bits, to nearest"]
+        room = nearest["weight_bytes"]
+        alike = [p for p in scored if p["by"] == UNIFORM and set(p["bits"]) == {bits}]
+        ours = [p for p in scored if p["by"] == "exact" and p["weight_bytes"] <= room]
+        if not ours:
+            continue
+        best = min(ours, key=lambda point: point["bits_per_byte"])
+        lost = nearest["bits_per_byte"] - whole
+        rows.append(
+            {
+                "bits": bits,
+                "MB": room / 1e6,
+                "nearest": lost,
+                "GPTQ": alike[0]["bits_per_byte"] - whole if alike else None,
+                "layer by layer": best["bits_per_byte"] - whole,
+                "mean bits": sum(best["bits"]) / len(best["bits"]),
+                "share of nearest's loss": (best["bits_per_byte"] - whole) / lost,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
