@@ -182,7 +182,7 @@ def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
             shapes += [(shape, Bits()) for shape in option_shapes(option, shell).values()]
         for block in layer.blocks.values():
             own = parameter_shapes(block, spec.d_model).values()
-            shapes += [((spec.d_model,), Bits())] * len(spec.norm.sublayer_vectors)
+            shapes += [((spec.d_model,), Bits())] * len(layer.norm_in(spec.norm).sublayer_vectors)
             shapes += [(shape, layer.bits) for shape in own]
     for shape, bits in shapes:
         dense = dtype * torch.Size(shape).numel()

@@ -42,3 +42,33 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.about)
+
+
+@dataclass(frozen=True)
+class Respelled(Checkpoint):
+    """A checkpoint under other names: those in `names`, with the names in `inner`."""
+
+    inner: Checkpoint = field(kw_only=True)
+    names: Mapping[str, str] = field(kw_only=True)
+
+    @classmethod
+    def of(cls, inner: Checkpoint, endings: Mapping[str, str]) -> Respelled:
+        """With other endings of names, by those in the file."""
+        names = {}
+        for name in inner.about:
+            old = next((ending for ending in endings if name.endswith(ending)), "")
+            names[name.removesuffix(old) + endings.get(old, "")] = name
+        about = {new: inner.about[name] for new, name in names.items()}
+        tokenizer, without = inner.tokenizer, inner.without_tokenizer
+        return cls(
+            inner.path,
+            inner.config,
+            about,
+            tokenizer,
+            without_tokenizer=without,
+            inner=inner,
+            names=names,
+        )
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.inner[self.names[name]]

@@ -20,11 +20,19 @@ import torch
 
 from foundation.errors import SettingError
 from foundation.text import listed, size
-from search_spaces.checkpoints.base import FLOATS, Checkpoint
+from search_spaces.checkpoints.base import FLOATS, Checkpoint, Respelled
 from search_spaces.checkpoints.folder import open_folder
 from search_spaces.checkpoints.gguf import open_gguf
 from search_spaces.devices import memory_available
-from search_spaces.families.base import Factors, Family, family_of, parameters_of, spec_of, tensors_of
+from search_spaces.families.base import (
+    Factors,
+    Family,
+    families,
+    family_of,
+    parameters_of,
+    spec_of,
+    tensors_of,
+)
 from search_spaces.families.config import Config
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -58,7 +66,9 @@ def open_checkpoint(path: str | Path) -> Iterator[Checkpoint]:
         FileError: it is damaged.
     """
     with (open_folder if Path(path).is_dir() else open_gguf)(path) as checkpoint:
-        yield checkpoint
+        name = checkpoint.config.get("model_type", None)
+        spellings = families[name].spellings if isinstance(name, str) and name in families else {}
+        yield Respelled.of(checkpoint, spellings) if spellings else checkpoint
 
 
 def plan_of(checkpoint: Checkpoint) -> Plan:

@@ -87,9 +87,10 @@ class Family:
 
     `name` is what configurations call the family (`model_type`). `layers` are the sublayers of each kind of
     layer, by the labels of the `stack`. `norm` is the class of the norm, and `fixed` are fields of the shell
-    that have one value (`norm.place`: a field of a part). `repeated` are tensors that may be there a second
-    time, and `ignored` endings of names that hold no weights. `modern` turns older spellings of a
-    configuration into today's. `gguf` is what files in that format call it all, where they know it.
+    that have one value (`norm.place`: a field of a part); `options` are those of layers, by label. `repeated`
+    are tensors that may be there a second time, `ignored` endings of names that hold no weights, `spellings`
+    other endings of names with ours. `modern` turns older spellings of a configuration into today's. `gguf`
+    is what files in that format call it all, where they know it.
     """
 
     name: str
@@ -100,10 +101,12 @@ class Family:
     stack: Stack = Alike()
     norm: type[Norm] = RMSNorm
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prefix: str = "model.layers.{}."
     apart: bool = False
     repeated: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ("rotary_emb.inv_freq",)
+    spellings: Mapping[str, str] = field(default_factory=dict)
     modern: Callable[[Config], Config] = lambda config: config
     gguf: GgufNames | None = None
     factors: Callable[[Config], Mapping[str, Factors]] = lambda config: {}
@@ -138,7 +141,7 @@ def spec_of(family: Family, config: Config) -> Decoder:
             raise SettingError(f"{config.path}: {name}: weights are read as numbers, not packed by a library")
     shell = _shell({**_read(family.shell, config), **family.fixed}, family.norm)
     labels = family.stack.read(config)
-    read = {label: _layer(family.layers[label], config) for label in dict.fromkeys(labels)}
+    read = {label: _layer(family, label, config) for label in dict.fromkeys(labels)}
     try:
         spec = Decoder(**shell, layers=tuple(read[label] for label in labels))
         check_types(spec)
@@ -251,10 +254,10 @@ def _shell(values: Mapping[str, Any], norm: type[Norm]) -> dict[str, Any]:
     return outer | {name: kinds[name](**given) for name, given in inner.items()}
 
 
-def _layer(kinds: Sequence[Kind], config: Config) -> Layer:
-    """A layer of ours of these kinds."""
-    blocks: dict[str, Any] = {kind.place: kind.read(config) for kind in kinds}
-    return Layer(**blocks)
+def _layer(family: Family, label: str, config: Config) -> Layer:
+    """A layer of ours with this label."""
+    blocks: dict[str, Any] = {kind.place: kind.read(config) for kind in family.layers[label]}
+    return Layer(**blocks, **family.options.get(label, {}))
 
 
 def _label(family: Family, index: int, layer: Layer) -> str:

@@ -124,12 +124,15 @@ class Joined(Rule):
 class Each(Rule):
     """One parameter whose entries along its first axis are tensors of their own.
 
-    `tensors` are their names, or one name with `{}` in the place of the number.
+    `tensors` are their names, or one name with `{}` in the place of the number. With `flip` their last axis
+    runs the other way.
     """
 
     parameter: str
     tensors: str | tuple[str, ...]
     pattern: str = ""
+    _: KW_ONLY
+    flip: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -141,12 +144,16 @@ class Each(Rule):
         entries = ours[self.parameter].unbind(0)
         if self.pattern:
             entries = tuple(Pattern(self.pattern).theirs(entry) for entry in entries)
+        if self.flip:
+            entries = tuple(entry.flip(-1) for entry in entries)
         return dict(zip(self._names(len(entries)), entries, strict=True))
 
     def ours(self, theirs: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Tensor]]:
         """All entries as one parameter."""
         count, *rest = shapes[self.parameter]
         entries = [theirs[name] for name in self._names(count)]
+        if self.flip:
+            entries = [entry.flip(-1) for entry in entries]
         if self.pattern:
             entries = [Pattern(self.pattern).ours(entry, rest) for entry in entries]
         yield self.parameter, torch.stack(entries)

@@ -31,6 +31,7 @@ from search_spaces.network.norms.rms_norm import DEFAULT
 from search_spaces.network.options.base import LayerOption, option, option_bytes
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.network.options.norm_place import NormPlace
 from search_spaces.network.options.parallel_halves import ParallelHalves
 from search_spaces.network.options.reads_embedding import ReadsEmbedding
 from search_spaces.network.options.weight_sharing import WeightSharing
@@ -53,8 +54,9 @@ class Layer:
     Layers that name the same `shared` have one set of weights, and each a decode state of its own. `routing`
     lets only some tokens pass; `exit` lets tokens leave behind this layer. With `reads_embedding` the
     sequence mixer reads the embedding of its token beside the residual stream. With `parallel` both mixers
-    read the same x. See the files of
-    `network.options`, whose contract (`LayerOption`) says what others may do with a layer that has one.
+    read the same x. `norm_place` is where its sublayers have their norm, if not where the network says. See
+    the files of `network.options`, whose contract (`LayerOption`) says what others may do with a layer that
+    has one.
     """
 
     sequence_mixer: Block
@@ -65,6 +67,7 @@ class Layer:
     exit: EarlyExit | None = option(EarlyExit)
     reads_embedding: bool = option(ReadsEmbedding, default=False)
     parallel: bool = option(ParallelHalves, default=False)
+    norm_place: str | None = option(NormPlace)
 
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` where a block stands in the wrong place or cannot be built."""
@@ -99,6 +102,10 @@ class Layer:
             return NO_OPTIONS
         meant = {name: kind.of(getattr(self, name)) for name, kind in OPTIONS.items()}
         return {name: present for name, present in meant.items() if present is not None}
+
+    def norm_in(self, norm: Norm) -> Norm:
+        """The norm of its sublayers, in a network that has this one."""
+        return norm.at(self.norm_place)
 
     @property
     def not_additive(self) -> str:
@@ -185,10 +192,10 @@ class Decoder:
                 layer.check(self.d_model)
             except IllegalArchitecture as error:
                 raise IllegalArchitecture(f"layers.{i}: {error}") from None
-            if layer.reads_embedding and self.norm.place == AFTER:
+            if layer.reads_embedding and layer.norm_in(self.norm).place == AFTER:
                 raise IllegalArchitecture(
                     f"layers.{i}: reads_embedding needs a norm in front of the mixer,"
-                    f" and norm.place is {AFTER!r}"
+                    f" and its place is {AFTER!r}"
                 )
         first: dict[str, int] = {}
         for i, layer in enumerate(self.layers):
@@ -254,14 +261,14 @@ class Decoder:
 
     def _layer_cost(self, layer: Layer, scenario: Scenario, staying: float, again: bool) -> Cost:
         """The price of one layer, which the share `staying` has not left before; `again` has its weights."""
-        options = layer.options
+        options, norm = layer.options, layer.norm_in(self.norm)
         seen, passing = (layer.seen(scenario), layer.passing) if options else (scenario, 1.0)
         total = Cost()
         for place, block in layer.blocks.items():
             cost = block.cost(self.d_model, seen)
             # who has left is still read by sequence mixers, so that later tokens can look back
             computed = passing * (1.0 if place == "sequence_mixer" else staying)
-            total += decoded_by(computed, cost) + Cost(params=self.norm.sublayer_params(self.d_model))
+            total += decoded_by(computed, cost) + Cost(params=norm.sublayer_params(self.d_model))
         shares = {"all": 1.0, "passing": passing, "staying": staying}
         for present in options.values():
             cost = present.cost(self.shell, seen if present.computed == "passing" else scenario)
@@ -271,7 +278,7 @@ class Decoder:
     def _layer_bytes(self, layer: Layer) -> int:
         """The stored bytes of one layer."""
         blocks, stored_as = layer.blocks, layer.bits.stored
-        stored = len(blocks) * 4 * self.norm.sublayer_params(self.d_model)
+        stored = len(blocks) * 4 * layer.norm_in(self.norm).sublayer_params(self.d_model)
         for block in blocks.values():
             stored += block_weight_bytes(block, self.d_model, stored_as)
         return stored + sum([option_bytes(present, self.shell) for present in layer.options.values()])

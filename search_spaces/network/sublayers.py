@@ -29,7 +29,7 @@ from search_spaces.quantization.bits import Bits
 
 PLAIN = Bits()
 
-OWN_OPTIONS = ("shared", "reads_embedding")
+OWN_OPTIONS = ("shared", "reads_embedding", "norm_place")
 """Options of its layer that a sublayer itself has."""
 
 
@@ -92,7 +92,7 @@ def sublayers_of(spec: Decoder) -> Iterator[Sublayer]:
 
 def layer_sublayers(layer: Layer, d_model: int, *, norm: Norm, site: str | None = None) -> Iterator[Sublayer]:
     """The sublayers of one layer of a network with this norm, one for each place."""
-    bits, reads = layer.bits, layer.reads_embedding
+    bits, reads, norm = layer.bits, layer.reads_embedding, layer.norm_in(norm)
     for place in PLACES:
         block = getattr(layer, place)
         if block is None:
@@ -159,11 +159,12 @@ class OpenLayer:
         """The sublayer with a block, its bits and its norm; only sequence mixers read the embedding."""
         never: Iterable[Closing] = [Closing(False, ALWAYS)]
         readers = self.closings("reads_embedding") if empty.place == PLACES[0] else never
-        for bits, reads, norm in product(self.closings("bits"), readers, self.norms):
-            condition = intersection(bits.condition, reads.condition, norm.condition)
+        norms = product(self.norms, self.closings("norm_place"))
+        for bits, reads, (norm, place) in product(self.closings("bits"), readers, norms):
+            condition = intersection(bits.condition, reads.condition, norm.condition, place.condition)
             if condition is not None:
                 own = replace(empty, block=block, bits=bits.value, reads_embedding=reads.value)
-                yield replace(own, norm=norm.value), condition
+                yield replace(own, norm=norm.value.at(place.value)), condition
 
 
 @dataclass(frozen=True)

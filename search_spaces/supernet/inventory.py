@@ -19,8 +19,8 @@ Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 class Inventory(NamedTuple):
     """What an open decoder may consist of.
 
-    Every width, every norm, every shell, every (block, width) by place and kind, and every option of a layer
-    by its path.
+    Every width, every norm of sublayers, every shell, every (block, width) by place and kind, and every
+    option of a layer by its path.
     """
 
     widths: set[int]
@@ -40,9 +40,10 @@ def inventory(root: Any) -> Inventory:
     for decoder in decoders_in(root):
         widths = {width.value for width in decoder.closings("d_model")}
         parts.widths.update(widths)
-        parts.norms.update((norm.value, None) for norm in decoder.closings("norm"))
         parts.shells.update((around.shell, None) for around, _ in decoder.around())
         for layer in decoder.layers():
+            norms = product(layer.norms, layer.closings("norm_place"))
+            parts.norms.update((norm.value.at(place.value), None) for norm, place in norms)
             for path, block in _parts_of(layer, PLACES):
                 variants = parts.variants.setdefault((path, type(block).__name__), {})
                 variants |= dict.fromkeys(product([block], sorted(widths)))

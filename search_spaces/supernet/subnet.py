@@ -44,7 +44,8 @@ class BoundSublayers:
     def sublayer(self, spec: Decoder, number: int, place: str) -> Residual:
         """That of layer `number` of `spec`, on the meta device."""
         layer = spec.layers[number]
-        key = (number, layer.shared, place, layer.blocks[place], layer.bits, spec.d_model, spec.norm)
+        norm = layer.norm_in(spec.norm)
+        key = (number, layer.shared, place, layer.blocks[place], layer.bits, spec.d_model, norm)
         if key not in self._kept:
             self._kept[key] = made_anew(spec, layer, place)
             if len(self._kept) > self.most:

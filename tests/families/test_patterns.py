@@ -48,6 +48,7 @@ def test_both_sides_name_the_same_axes(text: str) -> None:
         (InTurns(("a", "b"), "x", ("F D -> F D",) * 2, ("b", 0)), {"x": (6, 3)}),
         (Each("a", "x.{}", "D -> D"), {f"x.{i}": (3,) for i in range(4)}),
         (Each("b", ("q", "k")), {"q": (3,), "k": (3,)}),
+        (Each("b", ("q", "k"), "k -> 1 k", flip=True), {"q": (1, 3), "k": (1, 3)}),
     ],
 )
 def test_a_rule_goes_there_and_back(rule: Rule, theirs: dict[str, tuple[int, ...]]) -> None:

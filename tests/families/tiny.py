@@ -39,6 +39,19 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 
+OLMO_HYBRID: dict[str, Any] = {
+    **LLAMA,
+    "tie_word_embeddings": False,
+    "num_hidden_layers": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,  # transformers writes filters in three equal parts, whatever they are
+    "linear_value_head_dim": 8,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+    "rms_norm_eps": 1e-2,  # as for Qwen3-Next below
+}
+
 DEEPSEEK_V2 = {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"} | {
     "tie_word_embeddings": False,
     "n_routed_experts": 4,
@@ -264,6 +277,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "topk_method": "group_limited_greedy",
             "n_group": 4,
             "topk_group": 2,
+        },
+    ),
+    "olmo_hybrid": ("olmo_hybrid", OLMO_HYBRID),
+    "olmo_hybrid without positions": (
+        "olmo_hybrid",
+        {
+            **OLMO_HYBRID,
+            "linear_num_key_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_allow_neg_eigval": False,
+            "rope_parameters": {"rope_type": "default", "rope_theta": None},
         },
     ),
     "xlstm": (

@@ -31,6 +31,7 @@ OPTIONS: dict[str, list[Any]] = {
     "exit": [None, None, None, one_of(None, EarlyExit(threshold=0.9))],
     "reads_embedding": [False, False, True, one_of(False, True)],
     "parallel": [False, True, one_of(False, True)],
+    "norm_place": [None, "after", one_of(None, "both")],
 }
 """Values of the options of a layer; absent ones more often, so that spaces stay small."""
 

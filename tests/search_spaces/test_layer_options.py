@@ -92,7 +92,9 @@ class TestEveryOption:
         plain = network(name, default_of(name))
         if name != "shared":
             more = cost.weight_bytes - plain.cost(Scenario()).weight_bytes
-            assert more == 2 * option_bytes(option_in(name, value), SHELL)
+            own = layer(name, value).norm_in(spec.norm).sublayer_params(spec.d_model)
+            norms = 2 * 2 * 4 * (own - spec.norm.sublayer_params(spec.d_model))  # of two halves in two layers
+            assert more == 2 * option_bytes(option_in(name, value), SHELL) + norms
 
     def test_it_survives_json(self, name: str, value: Any) -> None:
         assert from_json(to_json(network(name, value))) == network(name, value)

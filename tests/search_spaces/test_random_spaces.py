@@ -17,6 +17,7 @@ from search_spaces.language.space import Space
 from search_spaces.language.variation import crossover, mutate, neighbours
 from search_spaces.language.walk import closings, open_values
 from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer, weights_site
+from search_spaces.network.norms.base import BEFORE
 from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in, sublayers_of
 from search_spaces.quantization.bits import Bits
 from search_spaces.supernet.inventory import inventory
@@ -183,7 +184,9 @@ def _placed(spec: Decoder) -> set[tuple[int, Sublayer]]:
 def test_the_inventory_is_what_the_architectures_consist_of(space: Space) -> None:
     parts, specs = inventory(space.root), [spec for _, spec in enumerated(space)]
     assert parts.widths == {spec.d_model for spec in specs}
-    assert set(parts.norms) == {spec.norm for spec in specs}
+    norms = {layer.norm_in(spec.norm) for spec in specs for layer in spec.layers}
+    assert set(parts.norms) >= norms
+    assert {norm.at(BEFORE) for norm in parts.norms} == {norm.at(BEFORE) for norm in norms}
     assert set(parts.shells) == {spec.shell for spec in specs}
     blocks, options = dict[tuple[str, str], set[object]](), dict[str, set[object]]()
     for spec in specs:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -60,6 +60,10 @@ class Norm(ABC):
             raise IllegalArchitecture(
                 f"{type(self).__name__}: place must be one of {', '.join(NORM_PLACES)}, got {self.place!r}"
             )
+
+    def at(self, place: str | None) -> Norm:
+        """The same norm at another place of its sublayers, if one is given."""
+        return self if place is None else replace(self, place=place)
 
     @property
     def held(self) -> Mapping[str, float]:
