@@ -40,6 +40,9 @@ HOMES = {
     "datasets": ("evaluators/tokens/sources/hub.py",),
     "onnx": ("hw_profiles/conversions/onnx.py",),
     "executorch": ("hw_profiles/conversions/executorch.py",),
+    "starlette": ("nas/serving/",),
+    "uvicorn": ("nas/serving/",),
+    "prometheus_client": ("nas/serving/",),
     "onnxruntime": ("hw_profiles/conversions/onnx.py",),
 }
 OPERATORS = (

@@ -146,6 +146,12 @@ class Tokenizer(Vocabulary):
             return self.encode([b"\0"])[0]
         return Encoded(np.array(ids), np.array([1] + [0] * (len(ids) - 1)))
 
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """The separator's first token, and all that go by the name of an end."""
+        named = (self._hf.token_to_id(name) for name in ENDS)
+        return frozenset({*self.separator.ids[:1].tolist(), *(found for found in named if found is not None)})
+
     def encode(self, documents: Sequence[bytes]) -> list[Encoded]:
         """The tokens of each document, without special ones.
 

@@ -37,6 +37,11 @@ class Vocabulary(ABC):
 
     size: int
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that stand between two documents: an answer ends before them."""
+        return frozenset()
+
     @abstractmethod
     def prompt(self, text: bytes) -> list[int]:
         """The tokens of a text that is to be continued."""
@@ -50,6 +55,11 @@ class ByteVocabulary(Vocabulary):
     """Each token is a byte."""
 
     size = BYTES
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The zero byte."""
+        return frozenset({0})
 
     def prompt(self, text: bytes) -> list[int]:
         """The bytes."""

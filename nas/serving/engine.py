@@ -79,7 +79,7 @@ class Engine:
         Raises:
             SettingError: its prompt is empty, or has tokens that the network does not know.
             TooLong: it does not fit into the context or the memory, even alone.
-            QueueFull: as many as may wait already.
+            QueueFull: as many as may run and wait are there already.
         """
         vocab = self.model.spec.vocab
         if not request.prompt or not all(0 <= token < vocab for token in request.prompt):
@@ -89,9 +89,10 @@ class Engine:
                 f"{len(request.prompt)} tokens of a prompt and {request.sampling.max_tokens} new ones are"
                 f" more than the context of {self.settings.context} tokens"
             )
-        if len(self.waiting) >= self.settings.queue:
+        there = len(self.waiting) + len(self.running) + (self.reading is not None)
+        if there >= self.pool.rows + self.settings.queue:
             self.tally.refused += 1
-            raise QueueFull(f"{len(self.waiting)} requests wait already")
+            raise QueueFull(f"{there} requests run or wait already")
         self.waiting.append(request)
 
     @property

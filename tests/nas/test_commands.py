@@ -68,6 +68,7 @@ NAMING = {
     "show": "frist 0",
     "scale": "frist 0",
     "export": "frist 0 -o out",
+    "serve": "frist 0",
     "supernet train": "lapptop -o out",
     "profile measure": "lapptop",
     "profile export": "tabel -o out.json",

@@ -176,7 +176,7 @@ def test_a_network_that_is_not_finite_fails_its_requests_alone() -> None:
 
 
 def test_a_full_queue_and_what_does_not_fit_are_refused() -> None:
-    answers = Answers(engine(queue=2))
+    answers = Answers(engine(queue=1, rows=1))
     with pytest.raises(TooLong, match="60 tokens of a prompt and 6 new ones are more than the context of 64"):
         answers.ask(prompt(60), max_tokens=6)
     answers.ask(prompt(60), max_tokens=5)
@@ -185,7 +185,7 @@ def test_a_full_queue_and_what_does_not_fit_are_refused() -> None:
     with pytest.raises(SettingError, match="tokens from 0 to 255"):
         answers.ask([256])
     answers.ask(prompt(2))
-    with pytest.raises(QueueFull, match="2 requests wait already"):
+    with pytest.raises(QueueFull, match="2 requests run or wait already"):
         answers.ask(prompt(2))
     with pytest.raises(SettingError, match="memory=1 MiB cannot hold the state of one text of 65536"):
         engine("caches", memory=1, context=65536)
