@@ -2,7 +2,7 @@
 
     R = P' G,   W <- W - rate s P adam(R)      P: the r first left singular vectors of a gradient G [N, K]
 
-for N <= K, and from the other side otherwise (Zhao et al. 2024, arXiv:2403.03507, algorithm 2). P is made
+for N < K, and from the other side otherwise (Zhao et al. 2024, arXiv:2403.03507, algorithm 2). P is made
 anew every so many steps; the moments of the optimizer stay. Within these steps this is W + s P B with B
 learned by the gradient R, so the optimizer holds 2 r K values in the place of 2 N K.
 """
@@ -61,7 +61,7 @@ class GaLore(Merged):
         return self._matrix(name).new_zeros(shape.stacked, self.form.rank, min(shape.rows, shape.inputs))
 
     def _from_left(self, name: str) -> bool:
-        return self.adapted[name].rows <= self.adapted[name].inputs
+        return self.adapted[name].rows < self.adapted[name].inputs
 
     def _projected(self, name: str, values: Tensor) -> Tensor:
         """Values [S, N, K] in the space of low rank: [S, r, K], or [S, r, N] from the right."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundation.errors import SettingError
+from foundation.errors import EvaluationFailed, SettingError
 from foundation.settings import Settings
 from nas.commands.catalogue import Catalogue, From, catalogue, first_line, text_of
 from nas.commands.groups import CATALOGUE
@@ -185,11 +185,49 @@ def modifiers(
     name: Annotated[
         str | None, typer.Argument(help="One modifier, with its settings.", show_default=False)
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Hold each published method against its reference; a line each."),
+    ] = False,
 ) -> None:
     """List what makes another network of a trained one (`nas run`), or explain one and its settings."""
     from nas.modifiers.base import modifiers as registered
 
+    if check:
+        if name is not None:
+            raise SettingError("--check is for all methods: leave the name out")
+        _check_methods()
+        return
     _list_or_explain(catalogue(registered, None), name, "{},")
+
+
+def _check_methods() -> None:
+    """A line for each method: how far it is from its reference, and its sizes beside its law.
+
+    Raises:
+        EvaluationFailed: one is too far off.
+    """
+    from nas.modifier_checks.base import checks, good
+    from search_spaces.checkpoints.against_transformers import quiet
+
+    width, failed, done = max(map(len, checks)), list[str](), 0
+    for name, kind in checks.items():
+        check = kind()
+        if check.missing:
+            print_line(f"{name:{width}}  skipped  not installed: {', '.join(check.missing)}")
+            continue
+        with quiet():
+            found = check.measure()
+        passed, done = good(check, found), done + 1
+        failed += [] if passed else [name]
+        print_line(
+            f"{name:{width}}  {'ok' if passed else 'FAILED':7}  {found.deviation:.1e} of"
+            f" {check.tolerance:.0e}  {found.counted:,} {check.counts}, by its law {found.law:,}"
+            f"  ({check.reference})"
+        )
+    print_line(f"{done - len(failed)} of {done} methods ok, {len(checks) - done} skipped")
+    if failed:
+        raise EvaluationFailed(f"these methods failed: {', '.join(failed)}")
 
 
 def _about_space(made: Any) -> str:

@@ -199,14 +199,14 @@ def test_galore_is_adam_on_projected_gradients() -> None:
             gradient = leaf.grad.reshape(shape.rows, shape.inputs)
             if step % 2 == 0:  # moments stay, so signs of singular vectors matter
                 left, _, right = torch.linalg.svd(gradient, full_matrices=False)
-                turn[name] = right[:4].mT if shape.rows > shape.inputs else left[:, :4]
-            gradient = gradient.mT if shape.rows > shape.inputs else gradient
+                turn[name] = right[:4].mT if shape.rows >= shape.inputs else left[:, :4]
+            gradient = gradient.mT if shape.rows >= shape.inputs else gradient
             reduced = turn[name].mT @ gradient
             mean[name] = 0.9 * mean.get(name, torch.zeros(())) + 0.1 * reduced
             square[name] = 0.95 * square.get(name, torch.zeros(())) + 0.05 * reduced.square()
             first, second = mean[name] / (1 - 0.9 ** (step + 1)), square[name] / (1 - 0.95 ** (step + 1))
             moved = -rate * 0.5 * turn[name] @ (first / (second.sqrt() + 1e-8))
-            moved = moved.mT if shape.rows > shape.inputs else moved
+            moved = moved.mT if shape.rows >= shape.inputs else moved
             own[name] = own[name] + moved.reshape(own[name].shape)
     for name, weight in training._unrounded().items():
         if name in training.adapted:
