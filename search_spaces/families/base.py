@@ -29,7 +29,7 @@ from search_spaces.families.config import Config
 from search_spaces.families.gguf_names import GgufNames
 from search_spaces.families.keys import Key
 from search_spaces.families.lacking import LACKING
-from search_spaces.families.stacks import Alike, Stack
+from search_spaces.families.stacks import COUNT, Alike, Stack
 from search_spaces.families.tensors import Rule, Shape
 from search_spaces.language.field_types import check_types
 from search_spaces.network.decoder import Decoder, Layer
@@ -42,6 +42,9 @@ families: Registry[Family] = Registry("family of models", folder="search_spaces.
 
 SHELL_PARTS: Mapping[str, type] = {"norm": Norm, "embedding": Embedding, "head": Head}
 """The parts of a shell that have fields of their own."""
+
+MOST_LAYERS = 10_000
+"""More are an error in a configuration, and would take long to be listed."""
 
 Factors: TypeAlias = tuple[float, ...]
 
@@ -135,6 +138,9 @@ def spec_of(family: Family, config: Config) -> Decoder:
     Raises:
         SettingError: it says something that we have no block or option for.
     """
+    count = config.get(COUNT, None)
+    if isinstance(count, int) and count > MOST_LAYERS:
+        raise config.wrong(COUNT, count, f"at most {MOST_LAYERS}")
     config = family.modern(config)
     for name in ("quantization_config", "compression_config"):
         if config.get(name, None) is not None:

@@ -194,6 +194,10 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list of heads": (with_config(num_attention_heads=[4]), r"num_attention_heads must be a positive"),
     "too large to exist": (with_config(vocab_size=2**40), r"too large"),
     "too many layers": (with_config(num_hidden_layers=4), r"layers\.3\.\S+ is missing"),
+    "layers beyond number": (
+        with_config(num_hidden_layers=10**9),
+        r"num_hidden_layers must be at most 10000",
+    ),
     "a layer too many": (with_config(num_hidden_layers=2), r"no place for model\.layers\.2"),
     "another width": (with_config(hidden_size=64), r"should have shape \[61, 64\], and has \[61, 48\]"),
     "packed weights": (with_tensors(packed), r"model.norm.weight holds I8"),
