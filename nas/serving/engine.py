@@ -21,6 +21,7 @@ from torch import Tensor
 
 from evaluators.tokens.vocabulary import Vocabulary
 from foundation.errors import SettingError
+from nas.serving.prefixes import Prefixes
 from nas.serving.requests import Chosen, Finish, Piece, QueueFull, Request, TooLong
 from nas.serving.sampling import choose
 from nas.serving.settings import EngineSettings
@@ -44,6 +45,8 @@ class Row:
     """While its prompt is read; then the state is in the pool."""
 
     position: int = 0
+    parting: int = 0
+    """Where its prompt parts from an earlier one: a snapshot of the state is taken there."""
 
 
 class Engine:
@@ -67,6 +70,7 @@ class Engine:
         self.pool = StatePool(
             model, rows=asked.rows, context=asked.context, page=asked.page, memory=asked.memory * MIB
         )
+        self.prefixes = Prefixes(asked.prefix_memory * MIB)
         self.ends, self.tally = frozenset(ends), Tally()
         self.waiting: deque[Request] = deque()
         self.running: list[Row] = []
@@ -136,11 +140,14 @@ class Engine:
             row = self.reading
             assert row is not None
             assert row.state is not None
-            chunk = row.tokens[row.position : row.position + left]
+            stop = row.parting if row.position < row.parting else len(row.tokens)
+            chunk = row.tokens[row.position : min(row.position + left, stop)]
             logits, row.state = self.model.prefill(self._tensor([chunk]), row.state, last=True)
             row.position += len(chunk)
             left -= len(chunk)
             self.tally.prompt_tokens += len(chunk)
+            if row.position == row.parting:
+                self.prefixes.keep(row.tokens[: row.parting], row.state)
             if row.position == len(row.tokens):
                 self.pool.put(row.slot, row.state)
                 self.reading, row.state = None, None
@@ -159,10 +166,19 @@ class Engine:
             if slot is None:
                 return False
             self.waiting.popleft()
-            room = self.pool.page * -(-len(tokens) // self.pool.page)
-            self.reading = Row(request, slot, tokens, self.model.init_state(1, room))
+            self.reading = self._begun(request, slot, tokens)
             return True
         return False
+
+    def _begun(self, request: Request, slot: int, tokens: list[int]) -> Row:
+        """A row that has read nothing yet, or what its prompt shares with earlier ones."""
+        parting, known = self.prefixes.parting(tokens), self.prefixes.longest(tokens)
+        if known is None:
+            room = self.pool.page * -(-len(tokens) // self.pool.page)
+            return Row(request, slot, tokens, self.model.init_state(1, room), parting=parting)
+        position = int(known.position)
+        self.tally.prefix_tokens += position
+        return Row(request, slot, tokens, known, position, parting)
 
     def _decode(self) -> None:
         """One token of every running row."""

@@ -30,6 +30,7 @@ class EngineCollector(Collector):
         for name, value, text in (
             ("nas_requests_refused", tally.refused, "Requests refused because the queue was full."),
             ("nas_prompt_tokens", tally.prompt_tokens, "Tokens of prompts that were read."),
+            ("nas_prefix_tokens", tally.prefix_tokens, "Tokens of prompts that earlier ones had read."),
             ("nas_generated_tokens", tally.new_tokens, "Tokens that were written."),
             ("nas_decode_steps", tally.steps, "Steps of the batch."),
             ("nas_decoded_rows", tally.stepped_rows, "Rows of all steps."),
@@ -40,6 +41,7 @@ class EngineCollector(Collector):
         held = GaugeMetricFamily("nas_state_bytes", "Memory of decode states.", labels=["kind"])
         held.add_metric(["held"], usage.held)
         held.add_metric(["used"], usage.used)
+        held.add_metric(["prefixes"], engine.prefixes.held)
         yield held
         for name, value, text in (
             ("nas_requests_running", len(engine.running) + bool(engine.reading), "Requests with a slot."),

@@ -18,6 +18,9 @@ class EngineSettings(Settings):
     )
     context: int = setting(4096, help="Most tokens of a prompt and its answer.", least=2, most=10**7)
     memory: int = setting(1024, help="Memory for decode states, in MiB.", least=1, most=2**24)
+    prefix_memory: int = setting(
+        64, help="MiB for states after beginnings that prompts share; 0 keeps none.", least=0, most=2**24
+    )
     page: int = setting(8, help="Tokens of a page of states that grow with the text.", least=1, most=4096)
     chunk: int = setting(256, help="Prompt tokens that are read between two steps.", least=1, most=2**20)
 

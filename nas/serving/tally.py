@@ -11,6 +11,7 @@ class Tally:
     """Counts of tokens, steps and requests; times in seconds, which whoever reports them takes out."""
 
     prompt_tokens: int = 0
+    prefix_tokens: int = 0
     new_tokens: int = 0
     steps: int = 0
     stepped_rows: int = 0
