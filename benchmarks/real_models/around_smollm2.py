@@ -42,25 +42,27 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     words.add_argument("--file", type=Path, default=FILE, help="the model, in GGUF")
     words.add_argument("--home", type=Path, default=HOME, help="where everything is kept")
+    words.add_argument("--device", default="cpu", help="where it is computed: cpu, or cuda:0")
     words.add_argument("--trials", type=int, default=14, help="networks to score")
     given = words.parse_args()
     torch.set_num_threads(1)
-    began = time.process_time()
-    study = searched(given.file, given.home, given.trials)
+    began, wall = time.process_time(), time.monotonic()
+    study = searched(given.file, given.home, given.trials, given.device)
     rows = compared(study)
     show("bits per byte lost against the parent", rows)
     keep(
-        "real_models_around_smollm2",
-        "python -m benchmarks.real_models.around_smollm2",
+        "real_models_around_smollm2" + ("" if given.device == "cpu" else "_gpu"),
+        f"python -m benchmarks.real_models.around_smollm2 --device {given.device}",
         rows,
         parent=study.facts[FACT]["the parent"],
         front=points(study),
         additivity=study.facts["exact"]["additivity"],
-        seconds_of_this_run=round(time.process_time() - began),
+        processor_seconds_of_this_run=round(time.process_time() - began),
+        seconds_of_this_run=round(time.monotonic() - wall),
     )
 
 
-def searched(file: Path, home: Path, trials: int) -> nas.Study:
+def searched(file: Path, home: Path, trials: int, device: str) -> nas.Study:
     """The study, begun or gone on with."""
     parent, text, tokens, space = (home / name for name in ("parent", "topics.txt", "tokens", "around.py"))
     home.mkdir(parents=True, exist_ok=True)
@@ -79,6 +81,7 @@ def searched(file: Path, home: Path, trials: int) -> nas.Study:
         window=256,
         validation_windows=16,
         trials=trials,
+        train_on=device,
         settings=ENGINE,
     )
 

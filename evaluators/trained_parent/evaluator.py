@@ -54,7 +54,7 @@ class FromParent(FromSupernet):
         Raises:
             SettingError: the folder holds no model.
         """
-        return _model(self.parent).spec
+        return _model(self.parent, self.execution.device).spec
 
     @property
     def work(self) -> tuple[str, int]:
@@ -135,7 +135,7 @@ class FromParent(FromSupernet):
 
     def _aligned(self) -> Supernet:
         """The supernet with the parent's weights, other kinds of blocks aligned to it."""
-        space, model = self._space(), _model(self.parent)
+        space, model = self._space(), _model(self.parent, self.execution.device)
         supernet = filled_from(space, model, seed=self.seed)
         how: dict[str, Any] = {
             "steps": self.steps,
@@ -167,8 +167,8 @@ class FromParent(FromSupernet):
 
 
 @lru_cache(maxsize=2)
-def _model(folder: str) -> Model:
-    return load_model(folder)
+def _model(folder: str, device: str) -> Model:
+    return load_model(folder, device=device)
 
 
 @lru_cache(maxsize=2)
@@ -182,7 +182,8 @@ def _assembled(evaluator: FromParent) -> Supernet:
             raise EvaluationFailed(
                 f"{evaluator.folder} lacks what was prepared for {sublayer.path}: resume the study"
             )
-        supernet.prepared.update(prepared)
+        for where, stored in prepared.items():
+            supernet.prepared[where] = {name: each.to(supernet.device) for name, each in stored.items()}
     return supernet
 
 

@@ -61,7 +61,7 @@ class Library:
     def save(self, path: str, prepared: Prepared) -> None:
         """Keep what was prepared for the place at `path`."""
         tensors = {
-            f"{number}{suffix}": values.contiguous()
+            f"{number}{suffix}": values.cpu().contiguous()
             for number, stored in enumerate(prepared.values())
             for suffix, values in stored.items()
         }
