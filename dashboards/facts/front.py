@@ -106,7 +106,7 @@ def front_facts(
     shown = scored.where(np.isfinite(scored.values(x.name)) & np.isfinite(scored.values(y.name)))
     costs = shown.costs([x, y])
     on_line = {int(shown.numbers[i]) for i in np.flatnonzero(nondominated(costs))}
-    asked = on_line | (set(shown.numbers.tolist()) & set(members))
+    asked = on_line | set(shown.numbers[np.isin(shown.numbers, list(members))].tolist())
     found = measured or {}
     points = {
         number: replace(

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import dash
-from dash import Input, Output, dcc, html
+from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dashboards.app.controls import GRAPH, command, term
-from dashboards.app.live_store import key_of
-from dashboards.app.panels import link_to, numbers_table
+from dashboards.app.exports import Exports, formats, text_file, zip_file
+from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.panels import groups_of, link_to, numbers_table
 from dashboards.facts.anatomy import Anatomy, anatomy, table_of
 from dashboards.facts.family_tree import Generation, ParentFacts, generations_of, trainings_of
 from dashboards.facts.networks import architecture, quantity
@@ -21,10 +22,18 @@ from dashboards.facts.study import study_facts
 from dashboards.figures.strip import strip_figure, totals
 from dashboards.figures.trainings import trainings_figure
 from dashboards.pages.base import Control, Page, Place, address, pages
+from dashboards.report.pieces import network_page, trials_csv, trials_json
 from dashboards.shell_commands import export, target
 from dashboards.style.theme import SCHEMES, with_scheme
 from foundation.errors import NasError, UnknownName
 from nas.study.trial import Trial
+
+FILES = {
+    "json": "its genes and all numbers",
+    "csv": "its numbers as a table",
+    "html": "its drawing, numbers and Python as a page that works offline",
+}
+"""Files of a network, with what they hold."""
 
 LONGEST_NUMBER = 18
 """Digits of the number of a trial."""
@@ -44,7 +53,17 @@ class Network(Page):
         "by": Control("network-by.value", str),
         "scenario": Control("network-scenario.value", str),
     }
-    sent: ClassVar[Mapping[str, type]] = {"network-which.data": str}
+    sent: ClassVar[Mapping[str, type]] = {
+        "network-which.data": str,
+        "network-to.value": str,
+        "network-export.n_clicks": int,
+        "network-poll.n_intervals": int,
+        **{f"network-{kind}.n_clicks": int for kind in FILES},
+    }
+
+    def __init__(self, live: LiveStore) -> None:
+        super().__init__(live)
+        self.exports = Exports(live.store.url)
 
     def layout(self, place: Place) -> list[Component]:
         """Everything that is known of a network."""
@@ -70,7 +89,7 @@ class Network(Page):
             html.Div(
                 [
                     html.Section([html.H2("As Python"), python(reading, trial)]),
-                    html.Section([html.H2("Take it home"), *commands(reading, trial)]),
+                    html.Section([html.H2("Take it home"), *take_home(reading), *commands(reading, trial)]),
                 ],
                 className="pair",
             ),
@@ -136,6 +155,77 @@ class Network(Page):
             Input("scheme", "data"),
             Input("network-which", "data"),
         )(self.drawn)
+        app.callback(
+            Output("network-file", "data"),
+            *(Input(f"network-{kind}", "n_clicks") for kind in FILES),
+            State("network-which", "data"),
+            prevent_initial_call=True,
+        )(self.file)
+        app.callback(
+            Output("network-progress", "children"),
+            Output("network-poll", "disabled"),
+            Output("network-zip", "data"),
+            Input("network-export", "n_clicks"),
+            Input("network-poll", "n_intervals"),
+            State("network-to", "value"),
+            State("network-which", "data"),
+            prevent_initial_call=True,
+        )(self.export)
+
+    def file(self, *asked: Any) -> Any:
+        """The network as a file: JSON, CSV or a page of its own."""
+        reading, trial = self._shown(asked[-1])
+        kind = str(dash.ctx.triggered_id or "").removeprefix("network-")
+        if reading is None or trial is None or kind not in FILES:
+            return no_update
+        name = f"{reading.study.name}-{trial.digest}.{kind}"
+        if kind == "json":
+            return text_file(trials_json(reading, [trial]), name)
+        if kind == "csv":
+            return text_file(trials_csv(reading, [trial]), name)
+        scenario = reading.study.plan.scenarios[0]
+        spec = architecture(reading.study, trial)
+        facts = anatomy(spec, scenario, table_of(reading.study, scenario))
+        if facts is None:
+            return no_update
+        title = f"{reading.study.name}: network {trial.digest}"
+        groups = groups_of(reading, trial)
+        text = network_page(title, strip_figure(facts), strip_caption(facts), groups, python_text(spec))
+        return text_file(text, name)
+
+    def export(self, clicks: Any, ticks: Any, to: Any, which: Any) -> tuple[Any, Any, Any]:
+        """How far an export is; the page polls while it runs, and gets the file once."""
+        reading, trial = self._shown(which)
+        if reading is None or trial is None or not clicks:
+            return no_update, no_update, no_update
+        study, name = reading.study, str(to)
+        try:
+            polled = dash.ctx.triggered_id == "network-poll"
+            job = self.exports.job(study.name, trial.digest, name) if polled else None
+            job = job or self.exports.start(study, trial.digest, name)
+        except NasError as error:
+            return str(error), True, no_update
+        if job.ended is None:
+            return (
+                f"exporting to {name} for {job.seconds:.0f} s, and checking it against our own model",
+                False,
+                no_update,
+            )
+        if job.error:
+            return f"not exported: {job.error}", True, no_update
+        told = f"exported in {job.seconds:.1f} s, {len(job.content) / 1e6:.1f} MB"
+        return told, True, zip_file(job.content, f"{study.name}-{trial.digest}-{name}.zip")
+
+    def _shown(self, which: Any) -> tuple[Reading | None, Trial | None]:
+        """The network that the page is about; nothing where it is gone."""
+        key, _, number = str(which or "").rpartition("/")
+        if not (number.isascii() and number.isdecimal() and len(number) <= LONGEST_NUMBER):
+            return None, None
+        try:
+            reading = self.live.by_key(key)
+        except NasError:
+            return None, None
+        return reading, reading.whole([int(number)]).get(int(number))
 
     def drawn(self, by: Any, scenario: Any, scheme: Any, which: Any) -> tuple[Any, Any]:
         """The drawing of a network and of its trainings, each with a sentence that says how to read it."""
@@ -225,6 +315,35 @@ def _parent(reading: Reading, parent: ParentFacts) -> Component:
     ]
     head = [link_to(reading, parent.digest), html.Span(f" trial {parent.number:,}{told}", className="muted")]
     return html.Li([*head, html.Ul(changes, className="changes")] if changes else [*head, ": the same genes"])
+
+
+def take_home(reading: Reading) -> list[Component]:
+    """Files for the browser, and an export where the study has weights and nothing of its own must be run."""
+    parts: list[Component] = [
+        html.Div(
+            [html.Button(kind.upper(), id=f"network-{kind}", title=about) for kind, about in FILES.items()],
+            className="buttons",
+        ),
+        dcc.Download(id="network-file"),
+    ]
+    possible = reading.study.quality is not None and reading.study.source is None
+    offered = [{"label": name, "value": name} for name in formats()] if possible else []
+    parts.append(
+        html.Div(
+            [
+                dcc.Dropdown(offered, "nas" if possible else None, id="network-to", clearable=False),
+                html.Button("Export", id="network-export"),
+                html.Span(id="network-progress", role="status", className="muted small"),
+            ],
+            className="buttons",
+            hidden=not possible,
+        )
+    )
+    return [
+        *parts,
+        dcc.Download(id="network-zip"),
+        dcc.Interval(id="network-poll", interval=700, disabled=True),
+    ]
 
 
 def python(reading: Reading, trial: Trial) -> Component:

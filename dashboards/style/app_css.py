@@ -57,6 +57,11 @@ def _controls() -> str:
 .pickers label>span:first-child{display:block;margin-bottom:.15rem}
 .pickers label label{display:inline-flex;gap:.3rem;align-items:center;margin-right:.9rem;color:var(--ink);
 font-size:.86rem}
+.buttons{display:flex;flex-wrap:wrap;gap:.6rem;align-items:center;margin:.2rem 0 .8rem}
+.buttons>div{flex:0 1 11rem;min-width:8rem}
+button{font:inherit;font-size:.86rem;padding:.3rem .8rem;background:var(--raised);color:var(--ink);
+border:1px solid var(--rule);border-radius:4px;cursor:pointer}
+button:hover{border-color:var(--muted)}
 .radios{font-size:.78rem;color:var(--muted)}
 input[type=search]{font:inherit;font-size:.9rem;width:100%;padding:.36rem .6rem;background:var(--paper);
 color:var(--ink);border:1px solid var(--muted);border-radius:4px}

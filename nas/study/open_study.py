@@ -20,7 +20,7 @@ from foundation.settings import check_flag
 from foundation.wording import argument
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
-from nas.plugins import report_writer
+from nas.plugins import figure_maker, report_writer
 from nas.progress import Progress, progress_of
 from nas.store import Store, StudyRecord
 from nas.study.best import best_of
@@ -116,6 +116,18 @@ class OpenStudy(Study):
         if output == "" or not isinstance(output, (str, Path, type(None))):
             raise SettingError(f"the file of a report is a path, got {output!r}")
         return write(self, None if output is None else Path(output))
+
+    def figure(self, name: str = "front") -> Any:
+        """A figure of the study as its report draws it: a Plotly figure, which a notebook shows.
+
+        Raises:
+            SettingError: no package that draws figures is installed.
+            UnknownName: there is no such figure; the message names the nearest.
+        """
+        draw = figure_maker()
+        if draw is None:
+            raise SettingError("no package that draws figures is installed (entry point nas.figures)")
+        return draw(self, name)
 
     def validate(
         self,

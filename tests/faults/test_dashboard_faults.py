@@ -99,6 +99,16 @@ def whole(key: str) -> list[dict[str, Any]]:
             {"front-over.value": ["full"], "front-study.data": key},
         ),
         callback(
+            "..network-progress.children...network-poll.disabled...network-zip.data..",
+            {"network-export.n_clicks": 1, "network-poll.n_intervals": 2},
+            {"network-to.value": "../../etc", "network-which.data": f"{key}/3"},
+        ),
+        callback(
+            "network-file.data",
+            {f"network-{kind}.n_clicks": 1 for kind in ("json", "csv", "html")},
+            {"network-which.data": f"{key}/3"},
+        ),
+        callback(
             "..network-strip.children...network-trainings.children..",
             {
                 "network-by.value": "bits",
