@@ -188,9 +188,12 @@ def modern(config: Config) -> Config:
     config = with_rope_parameters(config)
     rope = dict(config.get(ROPE))
     length, products = rope.pop("mscale", None), rope.pop(SCALE, None)
-    if length and products and rope.get("attention_factor") is None:
-        factor = config.number(f"{ROPE}.factor")
-        rope["attention_factor"] = enlarged(factor, length) / enlarged(factor, products)
+    if config.get(f"{ROPE}.rope_type") == "default":
+        products = None
+    elif length and products and rope.get("attention_factor") is None:
+        factor, *shares = (config.number(f"{ROPE}.{name}") for name in ("factor", "mscale", SCALE))
+        angles, squares = (enlarged(factor, share) for share in shares)
+        rope["attention_factor"] = angles / squares
     return config.with_values(**{ROPE: rope, SCALE: products})
 
 

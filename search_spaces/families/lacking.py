@@ -10,6 +10,15 @@ FEEDS = (
 )
 
 LACKING: Mapping[str, str] = {
+    "kimi_linear": "the memory of its delta rule fades at another rate in every channel of the keys",
+    "minimax": (
+        "its residual stream goes on behind every norm, and lightning attention fades at rates that depend on"
+        " the layer"
+    ),
+    "rwkv": (
+        "its memory is a fading mean of values by channel, weighted by exponentials of keys (RWKV-4), and its"
+        " embedding has a norm"
+    ),
     "zamba": FEEDS,
     "zamba2": f"{FEEDS}, with adapters of its own at every place",
 }

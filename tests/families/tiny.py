@@ -295,7 +295,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "vocab_size": 61,
             "hidden_size": 64,
-            "num_hidden_layers": 3,
+            "num_hidden_layers": 2,
             "num_heads": 4,
             "qk_dim_factor": 1.0,
             "ffn_round_up_to_multiple_of": 8,
