@@ -47,7 +47,7 @@ HOMES = {
     "starlette": ("nas/serving/",),
     "uvicorn": ("nas/serving/",),
     "prometheus_client": ("nas/serving/",),
-    "onnxruntime": ("hw_profiles/conversions/onnx.py",),
+    "onnxruntime": ("hw_profiles/conversions/onnx.py", "hw_profiles/bundles/onnxruntime.py"),
 }
 OPERATORS = (
     "search_spaces/ops/kernels/",

@@ -101,7 +101,7 @@ def profile_space(
     progress = progress or _ignore
     parts, illegal = legal_parts(parts_in(space, kernels), scenario, progress, seed=seed)
     usage = usage_in(space, kernels, seed)
-    chosen = _chosen_networks(space, parts, seconds, seed, illegal)
+    chosen = chosen_networks(space, parts, seconds, seed, illegal)
     with undisturbed(scenario):
         log = SampleLog(
             partial, scenario, machine, check_sample
@@ -127,7 +127,7 @@ def profile_space(
 
 
 @dataclass(frozen=True)
-class _ChosenNetworks:
+class ChosenNetworks:
     """Networks to measure: the first `fitted` fit the correction, the others, at best `held_out`, test it."""
 
     specs: tuple[Decoder, ...]
@@ -146,7 +146,7 @@ def _made(
     session: ProfileSession,
     space: Space,
     parts: Sequence[Part],
-    chosen: _ChosenNetworks,
+    chosen: ChosenNetworks,
     *,
     seed: int,
     illegal: Mapping[str, str],
@@ -167,16 +167,16 @@ def _made(
     return corrected(table, seed=seed)
 
 
-def _chosen_networks(
+def chosen_networks(
     space: Space, parts: Sequence[Part], seconds: float, seed: int, illegal: Mapping[str, str]
-) -> _ChosenNetworks:
+) -> ChosenNetworks:
     """Random networks; where the space has too few, as large a share as usual fits the correction."""
     fitted, held_out = _counts(parts, seconds)
     specs = random_networks(space, seed, fitted + held_out, kinds={part.kind for part in parts})
     if illegal and not specs:
         kind, reason = next(iter(illegal.items()))
         raise ProfileError(f"{space.name}: none of its networks can be run; {kind}: {reason}")
-    return _ChosenNetworks(specs, min(fitted, len(specs) * fitted // (fitted + held_out)), held_out)
+    return ChosenNetworks(specs, min(fitted, len(specs) * fitted // (fitted + held_out)), held_out)
 
 
 def _check(scenario: Scenario, seconds: float) -> None:

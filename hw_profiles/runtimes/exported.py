@@ -9,7 +9,10 @@ they depend on (`hw_profiles.conversions.cache`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +35,31 @@ from search_spaces.scenario import Scenario
 
 FORMAT = 2
 """Counted up where conversions change, so that older files are made again."""
+
+
+_carries: ContextVar[bool] = ContextVar("carries", default=False)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A call that another machine makes: a converted file, and the inputs that it takes."""
+
+    path: Path
+    inputs: tuple[Tensor, ...]
+
+    def __call__(self) -> object:
+        """It is not made here."""
+        raise ProfileError(f"{self.path.name} is for another machine")
+
+
+@contextmanager
+def carried() -> Iterator[None]:
+    """Inside, models are converted but not loaded: their calls are `Carried`."""
+    token = _carries.set(True)
+    try:
+        yield
+    finally:
+        _carries.reset(token)
 
 
 class ExportedRuntime(Runtime):
@@ -85,9 +113,12 @@ class ExportedRuntime(Runtime):
             _, state = model.prefill(tokens[:, :position], capacity=context)
             inputs = (token, torch.tensor(position), *flat_state(state.layers))
             step = make(Step(model, context), inputs, key={**key, "program": "step"})
-            return self.bound(step, inputs)
+            return self._call(step, inputs)
 
-        return Calls(self.bound(prefill, (prompt,)), decode)
+        return Calls(self._call(prefill, (prompt,)), decode)
+
+    def _call(self, loaded: Any, inputs: tuple[Tensor, ...]) -> Call:
+        return Carried(loaded, inputs) if _carries.get() else self.bound(loaded, inputs)
 
     def _loaded(
         self, module: nn.Module, inputs: tuple[Tensor, ...], *, scenario: Scenario, key: dict[str, Any]
@@ -101,7 +132,8 @@ class ExportedRuntime(Runtime):
                 raise ProfileError(str(error)) from None
             self.write(program, inputs, path)
 
-        return self.load(kept({**key, **made}, self.suffix, write), scenario)
+        path = kept({**key, **made}, self.suffix, write)
+        return path if _carries.get() else self.load(path, scenario)
 
     @abstractmethod
     def write(self, program: ExportedProgram, inputs: Sequence[Tensor], path: Path) -> None:

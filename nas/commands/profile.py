@@ -94,6 +94,14 @@ def profile(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.", **PATH)] = Path(
         "table.json"
     ),
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write what another machine must time, with a script for it, and time nothing here.",
+            show_default=False,
+        ),
+    ] = None,
     ray: RayAddress = None,
     yes: Yes = False,
 ) -> None:
@@ -101,13 +109,17 @@ def profile(
 
     With several scenarios there is one table for each, e.g. table.NAME.json.
 
-    A profile that was stopped is continued.
+    A profile that was stopped is continued. A machine without this project (a phone, a board) runs what
+    --bundle writes, and `nas profile import` reads its result.
     """
     from nas.commands.consent import with_consent
     from nas.study.space_files import load_space
     from nas.tables.study_tables import table_path
 
     plan, how = Plan(**settings), Profiling(**profiling)
+    if bundle is not None:
+        _write_bundles(space, plan, how, bundle)
+        return
     _require_measurable(plan, output, ray)
     loaded, doubts = load_space(space), []
     with_consent(partial(_require_consent, loaded, plan, how), yes)
@@ -119,6 +131,30 @@ def profile(
     if how.strict and doubts:
         again = "profile again on a quiet machine, or longer (--seconds)"
         raise ProfileError(f"{'; '.join(doubts)}: {again}")
+
+
+def _write_bundles(name: str, plan: Plan, how: Profiling, folder: str) -> None:
+    """A bundle for each scenario; of several, in folders of their names."""
+    from hw_profiles.bundles.writing import check_carried, write_bundle
+    from nas.progress import Terminal
+    from nas.study.space_files import load_space
+
+    several = len(plan.scenarios) > 1
+    places = {Path(folder, s.name) if several else Path(folder): s for s in plan.scenarios}
+    for path, scenario in places.items():
+        check_carried(scenario, path)
+    space, effort = load_space(name), how.effort
+    for path, scenario in places.items():
+        with Terminal().bar(f"preparing a bundle ({scenario})", 100) as bar:
+
+            def progress(what: str, done: int, total: int) -> None:
+                bar.update(100 * done // max(total, 1), what)
+
+            count = write_bundle(space, scenario, path, **effort, progress=progress)
+        print_line(
+            f"{count} programs written to {path}: on the other machine `sh run.sh` in it, then here"
+            f" `nas profile import {path}`"
+        )
 
 
 def _require_consent(space: Space, plan: Plan, how: Profiling, yes: bool) -> None:

@@ -31,15 +31,26 @@ def add_table_commands(profiles: typer.Typer) -> None:
 
 def import_table(
     file: Annotated[
-        Path, typer.Argument(help="A table from this or another machine.", show_default=False, **PATH)
+        Path,
+        typer.Argument(
+            help="A table from this or another machine, or a bundle that was run there.",
+            show_default=False,
+            **PATH,
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="What to call it; default: the file's name.")] = None,
 ) -> None:
     """Take a table into the library, so that `nas search --latency-table NAME` can use it here."""
+    from hw_profiles.bundles.reading import table_of_bundle
     from nas.tables.library import add
     from nas.tables.table_facts import elsewhere
 
-    entry = add(file, name)
+    if file.is_dir():
+        made = file / "table.json"
+        table_of_bundle(file).save(made)
+        entry = add(made, name or file.resolve().name)
+    else:
+        entry = add(file, name)
     difference = elsewhere(entry.table)
     where = f"another machine than this one: {difference}" if difference else "this machine"
     print_line(f"{entry.table}\nimported as {entry.name} ({entry.path}), of {where}")
