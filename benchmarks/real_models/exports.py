@@ -34,7 +34,7 @@ from search_spaces.spaces import spaces
 from search_spaces.zoo import zoo
 
 COMMAND = "python -m benchmarks.real_models.exports"
-WIDTH, PROMPT = 64, 96
+WIDTH = 64
 FORMATS = ("torch", "onnx", "executorch")
 TOLERANCE = 1e-3
 
@@ -48,6 +48,7 @@ def main() -> None:
     )
     parser.add_argument("--random", type=int, default=30)
     parser.add_argument("--blocks", nargs="+", help="kinds of blocks; all that are known otherwise")
+    parser.add_argument("--prompt", type=int, default=96, help="more than a chunk; fewer tokens are faster")
     parser.add_argument("--output", type=Path, default=Path("exports.json"))
     given = parser.parse_args()
     found: dict[str, Any] = read_json(given.output) if given.output.exists() else {}
@@ -58,7 +59,7 @@ def main() -> None:
         for form in given.formats:
             if form in found.setdefault(name, {}):
                 continue
-            found[name][form] = exported(spec, form)
+            found[name][form] = exported(spec, form, given.prompt)
             print(name, form, found[name][form], flush=True)
             write_json(given.output, {**found, "about": provenance(COMMAND)}, indent=1)
     report(found, given.formats)
@@ -87,10 +88,10 @@ def alone(block: Block) -> Decoder:
     return Decoder(d_model=WIDTH, layers=(Layer(sequence_mixer=ShortConv(), channel_mixer=block),))
 
 
-def exported(spec: Decoder, form: str) -> dict[str, Any]:
+def exported(spec: Decoder, form: str, prompt: int) -> dict[str, Any]:
     """The largest difference of a network in a format and the seconds it took, or why there is none."""
     began = time.perf_counter()
-    sizes = "" if form == "hf" else f",prompt={PROMPT},capacity={2 * PROMPT}"
+    sizes = "" if form == "hf" else f",prompt={prompt},capacity={prompt + 64}"
     try:
         model = build(spec, seed=1)
         with TemporaryDirectory() as folder:
