@@ -1,0 +1,1 @@
+"""Benchmarks of what happens to a network after the search."""
