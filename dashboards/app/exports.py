@@ -70,6 +70,10 @@ class Exports:
         """The export of a network in a format, if it was asked for."""
         return self._jobs.get((study, digest, to))
 
+    def taken(self, study: str, digest: str, to: str) -> None:
+        """Forget an export that the browser has."""
+        self._jobs.pop((study, digest, to), None)
+
     def start(self, study: Study, digest: str, to: str) -> Job:
         """Begin an export in the background; one that runs or waits to be fetched is the same one.
 

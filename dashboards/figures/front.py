@@ -151,7 +151,7 @@ def add_band(
 ) -> None:
     """The staircase moved by one standard error in both directions."""
     corners = [(plane.as_costs(point), plane.errors(point)) for point in facts.front]
-    low = [(x - dx, y - dy) for (x, y), (dx, dy) in corners]
+    low = [(_lower(x, dx), _lower(y, dy)) for (x, y), (dx, dy) in corners]
     high = [(x + dx, y + dy) for (x, y), (dx, dy) in corners]
     if low == high or len(corners) < 2:
         return
@@ -166,6 +166,11 @@ def add_band(
         fillcolor=faint(colour, opacity),
         legendgroup=group,
     )
+
+
+def _lower(value: float, error: float) -> float:
+    """The lower end of one standard error; of what is positive, never below a hundredth of it."""
+    return max(value - error, value / 100) if value > 0 else value - error
 
 
 def add_line(figure: go.Figure, facts: FrontFacts, plane: Plane, colour: str, *, group: str = "") -> None:

@@ -213,6 +213,7 @@ class Network(Page):
             )
         if job.error:
             return f"not exported: {job.error}", True, no_update
+        self.exports.taken(study.name, trial.digest, name)
         told = f"exported in {job.seconds:.1f} s, {len(job.content) / 1e6:.1f} MB"
         return told, True, zip_file(job.content, f"{study.name}-{trial.digest}-{name}.zip")
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from html import escape
 from typing import Any
 
 from foundation.text import significant, with_error
@@ -235,6 +236,15 @@ class Trial:
         more = ", …" if not self.reason and len(self.values) > 4 else ""
         colon = ": " if outcome else ""
         return f"<Trial {self.number}{stage} {self.digest} {self.state.value}{colon}{outcome}{more}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td><td>{escape(value.source)}</td></tr>"
+            for name, value in self.values.items()
+        )
+        about = f"trial {self.number} ({self.stage}), {self.digest}: {self.state.value}"
+        why = f"<p>{escape(self.reason)}</p>" if self.reason else ""
+        return f"<p>{escape(about)}</p>{why}<table>{rows}</table>"
 
     def summary(self, name: str) -> str:
         """One line about the trial: its digest with the value of this name, or why it has none."""

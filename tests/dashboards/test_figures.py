@@ -68,7 +68,7 @@ def point(number: int, x: float, y: float, **more: object) -> Point:
 def test_hover_names_the_network_and_escapes_it() -> None:
     drawn = front_figure(FrontFacts(x=X, y=Y, front=(point(0, 2000, 2.0, tied=True), point(1, 9000, 1.0))))
     texts = [text for trace in drawn.data if trace.text for text in trace.text]
-    assert any("d0" in text and "&lt;b&gt;A&lt;/b&gt;<br>B" in text and "2.00 kB" in text for text in texts)
+    assert any("d0" in text and "&lt;b&gt;A&lt;/b&gt; | B" in text and "2.00 kB" in text for text in texts)
     assert drawn.layout.xaxis.title.text == "weights (kB)"
     assert {trace.name for trace in drawn.data} >= {"front", "front, tied with the next step"}
 

@@ -7,6 +7,7 @@ import json
 import time
 import tomllib
 import zipfile
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -26,6 +27,7 @@ from foundation.errors import SettingError, UnknownName
 from nas import plugins
 from nas.study.open_study import open_study
 from nas.study.study import Study
+from nas.study.trial import Value
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -145,6 +147,23 @@ def test_a_notebook_shows_the_figures_of_a_study(installed: None, full: Study, m
     assert study.figure("hypervolume").layout.xaxis.title.text == "trial"
     with pytest.raises(UnknownName, match="did you mean 'front'"):
         study.figure("frnt")
+
+
+def test_a_trial_is_a_table_whose_texts_stay_text(full: Study) -> None:
+    trial = full.trials()[0]
+    assert "<td>bits_per_byte</td>" in trial._repr_html_()
+    hostile = replace(trial, reason="<script>", values={"<b>": Value(1.0, None, "<i>")})._repr_html_()
+    assert "<script>" not in hostile
+    assert "<b>" not in hostile
+    assert "&lt;b&gt;" in hostile
+
+
+def test_what_was_fetched_is_forgotten(full: Study, made_store: Path) -> None:
+    exports = Exports(f"sqlite:///{made_store}")
+    digest = full.predicted_front()[0].digest
+    ended(exports.start(full, digest, "nas"))
+    exports.taken("full", digest, "nas")
+    assert exports.job("full", digest, "nas") is None
 
 
 def test_without_a_package_that_draws_it_says_so(monkeypatch: pytest.MonkeyPatch, made_store: Path) -> None:
