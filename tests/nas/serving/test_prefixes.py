@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nas.serving.prefixes import Prefixes, copied
+from nas.serving.prefixes import LEAST, Prefixes, copied
 from search_spaces.network.decode_state import DecodeState
 from tests.nas.serving.networks import NETWORKS, Answers, engine, greedy, prompt
 
@@ -42,6 +42,15 @@ def test_without_memory_nothing_is_kept() -> None:
         answers.ask(SHARED, max_tokens=1)
     answers.run()
     assert answers.engine.tally.prefix_tokens == 0
+
+
+@pytest.mark.parametrize("shared", [0, 7, 8, 9, 29, 30])
+def test_a_prompt_parts_where_the_first_token_differs(shared: int) -> None:
+    prefixes, one = Prefixes(memory=1), list(range(30))
+    assert prefixes.parting(one) == 0
+    assert prefixes.parting([99, *one]) == 0
+    other = [*one[:shared], *([50] * (35 - shared))]
+    assert prefixes.parting(other) == (shared if shared >= LEAST else 0)
 
 
 def test_what_was_used_least_lately_gives_way() -> None:
