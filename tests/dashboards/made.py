@@ -262,13 +262,13 @@ def add_facts(study: Study, invented: Invented, dice: Random) -> None:
         }
     add_fact(study, "table", table)
     chosen = study.complete()[:12]
-    pairs = [
+    scored = [
         [t.values["bits_per_byte"].value, invented.quality(t, "scratch", 300).value, t.digest] for t in chosen
     ]
     add_fact(
         study,
         "validation",
-        {"tau": 0.67, "interval": [0.38, 0.88], "pairs": pairs, "steps": 300, "proxy": "supernet"},
+        {"tau": 0.67, "interval": [0.38, 0.88], "pairs": scored, "steps": 300, "proxy": "supernet"},
     )
 
 
