@@ -109,7 +109,7 @@ def compared(study: nas.Study) -> list[dict[str, Any]]:
         room = nearest["weight_bytes"]
         alike = [p for p in scored if p["by"] == UNIFORM and set(p["bits"]) == {bits}]
         ours = [p for p in scored if p["by"] == "exact" and p["weight_bytes"] <= room]
-        if not ours:
+        if not (alike and ours):  # wider than what was searched
             continue
         best = min(ours, key=lambda point: point["bits_per_byte"])
         lost = nearest["bits_per_byte"] - whole
@@ -118,7 +118,7 @@ def compared(study: nas.Study) -> list[dict[str, Any]]:
                 "bits": bits,
                 "MB": room / 1e6,
                 "nearest": lost,
-                "GPTQ": alike[0]["bits_per_byte"] - whole if alike else None,
+                "GPTQ": alike[0]["bits_per_byte"] - whole,
                 "layer by layer": best["bits_per_byte"] - whole,
                 "mean bits": sum(best["bits"]) / len(best["bits"]),
                 "share of nearest's loss": (best["bits_per_byte"] - whole) / lost,
