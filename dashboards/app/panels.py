@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from dash import dcc, html
 from dash.development.base_component import Component
@@ -12,7 +13,7 @@ from dashboards.facts.networks import parts_of
 from dashboards.facts.numbers import NumberGroup, NumberRow, number_groups
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
-from dashboards.pages.base import address
+from dashboards.pages.base import MOST_COMPARED, address
 from dashboards.report.tables import column_of
 from foundation.text import significant, with_error
 from nas.study.marks import rough_lines
@@ -36,8 +37,23 @@ def network_panel(reading: Reading, trial: Trial, lead: str = "") -> list[Compon
         html.H2(head),
         layer_list(reading.one_line(trial)),
         numbers_table(reading, trial),
-        html.P(link_to(reading, trial.digest, "Layer by layer, and take it home"), className="more"),
+        html.P(
+            [
+                link_to(reading, trial.digest, "Layer by layer, and take it home"),
+                compare_link(reading, [trial], "Compare it"),
+            ],
+            className="more",
+        ),
     ]
+
+
+def compare_link(reading: Reading, trials: Sequence[Trial], shown: str) -> Component:
+    """A link that shows networks side by side; one alone stands beside the first of the front."""
+    digests = [trial.digest for trial in trials[:MOST_COMPARED]]
+    if len(digests) == 1:
+        digests += [member.digest for member in reading.members if member.digest != digests[0]][:1]
+    asked: dict[str, Any] = {"with": digests}
+    return dcc.Link(shown, href=address("compare", reading.study.name, **asked))
 
 
 def layer_list(one_line: str) -> Component:
@@ -89,13 +105,13 @@ def _row(reading: Reading, row: NumberRow) -> Component:
     if row.known is not None:
         how = html.Span(row.known.source, className="how")
         return html.Tr(
-            [html.Td(name), html.Td([how, *_number(row.known, column.factor, column.places)], colSpan=2)]
+            [html.Td(name), html.Td([how, *number_parts(row.known, column.factor, column.places)], colSpan=2)]
         )
-    cells = (_number(each, column.factor, column.places) for each in (row.predicted, row.measured))
+    cells = (number_parts(each, column.factor, column.places) for each in (row.predicted, row.measured))
     return html.Tr([html.Td(name), *(html.Td(cell) for cell in cells)])
 
 
-def _number(value: Value | None, factor: float, places: int) -> list[Component | str]:
+def number_parts(value: Value | None, factor: float, places: int) -> list[Component | str]:
     """A number with its error and its marks: `~` predicted, `?` rough."""
     if value is None:
         return [NONE]
@@ -123,7 +139,10 @@ def network_rows(
         html.Tr(
             [
                 html.Td(link_to(reading, trial.digest)),
-                *(html.Td(_number(known[trial.digest].get(of.name), c.factor, c.places)) for of, c in shown),
+                *(
+                    html.Td(number_parts(known[trial.digest].get(of.name), c.factor, c.places))
+                    for of, c in shown
+                ),
                 html.Td(reading.one_line(trial), className="line"),
             ]
         )

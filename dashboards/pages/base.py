@@ -33,6 +33,9 @@ LONGEST_ADDRESS = 4000
 MOST_ASKED = 100
 """Words that are asked for behind a path."""
 
+MOST_COMPARED = 6
+"""Networks that are compared: so many marks can be told apart."""
+
 pages: Registry[type[Page]] = Registry("page", folder="dashboards.pages")
 
 

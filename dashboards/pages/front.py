@@ -31,7 +31,7 @@ from dashboards.app.front_view import (
     worth_drawing,
 )
 from dashboards.app.live_store import LiveStore, key_of
-from dashboards.app.panels import network_panel, network_rows
+from dashboards.app.panels import compare_link, network_panel, network_rows
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
 from dashboards.facts.explore import explore
 from dashboards.facts.growth import growths
@@ -41,7 +41,7 @@ from dashboards.facts.reading import Reading
 from dashboards.facts.rescoring import Rescored, rescored, tables_for
 from dashboards.figures.explorer import explorer_figure
 from dashboards.figures.hypervolume import volume_figure
-from dashboards.pages.base import Control, Page, Place, pages
+from dashboards.pages.base import MOST_COMPARED, Control, Page, Place, pages
 from dashboards.style.theme import SCHEMES, blank_figure, with_scheme
 from foundation.errors import NasError
 
@@ -365,7 +365,12 @@ class Front(Page):
             shown = [reading, *self._overlays(over, reading)]
             curves = growths({each.study.name: each.scored for each in shown}, reading.objectives)
             grown = with_scheme(volume_figure(curves), scheme if scheme in SCHEMES else "light")
-            return network_rows(reading, trials, reading.objectives, note), grown
+            rows = network_rows(reading, trials, reading.objectives, note)
+            if len(trials) > 1:
+                few = len(trials) <= MOST_COMPARED
+                text = "Compare them" if few else f"Compare the first {MOST_COMPARED}"
+                rows.append(html.P(compare_link(reading, trials, text), className="more"))
+            return rows, grown
         except NasError as error:
             return [html.P(str(error))], no_update
 

@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from dashboards.app.controls import GRAPH, command, term
 from dashboards.app.exports import Exports, formats, text_file, zip_file
 from dashboards.app.live_store import LiveStore, key_of
-from dashboards.app.panels import groups_of, link_to, numbers_table
+from dashboards.app.panels import compare_link, groups_of, link_to, numbers_table
 from dashboards.facts.anatomy import Anatomy, anatomy, table_of
 from dashboards.facts.family_tree import Generation, ParentFacts, generations_of, trainings_of
 from dashboards.facts.networks import architecture, quantity
@@ -370,7 +370,7 @@ def commands(reading: Reading, trial: Trial) -> list[Component]:
         ),
         ("See it on the front", address(study=study.name, pick=trial.number)),
     )
-    parts: list[Component] = []
+    parts: list[Component] = [html.P(compare_link(reading, [trial], "Compare it with another network"))]
     for does, text in lines:
         shown = (
             dcc.Link("open the front with this network marked", href=text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.style.css import base_css
-from dashboards.style.theme import BLUE, DARK, LIGHT, MONO, SERIF, ColourScheme
+from dashboards.style.theme import BLUE, DARK, LIGHT, MONO, ORANGE, SERIF, ColourScheme, faint
 
 
 def _dash_colours(scheme: ColourScheme) -> str:
@@ -116,7 +116,17 @@ overflow-wrap:anywhere}}
 .listed td.line,.listed th:last-child{{text-align:left;padding-left:.6rem}}
 .listed td.line{{color:var(--muted);font-size:.92em;max-width:44rem;overflow:hidden;text-overflow:ellipsis}}
 a.mono{{font-family:{MONO};font-size:.92em;text-decoration:none}} a.mono:hover{{text-decoration:underline}}
-.more a{{font-family:inherit;font-size:1em}}
+.more a{{font-family:inherit;font-size:1em}} .more a+a{{margin-left:1.4rem}}
+.wide{{max-width:62rem;margin-top:.6rem}} .wide label{{font-size:.78rem;color:var(--muted)}}
+.sides{{font-size:.86rem;margin:.3rem 0 .4rem}} .sides td,.sides th{{padding:.3rem 1.6rem .3rem 0;
+text-align:right;vertical-align:top;border-bottom:1px solid var(--rule);white-space:nowrap}}
+.sides th[scope]{{text-align:left;font-weight:400;color:var(--muted)}}
+.sides th:first-child{{text-align:left}}
+.words td,.words th{{text-align:left}} .scroll>table.sides{{min-width:min(100%,34rem)}}
+.sides mark{{background:{faint(ORANGE, 0.24)};color:var(--ink);border-radius:3px;
+padding:.05rem .25rem;margin-left:-.25rem}}
+.apart{{display:inline-block;min-width:4.2em;color:var(--muted);font-weight:400;margin-left:.5rem;
+text-align:right}}
 ol.lineage{{padding-left:1.3rem;font-size:.9rem}} ol.lineage ul{{padding-left:1.2rem;margin:.2rem 0 .5rem}}
 .changes{{font-size:.92em;color:var(--muted);columns:2;column-gap:2rem}} .changes strong{{color:var(--ink)}}
 """
@@ -129,6 +139,8 @@ def _narrow() -> str:
 aside{border-left:0;padding-left:0;border-top:1px solid var(--rule);padding-top:1rem}}
 @media (max-width:760px){main{padding:0 1rem 2rem} h1{font-size:1.35rem}
 .pickers{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:.6rem .8rem}
+.sides td,.sides th{padding-right:1rem} .sides th[scope],.words td{white-space:normal;min-width:5.5rem}
+.words td{min-width:8rem} .apart{display:block;min-width:0;margin:0}
 .changes{columns:1} .modebar{display:none}
 .studies thead{display:none}
 .studies table,.studies tbody,.studies tr,.studies td{display:block}

@@ -1,0 +1,240 @@
+"""Networks of a study side by side, and what the study says about its genes as a whole."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import dash
+from dash import Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+
+from dashboards.app.compared_tables import gene_table, importance_table, numbers_side_by_side, texts_table
+from dashboards.app.controls import GRAPH, picker, term
+from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.panels import said
+from dashboards.facts.families import family_facts
+from dashboards.facts.gene_rows import gene_rows
+from dashboards.facts.importance import LEAST, MOST, importance
+from dashboards.facts.networks import architecture
+from dashboards.facts.parallel import parallel
+from dashboards.facts.reading import Reading
+from dashboards.facts.side_by_side import side_by_side
+from dashboards.figures.drawing import LEAST_WIDTH
+from dashboards.figures.families import families_figure
+from dashboards.figures.importance import importance_figure
+from dashboards.figures.parallel import parallel_figure
+from dashboards.pages.base import MOST_COMPARED, Control, Page, Place, pages
+from dashboards.style.theme import SCHEMES, faint, with_scheme
+from foundation.errors import NasError, UnknownName
+from foundation.text import count
+from nas.strategies.surrogate.encoding import Encoding
+from nas.study.trial import Trial
+
+STATIC: Any = {**GRAPH, "displayModeBar": False}
+
+KEPT = 8
+"""Studies of which the encoding, and what was fitted, are kept."""
+
+
+@pages.add
+class Compare(Page):
+    """Two or more networks, of which the address names each by its digest; else the ends of the front."""
+
+    name = "compare"
+    title = "Compare"
+    rank = 30
+    linked: ClassVar = {"with": Control("compare-with.value", list)}
+    sent: ClassVar = {"compare-study.data": str}
+
+    def __init__(self, live: LiveStore) -> None:
+        super().__init__(live)
+        self._encodings: OrderedDict[str, Encoding] = OrderedDict()
+        self._whole: OrderedDict[tuple[str, int, str], list[Component]] = OrderedDict()
+
+    def layout(self, place: Place) -> list[Component]:
+        """The page before anything is compared."""
+        reading = self.live.study(place.study)
+        if not reading.members:
+            raise UnknownName(f"study {place.study} has no scored network yet")
+        usual = [trial.digest for trial in _ends(reading)]
+        asked = _asked(reading, place)
+        chosen = [trial.digest for trial in asked] or usual
+        known = {trial.digest: trial for trial in (*asked, *reading.members)}
+        options = [{"label": _named(reading, trial), "value": digest} for digest, trial in known.items()]
+        return [
+            html.H1(["Compare", html.Span(f" networks of {reading.study.name}", className="muted")]),
+            html.Div(
+                picker("networks, up to six", "compare-with", options, chosen, multi=True), className="wide"
+            ),
+            html.P(
+                ["On the menu are those on the ", term("front"), "; each network's own page brings it here."],
+                className="caption",
+            ),
+            html.Div(id="compare-sides"),
+            html.Section(
+                [
+                    html.H2("Among all networks"),
+                    html.Div(id="compare-lines"),
+                ]
+            ),
+            html.Div(html.P("Fitting a model of the objectives…", className="muted"), id="compare-whole"),
+            dcc.Store(id="compare-study", data=key_of(reading.study.record)),
+            self.usual({"with": usual}),
+        ]
+
+    def connect(self, app: dash.Dash) -> None:
+        """The tables and the lines follow the choice; what is said of the whole study, its scheme only."""
+        app.callback(
+            Output("compare-sides", "children"),
+            Output("compare-lines", "children"),
+            Input("compare-with", "value"),
+            Input("scheme", "data"),
+            State("compare-study", "data"),
+        )(self.compared)
+        app.callback(
+            Output("compare-whole", "children"),
+            Input("compare-study", "data"),
+            Input("scheme", "data"),
+        )(self.whole)
+
+    def compared(self, chosen: Any, scheme: Any, study: Any) -> tuple[Any, Any]:
+        """The chosen networks side by side, and as lines among all others."""
+        if study is None:
+            return no_update, no_update
+        try:
+            reading = self.live.by_key(study)
+            trials = _trials(reading, chosen if isinstance(chosen, list) else [])
+            lines = self._lines(reading, study, trials, _scheme(scheme))
+        except NasError as error:
+            return [html.P(str(error))], []
+        if not trials:
+            return [html.P("Choose two networks or more.", className="muted")], lines
+        facts = side_by_side(reading, trials)
+        parts: list[Component] = [
+            html.Section([html.H2("Numbers"), *numbers_side_by_side(reading, facts)]),
+            html.Section([html.H2("Layers"), *texts_table(reading, facts)]),
+        ]
+        if facts.genes:
+            parts.append(
+                html.Details([html.Summary(f"{count(len(facts.genes), 'gene')} differ"), gene_table(facts)])
+            )
+        return parts, lines
+
+    def _lines(self, reading: Reading, study: str, trials: Sequence[Trial], scheme: str) -> list[Component]:
+        numbers = [trial.number for trial in trials]
+        known = gene_rows(reading, self._encoding(reading, study), MOST, numbers)
+        facts = parallel(reading, known, [trial.digest for trial in trials])
+        if facts is None:
+            return [html.P("Nothing is scored yet.", className="muted")]
+        figure = with_scheme(parallel_figure(facts), scheme)
+        figure.update_annotations(bgcolor=faint(SCHEMES[scheme].paper, 0.84))
+        return [_graph(figure), html.P(LINES, className="caption")]
+
+    def _encoding(self, reading: Reading, study: str) -> Encoding:
+        if study not in self._encodings:
+            self._encodings[study] = Encoding(reading.study.space_as_read)
+            while len(self._encodings) > KEPT:
+                self._encodings.popitem(last=False)
+        return self._encodings[study]
+
+    def whole(self, study: Any, scheme: Any) -> Any:
+        """Which genes matter, and which families the front has where; kept while no trial is added."""
+        if study is None:
+            return no_update
+        try:
+            reading = self.live.by_key(study)
+            key = study, reading.revision, _scheme(scheme)
+            if key not in self._whole:
+                self._whole[key] = self._fitted(reading, study, key[2])
+                while len(self._whole) > KEPT:
+                    self._whole.popitem(last=False)
+            return self._whole[key]
+        except NasError as error:
+            return [html.P(str(error))]
+
+    def _fitted(self, reading: Reading, study: str, scheme: str) -> list[Component]:
+        known = gene_rows(reading, self._encoding(reading, study), MOST)
+        facts = importance(reading, known)
+        parts: list[Component] = [html.H2("Which genes matter")]
+        if facts is None:
+            least = f"Of fewer than {LEAST} scored networks nothing can be said about single genes."
+            parts.append(html.P(least, className="muted"))
+        else:
+            parts += [
+                _graph(with_scheme(importance_figure(facts), scheme)),
+                html.P(MATTERS.format(count(facts.networks, "network"), facts.of), className="caption"),
+                html.Details([html.Summary("The same as a table"), importance_table(facts)]),
+            ]
+        shown: list[Component] = [html.Section(parts)]
+        everywhere = known.scored.whole(known.scored.numbers.tolist()).values()
+        families = family_facts(
+            [architecture(reading.study, trial) for trial in reading.members],
+            [architecture(reading.study, trial) for trial in everywhere],
+        )
+        if families is not None:
+            told = FAMILIES.format(count(families.networks, "network"), count(families.searched, "network"))
+            figure = _graph(with_scheme(families_figure(families), scheme))
+            shown.append(
+                html.Section([html.H2("Where which blocks stand"), figure, html.P(told, className="caption")])
+            )
+        return shown
+
+
+LINES = (
+    "Each line is a network: thick ones are compared, blue ones are on the front, grey ones are beaten. The"
+    " genes are those whose answers alone tell most about an objective; their lines are spread a little, so"
+    " that bundles can be seen. On objectives, upwards is better, and"
+    " networks stand where the search knew them to be."
+)
+MATTERS = (
+    "How much worse an objective is predicted when the answers to a gene, in all layers together, are"
+    " exchanged among networks: 0 is not at all, 1 as much as the objective varies. Predicted by a Gaussian"
+    " process that had not seen the network ({} out of {:,}); lines are one standard error over networks,"
+    " grey bars are within two of nothing. Where little of the variance is predicted,"
+    " a short bar says little."
+)
+FAMILIES = (
+    "The share of networks that have such a block at a layer, the first layer on the left: of the front ({})"
+    " and of {} from all over the search, the front among them. Where bars end below 100 %, networks are"
+    " not that deep."
+)
+
+
+def _graph(figure: Any) -> Component:
+    least = int(figure.layout.meta[LEAST_WIDTH])
+    height = f"{figure.layout.height}px"
+    graph = dcc.Graph(figure=figure, config=STATIC, style={"minWidth": f"{least}px", "height": height})
+    return html.Div(graph, className="scroll")
+
+
+def _scheme(scheme: Any) -> str:
+    return scheme if scheme in SCHEMES else "light"
+
+
+def _ends(reading: Reading) -> list[Trial]:
+    """The best of the front in each of the first two objectives; what is next where these are the same."""
+    members = list(reading.members)
+    found = [members[0]]
+    for of in reading.objectives[1:2]:
+        sign = -1.0 if of.maximise else 1.0
+        found.append(min(members, key=lambda trial: sign * trial.values[of.name].value))
+    found += members[1:2]
+    return list({trial.digest: trial for trial in found}.values())[:2]
+
+
+def _asked(reading: Reading, place: Place) -> list[Trial]:
+    """The networks that an address names; others are left out."""
+    return _trials(reading, place.asked.get("with", ()))
+
+
+def _trials(reading: Reading, digests: Sequence[Any]) -> list[Trial]:
+    """Scored networks by their digests, each once."""
+    numbers = [reading.numbered(digest) for digest in digests[:MOST_COMPARED] if isinstance(digest, str)]
+    return list(reading.whole([number for number in numbers if number is not None]).values())
+
+
+def _named(reading: Reading, trial: Trial) -> str:
+    of = reading.objectives[0]
+    return f"{trial.digest}: {said(of, trial.values[of.name])}"
