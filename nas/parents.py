@@ -14,6 +14,7 @@ from foundation.files import real_path, write_atomically
 from foundation.wording import argument
 from nas.training.start import start_of
 from search_spaces.around_a_network import Alternatives, source_of_space
+from search_spaces.network.model_files import CONFIG
 from search_spaces.zoo import PREFIX as ZOO
 
 OBJECTIVES = ("bits_per_byte", "weight_bytes")
@@ -44,8 +45,12 @@ def space_around(
         raise SettingError(
             f"{parent} has no trained weights: name a folder that `nas import` or `nas export` wrote"
         )
+    folder = Path(parent)
+    if not (folder / CONFIG).is_file():
+        there = f"{folder} holds no exported model" if folder.is_dir() else f"there is no folder {folder}"
+        raise SettingError(f"{there}: name one that `nas import`, `nas export` or `nas train` wrote")
     start = start_of(str(parent))
-    name = re.sub(r"[^\w.-]", "_", Path(parent).resolve().name)
+    name = re.sub(r"[^\w.-]", "_", folder.resolve().name)
     defaults: dict[str, Any] = {
         "parent": real_path(parent),
         "engine": "exact",

@@ -99,7 +99,9 @@ def source_of_space(
         SettingError: the network is of few bits itself, so that it cannot be the parent of others.
     """
     if any(layer.bits.weight != 16 for layer in network.layers):
-        raise SettingError(f"{about} has layers of few bits: take the network that they were rounded from")
+        raise SettingError(
+            f"{about} has layers of few bits: take the network that they were rounded from, or one of 16 bits"
+        )
     runs = [(layer, len(list(run))) for layer, run in groupby(network.layers)]
     kinds: dict[Layer, str] = {
         layer: f"layer_{number}" for number, (layer, _) in enumerate(dict(runs).items())

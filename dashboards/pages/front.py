@@ -382,7 +382,7 @@ CAPTION: list[Component | str] = [
     term("beaten"),
     ". Bars and the band are ",
     term("±", "one standard error"),
-    "; the grey ring is the ",
+    "; a grey ring, where there is one, marks the ",
     term("knee"),
     ". Click a point to see its network, drag to zoom, double-click to see all.",
 ]

@@ -52,6 +52,7 @@ details>summary{{cursor:pointer;color:var(--link);font-size:.92rem;margin:.2rem 
 
 def _controls() -> str:
     return """
+[hidden]{display:none!important}
 .pickers{display:flex;flex-wrap:wrap;gap:.7rem 1.1rem;margin-bottom:.4rem;align-items:flex-end}
 .pickers label{font-size:.78rem;color:var(--muted);flex:0 1 15.5rem;min-width:0}
 .pickers label>span:first-child{display:block;margin-bottom:.15rem}

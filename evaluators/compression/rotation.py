@@ -50,7 +50,10 @@ def not_rotated(spec: Decoder) -> str:
                 count = "".join(words).count(WIDTH)
                 if layout is None or count > 1 or (count and len(words) > 1 and role.kind != "matrix"):
                     kind = type(block).__name__
-                    return f"layers.{index}: {name} of {kind} works on single channels of the residual stream"
+                    return (
+                        f"layers.{index}: {name} of {kind} is laid out by single channels of the residual"
+                        " stream, which a rotation mixes: leave out rotate"
+                    )
     return ""
 
 

@@ -314,7 +314,8 @@ class LatencyTable:
         lines.append(f"  {self._emulation()}")
         lines += [f"  illegal here: {kind}: {reason}" for kind, reason in self.illegal.items()]
         if not self.trusted:
-            lines.append("  not trusted: it has no held-out networks, or errs by more than 10 % on them")
+            why = "errs by more than 10 % on" if self.rough else "has no"
+            lines.append(f"  not trusted: it {why} held-out networks")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.provenance.notes)])
 
 

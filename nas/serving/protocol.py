@@ -68,8 +68,10 @@ def read_body(body: Any, model: str, vocabulary: Vocabulary) -> Asked:
             raise Malformed(f"there is no field {name!r}; {nearest(name, KNOWN)}", name)
         if name in NEUTRAL and value not in NEUTRAL[name]:
             raise Malformed(f"{name} is not offered here: leave it out", name)
-    if body.get("model") != model:
-        raise UnknownName(f"there is no model {body.get('model')!r}: this server has {model!r}")
+    if body.get("model") is None:
+        raise Malformed(f"model is missing: this server has {model!r}", "model")
+    if body["model"] != model:
+        raise UnknownName(f"there is no model {body['model']!r}: this server has {model!r}")
     options = body.get("stream_options") or {}
     if not isinstance(options, dict) or not set(options) <= {"include_usage"}:
         raise Malformed("stream_options may hold include_usage alone", "stream_options")

@@ -29,8 +29,9 @@ def rough_lines(
             f"{', ' if told else ''}{told}; rely on measured values where there are some"
         )
     if unsettled:
+        measured = f"{listed(unsettled)} {'was' if len(unsettled) == 1 else 'were'} measured"
         lines.append(
-            f"{ROUGH_MARK} rough: the machine was busy while {listed(unsettled)} was measured; the error says"
+            f"{ROUGH_MARK} rough: the machine was busy while {measured}; the error says"
             " how far it may be off, so networks that differ by less count as equal"
         )
     return lines

@@ -174,6 +174,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise SettingError(f"{path} cannot be read: {_without(path, error)}") from None
     if not isinstance(config, dict):
         raise SettingError(f"{path} cannot be read: it is no configuration")
+    if "format" not in config and config.get("model_type") == "nas":
+        raise SettingError(f"{folder} was exported for transformers: take the network that it was made of")
     if "format" not in config and "model_type" in config:
         raise SettingError(f"{folder} holds a model of transformers: `nas import` makes one of ours of it")
     if config.get("format") != FORMAT:

@@ -73,6 +73,11 @@ def test_style_sheets_use_only_colours_that_they_define() -> None:
     assert all(f".sign.of{i}" in report_css() for i in range(len(MARKS)))
 
 
+def test_what_is_hidden_is_not_shown_by_a_rule_of_its_class() -> None:
+    rules = re.findall(r"^\[hidden\]{(.*)}$", app_css(), re.MULTILINE)
+    assert rules == ["display:none!important"]
+
+
 def test_figures_begin_empty_and_light() -> None:
     assert empty_figure(123).layout.height == 123
     assert not empty_figure().data

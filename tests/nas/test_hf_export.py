@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import nas
 from foundation.errors import SettingError
 from nas.exports.base import Network, target_of
 from search_spaces.blocks.attention import Attention
@@ -83,6 +84,8 @@ def test_it_learns_and_is_saved_and_refuses_padding(folder: Path, tmp_path: Path
     assert "trust_remote_code=True" in (folder / "README.md").read_text()
     with pytest.raises(SettingError, match="exported by this project"), open_checkpoint(folder):
         pass
+    with pytest.raises(SettingError, match="take the network that it was made of"):
+        nas.load(folder)
 
 
 def test_bytes_have_a_tokenizer(folder: Path) -> None:

@@ -73,6 +73,7 @@ def test_a_parent_is_named_like_it_is(capsys: pytest.CaptureFixture[str], home: 
     run(capsys, "space-around parent -o plain.py --force")
     assert "holds no exported model" in refused(capsys, "space-around . -o x.py")
     assert "there is no folder" in refused(capsys, "space-around parnet")
+    assert "name one that `nas import`" in refused(capsys, "space-around first")  # a study is none
     assert "has no trained weights" in refused(capsys, "space-around zoo:mamba")
     assert "replace it with --force" in refused(capsys, "space-around parent -o plain.py")
     assert "a Python file" in refused(capsys, "space-around parent -o plain.txt")

@@ -12,13 +12,15 @@ import pytest
 
 from nas import cli
 
-BEGIN = "import os, sys; os.rmdir(os.getcwd()); from nas.start import main; main()"
+GONE = "import os; os.rmdir(os.getcwd())"
+BEGIN = ("from nas.start import main; main()", "import runpy; runpy.run_module('nas', run_name='__main__')")
 
 
-def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begin", BEGIN, ids=["nas", "python -m nas"])
+def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path, begin: str) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); {BEGIN}"
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); {GONE}; {begin}"
     ended = subprocess.run([sys.executable, "-c", code, "ls"], cwd=gone, capture_output=True, text=True)
     assert ended.returncode == 2
     assert ended.stderr == "nas: the current folder is gone: change to one that exists\n"

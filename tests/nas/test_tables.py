@@ -14,8 +14,9 @@ from hw_profiles.latency.correction import TRUSTED_MAPE, Accuracy
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.cards import card_named
 from hw_profiles.roofline.roofline import Roofline
-from nas.study.marks import error_words
+from nas.study.marks import error_words, rough_lines
 from nas.study.plan import Plan
+from nas.study.trial import Value
 from nas.tables import library
 from nas.tables.study_tables import check_tables, load_given, table_path
 from nas.tables.table_facts import (
@@ -190,3 +191,10 @@ def test_each_of_several_scenarios_has_a_file() -> None:
     chat = Scenario(name="chat")
     assert table_path(Path("t/table.json"), chat, 1) == Path("t/table.json")
     assert table_path(Path("t/table.json"), chat, 2) == Path("t/table.chat.json")
+
+
+def test_what_was_measured_on_a_busy_machine_is_said_in_a_sentence() -> None:
+    numbers = {"decode_ms_measured": Value(1.0, 0.1, "measured, rough")}
+    assert "while decode_ms was measured" in rough_lines([numbers])[0]
+    numbers |= {"prefill_ms_measured": Value(2.0, 0.1, "measured, rough")}
+    assert "while decode_ms and prefill_ms were measured" in rough_lines([numbers])[0]

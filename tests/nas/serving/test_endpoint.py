@@ -109,6 +109,7 @@ def test_a_seed_repeats_a_draw_and_a_stop_string_ends_it(server: Server) -> None
     ("words", "status", "reason"),
     [
         ({"model": "gpt"}, 404, "there is no model 'gpt'"),
+        ({"extra_body": {"model": None}}, 400, "model is missing: this server has 'transformer'"),
         ({"prompt": "a" * 4000}, 400, "more than the context of 4000"),
         ({"max_tokens": 0}, 400, "max_tokens must be at least 1"),
         ({"prompt": ""}, 400, "no tokens"),
