@@ -62,7 +62,7 @@ def tables_for(reading: Reading) -> dict[str, str]:
 
 def rescored(reading: Reading, which: str) -> Rescored | None:
     """The networks of a study by the table of a word of `tables_for`; None where there is no such table."""
-    table = _table(reading, which)
+    table = table_named(reading, which)
     if table is None:
         return None
     known = reading.scored
@@ -90,7 +90,8 @@ def by_table(of: Quantity) -> Quantity:
     return of.plain if of.plain.name in READINGS else of
 
 
-def _table(reading: Reading, which: str) -> LatencyTable | None:
+def table_named(reading: Reading, which: str) -> LatencyTable | None:
+    """The table of a word of `tables_for`; None where there is none."""
     kind, _, name = which.partition(":")
     if kind == "own":
         scenarios = {scenario.name: scenario for scenario in reading.study.plan.scenarios}

@@ -1,0 +1,144 @@
+"""A latency table as curves, and whole networks as predicted and as measured.
+
+Not in the registry of figures, which draw the facts of a study: these draw a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboards.facts.device import FITTED, HELD_OUT, MEMBER, CurvePoint, DeviceCurves, WholePair
+from dashboards.figures.drawing import LEAST_WIDTH
+from dashboards.figures.table_error import TITLES
+from dashboards.style.theme import AMBER, BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, template
+
+HUES = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, GREY)
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
+DASHES = ("solid", "dash", "dot")
+"""Blocks beyond the seventh have the hues again, in other lines."""
+
+LOOKS = {FITTED: (GREY, "circle-open"), HELD_OUT: (BLUE, "circle"), MEMBER: (ORANGE, "diamond")}
+PANEL = 300
+
+
+def curves_figure(facts: DeviceCurves) -> go.Figure:
+    """Latency by width, of prefill and of a decode step, and of a decode step by where it stands."""
+    titles = ["prefill", "decode, per token", f"decode, per token, at width {facts.width}"]
+    figure = make_subplots(1, 3, subplot_titles=titles, horizontal_spacing=0.07)
+    rows = -(-len(facts.curves) // 5)
+    top = 50 + 20 * rows
+    figure.update_layout(template=template(LIGHT), height=360 + top)
+    figure.update_annotations(font_size=13)
+    for i, curve in enumerate(facts.curves):
+        hue, symbol, dash = HUES[i % 7], SYMBOLS[i % 7], DASHES[i // 7 % 3]
+        panels = (curve.by_width["prefill_ms"], curve.by_width["decode_ms"], curve.by_position)
+        for column, points in enumerate(panels, start=1):
+            figure.add_scatter(
+                name=escape(curve.name),
+                legendgroup=str(i),
+                showlegend=column == 1,
+                customdata=[_told(curve.text, point) for point in points],
+                hovertemplate="%{customdata}<extra></extra>",
+                line={"color": hue, "width": 1.6, "dash": dash},
+                **_points(points, hue, symbol),
+                row=1,
+                col=column,
+            )
+    figure.update_xaxes(title_text="width, d_model (channels)")
+    figure.update_xaxes(title_text="position (tokens)", col=3)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title_text="added latency (ms)", col=1)
+    return figure.update_layout(
+        meta={LEAST_WIDTH: 3 * PANEL},
+        margin={"l": 60, "r": 8, "t": top, "b": 52},
+        legend={"y": 1, "yref": "container", "yanchor": "top"},
+    )
+
+
+def _points(points: Sequence[CurvePoint], hue: str, symbol: str) -> dict[str, Any]:
+    """A curve, filled where it was measured."""
+    return {
+        "x": [point.at for point in points],
+        "y": [point.ms for point in points],
+        "error_y": {
+            "type": "data",
+            "array": [point.error for point in points],
+            "width": 0,
+            "thickness": 1,
+            "color": hue,
+        },
+        "mode": "lines+markers",
+        "marker": {
+            "size": 8,
+            "color": hue,
+            "symbol": [symbol if point.measured else f"{symbol}-open" for point in points],
+        },
+    }
+
+
+def _told(text: str, point: CurvePoint) -> str:
+    how = "measured" if point.measured else "interpolated"
+    return f"{escape(text)}<br>{point.at:g}: {point.ms:.3g} ± {point.error:.2g} ms, {how}"
+
+
+def pairs_figure(pairs: Mapping[str, Sequence[WholePair]]) -> go.Figure:
+    """One panel for each reading that has any, with the line where both agree."""
+    known = {name: some for name, some in pairs.items() if some}
+    titles = [TITLES.get(name, name) for name in known]
+    figure = make_subplots(1, max(1, len(known)), subplot_titles=titles, horizontal_spacing=0.1)
+    figure.update_layout(template=template(LIGHT), height=400)
+    figure.update_annotations(font_size=13)
+    named = set[str]()
+    for column, some in enumerate(known.values(), start=1):
+        ends = [bound(value for p in some for value in (p.predicted, p.measured)) for bound in (min, max)]
+        margin = 0.06 * (ends[1] - ends[0] or ends[1] or 1.0)
+        line = [ends[0] - margin, ends[1] + margin]
+        figure.add_scatter(
+            x=line,
+            y=line,
+            mode="lines",
+            line={"color": GREY, "width": 1, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+        for role, (hue, symbol) in LOOKS.items():
+            chosen = [pair for pair in some if pair.role == role]
+            if chosen:
+                figure.add_scatter(
+                    **_scattered(chosen, hue, symbol),
+                    name=role,
+                    legendgroup=role,
+                    showlegend=role not in named,
+                    row=1,
+                    col=column,
+                )
+                named.add(role)
+        figure.update_xaxes(range=line, row=1, col=column)
+        figure.update_yaxes(range=line, row=1, col=column)
+    figure.update_xaxes(title_text="predicted (ms)")
+    figure.update_yaxes(title_text="measured (ms)", col=1)
+    return figure.update_layout(
+        meta={LEAST_WIDTH: PANEL * max(1, len(known))},
+        margin={"l": 60, "r": 8, "t": 76, "b": 52},
+        legend={"y": 1, "yref": "container", "yanchor": "top"},
+    )
+
+
+def _scattered(pairs: Sequence[WholePair], hue: str, symbol: str) -> dict[str, Any]:
+    bars: dict[str, Any] = {"type": "data", "width": 0, "thickness": 1, "color": hue}
+    return {
+        "x": [pair.predicted for pair in pairs],
+        "y": [pair.measured for pair in pairs],
+        "error_x": {**bars, "array": [pair.predicted_error for pair in pairs]},
+        "error_y": {**bars, "array": [pair.measured_error for pair in pairs]},
+        "mode": "markers",
+        "marker": {"size": 8, "color": hue, "symbol": symbol},
+        "hovertemplate": "predicted %{x:.3g} ms<br>measured %{y:.3g} ms<extra></extra>",
+    }
