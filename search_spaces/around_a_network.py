@@ -25,7 +25,7 @@ from search_spaces.blocks.skip import Skip
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.printing import is_set
 from search_spaces.network.decoder import PLACES, Decoder, Layer
-from search_spaces.quantization.bits import GROUPS, WEIGHT_BITS
+from search_spaces.quantization.bits import GROUPS, LEAST_INPUTS, WEIGHT_BITS
 
 INDENT = " " * 4
 
@@ -150,20 +150,26 @@ def _layer_lines(layer: Layer, wanted: Alternatives, d_model: int) -> Iterator[s
     """The fields of a layer, a choice where there are alternatives."""
     for place in PLACES:
         own = getattr(layer, place)
-        options = [source(own), *map(source, _in_place_of(own, place, wanted, d_model))]
+        options = list(dict.fromkeys(map(source, (own, *_in_place_of(own, place, wanted, d_model)))))
         if len(options) > 1:
             yield f"{INDENT}{place}=one_of(\n"
             yield from (f"{INDENT * 2}{option},\n" for option in options)
             yield f"{INDENT}),\n"
         elif is_set(layer, place):
             yield f"{INDENT}{place}={options[0]},\n"
-    bits = [b for b in wanted.bits if b]
-    if bits:
-        group = f", group={wanted.group}" if wanted.group != layer.bits.group else ""
+    bits = list(dict.fromkeys(b for b in wanted.bits if b))
+    if bits and wanted.group == layer.bits.group:
         more = "".join(
-            f", {n}={getattr(layer.bits, n)!r}" for n in ("activation", "state") if is_set(layer.bits, n)
+            f", {n}={getattr(layer.bits, n)!r}"
+            for n in ("group", "activation", "state")
+            if is_set(layer.bits, n)
         )
-        yield f"{INDENT}bits=Bits(weight=one_of(16, {', '.join(map(str, bits))}){group}{more}),\n"
+        yield f"{INDENT}bits=Bits(weight=one_of(16, {', '.join(map(str, bits))}){more}),\n"
+    elif bits:  # the network's own bits have another group, and stay one of the options
+        few = [replace(layer.bits, weight=weight, group=wanted.group) for weight in bits]
+        yield f"{INDENT}bits=one_of(\n"
+        yield from (f"{INDENT * 2}{source(option)},\n" for option in (layer.bits, *few))
+        yield f"{INDENT}),\n"
     for field in fields(layer):
         if field.name not in (*PLACES, "bits") and is_set(layer, field.name):
             yield f"{INDENT}{field.name}={source(getattr(layer, field.name))},\n"
@@ -184,7 +190,7 @@ def _in_place_of(own: Block | None, place: str, wanted: Alternatives, d_model: i
         yield from (MIXERS[name](own) for name in wanted.mixers)
         yield from (replace(own, num_kv_heads=heads) for heads in wanted.kv_heads if _divides(heads, own))
     if isinstance(own, SwiGLU) and not own.biases:
-        yield from (replace(own, expansion=_expansion(own, share, d_model)) for share in wanted.narrower)
+        yield from (replace(own, expansion=kept / d_model) for kept in _narrower(own, wanted, d_model))
     if wanted.skip:
         yield Skip() if place == PLACES[0] else None
 
@@ -195,11 +201,14 @@ def _divides(heads: int, own: Attention) -> bool:
     return heads < own.num_kv_heads and own.num_kv_heads % heads == 0 and not whole
 
 
-def _expansion(own: SwiGLU, share: float, d_model: int) -> float:
-    """The expansion that leaves this share of the hidden channels; of many, a multiple of 8."""
+def _narrower(own: SwiGLU, wanted: Alternatives, d_model: int) -> Iterator[int]:
+    """The hidden channels that stay: of many, a multiple of 8; and as many as a matrix of few bits has."""
     hidden = own.hidden(d_model)
     step = 8 if hidden >= 64 else 1
-    return max(1, round(share * hidden / step) * step) / d_model
+    for share in wanted.narrower:
+        kept = max(LEAST_INPUTS, round(share * hidden / step) * step)
+        if kept < hidden:
+            yield kept
 
 
 def _imports(parts: list[Any]) -> Iterator[str]:

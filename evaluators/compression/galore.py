@@ -19,6 +19,7 @@ from evaluators.compression.low_rank import Form, Shape
 from evaluators.compression.merged import Course, Merged
 from evaluators.tasks.base import Task
 from evaluators.training.losses import LateLosses
+from foundation.errors import EvaluationFailed
 from search_spaces.network.model import Model
 from search_spaces.quantization.rounding import round_all
 
@@ -87,7 +88,11 @@ class GaLore(Merged):
         return self._weights | {n: self._moved(n).view_as(self._weights[n]) for n in self.adapted}
 
     def gradients(self) -> LateLosses:
-        """Of the next batch, projected; every so many steps the space is made anew first."""
+        """Of the next batch, projected; every so many steps the space is made anew first.
+
+        Raises:
+            EvaluationFailed: a gradient that a space is made of is not finite.
+        """
         weights = self._unrounded()
         leaves = {name: weights[name].requires_grad_() for name in self.adapted}
         losses = self.backward(round_all(weights, self._bits))
@@ -95,6 +100,8 @@ class GaLore(Merged):
             gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
             gradient = gradient.reshape(self._base[name].shape)
             if self.step % self.every == 0:
+                if not gradient.isfinite().all():  # it has no singular vectors
+                    raise EvaluationFailed(f"the gradient of {name} is not finite at step {self.step + 1}")
                 self._make_anew(name, gradient)
             self.parameters[name].grad = self._projected(name, gradient)
         return losses

@@ -12,6 +12,7 @@ from typing import Any
 
 from foundation.errors import SettingError
 from foundation.text import shown
+from search_spaces.language.limits import LARGEST_NUMBER
 
 REQUIRED: Any = object()
 """The default of what a configuration must say."""
@@ -113,11 +114,13 @@ class Config:
         """A number.
 
         Raises:
-            SettingError: it is none.
+            SettingError: it is none, or one that no network has.
         """
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.wrong(name, value, "a number")
+        if not abs(value) <= LARGEST_NUMBER:
+            raise self.wrong(name, value, "a number within ±2^40")
         return value
 
     def words(self, name: str, count: int, default: Any = REQUIRED) -> list[Any]:

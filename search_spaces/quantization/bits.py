@@ -35,6 +35,9 @@ STATE_BITS = (16, 8, 4)
 GROUPS = tuple(2**power for power in range(5, 17))
 NUMBERS = ("int", "float")
 FLOAT8, FLOAT8_LARGEST = torch.float8_e4m3fn, 448.0
+LEAST_INPUTS = 8
+"""The last axis of a matrix, at least, that is stored at the layer's bits."""
+
 TRITS = 5
 """Ternary codes in a byte: 3^5 = 243."""
 
@@ -113,7 +116,7 @@ class Bits:
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
     """Whether a parameter of this shape is stored at the layer's bits, rather than in 32."""
-    return len(shape) >= 2 and shape[-1] >= 8
+    return len(shape) >= 2 and shape[-1] >= LEAST_INPUTS
 
 
 def weight_bytes(shape: tuple[int, ...], stored: WeightFormat) -> int:

@@ -21,6 +21,7 @@ from evaluators.tasks.recall import Recall
 from evaluators.training import fit as fitting
 from evaluators.training.fit import fit
 from evaluators.training.recipe import DEFAULT
+from foundation.errors import EvaluationFailed
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import blocks
 from search_spaces.blocks.moe import MoE
@@ -212,6 +213,13 @@ def test_galore_is_adam_on_projected_gradients() -> None:
         if name in training.adapted:
             assert not torch.equal(weight, start[name])
         torch.testing.assert_close(weight, own[name], rtol=1e-6, atol=1e-6)
+
+
+def test_galore_says_which_gradient_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = galore(network(), every=2)
+    monkeypatch.setattr(training, "backward", lambda weights: (1e39 * weights[UP].sum()).backward())
+    with pytest.raises(EvaluationFailed, match=f"the gradient of {UP} is not finite at step 1"):
+        training.advance()
 
 
 def test_galore_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_periods_and_offsets_must_fit() -> None:
 def test_a_ratio_that_is_no_whole_number_is_refused() -> None:
     ratio = Ratio("expand", ("channels",))
     assert ratio.write({"channels": 96}, 48) == {"expand": 2}
-    for value in (float("nan"), float("inf"), 0, "x"):
+    for value in (float("nan"), float("inf"), 1e308, -1e308, 0, "x"):
         with pytest.raises(SettingError, match="expand must be a "):
             ratio.read(Config({"expand": value, "hidden_size": 48}))
     with pytest.raises(SettingError, match="channels is 72, and expand says multiples of 48 only"):

@@ -67,6 +67,30 @@ def test_parts_have_alternatives_where_they_are_asked_for() -> None:
     assert around.size() == 2**2 * 3, "a window that is no smaller is no alternative"
 
 
+def test_what_is_named_twice_is_one_option() -> None:
+    wide = replace(SPEC, d_model=32)  # 96 hidden channels
+    space = made(text_of(wide, bits=[4, 4], windows=[8, 8], mixers=["mamba2", "mamba2"]))
+    assert space.size() == (3 * 2) ** 2 * 3 * 2
+    shares = made(text_of(wide, bits=[0], narrower=[0.5, 0.5001, 0.999, 1e-9]))
+    assert space.contains(wide)
+    assert shares.size() == 3**2, "half and the least, and none that rounds to all channels"
+    least = replace(wide.layers[0], channel_mixer=SwiGLU(expansion=0.25))
+    assert shares.contains(replace(wide, layers=(least, least, *wide.layers[2:])))
+    assert made(text_of(SPEC, bits=[0], narrower=[1e-9])).contains(
+        replace(SPEC, layers=(replace(LAYER, channel_mixer=SwiGLU(expansion=0.5)), *SPEC.layers[1:]))
+    ), "a matrix of few bits has 8 inputs"
+
+
+@pytest.mark.parametrize("own", [64, 128])
+def test_bits_have_the_group_that_was_asked_for_and_the_network_its_own(own: int) -> None:
+    layer = replace(LAYER, bits=Bits(group=own))
+    spec = replace(SPEC, layers=(layer,))
+    space = made(text_of(spec, bits=[8, 4], group=128))
+    assert space.size() == 3
+    assert space.contains(spec)
+    assert space.contains(replace(spec, layers=(replace(layer, bits=Bits(weight=4, group=128)),)))
+
+
 def test_smaller_forms_are_those_that_weights_can_be_made_of() -> None:
     grouped = Attention(num_heads=8, num_kv_heads=4, head_dim=8)
     spec = replace(SPEC, layers=(replace(LAYER, sequence_mixer=grouped),))
