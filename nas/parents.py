@@ -13,7 +13,8 @@ from foundation.errors import SettingError
 from foundation.files import real_path, write_atomically
 from foundation.wording import argument
 from nas.training.start import start_of
-from search_spaces.around_a_network import Alternatives, source_of_space
+from search_spaces.alternatives import Alternatives
+from search_spaces.around_a_network import source_of_space
 from search_spaces.network.model_files import CONFIG
 from search_spaces.zoo import PREFIX as ZOO
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from foundation.errors import SettingError
-from foundation.settings import Settings, setting
+from search_spaces.alternatives import Alternatives
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block
 from search_spaces.blocks.gated_delta_net import GatedDeltaNet
@@ -25,7 +25,7 @@ from search_spaces.blocks.skip import Skip
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.printing import is_set
 from search_spaces.network.decoder import PLACES, Decoder, Layer
-from search_spaces.quantization.bits import GROUPS, LEAST_INPUTS, WEIGHT_BITS
+from search_spaces.quantization.bits import LEAST_INPUTS
 
 INDENT = " " * 4
 
@@ -47,47 +47,7 @@ MIXERS: Mapping[str, Callable[[Attention], Block]] = {
     "gated_delta_net": _gated_delta_net,
     "mamba2": _mamba2,
 }
-"""What may stand in the place of attention, at its sizes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alternatives(Settings):
-    """What may stand in the place of a network's own parts."""
-
-    bits: tuple[int, ...] = setting(
-        (8, 6, 4, 3),
-        help="Bits of the weights of a layer, beside those that it has; 0: none.",
-        choices=(0, *(bits for bits in WEIGHT_BITS if bits in (8, 6, 4, 3, 2))),
-        metavar="BITS,...",
-    )
-    group: int = setting(64, help="Weights that share a scale.", choices=GROUPS)
-    windows: tuple[int, ...] = setting(
-        (), help="Windows of attention, in tokens.", least=1, most=2**20, metavar="TOKENS,...", shown="none"
-    )
-    mixers: tuple[str, ...] = setting(
-        (),
-        help=f"Mixers in the place of attention, of its sizes: {', '.join(MIXERS)}.",
-        choices=tuple(MIXERS),
-        metavar="MIXER,...",
-        shown="none",
-    )
-    kv_heads: tuple[int, ...] = setting(
-        (),
-        help="Heads of keys and values of attention, fewer than it has: means of neighbours.",
-        least=1,
-        most=2**16,
-        metavar="HEADS,...",
-        shown="its own",
-    )
-    narrower: tuple[float, ...] = setting(
-        (),
-        help="Shares of the hidden channels of SwiGLU that stay: the most important ones.",
-        above=0,
-        below=1,
-        metavar="SHARE,...",
-        shown="all",
-    )
-    skip: bool = setting(False, help="Whether each half of a layer may be left out.")
+"""What may stand in the place of attention, at its sizes: `alternatives.MIXERS` names them."""
 
 
 def source_of_space(

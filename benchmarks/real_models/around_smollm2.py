@@ -29,7 +29,7 @@ from benchmarks.real_models.smollm2 import FILE
 from evaluators.tokens.preparation import Preparation, prepare
 from nas.engines.base import PROPOSED_BY, UNIFORM
 from nas.steps.parent_baselines import FACT
-from search_spaces.around_a_network import Alternatives
+from search_spaces.alternatives import Alternatives
 from search_spaces.network.model_files import CONFIG
 
 HOME = Path(".cache/around_smollm2")

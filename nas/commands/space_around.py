@@ -11,7 +11,7 @@ from nas.commands.groups import SEARCH
 from nas.commands.options import PATH
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
-from search_spaces.around_a_network import Alternatives
+from search_spaces.alternatives import Alternatives
 
 
 def mount(app: typer.Typer) -> None:

@@ -17,7 +17,8 @@ from evaluators.trained_parent.evaluator import FromParent
 from evaluators.trained_parent.filling import filled_from
 from evaluators.trained_parent.rounding import prepared_at, sites_of
 from foundation.errors import DataError, EvaluationFailed, NoFile, SettingError
-from search_spaces.around_a_network import Alternatives, source_of_space
+from search_spaces.alternatives import Alternatives
+from search_spaces.around_a_network import source_of_space
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.skip import Skip

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from foundation.errors import SettingError
-from search_spaces.around_a_network import Alternatives, source_of_space
+from search_spaces import alternatives, around_a_network
+from search_spaces.alternatives import Alternatives
+from search_spaces.around_a_network import source_of_space
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.space import Space
@@ -108,3 +110,7 @@ def test_smaller_forms_are_those_that_weights_can_be_made_of() -> None:
 def test_a_network_of_few_bits_is_no_parent() -> None:
     with pytest.raises(SettingError, match="take the network that they were rounded from"):
         text_of(replace(SPEC, layers=(replace(LAYER, bits=Bits(weight=4)),)))
+
+
+def test_every_mixer_that_is_named_is_made() -> None:
+    assert tuple(around_a_network.MIXERS) == alternatives.MIXERS
