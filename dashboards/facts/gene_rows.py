@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dashboards.facts.reading import Reading
 from dashboards.facts.scored import Mask, Numbers, Scored
@@ -32,18 +33,17 @@ class GeneRows:
 
 
 def gene_rows(reading: Reading, encoding: Encoding, most: int, also: Sequence[int] = ()) -> GeneRows:
-    """The front and the trials `also`, and of other networks as many as fit in, evenly over the search.
+    """About `most` networks: the trials `also`, the front, and others, each evenly over the search.
 
-    Networks that were given from outside have no genes and are left out.
+    Of a large front only as many as leave half of the room for others. Networks that were given from outside
+    have no genes and are left out.
     """
     known = reading.scored
     front = np.isin(known.numbers, [trial.number for trial in reading.members])
-    first = front | np.isin(known.numbers, also)
-    rest = np.flatnonzero(~first)
-    room = max(0, most - int(first.sum()))
-    if len(rest) > room:
-        rest = rest[np.linspace(0, len(rest) - 1, room).astype(np.int64)]
-    chosen = np.sort(np.concatenate([np.flatnonzero(first), rest]))
+    others = int((~front).sum())
+    members = _evenly(np.flatnonzero(front), max(most // 2, most - others))
+    rest = _evenly(np.flatnonzero(~front), most - len(members))
+    chosen = np.unique(np.concatenate([members, rest, np.flatnonzero(np.isin(known.numbers, also))]))
     trials = known.whole(known.numbers[chosen].tolist())
     kept = [
         int(i)
@@ -55,3 +55,10 @@ def gene_rows(reading: Reading, encoding: Encoding, most: int, also: Sequence[in
     mask[kept] = True
     table = np.stack(rows) if rows else np.empty((0, len(encoding.genes)), np.int16)
     return GeneRows(encoding, table, known.where(mask), front[mask], len(known))
+
+
+def _evenly(places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of these, evenly spaced."""
+    if len(places) <= most:
+        return places
+    return places[np.linspace(0, len(places) - 1, most).astype(np.int64)]

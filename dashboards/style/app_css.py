@@ -123,8 +123,10 @@ a.mono{{font-family:{MONO};font-size:.92em;text-decoration:none}} a.mono:hover{{
 text-align:right;vertical-align:top;border-bottom:1px solid var(--rule);white-space:nowrap}}
 .sides th[scope]{{text-align:left;font-weight:400;color:var(--muted)}}
 .sides th:first-child{{text-align:left}}
-.words td,.words th{{text-align:left}} .scroll>table.sides{{min-width:min(100%,34rem)}}
-.sides mark{{background:{faint(ORANGE, 0.24)};color:var(--ink);border-radius:3px;
+.words td,.words th{{text-align:left}} .words td{{white-space:normal;min-width:8.5rem}}
+.scroll>table.sides{{min-width:min(100%,34rem)}}
+.sides mark{{box-decoration-break:clone;-webkit-box-decoration-break:clone;
+background:{faint(ORANGE, 0.24)};color:var(--ink);border-radius:3px;
 padding:.05rem .25rem;margin-left:-.25rem}}
 .apart{{display:inline-block;min-width:4.2em;color:var(--muted);font-weight:400;margin-left:.5rem;
 text-align:right}}
@@ -140,8 +142,8 @@ def _narrow() -> str:
 aside{border-left:0;padding-left:0;border-top:1px solid var(--rule);padding-top:1rem}}
 @media (max-width:760px){main{padding:0 1rem 2rem} h1{font-size:1.35rem}
 .pickers{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:.6rem .8rem}
-.sides td,.sides th{padding-right:1rem} .sides th[scope],.words td{white-space:normal;min-width:5.5rem}
-.words td{min-width:8rem} .apart{display:block;min-width:0;margin:0}
+.sides td,.sides th{padding-right:1rem} .sides th[scope]{white-space:normal;min-width:5.5rem}
+.apart{display:block;min-width:0;margin:0}
 .changes{columns:1} .modebar{display:none}
 .studies thead{display:none}
 .studies table,.studies tbody,.studies tr,.studies td{display:block}

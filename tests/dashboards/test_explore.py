@@ -212,7 +212,7 @@ def test_a_study_is_priced_by_another_table(reading: Reading, monkeypatch: pytes
 
     trials = reading.whole(reading.scored.numbers.tolist()).values()
     values = {reading.study.spec(t): {n: v.value for n, v in t.values.items()} for t in trials}
-    monkeypatch.setattr(rescoring, "_table", lambda *_: Twice())
+    monkeypatch.setattr(rescoring, "table_named", lambda *_: Twice())
     priced = rescoring.rescored(reading, "own:")
     assert priced is not None
     assert (len(priced.scored), priced.left_out, priced.unknown) == (len(reading.scored), 0, 0)
