@@ -57,6 +57,10 @@ def command(text: str) -> Component:
     return html.Div([html.Code(text), dcc.Clipboard(content=text, title="copy")], className="command")
 
 
+NO_BOUND = 1
+"""Where a hidden slider stands, which bounds nothing."""
+
+
 @dataclass(frozen=True)
 class Slider:
     """A bound on a quantity: from its best to its worst value, in units of `factor`."""
@@ -102,7 +106,7 @@ def slider_of(of: Quantity, scored: Scored) -> Slider | None:
 def slider_row(slider: Slider | None, identity: str, value: float | None, study: Study) -> Component:
     """A slider under the name of its quantity; without one, a hidden place for it."""
     if slider is None:
-        return html.Div(dcc.Slider(0, 1, value=1, id=identity), hidden=True)
+        return html.Div(dcc.Slider(0, NO_BOUND, value=NO_BOUND, id=identity), hidden=True)
     sign = "at least" if slider.of.maximise else "at most"
     inside = value is not None and slider.low <= value <= slider.high
     unit = f" {slider.unit}" if slider.unit else ""

@@ -13,6 +13,7 @@ from dash.development.base_component import Component
 
 from dashboards.app.controls import (
     GRAPH,
+    NO_BOUND,
     Slider,
     bounds_of,
     options_of,
@@ -109,7 +110,7 @@ class Front(Page):
         sliders += [None] * (MOST_BOUNDS - len(sliders))
         x, y = first_axes(reading.objectives)
         usual: dict[str, Any] = {"x": x, "y": y, "log": [], "over": []}
-        usual |= {f"bound{i}": slider.free for i, slider in enumerate(sliders) if slider}
+        usual |= {f"bound{i}": slider.free if slider else NO_BOUND for i, slider in enumerate(sliders)}
         words = {f"bound{i}": bound_word(slider.of) for i, slider in enumerate(sliders) if slider}
         figure = [
             self._pickers(place, reading, quantities, (x, y)),

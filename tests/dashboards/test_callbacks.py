@@ -137,6 +137,15 @@ def test_a_link_restores_axes_bounds_and_selection(shell: Shell) -> None:
     assert plain["front-log"]["value"] == ["x"]
 
 
+def test_what_bounds_nothing_is_usual_and_so_is_in_no_address(shell: Shell) -> None:
+    text = text_of(shell.page("/study/full", ""))
+    plain = {each["props"].get("id"): each["props"] for each in components(json.loads(text))}
+    usual = plain[shell.pages["front"].usual_id]["data"]
+    bounds = {name for name in usual if name.startswith("bound")}
+    assert len(bounds) == sum(str(name).startswith("front-bound-") for name in plain)
+    assert all(plain[f"front-bound-{name.removeprefix('bound')}"]["value"] == usual[name] for name in bounds)
+
+
 def components(plain: Any) -> Iterator[dict[str, Any]]:
     if isinstance(plain, list):
         for each in plain:
