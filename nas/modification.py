@@ -28,7 +28,7 @@ from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel.course import CHECKPOINTS
 from evaluators.training.trainable import weights_digest
 from foundation.errors import FileError, NasError, SettingError
-from foundation.files import read_json
+from foundation.files import read_json, real_path
 from nas.modifiers.base import Estimate, Modifier, Work, modifier_of
 from nas.modifiers.settings import ModificationSettings as ModificationSettings
 from nas.progress import Progress
@@ -105,6 +105,9 @@ def modify(
     chosen, settings = modifiers_of(wanted), settings or ModificationSettings()
     start = begin if isinstance(begin, Start) else start_of(str(begin), seed=settings.seed)
     estimates(start, chosen)  # refuses at once what could not be applied at the end
+    for modifier in chosen:
+        if real_path(output) in map(real_path, modifier.folders):
+            raise SettingError(f"{modifier.name}: {output} is read by it: name another folder to write")
     task = settings.make_task()
     check_tokens(start.tokenizer, task)
     if start.model.spec.vocab < task.vocab:

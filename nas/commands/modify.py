@@ -113,6 +113,7 @@ def _command_of(kind: type[Modifier]) -> Any:
 def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words: Mapping[str, Any]) -> None:
     """Apply modifiers to the network that `what` and `begin` name, as `start_of` does."""
     from foundation.errors import SettingError
+    from foundation.files import real_path
     from nas.modification import estimates, modify
     from nas.progress import Terminal
     from nas.training.start import start_of
@@ -126,7 +127,7 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
     output = words["output"]
     if output is None:
         raise SettingError("name the folder to write (--output), or ask what would be done (--dry-run)")
-    if Path(output).absolute() == Path(what).absolute():
+    if real_path(output) == real_path(what):
         raise SettingError(f"{output} is the network to begin with: name another folder to write")
     known = {name: value for name, value in start.settings.items() if name in KNOWN}
     asked = ModificationSettings(**{**known, **settings})

@@ -145,6 +145,11 @@ class Modifier(Part, ABC):
         """How many parameters it trains."""
         return 0
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders that it reads, which must not be the one that is written."""
+        return ()
+
     def flops(self, spec: Decoder, scenario: Scenario) -> float:
         """What its own work takes, for windows of the scenario's prompt."""
         return 0.0

@@ -110,6 +110,11 @@ class Distill(Modifier):
             )
         return Changed(training.model, {"training loss": curve.loss[-1][1]} if curve.loss else {})
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """See `Modifier.folders`: that of another teacher."""
+        return () if self.teacher is None else (self.teacher,)
+
     def _teacher(self, work: Work) -> Model:
         """The teacher.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import SettingError
+from foundation.files import real_path
 from nas.default_paths import DEFAULT_STORE
 from nas.exports.base import Network, target_of
 from nas.study.model_code import code_of, load
@@ -76,7 +77,7 @@ def export_start(
     """
     target = target_of(to)
     target.check(folder, force=force)  # before a large model is read
-    if Path(what).absolute() == Path(folder).absolute():
+    if real_path(what) == real_path(folder):
         raise SettingError(f"{folder} is the network itself: name another folder to write")
     start = start_of(what, trial, trust_code=trust_code)
     network = Network(start.model, start.about, start.code, start.tokenizer)

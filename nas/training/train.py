@@ -28,6 +28,7 @@ from evaluators.training.parallel.memory import recomputed_within, trace_of
 from evaluators.training.parallel.parallel import Parallel
 from evaluators.training.trainable import weights_digest
 from foundation.errors import SettingError
+from foundation.files import real_path
 from foundation.wording import argument
 from nas.progress import Progress
 from nas.signals import STOPS
@@ -144,7 +145,7 @@ def _folder(start: Start, output: str | Path | None) -> Path:
     if start.folder is None:
         assert output is not None
         return Path(output)
-    if output is not None and Path(output).absolute() != start.folder.absolute():
+    if output is not None and real_path(output) != real_path(start.folder):
         raise SettingError(
             f"{start.folder} holds a training, which goes on in it: leave {argument('output')} out, or copy"
             " its model elsewhere first"

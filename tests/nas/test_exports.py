@@ -185,6 +185,7 @@ def test_a_folder_and_a_published_architecture_are_exported_by_the_command(
     assert "lfm2, initial ones of seed 0" in capsys.readouterr().out
     for words, message in (
         ((str(parent), "-o", str(parent), "--force"), "is the network itself"),
+        ((str(parent), "-o", f"{parent}/../parent", "--force"), "is the network itself"),
         ((str(tmp_path / "no"), "-o", str(tmp_path / "a")), "there is no folder"),
         (("zoo:lfm2", "0", "-o", str(tmp_path / "b")), "there is no '0' of it"),
         (("first", "-o", str(tmp_path / "c")), "a study and one of its trials"),

@@ -253,6 +253,20 @@ def test_a_teacher_that_has_nothing_to_say_is_refused(
     assert not (tmp_path / "out").exists()  # the unmodified network would look like what came out
 
 
+def test_what_is_read_is_not_written(
+    start: Start, settings: ModificationSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = save_model(build(replace(SPEC, d_model=32), seed=1), tmp_path / "wide")
+    before = (wide / WEIGHTS).read_bytes()
+    (tmp_path / "link").symlink_to(wide)
+    for output in (wide, tmp_path / "link", wide / ".." / "wide"):
+        with pytest.raises(SettingError, match="is read by it: name another folder to write"):
+            modify(start, [Distill(teacher=str(wide), steps=1)], output, settings, force=True)
+    assert cli.run(["prune", str(tmp_path / "link"), "-o", str(wide), "--force"]) == cli.REFUSED
+    assert "is the network to begin with" in capsys.readouterr().err
+    assert (wide / WEIGHTS).read_bytes() == before
+
+
 def test_a_teacher_of_another_width_needs_a_linear_map(
     start: Start, settings: ModificationSettings, tmp_path: Path
 ) -> None:
