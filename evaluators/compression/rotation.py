@@ -27,6 +27,7 @@ from search_spaces.network.parameter_roles import block_roles
 from search_spaces.network.residual import Residual
 from search_spaces.network.shell import EMBEDDING, HEAD
 from search_spaces.parameter_axes import WIDTH, Layout
+from search_spaces.quantization.bits import TERNARY
 
 SAME = 1e-3
 """Logits that differ by less than this share are the same, in float32."""
@@ -43,6 +44,8 @@ def not_rotated(spec: Decoder) -> str:
     for index, layer in enumerate(spec.layers):
         if wrong := next((name for name in layer.options if name not in SIDE_OPTIONS), None):
             return f"layers.{index} has {wrong}, which reads single channels"
+        if layer.bits.weight == TERNARY:
+            return f"layers.{index} has weights of 1.58 bits, learned in their own basis: leave out rotate"
         for block in layer.blocks.values():
             layout, roles = block.layout(), block_roles(block, spec.d_model)
             for name, role in roles.items():

@@ -256,6 +256,8 @@ def test_most_usual_blocks_can_be_rotated() -> None:
     able = {name for name in blocks if not not_rotated(network_spec(blocks[name].examples()[0]))}
     assert able >= {"Attention", "Mamba2", "GatedDeltaNet", "SwiGLU", "MLP", "MoE", "Mamba", "RGLRU"}
     assert not able & {"S4D", "RWKV6"}
+    ternary = Layer(sequence_mixer=ATTENTION, bits=Bits(weight=1.58, activation=8))
+    assert "1.58 bits" in not_rotated(Decoder(vocab=64, d_model=32, layers=(ternary,)))
 
 
 def network_spec(block: Block) -> Decoder:
