@@ -11,6 +11,7 @@ the same words; a training inside a modifier goes on from its checkpoints in `OU
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -27,7 +28,7 @@ from evaluators.tasks.base import Task
 from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel.course import CHECKPOINTS
 from evaluators.training.trainable import weights_digest
-from foundation.errors import FileError, NasError, SettingError
+from foundation.errors import EvaluationFailed, FileError, NasError, SettingError
 from foundation.files import read_json, real_path
 from nas.modifiers.base import Estimate, Modifier, Work, modifier_of
 from nas.modifiers.settings import ModificationSettings as ModificationSettings
@@ -115,14 +116,13 @@ def modify(
             f"the network has {start.model.spec.vocab:,} tokens, and {task.name} needs {task.vocab:,}"
         )
     run = _Run(start, task, settings.seed, Path(output), progress or Progress())
-    new = not Path(output).exists()
     done = run.begin(chosen, force=force)
     try:
         for modifier in chosen[len(done) :]:
             done.append(run.apply(modifier))
-    except SettingError:
-        if new and not done:  # refused: what it began with would look like what came out
-            shutil.rmtree(output, ignore_errors=True)
+    except (SettingError, EvaluationFailed):
+        if not done:
+            run.undo()
         raise
     return done
 
@@ -212,6 +212,12 @@ class _Run:
         """Where a training inside a modifier keeps its checkpoints."""
         return self.folder / CHECKPOINTS
 
+    @property
+    def replaced(self) -> Path:
+        """Where a model that is to be replaced lies until the first modifier is done."""
+        folder = Path(os.path.abspath(self.folder))
+        return folder.with_name(f".{folder.name}.replaced")
+
     def begin(self, chosen: Sequence[Modifier], *, force: bool) -> list[Modified]:
         """Prepare the folder, or go on in it: what an earlier run did of this list.
 
@@ -224,9 +230,15 @@ class _Run:
                 self.figures = figures_of(self.model, self.task)
             return done
         check_free(self.folder, force=force)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self._set_aside()
         self._save()
         return []
+
+    def undo(self) -> None:
+        """Leave the folder as it was: what the list began with would look like what came out."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.replaced.exists():
+            os.rename(self.replaced, self.folder)
 
     def apply(self, modifier: Modifier) -> Modified:
         """Do one modifier, measure what comes out, and export it with its record."""
@@ -247,8 +259,19 @@ class _Run:
         }
         self.records.append(record)
         self._save()
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for passed in (self.checkpoints, self.replaced):
+            shutil.rmtree(passed, ignore_errors=True)
         return _modified(modifier, record)
+
+    def _set_aside(self) -> None:
+        """Keep the model that is to be replaced; what a run that was killed began with is none."""
+        if self.replaced.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif self.folder.exists():
+            try:
+                os.rename(self.folder, self.replaced)
+            except OSError as error:
+                raise FileError(f"cannot replace {self.folder}: {error.strerror}") from None
 
     def _done(self, chosen: Sequence[Modifier]) -> list[Modified] | None:
         """What the folder has of this very list; None where it has something else, or nothing."""

@@ -253,6 +253,28 @@ def test_a_teacher_that_has_nothing_to_say_is_refused(
     assert not (tmp_path / "out").exists()  # the unmodified network would look like what came out
 
 
+def test_what_force_would_replace_stays_until_a_modifier_is_done(
+    start: Start, settings: ModificationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Modifier, model: Any, work: Work) -> None:
+        raise KeyboardInterrupt
+
+    old = save_model(build(replace(SPEC, d_model=32), seed=1), tmp_path / "old")
+    before, there = (old / WEIGHTS).read_bytes(), sorted(tmp_path.iterdir())
+    for _ in range(2):  # also what a run left that was killed
+        with pytest.raises(SettingError, match="there is no folder nowhere"):
+            modify(start, [Distill(teacher="nowhere")], old, settings, force=True)
+        assert (old / WEIGHTS).read_bytes() == before
+        assert sorted(tmp_path.iterdir()) == there
+        with monkeypatch.context() as patched:
+            patched.setattr(Distill, "modify", stop)
+            with pytest.raises(KeyboardInterrupt):
+                modify(start, [Distill(teacher="nowhere")], old, settings, force=True)
+    modify(start, LIST[:1], old, settings, force=True)
+    assert sorted(tmp_path.iterdir()) == there
+    assert len(about(old)["modified"]) == 1
+
+
 def test_what_is_read_is_not_written(
     start: Start, settings: ModificationSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
