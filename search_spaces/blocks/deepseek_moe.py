@@ -206,7 +206,7 @@ class DeepSeekMoEMixer(RoutedExperts):
         grouped = liked.unflatten(-1, (self.groups, -1))
         best = grouped.topk(min(2 if self.gate == "sigmoid" else 1, grouped.shape[-1]), dim=-1).values.sum(-1)
         chosen = best.topk(self.top_groups, dim=-1).indices
-        kept = torch.zeros_like(best, dtype=torch.bool).scatter(-1, chosen, True)
+        kept = torch.zeros_like(best).scatter(-1, chosen, 1.0) > 0
         return kept[..., None].expand_as(grouped).flatten(-2)
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -172,7 +172,8 @@ class RGLRUMixer(Mixer):
         # where a is one, the slope of the root would be infinite
         scale = (-torch.expm1(2 * log_a)).clamp(min=SMALLEST).sqrt()
         if isinstance(first, Tensor) or first:
-            begins = (torch.arange(u.shape[1], device=u.device) == 0)[:, None, None] & first
+            begins = (torch.arange(u.shape[1], device=u.device) == 0)[:, None, None]
+            begins = begins & first if isinstance(first, Tensor) else begins
             scale = scale.masked_fill(begins, 1.0)
         return log_a.exp(), scale * self._exact(i * u)
 

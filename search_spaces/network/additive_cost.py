@@ -46,6 +46,8 @@ def added_by(sublayer: Sublayer, empty: Decoder, *, beside: Block, **options: An
     layer, and count with its sequence mixer.
     """
     assert sublayer.block is not None
+    place = sublayer.norm.place
+    options = {"norm_place": None if place == empty.norm.place else place, **options}
     if sublayer.place == PLACES[0]:
         reads = sublayer.reads_embedding
         layer = Layer(sequence_mixer=sublayer.block, bits=sublayer.bits, reads_embedding=reads, **options)

@@ -41,6 +41,7 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(exported, "exported", lambda module, inputs: module)
     monkeypatch.setattr(runtime, "not_installed", lambda self: "")
+    monkeypatch.setattr(runtime, "versions", lambda self: {"executorch": "1.0"})
     monkeypatch.setattr(runtime, "write", write)
     monkeypatch.setattr(runtime, "load", lambda self, path, scenario: path)
     monkeypatch.setattr(runtime, "bound", lambda self, loaded, inputs: lambda: None)

@@ -135,6 +135,7 @@ def test_a_large_space_is_measured_in_part_and_covered_whole():
     assert any("parts were measured, the others are interpolated" in n for n in table.provenance.notes)
 
 
+@pytest.mark.slow
 def test_a_profile_stops_when_its_target_is_met_and_goes_on_when_it_is_not():
     space, scenario = wide_space(), Scenario(prompt=16, new_tokens=8)
     easy, hard = (
@@ -202,6 +203,7 @@ def test_a_killed_transfer_goes_on(tmp_path, monkeypatch):
     assert len(resumed) < len(whole) / 2
 
 
+@pytest.mark.slow
 def test_a_transfer_without_enough_in_common_keeps_what_it_measured(tmp_path, monkeypatch):
     space, partial = small_space(), tmp_path / "partial.jsonl"
     known = profile_space(space, SCENARIO, seconds=60, timer=always_one_ms)  # constant times tell nothing

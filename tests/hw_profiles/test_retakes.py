@@ -67,6 +67,7 @@ def profile(
     return table, heard
 
 
+@pytest.mark.slow
 def test_a_table_that_errs_gets_more_samples_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, _ = profile(monkeypatch, Machine(1e9), readings=())
     machine = Machine(plain.provenance.seconds)

@@ -180,7 +180,9 @@ def deadly(folder: str, how: str) -> None:
     run(Path(folder), killer)
 
 
-@pytest.mark.parametrize("how", ["exit", "SIGKILL", "SIGSEGV", "SIGABRT"])
+@pytest.mark.parametrize(
+    "how", ["SIGKILL", *(pytest.param(how, marks=pytest.mark.slow) for how in ("exit", "SIGSEGV", "SIGABRT"))]
+)
 def test_a_candidate_that_kills_its_process_fails_after_two_tries(how: str, tmp_path: Path) -> None:
     codes = []
     for _ in range(60):

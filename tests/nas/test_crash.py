@@ -56,7 +56,7 @@ def records(path: Path, name: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize(
     "strategy",
-    ["nsga2", "auto", *(pytest.param(name, marks=pytest.mark.slow) for name in ("random", "motpe", "local"))],
+    ["auto", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nsga2", "random", "motpe", "local"))],
 )
 def test_killed_and_resumed_equals_uninterrupted(strategy: str, tmp_path: Path) -> None:
     finish(Fork(toy_search, str(tmp_path / "whole.db"), strategy))

@@ -353,6 +353,7 @@ def test_strictness_may_change_when_a_study_goes_on(home: Path) -> None:
         search(home, scenarios=[CHAT], latency_tables=[good], strict_table=True, seed=5)
 
 
+@pytest.mark.slow
 def test_strictness_may_change_on_the_command_line_when_a_study_is_resumed(home: Path) -> None:
     table, store = saved(home, "table"), str(home / "s.db")
     words = [
@@ -402,6 +403,7 @@ def test_peak_memory_is_an_objective_where_it_is_asked_for(home: Path) -> None:
     assert "peak_bytes" not in other.complete()[0].values
 
 
+@pytest.mark.slow
 def test_members_of_the_front_are_measured_in_every_scenario(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -483,6 +485,7 @@ def test_a_profile_that_cannot_be_made_leaves_no_file(home: Path, words: list[st
     assert {path for path in home.iterdir() if path.name != "__pycache__"} == before
 
 
+@pytest.mark.slow
 def test_the_time_of_a_profile_is_what_was_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
