@@ -64,6 +64,7 @@ def test_the_law_is_the_allocator(scenario: Scenario) -> None:
         assert said.decode_bytes == pytest.approx(seen.decode_bytes, rel=5e-3, abs=64), spec
 
 
+@pytest.mark.slow
 def test_products_in_bfloat16_on_a_cpu_take_room_for_a_padded_copy_of_a_matrix_at_most() -> None:
     """oneDNN's own room, which depends on the processor, is not predicted."""
     scenario = Scenario(prompt=257, new_tokens=3, dtype="bfloat16")

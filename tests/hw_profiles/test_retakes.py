@@ -99,6 +99,7 @@ def test_noise_without_end_is_given_up_and_the_best_table_kept(monkeypatch: pyte
     assert machine.seconds() < (1 + MORE_TIME) * 90.0 * 1.2
 
 
+@pytest.mark.slow
 def test_a_kill_while_timing_again_loses_no_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     partial = tmp_path / "t.partial.json"
     machine = Machine(1e9)

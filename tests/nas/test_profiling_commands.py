@@ -133,6 +133,7 @@ def test_a_probed_card_is_written_and_used(home: Path, monkeypatch: pytest.Monke
     assert {trial.values["decode_ms"].source for trial in study.complete()} == {"estimate"}
 
 
+@pytest.mark.slow
 def test_profile_measures_a_space_without_a_word_in_between(home: Path) -> None:
     said = done("profile", "tiny.py", "--scenario", "prompt=8,new_tokens=2", "--seconds", "0", "-o", "t.json")
     assert "written to t.json" in said

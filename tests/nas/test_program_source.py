@@ -89,6 +89,7 @@ def edited(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
+@pytest.mark.slow
 def test_a_script_and_the_command_line_share_a_study(tmp_path: Path) -> None:
     """In real processes: no command runs the script again, and each has its blocks and objectives."""
     script = write(tmp_path)

@@ -284,6 +284,7 @@ def test_changes_are_told_by_what_they_define() -> None:
     assert changed(before, {"mine.py": SPACE.encode()}) == ["b.py"]
 
 
+@pytest.mark.slow
 def test_exports_carry_blocks_of_their_own(
     begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
