@@ -102,8 +102,7 @@ class Replacements:
         sites = {weights_site(None, index) for index in range(depth)}
         yield from map(Width, self.parents)
         for sublayer in sublayers_in(self.supernet.space):
-            # a layer may have the norm of its network at a place of its own
-            alike = sublayer.block is None or sublayer.norm.at(self.parent.norm.place) == self.parent.norm
+            alike = sublayer.block is None or sublayer.norm.is_like(self.parent.norm)
             if alike and sublayer.site in sites and sublayer.d_model in self.parents:
                 yield canonical(sublayer)
         decoders = list(decoders_in(self.supernet.space.root))

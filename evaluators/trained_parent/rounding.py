@@ -152,7 +152,7 @@ def _by_path(supernet: Supernet, parent: Decoder) -> dict[str, list[Sublayer]]:
     for sublayer in sublayers_in(supernet.space):
         if sublayer.block is None or sublayer.site is None:
             continue
-        if sublayer.d_model == parent.d_model and sublayer.norm == parent.norm:
+        if sublayer.d_model == parent.d_model and sublayer.norm.is_like(parent.norm):
             found.setdefault(sublayer.path, []).append(sublayer)
     return found
 

@@ -104,6 +104,15 @@ def test_matrices_are_rounded_for_the_inputs_that_they_meet(model: Model, task: 
     assert off[0] < off[1]
 
 
+@torch.no_grad()
+def test_layers_with_their_norm_at_a_place_of_their_own_are_rounded_too(task: LanguageModelling) -> None:
+    spec = replace(SPEC, layers=(LAYER, replace(LAYER, norm_place="after")))
+    supernet = filled_from(around(spec, bits=[3]), build(spec, seed=1))
+    sites = list(sites_of(supernet, spec, task.train_batch(0, 0, 4)[0]))
+    assert [site.own.norm.place for site in sites] == ["before", "before", "after", "after"]
+    assert all(prepared_at(supernet, site) for site in sites)
+
+
 def test_a_copy_says_what_the_subnet_says(evaluator: FromParent) -> None:
     evaluator.train()
     supernet, tokens = evaluator.supernet, evaluator.task.validation()[0]

@@ -65,6 +65,10 @@ class Norm(ABC):
         """The same norm at another place of its sublayers, if one is given."""
         return self if place is None else replace(self, place=place)
 
+    def is_like(self, other: Norm) -> bool:
+        """Whether it is the same norm, wherever both have their place: a layer may have one of its own."""
+        return self.at(other.place) == other
+
     @property
     def held(self) -> Mapping[str, float]:
         """The vectors that it has, of those of its kind."""
