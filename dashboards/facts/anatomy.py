@@ -17,7 +17,7 @@ from nas.tables.study_tables import load_given, table_path
 from search_spaces.blocks.base import Block
 from search_spaces.language.printing import brief
 from search_spaces.network.cost import block_state_bytes, block_weight_bytes, parameter_shapes
-from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer, has_plain_layers
 from search_spaces.network.options.base import option_bytes
 from search_spaces.scenario import Scenario
 
@@ -90,7 +90,7 @@ COSTS = ("prefill_ms", "decode_ms", "params", "weight_bytes", "state_bytes")
 
 def anatomy(spec: Any, scenario: Scenario, table: LatencyTable | None = None) -> Anatomy | None:
     """The layers of a decoder in a scenario; None for anything else."""
-    if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
+    if not has_plain_layers(spec):
         return None
     times: Mapping[str, LayerTimes] = {}
     try:

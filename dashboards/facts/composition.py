@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from dashboards.facts.networks import kind_of
-from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer, has_plain_layers
 
 ABSENT = "no such layer"
 MAX_COLUMNS = 8
@@ -39,8 +39,8 @@ class CompositionFacts:
 
 def composition_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> CompositionFacts | None:
     """How the architectures of the front differ from all that were scored; None unless they are decoders."""
-    front = [spec for spec in front if _plain(spec)]
-    everywhere = [spec for spec in everywhere if _plain(spec)]
+    front = [spec for spec in front if has_plain_layers(spec)]
+    everywhere = [spec for spec in everywhere if has_plain_layers(spec)]
     depth = max((len(spec.layers) for spec in everywhere), default=0)
     if not front or not depth:
         return None
@@ -55,10 +55,6 @@ def composition_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> Compos
     open_panels = tuple(panel for panel in panels if len(panel.options) > 1)
     places = tuple(_place(run) for run in runs)
     return CompositionFacts(open_panels, places, len(front), len(everywhere)) if open_panels else None
-
-
-def _plain(spec: Any) -> bool:
-    return isinstance(spec, Decoder) and all(isinstance(layer, Layer) for layer in spec.layers)
 
 
 def _runs(depth: int) -> list[range]:

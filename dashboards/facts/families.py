@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.facts.anatomy import FAMILIES, family_of
-from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, has_plain_layers
 
 PLACES = {"sequence_mixer": "sequence mixers", "channel_mixer": "channel mixers"}
 
@@ -37,7 +37,7 @@ class FamilyFacts:
 
 def family_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> FamilyFacts | None:
     """Families by layer; None where there are no decoders. A place with one family only has no panel."""
-    members, seen = ([spec for spec in specs if _plain(spec)] for specs in (front, everywhere))
+    members, seen = ([spec for spec in specs if has_plain_layers(spec)] for specs in (front, everywhere))
     depth = max((len(spec.layers) for spec in (*members, *seen)), default=0)
     if not members or not seen or not depth:
         return None
@@ -51,10 +51,6 @@ def family_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> FamilyFacts
             ]
             panels.append(FamilyPanel(title, tuple(families), *shares))
     return FamilyFacts(tuple(panels), depth, len(members), len(seen)) if panels else None
-
-
-def _plain(spec: Any) -> bool:
-    return isinstance(spec, Decoder) and all(isinstance(layer, Layer) for layer in spec.layers)
 
 
 def _by_layer(specs: Sequence[Decoder], place: str, depth: int) -> list[dict[str, float]]:

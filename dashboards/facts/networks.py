@@ -15,7 +15,7 @@ from nas.study.study import Study
 from nas.study.trial import Trial, Value
 from search_spaces.language.printing import brief, show
 from search_spaces.language.varying import Varying, told
-from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.decoder import Decoder, Layer, has_plain_layers
 
 LINE_LENGTH = 240
 WIDE, BETWEEN = " wide", " | "
@@ -75,7 +75,7 @@ def one_line_of(study: Study, trial: Trial) -> str:
     spec = architecture(study, trial)
     if spec is None:
         return _cut(", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items())))
-    if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
+    if not has_plain_layers(spec):
         return _cut(brief(spec))
     varying = None if is_given(trial.genotype) else study.varying
     runs = counted_runs(layer_text(layer, varying) for layer in spec.layers)

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from dashboards.facts.device import FITTED, HELD_OUT, MEMBER, CurvePoint, DeviceCurves, WholePair
 from dashboards.figures.drawing import LEAST_WIDTH
-from dashboards.figures.table_error import TITLES
+from dashboards.figures.table_error import TITLES, add_agreement
 from dashboards.style.theme import AMBER, BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, template
 
 HUES = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, GREY)
@@ -95,19 +95,7 @@ def pairs_figure(pairs: Mapping[str, Sequence[WholePair]]) -> go.Figure:
     figure.update_annotations(font_size=13)
     named = set[str]()
     for column, some in enumerate(known.values(), start=1):
-        ends = [bound(value for p in some for value in (p.predicted, p.measured)) for bound in (min, max)]
-        margin = 0.06 * (ends[1] - ends[0] or ends[1] or 1.0)
-        line = [ends[0] - margin, ends[1] + margin]
-        figure.add_scatter(
-            x=line,
-            y=line,
-            mode="lines",
-            line={"color": GREY, "width": 1, "dash": "dot"},
-            hoverinfo="skip",
-            showlegend=False,
-            row=1,
-            col=column,
-        )
+        add_agreement(figure, (value for p in some for value in (p.predicted, p.measured)), column)
         for role, (hue, symbol) in LOOKS.items():
             chosen = [pair for pair in some if pair.role == role]
             if chosen:
@@ -120,8 +108,6 @@ def pairs_figure(pairs: Mapping[str, Sequence[WholePair]]) -> go.Figure:
                     col=column,
                 )
                 named.add(role)
-        figure.update_xaxes(range=line, row=1, col=column)
-        figure.update_yaxes(range=line, row=1, col=column)
     figure.update_xaxes(title_text="predicted (ms)")
     figure.update_yaxes(title_text="measured (ms)", col=1)
     return figure.update_layout(

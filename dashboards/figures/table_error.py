@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -35,19 +37,28 @@ def table_error_figure(table: TableFacts) -> go.Figure:
     return figure.update_layout(margin_t=40)
 
 
-def _add_panel(figure: go.Figure, accuracy: LatencyAccuracy, column: int) -> None:
-    ends = [bound(value for pair in accuracy.pairs for value in pair) for bound in (min, max)]
-    margin = 0.06 * (ends[1] - ends[0] or ends[1])
-    line = [ends[0] - margin, ends[1] + margin]
+def add_agreement(figure: go.Figure, values: Iterable[float], column: int) -> None:
+    """Give a panel equal axes, which these values fit on, and the line on which both quantities agree."""
+    values = list(values)
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low or high or 1.0)
+    line = [low - margin, high + margin]
     figure.add_scatter(
         x=line,
         y=line,
         mode="lines",
         line={"color": GREY, "width": 1, "dash": "dot"},
         hoverinfo="skip",
+        showlegend=False,
         row=1,
         col=column,
     )
+    figure.update_xaxes(range=line, row=1, col=column)
+    figure.update_yaxes(range=line, row=1, col=column)
+
+
+def _add_panel(figure: go.Figure, accuracy: LatencyAccuracy, column: int) -> None:
+    add_agreement(figure, (value for pair in accuracy.pairs for value in pair), column)
     figure.add_scatter(
         x=[predicted for predicted, _ in accuracy.pairs],
         y=[measured for _, measured in accuracy.pairs],
@@ -57,5 +68,3 @@ def _add_panel(figure: go.Figure, accuracy: LatencyAccuracy, column: int) -> Non
         row=1,
         col=column,
     )
-    figure.update_xaxes(range=line, row=1, col=column)
-    figure.update_yaxes(range=line, row=1, col=column)

@@ -127,3 +127,22 @@ class Task(ABC):
             logits.transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none"
         )
         return nats.double().sum(1) / (targets != IGNORED).sum(1) / self.nats
+
+
+class OfTask:
+    """Settings that say what is learned: the name of a task, its data, and its sizes where not its own."""
+
+    task: str
+    data: str | None
+    window: int | None
+    validation_windows: int | None
+
+    def make_task(self) -> Task:
+        """The task, opened.
+
+        Raises:
+            DataError: its data cannot be used.
+            SettingError: it does not come in these sizes.
+        """
+        kind = tasks[self.task]
+        return kind.make(data=self.data, length=self.window, windows=self.validation_windows)

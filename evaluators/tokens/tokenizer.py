@@ -41,6 +41,7 @@ from evaluators.tokens.vocabulary import TextStream, Vocabulary
 from foundation.errors import DataError, FileError, NasError, SettingError
 from foundation.files import read_bytes
 from foundation.text import one_line
+from search_spaces.checkpoints.byte_level import byte_letters
 
 MOST_BYTES = 2**26
 """The largest file of a tokenizer that is read."""
@@ -235,7 +236,8 @@ class Tokenizer(Vocabulary):
     def _pieces(self) -> list[bytes]:
         """The bytes that each token spells; none, where it spells none."""
         pieces = [b""] * self.size
-        letters = _letters() if '"ByteLevel"' in json.dumps(json.loads(self.json).get("decoder")) else None
+        by_bytes = '"ByteLevel"' in json.dumps(json.loads(self.json).get("decoder"))
+        letters = byte_letters() if by_bytes else None
         for token, index in self._hf.get_vocab(with_added_tokens=False).items():
             if letters is not None:
                 spelled = [letters.get(letter) for letter in token]
@@ -286,13 +288,6 @@ class _Stream(TextStream):
 
 def _lost(found: re.Match[str]) -> str:
     return LOST * len(found[0])
-
-
-def _letters() -> dict[str, int]:
-    """The byte of each letter that byte-level tokenizers spell bytes with (GPT-2's table)."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 @contextmanager

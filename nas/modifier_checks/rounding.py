@@ -56,7 +56,7 @@ class Nearest(SystemCheck):
 
 def _bytes_of(weight: Tensor, stored: WeightFormat) -> tuple[int, int]:
     """Bytes that are really written of a matrix, and by the law: its bits, and a scale of 16 a group."""
-    written = sum(part.numel() * part.element_size() for part in pack(weight, stored).values())
+    written = sum(part.nbytes for part in pack(weight, stored).values())
     assert written == weight_bytes(tuple(weight.shape), stored)
     return written, int(weight.numel() * stored.bits // 8 + 2 * weight.numel() // stored.group)
 
@@ -71,25 +71,29 @@ class Gptq(SystemCheck):
         """See `SystemCheck.measure`."""
         weight, stored = random(ROWS, WIDTH), WeightFormat(8, 64)
         ours = gptq(weight, {Part(0, ROWS, WIDTH): moment()}, stored)
-        theirs = _surgeon(weight.double(), moment()).float()
-        counted = sum(part.numel() * part.element_size() for part in pack(ours, stored).values())
+        theirs = surgeon(weight, moment(), DAMP)
+        counted = sum(part.nbytes for part in pack(ours, stored).values())
         return Measured(difference(ours, theirs), counted, ROWS * (WIDTH + 2))
 
 
-def _surgeon(weight: Tensor, hessian: Tensor) -> Tensor:
-    """8 bits in one group, with the scale that reaches the largest value."""
-    weight, largest = weight.clone(), weight.abs().argmax(-1)
+def surgeon(weight: Tensor, moment: Tensor, damp: float) -> Tensor:
+    """Optimal brain quantization in a fixed order: the inverse of what is left is taken anew each time.
+
+    At 8 bits and one group, with the scale that reaches the largest value.
+    """
+    weight = weight.double().clone()
+    largest = weight.abs().argmax(-1)
     scale = (weight.abs().amax(-1) / 127).to(torch.bfloat16).double()
     sign = weight.gather(-1, largest[:, None])[:, 0].sign()
-    hessian = hessian + DAMP * hessian.diagonal().mean() * torch.eye(WIDTH, dtype=torch.float64)
-    for j in range(WIDTH):
+    hessian = moment + damp * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
+    for j in range(weight.shape[1]):
         inverse = torch.linalg.inv(hessian[j:, j:])
         code = (weight[:, j] / scale).round().clamp(-127, 127)
         code = torch.where(largest == j, 127 * sign, code)
         error = weight[:, j] - code * scale
         weight[:, j:] -= error[:, None] * inverse[0] / inverse[0, 0]
         weight[:, j] = code * scale
-    return weight
+    return weight.float()
 
 
 def _network() -> Model:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluators.tasks.base import Task, tasks
+from evaluators.tasks.base import OfTask
 from foundation.settings import MANY, SEEDS, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModificationSettings(Settings):
+class ModificationSettings(OfTask, Settings):
     """The text that modifiers calibrate and train on, and that every figure is of."""
 
     task: str = setting("language", help="What the network does: language or recall.")
@@ -26,13 +26,3 @@ class ModificationSettings(Settings):
         None, help="Sequences that figures are means of.", least=2, most=MANY, shown="the task's own"
     )
     seed: int = setting(0, help="Random seed of the calibration and of trainings.", least=0, most=SEEDS)
-
-    def make_task(self) -> Task:
-        """The task, opened.
-
-        Raises:
-            DataError: its data cannot be used.
-            SettingError: it does not come in these sizes.
-        """
-        kind = tasks[self.task]
-        return kind.make(data=self.data, length=self.window, windows=self.validation_windows)

@@ -80,9 +80,4 @@ def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
 
 
 def _bytes(state: DecodeState) -> int:
-    return sum(
-        part.numel() * part.itemsize
-        for layer in state.layers
-        for parts in layer.values()
-        for part in parts.values()
-    )
+    return sum(part.nbytes for layer in state.layers for parts in layer.values() for part in parts.values())

@@ -71,11 +71,11 @@ class StatePool:
         """Raise `SettingError` where the memory cannot hold one row of `context` tokens."""
         self.model, self.page, self.context = model, page, context
         shapes = list(_shapes(model, page))
-        fixed = sum(_bytes(part.empty) for part in shapes if not part.paged)
+        fixed = sum(part.empty.nbytes for part in shapes if not part.paged)
         self._token_bytes: dict[int | None, int] = {}
         for part in shapes:
             if part.paged:
-                each = _bytes(part.empty) // part.empty.shape[-2]
+                each = part.empty.nbytes // part.empty.shape[-2]
                 self._token_bytes[part.limit] = self._token_bytes.get(part.limit, 0) + each
         self._fixed_bytes = fixed
         one = sum(self._page_bytes(limit) * self._full(limit) for limit in self._token_bytes)
@@ -274,7 +274,3 @@ def _shapes(model: Model, page: int) -> Iterator[Part]:
                     paged, limit = False, None
                     empty = empty[..., :1, :].expand(*empty.shape[:-2], shape.limit or 0, -1)
                 yield Part(i, place, name, empty, paged, limit)
-
-
-def _bytes(part: Tensor) -> int:
-    return part.numel() * part.itemsize

@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.language.printing import brief
 from search_spaces.language.varying import NOTHING, Varying, told
-from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.decoder import Layer, has_plain_layers
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -18,7 +18,7 @@ def network_line(spec: Any, varying: Varying = NOTHING) -> str:
 
     Of blocks and bits, the fields that vary in the space are told.
     """
-    if not isinstance(spec, Decoder) or not all(isinstance(layer, Layer) for layer in spec.layers):
+    if not has_plain_layers(spec):
         return " ".join(brief(spec).split())
     return f"d{spec.d_model}: {', '.join(counted_runs(_layer(layer, varying) for layer in spec.layers))}"
 

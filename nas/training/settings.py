@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators.tasks.base import Task, tasks
+from evaluators.tasks.base import OfTask
 from evaluators.training.parallel.course import CHECKPOINTS
 from evaluators.training.parallel.memory import UNLIMITED
 from evaluators.training.recipe import Recipe
@@ -24,7 +24,7 @@ WORK = ("parallel", "accumulate", "checkpoint_activations", "train_on")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings(Settings):
+class TrainingSettings(OfTask, Settings):
     """What is learned, and how the work is shared among processes."""
 
     steps: int = setting(
@@ -100,16 +100,6 @@ class TrainingSettings(Settings):
         metavar="DEVICE",
         group=HOW,
     )
-
-    def make_task(self) -> Task:
-        """The task, opened.
-
-        Raises:
-            DataError: its data cannot be used.
-            SettingError: it does not come in these sizes.
-        """
-        kind = tasks[self.task]
-        return kind.make(data=self.data, length=self.window, windows=self.validation_windows)
 
     def save(self, folder: Path) -> None:
         """Write them into the folder of a training."""

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from search_spaces.checkpoints.byte_level import BPE
+
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """Kinds of tokens: text does not become part of the second and the third."""
 
@@ -74,13 +76,7 @@ def tokenizer_of(metadata: Mapping[str, Any]) -> tuple[bytes | None, str]:
         "post_processor": {**BYTE_LEVEL, "trim_offsets": False},
         "decoder": BYTE_LEVEL,
         "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
+            **BPE,
             "ignore_merges": rule == "llama-bpe",
             "vocab": {token: index for index, token in enumerate(tokens)},
             "merges": merges,

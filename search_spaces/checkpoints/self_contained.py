@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from foundation.files import write_atomically, write_json
+from search_spaces.checkpoints.byte_level import BPE, byte_letters
 from search_spaces.checkpoints.folder import CONFIG, ONE_FILE
 from search_spaces.checkpoints.source_copy import not_of_this_project, source_of
 from search_spaces.checkpoints.writing import SPECIAL
@@ -106,14 +107,8 @@ def write_self_contained(
 
 
 def byte_tokenizer() -> bytes:
-    """The content of a tokenizer.json whose tokens are bytes: text and back, without loss.
-
-    Bytes are spelled as in GPT-2 (Radford et al. 2019, section 2.2): those that print stand for themselves,
-    the others for the characters from 256 on.
-    """
-    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printed]
-    spelled = {byte: byte for byte in printed} | {byte: 256 + i for i, byte in enumerate(others)}
+    """The content of a tokenizer.json whose tokens are bytes: text and back, without loss."""
+    vocab = dict(sorted(byte_letters().items(), key=lambda item: item[1]))
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     plain: dict[str, Any] = {
         "version": "1.0",
@@ -124,16 +119,6 @@ def byte_tokenizer() -> bytes:
         "pre_tokenizer": level,
         "post_processor": None,
         "decoder": level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": {chr(spelled[byte]): byte for byte in range(256)},
-            "merges": [],
-        },
+        "model": {**BPE, "vocab": vocab, "merges": []},
     }
     return json.dumps(plain).encode()

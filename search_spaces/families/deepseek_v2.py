@@ -18,9 +18,16 @@ from search_spaces.blocks.rotary_scaling import YarnScaling
 from search_spaces.families.base import Kind, families
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Fixed, Key, Same, Width
-from search_spaces.families.llama import POSITIONS, SILU, like_llama, mlp, with_rope_parameters
+from search_spaces.families.llama import (
+    POSITIONS,
+    SILU,
+    expert_matrices,
+    like_llama,
+    mlp,
+    with_rope_parameters,
+)
 from search_spaces.families.stacks import COUNT, Stack
-from search_spaces.families.tensors import Each, Joined, One
+from search_spaces.families.tensors import Joined, One
 
 SCALE, ROPE = "mscale_all_dim", "rope_parameters"
 
@@ -138,9 +145,7 @@ def experts(*keys: Key, **fixed: Any) -> Kind:
         (
             AFTER_MIXER,
             One("mixer.router", "mlp.gate.weight"),
-            Each("mixer.gated", "mlp.experts.{}.gate_proj.weight"),
-            Each("mixer.up", "mlp.experts.{}.up_proj.weight"),
-            Each("mixer.down", "mlp.experts.{}.down_proj.weight"),
+            *expert_matrices("mlp"),
             *SHARED,
         ),
         {"gate": "softmax", "bias_rate": 0, "shared_gate": False, "shared_expansion": None, **fixed},

@@ -14,7 +14,7 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.families.base import Kind, families
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Fixed, Ratio, Same, Width
-from search_spaces.families.llama import RULES, SILU, attention, like_llama
+from search_spaces.families.llama import RULES, SILU, attention, expert_matrices, like_llama
 from search_spaces.families.mamba import tensors, with_rank
 from search_spaces.families.stacks import COUNT, Both, Periodic
 from search_spaces.families.tensors import Each, One
@@ -66,9 +66,7 @@ EXPERTS = Kind(
     (
         NORM,
         One("mixer.router", "feed_forward.router.weight"),
-        Each("mixer.gated", "feed_forward.experts.{}.gate_proj.weight"),
-        Each("mixer.up", "feed_forward.experts.{}.up_proj.weight"),
-        Each("mixer.down", "feed_forward.experts.{}.down_proj.weight"),
+        *expert_matrices("feed_forward"),
     ),
     {"gate": "softmax", "shared_experts": 0, "bias_rate": 0},
 )

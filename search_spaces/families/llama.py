@@ -17,7 +17,7 @@ from search_spaces.families.gguf_names import GgufNames
 from search_spaces.families.keys import Fixed, Free, Key, Same, Width, Word, key, quotient
 from search_spaces.families.positions import positions
 from search_spaces.families.stacks import COUNT, Listed
-from search_spaces.families.tensors import One, Rule
+from search_spaces.families.tensors import Each, One, Rule
 
 SHELL = (
     Same("vocab_size", "vocab"),
@@ -64,6 +64,13 @@ def projections(mixer: str = "self_attn.") -> tuple[Rule, ...]:
 
 APART, BEHIND = projections()[:3], projections()[3:]
 """The matrices in front of attention, each of its own, and all else."""
+
+
+def expert_matrices(place: str) -> tuple[Rule, ...]:
+    """Those of gated experts, each of its own, in the part of a layer that is called `place`."""
+    names = {"mixer.gated": "gate", "mixer.up": "up", "mixer.down": "down"}
+    return tuple(Each(ours, f"{place}.experts.{{}}.{there}_proj.weight") for ours, there in names.items())
+
 
 GATED = (One("mixer.gated", "mlp.gate_proj.weight"), One("mixer.up", "mlp.up_proj.weight"))
 """The two matrices in front, each of its own."""

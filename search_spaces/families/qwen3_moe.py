@@ -7,10 +7,18 @@ from search_spaces.blocks.moe import MoE
 from search_spaces.families.base import Kind, families
 from search_spaces.families.config import Config
 from search_spaces.families.keys import Fixed, Key, Same, Width
-from search_spaces.families.llama import BIASES, POSITIONS, SILU, attention, like_llama, with_rope_parameters
+from search_spaces.families.llama import (
+    BIASES,
+    POSITIONS,
+    SILU,
+    attention,
+    expert_matrices,
+    like_llama,
+    with_rope_parameters,
+)
 from search_spaces.families.qwen3 import EPSILON, NORMS
 from search_spaces.families.stacks import Chosen
-from search_spaces.families.tensors import Each, One
+from search_spaces.families.tensors import One
 
 GATES = Chosen("norm_topk_prob", {True: "renormed", False: "as they are"}, default=False)
 """Whether the gates of the chosen experts add up to one."""
@@ -21,9 +29,7 @@ def experts(*keys: Key) -> dict[str, Kind]:
     rules = (
         One("norm", "post_attention_layernorm.weight"),
         One("mixer.router", "mlp.gate.weight"),
-        Each("mixer.gated", "mlp.experts.{}.gate_proj.weight"),
-        Each("mixer.up", "mlp.experts.{}.up_proj.weight"),
-        Each("mixer.down", "mlp.experts.{}.down_proj.weight"),
+        *expert_matrices("mlp"),
     )
     plain = {"gate": "softmax", "shared_experts": 0, "bias_rate": 0}
     return {

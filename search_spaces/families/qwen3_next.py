@@ -20,13 +20,14 @@ from search_spaces.families.llama import (
     RULES,
     SILU,
     attention,
+    expert_matrices,
     like_llama,
     mlp,
     with_rope_parameters,
 )
 from search_spaces.families.qwen3 import EPSILON, NORMS
 from search_spaces.families.stacks import COUNT, Both, Listed, Stack
-from search_spaces.families.tensors import Each, InTurns, Joined, One
+from search_spaces.families.tensors import InTurns, Joined, One
 
 GAIN = One("norm", "input_layernorm.weight", plus=1.0)
 
@@ -115,9 +116,7 @@ def experts(gate: str) -> Kind:
         (
             AFTER_MIXER,
             One("mixer.router", "mlp.gate.weight"),
-            Each("mixer.gated", "mlp.experts.{}.gate_proj.weight"),
-            Each("mixer.up", "mlp.experts.{}.up_proj.weight"),
-            Each("mixer.down", "mlp.experts.{}.down_proj.weight"),
+            *expert_matrices("mlp"),
             *SHARED,
         ),
         {"gate": gate, "bias_rate": 0, "shared_experts": 1, "shared_gate": True},

@@ -16,7 +16,7 @@ from itertools import groupby
 from math import prod
 from operator import attrgetter, is_
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.base import Block, Cost
@@ -324,6 +324,11 @@ AROUND = tuple(field.name for field in fields(Decoder) if field.name != "layers"
 """The fields of a decoder that say what stands around its layers."""
 
 _around_values = attrgetter(*AROUND)
+
+
+def has_plain_layers(spec: object) -> TypeGuard[Decoder]:
+    """Whether this is a decoder whose layers are all of the library's own kind, `Layer`."""
+    return isinstance(spec, Decoder) and all(isinstance(layer, Layer) for layer in spec.layers)
 
 
 def _kinds(layer: Any) -> str:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from dashboards.app.live_store import LiveStore
+from dashboards.app.shell import Shell
 from dashboards.facts import Facts, read_facts
+from dashboards.facts.reading import Reading
 from nas.store import Store
 from nas.study.study import Study, open_study
 from tests.dashboards.made import make_study
@@ -36,3 +39,16 @@ def full(made_store: Path) -> Iterator[Study]:
 def all_facts(made_store: Path) -> dict[str, Facts]:
     with Store(made_store, read_only=True) as store:
         return {name: read_facts(Study(store, store.study(name))) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def shell(made_store: Path) -> Iterator[Shell]:
+    """The pages over that store, which the tests of a file share."""
+    with Store(made_store, read_only=True) as store:
+        yield Shell(LiveStore(store))
+
+
+@pytest.fixture(scope="module")
+def reading(shell: Shell) -> Reading:
+    """What the pages know of the whole study."""
+    return shell.live.study("full")

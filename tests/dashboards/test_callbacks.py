@@ -32,12 +32,6 @@ JSON = st.one_of(PLAIN, st.lists(PLAIN, max_size=2), st.dictionaries(st.just("nu
 
 
 @pytest.fixture(scope="module")
-def shell(made_store: Path) -> Iterator[Shell]:
-    with Store(made_store, read_only=True) as store:
-        yield Shell(LiveStore(store))
-
-
-@pytest.fixture(scope="module")
 def front(shell: Shell) -> Front:
     page = shell.pages["front"]
     assert isinstance(page, Front)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.live_store import key_of
 from dashboards.app.shell import Shell
 from dashboards.facts.families import family_facts
 from dashboards.facts.gene_rows import GeneRows, gene_rows
@@ -26,20 +24,8 @@ from dashboards.figures.importance import importance_figure
 from dashboards.figures.parallel import parallel_figure
 from dashboards.pages.base import MOST_COMPARED, address
 from dashboards.pages.compare import Compare
-from nas.store import Store
 from nas.strategies.surrogate.encoding import SILENT, Encoding
 from nas.study.trial import Value
-
-
-@pytest.fixture(scope="module")
-def shell(made_store: Path) -> Iterator[Shell]:
-    with Store(made_store, read_only=True) as store:
-        yield Shell(LiveStore(store))
-
-
-@pytest.fixture(scope="module")
-def reading(shell: Shell) -> Reading:
-    return shell.live.study("full")
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from dash import no_update
 
-from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.live_store import key_of
 from dashboards.app.shell import Shell
 from dashboards.facts.device import (
     HELD_OUT,
@@ -32,19 +30,7 @@ from hw_profiles.latency.parts import parts_in
 from hw_profiles.latency.records import MeasuredNetwork
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.timings import Latency
-from nas.store import Store
 from search_spaces.spaces import spaces
-
-
-@pytest.fixture(scope="module")
-def shell(made_store: Path) -> Iterator[Shell]:
-    with Store(made_store, read_only=True) as store:
-        yield Shell(LiveStore(store))
-
-
-@pytest.fixture(scope="module")
-def reading(shell: Shell) -> Reading:
-    return shell.live.study("full")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -33,12 +32,6 @@ from nas.study.trial import Value
 from tests.dashboards.random_records import made_trial
 
 X, Y = quantity("decode_ms"), quantity("bits_per_byte")
-
-
-@pytest.fixture(scope="module")
-def reading(made_store: Path) -> Iterator[Reading]:
-    with Store(made_store, read_only=True) as store:
-        yield LiveStore(store).study("full")
 
 
 def named(reading: Reading, name: str) -> Quantity:

@@ -14,6 +14,7 @@ from evaluators.compression.gptq import gptq
 from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
 from evaluators.compression.rotation import hadamard, not_rotated, rotated
 from evaluators.compression.sparse_gpt import sparse_gpt
+from nas.modifier_checks.rounding import surgeon
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.moe import MoE
@@ -68,26 +69,6 @@ def test_gptq_changes_outputs_less_than_rounding_to_nearest(bits: int) -> None:
     rounded = gptq(weight, {Part(0, 32, 96): moment_of(x)}, stored)
     nearest = round_to_bits(weight, stored)
     assert output_error(weight, rounded, x) < 0.6 * output_error(weight, nearest, x)
-
-
-def surgeon(weight: Tensor, moment: Tensor, damp: float) -> Tensor:
-    """Optimal brain quantization in a fixed order: the inverse of what is left is taken anew each time.
-
-    At 8 bits and one group, with the scale that reaches the largest value.
-    """
-    weight = weight.double().clone()
-    largest = weight.abs().argmax(-1)
-    scale = (weight.abs().amax(-1) / 127).to(torch.bfloat16).double()
-    sign = weight.gather(-1, largest[:, None])[:, 0].sign()
-    hessian = moment + damp * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
-    for j in range(weight.shape[1]):
-        inverse = torch.linalg.inv(hessian[j:, j:])
-        code = (weight[:, j] / scale).round().clamp(-127, 127)
-        code = torch.where(largest == j, 127 * sign, code)
-        error = weight[:, j] - code * scale
-        weight[:, j:] -= error[:, None] * inverse[0] / inverse[0, 0]
-        weight[:, j] = code * scale
-    return weight.float()
 
 
 def test_gptq_equals_the_optimal_brain_surgeon_step_by_step() -> None:

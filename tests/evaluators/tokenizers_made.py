@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from evaluators.tokens import tokenizer as module
+from search_spaces.checkpoints.byte_level import byte_letters
 
 BLOCK = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 def bytes_only() -> str:
     """A byte-level tokenizer whose token of each byte is the byte."""
-    vocab = dict(module._letters())
+    vocab = dict(byte_letters())
     made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -20,7 +20,7 @@ def bytes_only() -> str:
 
 def byte_level(*, normalizer: object = None, prefix_space: bool = False) -> str:
     """One with some merges and a special end, like GPT-2's."""
-    vocab = dict(module._letters()) | {
+    vocab = dict(byte_letters()) | {
         "th": 256,
         "the": 257,
         "Ġthe": 258,

@@ -60,6 +60,24 @@ def _fades(g, start, count, gt, n, n_dim, AFTER: tl.constexpr, L: tl.constexpr):
 
 
 @triton.jit
+def _next(state, whole, rows, columns, PRECISION: tl.constexpr):
+    """A state [N, P] behind a chunk: it fades, and products of rows [L, N] with columns [L, P] are added."""
+    return tl.dot(tl.trans(rows), columns, state * tl.exp(whole)[:, None], input_precision=PRECISION)
+
+
+@triton.jit
+def _earlier(k, g, fade, start, j, count, kt, gt, n, n_dim, AFTER: tl.constexpr, L: tl.constexpr):
+    """The key of token j, and logarithms of what later tokens keep of it; `fade` is that of token j + 1."""
+    i = tl.arange(0, L)
+    decay = tl.load(g + (start + j + 1).to(tl.int64) * gt + n,
+                    mask=(n < n_dim) & (start + j + 1 < count), other=0.0).to(tl.float32)  # fmt: skip
+    key = tl.load(k + (start + j).to(tl.int64) * kt + n,
+                  mask=(n < n_dim) & (start + j < count), other=0.0).to(tl.float32)  # fmt: skip
+    reads = i > j if AFTER else i > j + 1
+    return key, fade + tl.where(reads[:, None], decay[None, :], 0.0)
+
+
+@triton.jit
 def _scores(queries, k, g, own, start, count, kt, gt, heads, n, n_dim,
             AFTER: tl.constexpr, L: tl.constexpr):  # fmt: skip
     """What token i reads of token j <= i of its chunk [L, L]; `own` is the diagonal."""
@@ -69,12 +87,7 @@ def _scores(queries, k, g, own, start, count, kt, gt, heads, n, n_dim,
     fade = tl.zeros(queries.shape, dtype=tl.float32)
     for number in range(1, L):
         j = L - 1 - number
-        decay = tl.load(g + (start + j + 1).to(tl.int64) * gt + n,
-                        mask=(n < n_dim) & (start + j + 1 < count), other=0.0).to(tl.float32)  # fmt: skip
-        key = tl.load(k + (start + j).to(tl.int64) * kt + n,
-                      mask=(n < n_dim) & (start + j < count), other=0.0).to(tl.float32)  # fmt: skip
-        reads = i > j if AFTER else i > j + 1
-        fade += tl.where(reads[:, None], decay[None, :], 0.0)
+        key, fade = _earlier(k, g, fade, start, j, count, kt, gt, n, n_dim, AFTER, L)
         column = tl.sum(queries * key[None, :] * tl.exp(fade), axis=1)
         scores = tl.where((i[None, :] == j) & (i > j)[:, None], column[:, None], scores)
     return scores
@@ -100,8 +113,7 @@ def _local_states(k, v, g, states, totals, count, heads, chunks, segments,
         values = load_tile(v, token, count, vt, p, p_dim)
         _, left, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
         leaving = (keys * tl.exp(left)).to(keys.dtype)
-        state = state * tl.exp(whole)[:, None]
-        state = tl.dot(tl.trans(leaving), values, state, input_precision=PRECISION)
+        state = _next(state, whole, leaving, values, PRECISION)
         total += whole
     where = (row.to(tl.int64) * segments + segment) * n_dim
     store_tile(states + where * p_dim, n, n_dim, p_dim, p, p_dim, state)
@@ -137,8 +149,7 @@ def _outputs(q, k, v, g, own, states, y, count, heads, chunks, segments,
         out = tl.dot(scores.to(values.dtype), values, out, input_precision=PRECISION)
         store_tile(y, token, count, heads * p_dim, p, p_dim, out)
         leaving = (keys * tl.exp(left)).to(keys.dtype)
-        state = state * tl.exp(whole)[:, None]
-        state = tl.dot(tl.trans(leaving), values, state, input_precision=PRECISION)
+        state = _next(state, whole, leaving, values, PRECISION)
 
 
 @triton.jit
@@ -163,8 +174,7 @@ def _chunk_states(k, v, g, states, befores, count, heads, chunks, segments,
         values = load_tile(v, token, count, vt, p, p_dim)
         _, left, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
         leaving = (keys * tl.exp(left)).to(keys.dtype)
-        state = state * tl.exp(whole)[:, None]
-        state = tl.dot(tl.trans(leaving), values, state, input_precision=PRECISION)
+        state = _next(state, whole, leaving, values, PRECISION)
 
 
 @triton.jit
@@ -186,8 +196,7 @@ def _local_slopes(q, g, dy, slopes, count, heads, chunks, segments,
         grads = load_tile(dy, token, count, heads * p_dim, p, p_dim)
         read, _, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
         reading = (queries * tl.exp(read)).to(queries.dtype)
-        slope = slope * tl.exp(whole)[:, None]
-        slope = tl.dot(tl.trans(reading), grads, slope, input_precision=PRECISION)
+        slope = _next(slope, whole, reading, grads, PRECISION)
     where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
     store_tile(slopes + where, n, n_dim, p_dim, p, p_dim, slope)
 
@@ -202,12 +211,7 @@ def _pair_gradients(to_scores, queries, k, g, start, count, kt, gt, n, n_dim,
     fade = tl.zeros(queries.shape, dtype=tl.float32)
     for number in range(1, L):
         j = L - 1 - number
-        decay = tl.load(g + (start + j + 1).to(tl.int64) * gt + n,
-                        mask=(n < n_dim) & (start + j + 1 < count), other=0.0).to(tl.float32)  # fmt: skip
-        key = tl.load(k + (start + j).to(tl.int64) * kt + n,
-                      mask=(n < n_dim) & (start + j < count), other=0.0).to(tl.float32)  # fmt: skip
-        reads = i > j if AFTER else i > j + 1
-        fade += tl.where(reads[:, None], decay[None, :], 0.0)
+        key, fade = _earlier(k, g, fade, start, j, count, kt, gt, n, n_dim, AFTER, L)
         column = tl.sum(tl.where((i[None, :] == j) & (i > j)[:, None], to_scores, 0.0), axis=1)
         passed = column[:, None] * tl.exp(fade)
         to_q += passed * key[None, :]
@@ -263,8 +267,7 @@ def _gradients(q, k, v, g, own, dy, befores, slopes, dq, dk, dv, dg, down, count
             to_g -= by_q
         store_tile(dg + out * n_dim, token, count, heads * n_dim, n, n_dim, to_g)
         reading = (queries * tl.exp(read)).to(queries.dtype)
-        slope = slope * tl.exp(whole)[:, None]
-        slope = tl.dot(tl.trans(reading), grads, slope, input_precision=PRECISION)
+        slope = _next(slope, whole, reading, grads, PRECISION)
 
 
 def _plan(q: Tensor, v: Tensor) -> Plan:
