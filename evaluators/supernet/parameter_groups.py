@@ -77,7 +77,9 @@ def residual_groups(supernet: Supernet) -> Iterator[ParameterGroup]:
     held = inventory(supernet.space.root)
     for (place, kind), variants in held.variants.items():
         path = f"{place}:{kind}"
-        vectors = {name: supernet.weights[f"{path}.{name}"].detach() for name in all_vectors(held.norms)}
+        vectors = {
+            name: supernet.weights[f"{path}.{name}"].detach() for name in all_vectors(held.norms[place, kind])
+        }
         yield ParameterGroup(path, f"{path}.", Layout(norm_axes(), WIDTH), WIDTH, vectors)
         group = group_of(supernet, path, [block for block, _ in legal(variants)])
         if group is None:

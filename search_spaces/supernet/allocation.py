@@ -41,7 +41,7 @@ def allocate(shared: SharedWeights, root: Any, seed: int) -> None:
             raise SpaceError(f"{place}:{kind}: no variant of this block can be built")
         rate, widest = variants[0][0].learning_rate, max(d_model for _, d_model in variants)
         shared.own_rates[kind] = rate
-        for name, start in all_vectors(parts.norms).items():
+        for name, start in all_vectors(parts.norms[place, kind]).items():
             shared.add(f"{place}:{kind}.{name}", torch.full((widest,), start, device=shared.device), rate)
         forms = [_block_form(block, d_model) for block, d_model in variants]
         _add(shared, f"{place}:{kind}.mixer.", _Forms(forms, place, rate), seed)

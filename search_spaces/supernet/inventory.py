@@ -19,14 +19,14 @@ Variants: TypeAlias = "dict[tuple[str, str], dict[tuple[Block, int], None]]"
 class Inventory(NamedTuple):
     """What an open decoder may consist of.
 
-    Every width, every norm of sublayers, every shell, every (block, width) by place and kind, and every
-    option of a layer by its path.
+    Every width, every shell, every (block, width) and every norm before or behind a block by place and kind,
+    and every option of a layer by its path.
     """
 
     widths: set[int]
-    norms: dict[Norm, None]
     shells: dict[Shell, None]
     variants: Variants
+    norms: dict[tuple[str, str], dict[Norm, None]]
     options: dict[str, dict[LayerOption, None]]
 
 
@@ -42,11 +42,13 @@ def inventory(root: Any) -> Inventory:
         parts.widths.update(widths)
         parts.shells.update((around.shell, None) for around, _ in decoder.around())
         for layer in decoder.layers():
-            norms = product(layer.norms, layer.closings("norm_place"))
-            parts.norms.update((norm.value.at(place.value), None) for norm, place in norms)
+            around = product(layer.norms, layer.closings("norm_place"))
+            norms = dict.fromkeys(norm.value.at(place.value) for norm, place in around)
             for path, block in _parts_of(layer, PLACES):
-                variants = parts.variants.setdefault((path, type(block).__name__), {})
+                key = (path, type(block).__name__)
+                variants = parts.variants.setdefault(key, {})
                 variants |= dict.fromkeys(product([block], sorted(widths)))
+                parts.norms.setdefault(key, {}).update(norms)
             for path, value in _parts_of(layer, OPTIONS):
                 option = OPTIONS[path.rpartition(".")[2]].of(value)
                 if option is not None:

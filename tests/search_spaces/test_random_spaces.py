@@ -17,7 +17,7 @@ from search_spaces.language.space import Space
 from search_spaces.language.variation import crossover, mutate, neighbours
 from search_spaces.language.walk import closings, open_values
 from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer, weights_site
-from search_spaces.network.norms.base import BEFORE
+from search_spaces.network.norms.base import BEFORE, Norm
 from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in, sublayers_of
 from search_spaces.quantization.bits import Bits
 from search_spaces.supernet.inventory import inventory
@@ -184,21 +184,25 @@ def _placed(spec: Decoder) -> set[tuple[int, Sublayer]]:
 def test_the_inventory_is_what_the_architectures_consist_of(space: Space) -> None:
     parts, specs = inventory(space.root), [spec for _, spec in enumerated(space)]
     assert parts.widths == {spec.d_model for spec in specs}
-    norms = {layer.norm_in(spec.norm) for spec in specs for layer in spec.layers}
-    assert set(parts.norms) >= norms
-    assert {norm.at(BEFORE) for norm in parts.norms} == {norm.at(BEFORE) for norm in norms}
     assert set(parts.shells) == {spec.shell for spec in specs}
-    blocks, options = dict[tuple[str, str], set[object]](), dict[str, set[object]]()
+    blocks, norms = dict[tuple[str, str], set[object]](), dict[tuple[str, str], set[Norm]]()
+    options = dict[str, set[object]]()
     for spec in specs:
         for index, layer in enumerate(spec.layers):
             site = weights_site(layer.shared, index)
             for place, block in layer.blocks.items():
-                blocks.setdefault((f"{site}.{place}", type(block).__name__), set()).add((block, spec.d_model))
+                key = (f"{site}.{place}", type(block).__name__)
+                blocks.setdefault(key, set()).add((block, spec.d_model))
+                norms.setdefault(key, set()).add(layer.norm_in(spec.norm))
             for name, option in layer.options.items():
                 options.setdefault(f"{site}.{name}", set()).add(option)
     # a width counts for every block of its decoder, also where a shared choice excludes the pair
     assert parts.variants.keys() == blocks.keys()
     assert all(set(parts.variants[key]) >= blocks[key] for key in blocks)
+    assert parts.norms.keys() == norms.keys()
+    for key, own in norms.items():
+        assert set(parts.norms[key]) >= own
+        assert {norm.at(BEFORE) for norm in parts.norms[key]} == {norm.at(BEFORE) for norm in own}
     assert parts.options.keys() >= options.keys()
     assert all(set(parts.options[key]) >= options[key] for key in options)
     assert {path.rpartition(".")[2] for path in parts.options} <= set(OPTIONS)

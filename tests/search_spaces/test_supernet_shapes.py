@@ -187,3 +187,16 @@ def test_a_block_that_fits_no_width_is_named_with_its_place() -> None:
     with pytest.raises(SpaceError) as error:
         Supernet(Space(Decoder(vocab=VOCAB, d_model=8, layers=(Layer(sequence_mixer=uneven),))))
     assert str(error.value) == ("layers.0.sequence_mixer:Attention: no variant of this block can be built")
+
+
+def test_only_a_layer_that_chooses_its_norm_place_holds_norms_on_both_sides() -> None:
+    free = Layer(sequence_mixer=Attention(num_heads=2, num_kv_heads=1, head_dim=4), norm_place="after")
+    fixed = Layer(sequence_mixer=ShortConv(kernel=4))
+    stacks = one_of((free,), (fixed, free))
+    held = Supernet(Space(Decoder(vocab=VOCAB, d_model=12, layers=stacks), name="stacks")).weights.keys()
+    norms = {key for key in held if key.startswith("layers.") and ".norm" in key}
+    assert norms == {
+        "layers.0.sequence_mixer:Attention.norm_after",
+        "layers.0.sequence_mixer:ShortConv.norm",
+        "layers.1.sequence_mixer:Attention.norm_after",
+    }
