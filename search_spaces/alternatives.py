@@ -17,7 +17,7 @@ class Alternatives(Settings):
 
     bits: tuple[int, ...] = setting(
         (8, 6, 4, 3),
-        help="Bits of the weights of a layer, beside those that it has; 0: none.",
+        help="Bits of the weights of each half of a layer, beside those that it has; 0: none.",
         choices=(0, *(bits for bits in WEIGHT_BITS if bits in (8, 6, 4, 3, 2))),
         metavar="BITS,...",
     )

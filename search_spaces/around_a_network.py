@@ -25,7 +25,7 @@ from search_spaces.blocks.skip import Skip
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.printing import is_set
 from search_spaces.network.decoder import PLACES, Decoder, Layer
-from search_spaces.quantization.bits import LEAST_INPUTS
+from search_spaces.quantization.bits import LEAST_INPUTS, Bits
 
 INDENT = " " * 4
 
@@ -58,7 +58,7 @@ def source_of_space(
     Raises:
         SettingError: the network is of few bits itself, so that it cannot be the parent of others.
     """
-    if any(layer.bits.weight != 16 for layer in network.layers):
+    if any(layer.bits_at(place).weight != 16 for layer in network.layers for place in layer.blocks):
         raise SettingError(
             f"{about} has layers of few bits: take the network that they were rounded from, or one of 16 bits"
         )
@@ -118,21 +118,29 @@ def _layer_lines(layer: Layer, wanted: Alternatives, d_model: int) -> Iterator[s
         elif is_set(layer, place):
             yield f"{INDENT}{place}={options[0]},\n"
     bits = list(dict.fromkeys(b for b in wanted.bits if b))
-    if bits and wanted.group == layer.bits.group:
-        more = "".join(
-            f", {n}={getattr(layer.bits, n)!r}"
-            for n in ("group", "activation", "state")
-            if is_set(layer.bits, n)
-        )
-        yield f"{INDENT}bits=Bits(weight=one_of(16, {', '.join(map(str, bits))}){more}),\n"
-    elif bits:  # the network's own bits have another group, and stay one of the options
-        few = [replace(layer.bits, weight=weight, group=wanted.group) for weight in bits]
-        yield f"{INDENT}bits=one_of(\n"
-        yield from (f"{INDENT * 2}{source(option)},\n" for option in (layer.bits, *few))
-        yield f"{INDENT}),\n"
+    if bits:
+        yield from _bits_lines("bits", layer.bits, bits, wanted.group)
+    if bits and layer.channel_mixer is not None:
+        yield from _bits_lines("channel_bits", layer.bits_at(PLACES[1]), bits, wanted.group)
+    chosen = ("bits", "channel_bits") if bits else ()
     for field in fields(layer):
-        if field.name not in (*PLACES, "bits") and is_set(layer, field.name):
+        if field.name not in (*PLACES, *chosen) and is_set(layer, field.name):
             yield f"{INDENT}{field.name}={source(getattr(layer, field.name))},\n"
+
+
+def _bits_lines(field: str, own: Bits, bits: list[int], group: int) -> Iterator[str]:
+    """A choice of the bits of weights: the network's own, or one of these in groups of that size."""
+    if group == own.group:
+        more = "".join(
+            f", {n}={getattr(own, n)!r}" for n in ("group", "activation", "state") if is_set(own, n)
+        )
+        yield f"{INDENT}{field}=Bits(weight=one_of(16, {', '.join(map(str, bits))}){more}),\n"
+        return
+    # the network's own bits have another group, and stay one of the options
+    few = [replace(own, weight=weight, group=group) for weight in bits]
+    yield f"{INDENT}{field}=one_of(\n"
+    yield from (f"{INDENT * 2}{source(option)},\n" for option in (own, *few))
+    yield f"{INDENT}),\n"
 
 
 def _alternatives(layer: Layer, wanted: Alternatives, d_model: int) -> Iterator[Any]:

@@ -1,9 +1,9 @@
-"""A search around SmolLM2-135M: bits layer by layer, against equal bits in all layers.
+"""A search around SmolLM2-135M: bits of each half of a layer, against equal bits in all layers.
 
     make models                                        # fetches the file, 93 MB, into .cache
     python -m benchmarks.real_models.around_smollm2
 
-Every layer has 16, 6, 4, 3 or 2 bits a weight (groups of 64; the embedding stays at 16). `exact` scores each
+Both halves of a layer have 16, 6, 4, 3 or 2 bits a weight (groups of 64; the embedding stays at 16). `exact` scores each
 by the divergence of the whole network on 512 tokens of training text, and chooses; what is found is scored on
 4,096 other tokens. The text is the interpreter's own (`pydoc_data.topics`), in the model's tokens. For each
 uniform width the table has what it loses against the parent, to nearest and by GPTQ, and what the best choice
@@ -30,7 +30,11 @@ from evaluators.tokens.preparation import Preparation, prepare
 from nas.engines.base import PROPOSED_BY, UNIFORM
 from nas.steps.parent_baselines import FACT
 from search_spaces.alternatives import Alternatives
+from search_spaces.blocks.base import Block
+from search_spaces.network.decoder import PLACES, Decoder
 from search_spaces.network.model_files import CONFIG
+from search_spaces.network.sublayers import sublayers_of
+from search_spaces.scenario import Scenario
 
 HOME = Path(".cache/around_smollm2")
 BITS = (6, 4, 3, 2)
@@ -90,7 +94,8 @@ def points(study: nas.Study) -> list[dict[str, Any]]:
     """Every network that was scored, the smallest first."""
     found = [
         {
-            "bits": [layer.bits.weight for layer in study.spec(trial).layers],
+            "bits": [[layer.bits_at(place).weight for place in PLACES] for layer in study.spec(trial).layers],
+            "mean bits": mean_bits(study.spec(trial)),
             "by": trial.memo[PROPOSED_BY],
             **{name: trial.values[name].value for name in ("bits_per_byte", "weight_bytes")},
         }
@@ -100,6 +105,17 @@ def points(study: nas.Study) -> list[dict[str, Any]]:
     return sorted(found, key=lambda point: point["weight_bytes"])
 
 
+def mean_bits(spec: Decoder) -> float:
+    """Bits of a weight of the layers' blocks, on average."""
+    every = [(block_params(s.block, s.d_model), s.bits.weight) for s in sublayers_of(spec) if s.block]
+    return sum(count * bits for count, bits in every) / sum(count for count, _ in every)
+
+
+def block_params(block: Block, d_model: int) -> int:
+    """The parameters of a block."""
+    return block.cost(d_model, Scenario()).params
+
+
 def compared(study: nas.Study) -> list[dict[str, Any]]:
     """For each uniform width, what it loses and what the best choice of no more bytes loses."""
     facts, rows, scored = study.facts[FACT], [], points(study)
@@ -107,7 +123,7 @@ def compared(study: nas.Study) -> list[dict[str, Any]]:
     for bits in BITS:
         nearest = facts[f"{bits} bits, to nearest"]
         room = nearest["weight_bytes"]
-        alike = [p for p in scored if p["by"] == UNIFORM and set(p["bits"]) == {bits}]
+        alike = [p for p in scored if p["by"] == UNIFORM and all(set(layer) == {bits} for layer in p["bits"])]
         ours = [p for p in scored if p["by"] == "exact" and p["weight_bytes"] <= room]
         if not (alike and ours):  # wider than what was searched
             continue
@@ -119,8 +135,8 @@ def compared(study: nas.Study) -> list[dict[str, Any]]:
                 "MB": room / 1e6,
                 "nearest": lost,
                 "GPTQ": alike[0]["bits_per_byte"] - whole,
-                "layer by layer": best["bits_per_byte"] - whole,
-                "mean bits": sum(best["bits"]) / len(best["bits"]),
+                "half by half": best["bits_per_byte"] - whole,
+                "mean bits": best["mean bits"],
                 "share of nearest's loss": (best["bits_per_byte"] - whole) / lost,
             }
         )

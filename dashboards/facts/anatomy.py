@@ -19,6 +19,7 @@ from search_spaces.language.printing import brief
 from search_spaces.network.cost import block_state_bytes, block_weight_bytes, parameter_shapes
 from search_spaces.network.decoder import Decoder, Layer, has_plain_layers
 from search_spaces.network.options.base import option_bytes
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
 READINGS = ("prefill_ms", "decode_ms")
@@ -44,17 +45,17 @@ class BlockFacts:
     family: str
     width: float
     params: int
+    weight_bits: float
+    activation_bits: float
+    state_bits: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFacts:
-    """One layer: its blocks, its bits, its options in words, and its costs by name."""
+    """One layer: its blocks, its options in words, and its costs by name."""
 
     index: int
     blocks: tuple[BlockFacts, ...]
-    weight_bits: float
-    activation_bits: float
-    state_bits: float
     shared: str = ""
     again: bool = False
     router: str = ""
@@ -128,10 +129,9 @@ def _layer(
     ] * layer.reads_embedding
     return LayerFacts(
         index=index,
-        blocks=tuple(_block(place, block, spec.d_model) for place, block in layer.blocks.items()),
-        weight_bits=layer.bits.weight,
-        activation_bits=layer.bits.activation,
-        state_bits=layer.bits.state,
+        blocks=tuple(
+            _block(place, block, spec.d_model, layer.bits_at(place)) for place, block in layer.blocks.items()
+        ),
         shared=layer.shared or "",
         again=again,
         router=f"router: {percent(layer.routing.capacity)} of tokens pass" if layer.routing else "",
@@ -144,16 +144,18 @@ def _layer(
 def _stored_bytes(spec: Decoder, layer: Layer) -> int:
     stored = 4 * len(layer.blocks) * spec.norm.sublayer_params(spec.d_model)
     stored += sum(option_bytes(present, spec.shell) for present in layer.options.values())
-    return stored + sum(block_weight_bytes(b, spec.d_model, layer.bits.stored) for b in layer.blocks.values())
+    blocks = layer.blocks.items()
+    return stored + sum(block_weight_bytes(b, spec.d_model, layer.bits_at(p).stored) for p, b in blocks)
 
 
 def _state_bytes(spec: Decoder, layer: Layer, scenario: Scenario) -> int:
     tokens = layer.tokens(scenario.context)
-    one = sum(block_state_bytes(b, spec.d_model, layer.bits.state, tokens) for b in layer.blocks.values())
+    blocks = layer.blocks.items()
+    one = sum(block_state_bytes(b, spec.d_model, layer.bits_at(p).state, tokens) for p, b in blocks)
     return one * scenario.batch
 
 
-def _block(place: str, block: Block, d_model: int) -> BlockFacts:
+def _block(place: str, block: Block, d_model: int, bits: Bits) -> BlockFacts:
     params = sum(prod(shape) for shape in parameter_shapes(block, d_model).values())
     return BlockFacts(
         place=place,
@@ -162,6 +164,9 @@ def _block(place: str, block: Block, d_model: int) -> BlockFacts:
         family=family_of(block, d_model),
         width=params / d_model,
         params=params,
+        weight_bits=bits.weight,
+        activation_bits=bits.activation,
+        state_bits=bits.state,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from dashboards.facts.networks import kind_of
+from nas.study.network_lines import bits_of
 from search_spaces.network.decoder import Decoder, Layer, has_plain_layers
 
 ABSENT = "no such layer"
@@ -47,8 +48,8 @@ def composition_facts(front: Sequence[Any], everywhere: Sequence[Any]) -> Compos
     questions: tuple[tuple[str, Question], ...] = (
         ("sequence mixer", lambda layer: kind_of(layer.sequence_mixer)),
         ("channel mixer", lambda layer: kind_of(layer.channel_mixer) if layer.channel_mixer else "none"),
-        ("bits of weights", lambda layer: f"{layer.bits.weight} bits"),
-        ("bits of state", lambda layer: f"{layer.bits.state} bits"),
+        ("bits of weights", lambda layer: f"{bits_of(layer, 'weight')[1:]} bits"),
+        ("bits of state", lambda layer: f"{bits_of(layer, 'state')[1:]} bits"),
     )
     runs = _runs(depth)
     panels = tuple(_panel(title, front, everywhere, runs, ask) for title, ask in questions)

@@ -179,7 +179,8 @@ def not_really_run(reading: Reading, table: LatencyTable | None) -> list[str]:
     specs = [architecture(reading.study, trial) for trial in reading.members]
     decoders = [spec for spec in specs if isinstance(spec, Decoder)]
     for spec in decoders:
-        emulated.update({factors_of(layer.bits) for layer in spec.layers} - real - {PLAIN})
+        used = {factors_of(layer.bits_at(place)) for layer in spec.layers for place in layer.blocks}
+        emulated.update(used - real - {PLAIN})
     told = []
     if emulated:
         kinds = [f"{_bits(factors)} (in {times:,})" for factors, times in emulated.most_common()]

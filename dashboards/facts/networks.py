@@ -9,7 +9,7 @@ from typing import Any
 from dashboards.facts.quantities import Quantity
 from foundation.errors import NasError
 from nas.study.given_networks import is_given
-from nas.study.network_lines import bits_text, counted_runs
+from nas.study.network_lines import bits_of, bits_text, counted_runs
 from nas.study.objective_records import known_objective
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
@@ -103,7 +103,8 @@ def layer_text(layer: Layer, varying: Varying | None = None) -> str:
     """
     blocks = layer.blocks.values()
     if varying is None:
-        return f"{' + '.join(map(kind_of, blocks))} w{layer.bits.weight} s{layer.bits.state}"
+        bits = f"{bits_of(layer, 'weight')} {bits_of(layer, 'state')}"
+        return f"{' + '.join(map(kind_of, blocks))} {bits}"
     kinds = " + ".join(_told(block, varying) for block in blocks)
     return f"{kinds} {bits_text(layer, varying)}".rstrip()
 

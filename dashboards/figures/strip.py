@@ -89,7 +89,7 @@ def _add_blocks(figure: go.Figure, facts: Anatomy, by: str) -> None:
     for layer in facts.layers:
         start = 0.0
         for block in layer.blocks:
-            name = block.family if by == "family" else f"{layer.weight_bits:g}-bit weights"
+            name = block.family if by == "family" else f"{block.weight_bits:g}-bit weights"
             about = _about(layer, block)
             bars.setdefault(name, []).append((str(layer.index), start, block.width, about))
             start += block.width
@@ -136,10 +136,16 @@ def _width(layer: LayerFacts) -> float:
 
 
 def _shown(layer: LayerFacts) -> str:
-    kinds = " + ".join(block.kind for block in layer.blocks)
-    bits = f" w{layer.weight_bits:g}" if layer.weight_bits < 16 else ""
-    state = f" s{layer.state_bits:g}" if layer.state_bits < 16 else ""
-    return escape(kinds) + bits + state
+    bits = [_bits(block) for block in layer.blocks]
+    if len(set(bits)) == 1:
+        return escape(" + ".join(block.kind for block in layer.blocks)) + bits[0]
+    return " + ".join(escape(block.kind) + own for block, own in zip(layer.blocks, bits, strict=True))
+
+
+def _bits(block: BlockFacts) -> str:
+    weight = f" w{block.weight_bits:g}" if block.weight_bits < 16 else ""
+    state = f" s{block.state_bits:g}" if block.state_bits < 16 else ""
+    return weight + state
 
 
 def _about(layer: LayerFacts, block: BlockFacts) -> str:
@@ -147,8 +153,8 @@ def _about(layer: LayerFacts, block: BlockFacts) -> str:
         f"<b>layer {layer.index}, {block.place.replace('_', ' ')}</b>",
         escape(block.text),
         f"{block.params:,} parameters, {block.width:,.1f} per channel",
-        f"weights {layer.weight_bits:g} bits, activations {layer.activation_bits:g},"
-        f" state {layer.state_bits:g}",
+        f"weights {block.weight_bits:g} bits, activations {block.activation_bits:g},"
+        f" state {block.state_bits:g}",
     ]
     if layer.shared:
         lines.append(f"weights shared as {escape(layer.shared)}")

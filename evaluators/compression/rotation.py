@@ -44,7 +44,7 @@ def not_rotated(spec: Decoder) -> str:
     for index, layer in enumerate(spec.layers):
         if wrong := next((name for name in layer.options if name not in SIDE_OPTIONS), None):
             return f"layers.{index} has {wrong}, which reads single channels"
-        if layer.bits.weight == TERNARY:
+        if any(layer.bits_at(place).weight == TERNARY for place in layer.blocks):
             return f"layers.{index} has weights of 1.58 bits, learned in their own basis: leave out rotate"
         for block in layer.blocks.values():
             layout, roles = block.layout(), block_roles(block, spec.d_model)

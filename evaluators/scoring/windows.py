@@ -27,7 +27,9 @@ class Network(Protocol):
 
 def state_segment(spec: Decoder) -> int | None:
     """The `segment` to score at: pieces where some layer keeps its decode state below 16 bits."""
-    return SEGMENT if any(layer.bits.state < 16 for layer in spec.layers) else None
+    layers = spec.layers
+    few = any(layer.bits_at(place).state < 16 for layer in layers for place in layer.blocks)
+    return SEGMENT if few else None
 
 
 @torch.no_grad()

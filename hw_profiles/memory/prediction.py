@@ -180,10 +180,10 @@ def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
         seen |= {layer.shared} if layer.shared is not None else set()
         for option in layer.options.values():
             shapes += [(shape, Bits()) for shape in option_shapes(option, shell).values()]
-        for block in layer.blocks.values():
+        for place, block in layer.blocks.items():
             own = parameter_shapes(block, spec.d_model).values()
             shapes += [((spec.d_model,), Bits())] * len(layer.norm_in(spec.norm).sublayer_vectors)
-            shapes += [(shape, layer.bits) for shape in own]
+            shapes += [(shape, layer.bits_at(place)) for shape in own]
     for shape, bits in shapes:
         dense = dtype * torch.Size(shape).numel()
         narrow = bits.weight < 16 and is_matrix(shape)

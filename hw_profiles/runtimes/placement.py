@@ -24,7 +24,9 @@ def placed(model: Model, scenario: Scenario) -> Model:
     same_device = present.type == device.type and device.index in (None, present.index)
     if scenario.weights == "packed":
         return with_real_kernels(model if same_device else copy.deepcopy(model).to(device=device), dtype)
-    rounding = any(layer.bits.activation < 16 for layer in model.spec.layers)
+    rounding = any(
+        layer.bits_at(place).activation < 16 for layer in model.spec.layers for place in layer.blocks
+    )
     if model.embedding.dtype == dtype and same_device and not rounding:
         return model
     model = copy.deepcopy(model).to(device=device, dtype=dtype)

@@ -51,7 +51,7 @@ class Prune(Modifier):
 
     def unsupported(self, spec: Decoder) -> str:
         """Ternary weights have zeros already."""
-        if any(layer.bits.weight < 2 for layer in spec.layers):
+        if any(layer.bits_at(place).weight < 2 for layer in spec.layers for place in layer.blocks):
             return "weights of 1.58 bits are not pruned: what is zero among them was learned"
         return ""
 

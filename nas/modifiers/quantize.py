@@ -15,7 +15,7 @@ from evaluators.compression.gptq import DAMP, gptq, unsupported
 from evaluators.compression.rotation import not_rotated, rotated, rotated_spec
 from foundation.settings import MANY, setting
 from nas.modifiers.base import Changed, Modifier, Work, built_like, forward_flops, layer_matrices, modifiers
-from search_spaces.network.decoder import Decoder
+from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import GROUPS, WeightFormat
@@ -62,10 +62,7 @@ class Quantize(Modifier):
     def changed(self, spec: Decoder) -> Decoder:
         """See `Modifier.changed`: the bits of all layers, but for those of activations and states."""
         spec = rotated_spec(spec) if self.rotate else spec
-        layers = tuple(
-            replace(layer, bits=replace(layer.bits, weight=self.bits, group=self.group, numbers="int"))
-            for layer in spec.layers
-        )
+        layers = tuple(map(self._rounded, spec.layers))
         if self.embedding == 16:
             return replace(spec, layers=layers)
         ends: dict[str, Any] = {
@@ -74,6 +71,13 @@ class Quantize(Modifier):
             if name == "embedding" or not spec.head.tied
         }
         return replace(spec, layers=layers, **ends)
+
+    def _rounded(self, layer: Layer) -> Layer:
+        own, channel = (
+            replace(layer.bits_at(place), weight=self.bits, group=self.group, numbers="int")
+            for place in PLACES
+        )
+        return replace(layer, bits=own, channel_bits=channel)
 
     def flops(self, spec: Decoder, scenario: Scenario) -> float:
         """See `Modifier.flops`: reading the windows once for each layer."""

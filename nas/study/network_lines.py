@@ -36,7 +36,12 @@ def _layer(layer: Layer, varying: Varying) -> str:
 
 
 def bits_text(layer: Layer, varying: Varying) -> str:
-    """The bits of a layer that vary in the space: `w4 s8`."""
+    """The bits of a layer that vary in the space: `w4 s8`, and of two mixers that differ `w4+3 s8`."""
     fields = varying.get("Bits", ())
-    shown = [f"{name[0]}{getattr(layer.bits, name)}" for name in ("weight", "state") if name in fields]
-    return " ".join(shown)
+    return " ".join(bits_of(layer, name) for name in ("weight", "state") if name in fields)
+
+
+def bits_of(layer: Layer, name: str) -> str:
+    """The bits of a layer for its `weight` or `state`: `w4`, or of two mixers that differ, `w4+3`."""
+    own = dict.fromkeys(getattr(layer.bits_at(place), name) for place in layer.blocks)
+    return f"{name[0]}{'+'.join(map(str, own))}"

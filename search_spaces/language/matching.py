@@ -18,8 +18,12 @@ def _match(node: Any, value: Any, path: str, genes: dict[str, Label]) -> dict[st
     """The answers that close `node` to `value`, added to `genes`; None where there are none."""
     if isinstance(node, OneOf):
         return _match_choice(node, value, node.own_path(path), genes)
-    parts, values = children(node), children(value)
-    if type(value) is not type(node) or len(parts) != len(values):
+    if type(value) is not type(node):
+        return None
+    # a part may be written in more than one way
+    values = value.children_like(node) if hasattr(value, "children_like") else children(value)
+    parts = children(node)
+    if len(parts) != len(values):
         return None
     if not parts:
         return genes if value == node else None

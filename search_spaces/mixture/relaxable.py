@@ -11,6 +11,9 @@ from search_spaces.language.walk import closed_values, open_values
 from search_spaces.network.decoder import OPTIONS, PLACES, Layer
 from search_spaces.network.sublayers import OpenDecoder, OpenLayer, decoders_in
 
+BITS = ("bits", "channel_bits")
+"""The fields of a layer that hold bits."""
+
 
 def check_space(space: Space) -> None:
     """Raise `SpaceError`, naming a gene by its path, where a mixture over a space does not exist."""
@@ -38,7 +41,7 @@ def check_relaxable(layer: Layer, path: str) -> None:
         value, where = getattr(layer, part.name), join(path, part.name)
         kind = OPTIONS.get(part.name)
         if kind is None:
-            if part.name not in (*PLACES, "bits") and value != part.default:
+            if part.name not in (*PLACES, *BITS) and value != part.default:
                 raise SpaceError(f"{where} cannot be relaxed")
         elif kind.not_relaxable and any(kind.of(v) is not None for v in closed_values(value)):
             raise SpaceError(
@@ -51,8 +54,9 @@ def _check_genes(decoder: OpenDecoder, layer: OpenLayer) -> None:
     """A layer's place and options, its blocks at their widths, and its bits are mixed one by one."""
     fields = ("shared", "routing", "parallel")
     outer = {*layer.condition, *(gene for field in fields for gene in _genes(layer, field))}
-    bits, widths = _genes(layer, "bits"), {path for d in decoder.closings("d_model") for path in d.condition}
+    widths = {path for d in decoder.closings("d_model") for path in d.condition}
     for place in PLACES:
+        bits = {path for closing in layer.bits_at(place) for path in closing.condition}
         blocks = [closing for closing in layer.closings(place) if closing.value is not None]
         inner = {path for closing in blocks for path in closing.condition} | (widths if blocks else set())
         common = sorted((outer & inner) | (outer & bits) | (inner & bits))

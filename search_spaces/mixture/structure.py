@@ -143,7 +143,6 @@ class Structure:
         option: tuple[MixtureOfDepths | None, bool],
         widths: list[Closing],
     ) -> Strand:
-        bits = list(layer.closings("bits"))
         sublayers = []
         for place in PLACES:
             variants = [
@@ -153,7 +152,7 @@ class Structure:
                 for d_model, wide in widths
                 if (joined := intersection(when, wide)) is not None
             ]
-            sublayers.append(tuple(self._carriers(f"{site}.{place}", variants, bits)))
+            sublayers.append(tuple(self._carriers(f"{site}.{place}", variants, list(layer.bits_at(place)))))
         certain = any(not condition for condition in conditions)
         routing, parallel = option
         return Strand(self._numbers(conditions), certain, site, routing, tuple(sublayers), parallel)

@@ -18,12 +18,13 @@ from operator import attrgetter, is_
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
-from foundation.errors import IllegalArchitecture
+from foundation.errors import IllegalArchitecture, SpaceError
 from search_spaces.blocks.base import Block, Cost
 from search_spaces.language.absence import require_defined
+from search_spaces.language.choices import OneOf
 from search_spaces.language.printing import brief, show
 from search_spaces.language.serialization import parts
-from search_spaces.language.walk import open_values
+from search_spaces.language.walk import children, open_values
 from search_spaces.network.cost import NetworkCost, block_state_bytes, block_weight_bytes, decoded_by
 from search_spaces.network.ends import AS_USUAL, TIED, Embedding, Head, check_ends
 from search_spaces.network.norms.base import AFTER, Norm
@@ -57,6 +58,11 @@ class Layer:
     read the same x. `norm_place` is where its sublayers have their norm, if not where the network says. See
     the files of `network.options`, whose contract (`LayerOption`) says what others may do with a layer that
     has one.
+
+    `channel_bits` are those of the channel mixer; None: `bits`, like the sequence mixer.
+
+    Raises:
+        SpaceError: `channel_bits` may be None or something else, so that equal networks had two names.
     """
 
     sequence_mixer: Block
@@ -68,10 +74,24 @@ class Layer:
     reads_embedding: bool = option(ReadsEmbedding, default=False)
     parallel: bool = option(ParallelHalves, default=False)
     norm_place: str | None = option(NormPlace)
+    channel_bits: Bits | None = None
+
+    def __post_init__(self) -> None:
+        channel = self.channel_bits
+        if channel is None:
+            return
+        if isinstance(channel, OneOf) and None in channel.options:
+            raise SpaceError(
+                "channel_bits: None beside other options means some networks twice; leave None out, and list"
+                " the bits that the channel mixer may have"
+            )
+        if channel == self.bits and next(open_values(channel), None) is None:
+            object.__setattr__(self, "channel_bits", None)  # so that equal layers are equal
 
     def check(self, d_model: int) -> None:
         """Raise `IllegalArchitecture` where a block stands in the wrong place or cannot be built."""
-        self.bits.check()
+        for bits in dict.fromkeys(map(self.bits_at, PLACES)):
+            bits.check()
         for present in self.options.values():
             present.check()
         for place, mixes in zip(PLACES, ("sequence", "channels"), strict=True):
@@ -102,6 +122,17 @@ class Layer:
             return NO_OPTIONS
         meant = {name: kind.of(getattr(self, name)) for name, kind in OPTIONS.items()}
         return {name: present for name, present in meant.items() if present is not None}
+
+    def bits_at(self, place: str) -> Bits:
+        """The bits of the sublayer at a place."""
+        return self.bits if self.channel_bits is None or place == PLACES[0] else self.channel_bits
+
+    def children_like(self, part: Layer) -> list[tuple[str | int, Any]]:
+        """Its fields, the bits of the channel mixer spelled out where an open layer has them."""
+        own = dict(children(self))
+        if part.channel_bits is not None:
+            own["channel_bits"] = self.bits_at(PLACES[1])
+        return list(own.items())
 
     def norm_in(self, norm: Norm) -> Norm:
         """The norm of its sublayers, in a network that has this one."""
@@ -277,10 +308,10 @@ class Decoder:
 
     def _layer_bytes(self, layer: Layer) -> int:
         """The stored bytes of one layer."""
-        blocks, stored_as = layer.blocks, layer.bits.stored
+        blocks = layer.blocks
         stored = len(blocks) * 4 * layer.norm_in(self.norm).sublayer_params(self.d_model)
-        for block in blocks.values():
-            stored += block_weight_bytes(block, self.d_model, stored_as)
+        for place, block in blocks.items():
+            stored += block_weight_bytes(block, self.d_model, layer.bits_at(place).stored)
         return stored + sum([option_bytes(present, self.shell) for present in layer.options.values()])
 
     def _layer_states(self, layer: Layer, context: int) -> tuple[int, int]:
@@ -288,10 +319,10 @@ class Decoder:
         now, then = (
             (layer.tokens(context), layer.tokens(context + 1)) if layer.options else (context, context + 1)
         )
-        bits, blocks = layer.bits.state, layer.blocks.values()
+        blocks = [(block, layer.bits_at(place).state) for place, block in layer.blocks.items()]
         return (
-            sum([block_state_bytes(block, self.d_model, bits, now) for block in blocks]),
-            sum([block_state_bytes(block, self.d_model, bits, then) for block in blocks]),
+            sum([block_state_bytes(block, self.d_model, bits, now) for block, bits in blocks]),
+            sum([block_state_bytes(block, self.d_model, bits, then) for block, bits in blocks]),
         )
 
     def __str__(self) -> str:
@@ -342,7 +373,9 @@ def strip(layer: Layer) -> str:
     if not isinstance(layer, Layer) or next(open_values(layer), None) is not None:
         return show(layer).replace("\n", " ")
     options = map(str, layer.options.values())
-    bits = f"  {layer.bits}" if layer.bits != Bits() else ""
+    own, channel = map(layer.bits_at, PLACES)
+    bits = f"  {own}" if own != Bits() or channel != own else ""
+    bits += f", channel mixer {channel}" if channel != own else ""
     return "  ".join([" + ".join(brief(block) for block in layer.blocks.values()), *options]) + bits
 
 

@@ -90,7 +90,7 @@ Made: TypeAlias = Callable[[str], Residual]
 
 def made_anew(spec: Decoder, layer: Layer, place: str) -> Residual:
     """The sublayer of a layer of `spec` at a place."""
-    return Residual(layer.blocks[place], spec.d_model, layer.bits, layer.norm_in(spec.norm))
+    return Residual(layer.blocks[place], spec.d_model, layer.bits_at(place), layer.norm_in(spec.norm))
 
 
 class DecoderLayer(nn.Module):

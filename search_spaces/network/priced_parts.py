@@ -82,9 +82,9 @@ class Kind:
 
     def most_parts(self, widths: Sequence[Closing]) -> int:
         """How many parts that may be."""
-        fields = ("bits", "shared", "reads_embedding", *OPTION_NAMES)
-        forms = prod(_count(self._any_layer.closings(name)) for name in fields)
-        blocks = sum(_count(self._any_layer.closings(place)) for place in PLACES)
+        fields, layer = ("shared", "reads_embedding", *OPTION_NAMES), self._any_layer
+        forms = prod(_count(layer.closings(name)) for name in fields)
+        blocks = sum(_count(layer.closings(place)) * _count(layer.bits_at(place)) for place in PLACES)
         return blocks * forms * len(widths) * len(self.layer.norms)
 
     @property
@@ -219,7 +219,7 @@ def _alike(space: Space, decoder: OpenDecoder, totals: Sequence[Total]) -> dict[
     """By field of a layer, the value that stands for each that has its effect on every cost."""
     networks = _random_networks(space, "alike", most=CHECKED // 3)
     alike: dict[str, dict[Any, Any]] = {}
-    for name in ("bits", *OPTION_NAMES):
+    for name in ("bits", "channel_bits", *OPTION_NAMES):
         layers = (kind.layer for kind in _kinds(decoder, {}).values())
         values = dict.fromkeys(c.value for layer in layers for c in islice(layer.closings(name), MOST_PARTS))
         first: dict[tuple[float, ...], Any] = {}

@@ -92,9 +92,9 @@ def sublayers_of(spec: Decoder) -> Iterator[Sublayer]:
 
 def layer_sublayers(layer: Layer, d_model: int, *, norm: Norm, site: str | None = None) -> Iterator[Sublayer]:
     """The sublayers of one layer of a network with this norm, one for each place."""
-    bits, reads, norm = layer.bits, layer.reads_embedding, layer.norm_in(norm)
+    reads, norm = layer.reads_embedding, layer.norm_in(norm)
     for place in PLACES:
-        block = getattr(layer, place)
+        block, bits = getattr(layer, place), layer.bits_at(place)
         if block is None:
             yield Sublayer(place, None, d_model, site=site)
         elif reads and place == PLACES[0]:
@@ -139,6 +139,11 @@ class OpenLayer:
                 if condition is not None:
                     yield sublayer, condition
 
+    def bits_at(self, place: str) -> Iterator[Closing]:
+        """Every bits that a sublayer at a place may have."""
+        field = "bits" if place == PLACES[0] or self.layer.channel_bits is None else "channel_bits"
+        yield from self.closings(field)
+
     def options(self) -> Iterator[Closing]:
         """Values by name of the options of the layer that its sublayers do not have themselves."""
         names = [name for name in OPTIONS if name not in OWN_OPTIONS]
@@ -160,7 +165,7 @@ class OpenLayer:
         never: Iterable[Closing] = [Closing(False, ALWAYS)]
         readers = self.closings("reads_embedding") if empty.place == PLACES[0] else never
         norms = product(self.norms, self.closings("norm_place"))
-        for bits, reads, (norm, place) in product(self.closings("bits"), readers, norms):
+        for bits, reads, (norm, place) in product(self.bits_at(empty.place), readers, norms):
             condition = intersection(bits.condition, reads.condition, norm.condition, place.condition)
             if condition is not None:
                 own = replace(empty, block=block, bits=bits.value, reads_embedding=reads.value)

@@ -14,7 +14,7 @@ def bits_of(model: Model, name: str) -> Bits:
     parts = name.split(".")
     in_block = parts[0] == "layers" and parts[2] in PLACES
     if in_block:
-        return model.spec.layers[int(parts[1])].bits
+        return model.spec.layers[int(parts[1])].bits_at(parts[2])
     return model.shell.bits_of(name) if len(parts) == 1 else Bits()
 
 

@@ -45,7 +45,7 @@ class BoundSublayers:
         """That of layer `number` of `spec`, on the meta device."""
         layer = spec.layers[number]
         norm = layer.norm_in(spec.norm)
-        key = (number, layer.shared, place, layer.blocks[place], layer.bits, spec.d_model, norm)
+        key = (number, layer.shared, place, layer.blocks[place], layer.bits_at(place), spec.d_model, norm)
         if key not in self._kept:
             self._kept[key] = made_anew(spec, layer, place)
             if len(self._kept) > self.most:

@@ -206,6 +206,19 @@ def test_one_choice_for_all_layers_is_made_once() -> None:
     assert [one.score for one in found] == pytest.approx(ranked[:20], abs=1e-9)
 
 
+def test_both_halves_of_a_layer_choose_their_bits() -> None:
+    own, channel = Bits(weight=one_of(4, 16), state=one_of(8, 16)), Bits(weight=one_of(4, 16))
+    layer = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU(), bits=own, channel_bits=channel)
+    space = Space(Decoder(vocab=32, d_model=24, layers=(layer, layer)), name="halves")
+    net = scored_space(space, parent_of(), scores_of(space, 2), TOTALS)
+    everything = {genotype: net.predicted(space.close(genotype)) for genotype in space.enumerate()}
+    assert len(everything) == (4 * 2) ** 2
+    found = net.problem.best_few(20)
+    assert [one.score for one in found] == pytest.approx(sorted(everything.values())[:20], abs=1e-9)
+    assert [everything[net.genotype(one)] for one in found] == pytest.approx([one.score for one in found])
+    assert any(net.spec(one).layers[0].channel_bits is not None for one in found)
+
+
 def test_a_sweep_over_a_space_meets_its_bounds() -> None:
     net = made(space_of(), 2)
     bound = net.problem.least("state_bytes").costs["state_bytes"] * 2 + 100

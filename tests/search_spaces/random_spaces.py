@@ -63,6 +63,7 @@ bits: st.SearchStrategy[Any] = st.sampled_from(
         one_of(Bits(), Bits(weight=4, activation=8)),
     ]
 )
+channel_bits: st.SearchStrategy[Any] = st.sampled_from([None, None, Bits(weight=one_of(4, 16))])
 norms: st.SearchStrategy[Any] = st.sampled_from(
     [
         RMSNorm(),
@@ -86,6 +87,7 @@ def open_layers(draw: st.DrawFn) -> Layer:
         sequence_mixer=draw(sequence_mixers),
         channel_mixer=draw(channel_mixers),
         bits=draw(bits),
+        channel_bits=draw(channel_bits),
         **{name: draw(st.sampled_from(OPTIONS[name]))},
     )
 

@@ -49,7 +49,7 @@ def test_the_space_around_every_architecture_holds_it(name: str) -> None:
 
 def test_every_layer_chooses_for_itself() -> None:
     space = made(text_of(SPEC, bits=[8, 4]))
-    assert space.size() == 3**3
+    assert space.size() == (3 * 3) ** 2 * 3, "the channel mixer has bits of its own"
     assert space.name == "a 'name'"
     assert space.defaults == {"trials": 3}
     assert text_of(SPEC).count("= Layer(") == 2, "equal layers are written once"
@@ -72,7 +72,7 @@ def test_parts_have_alternatives_where_they_are_asked_for() -> None:
 def test_what_is_named_twice_is_one_option() -> None:
     wide = replace(SPEC, d_model=32)  # 96 hidden channels
     space = made(text_of(wide, bits=[4, 4], windows=[8, 8], mixers=["mamba2", "mamba2"]))
-    assert space.size() == (3 * 2) ** 2 * 3 * 2
+    assert space.size() == (3 * 2 * 2) ** 2 * 3 * 2
     shares = made(text_of(wide, bits=[0], narrower=[0.5, 0.5001, 0.999, 1e-9]))
     assert space.contains(wide)
     assert shares.size() == 3**2, "half and the least, and none that rounds to all channels"
@@ -88,9 +88,11 @@ def test_bits_have_the_group_that_was_asked_for_and_the_network_its_own(own: int
     layer = replace(LAYER, bits=Bits(group=own))
     spec = replace(SPEC, layers=(layer,))
     space = made(text_of(spec, bits=[8, 4], group=128))
-    assert space.size() == 3
+    assert space.size() == 3 * 3
     assert space.contains(spec)
-    assert space.contains(replace(spec, layers=(replace(layer, bits=Bits(weight=4, group=128)),)))
+    few = Bits(weight=4, group=128)
+    assert space.contains(replace(spec, layers=(replace(layer, bits=few),)))
+    assert space.contains(replace(spec, layers=(replace(layer, channel_bits=few),)))
 
 
 def test_smaller_forms_are_those_that_weights_can_be_made_of() -> None:
@@ -104,7 +106,7 @@ def test_smaller_forms_are_those_that_weights_can_be_made_of() -> None:
     mixed = made(text_of(spec, bits=[0], mixers=["mamba2", "linear_attention", "gated_delta_net"]))
     assert mixed.size() == 4
     alone = made(text_of(replace(spec, layers=(replace(LAYER, sequence_mixer=biased),)), kv_heads=[1]))
-    assert alone.size() == 5, "only bits"
+    assert alone.size() == 5 * 5, "only bits"
 
 
 def test_a_network_of_few_bits_is_no_parent() -> None:

@@ -66,6 +66,7 @@ def space_of(**more: object) -> Space:
 
 SPACES = {
     "plain": space_of(),
+    "halves": space_of(channel_bits=Bits(weight=one_of(8, 4), state=one_of(8, 4, name="state"))),
     "options": space_of(
         reads_embedding=one_of(False, True),
         routing=one_of(None, MixtureOfDepths(capacity=0.5)),

@@ -94,6 +94,7 @@ def _layer(sequence: Sublayer, channels: object) -> Layer:
         sequence_mixer=sequence.block,
         channel_mixer=channels.block,
         bits=sequence.bits,
+        channel_bits=None if channels.block is None else channels.bits,
         reads_embedding=sequence.reads_embedding,
     )
 

@@ -48,7 +48,8 @@ def best_at_cost_of(
 
 def _of_equal_bits(space: Space, parent: Decoder) -> Iterator[Decoder]:
     for bits in dict.fromkeys(sublayer.bits for sublayer in sublayers_in(space) if sublayer.block):
-        yield replace(parent, layers=tuple(replace(layer, bits=bits) for layer in parent.layers))
+        layers = (replace(layer, bits=bits, channel_bits=None) for layer in parent.layers)
+        yield replace(parent, layers=tuple(layers))
 
 
 def _of_equal_fields(space: Space, parent: Decoder) -> Iterator[Decoder]:
