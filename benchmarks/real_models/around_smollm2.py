@@ -3,11 +3,11 @@
     make models                                        # fetches the file, 93 MB, into .cache
     python -m benchmarks.real_models.around_smollm2
 
-Both halves of a layer have 16, 6, 4, 3 or 2 bits a weight (groups of 64; the embedding stays at 16). `exact` scores each
-by the divergence of the whole network on 512 tokens of training text, and chooses; what is found is scored on
-4,096 other tokens. The text is the interpreter's own (`pydoc_data.topics`), in the model's tokens. For each
-uniform width the table has what it loses against the parent, to nearest and by GPTQ, and what the best choice
-of no more bytes loses. Killed, it goes on where it was.
+Both halves of a layer have 16, 6, 4, 3 or 2 bits a weight (groups of 64; the embedding stays at 16). `exact`
+scores each by the divergence of the whole network on 512 tokens of training text, and chooses; what is found
+is scored on 4,096 other tokens. The text is the interpreter's own (`pydoc_data.topics`), in the model's
+tokens. For each uniform width the table has what it loses against the parent, to nearest and by GPTQ, and
+what the best choice of no more bytes loses. Killed, it goes on where it was.
 
 The model: huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct (Apache 2.0), as in
 `benchmarks.real_models.smollm2`.
