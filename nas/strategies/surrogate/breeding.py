@@ -49,7 +49,9 @@ def _mutated(
     lots = chance.random(rows.shape)
     lots[(inherited == SILENT) | (encoding.sizes < 2)] = np.inf
     most = min(int(changes.max(initial=0)), rows.shape[1])
-    chosen = np.argsort(lots, axis=1)[:, :most]
+    if not most:
+        return rows
+    chosen = np.argpartition(lots, range(most), axis=1)[:, :most]
     which, nth = np.nonzero(np.arange(most)[None, :] < changes[:, None])
     columns = chosen[which, nth]
     drawn = np.isfinite(lots[which, columns])

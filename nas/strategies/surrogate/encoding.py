@@ -95,18 +95,21 @@ class Encoding:
 
     def canonical(self, rows: Rows) -> Rows:
         """The rows with `SILENT` wherever a gene is not asked; every gene must have an answer before."""
-        asked = np.ones(rows.shape, bool)
+        # a gene is a row here, since what is read and written at once should lie together
+        answers = np.ascontiguousarray(rows.T)
+        asked = np.ones(answers.shape, bool)
         for columns, parents in self._conditions:
             any_place = np.zeros(len(rows), bool)
             for parent, allowed in parents:
-                any_place |= asked[:, parent] & allowed[rows[:, parent]]
-            asked[:, columns] = any_place[:, None]
-        canonical: Rows = np.where(asked, rows, SILENT).astype(np.int16)
+                any_place |= asked[parent] & allowed[answers[parent]]
+            asked[columns] = any_place
+        canonical: Rows = np.where(asked.T, rows, SILENT).astype(np.int16)
         return canonical
 
     def random(self, count: int, chance: np.random.Generator) -> Rows:
         """An answer to every gene, uniformly: (count, G)."""
-        drawn: Rows = chance.integers(0, self.sizes, size=(count, len(self.sizes)), dtype=np.int16)
+        # several times as fast as whole numbers below bounds that differ
+        drawn: Rows = (chance.random((count, len(self.sizes))) * self.sizes).astype(np.int16)
         return drawn
 
     def row(self, genotype: Genotype) -> Rows:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.strategies.surrogate.encoding import Encoding, Rows, is_ordered
+from nas.strategies.surrogate.encoding import SILENT, Encoding, Rows, is_ordered
 from search_spaces.language.genotype import Label
 
 Array = NDArray[np.float64]
@@ -59,8 +59,11 @@ class Featurizer:
         self.repeats = len(names) < len(kinds)
         self._widths = [embedding.shape[1] for embedding in embeddings]
         self._starts = np.concatenate(([0], np.cumsum(self._widths)))
-        # row 0 of every table is that of a gene which is not asked
-        self._tables = [np.vstack((np.zeros(e.shape[1]), e)) for e in embeddings]
+        # for every feature its gene, and where its values begin; the one before is that of a silent gene
+        tables = [np.concatenate(([0.0], column)) for embedding in embeddings for column in embedding.T]
+        self._gene = np.repeat(np.arange(len(kinds)), self._widths)
+        self._values = np.concatenate((*tables, [0.0]))
+        self._first = 1 + np.concatenate(([0], np.cumsum([len(table) for table in tables])))[:-1].astype(int)
         self._group = np.array([names[kind] for kind in kinds], dtype=np.int64)
         copies = np.bincount(self._group, minlength=len(names))
         widest = np.zeros(len(names), dtype=np.int64)
@@ -79,26 +82,31 @@ class Featurizer:
         for i, gene in enumerate(encoding.genes):
             whole = _NUMBER.search(gene.path)
             parts.setdefault(gene.path[: whole.end()] if whole else "", []).append(i)
-        self._parts = [np.array(columns) for columns in parts.values()]
+        # a part with fewer genes than another is filled up by a column behind all, in which no answer stands
+        longest = max(map(len, parts.values()), default=0)
+        filled = [columns + [len(kinds)] * (longest - len(columns)) for columns in parts.values()]
+        self._parts = np.array(filled, dtype=np.int64).reshape(len(parts), longest).T
 
     def __call__(self, rows: Rows) -> Features:
         """The features of canonical rows (N, G)."""
-        answers = rows.T + 1
-        parts = [table[answer] for table, answer in zip(self._tables, answers, strict=True)]
-        genes = np.hstack(parts) if parts else np.empty((len(rows), 0))
+        genes = self._values[rows[:, self._gene] + self._first]
         sums = np.hstack((genes @ self._adds, (rows >= 0) @ self._counts - 1))
-        names = np.stack([_named(rows[:, columns]) for columns in self._parts], axis=1)
-        return Features(genes, sums, names)
+        return Features(genes, sums, self._named(rows).T)
 
-
-def _named(rows: Rows) -> NDArray[np.uint32]:
-    """A number for each row of answers, equal for equal ones; 0 where none is given."""
-    code = np.zeros(len(rows), np.uint64)
-    for answers in rows.T:
-        code = (code + answers.astype(np.uint64) + np.uint64(2)) * _MIXER
-        code ^= code >> np.uint64(29)
-    names = (code >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
-    return np.where((rows >= 0).any(axis=1), names, np.uint32(0))
+    def _named(self, rows: Rows) -> NDArray[np.uint32]:
+        """A number for the answers of each part, (L, N), equal for equal ones; 0 where none is given."""
+        answers = np.vstack((rows.T, np.full(len(rows), SILENT, rows.dtype)))
+        code = np.zeros((self._parts.shape[1], len(rows)), np.uint64)
+        asked = np.zeros(code.shape, bool)
+        for columns in self._parts:  # the first gene of all parts, then the second
+            mine = answers[columns]
+            code += mine.astype(np.uint64)
+            code += np.uint64(2)
+            code *= _MIXER
+            code ^= code >> np.uint64(29)
+            asked |= mine >= 0
+        names = (code >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
+        return np.where(asked, names, np.uint32(0))
 
 
 def _embedding(labels: tuple[Label, ...]) -> Array:
