@@ -34,7 +34,7 @@ from nas.modifiers.base import Estimate, Modifier, Work, modifier_of
 from nas.modifiers.settings import ModificationSettings as ModificationSettings
 from nas.progress import Progress
 from nas.study.model_code import load
-from nas.study.task import check_tokens
+from nas.study.task import check_tokens, doubt_of_tokens
 from nas.training.start import Start, start_of
 from search_spaces.language.walk import open_values
 from search_spaces.network.model import Model
@@ -116,6 +116,8 @@ def modify(
             f"the network has {start.model.spec.vocab:,} tokens, and {task.name} needs {task.vocab:,}"
         )
     run = _Run(start, task, settings.seed, Path(output), progress or Progress())
+    if doubt := doubt_of_tokens(start.tokenizer, start.model.spec.vocab, task):
+        run.progress.say(doubt)
     done = run.begin(chosen, force=force)
     try:
         for modifier in chosen[len(done) :]:

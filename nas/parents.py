@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from evaluators.blockwise.additive_part import does_not_add_up
 from foundation.errors import SettingError
 from foundation.files import real_path, write_atomically
 from foundation.wording import argument
@@ -51,6 +52,8 @@ def space_around(
         there = f"{folder} holds no exported model" if folder.is_dir() else f"there is no folder {folder}"
         raise SettingError(f"{there}: name one that `nas import`, `nas export` or `nas train` wrote")
     start = start_of(str(parent))
+    if reason := does_not_add_up(start.model.spec):
+        raise SettingError(f"{parent}: {reason}, so its parts cannot be replaced one by one")
     name = re.sub(r"[^\w.-]", "_", folder.resolve().name)
     defaults: dict[str, Any] = {
         "parent": real_path(parent),

@@ -56,8 +56,10 @@ def source_of_space(
     """The source of a space around a network; `about` says what that is, `defaults` are those of its studies.
 
     Raises:
-        SettingError: the network is of few bits itself, so that it cannot be the parent of others.
+        SettingError: the network is of few bits itself, so that it cannot be the parent of others; heads of
+            keys and values that none of its attention can have.
     """
+    _check_kv_heads(network, wanted)
     if any(layer.bits_at(place).weight != 16 for layer in network.layers for place in layer.blocks):
         raise SettingError(
             f"{about} has layers of few bits: take the network that they were rounded from, or one of 16 bits"
@@ -161,6 +163,20 @@ def _in_place_of(own: Block | None, place: str, wanted: Alternatives, d_model: i
         yield from (replace(own, expansion=kept / d_model) for kept in _narrower(own, wanted, d_model))
     if wanted.skip:
         yield Skip() if place == PLACES[0] else None
+
+
+def _check_kv_heads(network: Decoder, wanted: Alternatives) -> None:
+    own = {layer.sequence_mixer for layer in network.layers if isinstance(layer.sequence_mixer, Attention)}
+    for heads in wanted.kv_heads:
+        if any(_divides(heads, block) for block in own):
+            continue
+        counts = sorted({block.num_kv_heads for block in own})
+        fitting = [n for n in range(1, max(counts, default=1)) if any(_divides(n, block) for block in own)]
+        has = f"has {' and '.join(map(str, counts))}" if counts else "has no attention"
+        fit = (
+            f"fewer that can be made of them: {', '.join(map(str, fitting))}" if fitting else "none is fewer"
+        )
+        raise SettingError(f"kv_heads: {heads} cannot be means of the network's heads, which {has}; {fit}")
 
 
 def _divides(heads: int, own: Attention) -> bool:

@@ -41,7 +41,9 @@ class _MeasuresByDefault(TyperGroup):
 profiles = typer.Typer(
     cls=_MeasuresByDefault,
     no_args_is_help=True,
-    help="Measure latency tables, and carry them between machines: nas profile SPACE -o table.json",
+    help="Measure latency tables, and carry them between machines: `nas profile SPACE -o table.json` measures"
+    " here, `nas profile SPACE --bundle DIR` writes what a phone or a board must run, and `nas profile import"
+    " DIR` reads what came of it. All options: `nas profile measure --help`.",
 )
 
 

@@ -12,7 +12,9 @@ from nas.steps.base import Context, Step, steps
 from nas.steps.train import evaluator
 from nas.study.facts import add_fact
 from nas.study.plan import Plan
+from nas.study.task import doubt_of_tokens
 from search_spaces.network.decoder import Decoder
+from search_spaces.network.model_files import read_tokenizer
 from search_spaces.scenario import Scenario
 
 FACT = "parent baselines"
@@ -43,6 +45,8 @@ class ParentBaselines(Step):
         scoring = evaluator(context)
         assert isinstance(scoring, FromParent)
         parent, space = scoring.parent_spec, context.study.space
+        if doubt := doubt_of_tokens(read_tokenizer(scoring.parent), parent.vocab, scoring.task):
+            context.progress.say(doubt)
         specs = [space.close(genotype) for genotype in uniform_networks(space, parent)]
         wanted = {_named(spec, parent): spec for spec in specs if _named(spec, parent)}
         rows: dict[str, dict[str, float]] = {}

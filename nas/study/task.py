@@ -86,6 +86,16 @@ def check_tokens(tokenizer: bytes | None, task: Task) -> None:
     )
 
 
+def doubt_of_tokens(tokenizer: bytes | None, vocab: int, task: Task) -> str:
+    """What is not known of a network of `vocab` tokens on this task, in a sentence; empty where all is."""
+    if tokenizer is not None or (vocab == task.vocab and task.tokenizer_json() is None):
+        return ""
+    return (
+        "the network has no tokenizer, so nothing says whether it was trained on the tokens of this text:"
+        " if it was not, its scores mean nothing"
+    )
+
+
 def with_vocab_of_data(plan: Plan) -> Plan:
     """The plan with the vocabulary of its data in the place of the word `data`.
 

@@ -94,7 +94,7 @@ def constant_decays(decay: str, heads: int, like: Tensor) -> Tensor:
     if (ladder := DECAYS[decay]) is None:
         return torch.zeros(1, dtype=exact, device=like.device)
     first, stride = ladder
-    return torch.log1p(-torch.exp2(-first - stride * torch.arange(heads, dtype=exact, device=like.device)))
+    return torch.log1p(-(2.0 ** (-first - stride * torch.arange(heads, dtype=exact, device=like.device))))
 
 
 def products(count: int, heads: int, state_dim: int, head_dim: int, shared: bool) -> int:

@@ -49,7 +49,7 @@ class StateCodec:
         for name, shape in self.shapes.items():
             if shape.per_token:
                 kept.update(self._write_rows(name, state[name], stored, position, count))
-        return kept
+        return {name: kept[name] for name in stored}  # programs pass a state on in its order
 
     def _store(self, state: State) -> State:
         kept: State = {}

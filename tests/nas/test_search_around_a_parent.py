@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nas
+from evaluators.tasks.base import tasks
 from nas import cli
 from nas.engines.base import PROPOSED_BY
 from nas.steps.parent_baselines import FACT
+from nas.study.task import doubt_of_tokens
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.network.model_files import save_model
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 
 LAYER = Layer(sequence_mixer=Attention(num_heads=2, num_kv_heads=1, head_dim=8), channel_mixer=SwiGLU())
 SPEC = Decoder(d_model=16, layers=(LAYER, LAYER))
@@ -67,6 +72,24 @@ def test_a_winner_of_mixed_bits_is_a_model(capsys: pytest.CaptureFixture[str]) -
     winner = nas.load("winner")
     assert winner.spec == study.spec(mixed)
     run(capsys, "generate winner --prompt bottles --new-tokens 2")
+
+
+@pytest.mark.parametrize("more", [{"shared": "one"}, {"routing": MixtureOfDepths(capacity=0.5)}])
+def test_a_parent_whose_parts_do_not_add_up_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, more: dict[str, Any]
+) -> None:
+    layer = replace(LAYER, **more)
+    save_model(build(replace(SPEC, layers=(layer, layer)), seed=1), tmp_path / "other", exact=True)
+    told = refused(capsys, f"space-around {tmp_path / 'other'} -o {tmp_path / 'x.py'}")
+    assert "so its parts cannot be replaced one by one" in told
+    assert not (tmp_path / "x.py").exists()
+
+
+def test_a_network_without_a_tokenizer_is_told_of(tmp_path: Path) -> None:
+    task = tasks["language"].make(data="text.txt", length=32, windows=2)
+    assert doubt_of_tokens(None, 256, task) == "", "bytes are what is read where nothing is said"
+    assert "has no tokenizer" in doubt_of_tokens(None, 300, task)
+    assert doubt_of_tokens(b"{}", 300, task) == ""
 
 
 def test_a_parent_is_named_like_it_is(capsys: pytest.CaptureFixture[str], home: Path) -> None:

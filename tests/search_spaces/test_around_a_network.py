@@ -98,15 +98,20 @@ def test_bits_have_the_group_that_was_asked_for_and_the_network_its_own(own: int
 def test_smaller_forms_are_those_that_weights_can_be_made_of() -> None:
     grouped = Attention(num_heads=8, num_kv_heads=4, head_dim=8)
     spec = replace(SPEC, layers=(replace(LAYER, sequence_mixer=grouped),))
-    space = made(text_of(spec, bits=[0], kv_heads=[1, 2, 3, 4, 8], narrower=[0.5, 0.75]))
+    space = made(text_of(spec, bits=[0], kv_heads=[1, 2], narrower=[0.5, 0.75]))
     assert space.size() == 3 * 3
+    for heads in (3, 4, 8):
+        with pytest.raises(SettingError, match=f"kv_heads: {heads} cannot .* has 4; fewer .*: 1, 2$"):
+            text_of(spec, kv_heads=[heads])
     half = replace(spec.layers[0], channel_mixer=SwiGLU(expansion=1.5))
     assert space.contains(replace(spec, layers=(half,)))
     biased = replace(grouped, biases="all")
     mixed = made(text_of(spec, bits=[0], mixers=["mamba2", "linear_attention", "gated_delta_net"]))
     assert mixed.size() == 4
-    alone = made(text_of(replace(spec, layers=(replace(LAYER, sequence_mixer=biased),)), kv_heads=[1]))
-    assert alone.size() == 5 * 5, "only bits"
+    with pytest.raises(SettingError, match="has 4; none is fewer"):
+        text_of(replace(spec, layers=(replace(LAYER, sequence_mixer=biased),)), kv_heads=[1])
+    with pytest.raises(SettingError, match="has no attention"):
+        text_of(zoo["mamba"].spec, kv_heads=[1])
 
 
 def test_a_network_of_few_bits_is_no_parent() -> None:

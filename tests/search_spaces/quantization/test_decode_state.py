@@ -40,6 +40,14 @@ def test_rows_of_a_cache_are_written_once_and_within_their_bound(
     assert held == 3 * state_bytes(shape, bits, 30)
 
 
+@pytest.mark.parametrize("bits", [16, *BOUND])
+def test_a_state_keeps_its_order(bits: int) -> None:
+    codec = StateCodec({"k": StateShape((2, 8), per_token=True), "h": StateShape((8,))}, bits)
+    stored = codec.empty({"k": torch.zeros(1, 2, 4, 8), "h": torch.zeros(1, 8)})
+    after = codec.write(codec.read(stored, torch.float32), stored, 0, 1)
+    assert list(after) == list(stored), "programs pass it on as a list"
+
+
 @pytest.mark.parametrize("bits", BOUND)
 def test_many_rows_at_once_are_the_rows_one_by_one(bits: int) -> None:
     shape = StateShape((2, 8), per_token=True)
