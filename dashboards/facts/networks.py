@@ -9,12 +9,12 @@ from typing import Any
 from dashboards.facts.quantities import Quantity
 from foundation.errors import NasError
 from nas.study.given_networks import is_given
-from nas.study.network_lines import bits_of, bits_text, counted_runs
+from nas.study.network_lines import around_text, counted_runs, layer_line
 from nas.study.objective_records import known_objective
 from nas.study.study import Study
 from nas.study.trial import Trial, Value
 from search_spaces.language.printing import brief, show
-from search_spaces.language.varying import Varying, told
+from search_spaces.language.varying import Varying, differing_fields, joined, told
 from search_spaces.network.decoder import Decoder, Layer, has_plain_layers
 
 LINE_LENGTH = 240
@@ -77,9 +77,16 @@ def one_line_of(study: Study, trial: Trial) -> str:
         return _cut(", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items())))
     if not has_plain_layers(spec):
         return _cut(brief(spec))
-    varying = None if is_given(trial.genotype) else study.varying
+    varying = varying_in(study, trial, spec)
     runs = counted_runs(layer_text(layer, varying) for layer in spec.layers)
-    return f"{spec.d_model}{WIDE}: {BETWEEN.join(runs)}"
+    return f"{spec.d_model}{WIDE}: {BETWEEN.join([*runs, *around_text(spec, varying)])}"
+
+
+def varying_in(study: Study, trial: Trial, spec: Decoder) -> Varying:
+    """The fields that are told of a network: those that vary in its space, else among its layers."""
+    if not is_given(trial.genotype):
+        return study.varying
+    return joined(differing_fields(spec.layers), {"Bits": frozenset({"weight", "state"})})
 
 
 def parts_of(one_line: str) -> list[str]:
@@ -96,17 +103,9 @@ def layers_of(study: Study, trial: Trial) -> str:
     return str(spec) if isinstance(spec, Decoder) else show(spec)
 
 
-def layer_text(layer: Layer, varying: Varying | None = None) -> str:
-    """A layer by its blocks' kinds and its bits: `Attention + SwiGLU w4 s8`.
-
-    With the fields that vary in a space, only these are told: `Attention(num_kv_heads=2) + SwiGLU`.
-    """
-    blocks = layer.blocks.values()
-    if varying is None:
-        bits = f"{bits_of(layer, 'weight')} {bits_of(layer, 'state')}"
-        return f"{' + '.join(map(kind_of, blocks))} {bits}"
-    kinds = " + ".join(_told(block, varying) for block in blocks)
-    return f"{kinds} {bits_text(layer, varying)}".rstrip()
+def layer_text(layer: Layer, varying: Varying) -> str:
+    """A layer by the kinds of its blocks and what varies: `Attention(num_kv_heads=2) + SwiGLU w4 s8`."""
+    return layer_line(layer, varying, " + ", _told)
 
 
 def _told(block: Any, varying: Varying) -> str:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dashboards.facts.networks import architecture, layer_text
+from dashboards.facts.networks import architecture, layer_text, varying_in
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
-from nas.study.given_networks import is_given
 from nas.study.trial import Trial, Value
 from search_spaces.network.decoder import Decoder, Layer
 
@@ -97,7 +96,7 @@ def _layers(reading: Reading, trials: Sequence[Trial]) -> tuple[ComparedText, ..
         return ()
     columns = []
     for spec, trial in zip(plain, trials, strict=True):
-        varying = None if is_given(trial.genotype) else reading.study.varying
+        varying = varying_in(reading.study, trial, spec)
         columns.append([layer_text(layer, varying) for layer in spec.layers])
     rows = [ComparedText("width", tuple(str(spec.d_model) for spec in plain))]
     for i in range(max(map(len, columns), default=0)):

@@ -32,6 +32,15 @@ ROW = 30
 COLUMN = 130
 """Pixels of a row, and of a column of bars at least."""
 
+BAR, LETTER = 200, 6.6
+"""Pixels at least of the blocks of a layer, and of a letter of its name."""
+
+BARS = 1.32
+"""Widths of the widest layer that `BAR` holds: itself, marks, and links in front of it."""
+
+WIDEST_COLUMN = 3.6
+"""How much wider the column of the layers is than one of costs."""
+
 COLOURS = dict(zip(FAMILIES, (BLUE, SKY, GREEN, GREY, AMBER, ORANGE), strict=True))
 BY_BITS = {16: BLUE, 8: SKY, 6: GREEN, 4: AMBER, 3: ORANGE, 2: PURPLE, 1.58: PURPLE}
 """Colours of bits per weight."""
@@ -57,7 +66,7 @@ def strip_figure(facts: Anatomy, by: str = "family") -> go.Figure:
         1,
         1 + len(costs),
         shared_yaxes=True,
-        column_widths=[3.6, *[1.0] * len(costs)],
+        column_widths=[WIDEST_COLUMN, *[1.0] * len(costs)],
         horizontal_spacing=0.012,
         column_titles=["layers, widths to scale", *(TITLES[name] for name in costs)],
     )
@@ -75,7 +84,11 @@ def strip_figure(facts: Anatomy, by: str = "family") -> go.Figure:
     )
     figure.update_xaxes(fixedrange=True, showgrid=False, showticklabels=False)
     return figure.update_layout(
-        meta={LEAST_WIDTH: 430 + COLUMN * len(costs)},
+        meta={
+            LEAST_WIDTH: max(
+                430 + COLUMN * len(costs), _room(facts) * (1 + 1.04 * len(costs) / WIDEST_COLUMN)
+            )
+        },
         margin={"l": 44, "r": 8, "t": 84, "b": 8},
         legend_y=1,
         legend_yref="container",
@@ -127,8 +140,12 @@ def _add_names(figure: go.Figure, facts: Anatomy) -> None:
         row=1,
         col=1,
     )
-    longest = max((len(_shown(layer)) for layer in facts.layers), default=0)
-    figure.update_xaxes(range=[-0.16 * widest, widest * (1.2 + 0.035 * longest)], row=1, col=1)
+    figure.update_xaxes(range=[-0.16 * widest, widest * (BARS * _room(facts) / BAR - 0.16)], row=1, col=1)
+
+
+def _room(facts: Anatomy) -> float:
+    """Pixels that the blocks and the longest name behind them need side by side."""
+    return BAR + LETTER * max((len(_shown(layer)) for layer in facts.layers), default=0)
 
 
 def _width(layer: LayerFacts) -> float:

@@ -280,13 +280,24 @@ def strip_caption(facts: Anatomy) -> str:
         f" weights per channel. All rows together: {told}."
     )
     if facts.timed:
-        overhead = ", ".join(
-            f"{quantity(n).text(ms)} of {quantity(n).label}" for n, ms in facts.overheads.items()
-        )
-        text += f" Latencies are predicted by the table of {facts.timed}; {overhead} belong to no layer."
+        text += f" Latencies are predicted by the table of {facts.timed}. {overheads_text(facts.overheads)}"
     else:
         text += " There is no latency table for this scenario here, so no latency by layer."
     return text
+
+
+def overheads_text(overheads: Mapping[str, float]) -> str:
+    """What the whole takes beside the sum of its parts, or how much less it takes than they do."""
+    told = []
+    for name, ms in overheads.items():
+        of, amount = quantity(name), quantity(name).text(abs(ms))
+        told.append(
+            f"the parts timed alone add up to {amount} more {of.label} than the whole"
+            if ms < 0
+            else f"{amount} of {of.label} belong to the whole and to no layer"
+        )
+    text = "; ".join(told)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def lineage(reading: Reading, trial: Trial) -> list[Component]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from search_spaces.language.choices import OneOf, field_names
 from search_spaces.language.printing import brief
-from search_spaces.language.walk import children
+from search_spaces.language.walk import children, open_values
 
 Varying: TypeAlias = Mapping[str, frozenset[str]]
 """Fields that are searched, by the name of their class."""
@@ -18,30 +18,54 @@ NOTHING: Varying = MappingProxyType({})
 
 
 def varying_fields(root: Any) -> Varying:
-    """By class, its plain fields that are open, or that differ between parts in one open value."""
+    """By class, its fields that hold something open, or that differ between parts in one open value."""
     found: dict[str, set[str]] = {}
     for part in _parts(root, set()):
         if isinstance(part, OneOf):
             _add_differing(part, found)
         elif is_dataclass(part):
-            names = (name for name in field_names(type(part)) if isinstance(getattr(part, name), OneOf))
+            names = (name for name in field_names(type(part)) if _is_open(getattr(part, name)))
             found.setdefault(type(part).__name__, set()).update(names)
     return {kind: frozenset(names) for kind, names in found.items() if names}
 
 
 def told(part: Any, varying: Varying) -> str:
-    """A closed part by its class and its plain fields that vary: `Attention(num_kv_heads=2)`.
+    """A closed part by its class and its fields that vary: `Attention(num_kv_heads=2)`.
 
     A field that holds nothing, such as the window of full attention, is not named.
     """
     kind = type(part).__name__
-    names = [name for name in field_names(type(part)) if name in varying.get(kind, ())]
-    plain = [n for n in names if getattr(part, n) is not None and not is_dataclass(getattr(part, n))]
-    values = ", ".join(f"{name}={brief(getattr(part, name))}" for name in plain)
-    return f"{kind}({values})" if values else kind
+    known = {n: getattr(part, n) for n in field_names(type(part)) if n in varying.get(kind, ())}
+    shown = [
+        f"{name}={told(value, varying) if _is_closed_part(value) else brief(value)}"
+        for name, value in known.items()
+        if value is not None
+    ]
+    return f"{kind}({', '.join(shown)})" if shown else kind
 
 
-def _add_differing(choice: OneOf, found: dict[str, set[str]]) -> None:
+def _is_open(value: Any) -> bool:
+    return next(open_values(value), None) is not None
+
+
+def _is_closed_part(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, OneOf)
+
+
+def differing_fields(parts: Iterable[Any]) -> Varying:
+    """By class, the fields in which these parts, or parts within them, differ."""
+    found: dict[str, set[str]] = {}
+    _add_differing(tuple(parts), found)
+    return {kind: frozenset(names) for kind, names in found.items() if names}
+
+
+def joined(*varying: Varying) -> Varying:
+    """The fields of all of these."""
+    kinds = dict.fromkeys(kind for each in varying for kind in each)
+    return {kind: frozenset().union(*(each.get(kind, ()) for each in varying)) for kind in kinds}
+
+
+def _add_differing(choice: Any, found: dict[str, set[str]]) -> None:
     first: dict[str, Any] = {}
     for part in _parts(choice, set()):
         if not is_dataclass(part) or isinstance(part, OneOf):

@@ -7,7 +7,9 @@ import pytest
 from dashboards.facts.anatomy import FAMILIES, anatomy
 from dashboards.facts.python_text import python_text
 from dashboards.figures.strip import strip_figure, totals
+from dashboards.pages.network import overheads_text
 from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.deepseek_moe import DeepSeekMoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.options.early_exit import EarlyExit
@@ -72,3 +74,27 @@ def test_shared_weights_routers_and_exits_are_drawn_and_names_stay_text(by: str)
 
 def test_anything_else_has_no_layers() -> None:
     assert anatomy("no decoder", SCENARIO) is None
+
+
+def test_a_sum_of_parts_beyond_the_whole_is_said_as_such() -> None:
+    text = overheads_text({"prefill_ms": -2.46, "decode_ms": 0.5})
+    assert text == (
+        "The parts timed alone add up to 2.46 ms more prefill latency than the whole;"
+        " 0.500 ms of decode latency per token belong to the whole and to no layer."
+    )
+    assert overheads_text({}) == ""
+
+
+def test_a_narrow_page_scrolls_as_far_as_the_names_of_layers_reach() -> None:
+    """Where the figure is as narrow as it may be, the longest name ends within its column."""
+    mixer, bits = Attention(window=1024), Bits(weight=1.58, state=8)
+    layer = Layer(sequence_mixer=mixer, channel_mixer=DeepSeekMoE(), bits=bits)
+    facts = anatomy(Decoder(d_model=64, layers=(layer, layer)), SCENARIO)
+    assert facts is not None
+    figure = strip_figure(facts)
+    (names,) = figure.select_traces({"type": "scatter", "mode": "text"})
+    low, high = figure.layout.xaxis.range
+    start, end = figure.layout.xaxis.domain
+    margins = figure.layout.margin.l + figure.layout.margin.r
+    pixels = (figure.layout.meta["least_width"] - margins) * (end - start) / (high - low)
+    assert (high - max(names.x)) * pixels >= 6 * max(map(len, names.text))

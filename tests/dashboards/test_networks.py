@@ -33,7 +33,9 @@ def test_windowed_attention_is_a_kind_of_its_own(block: object, expected: str) -
 
 def test_a_layer_is_named_by_its_blocks_and_bits() -> None:
     layer = Layer(sequence_mixer=Mamba2(), channel_mixer=SwiGLU(), bits=Bits(weight=4, state=8))
-    assert layer_text(layer) == "Mamba2 + SwiGLU w4 s8"
+    bits = {"Bits": frozenset({"weight", "state"})}
+    assert layer_text(layer, bits) == "Mamba2 + SwiGLU w4 s8"
+    assert layer_text(layer, {}) == "Mamba2 + SwiGLU"
 
 
 def test_equal_neighbours_are_counted(full: Study) -> None:
