@@ -29,14 +29,15 @@ from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel.course import CHECKPOINTS
 from evaluators.training.trainable import weights_digest
 from foundation.errors import EvaluationFailed, FileError, NasError, SettingError
-from foundation.files import read_json, real_path
-from nas.modifiers.base import Estimate, Modifier, Work, modifier_of
+from foundation.files import real_path
+from nas.modifiers.base import Estimate, Modifier, Work
+from nas.modifiers.lists import modifiers_of
+from nas.modifiers.lists import read_modifiers as read_modifiers
 from nas.modifiers.settings import ModificationSettings as ModificationSettings
 from nas.progress import Progress
 from nas.study.model_code import load
 from nas.study.task import check_tokens, doubt_of_tokens
 from nas.training.start import Start, start_of
-from search_spaces.language.walk import open_values
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import check_free, read_config, save_model
 from search_spaces.network.weight_formats import weight_bits
@@ -47,8 +48,6 @@ MODIFIED = "modified"
 
 ORIGIN = "modified_from"
 """The entry that names the weights, the text and the seed that a list of modifiers began with."""
-
-MOST_MODIFIERS = 64
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,15 @@ def modify(
     output: str | Path,
     settings: ModificationSettings | None = None,
     *,
+    task: Task | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[Modified]:
     """Apply modifiers to a network, one after the other, and export what comes out; what each did.
 
-    `begin` is an exported folder, `zoo:NAME`, or a start that was made of something else. With `force`,
-    another model that was exported into the folder is replaced.
+    `begin` is an exported folder, `zoo:NAME`, or a start that was made of something else. A `task` that is
+    open is taken in place of that of the settings. With `force`, another model that was exported into the
+    folder is replaced.
 
     Raises:
         SettingError: a modifier is left open or cannot be applied, or the folder holds something else.
@@ -109,7 +110,7 @@ def modify(
     for modifier in chosen:
         if real_path(output) in map(real_path, modifier.folders):
             raise SettingError(f"{modifier.name}: {output} is read by it: name another folder to write")
-    task = settings.make_task()
+    task = task or settings.make_task()
     check_tokens(start.tokenizer, task)
     if start.model.spec.vocab < task.vocab:
         raise SettingError(
@@ -127,38 +128,6 @@ def modify(
             run.undo()
         raise
     return done
-
-
-def modifiers_of(wanted: Sequence[Modifier | str]) -> tuple[Modifier, ...]:
-    """The modifiers of a list; texts describe one each.
-
-    Raises:
-        SettingError: there are none, too many, or a value of one is left open.
-    """
-    if isinstance(wanted, (str, Modifier)) or not 1 <= len(wanted) <= MOST_MODIFIERS:
-        raise SettingError(f"modifiers are a list of 1 to {MOST_MODIFIERS}, got {wanted!r:.80}")
-    chosen = tuple(each if isinstance(each, Modifier) else modifier_of(each) for each in wanted)
-    if left_open := next(open_values(chosen), None):
-        raise SettingError(f"{left_open[0]} is left open: close the modifiers first, as a space is closed")
-    return chosen
-
-
-def read_modifiers(path: str | Path) -> tuple[Modifier, ...]:
-    """The modifiers of a JSON file: a list of texts such as "quantize,bits=4", or of objects with a name.
-
-    Raises:
-        SettingError: the file cannot be read, or holds something else.
-    """
-    try:
-        plain = read_json(path)
-    except FileError as error:
-        raise SettingError(str(error)) from None
-    if not isinstance(plain, list) or not all(isinstance(each, (str, dict)) for each in plain):
-        raise SettingError(f'{path} holds no list of modifiers, such as ["prune,pattern=2:4", "quantize"]')
-    try:
-        return modifiers_of([each if isinstance(each, str) else Modifier.from_plain(each) for each in plain])
-    except SettingError as error:
-        raise type(error)(f"{path}: {error}") from None
 
 
 def estimates(

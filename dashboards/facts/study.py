@@ -14,6 +14,7 @@ from dashboards.facts.damaged import undamaged
 from dashboards.facts.finalists import FinalistFacts, finalist_facts
 from dashboards.facts.front import FrontFacts
 from dashboards.facts.growth import HypervolumeFacts, growth
+from dashboards.facts.modified import ModifiedFacts, modified_facts
 from dashboards.facts.networks import (
     NetworkFacts,
     architecture,
@@ -108,6 +109,7 @@ class Facts:
     proposers: Proposers | None = None
     finals: FinalistFacts | None = None
     baselines: BaselineFacts | None = None
+    modified: ModifiedFacts | None = None
     tables: tuple[TableFacts, ...] = ()
     supernet: SupernetFacts | None = None
     corpus: CorpusFacts | None = None
@@ -165,6 +167,7 @@ def read_facts(study: Study) -> Facts:
             study.quality.name if study.quality else None,
         ),
         baselines=baseline_facts(study, measured),
+        modified=modified_facts(study),
         tables=tables or (),
         supernet=supernet,
         corpus=corpus,

@@ -16,6 +16,7 @@ from dashboards.report.finalist_section import finalist_section
 from dashboards.report.front_section import front_section, headline
 from dashboards.report.html import Html, commands, document, fact_list, figure, p, section, tag
 from dashboards.report.latency_section import latency_section
+from dashboards.report.modified_section import modified_section
 from dashboards.report.sources_section import sources_section
 from dashboards.report.tables import objectives_text
 from dashboards.shell_commands import export, store_option, target
@@ -59,6 +60,7 @@ def report_html(facts: Facts) -> str:
         front_section(facts),
         finalist_section(facts) if facts.front else None,
         baseline_section(facts),
+        modified_section(facts),
         corpus_section(facts),
         _search_section(facts),
         latency_section(facts),

@@ -14,12 +14,11 @@ from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_table
 from nas.default_paths import DEFAULT_STORE
 from nas.modifiers.base import Modifier, modifiers
+from nas.modifiers.lists import LIST_SUFFIX, read_modifiers
 from nas.modifiers.settings import ModificationSettings
 
 if TYPE_CHECKING:
     from nas.modification import Modified
-
-LIST_SUFFIX = ".json"
 
 
 def mount(app: typer.Typer) -> None:
@@ -72,7 +71,6 @@ def run(
 
     Example: nas run prune,pattern=2:4 winner -o small --then quantize,bits=4
     """
-    from nas.modification import read_modifiers
     from nas.modifiers.base import modifier_of
 
     first = list(read_modifiers(modifier)) if modifier.endswith(LIST_SUFFIX) else [modifier_of(modifier)]

@@ -158,6 +158,7 @@ def _located(settings: Given, known: Plan) -> Given:
     What is not among them is as in the plan that is `known`.
     """
     from nas.engines.base import parse_search_settings
+    from nas.modifiers.lists import texts_of
     from nas.tables.library import find
 
     located = dict(settings)
@@ -166,6 +167,8 @@ def _located(settings: Given, known: Plan) -> Given:
             located[name] = real_path(settings[name])
     if "latency_tables" in settings:
         located["latency_tables"] = tuple(real_path(find(source)) for source in settings["latency_tables"])
+    if settings.get("then"):
+        located["then"] = texts_of(settings["then"])
     if "settings" in settings:
         engine, strategy = (settings.get(key, getattr(known, key)) for key in ("engine", "strategy"))
         located["settings"] = parse_search_settings(engine, strategy, settings["settings"])

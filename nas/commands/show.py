@@ -49,12 +49,15 @@ def ls(as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
 
 def front(study: StudyName, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
     """Print the Pareto front of a study; with --json, for programs. Exit code 1 where nothing was scored."""
+    from nas.study.modified import STAGE as MODIFIED
+    from nas.study.modified import front_after
     from nas.study.study import open_study
     from nas.study.tally import require_scored
 
     opened = open_study(study, store)
     if as_json:
-        print_json([trial_json(opened, trial) for trial in opened.front()])
+        after = [trial for trial in front_after(opened) if trial.stage == MODIFIED]
+        print_json([trial_json(opened, trial) for trial in [*opened.front(), *after]])
     else:
         print_front(opened)
     require_scored(opened)
@@ -70,6 +73,7 @@ def show(
     """Print one network: its layers, its numbers with their errors, and where each number comes from."""
     from nas.study.given_networks import given_name, is_given
     from nas.study.marks import rough_lines
+    from nas.study.modified import record_lines
     from nas.study.study import open_study
 
     opened = open_study(study, store)
@@ -84,6 +88,8 @@ def show(
     if chosen.reason:
         print_line(one_line(chosen.reason))
     print_line(str(opened.spec(chosen)))
+    for line in record_lines(chosen):
+        print_line(line)
     table = Table("number", "value", cell("± one s.e."), "how", box=None, pad_edge=False)
     numbers = _numbers(opened, chosen)
     for name, value, how in numbers:
@@ -98,6 +104,7 @@ def show(
 def print_front(study: Any) -> None:
     """The front as a table on standard output, and what became of the other proposals."""
     from nas.study.baseline_gaps import verdicts
+    from nas.study.modified import front_after, then_lines
     from nas.study.proposers import proposers_of
     from nas.study.rungs import rung_lines, rungs_of
     from nas.study.tally import tally_of
@@ -115,6 +122,10 @@ def print_front(study: Any) -> None:
     print_members(members)
     for verdict in verdicts(study):
         print_line(str(verdict))
+    after = front_after(study)
+    for line in then_lines(study, after):
+        print_line(line)
+    print_members(after)
 
 
 def print_members(members: Any) -> None:
@@ -131,6 +142,8 @@ def print_members(members: Any) -> None:
 
 def trial_json(study: Any, trial: Any) -> dict[str, Any]:
     """One trial as plain values."""
+    from nas.study.modified import LIST, OF, RECORDS
+
     return {
         "number": trial.number,
         "stage": trial.stage,
@@ -140,6 +153,7 @@ def trial_json(study: Any, trial: Any) -> dict[str, Any]:
         "values": {name: value.to_json() for name, value, _ in _numbers(study, trial)},
         "genotype": dict(trial.genotype.genes),
         **_spec_json(study, trial),
+        **{name: trial.memo[name] for name in (OF, LIST, RECORDS) if name in trial.memo},
     }
 
 

@@ -28,6 +28,9 @@ from nas.study.study import Study
 from nas.study.trial import Trial, TrialState
 from search_spaces.language.genotype import Genotype
 
+COUNTED = "params"
+"""A cost that is known of every network."""
+
 
 @steps.add
 class Baselines(Step):
@@ -45,7 +48,9 @@ class Baselines(Step):
         study = context.study
         ended = {(t.digest, t.fidelity) for t in study.trials(STAGE) if t.state is not TrialState.RUNNING}
         wanted = [(genotype.digest, rung.fidelity) for rung, chosen in beside(study) for genotype in chosen]
-        return ended.issuperset(wanted) and not left_to_measure(study, trained_baselines(study))
+        trained = trained_baselines(study)
+        priced = all(COUNTED in trial.values for trial in trained)  # a kill may come between score and price
+        return ended.issuperset(wanted) and priced and not left_to_measure(study, trained)
 
     def run(self, context: Context) -> None:
         """Train what is left, rung by rung, and measure it."""

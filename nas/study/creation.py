@@ -27,6 +27,7 @@ from nas.study.baselines import described_baselines
 from nas.study.constraints import parsed_constraints
 from nas.study.evaluators import check_evaluator, check_parent, device_of, with_supernet
 from nas.study.forecast import of_plan
+from nas.study.modified import check_then
 from nas.study.objective_records import OBJECTIVES, described_objectives
 from nas.study.own_blocks import check_own_blocks
 from nas.study.plan import Plan
@@ -157,6 +158,7 @@ def check_plan(
     if engine.asks_strategy:
         make_strategy(plan.strategy, space, goals_of(plan), seed=plan.seed, settings=plan.settings)
     check_scheduler(plan)
+    check_then(space, plan)
     tasks = make_tasks(plan)
     check_parent(space, plan, tasks)
     for task in tasks.values():

@@ -10,12 +10,15 @@ from foundation.errors import SettingError
 from nas.exports.base import Network, target_of
 from nas.study.evaluators import scratch_evaluator, search_evaluator, supernet_evaluator
 from nas.study.facts import CORPUS, SUPERNET
-from nas.study.model_code import code_of
+from nas.study.model_code import code_of, load
+from nas.study.modified import LIST, OF, folder_of, lines_of
+from nas.study.modified import STAGE as MODIFIED_STAGE
 from nas.study.plan_objectives import quality_name
 from nas.study.study import Study
 from nas.study.task import task_of
 from nas.study.trial import STAGES, Trial, TrialState
 from search_spaces.network.model import Model
+from search_spaces.network.model_files import CONFIG, read_config
 
 
 def longest_training(study: Study, digest: str) -> Trial | None:
@@ -40,6 +43,8 @@ def best_weights(study: Study, trial: Trial, task: Task | None = None) -> tuple[
     Raises:
         SettingError: the study has no weights for it.
     """
+    if trial.stage == MODIFIED_STAGE:
+        return _modified(study, trial)
     task, plan, spec = task or task_of(study), study.plan, study.spec(trial)
     trained = longest_training(study, trial.digest)
     if trained is not None:
@@ -87,6 +92,20 @@ def export(
     model, about = best_weights(study, trial, task)
     network = Network(model, about, code_of(model.spec), task.tokenizer_json())
     return Path(folder), target.export(network, folder, force=force)
+
+
+def _modified(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:
+    """What modifiers made at the end of the study.
+
+    Raises:
+        SettingError: its folder is gone.
+    """
+    folder = folder_of(study, str(trial.memo[OF]), trial.memo[LIST])
+    if not (folder / CONFIG).is_file():
+        raise SettingError(f"study {study.name} has no weights for {trial.digest}: {folder} is gone")
+    about = read_config(folder).get("about", {})
+    made = {"digest": trial.digest, "weights": f"{about.get('weights')}: {lines_of(trial)}"}
+    return load(folder, trust_code=True), {**about, **made}
 
 
 def _about(study: Study, trial: Trial, weights: str) -> dict[str, Any]:

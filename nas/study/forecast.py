@@ -21,6 +21,7 @@ from evaluators.training.recipe import Recipe
 from foundation.errors import ConsentNeeded, IllegalArchitecture
 from foundation.text import duration, listed, size
 from nas.engines.base import Engine
+from nas.modifiers.lists import modifiers_of
 from nas.schedulers.base import training_steps
 from nas.study.baselines import SIZES, wants_baselines
 from nas.study.plan import Plan
@@ -206,6 +207,7 @@ def of_plan(space: Space, plan: Plan, tasks: Sequence[Task], engine: Engine) -> 
             forecast += of_supernet(work, plan.recipe, steps, plan.train_batch)
         forecast += work.learning(engine.gradient_steps, engine.sequences, all_logits=True)
         forecast += _of_finalists(work, plan) + _of_baselines(work, plan) + _of_repeats(work, plan)
+        forecast += _of_modifiers(work, plan)
     for task in tasks:
         work = Work(largest=largest, length=task.length, device=plan.train_on)
         forecast += work.scoring(trials, task.windows)
@@ -233,13 +235,19 @@ def _of_baselines(work: Work, plan: Plan) -> Forecast:
 
 def _of_repeats(work: Work, plan: Plan) -> Forecast:
     """The last rung again, with other seeds."""
-    alive = plan.finalists
-    for _ in plan.finalist_steps[1:]:
-        alive = max(1, math.ceil(alive * plan.keep))
+    alive = _in_last_rung(plan)
     if not plan.finalists or plan.final_seeds == 1:
         return Forecast()
     networks = alive + min(SIZES, alive) * len(plan.baselines)
     return work.learning(networks * plan.finalist_steps[-1], plan.train_batch).times(plan.final_seeds - 1)
+
+
+def _in_last_rung(plan: Plan) -> int:
+    """Finalists that are trained longest."""
+    alive = plan.finalists
+    for _ in plan.finalist_steps[1:] if alive else ():
+        alive = max(1, math.ceil(alive * plan.keep))
+    return alive
 
 
 def _of_finalists(work: Work, plan: Plan) -> Forecast:
@@ -249,3 +257,14 @@ def _of_finalists(work: Work, plan: Plan) -> Forecast:
         steps, before = steps + alive * (rung - before), rung
         alive = max(1, math.ceil(alive * plan.keep))
     return work.learning(steps, plan.train_batch) if plan.finalists else Forecast()
+
+
+def _of_modifiers(work: Work, plan: Plan) -> Forecast:
+    """What follows the search, for each network of the last rung; what cannot be applied takes no time."""
+    if not plan.then:
+        return Forecast()
+    one = Scenario(prompt=work.length)
+    operations = [
+        m.flops(work.largest, one) for m in modifiers_of(plan.then) if not m.unsupported(work.largest)
+    ]
+    return Forecast(sum(operations) / SPEED["cpu"]).times(_in_last_rung(plan) or 1)

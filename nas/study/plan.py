@@ -14,6 +14,7 @@ from foundation.errors import SettingError
 from foundation.settings import MANY, SEEDS, Settings, changed, describe, setting
 from foundation.text import listed
 from foundation.wording import argument
+from nas.modifiers.lists import modifiers_of, texts_of
 from search_spaces.devices import check_trainable
 from search_spaces.language.space import Space
 from search_spaces.scenario import Scenario
@@ -318,6 +319,17 @@ class Plan(Settings):
         changeable=True,
         group=FINALISTS,
     )
+    then: tuple[str, ...] = setting(
+        (),
+        help="A modifier (`nas modifiers`) that is applied at the end to the networks that were trained"
+        " longest, or FILE.json with a list of them. Repeat it for several, one after the other.",
+        option="then",
+        metavar="NAME[,SETTING=VALUE...]|FILE.json",
+        repeated=True,
+        shown="nothing",
+        changeable=True,
+        group=FINALISTS,
+    )
     source: str | None = setting(None, help="Where the space is defined.", changeable=True, hidden=True)
 
     def __post_init__(self) -> None:
@@ -336,6 +348,8 @@ class Plan(Settings):
             raise SettingError(f"latency is measured on {self.time_on} or estimated from a card: choose one")
         if self.data is not None and not self.data.strip():
             raise SettingError(f"{argument('data')} must not be empty: name a text, or leave it out")
+        if self.then:
+            modifiers_of(self.then)
         check_trainable(self.train_on)
         check_scenarios(self.scenarios)
 
@@ -366,6 +380,7 @@ class Plan(Settings):
             measure=other.measure,
             baselines=other.baselines,
             final_seeds=max(self.final_seeds, other.final_seeds),
+            then=other.then,
         )
 
 
@@ -379,7 +394,8 @@ def plan_of(space: Space, given: Mapping[str, Any]) -> Plan:
         Plan.from_plain(space.defaults)
     except SettingError as error:
         raise type(error)(f"defaults of the space {space.name}: {error}") from None
-    return Plan.from_plain({**space.defaults, **given})
+    then = {"then": texts_of(given["then"])} if given.get("then") else {}
+    return Plan.from_plain({**space.defaults, **given, **then})
 
 
 def check_scenarios(scenarios: tuple[Scenario, ...]) -> None:

@@ -12,6 +12,7 @@ from foundation.registry import nearest
 from foundation.settings import check_flag, describe
 from foundation.wording import argument
 from nas.executors.workers import Workers
+from nas.modifiers.lists import texts_of
 from nas.progress import Progress, progress_of
 from nas.steps.base import Context, run_steps
 from nas.steps.finalists import Finalists
@@ -116,6 +117,8 @@ def _plan(study: Study, settings: Mapping[str, Any]) -> Plan:
         raise UnknownName(
             f"a study cannot go on with another {unknown[0]}; {nearest(unknown[0], changeable)}"
         )
+    if settings.get("then"):
+        settings = {**settings, "then": texts_of(settings["then"])}
     return study.plan.continued_by(replace(study.plan, **settings))
 
 

@@ -16,6 +16,7 @@ from evaluators.training.recipe import Recipe
 from foundation.settings import check_flag, describe
 from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
+from nas.modifiers.base import Modifier
 from nas.objectives.base import Objective, ObjectiveFunction
 from nas.plugins import report_writer
 from nas.progress import Progress, progress_of
@@ -74,6 +75,7 @@ class PlanSettings(TypedDict, total=False):
     keep: float
     baselines: Sequence[str]
     final_seeds: int
+    then: Sequence[str | Modifier]
     source: str | None
 
 

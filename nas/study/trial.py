@@ -35,9 +35,10 @@ predicts of each from all others."""
 FALLBACK = "fallback"
 """In a trial's memo: the least skill that the model would have needed to be asked."""
 
-STAGES = ("search", "final", "baseline", "repeat", "validate", "scaled")
+STAGES = ("search", "final", "baseline", "repeat", "validate", "scaled", "modified")
 """The parts of a study that have trials: what the strategy asked for, finalists, the baselines that they are
-held against, both again with other seeds, what validates it, and families that its networks are scaled to."""
+held against, both again with other seeds, what validates it, families that its networks are scaled to, and
+what modifiers made of them."""
 
 MEASURED = "_measured"
 """What the names of measurements end in: `decode_ms_measured` is what `decode_ms` predicts."""

@@ -22,6 +22,7 @@ from foundation.settings import Described, Settings, describe, parse, parse_entr
 from nas import cli
 from nas.commands.options_from_settings import default_text, value_of
 from nas.engines.base import engines, parse_search_settings
+from nas.modifiers.base import Modifier
 from nas.strategies.base import strategies
 from nas.study.plan import MEASURABLE, Plan
 from nas.study.search import PlanSettings
@@ -50,6 +51,7 @@ OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "measure": st.lists(st.sampled_from(MEASURABLE), unique=True).map(tuple),
     "baselines": st.lists(words, unique=True).map(tuple),
     "zero_cost": st.lists(words, unique=True).map(tuple),
+    "then": st.lists(st.sampled_from(["prune,pattern=2:4", "quantize", '{"name":"distill"}'])).map(tuple),
     "time_on": st.none(),  # excludes an estimate
 }
 
@@ -190,7 +192,7 @@ def test_resume_takes_what_may_change() -> None:
     assert (
         taken
         == changeable
-        == {"trials", "strict_table", "profile_seconds", "measure", "baselines", "final_seeds"}
+        == {"trials", "strict_table", "profile_seconds", "measure", "baselines", "final_seeds", "then"}
     )
 
 
@@ -200,8 +202,10 @@ def test_type_checkers_and_help_know_the_plan() -> None:
         if described.name == "objectives":  # may be functions in a call, so `search` has it by itself
             continue
         kind = described.type
-        if get_origin(kind) is tuple:
-            expected: Any = Sequence[get_args(kind)[0]]  # type: ignore[misc]
+        if described.name == "then":  # a program may also give modifiers themselves
+            expected: Any = Sequence[str | Modifier]
+        elif get_origin(kind) is tuple:
+            expected = Sequence[get_args(kind)[0]]  # type: ignore[misc]
         else:
             expected = kind | Mapping[str, Any] if is_settings(kind) else kind
         assert typed.pop(described.name) == expected

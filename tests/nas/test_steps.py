@@ -49,8 +49,9 @@ EXAMPLE = Plan(
     strategy="random",
     baselines=("zoo:transformer", "zoo:lfm2"),
     final_seeds=2,
+    then=("prune,pattern=2:4,calibration=2", "quantize,method=nearest"),
 )
-ORDER = ["corpus", "profile", "train", "search", "measure", "finalists", "baselines", "repeats"]
+ORDER = ["corpus", "profile", "train", "search", "measure", "finalists", "baselines", "repeats", "modify"]
 ELSEWHERE = "measure"
 """The step that has nothing to do here, because the example's latencies are those of a device card."""
 
@@ -218,8 +219,8 @@ def test_a_plan_has_only_the_steps_that_it_wants() -> None:
     assert "measure" in wanted(objectives=["bits_per_byte"], measure=["memory"])
     assert wanted(objectives=["bits_per_byte"], constraints=["decode_ms<5"]) == ORDER
     alone = ["corpus", "profile", "search", "measure", "baselines"]
-    assert wanted(evaluator="scratch", finalists=0) == [*alone, "repeats"]
-    assert wanted(evaluator="scratch", finalists=0, baselines=[], final_seeds=1) == alone[:-1]
+    assert wanted(evaluator="scratch", finalists=0) == [*alone, "repeats", "modify"]
+    assert wanted(evaluator="scratch", finalists=0, baselines=[], final_seeds=1, then=[]) == alone[:-1]
     assert not {"baselines", "repeats"} & set(wanted(finalists=0))  # nothing that was trained alike
     assert wanted(objectives=["params"]) == ["search"]
     assert "train" not in wanted(trials=0)
@@ -259,7 +260,13 @@ def test_another_corpus_is_refused_whatever_is_done_already(text: Path, tmp_path
 
 @pytest.mark.slow
 def test_networks_of_the_front_are_measured_once(text: Path, tmp_path: Path) -> None:
-    changes = {"roofline": None, "objectives": ["bits_per_byte", "params"], "trials": 1, "finalists": 0}
+    changes = {
+        "roofline": None,
+        "objectives": ["bits_per_byte", "params"],
+        "trials": 1,
+        "finalists": 0,
+        "then": [],
+    }
     study = example(tmp_path, text, **changes)
     run_steps(Context(study=study))
     assert study.measurements() == []  # nobody asked
