@@ -61,6 +61,8 @@ def train(
 
     Example: nas train zoo:mamba2 --parallel fsdp=4 --dry-run
     """
+    from foundation.errors import SettingError
+    from foundation.files import real_path
     from nas.progress import Terminal
     from nas.training.start import start_of
     from nas.training.train import course_of
@@ -69,6 +71,9 @@ def train(
     start = start_of(
         what, trial, store=store, space=space, trust_code=trust_code, seed=settings.get("seed", 0)
     )
+    replaced = start.folder if output is None else output
+    if force and trial is None and replaced is not None and real_path(replaced) == real_path(what):
+        raise SettingError(f"{replaced} is the network to begin with: name another folder to write")
     chosen = TrainingSettings(**{**start.settings, **settings})
     if dry_run:
         _print_plan(course_of(start, chosen, Path("unused")))

@@ -19,7 +19,10 @@ from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
 
 METHODS = ("magnitude", "wanda", "sparsegpt")
-_PATTERN = re.compile(r"([1-9][0-9]?):([1-9][0-9]?)")
+MOST_NEIGHBOURS = 99
+"""The largest M of a pattern N:M."""
+
+_PATTERN = re.compile(r"([1-9][0-9]*):([1-9][0-9]*)")
 
 
 @modifiers.add
@@ -99,10 +102,11 @@ class Prune(Modifier):
 
 def _neighbours(pattern: str) -> tuple[int, int]:
     """N and M of a pattern N:M."""
-    match = _PATTERN.fullmatch(pattern)
-    if match is None or not int(match[1]) < int(match[2]):
+    match = _PATTERN.fullmatch(pattern) if len(pattern) < 20 else None
+    if match is None or not int(match[1]) < int(match[2]) <= MOST_NEIGHBOURS:
         raise SettingError(
-            f"prune: pattern must be none, or N:M with N below M, such as 2:4, got {pattern!r}"
+            f"prune: pattern must be none, or N:M with N below M and M at most {MOST_NEIGHBOURS}, such as"
+            f" 2:4, got {pattern!r:.80}"
         )
     return int(match[1]), int(match[2])
 

@@ -160,6 +160,7 @@ def test_a_value_that_is_out_of_range_is_refused_when_it_is_closed() -> None:
         ("prune,sparsty=0.5", "did you mean 'sparsity'"),
         ("prune,sparsity=1.5", "sparsity must be"),
         ("prune,pattern=4:2", "pattern must be none, or N:M with N below M"),
+        ("prune,pattern=1:1000000", "M at most 99, such as 2:4, got '1:1000000'"),
         ("quantize,bits=5", "bits must be one of"),
         ("quantize,group=7", "group must be one of"),
     ],

@@ -67,6 +67,10 @@ def test_a_folder_without_a_training_begins_one_elsewhere(
     training.rename("aside")
     assert "name the folder to write: --output" in told(capsys, "one")
     assert "holds an exported model" in told(capsys, "one", "-o", "one")
+    weights = Path("one/model.safetensors").read_bytes()
+    for same in ("one", "./two/../one"):
+        assert "is the network to begin with" in told(capsys, "one", "-o", same, "--force")
+    assert Path("one/model.safetensors").read_bytes() == weights
     assert (
         train("one", "-o", "two", "--data", text, *SMALL, "--steps", "1", "--checkpoint-activations", "all")
         == 0
