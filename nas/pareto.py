@@ -13,10 +13,16 @@ Points = NDArray[np.float64]
 
 def nondominated(points: Sequence[Sequence[float]] | Points) -> list[bool]:
     """Which points no other point dominates; of equal points only the first counts."""
+    kept: list[bool] = nondominated_mask(np.asarray(points, dtype=float)).tolist()
+    return kept
+
+
+def nondominated_mask(points: Points) -> NDArray[np.bool_]:
+    """The same of points, shape [points, objectives], as a mask."""
     if not len(points):
-        return []
-    kept: NDArray[np.bool_] = moocore.is_nondominated(np.asarray(points, dtype=float), keep_weakly=False)
-    return [bool(keep) for keep in kept]
+        return np.zeros(0, dtype=bool)
+    kept: NDArray[np.bool_] = moocore.is_nondominated(points, keep_weakly=False)
+    return kept
 
 
 def reference_point(points: Sequence[Sequence[float]] | Points) -> Points:

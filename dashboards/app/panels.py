@@ -67,7 +67,7 @@ def groups_of(reading: Reading, trial: Trial) -> tuple[NumberGroup, ...]:
     scenarios = study.plan.scenarios
     return number_groups(
         trial.values,
-        study.measured().get(trial.digest, {}),
+        reading.measured.get(trial.digest, {}),
         objectives=reading.objectives,
         scenarios={s.name: str(s) for s in scenarios} if len(scenarios) > 1 else {},
         trained=reading.finalists.get(trial.digest),
@@ -86,7 +86,7 @@ def numbers_table(reading: Reading, trial: Trial) -> Component:
 
 def legend(reading: Reading, trial: Trial) -> list[str]:
     """What the marks of its numbers mean."""
-    measured = reading.study.measured().get(trial.digest, {})
+    measured = reading.measured.get(trial.digest, {})
     known = [{name: value} for values in (trial.values, measured) for name, value in values.items()]
     return rough_lines(known, reading.study.table_errors)
 
@@ -127,7 +127,7 @@ def network_rows(
     reading: Reading, trials: Sequence[Trial], quantities: Iterable[Quantity], note: str
 ) -> list[Component]:
     """Networks as a table, each a link to its page: what the figure shows, to be read and reached by keys."""
-    measured = reading.study.measured()
+    measured = reading.measured
     known = {trial.digest: {**trial.values, **measured.get(trial.digest, {})} for trial in trials}
     shown = [
         (of, column_of(of, [values[of.name] for values in known.values() if of.name in values]))

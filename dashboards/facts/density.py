@@ -59,7 +59,7 @@ class Density:
     x: Span
     y: Span
     points: int
-    counts: NDArray[np.int32] = field(compare=False)
+    counts: NDArray[np.unsignedinteger] = field(compare=False)
 
 
 def is_wide(low: float, high: float) -> bool:
@@ -77,4 +77,4 @@ def density_of(
         spans.append(Span(low, high, cells, low > 0 and (is_wide(low, high) if wanted is None else wanted)))
     cell = spans[1].place(y) * CELLS[0] + spans[0].place(x)
     counts = np.bincount(cell, minlength=CELLS[0] * CELLS[1]).reshape(CELLS[1], CELLS[0])
-    return Density(spans[0], spans[1], len(x), counts.astype(np.int32))
+    return Density(spans[0], spans[1], len(x), counts.astype(np.min_scalar_type(int(counts.max()))))

@@ -153,7 +153,7 @@ def whole_pairs(
                     known = network.measured[name]
                     pair = WholePair(role, *predicted[name], known.median_ms, known.standard_error)
                     found[name].append(pair)
-    measured = reading.study.measured()
+    measured = reading.measured
     for trial in reading.members:
         for name in READINGS:
             of = f"{name}@{scenario}" if scenario else name

@@ -17,10 +17,10 @@ import numpy as np
 from dashboards.facts.baselines import BaselineFacts
 from dashboards.facts.front import FrontFacts, Logarithmic, Point, front_facts
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.reading import Reading
+from dashboards.facts.reading import Known, Reading
 from dashboards.facts.rescoring import Rescored, by_table
 from dashboards.facts.scored import Mask, Numbers, Scored
-from nas.pareto import nondominated
+from nas.pareto import nondominated_mask
 from nas.study.trial import Trial, Value
 
 OUTSIDE = 3000
@@ -109,20 +109,19 @@ def explore(
     overlays: Iterable[Reading] = (),
 ) -> ExploreFacts:
     """Look at a study; `priced` are its networks with the latencies of another table than the search's."""
-    networks = reading.scored if priced is None else priced.scored
-    measured = reading.study.measured() if priced is None else priced.values
+    known = reading.known if priced is None else Known.of(priced.scored, priced.values)
+    networks, corrected, measured = known.scored, known.corrected, known.measured
     objectives = reading.objectives
     if priced is not None:
         view, objectives = view.by_table, tuple(dict.fromkeys(map(by_table, objectives)))
     best_of = next((each for each in objectives if each.scored), objectives[0])
-    corrected = networks.corrected(measured, {*view.bounds, best_of.name})
     quantities = tuple(dict.fromkeys([*objectives, *view.shown]))
     keeps = keeping(corrected, view.bounds, quantities)
     inner = networks.where(keeps)
     front = [t.number for t in reading.members] if priced is None else _front(inner, objectives)
     plane = _plane(reading, view, inner, measured, front=front, objectives=objectives)
     inside = corrected.where(keeps)
-    best = best_number(inside, best_of, view.bounds, measured)
+    best = best_number(inside, best_of, surely_known(view.bounds, known))
     asked = {number for number in (best, view.picked) if number is not None}
     points = {p.number: p for p in _points(reading, networks.whole(asked), view, quantities, measured)}
     return ExploreFacts(
@@ -151,26 +150,24 @@ def keeping(scored: Scored, bounds: Mapping[str, float], quantities: Sequence[Qu
     return keeps
 
 
-def best_number(
-    scored: Scored, of: Quantity, bounds: Mapping[str, float], measured: Mapping[str, Mapping[str, Value]]
-) -> int | None:
-    """The trial with the best value; where bounded numbers were measured of some, one of these.
+def surely_known(bounds: Mapping[str, float], known: Known) -> list[int]:
+    """The trials of which all bounded numbers were measured that were measured of any."""
+    asked = [name for name in bounds if any(name in values for values in known.measured.values())]
+    if not asked:
+        return []
+    return [n for d, n in known.numbers.items() if all(name in known.measured[d] for name in asked)]
+
+
+def best_number(scored: Scored, of: Quantity, sure: Sequence[int] = ()) -> int | None:
+    """The trial with the best value; one of the `sure` ones, where one of these has the number.
 
     A prediction that is too good must not win over what was measured (as in `nas.study.best.best_of`).
     """
     costs = scored.costs([of])[:, 0]
-    asked = [name for name in bounds if any(name in known for known in measured.values())]
-    sure = (
-        [digest for digest, known in measured.items() if all(name in known for name in asked)]
-        if asked
-        else []
-    )
-    among = np.isin(scored.digests, sure) & np.isfinite(costs) if sure else np.isfinite(costs)
-    among = among if among.any() else np.isfinite(costs)
-    if not among.any():
-        return None
-    rows = np.flatnonzero(among)
-    return int(scored.numbers[rows[np.argmin(costs[rows])]])
+    known = np.isfinite(costs)
+    among = known & np.isin(scored.numbers, sure) if len(sure) else known
+    rows = np.flatnonzero(among if among.any() else known)
+    return int(scored.numbers[rows[np.argmin(costs[rows])]]) if len(rows) else None
 
 
 def knee_of(plane: FrontFacts) -> int | None:
@@ -204,7 +201,7 @@ def _unit(plane: FrontFacts, name: str) -> Numbers:
 
 
 def _front(scored: Scored, objectives: Sequence[Quantity]) -> list[int]:
-    kept = np.flatnonzero(nondominated(scored.costs(objectives)))
+    kept = np.flatnonzero(nondominated_mask(scored.costs(objectives)))
     return [int(number) for number in scored.numbers[kept]]
 
 
@@ -270,7 +267,7 @@ def _space(
     known = inside.corrected(measured, [of.name for of in axes])
     complete: Mask = np.array(np.isfinite(known.costs(axes)).all(axis=1))
     known = known.where(complete)
-    kept: Mask = np.array(nondominated(known.costs(axes)), dtype=bool)
+    kept = nondominated_mask(known.costs(axes))
     numbers = known.numbers[kept].tolist() if len(known) else []
     quantities = list(dict.fromkeys([*reading.objectives, *view.shown]))
     points = _points(reading, known.whole(numbers), view, quantities, measured)
@@ -302,6 +299,6 @@ def _overlays(readings: Iterable[Reading], view: View) -> Iterable[Overlay]:
     for other in readings:
         plain = replace(view, bounds={}, picked=None)
         front = [trial.number for trial in other.members]
-        measured = other.study.measured()
+        measured = other.measured
         plane = _plane(other, plain, other.scored, measured, front=front, objectives=other.objectives)
         yield Overlay(other.study.name, plane)

@@ -12,7 +12,7 @@ import numpy as np
 from dashboards.facts.density import DENSE, Density, density_of
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.scored import Scored
-from nas.pareto import nondominated
+from nas.pareto import nondominated, nondominated_mask
 from nas.study.significance import tied
 from nas.study.trial import Trial, Value
 
@@ -105,7 +105,7 @@ def front_facts(
     scored = trials if isinstance(trials, Scored) else Scored.of(trials)
     shown = scored.where(np.isfinite(scored.values(x.name)) & np.isfinite(scored.values(y.name)))
     costs = shown.costs([x, y])
-    on_line = {int(shown.numbers[i]) for i in np.flatnonzero(nondominated(costs))}
+    on_line = {int(shown.numbers[i]) for i in np.flatnonzero(nondominated_mask(costs))}
     asked = on_line | set(shown.numbers[np.isin(shown.numbers, list(members))].tolist())
     found = measured or {}
     points = {

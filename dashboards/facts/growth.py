@@ -65,7 +65,7 @@ def improvements(costs: Numbers) -> list[int]:
         piece = costs[start : start + min(PIECE, max(16, start))]
         for offset in np.flatnonzero(~beaten(piece, front)).tolist():
             point = piece[offset]
-            if not beaten(point[None], front)[0]:
+            if not (front <= point).all(axis=1).any():
                 front = np.vstack([front[~(point <= front).all(axis=1)], point])
                 steps.append(start + offset)
         start += len(piece)
@@ -74,9 +74,17 @@ def improvements(costs: Numbers) -> list[int]:
 
 def beaten(points: Numbers, front: Numbers) -> np.ndarray:
     """Which points some member of a front is no worse than in anything."""
-    found = np.zeros(len(points), dtype=bool)
+    left = np.arange(len(points))
+    columns = [np.ascontiguousarray(column) for column in points.T]
     for member in front:
-        found |= (member <= points).all(axis=1)
+        better = np.zeros(len(left), dtype=bool)
+        for value, column in zip(member, columns, strict=True):
+            better |= column < value
+        left, columns = left[better], [column[better] for column in columns]
+        if not len(left):
+            break
+    found = np.ones(len(points), dtype=bool)
+    found[left] = False
     return found
 
 

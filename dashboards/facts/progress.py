@@ -69,13 +69,18 @@ def progress_facts(reading: Reading, now: float | None = None) -> ProgressFacts:
         best=best_values(reading),
         rate=rate,
         seconds_left=left / rate if rate else None,
-        growth=growth(reading.scored, reading.objectives),
+        growth=growth_of(reading),
         failures=grouped(reading.failures().elements()),
         working=tuple(sorted(reading.running.values(), key=lambda each: each.worker))
         if state == "running"
         else (),
         unreadable=len(reading.unreadable),
     )
+
+
+def growth_of(reading: Reading) -> HypervolumeFacts | None:
+    """How the front of a study grew, as far as it is read."""
+    return reading.kept("growth", lambda: growth(reading.scored, reading.objectives))
 
 
 def state_of(reading: Reading, now: float | None = None) -> tuple[str, str]:
@@ -115,7 +120,7 @@ def rate_of(reading: Reading) -> float | None:
 def best_values(reading: Reading) -> dict[Quantity, Value]:
     """The best known value of each objective on the front."""
     members = reading.members
-    measured = reading.study.measured() if members else {}
+    measured = reading.measured if members else {}
     known = [{**trial.values, **measured.get(trial.digest, {})} for trial in members]
     best = {}
     for objective in reading.objectives if members else ():

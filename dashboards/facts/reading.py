@@ -6,7 +6,8 @@
     reading.members         # the trials on the front, whole
 
 A refresh reads only what was saved since the one before. Numbers are kept of all trials, whole trials of the
-front only; others are read from the store when they are asked for.
+front only; others are read from the store when they are asked for. What is made of all of them is kept until
+something new is read (`kept`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.scored import Numbers, Scored
 from dashboards.facts.trial_columns import TrialColumns
-from nas.pareto import nondominated
+from nas.pareto import nondominated_mask
 from nas.store.news import TrialNews
 from nas.store.unreadable import Unreadable
 from nas.study.study import Study
@@ -35,6 +37,8 @@ AT_ONCE = 5000
 
 KEPT = 2000
 """Whole trials that are kept besides those of the front."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,29 @@ class Running:
     steps: int
 
 
+@dataclass(frozen=True)
+class Known:
+    """Networks as they were `scored` and what was `measured`, by digest and name; both together `corrected`.
+
+    `numbers` are those of the scored trials of which something was measured, by digest.
+    """
+
+    scored: Scored
+    measured: Mapping[str, Mapping[str, Value]]
+    corrected: Scored
+    numbers: Mapping[str, int]
+
+    @classmethod
+    def of(cls, scored: Scored, measured: Mapping[str, Mapping[str, Value]]) -> Known:
+        """From these two."""
+        return cls(scored, measured, scored.corrected(measured, scored.columns), scored.numbered(measured))
+
+
 class Reading:
     """One study as columns. Threads may share it.
 
-    `finalists` are scores from scratch by digest and training steps, `unreadable` records by name.
+    `finalists` are scores from scratch by digest and training steps, `measured` what was measured by digest
+    and name, `unreadable` records by name.
     """
 
     def __init__(self, study: Study) -> None:
@@ -62,6 +85,8 @@ class Reading:
         self.last_change = 0.0
         self.unreadable: dict[str, Unreadable] = {}
         self.finalists: dict[str, dict[int, Value]] = {}
+        self.measured: Mapping[str, Mapping[str, Value]] = {}
+        self.last_measurement = 0
         self.running: dict[tuple[str, int], Running] = {}
         self._columns = TrialColumns([objective.name for objective in self.objectives])
         self._lock = threading.RLock()
@@ -69,9 +94,12 @@ class Reading:
         self._members: tuple[Trial, ...] = ()
         self._whole: OrderedDict[int, Trial] = OrderedDict()
         self._one_lines: dict[str, str] = {}
+        self._made: dict[str, object] = {}
+        self._making = threading.RLock()
 
     def refresh(self) -> int:
         """Read what was saved since the last call; returns the revision read."""
+        self._take_measurements()
         more = True
         while more:
             with self._lock, _garbage_collection_paused():
@@ -80,6 +108,7 @@ class Reading:
                 )
                 if news:
                     self._take(news)
+                    self._made = {}
         self.read = True
         return self.revision
 
@@ -107,6 +136,24 @@ class Reading:
             self._members = self._front()
         self._take_finalists(finals)
 
+    def _take_measurements(self) -> None:
+        with self._lock:
+            last = self.study.store.last_measurement(self.study.record)
+            if last != self.last_measurement:
+                self.measured, self.last_measurement, self._made = self.study.measured(), last, {}
+
+    def kept(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` says, made anew only after something was read; `name` tells it from other such things.
+
+        Whoever asks while it is being made waits for it: many readers of one page cost as much as one.
+        """
+        with self._making:
+            made = self._made
+            if name not in made:
+                made[name] = make()
+            found: T = made[name]  # type: ignore[assignment]  # one name is always made alike
+            return found
+
     def _take_finalists(self, numbers: set[int]) -> None:
         name = self.study.quality.name if self.study.quality else ""
         store = self.study.store
@@ -120,7 +167,7 @@ class Reading:
         while True:
             rows = self._columns.compared(members)
             numbers, costs = self._columns.numbers_and_costs(rows, self.objectives)
-            kept = np.flatnonzero(nondominated(costs))
+            kept = np.flatnonzero(nondominated_mask(costs))
             front = [int(numbers[i]) for i in sorted(kept, key=lambda i: tuple(costs[i]))]
             found = self.whole(front)
             lost = [number for number in front if number not in found]
@@ -135,6 +182,16 @@ class Reading:
             if self._scored is None:
                 self._scored = self._columns.scored(self.whole)
             return self._scored
+
+    @property
+    def known(self) -> Known:
+        """All of this as it was at one time: threads go on reading meanwhile."""
+        return self.kept("known", self._known)
+
+    def _known(self) -> Known:
+        with self._lock:
+            scored, measured = self.scored, self.measured
+        return Known.of(scored, measured)
 
     @property
     def members(self) -> tuple[Trial, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ from nas.study.trial import PREDICTED, Trial, Value
 
 Numbers: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
+Rows: TypeAlias = NDArray[np.int64]
 Whole: TypeAlias = Callable[[Iterable[int]], Mapping[int, Trial]]
 """Whole trials by their numbers; those that cannot be read are left out."""
 
@@ -27,9 +29,9 @@ class Column:
     sources: NDArray[np.uint8]
     words: tuple[str, ...] = ("",)
 
-    def where(self, mask: Mask) -> Column:
+    def at(self, rows: Rows) -> Column:
         """Of some networks only."""
-        return Column(self.values[mask], self.errors[mask], self.sources[mask], self.words)
+        return Column(self.values[rows], self.errors[rows], self.sources[rows], self.words)
 
     @property
     def is_predicted(self) -> bool:
@@ -38,17 +40,44 @@ class Column:
         return any(self.words[code].startswith(PREDICTED) for code in known)
 
 
+class _ColumnsAt(Mapping[str, Column]):
+    """The columns of some rows, each taken when it is asked for: of many, a figure looks at few."""
+
+    def __init__(self, columns: Mapping[str, Column], rows: Rows) -> None:
+        self._columns, self._rows, self._taken = columns, rows, dict[str, Column]()
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._taken:
+            self._taken[name] = self._columns[name].at(self._rows)
+        return self._taken[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
 @dataclass(frozen=True)
 class Scored:
-    """Networks by trial `numbers` and `digests`, each architecture once; `whole` reads trials themselves."""
+    """Networks by trial `numbers` and `digests`, each architecture once; `whole` reads trials themselves.
+
+    `every` holds the digests of more than these, which stand at `rows` of it (None: they are all).
+    """
 
     numbers: NDArray[np.int64]
-    digests: NDArray[np.str_]
+    every: NDArray[np.str_]
     columns: Mapping[str, Column] = field(default_factory=dict)
     whole: Whole = field(default=lambda numbers: {}, compare=False)
+    rows: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def digests(self) -> NDArray[np.str_]:
+        """The digests of these networks; they are long, so that taking them is not for every redraw."""
+        return self.every if self.rows is None else self.every[self.rows]
 
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> Scored:
@@ -64,8 +93,11 @@ class Scored:
 
     def where(self, mask: Mask) -> Scored:
         """Some of these networks."""
-        columns = {name: column.where(mask) for name, column in self.columns.items()}
-        return Scored(self.numbers[mask], self.digests[mask], columns, self.whole)
+        kept = np.flatnonzero(mask)
+        if len(kept) == len(self):
+            return self
+        rows = kept if self.rows is None else self.rows[kept]
+        return Scored(self.numbers[kept], self.every, _ColumnsAt(self.columns, kept), self.whole, rows)
 
     def values(self, name: str) -> Numbers:
         """One number of every network; NaN where it is unknown."""
@@ -79,23 +111,33 @@ class Scored:
 
     def with_column(self, name: str, column: Column) -> Scored:
         """The same networks with other values of a number."""
-        return replace(self, columns={**self.columns, name: column})
+        return self._with({name: column})
 
     def corrected(self, measured: Mapping[str, Mapping[str, Value]], names: Iterable[str]) -> Scored:
         """The same with what was measured, by digest and name, in place of what was predicted."""
-        if not measured or not len(self):
-            return self
-        rows = {str(self.digests[i]): int(i) for i in np.flatnonzero(np.isin(self.digests, list(measured)))}
-        columns = dict(self.columns)
+        found = self.places(measured)
+        columns = {}
         for name in names:
-            found = {
-                rows[digest]: known[name]
-                for digest, known in measured.items()
-                if digest in rows and name in known
-            }
-            if found and name in columns:
-                columns[name] = _replaced(columns[name], found)
-        return replace(self, columns=columns)
+            known = {row: measured[digest][name] for digest, row in found.items() if name in measured[digest]}
+            if known and name in self.columns:
+                columns[name] = _replaced(self.columns[name], known)
+        return self._with(columns) if columns else self
+
+    def places(self, digests: Iterable[str]) -> dict[str, int]:
+        """The places of the networks with these digests; the others are left out."""
+        asked = list(digests)
+        if not asked or not len(self):
+            return {}
+        known = self.digests
+        return {str(known[i]): int(i) for i in np.flatnonzero(np.isin(known, asked))}
+
+    def numbered(self, digests: Iterable[str]) -> dict[str, int]:
+        """The numbers of the trials with these digests, by digest; the others are left out."""
+        return {digest: int(self.numbers[row]) for digest, row in self.places(digests).items()}
+
+    def _with(self, columns: Mapping[str, Column]) -> Scored:
+        both = ChainMap(dict(columns), self.columns)  # type: ignore[arg-type]  # the second is only read
+        return replace(self, columns=both)
 
 
 def column_of(values: Sequence[Value | None]) -> Column:

@@ -61,7 +61,7 @@ class SideBySide:
 
 def side_by_side(reading: Reading, trials: Sequence[Trial]) -> SideBySide:
     """What is known of networks of one study, the numbers as measured where that was done."""
-    measured = reading.study.measured()
+    measured = reading.measured
     known = [{**trial.values, **measured.get(trial.digest, {})} for trial in trials]
     numbers = []
     for of in reading.quantities():

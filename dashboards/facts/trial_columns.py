@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.scored import Column, Numbers, Scored, Whole
+from dashboards.facts.scored import Column, Numbers, Rows, Scored, Whole
 from nas.store.news import TrialNews
 from nas.study.trial import TrialState
 
@@ -23,8 +21,6 @@ MOST_SOURCES = 255
 """Different words for sources of one number; further ones share the last."""
 
 DIGEST = "U16"
-
-Rows: TypeAlias = NDArray[np.int64]
 
 
 class _NumberColumn:
@@ -171,7 +167,7 @@ class TrialColumns:
         order = rows[np.argsort(self._numbers[rows], kind="stable")]
         columns = {name: column.at(order) for name, column in self._columns.items()}
         known = {name: column for name, column in columns.items() if np.isfinite(column.values).any()}
-        return Scored(self._numbers[order], self._digests[order], known, whole)
+        return Scored(self._numbers[order], self._digests, known, whole, order)
 
     @property
     def distinct(self) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from dashboards.facts.explore import ExploreFacts, View
@@ -67,10 +68,11 @@ def _drawn(facts: ExploreFacts) -> list[Any]:
 
 def _add_outside(figure: go.Figure, facts: ExploreFacts, plane: Plane) -> None:
     if facts.outside:
+        places = np.array(facts.outside, dtype=np.float32)
         figure.add_scatter(
             name="beyond the bounds",
-            x=[x / plane.x.factor for x, _ in facts.outside],
-            y=[y / plane.y.factor for _, y in facts.outside],
+            x=places[:, 0] / np.float32(plane.x.factor),
+            y=places[:, 1] / np.float32(plane.y.factor),
             mode="markers",
             marker={"size": 4, "color": AMBER, "symbol": "x-thin-open", "opacity": 0.45},
             hoverinfo="skip",

@@ -36,7 +36,7 @@ from dashboards.app.panels import compare_link, network_panel, network_rows
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
 from dashboards.facts.explore import explore
 from dashboards.facts.growth import growths
-from dashboards.facts.progress import state_of
+from dashboards.facts.progress import growth_of, state_of
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
 from dashboards.facts.rescoring import Rescored, rescored, tables_for
@@ -130,7 +130,7 @@ class Front(Page):
             html.H1(study.name),
             html.P(study_line(reading), id="front-line"),
             html.P("; ".join(map(str, study.plan.scenarios)), className="muted"),
-            *map(html.P, verdict_sentences(study)),
+            *map(html.P, reading.kept("verdicts", lambda: verdict_sentences(study))),
             html.Div([html.Div(figure, className="plane"), html.Aside(aside)], className="split"),
             html.Section([html.H2("Networks"), html.Div(id="front-rows")]),
             html.Section(
@@ -296,7 +296,7 @@ class Front(Page):
                 reading,
                 view,
                 priced=priced,
-                baselines=baseline_facts(reading.study),
+                baselines=reading.kept("baselines", lambda: baseline_facts(reading.study, reading.measured)),
                 overlays=self._overlays(over, reading),
             )
         except NasError as error:
@@ -327,7 +327,7 @@ class Front(Page):
             "revision": reading.revision,
             "asked": zlib.crc32(repr(asked).encode()),
             "members": zlib.crc32(repr(members).encode()),
-            "measured": len(reading.study.measurements()),
+            "measured": reading.last_measurement,
             "scheme": scheme,
             "state": state_of(reading)[0],
             "points": reading.distinct,
@@ -364,7 +364,12 @@ class Front(Page):
             )
             scheme = seen.get("scheme") if isinstance(seen, dict) else "light"
             shown = [reading, *self._overlays(over, reading)]
-            curves = growths({each.study.name: each.scored for each in shown}, reading.objectives)
+            alone = growth_of(reading) if len(shown) == 1 else None
+            curves = (
+                {reading.study.name: alone}
+                if alone
+                else growths({each.study.name: each.scored for each in shown}, reading.objectives)
+            )
             grown = with_scheme(volume_figure(curves), scheme if scheme in SCHEMES else "light")
             rows = network_rows(reading, trials, reading.objectives, note)
             if len(trials) > 1:

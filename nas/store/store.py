@@ -392,6 +392,12 @@ class Store:
             rows = connection.execute(query.order_by(measurements.c.id)).all()
         return list(readable(rows, measurement_of, measurement_name, on_unreadable))
 
+    def last_measurement(self, study: StudyRecord | int) -> int:
+        """A number that grows as measurements are added to a study; 0 where there is none."""
+        query = select(func.max(measurements.c.id)).where(measurements.c.study_id == _id(study))
+        with self._transaction() as connection:
+            return connection.execute(query).scalar() or 0
+
     def _trials(self, query: Select[Any], on_unreadable: OnUnreadable = refuse) -> list[Trial]:
         with self._transaction() as connection:
             rows = connection.execute(query).all()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from dashboards.app.live_store import LiveStore
@@ -14,7 +15,7 @@ from dashboards.facts import reading as module
 from dashboards.facts.progress import SILENT_SECONDS, progress_facts, state_of
 from dashboards.facts.reading import Reading
 from nas.pareto import nondominated
-from nas.store import Store
+from nas.store import Measurement, Store
 from nas.study.facts import OUTCOME, add_fact
 from nas.study.study import Study
 from nas.study.trial import Fidelity, Trial, TrialState, Value
@@ -179,3 +180,59 @@ def test_whole_trials_are_read_when_they_are_asked_for(store: Store) -> None:
     assert live.trial(-(2**70)) is None
     assert live.numbered(trial.digest[:8]) == number
     assert live.numbered("") is None
+
+
+def test_what_is_made_of_a_study_is_made_anew_only_after_news(store: Store) -> None:
+    record = store.study("s")
+    live, made = Reading(Study(store, record)), list[int]()
+    live.refresh()
+
+    def make() -> int:
+        made.append(live.distinct)
+        return made[-1]
+
+    assert [live.kept("some", make), live.kept("some", make)] == [made[0], made[0]]
+    live.refresh()
+    assert live.kept("some", make) == made[0]
+    assert len(made) == 1
+    store.save(record, [variant(store, 500, Random(0))])
+    live.refresh()
+    live.kept("some", make)
+    assert len(made) == 2
+    store.add_measurements(
+        record, [Measurement("0" * 12, "decode_ms_measured", {}, Value(1.0, None, "measured"), 1.0)]
+    )
+    live.refresh()
+    live.kept("some", make)
+    assert len(made) == 3
+
+
+def test_measurements_are_known_after_the_next_refresh(store: Store) -> None:
+    record = store.study("s")
+    live = Reading(Study(store, record))
+    live.refresh()
+    assert not live.measured
+    digest = str(live.scored.digests[0])
+    measured = Value(7.5, None, "measured")
+    store.add_measurements(record, [Measurement(digest, "decode_ms_measured", {}, measured, 1.0)])
+    live.refresh()
+    known = live.known
+    assert live.measured[digest]["decode_ms"].value == 7.5
+    assert known.numbers == {digest: int(live.scored.numbers[0])}
+    assert known.corrected.values("decode_ms")[0] == 7.5
+    assert known.scored.values("decode_ms")[0] != 7.5
+
+
+def test_some_networks_have_the_numbers_and_names_of_just_these(store: Store) -> None:
+    live = Reading(Study(store, store.study("s")))
+    live.refresh()
+    every = live.scored
+    some = every.where(np.arange(len(every)) % 2 == 0)
+    last = some.where(np.arange(len(some)) == len(some) - 1)
+    assert list(some.columns) == list(every.columns)
+    assert some.digests.tolist() == every.digests[::2].tolist()
+    assert last.digests.tolist() == [every.digests[::2][-1]]
+    for name in every.columns:
+        np.testing.assert_array_equal(some.values(name), every.values(name)[::2])
+        assert last.values(name)[0] == every.values(name)[::2][-1]
+    assert every.where(np.ones(len(every), dtype=bool)) is every
