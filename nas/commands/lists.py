@@ -19,7 +19,18 @@ from nas.commands.output import print_json, print_line
 
 def mount(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (spaces, engines, strategies, schedulers, objectives, tasks, recipes, targets, modifiers):
+    for command in (
+        spaces,
+        engines,
+        strategies,
+        schedulers,
+        objectives,
+        tasks,
+        recipes,
+        targets,
+        modifiers,
+        drafts,
+    ):
         app.command(rich_help_panel=CATALOGUE)(command)
 
 
@@ -199,6 +210,17 @@ def modifiers(
         _check_methods()
         return
     _list_or_explain(catalogue(registered, None), name, "{},")
+
+
+def drafts(
+    name: Annotated[
+        str | None, typer.Argument(help="One draft, with its settings.", show_default=False)
+    ] = None,
+) -> None:
+    """List what proposes tokens for a network to verify (`--draft`), or explain one and its settings."""
+    from nas.serving.drafts.base import drafts as registered
+
+    _list_or_explain(catalogue(registered, None), name, "--draft {},")
 
 
 def _check_methods() -> None:

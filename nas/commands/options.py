@@ -76,6 +76,15 @@ OfStudy = Annotated[
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run the blocks of its own that the folder holds as Python.")
 ]
+DraftLine = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        metavar="NAME[,SETTING=VALUE...]",
+        help="What proposes tokens for the network to verify; `nas drafts` lists it.",
+        show_default=False,
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(

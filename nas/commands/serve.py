@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.commands.groups import MODELS
-from nas.commands.options import NetworkName, OfStudy, SourceFile, Store, TrustCode
+from nas.commands.options import DraftLine, NetworkName, OfStudy, SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_note
 from nas.default_paths import DEFAULT_STORE
@@ -31,6 +31,7 @@ def serve(
         str | None, typer.Option(help="Name of the model for clients.", show_default=False)
     ] = None,
     trust_code: TrustCode = False,
+    draft: DraftLine = None,
     space: SourceFile = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
@@ -40,19 +41,22 @@ def serve(
     can ask, unless --host says otherwise: there are no keys, so put something in front that checks them.
     SIGTERM and Ctrl-C let running requests end.
 
-    Example: nas serve winner --port 8000
+    With --draft, few requests are answered several tokens at a time, in the same words.
+
+    Examples: nas serve winner --port 8000; nas serve winner --draft ngram,tokens=6
     """
     from foundation.extras import require_extra
     from nas.training.start import start_of
 
     require_extra("nas serve", "serve", "starlette", "uvicorn", "prometheus_client")
+    from nas.serving.drafts.base import Draft
     from nas.serving.server import engine_of
     from nas.serving.server import serve as run
 
-    chosen = ServerSettings(**settings)
+    chosen, proposing = ServerSettings(**settings), Draft.from_line(draft) if draft else None
     start = start_of(network, trial, store=store, space=space, trust_code=trust_code)
     shown = name or (f"{network}/{trial}" if trial else Path(network).name.removeprefix("zoo:"))
-    engine = engine_of(start, shown, chosen)
+    engine = engine_of(start, shown, chosen, proposing)
     if chosen.host not in (LOOPBACK, "localhost"):
         print_note(f"anybody who reaches {chosen.host} can ask: no keys are checked")
     run(engine, shown, chosen, lambda address: print_line(f"{shown} is served at {address}/v1"))

@@ -4,7 +4,8 @@ An iteration (Yu et al. 2022, Orca, section 4.1) reads a chunk of the prompts th
 memory for them, and then decodes one token for every running row, each at its own position. Chunks keep long
 prompts from holding up the others (Agrawal et al. 2023, arXiv:2308.16369). Where the pages run out, the row
 that came last gives way: it waits again, and what it had written is read anew (Kwon et al. 2023,
-arXiv:2309.06180, section 4.5, recomputation).
+arXiv:2309.06180, section 4.5, recomputation). With a draft, few rows are decoded several tokens at a time
+(`nas.serving.speculation`), outside the pool.
 
 The engine belongs to one thread; `submit` and `Request.cancelled` may be used from others.
 """
@@ -21,10 +22,12 @@ from torch import Tensor
 
 from evaluators.tokens.vocabulary import Vocabulary
 from foundation.errors import SettingError
+from nas.serving.drafts.base import Draft
 from nas.serving.prefixes import Prefixes
 from nas.serving.requests import Chosen, Finish, Piece, QueueFull, Request, TooLong
 from nas.serving.sampling import choose
 from nas.serving.settings import EngineSettings
+from nas.serving.speculation import SpeculatedRow, Speculation
 from nas.serving.state_pool import MIB, StatePool
 from nas.serving.tally import Tally
 from nas.serving.writing import Writing
@@ -45,6 +48,7 @@ class Row:
     """While its prompt is read; then the state is in the pool."""
 
     position: int = 0
+    speculated: SpeculatedRow | None = None
     parting: int = 0
     """Where its prompt parts from an earlier one: a snapshot of the state is taken there."""
 
@@ -59,11 +63,12 @@ class Engine:
         vocabulary: Vocabulary | None = None,
         *,
         ends: Sequence[int] = (),
+        draft: Draft | None = None,
     ) -> None:
         """Without a vocabulary answers have tokens and no text; an answer stops before a token of `ends`.
 
         Raises:
-            SettingError: the memory cannot hold one row of the context.
+            SettingError: the memory cannot hold one row of the context; the draft is none for the network.
         """
         self.model, self.settings, self.vocabulary = model, settings or EngineSettings(), vocabulary
         asked = self.settings
@@ -72,6 +77,7 @@ class Engine:
         )
         self.prefixes = Prefixes(asked.prefix_memory * MIB)
         self.ends, self.tally = frozenset(ends), Tally()
+        self.speculation = Speculation(model, draft) if draft else None
         self.waiting: deque[Request] = deque()
         self.running: list[Row] = []
         self.reading: Row | None = None
@@ -109,7 +115,11 @@ class Engine:
         """Read some tokens of prompts and decode one of every row; whether there is more to do."""
         self._drop_cancelled()
         self._read()
-        if self.running:
+        if self.speculation and len(self.running) <= self.settings.draft_rows:
+            for row in list(self.running):
+                if row in self.running:  # and has not given way
+                    self._speculate(row, self.speculation)
+        elif self.running:
             self._decode()
         return self.busy
 
@@ -178,7 +188,7 @@ class Engine:
             return Row(request, slot, tokens, self.model.init_state(1, room), parting=parting)
         position = int(known.position)
         self.tally.prefix_tokens += position
-        return Row(request, slot, tokens, known, position, parting)
+        return Row(request, slot, tokens, known, position, parting=parting)
 
     def _decode(self) -> None:
         """One token of every running row."""
@@ -188,6 +198,9 @@ class Engine:
         if not self.running:
             return
         rows = list(self.running)
+        for row in rows:
+            if row.speculated and row.speculated.holds_state:
+                self.pool.put(row.slot, row.speculated.give_back(row.tokens))
         state = self.pool.batch([row.slot for row in rows], [row.position for row in rows])
         logits, _ = self.model.step(self._tensor([row.tokens[-1] for row in rows]), state)
         for row in rows:
@@ -195,6 +208,33 @@ class Engine:
         self._advance(rows, logits)
         self.tally.steps += 1
         self.tally.stepped_rows += len(rows)
+
+    def _speculate(self, row: Row, speculation: Speculation) -> None:
+        """One pass of a row over what its draft proposes."""
+        if row.speculated is None:
+            row.speculated = speculation.begin(row.request)
+        if not row.speculated.holds_state:
+            row.speculated.take(self.pool.taken(row.slot, row.position))
+        proposed = row.speculated.propose(row.tokens)
+        while not self.pool.grow(row.slot, row.position + 1 + len(proposed)):
+            if proposed:
+                proposed.pop()
+                continue
+            self._give_way()
+            if row not in self.running:
+                return
+        logits = row.speculated.verify(row.tokens, proposed)
+        generated = row.request.generated
+        before = len(generated)
+        for i in range(len(proposed) + 1):
+            row.position += 1
+            self._advance([row], logits[i : i + 1])
+            if row not in self.running or generated[-1] not in proposed[i : i + 1]:
+                break
+        self.tally.passes += 1
+        self.tally.passed_tokens += len(generated) - before
+        self.tally.proposed += len(proposed)
+        self.tally.accepted += i
 
     def _give_way(self) -> None:
         """Let the row that came last wait again, before all others."""

@@ -34,6 +34,10 @@ class EngineCollector(Collector):
             ("nas_generated_tokens", tally.new_tokens, "Tokens that were written."),
             ("nas_decode_steps", tally.steps, "Steps of the batch."),
             ("nas_decoded_rows", tally.stepped_rows, "Rows of all steps."),
+            ("nas_draft_passes", tally.passes, "Passes over what a draft proposed for one row."),
+            ("nas_draft_pass_tokens", tally.passed_tokens, "Tokens that those passes have written."),
+            ("nas_draft_proposed_tokens", tally.proposed, "Tokens that the draft proposed."),
+            ("nas_draft_accepted_tokens", tally.accepted, "Proposed tokens that the network accepted."),
             ("nas_preemptions", tally.preempted, "Rows that gave way because memory ran out."),
         ):
             yield CounterMetricFamily(name, text, value=value)

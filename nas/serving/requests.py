@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-import torch
-
 from foundation.errors import NasError, SettingError
 from foundation.settings import SEEDS, Settings, setting
+from nas.serving.noise import Noise
 
 MOST_LOGPROBS = 20
 
@@ -79,13 +78,10 @@ class Request:
     generated: list[int] = field(default_factory=list)
     cancelled: bool = False
     first_token: float | None = None
-    dice: torch.Generator = field(default_factory=torch.Generator)
+    noise: Noise = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.sampling.seed is None:
-            self.dice.seed()
-        else:
-            self.dice.manual_seed(self.sampling.seed)
+        self.noise = Noise(self.sampling.seed)
 
     @property
     def total(self) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nas.serving.requests import Chosen, Request
+from nas.serving.requests import Chosen, Request, Sampling
 from search_spaces.network.generation import GREEDY
 
 
@@ -30,10 +30,26 @@ def choose(logits: Tensor, requests: Sequence[Request]) -> list[Chosen | None]:
             continue
         sampling, token = request.sampling, likeliest[row]
         if sampling.temperature > GREEDY:
-            chances = nucleus((logits[row] / sampling.temperature).softmax(-1), sampling.top_p)
-            token = draw(chances, request.dice)
+            token = draw(_chances(logits[row], sampling), request.noise.take(logits.shape[-1]))
         chosen.append(_told(logits[row], token, sampling.logprobs))
     return chosen
+
+
+@torch.no_grad()
+def foresee(logits: Tensor, request: Request, draws: int) -> int:
+    """What a request would choose by logits [V] in the draw that comes so many after the next.
+
+    With the same noise, draws from two distributions agree with a probability of at least (1 - d) / (1 + d),
+    d their total variation distance (Daliri et al. 2024, arXiv:2408.07978).
+    """
+    if request.sampling.temperature <= GREEDY:
+        return int(logits.argmax())
+    chances = _chances(logits.float(), request.sampling)
+    return draw(chances, request.noise.ahead(draws, len(logits)))
+
+
+def _chances(logits: Tensor, sampling: Sampling) -> Tensor:
+    return nucleus((logits / sampling.temperature).softmax(-1), sampling.top_p)
 
 
 def nucleus(chances: Tensor, top_p: float) -> Tensor:
@@ -45,9 +61,8 @@ def nucleus(chances: Tensor, top_p: float) -> Tensor:
     return chances.index_fill(0, index[outside], 0.0)
 
 
-def draw(chances: Tensor, dice: torch.Generator) -> int:
-    """A token by probabilities [V], which need not add up to one."""
-    noise = torch.empty(len(chances)).exponential_(generator=dice).clamp_(min=1e-30)
+def draw(chances: Tensor, noise: Tensor) -> int:
+    """A token by probabilities [V], which need not add up to one, and exponential noise [V]."""
     return int((chances / noise.to(chances.device)).argmax())
 
 

@@ -13,21 +13,23 @@ from evaluators.tokens.vocabulary import BYTES, ByteVocabulary, Vocabulary
 from foundation.errors import SettingError
 from foundation.wording import argument
 from nas.serving.app import App
+from nas.serving.drafts.base import Draft
 from nas.serving.engine import Engine
 from nas.serving.settings import EngineSettings, ServerSettings
 from nas.serving.worker import FAULT, Worker
 from nas.training.start import Start
 
 
-def engine_of(start: Start, name: str, settings: EngineSettings) -> Engine:
+def engine_of(start: Start, name: str, settings: EngineSettings, draft: Draft | None = None) -> Engine:
     """The engine of a network and its vocabulary.
 
     Raises:
-        SettingError: its tokens have no meaning, or the memory cannot hold a text.
+        SettingError: its tokens have no meaning, the memory cannot hold a text, or the draft is none for it.
     """
     vocabulary = _vocabulary(start, name)
     own = {each.name: getattr(settings, each.name) for each in fields(EngineSettings)}
-    return Engine(start.model.eval(), EngineSettings(**own), vocabulary, ends=sorted(vocabulary.ends))
+    model, ends = start.model.eval(), sorted(vocabulary.ends)
+    return Engine(model, EngineSettings(**own), vocabulary, ends=ends, draft=draft)
 
 
 def serve(engine: Engine, name: str, settings: ServerSettings, announce: Callable[[str], None]) -> None:

@@ -23,6 +23,9 @@ class EngineSettings(Settings):
     )
     page: int = setting(8, help="Tokens of a page of states that grow with the text.", least=1, most=4096)
     chunk: int = setting(256, help="Prompt tokens that are read between two steps.", least=1, most=2**20)
+    draft_rows: int = setting(
+        1, help="Most running requests for which a draft proposes, each by itself.", least=1, most=4096
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

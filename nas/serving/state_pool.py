@@ -24,7 +24,7 @@ from foundation.text import size as shown_size
 from foundation.wording import argument
 from nas.serving.pages import Pages
 from search_spaces.blocks.base import StateShape
-from search_spaces.network.decode_state import DecodeState, LayerState
+from search_spaces.network.decode_state import DecodeState, LayerState, in_steps
 from search_spaces.network.model import Model
 from search_spaces.quantization.packing import SCALE_SUFFIX
 
@@ -151,7 +151,17 @@ class StatePool:
                 rows = F.pad(rows, (0, 0, 0, len(table) * self.page - rows.shape[1]))
                 leaf.store[table] = rows.unflatten(1, (len(table), self.page)).transpose(0, 1)
 
-    def batch(self, slots: Sequence[int], positions: Sequence[int]) -> DecodeState:
+    def taken(self, slot: int, position: int) -> DecodeState:
+        """A copy of the state of one row that has read so many tokens, as the model alone would hold it."""
+        held = max((len(pages.tables[slot]) for pages in self.pages.values()), default=0) * self.page
+        batch, capacity = self.batch([slot], [position]).batch, max(held, in_steps(position + 1))
+        layers = tuple(
+            layer.grown(self.gathered(i, batch), capacity)
+            for i, layer in enumerate(self.model.decoder_layers)
+        )
+        return DecodeState(layers, position, capacity)
+
+    def batch(self, slots: Sequence[int], positions: Sequence[int]) -> PooledRows:
         """The state of rows that have read as many tokens as their positions say, for a step of the model."""
         device, tables = self.model.embedding.device, {}
         for limit, pages in self.pages.items():

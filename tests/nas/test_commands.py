@@ -52,6 +52,7 @@ NAMING = {
     "recipes": "trapezoit",
     "targets": "onxx",
     "modifiers": "pruun",
+    "drafts": "ngramm",
     "zoo": "jambaa",
     "search": "lapptop",
     "tune-rates": "lapptop",
