@@ -151,23 +151,55 @@ def dashboard(
     *,
     settings: Given,
     store: Store = DEFAULT_STORE,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file whose first line is the password; needed for a --host that other machines reach.",
+            show_default=False,
+            **PATH,
+        ),
+    ] = None,
 ) -> None:
     """Browse studies live in a web browser; the store is only read."""
     listening = Listening(**settings)
     host, port = listening.host, listening.port
     address = check_address(host, port)
+    local = ipaddress.ip_address(address).is_loopback
+    password = password_of(password_file, host, local=local)
     from dashboards.app.server import make_app
 
-    app = make_app(store, host=host, allow_hosts=listening.allow_host)
-    if not ipaddress.ip_address(address).is_loopback:
+    app = make_app(store, host=host, allow_hosts=listening.allow_host, password=password)
+    if not local:
         sys.stderr.write(
-            f"warning: {host} accepts other machines: anyone who reaches port {port} can read every study of"
-            f" {store}, without a password\n"
+            f"warning: {host} accepts other machines: the password and the pages reach them unencrypted,"
+            " unless a proxy with TLS or a tunnel (ssh -L) stands between\n"
         )
     shown = f"[{host}]" if ":" in host else host
     sys.stdout.write(f"http://{shown}:{port}/  (stop with Ctrl-C)\n")
     sys.stdout.flush()
     serve(app, host, port)
+
+
+def password_of(path: Path | None, host: str, *, local: bool) -> str | None:
+    """The password that pages ask for; None for those of this machine only, where none was given.
+
+    Raises:
+        SettingError: other machines reach the pages and there is no password, or it is too short.
+        FileError: its file cannot be read.
+    """
+    if path is None:
+        if not local:
+            raise SettingError(
+                f"--host {host} lets other machines read every study: give --password-file FILE,"
+                " with a password in its first line, or listen on 127.0.0.1"
+            )
+        return None
+    from dashboards.app.login import read_password
+
+    password, others = read_password(path)
+    if others:
+        sys.stderr.write(f"warning: other users can read {path}: chmod 600 {path}\n")
+    return password
 
 
 def serve(app: object, host: str, port: int) -> None:

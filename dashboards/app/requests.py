@@ -19,6 +19,7 @@ from dash.exceptions import DependencyException
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, MisdirectedRequest, NotFound
 
+from dashboards.app.login import Door
 from dashboards.pages.base import STUDY
 
 CALLBACK = "/_dash-update-component"
@@ -70,28 +71,40 @@ class Names:
 
 
 def protect(
-    app: dash.Dash, server: Flask, names: Names, *, kinds: Kinds, places: Collection[str] = ()
+    app: dash.Dash,
+    server: Flask,
+    names: Names,
+    *,
+    kinds: Kinds,
+    places: Collection[str] = (),
+    door: Door | None = None,
 ) -> None:
     """Let only sound requests through to the app, which has all its callbacks by now.
 
-    `kinds` say what its callbacks send, `places` are the first words of the addresses that it has.
+    `kinds` say what its callbacks send, `places` are the first words of the addresses that it has. A `door`
+    lets only those in who know its password.
     """
     server.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     # plotly draws clouds of many points by WebGL programs that it compiles here (unsafe-eval)
     scripts = " ".join(["'self'", "'unsafe-eval'", *app.csp_hashes()])
+    forms = "'none'" if door is None else "'self'"
     policy = (
         f"default-src 'none'; script-src {scripts}; style-src 'self' 'unsafe-inline'; connect-src 'self';"
-        " img-src 'self' data: blob:; font-src 'self' data:; base-uri 'none'; form-action 'none';"
+        " img-src 'self' data: blob:; font-src 'self' data:; base-uri 'none';"
+        f" form-action {forms};"
         " frame-ancestors 'none'"
     )
     told: set[str] = set()
 
-    def check() -> None:
+    def check() -> Response | None:
         _check_host(names)
         _check_origin()
+        if door is not None and (answer := door.answer()) is not None:
+            return answer
         _check_path(places)
         if request.path == CALLBACK and request.method == "POST":
             check_callback(app, _body(), kinds)
+        return None
 
     def with_headers(response: Response) -> Response:
         response.headers.update({**HEADERS, "Content-Security-Policy": policy})

@@ -16,6 +16,7 @@ from dash import dcc, html
 from flask import Flask
 
 from dashboards.app.live_store import LiveStore
+from dashboards.app.login import Door
 from dashboards.app.requests import Names, protect
 from dashboards.app.shell import Shell
 from dashboards.pages.base import STUDY
@@ -24,14 +25,20 @@ from nas.store import Store
 
 
 def make_app(
-    store_url: str | Path, *, host: str = "127.0.0.1", allow_hosts: Collection[str] = ()
+    store_url: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    allow_hosts: Collection[str] = (),
+    password: str | None = None,
 ) -> dash.Dash:
     """The dashboard over a store, under the names of this machine, of `host`, and those in `allow_hosts`.
+
+    With a `password`, only who knows it sees anything.
 
     Raises:
         StoreError: there is no such store, or it cannot be read.
     """
-    shell = Shell(LiveStore(Store(store_url, read_only=True)))
+    shell = Shell(LiveStore(Store(store_url, read_only=True)), locked=password is not None)
     shell.live.all()  # large studies are read while the browser is still starting
     server = Flask("nas", static_folder=None)
     app = dash.Dash(
@@ -47,5 +54,6 @@ def make_app(
     app.layout = html.Main([dcc.Location(id="where"), dcc.Store(id="scheme"), html.Div(id="page")])
     shell.connect(app)
     words = [page.name for page in shell.pages.values() if not page.of_study]
-    protect(app, server, Names(host, allow_hosts), kinds=shell.kinds(), places=[STUDY, *words])
+    door = Door(password) if password is not None else None
+    protect(app, server, Names(host, allow_hosts), kinds=shell.kinds(), places=[STUDY, *words], door=door)
     return app

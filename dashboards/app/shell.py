@@ -9,6 +9,7 @@ from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dashboards.app.live_store import LiveStore
+from dashboards.app.login import LOGOUT
 from dashboards.pages import Page, Place, address, pages
 from foundation.errors import NasError, UnknownName
 
@@ -48,10 +49,10 @@ Under "@" the usual has other words for some controls: those that hold another t
 
 
 class Shell:
-    """All pages, and which is shown at an address."""
+    """All pages, and which is shown at an address; `locked` ones need a password, and may be left."""
 
-    def __init__(self, live: LiveStore) -> None:
-        self.live = live
+    def __init__(self, live: LiveStore, *, locked: bool = False) -> None:
+        self.live, self.locked = live, locked
         made: list[Page] = [kind(live) for kind in pages.values()]
         self.pages = {page.name: page for page in sorted(made, key=lambda page: page.rank)}
 
@@ -79,9 +80,10 @@ class Shell:
             for each in (tabs if place.study else [])
         ]
         where = [dcc.Link("studies", href=address()), *([html.Span(place.study)] if place.study else [])]
-        return html.Nav(
-            [html.Div(where, className="crumbs"), html.Div(links, className="tabs")], className="top"
-        )
+        parts: list[Component] = [html.Div(where, className="crumbs"), html.Div(links, className="tabs")]
+        if self.locked:
+            parts.append(html.Form(html.Button("log out"), action=LOGOUT, method="post", className="leave"))
+        return html.Nav(parts, className="top")
 
     def kinds(self) -> dict[str, type]:
         """What callbacks may send, by component and property."""

@@ -43,20 +43,47 @@ def test_an_unknown_study_is_an_error_that_helps(app: typer.Typer, made_store: P
     assert isinstance(result.exception, UnknownName)
 
 
-@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+@pytest.mark.parametrize(
+    ("host", "mode", "told"), [("127.0.0.1", None, ""), ("0.0.0.0", 0o600, "unencrypted")]
+)
 def test_dashboard_prints_its_address_and_warns_beyond_this_machine(
-    app: typer.Typer, made_store: Path, monkeypatch: pytest.MonkeyPatch, host: str, warned: bool
+    app: typer.Typer,
+    made_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    mode: int | None,
+    told: str,
 ) -> None:
     served = []
     monkeypatch.setattr(commands, "serve", lambda app, host, port: served.append((host, port)))
-    port = free_port()
-    result = CliRunner().invoke(
-        app, ["dashboard", "--store", str(made_store), "--host", host, "--port", str(port)]
-    )
+    port, file = free_port(), tmp_path / "password"
+    words = ["dashboard", "--store", str(made_store), "--host", host, "--port", str(port)]
+    if mode is not None:
+        file.write_text("open sesame\n")
+        file.chmod(mode)
+        words += ["--password-file", str(file)]
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert served == [(host, port)]
     assert f"http://{host}:{port}/" in result.stdout
-    assert ("warning" in result.stderr) is warned
+    assert told in result.stderr
+    assert bool(told) is bool(result.stderr)
+
+
+def test_no_other_machine_comes_in_without_a_password(app: typer.Typer, made_store: Path) -> None:
+    words = ["dashboard", "--store", str(made_store), "--host", "0.0.0.0", "--port", str(free_port())]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, SettingError)
+    assert "--password-file FILE" in str(result.exception)
+
+
+def test_a_password_that_others_can_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "password"
+    file.write_text("open sesame")
+    file.chmod(0o640)
+    assert commands.password_of(file, "localhost", local=True) == "open sesame"
+    assert f"chmod 600 {file}" in capsys.readouterr().err
 
 
 def test_a_taken_port_is_refused_in_one_line() -> None:
