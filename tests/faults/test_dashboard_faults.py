@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -359,7 +360,8 @@ def said(port: int, raw: bytes) -> bytes:
     """What comes back for these bytes."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
         line.sendall(raw)
-        line.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it has answered and hung up before
+            line.shutdown(socket.SHUT_WR)
         try:
             return b"".join(iter(lambda: line.recv(65536), b""))
         except ConnectionResetError:
