@@ -191,7 +191,7 @@ def test_every_answer_has_headers_that_keep_it_apart(client: FlaskClient, path: 
     headers = client.get(path).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == "same-origin"
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert not [name for name in headers if name[0].startswith("Access-Control")]
 
