@@ -17,12 +17,10 @@ from nas.progress import Progress
 from nas.scaling.settings import ScalingSettings
 from nas.steps.base import Context, run_steps
 from nas.steps.baselines import add_costs
-from nas.steps.corpus import opened_task
-from nas.steps.measure import measure_trials
+from nas.steps.measure import measure_all
 from nas.steps.profile import cost_model
 from nas.steps.scratch_training import training_from_scratch
 from nas.store.folders import working_in
-from nas.study.export import best_weights
 from nas.study.facts import add_fact
 from nas.study.forecast import Work
 from nas.study.given_networks import genotype_of_given
@@ -154,14 +152,7 @@ def _measure(context: Context, trials: Sequence[Trial]) -> None:
     study = context.study
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     add_costs(study, complete, cost_model(context))
-    measure_trials(
-        study,
-        complete,
-        lambda study, trial: best_weights(study, trial, opened_task(context))[0],
-        context.progress,
-        address=context.workers.address,
-        what="the family",
-    )
+    measure_all(context, complete, what="the family")
 
 
 def _require_consent(study: Study, task: Task, networks: Sequence[Decoder], steps: int, agreed: bool) -> None:

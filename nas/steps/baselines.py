@@ -13,12 +13,11 @@ from foundation.errors import ProfileError
 from foundation.text import count, duration
 from nas.objectives.base import CostModel
 from nas.steps.base import Context, Step, steps
-from nas.steps.corpus import opened_task, opened_tasks
-from nas.steps.measure import measure_trials
+from nas.steps.corpus import opened_tasks
+from nas.steps.measure import measure_all
 from nas.steps.profile import cost_model
 from nas.steps.scratch_training import training_from_scratch
 from nas.study.baselines import STAGE, Rung, baselines_of, rungs_of, wants_baselines
-from nas.study.export import best_weights
 from nas.study.forecast import of_baselines
 from nas.study.measuring import left_to_measure
 from nas.study.plan import Plan
@@ -66,14 +65,7 @@ class Baselines(Step):
                     study, chosen, executor, stage=STAGE, fidelity=rung.fidelity, on_trial=on_trial
                 )
                 add_costs(study, scored, cost_model(context))
-        measure_trials(
-            study,
-            trained_baselines(study),
-            lambda study, trial: best_weights(study, trial, opened_task(context))[0],
-            context.progress,
-            address=context.workers.address,
-            what="the baselines",
-        )
+        measure_all(context, trained_baselines(study), what="the baselines")
 
 
 def beside(study: Study) -> list[tuple[Rung, list[Genotype]]]:

@@ -68,13 +68,19 @@ class Measure(Step):
 
     def run(self, context: Context) -> None:
         """Measure the members of the front that were not measured yet."""
-        measure_trials(
-            context.study,
-            context.study.predicted_front(),
-            lambda study, trial: best_weights(study, trial, opened_task(context))[0],
-            context.progress,
-            address=context.workers.address,
-        )
+        measure_all(context, context.study.predicted_front())
+
+
+def measure_all(context: Context, trials: Iterable[Trial], *, what: str = "the front") -> None:
+    """Measure networks of a running study with the best weights that it has for them."""
+    measure_trials(
+        context.study,
+        trials,
+        lambda study, trial: best_weights(study, trial, opened_task(context))[0],
+        context.progress,
+        address=context.workers.address,
+        what=what,
+    )
 
 
 def measure_trials(

@@ -16,7 +16,7 @@ from nas.modifiers.lists import modifiers_of
 from nas.steps.base import Context, Step, steps
 from nas.steps.baselines import add_costs
 from nas.steps.corpus import opened_task, opened_tasks
-from nas.steps.measure import measure_trials
+from nas.steps.measure import measure_all
 from nas.steps.profile import cost_model
 from nas.study.export import best_weights
 from nas.study.given_networks import genotype_of_given
@@ -68,14 +68,7 @@ class Modify(Step):
                 study.store.save(study.record.id, [trial])
             else:
                 add_costs(study, [trial], cost_model(context))
-        measure_trials(
-            study,
-            _complete(study),
-            lambda study, trial: best_weights(study, trial, opened_task(context))[0],
-            context.progress,
-            address=context.workers.address,
-            what="what was modified",
-        )
+        measure_all(context, _complete(study), what="what was modified")
 
 
 def _complete(study: Study) -> list[Trial]:
