@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from dashboards.facts.baselines import BaselineFacts
-from dashboards.facts.front import FrontFacts, Logarithmic, Point, front_facts
+from dashboards.facts.front import Cloud, FrontFacts, Logarithmic, Point, front_facts
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Known, Reading
+from dashboards.facts.replay import front_of, until
 from dashboards.facts.rescoring import Rescored, by_table
 from dashboards.facts.scored import Mask, Numbers, Scored
 from nas.pareto import nondominated_mask
@@ -29,7 +30,10 @@ OUTSIDE = 3000
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What is looked at: two or three axes, colour, size, and the worst allowed values (`bounds`) by name."""
+    """What is looked at: two or three axes, colour, size, and the worst allowed values (`bounds`) by name.
+
+    With `after` it is looked at as the search knew it after the trial of this number.
+    """
 
     x: Quantity
     y: Quantity
@@ -39,6 +43,7 @@ class View:
     logarithmic: Logarithmic = (None, None)
     bounds: Mapping[str, float] = field(default_factory=dict)
     picked: int | None = None
+    after: int | None = None
 
     @property
     def by_table(self) -> View:
@@ -82,7 +87,8 @@ class ExploreFacts:
     `plane` is that of the networks that keep all bounds; `outside` are some of the others (x, y). `space` is
     the front in three quantities, where three were asked for, and `cloud` some of what it beats. `best` is
     the best network under the bounds in `best_of`; `knee` the number of the point where the front bends most;
-    `picked` the one that a reader chose, wherever it lies.
+    `picked` the one that a reader chose, wherever it lies. `last` is the front of all trials, where an
+    earlier one is looked at, `on_front` how many networks are on the front in all objectives.
     """
 
     view: View
@@ -98,6 +104,8 @@ class ExploreFacts:
     cloud: tuple[tuple[float, float, float], ...] = ()
     baselines: tuple[BaselinePoint, ...] = ()
     overlays: tuple[Overlay, ...] = ()
+    last: FrontFacts | None = None
+    on_front: int = 0
 
 
 def explore(
@@ -109,7 +117,8 @@ def explore(
     overlays: Iterable[Reading] = (),
 ) -> ExploreFacts:
     """Look at a study; `priced` are its networks with the latencies of another table than the search's."""
-    known = reading.known if priced is None else Known.of(priced.scored, priced.values)
+    every = reading.known if priced is None else Known.of(priced.scored, priced.values)
+    known = until(every, view.after)
     networks, corrected, measured = known.scored, known.corrected, known.measured
     objectives = reading.objectives
     if priced is not None:
@@ -118,7 +127,8 @@ def explore(
     quantities = tuple(dict.fromkeys([*objectives, *view.shown]))
     keeps = keeping(corrected, view.bounds, quantities)
     inner = networks.where(keeps)
-    front = [t.number for t in reading.members] if priced is None else _front(inner, objectives)
+    now = priced is None and view.after is None
+    front = [t.number for t in reading.members] if now else front_of(networks, objectives)
     plane = _plane(reading, view, inner, measured, front=front, objectives=objectives)
     inside = corrected.where(keeps)
     best = best_number(inside, best_of, surely_known(view.bounds, known))
@@ -137,7 +147,23 @@ def explore(
         **_space(reading, view, inner, measured),
         baselines=_baselines(baselines, view, reading.study.plan.evaluator == "scratch"),
         overlays=tuple(_overlays(overlays, view)) if priced is None else (),
+        last=_last(reading, view, every.scored, quantities) if view.after is not None else None,
+        on_front=len(front),
     )
+
+
+def _last(reading: Reading, view: View, every: Scored, quantities: Sequence[Quantity]) -> FrontFacts:
+    """The front of all trials in the plane; of what it beats, the corners, which set the axes."""
+    axes = [view.x, view.y]
+    inner = every.where(keeping(every, view.bounds, quantities))
+    kept = inner.where(np.isin(inner.numbers, front_of(inner, axes)))
+    plane = _plane(reading, view, kept, {}, front=[], objectives=())
+    values = np.column_stack([every.values(of.name) for of in axes])
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return plane
+    x, y = np.stack([values.min(axis=0), values.max(axis=0)]).T.tolist()
+    return replace(plane, dominated=Cloud((), tuple(x), tuple(y)))
 
 
 def keeping(scored: Scored, bounds: Mapping[str, float], quantities: Sequence[Quantity]) -> Mask:
@@ -198,11 +224,6 @@ def _unit(plane: FrontFacts, name: str) -> Numbers:
     spread = np.ptp(costs)
     unit: Numbers = (costs - costs.min()) / spread if spread else np.zeros(len(costs))
     return unit
-
-
-def _front(scored: Scored, objectives: Sequence[Quantity]) -> list[int]:
-    kept = np.flatnonzero(nondominated_mask(scored.costs(objectives)))
-    return [int(number) for number in scored.numbers[kept]]
 
 
 def _plane(
@@ -298,7 +319,9 @@ def _baselines(facts: BaselineFacts | None, view: View, from_scratch: bool) -> t
 def _overlays(readings: Iterable[Reading], view: View) -> Iterable[Overlay]:
     for other in readings:
         plain = replace(view, bounds={}, picked=None)
+        known = until(other.known, view.after)
         front = [trial.number for trial in other.members]
-        measured = other.measured
-        plane = _plane(other, plain, other.scored, measured, front=front, objectives=other.objectives)
+        if view.after is not None:
+            front = front_of(known.scored, other.objectives)
+        plane = _plane(other, plain, known.scored, known.measured, front=front, objectives=other.objectives)
         yield Overlay(other.study.name, plane)

@@ -16,13 +16,16 @@ from dashboards.facts.explore import ExploreFacts, View
 from dashboards.facts.front import FrontFacts, Point
 from dashboards.facts.quantities import Quantity
 from dashboards.figures.drawing import error_bars
-from dashboards.figures.front import add_band, add_dominated, add_finalists, add_line, add_points
+from dashboards.figures.front import add_band, add_dominated, add_finalists, add_line, add_points, stairs
 from dashboards.figures.plane import Plane, hover, plane_of
 from dashboards.figures.space import space_figure
 from dashboards.style.theme import AMBER, BLUE, GREY, MARKS, ORANGE, empty_figure, faint, message_figure
 
 SIZES = (7.0, 22.0)
 """Of marks whose size shows a quantity."""
+
+MARGIN = 0.05
+"""Of an axis beyond what lies there, as Plotly leaves it."""
 
 SCALE = "Cividis"
 """A colour scale that people with colour blindness read in the right order (Nuñez et al. 2018)."""
@@ -40,8 +43,14 @@ def explorer_figure(facts: ExploreFacts, height: int = 560) -> go.Figure:
     if not facts.plane.front and not facts.outside:
         return message_figure("no network has both of these numbers", height)
     if not facts.plane.front:
-        return message_figure("no network keeps all of these bounds", height)
-    figure, plane = empty_figure(height), plane_of([facts.plane, *(each.plane for each in _drawn(facts))])
+        early = facts.view.after is not None and not facts.view.bounds
+        text = "nothing was scored by then" if early else "no network keeps all of these bounds"
+        return message_figure(text, height)
+    last = [facts.last] if facts.last is not None and facts.last.front else []
+    shown = [facts.plane, *last, *(each.plane for each in _drawn(facts))]
+    figure, plane = empty_figure(height), plane_of(shown)
+    for front in last:
+        _add_last(figure, front, plane)
     _add_outside(figure, facts, plane)
     add_dominated(figure, facts.plane, plane)
     add_points(figure, "front in other objectives", _members(facts.plane, facts.view), plane)
@@ -54,7 +63,34 @@ def explorer_figure(facts: ExploreFacts, height: int = 560) -> go.Figure:
     _add_baselines(figure, facts, plane)
     _add_marks(figure, facts, plane)
     plane.title_axes(figure)
+    for front in last:
+        _hold_axes(figure, front, plane)
     return figure.update_layout(clickmode="event", dragmode="zoom")
+
+
+def _add_last(figure: go.Figure, last: FrontFacts, plane: Plane) -> None:
+    """Where the front arrived, below all else, while one on the way is looked at."""
+    corners = stairs([plane.as_costs(point) for point in last.front], (plane.x.worst, plane.y.worst))
+    figure.add_scatter(
+        name="front after all trials",
+        x=[x * plane.x.sign for x, _ in corners],
+        y=[y * plane.y.sign for _, y in corners],
+        mode="lines",
+        line={"color": GREY, "width": 1.4, "dash": "dot"},
+        hoverinfo="skip",
+    )
+
+
+def _hold_axes(figure: go.Figure, last: FrontFacts, plane: Plane) -> None:
+    """The axes of all trials, so that they stand still while the front grows."""
+    for axis, values, update in (
+        (plane.x, last.dominated.x, figure.update_xaxes),
+        (plane.y, last.dominated.y, figure.update_yaxes),
+    ):
+        ends = np.array([min(values), max(values)]) / axis.factor
+        ends = np.log10(ends) if axis.logarithmic else ends
+        room = MARGIN * (float(np.ptp(ends)) or 1.0)
+        update(range=[float(ends[0]) - room, float(ends[1]) + room])
 
 
 def _members(plane: FrontFacts, view: View) -> Sequence[Point]:

@@ -33,6 +33,9 @@ LONGEST_ADDRESS = 4000
 MOST_ASKED = 100
 """Words that are asked for behind a path."""
 
+MOST_WHOLE = 2**53
+"""Beyond it, numbers of a browser are no longer whole."""
+
 MOST_COMPARED = 6
 """Networks that are compared: so many marks can be told apart."""
 
@@ -85,6 +88,13 @@ def address(page: str = "", study: str = "", rest: str = "", **asked: Any) -> st
     parts = [STUDY, study, page, rest] if study else [page, rest]
     path = "/" + "/".join(quote(part, safe="") for part in parts if part)
     return f"{path}?{urlencode(asked, doseq=True)}" if asked else path
+
+
+def whole_number(given: Any) -> int | None:
+    """A whole number that a browser can hold; None for whatever else is given."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or abs(given) >= MOST_WHOLE:
+        return None
+    return int(given) if float(given).is_integer() else None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import dash
@@ -33,16 +34,18 @@ from dashboards.app.front_view import (
 )
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import compare_link, network_panel, network_rows
+from dashboards.app.replay import connect_replay, replay_line, replay_row
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
 from dashboards.facts.explore import explore
 from dashboards.facts.growth import growths
 from dashboards.facts.progress import growth_of, state_of
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
+from dashboards.facts.replay import last_number, members_after
 from dashboards.facts.rescoring import Rescored, rescored, tables_for
 from dashboards.figures.explorer import explorer_figure
 from dashboards.figures.hypervolume import volume_figure
-from dashboards.pages.base import MOST_COMPARED, Control, Page, Place, pages
+from dashboards.pages.base import MOST_COMPARED, Control, Page, Place, pages, whole_number
 from dashboards.style.theme import SCHEMES, blank_figure, with_scheme
 from foundation.errors import NasError
 
@@ -87,6 +90,7 @@ class Front(Page):
         "over": Control("front-over.value", list),
         "table": Control("front-table.value", str),
         "pick": Control("front-pick.data", int),
+        "after": Control("front-after.data", int),
         **{f"bound{i}": Control(f"{name}.value", float) for i, name in enumerate(BOUNDS)},
     }
     sent: ClassVar[Mapping[str, type]] = {
@@ -117,6 +121,8 @@ class Front(Page):
             dcc.Graph(
                 figure=blank_figure(HEIGHT), id="front-plot", config=GRAPH, style={"height": f"{HEIGHT}px"}
             ),
+            replay_row(reading, whole_number(place.number("after"))),
+            html.Div(id="front-replay", role="status"),
             html.P(CAPTION, className="caption"),
         ]
         aside = [
@@ -143,7 +149,7 @@ class Front(Page):
             ),
             dcc.Store(id="front-study", data=key_of(study.record)),
             dcc.Store(id="front-seen"),
-            dcc.Store(id="front-pick", data=_whole(place.number("pick"))),
+            dcc.Store(id="front-pick", data=whole_number(place.number("pick"))),
             dcc.Store(id="front-chosen"),
             dcc.Store(id="front-bounds", data=[slider.plain if slider else None for slider in sliders]),
             self.usual({**usual, "@": words}),
@@ -219,6 +225,7 @@ class Front(Page):
                 Output("front-plot", "figure"),
                 Output("front-line", "children"),
                 Output("front-best", "children"),
+                Output("front-replay", "children"),
                 Output("front-seen", "data"),
             ],
             inputs={
@@ -228,6 +235,7 @@ class Front(Page):
                 "over": Input("front-over", "value"),
                 "table": Input("front-table", "value"),
                 "pick": Input("front-pick", "data"),
+                "after": Input("front-after", "data"),
                 "bounds": [Input(name, "value") for name in BOUNDS],
                 "scheme": Input("scheme", "data"),
             },
@@ -237,6 +245,7 @@ class Front(Page):
                 "seen": State("front-seen", "data"),
             },
         )(self.draw)
+        connect_replay(app)
         app.clientside_callback(
             CLICKED, Output("front-pick", "data"), Input("front-plot", "clickData"), prevent_initial_call=True
         )
@@ -259,6 +268,7 @@ class Front(Page):
             Input("front-seen", "data"),
             State("front-over", "value"),
             State("front-study", "data"),
+            State("front-after", "data"),
         )(self.below)
 
     def draw(
@@ -273,24 +283,26 @@ class Front(Page):
         over: Any = None,
         table: Any = None,
         pick: Any = None,
+        after: Any = None,
         scheme: Any = None,
         tick: Any = None,
-    ) -> tuple[Any, Any, Any, Any]:
-        """The figure, the line about the study, the best network, and the state shown.
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        """The figure, the line about the study, the best network, what is replayed, and the state shown.
 
         No update where nothing changed; of a study that was deleted meanwhile the line says so.
         """
-        nothing = (no_update,) * 4
+        nothing = (no_update,) * 5
+        after = whole_number(after)
         if study is None or not all(axes[:2]):
             return nothing
         try:
             reading = self.live.by_key(study)
-            wanted = self._wanted(reading, [axes, log, over, table, pick, bounds, scheme])
+            wanted = self._wanted(reading, [axes, log, over, table, pick, bounds, scheme], after)
             if isinstance(seen, dict) and all(seen.get(k) == v for k, v in wanted.items() if k != "points"):
                 return nothing
             if not worth_drawing(seen, wanted):
-                return no_update, study_line(reading), no_update, no_update
-            view = view_of(reading, axes, log, bounds_of(kept, bounds), pick)
+                return no_update, study_line(reading), no_update, no_update, no_update
+            view = replace(view_of(reading, axes, log, bounds_of(kept, bounds), pick), after=after)
             priced = self._priced(reading, table) if table else None
             facts = explore(
                 reading,
@@ -300,10 +312,11 @@ class Front(Page):
                 overlays=self._overlays(over, reading),
             )
         except NasError as error:
-            return no_update, f"gone: {error}", no_update, None
+            return no_update, f"gone: {error}", no_update, no_update, None
         figure = with_scheme(explorer_figure(facts, HEIGHT), wanted["scheme"])
         figure.update_layout(uirevision=f"{study}/{axes[:3]}")
-        return figure, study_line(reading), [*priced_line(priced), *best_line(reading, facts)], wanted
+        best = [*priced_line(priced), *best_line(reading, facts)]
+        return figure, study_line(reading), best, replay_line(reading, facts), wanted
 
     def _priced(self, reading: Reading, table: Any) -> Rescored | None:
         """The networks by another table, kept: pricing two thousand of them takes a second."""
@@ -319,13 +332,15 @@ class Front(Page):
         known = [name for name in dict.fromkeys(names) if name in self.live.names()]
         return [self.live.study(name) for name in known if name != reading.study.name]
 
-    def _wanted(self, reading: Reading, asked: Any) -> dict[str, Any]:
+    def _wanted(self, reading: Reading, asked: Any, after: int | None) -> dict[str, Any]:
         """What decides how the page looks, in few bytes: every poll sends it back."""
         members = [trial.number for trial in reading.members]
         scheme = asked[-1] if asked[-1] in SCHEMES else "light"
         return {
             "revision": reading.revision,
-            "asked": zlib.crc32(repr(asked).encode()),
+            "asked": zlib.crc32(repr([*asked, after]).encode()),
+            "after": after,
+            "last": last_number(reading),
             "members": zlib.crc32(repr(members).encode()),
             "measured": reading.last_measurement,
             "scheme": scheme,
@@ -342,26 +357,35 @@ class Front(Page):
             trial = reading.trial(pick) if isinstance(pick, int) else None
             if trial is not None:
                 return network_panel(reading, trial)
-            if not reading.members:
+            after = whole_number(seen.get("after")) if isinstance(seen, dict) else None
+            first = reading.members[:1]
+            if after is not None:
+                first = tuple(reading.whole(members_after(reading, after)[:1]).values())
+            if not first:
                 return [html.P("Nothing is scored yet. Networks appear here as they are.", className="muted")]
             lead = f"The best of the front in {reading.objectives[0].label}. Click a point to see another."
-            return network_panel(reading, reading.members[0], lead)
+            return network_panel(reading, first[0], lead)
         except NasError as error:
             return [html.P(str(error))]
 
-    def below(self, chosen: Any, seen: Any, over: Any, study: Any) -> tuple[Any, Any]:
+    def below(self, chosen: Any, seen: Any, over: Any, study: Any, after: Any = None) -> tuple[Any, Any]:
         """The networks of the front, or of a lasso, as a table; and how the front grew."""
         if study is None:
             return no_update, no_update
         try:
             reading = self.live.by_key(study)
             numbers = [n for n in chosen if type(n) is int][:MOST_CHOSEN] if isinstance(chosen, list) else []
-            trials = list(reading.whole(numbers).values()) if numbers else list(reading.members)
+            after = whole_number(after)
             note = (
                 "Those inside the lasso."
                 if numbers
                 else "The front in all objectives. Drag a lasso to list others."
             )
+            if after is not None and not numbers:
+                numbers = members_after(reading, after)
+                note = f"The front after trial {after:,}, with the numbers that are known now."
+            now = after is None and not numbers
+            trials = list(reading.members) if now else list(reading.whole(numbers).values())
             scheme = seen.get("scheme") if isinstance(seen, dict) else "light"
             shown = [reading, *self._overlays(over, reading)]
             alone = growth_of(reading) if len(shown) == 1 else None
@@ -370,7 +394,7 @@ class Front(Page):
                 if alone
                 else growths({each.study.name: each.scored for each in shown}, reading.objectives)
             )
-            grown = with_scheme(volume_figure(curves), scheme if scheme in SCHEMES else "light")
+            grown = with_scheme(volume_figure(curves, after), scheme if scheme in SCHEMES else "light")
             rows = network_rows(reading, trials, reading.objectives, note)
             if len(trials) > 1:
                 few = len(trials) <= MOST_COMPARED
@@ -392,7 +416,3 @@ CAPTION: list[Component | str] = [
     term("knee"),
     ". Click a point to see its network, drag to zoom, double-click to see all.",
 ]
-
-
-def _whole(number: float | None) -> int | None:
-    return int(number) if number is not None and float(number).is_integer() and abs(number) < 2**53 else None

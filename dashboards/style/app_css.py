@@ -67,6 +67,8 @@ button:hover{border-color:var(--muted)}
 input[type=search]{font:inherit;font-size:.9rem;width:100%;padding:.36rem .6rem;background:var(--paper);
 color:var(--ink);border:1px solid var(--muted);border-radius:4px}
 .bound{margin:0 0 .75rem;font-size:.86rem} .bound>div:first-child{margin-bottom:-.1rem}
+.replay{display:flex;gap:.9rem;align-items:flex-end;margin:.1rem 0 .5rem;font-size:.86rem;max-width:56rem}
+.replay>div:nth-child(2){flex:1;min-width:0} .replay button{min-width:4.2rem}
 aside .best p{font-size:.92rem}
 aside .best:not(:empty){border-left:3px solid var(--orange);padding-left:.8rem;
 margin:.2rem 0 1rem}

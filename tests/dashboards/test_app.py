@@ -31,7 +31,7 @@ from nas.study.trial import Trial, TrialState
 from tests.dashboards.made import make_study
 
 AXES = ("decode_ms", "bits_per_byte", None, None, None)
-NOTHING = (no_update,) * 4
+NOTHING = (no_update,) * 5
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_an_unknown_study_is_answered_with_the_nearest(shell: Shell) -> None:
 
 def test_a_poll_without_news_answers_nothing_and_reads_nothing(shell: Shell) -> None:
     front, study = front_of(shell), key_of(shell.live.store.study("full"))
-    figure, line, _, seen = drawn(front, study)
+    figure, line, *_, seen = drawn(front, study)
     assert figure.layout.xaxis.title.text == "decode latency per token, measured (ms)"
     assert "distinct architectures scored" in line
     began = time.perf_counter()
@@ -180,7 +180,7 @@ def test_records_that_cannot_be_read_take_no_others_away(tmp_path: Path) -> None
         assert "study bad cannot be read" in text
         assert "study bad cannot be read" in shown(shell.page("/study/bad"))
         front, study = front_of(shell), key_of(store.study("good"))
-        _, line, _, state = drawn(front, study)
+        _, line, *_, state = drawn(front, study)
         assert "9 distinct architectures scored" in line or "8 distinct architectures scored" in line
         assert "cannot be read" in line
         assert drawn(front, study, state) == NOTHING

@@ -26,7 +26,7 @@ from dashboards.style.theme import DARK, LIGHT
 from nas.store import Store
 
 AXES = ("decode_ms", "bits_per_byte", None, None, None)
-NOTHING = (no_update,) * 4
+NOTHING = (no_update,) * 5
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(("", "7", "a")))
 JSON = st.one_of(PLAIN, st.lists(PLAIN, max_size=2), st.dictionaries(st.just("number"), PLAIN))
 
@@ -163,7 +163,7 @@ def test_a_click_in_a_study_that_is_not_there_says_so(front: Front) -> None:
     "seen", [None, {}, {"revision": -1}, {"asked": None}, {"revision": "x", "asked": [], "scheme": 3}, [], 7]
 )
 def test_a_state_of_another_version_is_drawn_anew(front: Front, full: str, seen: Any) -> None:
-    figure, line, _, state = drawn(front, full, seen)
+    figure, line, *_, state = drawn(front, full, seen)
     assert figure.data
     assert line
     assert drawn(front, full, state) == NOTHING
