@@ -3,7 +3,8 @@
 A primitive in `search_spaces.ops` names its kernel, a module of `search_spaces.ops.kernels`, and asks `runs`
 with its inputs. The first time on a device, and for every tile where the kernel keeps tiles of its inputs on
 the chip, it is compared with the plain form. One that is off, does not compile, or needs more memory than the
-chip has is not used, and `forms` says why. `NAS_KERNELS=plain` in the environment switches all kernels off.
+chip has is not used, and `forms` says why. `NAS_KERNELS=plain` in the environment switches all kernels off;
+with `NAS_KERNELS=untuned` they run, but are not tuned (`search_spaces.ops.kernels.tuning`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from foundation.errors import SettingError
+
 FOLDER = f"{__package__}.kernels"
 VARIABLE = "NAS_KERNELS"
+PLAIN, UNTUNED = "plain", "untuned"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 CAPABILITY = (8, 0)
 """The oldest compute capability whose tensor cores take the kernels' dtypes."""
@@ -135,9 +139,16 @@ def _verdict(module: str, index: int, *tile: torch.dtype | int) -> str:
 
 
 def _unavailable() -> str:
-    """Why no kernel is used by this process, whatever the device."""
-    if os.environ.get(VARIABLE) == "plain":
-        return f"switched off by {VARIABLE}=plain"
+    """Why no kernel is used by this process, whatever the device.
+
+    Raises:
+        SettingError: `NAS_KERNELS` has a value that means nothing.
+    """
+    asked = os.environ.get(VARIABLE, "")
+    if asked == PLAIN:
+        return f"switched off by {VARIABLE}={PLAIN}"
+    if asked not in ("", UNTUNED):
+        raise SettingError(f"{VARIABLE} is {asked!r}; it may be {PLAIN} or {UNTUNED}, or not set")
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     return "" if importlib.util.find_spec(FOLDER) is not None else "this copy of the source has no kernels"

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from search_spaces.ops.kernels.tiles import compose, relative_errors
+from search_spaces.ops.kernels.tiles import COUNTS, compose, relative_errors, unwritten
 from search_spaces.ops.scan import scan_plainly
 
 TOLERANCE = 1e-5
@@ -21,7 +21,7 @@ TOKENS = 64
 """Tokens of a tile."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _forward(a, b, start, h, count, width, T: tl.constexpr, D: tl.constexpr):
     batch, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D)
     fits = column < width
@@ -40,7 +40,7 @@ def _forward(a, b, start, h, count, width, T: tl.constexpr, D: tl.constexpr):
         state = tl.sum(tl.where(row[:, None] == T - 1, states, 0.0), axis=0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _backward(a, h, start, grad, to_a, to_b, to_start, count, width, T: tl.constexpr, D: tl.constexpr):
     batch, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D)
     fits = column < width
@@ -79,10 +79,15 @@ def scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
     """All h [B, T, D] of a and b [B, T, D] and start [B, D]."""
     a, b, start = a.contiguous(), b.contiguous(), start.contiguous()
     batch, count, width = b.shape
-    h = torch.empty_like(b)
+    h = _written(a, b, start)
     grid, tiles = _grid(batch, width)
     _forward[grid](a, b, start, h, count, width, **tiles)
     return h
+
+
+@scan.register_fake
+def _written(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
+    return b.new_empty(b.shape)
 
 
 @torch.library.custom_op("nas::scan_back", mutates_args=())
@@ -90,25 +95,16 @@ def scan_back(a: Tensor, h: Tensor, start: Tensor, grad: Tensor) -> tuple[Tensor
     """Gradients of a, b and start from that of h."""
     a, h, start, grad = a.contiguous(), h.contiguous(), start.contiguous(), grad.contiguous()
     batch, count, width = h.shape
-    to_a, to_b, to_start = torch.empty_like(a), torch.empty_like(h), torch.empty_like(start)
+    to_a, to_b, to_start = _written_back(a, h, start, grad)
     grid, tiles = _grid(batch, width)
     _backward[grid](a, h, start, grad, to_a, to_b, to_start, count, width, **tiles)
     return to_a, to_b, to_start
 
 
-@scan.register_fake
-def _(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-    return torch.empty_like(b, memory_format=torch.contiguous_format)
-
-
 @scan_back.register_fake
-def _(a: Tensor, h: Tensor, start: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    whole = torch.contiguous_format
-    return (
-        torch.empty_like(a, memory_format=whole),
-        torch.empty_like(h, memory_format=whole),
-        torch.empty_like(start, memory_format=whole),
-    )
+def _written_back(a: Tensor, h: Tensor, start: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    to_a, to_b, to_start = unwritten(a, h, start)
+    return to_a, to_b, to_start
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -16,13 +16,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from search_spaces.ops.kernels.tiles import CHUNK, padded, precision
+from search_spaces.ops.kernels.tiles import CHUNK, COUNTS, padded, precision, unwritten
 
 PROGRAMS = 264
 """Programs that a kernel over segments should have at least: two for each multiprocessor of an H200."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _carry(states, totals, first, last, segments, size, channels, p_dim,
            REVERSE: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """In place: what each segment writes becomes the state that it starts from; `last` is what comes out."""
@@ -91,15 +91,26 @@ class Plan:
         return bool(self.tiles["N"] * self.tiles["P"] > 4096)
 
 
-def carried_over(states: Tensor, totals: Tensor, first: Tensor, *, reverse: bool) -> Tensor:
-    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P]; what comes out.
+def written(plan: Plan, v: Tensor, state: Tensor, *, channels: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a kernel over segments writes: outputs like v, and in float32 the last state [B, H, N, P].
+
+    For the gradient also the states that segments start from [B H, S, N, P], and logarithms of what each
+    keeps: one [B H, S], or one for every channel [B H, S, N].
+    """
+    cut = (plan.rows, plan.segments)
+    states = v.new_empty(*cut, *plan.dims, dtype=torch.float32)
+    totals = v.new_empty(*cut, *((plan.n_dim,) if channels else ()), dtype=torch.float32)
+    y, (last,) = v.new_empty(v.shape), unwritten(state, dtype=torch.float32)
+    return y, last, states, totals
+
+
+def carry(states: Tensor, totals: Tensor, first: Tensor, last: Tensor, *, reverse: bool) -> None:
+    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P] to `last`.
 
     `totals` are logarithms of what a segment keeps: one [B H, S], or one for every channel [B H, S, N].
     """
-    last = torch.empty_like(first, dtype=torch.float32, memory_format=torch.contiguous_format)
     rows, segments, size = states.shape[0], states.shape[1], states[0, 0].numel()
     grid = (rows, triton.cdiv(size, 1024))
     channels = totals[0, 0].numel()
     sizes = (segments, size, channels, size // channels)
     _carry[grid](states, totals, first.contiguous(), last, *sizes, REVERSE=reverse, BLOCK=1024)
-    return last

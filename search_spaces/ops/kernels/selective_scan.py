@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from search_spaces.ops.kernels.tiles import compose, relative_errors
+from search_spaces.ops.kernels.tiles import COUNTS, compose, relative_errors, unwritten
 from search_spaces.ops.selective_scan import selective_scan_plainly
 
 TOLERANCE = 1e-4
@@ -27,7 +27,7 @@ VALUES = 256
 """Channels times states of a tile."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _forward(u, dt, a, b, c, start, y, last, starts, count, width, n_dim,
              T: tl.constexpr, D: tl.constexpr, N: tl.constexpr, KEEP: tl.constexpr):  # fmt: skip
     batch = tl.program_id(0).to(tl.int64)
@@ -59,7 +59,7 @@ def _forward(u, dt, a, b, c, start, y, last, starts, count, width, n_dim,
     tl.store(last + batch * width * n_dim + grid, state, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _backward(u, dt, a, b, c, starts, dy, dlast, du, ddt, da, db, dc, dstart, count, width, n_dim,
               T: tl.constexpr, D: tl.constexpr, N: tl.constexpr):  # fmt: skip
     batch, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -136,13 +136,21 @@ def selective_scan(
     u, dt, a, b, c, start = (part.contiguous() for part in (u, dt, a, b, c, start))
     batch, count, width = u.shape
     n_dim = a.shape[1]
-    y, last = torch.empty_like(u), torch.empty_like(start)
-    starts = u.new_empty(batch, triton.cdiv(count, TOKENS) if keep else 0, width, n_dim)
+    y, last, starts = _written(u, dt, a, b, c, start, keep)
     grid = (batch, triton.cdiv(width, _channels(n_dim)))
     _forward[grid](
         u, dt, a, b, c, start, y, last, starts, count, width, n_dim, **_tiles(n_dim), KEEP=keep
     )  # fmt: skip
     return y, last, starts
+
+
+@selective_scan.register_fake
+def _written(
+    u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Tensor, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    tiles = (u.shape[1] + TOKENS - 1) // TOKENS if keep else 0
+    y, last = unwritten(u, start)
+    return y, last, u.new_empty(u.shape[0], tiles, u.shape[2], a.shape[1])
 
 
 @torch.library.custom_op("nas::selective_scan_back", mutates_args=())
@@ -154,8 +162,7 @@ def selective_scan_back(
     batch, count, width = u.shape
     n_dim = a.shape[1]
     blocks = triton.cdiv(width, _channels(n_dim))
-    du, ddt = torch.empty_like(u), torch.empty_like(u)
-    dstart, da = torch.empty_like(dlast), torch.empty_like(dlast)
+    du, ddt, da, dstart = unwritten(u, dt, dlast, dlast)
     db, dc = (u.new_empty(batch, blocks, count, n_dim) for _ in range(2))
     _backward[(batch, blocks)](
         u, dt, a, b, c, starts, dy, dlast, du, ddt, da, db, dc, dstart, count, width, n_dim, **_tiles(n_dim)
@@ -163,21 +170,12 @@ def selective_scan_back(
     return du, ddt, da.sum(0), db.sum(1), dc.sum(1), dstart
 
 
-@selective_scan.register_fake
-def _(
-    u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Tensor, keep: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    tiles = (u.shape[1] + TOKENS - 1) // TOKENS if keep else 0
-    starts = u.new_empty(u.shape[0], tiles, u.shape[2], a.shape[1])
-    return u.new_empty(u.shape), start.new_empty(start.shape), starts
-
-
 @selective_scan_back.register_fake
 def _(
     u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, starts: Tensor, dy: Tensor, dlast: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    first, second, third, fourth, fifth, sixth = (x.new_empty(x.shape) for x in (u, dt, a, b, c, dlast))
-    return first, second, third, fourth, fifth, sixth
+    du, ddt, da, db, dc, dstart = unwritten(u, dt, a, b, c, dlast)
+    return du, ddt, da, db, dc, dstart
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops import slstm as plain
-from search_spaces.ops.kernels.tiles import padded, precision
+from search_spaces.ops.kernels.tiles import COUNTS, padded, precision
 
 TOLERANCE = 1e-4
 SEQUENCES = 16
@@ -41,7 +41,7 @@ def _matrix(base, gate: tl.constexpr, r, p, p_dim):
     return tl.load(base + at, mask=(r < p_dim)[:, None] & (p < p_dim)[None, :], other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _loop(u, matrix, h0, c0, n0, m0, gates, hs, cs, ns, ms, count, heads, batch, p_dim,
           B: tl.constexpr, P: tl.constexpr, SIGMOID: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     head = tl.program_id(0).to(tl.int64)
@@ -90,7 +90,7 @@ def _loop(u, matrix, h0, c0, n0, m0, gates, hs, cs, ns, ms, count, heads, batch,
         tl.store(ms + there, m.to(ms.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _loop_back(to_hs, to_c, to_n, matrix, by_c, by_n, by_h, fades, to_u, back, out_c, out_n,
                count, heads, batch, p_dim,
                B: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip

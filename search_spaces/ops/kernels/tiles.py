@@ -12,9 +12,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from search_spaces.ops.kernels.tuning import untuned
+
 CHUNK = 64
 LARGEST = 128
 """The most channels of a head that a tile holds."""
+
+COUNTS = ("count", "heads", "batch", "chunks", "segments", "total")
+ROWS = ("gb", "gt", "gh", "bb", "bt", "bh")
+"""Parameters for whose values a kernel is not compiled anew, so that another length costs no compilation.
+
+All others tell the compiler how memory is aligned. `ROWS` are strides of what has one number for a token.
+"""
 
 
 @triton.jit
@@ -63,6 +72,11 @@ def with_rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+def unwritten(*parts: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, ...]:
+    """Memory in one piece for what has these shapes, in their dtypes or in another."""
+    return tuple(x.new_empty(x.shape, dtype=dtype or x.dtype) for x in parts)
+
+
 def padded(size: int) -> int:
     """The tile that holds so many channels: a power of two that tensor cores take."""
     return max(16, triton.next_power_of_2(size))
@@ -79,18 +93,23 @@ def relative_errors(
     inputs: dict[str, Tensor],
 ) -> dict[str, float]:
     """Per output and gradient, the largest difference from the plain form in float64, over its largest."""
-    outcomes = []
-    for function, dtype in ((kernel, None), (plain, torch.float64)):
-        leaves = [part.detach().to(dtype or part.dtype).requires_grad_() for part in inputs.values()]
-        outputs = list(function(*leaves))
-        dice = torch.Generator(outputs[0].device).manual_seed(1)
-        slopes = [torch.randn(y.shape, generator=dice, device=y.device).to(y.dtype) for y in outputs]
-        torch.autograd.backward(outputs, slopes)
-        gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-        outcomes.append([y.detach() for y in outputs] + gradients)
+    exact = {name: part.double() for name, part in inputs.items()}
+    with untuned():
+        outcomes = [_outcomes(kernel, inputs), _outcomes(plain, exact)]
     names = [f"output {i}" for i in range(len(outcomes[0]) - len(inputs))]
     errors = {}
     for name, ours, exact in zip([*names, *(f"gradient of {n}" for n in inputs)], *outcomes, strict=True):
         difference = (ours.double() - exact).abs().max() / exact.abs().max().clamp_min(1e-30)
         errors[name] = float(difference) if bool(torch.isfinite(ours).all()) else float("inf")
     return errors
+
+
+def _outcomes(function: Callable[..., Sequence[Tensor]], inputs: dict[str, Tensor]) -> list[Tensor]:
+    """Outputs and gradients."""
+    leaves = [part.detach().requires_grad_() for part in inputs.values()]
+    outputs = list(function(*leaves))
+    dice = torch.Generator(outputs[0].device).manual_seed(1)
+    slopes = [torch.randn(y.shape, generator=dice, device=y.device).to(y.dtype) for y in outputs]
+    torch.autograd.backward(outputs, slopes)
+    gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+    return [y.detach() for y in outputs] + gradients

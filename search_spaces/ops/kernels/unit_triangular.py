@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from search_spaces.ops.kernels.tiles import load_row, load_tile
+from search_spaces.ops.kernels.tiles import COUNTS, ROWS, load_row, load_tile
 
 
 @triton.jit
@@ -59,7 +59,7 @@ def _put_row(base, i, b0, b1, b2, b3, L: tl.constexpr, Q: tl.constexpr):
     tl.store(at + 3 * Q, b3.to(base.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS + ROWS)
 def inverses_of(k, b, g, inverses, count, heads, kb, kt, kh, bb, bt, bh, gb, gt, gh, n_dim,
                 L: tl.constexpr, N: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """The inverse of every chunk's unit triangular system [B H, C, L, L], by blocks of a quarter."""
