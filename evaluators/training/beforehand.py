@@ -37,10 +37,10 @@ from search_spaces.network.layer import Parts
 from search_spaces.network.model import build
 from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in
 
-FEWEST, MOST = 4, 64
-"""Networks of one layer: fewer are compiled as soon by the training itself, more would take too long."""
+FEWEST = 4
+"""Networks of one layer: fewer are compiled as soon by the training itself."""
 
-MOST_PROCESSES = 8
+MOST_PROCESSES = 12
 OURS = "search_spaces."
 """Where blocks come from that a fresh process knows."""
 
@@ -89,10 +89,10 @@ def compile_beforehand(job: Job) -> float:
 
     Nothing is done for a job that was done before, or that is not worth it.
     """
-    if not FEWEST <= len(job.specs) <= MOST or job.mark.exists():
+    if len(job.specs) < FEWEST or job.mark.exists():
         return 0.0
     began = monotonic()
-    count = min(MOST_PROCESSES, max(2, usable_cpus() // 2), len(job.specs))
+    count = min(MOST_PROCESSES, max(2, usable_cpus() * 3 // 4), len(job.specs))
     shares = [replace(job, specs=job.specs[i::count]) for i in range(count)]
     processes = [_started(share) for share in shares]
     try:

@@ -110,30 +110,32 @@ def supernet_evaluator(space: Space, plan: Plan, task: Task, folder: Path) -> Fr
     if plan.parent is not None:
         return _from_parent(space, plan, task, folder)
     several = len(scored_names(plan)) > 1 and not isinstance(task, SharedTraining)
+    steps = training_of(plan, task.name).steps or plan.train_steps
     weights = folder.absolute() / "supernet"  # absolute, for workers run elsewhere
     return FromSupernet(
         task,
         to_json(space.root),
         str(weights / task.name if several else weights),
-        training_of(plan, task.name).steps or plan.train_steps,
+        steps,
         plan.seed,
         plan.train_batch,
         plan.recipe,
-        execution=Execution.for_device(device),
+        execution=Execution.for_supernet(device, steps),
         space_name=space.name,
     )
 
 
 def _from_parent(space: Space, plan: Plan, task: Task, folder: Path) -> FromParent:
+    steps = training_of(plan, task.name).steps or plan.train_steps
     return FromParent(
         task,
         to_json(space.root),
         str(folder.absolute() / "supernet"),
-        training_of(plan, task.name).steps or plan.train_steps,
+        steps,
         plan.seed,
         plan.train_batch,
         plan.recipe,
-        execution=Execution.for_device(device_of(plan)),
+        execution=Execution.for_supernet(device_of(plan), steps),
         space_name=space.name,
         parent=plan.parent or "",
     )

@@ -6,7 +6,6 @@ Those of gated perceptrons take the gate and what it gates, and are zero where t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,14 +16,22 @@ def relu2(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by a tanh."""
+    return F.gelu(x, approximate="tanh")
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_tanh": gelu_tanh,
     "relu": F.relu,
     "relu2": relu2,
 }
-"""GELU is that of Hendrycks and Gimpel 2016, arXiv:1606.08415, by the error function or by their tanh."""
+"""GELU is that of Hendrycks and Gimpel 2016, arXiv:1606.08415, by the error function or by their tanh.
+
+All are plain functions: `torch.compile` before torch 2.13 cannot read a `partial` that a block holds.
+"""
 
 
 ALPHA, LIMIT = 1.702, 7.0
@@ -36,12 +43,15 @@ def clamped_silu(gate: Tensor, up: Tensor) -> Tensor:
     return gate * (ALPHA * gate).sigmoid() * (up.clamp(-LIMIT, LIMIT) + 1)
 
 
-def _gated_by(activation: Callable[[Tensor], Tensor], gate: Tensor, up: Tensor) -> Tensor:
-    return activation(gate) * up
+def _gating(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def gated(gate: Tensor, up: Tensor) -> Tensor:
+        return activation(gate) * up
+
+    return gated
 
 
 GATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    **{name: partial(_gated_by, activation) for name, activation in ACTIVATIONS.items()},
+    **{name: _gating(activation) for name, activation in ACTIVATIONS.items()},
     "clamped_silu": clamped_silu,
 }
 """What a gate makes of what it gates: their product behind an activation, or that of gpt-oss."""

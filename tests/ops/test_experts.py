@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from search_spaces.blocks.moe import MoE
 from search_spaces.ops import experts
-from search_spaces.ops.activations import GATED
+from search_spaces.ops.activations import ACTIVATIONS, GATED
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -148,3 +150,10 @@ def test_gates_of_zero_drop_a_choice() -> None:
     gone = (gates == 0).all(-1)
     assert gone.any()
     assert torch.equal(fast[gone], torch.zeros_like(fast[gone]))
+
+
+def test_functions_between_matrices_can_be_read_by_every_compiler() -> None:
+    assert all(isinstance(each, FunctionType) for each in (*ACTIVATIONS.values(), *GATED.values()))
+    gate, up = torch.randn(2, 7)
+    for name, function in ACTIVATIONS.items():
+        assert torch.equal(GATED[name](gate, up), function(gate) * up)
