@@ -1,6 +1,7 @@
 """What can be exported, and whether it computes the same: blocks, published architectures, random networks.
 
-    nice -n 10 python -m benchmarks.real_models.exports --formats torch onnx executorch --random 30
+    nice -n 10 python -m benchmarks.real_models.exports --only block --prompts 100 300
+    nice -n 10 python -m benchmarks.real_models.exports --only zoo random --formats onnx executorch
 
 Every block alone (its first example), every point of the zoo with one layer of each kind that it has, and
 random networks of `hybrid_lm`, 64 wide, of their first three layers. Each is exported and read again, which
@@ -48,30 +49,40 @@ def main() -> None:
     )
     parser.add_argument("--random", type=int, default=30)
     parser.add_argument("--blocks", nargs="+", help="kinds of blocks; all that are known otherwise")
-    parser.add_argument("--prompt", type=int, default=96, help="more than a chunk; fewer tokens are faster")
+    parser.add_argument("--prompts", nargs="+", type=int, default=[100], help="a chunk has 64 tokens")
+    parser.add_argument("--points", nargs="+", help="points of the zoo; all that are known otherwise")
     parser.add_argument("--output", type=Path, default=Path("exports.json"))
     given = parser.parse_args()
     found: dict[str, Any] = read_json(given.output) if given.output.exists() else {}
     torch.set_num_threads(1)
-    for name, spec in networks(given.random, given.blocks):
+    keys = {row_key(form, prompt): (form, prompt) for form in given.formats for prompt in given.prompts}
+    for name, spec in networks(given.random, given.blocks, given.points):
         if name.split()[0] not in given.only:
             continue
-        for form in given.formats:
-            if form in found.setdefault(name, {}):
+        for key, (form, prompt) in keys.items():
+            if key in found.setdefault(name, {}):
                 continue
-            found[name][form] = exported(spec, form, given.prompt)
-            print(name, form, found[name][form], flush=True)
+            found[name][key] = exported(spec, form, prompt)
+            print(name, key, found[name][key], flush=True)
             write_json(given.output, {**found, "about": provenance(COMMAND)}, indent=1)
-    report(found, given.formats)
+    report(found)
 
 
-def networks(count: int, kinds: list[str] | None = None) -> Iterator[tuple[str, Decoder]]:
+def row_key(form: str, prompt: int) -> str:
+    """What a network in a format is written under, for prompts of a length."""
+    return form if form == "hf" else f"{form}, {prompt} tokens"
+
+
+def networks(
+    count: int, kinds: list[str] | None = None, points: list[str] | None = None
+) -> Iterator[tuple[str, Decoder]]:
     """Names and networks; the name begins with what kind of network it is."""
     for kind, block in blocks.items():
         if kinds is None or kind in kinds:
             yield f"block {kind}", alone(block.examples()[0])
     for name, point in zoo.items():
-        yield f"zoo {name}", replace(point.spec, layers=tuple(dict.fromkeys(point.spec.layers)))
+        if points is None or name in points:
+            yield f"zoo {name}", replace(point.spec, layers=tuple(dict.fromkeys(point.spec.layers)))
     space, dice = spaces["hybrid_lm"](), Random(0)
     for number in range(count):
         spec = space.close(space.sample(dice))
@@ -102,13 +113,14 @@ def exported(spec: Decoder, form: str, prompt: int) -> dict[str, Any]:
     return {"difference": max(differences), "seconds": round(time.perf_counter() - began, 1)}
 
 
-def report(found: dict[str, Any], formats: list[str]) -> None:
+def report(found: dict[str, Any]) -> None:
     """What every format took, what it computes otherwise, and what it refuses."""
-    for form in formats:
-        rows = {name: row[form] for name, row in found.items() if name != "about" and form in row}
+    kinds = {(name.split()[0], key) for name, rows in found.items() if name != "about" for key in rows}
+    for kind, key in sorted(kinds):
+        rows = {name: row[key] for name, row in found.items() if name.startswith(f"{kind} ") and key in row}
         equal = [name for name, row in rows.items() if row.get("difference", 1.0) <= TOLERANCE]
         worst = max((rows[name]["difference"] for name in equal), default=0.0)
-        print(f"\n{form}: {len(equal)} of {len(rows)} equal, largest difference {worst:.1e}")
+        print(f"\n{key}: {len(equal)} of {len(rows)} {kind} equal, largest difference {worst:.1e}")
         for name, row in rows.items():
             if name not in equal:
                 print(f"  {name}: {row.get('refused') or row['difference']}")

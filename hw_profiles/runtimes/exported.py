@@ -33,7 +33,7 @@ from search_spaces.network.model import Model
 from search_spaces.network.programs import Prefill, Step, exported, flat_state
 from search_spaces.scenario import Scenario
 
-FORMAT = 2
+FORMAT = 3
 """Counted up where conversions change, so that older files are made again."""
 
 

@@ -48,6 +48,7 @@ from search_spaces.ops.decay_attention import (
 from search_spaces.ops.features import normalised, orthogonal_directions, with_ones
 from search_spaces.ops.linear import fill, merge, project
 from search_spaces.ops.rotary import rotate
+from search_spaces.ops.running_maximum import running_maximum
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
@@ -150,7 +151,7 @@ class PerformerMixer(Mixer):
         q, k, v = self._project(x, position)
         g = constant_decays(self.decay, k.shape[2], k)
         faded = SLOWER * g * torch.arange(1, k.shape[1] + 1, device=k.device, dtype=k.dtype)[:, None]
-        largest = (k.detach().amax(-1) - faded).cummax(1).values + faded
+        largest = running_maximum(k.detach().amax(-1) - faded, 1) + faded
         if state is not None and position > 0:
             before = state["largest"].to(k.dtype).mT
             largest = torch.maximum(largest, before + faded)
@@ -189,7 +190,8 @@ class PerformerMixer(Mixer):
         )
         directions = self._directions(x)
         q, k = (part.to(directions.dtype) * part.shape[-1] ** -0.25 for part in (q, k))
-        to_q, to_k = F.linear(q, directions), F.linear(k, directions)
+        # one product: ExecuTorch 1.5 finds no order for two that share a matrix
+        to_q, to_k = F.linear(torch.stack((q, k)), directions)
         to_q = (to_q - to_q.detach().amax(-1, keepdim=True)).exp().to(x.dtype)
         return to_q, to_k - k.square().sum(-1, keepdim=True) / 2, with_ones(project(x, self.wv))
 

@@ -28,11 +28,13 @@ from search_spaces.ops.linear import fill
 from search_spaces.ops.long_conv import long_conv
 from search_spaces.ops.low_rank_modes import (
     LowRankModes,
+    System,
     low_rank_kernel,
     low_rank_products,
     low_rank_response,
     low_rank_state,
 )
+from search_spaces.ops.low_rank_pairs import LowRankPairs
 from search_spaces.parameter_axes import Layout
 from search_spaces.scenario import Scenario
 
@@ -136,31 +138,46 @@ class S4Mixer(Mixer):
             return Mixed(self._merge(x, y))
         start = None
         if position:
-            start = torch.complex(*state["modes"].unbind(1))
+            start = _joined(state["modes"])
             y = y + low_rank_response(system, far, start, x.shape[1]).to(y.dtype)
         modes = low_rank_state(system, x, near, jump, start)
-        return Mixed(self._merge(x, y), {"modes": torch.stack((modes.real, modes.imag), dim=1)})
+        return Mixed(self._merge(x, y), {"modes": _parted(modes)})
 
     def step(self, x: Tensor, state: State, position: int | Tensor) -> tuple[Tensor, State]:
         """x [B, D]."""
         system, c = self._system()
-        modes = system.advanced(torch.complex(*state["modes"].unbind(1)))
+        modes = system.advanced(_joined(state["modes"]))
         modes = modes + system.fed() * x.to(system.dt.dtype)[..., None]
         y = (c * modes).sum(-1).real.to(x.dtype)
-        return self._merge(x, y), {"modes": torch.stack((modes.real, modes.imag), dim=1)}
+        return self._merge(x, y), {"modes": _parted(modes)}
 
-    def _system(self) -> tuple[LowRankModes, Tensor]:
-        """The system, and C [D, N], in float32 at least."""
+    def _system(self) -> tuple[System, Tensor]:
+        """The system, and C for its modes [D, N], in float32 at least; in programs, both in real numbers."""
         exact = torch.promote_types(self.turn.dtype, torch.float32)
-        pole = torch.complex(-self.log_fade.to(exact).exp(), self.turn.to(exact))
-        p, b = (torch.complex(*part.to(exact).unbind(0)) for part in (self.p, self.b))
-        step = self.log_step.to(exact).exp()[:, None]
-        c = torch.complex(self.c_real.to(exact), self.c_imag.to(exact))
-        return LowRankModes(pole, p, b, step), c
+        pole = -self.log_fade.to(exact).exp(), self.turn.to(exact)
+        p, b, step = self.p.to(exact), self.b.to(exact), self.log_step.to(exact).exp()[:, None]
+        c = self.c_real.to(exact), self.c_imag.to(exact)
+        if torch.compiler.is_exporting():
+            return LowRankPairs(torch.stack(pole), p, b, step), torch.cat((c[0], -c[1]), dim=-1)
+        return LowRankModes(torch.complex(*pole), torch.complex(*p), torch.complex(*b), step), torch.complex(
+            *c
+        )
 
     def _merge(self, x: Tensor, y: Tensor) -> Tensor:
         mixed = F.gelu(y + self.skip * x)
         return F.glu(F.linear(mixed, self.wo.flatten(0, 1)), dim=-1)
+
+
+def _joined(stored: Tensor) -> Tensor:
+    """Modes [B, D, N] as the system has them, of their parts [B, 2, D, N]."""
+    real, imag = stored.unbind(1)
+    return torch.cat((real, imag), dim=-1) if torch.compiler.is_exporting() else torch.complex(real, imag)
+
+
+def _parted(modes: Tensor) -> Tensor:
+    """The parts [B, 2, D, N] of modes as the system has them."""
+    parts = (modes.real, modes.imag) if modes.is_complex() else modes.chunk(2, dim=-1)
+    return torch.stack(parts, dim=1)
 
 
 @lru_cache(maxsize=32)

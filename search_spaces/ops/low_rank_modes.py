@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -38,10 +39,7 @@ class LowRankModes:
     def jump(self, length: int) -> Tensor:
         """The dense power A^length [D, N, N] for a power of two."""
         eye = torch.eye(len(self.p), dtype=self.p.dtype, device=self.p.device)
-        power = self.advanced(eye[:, None].expand(-1, len(self.dt), -1)).permute(1, 2, 0)
-        for _ in range(length.bit_length() - 1):
-            power = power @ power
-        return power
+        return power_of(self.advanced(eye[:, None].expand(-1, len(self.dt), -1)), length)
 
     def _solved(self, modes: Tensor) -> Tensor:
         """(1 - dt/2 a)^-1 modes."""
@@ -52,12 +50,37 @@ class LowRankModes:
         return direct - half * spread * _dot(self.p, direct) / (1 + half * _dot(self.p, spread))
 
 
+class System(Protocol):
+    """A system of complex numbers, or the same in reals (`low_rank_pairs`), with M numbers for its modes."""
+
+    @property
+    def dt(self) -> Tensor:
+        """Lengths of steps [D, 1]."""
+
+    def advanced(self, modes: Tensor) -> Tensor:
+        """A times modes [..., D, M]."""
+
+    def fed(self) -> Tensor:
+        """B [D, M]."""
+
+    def jump(self, length: int) -> Tensor:
+        """The dense power A^length [D, M, M] for a power of two."""
+
+
+def power_of(columns: Tensor, length: int) -> Tensor:
+    """The power [D, M, M] of a matrix whose columns are [M, D, M], for a power of two."""
+    power = columns.permute(1, 2, 0)
+    for _ in range(length.bit_length() - 1):
+        power = power @ power
+    return power
+
+
 def block_length(count: int) -> int:
     """The power of two from the square root on."""
     return 1 << max(0, math.ceil(math.log2(max(1, count)) / 2))
 
 
-def low_rank_kernel(system: LowRankModes, c: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def low_rank_kernel(system: System, c: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The kernel [D, T] = Re(c A^l B), and what it was made of: near, far, jump.
 
     near [D, N, L] are A^j B, far [D, C, N] are c A^{iL}, jump is A^L [D, N, N].
@@ -72,9 +95,7 @@ def low_rank_kernel(system: LowRankModes, c: Tensor, count: int) -> tuple[Tensor
     return (far @ near).real.flatten(1)[:, :count], near, far, jump
 
 
-def low_rank_state(
-    system: LowRankModes, u: Tensor, near: Tensor, jump: Tensor, start: Tensor | None
-) -> Tensor:
+def low_rank_state(system: System, u: Tensor, near: Tensor, jump: Tensor, start: Tensor | None) -> Tensor:
     """The modes [B, D, N] after u [B, T, D], from `start` [B, D, N]."""
     count, length = u.shape[1], near.shape[-1]
     first = count % length
@@ -93,7 +114,7 @@ def low_rank_state(
     return modes.transpose(0, 1)
 
 
-def low_rank_response(system: LowRankModes, far: Tensor, start: Tensor, count: int) -> Tensor:
+def low_rank_response(system: System, far: Tensor, start: Tensor, count: int) -> Tensor:
     """The outputs of `count` tokens that come from the modes before them [B, T, D]: Re(c A^{t+1} start)."""
     length = block_length(count)
     near = _orbit(system, system.advanced(start), length)
@@ -111,7 +132,7 @@ def low_rank_products(count: int, channels: int, modes: int) -> tuple[int, int]:
     return channels * kernel, channels * state
 
 
-def _orbit(system: LowRankModes, modes: Tensor, length: int) -> Tensor:
+def _orbit(system: System, modes: Tensor, length: int) -> Tensor:
     """modes, A modes, A^2 modes ... [..., D, N, L]."""
     orbit = [modes]
     for _ in range(length - 1):

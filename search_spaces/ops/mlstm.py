@@ -23,6 +23,7 @@ from torch import Tensor
 from search_spaces.ops.decay_attention import CHUNK
 from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import carry
+from search_spaces.ops.running_maximum import running_maximum
 
 PEAK = 40.0
 """exp(-m) is a floor of a divisor: beyond this it would soon not be a number any more when squared."""
@@ -53,7 +54,7 @@ def mlstm(
     total = _exact(g).cumsum(-1)
     log = _exact(w) - total
     peaks, last = _peaks(total, log, cell.peak)
-    top = torch.maximum(peaks[..., None], log.cummax(-1).values).detach()
+    top = torch.maximum(peaks[..., None], running_maximum(log, -1)).detach()
     seen = torch.ones(length, length, dtype=log.dtype, device=log.device).tril()
     fade = (log[..., None, :] - top[..., :, None]).clamp(max=0).exp() * seen
     scores = _exact(q @ k.mT) * fade
