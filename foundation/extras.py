@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -10,7 +11,7 @@ from foundation.errors import SettingError
 
 def missing_extra(extra: str, *modules: str) -> str:
     """What to install where one of these modules is not there; empty where all are. Nothing is imported."""
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = [module for module in modules if not _is_there(module)]
     return f"needs {', '.join(missing)}: pip install 'nas[{extra}]'" if missing else ""
 
 
@@ -22,6 +23,11 @@ def require_extra(what: str, extra: str, *modules: str) -> None:
     """
     if lacking := missing_extra(extra, *modules):
         raise SettingError(f"{what} {lacking}")
+
+
+def _is_there(module: str) -> bool:
+    # what was imported is there also where nothing says from where; None stands for what must not be
+    return sys.modules[module] is not None if module in sys.modules else find_spec(module) is not None
 
 
 def installed_version(package: str) -> str:

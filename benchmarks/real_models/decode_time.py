@@ -1,6 +1,7 @@
 """At equal decode time: replaced mixers and fewer kv heads, against windows alone and against fewer layers.
 
     nice -n 10 python -m benchmarks.real_models.decode_time
+    nice -n 10 python -m benchmarks.real_models.decode_time --scenario cpu,engine=onnxruntime,new_tokens=2048
 
 A transformer over bytes is trained at each size (SmolLM2's decode takes too long for this on a CPU), and
 `exact` searches around it: each layer keeps its attention, or has a window of 64 tokens, one kv head,
@@ -8,7 +9,8 @@ linear attention or a gated delta net in its place, by bits per byte and the tim
 2,048 tokens. Beside what it chooses stand the parent, windows in all layers (`window-only`) and the parent
 without its least needed layers (`depth-pruned`). For each of these baselines, ours is the best network that
 takes no more time. All are healed alike, by as many steps of distillation from the parent, and then timed
-in the same rounds. Written after each size, and what is in the file is not done again.
+in the same rounds, by the runtime of the scenario. Written after each size, and what is in the file is not
+done again.
 """
 
 from __future__ import annotations
@@ -71,6 +73,10 @@ def main() -> None:
     """Train, search, heal, time; print and keep."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     words.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    words.add_argument(
+        "--scenario", type=Scenario.parse, default=SCENARIO, help="whose decode steps are timed"
+    )
+    words.add_argument("--seconds", type=float, default=45.0, help="of the latency table")
     words.add_argument("--steps", type=int, default=400, help="of the parent")
     words.add_argument("--heal", type=int, default=100, help="steps of distillation")
     words.add_argument("--trials", type=int, default=16, help="networks to score")
@@ -79,14 +85,16 @@ def main() -> None:
     given = words.parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = read_json(given.output) if given.output.exists() else {}
+    engine = given.scenario.engine
     for name in given.sizes:
-        if name not in found:
+        key = name if engine == "eager" else f"{name}, {engine}"
+        if key not in found:
             began = time.process_time()
             rows = compared(SIZES[name], given.home / name, given)
             taken = round(time.process_time() - began)
-            found |= {"about": provenance(COMMAND), name: {"rows": rows, "processor_seconds": taken}}
+            found |= {"about": provenance(COMMAND), key: {"rows": rows, "processor_seconds": taken}}
             write_json(given.output, found, indent=1)
-        show(f"{name}: {SIZES[name].spec!r}", found[name]["rows"])
+        show(f"{key}: {SIZES[name].spec!r}", found[key]["rows"])
 
 
 def compared(size: Size, home: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -105,7 +113,8 @@ def compared(size: Size, home: Path, given: argparse.Namespace) -> list[dict[str
     trials = [trial for trial in study.trials() if "bits_per_byte" in trial.values]
     narrow = next(trial for trial in trials if is_windowed(study.spec(trial)))
     folders = {"parent": parent, "depth-pruned": pruned, "window-only": written(study, narrow, home)}
-    limits = dict(zip(folders, steps_ms([nas.load(folder) for folder in folders.values()]), strict=True))
+    taken = steps_ms([nas.load(folder) for folder in folders.values()], given.scenario)
+    limits = dict(zip(folders, taken, strict=True))
     # times of candidates are those of the study's table, so its parent stands for the measured one
     scale = next(t for t in trials if study.spec(t) == size.spec).values["decode_ms"].value / limits["parent"]
     for name in ("depth-pruned", "window-only"):
@@ -123,7 +132,7 @@ def compared(size: Size, home: Path, given: argparse.Namespace) -> list[dict[str
         "mixers": ["attention"] * size.depth,
         "decode_ms": limits["parent"],
     }
-    return [first, *healed(folders, parent, home, given.heal, text)]
+    return [first, *healed(folders, parent, home, given, text)]
 
 
 def searched(parent: Path, home: Path, given: argparse.Namespace) -> nas.Study:
@@ -135,10 +144,11 @@ def searched(parent: Path, home: Path, given: argparse.Namespace) -> nas.Study:
     nas.space_around(parent, wanted, space, force=True)
     return nas.search(
         str(space),
-        name="around",
+        name="around" if given.scenario.engine == "eager" else given.scenario.engine,
         store=home / "studies.db",
         objectives=("bits_per_byte", "decode_ms"),
-        scenarios=(Scenario.parse(SCENARIO),),
+        scenarios=(given.scenario,),
+        profile_seconds=given.seconds,
         window=WINDOW,
         validation_windows=WINDOWS,
         train_steps=60,
@@ -159,14 +169,14 @@ def is_windowed(spec: Decoder) -> bool:
 
 def written(study: nas.Study, trial: Trial, home: Path) -> Path:
     """The folder of a network of the study."""
-    folder = home / f"trial-{trial.number}"
+    folder = home / f"{study.name}-{trial.number}"
     if not (folder / CONFIG).is_file():
         study.export(trial.number, folder)
     return folder
 
 
 def healed(
-    folders: dict[str, Path], parent: Path, home: Path, steps: int, text: ModificationSettings
+    folders: dict[str, Path], parent: Path, home: Path, given: argparse.Namespace, text: ModificationSettings
 ) -> list[dict[str, Any]]:
     """Every network after as many steps of distillation from the parent."""
     rows, models = list[dict[str, Any]](), []
@@ -174,7 +184,7 @@ def healed(
         if folder == parent:  # the teacher
             continue
         after = home / f"{folder.name}-healed"
-        distil = Distill(steps=steps, batch=BATCH, teacher=str(parent))
+        distil = Distill(steps=given.heal, batch=BATCH, teacher=str(parent))
         (done,) = nas.modify(folder, [distil], after, text)
         models.append(nas.load(after))
         rows.append(
@@ -186,7 +196,7 @@ def healed(
                 "mixers": [mixer_of(layer) for layer in models[-1].spec.layers],
             }
         )
-    for row, taken in zip(rows, steps_ms(models), strict=True):
+    for row, taken in zip(rows, steps_ms(models, given.scenario), strict=True):
         row["decode_ms"] = taken
     return rows
 
@@ -201,9 +211,8 @@ def mixer_of(layer: Layer) -> str:
     return "attention" if mixer.num_kv_heads == mixer.num_heads else f"{mixer.num_kv_heads} kv head"
 
 
-def steps_ms(models: list[Any]) -> list[float]:
+def steps_ms(models: list[Any], scenario: Scenario) -> list[float]:
     """Milliseconds of a decode step of each, all timed in the same rounds."""
-    scenario = Scenario.parse(SCENARIO)
     found = measure_networks(models, scenario, rounds=31, seconds=60)
     return [latency["decode_ms"].median_ms for latency in found]
 

@@ -38,7 +38,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.tokens.vocabulary import TextStream, Vocabulary
-from foundation.errors import DataError, FileError, NasError, SettingError
+from foundation.errors import DataError, FileError, NasError
+from foundation.extras import require_extra
 from foundation.files import read_bytes
 from foundation.text import one_line
 from search_spaces.checkpoints.byte_level import byte_letters
@@ -312,8 +313,7 @@ def _library() -> ModuleType:
     Raises:
         SettingError: it is not installed.
     """
-    try:
-        import tokenizers
-    except ImportError:
-        raise SettingError("tokenizers are an extra: pip install 'nas[hf]'") from None
+    require_extra("a tokenizer", "hf", "tokenizers")
+    import tokenizers
+
     return tokenizers

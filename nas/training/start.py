@@ -24,7 +24,7 @@ class Start:
     """A network with its weights, what is known of them, and the settings that they were trained with.
 
     `folder` is where a training lies already that goes on, `tokenizer` the tokenizer.json of the tokens that
-    the weights know.
+    the weights know; `learned` says whether they know any.
     """
 
     model: Model
@@ -33,6 +33,7 @@ class Start:
     code: ModelCode | None = None
     folder: Path | None = None
     tokenizer: bytes | None = None
+    learned: bool = True
 
 
 def start_of(
@@ -86,9 +87,8 @@ def export_start(
 
 def _of_zoo(name: str, seed: int) -> Start:
     point = zoo[name]
-    return Start(
-        build(point.spec, seed=seed), {"architecture": name, "weights": f"initial ones of seed {seed}"}
-    )
+    about = {"architecture": name, "weights": f"initial ones of seed {seed}"}
+    return Start(build(point.spec, seed=seed), about, learned=False)
 
 
 def _of_study(name: str, which: str, store: str, space: str | None) -> Start:

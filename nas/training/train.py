@@ -33,7 +33,7 @@ from foundation.wording import argument
 from nas.progress import Progress
 from nas.signals import STOPS
 from nas.study.model_code import parts_of
-from nas.study.task import check_tokens
+from nas.study.task import check_tokens, doubt_of_tokens
 from nas.training.settings import TrainingSettings
 from nas.training.start import Start
 from search_spaces.devices import require_here
@@ -106,8 +106,11 @@ def train(
     folder = _folder(start, output)
     course = course_of(start, settings, folder)
     course = replace(course, kinds=partial(parts_of, str(folder), trust_code=True))
-    stop, speed = runs.Stop(), Speed(course.batch * course.task.length)
-    with (progress or Progress()).bar("training", course.steps) as bar, stopping(stop):
+    stop, speed, shown = runs.Stop(), Speed(course.batch * course.task.length), progress or Progress()
+    doubt = doubt_of_tokens(start.tokenizer, start.model.spec.vocab, course.task)
+    if start.learned and start.folder is None and doubt:
+        shown.say(doubt)
+    with shown.bar("training", course.steps) as bar, stopping(stop):
 
         def on_step(step: int, loss: float) -> None:
             bar.update(step, f"{loss:.3f} {course.task.unit}{speed.note(step)}")

@@ -154,7 +154,7 @@ def test_a_library_that_is_missing_is_an_extra(
     monkeypatch.setitem(__import__("sys").modules, library, None)
     (tmp_path / "a.parquet").touch()
     named = what if what.startswith("hf:") else str(tmp_path / what)
-    with pytest.raises(SettingError, match=r"extra: pip install 'nas\[(hf|datasets)\]'"):
+    with pytest.raises(SettingError, match=rf"needs {library}: pip install 'nas\[(hf|datasets)\]'"):
         read_corpus(named, cache=tmp_path / "cache")
 
 

@@ -16,6 +16,11 @@ import torch
 import nas
 from nas.cli import REFUSED, run
 from nas.signals import STOPPED
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.network.model_files import save_model
 from tests.evaluators.tiny import WORDS
 
 SMALL = ("--window", "16", "--validation-windows", "4", "--train-batch", "4")
@@ -57,6 +62,20 @@ def test_a_training_goes_on_in_its_folder(text: str, capsys: pytest.CaptureFixtu
     assert train(*words, "--steps", "5") == 0  # the same words again find it done
     assert "another training: its batch differ" in told(capsys, "out", "--steps", "6", "--train-batch", "2")
     assert train("out", "--steps", "6") == 0  # which changed nothing
+
+
+def test_weights_that_know_unknown_tokens_are_told_of(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU())
+    save_model(build(Decoder(vocab=300, d_model=8, layers=(layer,))), "imported", {})
+    begin = ("--data", text, *SMALL, "--steps", "1")
+    for words, doubted in (
+        (("imported", "-o", "out", *begin), True),
+        (("out", "--steps", "2"), False),  # said before
+        (("zoo:transformer", "-o", "new", *begin), False),  # its weights know nothing
+    ):
+        assert train(*words) == 0
+        told = " ".join("".join(capsys.readouterr()).split())
+        assert ("the network has no tokenizer" in told) == doubted
 
 
 def test_a_folder_without_a_training_begins_one_elsewhere(

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from evaluators.tokens.sources.base import Source, sources, text_in
-from foundation.errors import DataError, NasError, SettingError
+from foundation.errors import DataError, NasError
+from foundation.extras import require_extra
 from foundation.text import one_line
 
 SPLIT = "train"
@@ -25,12 +26,9 @@ class Hub(Source):
     @classmethod
     def documents(cls, what: str, field: str) -> Iterator[str]:
         """The texts of the training split."""
-        try:
-            import datasets
-        except ImportError:
-            raise SettingError(
-                f"{what}: data sets of the hub are an extra: pip install 'nas[datasets]'"
-            ) from None
+        require_extra(what, "datasets", "datasets")
+        import datasets
+
         name, _, configuration = what.removeprefix(cls.prefix).partition(":")
         try:
             rows: Any = datasets.load_dataset(name, configuration or None, split=SPLIT, streaming=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from evaluators.tokens.sources.base import Source, no_field, sources
-from foundation.errors import DataError, SettingError
+from foundation.errors import DataError
+from foundation.extras import require_extra
 from foundation.text import one_line
 
 ROWS = 1024
@@ -44,9 +45,8 @@ def _library() -> ModuleType:
     Raises:
         SettingError: it is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise SettingError("reading Parquet is an extra: pip install 'nas[hf]'") from None
+    require_extra("reading Parquet", "hf", "pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
     return pyarrow
