@@ -57,9 +57,8 @@ def gated_attention(
     q, k and g are [B, T, H, N], v is [B, T, H, P], bonus is [H, N].
     """
     if fits(q, k, v) and dispatch.runs(KERNEL, q, k, v, g, tile=tile_of(q, v)):
-        own = (_exact(q) * k if bonus is None else _exact(q) * k * bonus).sum(-1)
         start = start_of(q, v) if state is None else _exact(state)
-        y, last, _, _ = dispatch.load(KERNEL).channel_decay(q, k, v, g, own, start, bonus is None)
+        y, last, _, _ = dispatch.load(KERNEL).channel_decay(q, k, v, g, bonus, start)
         return y, last if final else None
     count = v.shape[1]
     length = _chunk(count)

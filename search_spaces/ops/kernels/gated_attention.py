@@ -3,8 +3,8 @@
 See `search_spaces.ops.gated_attention` for the recurrence. Time is cut as in `segments`, into chunks of 16
 tokens. Between chunks everything is a matrix product with the state: a query fades since its chunk began, a
 key until it ends. Within a chunk the fade between two tokens has no such factors that are at most one, so
-pairs are summed as they are, a column of 16 at a time. All exponents are sums of decays, never differences of
-sums, so that strong decays are exact zeros.
+pairs are summed as they are, a column of 16 at a time; so is what a token reads of itself. All exponents are
+sums of decays, never differences of sums, so that strong decays are exact zeros.
 
 The gradient walks each segment from its end; states before chunks are written once, in the inputs' dtype. The
 gradient of a decay is local to its chunk: what later tokens of the chunk read, less what earlier ones leave,
@@ -26,7 +26,6 @@ from search_spaces.ops.gated_attention import gated_attention_plainly
 from search_spaces.ops.kernels.segments import Plan, carry, written
 from search_spaces.ops.kernels.tiles import (
     COUNTS,
-    load_row,
     load_tile,
     relative_errors,
     steps,
@@ -83,11 +82,21 @@ def _earlier(k, g, fade, start, j, count, kt, gt, n, n_dim, AFTER: tl.constexpr,
 
 
 @triton.jit
-def _scores(queries, k, g, own, start, count, kt, gt, heads, n, n_dim,
+def _weights(bonus, head, n, n_dim, AFTER: tl.constexpr):
+    """What a token reads of its own key, by channel [N]: all of it, or the bonus of its head."""
+    if AFTER:
+        weights = tl.where(n < n_dim, 1.0, 0.0)
+    else:
+        weights = tl.load(bonus + head * n_dim + n, mask=n < n_dim, other=0.0).to(tl.float32)
+    return weights
+
+
+@triton.jit
+def _scores(queries, keys, own, k, g, start, count, kt, gt, n, n_dim,
             AFTER: tl.constexpr, L: tl.constexpr):  # fmt: skip
-    """What token i reads of token j <= i of its chunk [L, L]; `own` is the diagonal."""
+    """What token i reads of token j <= i of its chunk [L, L]; `own` [N] weighs what it reads of itself."""
     i = tl.arange(0, L)
-    diagonal = load_row(own, start + i, count, heads)
+    diagonal = tl.sum(queries * keys * own[None, :], axis=1)
     scores = tl.where(i[:, None] == i[None, :], diagonal[:, None], 0.0)
     fade = tl.zeros(queries.shape, dtype=tl.float32)
     for number in range(1, L):
@@ -126,7 +135,7 @@ def _local_states(k, v, g, states, totals, count, heads, chunks, segments,
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def _outputs(q, k, v, g, own, states, y, count, heads, chunks, segments,
+def _outputs(q, k, v, g, bonus, states, y, count, heads, chunks, segments,
              qb, qt, qh, kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim, AFTER: tl.constexpr,
              L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """Outputs [B, T, H, P], contiguous, from the state that each segment starts from."""
@@ -137,7 +146,7 @@ def _outputs(q, k, v, g, own, states, y, count, heads, chunks, segments,
     k += batch * kb + head * kh
     v += batch * vb + head * vh
     g += batch * gb + head * gh
-    own += batch * count * heads + head
+    own = _weights(bonus, head, n, n_dim, AFTER)
     y += (batch * count * heads + head) * p_dim
     where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
     state = load_tile(states + where, n, n_dim, p_dim, p, p_dim)
@@ -148,7 +157,8 @@ def _outputs(q, k, v, g, own, states, y, count, heads, chunks, segments,
         keys = load_tile(k, token, count, kt, n, n_dim)
         values = load_tile(v, token, count, vt, p, p_dim)
         read, left, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
-        scores = _scores(queries.to(tl.float32), k, g, own, start, count, kt, gt, heads, n, n_dim, AFTER, L)
+        exact, other = queries.to(tl.float32), keys.to(tl.float32)
+        scores = _scores(exact, other, own, k, g, start, count, kt, gt, n, n_dim, AFTER, L)
         reading = (queries * tl.exp(read)).to(queries.dtype)
         out = tl.dot(reading, state.to(queries.dtype), input_precision=PRECISION)
         out = tl.dot(scores.to(values.dtype), values, out, input_precision=PRECISION)
@@ -225,10 +235,13 @@ def _pair_gradients(to_scores, queries, k, g, start, count, kt, gt, n, n_dim,
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def _gradients(q, k, v, g, own, dy, befores, slopes, dq, dk, dv, dg, down, count, heads, chunks, segments,
+def _gradients(q, k, v, g, bonus, dy, befores, slopes, dq, dk, dv, dg, dbonus, count, heads, chunks, segments,
                qb, qt, qh, kb, kt, kh, vb, vt, vh, gb, gt, gh, n_dim, p_dim, AFTER: tl.constexpr,
                L: tl.constexpr, N: tl.constexpr, P: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """All gradients [B, T, H, ...], contiguous, one segment from its end to its start."""
+    """All gradients [B, T, H, ...], contiguous, one segment from its end to its start.
+
+    That of a bonus is of this segment alone [B H, S, N].
+    """
     row, segment = tl.program_id(0), tl.program_id(1)
     batch, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
     n, p, i = tl.arange(0, N), tl.arange(0, P), tl.arange(0, L)
@@ -239,6 +252,8 @@ def _gradients(q, k, v, g, own, dy, befores, slopes, dq, dk, dv, dg, down, count
     out = batch * count * heads + head
     where = (row.to(tl.int64) * segments + segment) * n_dim * p_dim
     slope = load_tile(slopes + where, n, n_dim, p_dim, p, p_dim)
+    own = _weights(bonus, head, n, n_dim, AFTER)
+    to_own = tl.zeros((N,), dtype=tl.float32)
     for number in range(chunks):
         chunk = segment * chunks + chunks - 1 - number
         start = chunk * L
@@ -250,29 +265,36 @@ def _gradients(q, k, v, g, own, dy, befores, slopes, dq, dk, dv, dg, down, count
         where = (row.to(tl.int64) * segments * chunks + chunk) * n_dim * p_dim
         before = load_tile(befores + where, n, n_dim, p_dim, p, p_dim)
         read, left, whole = _fades(g, start, count, gt, n, n_dim, AFTER, L)
-        exact = queries.to(tl.float32)
-        scores = _scores(exact, k, g, own + out, start, count, kt, gt, heads, n, n_dim, AFTER, L)
+        exact, other = queries.to(tl.float32), keys.to(tl.float32)
+        scores = _scores(exact, other, own, k, g, start, count, kt, gt, n, n_dim, AFTER, L)
         after = slope.to(keys.dtype)
         to_v = tl.dot((keys * tl.exp(left)).to(keys.dtype), after, input_precision=PRECISION)
         to_v = tl.dot(tl.trans(scores.to(grads.dtype)), grads, to_v, input_precision=PRECISION)
         store_tile(dv + out * p_dim, token, count, heads * p_dim, p, p_dim, to_v)
         to_scores = tl.dot(grads, tl.trans(values), input_precision=PRECISION)
-        diagonal = tl.sum(tl.where(i[:, None] == i[None, :], to_scores, 0.0), axis=1)
-        tl.store(down + out + token.to(tl.int64) * heads, diagonal, mask=token < count)
         to_q, to_k = _pair_gradients(to_scores, exact, k, g, start, count, kt, gt, n, n_dim, AFTER, L)
         to_q += tl.dot(grads, tl.trans(before), input_precision=PRECISION) * tl.exp(read)
-        store_tile(dq + out * n_dim, token, count, heads * n_dim, n, n_dim, to_q)
         leaving = tl.dot(values, tl.trans(after), input_precision=PRECISION) * tl.exp(left)
-        store_tile(dk + out * n_dim, token, count, heads * n_dim, n, n_dim, to_k + leaving)
-        by_q, by_left = to_q * exact, leaving * keys.to(tl.float32)
-        local = by_q - to_k * keys.to(tl.float32) - by_left
+        by_q, by_left = to_q * exact, leaving * other
+        local = by_q - to_k * other - by_left
         through = tl.sum(before.to(tl.float32) * slope, axis=1) * tl.exp(whole)
         to_g = tl.cumsum(local, axis=0, reverse=True) + (tl.sum(by_left, axis=0) + through)[None, :]
         if not AFTER:
             to_g -= by_q
         store_tile(dg + out * n_dim, token, count, heads * n_dim, n, n_dim, to_g)
+        # what a token reads of itself does not fade
+        diagonal = tl.sum(tl.where(i[:, None] == i[None, :], to_scores, 0.0), axis=1)[:, None]
+        store_tile(
+            dq + out * n_dim, token, count, heads * n_dim, n, n_dim, to_q + diagonal * other * own[None, :]
+        )
+        to_k += leaving + diagonal * exact * own[None, :]
+        store_tile(dk + out * n_dim, token, count, heads * n_dim, n, n_dim, to_k)
+        if not AFTER:
+            to_own += tl.sum(diagonal * exact * other, axis=0)
         reading = (queries * tl.exp(read)).to(queries.dtype)
         slope = _next(slope, whole, reading, grads, PRECISION)
+    if not AFTER:
+        tl.store(dbonus + (row.to(tl.int64) * segments + segment) * n_dim + n, to_own, mask=n < n_dim)
 
 
 def _plan(q: Tensor, v: Tensor) -> Plan:
@@ -281,27 +303,27 @@ def _plan(q: Tensor, v: Tensor) -> Plan:
 
 @torch.library.custom_op("nas::channel_decay", mutates_args=())
 def channel_decay(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor, after: bool
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, bonus: Tensor | None, state: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Outputs, the last state, and for the gradient the states and decays of segments.
 
-    `own` [B, T, H] is the weight of a token's own value; `after`: the memory is read after it fades.
+    With a `bonus` [H, N] the memory is read before it fades and is written, else after.
     """
-    q, k, v, g, own = with_rows(q), with_rows(k), with_rows(v), with_rows(g), own.contiguous()
-    plan = _plan(q, v)
-    y, last, states, totals = _written(q, k, v, g, own, state, after)
+    q, k, v, g, bonus = *map(with_rows, (q, k, v, g)), _whole(bonus)
+    plan, after = _plan(q, v), bonus is None
+    y, last, states, totals = _written(q, k, v, g, bonus, state)
     read = (*steps(k), *steps(v), *steps(g), *plan.dims, after)
     warps = 8 if plan.wide else 4
     _local_states[plan.grid](k, v, g, states, totals, *plan.sizes, *read, **plan.tiles, num_warps=warps)
     carry(states, totals, state, last, reverse=False)
-    arguments = (q, k, v, g, own, states, y, *plan.sizes, *steps(q), *read)
+    arguments = (q, k, v, g, bonus, states, y, *plan.sizes, *steps(q), *read)
     launch(_outputs, plan.grid, arguments, (y,), WIDE if plan.wide else NARROW, **plan.tiles)
     return y, last, states, totals
 
 
 @channel_decay.register_fake
 def _written(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, own: Tensor, state: Tensor, after: bool
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, bonus: Tensor | None, state: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return written(_plan(q, v), v, state, channels=True)
 
@@ -312,17 +334,16 @@ def channel_decay_back(
     k: Tensor,
     v: Tensor,
     g: Tensor,
-    own: Tensor,
+    bonus: Tensor | None,
     states: Tensor,
     totals: Tensor,
     dy: Tensor,
     dlast: Tensor,
-    after: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, g, own and the first state."""
-    q, k, v, g, own = with_rows(q), with_rows(k), with_rows(v), with_rows(g), own.contiguous()
-    dy, plan = dy.contiguous(), _plan(q, v)
-    found = dq, dk, dv, dg, down, dstate = _written_back(q, k, v, g, own, states, totals, dy, dlast, after)
+    """Gradients of q, k, v, g, the first state, and the bonus (of no use where there is none)."""
+    q, k, v, g, bonus = *map(with_rows, (q, k, v, g)), _whole(bonus)
+    dy, plan, after = dy.contiguous(), _plan(q, v), bonus is None
+    dq, dk, dv, dg, dstate, _ = found = _written_back(q, k, v, g, bonus, states, totals, dy, dlast)
     befores = v.new_empty(plan.rows, plan.segments * plan.chunks, *plan.dims)
     warps = 8 if plan.wide else 4
     read = (*steps(k), *steps(v), *steps(g), *plan.dims, after)
@@ -332,11 +353,14 @@ def channel_decay_back(
         q, g, dy, slopes, *plan.sizes, *steps(q), *steps(g), *plan.dims, after, **plan.tiles, num_warps=warps
     )
     carry(slopes, totals, dlast, dstate, reverse=True)
+    owns = None if after else torch.empty_like(totals)
     arguments = (
-        q, k, v, g, own, dy, befores, slopes, dq, dk, dv, dg, down, *plan.sizes, *steps(q), *read
+        q, k, v, g, bonus, dy, befores, slopes, dq, dk, dv, dg, owns, *plan.sizes, *steps(q), *read
     )  # fmt: skip
-    launch(_gradients, plan.grid, arguments, found[:5], WIDE if plan.wide else NARROW, **plan.tiles)
-    return found
+    launch(_gradients, plan.grid, arguments, (dq, dk, dv, dg), WIDE if plan.wide else NARROW, **plan.tiles)
+    if owns is None:
+        return found
+    return *found[:5], owns.unflatten(0, (plan.batch, plan.heads)).sum((0, 2))
 
 
 @channel_decay_back.register_fake
@@ -345,27 +369,30 @@ def _written_back(
     k: Tensor,
     v: Tensor,
     g: Tensor,
-    own: Tensor,
+    bonus: Tensor | None,
     states: Tensor,
     totals: Tensor,
     dy: Tensor,
     dlast: Tensor,
-    after: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     dq, dk, dv = unwritten(q, k, v)
-    dg, down, dstate = unwritten(g, own, dlast, dtype=torch.float32)
-    return dq, dk, dv, dg, down, dstate
+    dg, dstate = unwritten(g, dlast, dtype=torch.float32)
+    return dq, dk, dv, dg, dstate, dg.new_empty(*q.shape[2:] if bonus is not None else (0,))
+
+
+def _whole(bonus: Tensor | None) -> Tensor | None:
+    return None if bonus is None else bonus.contiguous()
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *parts, _, after = inputs
+    *parts, _ = inputs
     _, _, states, totals = output
     ctx.save_for_backward(*parts, states, totals)
-    ctx.after = after
 
 
 def _backward(ctx: Any, dy: Tensor, dlast: Tensor, *rest: Tensor) -> tuple[Tensor | None, ...]:
-    return *channel_decay_back(*ctx.saved_tensors, dy, dlast, ctx.after), None
+    *found, dstate, dbonus = channel_decay_back(*ctx.saved_tensors, dy, dlast)
+    return *found, dbonus if ctx.needs_input_grad[4] else None, dstate
 
 
 channel_decay.register_autograd(_backward, setup_context=_save)
@@ -388,20 +415,14 @@ def errors(
         "g": -0.3 * torch.rand(2, 67, 3, n_dim, generator=dice, device=device),
         "state": drawn(2, 3, n_dim, p_dim),
     }
-    found = relative_errors(_read_after, lambda *x: gated_attention_plainly(*x), inputs)
+    found = relative_errors(_read, lambda *x: gated_attention_plainly(*x), inputs)
     inputs["bonus"] = drawn(3, n_dim)
-    before = relative_errors(_with_bonus, lambda *x: gated_attention_plainly(*x[:5], bonus=x[5]), inputs)
+    before = relative_errors(_read, lambda *x: gated_attention_plainly(*x[:5], bonus=x[5]), inputs)
     return found | {f"{name} with a bonus": error for name, error in before.items()}
 
 
-def _read_after(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    y, last, _, _ = channel_decay(q, k, v, g, (q.float() * k.float()).sum(-1), state, True)
-    return y, last
-
-
-def _with_bonus(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, bonus: Tensor
+def _read(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, bonus: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    own = (q.float() * k.float() * bonus.float()).sum(-1)
-    y, last, _, _ = channel_decay(q, k, v, g, own, state, False)
+    y, last, _, _ = channel_decay(q, k, v, g, bonus, state)
     return y, last
