@@ -15,13 +15,15 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import torch
 
+from evaluators.compression.adapters import FILE as ADAPTER
+from evaluators.compression.adapters import Adapter, write_adapter
 from evaluators.scoring.base import Score, paired_difference
 from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.tasks.base import Task
@@ -172,8 +174,10 @@ class _Run:
         self.first = self._as_stored(start.model)
         self.model, self.figures = self.first, figures_of(self.first, task)
         self.records: list[Any] = list(start.about.get(MODIFIED, ()))
+        self.known = len(self.records)
+        self.base = weights_digest(dict(start.model.named_parameters()))
         self.origin = {
-            "weights": weights_digest(dict(start.model.named_parameters())),
+            "weights": self.base,
             "task": task.digest,
             "seed": seed,
         }
@@ -228,8 +232,9 @@ class _Run:
             "notes": dict(changed.notes),
             "seconds": round(monotonic() - began, 3),
         }
+        first = len(self.records) == self.known
         self.records.append(record)
-        self._save()
+        self._save(changed.adapter if first else None)
         for passed in (self.checkpoints, self.replaced):
             shutil.rmtree(passed, ignore_errors=True)
         return _modified(modifier, record)
@@ -250,11 +255,11 @@ class _Run:
             about = read_config(self.folder).get("about", {})
         except SettingError:
             return None
-        records, known = about.get(MODIFIED), len(self.records)
+        records = about.get(MODIFIED)
         if about.get(ORIGIN) != self.origin or not isinstance(records, list):
             return None
         plain = [to_json(modifier.to_plain()) for modifier in chosen]
-        own = records[known:]
+        own = records[self.known :]
         if [to_json(record["modifier"]) for record in own] != plain[: len(own)]:
             return None
         self.records = records
@@ -262,8 +267,15 @@ class _Run:
             _modified(modifier, record, resumed=True) for modifier, record in zip(chosen, own, strict=False)
         ]
 
-    def _save(self) -> None:
-        """Export the network as it is, with all records."""
+    def _save(self, adapter: Adapter | None = None) -> None:
+        """Export the network as it is, with all records, and what was learned apart from its weights.
+
+        An adapter comes first: where this is killed between the two, it is written again.
+        """
+        if adapter is None:
+            Path(self.folder, ADAPTER).unlink(missing_ok=True)
+        else:
+            write_adapter(self.folder, replace(adapter, base=self.base))
         about = {
             **self.start.about,
             ORIGIN: self.origin,

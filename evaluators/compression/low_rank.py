@@ -102,7 +102,7 @@ class LowRank(Merged):
         """A, B and, where they are learned, the norms m of every matrix."""
         found, rank = {}, self.form.rank
         for name, shape in self.adapted.items():
-            base = self._matrix(name)
+            base = self.base(name)
             start = base.new_empty(shape.stacked, rank, shape.inputs)
             start.normal_(std=shape.inputs**-0.5, generator=dice_at(self.seed, f"{name}.A", base.device))
             found[f"{name}.A"] = nn.Parameter(start)
@@ -111,8 +111,8 @@ class LowRank(Merged):
                 found[f"{name}.m"] = nn.Parameter(base.norm(dim=-1, keepdim=True))
         return found
 
-    def _matrix(self, name: str) -> Tensor:
-        """A parameter as matrices [S, N, K]."""
+    def base(self, name: str) -> Tensor:
+        """A parameter that is adapted, without its factors, as matrices [S, N, K]."""
         shape = self.adapted[name]
         return self._weights[name].reshape(shape.stacked, shape.rows, shape.inputs)
 
@@ -125,7 +125,7 @@ class LowRank(Merged):
         """See `Merged.merged`."""
         weights = dict(self._weights)
         for name in self.adapted:
-            moved = self._matrix(name) + self.form.alpha / self.form.rank * (
+            moved = self.base(name) + self.form.alpha / self.form.rank * (
                 self.parameters[f"{name}.B"] @ self.parameters[f"{name}.A"]
             )
             if self.form.decompose:

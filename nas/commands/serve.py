@@ -32,6 +32,14 @@ def serve(
     ] = None,
     trust_code: TrustCode = False,
     draft: DraftLine = None,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="An adapter of `nas adapt`, or a folder of some. Repeat it for several.",
+            show_default=False,
+        ),
+    ] = None,
     space: SourceFile = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
@@ -41,9 +49,12 @@ def serve(
     can ask, unless --host says otherwise: there are no keys, so put something in front that checks them.
     SIGTERM and Ctrl-C let running requests end.
 
+    With --adapters, requests that name one as their model are answered by the network with that adapter, in
+    one batch with all others.
+
     With --draft, few requests are answered several tokens at a time, in the same words.
 
-    Examples: nas serve winner --port 8000; nas serve winner --draft ngram,tokens=6
+    Examples: nas serve winner --port 8000; nas serve winner --adapters prose --adapters code
     """
     from foundation.extras import require_extra
     from nas.training.start import start_of
@@ -56,7 +67,7 @@ def serve(
     chosen, proposing = ServerSettings(**settings), Draft.from_line(draft) if draft else None
     start = start_of(network, trial, store=store, space=space, trust_code=trust_code)
     shown = name or (f"{network}/{trial}" if trial else Path(network).name.removeprefix("zoo:"))
-    engine = engine_of(start, shown, chosen, proposing)
+    engine = engine_of(start, shown, chosen, proposing, adapters=adapters or [])
     if chosen.host not in (LOOPBACK, "localhost"):
         print_note(f"anybody who reaches {chosen.host} can ask: no keys are checked")
     run(engine, shown, chosen, lambda address: print_line(f"{shown} is served at {address}/v1"))

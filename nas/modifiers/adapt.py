@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from evaluators.compression.adapters import learned
 from evaluators.compression.bottleneck import Bottleneck, new_values, widened, wider_spec
 from evaluators.compression.galore import GaLore
 from evaluators.compression.low_rank import PLACES, Form, LowRank, Shape, matrices
@@ -111,9 +112,11 @@ class Adapt(Modifier):
                 folder=work.folder,
                 on_step=lambda step, loss: bar.update(step, f"{loss:.3f} {work.task.unit}"),
             )
-        learned = sum(weight.numel() for weight in training.parameters.values())
-        notes = {"trained parameters": self.trainable(before), "optimizer's values": 2 * learned}
-        return Changed(training.merge(), notes)
+        count = sum(weight.numel() for weight in training.parameters.values())
+        notes = {"trained parameters": self.trainable(before), "optimizer's values": 2 * count}
+        as_it_is = self.base == "as_it_is"
+        adapter = learned(training) if as_it_is and isinstance(training, LowRank) else None
+        return Changed(training.merge(), notes, adapter)
 
     def _training(self, model: Model, work: Work) -> Merged:
         course = Course(steps=self.steps, seed=work.seed, batch=self.batch, recipe=self.recipe)

@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from evaluators.compression.adapters import Adapter
 from evaluators.tasks.base import Task
 from foundation.components import Part
 from foundation.errors import SettingError
@@ -79,10 +80,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Changed:
-    """The network that a modifier made, and what it has to say of its work, as plain values."""
+    """The network that a modifier made, and what it has to say of its work, as plain values.
+
+    `adapter` is what it has learned, apart from the weights of the network that it was given.
+    """
 
     model: Model
     notes: Mapping[str, Any] = field(default_factory=dict)
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True)

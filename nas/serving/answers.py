@@ -20,15 +20,16 @@ DONE = "data: [DONE]\n\n"
 class Answers:
     """The requests of one body; they end when it is closed, whatever has come of them."""
 
-    def __init__(self, worker: Worker, asked: Asked, model: str, vocabulary: Vocabulary) -> None:
-        """Raise what `Worker.submit` raises; then nothing runs."""
-        self._worker, self._asked, self._model, self._vocabulary = worker, asked, model, vocabulary
+    def __init__(self, worker: Worker, asked: Asked, base: str, vocabulary: Vocabulary) -> None:
+        """Raise what `Worker.submit` raises; then nothing runs. Any model but the base is an adapter."""
+        self._worker, self._asked, self._vocabulary = worker, asked, vocabulary
+        adapter = None if asked.model == base else asked.model
         self._pieces: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
         self._requests: list[Request] = []
         loop = asyncio.get_running_loop()
         try:
             for index, prompt in enumerate(asked.prompts):
-                request = Request(prompt, asked.sampling, partial(self._tell, loop, index))
+                request = Request(prompt, asked.sampling, partial(self._tell, loop, index), adapter)
                 worker.submit(request)
                 self._requests.append(request)
         except NasError:
@@ -58,7 +59,7 @@ class Answers:
             chosen[index] += piece.chosen
             finishes[index] = piece.finish or ""
         choices = [choice(i, texts[i], finishes[i], self._logprobs(chosen[i], 0)) for i in range(len(texts))]
-        return completion(self._asked, self._model, choices, usage=usage(self._asked, self.new_tokens))
+        return completion(self._asked, choices, usage=usage(self._asked, self.new_tokens))
 
     async def events(self) -> AsyncIterator[str]:
         """The answer as server-sent events; a fault is one of them, and the last."""
@@ -72,10 +73,10 @@ class Answers:
                 written[index] += len(piece.text)
                 if piece.text or piece.finish or logprobs:
                     part = choice(index, piece.text, piece.finish, logprobs)
-                    yield _event(completion(self._asked, self._model, [part]))
+                    yield _event(completion(self._asked, [part]))
             if self._asked.usage:
                 told = usage(self._asked, self.new_tokens)
-                yield _event(completion(self._asked, self._model, [], usage=told))
+                yield _event(completion(self._asked, [], usage=told))
             yield DONE
         finally:
             self.close()

@@ -46,6 +46,7 @@ class App:
 
     def __init__(self, worker: Worker, model: str, vocabulary: Vocabulary) -> None:
         self.worker, self.model, self.vocabulary = worker, model, vocabulary
+        self.names = (model, *worker.engine.adapters.adapters)
         self.metrics_page, self.created = Metrics(worker.engine), int(time.time())
 
     def starlette(self, host: str = LOOPBACK) -> Starlette:
@@ -65,19 +66,20 @@ class App:
         )
 
     async def models(self, request: Request) -> Response:
-        """The one model."""
-        return JSONResponse({"object": "list", "data": [self._described()]})
+        """The base and its adapters."""
+        return JSONResponse({"object": "list", "data": list(map(self._described, self.names))})
 
     async def one_model(self, request: Request) -> Response:
         """The model of a name."""
-        if request.path_params["name"] != self.model:
-            return _refusal(404, f"there is no model {request.path_params['name']!r}", code="model_not_found")
-        return JSONResponse(self._described())
+        name = request.path_params["name"]
+        if name not in self.names:
+            return _refusal(404, f"there is no model {name!r}", code="model_not_found")
+        return JSONResponse(self._described(name))
 
     async def completions(self, request: Request) -> Response:
         """Continue the prompts of a body, at once or as a stream."""
         body = await _json(request)
-        asked = await run_in_threadpool(read_body, body, self.model, self.vocabulary)
+        asked = await run_in_threadpool(read_body, body, self.names, self.vocabulary)
         answers = Answers(self.worker, asked, self.model, self.vocabulary)
         if asked.stream:
             return StreamingResponse(answers.events(), media_type="text/event-stream")
@@ -96,8 +98,9 @@ class App:
         page, kind = self.metrics_page.page(request.headers.get("accept", ""))
         return Response(page, headers={"content-type": kind})
 
-    def _described(self) -> dict[str, object]:
-        return {"id": self.model, "object": "model", "created": self.created, "owned_by": "nas"}
+    def _described(self, name: str) -> dict[str, object]:
+        plain = {"id": name, "object": "model", "created": self.created, "owned_by": "nas"}
+        return plain if name == self.model else plain | {"parent": self.model}
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from evaluators.compression.adapters import Adapter
 from evaluators.tokens.vocabulary import Vocabulary
-from foundation.errors import SettingError
+from foundation.errors import SettingError, UnknownName
+from nas.serving.adapters.pool import AdapterPool
 from nas.serving.drafts.base import Draft
 from nas.serving.prefixes import Prefixes
 from nas.serving.requests import Chosen, Finish, Piece, QueueFull, Request, TooLong
@@ -34,6 +37,7 @@ from nas.serving.writing import Writing
 from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.model import Model
 
+NO_ADAPTERS: Mapping[str, Adapter] = MappingProxyType({})
 NOT_FINITE = "the network's predictions are not finite"
 
 
@@ -43,6 +47,9 @@ class Row:
 
     request: Request
     slot: int
+    adapter: int
+    """The slot of its adapter."""
+
     tokens: list[int]
     state: DecodeState | None
     """While its prompt is read; then the state is in the pool."""
@@ -64,17 +71,20 @@ class Engine:
         *,
         ends: Sequence[int] = (),
         draft: Draft | None = None,
+        adapters: Mapping[str, Adapter] = NO_ADAPTERS,
     ) -> None:
         """Without a vocabulary answers have tokens and no text; an answer stops before a token of `ends`.
 
         Raises:
-            SettingError: the memory cannot hold one row of the context; the draft is none for the network.
+            SettingError: the memory cannot hold one row of the context, or one adapter; the draft, or an
+                adapter, is none for the network.
         """
         self.model, self.settings, self.vocabulary = model, settings or EngineSettings(), vocabulary
         asked = self.settings
         self.pool = StatePool(
             model, rows=asked.rows, context=asked.context, page=asked.page, memory=asked.memory * MIB
         )
+        self.adapters = AdapterPool(model, adapters, asked.adapter_memory * MIB)
         self.prefixes = Prefixes(asked.prefix_memory * MIB)
         self.ends, self.tally = frozenset(ends), Tally()
         self.speculation = Speculation(model, draft) if draft else None
@@ -88,12 +98,15 @@ class Engine:
 
         Raises:
             SettingError: its prompt is empty, or has tokens that the network does not know.
+            UnknownName: there is no such adapter.
             TooLong: it does not fit into the context or the memory, even alone.
             QueueFull: as many as may run and wait are there already.
         """
         vocab = self.model.spec.vocab
         if not request.prompt or not all(0 <= token < vocab for token in request.prompt):
             raise SettingError(f"a prompt has tokens from 0 to {vocab - 1}, and at least one of them")
+        if request.adapter is not None and request.adapter not in self.adapters.adapters:
+            raise UnknownName(f"there is no adapter {request.adapter!r}")
         if not self.pool.holds(request.total):
             raise TooLong(
                 f"{len(request.prompt)} tokens of a prompt and {request.sampling.max_tokens} new ones are"
@@ -118,7 +131,8 @@ class Engine:
         if self.speculation and len(self.running) <= self.settings.draft_rows:
             for row in list(self.running):
                 if row in self.running:  # and has not given way
-                    self._speculate(row, self.speculation)
+                    with self.adapters.entered([row.adapter]):
+                        self._speculate(row, self.speculation)
         elif self.running:
             self._decode()
         return self.busy
@@ -152,12 +166,13 @@ class Engine:
             assert row.state is not None
             stop = row.parting if row.position < row.parting else len(row.tokens)
             chunk = row.tokens[row.position : min(row.position + left, stop)]
-            logits, row.state = self.model.prefill(self._tensor([chunk]), row.state, last=True)
+            with self.adapters.entered([row.adapter]):
+                logits, row.state = self.model.prefill(self._tensor([chunk]), row.state, last=True)
             row.position += len(chunk)
             left -= len(chunk)
             self.tally.prompt_tokens += len(chunk)
             if row.position == row.parting:
-                self.prefixes.keep(row.tokens[: row.parting], row.state)
+                self.prefixes.keep(row.tokens[: row.parting], row.state, row.request.adapter)
             if row.position == len(row.tokens):
                 self.pool.put(row.slot, row.state)
                 self.reading, row.state = None, None
@@ -172,23 +187,28 @@ class Engine:
                 self._end(self.waiting.popleft(), "cancelled")
                 continue
             tokens = [*request.prompt, *request.generated]
+            adapter = self.adapters.take(request.adapter)
+            if adapter is None:
+                return False
             slot = self.pool.take(len(tokens), spare=len(self.running))
             if slot is None:
+                self.adapters.release(adapter)
                 return False
             self.waiting.popleft()
-            self.reading = self._begun(request, slot, tokens)
+            self.reading = self._begun(Row(request, slot, adapter, tokens, None))
             return True
         return False
 
-    def _begun(self, request: Request, slot: int, tokens: list[int]) -> Row:
-        """A row that has read nothing yet, or what its prompt shares with earlier ones."""
-        parting, known = self.prefixes.parting(tokens), self.prefixes.longest(tokens)
-        if known is None:
+    def _begun(self, row: Row) -> Row:
+        """A row that has read nothing yet, or what its prompt shares with earlier ones of its adapter."""
+        tokens, reader = row.tokens, row.request.adapter
+        row.parting, row.state = self.prefixes.parting(tokens, reader), self.prefixes.longest(tokens, reader)
+        if row.state is None:
             room = self.pool.page * -(-len(tokens) // self.pool.page)
-            return Row(request, slot, tokens, self.model.init_state(1, room), parting=parting)
-        position = int(known.position)
-        self.tally.prefix_tokens += position
-        return Row(request, slot, tokens, known, position, parting=parting)
+            row.state = self.model.init_state(1, room)
+        row.position = int(row.state.position)
+        self.tally.prefix_tokens += row.position
+        return row
 
     def _decode(self) -> None:
         """One token of every running row."""
@@ -200,14 +220,22 @@ class Engine:
         rows = list(self.running)
         for row in rows:
             if row.speculated and row.speculated.holds_state:
-                self.pool.put(row.slot, row.speculated.give_back(row.tokens))
+                with self.adapters.entered([row.adapter]):
+                    state = row.speculated.give_back(row.tokens)
+                self.pool.put(row.slot, state)
+        for batch in self.adapters.batches([row.adapter for row in rows]):
+            self._step([rows[i] for i in batch])
+        self.tally.steps += 1
+        self.tally.stepped_rows += len(rows)
+
+    def _step(self, rows: Sequence[Row]) -> None:
+        """One token of rows that have their pages."""
         state = self.pool.batch([row.slot for row in rows], [row.position for row in rows])
-        logits, _ = self.model.step(self._tensor([row.tokens[-1] for row in rows]), state)
+        with self.adapters.entered([row.adapter for row in rows]):
+            logits, _ = self.model.step(self._tensor([row.tokens[-1] for row in rows]), state)
         for row in rows:
             row.position += 1
         self._advance(rows, logits)
-        self.tally.steps += 1
-        self.tally.stepped_rows += len(rows)
 
     def _speculate(self, row: Row, speculation: Speculation) -> None:
         """One pass of a row over what its draft proposes."""
@@ -288,6 +316,7 @@ class Engine:
 
     def _free(self, row: Row) -> None:
         self.pool.release(row.slot)
+        self.adapters.release(row.adapter)
         if row is self.reading:
             self.reading = None
         else:

@@ -38,6 +38,7 @@ class EngineCollector(Collector):
             ("nas_draft_pass_tokens", tally.passed_tokens, "Tokens that those passes have written."),
             ("nas_draft_proposed_tokens", tally.proposed, "Tokens that the draft proposed."),
             ("nas_draft_accepted_tokens", tally.accepted, "Proposed tokens that the network accepted."),
+            ("nas_adapter_loads", engine.adapters.loads, "Adapters that were put into a slot."),
             ("nas_preemptions", tally.preempted, "Rows that gave way because memory ran out."),
         ):
             yield CounterMetricFamily(name, text, value=value)
@@ -46,6 +47,7 @@ class EngineCollector(Collector):
         held.add_metric(["held"], usage.held)
         held.add_metric(["used"], usage.used)
         held.add_metric(["prefixes"], engine.prefixes.held)
+        held.add_metric(["adapters"], engine.adapters.held)
         yield held
         for name, value, text in (
             ("nas_requests_running", len(engine.running) + bool(engine.reading), "Requests with a slot."),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from search_spaces.network.decode_state import DecodeState
 
@@ -20,35 +21,44 @@ REMEMBERED = 256
 """Prompts that a new one is compared with."""
 
 
+Key: TypeAlias = tuple[str | None, tuple[int, ...]]
+"""Who has read (the name of an adapter, if one), and what."""
+
+
 class Prefixes:
     """Snapshots of states by the tokens that they have read, in at most `memory` bytes."""
 
     def __init__(self, memory: int) -> None:
         self.memory, self.held = memory, 0
-        self._snapshots: OrderedDict[tuple[int, ...], DecodeState] = OrderedDict()
-        self._prompts: deque[tuple[int, ...]] = deque(maxlen=REMEMBERED if memory else 0)
+        self._snapshots: OrderedDict[Key, DecodeState] = OrderedDict()
+        self._prompts: deque[Key] = deque(maxlen=REMEMBERED if memory else 0)
 
-    def longest(self, tokens: Sequence[int]) -> DecodeState | None:
+    def longest(self, tokens: Sequence[int], reader: str | None = None) -> DecodeState | None:
         """A copy of the state after the longest known beginning that leaves at least one token to read."""
         tokens = tuple(tokens)
-        known = [key for key in self._snapshots if len(key) < len(tokens) and tokens[: len(key)] == key]
+        known = [
+            (who, key)
+            for who, key in self._snapshots
+            if who == reader and len(key) < len(tokens) and tokens[: len(key)] == key
+        ]
         if not known:
             return None
-        best = max(known, key=len)
+        best = max(known, key=lambda key: len(key[1]))
         self._snapshots.move_to_end(best)
         return copied(self._snapshots[best])
 
-    def parting(self, tokens: Sequence[int]) -> int:
+    def parting(self, tokens: Sequence[int], reader: str | None = None) -> int:
         """Where a prompt parts from those before, which it joins: 0 where it shares too few tokens."""
         tokens = tuple(tokens)
-        shared = max((_common(tokens, earlier) for earlier in self._prompts), default=0)
-        self._prompts.append(tokens)
+        same = (earlier for who, earlier in self._prompts if who == reader)
+        shared = max((_common(tokens, earlier) for earlier in same), default=0)
+        self._prompts.append((reader, tokens))
         shared = min(shared, len(tokens) - 1)
         return shared if shared >= LEAST else 0
 
-    def keep(self, tokens: Sequence[int], state: DecodeState) -> None:
+    def keep(self, tokens: Sequence[int], state: DecodeState, reader: str | None = None) -> None:
         """Remember the state after these tokens, if it fits."""
-        key, size = tuple(tokens), _bytes(state)
+        key, size = (reader, tuple(tokens)), _bytes(state)
         if key in self._snapshots or size > self.memory:
             return
         while self.held + size > self.memory:

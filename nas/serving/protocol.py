@@ -14,6 +14,7 @@ from typing import Any
 from evaluators.tokens.vocabulary import BYTES, Vocabulary
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
+from foundation.text import count
 from nas.serving.requests import Chosen, Sampling
 
 SAMPLED = ("max_tokens", "temperature", "top_p", "seed", "logprobs", "stop")
@@ -44,6 +45,7 @@ class Malformed(SettingError):
 class Asked:
     """A body of /v1/completions, read: the tokens of each prompt, and how they are continued."""
 
+    model: str
     prompts: tuple[tuple[int, ...], ...]
     sampling: Sampling
     stream: bool = False
@@ -54,8 +56,8 @@ class Asked:
     created: int = field(default_factory=lambda: int(time.time()))
 
 
-def read_body(body: Any, model: str, vocabulary: Vocabulary) -> Asked:
-    """What a body asks of the model of this name.
+def read_body(body: Any, models: Sequence[str], vocabulary: Vocabulary) -> Asked:
+    """What a body asks of one of the models of these names; the first of them is the base.
 
     Raises:
         Malformed: a field is unknown, missing, of the wrong type or out of range.
@@ -69,13 +71,15 @@ def read_body(body: Any, model: str, vocabulary: Vocabulary) -> Asked:
         if name in NEUTRAL and value not in NEUTRAL[name]:
             raise Malformed(f"{name} is not offered here: leave it out", name)
     if body.get("model") is None:
-        raise Malformed(f"model is missing: this server has {model!r}", "model")
-    if body["model"] != model:
-        raise UnknownName(f"there is no model {body['model']!r}: this server has {model!r}")
+        raise Malformed(f"model is missing: this server has {models[0]!r}", "model")
+    if body["model"] not in models:
+        more = f" and {count(len(models) - 1, 'adapter')} of it (/v1/models)" if len(models) > 1 else ""
+        raise UnknownName(f"there is no model {body['model']!r:.80}: this server has {models[0]!r}{more}")
     options = body.get("stream_options") or {}
     if not isinstance(options, dict) or not set(options) <= {"include_usage"}:
         raise Malformed("stream_options may hold include_usage alone", "stream_options")
     return Asked(
+        body["model"],
         _prompts(body.get("prompt"), vocabulary),
         _sampling(body),
         _flag(body, "stream"),
@@ -131,13 +135,13 @@ def _sampling(body: Mapping[str, Any]) -> Sampling:
     return Sampling.from_plain({**given, "stop": list(stops)})
 
 
-def completion(asked: Asked, model: str, choices: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+def completion(asked: Asked, choices: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
     """An answer, or a part of one in a stream."""
     return {
         "id": asked.name,
         "object": "text_completion",
         "created": asked.created,
-        "model": model,
+        "model": asked.model,
         "choices": list(choices),
         **more,
     }

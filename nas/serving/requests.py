@@ -74,6 +74,7 @@ class Request:
     prompt: Sequence[int]
     sampling: Sampling
     tell: Callable[[Piece], None]
+    adapter: str | None = None
     arrived: float = field(default_factory=time.monotonic)
     generated: list[int] = field(default_factory=list)
     cancelled: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import uvicorn
@@ -12,6 +12,7 @@ from evaluators.tokens.speech import tokenizer_of
 from evaluators.tokens.vocabulary import BYTES, ByteVocabulary, Vocabulary
 from foundation.errors import SettingError
 from foundation.wording import argument
+from nas.serving.adapters.folders import adapters_in
 from nas.serving.app import App
 from nas.serving.drafts.base import Draft
 from nas.serving.engine import Engine
@@ -20,16 +21,24 @@ from nas.serving.worker import FAULT, Worker
 from nas.training.start import Start
 
 
-def engine_of(start: Start, name: str, settings: EngineSettings, draft: Draft | None = None) -> Engine:
-    """The engine of a network and its vocabulary.
+def engine_of(
+    start: Start,
+    name: str,
+    settings: EngineSettings,
+    draft: Draft | None = None,
+    *,
+    adapters: Sequence[str] = (),
+) -> Engine:
+    """The engine of a network, its vocabulary, and the adapters in these folders.
 
     Raises:
-        SettingError: its tokens have no meaning, the memory cannot hold a text, or the draft is none for it.
+        SettingError: its tokens have no meaning, the memory cannot hold a text or an adapter, or the draft or
+            an adapter is none for it.
     """
-    vocabulary = _vocabulary(start, name)
+    vocabulary, known = _vocabulary(start, name), adapters_in(adapters, start.model, name)
     own = {each.name: getattr(settings, each.name) for each in fields(EngineSettings)}
     model, ends = start.model.eval(), sorted(vocabulary.ends)
-    return Engine(model, EngineSettings(**own), vocabulary, ends=ends, draft=draft)
+    return Engine(model, EngineSettings(**own), vocabulary, ends=ends, draft=draft, adapters=known)
 
 
 def serve(engine: Engine, name: str, settings: ServerSettings, announce: Callable[[str], None]) -> None:

@@ -21,6 +21,9 @@ class EngineSettings(Settings):
     prefix_memory: int = setting(
         64, help="MiB for states after beginnings that prompts share; 0 keeps none.", least=0, most=2**24
     )
+    adapter_memory: int = setting(
+        256, help="MiB for the adapters that running requests need, beside them all.", least=1, most=2**24
+    )
     page: int = setting(8, help="Tokens of a page of states that grow with the text.", least=1, most=4096)
     chunk: int = setting(256, help="Prompt tokens that are read between two steps.", least=1, most=2**20)
     draft_rows: int = setting(

@@ -11,6 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from evaluators.compression.adapters import FILE as ADAPTER
+from evaluators.compression.adapters import read_adapter
+from evaluators.training.trainable import weights_digest
 from foundation.errors import SettingError, UnknownName
 from nas import cli
 from nas.modification import (
@@ -306,6 +309,26 @@ def test_what_is_trained_is_known_before(
     adapt = Adapt(rank=2, steps=2, batch=2, decompose=True, base="nf4")
     (done,) = modify(start, [adapt], tmp_path / "out", settings)
     assert done.notes["optimizer's values"] == 2 * adapt.trainable(start.model.spec)
+
+
+@pytest.mark.parametrize("decompose", [False, True])
+def test_what_was_learned_lies_beside_the_merged_network(
+    start: Start, settings: ModificationSettings, tmp_path: Path, decompose: bool
+) -> None:
+    out = tmp_path / "out"
+    adapt = Adapt(rank=2, steps=2, batch=2, decompose=decompose)
+    modify(start, [adapt], out, settings)
+    base = dict(start.model.named_parameters())
+    adapter = read_adapter(out, start.model, weights_digest(base))
+    merged = dict(load(out).named_parameters())
+    assert set(adapter.factors) == set(adapt._matrices(start.model.spec))
+    for name, (down, up, scale) in adapter.factors.items():
+        assert up.count_nonzero()
+        whole = base[name].detach().reshape(*up.shape[:2], down.shape[-1]) + up @ down
+        whole = whole if scale is None else scale * whole
+        torch.testing.assert_close(merged[name], whole.view_as(merged[name]).to(torch.bfloat16).float())
+    modify(start, [Prune(pattern="2:4", calibration=4), adapt], out, settings, force=True)
+    assert not (out / ADAPTER).exists(), "its base is on no disk"
 
 
 @pytest.mark.parametrize(("method", "more"), [("galore", 0), ("bottleneck", 2 * 3 * 3 * 16)])

@@ -17,12 +17,15 @@ import openai
 import pytest
 import torch
 
+from evaluators.compression.adapters import write_adapter
 from evaluators.tokens.vocabulary import ByteVocabulary
 from search_spaces.network.model import build
 from search_spaces.zoo import zoo
+from tests.nas.serving.test_adapters import adapter, merged
 
 PROGRAM = "from nas.start import main; main()"
 WORDS = ("serve", "zoo:transformer", "--port", "0", "--rows", "2", "--queue", "1", "--context", "4000")
+ADAPTED = "soft"
 PROMPT, PATIENCE = "def f(x):", 60.0
 
 
@@ -49,9 +52,12 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("adapters") / ADAPTED
+    folder.mkdir()
+    write_adapter(folder, adapter(build(zoo["transformer"].spec, seed=0), 1))
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *WORDS],
+        [sys.executable, "-c", PROGRAM, *WORDS, "--adapters", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,6 +89,22 @@ def test_an_answer_is_that_of_the_network(server: Server) -> None:
     assert answer.usage.total_tokens == len(tokens) + 12
 
 
+def test_the_model_of_a_request_is_the_base_or_an_adapter_of_it(server: Server) -> None:
+    model = build(zoo["transformer"].spec, seed=0).double().eval()
+    tokens = torch.tensor([list(PROMPT.encode())])
+    own = merged(model, adapter(model.float(), 1)).float()
+    stream = ByteVocabulary().stream(tokens[0].tolist())
+    expected = "".join(stream.push(int(t)) for t in own.generate(tokens, 6)[0])
+    answer = server.ask(model=ADAPTED, max_tokens=6)
+    assert (answer.model, answer.choices[0].text) == (ADAPTED, expected + stream.end())
+    assert answer.choices[0].text != server.ask(max_tokens=6).choices[0].text
+    listed = server.http.get("/v1/models").json()["data"]
+    assert [(each["id"], each.get("parent")) for each in listed] == [
+        ("transformer", None),
+        (ADAPTED, "transformer"),
+    ]
+
+
 def test_streams_have_the_same_pieces_and_end_with_a_count(server: Server) -> None:
     whole = server.ask(max_tokens=12, prompt=[PROMPT, "x = "])
     parts = list(
@@ -108,7 +130,7 @@ def test_a_seed_repeats_a_draw_and_a_stop_string_ends_it(server: Server) -> None
 @pytest.mark.parametrize(
     ("words", "status", "reason"),
     [
-        ({"model": "gpt"}, 404, "there is no model 'gpt'"),
+        ({"model": "gpt"}, 404, "no model 'gpt': this server has 'transformer' and 1 adapter of it"),
         ({"extra_body": {"model": None}}, 400, "model is missing: this server has 'transformer'"),
         ({"prompt": "a" * 4000}, 400, "more than the context of 4000"),
         ({"max_tokens": 0}, 400, "max_tokens must be at least 1"),
