@@ -15,7 +15,6 @@ import sqlite3
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -23,18 +22,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from werkzeug.serving import make_server
-
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.server import make_app
 from dashboards.pages.front import BOUNDS, Front
 from nas.store import Store
-from tests.dashboards.browser import CHROMIUM, browser
+from tests.dashboards.browser import CHROMIUM, browser, served, window
 from tests.dashboards.made import make_study
 
 SIZES = (1_000, 50_000, 500_000)
 REPEATS = 5
 DRAWN = "document.querySelector('#front-plot .js-plotly-plot')?.data?.length > 3"
+READ = "document.querySelector('#front-line')?.innerText.includes('complete:')"
+MOST_READING = 600_000
+"""Milliseconds that a server may take to read a store."""
 
 
 def made_store(folder: Path, trials: int, seed: int = 0) -> Path:
@@ -107,22 +107,18 @@ def measured(path: Path) -> dict[str, float]:
     return found
 
 
-def drawn(path: Path, profile: Path) -> float:
+def drawn(path: Path) -> float:
     """Seconds from the address to the drawn front, of a server that has read the store."""
-    server = make_server("127.0.0.1", 0, make_app(path).server, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with browser(profile) as page:
-        address = f"http://127.0.0.1:{server.port}/study/large"
-        page.open(address, 1440)
-        page.until("document.querySelector('#front-line')?.innerText.includes('complete:')", 240)
+    with served(make_app(path)) as site, browser() as opened:
+        page = window(opened)
+        page.goto(f"{site}/study/large")
+        page.wait_for_function(READ, timeout=MOST_READING)
 
         def once() -> None:
-            page.call("Page.navigate", url=address)
-            page.until(DRAWN)
+            page.goto(f"{site}/study/large")
+            page.wait_for_function(DRAWN)
 
-        found = seconds(once, 3)
-    server.shutdown()
-    return found
+        return seconds(once, 3)
 
 
 def main(sizes: list[int]) -> None:
@@ -133,7 +129,7 @@ def main(sizes: list[int]) -> None:
             path = made_store(Path(folder), size)
             found = measured(path)
             if CHROMIUM is not None:
-                found["browser"] = drawn(path, Path(folder) / "profile")
+                found["browser"] = drawn(path)
             told = {name: round(value, 4) for name, value in found.items()}
             sys.stdout.write(json.dumps({"trials": size, **told}) + "\n")
             sys.stdout.flush()

@@ -7,16 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
 from dashboards.facts import Facts, read_comparison
 from dashboards.report.comparison import comparison_html
 from dashboards.report.study import report_html
 from nas.store import Store
 from nas.study.study import Study
-from tests.dashboards.browser import CHROMIUM, Browser, browser
+from tests.dashboards.browser import CHROMIUM, PHONE, browser, window
 from tests.dashboards.made import make_study
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
 
 WIDTH = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
 
@@ -39,10 +40,29 @@ CUT_TITLES = """
 """Texts of figures that reach beyond them."""
 
 
+DRAWN = "[...document.querySelectorAll('.plot')].every(each => each.querySelector('.main-svg'))"
+
+
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
+def windows() -> Iterator[tuple[Page, Page]]:
+    """A wide one at night, and a phone's."""
+    with browser() as opened:
+        yield window(opened, 1280, dark=True), window(opened, PHONE)
+
+
+@pytest.fixture
+def wide(windows: tuple[Page, Page]) -> Page:
+    return windows[0]
+
+
+@pytest.fixture
+def phone(windows: tuple[Page, Page]) -> Page:
+    return windows[1]
+
+
+def show(page: Page, file: Path) -> None:
+    page.goto(file.as_uri())
+    page.wait_for_function(DRAWN)
 
 
 @pytest.fixture(scope="module")
@@ -61,28 +81,26 @@ def pages(all_facts: dict[str, Facts], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("name", ["full", "empty", "long", "comparison"])
-def test_a_page_is_as_wide_as_a_phone(name: str, shown: Browser, pages: dict[str, Path]) -> None:
-    shown.open(pages[name], 390)
-    shown.value("document.querySelectorAll('details').forEach(more => more.open = true)")
-    assert shown.value("innerWidth") == 390
-    assert shown.value(WIDTH) <= 390
-    assert shown.value(CUT) == []
-    assert shown.value(CUT_TITLES) == []
+def test_a_page_is_as_wide_as_a_phone(name: str, phone: Page, pages: dict[str, Path]) -> None:
+    show(phone, pages[name])
+    phone.evaluate("document.querySelectorAll('details').forEach(more => more.open = true)")
+    assert phone.evaluate("innerWidth") == PHONE
+    assert phone.evaluate(WIDTH) <= PHONE
+    assert phone.evaluate(CUT) == []
+    assert phone.evaluate(CUT_TITLES) == []
 
 
-def test_a_wide_page_uses_the_width_and_cuts_nothing(shown: Browser, pages: dict[str, Path]) -> None:
-    shown.open(pages["full"], 1280, dark=True)
-    assert shown.value(WIDTH) <= 1280
-    assert shown.value(CUT) == []
-    assert shown.value(CUT_TITLES) == []
-    assert shown.value("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
+def test_a_wide_page_uses_the_width_and_cuts_nothing(wide: Page, pages: dict[str, Path]) -> None:
+    show(wide, pages["full"])
+    assert wide.evaluate(WIDTH) <= 1280
+    assert wide.evaluate(CUT) == []
+    assert wide.evaluate(CUT_TITLES) == []
+    assert wide.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
 
 
-def test_a_member_has_its_numbers_in_one_table_that_fits_a_phone(
-    shown: Browser, pages: dict[str, Path]
-) -> None:
-    shown.open(pages["full"], 390)
-    boxes = shown.value(
+def test_a_member_has_its_numbers_in_one_table_that_fits_a_phone(phone: Page, pages: dict[str, Path]) -> None:
+    show(phone, pages["full"])
+    boxes = phone.evaluate(
         "[...document.querySelectorAll('details[open] .scroll')]"
         ".map(box => box.scrollWidth - box.clientWidth)"
     )
