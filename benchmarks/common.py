@@ -37,6 +37,23 @@ def keep(name: str, command: str, rows: Sequence[dict[str, Any]], **more: Any) -
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
+def keep_row(name: str, command: str, keys: Sequence[str], row: dict[str, Any], **more: Any) -> None:
+    """Put one row into a result at once, in the place of an earlier one with the same values of `keys`.
+
+    Rows of other runs stay, each with its commit and time, so that a run that is killed loses nothing.
+    """
+    path = RESULTS / f"{name}.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    about = {part: value for part, value in provenance(command).items() if part in ("when", "commit")}
+    new = {**row, **about}
+    places = [i for i, other in enumerate(rows) if all(other[key] == row[key] for key in keys)]
+    if places:
+        rows[places[0]] = new
+    else:
+        rows.append(new)
+    keep(name, command, rows, **more)
+
+
 def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """Print rows of equal keys as a table."""
     from rich.console import Console

@@ -1,15 +1,25 @@
-"""Our plain primitives, compiled, over the fused kernels of other libraries for the same thing, on a GPU.
+"""Our primitives over the best fused kernels of other libraries for the same thing, on a GPU.
 
-    python -m benchmarks.fused [NAME ...]              # needs CUDA, fla-core, accelerated-scan
+    python -m benchmarks.fused [NAME ...] [--tokens 2048 8192] [--seconds 160] [--one-by-one]
 
-4 sequences, 16 heads of 64, bfloat16, 2,048 and 8,192 tokens: forward, and forward with backward where the
-kernel allows it. `error` is the largest difference of the outputs over the largest output.
+Needs CUDA; fla-core and accelerated-scan for what is compared with them. A NAME is a part of the name of a
+primitive. 4 sequences, 16 heads of 64, bfloat16: forward, and forward with backward where the kernel allows
+it, as CUDA graphs. Ours is our kernel where it proved itself, else the plain form (`kernels` says which);
+forms of attention are compiled, as FlexAttention must be.
+
+Processes compile side by side and are measured one after the other, alone, after all tuning was done again;
+each row is kept as it comes, and a row that takes more than its time is given up. Kernels of fla that would
+try dozens of configurations try at most `--configurations` of them, evenly spaced, which the row says.
+`error` is the largest difference of the outputs over the largest output.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +27,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from benchmarks.blocks import _gpu_ms
-from benchmarks.common import keep
+from benchmarks.blocks import _gpu_ms, _graph_ms
+from benchmarks.common import keep_row, show_plainly
 from benchmarks.workers import measured, serve
+from search_spaces.ops import dispatch
 from search_spaces.ops.attention import attend
 from search_spaces.ops.block_sparse import BlockPattern, attend_in_blocks, sees
 from search_spaces.ops.decay_attention import decay_attention
@@ -33,63 +44,128 @@ LENGTHS = (2048, 8192)
 WINDOW = 512
 PATTERN = BlockPattern(128, 3, 1, 2)
 GET_READY_SECONDS = 160.0
+CONFIGURATIONS = 6
 
 Function = Callable[..., Tensor]
+Call = Callable[[], Any]
 
 
-def main(names: Sequence[str] = ()) -> None:
-    """Run, print and keep; one pair after the other, so that no library's autotuning slows another's."""
-    found: dict[str, Any] = {}
-    for name in names or PAIRS:
-        found |= measured("benchmarks.fused", [name], [], GET_READY_SECONDS)
-    rows = [{"primitive": name, **row} for name, row in found.items()]
-    keep("fused_gpu", "python -m benchmarks.fused", rows, gpu=torch.cuda.get_device_name())
+def main(given: argparse.Namespace) -> None:
+    """Run, print, and keep each row as it comes."""
+    names = _named(given.names)
+    gpu, rows = torch.cuda.get_device_name(), []
+
+    def done(name: str, found: dict[str, Any]) -> None:
+        rows.append({"primitive": name, **found})
+        keep_row("fused_gpu", "python -m benchmarks.fused", ["primitive"], rows[-1], gpu=gpu)
+
+    options = ["--tokens", *map(str, given.tokens), "--configurations", str(given.configurations)]
+    for group in [[name] for name in names] if given.one_by_one else [names]:
+        measured("benchmarks.fused", group, options, given.seconds, done)
+    for row in rows:
+        over = [{"what": key, "over": value} for key, value in row.items() if key.endswith("_over")]
+        if over:
+            show_plainly(row["primitive"], over)
 
 
-def work(name: str) -> None:
-    """The life of one of its processes."""
+def _named(parts: Sequence[str]) -> list[str]:
+    return [name for name in PAIRS if not parts or any(part in name for part in parts)]
+
+
+def work(name: str, lengths: Sequence[int], configurations: int) -> None:
+    """The life of one of its processes: compile everything; then tune again, alone, and measure."""
     torch.set_float32_matmul_precision("high")
-    forms: dict[str, Callable[[], Any]] = {}
+    tuners = _limited_tuners(configurations)
+    forms: dict[str, Call] = {}
     about: dict[str, Any] = {}
 
     def get_ready() -> dict[str, Any]:
-        about.update(enable("cuda"))
-        for length in LENGTHS:
-            ours, theirs, inputs = PAIRS[name](length)
-            compiled = torch.compile(ours, dynamic=False)
-            with torch.no_grad():
-                mine, other = compiled(*inputs), theirs(*inputs)
-                about[f"error_{length}"] = float((mine - other).abs().max() / other.abs().max())
-            forms[f"{length}_ours"] = _reading(compiled, inputs)
-            forms[f"{length}_fused"] = _reading(theirs, inputs)
-            if length == LENGTHS[0]:
-                for form, function in (("ours", compiled), ("fused", theirs)):
-                    learning = _learning(function, inputs)
-                    try:
-                        learning()
-                    except Exception as error:  # a kernel that refuses to learn is a finding
-                        about[f"{length}_{form}_learning"] = f"{type(error).__name__}: {str(error)[:120]}"
-                    else:
-                        forms[f"{length}_{form}_learning"] = learning
+        with tempfile.TemporaryDirectory() as scratch:  # choices made beside other processes are not kept
+            about.update(_with_cache(scratch, lambda: _prepared(name, lengths, forms)))
+        about["configurations"] = max((len(tuner.configs) for tuner in tuners), default=1)
         return about
 
     def measure() -> dict[str, Any]:
-        times = {form: _gpu_ms(call) for form, call in forms.items()}
-        row: dict[str, Any] = {f"{form}_ms": ms for form, ms in times.items()}
-        for what in map(str, LENGTHS):
-            if f"{what}_fused" in times:
-                row[f"{what}_over"] = times[f"{what}_ours"] / times[f"{what}_fused"]
-        learning = f"{LENGTHS[0]}_{{}}_learning"
-        if learning.format("fused") in times and learning.format("ours") in times:
-            row[f"{LENGTHS[0]}_learning_over"] = (
-                times[learning.format("ours")] / times[learning.format("fused")]
-            )
+        if importlib.util.find_spec("triton") is not None:
+            tuning = importlib.import_module("search_spaces.ops.kernels.tuning")
+            tuning._chosen.clear()
+            tuning._known.clear()
+        for tuner in tuners:
+            tuner.cache.clear()
+        row: dict[str, Any] = {}
+        for form, call in forms.items():
+            call()
+            row[f"{form}_ms"], row[f"{form}_clock"] = _timed(call)
+        for key in [key for key in row if "_ours" in key and key.endswith("_ms")]:
+            other = key.replace("_ours", "_fused")
+            if other in row:
+                row[key.replace("_ours", "").removesuffix("_ms") + "_over"] = row[key] / row[other]
         return row
 
     serve(get_ready, measure)
 
 
-def _reading(function: Function, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
+def _with_cache(folder: str, call: Call) -> Any:
+    before = os.environ.get("NAS_CACHE")
+    os.environ["NAS_CACHE"] = folder
+    try:
+        return call()
+    finally:
+        del os.environ["NAS_CACHE"]
+        if before is not None:
+            os.environ["NAS_CACHE"] = before
+
+
+def _prepared(name: str, lengths: Sequence[int], forms: dict[str, Call]) -> dict[str, Any]:
+    """Compile and run all forms of a primitive once; what is to be said of it."""
+    about: dict[str, Any] = dict(enable("cuda")) if "Flex" in name else {}
+    for length in lengths:
+        ours, theirs, inputs = PAIRS[name](length)
+        if "Flex" in name:
+            ours = torch.compile(ours, dynamic=False)
+        forms[f"{length}_ours"], forms[f"{length}_fused"] = _reading(ours, inputs), _reading(theirs, inputs)
+        with torch.no_grad():
+            mine, other = ours(*inputs), theirs(*inputs)
+        about[f"error_{length}"] = float((mine - other).abs().max() / other.abs().max())
+        for form, function in (("ours", ours), ("fused", theirs)):
+            learning = _learning(function, inputs)
+            try:
+                learning()
+            except Exception as error:  # a kernel that refuses to learn is a finding
+                about[f"{length}_{form}_learning"] = f"{type(error).__name__}: {str(error)[:120]}"
+            else:
+                forms[f"{length}_{form}_learning"] = learning
+    why = {":".join(map(str, key)): verdict for key, verdict in dispatch._verdicts.items()}
+    return {**about, "kernels": {key: verdict or "kernel" for key, verdict in why.items()}}
+
+
+def _timed(call: Call) -> tuple[float, str]:
+    """Milliseconds, and the clock: of a CUDA graph, or of eager calls where none can be captured."""
+    try:
+        return _graph_ms(call), "graph"
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return _gpu_ms(call), "eager"
+
+
+def _limited_tuners(most: int) -> list[Any]:
+    """The tuners that other libraries will make from now on; each has so many of its configurations."""
+    made: list[Any] = []
+    if importlib.util.find_spec("triton") is None:
+        return made
+    kind = importlib.import_module("triton.runtime.autotuner").Autotuner
+    usual = kind.__init__
+
+    def limited(self: Any, fn: Any, arg_names: Any, configs: Any, *args: Any, **kwargs: Any) -> None:
+        stride = -(-len(configs) // most) if configs else 1
+        usual(self, fn, arg_names, configs[::stride] if configs else configs, *args, **kwargs)
+        made.append(self)
+
+    kind.__init__ = limited
+    return made
+
+
+def _reading(function: Function, inputs: tuple[Tensor, ...]) -> Call:
     def call() -> None:
         with torch.no_grad():
             function(*inputs)
@@ -97,7 +173,7 @@ def _reading(function: Function, inputs: tuple[Tensor, ...]) -> Callable[[], Any
     return call
 
 
-def _learning(function: Function, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
+def _learning(function: Function, inputs: tuple[Tensor, ...]) -> Call:
     leaves = tuple(part.detach().requires_grad_(part.is_floating_point()) for part in inputs)
 
     def call() -> None:
@@ -221,11 +297,19 @@ PAIRS: dict[str, Callable[[int], tuple[Function, Function, tuple[Tensor, ...]]]]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--worker", metavar="NAME", help=argparse.SUPPRESS)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PAIRS)}; default: all")
+    parser.add_argument("--tokens", nargs="+", type=int, default=LENGTHS, help="lengths of sequences")
+    parser.add_argument("--seconds", type=float, default=GET_READY_SECONDS, help="to compile, all together")
+    parser.add_argument("--one-by-one", action="store_true", help="compile one after the other")
+    parser.add_argument(
+        "--configurations", type=int, default=CONFIGURATIONS, help="that a tuner of fla tries"
+    )
     given = parser.parse_args()
+    if unknown := [part for part in given.names if not _named([part])]:
+        parser.error(f"{unknown[0]!r} is in none of {', '.join(PAIRS)}")
     if given.worker:
-        work(given.worker)
+        work(given.worker, given.tokens, given.configurations)
     else:
-        main(given.names)
+        main(given)

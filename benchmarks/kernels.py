@@ -9,6 +9,7 @@ the same process. `first_s` is the time to the first result of a shape, compilat
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -18,12 +19,23 @@ import torch
 from torch import Tensor
 
 from benchmarks.blocks import _gpu_ms
-from benchmarks.common import keep, show_plainly
+from benchmarks.common import keep_row, show_plainly
 from search_spaces.blocks.base import blocks
 from search_spaces.ops.dispatch import VARIABLE, forms
 
 WIDTH, BATCH = 1024, 4
-KINDS = ("DeltaNet", "GatedDeltaNet", "LinearAttention", "Mamba", "Mamba2", "RGLRU", "Retention", "SLSTM")
+KINDS = (
+    "GatedLinearAttention",
+    "RWKV6",
+    "DeltaNet",
+    "GatedDeltaNet",
+    "LinearAttention",
+    "Mamba",
+    "Mamba2",
+    "RGLRU",
+    "Retention",
+    "SLSTM",
+)
 LENGTHS = (2048, 8192)
 
 
@@ -35,9 +47,11 @@ def main() -> None:
     given = parser.parse_args()
     for form in forms("cuda"):
         print(f"{form.primitive}: {'kernel' if form.kernel else f'plain, {form.reason}'}", flush=True)
-    rows = [_row(kind, count) for kind in given.blocks for count in given.tokens]
+    gpu, rows = torch.cuda.get_device_name(), []
+    for kind, count in itertools.product(given.blocks, given.tokens):
+        rows.append(_row(kind, count))
+        keep_row("kernels_gpu", "python -m benchmarks.kernels", ["block", "T"], rows[-1], gpu=gpu)
     show_plainly("plain PyTorch over our kernels", rows)
-    keep("kernels_gpu", "python -m benchmarks.kernels", rows, gpu=torch.cuda.get_device_name())
 
 
 def _row(kind: str, count: int) -> dict[str, Any]:

@@ -21,10 +21,16 @@ READY, RESULT = "READY ", "RESULT "
 MEASURE_SECONDS = 60.0
 
 
-def measured(module: str, names: Sequence[str], options: Sequence[str], patience: float) -> dict[str, Any]:
+def measured(
+    module: str,
+    names: Sequence[str],
+    options: Sequence[str],
+    patience: float,
+    done: Callable[[str, dict[str, Any]], None] = lambda name, found: None,
+) -> dict[str, Any]:
     """What each worker `python -m MODULE --worker NAME OPTIONS` measured: by name, or `{"failed": why}`.
 
-    `patience` is the seconds that all workers together have to get ready.
+    `patience` is the seconds that all workers together have to get ready; `done` is told each as it comes.
     """
     begun = time.monotonic()
     alone = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -56,6 +62,7 @@ def measured(module: str, names: Sequence[str], options: Sequence[str], patience
         found[name] = {"failed": ear.last_words()} if result is None else result
         worker.kill()
         print(name, found[name], flush=True)
+        done(name, found[name])
     return found
 
 
