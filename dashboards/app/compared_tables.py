@@ -9,11 +9,12 @@ from dash.development.base_component import Component
 
 from dashboards.app.controls import label_of
 from dashboards.app.panels import link_to, number_parts
+from dashboards.facts.dependence import DependenceFacts
 from dashboards.facts.importance import ImportanceFacts
 from dashboards.facts.reading import Reading
 from dashboards.facts.side_by_side import ComparedNumber, ComparedText, SideBySide
 from dashboards.report.tables import column_of
-from foundation.text import percent
+from foundation.text import percent, with_error
 from nas.study.marks import rough_lines
 
 
@@ -92,6 +93,24 @@ def importance_table(facts: ImportanceFacts) -> Component:
             ]
         )
         for gene in facts.genes
+    ]
+    table = html.Table([html.Thead(head), html.Tbody(rows)], className="sides")
+    return html.Div(table, className="scroll long", tabIndex="0")
+
+
+def dependence_table(facts: DependenceFacts) -> Component:
+    """The answers to a gene with the mean of the objective, its standard error, and who gives them."""
+    factor, unit = facts.of.scale([point.mean for point in facts.points])
+    head = html.Tr([html.Th("answer"), html.Th(facts.of.title(unit)), html.Th("known networks")])
+    rows = [
+        html.Tr(
+            [
+                html.Th(str(point.label), scope="row"),
+                html.Td(with_error(point.mean / factor, point.error / factor)),
+                html.Td(f"{point.networks:,}"),
+            ]
+        )
+        for point in facts.points
     ]
     table = html.Table([html.Thead(head), html.Tbody(rows)], className="sides")
     return html.Div(table, className="scroll long", tabIndex="0")

@@ -147,9 +147,21 @@ def explore(
         **_space(reading, view, inner, measured),
         baselines=_baselines(baselines, view, reading.study.plan.evaluator == "scratch"),
         overlays=tuple(_overlays(overlays, view)) if priced is None else (),
-        last=_last(reading, view, every.scored, quantities) if view.after is not None else None,
+        last=_arrived(reading, view, every.scored, quantities, kept=priced is None),
         on_front=len(front),
     )
+
+
+def _arrived(
+    reading: Reading, view: View, every: Scored, quantities: Sequence[Quantity], *, kept: bool
+) -> FrontFacts | None:
+    """The front of all trials where an earlier one is looked at; every picture of a replay asks."""
+    if view.after is None:
+        return None
+    if view.bounds or not kept:
+        return _last(reading, view, every, quantities)
+    name = f"last/{view.x.name}/{view.y.name}/{view.logarithmic}"
+    return reading.kept(name, lambda: _last(reading, view, every, quantities))
 
 
 def _last(reading: Reading, view: View, every: Scored, quantities: Sequence[Quantity]) -> FrontFacts:

@@ -10,32 +10,39 @@ import dash
 from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from dashboards.app.compared_tables import gene_table, importance_table, numbers_side_by_side, texts_table
-from dashboards.app.controls import GRAPH, picker, term
+from dashboards.app.compared_tables import (
+    dependence_table,
+    gene_table,
+    importance_table,
+    numbers_side_by_side,
+    texts_table,
+)
+from dashboards.app.controls import GRAPH, options_of, picker, term
+from dashboards.app.gene_models import GeneModels, dependence_by
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import said
 from dashboards.facts.families import family_facts
-from dashboards.facts.gene_rows import gene_rows
-from dashboards.facts.importance import LEAST, MOST, importance
 from dashboards.facts.networks import architecture
 from dashboards.facts.parallel import parallel
 from dashboards.facts.reading import Reading
 from dashboards.facts.side_by_side import side_by_side
+from dashboards.facts.surrogate import LEAST, grouped
+from dashboards.figures.dependence import dependence_figure
 from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.figures.families import families_figure
 from dashboards.figures.importance import importance_figure
+from dashboards.figures.importance import shown as shown_gene
 from dashboards.figures.parallel import parallel_figure
 from dashboards.pages.base import MOST_COMPARED, Control, Page, Place, pages
 from dashboards.style.theme import SCHEMES, faint, with_scheme
 from foundation.errors import NasError, UnknownName
-from foundation.text import count
-from nas.strategies.surrogate.encoding import Encoding
+from foundation.text import count, percent
 from nas.study.trial import Trial
 
 STATIC: Any = {**GRAPH, "displayModeBar": False}
 
 KEPT = 8
-"""Studies of which the encoding, and what was fitted, are kept."""
+"""Studies of which what is said of the whole is kept."""
 
 
 @pages.add
@@ -45,13 +52,17 @@ class Compare(Page):
     name = "compare"
     title = "Compare"
     rank = 30
-    linked: ClassVar = {"with": Control("compare-with.value", list)}
+    linked: ClassVar = {
+        "with": Control("compare-with.value", list),
+        "gene": Control("compare-gene.value", str),
+        "of": Control("compare-of.value", str),
+    }
     sent: ClassVar = {"compare-study.data": str}
 
     def __init__(self, live: LiveStore) -> None:
         super().__init__(live)
-        self._encodings: OrderedDict[str, Encoding] = OrderedDict()
-        self._whole: OrderedDict[tuple[str, int, str], list[Component]] = OrderedDict()
+        self._models = GeneModels()
+        self._whole: OrderedDict[tuple[str, int, str], tuple[Any, Any]] = OrderedDict()
 
     def layout(self, place: Place) -> list[Component]:
         """The page before anything is compared."""
@@ -80,9 +91,42 @@ class Compare(Page):
                 ]
             ),
             html.Div(html.P("Fitting a model of the objectives…", className="muted"), id="compare-whole"),
+            self._one_gene(place, reading),
+            html.Div(id="compare-families"),
             dcc.Store(id="compare-study", data=key_of(reading.study.record)),
-            self.usual({"with": usual}),
+            self.usual({"with": usual, "gene": None, "of": reading.objectives[0].name}),
         ]
+
+    def _one_gene(self, place: Place, reading: Reading) -> Component:
+        """The place of the partial dependence, and what it is of."""
+        names = list(grouped(self._models.encoding(reading)))
+        objectives = [of.name for of in reading.objectives]
+        genes = [{"label": shown_gene(name), "value": name} for name in names]
+        return html.Section(
+            [
+                html.H2("What one gene does"),
+                html.Div(
+                    [
+                        picker(
+                            "gene",
+                            "compare-gene",
+                            genes,
+                            place.one("gene", names) or None,
+                            clearable=True,
+                            placeholder="that which matters most",
+                        ),
+                        picker(
+                            "objective",
+                            "compare-of",
+                            options_of(reading.objectives),
+                            place.one("of", objectives, objectives[0]),
+                        ),
+                    ],
+                    className="pickers",
+                ),
+                html.Div(id="compare-dependence"),
+            ]
+        )
 
     def connect(self, app: dash.Dash) -> None:
         """The tables and the lines follow the choice; what is said of the whole study, its scheme only."""
@@ -95,9 +139,17 @@ class Compare(Page):
         )(self.compared)
         app.callback(
             Output("compare-whole", "children"),
+            Output("compare-families", "children"),
             Input("compare-study", "data"),
             Input("scheme", "data"),
         )(self.whole)
+        app.callback(
+            Output("compare-dependence", "children"),
+            Input("compare-gene", "value"),
+            Input("compare-of", "value"),
+            Input("scheme", "data"),
+            State("compare-study", "data"),
+        )(self.depends)
 
     def compared(self, chosen: Any, scheme: Any, study: Any) -> tuple[Any, Any]:
         """The chosen networks side by side, and as lines among all others."""
@@ -106,7 +158,7 @@ class Compare(Page):
         try:
             reading = self.live.by_key(study)
             trials = _trials(reading, chosen if isinstance(chosen, list) else [])
-            lines = self._lines(reading, study, trials, _scheme(scheme))
+            lines = self._lines(reading, trials, _scheme(scheme))
         except NasError as error:
             return [html.P(str(error))], []
         if not trials:
@@ -122,9 +174,8 @@ class Compare(Page):
             )
         return parts, lines
 
-    def _lines(self, reading: Reading, study: str, trials: Sequence[Trial], scheme: str) -> list[Component]:
-        numbers = [trial.number for trial in trials]
-        known = gene_rows(reading, self._encoding(reading, study), MOST, numbers)
+    def _lines(self, reading: Reading, trials: Sequence[Trial], scheme: str) -> list[Component]:
+        known = self._models.rows(reading, tuple(trial.number for trial in trials))
         facts = parallel(reading, known, [trial.digest for trial in trials])
         if facts is None:
             return [html.P("Nothing is scored yet.", className="muted")]
@@ -132,54 +183,70 @@ class Compare(Page):
         figure.update_annotations(bgcolor=faint(SCHEMES[scheme].paper, 0.84))
         return [_graph(figure), html.P(LINES, className="caption")]
 
-    def _encoding(self, reading: Reading, study: str) -> Encoding:
-        if study not in self._encodings:
-            self._encodings[study] = Encoding(reading.study.space_as_read)
-            while len(self._encodings) > KEPT:
-                self._encodings.popitem(last=False)
-        return self._encodings[study]
-
-    def whole(self, study: Any, scheme: Any) -> Any:
+    def whole(self, study: Any, scheme: Any) -> tuple[Any, Any]:
         """Which genes matter, and which families the front has where; kept while no trial is added."""
         if study is None:
-            return no_update
+            return no_update, no_update
         try:
             reading = self.live.by_key(study)
             key = study, reading.revision, _scheme(scheme)
             if key not in self._whole:
-                self._whole[key] = self._fitted(reading, study, key[2])
+                matters = self._matters(reading, key[2])
+                self._whole[key] = matters, self._families(reading, key[2])
                 while len(self._whole) > KEPT:
                     self._whole.popitem(last=False)
             return self._whole[key]
         except NasError as error:
-            return [html.P(str(error))]
+            return [html.P(str(error))], []
 
-    def _fitted(self, reading: Reading, study: str, scheme: str) -> list[Component]:
-        known = gene_rows(reading, self._encoding(reading, study), MOST)
-        facts = importance(reading, known)
+    def _matters(self, reading: Reading, scheme: str) -> list[Component]:
+        fit = self._models.fit(reading)
         parts: list[Component] = [html.H2("Which genes matter")]
-        if facts is None:
-            least = f"Of fewer than {LEAST} scored networks nothing can be said about single genes."
-            parts.append(html.P(least, className="muted"))
+        if fit is None:
+            parts.append(html.P(TOO_FEW, className="muted"))
         else:
+            facts = fit.matters
             parts += [
                 _graph(with_scheme(importance_figure(facts), scheme)),
                 html.P(MATTERS.format(count(facts.networks, "network"), facts.of), className="caption"),
                 html.Details([html.Summary("The same as a table"), importance_table(facts)]),
             ]
-        shown: list[Component] = [html.Section(parts)]
+        return [html.Section(parts)]
+
+    def depends(self, gene: Any, objective: Any, scheme: Any, study: Any) -> Any:
+        """What one gene does to an objective; without a gene, that which matters most for it."""
+        if study is None:
+            return no_update
+        try:
+            reading = self.live.by_key(study)
+            fit = self._models.fit(reading, anew=False)
+            if fit is None:
+                return [html.P(TOO_FEW, className="muted")]
+            facts = dependence_by(fit, str(gene or ""), str(objective))
+        except NasError as error:
+            return [html.P(f"Not told: {error}.", className="muted")]
+        hollow = HOLLOW if any(not point.networks for point in facts.points) else ""
+        told = percent(facts.explained, facts.explained_error)
+        return [
+            html.Div(_graph(with_scheme(dependence_figure(facts), _scheme(scheme))), className="narrow"),
+            html.P(DEPENDS.format(count(facts.networks, "network"), told) + hollow, className="caption"),
+            html.Details([html.Summary("The same as a table"), dependence_table(facts)]),
+        ]
+
+    def _families(self, reading: Reading, scheme: str) -> list[Component]:
+        known = self._models.rows(reading)
         everywhere = known.scored.whole(known.scored.numbers.tolist()).values()
         families = family_facts(
             [architecture(reading.study, trial) for trial in reading.members],
             [architecture(reading.study, trial) for trial in everywhere],
         )
-        if families is not None:
-            told = FAMILIES.format(count(families.networks, "network"), count(families.searched, "network"))
-            figure = _graph(with_scheme(families_figure(families), scheme))
-            shown.append(
-                html.Section([html.H2("Where which blocks stand"), figure, html.P(told, className="caption")])
-            )
-        return shown
+        if families is None:
+            return []
+        told = FAMILIES.format(count(families.networks, "network"), count(families.searched, "network"))
+        figure = _graph(with_scheme(families_figure(families), scheme))
+        return [
+            html.Section([html.H2("Where which blocks stand"), figure, html.P(told, className="caption")])
+        ]
 
 
 LINES = (
@@ -188,6 +255,15 @@ LINES = (
     " that bundles can be seen. On objectives, upwards is better, and"
     " networks stand where the search knew them to be."
 )
+TOO_FEW = f"Of fewer than {LEAST} scored networks nothing can be said about single genes."
+DEPENDS = (
+    "The mean of the objective over {}, were each of them to give this answer and keep its others; what the"
+    " answer newly asks is answered at random. Predicted by a Gaussian process, which tells {} of the"
+    " variance of the objective in networks that it has not seen; lines are one standard error of the mean,"
+    " from fits that lack one fold each. Means are over networks of the front and of all the search, and may"
+    " hide opposite effects in different ones."
+)
+HOLLOW = " No known network gives a hollow answer."
 MATTERS = (
     "How much worse an objective is predicted when the answers to a gene, in all layers together, are"
     " exchanged among networks: 0 is not at all, 1 as much as the objective varies. Predicted by a Gaussian"

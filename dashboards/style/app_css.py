@@ -32,6 +32,7 @@ h1{{font-size:1.75rem;margin:1.1rem 0 .25rem}} h2{{font-size:1.12rem;margin:0 0 
 h1 .muted,h2 .muted{{font-weight:400;font-size:.62em;font-family:{MONO}}} h2 .muted{{font-size:.8em}}
 p{{margin:.15rem 0 .45rem;max-width:62rem}} .small{{font-size:.8rem}}
 section p.muted,aside p.muted{{font-size:.88rem}}
+.narrow{{max-width:52rem}}
 .caption{{color:var(--muted);font-size:.84rem;line-height:1.5;max-width:56rem;margin-top:.3rem}}
 nav.top{{display:flex;flex-wrap:wrap;align-items:baseline;gap:.3rem 2rem;padding:.9rem 0 .5rem;
 border-bottom:1px solid var(--rule)}}

@@ -11,19 +11,23 @@ import pytest
 
 from dashboards.app.live_store import key_of
 from dashboards.app.shell import Shell
+from dashboards.facts.dependence import dependence
 from dashboards.facts.families import family_facts
 from dashboards.facts.gene_rows import GeneRows, gene_rows
-from dashboards.facts.importance import ImportanceFacts, grouped, importance
+from dashboards.facts.importance import ImportanceFacts, importance
 from dashboards.facts.networks import architecture, quantity
 from dashboards.facts.parallel import GENES, parallel, telling
 from dashboards.facts.reading import Reading
 from dashboards.facts.side_by_side import NONE, best_of, side_by_side
+from dashboards.facts.surrogate import Surrogate, grouped, surrogate
+from dashboards.figures.dependence import dependence_figure
 from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.figures.families import families_figure
 from dashboards.figures.importance import importance_figure
 from dashboards.figures.parallel import parallel_figure
 from dashboards.pages.base import MOST_COMPARED, address
 from dashboards.pages.compare import Compare
+from foundation.errors import SettingError
 from nas.strategies.surrogate.encoding import SILENT, Encoding
 from nas.study.trial import Value
 
@@ -41,8 +45,8 @@ def known(reading: Reading) -> GeneRows:
 
 
 @pytest.fixture(scope="module")
-def matters(reading: Reading, known: GeneRows) -> ImportanceFacts:
-    """Of an objective that two genes decide, and of one that nothing does."""
+def fitted(reading: Reading, known: GeneRows) -> Surrogate:
+    """To an objective that two genes decide, and to one that nothing does."""
     depth = known.rows[:, known.encoding.columns["layers"]].astype(float)
     width = known.rows[:, known.encoding.columns["d_model"]].astype(float)
     made = {"decode_ms": 3 * depth + width, "weight_bytes": np.random.default_rng(3).normal(size=len(depth))}
@@ -50,9 +54,14 @@ def matters(reading: Reading, known: GeneRows) -> ImportanceFacts:
     for name, values in made.items():
         column = replace(scored.columns[name], values=values, errors=np.zeros(len(values), np.float32))
         scored = scored.with_column(name, column)
-    facts = importance(reading, replace(known, scored=scored))
-    assert facts is not None
-    return facts
+    models = surrogate(reading, replace(known, scored=scored))
+    assert models is not None
+    return models
+
+
+@pytest.fixture(scope="module")
+def matters(fitted: Surrogate) -> ImportanceFacts:
+    return importance(fitted)
 
 
 def text_of(component: Any) -> str:
@@ -132,7 +141,55 @@ def test_genes_of_all_layers_are_one(known: GeneRows) -> None:
 def test_few_networks_say_nothing_about_genes(shell: Shell) -> None:
     few = shell.live.study("two")
     rows = gene_rows(few, Encoding(few.study.space_as_read), 300)
-    assert importance(few, rows) is None
+    assert surrogate(few, rows) is None
+
+
+def test_one_gene_does_what_it_was_made_to_do(fitted: Surrogate, known: GeneRows) -> None:
+    """The objective is three times the index of the depth, and that of the width; labels are their places."""
+    slopes = {"layers": 3.0, "d_model": 1.0}
+    others = {name: float(known.rows[:, known.encoding.columns[name]].mean()) for name in slopes}
+    for gene, slope in slopes.items():
+        facts = dependence(fitted, gene, "decode_ms")
+        other = sum(slopes[name] * mean for name, mean in others.items() if name != gene)
+        for index, point in enumerate(facts.points):
+            assert point.mean == pytest.approx(slope * index + other, abs=0.35)
+            assert 0 <= point.error < 0.3
+        assert sum(point.networks for point in facts.points) == facts.networks == len(known.rows)
+        assert facts.ordered
+        assert dependence_figure(facts).data[0].mode == "lines+markers"
+
+
+def test_what_a_gene_that_decides_nothing_does_is_nothing(fitted: Surrogate) -> None:
+    facts = dependence(fitted, "layers.*.channel_mixer", "decode_ms")
+    means = [point.mean for point in facts.points]
+    assert max(means) - min(means) < 0.3
+    assert facts.genes > 1
+    assert "in all layers" in dependence_figure(facts).layout.annotations[0].text
+
+
+def test_one_gene_is_not_told_of_what_cannot_be_predicted(fitted: Surrogate) -> None:
+    with pytest.raises(SettingError, match="is predicted in networks that the model has not seen"):
+        dependence(fitted, "layers", "weight_bytes")
+    with pytest.raises(SettingError, match="no objective of this study"):
+        dependence(fitted, "layers", "params")
+    with pytest.raises(SettingError, match="no gene '<x>' varies"):
+        dependence(fitted, "<x>", "decode_ms")
+    rare = fitted.rows.copy()
+    column = fitted.encoding.columns["layers"]
+    rare[9:, column] = SILENT
+    with pytest.raises(SettingError, match="9 of the known networks have this gene"):
+        dependence(replace(fitted, rows=rare), "layers", "decode_ms")
+
+
+def test_the_page_tells_about_one_gene_and_says_why_not(page: Compare, shell: Shell) -> None:
+    study = key_of(shell.live.store.study("full"))
+    assert "networks, were each of them" in text_of(page.depends(None, "decode_ms", "dark", study))
+    assert "Not told: no gene" in text_of(page.depends("<x>", "decode_ms", None, study))
+    few = key_of(shell.live.store.study("two"))
+    assert "Of fewer than" in text_of(page.depends(None, "decode_ms", None, few))
+    place = text_of(shell.page("/study/full/compare", "?gene=d_model&of=weight_bytes"))
+    assert '"value": "d_model"' in place
+    assert '"value": "weight_bytes"' in place
 
 
 def test_lines_have_an_axis_for_each_telling_gene_and_objective(reading: Reading, known: GeneRows) -> None:
