@@ -32,6 +32,7 @@ KINDS = (
     "LinearAttention",
     "Mamba",
     "Mamba2",
+    "MLSTM",
     "RGLRU",
     "Retention",
     "SLSTM",

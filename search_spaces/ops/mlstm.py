@@ -20,11 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.ops.decay_attention import CHUNK
+from search_spaces.ops import dispatch
+from search_spaces.ops.decay_attention import CHUNK, fits, tile_of
 from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import carry
 from search_spaces.ops.running_maximum import running_maximum
 
+KERNEL = dispatch.register("matrix memory of the mLSTM", "mlstm")
 PEAK = 40.0
 """exp(-m) is a floor of a divisor: beyond this it would soon not be a number any more when squared."""
 
@@ -46,6 +48,12 @@ def mlstm(
     q and k are [B, T, H, N], v is [B, T, H, P]; w and g [B, T, H] are the logarithms of the input and the
     forget gate.
     """
+    if fits(q, k, v) and dispatch.runs(KERNEL, q, k, v, w, g, tile=tile_of(q, v)):
+        cell = _empty(k.transpose(1, 2), v.transpose(1, 2)) if cell is None else cell
+        found: tuple[Tensor, Cell] = dispatch.load(KERNEL).mlstm(
+            q, k, v, w, g, Cell(*(_exact(part) for part in cell))
+        )
+        return found
     count = v.shape[1]
     length = min(CHUNK, count)
     q, k, v, g = (_chunked(part, length) for part in (q, k, v, g))
@@ -65,7 +73,7 @@ def mlstm(
     read = _exact(q) * old[..., None]
     y = _exact(scores.to(v.dtype) @ v) + _exact(read.to(v.dtype) @ before.memory.to(v.dtype))
     n = scores.sum(-1) + (read * before.normaliser[..., None, :]).sum(-1)
-    y = (y / _divisor(n, total + top)[..., None]).to(v.dtype)
+    y = (y / divisor(n, total + top)[..., None]).to(v.dtype)
     return y.flatten(2, 3).transpose(1, 2)[:, :count], after._replace(peak=last)
 
 
@@ -93,14 +101,15 @@ def mlstm_step(q: Tensor, k: Tensor, v: Tensor, w: Tensor, g: Tensor, *, cell: C
     normaliser = torch.addcmul(added, normaliser, fade)
     y = _exact((q[..., None, :] @ memory.to(q.dtype))[..., 0, :])
     n = (_exact(q) * normaliser).sum(-1)
-    return (y / _divisor(n, new)[..., None]).to(v.dtype), Cell(memory, normaliser, new)
+    return (y / divisor(n, new)[..., None]).to(v.dtype), Cell(memory, normaliser, new)
 
 
 def _exact(x: Tensor) -> Tensor:
     return x if x.dtype is torch.float64 else x.float()
 
 
-def _divisor(n: Tensor, peak: Tensor) -> Tensor:
+def divisor(n: Tensor, peak: Tensor) -> Tensor:
+    """What outputs are divided by, for n . q and the peak that both are divided by."""
     return torch.maximum(n.abs(), (-peak.clamp(-PEAK, PEAK)).exp())
 
 

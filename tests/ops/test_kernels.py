@@ -16,11 +16,15 @@ from search_spaces.ops import dispatch
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_plainly
 from search_spaces.ops.delta_rule import delta_rule, delta_rule_plainly
 from search_spaces.ops.gated_attention import gated_attention, gated_attention_plainly
+from search_spaces.ops.mlstm import mlstm, mlstm_plainly
 from search_spaces.ops.scan import scan, scan_plainly
 from search_spaces.ops.selective_scan import selective_scan, selective_scan_plainly
 from search_spaces.ops.slstm import empty, slstm, slstm_plainly
 
-KERNELS = ("decay_attention", "delta_rule", "gated_attention", "scan", "selective_scan", "slstm")
+MATRICES = ("decay_attention", "delta_rule", "gated_attention", "mlstm")
+"""Kernels of matrix products."""
+
+KERNELS = (*MATRICES, "scan", "selective_scan", "slstm")
 LENGTHS = (1, 63, 1000)
 EXACT, SHORT, LOW = 2e-5, 1e-2, 4e-2
 """Errors in float32, with products in TF32, in bfloat16."""
@@ -104,6 +108,17 @@ def gated_case(count: int, dtype: torch.dtype) -> Case:
     )
 
 
+def mlstm_case(count: int, dtype: torch.dtype) -> Case:
+    inputs = {
+        "q": drawn(2, count, 3, 64, dtype=dtype),
+        "k": drawn(2, count, 3, 64, dtype=dtype, seed=1) / 8,
+        "v": drawn(2, count, 3, 40, dtype=dtype, seed=2),
+        "w": 2 * drawn(2, count, 3, seed=3),
+        "g": drawn(2, count, 3, seed=4).sigmoid().log(),
+    }
+    return lambda *x: mlstm(*x)[:1], lambda *x: mlstm_plainly(*x)[:1], inputs
+
+
 def selective_case(count: int, dtype: torch.dtype) -> Case:
     inputs = {
         "u": drawn(2, count, 40),
@@ -137,6 +152,7 @@ CASES = {
     "decay_attention": decay_case,
     "delta_rule": delta_case,
     "gated_attention": gated_case,
+    "mlstm": mlstm_case,
     "selective_scan": selective_case,
     "slstm": slstm_case,
 }
@@ -159,7 +175,7 @@ def worst(ours: list[Tensor], exact: list[Tensor]) -> float:
 
 
 @interpreted
-@pytest.mark.parametrize("name", ["decay_attention", "delta_rule", "gated_attention"])
+@pytest.mark.parametrize("name", MATRICES)
 def test_kernels_are_right_where_they_are_interpreted(name: str) -> None:
     kernel = importlib.import_module(f"search_spaces.ops.kernels.{name}")
     assert max(kernel.errors(torch.device("cpu"), torch.float32, 32, 16).values()) <= EXACT
@@ -191,7 +207,7 @@ def test_any_length_in_tf32(name: str, count: int, monkeypatch: pytest.MonkeyPat
 
 
 @gpu
-@pytest.mark.parametrize("name", ["decay_attention", "delta_rule", "gated_attention"])
+@pytest.mark.parametrize("name", MATRICES)
 def test_bfloat16(name: str) -> None:
     ours, _, inputs = CASES[name](200, torch.bfloat16)
     assert worst(outcomes(ours, inputs, None), outcomes(ours, inputs, torch.float64)) < LOW
@@ -211,7 +227,7 @@ def test_results_repeat_bit_for_bit_and_compile(name: str, monkeypatch: pytest.M
 
 
 @gpu
-@pytest.mark.parametrize("name", ["decay_attention", "delta_rule", "gated_attention"])
+@pytest.mark.parametrize("name", MATRICES)
 def test_slices_of_larger_tensors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     ours, _, inputs = CASES[name](70, torch.float32)

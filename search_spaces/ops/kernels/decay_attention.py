@@ -202,12 +202,15 @@ def _gradients(q, k, v, g, dy, befores, slopes, dq, dk, dv, dg, count, heads, ch
 
 @torch.library.custom_op("nas::decay_attention", mutates_args=())
 def decay_attention(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Outputs, the last state, and for the gradient the states and decays of segments."""
+    """Outputs, the last state, and for the gradient the states and decays of segments.
+
+    Outputs have the dtype of v, or where they shall be `exact`, float32.
+    """
     q, k, v = with_rows(q), with_rows(k), with_rows(v)
     plan = Plan.of(q, v)
-    y, last, states, totals = _written(q, k, v, g, state)
+    y, last, states, totals = _written(q, k, v, g, state, exact)
     read = (*steps(k), *steps(v), *steps(g), *plan.dims)
     _local_states[plan.grid](k, v, g, states, totals, *plan.sizes, *read, **plan.tiles, num_warps=4)
     carry(states, totals, state, last, reverse=False)
@@ -218,9 +221,10 @@ def decay_attention(
 
 @decay_attention.register_fake
 def _written(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return written(Plan.of(q, v), v, state, channels=False)
+    y, last, states, totals = written(Plan.of(q, v), v, state, channels=False)
+    return y.new_empty(y.shape, dtype=torch.float32) if exact else y, last, states, totals
 
 
 @torch.library.custom_op("nas::decay_attention_back", mutates_args=())
@@ -228,7 +232,7 @@ def decay_attention_back(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, states: Tensor, totals: Tensor, dy: Tensor, dlast: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, g, each for every head, and of the first state."""
-    q, k, v, dy = with_rows(q), with_rows(k), with_rows(v), dy.contiguous()
+    q, k, v, dy = with_rows(q), with_rows(k), with_rows(v), dy.to(v.dtype).contiguous()
     plan = Plan.of(q, v)
     found = dq, dk, dv, dg, dstate = _written_back(q, k, v, g, states, totals, dy, dlast)
     befores = v.new_empty(plan.rows, plan.segments * plan.chunks, *plan.dims)
@@ -254,20 +258,20 @@ def _written_back(
     return dq, dk, v.new_empty(v.shape), dg, dlast.new_empty(dlast.shape, dtype=exact)
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, g, _ = inputs
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    q, k, v, g, *_ = inputs
     _, _, states, totals = output
     ctx.save_for_backward(q, k, v, g, states, totals)
 
 
-def _backward(ctx: Any, dy: Tensor, dlast: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+def _backward(ctx: Any, dy: Tensor, dlast: Tensor, *rest: Tensor) -> tuple[Tensor | None, ...]:
     q, k, v, g, states, totals = ctx.saved_tensors
     dq, dk, dv, dg, dstate = decay_attention_back(q, k, v, g, states, totals, dy, dlast)
     if q.shape[2] == 1:
         dq = dq.sum(2, keepdim=True)
     if k.shape[2] == 1:
         dk = dk.sum(2, keepdim=True)
-    return dq, dk, dv, dg, dstate
+    return dq, dk, dv, dg, dstate, None
 
 
 decay_attention.register_autograd(_backward, setup_context=_save)
