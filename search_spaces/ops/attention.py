@@ -21,7 +21,7 @@ C blocks, R dilation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -118,8 +118,13 @@ def sees(
     age = query - key
     if window is None:
         return age >= 0
-    near = (age < window * dilation) & (age.remainder(dilation) == 0)
-    return (age >= 0) & (near | (key < global_tokens))
+    near = age < window * dilation
+    # what a fused kernel need not compute for every pair
+    if dilation > 1:
+        near = near & (age.remainder(dilation) == 0)
+    if global_tokens:
+        near = near | (key < global_tokens)
+    return (age >= 0) & near
 
 
 def attend_to_cache(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, weighing: Weighing = USUAL) -> Tensor:
@@ -180,7 +185,14 @@ def pairs(
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _layout(count: int, window: int, dilation: int, global_tokens: int, device: torch.device) -> Tensor:
+def _layout(count: int, window: int, dilation: int, global_tokens: int, device: torch.device) -> fused.Layout:
+    return _layout_once(count, window, dilation, global_tokens, device)
+
+
+@cache
+def _layout_once(
+    count: int, window: int, dilation: int, global_tokens: int, device: torch.device
+) -> fused.Layout:
     seen = partial(sees, window=window, dilation=dilation, global_tokens=global_tokens)
     return fused.block_layout(seen, count, device)
 

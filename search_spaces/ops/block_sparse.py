@@ -18,7 +18,7 @@ of queries, N blocks seen by one.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -167,7 +167,12 @@ def _listed(query: Tensor, key: Tensor, listed: Tensor, size: int) -> Tensor:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _layout(count: int, pattern: tuple[int, ...], device: torch.device) -> Tensor:
+def _layout(count: int, pattern: tuple[int, ...], device: torch.device) -> fused.Layout:
+    return _layout_once(count, pattern, device)
+
+
+@cache
+def _layout_once(count: int, pattern: tuple[int, ...], device: torch.device) -> fused.Layout:
     listed = _blocks(-(-count // pattern[0]), pattern, device)
     return fused.block_layout(partial(_listed, listed=listed, size=pattern[0]), count, device)
 

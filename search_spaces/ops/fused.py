@@ -38,6 +38,13 @@ Seen = Callable[[Tensor, Tensor], Tensor]
 """Whether a token at a position of a query sees the one at a position of a key; positions broadcast."""
 
 
+NAMES = tuple(f"{of}_{what}" for of in ("kv", "full_kv", "q", "full_q") for what in ("num_blocks", "indices"))
+"""What a mask by blocks is made of, as FlexAttention names it."""
+
+Layout = tuple[Tensor, ...]
+"""The tensors of these names, [1, 1, C, ...] for C blocks of tokens."""
+
+
 def calls_kernel(name: str, q: Tensor) -> bool:
     """Whether this form calls the kernel for these queries [B, H, T, K]."""
     if not torch.compiler.is_dynamo_compiling() or paths.get(name) != KERNEL:
@@ -46,50 +53,35 @@ def calls_kernel(name: str, q: Tensor) -> bool:
     return q.is_cuda and width >= 16 and width & (width - 1) == 0
 
 
-def attend_in_layout(q: Tensor, k: Tensor, v: Tensor, seen: Seen, layout: Tensor) -> Tensor:
+def attend_in_layout(q: Tensor, k: Tensor, v: Tensor, seen: Seen, layout: Layout) -> Tensor:
     """Outputs [B, H, T, K] by the kernel; `layout` is made by `block_layout` for the same pattern."""
     from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-    blocks = layout.shape[1] // 2 - 1
-    some, whole = layout[:, : blocks + 1], layout[:, blocks + 1 :]
-    mask = BlockMask.from_kv_blocks(
-        some[None, None, :, 0].contiguous(),
-        some[None, None, :, 1:].contiguous(),
-        whole[None, None, :, 0].contiguous(),
-        whole[None, None, :, 1:].contiguous(),
-        BLOCK_SIZE=BLOCK,
-        mask_mod=lambda batch, head, query, key: seen(query, key),
-        seq_lengths=(q.shape[2], k.shape[2]),
-    )
+    size: dict[str, Any] = {"seq_lengths": (q.shape[2], k.shape[2]), "BLOCK_SIZE": (BLOCK, BLOCK)}
+    parts: dict[str, Any] = {name: layout[i] for i, name in enumerate(NAMES)}
+    mask = BlockMask(**size, **parts, mask_mod=lambda batch, head, query, key: seen(query, key))
     y: Tensor = flex_attention(q, k, v, block_mask=mask, enable_gqa=k.shape[1] != q.shape[1])
     return y
 
 
-def block_layout(seen: Seen, count: int, device: torch.device) -> Tensor:
-    """Which blocks of keys each block of queries sees in part, and which as a whole.
+def block_layout(seen: Seen, count: int, device: torch.device) -> Layout:
+    """Which blocks of keys each block of queries sees in part, and which as a whole; then the same by keys.
 
-    A row holds the number of blocks seen in part, their indices, and the same of whole blocks.
+    To be made once: it takes longer than the kernel.
     """
     from torch.nn.attention.flex_attention import create_block_mask
 
-    mask = create_block_mask(
-        lambda batch, head, query, key: seen(query, key),
-        None,
-        None,
-        count,
-        count,
-        device=str(device),
-        BLOCK_SIZE=BLOCK,
-    )
-    assert mask.full_kv_num_blocks is not None
-    assert mask.full_kv_indices is not None
-    parts = (
-        mask.kv_num_blocks[0, 0, :, None],
-        mask.kv_indices[0, 0],
-        mask.full_kv_num_blocks[0, 0, :, None],
-        mask.full_kv_indices[0, 0],
-    )
-    return torch.cat(parts, dim=1)
+    with torch.inference_mode(False):  # what is made once must do for training as well
+        mask = create_block_mask(
+            lambda batch, head, query, key: seen(query, key),
+            None,
+            None,
+            count,
+            count,
+            device=str(device),
+            BLOCK_SIZE=BLOCK,
+        )
+    return tuple(getattr(mask, name) for name in NAMES)
 
 
 def enable(device: str = "cuda") -> dict[str, str]:

@@ -24,6 +24,26 @@ def test_no_kernel_is_used_unless_it_was_proved() -> None:
     assert all(path.startswith("plain:") for path in fused.paths.values())
 
 
+def test_a_layout_is_made_once_for_a_shape_and_serves_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    usual = fused.block_layout
+
+    def counted(seen: fused.Seen, count: int, device: torch.device) -> fused.Layout:
+        made.append(count)
+        return usual(seen, count, device)
+
+    monkeypatch.setattr(fused, "block_layout", counted)
+    device = torch.device("cpu")
+    with torch.inference_mode():
+        first = attention._layout(301, 70, 1, 3, device), block_sparse._layout(302, (16, 3, 1, 2), device)
+    again = attention._layout(301, 70, 1, 3, device), block_sparse._layout(302, (16, 3, 1, 2), device)
+    assert made == [301, 302]
+    assert first == again
+    assert not any(part.is_inference() for layout in first for part in layout)
+    attention._layout(303, 70, 1, 3, device)
+    assert made[2:] == [303]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels are for CUDA")
 def test_the_kernels_agree_with_the_plain_forms_on_a_gpu() -> None:
     assert set(fused.enable("cuda").values()) == {fused.KERNEL}
