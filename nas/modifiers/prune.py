@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from evaluators.compression.calibration import Moments, second_moments, tiled
+from evaluators.compression.calibration import Moments, Part, second_moments, tiled
 from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
 from evaluators.compression.sparse_gpt import sparse_gpt
 from foundation.errors import SettingError
@@ -63,37 +65,42 @@ class Prune(Modifier):
         reads = 0 if self.method == "magnitude" else len(spec.layers)
         return reads * forward_flops(spec, self.calibration, scenario)
 
-    @torch.no_grad()
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
-        matrices = layer_matrices(model)
+        return self.pruned(model, work, dict.fromkeys(layer_matrices(model), self.sparsity))
+
+    @torch.no_grad()
+    def pruned(self, model: Model, work: Work, shares: Mapping[str, float]) -> Changed:
+        """The network without these shares of its matrices, by name, layer after layer."""
         windows = None if self.method == "magnitude" else work.calibration(self.calibration)
         by_magnitude, parameters = [], dict(model.named_parameters())
-        layers = list(dict.fromkeys(_layer(name) for name in matrices))
+        layers = list(dict.fromkeys(map(_layer, shares)))
         with work.progress.bar("pruning", len(layers)) as bar:
             for done, layer in enumerate(layers, 1):
-                names = [name for name in matrices if _layer(name) == layer]
+                names = [name for name in shares if _layer(name) == layer]
                 moments: Moments = {}
                 if windows is not None:
                     moments = second_moments(model, windows, set(names).__contains__)
                 for name in names:
                     weight, parts = parameters[name], moments.get(name, {})
-                    if self.method == "sparsegpt" and tiled(weight, parts):
-                        weight.copy_(sparse_gpt(weight, parts, self.sparsity, self._neighbours))
-                        continue
-                    if windows is not None and tiled(weight, parts):
-                        kept = kept_by_wanda(weight, parts, self.sparsity, self._neighbours)
-                    else:
-                        kept = kept_by_magnitude(weight, self.sparsity, self._neighbours)
-                        by_magnitude += [name] if windows is not None else []
-                    weight.mul_(kept)
+                    weight.copy_(self.without(weight, parts, shares[name]))
+                    if windows is not None and not tiled(weight, parts):
+                        by_magnitude.append(name)
                 bar.update(done)
-        zeros = sum(int((parameters[name] == 0).sum()) for name in matrices)
-        total = sum(parameters[name].numel() for name in matrices)
+        zeros = sum(int((parameters[name] == 0).sum()) for name in shares)
+        total = sum(parameters[name].numel() for name in shares)
         notes: dict[str, Any] = {"sparsity": zeros / total}
         if by_magnitude:
             notes["by magnitude"] = by_magnitude
         return Changed(model, notes)
+
+    def without(self, weight: Tensor, parts: dict[Part, Tensor], share: float) -> Tensor:
+        """A matrix without a share of its weights, given the moments of what it multiplies."""
+        if self.method == "sparsegpt" and tiled(weight, parts):
+            return sparse_gpt(weight, parts, share, self._neighbours)
+        if self.method != "magnitude" and tiled(weight, parts):
+            return weight * kept_by_wanda(weight, parts, share, self._neighbours)
+        return weight * kept_by_magnitude(weight, share, self._neighbours)
 
     @property
     def _neighbours(self) -> tuple[int, int] | None:

@@ -86,8 +86,12 @@ class Quantize(Modifier):
 
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
-        model = rotated(model, work.seed) if self.rotate else model
-        rounded = built_like(model, self.changed(model.spec))
+        after = self.changed(model.spec)
+        return self.rounded_to(after, rotated(model, work.seed) if self.rotate else model, work)
+
+    def rounded_to(self, spec: Decoder, model: Model, work: Work) -> Changed:
+        """The network at the bits of another configuration, which may differ from layer to layer."""
+        rounded = built_like(model, spec)
         formats = {
             name: stored for name, stored in weight_bits(rounded).items() if stored and stored.bits < 16
         }
