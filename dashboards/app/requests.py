@@ -203,12 +203,19 @@ def _body() -> Any:
     if request.mimetype != "application/json":
         refuse(400, "a callback is sent as application/json")
     try:
-        body = json.loads(request.get_data())
+        body = json.loads(request.get_data(), parse_int=_integer)
     except (ValueError, RecursionError):
         refuse(400, "the callback is not JSON")
     if _deeper(body, DEEPEST):
         refuse(400, f"more than {DEEPEST} brackets within brackets")
     return body
+
+
+def _integer(text: str) -> int:
+    """An integer that no arithmetic ends on: those of our pages have 53 bits."""
+    if abs(number := int(text)) >= 2**63:
+        raise ValueError("an integer has at most 63 bits")
+    return number
 
 
 def _deeper(plain: Any, limit: int) -> bool:

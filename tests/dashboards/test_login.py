@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +119,30 @@ def test_another_site_cannot_log_in_or_out(client: FlaskClient) -> None:
     assert log_in(client).status_code == 303
     assert client.post("/logout", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     assert client.get("/").status_code == 200
+
+
+def test_a_name_of_another_site_reaches_no_login(client: FlaskClient) -> None:
+    """A page that lets its own name point at this machine could guess passwords from the inside."""
+    for method, path in (("GET", "/"), ("GET", "/login"), ("POST", "/login"), ("POST", "/logout")):
+        answer = client.open(path, method=method, headers={"Host": "rebound.example"})
+        assert answer.status_code == 421, (method, path)
+
+
+def test_passwords_are_compared_in_a_time_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digests of one length, by a comparison that looks at all of them, whatever was given."""
+    compared: list[tuple[int, int]] = []
+
+    def compare(given: bytes, known: bytes) -> bool:
+        compared.append((len(given), len(known)))
+        return hmac.compare_digest(given, known)
+
+    monkeypatch.setattr("dashboards.app.login.hmac", SimpleNamespace(compare_digest=compare))
+    door = Door(PASSWORD)
+    assert [door.enter(given, given) is not None for given in ("", "o", "x" * 9999, PASSWORD)] == [
+        *[False] * 3,
+        True,
+    ]
+    assert compared == [(32, 32)] * 4
 
 
 def test_after_some_wrong_passwords_not_even_the_right_one_is_looked_at(app: Any) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import deepcopy
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dashboards.app.live_store import key_of
 from dashboards.app.requests import CALLBACK, LARGEST_BODY, Names
 from dashboards.app.server import make_app
 from nas.store import Store
 from tests.dashboards.made import make_study
+from tests.dashboards.sent import callback, every_callback, page_at, post
 from tests.forks import Fork, nas_command, until
 
 FRONT = "..front-plot.figure...front-line.children...front-best.children...front-seen.data.."
@@ -44,87 +45,17 @@ def client(store: Path) -> FlaskClient:
 
 
 @pytest.fixture(scope="module")
-def key(store: Path) -> str:
-    with Store(store, read_only=True) as opened:
-        return key_of(opened.study("full"))
+def whole(client: FlaskClient) -> list[dict[str, Any]]:
+    """What the pages send, every callback of every page."""
+    return every_callback(client, "full")
 
 
-def callback(output: str, inputs: dict[str, Any], states: dict[str, Any]) -> dict[str, Any]:
-    """A callback as a page sends it; properties by name."""
-    names = [name.split(".") for name in output.strip(".").split("...")]
-    outputs = [{"id": name, "property": field} for name, field in names]
-
-    def sent(values: dict[str, Any]) -> list[dict[str, Any]]:
-        split = [(*name.split("."), value) for name, value in values.items()]
-        return [{"id": name, "property": field, "value": value} for name, field, value in split]
-
-    return {
-        "output": output,
-        "outputs": outputs if output.startswith("..") else outputs[0],
-        "inputs": sent(inputs),
-        "state": sent(states),
-        "changedPropIds": list(inputs)[:1],
-    }
-
-
-def whole(key: str) -> list[dict[str, Any]]:
-    """One callback of every kind."""
-    axes = {
-        f"front-{word}.value": name for word, name in zip("xy", ("decode_ms", "bits_per_byte"), strict=True)
-    }
-    more = {f"front-{word}.value": None for word in ("z", "colour", "size", "log", "over", "table")}
-    bounds = {f"front-bound-{i}.value": 1.5 for i in range(6)}
-    inputs = {
-        "front-poll.n_intervals": 3,
-        **axes,
-        **more,
-        "front-pick.data": 3,
-        **bounds,
-        "scheme.data": "dark",
-    }
-    kept = [["decode_ms", 1.0, 3.0], None]
-    states = {"front-bounds.data": kept, "front-study.data": key, "front-seen.data": {"points": 3}}
-    seen = {"front-seen.data": {"points": 3}}
-    return [
-        callback("page.children", {"where.pathname": "/study/full"}, {"where.search": "?x=params"}),
-        callback(
-            "..studies-list.children...studies-seen.data..",
-            {"studies-poll.n_intervals": 1, "studies-find.value": "full", "studies-order.value": "name"},
-            {"studies-seen.data": 7},
-        ),
-        callback(FRONT, inputs, states),
-        callback("front-panel.children", {"front-pick.data": 3, **seen}, {"front-study.data": key}),
-        callback(
-            "..front-rows.children...front-growth.figure..",
-            {"front-chosen.data": [3], **seen},
-            {"front-over.value": ["full"], "front-study.data": key},
-        ),
-        callback(
-            "..network-progress.children...network-poll.disabled...network-zip.data..",
-            {"network-export.n_clicks": 1, "network-poll.n_intervals": 2},
-            {"network-to.value": "../../etc", "network-which.data": f"{key}/3"},
-        ),
-        callback(
-            "network-file.data",
-            {f"network-{kind}.n_clicks": 1 for kind in ("json", "csv", "html")},
-            {"network-which.data": f"{key}/3"},
-        ),
-        callback(
-            "..network-strip.children...network-trainings.children..",
-            {
-                "network-by.value": "bits",
-                "network-scenario.value": "",
-                "scheme.data": "light",
-                "network-which.data": f"{key}/3",
-            },
-            {},
-        ),
-    ]
-
-
-def test_what_pages_send_is_answered(client: FlaskClient, key: str) -> None:
-    for body in whole(key):
-        assert client.post(CALLBACK, json=body).status_code == 200, body
+def test_what_pages_send_is_answered(client: FlaskClient, whole: list[dict[str, Any]]) -> None:
+    for body in whole:
+        assert post(client, body).status_code == 200, body
+    known = client.get("/_dash-dependencies").get_json()
+    asked = {each["output"] for each in known if each["clientside_function"] is None}
+    assert asked == {body["output"] for body in whole}
     for path in ("/", "/study/full", "/_dash-layout", "/_dash-dependencies", "/_favicon.ico"):
         assert client.get(path).status_code == 200, path
     page = client.get("/").get_data(as_text=True)
@@ -173,16 +104,18 @@ def test_on_all_addresses_any_number_is_served_but_no_name(host: str) -> None:
     [{"Origin": origin} for origin in ("https://evil.example", "null", "http://localhost:1", "http://[", "é")]
     + [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}],
 )
-def test_pages_of_other_sites_send_nothing(client: FlaskClient, key: str, headers: dict[str, str]) -> None:
-    for body in whole(key):
-        answer = client.post(CALLBACK, json=body, headers=headers)
+def test_pages_of_other_sites_send_nothing(
+    client: FlaskClient, whole: list[dict[str, Any]], headers: dict[str, str]
+) -> None:
+    for body in whole:
+        answer = post(client, body, headers=headers)
         assert answer.status_code == 403
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_our_own_pages_do(client: FlaskClient, key: str) -> None:
+def test_our_own_pages_do(client: FlaskClient) -> None:
     headers = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
-    assert client.post(CALLBACK, json=whole(key)[0], headers=headers).status_code == 200
+    assert client.post(CALLBACK, json=page_at("/study/full"), headers=headers).status_code == 200
     assert client.options(CALLBACK, headers={"Origin": "https://evil.example"}).headers.get("Vary") is None
 
 
@@ -255,8 +188,8 @@ def test_bodies_that_are_no_callback(client: FlaskClient, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=", "application/xml", "é"])
-def test_other_kinds_of_content(client: FlaskClient, key: str, kind: str) -> None:
-    body = json.dumps(whole(key)[0])
+def test_other_kinds_of_content(client: FlaskClient, kind: str) -> None:
+    body = json.dumps(page_at("/study/full"))
     assert client.post(CALLBACK, data=body, content_type=kind).status_code == 400
 
 
@@ -280,8 +213,8 @@ def test_a_body_too_large_is_not_read(client: FlaskClient) -> None:
         ["x"],
     ],
 )
-def test_outputs_that_nobody_has(client: FlaskClient, key: str, output: Any) -> None:
-    assert client.post(CALLBACK, json={**whole(key)[0], "output": output}).status_code == 400
+def test_outputs_that_nobody_has(client: FlaskClient, output: Any) -> None:
+    assert client.post(CALLBACK, json={**page_at("/study/full"), "output": output}).status_code == 400
 
 
 JSON = st.recursive(
@@ -294,8 +227,10 @@ FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_sc
 
 @FUZZ
 @given(data=st.data())
-def test_any_part_of_a_callback_may_be_anything(client: FlaskClient, key: str, data: st.DataObject) -> None:
-    body: Any = data.draw(st.sampled_from(whole(key)))
+def test_any_part_of_a_callback_may_be_anything(
+    client: FlaskClient, whole: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    body: Any = deepcopy(data.draw(st.sampled_from(whole)))
     place, name = body, data.draw(st.sampled_from(sorted(body)))
     while isinstance(place[name], dict | list) and place[name] and data.draw(st.booleans()):
         place = place[name]
@@ -305,7 +240,7 @@ def test_any_part_of_a_callback_may_be_anything(client: FlaskClient, key: str, d
         place[name] = data.draw(JSON)
     else:
         del place[name]
-    answer = client.post(CALLBACK, data=json.dumps(body), content_type="application/json")
+    answer = post(client, body)
     assert answer.status_code in (200, 204, *REFUSALS), (body, answer.get_data(as_text=True))
 
 
@@ -317,9 +252,7 @@ def test_any_path_and_query(client: FlaskClient, path: str, query: bytes, inside
     environment = {"PATH_INFO": inside + path.encode("utf-8", "replace").decode("latin-1")}
     answer = client.get("/", environ_overrides={**environment, "QUERY_STRING": query.decode("latin-1")})
     assert answer.status_code in (200, 304, 308, *REFUSALS)
-    where = callback("page.children", {"where.pathname": inside + path}, {})
-    sent = client.post(CALLBACK, data=json.dumps(where), content_type="application/json")
-    assert sent.status_code in (200, 400)
+    assert post(client, page_at(inside + path)).status_code in (200, 400)
 
 
 # a real process
