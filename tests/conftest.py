@@ -14,6 +14,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 import random
 import signal
+import sys
 
 import hypothesis
 import pytest
@@ -45,3 +46,9 @@ def _random_numbers_of_a_test_do_not_depend_on_the_tests_before() -> None:
 def _blocks_of_a_test_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that a space file registers must not be found by the tests that come after."""
     monkeypatch.setattr(blocks, "_things", {name: blocks[name] for name in blocks})
+
+
+@pytest.fixture(autouse=True)
+def _folders_of_a_test_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module beside a file that was run must not be found by the tests that come after."""
+    monkeypatch.setattr(sys, "path", list(sys.path))

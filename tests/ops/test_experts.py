@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import FunctionType
+from functools import partial
 
 import pytest
 import torch
@@ -153,7 +153,7 @@ def test_gates_of_zero_drop_a_choice() -> None:
 
 
 def test_functions_between_matrices_can_be_read_by_every_compiler() -> None:
-    assert all(isinstance(each, FunctionType) for each in (*ACTIVATIONS.values(), *GATED.values()))
+    assert not any(isinstance(each, partial) for each in (*ACTIVATIONS.values(), *GATED.values()))
     gate, up = torch.randn(2, 7)
     for name, function in ACTIVATIONS.items():
         assert torch.equal(GATED[name](gate, up), function(gate) * up)
