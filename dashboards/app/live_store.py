@@ -79,13 +79,17 @@ class LiveStore:
         self._read_later([live for live in studies if not live.read])
         return studies
 
-    def names(self) -> list[str]:
-        """The names of the studies whose records can be read, newest first.
+    def records(self) -> list[StudyRecord]:
+        """The records of the studies that can be read, newest first.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        return [record.name for record in self.store.studies(lambda unreadable: None)]
+        return self.store.studies(lambda unreadable: None)
+
+    def names(self) -> list[str]:
+        """Their names."""
+        return [record.name for record in self.records()]
 
     def study(self, name: str) -> Reading:
         """The study called `name`, read to its last trial, or if it is large as far as it was read by now.

@@ -32,19 +32,18 @@ from dashboards.app.front_view import (
     view_of,
     worth_drawing,
 )
+from dashboards.app.growth_view import Growths
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import compare_link, network_panel, network_rows
 from dashboards.app.replay import connect_replay, replay_line, replay_row
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
 from dashboards.facts.explore import explore
-from dashboards.facts.growth import growths
-from dashboards.facts.progress import growth_of, state_of
+from dashboards.facts.progress import state_of
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
 from dashboards.facts.replay import last_number, members_after
 from dashboards.facts.rescoring import Rescored, rescored, tables_for
 from dashboards.figures.explorer import explorer_figure
-from dashboards.figures.hypervolume import volume_figure
 from dashboards.pages.base import MOST_COMPARED, Control, Page, Place, pages, whole_number
 from dashboards.style.theme import SCHEMES, blank_figure, with_scheme
 from foundation.errors import NasError
@@ -103,6 +102,7 @@ class Front(Page):
 
     def __init__(self, live: LiveStore) -> None:
         super().__init__(live)
+        self._growths = Growths(live)
         self._kept: OrderedDict[tuple[str, int, str], Rescored | None] = OrderedDict()
 
     def layout(self, place: Place) -> list[Component]:
@@ -145,6 +145,7 @@ class Front(Page):
                     dcc.Graph(
                         figure=blank_figure(300), id="front-growth", config=GRAPH, style={"height": "300px"}
                     ),
+                    html.P(id="front-grown", className="caption"),
                 ]
             ),
             dcc.Store(id="front-study", data=key_of(study.record)),
@@ -264,6 +265,7 @@ class Front(Page):
         app.callback(
             Output("front-rows", "children"),
             Output("front-growth", "figure"),
+            Output("front-grown", "children"),
             Input("front-chosen", "data"),
             Input("front-seen", "data"),
             State("front-over", "value"),
@@ -368,10 +370,10 @@ class Front(Page):
         except NasError as error:
             return [html.P(str(error))]
 
-    def below(self, chosen: Any, seen: Any, over: Any, study: Any, after: Any = None) -> tuple[Any, Any]:
-        """The networks of the front, or of a lasso, as a table; and how the front grew."""
+    def below(self, chosen: Any, seen: Any, over: Any, study: Any, after: Any = None) -> tuple[Any, Any, Any]:
+        """The networks of the front, or of a lasso, as a table; and how the front grew, with its caption."""
         if study is None:
-            return no_update, no_update
+            return no_update, no_update, no_update
         try:
             reading = self.live.by_key(study)
             numbers = [n for n in chosen if type(n) is int][:MOST_CHOSEN] if isinstance(chosen, list) else []
@@ -387,22 +389,16 @@ class Front(Page):
             now = after is None and not numbers
             trials = list(reading.members) if now else list(reading.whole(numbers).values())
             scheme = seen.get("scheme") if isinstance(seen, dict) else "light"
-            shown = [reading, *self._overlays(over, reading)]
-            alone = growth_of(reading) if len(shown) == 1 else None
-            curves = (
-                {reading.study.name: alone}
-                if alone
-                else growths({each.study.name: each.scored for each in shown}, reading.objectives)
-            )
-            grown = with_scheme(volume_figure(curves, after), scheme if scheme in SCHEMES else "light")
+            grown = self._growths.of([reading, *self._overlays(over, reading)])
+            figure = with_scheme(grown.figure(after), scheme if scheme in SCHEMES else "light")
             rows = network_rows(reading, trials, reading.objectives, note)
             if len(trials) > 1:
                 few = len(trials) <= MOST_COMPARED
                 text = "Compare them" if few else f"Compare the first {MOST_COMPARED}"
                 rows.append(html.P(compare_link(reading, trials, text), className="more"))
-            return rows, grown
+            return rows, figure, grown.told
         except NasError as error:
-            return [html.P(str(error))], no_update
+            return [html.P(str(error))], no_update, no_update
 
 
 CAPTION: list[Component | str] = [

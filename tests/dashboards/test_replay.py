@@ -78,7 +78,7 @@ def test_a_link_restores_the_trial_and_the_page_says_which_one(shell: Shell) -> 
     assert (seen["after"], seen["last"]) == (12, last)
     _, _, _, line, seen = page.draw(study=study, after=float("nan"), **drawn)
     assert (line, seen["after"]) == ([], None)
-    rows, _ = page.below(None, {}, None, study, 12)
+    rows, *_ = page.below(None, {}, None, study, 12)
     assert "The front after trial 12" in rows[0].children
 
 
