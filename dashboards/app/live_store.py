@@ -79,6 +79,12 @@ class LiveStore:
         self._read_later([live for live in studies if not live.read])
         return studies
 
+    @property
+    def known(self) -> tuple[Reading, ...]:
+        """The studies that were asked for by now, as they were read."""
+        with self._lock:
+            return tuple(self._live.values())
+
     def records(self) -> list[StudyRecord]:
         """The records of the studies that can be read, newest first.
 

@@ -19,6 +19,9 @@ TERMS = {
     "scenario": "How the network is used: device, runtime, batch, prompt and tokens that are decoded.",
     "±": "One standard error: the true value lies within it in about two of three cases.",
     "rate": "Trials that end in a minute, over the latest sixty.",
+    "tokens a second": "Tokens that all networks of a training step read, over the latest seconds.",
+    "of the device's peak": "Of the products that the device could compute in this precision (MFU): counted"
+    " are those that the networks need on paper, three times a forward pass.",
     "prefill": "Reading the whole prompt at once.",
     "decode": "Writing one token after the other.",
     "state": "What a layer carries from one token to the next: its keys and values, or its memory.",

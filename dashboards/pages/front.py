@@ -36,6 +36,7 @@ from dashboards.app.growth_view import Growths
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.panels import compare_link, network_panel, network_rows
 from dashboards.app.replay import connect_replay, replay_line, replay_row
+from dashboards.app.training_now import training_lines, trainings_now
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
 from dashboards.facts.explore import explore
 from dashboards.facts.progress import state_of
@@ -49,6 +50,7 @@ from dashboards.style.theme import SCHEMES, blank_figure, with_scheme
 from foundation.errors import NasError
 
 POLL_MS = 2000
+PACE_MS = 5000
 HEIGHT = 560
 MOST_BOUNDS = 6
 """Sliders; a study with more objectives has none for the others."""
@@ -94,6 +96,7 @@ class Front(Page):
     }
     sent: ClassVar[Mapping[str, type]] = {
         "front-poll.n_intervals": int,
+        "front-pace.n_intervals": int,
         "front-study.data": str,
         "front-seen.data": dict,
         "front-bounds.data": list,
@@ -135,6 +138,7 @@ class Front(Page):
         return [
             html.H1(study.name),
             html.P(study_line(reading), id="front-line"),
+            html.Div(training_lines(trainings_now(reading)), id="front-training"),
             html.P("; ".join(map(str, study.plan.scenarios)), className="muted"),
             *map(html.P, reading.kept("verdicts", lambda: verdict_sentences(study))),
             html.Div([html.Div(figure, className="plane"), html.Aside(aside)], className="split"),
@@ -155,6 +159,7 @@ class Front(Page):
             dcc.Store(id="front-bounds", data=[slider.plain if slider else None for slider in sliders]),
             self.usual({**usual, "@": words}),
             dcc.Interval(id="front-poll", interval=POLL_MS),
+            dcc.Interval(id="front-pace", interval=PACE_MS),
         ]
 
     def _pickers(
@@ -247,6 +252,12 @@ class Front(Page):
             },
         )(self.draw)
         connect_replay(app)
+        app.callback(
+            Output("front-training", "children"),
+            Input("front-pace", "n_intervals"),
+            State("front-study", "data"),
+            prevent_initial_call=True,
+        )(self.training)
         app.clientside_callback(
             CLICKED, Output("front-pick", "data"), Input("front-plot", "clickData"), prevent_initial_call=True
         )
@@ -349,6 +360,13 @@ class Front(Page):
             "state": state_of(reading)[0],
             "points": reading.distinct,
         }
+
+    def training(self, ticks: Any, study: Any) -> Any:
+        """What trains just now, in few bytes."""
+        try:
+            return training_lines(trainings_now(self.live.by_key(study))) if study else no_update
+        except NasError:
+            return []  # the line about the study says what is wrong
 
     def panel(self, pick: Any, seen: Any, study: Any) -> Any:
         """The network that was picked; before that, the first one of the front."""

@@ -12,6 +12,7 @@ from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dashboards.app.controls import command, picker, term
+from dashboards.app.training_now import training_lines, trainings_now
 from dashboards.facts.growth import HypervolumeFacts
 from dashboards.facts.progress import ProgressFacts, progress_facts
 from dashboards.facts.quantities import TIMES, Quantity
@@ -75,6 +76,7 @@ class Studies(Page):
                 ],
                 className="pickers",
             ),
+            html.Div(self.training(), id="studies-training"),
             html.Div(table, id="studies-list"),
             dcc.Store(id="studies-seen", data=seen),
             dcc.Interval(id="studies-poll", interval=POLL_MS),
@@ -92,6 +94,21 @@ class Studies(Page):
             State("studies-seen", "data"),
             prevent_initial_call=True,
         )(lambda ticks, find, order, seen: self.update(find, order, seen))
+        app.callback(
+            Output("studies-training", "children"),
+            Input("studies-poll", "n_intervals"),
+            prevent_initial_call=True,
+        )(lambda ticks: self.training())
+
+    def training(self) -> list[Component]:
+        """What trains just now, study by study; apart from the list, which need not be sent again for it."""
+        lines: list[Component] = []
+        for reading in self.live.known:
+            if found := trainings_now(reading):
+                name = reading.study.name
+                link = dcc.Link(name, href=address(study=name))
+                lines.append(html.Div([link, *training_lines(found)]))
+        return lines
 
     def update(self, find: Any, order: Any, seen: Any) -> tuple[Any, Any]:
         """The list, and what tells it from another one; no update where nothing changed."""

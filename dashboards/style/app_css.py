@@ -83,6 +83,8 @@ padding:.6rem .8rem;margin:0 0 .7rem;max-width:46rem}
 
 def _studies() -> str:
     return """
+.training{list-style:none;margin:.1rem 0 .5rem;padding:0;font-size:.9rem;color:var(--muted)}
+.training strong{color:var(--ink)} #studies-training a{font-weight:600;text-decoration:none}
 .studies table{width:100%;margin-top:1rem;font-size:.92rem}
 .studies td,.studies th{text-align:left;padding:.65rem 1.6rem .65rem 0;vertical-align:top;white-space:normal}
 .studies tbody td{border-bottom:1px solid var(--rule)}

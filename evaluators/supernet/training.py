@@ -36,12 +36,17 @@ from evaluators.training.recipe import DEFAULT, Recipe
 from evaluators.training.regions import Regions, token_loss
 from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import SpaceError
+from search_spaces.devices import peak_of
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
 from search_spaces.network.layer import Parts
+from search_spaces.scenario import Scenario
 from search_spaces.supernet import Subnet, Supernet, Weights
 
 ON_CPU = Execution()
+COUNTED = 8
+"""Steps of a phase whose work is counted."""
+
 BEFOREHAND = 0.7
 """The share of the seconds for compiling in which several processes compile."""
 
@@ -87,6 +92,7 @@ class SupernetTraining(Trainable):
             steps=steps,
         )
         self.sorted: list[Sorted] = []
+        self._flops: dict[int, float] = {}
         self._begun = False
         self._parts = [narrowed(space, phase.varies) for phase in self.settings.phases]
         self._sandwiches = [self._sandwich(part) for part in self._parts]
@@ -118,8 +124,20 @@ class SupernetTraining(Trainable):
 
     @property
     def pace(self) -> Pace:
-        """Tokens that all networks of a step read."""
-        return Pace(self.settings.networks * self.batch * self.task.length)
+        """Tokens that all networks of a step read, and FLOPs that they need by their analytic costs."""
+        peak = peak_of(str(self.execution.device), self.recipe.precision)
+        tokens = self.settings.networks * self.batch * self.task.length
+        return Pace(tokens, self._step_flops, peak and peak * self.process_group.count)
+
+    def _step_flops(self) -> float:
+        """The mean work of steps of this phase, counted over a few of them once."""
+        phase = min(self._phase, len(self._sandwiches) - 1)
+        if phase not in self._flops:
+            scenario = Scenario(batch=self.batch, prompt=self.task.length)
+            steps = [self._sandwiches[phase].of(step) for step in range(COUNTED)]
+            forward = sum(spec.cost(scenario).prefill_flops for specs in steps for spec in specs)
+            self._flops[phase] = 3.0 * forward / COUNTED
+        return self._flops[phase]
 
     def zero_gradients(self) -> None:
         """Forget all gradients; what no subnet touches afterwards stays without one."""

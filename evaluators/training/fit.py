@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evaluators.training import checkpoints
 from evaluators.training.curve import Curve
+from evaluators.training.live import LiveNote
 from evaluators.training.losses import Waiting
 from evaluators.training.trainable import Trainable
 from foundation.errors import FileError
@@ -44,7 +45,7 @@ def fit(
     `start` are weights by name to begin with. `until` stops after so many steps in all. `on_step` is called
     with the number of each step, from 1, and its loss in the task's unit: in order, but late where a GPU
     computes them (`evaluators.training.losses`). The curve is kept in `curve_file`. Of several processes only
-    one `writes`.
+    one `writes`. While it runs a note in the folder says how fast (`evaluators.training.live`).
 
     Raises:
         EvaluationFailed: a loss is not finite; no checkpoint is written after such a step.
@@ -59,23 +60,25 @@ def fit(
         checkpoints.resume(training, folder, steps)
     curve, saved, waiting = _curve(curve_file, training.step), monotonic(), Waiting()
     pace = training.pace
-    while training.step < steps and not training.finished:
-        losses = training.advance()
-        waiting.add(training.step, losses)
-        saves = monotonic() - saved > pause or training.step in kept or training.finished
-        for step, shown in waiting.read() if saves or waiting.due else ():
-            curve.add(step, shown)
-            pace.add()
-            if on_step is not None:
-                on_step(step, shown[0])
-        if saves:
-            now = monotonic()
-            curve.seconds += round(now - saved, 3)
-            curve.pace, saved = pace.to_plain(), now
-            if writes and curve_file is not None:
-                curve.write(curve_file)
-            if writes and folder is not None:
-                checkpoints.save(training, folder)
+    with LiveNote(folder, training, pace, writes=writes) as note:
+        while training.step < steps and not training.finished:
+            losses = training.advance()
+            waiting.add(training.step, losses)
+            saves = monotonic() - saved > pause or training.step in kept or training.finished
+            for step, shown in waiting.read() if saves or waiting.due else ():
+                curve.add(step, shown)
+                pace.add()
+                note.tell(shown[0])
+                if on_step is not None:
+                    on_step(step, shown[0])
+            if saves:
+                now = monotonic()
+                curve.seconds += round(now - saved, 3)
+                curve.pace, saved = pace.to_plain(), now
+                if writes and curve_file is not None:
+                    curve.write(curve_file)
+                if writes and folder is not None:
+                    checkpoints.save(training, folder)
     return curve
 
 

@@ -7,6 +7,7 @@ recomputation: model FLOPs utilization (Chowdhery et al. 2022, arXiv:2204.02311,
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -14,16 +15,20 @@ from typing import Any
 STRETCH_SECONDS = 1.0
 """Steps are timed together until so much time has passed: losses of a GPU are read many at a time."""
 
+LATEST = 5
+"""Stretches that are the pace of now."""
+
 
 @dataclass
 class Pace:
     """The pace of steps that read `tokens` each, and need `flops` of a device with a `peak` a second.
 
-    Zero and None: not known.
+    Zero and None: not known. Where the work of steps changes, or takes a while to count, `flops` is what
+    counts it; it is asked only where the peak is known.
     """
 
     tokens: int = 0
-    flops: float = 0.0
+    flops: float | Callable[[], float] = 0.0
     peak: float | None = None
     _steps: int = 0
     _since: float = field(default_factory=monotonic)
@@ -52,7 +57,27 @@ class Pace:
     @property
     def peak_share(self) -> float | None:
         """The share of the device's peak; None where that, or the work of a step, is not known."""
-        return self.flops * self.steps_per_second / self.peak if self.peak and self.flops else None
+        return self._share(self.steps_per_second)
+
+    @property
+    def tokens_now(self) -> float:
+        """Tokens a second over the latest stretches, as somebody sees it who watches."""
+        return self.tokens * self._now
+
+    @property
+    def peak_share_now(self) -> float | None:
+        """The share of the device's peak over the latest stretches."""
+        return self._share(self._now)
+
+    @property
+    def _now(self) -> float:
+        return statistics.median(self._rates[-LATEST:]) if self._rates else self.steps_per_second
+
+    def _share(self, steps_per_second: float) -> float | None:
+        if not self.peak:
+            return None
+        flops = self.flops() if callable(self.flops) else self.flops
+        return flops * steps_per_second / self.peak if flops else None
 
     def to_plain(self) -> dict[str, Any]:
         """Values that JSON can hold; only those that are known."""
