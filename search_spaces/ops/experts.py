@@ -4,10 +4,11 @@
 
 Another function may stand between the matrices, and each of them may have a bias (`Inside`).
 
-On a GPU the products of all experts are one grouped kernel, where it takes the dtype and the strides; on a
-CPU a loop over the experts that were chosen is as fast and takes everything. A token that an expert has no
-room for gets the gate zero there: the products are over sorted tokens of any number, so a capacity is a rule
-of training here, and saves neither memory nor time.
+On a GPU the products of all experts are one grouped kernel, where it takes the dtype and the strides, and
+what stands around them are kernels of our own (`search_spaces.ops.kernels.experts`). On a CPU a loop over the
+experts that were chosen is as fast and takes everything. A token that an expert has no room for gets the gate
+zero there: the products are over sorted tokens of any number, so a capacity is a rule of training here, and
+saves neither memory nor time.
 
 A loop reads from the device how many tokens each expert got. Where that is not possible (`torch.export`, and
 a decoding step that the grouped kernel does not support), shapes must not depend on data: few tokens each
@@ -19,7 +20,7 @@ Shapes: B batch, T tokens, N = B*T, E experts, k chosen experts per token, D d_m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -28,8 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
+from search_spaces.ops import dispatch
 from search_spaces.ops.activations import GATED
 
+KERNEL = dispatch.register("routed experts, around their products", "experts")
 GROUPED_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -97,6 +100,12 @@ def expert_mixture(
     order = index.flatten().argsort(stable=True)
     token = order // top_k
     ends = counts(index, experts).cumsum(0)
+    if grouped and dispatch.runs(KERNEL, x, gates):
+        kernel = dispatch.load(KERNEL)
+        place, fused = kernel.places(order, top_k), replace(inside, function=kernel.fused(inside.function))
+        y = _grouped(kernel.spread(x, token, place), ends, weights, fused, index.flatten()[order])
+        gathered: Tensor = kernel.gathered(y, gates, place)
+        return gathered
     if grouped:
         y = _grouped(x[token], ends, weights, inside, index.flatten()[order])
     else:

@@ -15,6 +15,7 @@ from torch import Tensor
 from search_spaces.ops import dispatch
 from search_spaces.ops.decay_attention import decay_attention, decay_attention_plainly
 from search_spaces.ops.delta_rule import delta_rule, delta_rule_plainly
+from search_spaces.ops.experts import ExpertWeights, expert_mixture, expert_mixture_plainly
 from search_spaces.ops.gated_attention import gated_attention, gated_attention_plainly
 from search_spaces.ops.mlstm import mlstm, mlstm_plainly
 from search_spaces.ops.scan import scan, scan_plainly
@@ -24,7 +25,7 @@ from search_spaces.ops.slstm import empty, slstm, slstm_plainly
 MATRICES = ("decay_attention", "delta_rule", "gated_attention", "mlstm")
 """Kernels of matrix products."""
 
-KERNELS = (*MATRICES, "scan", "selective_scan", "slstm")
+KERNELS = (*MATRICES, "experts", "scan", "selective_scan", "slstm")
 LENGTHS = (1, 63, 1000)
 EXACT, SHORT, LOW = 2e-5, 1e-2, 4e-2
 """Errors in float32, with products in TF32, in bfloat16."""
@@ -135,6 +136,22 @@ def selective_case(count: int, dtype: torch.dtype) -> Case:
     )
 
 
+def experts_case(count: int, dtype: torch.dtype) -> Case:
+    logits = drawn(count, 5)
+    index = logits.topk(2, dim=-1).indices
+    inputs = {"x": drawn(count, 64, seed=1), "gates": logits.softmax(-1).gather(-1, index)}
+    shapes = ((5, 48, 64), (5, 48, 64), (5, 64, 48))
+    inputs |= {f"weight {i}": drawn(*shape, seed=2 + i) / 8 for i, shape in enumerate(shapes)}
+
+    def ours(x: Tensor, gates: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        return (expert_mixture(x, gates, index, ExpertWeights(*weights)),)
+
+    def plain(x: Tensor, gates: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        return (expert_mixture_plainly(x, gates, index, ExpertWeights(*weights)),)
+
+    return ours, plain, inputs
+
+
 def slstm_case(count: int, dtype: torch.dtype) -> Case:
     inputs = {"u": drawn(3, count, 4, 2, 40), "recurrent": drawn(4, 2, 40, 40, seed=1) / 7}
 
@@ -151,6 +168,7 @@ CASES = {
     "scan": scan_case,
     "decay_attention": decay_case,
     "delta_rule": delta_case,
+    "experts": experts_case,
     "gated_attention": gated_case,
     "mlstm": mlstm_case,
     "selective_scan": selective_case,
@@ -172,6 +190,13 @@ def worst(ours: list[Tensor], exact: list[Tensor]) -> float:
         float((a.double() - b.double()).detach().abs().max() / b.double().abs().max().clamp_min(1e-30))
         for a, b in zip(ours, exact, strict=True)
     )
+
+
+@interpreted
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of sigmoids: it is how they get to zero
+def test_kernels_around_experts_are_right_where_they_are_interpreted() -> None:
+    kernel = importlib.import_module("search_spaces.ops.kernels.experts")
+    assert max(kernel.errors(torch.device("cpu")).values()) <= kernel.TOLERANCE
 
 
 @interpreted
