@@ -38,10 +38,9 @@ from evaluators.blockwise.replacement_scores import (
     save_scores,
 )
 from evaluators.blockwise.shared_sublayer import BorrowedSublayer
-from evaluators.scoring.windows import SCORED_AT_ONCE, SEGMENT, state_segment
+from evaluators.scoring.windows import SEGMENT, state_segment, windows_at_once
 from evaluators.supernet.weights import digest_of
 from evaluators.tasks.base import IGNORED, Task
-from evaluators.training.chunked_loss import AT_ONCE
 from evaluators.training.fit import SAVE_SECONDS
 from foundation.errors import SpaceError
 from search_spaces.language.serialization import to_plain
@@ -81,7 +80,7 @@ class Replacements:
         )
         self.training = training
         self.tokens, self.targets = (part[:windows].to(supernet.device) for part in whole)
-        self.at_once = max(1, min(SCORED_AT_ONCE, AT_ONCE // (self.tokens.shape[1] * parent.vocab)))
+        self.at_once = windows_at_once(self.tokens.shape[1], parent.vocab, supernet.device)
         self.target = [part.log_softmax(-1) for part in self._logits_of(parent)]
         self._trunks: dict[int, _Trunk] = {}
 

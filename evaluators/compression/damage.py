@@ -18,9 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evaluators.blockwise.replacement_scores import Moved
-from evaluators.scoring.windows import SCORED_AT_ONCE, state_segment
+from evaluators.scoring.windows import state_segment, windows_at_once
 from evaluators.tasks.base import IGNORED
-from evaluators.training.chunked_loss import AT_ONCE
 from search_spaces.network.model import Model
 
 
@@ -28,10 +27,10 @@ class Damage:
     """Predictions of a network on windows [W, T], which those of others are compared with."""
 
     def __init__(self, model: Model, tokens: Tensor, targets: Tensor) -> None:
-        few = max(1, AT_ONCE // (tokens.shape[1] * model.spec.vocab))
         device = model.embedding.device
-        self._tokens = tokens.to(device).split(min(SCORED_AT_ONCE, few))
-        self._judged = (targets.to(device) != IGNORED).split(min(SCORED_AT_ONCE, few))
+        at_once = windows_at_once(tokens.shape[1], model.spec.vocab, device)
+        self._tokens = tokens.to(device).split(at_once)
+        self._judged = (targets.to(device) != IGNORED).split(at_once)
         self._said = list(_log_probabilities(model, self._tokens))
 
     @torch.no_grad()

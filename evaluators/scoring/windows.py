@@ -14,8 +14,11 @@ from search_spaces.network.decoder import Decoder
 SEGMENT = 32
 """Tokens between two roundings of the decode state, when a model with a quantized state is scored."""
 
-SCORED_AT_ONCE = 32
-"""Windows in one forward pass, where their logits are few (`AT_ONCE`)."""
+SCORED_AT_ONCE = {"cpu": 32, "cuda": 128}
+"""Windows in one forward pass by type of device, where their logits are few (`AT_ONCE`).
+
+A GPU waits for the launches of a pass, of which a network with a quantized state takes one per segment.
+"""
 
 
 class Network(Protocol):
@@ -23,6 +26,12 @@ class Network(Protocol):
 
     def __call__(self, tokens: Tensor, *, segment: int | None = None) -> Tensor:
         """Logits [B, T, V] of tokens [B, T]."""
+
+
+def windows_at_once(tokens: int, vocab: int, device: str | torch.device) -> int:
+    """How many windows of so many tokens are scored in one forward pass on a device."""
+    most = SCORED_AT_ONCE.get(torch.device(device).type, SCORED_AT_ONCE["cpu"])
+    return max(1, min(most, AT_ONCE // (tokens * vocab)))
 
 
 def state_segment(spec: Decoder) -> int | None:
@@ -38,8 +47,7 @@ def window_losses(
 ) -> Tensor:
     """How the task judges each validation window [W] (by default, by its mean loss), on the CPU."""
     tokens, targets = task.validation()
-    losses, few = [], max(1, AT_ONCE // (tokens.shape[1] * task.vocab))
-    at_once = min(SCORED_AT_ONCE, few)
+    losses, at_once = [], windows_at_once(tokens.shape[1], task.vocab, device)
     pieces = zip(tokens.split(at_once), targets.split(at_once), strict=True)
     for some_tokens, some_targets in pieces:
         logits = network(some_tokens.to(device), segment=segment)

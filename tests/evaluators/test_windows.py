@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evaluators.scoring.windows import SCORED_AT_ONCE, SEGMENT, state_segment, window_losses
+from evaluators.scoring.windows import SCORED_AT_ONCE, SEGMENT, state_segment, window_losses, windows_at_once
 from evaluators.tasks.recall import Recall
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.quantization.bits import Bits
@@ -36,7 +36,7 @@ def no_calls() -> None:
     Table.calls.clear()
 
 
-@given(windows=st.integers(2, 3 * SCORED_AT_ONCE), segment=st.none() | st.integers(1, 9))
+@given(windows=st.integers(2, 3 * SCORED_AT_ONCE["cpu"]), segment=st.none() | st.integers(1, 9))
 @settings(max_examples=20, deadline=None)
 def test_windows_are_scored_in_order_whatever_their_number(windows: int, segment: int | None) -> None:
     Table.calls.clear()
@@ -46,8 +46,13 @@ def test_windows_are_scored_in_order_whatever_their_number(windows: int, segment
     assert torch.equal(losses, task.judge(Table()(tokens), targets))
     sizes = [size for size, _ in Table.calls[:-1]]
     assert sum(sizes) == windows
-    assert max(sizes) <= SCORED_AT_ONCE
+    assert max(sizes) <= SCORED_AT_ONCE["cpu"]
     assert {given for _, given in Table.calls[:-1]} == {segment}
+
+
+def test_a_gpu_takes_more_windows_and_nobody_more_logits_than_there_is_room_for() -> None:
+    assert [windows_at_once(512, 256, device) for device in ("cpu", "cuda:1")] == [32, 128]
+    assert windows_at_once(512, 50_000, "cuda:0") == 1
 
 
 def test_no_gradients_are_kept() -> None:
