@@ -37,7 +37,7 @@ from search_spaces.zoo import zoo
 COMMAND = "python -m benchmarks.real_models.exports"
 WIDTH = 64
 FORMATS = ("torch", "onnx", "executorch")
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 
 
 def main() -> None:

@@ -103,8 +103,12 @@ class Runtime(ABC):
         self.check_installed()
         if reason := self.unsupported_network(model.spec):
             raise ProfileError(f"engine {self.name}: {reason}; use engine=eager")
-        model = placed(model, scenario)
+        model = self.placed(model, scenario)
         return self.calls(model, scenario, random_tokens(model, scenario, seed))
+
+    def placed(self, model: Model, scenario: Scenario) -> Model:
+        """The model as it is timed: on the scenario's device, in its dtype, with its kind of weights."""
+        return placed(model, scenario)
 
     def check(self, scenario: Scenario) -> None:
         """Make sure that the scenario can be run.

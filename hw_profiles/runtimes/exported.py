@@ -12,13 +12,13 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from foundation.errors import ProfileError, SettingError
@@ -31,9 +31,10 @@ from search_spaces.network import programs
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.network.programs import Prefill, Step, exported, flat_state
+from search_spaces.quantization.kernels import Factors
 from search_spaces.scenario import Scenario
 
-FORMAT = 3
+FORMAT = 4
 """Counted up where conversions change, so that older files are made again."""
 
 
@@ -77,13 +78,18 @@ class ExportedRuntime(Runtime):
 
     suffix: ClassVar[str]
 
+    packs: ClassVar[frozenset[Factors]] = frozenset()
+    """Bits of weights and activations that have kernels of their own where weights are packed."""
+
     def unsupported_scenario(self, scenario: Scenario) -> str:
         """See `Runtime.unsupported_scenario`."""
         if scenario.device != "cpu":
             return f"runs on the CPU here, and not on {scenario.device!r}"
         if scenario.dtype != "float32":
             return f"runs float32 here, and not {scenario.dtype}"
-        return "" if scenario.weights == "plain" else "runs plain weights here, and not packed ones"
+        if scenario.weights != "plain" and not self.packs:
+            return "runs plain weights here, and not packed ones"
+        return ""
 
     def not_installed(self) -> str:
         """See `Runtime.not_installed`."""
@@ -92,6 +98,14 @@ class ExportedRuntime(Runtime):
     def unsupported_network(self, spec: Decoder) -> str:
         """See `Runtime.unsupported_network`."""
         return programs.unsupported(spec)
+
+    def kernels(self, scenario: Scenario) -> frozenset[Factors]:
+        """See `Runtime.kernels`."""
+        return frozenset() if scenario.weights == "plain" else self.packs
+
+    def placed(self, model: Model, scenario: Scenario) -> Model:
+        """See `Runtime.placed`; weights are packed when the program is written (`pack`)."""
+        return super().placed(model, replace(scenario, weights="plain"))
 
     def clock(self, scenario: Scenario) -> Clock:
         """With one thread, the CPU time of the process, which has no other work: the thread is its own."""
@@ -121,7 +135,7 @@ class ExportedRuntime(Runtime):
         return Carried(loaded, inputs) if _carries.get() else self.bound(loaded, inputs)
 
     def _loaded(
-        self, module: nn.Module, inputs: tuple[Tensor, ...], *, scenario: Scenario, key: dict[str, Any]
+        self, module: Prefill | Step, inputs: tuple[Tensor, ...], *, scenario: Scenario, key: dict[str, Any]
     ) -> Any:
         made = {"runtime": self.name, "format": FORMAT, "torch": torch.__version__, **self.versions()}
 
@@ -131,6 +145,8 @@ class ExportedRuntime(Runtime):
             except SettingError as error:
                 raise ProfileError(str(error)) from None
             self.write(program, inputs, path)
+            if scenario.weights != "plain":
+                self.pack(module.model, path)
 
         path = kept({**key, **made}, self.suffix, write)
         return path if _carries.get() else self.load(path, scenario)
@@ -142,6 +158,14 @@ class ExportedRuntime(Runtime):
         Raises:
             ProfileError: this runtime cannot run it.
         """
+
+    def pack(self, model: Model, path: Path) -> None:
+        """Store the weights of a file at their bits; where `packs` says that there are kernels.
+
+        Raises:
+            ProfileError: they cannot be.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def load(self, path: Path, scenario: Scenario) -> Any:

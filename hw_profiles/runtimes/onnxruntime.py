@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU (extra `onnx`): models as ONNX files, optimised and run by its own kernels.
 
-Its threads are its own: as many as the scenario says, one of them the caller's. Blocks that ONNX cannot
+Its threads are its own: as many as the scenario says, one of them the caller's. Packed weights of 8 and 4
+bits run on its kernels for them (MatMulNBits), activations of 8 bits too. Blocks that ONNX cannot
 express are illegal in such a scenario, with the reason.
 """
 
@@ -13,9 +14,12 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from hw_profiles.conversions import onnx
+from hw_profiles.conversions.onnx_few_bits import few_bits_of, pack_products
 from hw_profiles.runtimes.base import runtimes
 from hw_profiles.runtimes.exported import ExportedRuntime
 from hw_profiles.timing.timers import Call
+from search_spaces.network.model import Model
+from search_spaces.network.programs import PARAMETERS
 from search_spaces.scenario import Scenario
 
 
@@ -27,11 +31,16 @@ class OnnxRuntime(ExportedRuntime):
     modules = (*onnx.WRITES, *onnx.RUNS)
     packages = ("torch", "onnxruntime", "onnxscript")
     suffix = ".onnx"
+    packs = frozenset((bits, activation, "int") for bits in (8, 4) for activation in (16, 8))
 
     def write(self, program: ExportedProgram, inputs: Sequence[Tensor], path: Path) -> None:
         """See `ExportedRuntime.write`."""
         names = [f"input{i}" for i in range(len(inputs))]
         onnx.write_onnx(program, inputs, path, names=(names, ["logits"]))
+
+    def pack(self, model: Model, path: Path) -> None:
+        """See `ExportedRuntime.pack`; what is no product of a matrix stays in floating point."""
+        pack_products(path, few_bits_of(model), prefix=PARAMETERS)
 
     def load(self, path: Path, scenario: Scenario) -> onnx.OnnxSession:
         """See `ExportedRuntime.load`."""

@@ -5,7 +5,9 @@
 
 The step takes `token` [B], `position` (a scalar) and the state by its names, and gives `logits` [B, V] and
 the new state, whose names begin with `new.`. With `weights` of 8 or 4 bits, products have integer weights
-(MatMulNBits), rounded anew from those of the network: the printed difference is then that of rounding.
+(MatMulNBits), rounded anew from those of the network: the printed difference is then that of rounding. With
+`packed` the weights that have 8 or 4 bits in the network are stored as these integers, and the printed
+difference is that of the kernels.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from typing import Any
 
 import torch
 
+from foundation.errors import SettingError
 from foundation.settings import setting
 from hw_profiles.conversions import onnx
+from hw_profiles.conversions.onnx_few_bits import few_bits_of, pack_products
+from hw_profiles.runtimes.placement import placed
 from nas.exports.base import Network, targets
 from nas.exports.programs import ProgramTarget, differences
-from search_spaces.network.programs import BATCH, export_programs, flat_state
+from search_spaces.network.programs import BATCH, PARAMETERS, export_programs, flat_state
+from search_spaces.scenario import Scenario
 
 
 @targets.add
@@ -34,11 +40,21 @@ class Onnx(ProgramTarget):
     modules = (*onnx.WRITES, *onnx.RUNS)
 
     weights: int = setting(32, help="Bits of the weights of products.", choices=(32, 8, 4))
+    packed: bool = setting(False, help="Store weights that have 8 or 4 bits in the network as integers.")
     group: int = setting(32, help="Weights that share a scale.", choices=(16, 32, 64, 128, 256))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.packed and self.weights < 32:
+            raise SettingError(
+                f"{self.name}: packed keeps the network's own bits, so weights={self.weights} cannot"
+            )
 
     def write_files(self, network: Network, folder: Path) -> Mapping[str, Any]:
         """See `Target.write_files`."""
-        made = export_programs(network.model, prompt=self.prompt, capacity=self.capacity)
+        # with integer weights, kernels round activations, and nothing has to emulate that
+        model = placed(network.model, Scenario()) if self.packed else network.model
+        made = export_programs(model, prompt=self.prompt, capacity=self.capacity)
         tokens = torch.zeros(BATCH, self.prompt, dtype=torch.long)
         state = flat_state(network.model.init_state(BATCH, self.capacity).layers)
         written = {
@@ -53,10 +69,12 @@ class Onnx(ProgramTarget):
         products = 0
         for path, (program, inputs, names, new) in written.items():
             outputs = ["logits", *(f"{new}{name}" for name in made.state)]
-            onnx.write_onnx(program, inputs, path, names=(names, outputs), folded=True)
-            if self.weights < 32:
+            onnx.write_onnx(program, inputs, path, names=(names, outputs), folded=not self.packed)
+            if self.packed:
+                products = pack_products(path, few_bits_of(model), prefix=PARAMETERS)
+            elif self.weights < 32:
                 products = onnx.to_few_bits(path, bits=self.weights, group=self.group)
-        few = {"products_of_few_bits": products} if self.weights < 32 else {}
+        few = {"products_of_few_bits": products} if self.packed or self.weights < 32 else {}
         sessions = [onnx.OnnxSession(path) for path in written]
         found = differences(network.model, *sessions, prompt=self.prompt, capacity=self.capacity)
         return {**self.about(made), **few, "differences": found}

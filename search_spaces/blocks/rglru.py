@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Block, Cost, Mixed, Mixer, State, StateShape, blocks
 from search_spaces.blocks.checks import check_flag, check_whole_numbers
+from search_spaces.ops.activations import gelu_tanh
 from search_spaces.ops.linear import fill, linear_per_head, merge, project
 from search_spaces.ops.scan import scan
 from search_spaces.ops.shards import biased
@@ -186,7 +187,7 @@ class RGLRUMixer(Mixer):
 
     def _merge(self, h: Tensor, x: Tensor) -> Tensor:
         gate = project(x, self.wy) if self.y_bias is None else project(x, self.wy) + self.y_bias
-        return biased(merge(h * F.gelu(gate, approximate="tanh"), self.wo), self.out_bias)
+        return biased(merge(h * gelu_tanh(gate), self.wo), self.out_bias)
 
     @staticmethod
     def _exact(x: Tensor) -> Tensor:

@@ -37,6 +37,9 @@ from search_spaces.network.model import Model
 BATCH = 2
 """Sequences of the example that a program of any batch is traced with: one would be taken for a constant."""
 
+PARAMETERS = "model."
+"""What precedes the names of the network's parameters in its programs."""
+
 
 @dataclass(frozen=True)
 class Programs:
