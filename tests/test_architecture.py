@@ -42,12 +42,12 @@ HOMES = {
     "tokenizers": ("evaluators/tokens/tokenizer.py",),
     "pyarrow": ("evaluators/tokens/sources/parquet.py",),
     "datasets": ("evaluators/tokens/sources/hub.py",),
-    "onnx": ("hw_profiles/conversions/onnx.py",),
+    "onnx": ("hw_profiles/conversions/onnx",),
     "executorch": ("hw_profiles/conversions/executorch.py",),
     "starlette": ("nas/serving/",),
     "uvicorn": ("nas/serving/",),
     "prometheus_client": ("nas/serving/",),
-    "onnxruntime": ("hw_profiles/conversions/onnx.py", "hw_profiles/bundles/onnxruntime.py"),
+    "onnxruntime": ("hw_profiles/conversions/onnx", "hw_profiles/bundles/onnxruntime.py"),
 }
 OPERATORS = (
     "search_spaces/ops/kernels/",
