@@ -12,6 +12,7 @@ import torch
 
 from foundation.fields import Field
 from hw_profiles.runtimes.base import runtime_of
+from search_spaces.ops.dispatch import kernels_on
 from search_spaces.scenario import Scenario
 
 Fingerprint: TypeAlias = "dict[str, str | int | None]"
@@ -21,7 +22,12 @@ GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def fingerprint(scenario: Scenario) -> Fingerprint:
-    """The machine as far as it can be read, for runs of this scenario; what cannot be read is None."""
+    """The machine as far as it can be read, for runs of this scenario; what cannot be read is None.
+
+    Where a runtime calls kernels of our own, they are part of it: their forms take other times.
+    """
+    runtime = runtime_of(scenario)
+    own = runtime.own_kernels and scenario.device.startswith("cuda")
     return {
         "cpu_model": cpu_model(),
         "cores": os.cpu_count(),
@@ -31,7 +37,8 @@ def fingerprint(scenario: Scenario) -> Fingerprint:
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        **runtime_of(scenario).versions(),
+        **runtime.versions(),
+        **({"kernels": kernels_on(scenario.device)} if own else {}),
     }
 
 

@@ -16,6 +16,7 @@ from hw_profiles.latency.session import ProfileSession
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.timing.rounds import SETTLED
 from hw_profiles.timing.timings import Latency
+from search_spaces.ops.dispatch import forms_used
 
 
 def with_marks(table: LatencyTable, disturbances: Sequence[str], *, settled: float = SETTLED) -> LatencyTable:
@@ -80,4 +81,4 @@ def notes_about(session: ProfileSession, found: int, fitted: int, held_out: int)
         )
     if disturbances := session.disturbances_so_far:
         notes.append(f"disturbed in {len(disturbances)} batches, the last time: {disturbances[-1]}")
-    return tuple(notes)
+    return *notes, *map(str, forms_used(session.scenario.device))

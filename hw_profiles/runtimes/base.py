@@ -61,6 +61,9 @@ class Runtime(ABC):
     fuses: ClassVar[bool] = False
     """Whether operations are fused into the products beside them, so that only products move bytes."""
 
+    own_kernels: ClassVar[bool] = False
+    """Whether kernels of our own run on a GPU (`search_spaces.ops.dispatch`), and not what is compiled."""
+
     converts: ClassVar[bool] = False
     """Whether a model is converted before it runs: that takes seconds, may be impossible, and is kept."""
 

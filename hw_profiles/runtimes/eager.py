@@ -15,6 +15,7 @@ class Eager(Runtime):
 
     name = "eager"
     static_shapes = False
+    own_kernels = True
 
     def calls(self, model: Model, scenario: Scenario, tokens: Tensor) -> Calls:
         """See `Runtime.calls`."""

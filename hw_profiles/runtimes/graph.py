@@ -29,6 +29,7 @@ class Graph(Runtime):
     name = "graph"
     static_shapes = True
     launches = False
+    own_kernels = True
 
     def unsupported_scenario(self, scenario: Scenario) -> str:
         """See `Runtime.unsupported_scenario`."""

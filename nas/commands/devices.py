@@ -48,6 +48,8 @@ def devices(
 ) -> None:
     """List the devices of this machine, and the device cards that latency can be estimated from.
 
+    For each device also which form of each numerical primitive runs there, and why: our kernel or plain
+    PyTorch. NAS_KERNELS=plain in the environment switches our kernels off.
     With --ray also the devices of a cluster: its nodes with a resource 'device:NAME'.
     """
     from hw_profiles.roofline.cards import cards, devices_here
@@ -57,7 +59,10 @@ def devices(
         return
     if output is not None:
         raise SettingError("--output is where the card of --measure-peaks DEVICE goes: say which device")
-    here = [{**device, "energy": _energy(device["device"])} for device in devices_here()]
+    here = [
+        {**device, "energy": _energy(device["device"]), "forms": _forms(device["device"])}
+        for device in devices_here()
+    ]
     cluster = _devices_of(ray)
     if as_json:
         plain = {"here": here, "cards": [card.to_plain() for card in cards.values()]}
@@ -75,6 +80,8 @@ def _print_devices(here: list[dict[str, Any]], cluster: list[Device] | None, ray
     print_line("this machine:")
     for device in here:
         print_line("  " + _device_line(device))
+        for line in _form_lines(device["forms"]):
+            print_line("    " + line)
     if cluster is not None:
         print_line(f"devices of the Ray cluster at {ray} (--time-on DEVICE of nas profile and nas search):")
         for offered in cluster:
@@ -111,6 +118,22 @@ def _energy(device: str) -> str | None:
 
     counter = counter_of(device)
     return None if counter is None else counter.name
+
+
+def _forms(device: str) -> list[dict[str, Any]]:
+    """Which form of each primitive runs on a device, and why."""
+    from search_spaces.ops import dispatch, fused
+
+    return [asdict(form) for form in (*dispatch.forms(device), *fused.described(device))]
+
+
+def _form_lines(forms: list[dict[str, Any]]) -> list[str]:
+    """The primitives by what is said of them: those that run by our kernels, then the others by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for form in sorted(forms, key=lambda form: not form["kernel"]):
+        said = "our kernels" if form["kernel"] else f"plain PyTorch, since {form['reason']}"
+        by_reason.setdefault(said, []).append(form["primitive"])
+    return [f"{said}: {'; '.join(primitives)}" for said, primitives in by_reason.items()]
 
 
 def _device_line(device: dict[str, Any]) -> str:

@@ -9,12 +9,16 @@ with `NAS_KERNELS=untuned` they run, but are not tuned (`search_spaces.ops.kerne
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import os
+import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -49,6 +53,9 @@ class Form:
     primitive: str
     kernel: bool
     reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.primitive}: {'our kernel' if self.kernel else f'plain PyTorch ({self.reason})'}"
 
 
 def register(primitive: str, module: str) -> str:
@@ -116,13 +123,50 @@ def _proved(module: str, index: int, *tile: torch.dtype | int) -> bool:
 
 
 def forms(device: str | torch.device = "cuda") -> list[Form]:
-    """Per primitive, which form runs on a device and why; kernels that were not used yet prove themselves."""
+    """Per primitive, which form runs on a device and why; kernels that were not used yet prove themselves.
+
+    Raises:
+        SettingError: `NAS_KERNELS` has a value that means nothing.
+    """
     device = torch.device(device)
+    _unavailable()
+    for about in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
+        importlib.import_module(about.name)
     found = []
     for primitive, module in sorted(_primitives.items()):
         reason = "kernels are for CUDA" if device.type != "cuda" else _verdict(module, device.index or 0)
         found.append(Form(primitive, not reason, reason))
     return found
+
+
+def forms_used(device: str | torch.device) -> list[Form]:
+    """The same for what was asked in this process: our kernel where it ran for any tile."""
+    device, found = torch.device(device), list[Form]()
+    if device.type != "cuda":
+        return found
+    index = device.index or 0
+    for primitive, module in sorted(_primitives.items()):
+        reasons = [why for (name, at, *_), why in _verdicts.items() if (name, at) == (module, index)]
+        if reasons:
+            found.append(Form(primitive, "" in reasons, "" if "" in reasons else reasons[0]))
+    return found
+
+
+@cache
+def kernels_here() -> str:
+    """What decides, beside a CUDA device and PyTorch, which forms run there: Triton, and our source."""
+    folder = Path(__file__).parent / FOLDER.rpartition(".")[2]
+    source = chr(0).join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
+    version = importlib.import_module("triton").__version__
+    return f"Triton {version}, source {hashlib.sha256(source.encode()).hexdigest()[:16]}"
+
+
+def kernels_on(device: str) -> str:
+    """The same for a device of this machine; "plain" and why, where no kernel of ours is used there."""
+    if torch.device(device).type != "cuda":
+        return "plain: kernels are for CUDA"
+    reason = _unavailable()
+    return f"plain: {reason}" if reason else kernels_here()
 
 
 def _verdict(module: str, index: int, *tile: torch.dtype | int) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from search_spaces.ops.dispatch import Form
+
 KERNEL = "FlexAttention"
 BLOCK = 128
 """Tokens of the blocks that the kernel skips or computes."""
@@ -28,10 +30,10 @@ TOLERANCE = 2e-2
 paths: dict[str, str] = {}
 """By form of ours: the kernel that is used, or why none is."""
 
-Form = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Outputs [B, H, T, K] of queries [B, H, T, K] over keys and values [B, G, T, K]."""
 
-forms: dict[str, tuple[Form, Form]] = {}
+forms: dict[str, tuple[Attend, Attend]] = {}
 """By name: a form of ours that calls the kernel where `uses` says so, and the plain one that proves it."""
 
 Seen = Callable[[Tensor, Tensor], Tensor]
@@ -84,6 +86,13 @@ def block_layout(seen: Seen, count: int, device: torch.device) -> Layout:
     return tuple(getattr(mask, name) for name in NAMES)
 
 
+def described(device: str) -> list[Form]:
+    """What runs of each pattern on a device, and why."""
+    usual = f"{KERNEL} is for what is compiled behind search_spaces.ops.fused.enable"
+    reason = usual if device.startswith("cuda") else f"{KERNEL} is for CUDA"
+    return [Form(name, False, paths.get(name, reason)) for name in forms]
+
+
 def enable(device: str = "cuda") -> dict[str, str]:
     """Compare the kernels with the plain forms on a device, use those that agree; return the path of each."""
     for name, (form, plain) in forms.items():
@@ -95,7 +104,7 @@ def enable(device: str = "cuda") -> dict[str, str]:
     return dict(paths)
 
 
-def _verified(form: Form, plain: Form, device: str) -> str:
+def _verified(form: Attend, plain: Attend, device: str) -> str:
     """The kernel's name where it agrees with the plain form, else why it is not used."""
     dice = torch.Generator(device).manual_seed(0)
 

@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from hw_profiles import fingerprint as module
 from hw_profiles.fingerprint import cpu_model, differences, fingerprint, gpu_name
+from search_spaces.ops import dispatch
 from search_spaces.scenario import Scenario
 
 
@@ -35,3 +37,21 @@ def test_a_gpu_is_named_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
     assert gpu_name("cuda:1") == "GPU of cuda:1"
     assert gpu_name("cpu") is None
+
+
+@pytest.mark.parametrize(("engine", "named"), [("eager", True), ("graph", True), ("compile", False)])
+def test_kernels_of_our_own_are_part_of_a_gpu_where_they_run(
+    engine: str, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
+    scenario = Scenario(device="cuda:0", engine=engine)
+    monkeypatch.setenv("NAS_KERNELS", "plain")
+    plain = fingerprint(scenario)
+    monkeypatch.delenv("NAS_KERNELS")
+    monkeypatch.setattr(dispatch, "_unavailable", lambda: "")
+    monkeypatch.setattr(dispatch, "kernels_here", lambda: "Triton 3, source 1234")
+    told = differences(plain, fingerprint(scenario))
+    was = "kernels was 'plain: switched off by NAS_KERNELS=plain', is 'Triton 3, source 1234'"
+    assert told == (was if named else "")
+    assert "kernels" not in fingerprint(Scenario())

@@ -119,9 +119,14 @@ def test_devices_lists_this_machine_and_every_card(home: Path) -> None:
     assert "cpu: " in said
     assert "h100-sxm: " in said
     assert "nominal" in said
+    assert "    plain PyTorch, since kernels are for CUDA: delta rule; " in said
+    assert "    plain PyTorch, since FlexAttention is for CUDA: windowed attention" in said
     plain = json.loads(done("devices", "--json"))
     assert plain["here"][0]["device"] == "cpu"
     assert {"energy", "card", "memory_bytes", "cores"} <= set(plain["here"][0])
+    assert {"kernel": False, "primitive": "diagonal scan", "reason": "kernels are for CUDA"} in plain["here"][
+        0
+    ]["forms"]
     assert len(plain["cards"]) >= 6
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from foundation.errors import SettingError
 from search_spaces.ops import dispatch
 from search_spaces.ops.decay_attention import tile_of
 
@@ -51,6 +53,27 @@ def test_a_kernel_proves_itself_for_every_tile(monkeypatch: pytest.MonkeyPatch) 
         assert [dispatch.runs("delta_rule", stand_in(0), tile=tile) for tile in tiles] == [True, False, False]
     assert proofs == tiles
     assert "shared memory" in dispatch._verdicts["delta_rule", 0, *tiles[1]]
+
+
+def test_forms_that_were_used_are_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    tile = (torch.bfloat16, 64, 64)
+    verdicts = {("delta_rule", 0, *tile): "", ("delta_rule", 0): "it is off", ("scan", 0): "it is off"}
+    monkeypatch.setattr(dispatch, "_verdicts", {**verdicts, ("slstm", 1): ""})
+    said = sorted(map(str, dispatch.forms_used("cuda:0")))
+    assert said == ["delta rule: our kernel", "diagonal scan: plain PyTorch (it is off)"]
+    assert dispatch.forms_used("cpu") == dispatch.forms_used("cuda:2") == []
+
+
+def test_forms_know_all_primitives_whatever_was_imported() -> None:
+    sources = Path(dispatch.__file__).parent.glob("*.py")
+    registered = [path for path in sources if "= dispatch.register(" in path.read_text()]
+    assert len(dispatch.forms("cpu")) == len(registered) > 7
+
+
+def test_a_word_that_means_nothing_is_refused_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, "off")
+    with pytest.raises(SettingError, match="NAS_KERNELS is 'off'; it may be plain or untuned"):
+        dispatch.forms("cpu")
 
 
 @pytest.mark.parametrize(("channels", "tile"), [(1, 16), (16, 16), (17, 32), (64, 64), (65, 128), (128, 128)])

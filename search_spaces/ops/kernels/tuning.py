@@ -15,7 +15,6 @@ only in those that share a cache.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 import os
 import statistics
@@ -31,7 +30,7 @@ from torch import Tensor
 from foundation.cache import cache_folder
 from foundation.errors import FileError
 from foundation.files import read_json, write_json
-from search_spaces.ops.dispatch import UNTUNED, VARIABLE
+from search_spaces.ops.dispatch import UNTUNED, VARIABLE, kernels_here
 
 DIFFERENCE = 2e-2
 """Of the largest output: what configurations that round in another order may differ by."""
@@ -168,8 +167,7 @@ def _name(index: int) -> str:
         torch.cuda.get_device_name(index),
         str(torch.cuda.get_device_capability(index)),
         torch.__version__,
-        importlib.import_module("triton").__version__,
-        *(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))),
+        kernels_here(),
     )
     return f"{hashlib.sha256(chr(0).join(about).encode()).hexdigest()[:32]}.json"
 
