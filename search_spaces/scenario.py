@@ -31,8 +31,9 @@ class Scenario(Settings):
 
     `engine` names what runs the model (`hw_profiles.runtimes`, which check it where a scenario is used).
     Packed `weights` are integers on kernels of their own wherever the device has them
-    (`search_spaces.quantization.kernels`). Scenarios that differ in nothing but their names are equal, and so
-    are their numbers (`conditions` has no name).
+    (`search_spaces.quantization.kernels`). With `arrivals`, requests come at random times to a server that
+    decodes at most `batch` of them together. Scenarios that differ in nothing but their names are equal, and
+    so are their numbers (`conditions` has no name).
 
     Raises:
         SettingError: a value is out of range.
@@ -50,6 +51,12 @@ class Scenario(Settings):
     dtype: str = setting("float32", help="Type of weights and activations.", choices=DTYPES)
     threads: int = setting(1, help="CPU threads that are pinned while timing.", least=1, most=MOST_THREADS)
     weights: str = setting("plain", help="Plain floats, or packed integers.", choices=WEIGHTS)
+    arrivals: float = setting(
+        0.0,
+        help="Requests that arrive in a second at a server of `batch` rows; 0: none.",
+        least=0,
+        most=10**6,
+    )
     name: str = setting("", compare=False, help="What a reader calls it.")
 
     def __post_init__(self) -> None:
@@ -71,6 +78,7 @@ class Scenario(Settings):
     def parse(cls, text: str) -> Self:
         """Read `"chat=cuda:0,engine=graph,batch=1,prompt=512,new_tokens=128"`.
 
+        `new` is `new_tokens`, and rates are a second: `chat=cpu,batch=8,arrivals=4/s,prompt=512,new=128`.
         The name before the first `=` may be left out, and so may all else but one: it keeps its default.
 
         Raises:
@@ -84,30 +92,40 @@ class Scenario(Settings):
         return cls.from_text(parse_assignments(parts))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values by name; without a name where there is none."""
-        plain = asdict(self)
-        if not self.name:
-            del plain["name"]
-        return plain
+        """Plain values by name; without a name or arrivals where there are none."""
+        return self.conditions() | ({"name": self.name} if self.name else {})
 
     def conditions(self) -> dict[str, Any]:
-        """What a number depends on: all plain values but the name."""
-        return {key: value for key, value in asdict(self).items() if key != "name"}
+        """What a number depends on: all plain values but the name, and arrivals only where there are some."""
+        plain = asdict(self)
+        del plain["name"]
+        if not self.arrivals:
+            del plain["arrivals"]
+        return plain
 
     def __str__(self) -> str:
         lengths = f"batch {self.batch}, prompt {self.prompt}, {self.new_tokens} new tokens"
         label = f"{self.name}: " if self.name else ""
+        lengths += f", {self.arrivals:g} arrivals/s" if self.arrivals else ""
         weights = ", packed weights" if self.weights == "packed" else ""
         threads = count(self.threads, "thread")
         return f"{label}{self.device} {self.engine}, {lengths}, {self.dtype}{weights}, {threads}"
 
 
-_FIELDS = frozenset(described.name for described in describe(Scenario))
+_FIELDS = frozenset(described.name for described in describe(Scenario)) | {"new"}
 
 
 def _assignment(part: str) -> str:
-    """A part of a scenario's text as an assignment: `cuda:0` stands for `device=cuda:0`."""
-    return part if "=" in part else f"device={part}"
+    """A part of a scenario's text as an assignment.
+
+    `cuda:0` stands for `device=cuda:0`, `new=128` for `new_tokens=128`, and rates may end in `/s`.
+    """
+    name, equals, value = (word.strip() for word in part.partition("="))
+    if not equals:
+        return f"device={part}"
+    if name == "arrivals":
+        value = value.removesuffix("/s").strip()
+    return f"{'new_tokens' if name == 'new' else name}={value}"
 
 
 def _split_name(text: str) -> tuple[str, str]:

@@ -248,6 +248,10 @@ def _provenance(provenance: Field) -> Provenance:
             width: {reading: field.number() for reading, field in readings.items(most=100)}
             for width, readings in provenance.get("overheads", {}).items()
         },
+        serving={
+            name: field.number(least=0, most=LONGEST_MS)
+            for name, field in provenance.get("serving", {}).items(most=100)
+        },
         software={name: field.text() for name, field in provenance["software"].items(most=100)},
         notes=tuple(note.text(most=NOTE) for note in provenance["notes"].entries(most=1_000)),
     )

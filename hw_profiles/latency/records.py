@@ -27,7 +27,8 @@ class Provenance:
     """Where a table comes from: when, how thoroughly, and what a reader should know.
 
     `reference_ms` is the time of the calibration kernel on the quiet machine; `overheads` are, by width and
-    reading, the milliseconds of a model around its halves, where parts were timed.
+    reading, the milliseconds of a model around its halves, where parts were timed. `serving` is how
+    the times of a server follow from those of the table, in a scenario with arrivals.
     """
 
     created: str = ""
@@ -36,6 +37,7 @@ class Provenance:
     reference_ms: float = 1.0
     reference_wall_ms: float = 1.0
     overheads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    serving: Mapping[str, float] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -66,7 +66,7 @@ def continued(model: Model, prompt: Sequence[int], how: Generation, draft: Draft
     settings = EngineSettings(
         rows=1,
         context=max(2, context),
-        memory=_memory(model, context),
+        memory=memory_of_text(model, context),
         prefix_memory=0,
         chunk=min(context, 4096),
     )
@@ -76,7 +76,7 @@ def continued(model: Model, prompt: Sequence[int], how: Generation, draft: Draft
     return Continuation(engine, pieces)
 
 
-def _memory(model: Model, context: int) -> int:
+def memory_of_text(model: Model, context: int) -> int:
     """MiB that surely hold the states of one text."""
     with torch.device("meta"):
         state = build(model.spec, device="meta").init_state(1, in_steps(context))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from hw_profiles.memory.prediction import measure_memory
 from hw_profiles.timing.measure import TOGETHER, measure_networks
 from hw_profiles.timing.timings import Latency
 from nas.progress import Progress
+from nas.serving.load import serve
 from nas.steps.base import Context, Step, steps
 from nas.steps.corpus import opened_task
 from nas.store import Measurement
@@ -227,6 +229,7 @@ def measured(
     for row, model in zip(rows, models, strict=True):
         row.update(_memory(model, scenario) if "memory" in kinds else {})
         row.update(_energy(model, scenario) if "energy" in kinds else {})
+        row.update(_served(model, scenario) if "serving" in kinds and scenario.arrivals else {})
     return rows
 
 
@@ -264,6 +267,12 @@ def _memory(model: Model, scenario: Scenario) -> dict[str, Value]:
     """Peaks as allocated here: weights of few bits lie in the scenario's dtype where they are emulated."""
     peaks = measure_memory(model, scenario)
     return {name: Value(float(getattr(peaks, name)), None, "measured") for name in PEAKS}
+
+
+def _served(model: Model, scenario: Scenario) -> dict[str, Value]:
+    """What clients see under the scenario's load."""
+    figures = serve(deepcopy(model), scenario)  # whose dtype and device are the scenario's
+    return {name: Value(value, None, "measured") for name, value in figures.items()}
 
 
 def _energy(model: Model, scenario: Scenario) -> dict[str, Value]:

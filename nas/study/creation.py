@@ -19,6 +19,7 @@ from nas.default_paths import DEFAULT_STORE
 from nas.engines.base import engines, make_engine
 from nas.objectives.base import CostModel, Objective, ObjectiveFunction, objectives
 from nas.schedulers.base import check_scheduler
+from nas.serving.figures import FIGURES, check_served
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import check_place, study_folder
 from nas.strategies.base import make_strategy, strategies
@@ -30,7 +31,7 @@ from nas.study.forecast import of_plan
 from nas.study.modified import check_then
 from nas.study.objective_records import OBJECTIVES, described_objectives
 from nas.study.own_blocks import check_own_blocks
-from nas.study.plan import Plan
+from nas.study.plan import SCENARIO_MARK, Plan
 from nas.study.plan_objectives import (
     goals_of,
     is_decoder_space,
@@ -179,8 +180,11 @@ def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> Non
                 f"{objective.name} needs a space of Decoder, and this is one of {_root_kind(space)}: search"
                 " it with functions of the architecture, nas.search(space, objectives=[function], ...)"
             )
-        if objective.scenario:
-            cost_model.under(objective.scenario)
+        where = cost_model.under(objective.scenario) if objective.scenario else cost_model
+        if objective.name.partition(SCENARIO_MARK)[0] in FIGURES:
+            check_served(where.scenario)
+            if plan.roofline is not None or plan.time_on is not None:
+                raise SettingError(f"{objective.name} needs a latency table that is measured on this machine")
     check_tables(plan)
 
 

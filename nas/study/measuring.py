@@ -8,6 +8,7 @@ from typing import Any
 from hw_profiles.energy import ENERGY_READINGS
 from hw_profiles.energy_counters import counter_of
 from hw_profiles.timing.timings import READINGS
+from nas.serving.figures import FIGURES
 from nas.study.facts import TABLES
 from nas.study.plan import MEASURABLE, SCENARIO_MARK, Plan
 from nas.study.plan_objectives import asked_objectives
@@ -17,7 +18,7 @@ from search_spaces.devices import missing_here
 from search_spaces.scenario import Scenario
 
 PEAKS = ("peak_bytes", "prefill_peak_bytes", "decode_peak_bytes")
-KINDS = dict(zip(MEASURABLE, (READINGS, PEAKS, ENERGY_READINGS), strict=True))
+KINDS = dict(zip(MEASURABLE, (READINGS, PEAKS, ENERGY_READINGS, FIGURES), strict=True))
 """What can be measured of a network, and the figures that it gives."""
 
 
@@ -53,13 +54,15 @@ def lacking(study: Study, trials: Iterable[Trial], scenario: Scenario) -> tuple[
 def _marks(study: Study, scenario: Scenario) -> dict[str, str]:
     """By kind that is wanted, the name of the last figure that measuring it records.
 
-    Energy is wanted where the device counts it, which is known of this machine's only.
+    Energy is wanted where the device counts it, which is known of this machine's only, and what clients of a
+    server see where there are arrivals.
     """
     suffix, plan = suffix_of(study, scenario), study.plan
     kinds = [
         kind
         for kind in kinds_wanted(plan, scenario)
-        if kind != "energy" or plan.time_on is not None or counter_of(scenario.device) is not None
+        if (kind != "energy" or plan.time_on is not None or counter_of(scenario.device) is not None)
+        and (kind != "serving" or scenario.arrivals)
     ]
     return {kind: f"{KINDS[kind][-1]}{suffix}" for kind in kinds}
 

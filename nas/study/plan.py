@@ -25,7 +25,7 @@ SCENARIO_MARK = "@"
 DATA_VOCAB, MOST_VOCAB = 0, 2**20
 """The vocabulary of the data, and the largest that is given."""
 
-MEASURABLE = ("latency", "memory", "energy")
+MEASURABLE = ("latency", "memory", "energy", "serving")
 """What can be measured of a network on a device."""
 
 GOALS, SEARCH, TRAINING, LATENCY, FINALISTS = "Goals", "Search", "Training", "Latency", "Finalists"

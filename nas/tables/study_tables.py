@@ -18,12 +18,14 @@ from hw_profiles.roofline.roofline import Roofline
 from hw_profiles.timing.timings import READINGS
 from nas.objectives.base import Predictor
 from nas.progress import Progress
+from nas.serving.figures import FIGURES
 from nas.study.facts import TABLES, add_fact
 from nas.study.marks import error_words
 from nas.study.plan import Plan
 from nas.study.plan_objectives import needing_tables
 from nas.study.study import Study
 from nas.tables.library import is_imported
+from nas.tables.serving_ratios import with_serving
 from nas.tables.table_facts import (
     elsewhere,
     estimate_fact,
@@ -114,6 +116,7 @@ def _table(study: Study, scenario: Scenario, progress: Progress, address: str | 
     if earlier is not None and plan.time_on is None:
         earlier.require_here(str(path))
     if earlier is not None and earlier.scenario == scenario and earlier.covers(study.space):
+        earlier = with_serving(earlier, path) if plan.time_on is None else earlier
         _samples(path).unlink(missing_ok=True)  # of the table that is whole: a kill came before their removal
         if not (plan.strict_table and _rough_where_needed(earlier, plan)):
             return earlier
@@ -199,8 +202,8 @@ def measured_table(
         return table
     kept: dict[str, Any] = {"partial": partial, "output": path, "progress": progress}
     if similar is not None:
-        return transfer_table(similar, space, scenario, **kept, **effort)
-    return profile_space(space, scenario, readings=readings, **kept, **effort)
+        return with_serving(transfer_table(similar, space, scenario, **kept, **effort), path)
+    return with_serving(profile_space(space, scenario, readings=readings, **kept, **effort), path)
 
 
 def _require_trust(table: LatencyTable, plan: Plan) -> None:
@@ -223,6 +226,8 @@ def _rough_where_needed(table: LatencyTable, plan: Plan) -> str:
 def asked_readings(plan: Plan) -> tuple[str, ...]:
     """The readings of a table that an objective or a constraint of the plan needs."""
     asked = " ".join([*plan.objectives, *plan.constraints])
+    if any(figure in asked for figure in FIGURES):
+        return READINGS
     return tuple(reading for reading in READINGS if reading in asked)
 
 
