@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Unpack
 
 import torch
@@ -92,6 +93,9 @@ def place_of(module: Residual, name: str, role: Role) -> str:
 class LowRank(Merged):
     """The training of low-rank factors of some matrices of a model, which itself stays as it is."""
 
+    ranks: Mapping[str, int] = MappingProxyType({})
+    """Ranks of matrices that have another one than the form says."""
+
     def __init__(
         self, model: Model, task: Task, form: Form, adapted: Mapping[str, Shape], **course: Unpack[Course]
     ) -> None:
@@ -100,9 +104,9 @@ class LowRank(Merged):
 
     def starts(self) -> dict[str, nn.Parameter]:
         """A, B and, where they are learned, the norms m of every matrix."""
-        found, rank = {}, self.form.rank
+        found = {}
         for name, shape in self.adapted.items():
-            base = self.base(name)
+            base, rank = self.base(name), self.ranks.get(name, self.form.rank)
             start = base.new_empty(shape.stacked, rank, shape.inputs)
             start.normal_(std=shape.inputs**-0.5, generator=dice_at(self.seed, f"{name}.A", base.device))
             found[f"{name}.A"] = nn.Parameter(start)
@@ -119,7 +123,8 @@ class LowRank(Merged):
     @property
     def how(self) -> Mapping[str, Any]:
         """The form, and what is adapted."""
-        return {"low_rank": asdict(self.form), "adapted": sorted(self.adapted)}
+        ranks = {"ranks": dict(sorted(self.ranks.items()))} if self.ranks else {}
+        return {"low_rank": asdict(self.form), "adapted": sorted(self.adapted), **ranks}
 
     def merged(self) -> dict[str, Tensor]:
         """See `Merged.merged`."""
@@ -135,9 +140,34 @@ class LowRank(Merged):
         return round_all(weights, self._bits)
 
     @torch.no_grad()
+    def of_rank(self, name: str, rank: int) -> Tensor:
+        """A matrix with the best part of this rank of what it has learned, where only factors are learned."""
+        a, b = self.parameters[f"{name}.A"].double(), self.parameters[f"{name}.B"].double()
+        left, sizes, right = torch.linalg.svd(b @ a, full_matrices=False)
+        learned = (left[..., :rank] * sizes[..., None, :rank]) @ right[..., :rank, :]
+        moved = self.base(name) + self.form.alpha / self.form.rank * learned.float()
+        return round_all({name: moved.view_as(self._weights[name])}, self._bits)[name]
+
+    @torch.no_grad()
     def merge(self) -> Model:
         """The model with the factors in its matrices."""
         model = super().merge()
         for name in self.adapted:
             self.parameters[f"{name}.B"].zero_()
         return model
+
+
+class UnequalRanks(LowRank):
+    """The same with a rank for each matrix; a rank of 0 leaves it as it is. All factors count alike."""
+
+    def __init__(
+        self,
+        model: Model,
+        task: Task,
+        form: Form,
+        adapted: Mapping[str, Shape],
+        ranks: Mapping[str, int],
+        **course: Unpack[Course],
+    ) -> None:
+        self.ranks = {name: ranks[name] for name in adapted if ranks[name]}
+        super().__init__(model, task, form, {name: adapted[name] for name in self.ranks}, **course)

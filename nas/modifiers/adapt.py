@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from evaluators.compression.adapters import learned
 from evaluators.compression.bottleneck import Bottleneck, new_values, widened, wider_spec
+from evaluators.compression.damage import Damage, exchanged
 from evaluators.compression.galore import GaLore
-from evaluators.compression.low_rank import PLACES, Form, LowRank, Shape, matrices
+from evaluators.compression.low_rank import PLACES, Form, LowRank, Shape, UnequalRanks, matrices
 from evaluators.compression.merged import Course, Merged
 from evaluators.compression.normal_float import round_to_normal_float
 from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, setting
+from nas.engines.exact.shares import Effect, shared_out
 from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
 
 BASES = ("as_it_is", "nf4")
+DAMAGE_WINDOWS = 16
+"""Windows of training text that what a lower rank takes away is measured on."""
+
 METHODS = ("factors", "galore", "bottleneck")
 
 
@@ -34,6 +41,7 @@ class Adapt(Modifier):
     With --decompose direction and norm of a row are learned apart (DoRA); --base nf4 is QLoRA: what the
     factors are added to is rounded to 4 bits before, and the merged network is stored at the bits of its
     layers. `galore` trains whole matrices and saves the optimizer's memory: its space has the rank.
+    With --probe STEPS matrices have ranks by need, at no more trained parameters than with --rank everywhere.
     `bottleneck` gives every channel mixer that many new hidden channels and trains these alone: what was
     learned before stays whole beside them.
 
@@ -51,6 +59,12 @@ class Adapt(Modifier):
     )
     decompose: bool = setting(False, help="Learn norms apart from directions (DoRA).")
     base: str = setting("as_it_is", help="The weights that factors are added to (nf4: QLoRA).", choices=BASES)
+    probe: int = setting(
+        0,
+        help="Steps of a first adaptation that says which matrices need a higher rank than others; 0: none.",
+        least=0,
+        most=MANY,
+    )
     every: int = setting(200, help="Steps that GaLore stays in one space.", least=1, most=MANY)
     steps: int = setting(1000, help="Steps of training.", least=1, most=MANY)
     batch: int = setting(16, help="Sequences of a step.", least=1, most=MANY)
@@ -70,6 +84,8 @@ class Adapt(Modifier):
             raise SettingError(f"adapt: targets are some of {', '.join(PLACES)}, got {found}")
         if self.method != "factors" and (self.decompose or self.base != "as_it_is"):
             raise SettingError(f"adapt: decompose and base are for factors, and method is {self.method}")
+        if self.probe and (self.method != "factors" or self.decompose):
+            raise SettingError("adapt: probe is for factors without norms of their own (decompose)")
 
     def unsupported(self, spec: Decoder) -> str:
         """There must be such matrices, not all of them smaller than the rank; or channel mixers."""
@@ -99,8 +115,11 @@ class Adapt(Modifier):
         return sum(shape.factors(self._form) for shape in shapes)
 
     def flops(self, spec: Decoder, scenario: Scenario) -> float:
-        """See `Modifier.flops`: three passes."""
-        return 3 * forward_flops(spec, self.steps * self.batch, scenario)
+        """See `Modifier.flops`: three passes, and one for every rank of every matrix."""
+        looks = 0
+        if self.probe:
+            looks = DAMAGE_WINDOWS * sum(len(self._ranks(shape)) for shape in self._matrices(spec).values())
+        return forward_flops(spec, 3 * (self.steps + self.probe) * self.batch + looks, scenario)
 
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
@@ -113,7 +132,11 @@ class Adapt(Modifier):
                 on_step=lambda step, loss: bar.update(step, f"{loss:.3f} {work.task.unit}"),
             )
         count = sum(weight.numel() for weight in training.parameters.values())
-        notes = {"trained parameters": self.trainable(before), "optimizer's values": 2 * count}
+        trained = count if self.probe else self.trainable(before)
+        notes: dict[str, Any] = {"trained parameters": trained, "optimizer's values": 2 * count}
+        if isinstance(training, UnequalRanks):
+            shown = [f"{name.removeprefix('layers.')}={rank}" for name, rank in training.ranks.items()]
+            notes["ranks"] = " ".join(shown)
         as_it_is = self.base == "as_it_is"
         adapter = learned(training) if as_it_is and isinstance(training, LowRank) else None
         return Changed(training.merge(), notes, adapter)
@@ -127,7 +150,37 @@ class Adapt(Modifier):
             return GaLore(model, work.task, self._form, adapted, self.every, **course)
         if self.base == "nf4":
             _round(model, adapted)
+        if self.probe:
+            ranks = self._probed(model, work, adapted)
+            return UnequalRanks(model, work.task, self._form, adapted, ranks, **course)
         return LowRank(model, work.task, self._form, adapted, **course)
+
+    def _probed(self, model: Model, work: Work, adapted: dict[str, Shape]) -> dict[str, int]:
+        """The rank of each matrix: the least damage to what a probe of higher ranks has learned."""
+        course = Course(steps=self.probe, seed=work.seed, batch=self.batch, recipe=self.recipe)
+        highest = {name: self._ranks(shape)[-1] for name, shape in adapted.items()}
+        training = UnequalRanks(deepcopy(model), work.task, self._form, adapted, highest, **course)
+        folder = None if work.folder is None else work.folder / "probe"
+        with work.progress.bar("probing", self.probe) as bar:
+            fit(training, folder=folder, on_step=lambda step, loss: bar.update(step, f"{loss:.3f}"))
+        parts = {n: {r: training.of_rank(n, r) for r in self._ranks(s)} for n, s in adapted.items()}
+        learned = training.merge()
+        damage = Damage(learned, *work.task.train_batch(1, work.seed, DAMAGE_WINDOWS))
+        effects: dict[str, dict[int, Effect]] = {}
+        with work.progress.bar("measuring damage", len(parts)) as bar:
+            for name, shape in adapted.items():
+                effects[name] = {}
+                for rank, weight in parts[name].items():
+                    with exchanged(learned, {name: weight}) as moved:
+                        amount = shape.factors(replace(self._form, rank=rank))
+                        effects[name][rank] = Effect(damage.of(moved).kl, amount)
+                bar.update(len(effects), name)
+        return dict(shared_out(effects, self.rank).values)
+
+    def _ranks(self, shape: Shape) -> list[int]:
+        """Ranks that a matrix may have: none, powers of two up to four times the usual, and the usual."""
+        most = min(shape.rows, shape.inputs, 4 * self.rank)
+        return sorted({0, self.rank, *(2**power for power in range(most.bit_length()))})
 
     @property
     def _form(self) -> Form:

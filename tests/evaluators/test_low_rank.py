@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from evaluators.compression.bottleneck import Bottleneck, new_values, widened, wider
 from evaluators.compression.galore import GaLore
-from evaluators.compression.low_rank import PLACES, Form, LowRank, matrices
+from evaluators.compression.low_rank import PLACES, Form, LowRank, UnequalRanks, matrices
 from evaluators.compression.merged import Course
 from evaluators.compression.normal_float import BITS, normal_float_values, round_to_normal_float
 from evaluators.tasks.base import IGNORED
@@ -260,3 +260,24 @@ def test_new_channels_say_nothing_at_first_and_learn_alone(name: str) -> None:
     for own, weight in model.named_parameters():
         kept = dict(merged.named_parameters())[own][tuple(map(slice, weight.shape))]
         assert torch.equal(kept, weight)
+
+
+def test_matrices_may_have_ranks_of_their_own() -> None:
+    model, form = network(), Form(rank=2, alpha=4.0)
+    adapted = matrices(model, PLACES, form.rank)
+    ranks = {name: index % 4 for index, name in enumerate(adapted)}
+    course = Course(steps=2, seed=0, batch=2, recipe=DEFAULT)
+    training = moved(UnequalRanks(model, TASK, form, adapted, ranks, **course))  # type: ignore[assignment]
+    law = sum(adapted[name].factors(replace(form, rank=rank)) for name, rank in ranks.items())
+    assert sum(weight.numel() for weight in training.parameters.values()) == law
+    training._bits = dict.fromkeys(training._bits)
+    weights, merged = dict(model.named_parameters()), training.merged()
+    for name, rank in ranks.items():
+        shape = (adapted[name].rows, adapted[name].inputs)
+        learned = (merged[name] - weights[name]).view(shape)
+        assert int(torch.linalg.matrix_rank(learned, atol=1e-4)) == rank
+        if rank > 1:
+            left, sizes, right = torch.linalg.svd(learned)
+            best = weights[name].view(shape) + sizes[0] * torch.outer(left[:, 0], right[0])
+            torch.testing.assert_close(training.of_rank(name, 1).view(shape), best)
+            torch.testing.assert_close(training.of_rank(name, rank), merged[name])

@@ -331,6 +331,17 @@ def test_what_was_learned_lies_beside_the_merged_network(
     assert not (out / ADAPTER).exists(), "its base is on no disk"
 
 
+def test_ranks_go_where_a_probe_has_learned_most(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    adapt = Adapt(rank=2, steps=2, batch=2, probe=3)
+    (done,) = modify(start, [adapt], tmp_path / "out", settings)
+    assert 0 < done.notes["trained parameters"] <= adapt.trainable(start.model.spec)
+    ranks = [int(each.partition("=")[2]) for each in done.notes["ranks"].split()]
+    assert len(set(ranks)) > 1
+    assert max(ranks) <= 8
+
+
 @pytest.mark.parametrize(("method", "more"), [("galore", 0), ("bottleneck", 2 * 3 * 3 * 16)])
 def test_other_ways_to_adapt_are_as_large_as_they_say(
     method: str, more: int, start: Start, settings: ModificationSettings, tmp_path: Path
@@ -350,6 +361,8 @@ def test_other_ways_to_adapt_are_as_large_as_they_say(
         ("adapt,rank=200", "rank 200 is larger than every matrix, such as layers.0"),
         ("adapt,targets=expert", "no matrices that are expert"),
         ("adapt,method=galore,decompose=yes", "decompose and base are for factors, and method is galore"),
+        ("adapt,probe=5,decompose=yes", "probe is for factors without norms"),
+        ("adapt,probe=5,method=galore", "probe is for factors"),
         ("adapt,targets=", "targets are some of input, output, inner, expert, got none"),
     ],
 )
