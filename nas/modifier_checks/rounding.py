@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from evaluators.compression.awq import scaled_inputs
@@ -19,13 +20,14 @@ from search_spaces.blocks.gated_delta_net import GatedDeltaNet
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
-from search_spaces.quantization.bits import WeightFormat, weight_bytes
+from search_spaces.quantization.activations import OUTLIER, round_activations
+from search_spaces.quantization.bits import GROUPS, WeightFormat, weight_bytes
 from search_spaces.quantization.packing import pack
 from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.scenario import Scenario
 
 BYTES = "stored bytes"
-GROUP = 32
+GROUP, ROW = 32, GROUPS[-1]
 
 
 @checks.add
@@ -59,6 +61,36 @@ def _bytes_of(weight: Tensor, stored: WeightFormat) -> tuple[int, int]:
     written = sum(part.nbytes for part in pack(weight, stored).values())
     assert written == weight_bytes(tuple(weight.shape), stored)
     return written, int(weight.numel() * stored.bits // 8 + 2 * weight.numel() // stored.group)
+
+
+@checks.add
+class Int8(SystemCheck):
+    """Tokens one by one through a matrix of 8 bits, a tenth of their channels beyond 6.
+
+    A row of weights has one scale, as theirs has. A column that holds an outlier of some token is exact for
+    all tokens of a call there, and here for the tokens that have one: single tokens see the same.
+    """
+
+    name, counts = "llm.int8", BYTES
+    reference, tolerance = "bitsandbytes' int8 products, token by token", 1e-3
+    needs = ("bitsandbytes",)
+
+    def measure(self) -> Measured:
+        """See `SystemCheck.measure`."""
+        from bitsandbytes.functional import int8_vectorwise_quant
+
+        stored = WeightFormat(8, ROW)
+        weight, x = round_to_bits(random(64, 256), stored), random(16, 256, seed=1)
+        x = torch.where(random(16, 256, seed=2) > 1.3, x + 12 * x.sign(), x).half()
+        codes, scale, _ = int8_vectorwise_quant(weight.half())
+        theirs = []
+        for token in x.split(1):
+            own, own_scale, columns = int8_vectorwise_quant(token, threshold=OUTLIER)
+            product = torch.ops.bitsandbytes.int8_mixed_scaled_mm
+            theirs.append(product(token, own, codes, own_scale, scale, columns, None)[0])
+        ours = F.linear(round_activations(x.float()), weight)
+        counted = sum(part.nbytes for part in pack(weight, stored).values())
+        return Measured(difference(ours, torch.cat(theirs).float()), counted, 64 * (256 + 2))
 
 
 @checks.add

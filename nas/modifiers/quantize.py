@@ -18,7 +18,7 @@ from nas.modifiers.base import Changed, Modifier, Work, built_like, forward_flop
 from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.network.model import Model
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.quantization.bits import GROUPS, WeightFormat
+from search_spaces.quantization.bits import ACTIVATION_BITS, GROUPS, STATE_BITS, WeightFormat
 from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.scenario import Scenario
 
@@ -50,6 +50,15 @@ class Quantize(Modifier):
     embedding: int = setting(
         16, help="Bits of the embedding, and of a head of its own, to nearest.", choices=(16, *WIDTHS)
     )
+    activations: int | None = setting(
+        None,
+        help="Bits of what matrices multiply; at 8, values beyond 6 stay at 16 (LLM.int8).",
+        choices=ACTIVATION_BITS,
+        shown="as they are",
+    )
+    state: int | None = setting(
+        None, help="Bits of the decode state.", choices=STATE_BITS, shown="as they are"
+    )
     calibration: int = setting(64, help="Windows of training text to calibrate on.", least=1, most=MANY)
     damp: float = setting(
         DAMP, help="What GPTQ adds to the diagonal of its moments, as a share of the mean.", above=0, most=1
@@ -60,7 +69,7 @@ class Quantize(Modifier):
         return not_rotated(spec) if self.rotate else ""
 
     def changed(self, spec: Decoder) -> Decoder:
-        """See `Modifier.changed`: the bits of all layers, but for those of activations and states."""
+        """See `Modifier.changed`: the bits of all layers."""
         spec = rotated_spec(spec) if self.rotate else spec
         layers = tuple(map(self._rounded, spec.layers))
         if self.embedding == 16:
@@ -74,7 +83,14 @@ class Quantize(Modifier):
 
     def _rounded(self, layer: Layer) -> Layer:
         own, channel = (
-            replace(layer.bits_at(place), weight=self.bits, group=self.group, numbers="int")
+            replace(
+                was := layer.bits_at(place),
+                weight=self.bits,
+                group=self.group,
+                numbers="int",
+                activation=was.activation if self.activations is None else self.activations,
+                state=was.state if self.state is None else self.state,
+            )
             for place in PLACES
         )
         return replace(layer, bits=own, channel_bits=channel)

@@ -38,6 +38,7 @@ from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.network.model_files import WEIGHTS, read_config, save_model
+from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
 LAYER = Layer(sequence_mixer=Attention(num_heads=2, num_kv_heads=1, head_dim=8), channel_mixer=SwiGLU())
@@ -410,6 +411,18 @@ def test_what_cannot_go_is_refused(text: str, message: str, start: Start) -> Non
 def test_a_share_for_each_layer_needs_all_layers(start: Start) -> None:
     with pytest.raises(SettingError, match="one for each of the 2 layers, got 3"):
         estimates(start, [Shrink(channels=(0.5, 0.5, 0.5))])
+
+
+def test_activations_and_states_may_have_8_bits_as_well(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    quantize = Quantize(bits=8, group=65536, activations=8, state=8, calibration=2)
+    ((_, estimate),) = estimates(start, [quantize])
+    (done,) = modify(start, [quantize], tmp_path / "out", settings)
+    assert done.after["weight_bytes"] == estimate.weight_bytes[1]
+    bits = {layer.bits_at(place) for layer in load(tmp_path / "out").spec.layers for place in layer.blocks}
+    assert bits == {Bits(weight=8, activation=8, state=8, group=65536)}
+    assert Quantize(bits=4).changed(load(tmp_path / "out").spec).layers[0].bits.activation == 8
 
 
 def test_a_rotated_network_has_a_head_of_its_own(
