@@ -21,3 +21,21 @@ def store_option(study: StudyFacts) -> list[str]:
 def export(study: StudyFacts, digest: str) -> str:
     """The command that exports a network as a plain model."""
     return f"nas export {target(study, digest, '-o', f'{study.name}-{digest}')}"
+
+
+def network_commands(study: StudyFacts, digest: str, *, weights: bool) -> dict[str, str]:
+    """What to type for a network, by what it does; only to show it where it has no `weights`."""
+    which, folder = target(study, digest), f"{study.name}-{digest}"
+    shown = {"Show it in the terminal": f"nas show {which}"}
+    if not weights:
+        return shown
+    return {
+        **shown,
+        "Export it as a plain model": export(study, digest),
+        "Let the export write a text": f"nas generate {shlex.quote(folder)}",
+        "Go on training it": f"nas train {which} -o {shlex.quote(f'{folder}-trained')}",
+        "Adapt it to a text of yours (TEXT), by few parameters": (
+            f"nas adapt {which} --data TEXT -o {shlex.quote(f'{folder}-adapted')}"
+        ),
+        "Serve it by OpenAI's protocol": f"nas serve {which}",
+    }

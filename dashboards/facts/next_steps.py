@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from nas.steps.base import Context
 from nas.steps.finalists import Finalists
-from nas.study.export import longest_training
-from nas.study.facts import SUPERNET
+from nas.study.export import has_weights
 from nas.study.study import Study
 from nas.study.trial import Trial
 
@@ -35,14 +34,5 @@ def next_steps(study: Study, front: list[Trial]) -> NextSteps:
         scored=study.quality is not None,
         finalists=plan.finalists,
         unfinished=study.quality is not None and plan.finalists > 0 and not trained,
-        exportable=next((trial.digest for trial in front if _has_weights(study, trial)), None),
+        exportable=next((trial.digest for trial in front if has_weights(study, trial.digest)), None),
     )
-
-
-def _has_weights(study: Study, trial: Trial) -> bool:
-    """Whether `best_weights` would find some: of a training of its own, or shared ones."""
-    plan = study.plan
-    if study.quality is None:
-        return False
-    shared = plan.evaluator == "supernet" and SUPERNET in study.facts
-    return shared or longest_training(study, trial.digest) is not None

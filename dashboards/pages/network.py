@@ -11,10 +11,13 @@ from dash.development.base_component import Component
 
 from dashboards.app.controls import GRAPH, command, term
 from dashboards.app.exports import Exports, formats, text_file, zip_file
+from dashboards.app.lineage_view import lineage
 from dashboards.app.live_store import LiveStore, key_of
-from dashboards.app.panels import compare_link, groups_of, link_to, numbers_table
+from dashboards.app.panels import compare_link, groups_of, numbers_table
+from dashboards.app.sample_view import sample_section, sample_text
+from dashboards.app.samples import Samples
 from dashboards.facts.anatomy import Anatomy, anatomy, table_of
-from dashboards.facts.family_tree import Generation, ParentFacts, generations_of, trainings_of
+from dashboards.facts.family_tree import trainings_of
 from dashboards.facts.networks import architecture, quantity
 from dashboards.facts.python_text import python_text
 from dashboards.facts.reading import Reading
@@ -23,9 +26,10 @@ from dashboards.figures.strip import strip_figure, totals
 from dashboards.figures.trainings import trainings_figure
 from dashboards.pages.base import Control, Page, Place, address, pages
 from dashboards.report.pieces import network_page, trials_csv, trials_json
-from dashboards.shell_commands import export, target
+from dashboards.shell_commands import network_commands
 from dashboards.style.theme import SCHEMES, with_scheme
 from foundation.errors import NasError, UnknownName
+from nas.study.export import has_weights
 from nas.study.trial import Trial
 
 FILES = {
@@ -58,12 +62,15 @@ class Network(Page):
         "network-to.value": str,
         "network-export.n_clicks": int,
         "network-poll.n_intervals": int,
+        "network-sample.n_clicks": int,
+        "network-prompt.value": str,
+        "network-sample-poll.n_intervals": int,
         **{f"network-{kind}.n_clicks": int for kind in FILES},
     }
 
     def __init__(self, live: LiveStore) -> None:
         super().__init__(live)
-        self.exports = Exports(live.store.url)
+        self.exports, self.samples = Exports(live.store.url), Samples(live.store.url)
 
     def layout(self, place: Place) -> list[Component]:
         """Everything that is known of a network."""
@@ -86,6 +93,7 @@ class Network(Page):
                 className="pair",
             ),
             html.Section([html.H2("Where it comes from"), *lineage(reading, trial)]),
+            *sample_section(reading, trial),
             html.Div(
                 [
                     html.Section([html.H2("As Python"), python(reading, trial)]),
@@ -171,6 +179,30 @@ class Network(Page):
             State("network-which", "data"),
             prevent_initial_call=True,
         )(self.export)
+
+        app.callback(
+            Output("network-text", "children"),
+            Output("network-sample-poll", "disabled"),
+            Input("network-sample", "n_clicks"),
+            Input("network-sample-poll", "n_intervals"),
+            State("network-prompt", "value"),
+            State("network-which", "data"),
+            prevent_initial_call=True,
+        )(self.sample)
+
+    def sample(self, clicks: Any, ticks: Any, prompt: Any, which: Any) -> tuple[Any, Any]:
+        """The text that the network writes, as far as it is; the page polls until it has ended."""
+        reading, trial = self._shown(which)
+        if reading is None or trial is None or not clicks:
+            return no_update, True
+        try:
+            pressed = dash.ctx.triggered_id != "network-sample-poll"
+            found = self.samples.of(reading.study, trial, str(prompt or ""), start=pressed)
+        except NasError as error:
+            return [html.P(str(error), className="muted")], True
+        if found is None:
+            return no_update, True
+        return sample_text(found), found.ended
 
     def file(self, *asked: Any) -> Any:
         """The network as a file: JSON, CSV or a page of its own."""
@@ -300,35 +332,6 @@ def overheads_text(overheads: Mapping[str, float]) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def lineage(reading: Reading, trial: Trial) -> list[Component]:
-    """The parents and theirs, with what each child changed."""
-    generations = generations_of(reading, trial)
-    if not generations:
-        return [html.P("Its strategy recorded no parents.", className="muted")]
-    items = [_generation(reading, each) for each in generations]
-    note = "A network and its parents, newest first; each line is a gene that the child changed."
-    return [html.P(note, className="caption"), html.Ol(items, className="lineage")]
-
-
-def _generation(reading: Reading, each: Generation) -> Component:
-    head = [link_to(reading, each.digest), html.Span(f" trial {each.number:,}", className="muted")]
-    if not each.parents:
-        return html.Li([*head, f", {each.origin}"])
-    return html.Li([*head, ", made of", html.Ul([_parent(reading, parent) for parent in each.parents])])
-
-
-def _parent(reading: Reading, parent: ParentFacts) -> Component:
-    quality = reading.objectives[0]
-    value = parent.values.get(quality.name)
-    told = f", {quality.label} {quality.of(value)}" if value else ""
-    changes = [
-        html.Li([html.Code(path), f": {before} → ", html.Strong(after)])
-        for path, (before, after) in parent.changed.items()
-    ]
-    head = [link_to(reading, parent.digest), html.Span(f" trial {parent.number:,}{told}", className="muted")]
-    return html.Li([*head, html.Ul(changes, className="changes")] if changes else [*head, ": the same genes"])
-
-
 def take_home(reading: Reading) -> list[Component]:
     """Files for the browser, and an export where the study has weights and nothing of its own must be run."""
     parts: list[Component] = [
@@ -373,12 +376,7 @@ def commands(reading: Reading, trial: Trial) -> list[Component]:
     """What to type for this network."""
     study = study_facts(reading.study, ())
     lines: Sequence[tuple[str, str]] = (
-        ("Show it in the terminal", f"nas show {target(study, trial.digest)}"),
-        ("Export it as a plain model", export(study, trial.digest)),
-        (
-            "Go on training it",
-            f"nas train {target(study, trial.digest)} -o {study.name}-{trial.digest}-trained",
-        ),
+        *network_commands(study, trial.digest, weights=has_weights(reading.study, trial.digest)).items(),
         ("See it on the front", address(study=study.name, pick=trial.number)),
     )
     parts: list[Component] = [html.P(compare_link(reading, [trial], "Compare it with another network"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,37 @@ from search_spaces.network.model_files import CONFIG, read_config
 
 def longest_training(study: Study, digest: str) -> Trial | None:
     """The trial in which this architecture was trained from scratch for the most steps."""
+    found = study.store.trials(study.record, None, digest=digest, on_unreadable=lambda unreadable: None)
     trained = [
         trial
-        for stage in STAGES
-        if stage != "repeat"  # the same training with another seed
-        for trial in study.trials(stage)
-        if trial.digest == digest
+        for trial in sorted(found, key=lambda trial: STAGES.index(trial.stage))
+        if trial.stage != "repeat"  # the same training with another seed
         and trial.state is TrialState.COMPLETE
         and trial.fidelity.evaluator == "scratch"
+        and (trial.stage != "search" or set(study.plan.objectives) <= set(trial.values))
     ]
     return max(trained, key=lambda trial: trial.fidelity.steps, default=None)
 
 
-def best_weights(study: Study, trial: Trial, task: Task | None = None) -> tuple[Model, dict[str, Any]]:
+def has_weights(study: Study, digest: str) -> bool:
+    """Whether `best_weights` would find some: of a training of its own, or shared ones."""
+    if study.quality is None:
+        return False
+    shared = study.plan.evaluator == "supernet" and SUPERNET in study.facts
+    return shared or longest_training(study, digest) is not None
+
+
+def best_weights(
+    study: Study,
+    trial: Trial,
+    task: Task | None = None,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+) -> tuple[Model, dict[str, Any]]:
     """The architecture with the weights that were trained for longest, and what they are.
 
-    Trained from scratch where it was, else extracted from the supernet. A `task` that is open is taken.
+    Trained from scratch where it was, else extracted from the supernet. A `task` that is open is taken. Where
+    the checkpoint of its training is gone, it is trained again, and `on_step` hears of every step.
 
     Raises:
         SettingError: the study has no weights for it.
@@ -50,7 +66,8 @@ def best_weights(study: Study, trial: Trial, task: Task | None = None) -> tuple[
     if trained is not None:
         steps = trained.fidelity.steps
         evaluator = search_evaluator if trained.stage == "search" else scratch_evaluator
-        model = evaluator(plan, task, study.folder).trained_model(spec, steps, trained.seed)
+        alone = evaluator(plan, task, study.folder)
+        model = alone.trained_model(spec, steps, trained.seed, on_step)
         return model, _about(study, trained, f"trained from scratch for {steps} steps")
     if plan.evaluator == "supernet" and SUPERNET in study.facts:
         supernet = supernet_evaluator(study.space, plan, task, study.folder).supernet
