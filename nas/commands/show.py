@@ -91,10 +91,11 @@ def show(
     for line in record_lines(chosen):
         print_line(line)
     table = Table("number", "value", cell("± one s.e."), "how", box=None, pad_edge=False)
-    numbers = _numbers(opened, chosen)
+    numbers, units = _numbers(opened, chosen), opened.declared_units
     for name, value, how in numbers:
         error = "" if value.error is None else f"{value.error:.2g}"
-        table.add_row(cell(name), cell(value.marked(number_text(name, value.value))), error, cell(how))
+        named = f"{name} ({units[name]})" if name in units else name
+        table.add_row(cell(named), cell(value.marked(number_text(name, value.value))), error, cell(how))
     output_console().print(table)
     for line in rough_lines([{name: value} for name, value, _ in numbers], opened.table_errors):
         print_line(line)
@@ -135,7 +136,7 @@ def print_members(members: Any) -> None:
     """
     members = members.fitting(output_console().width)
     if members:
-        print_table(members.head, members.rows, wrapped=("layers",))
+        print_table(members.head, members.rows, wrapped=(members.described,))
     if members.legend:
         print_line(members.legend)
 

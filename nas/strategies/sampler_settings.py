@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, make_dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -71,7 +71,9 @@ def settings_of(make: type[BaseSampler], title: str) -> type[SamplerSettings]:
             raise SettingError(f"{title} needs {name}, which no setting can say")
         if plain is not None:
             default = MISSING if required else True if name == LIAR else parameter.default
-            entries.append((name, plain, setting(default, help=_said_of(make, name))))
+            entries.append(
+                (name, plain, setting(default, help=_said_of(make, name), least=_least(make, plain, default)))
+            )
     made: type[SamplerSettings] = make_dataclass(
         f"{make.__name__}Settings",
         entries,
@@ -94,6 +96,16 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)
+
+
+def _least(make: type[BaseSampler], plain: Any, default: Any) -> float | None:
+    """The least value of an argument: Optuna takes negative counts and shares, and means nothing by them.
+
+    Some arguments of it are negative by default.
+    """
+    numbers = {int, float} & {plain, *get_args(plain)}
+    negative = isinstance(default, int | float) and default < 0
+    return 0 if numbers and not negative and make.__module__.startswith("optuna.") else None
 
 
 def _said_of(make: type[BaseSampler], name: str) -> str:

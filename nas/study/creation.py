@@ -177,8 +177,8 @@ def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> Non
     for objective in registered:
         if (objective.of_decoders or objective.needs_table) and not decoders:
             raise SettingError(
-                f"{objective.name} needs a space of Decoder, and this is one of {_root_kind(space)}: search"
-                " it with functions of the architecture, nas.search(space, objectives=[function], ...)"
+                f"{objective.name} needs a space of Decoder, and this is one of {_root_kind(space)}:"
+                f" {_own_objectives()}"
             )
         where = cost_model.under(objective.scenario) if objective.scenario else cost_model
         if objective.name.partition(SCENARIO_MARK)[0] in FIGURES:
@@ -186,6 +186,14 @@ def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> Non
             if plan.roofline is not None or plan.time_on is not None:
                 raise SettingError(f"{objective.name} needs a latency table that is measured on this machine")
     check_tables(plan)
+
+
+def _own_objectives() -> str:
+    """How a space of a user's own classes is searched, with the objectives that were declared."""
+    own = sorted(name for name, objective in objectives.items() if not objective.of_decoders)
+    if own:
+        return f"ask for objectives that were declared for it, {', '.join(own)}"
+    return "declare functions of an architecture as its objectives (nas.objective), and ask for those"
 
 
 def _agreed_before(plan: Plan, name: str, store: str | Path) -> bool:

@@ -14,6 +14,7 @@ from nas.study.trial import Trial, Value
 STANDARD = ("bits_per_byte", "decode_ms", "weight_bytes", "params")
 """Numbers that are shown of a network besides the objectives."""
 
+LAYERS = "layers"
 NARROW = 30
 """Characters of a line of layers that can still be read."""
 
@@ -25,8 +26,9 @@ class Front(Sequence[Trial]):
     """The members of a front; `numbers` are their best known values by digest and name.
 
     `dropped` members of the predicted front are dominated as measured. `table_errors` gives the mean errors
-    of the latency tables behind the predictions, `layers` describes a network in a line. Printed, it is a
-    table of the objectives, of what else is known of the numbers `besides`, and of the layers.
+    of the latency tables behind the predictions, `layers` describes a network in a line, below the heading
+    `described`. Printed, it is a table of the objectives, of what else is known of the numbers `besides`, and
+    of the layers; `units` has those of numbers whose names do not say them.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Front(Sequence[Trial]):
     table_errors: Callable[[], Mapping[str, float]] = field(default=dict, repr=False, compare=False)
     layers: Callable[[Trial], str] | None = field(default=None, repr=False, compare=False)
     besides: tuple[str, ...] = STANDARD
+    units: Mapping[str, str] = field(default_factory=dict)
+    described: str = LAYERS
 
     @overload
     def __getitem__(self, index: int) -> Trial: ...
@@ -57,7 +61,8 @@ class Front(Sequence[Trial]):
     @property
     def head(self) -> list[str]:
         """The names of the columns of the table."""
-        return ["trial", "digest", *self.columns, *(["layers"] if self.layers else [])]
+        numbers = (f"{name} ({self.units[name]})" if name in self.units else name for name in self.columns)
+        return ["trial", "digest", *numbers, *([self.described] if self.layers else [])]
 
     def fitting(self, width: int) -> Front:
         """With as many numbers besides the objectives as leave room for the layers in lines of `width`."""

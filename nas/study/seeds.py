@@ -58,18 +58,23 @@ def described_seeds(
 
     Raises:
         UnknownName: there is no such study.
-        SettingError: nothing of a source lies in the space, or a source has nothing scored.
+        SettingError: nothing of all sources lies in the space, or one has nothing scored.
     """
-    seeds: dict[Genotype, Seed] = {}
+    seeds, unfit = dict[Genotype, Seed](), list[str]()
     for source in plan.seed_from:
         found = _of_zoo(space) if source == ZOO else _of_study(space, plan, open_study(source, store))
         kept = [seed for seed in found.seeds if space.objection(space.draw_genotype(seed.genotype)) is None]
         said = found.said(source, len(found.seeds) - len(kept))
-        if not kept:
-            raise SettingError(f"{argument('seed_from', source)}: nothing to begin with: {said}")
-        say(said)
+        if kept:
+            say(said)
+        else:
+            unfit.append(f"{argument('seed_from', source)}: nothing to begin with: {said}")
         for seed in kept:
             seeds.setdefault(seed.genotype, seed)
+    if not seeds:
+        raise SettingError("; ".join(unfit))
+    for line in unfit:
+        say(line)
     firsts = _spread([seed for seed in seeds.values() if seed.first], plan.seeds_first)
     chosen = {seed.genotype for seed in firsts}
     return [{**seed.to_plain(), "first": seed.genotype in chosen} for seed in seeds.values()]

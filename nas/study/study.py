@@ -11,6 +11,7 @@ Reading never changes anything; `nas.search` and its kin write.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +26,12 @@ from nas.pareto import nondominated
 from nas.store import Measurement, Store, Unreadable
 from nas.study.definition import StudyDefinition
 from nas.study.frames import frame_of, row_of
-from nas.study.front import STANDARD, Front
+from nas.study.front import LAYERS, STANDARD, Front
 from nas.study.given_networks import given_network, is_given
 from nas.study.marks import table_errors
 from nas.study.network_lines import network_line
 from nas.study.objective_records import known_objective
+from nas.study.plan_objectives import is_decoder_space
 from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
 from search_spaces.language.varying import Varying, varying_fields
 
@@ -139,6 +141,8 @@ class Study(StudyDefinition):
             table_errors=self.table_errors,
             layers=self.layers,
             besides=(*(score.name for score in self.scores), *self.plan.zero_cost, *STANDARD),
+            units=self.declared_units,
+            described=self._described,
         )
 
     def undominated_as_measured(
@@ -197,6 +201,18 @@ class Study(StudyDefinition):
             if self._space_of_stand_ins is None:
                 return str(error)
             return ", ".join(f"{path}={label}" for path, label in sorted(trial.genotype.genes.items()))
+
+    @property
+    def declared_units(self) -> dict[str, str]:
+        """The units of objectives of a user's own; the names of the library's say theirs."""
+        return {own.name: own.unit for own in self.objectives if own.unit and not own.of_decoders}
+
+    @property
+    def _described(self) -> str:
+        """What a line about a network is called: its layers, or, in a space of other classes, itself."""
+        with suppress(StoreError):  # a line of the table says so
+            return LAYERS if is_decoder_space(self.space_as_read) else "architecture"
+        return LAYERS
 
     def trial(self, which: str | int) -> Trial:
         """A trial by its number or by (the beginning of) its digest; the highest fidelity it reached.

@@ -89,6 +89,7 @@ def test_a_declared_function_is_known_with_unit_direction_and_bounds(tmp_path: P
         ("weight", "kg", False, "what a tower weighs"),
     ]
     assert goals_of(study.plan) == [("power", True), ("weight", False)]
+    assert study.front().head == ["trial", "digest", "power (W)", "weight (kg)", "architecture"]
     for trial in study.trials():
         allowed = 3 <= trial.values["weight"].value < 8.5
         assert trial.state is (TrialState.COMPLETE if allowed else TrialState.INFEASIBLE)

@@ -51,6 +51,7 @@ def heard(strategy: OptunaStrategy) -> list[optuna.trial.FrozenTrial]:
         ("optuna:CmaEsSampler", {}, "multi-objective optimization, CmaEsSampler cannot be used"),
         ("optuna:TPESampler", {"n_startup": 3}, "did you mean 'n_startup_trials'"),
         ("optuna:TPESampler", {"n_startup_trials": "x"}, "n_startup_trials must be a whole number, got 'x'"),
+        ("optuna:TPESampler", {"n_startup_trials": -8}, "n_startup_trials must be at least 0, got -8"),
         ("optuna:TPESampler", {"seed": 3}, "has no setting 'seed'"),
         ("optuna:TPESampler", {"gamma": 3}, "has no setting 'gamma'"),
         ("optuna:NSGAIISampler", {"population_size": 1}, "`population_size` must be greater than"),

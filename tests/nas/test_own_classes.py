@@ -77,7 +77,7 @@ def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_default_objectives_say_what_to_pass(tmp_path: Path) -> None:
     with pytest.raises(
-        SettingError, match=r"needs a space of Decoder, and this is one of Free: .*objectives="
+        SettingError, match=r"needs a space of Decoder, and this is one of Free: .*nas.objective"
     ):
         search(tmp_path, objectives=["params"])
 

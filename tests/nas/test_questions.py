@@ -164,7 +164,7 @@ def test_a_front_prints_as_a_table_with_marks_and_their_meaning(store: Store) ->
     measure(study, {0: 1.1})
     front = study.front()
     first, *rows, legend = str(front).splitlines()
-    assert first.split() == ["trial", "digest", "bits_per_byte", "decode_ms", "params", "layers"]
+    assert first.split() == ["trial", "digest", "bits_per_byte", "decode_ms", "params", "architecture"]
     assert "~1.4 ± 0.05" in rows[0]
     assert "1.1 ± 0.01" in rows[1]
     assert "~" not in rows[1]
@@ -179,7 +179,7 @@ def test_a_front_prints_as_a_table_with_marks_and_their_meaning(store: Store) ->
 def test_numbers_besides_the_objectives_make_room_for_the_layers(store: Store) -> None:
     front = study_of(store, [(2.0, 1.0), (1.8, 1.4)]).front()
     assert front.fitting(200) == front
-    assert front.fitting(1).head == ["trial", "digest", "bits_per_byte", "decode_ms", "layers"]
+    assert front.fitting(1).head == ["trial", "digest", "bits_per_byte", "decode_ms", "architecture"]
     assert front.fitting(1).columns == list(OBJECTIVES)
 
 

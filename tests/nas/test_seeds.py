@@ -17,7 +17,7 @@ from nas.strategies.surrogate.heard import Heard
 from nas.study.creation import create_study
 from nas.study.plan import Plan
 from nas.study.seed import Seed
-from nas.study.seeds import described_seeds, seeds_of
+from nas.study.seeds import ZOO, described_seeds, seeds_of
 from nas.study.study import open_study
 from nas.study.trial import PROPOSER, Value
 from search_spaces.language.choices import one_of, repeat
@@ -98,6 +98,15 @@ def test_nothing_that_fits_is_an_error(store: Path) -> None:
     elsewhere = Space(Deep(one_of(7, 8)))
     with pytest.raises(SettingError, match="nothing to begin with"):
         described_seeds(elsewhere, Plan(objectives=("small",), seed_from=("old",)), store, print)
+
+
+def test_a_study_that_does_not_fit_refuses_no_other(store: Path) -> None:
+    said: list[str] = []
+    sources = (ZOO, "old")  # published language models are none of toys
+    plan = Plan(objectives=("small", "rich"), seed_from=sources)
+    assert described_seeds(toy_space(), plan, store, said.append)
+    assert "from old" in said[0]
+    assert "'zoo': nothing to begin with" in said[1]
 
 
 def test_published_architectures_in_the_space_come_first(tmp_path: Path) -> None:
