@@ -19,6 +19,7 @@ from nas.commands.options import PATH, Json, Store, StudyName
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import cell, output_console, print_json, print_line, print_note
 from nas.default_paths import DEFAULT_STORE
+from nas.signals import note_server
 
 if TYPE_CHECKING:
     from dashboards.facts import ComparisonFacts
@@ -208,6 +209,8 @@ def serve(app: object, host: str, port: int) -> None:
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     from werkzeug.serving import WSGIRequestHandler, run_simple
+
+    note_server(f"{host}:{port}")
 
     class Handler(WSGIRequestHandler):
         timeout = SILENT_SECONDS

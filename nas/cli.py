@@ -38,7 +38,7 @@ from nas.commands.groups import RESULTS, place
 from nas.commands.help import flow_help
 from nas.commands.output import print_line
 from nas.commands.search import current_study
-from nas.signals import STOPPED, STOPS
+from nas.signals import STOPPED, STOPS, is_server
 from nas.streams import prepare_streams, reader_has_left
 
 FAILED = 1
@@ -124,7 +124,7 @@ def run(words: Sequence[str] | None = None) -> int:
     if _received:
         code = STOPPED + _received[0]
     if code > STOPPED and code != STOPPED + signal.SIGPIPE:
-        _print_error(f"stopped; {_how_to_continue()}", title="")
+        _print_error("stopped" if is_server() else f"stopped; {_how_to_continue()}", title="")
     return code
 
 

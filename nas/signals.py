@@ -17,6 +17,19 @@ STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if ha
 """Signals by which a process is asked to stop; a second one stops it at once."""
 
 
+_servers: list[str] = []
+
+
+def is_server() -> bool:
+    """Whether this process answers others: it saves nothing that could be spoken of at its end."""
+    return bool(_servers)
+
+
+def note_server(address: str) -> None:
+    """This process answers others from here on."""
+    _servers.append(address)
+
+
 @contextmanager
 def watched_signals() -> Iterator[list[int]]:
     """The signals whose handlers raised in this time, so that what they raised is known for theirs."""

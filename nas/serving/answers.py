@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluators.tokens.vocabulary import Vocabulary
 from foundation.errors import EvaluationFailed, NasError
-from nas.serving.protocol import Asked, choice, completion, logprobs_of, problem, usage
+from nas.serving.protocol import Asked, Malformed, choice, completion, logprobs_of, problem, usage
 from nas.serving.requests import Chosen, Piece, Request
 from nas.serving.worker import Worker
 
@@ -26,7 +26,12 @@ class Answers:
         adapter = None if asked.model == base else asked.model
         self._pieces: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
         self._requests: list[Request] = []
-        loop = asyncio.get_running_loop()
+        loop, engine = asyncio.get_running_loop(), worker.engine
+        most = engine.pool.rows + engine.settings.queue
+        if len(asked.prompts) > most:
+            raise Malformed(
+                f"{len(asked.prompts)} prompts are more than the {most} that run and wait", "prompt"
+            )
         try:
             for index, prompt in enumerate(asked.prompts):
                 request = Request(prompt, asked.sampling, partial(self._tell, loop, index), adapter)

@@ -36,6 +36,7 @@ MOST_BYTES = 2**23
 """The largest body that is read."""
 
 RETRY_SECONDS = 1
+PATHS = ("/v1/completions", "/v1/models", "/health", "/metrics")
 LOCAL = (LOOPBACK, "localhost")
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -57,6 +58,7 @@ class App:
                 Route("/v1/models", self.models),
                 Route("/v1/models/{name:path}", self.one_model),
                 Route("/v1/completions", refusing(self.completions), methods=["POST"]),
+                Route("/v1/chat/completions", self.no_chat, methods=["POST"]),
                 Route("/health", self.health),
                 Route("/metrics", self.metrics),
             ],
@@ -87,6 +89,15 @@ class App:
             return JSONResponse(await _unless_left(request, answers))
         finally:
             answers.close()
+
+    async def no_chat(self, request: Request) -> Response:
+        """Where to go instead: networks here have no template that makes one text of messages."""
+        return _refusal(
+            404,
+            "there is no /v1/chat/completions here, for networks have no chat template: write the messages as"
+            " one text, and post it as the prompt of /v1/completions",
+            code="no_chat_template",
+        )
 
     async def health(self, request: Request) -> Response:
         """Whether requests are answered."""
@@ -195,7 +206,10 @@ def _refusal(
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _refusal(error.status_code, str(error.detail))
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"there is no {request.url.path:.80} here: {', '.join(PATHS)}"
+    return _refusal(error.status_code, detail)
 
 
 async def _fault(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
+import torch
 import uvicorn
 
 from evaluators.tokens.speech import tokenizer_of
@@ -18,13 +19,15 @@ from nas.serving.drafts.base import Draft
 from nas.serving.engine import Engine
 from nas.serving.settings import EngineSettings, ServerSettings
 from nas.serving.worker import FAULT, Worker
+from nas.signals import note_server
 from nas.training.start import Start
+from search_spaces.devices import require_here
 
 
 def engine_of(
     start: Start,
     name: str,
-    settings: EngineSettings,
+    settings: ServerSettings,
     draft: Draft | None = None,
     *,
     adapters: Sequence[str] = (),
@@ -33,11 +36,13 @@ def engine_of(
 
     Raises:
         SettingError: its tokens have no meaning, the memory cannot hold a text or an adapter, or the draft or
-            an adapter is none for it.
+            an adapter is none for it; the device is not here.
     """
+    require_here(settings.device)
     vocabulary, known = _vocabulary(start, name), adapters_in(adapters, start.model, name)
     own = {each.name: getattr(settings, each.name) for each in fields(EngineSettings)}
     model, ends = start.model.eval(), sorted(vocabulary.ends)
+    model.to(settings.device, getattr(torch, settings.dtype))
     return Engine(model, EngineSettings(**own), vocabulary, ends=ends, draft=draft, adapters=known)
 
 
@@ -68,7 +73,9 @@ def serve(engine: Engine, name: str, settings: ServerSettings, announce: Callabl
     )
     server = uvicorn.Server(config)
     host, port = listening.getsockname()[:2]
-    announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    note_server(address)
+    announce(address)
     with listening:
         server.run(sockets=[listening])
     if failed:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from foundation.settings import Settings, setting
 from nas.executors.node_settings import LOOPBACK
+from search_spaces.scenario import DTYPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,10 @@ class EngineSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings(EngineSettings):
-    """Where an endpoint is, and how it stops."""
+    """Where a network computes and its endpoint is, and how it stops."""
 
+    device: str = setting("cpu", help="Torch name of the device: cpu, cuda:0.")
+    dtype: str = setting("float32", help="Type of weights and activations.", choices=DTYPES)
     host: str = setting(LOOPBACK, help="Address to listen at; beyond this machine it is open to all.")
     port: int = setting(8000, help="Port; 0 takes a free one.", least=0, most=2**16 - 1)
     grace: int = setting(

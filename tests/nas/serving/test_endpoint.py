@@ -19,8 +19,13 @@ import torch
 
 from evaluators.compression.adapters import write_adapter
 from evaluators.tokens.vocabulary import ByteVocabulary
+from nas import cli
+from nas.serving.server import engine_of
+from nas.serving.settings import ServerSettings
+from nas.training.start import start_of
 from search_spaces.network.model import build
 from search_spaces.zoo import zoo
+from tests.nas.serving.networks import Answers, greedy
 from tests.nas.serving.test_adapters import adapter, merged
 
 PROGRAM = "from nas.start import main; main()"
@@ -140,6 +145,7 @@ def test_a_seed_repeats_a_draw_and_a_stop_string_ends_it(server: Server) -> None
         ({"temperature": "hot"}, 400, "temperature must be a number"),
         ({"n": 2}, 400, "n is not offered"),
         ({"extra_body": {"max_token": 3}}, 400, "did you mean 'max_tokens'"),
+        ({"prompt": ["a"] * 4}, 400, "4 prompts are more than the 3 that run and wait"),
         ({"prompt": "a" * 2**23}, 413, "8,388,608 bytes"),
     ],
 )
@@ -160,6 +166,10 @@ def test_what_no_client_library_sends_is_refused_too(server: Server) -> None:
         assert refused.status_code in (400, 404)
         assert refused.json()["error"]["message"]
     assert server.http.get("/v1/completions").status_code == 405
+    chat = post("/v1/chat/completions", json={"model": "transformer", "messages": []})
+    assert (chat.status_code, chat.json()["error"]["code"]) == (404, "no_chat_template")
+    assert "prompt of /v1/completions" in chat.json()["error"]["message"]
+    assert "there is no /v1/completion here: /v1/c" in post("/v1/completion").json()["error"]["message"]
     assert server.http.get("/health", headers={"host": "elsewhere.example"}).status_code == 400
     assert server.http.get("/health").json() == {"status": "ok"}
     assert server.http.get("/v1/models/transformer").json()["object"] == "model"
@@ -190,4 +200,29 @@ def test_a_signal_lets_running_requests_end(server: Server) -> None:
     assert rest[-1].choices[0].finish_reason == "length"
     assert server.process.wait(PATIENCE) == 128 + signal.SIGTERM
     assert server.process.stderr is not None
-    assert "Traceback" not in server.process.stderr.read()
+    assert server.process.stderr.read().splitlines()[-1] == "stopped", "a server saves nothing"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--device cuda:9", "device cuda:9: this machine has"),
+        ("--device tpu", "cpu or cuda"),
+        ("--dtype int8", "dtype"),
+    ],
+)
+def test_a_device_or_type_that_is_not_there_is_refused(
+    words: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["serve", "zoo:transformer", *words.split()]) == 2
+    assert reason in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_network_is_served_in_few_bits() -> None:
+    start = start_of("zoo:transformer")
+    engine = engine_of(start, "net", ServerSettings(dtype="bfloat16", context=64, rows=2))
+    assert {leaf.store.dtype for layer in engine.pool.layers for leaf in layer} == {torch.bfloat16}
+    answers = Answers(engine)
+    answers.ask(list(b"def "), max_tokens=4)
+    answers.run()
+    assert answers.tokens(0) == greedy(engine.model, list(b"def "), 4)
