@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?= laptop
 PORT ?= 8050
 
-.PHONY: help search test check unit faults bench models dashboard docs nightly clean
+.PHONY: help search test check unit faults bench models dashboard docs pictures nightly clean
 
 help:  ## this list of targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ models: $(VENV)/.ready-dev  ## SmolLM2-135M in GGUF, 93 MB, for python -m benchm
 
 docs: $(VENV)/.ready  ## the reference, generated into docs/reference
 	$(BIN)/python docs/make.py docs/reference
+
+pictures: $(VENV)/.ready-dev  ## the dashboard's pictures in docs/images, of the study that make search made
+	$(BIN)/python -m docs.pictures studies/studies.db $(STUDY) docs/images
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

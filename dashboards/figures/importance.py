@@ -14,13 +14,16 @@ from dashboards.facts.importance import ImportanceFacts
 from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.style.theme import BLUE, GREY, LIGHT, template
 
-ROW = 26
+ROW, TALL_ROW = 26, 32
+"""Pixels of a row, and of one whose names have two lines."""
+
 MOST = 14
 """Genes that are drawn; the others are in the table."""
 
 LETTER = 6.2
 COLUMN = 190
-LONGEST = 36
+LONGEST = 40
+"""Letters of a line of a gene's name; a longer one goes on in a second line."""
 
 
 def importance_figure(facts: ImportanceFacts) -> go.Figure:
@@ -32,11 +35,12 @@ def importance_figure(facts: ImportanceFacts) -> go.Figure:
     ]
     columns = len(facts.objectives)
     figure = make_subplots(1, columns, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.04)
+    names = [shown(gene.name) for gene in genes]
+    row = TALL_ROW if any("<br>" in name for name in names) else ROW
     figure.update_layout(
-        template=template(LIGHT), height=ROW * len(genes) + 130, showlegend=False, bargap=0.35
+        template=template(LIGHT), height=row * len(genes) + 130, showlegend=False, bargap=0.35
     )
     figure.update_annotations(font_size=12)
-    names = [shown(gene.name) for gene in genes]
     for column in range(columns):
         means, errors = [g.means[column] for g in genes], [g.errors[column] for g in genes]
         clear = [mean > 2 * error for mean, error in zip(means, errors, strict=True)]
@@ -58,13 +62,20 @@ def importance_figure(facts: ImportanceFacts) -> go.Figure:
         title_text="added error (variances)",
         title_font_size=12,
     )
-    left = int(16 + LETTER * max(map(len, names), default=0))
+    longest = max((len(line) for name in names for line in name.split("<br>")), default=0)
+    left = int(16 + LETTER * longest)
     return figure.update_layout(
         meta={LEAST_WIDTH: left + COLUMN * columns}, margin={"l": left, "r": 12, "t": 62, "b": 52}
     )
 
 
 def shown(name: str) -> str:
-    """A gene of all layers: its path without what all have in common."""
+    """A gene of all layers: its path without what all have in common, in two lines where it is long."""
     plain = name.replace("layers.*.", "")
-    return escape(plain if len(plain) <= LONGEST else f"{plain[: LONGEST // 2]}…{plain[-LONGEST // 2 :]}")
+    lines = [plain] if len(plain) <= LONGEST else [part for part in plain.partition(":") if part]
+    if len(lines) == 3:
+        lines = [lines[0] + lines[1], lines[2]]
+    half = LONGEST // 2
+    return "<br>".join(
+        escape(line if len(line) <= LONGEST else f"{line[:half]}…{line[-half:]}") for line in lines
+    )

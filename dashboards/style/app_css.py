@@ -122,7 +122,8 @@ overflow-wrap:anywhere}}
 .listed td.line,.listed th:last-child{{text-align:left;padding-left:.6rem}}
 .listed td.line{{color:var(--muted);font-size:.92em;max-width:44rem;overflow:hidden;text-overflow:ellipsis}}
 a.mono{{font-family:{MONO};font-size:.92em;text-decoration:none}} a.mono:hover{{text-decoration:underline}}
-.more a{{font-family:inherit;font-size:1em}} .more a+a{{margin-left:1.4rem}}
+.more{{margin-top:.7rem}} .more a{{font-family:inherit;font-size:.92rem;text-decoration:none}}
+.more a+a{{margin-left:1.4rem}} .more a:hover{{text-decoration:underline}}
 .wide{{max-width:62rem;margin-top:.6rem}} .wide label{{font-size:.78rem;color:var(--muted)}}
 .sides{{font-size:.86rem;margin:.3rem 0 .4rem}} .sides td,.sides th{{padding:.3rem 1.6rem .3rem 0;
 text-align:right;vertical-align:top;border-bottom:1px solid var(--rule);white-space:nowrap}}
