@@ -52,7 +52,7 @@ class _Pair:
         registered = [name for name in first.plan.objectives if name in objectives]
         for name in registered:
             if objectives[name].per_scenario:
-                self.require_same_scenario(name)
+                yield from self.scenario_notes(name)
         for name in registered:
             if objectives[name].needs_table:
                 yield from self.table_notes(name)
@@ -79,10 +79,16 @@ class _Pair:
     def same_space(self) -> bool:
         return self.first.record.space_digest == self.second.record.space_digest
 
-    def require_same_scenario(self, name: str) -> None:
+    def scenario_notes(self, name: str) -> Iterator[str]:
+        """Scenarios may differ in what runs the network, and in nothing else."""
         first, second = (_scenario(study, name).conditions() for study in (self.first, self.second))
         different = [key for key, value in first.items() if second[key] != value]
-        if different:
+        if different == ["engine"]:
+            yield (
+                f"{name} is that of {first['engine']} in {self.first.name} and of {second['engine']} in"
+                f" {self.second.name}: volumes compare the runtimes, too."
+            )
+        elif different:
             texts = (", ".join(f"{key}={plain[key]}" for key in different) for plain in (first, second))
             self.refuse(f"the scenarios of {name}", *texts)
 

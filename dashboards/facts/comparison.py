@@ -9,7 +9,7 @@ Costs count in logarithms, so that a factor of two is worth the same everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from dashboards.facts.study import (
     front_of,
     study_facts,
 )
+from dashboards.facts.winners import shared_winners
 from foundation.errors import SettingError
 from nas.engines.base import PROPOSED_BY, engine_title
 from nas.objectives.base import objectives
@@ -200,8 +201,15 @@ def read_comparison(studies: Sequence[Study]) -> ComparisonFacts:
         joint=members,
         reference=in_natural_units(reference, logarithmic, quantities),
         volume=joint.volume,
-        notes=notes,
+        notes=(*notes, *_winners(reads)),
     )
+
+
+def _winners(reads: Sequence[_Scored]) -> Iterator[str]:
+    """How many networks win in several runtimes, where the studies of one space differ in these."""
+    engines = {scenario.engine for read in reads for scenario in read.study.plan.scenarios}
+    if len(engines) > 1 and len({read.study.record.space_digest for read in reads}) == 1:
+        yield from shared_winners({r.study.name: [trial.digest for trial in r.front] for r in reads})
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +170,18 @@ def pair(tmp_path: Path) -> Iterator[Callable[..., list[Study]]]:
             return opened(store, "a", "b")
 
         yield make
+
+
+def test_fronts_of_two_runtimes_are_compared_and_their_winners_counted(
+    pair: Callable[..., list[Study]], compared: ComparisonFacts
+) -> None:
+    notes = read_comparison(pair(scenarios=(Scenario(engine="onnxruntime"),))).notes
+    assert any("decode_ms is that of eager in a and of onnxruntime in b" in note for note in notes)
+    (winners,) = (note for note in notes if note.endswith("both."))
+    assert re.fullmatch(
+        r"Of \d networks? on the front of a and \d on that of b, \d (is|are) on both\.", winners
+    )
+    assert not any(note.endswith("both.") for note in compared.notes), "one runtime"
 
 
 @pytest.mark.parametrize(
