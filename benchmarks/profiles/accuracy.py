@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -84,37 +84,38 @@ def measured(table: LatencyTable, specs: Sequence[Decoder]) -> Rows:
         rounds=ROUNDS,
         reference_ms=table.provenance.reference_ms,
     )
-    return [_row(table, spec, each) for spec, each in zip(specs, found, strict=True)]
+    return [row(table, spec, each) for spec, each in zip(specs, found, strict=True)]
 
 
-def _row(table: LatencyTable, spec: Decoder, found: dict[str, Latency]) -> dict[str, Any]:
+def row(table: LatencyTable, spec: Decoder, found: Mapping[str, Latency]) -> dict[str, Any]:
+    """What was predicted of a network, and what it took."""
     predicted, intervals = table.predict(spec), table.interval(spec)
-    row: dict[str, Any] = {
+    told: dict[str, Any] = {
         "d_model": spec.d_model,
         "layers": len(spec.layers),
         "kinds": sorted(part.kind for part in parts_of(spec) if part.kind),
     }
     for reading in READINGS:
-        row[reading] = {
+        told[reading] = {
             "predicted": predicted[reading][0],
             "interval": list(intervals[reading]),
             "measured": found[reading].median_ms,
             "measured_interval": list(found[reading].interval_ms),
             "unsettled": found[reading].unsettled,
         }
-    return row
+    return told
 
 
 def judged(rows: Sequence[dict[str, Any]], reading: str) -> dict[str, Any]:
     """Mean error, rank agreement and coverage of the intervals."""
-    cells = [row[reading] for row in rows]
+    cells = [each[reading] for each in rows]
     found = accuracy([cell["predicted"] for cell in cells], [cell["measured"] for cell in cells])
     inside = sum(cell["interval"][0] <= cell["measured"] <= cell["interval"][1] for cell in cells)
     widths = sorted((cell["interval"][1] / cell["predicted"] - 1) for cell in cells)
     return {
         "reading": reading,
         "networks": len(cells),
-        "kinds": len({kind for row in rows for kind in row["kinds"]}),
+        "kinds": len({kind for each in rows for kind in each["kinds"]}),
         "MAPE": found.mape,
         "bias": found.bias,
         "tau": found.tau,
