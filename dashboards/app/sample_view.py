@@ -45,10 +45,11 @@ def sample_text(found: Sample) -> list[Component]:
         return [html.P(f"Not written: {found.error}", className="muted")]
     if not found.weights:
         return [html.P(f"reading the weights for {time.monotonic() - found.began:.0f} s", className="muted")]
-    text = html.Pre([html.Mark(harmless(found.prompt)), harmless(found.text)])
+    text = html.Pre([html.Strong(harmless(found.prompt)), harmless(found.text)])
     more = "" if found.ended else ", still writing"
     told = (
         f"By its weights {found.weights}{more}: at most {TOKENS} tokens at a temperature of"
-        f" {Generation().temperature}, as `nas generate` writes them."
+        f" {Generation().temperature}, as "
     )
-    return [html.Div(text, className="source"), html.P(told, className="caption")]
+    caption = html.P([told, html.Code("nas generate"), " writes them."], className="caption")
+    return [html.Div(text, className="source written"), caption]

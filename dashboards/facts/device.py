@@ -76,14 +76,22 @@ def device_curves(table: LatencyTable, kind: str = "") -> DeviceCurves:
 
     A kind stands for itself by the block that was measured most often, at 16-bit states where there are any.
     """
-    parts = [part for part in table.entries if part.block is not None and part.position is None]
-    kinds = tuple(sorted({kind_of(part.block) for part in parts}))
     widths = sorted({part.d_model for part in table.entries})
     if not widths:
         return DeviceCurves((), (), 0, table.scenario.context)
+    curves = [curve_of(table, name, part, widths) for name, part in chosen_parts(table, kind)]
+    shown, middle = tuple(each for each in curves if each), widths[len(widths) // 2]
+    return DeviceCurves(shown, _kinds(table), middle, table.scenario.context)
+
+
+def chosen_parts(table: LatencyTable, kind: str = "") -> list[tuple[str, Part]]:
+    """The blocks of `device_curves`, named, at the middle one of the table's widths."""
+    widths, kinds = sorted({part.d_model for part in table.entries}), _kinds(table)
+    if not widths:
+        return []
     middle = widths[len(widths) // 2]
     alike: dict[str, Counter[Part]] = {}
-    for part in parts:
+    for part in _blocks(table):
         if part.factors == PLAIN and not part.reads_embedding:
             alike.setdefault(kind_of(part.block), Counter())[replace(part, d_model=middle)] += 1
     chosen: list[tuple[str, Part]] = []
@@ -93,8 +101,15 @@ def device_curves(table: LatencyTable, kind: str = "") -> DeviceCurves:
         )
         some = order[:VARIANTS] if kind in kinds else order[:1]
         chosen += [(name if kind not in kinds else _variant(part), part) for part, _ in some]
-    curves = [_curve(table, name, part, widths) for name, part in chosen]
-    return DeviceCurves(tuple(each for each in curves if each), kinds, middle, table.scenario.context)
+    return chosen
+
+
+def _blocks(table: LatencyTable) -> list[Part]:
+    return [part for part in table.entries if part.block is not None and part.position is None]
+
+
+def _kinds(table: LatencyTable) -> tuple[str, ...]:
+    return tuple(sorted({kind_of(part.block) for part in _blocks(table)}))
 
 
 def _variant(part: Part) -> str:
@@ -102,7 +117,7 @@ def _variant(part: Part) -> str:
     return f"{brief(part.block)}{state}"
 
 
-def _curve(table: LatencyTable, name: str, part: Part, widths: Sequence[int]) -> BlockCurve | None:
+def curve_of(table: LatencyTable, name: str, part: Part, widths: Sequence[int]) -> BlockCurve | None:
     """The curve of a block; None where the table cannot tell it at any width."""
     at_widths = {
         width: times for width in widths if (times := _times(table, replace(part, d_model=width))) is not None

@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.facts.device import FITTED, HELD_OUT, MEMBER, CurvePoint, DeviceCurves, WholePair
+from dashboards.facts.device import FITTED, HELD_OUT, MEMBER, BlockCurve, CurvePoint, DeviceCurves, WholePair
 from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.figures.table_error import TITLES, add_agreement
 from dashboards.style.theme import AMBER, BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, template
@@ -20,14 +20,22 @@ from dashboards.style.theme import AMBER, BLUE, GREEN, GREY, LIGHT, ORANGE, PURP
 HUES = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, GREY)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
 DASHES = ("solid", "dash", "dot")
-"""Blocks beyond the seventh have the hues again, in other lines."""
+"""Blocks beyond the seventh have the hues again, with other marks, in other lines where these are free."""
 
 LOOKS = {FITTED: (GREY, "circle-open"), HELD_OUT: (BLUE, "circle"), MEMBER: (ORANGE, "diamond")}
 PANEL = 300
 
 
-def curves_figure(facts: DeviceCurves) -> go.Figure:
-    """Latency by width, of prefill and of a decode step, and of a decode step by where it stands."""
+SECOND = "dot"
+"""The lines of a second table."""
+
+
+def curves_figure(facts: DeviceCurves, second: Mapping[str, BlockCurve] | None = None) -> go.Figure:
+    """Latency by width, of prefill and of a decode step, and of a decode step by where it stands.
+
+    The curves of a second table are dotted, each in the hue of the same block; axes are logarithmic then,
+    since devices differ by factors.
+    """
     titles = ["prefill", "decode, per token", f"decode, per token, at width {facts.width}"]
     figure = make_subplots(1, 3, subplot_titles=titles, horizontal_spacing=0.07)
     rows = -(-len(facts.curves) // 5)
@@ -35,29 +43,39 @@ def curves_figure(facts: DeviceCurves) -> go.Figure:
     figure.update_layout(template=template(LIGHT), height=360 + top)
     figure.update_annotations(font_size=13)
     for i, curve in enumerate(facts.curves):
-        hue, symbol, dash = HUES[i % 7], SYMBOLS[i % 7], DASHES[i // 7 % 3]
-        panels = (curve.by_width["prefill_ms"], curve.by_width["decode_ms"], curve.by_position)
-        for column, points in enumerate(panels, start=1):
-            figure.add_scatter(
-                name=escape(curve.name),
-                legendgroup=str(i),
-                showlegend=column == 1,
-                customdata=[_told(curve.text, point) for point in points],
-                hovertemplate="%{customdata}<extra></extra>",
-                line={"color": hue, "width": 1.6, "dash": dash},
-                **_points(points, hue, symbol),
-                row=1,
-                col=column,
-            )
+        hue, dash = HUES[i % 7], DASHES[i // 7 % 3] if second is None else "solid"
+        symbol = SYMBOLS[(i + i // 7) % 7]
+        _add_curve(figure, curve, i, hue, symbol=symbol, dash=dash)
+        if second is not None and curve.name in second:
+            _add_curve(figure, second[curve.name], i, hue, symbol=symbol, dash=SECOND, told="second table: ")
     figure.update_xaxes(title_text="width, d_model (channels)")
     figure.update_xaxes(title_text="position (tokens)", col=3)
-    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(**({"type": "log", "dtick": "D2"} if second else {"rangemode": "tozero"}))
     figure.update_yaxes(title_text="added latency (ms)", col=1)
     return figure.update_layout(
         meta={LEAST_WIDTH: 3 * PANEL},
         margin={"l": 60, "r": 8, "t": top, "b": 52},
         legend={"y": 1, "yref": "container", "yanchor": "top"},
     )
+
+
+def _add_curve(
+    figure: go.Figure, curve: BlockCurve, group: int, hue: str, *, symbol: str, dash: str, told: str = ""
+) -> None:
+    """One block in all panels; it is named once, by the first table."""
+    panels = (curve.by_width["prefill_ms"], curve.by_width["decode_ms"], curve.by_position)
+    for column, points in enumerate(panels, start=1):
+        figure.add_scatter(
+            name=escape(curve.name),
+            legendgroup=str(group),
+            showlegend=column == 1 and not told,
+            customdata=[told + _told(curve.text, point) for point in points],
+            hovertemplate="%{customdata}<extra></extra>",
+            line={"color": hue, "width": 1.6, "dash": dash},
+            **_points(points, hue, symbol),
+            row=1,
+            col=column,
+        )
 
 
 def _points(points: Sequence[CurvePoint], hue: str, symbol: str) -> dict[str, Any]:

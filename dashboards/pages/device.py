@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +13,9 @@ from dash.development.base_component import Component
 from dashboards.app.controls import GRAPH, command, picker
 from dashboards.app.live_store import key_of
 from dashboards.app.panels import NONE
+from dashboards.facts.against import AgainstFacts, Ratio
+from dashboards.facts.against import against as against_each_other
+from dashboards.facts.anatomy import READINGS
 from dashboards.facts.device import (
     FITTED,
     HELD_OUT,
@@ -22,6 +26,7 @@ from dashboards.facts.device import (
     not_really_run,
     whole_pairs,
 )
+from dashboards.facts.reading import Reading
 from dashboards.facts.rescoring import table_named, tables_for
 from dashboards.figures.device import curves_figure, pairs_figure
 from dashboards.figures.drawing import LEAST_WIDTH
@@ -29,7 +34,7 @@ from dashboards.figures.table_error import TITLES
 from dashboards.pages.base import Control, Page, Place, pages
 from dashboards.style.theme import SCHEMES, with_scheme
 from foundation.errors import NasError
-from foundation.text import count, percent
+from foundation.text import count, percent, with_error
 from hw_profiles.latency.table import LatencyTable
 from nas.tables.table_facts import machine_of
 
@@ -51,6 +56,7 @@ class Device(Page):
     linked: ClassVar[Mapping[str, Control]] = {
         "table": Control("device-table.value", str),
         "kind": Control("device-kind.value", str),
+        "against": Control("device-against.value", str),
     }
     sent: ClassVar[Mapping[str, type]] = {"device-study.data": str}
 
@@ -69,6 +75,14 @@ class Device(Page):
                 [
                     picker("latency table", "device-table", _options(tables), chosen or None),
                     picker(
+                        "against",
+                        "device-against",
+                        _options(tables),
+                        place.one("against", tables) or None,
+                        clearable=True,
+                        placeholder="no other table",
+                    ),
+                    picker(
                         "blocks",
                         "device-kind",
                         _options({name: name for name in kinds}),
@@ -82,7 +96,7 @@ class Device(Page):
             ),
             html.Div(id="device-shown"),
             dcc.Store(id="device-study", data=key_of(reading.study.record)),
-            self.usual({"table": first, "kind": None}),
+            self.usual({"table": first, "kind": None, "against": None}),
         ]
 
     def connect(self, app: dash.Dash) -> None:
@@ -94,22 +108,26 @@ class Device(Page):
             Input("device-kind", "value"),
             Input("scheme", "data"),
             State("device-study", "data"),
+            Input("device-against", "value"),
         )(self.shown)
 
-    def shown(self, which: Any, kind: Any, scheme: Any, study: Any) -> tuple[Any, Any]:
-        """Curves, predictions beside measurements, and remarks; and the kinds of block of this table."""
+    def shown(self, which: Any, kind: Any, scheme: Any, study: Any, against: Any = None) -> tuple[Any, Any]:
+        """Curves, predictions beside measurements, and remarks; and the kinds of block of this table.
+
+        With a table `against` it, the curves of both, how many times as long it takes, and its remarks.
+        """
         if study is None:
             return no_update, no_update
         try:
             reading = self.live.by_key(study)
             table = table_named(reading, str(which)) if which else None
             scheme = scheme if scheme in SCHEMES else "light"
-            parts, kinds = _curves(table, str(kind or ""), scheme)
+            other = table_named(reading, str(against)) if against and against != which else None
+            parts, kinds = _curves(table, str(kind or ""), scheme, other)
             own, _, word = str(which or "own:").partition(":")
             scenario = word if own == "own" else NONE  # nothing was measured under another table
             parts += _pairs(whole_pairs(reading, table, scenario), scheme)
-            remarks = [html.Li(text) for text in not_really_run(reading, table)]
-            parts.append(html.Section([html.H2("Emulated or illegal"), html.Ul(remarks)]))
+            parts.append(html.Section([html.H2("Emulated or illegal"), *_remarks(reading, table, other)]))
         except NasError as error:
             return [html.P(str(error))], no_update
         return parts, _options({name: name for name in kinds})
@@ -119,24 +137,64 @@ def _options(words: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"label": label, "value": word} for word, label in words.items()]
 
 
-def _curves(table: LatencyTable | None, kind: str, scheme: str) -> tuple[list[Component], Sequence[str]]:
+def _remarks(reading: Reading, table: LatencyTable | None, other: LatencyTable | None) -> list[Component]:
+    """What is emulated or illegal by the table, and by one against it."""
+    lists: list[Component] = [html.Ul([html.Li(text) for text in not_really_run(reading, table)])]
+    if table is None or other is None:
+        return lists
+    there = html.Ul([html.Li(text) for text in not_really_run(reading, other)])
+    return [html.H3(_named(table)), *lists, html.H3(_named(other)), there]
+
+
+def _named(table: LatencyTable) -> str:
+    return f"{machine_of(table)}, {table.scenario}"
+
+
+def _curves(
+    table: LatencyTable | None, kind: str, scheme: str, other: LatencyTable | None
+) -> tuple[list[Component], Sequence[str]]:
     if table is None:
         return [
             html.P("This study has no latency table here that could be drawn. One is made on the device by"),
             command("nas profile"),
         ], ()
-    facts = device_curves(table, kind)
     told = f"{machine_of(table)}: {count(len(table.entries), 'part')} measured under {table.scenario}."
-    return [
-        html.P(told),
-        html.Section(
+    head = html.H2("What a block adds to a network")
+    if other is None:
+        facts = device_curves(table, kind)
+        figure = _graph(with_scheme(curves_figure(facts), scheme))
+        return [html.P(told), html.Section([head, figure, html.P(CURVES, className="caption")])], facts.kinds
+    both = against_each_other(table, other, kind)
+    figure = _graph(with_scheme(curves_figure(both.first, both.second), scheme))
+    caption = f"Solid: {_named(table)}. Dotted: {_named(other)}. {CURVES}"
+    missing = [html.P(text) for text in both.missing]
+    section = [head, figure, html.P(caption, className="caption"), *missing, _ratios(both)]
+    return [html.P(told), html.Section(section)], both.first.kinds
+
+
+def _ratios(both: AgainstFacts) -> Component:
+    """How many times as long each block takes by the second table."""
+    heads = ["block", "width", *(f"{TITLES[name]}, times" for name in READINGS)]
+    rows = [
+        html.Tr(
             [
-                html.H2("What a block adds to a network"),
-                _graph(with_scheme(curves_figure(facts), scheme)),
-                html.P(CURVES, className="caption"),
+                html.Th(name, scope="row"),
+                html.Td(f"{both.at[name]:,}"),
+                *(html.Td(_times(found[reading])) for reading in READINGS),
             ]
-        ),
-    ], facts.kinds
+        )
+        for name, found in both.ratios.items()
+    ]
+    head = html.Thead(html.Tr([html.Th(text) for text in heads]))
+    table = html.Table([head, html.Tbody(rows)], className="sides")
+    told = "How many times as long a block takes by the second table, with one standard error."
+    return html.Div(
+        [html.Div(table, className="sides scroll"), html.P(told, className="caption")], hidden=not rows
+    )
+
+
+def _times(ratio: Ratio) -> str:
+    return with_error(ratio.value, ratio.error) if math.isfinite(ratio.value) else NONE
 
 
 CURVES = (

@@ -77,7 +77,7 @@ margin:.2rem 0 1rem}
 padding:.6rem .8rem;margin:0 0 .7rem;max-width:46rem}
 .command code{overflow-wrap:anywhere;flex:1} .command>div,.source>div{cursor:pointer}
 .source{position:relative} .source>div{position:absolute;right:.8rem;top:.7rem}
-.source pre{max-height:26rem;overflow:auto}
+.source pre{max-height:26rem;overflow:auto} .written pre{white-space:pre-wrap;overflow-wrap:anywhere}
 """
 
 

@@ -12,6 +12,7 @@ from dash import no_update
 
 from dashboards.app.live_store import key_of
 from dashboards.app.shell import Shell
+from dashboards.facts.against import against
 from dashboards.facts.device import (
     HELD_OUT,
     MEMBER,
@@ -146,6 +147,68 @@ def test_the_page_shows_the_table_of_its_study(
     told = text_of(parts)
     assert "networks on the front of this study" in told
     assert "<b>made</b>" in told  # a text of React, never markup
+
+
+@pytest.fixture(scope="module")
+def slower(table: LatencyTable) -> LatencyTable:
+    """Half as long to prefill and three times as long to decode, in a runtime that has no scan."""
+    entries = {
+        part: {
+            "prefill_ms": Latency((part.d_model / 128,) * 4),
+            "decode_ms": Latency((3 * part.d_model / 640,) * 4),
+        }
+        for part in table.entries
+        if part.block is None or kind_of(part.block) not in ("RGLRU", "ShortConv")
+    }
+    scenario = replace(table.scenario, engine="onnxruntime")
+    return replace(table, entries=entries, scenario=scenario, networks=(), illegal={"RGLRU": "no scan"})
+
+
+def test_two_tables_tell_the_same_blocks(table: LatencyTable, slower: LatencyTable) -> None:
+    facts = against(table, slower)
+    assert facts.first == device_curves(table)
+    assert set(facts.second) == {c.name for c in facts.first.curves} - {"RGLRU", "ShortConv"}
+    for name, ratios in facts.ratios.items():
+        assert ratios["prefill_ms"].value == pytest.approx(0.5), name
+        assert ratios["decode_ms"].value == pytest.approx(3.0), name
+        assert all(ratio.error >= 0 for ratio in ratios.values())
+    assert facts.missing == (
+        "RGLRU cannot run there: no scan.",
+        "The second table does not tell ShortConv.",
+    )
+    assert all(
+        ratio.value == 1 for found in against(table, table).ratios.values() for ratio in found.values()
+    )
+    assert against(table, replace(slower, entries={})).second == {}
+
+
+def test_both_tables_are_in_one_figure(table: LatencyTable, slower: LatencyTable) -> None:
+    facts = against(table, slower)
+    figure = curves_figure(facts.first, facts.second)
+    assert len(figure.data) == 3 * (len(facts.first.curves) + len(facts.second))
+    dotted = [trace for trace in figure.data if trace.line.dash == "dot"]
+    assert {trace.name for trace in dotted} == set(facts.second)
+    assert not any(trace.showlegend for trace in dotted)
+    looks = {(trace.line.color, trace.marker.symbol[0].removesuffix("-open")) for trace in figure.data}
+    assert len(looks) == len(facts.first.curves), "no two blocks look alike"
+
+
+def test_the_page_shows_two_tables_against_each_other(
+    shell: Shell, reading: Reading, table: LatencyTable, slower: LatencyTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = shell.pages["device"]
+    assert isinstance(page, Device)
+    named = {"own:": table, "table:phone": slower}
+    monkeypatch.setattr("dashboards.pages.device.tables_for", lambda reading: dict.fromkeys(named, "t"))
+    monkeypatch.setattr("dashboards.pages.device.table_named", lambda reading, word: named.get(word))
+    assert '"value": "table:phone"' in text_of(shell.page("/study/full/device", "?against=table:phone"))
+    key = key_of(reading.study.record)
+    told = text_of(page.shown("own:", "", "light", key, "table:phone")[0])
+    assert "RGLRU cannot run there: no scan." in told
+    assert "RGLRU cannot run here: no scan" in told, "and among the remarks of the second table"
+    assert "3.000" in told or "3.0" in told
+    for same in (None, "", "own:", "table:gone"):
+        assert "Dotted" not in text_of(page.shown("own:", "", "light", key, same)[0])
 
 
 @pytest.mark.parametrize("which", [None, "", "own:", "own:x", "table:x", "nothing"])
