@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.common import keep, show
+from benchmarks.common import keep, keep_row, show
 from benchmarks.workers import measured, serve
 from search_spaces.blocks.base import Block, Mixer, blocks
 from search_spaces.ops.fused import enable
@@ -52,9 +52,12 @@ SEQUENTIAL = (
 """Recurrences whose step, token by token, is the sequential form."""
 
 
-def main(device: str = "cpu", kinds: Sequence[str] = ()) -> None:
+def main(device: str = "cpu", kinds: Sequence[str] = (), seconds: float = GET_READY_SECONDS) -> None:
     """Run, print and keep."""
-    (on_gpu if device.startswith("cuda") else on_cpu)(device, kinds)
+    if device.startswith("cuda"):
+        on_gpu(device, kinds, seconds)
+    else:
+        on_cpu(device, kinds)
 
 
 def on_cpu(device: str, kinds: Sequence[str] = ()) -> None:
@@ -136,21 +139,22 @@ def _cpu_time(call: Callable[[], Any]) -> float:
     return time.thread_time() - begun
 
 
-def on_gpu(device: str, kinds: Sequence[str] = ()) -> None:
-    """Growth, decode, and compiled forms."""
+def on_gpu(device: str, kinds: Sequence[str] = (), seconds: float = GET_READY_SECONDS) -> None:
+    """Growth, decode, and compiled forms; each row is kept as it comes."""
     kinds = kinds or [kind for kind in blocks if blocks[kind].mixes == "sequence"]
-    found = measured("benchmarks.blocks", kinds, ["--device", device], GET_READY_SECONDS)
-    eager = [kind for kind in kinds if "failed" in found[kind]]
-    again = measured("benchmarks.blocks", eager, ["--device", device, "--eager"], GET_READY_SECONDS)
-    rows = [
-        {
-            "block": kind,
-            **({**again[kind], "compiled": found[kind]["failed"]} if kind in eager else found[kind]),
-        }
-        for kind in kinds
-    ]
     about = {"gpu": torch.cuda.get_device_name(device), "width": 1024, "dtype": "bfloat16"}
-    keep("blocks_gpu", "python -m benchmarks.blocks --device cuda", rows, **about)
+    failed: dict[str, str] = {}
+
+    def done(kind: str, found: dict[str, Any]) -> None:
+        if "failed" in found and kind not in failed:
+            failed[kind] = found["failed"]  # to be tried again without a compiler
+            return
+        row = {"block": kind, **found, **({"compiled": failed[kind]} if kind in failed else {})}
+        keep_row("blocks_gpu", "python -m benchmarks.blocks --device cuda", ["block"], row, **about)
+
+    options = ["--device", device]
+    measured("benchmarks.blocks", kinds, options, seconds, done)
+    measured("benchmarks.blocks", list(failed), [*options, "--eager"], seconds, done)
 
 
 def work(kind: str, device: str, eager: bool) -> None:
@@ -294,10 +298,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", help="blocks to measure; default: all")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, default=GET_READY_SECONDS, help="to compile, on a GPU")
     parser.add_argument("--worker", metavar="KIND", help=argparse.SUPPRESS)
     parser.add_argument("--eager", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         work(given.worker, given.device, given.eager)
     else:
-        main(given.device, given.kinds)
+        main(given.device, given.kinds, given.seconds)
