@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -42,6 +43,28 @@ def test_a_layout_is_made_once_for_a_shape_and_serves_training(monkeypatch: pyte
     assert not any(part.is_inference() for layout in first for part in layout)
     attention._layout(303, 70, 1, 3, device)
     assert made[2:] == [303]
+
+
+# PyTorch warns that the kernel is a plain one where nothing is compiled behind it
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_call_only_calls_the_kernel_on_heads_as_their_projection_writes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[str] = []
+    strides: list[tuple[int, ...]] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        called.extend(str(node.target) for node in graph.graph.nodes if node.op.startswith("call"))
+        strides.extend(x.stride() for x in inputs if x.ndim == 4 and x.is_floating_point())
+        return graph.forward
+
+    monkeypatch.setattr(fused, "calls_kernel", lambda name, q: torch.compiler.is_dynamo_compiling())
+    heads = [torch.randn(1, 200, 2, 16).transpose(1, 2) for _ in range(3)]
+    attend = torch.compile(partial(attention.attend, window=70), backend=backend, dynamic=False)
+    attend(*heads)
+    assert called == ["flex_attention", "<built-in function getitem>"]
+    assert strides == [heads[0].stride()] * 3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels are for CUDA")
