@@ -168,7 +168,8 @@ def gathered(y: Tensor, gates: Tensor | None, place: Tensor) -> Tensor:
 
 @gathered.register_fake
 def _gathered(y: Tensor, gates: Tensor | None, place: Tensor) -> Tensor:
-    return y.new_empty(place.shape[0], y.shape[1])
+    dtype = y.dtype if gates is None else torch.promote_types(y.dtype, gates.dtype)
+    return y.new_empty(place.shape[0], y.shape[1], dtype=dtype)
 
 
 @torch.library.custom_op("nas::gather_rows_back", mutates_args=())
