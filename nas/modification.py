@@ -201,7 +201,10 @@ class _Run:
         """
         if not force and (done := self._done(chosen)) is not None:
             if done:
-                self.model = load(self.folder, trust_code=True)  # this very list has written it
+                device = str(self.first.embedding.device)
+                self.model = load(
+                    self.folder, device=device, trust_code=True
+                )  # this very list has written it
                 self.figures = figures_of(self.model, self.task)
             return done
         check_free(self.folder, force=force)

@@ -29,7 +29,6 @@ def mount(app: typer.Typer) -> None:
         recipes,
         targets,
         modifiers,
-        drafts,
     ):
         app.command(rich_help_panel=CATALOGUE)(command)
 
@@ -189,7 +188,7 @@ def targets(
     """List the formats that a network is exported to (`nas export --to`), or explain one and its settings."""
     from nas.exports.base import targets as registered
 
-    _list_or_explain(catalogue(registered, None), name, "--to {},")
+    list_or_explain(catalogue(registered, None), name, "--to {},")
 
 
 def modifiers(
@@ -209,18 +208,7 @@ def modifiers(
             raise SettingError("--check is for all methods: leave the name out")
         _check_methods()
         return
-    _list_or_explain(catalogue(registered, None), name, "{},")
-
-
-def drafts(
-    name: Annotated[
-        str | None, typer.Argument(help="One draft, with its settings.", show_default=False)
-    ] = None,
-) -> None:
-    """List what proposes tokens for a network to verify (`--draft`), or explain one and its settings."""
-    from nas.serving.drafts.base import drafts as registered
-
-    _list_or_explain(catalogue(registered, None), name, "--draft {},")
+    list_or_explain(catalogue(registered, None), name, "{},")
 
 
 def _check_methods() -> None:
@@ -287,7 +275,7 @@ def _when(objective: Any) -> str:
     return "after training" if objective.task else "once a worker scored it"
 
 
-def _list_or_explain(found: Catalogue, name: str | None, option: str) -> None:
+def list_or_explain(found: Catalogue, name: str | None, option: str) -> None:
     """A line for each kind, or what the named one is; `option` holds {} where settings have its name."""
     if name is None:
         found.print_lines(first_line)

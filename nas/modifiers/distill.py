@@ -90,7 +90,8 @@ class Distill(Modifier):
 
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
-        teacher, student = self._teacher(work), self._student(model)
+        student = self._student(model)
+        teacher = self._teacher(work).to(student.embedding.device)
         self._check_pair(student, teacher)
         training = Distillation(
             student,

@@ -15,6 +15,9 @@ from search_spaces.language.walk import open_values
 
 MOST_MODIFIERS = 64
 
+NONE = "none"
+"""What stands for an empty list, where a study had another one."""
+
 LIST_SUFFIX = ".json"
 """How the name of a file ends that holds a list."""
 
@@ -54,11 +57,15 @@ def read_modifiers(path: str | Path) -> tuple[Modifier, ...]:
 def texts_of(wanted: Iterable[Modifier | str] | Modifier | str) -> tuple[str, ...]:
     """A list of modifiers as texts that mean the same anywhere: what files held, folders as whole paths.
 
+    The word `none` by itself is the empty list.
+
     Raises:
         SettingError: one cannot be read.
     """
     given = [wanted] if isinstance(wanted, (str, Modifier)) else list(wanted)
     texts: list[str] = []
+    if given == [NONE]:
+        return ()
     for each in given:
         if isinstance(each, str) and each.endswith(LIST_SUFFIX):
             texts += map(_text_of, read_modifiers(each))

@@ -94,16 +94,17 @@ def _timeless(record: dict[str, Any]) -> dict[str, Any]:
 def _modified(context: Context, base: Trial, modifiers: tuple[Modifier, ...]) -> Trial:
     """The trial of the network that modifiers make of another one."""
     study, task, began = context.study, opened_task(context), time.time()
+    device = context.plan.train_on
     model, about = best_weights(study, base, task)
     spec: Decoder = model.spec
-    start = Start(model, about, code=code_of(spec), tokenizer=task.tokenizer_json())
+    start = Start(model.to(device), about, code=code_of(spec), tokenizer=task.tokenizer_json())
     plain = plain_list(modifiers)
     folder = folder_of(study, base.digest, plain)
     memo: dict[str, Any] = {OF: base.digest, LIST: plain}
     outcome: dict[str, Any] = {"state": TrialState.COMPLETE}
     try:
         modify(start, modifiers, folder, task=task, progress=context.progress)
-        made = load(folder, trust_code=True)  # this study has written it
+        made = load(folder, device=device, trust_code=True)  # this study has written it
         spec = made.spec
         memo[RECORDS] = [_timeless(record) for record in read_config(folder)["about"][MODIFIED]]
         scores = {name: figures_of(made, each).score for name, each in opened_tasks(context).items()}

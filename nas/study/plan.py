@@ -322,7 +322,8 @@ class Plan(Settings):
     then: tuple[str, ...] = setting(
         (),
         help="A modifier (`nas modifiers`) that is applied at the end to the networks that were trained"
-        " longest, or FILE.json with a list of them. Repeat it for several, one after the other.",
+        " longest, or FILE.json with a list of them. Repeat it for several, one after the other;"
+        " `none` takes back what the study had.",
         option="then",
         metavar="NAME[,SETTING=VALUE...]|FILE.json",
         repeated=True,

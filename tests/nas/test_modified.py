@@ -136,6 +136,10 @@ def test_another_list_is_a_point_of_its_own_and_one_that_cannot_be_applied_is_to
     run_steps(Context(study=second))
     assert second.trials("modified") == [made, failed]
     second.store.close()
+    third = example(tmp_path, text, **SHORT, then=["none"])
+    assert third.plan.then == ()
+    assert third.trials("modified") == [made, failed]
+    third.store.close()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foundation.components import Part
 from foundation.registry import Registry
-from foundation.settings import setting
+from foundation.settings import describe, setting
 from nas.serving.rewinding import Rewinding
 from search_spaces.network.model import Model
 
@@ -45,6 +45,13 @@ class Draft(Part):
     tokens: int = setting(
         4, help="Tokens that are proposed for each pass of the network.", least=1, most=MOST_TOKENS
     )
+
+    @property
+    def line(self) -> str:
+        """As it is written: its name, and the settings that are not usual."""
+        plain = self.to_plain()
+        unusual = [d.name for d in describe(type(self)) if getattr(self, d.name) != d.default]
+        return ",".join([self.name, *(f"{name}={plain[name]}" for name in unusual)])
 
     def begun(self, network: Model) -> Begin:
         """What begins a proposer for a text of this network.

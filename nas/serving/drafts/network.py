@@ -39,9 +39,14 @@ class SmallerNetwork(Draft):
         if not self.folder:
             raise SettingError("draft network: folder=DIR is missing, an exported network of the same tokens")
         model = load(self.folder)
-        if model.spec.vocab != network.spec.vocab:
-            raise SettingError(
-                f"draft {self.folder} has {model.spec.vocab:,} tokens and the network"
-                f" {network.spec.vocab:,}: a draft has the same tokenizer"
-            )
+        require_same_tokens(self.folder, model, network)
         return model.to(network.embedding.device, network.embedding.dtype)
+
+
+def require_same_tokens(name: str, draft: Model, network: Model) -> None:
+    """Raise `SettingError` where two networks cannot have the same tokenizer."""
+    if draft.spec.vocab != network.spec.vocab:
+        raise SettingError(
+            f"draft {name} has {draft.spec.vocab:,} tokens and the network {network.spec.vocab:,}:"
+            " a draft has the same tokenizer"
+        )
