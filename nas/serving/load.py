@@ -62,6 +62,58 @@ def figures(answered: Sequence[Answered], scenario: Scenario) -> dict[str, float
     return dict(zip(FIGURES, (len(answered) * scenario.new_tokens / seconds, *times), strict=True))
 
 
+class Run:
+    """A load and an engine, an iteration after the other, on a clock that jumps where nothing is to do."""
+
+    def __init__(self, model: Model, scenario: Scenario, requests: int = REQUESTS, seed: int = SEED) -> None:
+        """Raise `SettingError` where the scenario has no arrivals, or is none of our server."""
+        check_served(scenario)
+        self.engine, self._scenario, self._clock = engine_for(model, scenario), scenario, clock_of(scenario)
+        self._prompts = prompts_of(model, scenario, requests)
+        self._answered = [Answered(each) for each in arrivals(scenario, requests, seed)]
+        self._waiting = list(range(requests))[::-1]
+        self._now = self._begun = 0.0
+        self.iterations: list[tuple[int, int, float]] = []
+        """Prompt tokens that each has read, rows that it has stepped, and its seconds."""
+
+    def iterate(self) -> bool:
+        """Let the engine iterate once; whether there is more to do.
+
+        Raises:
+            EvaluationFailed: the network's predictions are not finite.
+        """
+        if not (self._waiting or self.engine.busy):
+            return False
+        if not self.engine.busy:
+            self._now = max(self._now, self._answered[self._waiting[-1]].arrival)
+        while self._waiting and self._answered[self._waiting[-1]].arrival <= self._now:
+            self._submit(self._waiting.pop())
+        tally = self.engine.tally
+        read, stepped, self._begun = tally.prompt_tokens, tally.stepped_rows, self._clock()
+        self.engine.iterate()
+        taken = self._clock() - self._begun
+        self.iterations.append((tally.prompt_tokens - read, tally.stepped_rows - stepped, taken))
+        self._now += taken
+        return bool(self._waiting or self.engine.busy)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The `FIGURES` of what was answered."""
+        return figures(self._answered, self._scenario)
+
+    def _submit(self, index: int) -> None:
+        one = self._answered[index]
+
+        def tell(piece: Piece) -> None:
+            if piece.finish == "error":
+                raise EvaluationFailed(piece.error)
+            one.last = self._now + self._clock() - self._begun
+            one.first = one.first or one.last
+
+        sampling = Sampling(max_tokens=self._scenario.new_tokens, temperature=0.0)
+        self.engine.submit(Request(self._prompts[index], sampling, tell))
+
+
 def serve(model: Model, scenario: Scenario, requests: int = REQUESTS, seed: int = SEED) -> dict[str, float]:
     """The `FIGURES` of a network, measured.
 
@@ -69,34 +121,10 @@ def serve(model: Model, scenario: Scenario, requests: int = REQUESTS, seed: int 
         SettingError: the scenario has no arrivals, or is none of our server.
         EvaluationFailed: the network's predictions are not finite.
     """
-    check_served(scenario)
-    engine = engine_for(model, scenario)
-    prompts = prompts_of(model, scenario, requests)
-    times, now = arrivals(scenario, requests, seed), 0.0
-    answered = [Answered(each) for each in times]
-    clock, waiting = clock_of(scenario), list(range(requests))[::-1]
-    begun = 0.0
-
-    def teller(one: Answered) -> Callable[[Piece], None]:
-        def tell(piece: Piece) -> None:
-            if piece.finish == "error":
-                raise EvaluationFailed(piece.error)
-            one.last = now + clock() - begun
-            one.first = one.first or one.last
-
-        return tell
-
-    sampling = Sampling(max_tokens=scenario.new_tokens, temperature=0.0)
-    while waiting or engine.busy:
-        if not engine.busy:
-            now = max(now, times[waiting[-1]])
-        while waiting and times[waiting[-1]] <= now:
-            index = waiting.pop()
-            engine.submit(Request(prompts[index], sampling, teller(answered[index])))
-        begun = clock()
-        engine.iterate()
-        now += clock() - begun
-    return figures(answered, scenario)
+    run = Run(model, scenario, requests, seed)
+    while run.iterate():
+        pass
+    return run.figures
 
 
 def engine_for(model: Model, scenario: Scenario, *, chunk: int = CHUNK) -> Engine:
