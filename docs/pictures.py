@@ -23,6 +23,9 @@ WIDTH, HIGHEST = 1440, 4000
 COLOURS = 96
 """So many are told apart in a picture of text and lines, and it takes a third of the bytes."""
 
+STEADY_MS = 4000
+"""A page that stays as it is for so long is done: what is fitted to a study takes seconds."""
+
 SETTLED = """
 document.querySelector("h1") && !document.querySelector("[data-dash-is-loading]")
   && [...document.querySelectorAll(".js-plotly-plot")].every(each => each.querySelector(".main-svg"))
@@ -46,8 +49,11 @@ def main(store: str, study: str, folder: Path) -> None:
 
 def picture(page: Page, url: str) -> bytes:
     """A page from its top, as a PNG file of few colours."""
-    page.goto(url, wait_until="networkidle")  # what is fitted to the study takes seconds
-    page.wait_for_function(SETTLED)
+    page.goto(url, wait_until="networkidle")
+    seen = ""
+    while seen != (seen := page.evaluate("document.body.innerText")):
+        page.wait_for_function(SETTLED)
+        page.wait_for_timeout(STEADY_MS)
     high = min(HIGHEST, int(page.evaluate("document.documentElement.scrollHeight")))
     page.set_viewport_size({"width": WIDTH, "height": high})
     page.wait_for_timeout(300)
