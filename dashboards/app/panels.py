@@ -8,7 +8,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from dashboards.app.controls import label_of
+from dashboards.app.controls import label_of, term
 from dashboards.facts.networks import parts_of
 from dashboards.facts.numbers import NumberGroup, NumberRow, number_groups
 from dashboards.facts.quantities import Quantity
@@ -76,7 +76,7 @@ def groups_of(reading: Reading, trial: Trial) -> tuple[NumberGroup, ...]:
 
 def numbers_table(reading: Reading, trial: Trial) -> Component:
     """Quantity by quantity what was predicted and measured of a network, in every scenario, with errors."""
-    head = html.Thead(html.Tr([html.Th(name) for name in ("", "predicted", "measured")]))
+    head = html.Thead(html.Tr([html.Th(name) for name in ("", term("predicted"), term("measured"))]))
     bodies = [_body(reading, group) for group in groups_of(reading, trial)]
     table = html.Table([head, *bodies], className="numbers")
     return html.Div(

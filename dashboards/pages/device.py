@@ -10,7 +10,7 @@ import dash
 from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from dashboards.app.controls import GRAPH, command, picker
+from dashboards.app.controls import GRAPH, command, picker, term
 from dashboards.app.live_store import key_of
 from dashboards.app.panels import NONE
 from dashboards.facts.against import AgainstFacts, Ratio
@@ -174,7 +174,8 @@ def _curves(
 
 def _ratios(both: AgainstFacts) -> Component:
     """How many times as long each block takes by the second table."""
-    heads = ["block", "width", *(f"{TITLES[name]}, times" for name in READINGS)]
+    heads: list[Component | str] = ["block", "width"]
+    heads += [term("prefill", "prefill, times"), term("decode", "decode, times")]
     rows = [
         html.Tr(
             [

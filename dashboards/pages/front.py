@@ -71,6 +71,16 @@ CHOSEN = f"""
 (selected) => (selected?.points || []).map(each => each.customdata)
   .filter(Number.isInteger).slice(0, {MOST_CHOSEN})
 """
+FOUND = """
+(seen, found) => {
+  if (!seen) return dash_clientside.no_update;
+  const grown = Math.floor(Math.log(1 + seen.points) / Math.log(1.05));
+  const {members, measured, scheme, after} = seen, next = {members, measured, scheme, after, grown};
+  return JSON.stringify(next) === JSON.stringify(found) ? dash_clientside.no_update : next;
+}
+"""
+"""What stands beside and below the figure follows this alone: another front, or 5 % more networks."""
+
 BOUNDS = tuple(f"front-bound-{i}" for i in range(MOST_BOUNDS))
 
 
@@ -99,6 +109,7 @@ class Front(Page):
         "front-pace.n_intervals": int,
         "front-study.data": str,
         "front-seen.data": dict,
+        "front-found.data": dict,
         "front-bounds.data": list,
         "front-chosen.data": list,
     }
@@ -154,6 +165,7 @@ class Front(Page):
             ),
             dcc.Store(id="front-study", data=key_of(study.record)),
             dcc.Store(id="front-seen"),
+            dcc.Store(id="front-found"),
             dcc.Store(id="front-pick", data=whole_number(place.number("pick"))),
             dcc.Store(id="front-chosen"),
             dcc.Store(id="front-bounds", data=[slider.plain if slider else None for slider in sliders]),
@@ -251,6 +263,10 @@ class Front(Page):
                 "seen": State("front-seen", "data"),
             },
         )(self.draw)
+        self._connect_rest(app)
+
+    def _connect_rest(self, app: dash.Dash) -> None:
+        """What stands around the figure: the replay, what trains, the network picked, tables and curves."""
         connect_replay(app)
         app.callback(
             Output("front-training", "children"),
@@ -267,10 +283,13 @@ class Front(Page):
             Input("front-plot", "selectedData"),
             prevent_initial_call=True,
         )
+        app.clientside_callback(
+            FOUND, Output("front-found", "data"), Input("front-seen", "data"), State("front-found", "data")
+        )
         app.callback(
             Output("front-panel", "children"),
             Input("front-pick", "data"),
-            Input("front-seen", "data"),
+            Input("front-found", "data"),
             State("front-study", "data"),
         )(self.panel)
         app.callback(
@@ -278,8 +297,8 @@ class Front(Page):
             Output("front-growth", "figure"),
             Output("front-grown", "children"),
             Input("front-chosen", "data"),
-            Input("front-seen", "data"),
-            State("front-over", "value"),
+            Input("front-found", "data"),
+            Input("front-over", "value"),
             State("front-study", "data"),
             State("front-after", "data"),
         )(self.below)
@@ -428,5 +447,11 @@ CAPTION: list[Component | str] = [
     term("±", "one standard error"),
     "; a grey ring, where there is one, marks the ",
     term("knee"),
+    ". Hollow points are ",
+    term("tied"),
+    " with the next step, orange rings mark each ",
+    term("finalist"),
+    ", stars each ",
+    term("baseline"),
     ". Click a point to see its network, drag to zoom, double-click to see all.",
 ]

@@ -287,7 +287,13 @@ def strip(reading: Reading, trial: Trial, by: str, scenario: str, scheme: str) -
     figure = with_scheme(strip_figure(facts, by), scheme)
     least = int(figure.layout.meta["least_width"])
     graph = dcc.Graph(figure=figure, config=STATIC, style={"minWidth": f"{least}px"})
-    return [html.Div(graph, className="scroll"), html.P(strip_caption(facts), className="caption")]
+    columns: list[Component | str] = ["Bars are ", term("prefill"), ", ", term("decode"), " of a token, "]
+    columns += ["parameters, weights and ", term("state"), ". ", strip_caption(facts)]
+    return [
+        html.Div(graph, className="scroll"),
+        html.P("Push the drawing sideways to see what each layer costs.", className="caption aside-scroll"),
+        html.P(columns, className="caption"),
+    ]
 
 
 def trainings(reading: Reading, trial: Trial, scheme: str) -> list[Component]:

@@ -193,13 +193,13 @@ def _cells(facts: ProgressFacts) -> list[tuple[str, Any]]:
 def _trials(facts: ProgressFacts) -> Component:
     share = 100 * min(1.0, facts.done / facts.planned) if facts.planned else 100.0
     bar = html.Div(html.Div(style={"width": f"{share:.1f}%"}), className="bar")
-    speed = []
+    speed: list[Component | str] = []
     if facts.rate is not None:
-        speed.append(f"{60 * facts.rate:,.1f} a minute")
+        speed.append(term("rate", f"{60 * facts.rate:,.1f} a minute"))
     if facts.seconds_left is not None:
-        speed.append(f"{duration(facts.seconds_left)} left")
+        speed.append(f", {duration(facts.seconds_left)} left")
     text = "…" if facts.front is None else f"{facts.done:,} of {facts.planned:,}"
-    return html.Div([text, bar, html.Div(", ".join(speed), className="muted small")])
+    return html.Div([text, bar, html.Div(speed, className="muted small")])
 
 
 def _state(facts: ProgressFacts) -> Component:

@@ -77,6 +77,7 @@ margin:.2rem 0 1rem}
 padding:.6rem .8rem;margin:0 0 .7rem;max-width:46rem}
 .command code{overflow-wrap:anywhere;flex:1} .command>div,.source>div{cursor:pointer}
 .source{position:relative} .source>div{position:absolute;right:.8rem;top:.7rem}
+.aside-scroll{display:none}
 .source pre{max-height:26rem;overflow:auto} .written pre{white-space:pre-wrap;overflow-wrap:anywhere}
 """
 
@@ -85,6 +86,7 @@ def _studies() -> str:
     return """
 .training{list-style:none;margin:.1rem 0 .5rem;padding:0;font-size:.9rem;color:var(--muted)}
 .training strong{color:var(--ink)} #studies-training a{font-weight:600;text-decoration:none}
+#studies-training>div{display:flex;flex-wrap:wrap;gap:0 1rem;align-items:baseline}
 .studies table{width:100%;margin-top:1rem;font-size:.92rem}
 .studies td,.studies th{text-align:left;padding:.65rem 1.6rem .65rem 0;vertical-align:top;white-space:normal}
 .studies tbody td{border-bottom:1px solid var(--rule)}
@@ -150,7 +152,7 @@ aside{border-left:0;padding-left:0;border-top:1px solid var(--rule);padding-top:
 .pickers{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:.6rem .8rem}
 .sides td,.sides th{padding-right:1rem} .sides th[scope]{white-space:normal;min-width:5.5rem}
 .apart{display:block;min-width:0;margin:0}
-.changes{columns:1} .modebar{display:none}
+.aside-scroll{display:block!important} .changes{columns:1} .modebar{display:none}
 .studies thead{display:none}
 .studies table,.studies tbody,.studies tr,.studies td{display:block}
 .studies tr{border-bottom:1px solid var(--rule);padding:.7rem 0}
