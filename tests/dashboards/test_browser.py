@@ -193,7 +193,8 @@ def test_a_network_is_drawn_in_the_colours_of_the_night(page: Page, store: Path)
 
 
 def test_an_export_is_a_folder_that_loads(page: Page, tmp_path: Path) -> None:
-    show(page, "/study/trained/network", READY["network"])
+    show(page, "/study/trained/network", "document.querySelector('h1')?.innerText.includes('of trained')")
+    page.wait_for_function(READY["network"])
     with page.expect_download() as zipped:
         page.get_by_role("button", name="Export", exact=True).click()
     zipped.value.save_as(tmp_path / "network.zip")
