@@ -88,6 +88,7 @@ class Settings:
     networks: int
     seeds: int = 1
     recipes: tuple[str, ...] = RECIPES
+    tuned: tuple[int, ...] = ()
 
     @property
     def task(self) -> LanguageModelling:
@@ -180,7 +181,21 @@ def train_supernet(job: Job) -> dict[str, Any]:
         "curve": [round(losses[i][0], 4) for i in range(0, len(losses), max(1, len(losses) // 50))],
         "random": [scored(training, spec) for spec in networks(space, RANKED[job.space])],
         "sizes": [[scored(training, spec) for spec in row] for row in of_sizes(space)],
+        "tuned": {
+            steps: [_tuned(training, spec, steps) for spec in networks(space, VALIDATED)]
+            for steps in settings.tuned
+        },
     }
+
+
+def _tuned(training: SupernetTraining, spec: Decoder, steps: int) -> float:
+    """The loss of a network that is taken out of the supernet and trained alone for these steps."""
+    model = training.supernet.subnet(spec).extract()
+    fit(NetworkTraining(model, training.task, steps=steps, seed=SEED + 1, batch=training.batch))
+    losses = window_losses(
+        model, training.task, segment=state_segment(spec), device=training.execution.device
+    )
+    return round(losses.mean().item(), 5)
 
 
 def _training(settings: Settings, space: Space, recipe: Recipe) -> SupernetTraining:
@@ -414,6 +429,10 @@ def summarised(found: dict[str, Any], space: str) -> dict[str, Any]:
             "rank agreement with the mean of the seeds": rank_agreement(values, mean),
             "bits per byte": [round(value, 4) for value in values],
             "over the twelve alone": {"mean": statistics.fmean(gaps), "worst": max(gaps), "best": min(gaps)},
+            "over the twelve alone, tuned for so many steps": {
+                steps: statistics.fmean(v / own - 1 for v, own in zip(tuned, mean, strict=False))
+                for steps, tuned in supernet["tuned"].items()
+            },
         }
     return summary
 
@@ -460,6 +479,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", type=int, default=4, help="a step: the largest, the smallest, others")
     parser.add_argument("--seeds", type=int, default=2, help="of hybrids trained alone")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument(
+        "--tuned", nargs="+", type=int, default=[], help="steps that networks of a supernet learn on alone"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "oneshot_progressive_shrinking.json")
     given = parser.parse_args([] if arguments is None else arguments)
     settings = Settings(
@@ -472,6 +494,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         networks=given.networks,
         seeds=given.seeds,
         recipes=tuple(given.recipes),
+        tuned=tuple(given.tuned),
     )
     settings.task.validation()
     found = measure(settings, given.processes)
