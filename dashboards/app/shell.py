@@ -30,6 +30,17 @@ SCHEME = """
 }
 """
 
+ENTER = """
+() => {
+  if (window.enterApplies) return;
+  window.enterApplies = true;
+  document.addEventListener("keydown", (key) => {
+    if (key.key === "Enter" && key.target.matches?.("input[type=number]")) key.target.blur();
+  });
+}
+"""
+"""The number beside a slider is taken when its box is left: Enter leaves it."""
+
 IN_ADDRESS = """
 (...values) => {
   const usual = values.pop() || {}, words = %s, asked = new URLSearchParams();
@@ -98,6 +109,7 @@ class Shell:
             self.page
         )
         app.clientside_callback(SCHEME, Output("scheme", "data"), Input("where", "pathname"))
+        app.clientside_callback(ENTER, Input("where", "pathname"))
         for page in self.pages.values():
             page.connect(app)
             if page.linked:

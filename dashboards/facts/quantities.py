@@ -24,6 +24,11 @@ LABELS = {
     "peak_bytes": "peak memory",
     "prefill_peak_bytes": "peak memory of prefill",
     "decode_peak_bytes": "peak memory of decode",
+    "served_tokens_per_s": "served tokens",
+    "ttft_p50_ms": "time to first token, median",
+    "ttft_p95_ms": "time to first token, 95th percentile",
+    "tpot_p50_ms": "time per token served, median",
+    "tpot_p95_ms": "time per token served, 95th percentile",
 }
 TIMES = "\N{MULTIPLICATION SIGN}"
 

@@ -34,11 +34,13 @@ from dashboards.app.front_view import (
 )
 from dashboards.app.growth_view import Growths
 from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.modified_table import modified_table
 from dashboards.app.panels import compare_link, network_panel, network_rows
 from dashboards.app.replay import connect_replay, replay_line, replay_row
 from dashboards.app.training_now import training_lines, trainings_now
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
 from dashboards.facts.explore import explore
+from dashboards.facts.modified import modified_facts
 from dashboards.facts.progress import state_of
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
@@ -154,6 +156,7 @@ class Front(Page):
             *map(html.P, reading.kept("verdicts", lambda: verdict_sentences(study))),
             html.Div([html.Div(figure, className="plane"), html.Aside(aside)], className="split"),
             html.Section([html.H2("Networks"), html.Div(id="front-rows")]),
+            *modified_table(reading.kept("modified", lambda: modified_facts(study)), study.name),
             html.Section(
                 [
                     html.H2("How the front grew"),

@@ -30,6 +30,7 @@ from dashboards.shell_commands import network_commands
 from dashboards.style.theme import SCHEMES, with_scheme
 from foundation.errors import NasError, UnknownName
 from nas.study.export import has_weights
+from nas.study.modified import modified_trials
 from nas.study.trial import Trial
 
 FILES = {
@@ -150,6 +151,12 @@ class Network(Page):
         number = reading.numbered(digest)
         trial = reading.whole([number]).get(number) if number is not None else None
         if trial is None:
+            if any(digest == made.digest for made in modified_trials(reading.study)):
+                name = reading.study.name
+                raise UnknownName(
+                    f"{digest} was made by modifiers after the search: its numbers stand on the front page of"
+                    f" {name}, and nas show {name} {digest} prints it"
+                )
             raise UnknownName(f"study {reading.study.name} has no scored network {digest!r}")
         return trial
 

@@ -14,6 +14,7 @@ from nas.study.trial import Trial, Value
 STANDARD = ("bits_per_byte", "decode_ms", "weight_bytes", "params")
 """Numbers that are shown of a network besides the objectives."""
 
+SEARCH = "search"
 LAYERS = "layers"
 NARROW = 30
 """Characters of a line of layers that can still be read."""
@@ -82,10 +83,15 @@ class Front(Sequence[Trial]):
 
     @property
     def rows(self) -> list[list[str]]:
-        """The text of the table, one row for each member: its number, digest, numbers and layers."""
+        """The text of the table, one row for each member: its number, digest, numbers and layers.
+
+        Only a trial of the search is known by its number; each other stage counts its own.
+        """
         return [
             [
-                str(trial.number),
+                str(trial.number)
+                if trial.stage == SEARCH
+                else "",  # by its number only such a trial is known
                 trial.digest,
                 *(number_with_error(name, self.numbers[trial.digest].get(name)) for name in self.columns),
                 *([self.layers(trial)] if self.layers else []),

@@ -128,12 +128,11 @@ def then_lines(study: Study, front: Front) -> list[str]:
     trials = modified_trials(study)
     if not trials:
         return []
-    there = sum(trial.stage == STAGE for trial in front)
+    there, failed = sum(t.stage == STAGE for t in front), [t for t in trials if t.state is TrialState.FAILED]
     lines = [
-        f"{count(len(trials), 'network')} modified afterwards; of these and what they were made of,"
-        f" {len(front)} on the front, {there} of them modified:"
+        f"{count(len(trials) - len(failed), 'network')} modified afterwards; of these and what they were made"
+        f" of, {len(front)} on the front, {there} of them modified:"
     ]
-    failed = [trial for trial in trials if trial.state is TrialState.FAILED]
     return [*(f"{lines_of(t)} failed: {t.reason}" for t in failed), *lines]
 
 
