@@ -25,6 +25,10 @@ MOST_THREADS = 1024
 _NAME = re.compile(r"[A-Za-z][\w.-]*")
 
 
+FEWEST_ARRIVALS = 1e-3
+"""Requests a second: with fewer, a server waits and nothing is measured."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scenario(Settings):
     """One way of using a model: prefill `prompt` tokens, then decode `new_tokens` one by one.
@@ -63,6 +67,10 @@ class Scenario(Settings):
         super().__post_init__()
         if self.name and not _NAME.fullmatch(self.name):
             raise SettingError(f"scenario: a name is a word such as chat, got {self.name!r}")
+        if 0 < self.arrivals < FEWEST_ARRIVALS:
+            raise SettingError(
+                f"scenario: arrivals must be at least {FEWEST_ARRIVALS:g} a second, got {self.arrivals:g}"
+            )
 
     @property
     def context(self) -> int:

@@ -91,6 +91,10 @@ def read_adapter(folder: str | Path, model: Model, base: str) -> Adapter:
         with open_tensors(path) as stored:
             return _checked(stored, model, base)
     except NoFile:
+        if not Path(folder).is_dir():
+            raise SettingError(
+                f"there is no folder {folder}: an adapter is one that `nas adapt` wrote"
+            ) from None
         raise SettingError(
             f"{folder} holds no adapter ({FILE} is missing): `nas adapt` writes one, with factors and --base"
             " as_it_is"

@@ -64,7 +64,7 @@ def serve(
     from nas.serving.server import engine_of
     from nas.serving.server import serve as run
 
-    chosen, proposing = ServerSettings(**settings), Draft.from_line(draft) if draft else None
+    chosen, proposing = ServerSettings(**settings), Draft.from_line(draft) if draft is not None else None
     start = start_of(network, trial, store=store, space=space, trust_code=trust_code)
     shown = name or (f"{network}/{trial}" if trial else Path(network).name.removeprefix("zoo:"))
     engine = engine_of(start, shown, chosen, proposing, adapters=adapters or [])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,25 @@ def _shown(value: Any) -> str:
 
 def _of_text(text: Any) -> Modifier:
     if not isinstance(text, str) or not text.lstrip().startswith("{"):
-        return modifier_of(text)
+        if text == NONE:
+            raise SettingError(f"{NONE} is the empty list, and stands alone: leave it out, or the others")
+        with _told_of(text):
+            return modifier_of(text)
     try:
         plain = parse_json(text)
     except ValueError:
         raise SettingError(f"{text!r:.80} is no JSON object that describes a modifier") from None
-    return Modifier.from_plain(plain)
+    with _told_of(text):
+        return Modifier.from_plain(plain)
+
+
+@contextmanager
+def _told_of(text: Any) -> Iterator[None]:
+    """What is wrong with a modifier says with which."""
+    try:
+        yield
+    except SettingError as error:
+        raise type(error)(f"modifier {text!r:.80}: {error}") from None
 
 
 def _text_of(modifier: Modifier) -> str:

@@ -83,7 +83,7 @@ class StatePool:
             raise SettingError(
                 f"{argument('memory', memory // MIB)} MiB cannot hold the state of one text of {context}"
                 f" tokens, which is {shown_size(fixed + one)}: give more, or a shorter"
-                f" {argument('context', context)}"
+                f" {argument('context')}"
             )
         self.rows = min(rows, (memory - one) // fixed) if fixed else rows
         self.rows = max(1, self.rows)

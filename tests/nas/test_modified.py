@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import nas
+from dashboards.app.modified_table import modified_table
 from dashboards.facts import read_facts
+from dashboards.facts.modified import modified_facts
 from dashboards.report.study import report_html
 from foundation.errors import SettingError, UnknownName
 from nas.modification import figures_of
@@ -76,8 +78,10 @@ def test_the_front_afterwards_holds_what_no_other_beats(study: Study) -> None:
     assert "modified afterwards" in then_lines(study, front)[-1]
     assert study.trial(trial.digest) == trial
     assert trial not in list(study.front())  # whose scores are those of the supernet
+    assert {row[0] for row in front.rows} == {""}  # a number would be that of another network
     page = report_html(read_facts(study))
     assert "Modified afterwards" in page
+    assert trial.digest in str(modified_table(modified_facts(study), study.name))
     assert trial.digest in page
 
 
@@ -144,7 +148,9 @@ def test_another_list_is_a_point_of_its_own_and_one_that_cannot_be_applied_is_to
     ("changes", "message"),
     [
         ({"then": ["pruun"]}, "did you mean 'prune'"),
-        ({"then": ["prune,sparsity=2"]}, "sparsity must be"),
+        ({"then": ["prune,sparsity=2"]}, "modifier 'prune,sparsity=2': sparsity must be"),
+        ({"then": ["none", "prune"]}, "none is the empty list, and stands alone"),
+        ({"measure": ["serving"]}, "needs requests to serve: name a scenario with arrivals"),
         ({"then": ["{"]}, "no JSON object"),
         ({"then": ["distill,teacher=/nowhere"]}, "distill: there is no folder /nowhere"),
         ({"then": ["prune"], "objectives": ["params"], "finalists": 0}, "nothing is trained"),

@@ -81,6 +81,7 @@ def test_the_context_and_the_position_of_decode_follow_from_the_lengths(
         ("cpu,batch=0", "scenario: batch must be at least 1, got 0"),
         ("chat=cpu,name=bulk", "name is given twice, 'chat' and 'bulk'"),
         ("new_tokens=3,new_tokens=4", "new_tokens is given twice, '3' and '4'"),
+        ("cpu,arrivals=1e-300/s", "arrivals must be at least 0.001 a second, got 1e-300"),
         ("cpu,name=a b", "a name is a word such as chat, got 'a b'"),
     ],
 )
