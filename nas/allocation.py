@@ -20,8 +20,6 @@ from nas.modifiers.prune import METHODS as PRUNING
 from nas.modifiers.prune import Prune
 from nas.modifiers.quantize import METHODS as ROUNDING
 from nas.modifiers.quantize import Quantize
-from nas.objectives.base import CostModel, objectives
-from nas.tables.library import named_table
 from search_spaces.network.additive_cost import Difference, Total, prices
 from search_spaces.network.decoder import PLACES, Decoder, weights_site
 from search_spaces.network.model import Model
@@ -197,6 +195,9 @@ class BitsOf(Kind):
     @cached_property
     def _total(self) -> Total:
         """Bytes of networks, or their milliseconds."""
+        from nas.objectives.base import CostModel, objectives  # a command line shall not load tables
+        from nas.tables.library import named_table
+
         settings = self.settings
         if settings.table is None or settings.under == SIZE:
             return lambda specs: [float(spec.cost(Scenario()).weight_bytes) for spec in specs]

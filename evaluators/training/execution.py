@@ -19,6 +19,9 @@ Compiled regions save about 0.25 s of a step of four networks on an H200; the 13
 mixers at five widths take several processes longer than a minute.
 """
 
+MOST_SECONDS = 1800.0
+"""The most that this makes of it: by then everything was compiled."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Execution(Settings):
@@ -61,7 +64,5 @@ class Execution(Settings):
     @classmethod
     def for_supernet(cls, device: str, steps: int, **given: Any) -> Self:
         """The same for a supernet that is trained for so many steps."""
-        usual = cls.for_device(device, **given)
-        return cls.for_device(
-            device, **{"compile_seconds": max(usual.compile_seconds, SUPERNET_SHARE * steps), **given}
-        )
+        usual, learned = cls.for_device(device, **given), min(SUPERNET_SHARE * steps, MOST_SECONDS)
+        return cls.for_device(device, **{"compile_seconds": max(usual.compile_seconds, learned), **given})

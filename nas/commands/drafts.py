@@ -15,7 +15,7 @@ from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_table
 from nas.default_paths import DEFAULT_STORE
 from nas.modifiers.settings import ModificationSettings
-from nas.serving.draft_table import DraftSettings
+from nas.serving.draft_settings import DraftSettings
 from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
 
@@ -81,7 +81,7 @@ def _table(
     what: str, further: tuple[list[str], str | None], given: tuple[Any, Any], begin: Any
 ) -> DraftTable:
     """Try the drafts on the network that the words name."""
-    from nas.serving.draft_table import DraftSettings, choices, draft_table
+    from nas.serving.draft_table import choices, draft_table
     from nas.serving.drafts.base import Draft
     from nas.study.task import check_tokens
     from nas.training.start import start_of

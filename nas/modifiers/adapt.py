@@ -19,7 +19,6 @@ from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, setting
-from nas.engines.exact.shares import Effect, shared_out
 from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -157,6 +156,8 @@ class Adapt(Modifier):
 
     def _probed(self, model: Model, work: Work, adapted: dict[str, Shape]) -> dict[str, int]:
         """The rank of each matrix: the least damage to what a probe of higher ranks has learned."""
+        from nas.engines.exact.shares import Effect, shared_out  # a command line shall not load the solver
+
         course = Course(steps=self.probe, seed=work.seed, batch=self.batch, recipe=self.recipe)
         highest = {name: self._ranks(shape)[-1] for name, shape in adapted.items()}
         training = UnequalRanks(deepcopy(model), work.task, self._form, adapted, highest, **course)

@@ -12,7 +12,7 @@ over measured sensitivities is HAWQ-V3's (Yao et al. 2021, arXiv:2011.10680, sec
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,11 +20,13 @@ from evaluators.compression.damage import Damage, exchanged
 from foundation.errors import SettingError
 from foundation.settings import MANY, setting
 from nas.allocation import KINDS, SIZE, AllocationSettings, Kind
-from nas.engines.exact.shares import Effect, shared_out
 from nas.modifiers.base import Changed, Estimate, Modifier, Work, forward_flops, modifiers
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
+
+if TYPE_CHECKING:
+    from nas.engines.exact.shares import Effect
 
 
 @modifiers.add
@@ -77,6 +79,8 @@ class Allocate(AllocationSettings, Modifier):
 
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
+        from nas.engines.exact.shares import shared_out  # a command line shall not load the solver
+
         kind = self._sharing(self, model, work)
         damage = Damage(model, *work.task.train_batch(1, work.seed, self.windows))
         best = shared_out(self._effects(kind, damage, work), kind.like)
@@ -94,6 +98,8 @@ class Allocate(AllocationSettings, Modifier):
 
     def _effects(self, kind: Kind, damage: Damage, work: Work) -> dict[str, dict[Any, Effect]]:
         """By part and value, how far the network moves with this value there alone, and what it takes."""
+        from nas.engines.exact.shares import Effect
+
         found: dict[str, dict[Any, Effect]] = {}
         with work.progress.bar("measuring damage", len(kind.parts)) as bar:
             for part in kind.parts:

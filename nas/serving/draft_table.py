@@ -21,10 +21,10 @@ from time import perf_counter
 import torch
 
 from foundation.errors import SettingError
-from foundation.settings import MANY, Settings, setting
 from nas.engines.exact.integer_program import ChoiceProblem
 from nas.engines.exact.slots import Option, Slot
 from nas.serving.continuation import continued
+from nas.serving.draft_settings import DraftSettings as DraftSettings
 from nas.serving.drafts.base import Draft, drafts
 from nas.serving.requests import Request, Sampling
 from nas.serving.rewinding import Rewinding
@@ -34,20 +34,6 @@ from search_spaces.network.generation import GREEDY, Generation
 from search_spaces.network.model import Model
 
 MEMORY, REPEATS = "bytes", 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class DraftSettings(Settings):
-    """What drafts are tried on."""
-
-    prompts: int = setting(4, help="Texts that are gone on with.", least=1, most=10**4)
-    prompt_tokens: int = setting(64, help="Tokens of a prompt.", least=1, most=10**6)
-    new_tokens: int = setting(64, help="Tokens that are written to each.", least=2, most=10**6)
-    temperature: float = setting(0.0, help="0 takes the likeliest token.", least=0, most=100)
-    most: int = setting(8, help="Tokens that are proposed at most.", least=1, most=32)
-    memory: float | None = setting(
-        None, help="Weights that a draft may add.", least=0, most=MANY, unit="MiB", shown="any"
-    )
 
 
 @dataclass(frozen=True)

@@ -116,10 +116,13 @@ def _imported(module: str) -> ModuleType:
     return _loaded[module]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _proved(module: str, index: int, *tile: torch.dtype | int) -> bool:
     """Whether code that is compiled calls this kernel."""
     return bool(_compiled_too) and _verdicts.get((module, index, *tile)) == ""
+
+
+# what `torch.compiler.assume_constant_result` does, which loads the whole compiler with every `import nas`
+_proved._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def forms(device: str | torch.device = "cuda") -> list[Form]:

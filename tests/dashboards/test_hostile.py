@@ -246,6 +246,7 @@ def test_a_dashboard_over_a_wrong_store_does_not_start(whole: Path, tmp_path: Pa
 READERS = 200
 
 
+@pytest.mark.slow
 def test_two_hundred_readers_at_once_are_all_answered(whole: Path) -> None:
     """Each asks for what is new among the studies, and for a part of a page."""
     app = make_app(whole)

@@ -37,6 +37,7 @@ def rounded(*bits: Bits) -> Model:
     return model
 
 
+@pytest.mark.slow  # tests/nas/test_exports.py runs integer weights in one network
 def test_integer_weights_compute_what_their_emulation_does_in_fewer_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
