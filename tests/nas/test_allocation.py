@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from evaluators.compression.damage import Damage, exchanged
 from evaluators.tasks.base import IGNORED
 from foundation.errors import SettingError
-from nas import allocation, cli
+from nas import cli
 from nas.engines.exact.shares import Effect, shared_out
 from nas.modification import ModificationSettings, estimates, modify
 from nas.modifiers.allocate import Allocate
@@ -25,6 +25,7 @@ from nas.modifiers.base import modifier_of
 from nas.modifiers.prune import Prune
 from nas.modifiers.quantize import Quantize
 from nas.study.model_code import load
+from nas.tables import library
 from nas.training.start import Start
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.gated_delta_net import GatedDeltaNet
@@ -166,7 +167,7 @@ def test_time_may_be_bounded_in_the_place_of_bytes(
         return {"decode_ms": (first.bits.weight + first.bits_at("channel_mixer").weight, 0.0)}
 
     table = SimpleNamespace(scenario=Scenario(), predict=predict, rough={})
-    monkeypatch.setattr(allocation, "named_table", lambda name: table)
+    monkeypatch.setattr(library, "named_table", lambda name: table)
     allocate = Allocate(under="decode_ms", table="mine", groups=(64,), method="nearest", **FEW)
     modify(Start(network, {}), [allocate], tmp_path / "out", settings)
     first, second = load(tmp_path / "out").spec.layers
