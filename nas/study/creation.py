@@ -154,6 +154,7 @@ def check_plan(
     for scenario in scenarios_to_time(plan) if plan.time_on is None else ():
         check_device(scenario)
         runtime_of(scenario).check_installed()
+    _check_measured(plan)
     engine = make_engine(plan)
     engine.check(space, plan)
     if engine.asks_strategy:
@@ -169,6 +170,14 @@ def check_plan(
     of_plan(space, plan, list(tasks.values()), engine).require_consent(yes)
     space.require_allowed()
     require_satisfiable(space, constraints, CostModel.of(plan.scenarios))
+
+
+def _check_measured(plan: Plan) -> None:
+    if "serving" in plan.measure and not any(scenario.arrivals for scenario in plan.scenarios):
+        raise SettingError(
+            f"{argument('measure', 'serving')} needs requests to serve: name a scenario with arrivals,"
+            " such as cpu,arrivals=4/s"
+        )
 
 
 def _check_fit(space: Space, plan: Plan, registered: Sequence[Objective]) -> None:

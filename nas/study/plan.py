@@ -347,11 +347,6 @@ class Plan(Settings):
             )
         if self.time_on is not None and self.roofline is not None:
             raise SettingError(f"latency is measured on {self.time_on} or estimated from a card: choose one")
-        if "serving" in self.measure and not any(scenario.arrivals for scenario in self.scenarios):
-            raise SettingError(
-                f"{argument('measure', 'serving')} needs requests to serve: name a scenario with arrivals,"
-                " such as cpu,arrivals=4/s"
-            )
         if self.data is not None and not self.data.strip():
             raise SettingError(f"{argument('data')} must not be empty: name a text, or leave it out")
         if self.then:
