@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.ops import fused
+from search_spaces.ops.tracing import constant
 
 
 class Weighing(NamedTuple):
@@ -184,7 +185,7 @@ def pairs(
     return dilation * blocks * length * (global_tokens + min(2, blocks) * length)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def _layout(count: int, window: int, dilation: int, global_tokens: int, device: torch.device) -> fused.Layout:
     return _layout_once(count, window, dilation, global_tokens, device)
 

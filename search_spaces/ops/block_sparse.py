@@ -27,6 +27,7 @@ from torch import Tensor
 
 from search_spaces.ops import fused
 from search_spaces.ops.attention import attend, pairs
+from search_spaces.ops.tracing import constant
 
 LOW_BITS = 0x7FFFFFFF
 MULTIPLIERS = (0x9E3779B1, 0x5851F42D, 0x2C1B3C6D, 0x297A2D39)
@@ -153,7 +154,7 @@ def _blocks(count: int, pattern: tuple[int, ...], device: torch.device) -> Tenso
     return seen_blocks(torch.arange(count, device=device), BlockPattern(*pattern)).int()
 
 
-_constant_blocks = torch.compiler.assume_constant_result(_blocks)
+_constant_blocks = constant(_blocks)
 """The same for a compiled graph."""
 
 
@@ -166,7 +167,7 @@ def _listed(query: Tensor, key: Tensor, listed: Tensor, size: int) -> Tensor:
     return seen & (key <= query)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def _layout(count: int, pattern: tuple[int, ...], device: torch.device) -> fused.Layout:
     return _layout_once(count, pattern, device)
 
@@ -177,7 +178,7 @@ def _layout_once(count: int, pattern: tuple[int, ...], device: torch.device) -> 
     return fused.block_layout(partial(_listed, listed=listed, size=pattern[0]), count, device)
 
 
-_constant_rows = torch.compiler.assume_constant_result(_rows)
+_constant_rows = constant(_rows)
 """The same for a compiled graph, which need not compute it again at every call."""
 
 

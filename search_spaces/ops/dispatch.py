@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import SettingError
+from search_spaces.ops.tracing import constant
 
 FOLDER = f"{__package__}.kernels"
 VARIABLE = "NAS_KERNELS"
@@ -116,13 +117,10 @@ def _imported(module: str) -> ModuleType:
     return _loaded[module]
 
 
+@constant
 def _proved(module: str, index: int, *tile: torch.dtype | int) -> bool:
     """Whether code that is compiled calls this kernel."""
     return bool(_compiled_too) and _verdicts.get((module, index, *tile)) == ""
-
-
-# what `torch.compiler.assume_constant_result` does, which loads the whole compiler with every `import nas`
-_proved._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def forms(device: str | torch.device = "cuda") -> list[Form]:

@@ -15,6 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from search_spaces.ops.tracing import constant
+
 BASE = 10_000.0
 
 
@@ -84,7 +86,7 @@ def _table(
         return _angles(torch.arange(length, device=device), width, base, scaling, dtype)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def _constant(
     length: int,
     width: int,

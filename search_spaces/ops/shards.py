@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.ops.precision import rms_norm
+from search_spaces.ops.tracing import constant
 
 Sum: TypeAlias = Callable[[Tensor], Tensor]
 """A tensor as the sum over all parts, the same for each of them; gradients are summed as well."""
@@ -53,7 +54,7 @@ def biased(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias / parts_in_all()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant
 def _is_split() -> bool:
     """What is compiled outside of a split is for blocks that are whole: compilers follow no context."""
     return _parts.get() is not None
