@@ -31,6 +31,7 @@ from search_spaces.ops.kernels.tiles import (
     CHUNK,
     COUNTS,
     ROWS,
+    Dice,
     kept,
     load_row,
     load_tile,
@@ -419,18 +420,15 @@ def errors(
 ) -> dict[str, float]:
     """Relative errors in a dtype against the recurrence in float64, for tiles of [N, P] that are not full."""
     p_dim = 3 * p_dim // 4
-    dice = torch.Generator(device).manual_seed(0)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=dice, device=device)
+    dice = Dice(device)
 
     inputs = {
-        "q": (drawn(2, 67, 3, n_dim) / n_dim**0.5).to(dtype),
-        "k": F.normalize(drawn(2, 67, 3, n_dim), dim=-1).to(dtype),
-        "v": drawn(2, 67, 3, p_dim).to(dtype),
-        "b": torch.rand(2, 67, 3, generator=dice, device=device).to(dtype),
-        "g": -0.1 * torch.rand(2, 67, 3, generator=dice, device=device),
-        "state": drawn(2, 3, n_dim, p_dim),
+        "q": (dice.normal(2, 67, 3, n_dim) / n_dim**0.5).to(dtype),
+        "k": F.normalize(dice.normal(2, 67, 3, n_dim), dim=-1).to(dtype),
+        "v": dice.normal(2, 67, 3, p_dim).to(dtype),
+        "b": dice.uniform(2, 67, 3).to(dtype),
+        "g": -0.1 * dice.uniform(2, 67, 3),
+        "state": dice.normal(2, 3, n_dim, p_dim),
     }
 
     def plain(*parts: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops.activations import GATED
-from search_spaces.ops.kernels.tiles import relative_errors, unwritten
+from search_spaces.ops.kernels.tiles import Dice, relative_errors, unwritten
 
 TOLERANCE = 1e-5
 BLOCK = 1024
@@ -245,14 +245,15 @@ def places(order: Tensor, choices: int) -> Tensor:
 
 def errors(device: torch.device) -> dict[str, float]:
     """Relative errors against PyTorch, of every activation between a spread and a gathering."""
-    dice = torch.Generator(device).manual_seed(0)
+    dice = Dice(device)
 
-    def drawn(*shape: int) -> Tensor:
-        return 3 * torch.randn(*shape, generator=dice, device=device)
-
-    order = torch.randperm(3 * 37, generator=dice, device=device)
+    order = torch.randperm(3 * 37, generator=dice.generator, device=device)
     token, place = order // 3, places(order, 3)
-    inputs = {"x": drawn(37, 1100), "up": drawn(3 * 37, 1100), "gates": drawn(37, 3)}
+    inputs = {
+        "x": 3 * dice.normal(37, 1100),
+        "up": 3 * dice.normal(3 * 37, 1100),
+        "gates": 3 * dice.normal(37, 3),
+    }
     found: dict[str, float] = {}
     for function, name in NAMES.items():
 

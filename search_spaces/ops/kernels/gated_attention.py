@@ -26,6 +26,7 @@ from search_spaces.ops.gated_attention import gated_attention_plainly
 from search_spaces.ops.kernels.segments import Plan, carry, written
 from search_spaces.ops.kernels.tiles import (
     COUNTS,
+    Dice,
     load_tile,
     relative_errors,
     steps,
@@ -403,20 +404,17 @@ def errors(
 ) -> dict[str, float]:
     """Relative errors in a dtype against the recurrence in float64, for tiles of [N, P] that are not full."""
     p_dim = 3 * p_dim // 4
-    dice = torch.Generator(device).manual_seed(0)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=dice, device=device)
+    dice = Dice(device)
 
     inputs = {
-        "q": (drawn(2, 67, 3, n_dim) / n_dim**0.5).to(dtype),
-        "k": drawn(2, 67, 3, n_dim).to(dtype),
-        "v": drawn(2, 67, 3, p_dim).to(dtype),
-        "g": -0.3 * torch.rand(2, 67, 3, n_dim, generator=dice, device=device),
-        "state": drawn(2, 3, n_dim, p_dim),
+        "q": (dice.normal(2, 67, 3, n_dim) / n_dim**0.5).to(dtype),
+        "k": dice.normal(2, 67, 3, n_dim).to(dtype),
+        "v": dice.normal(2, 67, 3, p_dim).to(dtype),
+        "g": -0.3 * dice.uniform(2, 67, 3, n_dim),
+        "state": dice.normal(2, 3, n_dim, p_dim),
     }
     found = relative_errors(_read, lambda *x: gated_attention_plainly(*x), inputs)
-    inputs["bonus"] = drawn(3, n_dim)
+    inputs["bonus"] = dice.normal(3, n_dim)
     before = relative_errors(_read, lambda *x: gated_attention_plainly(*x[:5], bonus=x[5]), inputs)
     return found | {f"{name} with a bonus": error for name, error in before.items()}
 

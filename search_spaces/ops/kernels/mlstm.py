@@ -23,7 +23,7 @@ from torch import Tensor
 
 from search_spaces.ops import mlstm as plain
 from search_spaces.ops.kernels.decay_attention import decay_attention
-from search_spaces.ops.kernels.tiles import COUNTS, relative_errors, unwritten
+from search_spaces.ops.kernels.tiles import COUNTS, Dice, relative_errors, unwritten
 
 TOLERANCE = 3e-2
 TOKENS = 512
@@ -108,19 +108,16 @@ def errors(
 ) -> dict[str, float]:
     """Relative errors in a dtype against the recurrence in float64, the cell handed over once on the way."""
     p_dim = 3 * p_dim // 4
-    dice = torch.Generator(device).manual_seed(0)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=dice, device=device)
+    dice = Dice(device)
 
     inputs = {
-        "q": drawn(2, 83, 3, n_dim).to(dtype),
-        "k": (drawn(2, 83, 3, n_dim) / n_dim**0.5).to(dtype),
-        "v": drawn(2, 83, 3, p_dim).to(dtype),
-        "w": 2 * drawn(2, 83, 3),
-        "g": drawn(2, 83, 3).sigmoid().log(),
-        "memory": drawn(2, 3, n_dim, p_dim),
-        "normaliser": drawn(2, 3, n_dim),
+        "q": dice.normal(2, 83, 3, n_dim).to(dtype),
+        "k": (dice.normal(2, 83, 3, n_dim) / n_dim**0.5).to(dtype),
+        "v": dice.normal(2, 83, 3, p_dim).to(dtype),
+        "w": 2 * dice.normal(2, 83, 3),
+        "g": dice.normal(2, 83, 3).sigmoid().log(),
+        "memory": dice.normal(2, 3, n_dim, p_dim),
+        "normaliser": dice.normal(2, 3, n_dim),
     }
     return relative_errors(lambda *x: _in_two(mlstm, *x), lambda *x: _in_two(_plainly, *x), inputs)
 

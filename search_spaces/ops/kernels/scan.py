@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from search_spaces.ops.kernels.tiles import COUNTS, compose, relative_errors, unwritten
+from search_spaces.ops.kernels.tiles import COUNTS, Dice, compose, relative_errors, unwritten
 from search_spaces.ops.scan import scan_plainly
 
 TOLERANCE = 1e-5
@@ -123,10 +123,8 @@ scan.register_autograd(_gradients, setup_context=_save)
 
 def errors(device: torch.device) -> dict[str, float]:
     """Relative errors against the recurrence, token by token."""
-    dice = torch.Generator(device).manual_seed(0)
-    a = 0.7 + 0.3 * torch.rand(2, 67, 40, generator=dice, device=device)
-    b = torch.randn(2, 67, 40, generator=dice, device=device)
-    start = torch.randn(2, 40, generator=dice, device=device)
+    dice = Dice(device)
+    a, b, start = 0.7 + 0.3 * dice.uniform(2, 67, 40), dice.normal(2, 67, 40), dice.normal(2, 40)
     return relative_errors(
         lambda *x: [scan(*x)], lambda *x: [scan_plainly(*x)], {"a": a, "b": b, "start": start}
     )

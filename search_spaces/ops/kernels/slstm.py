@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops import slstm as plain
-from search_spaces.ops.kernels.tiles import COUNTS, padded, precision
+from search_spaces.ops.kernels.tiles import COUNTS, Dice, padded, precision
 
 TOLERANCE = 1e-4
 SEQUENCES = 16
@@ -183,16 +183,13 @@ def loop_back(
 
 def errors(device: torch.device) -> dict[str, float]:
     """Relative errors of both loops against the plain ones."""
-    dice = torch.Generator(device).manual_seed(0)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=dice, device=device)
-
-    u, matrix = drawn(23, 2, 17, 4 * 24), drawn(2, 24, 4 * 24) / 24**0.5
-    state = (drawn(2, 17, 24), drawn(2, 17, 24), 1 + drawn(2, 17, 24).abs(), drawn(2, 17, 24))
+    dice = Dice(device)
+    u, matrix = dice.normal(23, 2, 17, 4 * 24), dice.normal(2, 24, 4 * 24) / 24**0.5
+    c, h, n, m = (dice.normal(2, 17, 24) for _ in range(4))
+    state = (c, h, 1 + n.abs(), m)
     walked = plain.loop(u, matrix, *state, True)
     slopes = plain.slopes(*walked, True)
-    ends = (drawn(23, 2, 17, 24), drawn(2, 17, 24), drawn(2, 17, 24), matrix)
+    ends = (dice.normal(23, 2, 17, 24), dice.normal(2, 17, 24), dice.normal(2, 17, 24), matrix)
     pairs = [
         *zip(loop(u, matrix, *state, True), walked, strict=True),
         *zip(loop_back(*ends, *slopes), plain.loop_back(*ends, *slopes), strict=True),

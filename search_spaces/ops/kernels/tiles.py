@@ -87,6 +87,21 @@ def precision(x: Tensor) -> str:
     return "ieee" if x.dtype is torch.float32 and not torch.backends.cuda.matmul.allow_tf32 else "tf32"
 
 
+class Dice:
+    """Random numbers of one seed on a device, in float32: what kernels prove themselves on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.generator = device, torch.Generator(device).manual_seed(0)
+
+    def normal(self, *shape: int) -> Tensor:
+        """From the normal distribution."""
+        return torch.randn(*shape, generator=self.generator, device=self.device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Between 0 and 1."""
+        return torch.rand(*shape, generator=self.generator, device=self.device)
+
+
 def relative_errors(
     kernel: Callable[..., Sequence[Tensor]],
     plain: Callable[..., Sequence[Tensor]],
