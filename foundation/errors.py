@@ -20,6 +20,8 @@ Anything else that is raised is a bug of ours and rises unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from foundation.wording import argument
@@ -27,6 +29,15 @@ from foundation.wording import argument
 
 class NasError(Exception):
     """Base of every error that a user or a search can act upon."""
+
+
+@contextmanager
+def told_of(what: str, kind: type[NasError] = NasError) -> Iterator[None]:
+    """Errors of a kind that rise from within say first what they are about; they stay what they are."""
+    try:
+        yield
+    except kind as error:
+        raise type(error)(f"{what}: {error}") from None
 
 
 class SpaceError(NasError):

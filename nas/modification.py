@@ -202,9 +202,8 @@ class _Run:
         if not force and (done := self._done(chosen)) is not None:
             if done:
                 device = str(self.first.embedding.device)
-                self.model = load(
-                    self.folder, device=device, trust_code=True
-                )  # this very list has written it
+                # this very list has written it
+                self.model = load(self.folder, device=device, trust_code=True)
                 self.figures = figures_of(self.model, self.task)
             return done
         check_free(self.folder, force=force)

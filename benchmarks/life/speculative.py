@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.common import keep, show
 from nas.modifiers.settings import ModificationSettings
-from nas.serving.draft_table import DraftSettings, DraftTable, choices, draft_table
+from nas.serving.draft_settings import DraftSettings
+from nas.serving.draft_table import DraftTable, choices, draft_table
 from nas.serving.drafts.base import Draft
 from nas.training.start import start_of
 

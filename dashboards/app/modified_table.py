@@ -5,13 +5,8 @@ from __future__ import annotations
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.facts.modified import ModifiedFacts, ModifiedNetwork
+from dashboards.facts.modified import ABOUT, ModifiedFacts, ModifiedNetwork
 from dashboards.facts.quantities import Quantity
-
-ABOUT = (
-    "Modifiers were applied to the networks that were trained longest; what came out was scored on the same"
-    " windows and measured in the same scenario."
-)
 
 
 def modified_table(found: ModifiedFacts | None, study: str) -> list[Component]:

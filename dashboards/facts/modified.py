@@ -11,6 +11,12 @@ from nas.study.modified import STAGE, front_after, lines_of, record_lines, then_
 from nas.study.study import Study
 from nas.study.trial import Value
 
+ABOUT = (
+    "Modifiers were applied to the networks that were trained longest, and what came out was scored on the"
+    " same validation windows and measured in the same scenario. The change of a score is a mean of"
+    " differences on these windows, ± one standard error."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModifiedNetwork:

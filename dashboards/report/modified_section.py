@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from dashboards.facts import Facts
-from dashboards.facts.modified import ModifiedNetwork
+from dashboards.facts.modified import ABOUT, ModifiedNetwork
 from dashboards.facts.quantities import Quantity
 from dashboards.report.html import Html, code, joined, p, section, tag
 from dashboards.report.tables import layers
-
-ABOUT = (
-    "Modifiers were applied to the networks that were trained longest, and what came out was scored on the"
-    " same validation windows and measured in the same scenario. The change of a score is a mean of"
-    " differences on these windows, ± one standard error."
-)
 
 
 def modified_section(facts: Facts) -> Html | None:

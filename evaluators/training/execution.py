@@ -64,5 +64,5 @@ class Execution(Settings):
     @classmethod
     def for_supernet(cls, device: str, steps: int, **given: Any) -> Self:
         """The same for a supernet that is trained for so many steps."""
-        usual, learned = cls.for_device(device, **given), min(SUPERNET_SHARE * steps, MOST_SECONDS)
-        return cls.for_device(device, **{"compile_seconds": max(usual.compile_seconds, learned), **given})
+        seconds = max(cls.compile_seconds, min(SUPERNET_SHARE * steps, MOST_SECONDS))
+        return cls.for_device(device, **{"compile_seconds": seconds, **given})

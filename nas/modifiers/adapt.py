@@ -19,7 +19,7 @@ from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, setting
-from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers
+from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers, recipe_setting
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
@@ -67,13 +67,7 @@ class Adapt(Modifier):
     every: int = setting(200, help="Steps that GaLore stays in one space.", least=1, most=MANY)
     steps: int = setting(1000, help="Steps of training.", least=1, most=MANY)
     batch: int = setting(16, help="Sequences of a step.", least=1, most=MANY)
-    recipe: Recipe = setting(
-        Recipe(),
-        help="How factors are learned: a ready-made recipe (`nas recipes`), and single settings of it.",
-        metavar="NAME|NAME=VALUE",
-        repeated=True,
-        shown="default",
-    )
+    recipe: Recipe = recipe_setting("factors")
 
     def check(self) -> None:
         """Targets must be known, and some."""

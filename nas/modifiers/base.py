@@ -35,10 +35,11 @@ from torch import Tensor
 
 from evaluators.compression.adapters import Adapter
 from evaluators.tasks.base import Task
+from evaluators.training.recipe import Recipe
 from foundation.components import Part
 from foundation.errors import SettingError
 from foundation.registry import Registry
-from foundation.settings import describe
+from foundation.settings import describe, setting
 from foundation.text import size
 from nas.progress import Progress
 from search_spaces.language.walk import open_values
@@ -114,6 +115,17 @@ class Estimate:
             f"{before:,} -> {about}{after:,} parameters{trained}, {size(old)} -> {about}{size(new)},"
             f" {self.flops:.2g} FLOPs of work"
         )
+
+
+def recipe_setting(learned: str) -> Any:
+    """The setting of a modifier that says by which recipe it learns something."""
+    return setting(
+        Recipe(),
+        help=f"How {learned} are learned: a ready-made recipe (`nas recipes`), and single settings of it.",
+        metavar="NAME|NAME=VALUE",
+        repeated=True,
+        shown="default",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, setting
-from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers
+from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers, recipe_setting
 from nas.training.start import start_of
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -52,13 +52,7 @@ class Distill(Modifier):
     hidden: float = setting(
         0.0, help="Weight of the distance of hidden states behind a linear map.", least=0, most=MANY
     )
-    recipe: Recipe = setting(
-        Recipe(),
-        help="How weights are learned: a ready-made recipe (`nas recipes`), and single settings of it.",
-        metavar="NAME|NAME=VALUE",
-        repeated=True,
-        shown="default",
-    )
+    recipe: Recipe = recipe_setting("weights")
 
     def check(self) -> None:
         """Something must be learned."""

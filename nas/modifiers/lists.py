@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import FileError, SettingError
+from foundation.errors import FileError, SettingError, told_of
 from foundation.files import parse_json, read_json, real_path
 from foundation.settings import describe
 from nas.modifiers.base import Modifier, modifier_of
@@ -49,10 +48,8 @@ def read_modifiers(path: str | Path) -> tuple[Modifier, ...]:
         raise SettingError(str(error)) from None
     if not isinstance(plain, list) or not all(isinstance(each, (str, dict)) for each in plain):
         raise SettingError(f'{path} holds no list of modifiers, such as ["prune,pattern=2:4", "quantize"]')
-    try:
+    with told_of(str(path), SettingError):
         return modifiers_of([each if isinstance(each, str) else Modifier.from_plain(each) for each in plain])
-    except SettingError as error:
-        raise type(error)(f"{path}: {error}") from None
 
 
 def texts_of(wanted: Iterable[Modifier | str] | Modifier | str) -> tuple[str, ...]:
@@ -95,23 +92,14 @@ def _of_text(text: Any) -> Modifier:
     if not isinstance(text, str) or not text.lstrip().startswith("{"):
         if text == NONE:
             raise SettingError(f"{NONE} is the empty list, and stands alone: leave it out, or the others")
-        with _told_of(text):
+        with told_of(f"modifier {text!r:.80}", SettingError):
             return modifier_of(text)
     try:
         plain = parse_json(text)
     except ValueError:
         raise SettingError(f"{text!r:.80} is no JSON object that describes a modifier") from None
-    with _told_of(text):
+    with told_of(f"modifier {text!r:.80}", SettingError):
         return Modifier.from_plain(plain)
-
-
-@contextmanager
-def _told_of(text: Any) -> Iterator[None]:
-    """What is wrong with a modifier says with which."""
-    try:
-        yield
-    except SettingError as error:
-        raise type(error)(f"modifier {text!r:.80}: {error}") from None
 
 
 def _text_of(modifier: Modifier) -> str:

@@ -10,7 +10,15 @@ from evaluators.compression.lottery import Lottery
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, setting
-from nas.modifiers.base import Changed, Modifier, Work, forward_flops, layer_matrices, modifiers
+from nas.modifiers.base import (
+    Changed,
+    Modifier,
+    Work,
+    forward_flops,
+    layer_matrices,
+    modifiers,
+    recipe_setting,
+)
 from nas.modifiers.prune import Prune
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -41,13 +49,7 @@ class LotteryTicket(Modifier):
     )
     fresh: bool = setting(True, help="Begin with new initial weights, drawn by the seed.")
     batch: int = setting(16, help="Sequences of a step.", least=1, most=MANY)
-    recipe: Recipe = setting(
-        Recipe(),
-        help="How weights are learned: a ready-made recipe (`nas recipes`), and single settings of it.",
-        metavar="NAME|NAME=VALUE",
-        repeated=True,
-        shown="default",
-    )
+    recipe: Recipe = recipe_setting("weights")
 
     def check(self) -> None:
         """Something must be left to learn after the rewind."""

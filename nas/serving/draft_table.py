@@ -24,7 +24,7 @@ from foundation.errors import SettingError
 from nas.engines.exact.integer_program import ChoiceProblem
 from nas.engines.exact.slots import Option, Slot
 from nas.serving.continuation import continued
-from nas.serving.draft_settings import DraftSettings as DraftSettings
+from nas.serving.draft_settings import DraftSettings
 from nas.serving.drafts.base import Draft, drafts
 from nas.serving.requests import Request, Sampling
 from nas.serving.rewinding import Rewinding

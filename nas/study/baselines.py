@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import FileError, NasError, SettingError, UnknownName
+from foundation.errors import FileError, NasError, SettingError, UnknownName, told_of
 from foundation.files import read_json
 from foundation.text import listed
 from foundation.wording import argument
@@ -79,10 +79,8 @@ def described_baselines(space: Space, plan: Plan, known: Mapping[str, Any]) -> d
     described = {}
     for entry in plan.baselines:
         architecture = from_plain(known[entry]) if entry in known else _read(entry)
-        try:
+        with told_of(f"baseline {entry}"):
             sizes_of(space, entry, architecture)
-        except NasError as error:
-            raise type(error)(f"baseline {entry}: {error}") from None
         described[entry] = to_plain(architecture)
     return described
 

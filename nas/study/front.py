@@ -14,7 +14,6 @@ from nas.study.trial import Trial, Value
 STANDARD = ("bits_per_byte", "decode_ms", "weight_bytes", "params")
 """Numbers that are shown of a network besides the objectives."""
 
-SEARCH = "search"
 LAYERS = "layers"
 NARROW = 30
 """Characters of a line of layers that can still be read."""
@@ -90,7 +89,7 @@ class Front(Sequence[Trial]):
         return [
             [
                 str(trial.number)
-                if trial.stage == SEARCH
+                if trial.stage == "search"
                 else "",  # by its number only such a trial is known
                 trial.digest,
                 *(number_with_error(name, self.numbers[trial.digest].get(name)) for name in self.columns),

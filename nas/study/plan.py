@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluators.training.recipe import Recipe
-from foundation.errors import SettingError
+from foundation.errors import SettingError, told_of
 from foundation.settings import MANY, SEEDS, Settings, changed, describe, setting
 from foundation.text import listed
 from foundation.wording import argument
@@ -391,10 +391,8 @@ def plan_of(space: Space, given: Mapping[str, Any]) -> Plan:
     Raises:
         SettingError: a setting makes no sense, or one that the space names.
     """
-    try:
+    with told_of(f"defaults of the space {space.name}", SettingError):
         Plan.from_plain(space.defaults)
-    except SettingError as error:
-        raise type(error)(f"defaults of the space {space.name}: {error}") from None
     then = {"then": texts_of(given["then"])} if given.get("then") else {}
     return Plan.from_plain({**space.defaults, **given, **then})
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import nas
 from dashboards.app.live_store import LiveStore
 from dashboards.app.shell import Shell
 from dashboards.facts import Facts, read_facts
@@ -25,6 +26,15 @@ def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_study(store, "two", trials=30, complete=False, objectives=("bits_per_byte", "decode_ms"))
         make_study(store, "one", trials=1, complete=False)
         make_study(store, "empty", trials=0, complete=False)
+    return path
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> Path:
+    """A store with a study `s` that was searched in earnest, with the weights of two steps."""
+    path = tmp_path / "s.db"
+    settings = {"trials": 4, "train_steps": 2, "finalists": 0, "profile_seconds": 1, "progress": False}
+    nas.search("laptop", name="s", store=path, **settings)
     return path
 
 

@@ -13,7 +13,6 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-import nas
 from dashboards.app import samples as module
 from dashboards.app.live_store import key_of
 from dashboards.app.sample_view import sample_text
@@ -118,18 +117,8 @@ def test_the_commands_of_a_network_are_ones_that_nas_has(all_facts: dict[str, Fa
 
 
 @pytest.mark.slow
-def test_a_page_writes_what_nas_generate_writes(tmp_path: Path) -> None:
-    store = str(tmp_path / "s.db")
-    nas.search(
-        *("laptop",),
-        name="s",
-        store=store,
-        trials=4,
-        train_steps=2,
-        finalists=0,
-        profile_seconds=1,
-        progress=False,
-    )
+def test_a_page_writes_what_nas_generate_writes(searched: Path, tmp_path: Path) -> None:
+    store = str(searched)
     study = open_study("s", store)
     trial = study.front()[0]
     sample = ended(Samples(f"sqlite:///{store}").of(study, trial, "def ", start=True))

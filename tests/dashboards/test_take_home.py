@@ -110,18 +110,8 @@ def test_a_folder_is_zipped_with_its_name(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_an_export_is_a_directory_that_loads(tmp_path: Path) -> None:
-    store = str(tmp_path / "s.db")
-    nas.search(
-        "laptop",
-        name="s",
-        store=store,
-        trials=4,
-        train_steps=2,
-        finalists=0,
-        profile_seconds=1,
-        progress=False,
-    )
+def test_an_export_is_a_directory_that_loads(searched: Path, tmp_path: Path) -> None:
+    store = str(searched)
     study = open_study("s", store)
     job = ended(Exports(f"sqlite:///{store}").start(study, study.front()[0].digest, "nas"))
     assert not job.error

@@ -12,7 +12,8 @@ from foundation.errors import SettingError
 from nas import cli
 from nas.serving import draft_table as tables
 from nas.serving.continuation import continued
-from nas.serving.draft_table import DraftRow, DraftSettings, Pass, choices, draft_table
+from nas.serving.draft_settings import DraftSettings
+from nas.serving.draft_table import DraftRow, Pass, choices, draft_table
 from nas.serving.drafts import subnet
 from nas.serving.drafts.base import Draft
 from nas.serving.drafts.layers import FirstLayers
