@@ -103,7 +103,7 @@ class Notebook(Progress):
 
     def _show(self, text: str) -> None:
         """Put a text in the place of the one before."""
-        from IPython.display import display  # type: ignore[import-not-found] # a notebook has it
+        from IPython.display import display  # a notebook has it
 
         shown = {"text/plain": text}
         if self._line is None:

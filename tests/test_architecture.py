@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("foundation", "search_spaces", "evaluators", "hw_profiles", "nas", "dashboards")
@@ -99,6 +104,45 @@ def test_imports_point_down_and_libraries_stay_at_home(path: Path) -> None:
         assert top not in UNSAFE, f"{where}: nothing is unpickled here"
         homes = HOMES.get(top, (name_of(path),))
         assert name_of(path).startswith(tuple(homes)), f"{where}: its home is {', '.join(homes)}"
+
+
+def test_checks_of_types_need_no_more_than_dev() -> None:
+    """A library that only another extra installs is found on its author's machine, and not by CI's mypy."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    there = closure(
+        [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["dev"]]
+    )
+    may_miss = {
+        name.split(".")[0] for rule in project["tool"]["mypy"]["overrides"] for name in rule["module"]
+    }
+    ours = {*PACKAGES, "benchmarks", "examples", "docs", "tests"}
+    found = {
+        top
+        for top, dists in packages_distributions().items()
+        if there & {canonicalize_name(d) for d in dists}
+    }
+    checked = [
+        *FILES,
+        *(path for folder in ("benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")),
+    ]
+    for path in checked:
+        for module, line in imports(parsed(path)):
+            known = module.split(".")[0] in ours | may_miss | found | sys.stdlib_module_names
+            assert known, f"{name_of(path)}:{line} imports {module}: neither in dev nor in mypy's overrides"
+
+
+def closure(lines: list[str]) -> set[str]:
+    """The distributions that these requirements bring, with their own requirements."""
+    names: set[str] = set()
+    waiting = [Requirement(line) for line in lines]
+    while waiting:
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        if name in names or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+            continue
+        names.add(name)
+        waiting += [Requirement(line) for line in requires(name) or ()]
+    return names
 
 
 def test_there_are_no_import_cycles() -> None:
