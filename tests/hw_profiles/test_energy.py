@@ -14,7 +14,8 @@ from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import Sum
 
-SCENARIO = Scenario(prompt=32, new_tokens=8)
+# a prompt so long that reading it costs more than a token also beside other work
+SCENARIO = Scenario(prompt=4096, new_tokens=8)
 SPEC = Decoder(vocab=32, d_model=32, layers=(Layer(sequence_mixer=Sum(copies=2)),))
 
 
