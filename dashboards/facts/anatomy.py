@@ -127,6 +127,9 @@ def _layer(
     notes = ["both halves read the same input"] * layer.parallel + [
         "reads the embedding"
     ] * layer.reads_embedding
+    if layer.precision is not None:
+        share, low = percent(1 - layer.precision.share), layer.precision.low
+        notes.append(f"{share} of tokens read the channel mixer at {low} bits")
     return LayerFacts(
         index=index,
         blocks=tuple(

@@ -209,7 +209,8 @@ def shares(layer: Layer, spec: Decoder, real: Real = NONE_REAL) -> tuple[tuple[P
     if not layer.options:
         return tuple([(part, 1.0) for part in parts])
     passing = layer.passing
-    return (*[(part, passing) for part in parts], *[(around(spec, real), 1.0)] * layer.predictions)
+    runs = [passing * layer.runs(place) for place in layer.blocks]
+    return (*zip(parts, runs, strict=True), *[(around(spec, real), 1.0)] * layer.predictions)
 
 
 def parts_of(spec: Decoder, real: Real = NONE_REAL) -> tuple[Part, ...]:

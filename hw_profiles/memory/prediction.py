@@ -11,7 +11,8 @@ it needed for itself and leaves its output and its new state behind, so
 
 and what one sublayer needs is found by tracing it on the meta device (`hw_profiles.memory.tracing`), once for
 all that are equal in what matters to it (`key_of`). The law describes the engine that runs op by op; compiled
-code never needs more tensors. Weights at fewer bits count the bytes that they are stored in; where they run
+code never needs more tensors. A channel mixer that runs at two precisions leaves both results until one is
+taken. Weights at fewer bits count the bytes that they are stored in; where they run
 emulated (`Memory.emulated`), the device holds them in the scenario's dtype. Layers behind a router count as
 if all tokens passed. Constants that blocks keep from one call to the next (such as rotary angles) are there
 before, and do not count.
@@ -159,7 +160,11 @@ def _read(
     kept = any(layer.reads_embedding for layer in spec.layers)  # what was embedded, to the end
     for index, layer in enumerate(spec.layers):
         for number, sublayer in enumerate(_sublayers(layer, spec)):
-            running.add(which(sublayer_traces(sublayer, scenario)))
+            more = layer.runs(sublayer.place) - 1
+            for _ in range(1 + more):
+                running.add(which(sublayer_traces(sublayer, scenario)))
+            running.peak = max(running.peak, running.live + more * stream)  # what is taken of both results
+            running.live -= more * stream
             running.live -= stream if number else 0  # what the first sublayer left
         running.live -= stream if index or not kept else 0  # the layer's input
         for _ in range(layer.predictions):
@@ -184,6 +189,9 @@ def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
             own = parameter_shapes(block, spec.d_model).values()
             shapes += [((spec.d_model,), Bits())] * len(layer.norm_in(spec.norm).sublayer_vectors)
             shapes += [(shape, layer.bits_at(place)) for shape in own]
+            # emulated leading bits are values of their own; read from the codes, they take nothing
+            leading = [shape for shape in own if layer.runs(place) > 1 and is_matrix(shape)]
+            held += sum(_rounded(dtype * torch.Size(shape).numel(), scenario) for shape in leading)
     for shape, bits in shapes:
         dense = dtype * torch.Size(shape).numel()
         narrow = bits.weight < 16 and is_matrix(shape)
@@ -291,11 +299,11 @@ def measure_memory(model: Model, scenario: Scenario, *, seed: int = 0) -> Memory
     with quiet(scenario.threads), torch.no_grad():
         measure = _cuda_peak if on_gpu(scenario) else _cpu_peak
         home = placed(model, scenario)
-        weights = sum(_rounded(_held(parameter), scenario) for parameter in home.parameters())
         calls = runtimes["eager"].calls(home, scenario, random_tokens(home, scenario, seed))
         prefill = measure(calls.prefill, scenario)
         step = calls.decode(scenario.decode_position)
         decode = measure(step, scenario)
+        weights = sum(_rounded(_held(weight), scenario) for weight in _weights_in(home))
         state = home.init_state(scenario.batch, scenario.context)
     tensors = (t for layer in state.layers for stored in layer.values() for t in stored.values())
     stored = sum(_rounded(tensor.untyped_storage().nbytes(), scenario) for tensor in tensors)
@@ -342,6 +350,13 @@ def _walk(events: Any) -> Iterator[Any]:
     for event in events:
         yield event
         yield from _walk(event.children)
+
+
+def _weights_in(model: Model) -> Iterator[Tensor]:
+    """Its parameters, and what it keeps of them at fewer bits once it has run."""
+    yield from model.parameters()
+    for layer in dict.fromkeys(model.decoder_layers):
+        yield from layer.precision.kept if layer.precision is not None else ()
 
 
 def _held(parameter: Tensor) -> int:

@@ -9,9 +9,10 @@ For each sublayer, and for what stands around the layers (Williams, Waterman & P
 
 FLOPs are analytic (`Block.cost`). Bytes are what its operations read and write, one by one; with a
 runtime that fuses operations only what products do. Weights count at their bits: the roofline is of a device
-that has kernels for them. A runtime that replays recorded kernels has no launch overhead, nor has a card that
-does not state it. Peaks are never reached, so an estimate is a lower bound, often by a factor of two or
-more: it ranks networks on a device, and is used by a search only where that is asked for.
+that has kernels for them, also for their leading bits (`AdaptivePrecision`). A runtime that replays recorded
+kernels has no launch overhead, nor has a card that does not state it. Peaks are never reached, so an estimate
+is a lower bound, often by a factor of two or more: it ranks networks on a device, and is used by a search
+only where that is asked for.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from hw_profiles.timing.timings import READINGS
 from search_spaces.blocks.base import Cost
 from search_spaces.language.space import Space
 from search_spaces.network.cost import block_weight_bytes, parameter_shapes
-from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.decoder import PLACES, Decoder, Layer
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
 from search_spaces.network.options.reads_embedding import reader_cost
 from search_spaces.network.sublayers import Sublayer, layer_sublayers
 from search_spaces.scenario import Scenario
@@ -122,7 +124,7 @@ class Roofline:
         if key not in self._known:
             prefill = decode = 0.0
             for sublayer in layer_sublayers(layer, spec.d_model, norm=spec.norm):
-                prefill_ms, decode_ms = self._sublayer(sublayer)
+                prefill_ms, decode_ms = self._sublayer(sublayer, layer)
                 prefill, decode = prefill + layer.passing * prefill_ms, decode + layer.passing * decode_ms
             for _ in range(layer.predictions):
                 more = self._outer(spec)
@@ -130,18 +132,30 @@ class Roofline:
             self._known[key] = prefill, decode
         return self._known[key]
 
-    def _sublayer(self, sublayer: Sublayer) -> tuple[float, float]:
+    def _sublayer(self, sublayer: Sublayer, layer: Layer) -> tuple[float, float]:
         block, d_model, stored = sublayer.block, sublayer.d_model, sublayer.bits.stored
         if block is None:
             return 0.0, 0.0
         cost, traces = block.cost(d_model, self.scenario), sublayer_traces(sublayer, self.scenario)
         dense = self._itemsize * sum(prod(s) for s in parameter_shapes(block, d_model).values())
         saved = 0 if stored.bits >= 16 else dense - block_weight_bytes(block, d_model, stored)
+        unread = self._unread(sublayer, layer.precision)
         more = reader_cost(d_model, self.scenario) if sublayer.reads_embedding else Cost()
         return (
             self._ms(cost.prefill_flops + more.prefill_flops, traces.prefill, saved),
-            self._ms(cost.decode_flops + more.decode_flops, traces.decode, saved),
+            self._ms(cost.decode_flops + more.decode_flops, traces.decode, saved + unread),
         )
+
+    def _unread(self, sublayer: Sublayer, precision: AdaptivePrecision | None) -> float:
+        """Bytes of its weights that a decode step leaves out, where tokens choose their precision."""
+        block, stored = sublayer.block, sublayer.bits.stored
+        if precision is None or block is None or sublayer.place != PLACES[1]:
+            return 0.0
+        whole, leading = (
+            block_weight_bytes(block, sublayer.d_model, form)
+            for form in (stored, stored._replace(bits=precision.low))
+        )
+        return precision.unread(self.scenario.batch) * (whole - leading)
 
     def _outer(self, spec: Decoder) -> tuple[float, float]:
         flops = spec.shell.logits_flops(self.scenario)
@@ -151,9 +165,9 @@ class Roofline:
             self._ms(flops, logits_trace(spec.shell, 1, self.scenario), 0),
         )
 
-    def _ms(self, flops: float, trace: Trace, saved: int) -> float:
+    def _ms(self, flops: float, trace: Trace, saved: float) -> float:
         moved = trace.product_bytes if runtime_of(self.scenario).fuses else trace.moved_bytes
-        work = Work(flops, max(0, moved - saved), trace.launches)
+        work = Work(flops, max(0.0, moved - saved), trace.launches)
         return 1e3 * work.seconds(self.card, self.scenario)
 
     @property

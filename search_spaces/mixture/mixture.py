@@ -39,7 +39,8 @@ from search_spaces.mixture.mixed_shell import MixedShell
 from search_spaces.mixture.structure import Carried, Rows, Strand, Structure, Trunk
 from search_spaces.network.decoder import OPTIONS, PLACES
 from search_spaces.network.layer import PassContext, SideOutputs
-from search_spaces.network.options.mixture_of_depths import MixtureOfDepths, Router
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
+from search_spaces.network.options.routed_tokens import Router
 from search_spaces.network.routed_layer import RoutedLayer
 from search_spaces.supernet import Supernet
 

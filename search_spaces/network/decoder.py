@@ -29,6 +29,7 @@ from search_spaces.network.cost import NetworkCost, block_state_bytes, block_wei
 from search_spaces.network.ends import AS_USUAL, TIED, Embedding, Head, check_ends
 from search_spaces.network.norms.base import AFTER, Norm
 from search_spaces.network.norms.rms_norm import DEFAULT
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
 from search_spaces.network.options.base import LayerOption, option, option_bytes
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
@@ -55,9 +56,9 @@ class Layer:
     Layers that name the same `shared` have one set of weights, and each a decode state of its own. `routing`
     lets only some tokens pass; `exit` lets tokens leave behind this layer. With `reads_embedding` the
     sequence mixer reads the embedding of its token beside the residual stream. With `parallel` both mixers
-    read the same x. `norm_place` is where its sublayers have their norm, if not where the network says. See
-    the files of `network.options`, whose contract (`LayerOption`) says what others may do with a layer that
-    has one.
+    read the same x. `norm_place` is where its sublayers have their norm, if not where the network says. With
+    `precision` most tokens read the channel mixer at fewer bits. See the files of `network.options`, whose
+    contract (`LayerOption`) says what others may do with a layer that has one.
 
     `channel_bits` are those of the channel mixer; None: `bits`, like the sequence mixer.
 
@@ -75,6 +76,7 @@ class Layer:
     parallel: bool = option(ParallelHalves, default=False)
     norm_place: str | None = option(NormPlace)
     channel_bits: Bits | None = None
+    precision: AdaptivePrecision | None = option(AdaptivePrecision)
 
     def __post_init__(self) -> None:
         channel = self.channel_bits
@@ -102,6 +104,8 @@ class Layer:
             if not isinstance(block, Block) or block.mixes != mixes:
                 raise IllegalArchitecture(f"{place} must be a block that mixes {mixes}, got {block!r}")
             block.check(d_model)
+        for present in self.options.values():
+            present.check_layer(self, d_model)
 
     # properties without a cache: one would live in `__dict__`, and slow down every hash of a layer
 
@@ -162,6 +166,10 @@ class Layer:
     def predictions(self) -> int:
         """How often logits are made in it."""
         return sum(o.predicts for o in self.options.values())
+
+    def runs(self, place: str) -> int:
+        """How often the sublayer at a place is computed for a token that it computes."""
+        return 1 + (place != PLACES[0] and any(o.reads_channels_twice for o in self.options.values()))
 
     def seen(self, scenario: Scenario) -> Scenario:
         """The scenario as its sublayers see it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.base import Mixed
 from search_spaces.network.decode_state import LayerState
-from search_spaces.network.decoder import OPTIONS, Decoder, Layer
+from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer
+from search_spaces.network.options.adaptive_precision import PrecisionRouter
 from search_spaces.network.options.early_exit import Exit
-from search_spaces.network.options.mixture_of_depths import Router
 from search_spaces.network.options.reads_embedding import EmbeddingReader
+from search_spaces.network.options.routed_tokens import Router
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.network.shell import ShellModule
 
@@ -99,6 +101,7 @@ class DecoderLayer(nn.Module):
     routing: Router | None
     exit: Exit | None
     reads_embedding: EmbeddingReader | None
+    precision: PrecisionRouter | None
     side_by_side: bool
 
     def __init__(self, layer: Layer, spec: Decoder, made: Made | None = None) -> None:
@@ -123,9 +126,13 @@ class DecoderLayer(nn.Module):
             beside = self._embedded(place, context.embedding)
             read, onto = (read, x) if self.side_by_side and kept else (x, None)
             if stored:
-                mixed = sublayer(read, stored[place], context.position, beside, onto)
+                compute = partial(sublayer, read, stored[place], context.position, beside, onto)
             else:
-                mixed = context.parts.sublayer(sublayer, read, beside, onto)
+                compute = partial(context.parts.sublayer, sublayer, read, beside, onto)
+            if self.precision is None or place == PLACES[0]:
+                mixed = compute()
+            else:
+                mixed = self.precision.mixed(read, compute, sublayer.mixer, sublayer.bits.stored)
             x = mixed.y if context.left is None else torch.where(context.left[..., None], x, mixed.y)
             kept[place] = mixed.state or {}
             context.side.record(f"{context.path}.{place}", mixed.loss, mixed.metrics)
@@ -140,7 +147,12 @@ class DecoderLayer(nn.Module):
         for place, sublayer in self.sublayers.items():
             beside = self._embedded(place, embedding)
             read, onto = (read, x) if self.side_by_side and kept else (x, None)
-            x, kept[place] = sublayer.step(read, stored[place], position, beside, onto)
+            compute = partial(sublayer.step, read, stored[place], position, beside, onto)
+            if self.precision is None or place == PLACES[0]:
+                x, kept[place] = compute()
+            else:
+                stored_as = sublayer.bits.stored
+                x, kept[place] = self.precision.stepped(read, compute, sublayer.mixer, stored_as)
         return x, kept
 
     def absorb(

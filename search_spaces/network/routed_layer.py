@@ -13,7 +13,7 @@ from torch import Tensor
 from foundation.errors import SettingError
 from search_spaces.network.decode_state import LayerState, in_steps
 from search_spaces.network.layer import DecoderLayer, PassContext, SideOutputs
-from search_spaces.network.options.mixture_of_depths import Router
+from search_spaces.network.options.routed_tokens import Router
 
 
 class RoutedLayer(DecoderLayer):
@@ -48,7 +48,7 @@ class RoutedLayer(DecoderLayer):
 
     def init_state(self, batch: int, capacity: int) -> LayerState:
         """Empty states in their stored form, with room for the tokens that pass."""
-        state = super().init_state(batch, self.routing.spec.tokens(capacity))
+        state = super().init_state(batch, self.routing.spec.chosen(capacity))
         counts = torch.zeros(batch, dtype=torch.long, device=self.routing.weight.device)
         return state | {"routing": {"count": counts}}
 

@@ -12,6 +12,7 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.deepseek_moe import DeepSeekMoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits
@@ -27,6 +28,12 @@ HOSTILE = Decoder(
         Layer(sequence_mixer=Attention(), channel_mixer=SwiGLU(), shared="<img src=x onerror=alert(1)>"),
         Layer(sequence_mixer=Attention(window=8), bits=Bits(weight=4, state=8), routing=MixtureOfDepths()),
         Layer(sequence_mixer=Attention(), channel_mixer=SwiGLU(), exit=EarlyExit()),
+        Layer(
+            sequence_mixer=Attention(),
+            channel_mixer=SwiGLU(),
+            bits=Bits(weight=8),
+            precision=AdaptivePrecision(),
+        ),
     ),
 )
 
@@ -61,8 +68,9 @@ def test_every_block_of_the_zoo_has_a_family() -> None:
 def test_shared_weights_routers_and_exits_are_drawn_and_names_stay_text(by: str) -> None:
     facts = anatomy(HOSTILE, SCENARIO)
     assert facts is not None
-    assert [layer.again for layer in facts.layers] == [False, True, False, False]
+    assert [layer.again for layer in facts.layers] == [False, True, False, False, False]
     assert facts.layers[1].costs["params"] == 0
+    assert facts.layers[-1].notes == ("75.0 % of tokens read the channel mixer at 4 bits",)
     figure = strip_figure(facts, by)
     names = {trace.name for trace in figure.data}
     assert {"shared weights", "router", "exit"} <= names

@@ -23,6 +23,7 @@ from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
@@ -62,6 +63,19 @@ def test_the_law_is_the_allocator(scenario: Scenario) -> None:
         assert said.state_bytes == seen.state_bytes
         assert said.prefill_bytes == pytest.approx(seen.prefill_bytes, rel=5e-3), spec
         assert said.decode_bytes == pytest.approx(seen.decode_bytes, rel=5e-3, abs=64), spec
+
+
+def test_a_layer_of_two_precisions_holds_both() -> None:
+    scenario = Scenario(prompt=70, new_tokens=20, batch=2)
+    mixer, low = Attention(num_heads=4, head_dim=8), AdaptivePrecision(low=2)
+    layer = Layer(sequence_mixer=mixer, channel_mixer=SwiGLU(), bits=Bits(weight=8), precision=low)
+    spec = Decoder(vocab=32, d_model=32, layers=(layer, replace(layer, parallel=True)))
+    said, seen = predict_memory(spec, scenario), measure_memory(build(spec), scenario)
+    plain = predict_memory(replace(spec, layers=(replace(layer, precision=None),) * 2), scenario)
+    assert said.emulated_weight_bytes == seen.weight_bytes
+    assert said.weight_bytes - plain.weight_bytes == 2 * 4 * 32
+    assert said.prefill_bytes == pytest.approx(seen.prefill_bytes, rel=5e-3)
+    assert said.decode_bytes == pytest.approx(seen.decode_bytes, rel=5e-3, abs=64)
 
 
 @pytest.mark.slow

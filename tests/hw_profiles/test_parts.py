@@ -21,9 +21,11 @@ from hw_profiles.latency.parts import (
     timed_bits,
 )
 from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits
@@ -193,3 +195,10 @@ def test_layers_that_some_tokens_pass_are_reckoned():
     layer = Layer(sequence_mixer=Sum(), routing=MixtureOfDepths(capacity=0.25), exit=EarlyExit())
     spec = Decoder(vocab=16, d_model=8, layers=(layer,))
     assert shares(layer, spec) == ((block_part(Sum(), 8, 16), 0.25), (outer(16, 8), 1.0))
+    twice = Layer(
+        sequence_mixer=Sum(),
+        channel_mixer=SwiGLU(expansion=1),
+        bits=Bits(weight=8),
+        precision=AdaptivePrecision(),
+    )
+    assert [much for _, much in shares(twice, replace(spec, layers=(twice,)))] == [1.0, 2.0]

@@ -15,6 +15,7 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.mamba2 import Mamba2
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 from tests.hw_profiles.tiny import small_space
@@ -75,6 +76,19 @@ def test_fewer_bits_are_read_faster_and_a_prompt_of_the_same_products_is_not() -
     gained = narrow.predict(full)["decode_ms"][0] - narrow.predict(few)["decode_ms"][0]
     assert 0.8 * saved / 1e9 < gained / 1e3 <= saved / 1e9
     assert slow.predict(full) == slow.predict(few)
+
+
+def test_tokens_at_fewer_bits_read_fewer_bytes_and_compute_the_same() -> None:
+    narrow, eight = card(1e18, 1e9), spec(d_model=256, weight=8)
+    low = AdaptivePrecision(low=4, share=0.25)
+    adaptive = replace(eight, layers=tuple(replace(layer, precision=low) for layer in eight.layers))
+    for batch in (1, 3):
+        roofline = Roofline(narrow, replace(SCENARIO, batch=batch))
+        before, after = roofline.predict(eight), roofline.predict(adaptive)
+        codes = 2 * sum(p.numel() for p in SwiGLU().build(256).parameters())
+        saved = before["decode_ms"][0] - after["decode_ms"][0]
+        assert saved == pytest.approx(0.75**batch * codes / 2 / 1e9 * 1e3, rel=1e-6)
+        assert after["prefill_ms"] == before["prefill_ms"]
 
 
 def test_a_compiled_network_moves_less() -> None:

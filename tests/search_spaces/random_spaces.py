@@ -19,6 +19,7 @@ from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.ends import Head
 from search_spaces.network.norms.layer_norm import LayerNorm
 from search_spaces.network.norms.rms_norm import RMSNorm
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits
@@ -32,6 +33,7 @@ OPTIONS: dict[str, list[Any]] = {
     "reads_embedding": [False, False, True, one_of(False, True)],
     "parallel": [False, True, one_of(False, True)],
     "norm_place": [None, "after", one_of(None, "both")],
+    "precision": [None, None, None, one_of(None, AdaptivePrecision(low=2))],
 }
 """Values of the options of a layer; absent ones more often, so that spaces stay small."""
 

@@ -34,7 +34,9 @@ VALUES = [(name, value) for name, kind in OPTIONS.items() for value in kind.exam
 
 def layer(name: str, value: Any) -> Layer:
     mixer = Attention(num_heads=2, num_kv_heads=1, head_dim=8)
-    return Layer(sequence_mixer=mixer, channel_mixer=SwiGLU(expansion=2), **{name: value})
+    return Layer(
+        sequence_mixer=mixer, channel_mixer=SwiGLU(expansion=2), **OPTIONS[name].beside(), **{name: value}
+    )
 
 
 def default_of(name: str) -> Any:

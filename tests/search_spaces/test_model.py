@@ -8,6 +8,7 @@ from random import Random
 import pytest
 import torch
 
+from foundation.errors import IllegalArchitecture
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.moe import MoE
@@ -15,7 +16,7 @@ from search_spaces.blocks.rglru import RGLRU
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decode_state import ROOM, in_steps
-from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.decoder import OPTIONS, Decoder, Layer
 from search_spaces.network.initialization import dice_at
 from search_spaces.network.model import Model, build
 from search_spaces.network.norms.base import Norm
@@ -37,7 +38,13 @@ def random_layer(dice: Random) -> Layer:
     options = {name: dice.choice([ABSENT[name], value]) for name, value in OPTION_VALUES if name != "shared"}
     channels = dice.choice([None, smaller(dice.choice(CHANNELS), dice, D_MODEL)])
     mixer = smaller(dice.choice(SEQUENCE), dice, D_MODEL)
-    return Layer(sequence_mixer=mixer, channel_mixer=channels, **options)
+    beside = {k: v for name in options if options[name] for k, v in OPTIONS[name].beside().items()}
+    layer = Layer(sequence_mixer=mixer, channel_mixer=channels, **beside, **options)
+    try:
+        layer.check(D_MODEL)
+    except IllegalArchitecture:  # a precision for every token needs a channel mixer, and one without a state
+        return replace(layer, precision=None)
+    return layer
 
 
 def random_network(seed: int, norm: Norm) -> Decoder:

@@ -59,7 +59,7 @@ def space_of(name: str, value: Any, norm: Norm) -> Space:
             ShortConv(kernel=one_of(2, 5)),
         ),
         channel_mixer=one_of(None, SwiGLU(expansion=one_of(0.7, 1.4)), MoE(num_experts=3, expansion=1)),
-        bits=Bits(weight=one_of(16, 4)),
+        **({"bits": Bits(weight=one_of(16, 4))} | OPTIONS[name].beside()),
         **{name: one_of(ABSENT[name], value)},
     )
     stack = repeat(layer, depths=(1, 2))

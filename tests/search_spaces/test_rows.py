@@ -11,7 +11,6 @@ from torch import Tensor
 
 from search_spaces.network.decode_state import DecodeState, LayerState
 from search_spaces.network.model import Model, build
-from search_spaces.quantization.bits import Bits
 from tests.search_spaces.networks import NORMS, text
 from tests.search_spaces.test_model import VOCAB, moved, random_network
 
@@ -41,10 +40,9 @@ def _cat(parts: list[Tensor]) -> Tensor:
 
 def network(seed: int) -> Model:
     spec = random_network(seed, NORMS[seed % len(NORMS)])
-    bits = Bits(state=(16, 8, 4)[seed % 3])
-    return moved(
-        build(replace(spec, layers=tuple(replace(layer, bits=bits) for layer in spec.layers)))
-    ).double()
+    state = (16, 8, 4)[seed % 3]
+    layers = tuple(replace(layer, bits=replace(layer.bits, state=state)) for layer in spec.layers)
+    return moved(build(replace(spec, layers=layers))).double()
 
 
 @pytest.mark.parametrize("seed", range(16))

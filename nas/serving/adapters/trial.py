@@ -40,6 +40,13 @@ def mixable(model: Model, names: Collection[str]) -> bool:
     Raises:
         SettingError: a parameter takes part in a product that cannot be adapted at all.
     """
+    for number, layer in enumerate(model.spec.layers):
+        inside = f"layers.{number}.channel_mixer."
+        if layer.precision is not None and any(name.startswith(inside) for name in names):
+            raise SettingError(
+                f"layers.{number} sends tokens to one of two precisions, and no adapter of its channel mixer"
+                " can follow from outside: serve the merged network that `nas adapt` has written"
+            )
     shapes, known = matrices(model, PLACES), dict[tuple[object, ...], bool]()
     for path, sublayer in model.named_modules():
         for name in names if isinstance(sublayer, Residual) else ():

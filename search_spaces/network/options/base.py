@@ -56,6 +56,8 @@ class LayerOption:
 
     computed: ClassVar[Literal["all", "passing", "staying"]] = "all"
     predicts: ClassVar[bool] = False
+    reads_channels_twice: ClassVar[bool] = False
+    """Whether the channel mixer runs twice for every token, and one of both results is taken."""
 
     @classmethod
     def of(cls, value: Any) -> LayerOption | None:
@@ -74,12 +76,20 @@ class LayerOption:
         return (cls(),)
 
     @classmethod
+    def beside(cls) -> dict[str, Any]:
+        """Other fields that a layer needs to have one of the examples."""
+        return {}
+
+    @classmethod
     def layout(cls) -> Layout:
         """The axes of its parameters."""
         return Layout({}, "")
 
     def check(self) -> None:
         """Raise `IllegalArchitecture` where the values are out of range."""
+
+    def check_layer(self, layer: Any, d_model: int) -> None:
+        """Raise `IllegalArchitecture` where a `Layer`, whose other parts are legal, cannot have it."""
 
     def build(self, shell: Shell) -> OptionModule | None:
         """The module with its parameters, not yet filled; None for an option without parameters."""

@@ -14,7 +14,10 @@ from evaluators.training.parallel.parallel import Parallel
 from foundation.errors import SettingError, UnknownName
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
+from search_spaces.quantization.bits import Bits
 from tests.evaluators.parallel.networks import HYBRID, TRANSFORMER, course
 
 FORMS = (
@@ -114,6 +117,20 @@ def test_blocks_that_cannot_be_split_may_stay_whole() -> None:
     with pytest.raises(SettingError, match=r"ShortConv cannot be split.*tp.whole=true"):
         Parallel.parse("tp=2").check(spec)
     Parallel.parse("tp=2,tp.whole=true").check(spec)
+
+
+def test_leading_bits_of_a_part_of_a_row_are_refused() -> None:
+    layer = Layer(
+        sequence_mixer=Attention(num_heads=2, num_kv_heads=2, head_dim=8),
+        channel_mixer=SwiGLU(expansion=2),
+        bits=Bits(weight=8),
+        precision=AdaptivePrecision(),
+    )
+    spec = Decoder(vocab=256, d_model=16, layers=(layer, layer))
+    with pytest.raises(SettingError, match=r"tp=2, layers\.0: leading bits are those of whole rows"):
+        Parallel.parse("tp=2").check(spec)
+    for text in ("tp=1", "fsdp=2", "dp=2,pp=2"):
+        Parallel.parse(text).check(spec)
 
 
 @pytest.mark.parametrize("name", list(methods))

@@ -21,6 +21,8 @@ from nas.serving.settings import EngineSettings
 from search_spaces.blocks.base import blocks
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
+from search_spaces.network.options.adaptive_precision import AdaptivePrecision
+from search_spaces.quantization.bits import Bits
 from tests.nas.serving.networks import FULL, MLP, Answers, greedy, network, prompt
 from tests.nas.serving.test_engine import nothing_held
 
@@ -145,6 +147,17 @@ def test_the_products_of_every_block_can_be_adapted(name: str) -> None:
                 mixable(model, [matrix])
         else:
             assert mixable(model, [matrix]) or ".channel_mixer." in matrix
+
+
+def test_no_adapter_follows_tokens_to_two_precisions() -> None:
+    layer = Layer(sequence_mixer=FULL, channel_mixer=MLP, bits=Bits(weight=8), precision=AdaptivePrecision())
+    model = build(Decoder(vocab=32, d_model=32, layers=(layer,)), seed=1).eval()
+    every = set(matrices(model, PLACES))
+    within = {name for name in every if ".channel_mixer." in name}
+    assert within
+    assert mixable(model, every - within)
+    with pytest.raises(SettingError, match=r"layers\.0 sends tokens to one of two precisions"):
+        mixable(model, every)
 
 
 def test_what_is_no_adapter_of_the_network_is_refused(tmp_path: Path) -> None:

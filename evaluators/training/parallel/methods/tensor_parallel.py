@@ -56,6 +56,11 @@ class TensorParallel(Method):
     def check(self, spec: Decoder) -> None:
         """Every block must be a sum of parts."""
         for number, layer in enumerate(spec.layers):
+            if layer.precision is not None and self.degree > 1:
+                raise SettingError(
+                    f"tp={self.degree}, layers.{number}: leading bits are those of whole rows of a matrix,"
+                    " and a process has a part of them: train a network with adaptive precision without tp"
+                )
             for place, block in layer.blocks.items():
                 try:
                     self.split(block, spec.d_model)
