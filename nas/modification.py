@@ -30,8 +30,8 @@ from evaluators.tasks.base import Task
 from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel.course import CHECKPOINTS
 from evaluators.training.trainable import weights_digest
-from foundation.errors import EvaluationFailed, FileError, NasError, SettingError
-from foundation.files import real_path
+from foundation.errors import EvaluationFailed, FileError, NasError, NoFile, SettingError
+from foundation.files import read_json, real_path, write_atomically
 from nas.modifiers.base import Estimate, Modifier, Work
 from nas.modifiers.lists import modifiers_of
 from nas.modifiers.lists import read_modifiers as read_modifiers
@@ -47,6 +47,9 @@ from search_spaces.scenario import Scenario
 
 MODIFIED = "modified"
 """The entry of `about` that holds a record of each modifier."""
+
+BEGUN = "modifier.json"
+"""Beside the checkpoints of a modifier: which it is, with its settings."""
 
 ORIGIN = "modified_from"
 """The entry that names the weights, the text and the seed that a list of modifiers began with."""
@@ -200,6 +203,7 @@ class _Run:
             SettingError: the folder holds something else.
         """
         if not force and (done := self._done(chosen)) is not None:
+            self._check_begun(chosen[len(done) :])
             if done:
                 device = str(self.first.embedding.device)
                 # this very list has written it
@@ -220,6 +224,7 @@ class _Run:
     def apply(self, modifier: Modifier) -> Modified:
         """Do one modifier, measure what comes out, and export it with its record."""
         before, began = self.figures, monotonic()
+        write_atomically(self.checkpoints / BEGUN, to_json(modifier.to_plain()))
         work = Work(self.task, lambda: self.first, self.seed, self.checkpoints, self.progress)
         changed = modifier.modify(deepcopy(self.model), work)
         self.model = self._as_stored(changed.model)
@@ -269,6 +274,18 @@ class _Run:
             _modified(modifier, record, resumed=True) for modifier, record in zip(chosen, own, strict=False)
         ]
 
+    def _check_begun(self, left: Sequence[Modifier]) -> None:
+        """Refuse to leave what a killed run has trained for a modifier with other settings."""
+        try:
+            begun = read_json(self.checkpoints / BEGUN)
+        except NoFile:
+            return
+        if left and (other := differences(begun, left[0].to_plain())):
+            raise SettingError(
+                f"{self.folder} holds the beginning of another {begun.get('name')}: {other}; give what it was"
+                " begun with to go on, or replace it (--force)"
+            )
+
     def _save(self, adapter: Adapter | None = None) -> None:
         """Export the network as it is, with all records, and what was learned apart from its weights.
 
@@ -302,6 +319,14 @@ class _Run:
 def to_json(plain: Any) -> str:
     """Plain values as one text, to be compared."""
     return json.dumps(plain, sort_keys=True)
+
+
+def differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """In which values a modifier on record is another one than what is wanted; empty where in none."""
+    if begun.get("name") != wanted["name"]:
+        return f"{wanted['name']} is wanted"
+    names = [name for name in wanted if to_json(begun.get(name)) != to_json(wanted[name])]
+    return ", ".join(f"{name} was {begun.get(name)!r}, and is {wanted[name]!r}" for name in names)
 
 
 def _modified(modifier: Modifier, record: Mapping[str, Any], *, resumed: bool = False) -> Modified:

@@ -97,7 +97,8 @@ class MaskedTraining(NetworkTraining):
 class Lottery:
     """Rounds of training and pruning: how many, how much is zero at the end, and where all begin.
 
-    `course` are the arguments of each training, its task and steps among them.
+    `course` are the arguments of each training, its task and steps among them. `on_step` is told how many
+    steps of all trainings are done, those of an earlier run among them, and the loss.
     """
 
     rounds: int
@@ -105,7 +106,16 @@ class Lottery:
     rewind: int
     together: bool
     course: Mapping[str, Any]
-    on_step: Callable[[int, float], None] = field(default=lambda step, loss: None)
+    on_step: Callable[[int, float], None] = field(default=lambda done, loss: None)
+
+    @property
+    def steps(self) -> int:
+        """Those of all trainings together: a round begins at the step that it rewinds to."""
+        return self.rounds * self._each + int(self.course["steps"])
+
+    @property
+    def _each(self) -> int:
+        return int(self.course["steps"]) - self.rewind
 
     def draw(self, model: Model, names: Sequence[str], folder: Path | None = None) -> list[float]:
         """Leave the ticket in the model, trained; the last training loss of each round, the dense one first.
@@ -135,8 +145,12 @@ class Lottery:
         return MaskedTraining(model, masks, **self.course)
 
     def _trained(self, training: MaskedTraining, folder: Path | None, number: int) -> float:
-        own = _inside(folder, f"round-{number}")
-        curve = fit(training, folder=own, on_step=self.on_step, curve_file=_inside(own, "curve.json"))
+        own, before = _inside(folder, f"round-{number}"), number * self._each
+
+        def on_step(step: int, loss: float) -> None:
+            self.on_step(before + step, loss)
+
+        curve = fit(training, folder=own, on_step=on_step, curve_file=_inside(own, "curve.json"))
         return curve.loss[-1][1] if curve.loss else float("nan")
 
 

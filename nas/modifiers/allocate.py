@@ -53,6 +53,11 @@ class Allocate(AllocationSettings, Modifier):
         if self.under != SIZE and (self.of != "bits" or self.table is None):
             wrong = "zeros take no less time" if self.of != "bits" else "name a latency table (table)"
             raise SettingError(f"allocate: under={self.under}: {wrong}")
+        if self.under == SIZE and self.table is not None:
+            raise SettingError(
+                f"allocate: table={self.table} predicts milliseconds, and under={SIZE} bounds bytes: add"
+                " under=decode_ms or under=prefill_ms, or leave the table out"
+            )
         if not self.groups:
             raise SettingError("allocate: groups are some of the sizes that weights may share a scale in")
         for value in (self._equal_value, *self.options):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -75,24 +75,21 @@ class LotteryTicket(Modifier):
         """See `Modifier.modify`."""
         if self.fresh:
             model.reset_parameters(work.seed)
-        names, done = layer_matrices(model), 0
-        total = self.steps + self.rounds * (self.steps - self.rewind)
+        names = layer_matrices(model)
         course = {"steps": self.steps, "seed": work.seed, "batch": self.batch, "recipe": self.recipe}
-        with work.progress.bar("drawing a ticket", total) as bar:
+        lottery = Lottery(
+            self.rounds,
+            self.sparsity,
+            self.rewind,
+            self.scope == "network",
+            {"task": work.task, **course},
+        )
+        with work.progress.bar("drawing a ticket", lottery.steps) as bar:
 
-            def on_step(step: int, loss: float) -> None:
-                nonlocal done
-                done += 1
+            def on_step(done: int, loss: float) -> None:
                 bar.update(done, f"{loss:.3f} {work.task.unit}")
 
-            lottery = Lottery(
-                self.rounds,
-                self.sparsity,
-                self.rewind,
-                self.scope == "network",
-                {"task": work.task, **course},
-                on_step,
-            )
+            lottery = replace(lottery, on_step=on_step)
             losses = lottery.draw(model.train(), names, work.folder)
         parameters = dict(model.named_parameters())
         with torch.no_grad():

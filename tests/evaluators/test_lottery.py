@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,10 @@ def test_rounds_that_were_stopped_end_as_those_that_were_not(
     model = network()
     with pytest.raises(KeyboardInterrupt):
         draw.draw(model, layer_matrices(model), tmp_path / "out")
-    model = network()
+    model, told = network(), list[int]()
+    draw = replace(draw, on_step=lambda done, loss: told.append(done))
     losses = draw.draw(model, layer_matrices(model), tmp_path / "out")
+    assert told == list(range(2 * (STEPS - REWIND) + REWIND + 2, draw.steps + 1))  # what was done counts
     assert all(torch.equal(weight, whole[name]) for name, weight in copied(model).items())
     assert all(loss == loss for loss in losses)  # none is missing
 

@@ -192,6 +192,7 @@ def test_layers_that_share_weights_have_the_same_bits(settings: ModificationSett
         ("allocate,of=sparsity,method=gptq", "zeros are chosen by magnitude, wanda, sparsegpt, got gptq"),
         ("allocate,method=wanda", "bits are rounded by nearest, gptq, awq, got wanda"),
         ("allocate,under=decode_ms", "name a latency table"),
+        ("allocate,table=mine", "table=mine predicts milliseconds, and under=size bounds bytes: add under="),
         ("allocate,of=sparsity,under=decode_ms,table=mine", "zeros take no less time"),
         ("allocate,groups=", "groups are some of the sizes"),
         ("allocate,groups=7", "groups must be one of"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from evaluators.compression import lottery
 from evaluators.compression.adapters import FILE as ADAPTER
 from evaluators.compression.adapters import read_adapter
 from evaluators.training.trainable import weights_digest
@@ -110,6 +111,29 @@ def test_a_list_that_was_stopped_ends_as_one_that_was_not(
     assert all(torch.equal(first[name], second[name]) for name in first)
     monkeypatch.setattr(modifiers[stopped], "modify", stop)
     assert all(each.resumed for each in modify(start, LIST, tmp_path / "out", settings))
+
+
+def test_what_was_begun_with_other_settings_is_refused(
+    start: Start, settings: ModificationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = modifier_of("lottery,steps=3,rewind=1,rounds=1,batch=2,sparsity=0.5")
+
+    def killed(*args: Any, **how: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lottery, "fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            modify(start, [begun], tmp_path / "out", settings)
+    for other, told in (
+        (replace(begun, sparsity=0.8), "another lottery: sparsity was 0.5, and is 0.8; give what it was"),
+        (LIST[0], "another lottery: prune is wanted; give what it was"),
+    ):
+        with pytest.raises(SettingError, match=told):
+            modify(start, [other], tmp_path / "out", settings)
+    (done,) = modify(start, [begun], tmp_path / "out", settings)
+    assert not done.resumed
+    assert modify(start, [begun, LIST[1]], tmp_path / "out", settings)[0].resumed
 
 
 def test_another_list_takes_no_folder_by_itself(
