@@ -5,7 +5,9 @@ along this text. With L of the P tokens that it proposes right, a pass over at m
 
     1 + E[min(L, k)]  tokens     in     c(k) + E[v(min(P, k))]  ms,
 
-c what k proposals take (linear between 1 and the most), and v what the network takes to read k + 1 tokens.
+c what k proposals take (linear between 1 and the most), and v what a pass over k + 1 tokens takes: the
+network to read them, and the engine beside it (pages, draws, pieces of text). The engine's share, what a text
+without a draft takes beyond its steps, does not grow with the network and is most of a pass of a small one.
 Places are those that a draft of the most tokens comes to. The choice of draft and k under a budget of memory
 is `nas.engines.exact`'s; what it chose is then run and timed, beside no draft.
 """
@@ -72,7 +74,7 @@ class DraftRow:
 
 @dataclass(frozen=True)
 class DraftTable:
-    """All drafts that were tried, and the network's own times: of a token, and of passes over 0, 1, ... more.
+    """All drafts that were tried, and times without them: of a token, and of passes over 0, 1, ... more.
 
     `best` is a draft with its number of tokens, None where none pays, and `predicted` and `measured` are the
     milliseconds of a token without a draft and with it.
@@ -102,9 +104,12 @@ def draft_table(
     verify = _verify_ms(network, [*prompts[0], *answers[0]], settings.most)
     rows = tuple(_tried(network, draft, texts, settings) for draft in tried)
     step = _step_ms(network, [*prompts[0], *answers[0]])
-    best, ms = _best(rows, step, verify, settings.memory)
-    measured = [fmean(_run_ms(network, prompt, how, draft) for prompt in prompts) for draft in (None, best)]
-    return DraftTable(rows, step, tuple(verify), best, (step, ms), (measured[0], measured[1]))
+    before = fmean(_run_ms(network, prompt, how, None) for prompt in prompts)
+    engine = max(0.0, before - step)
+    passes = tuple(ms + engine for ms in verify)
+    best, ms = _best(rows, step + engine, passes, settings.memory)
+    after = fmean(_run_ms(network, prompt, how, best) for prompt in prompts)
+    return DraftTable(rows, step + engine, passes, best, (step + engine, ms), (before, after))
 
 
 def choices(network: Model) -> list[Draft]:

@@ -71,6 +71,8 @@ class Residual(Normalized):
     ) -> tuple[Tensor, State]:
         """x [B, D], one token; the position is one of all rows, or one of each [B]."""
         normed = self._read(x, embedded)
+        if isinstance(position, Tensor) and position.ndim and len(position) == 1:
+            position = position[0]  # nothing to map over
         if isinstance(position, Tensor) and position.ndim:
             if self._asks_position is None:
                 self._asks_position = asks_position(self._mix_one, normed, stored)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.network import residual
 from search_spaces.network.decode_state import DecodeState, LayerState
 from search_spaces.network.model import Model, build
 from tests.search_spaces.networks import NORMS, text
@@ -43,6 +44,16 @@ def network(seed: int) -> Model:
     state = (16, 8, 4)[seed % 3]
     layers = tuple(replace(layer, bits=replace(layer.bits, state=state)) for layer in spec.layers)
     return moved(build(replace(spec, layers=layers))).double()
+
+
+@torch.no_grad()
+def test_one_row_is_stepped_without_a_map_over_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = network(0).eval(), text(VOCAB, 1, 9, 0)
+    state = model.prefill(tokens[:, :8], capacity=CAPACITY)[1]
+    expected, _ = model.step(tokens[:, 8], model.prefill(tokens[:, :8], capacity=CAPACITY)[1])
+    monkeypatch.setattr(residual, "step_rows", None)
+    found, _ = model.step(tokens[:, 8], joined([state]))
+    torch.testing.assert_close(found, expected, rtol=NEAR, atol=NEAR)
 
 
 @pytest.mark.parametrize("seed", range(16))

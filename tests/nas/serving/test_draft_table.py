@@ -61,6 +61,21 @@ def test_time_is_that_of_proposing_and_reading_over_what_is_written() -> None:
     assert row.ms_per_token(4, verify) == pytest.approx((7.0 + (14 + 12 + 10) / 3) / (1 + 4 / 3))
 
 
+def test_what_the_engine_takes_counts_for_every_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a draft a token takes 9 ms, 2 of them in the network."""
+    model = network("recurrent")
+    monkeypatch.setattr(tables, "_run_ms", lambda network, prompt, how, draft: 9.0 if draft is None else 4.0)
+    monkeypatch.setattr(tables, "_step_ms", lambda network, text: 2.0)
+    monkeypatch.setattr(tables, "_verify_ms", lambda network, text, most: [2.0] * most + [3.0])
+    table = draft_table(model, [prompt(9, 0)], [FirstLayers(first=1)], FEW)
+    assert table.step_ms == table.predicted[0] == 9.0
+    assert table.verify_ms == (9.0, 9.0, 9.0, 9.0, 10.0)
+    (row,) = table.rows
+    assert table.best is not None
+    assert table.predicted[1] == min(row.ms_per_token(k, table.verify_ms) for k in range(1, 5))
+    assert table.measured == (9.0, 4.0)
+
+
 @pytest.mark.parametrize(
     ("memory", "step", "best"), [(None, 10.0, "large"), (0.5, 10.0, "small"), (None, 1.0, None)]
 )
