@@ -15,7 +15,7 @@ from dashboards.facts.progress import state_of
 from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
 from dashboards.facts.rescoring import Rescored
-from foundation.text import count
+from foundation.text import count, listed
 
 MANY_POINTS = 5000
 """A figure of more points is sent again only when its front changed or it grew by 5 %."""
@@ -88,8 +88,19 @@ def best_line(reading: Reading, facts: ExploreFacts) -> Any:
                 ". ",
             ]
         ),
-        html.P(f"{kept} keep them.", className="muted"),
+        html.P(f"{kept} keep them.{_guessed(facts)}", className="muted"),
     ]
+
+
+def _guessed(facts: ExploreFacts) -> str:
+    """Which of the best network's numbers are only predicted of those that the choice rests on."""
+    names = dict.fromkeys([facts.best_of.name, *facts.view.bounds])
+    values = facts.best.values if facts.best else {}
+    known = {of.name: of.label for of in facts.plane.objectives}
+    guessed = [known.get(n, n) for n in names if n in values and values[n].is_predicted]
+    if not guessed:
+        return ""
+    return f" Of the best, {listed(guessed)} {'is' if len(guessed) == 1 else 'are'} predicted."
 
 
 def worth_drawing(seen: Any, wanted: Mapping[str, Any]) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from typing import Any
 
-from dash import html
+from dash import html, no_update
 from dash.development.base_component import Component
 
 from dashboards.app.controls import term
@@ -19,6 +21,17 @@ MOST = 8
 def trainings_now(reading: Reading) -> tuple[Live, ...]:
     """The trainings that run, as far as this machine sees their notes."""
     return tuple(read_live(reading.study.folder))
+
+
+def told(found: Any) -> int:
+    """What tells these trainings from others, in a few bytes that a page sends back."""
+    return zlib.crc32(repr(found).encode())
+
+
+def news(lines: list[Component], found: Any, seen: Any) -> tuple[Any, Any]:
+    """The lines and what tells them from others; no update of a page that has `seen` them."""
+    state = told(found)
+    return (no_update, no_update) if state == seen else (lines, state)
 
 
 def training_lines(found: Sequence[Live]) -> list[Component]:

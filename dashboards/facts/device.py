@@ -169,7 +169,7 @@ def whole_pairs(
                     pair = WholePair(role, *predicted[name], known.median_ms, known.standard_error)
                     found[name].append(pair)
     measured = reading.measured
-    for trial in reading.members:
+    for trial in reading.predicted_members:  # those that measuring threw out tell most about predictions
         for name in READINGS:
             of = f"{name}@{scenario}" if scenario else name
             before, after = trial.values.get(of), measured.get(trial.digest, {}).get(of)

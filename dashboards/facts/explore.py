@@ -119,36 +119,35 @@ def explore(
     """Look at a study; `priced` are its networks with the latencies of another table than the search's."""
     every = reading.known if priced is None else Known.of(priced.scored, priced.values)
     known = until(every, view.after)
-    networks, corrected, measured = known.scored, known.corrected, known.measured
     objectives = reading.objectives
     if priced is not None:
         view, objectives = view.by_table, tuple(dict.fromkeys(map(by_table, objectives)))
     best_of = next((each for each in objectives if each.scored), objectives[0])
     quantities = tuple(dict.fromkeys([*objectives, *view.shown]))
-    keeps = keeping(corrected, view.bounds, quantities)
-    inner = networks.where(keeps)
+    keeps = keeping(known.corrected, view.bounds, quantities)
+    inner = known.where(keeps)
     now = priced is None and view.after is None
-    front = [t.number for t in reading.members] if now else front_of(networks, objectives)
-    plane = _plane(reading, view, inner, measured, front=front, objectives=objectives)
-    inside = corrected.where(keeps)
-    best = best_number(inside, best_of, surely_known(view.bounds, known))
+    fronts = fronts_of(reading) if now else (front_of(known.scored, objectives), [])
+    plane = _plane(reading, view, inner, fronts=fronts, objectives=objectives)
+    best = best_number(inner.corrected, best_of, surely_known(view.bounds, known))
     asked = {number for number in (best, view.picked) if number is not None}
-    points = {p.number: p for p in _points(reading, networks.whole(asked), view, quantities, measured)}
+    marked = _points(reading, known.scored.whole(asked), view, quantities, known.measured)
+    points = {point.number: point for point in marked}
     return ExploreFacts(
         view=view,
         plane=plane,
         inside=int(keeps.sum()),
-        known=len(networks),
+        known=len(known.scored),
         best_of=best_of,
         best=points.get(best) if best is not None else None,
         picked=points.get(view.picked) if view.picked is not None else None,
         knee=knee_of(plane),
-        outside=_sample(networks.where(~keeps), view.x, view.y) if view.bounds else (),
-        **_space(reading, view, inner, measured),
+        outside=_sample(known.corrected.where(~keeps), view.x, view.y) if view.bounds else (),
+        **_space(reading, view, inner),
         baselines=_baselines(baselines, view, reading.study.plan.evaluator == "scratch"),
         overlays=tuple(_overlays(overlays, view)) if priced is None else (),
         last=_arrived(reading, view, every.scored, quantities, kept=priced is None),
-        on_front=len(front),
+        on_front=len(fronts[0]),
     )
 
 
@@ -169,13 +168,20 @@ def _last(reading: Reading, view: View, every: Scored, quantities: Sequence[Quan
     axes = [view.x, view.y]
     inner = every.where(keeping(every, view.bounds, quantities))
     kept = inner.where(np.isin(inner.numbers, front_of(inner, axes)))
-    plane = _plane(reading, view, kept, {}, front=[], objectives=())
+    plane = _plane(reading, view, Known.of(kept, {}), fronts=([], []), objectives=())
     values = np.column_stack([every.values(of.name) for of in axes])
     values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
         return plane
     x, y = np.stack([values.min(axis=0), values.max(axis=0)]).T.tolist()
     return replace(plane, dominated=Cloud((), tuple(x), tuple(y)))
+
+
+def fronts_of(reading: Reading) -> tuple[list[int], list[int]]:
+    """The numbers of the members of a study's front, and of those that left it as they were measured."""
+    members = [trial.number for trial in reading.members]
+    kept = set(members)
+    return members, [trial.number for trial in reading.predicted_members if trial.number not in kept]
 
 
 def keeping(scored: Scored, bounds: Mapping[str, float], quantities: Sequence[Quantity]) -> Mask:
@@ -241,26 +247,27 @@ def _unit(plane: FrontFacts, name: str) -> Numbers:
 def _plane(
     reading: Reading,
     view: View,
-    inside: Scored,
-    measured: Mapping[str, Mapping[str, Value]],
+    inside: Known,
     *,
-    front: Sequence[int],
+    fronts: tuple[Sequence[int], Sequence[int]],
     objectives: Sequence[Quantity],
 ) -> FrontFacts:
-    """The plane; `front` are the numbers of the members of the front in all objectives."""
+    """The plane; `fronts` are members of the front in all objectives, and former ones, by number."""
     quantities = tuple(dict.fromkeys([*objectives, *view.shown]))
     more = {objective.name for objective in objectives} - {view.x.name, view.y.name}
-    members = inside.numbers[np.isin(inside.numbers, front)].tolist() if more else []
+    members, former = fronts if more else ([], [])
     return front_facts(
-        inside,
+        inside.scored,
         view.x,
         view.y,
         describe=reading.one_line,
-        measured=measured,
+        measured=inside.measured,
         members=members,
+        former=former,
         finalists=set(reading.finalists),
         objectives=quantities,
         logarithmic=view.logarithmic,
+        corrected=inside.corrected,
     )
 
 
@@ -290,20 +297,18 @@ def _points(
     return points
 
 
-def _space(
-    reading: Reading, view: View, inside: Scored, measured: Mapping[str, Mapping[str, Value]]
-) -> dict[str, Any]:
+def _space(reading: Reading, view: View, inside: Known) -> dict[str, Any]:
     """The front in three quantities, and some of what it beats."""
     if view.z is None:
         return {}
     axes = [view.x, view.y, view.z]
-    known = inside.corrected(measured, [of.name for of in axes])
+    known = inside.corrected
     complete: Mask = np.array(np.isfinite(known.costs(axes)).all(axis=1))
     known = known.where(complete)
     kept = nondominated_mask(known.costs(axes))
     numbers = known.numbers[kept].tolist() if len(known) else []
     quantities = list(dict.fromkeys([*reading.objectives, *view.shown]))
-    points = _points(reading, known.whole(numbers), view, quantities, measured)
+    points = _points(reading, known.whole(numbers), view, quantities, inside.measured)
     beaten = known.where(~kept) if len(known) else known
     return {"space": tuple(points), "cloud": _sample(beaten, *axes)}
 
@@ -332,8 +337,6 @@ def _overlays(readings: Iterable[Reading], view: View) -> Iterable[Overlay]:
     for other in readings:
         plain = replace(view, bounds={}, picked=None)
         known = until(other.known, view.after)
-        front = [trial.number for trial in other.members]
-        if view.after is not None:
-            front = front_of(known.scored, other.objectives)
-        plane = _plane(other, plain, known.scored, known.measured, front=front, objectives=other.objectives)
+        fronts = fronts_of(other) if view.after is None else (front_of(known.scored, other.objectives), [])
+        plane = _plane(other, plain, known, fronts=fronts, objectives=other.objectives)
         yield Overlay(other.study.name, plane)

@@ -45,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Cloud:
-    """Many points by trial number, without details, as the search knew them: `predicted` says which were."""
+    """Many points by trial number, without details: `predicted` says of which axes any are predicted."""
 
     numbers: tuple[int, ...] = ()
     x: tuple[float, ...] = ()
@@ -58,8 +58,8 @@ class FrontFacts:
     """The plane of two quantities.
 
     `front` is not dominated in these two, sorted from the best `x` on. `other_members` are dominated here but
-    belong to the study's front because of another objective. `outdone` ones are not dominated as predicted,
-    but as measured. Of very many dominated points there is the `density` in place of the points. `objectives`
+    belong to the study's front because of another objective. `outdone` ones are dominated only as measured,
+    and belong to no front any more. Of very many dominated points there is the `density` in place of the points. `objectives`
     are those of the study, `logarithmic` says which axes are to be so, where somebody said it.
     """
 
@@ -92,21 +92,25 @@ def front_facts(
     describe: Callable[[Trial], str],
     measured: Mapping[str, Mapping[str, Value]] | None = None,
     members: Collection[int] = (),
+    former: Collection[int] = (),
     finalists: Collection[str] = (),
     objectives: Sequence[Quantity] = (),
     logarithmic: Logarithmic = (None, None),
+    corrected: Scored | None = None,
 ) -> FrontFacts:
     """The plane of `x` and `y` for networks that were scored, each once: as columns, or complete trials.
 
-    `members` are the numbers of trials on the study's front; `describe` writes an architecture in one line.
-    What was `measured`, by digest and name, replaces what the search predicted. As in `Study.front`, points
-    are compared with those of which as much was measured, and the others stay.
+    `members` are the numbers of trials on the study's front, `former` those that left it as they were
+    measured; `describe` writes an architecture in one line. What was `measured`, by digest and name, replaces
+    what the search predicted; `corrected` are the same networks with all of it in place. As in `Study.front`,
+    points are compared with those of which as much was measured, and the others stay.
     """
     scored = trials if isinstance(trials, Scored) else Scored.of(trials)
-    shown = scored.where(np.isfinite(scored.values(x.name)) & np.isfinite(scored.values(y.name)))
+    known = np.isfinite(scored.values(x.name)) & np.isfinite(scored.values(y.name))
+    shown, drawn = scored.where(known), (corrected or scored).where(known)
     costs = shown.costs([x, y])
     on_line = {int(shown.numbers[i]) for i in np.flatnonzero(nondominated_mask(costs))}
-    asked = on_line | set(shown.numbers[np.isin(shown.numbers, list(members))].tolist())
+    asked = on_line | set(shown.numbers[np.isin(shown.numbers, [*members, *former])].tolist())
     found = measured or {}
     points = {
         number: replace(
@@ -116,16 +120,16 @@ def front_facts(
         )
         for number, trial in shown.whole(sorted(asked)).items()
     }
-    left = _undominated(points, x, y)
+    left, outdone = _undominated(points, x, y), on_line.union(former).difference(members)
     stairs = sorted(left, key=lambda i: points[i].x.value * (-1 if x.maximise else 1))
-    beaten = shown.where(~np.isin(shown.numbers, list(points)))
+    beaten = drawn.where(~np.isin(drawn.numbers, list(points)))
     dense = len(beaten) > DENSE
     return FrontFacts(
         x=x,
         y=y,
         front=_marked([points[i] for i in stairs], x, y),
-        other_members=tuple(point for i, point in points.items() if i not in left and i not in on_line),
-        outdone=tuple(point for i, point in points.items() if i not in left and i in on_line),
+        other_members=tuple(point for i, point in points.items() if i not in left and i not in outdone),
+        outdone=tuple(point for i, point in points.items() if i not in left and i in outdone),
         dominated=Cloud() if dense else _cloud(beaten, x, y),
         density=density_of(beaten.values(x.name), beaten.values(y.name), logarithmic) if dense else None,
         logarithmic=logarithmic,

@@ -25,14 +25,16 @@ def planes(
 ) -> tuple[FrontFacts, ...]:
     """The front in each pair of objectives, the first two first; `one_lines` holds lines by digest."""
     quantities = tuple(quantity(name, study) for name in objectives)
-    members = {trial.number for trial in front} if len(quantities) > 2 else set()
+    members = study.undominated_as_measured(front, measured or {}) if len(quantities) > 2 else []
+    left = {trial.number for trial in members}
     return tuple(
         front_facts(
             scored,
             *_axes(first, second),
             describe=lambda trial: one_lines.get(trial.digest) or one_line_of(study, trial),
             measured=measured,
-            members=members,
+            members=left,
+            former={trial.number for trial in front} - left if left else (),
             finalists=finalists,
             objectives=quantities,
         )

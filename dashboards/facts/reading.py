@@ -3,7 +3,7 @@
     reading = Reading(study)
     reading.refresh()
     reading.scored          # numbers of all scored networks, as columns
-    reading.members         # the trials on the front, whole
+    reading.members         # the trials on the front, whole, as `nas front` has them
 
 A refresh reads only what was saved since the one before. Numbers are kept of all trials, whole trials of the
 front only; others are read from the store when they are asked for. What is made of all of them is kept until
@@ -17,14 +17,14 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from dashboards.facts.networks import one_line_of, quantity
 from dashboards.facts.quantities import Quantity
-from dashboards.facts.scored import Numbers, Scored
+from dashboards.facts.scored import Mask, Numbers, Scored
 from dashboards.facts.trial_columns import TrialColumns
 from nas.pareto import nondominated_mask
 from nas.store.news import TrialNews
@@ -68,6 +68,10 @@ class Known:
     def of(cls, scored: Scored, measured: Mapping[str, Mapping[str, Value]]) -> Known:
         """From these two."""
         return cls(scored, measured, scored.corrected(measured, scored.columns), scored.numbered(measured))
+
+    def where(self, mask: Mask) -> Known:
+        """Some of these networks; `numbers` stay those of all."""
+        return replace(self, scored=self.scored.where(mask), corrected=self.corrected.where(mask))
 
 
 class Reading:
@@ -195,7 +199,20 @@ class Reading:
 
     @property
     def members(self) -> tuple[Trial, ...]:
-        """The front in all objectives, as the search knew them; the best of the first one first."""
+        """The front in all objectives, as in `Study.front`: without those that are dominated as measured.
+
+        The best of the first objective comes first.
+        """
+        return self.kept("members", self._undominated)
+
+    def _undominated(self) -> tuple[Trial, ...]:
+        with self._lock:
+            front, measured = self._members, self.measured
+        return tuple(self.study.undominated_as_measured(front, measured))
+
+    @property
+    def predicted_members(self) -> tuple[Trial, ...]:
+        """The front in all objectives as the search knew them, whatever was measured since."""
         with self._lock:
             return self._members
 

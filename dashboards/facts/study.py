@@ -136,7 +136,7 @@ def read_facts(study: Study) -> Facts:
     trials, finals = study.trials("search"), study.trials("final")
     records = study.facts
     scored = of_most_steps(distinct_complete(trials))
-    front = list(reading.members)
+    front = list(reading.predicted_members)
     measured = study.measured()
     shown = [values for trial in front for values in (trial.values, measured.get(trial.digest, {}))]
     one_lines = {trial.digest: one_line_of(study, trial) for trial in [*front, *finals]}

@@ -37,7 +37,7 @@ from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.modified_table import modified_table
 from dashboards.app.panels import compare_link, network_panel, network_rows
 from dashboards.app.replay import connect_replay, replay_line, replay_row
-from dashboards.app.training_now import training_lines, trainings_now
+from dashboards.app.training_now import news, told, training_lines, trainings_now
 from dashboards.facts.baselines import baseline_facts, verdict_sentences
 from dashboards.facts.explore import explore
 from dashboards.facts.modified import modified_facts
@@ -110,6 +110,7 @@ class Front(Page):
         "front-poll.n_intervals": int,
         "front-pace.n_intervals": int,
         "front-study.data": str,
+        "front-trained.data": int,
         "front-seen.data": dict,
         "front-found.data": dict,
         "front-bounds.data": list,
@@ -126,9 +127,11 @@ class Front(Page):
         reading = self.live.study(place.study)
         study = reading.study
         quantities = reading.quantities()
-        sliders = [slider_of(of, reading.scored) for of in reading.objectives[:MOST_BOUNDS]]
+        best_known = reading.known.corrected
+        sliders = [slider_of(of, best_known) for of in reading.objectives[:MOST_BOUNDS]]
         sliders += [None] * (MOST_BOUNDS - len(sliders))
         x, y = first_axes(reading.objectives)
+        training = trainings_now(reading)
         usual: dict[str, Any] = {"x": x, "y": y, "log": [], "over": []}
         usual |= {f"bound{i}": slider.free if slider else NO_BOUND for i, slider in enumerate(sliders)}
         words = {f"bound{i}": bound_word(slider.of) for i, slider in enumerate(sliders) if slider}
@@ -151,7 +154,7 @@ class Front(Page):
         return [
             html.H1(study.name),
             html.P(study_line(reading), id="front-line"),
-            html.Div(training_lines(trainings_now(reading)), id="front-training"),
+            html.Div(training_lines(training), id="front-training"),
             html.P("; ".join(map(str, study.plan.scenarios)), className="muted"),
             *map(html.P, reading.kept("verdicts", lambda: verdict_sentences(study))),
             html.Div([html.Div(figure, className="plane"), html.Aside(aside)], className="split"),
@@ -167,6 +170,7 @@ class Front(Page):
                 ]
             ),
             dcc.Store(id="front-study", data=key_of(study.record)),
+            dcc.Store(id="front-trained", data=told(training)),
             dcc.Store(id="front-seen"),
             dcc.Store(id="front-found"),
             dcc.Store(id="front-pick", data=whole_number(place.number("pick"))),
@@ -273,8 +277,10 @@ class Front(Page):
         connect_replay(app)
         app.callback(
             Output("front-training", "children"),
+            Output("front-trained", "data"),
             Input("front-pace", "n_intervals"),
             State("front-study", "data"),
+            State("front-trained", "data"),
             prevent_initial_call=True,
         )(self.training)
         app.clientside_callback(
@@ -383,12 +389,13 @@ class Front(Page):
             "points": reading.distinct,
         }
 
-    def training(self, ticks: Any, study: Any) -> Any:
-        """What trains just now, in few bytes."""
+    def training(self, ticks: Any, study: Any, seen: Any) -> tuple[Any, Any]:
+        """What trains just now, in few bytes, and what tells it from what a page has seen."""
         try:
-            return training_lines(trainings_now(self.live.by_key(study))) if study else no_update
+            found = trainings_now(self.live.by_key(study)) if study else ()
         except NasError:
-            return []  # the line about the study says what is wrong
+            found = ()  # the line about the study says what is wrong
+        return news(training_lines(found), found, seen)
 
     def panel(self, pick: Any, seen: Any, study: Any) -> Any:
         """The network that was picked; before that, the first one of the front."""

@@ -12,7 +12,7 @@ from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dashboards.app.controls import command, picker, term
-from dashboards.app.training_now import training_lines, trainings_now
+from dashboards.app.training_now import news, training_lines, trainings_now
 from dashboards.facts.growth import HypervolumeFacts
 from dashboards.facts.progress import ProgressFacts, progress_facts
 from dashboards.facts.quantities import TIMES, Quantity
@@ -49,12 +49,17 @@ class Studies(Page):
         "find": Control("studies-find.value", str),
         "order": Control("studies-order.value", str),
     }
-    sent: ClassVar[Mapping[str, type]] = {"studies-poll.n_intervals": int, "studies-seen.data": int}
+    sent: ClassVar[Mapping[str, type]] = {
+        "studies-poll.n_intervals": int,
+        "studies-seen.data": int,
+        "studies-trained.data": int,
+    }
 
     def layout(self, place: Place) -> list[Component]:
         """The list as it is asked for."""
         find, order = place.one("find"), place.one("order", ORDERS, "newest")
         table, seen = self.update(find, order, None)
+        training, trained = self.training(None)
         orders = [{"label": label, "value": name} for name, label in ORDERS.items()]
         return [
             html.H1("Studies"),
@@ -76,9 +81,10 @@ class Studies(Page):
                 ],
                 className="pickers",
             ),
-            html.Div(self.training(), id="studies-training"),
+            html.Div(training, id="studies-training"),
             html.Div(table, id="studies-list"),
             dcc.Store(id="studies-seen", data=seen),
+            dcc.Store(id="studies-trained", data=trained),
             dcc.Interval(id="studies-poll", interval=POLL_MS),
             self.usual({"find": "", "order": "newest"}),
         ]
@@ -96,19 +102,21 @@ class Studies(Page):
         )(lambda ticks, find, order, seen: self.update(find, order, seen))
         app.callback(
             Output("studies-training", "children"),
+            Output("studies-trained", "data"),
             Input("studies-poll", "n_intervals"),
+            State("studies-trained", "data"),
             prevent_initial_call=True,
-        )(lambda ticks: self.training())
+        )(lambda ticks, seen: self.training(seen))
 
-    def training(self) -> list[Component]:
+    def training(self, seen: Any) -> tuple[Any, Any]:
         """What trains just now, study by study; apart from the list, which need not be sent again for it."""
-        lines: list[Component] = []
-        for reading in self.live.known:
-            if found := trainings_now(reading):
-                name = reading.study.name
-                link = dcc.Link(name, href=address(study=name))
-                lines.append(html.Div([link, *training_lines(found)]))
-        return lines
+        known = [(reading.study.name, trainings_now(reading)) for reading in self.live.known]
+        found = [(name, trainings) for name, trainings in known if trainings]
+        lines: list[Component] = [
+            html.Div([dcc.Link(name, href=address(study=name)), *training_lines(trainings)])
+            for name, trainings in found
+        ]
+        return news(lines, found, seen)
 
     def update(self, find: Any, order: Any, seen: Any) -> tuple[Any, Any]:
         """The list, and what tells it from another one; no update where nothing changed."""

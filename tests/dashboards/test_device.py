@@ -95,7 +95,7 @@ def test_predictions_stand_beside_measurements(reading: Reading, table: LatencyT
     held_out, *members = pairs["decode_ms"]
     assert held_out.role == HELD_OUT
     assert held_out.measured == pytest.approx(1.25 * held_out.predicted)
-    assert len(members) == len(reading.members)
+    assert len(members) == len(reading.predicted_members)
     trial = reading.members[0]
     assert (members[0].role, members[0].predicted) == (MEMBER, trial.values["decode_ms"].value)
     assert members[0].measured == reading.study.measured()[trial.digest]["decode_ms"].value

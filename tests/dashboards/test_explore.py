@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dashboards.app.controls import slider_of
 from dashboards.app.live_store import LiveStore
 from dashboards.facts import front as front_module
 from dashboards.facts import rescoring
@@ -56,6 +57,30 @@ def test_bounds_that_nothing_keeps_leave_nothing(reading: Reading) -> None:
     assert (facts.inside, facts.best, facts.plane.members) == (0, None, ())
     assert len(facts.outside) == facts.known
     assert "no network keeps all of these bounds" in explorer_figure(facts).to_json()
+
+
+def test_the_front_is_that_of_nas_front(reading: Reading) -> None:
+    front, former = reading.study.front(), reading.predicted_members
+    assert [trial.digest for trial in reading.members] == [trial.digest for trial in front]
+    assert len(former) - len(front) == front.dropped > 0
+    facts = explore(reading, View(x=X, y=Y))
+    assert facts.on_front == len(front)
+    drawn = {point.number for point in (*facts.plane.front, *facts.plane.other_members)}
+    assert drawn >= {trial.number for trial in reading.members}
+    assert {point.number for point in facts.plane.outdone} == {trial.number for trial in former} - drawn
+
+
+def test_a_network_is_drawn_where_bounds_compare_it(reading: Reading) -> None:
+    known, searched = reading.study.measured(), set(reading.scored.digests.tolist())
+    values = [v["decode_ms"].value for digest, v in known.items() if digest in searched]
+    bound = 1.01 * min(values)
+    facts = explore(reading, View(x=X, y=Y, bounds={"decode_ms": bound}))
+    assert facts.inside + len(facts.outside) == facts.known
+    assert min(x for x, _ in facts.outside) > bound
+    slider = slider_of(X, reading.known.corrected)
+    assert slider is not None
+    assert slider.low <= min(values)
+    assert slider.high >= max(values)
 
 
 def test_a_quantity_that_is_maximised_is_bounded_from_below() -> None:

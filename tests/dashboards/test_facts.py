@@ -130,6 +130,9 @@ def test_facts_of_a_whole_study(full: Study) -> None:
     assert [network.digest for network in facts.front] == [trial.digest for trial in full.predicted_front()]
     assert {n.digest for n in facts.front if not n.outdone} == {trial.digest for trial in full.front()}
     assert any(network.outdone for network in facts.front)
+    outdone = {network.number for network in facts.front if network.outdone}
+    for drawn in facts.fronts:
+        assert not outdone & {point.number for point in (*drawn.front, *drawn.other_members)}
     assert "dominated as measured" in report_html(facts)
     assert facts.study.distinct == len(full.complete())
     assert facts.study.counts["complete"] + facts.study.counts["failed"] == facts.study.planned == 80

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dash import no_update
 
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.shell import Shell
@@ -39,7 +40,7 @@ def texts(shell: Shell) -> list[str]:
     assert isinstance(studies, Studies)
     assert isinstance(front, Front)
     shell.live.all()
-    parts = studies.training(), front.training(1, key_of(shell.live.store.study("first")))
+    parts = studies.training(None)[0], front.training(1, key_of(shell.live.store.study("first")), None)[0]
     return [json.dumps(part, default=lambda each: each.to_plotly_json()) for part in parts]
 
 
@@ -72,4 +73,18 @@ def test_of_many_trainings_there_is_a_sum(shell: Shell) -> None:
 def test_a_study_that_is_gone_trains_nothing(shell: Shell) -> None:
     front = shell.pages["front"]
     assert isinstance(front, Front)
-    assert front.training(1, "gone@1.0") == []
+    assert front.training(1, "gone@1.0", None)[0] == []
+
+
+def test_a_tick_without_news_sends_nothing(shell: Shell) -> None:
+    studies, front = shell.pages["studies"], shell.pages["front"]
+    assert isinstance(studies, Studies)
+    assert isinstance(front, Front)
+    key = key_of(shell.live.store.study("first"))
+    for told in (False, True):
+        if told:
+            note(shell, "one")
+        for training in (studies.training, lambda seen: front.training(1, key, seen)):
+            lines, state = training(None)
+            assert bool(lines) == told
+            assert training(state) == (no_update, no_update)
