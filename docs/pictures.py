@@ -41,7 +41,7 @@ def main(store: str, study: str, folder: Path) -> None:
         for dark in (False, True):
             page = window(opened, WIDTH, dark=dark)
             for name, kind in pages.items():
-                path = address(name, study) if kind.of_study else address()
+                path = address(name, study) if kind.of_study else address(name)
                 file = folder / f"dashboard_{name}{'_dark' if dark else ''}.png"
                 file.write_bytes(picture(page, site + path))
                 sys.stdout.write(f"{file} {file.stat().st_size / 1024:.0f} kB\n")

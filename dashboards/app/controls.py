@@ -33,6 +33,11 @@ def term(word: str, shown: str | None = None) -> Component:
     return html.Abbr(shown or word, title=TERMS[word])
 
 
+def plain(parts: Sequence[Component | str]) -> str:
+    """A sentence with explained words as text alone."""
+    return "".join(part if isinstance(part, str) else str(part.children) for part in parts)
+
+
 def label_of(of: Quantity, study: Study | None = None) -> Component | str:
     """The name of a quantity, which says what it is under the mouse pointer."""
     text = about(of, study)

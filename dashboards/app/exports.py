@@ -129,11 +129,6 @@ def zipped(folder: Path) -> bytes:
     return content.getvalue()
 
 
-def text_file(text: str, name: str) -> dict[str, Any]:
-    """A text as the browser saves it."""
-    return {"content": text, "filename": name, "type": "text/plain", "base64": False}
-
-
 def zip_file(content: bytes, name: str) -> dict[str, Any]:
     """A zip file as the browser saves it."""
     packed = b64encode(content).decode()

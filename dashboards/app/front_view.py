@@ -107,7 +107,7 @@ def worth_drawing(seen: Any, wanted: Mapping[str, Any]) -> bool:
     """Whether a figure has changed enough to be sent again."""
     if not isinstance(seen, dict) or wanted["points"] < MANY_POINTS:
         return True
-    if any(seen.get(key) != wanted[key] for key in ("asked", "scheme", "members", "measured")):
+    if any(seen.get(key) != wanted[key] for key in ("asked", "look", "members", "measured")):
         return True
     shown = seen.get("points", 0)
     return not isinstance(shown, int) or bool(wanted["points"] > 1.05 * shown)

@@ -140,7 +140,7 @@ def network_rows(
             [
                 html.Td(link_to(reading, trial.digest)),
                 *(
-                    html.Td(number_parts(known[trial.digest].get(of.name), c.factor, c.places))
+                    _labelled(number_parts(known[trial.digest].get(of.name), c.factor, c.places), c.title)
                     for of, c in shown
                 ),
                 html.Td(reading.one_line(trial), className="line"),
@@ -151,6 +151,12 @@ def network_rows(
     more = f" The first {MOST_ROWS} of {len(trials):,} are listed." if len(trials) > MOST_ROWS else ""
     table = html.Table([html.Thead(head), html.Tbody(rows)], className="listed")
     return [html.P(note + more, className="muted"), html.Div(table, className="scroll long", tabIndex="0")]
+
+
+def _labelled(parts: list[Component | str], title: str) -> Component:
+    """A cell that says of which column it is where its row is shown as a list."""
+    named: Any = {"data-label": title}
+    return html.Td(parts, **named)
 
 
 def said(of: Quantity, value: Value) -> str:

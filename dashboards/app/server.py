@@ -51,7 +51,7 @@ def make_app(
         assets_folder="",
     )
     app.index_string = app.index_string.replace("{%css%}", f"{{%css%}}<style>{app_css()}</style>")
-    app.layout = html.Main([dcc.Location(id="where"), dcc.Store(id="scheme"), html.Div(id="page")])
+    app.layout = html.Main([dcc.Location(id="where"), dcc.Store(id="look"), html.Div(id="page")])
     shell.connect(app)
     words = [page.name for page in shell.pages.values() if not page.of_study]
     door = Door(password) if password is not None else None

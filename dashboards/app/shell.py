@@ -10,7 +10,9 @@ from dash.development.base_component import Component
 
 from dashboards.app.live_store import LiveStore
 from dashboards.app.login import LOGOUT
+from dashboards.app.look import NARROW
 from dashboards.pages import Page, Place, address, pages
+from dashboards.style.app_css import PHONE_WIDTH
 from foundation.errors import NasError, UnknownName
 
 FIRST = "front"
@@ -19,15 +21,18 @@ FIRST = "front"
 ALL = "studies"
 """The page of an address without any word."""
 
-SCHEME = """
-() => {
-  const night = matchMedia("(prefers-color-scheme: dark)"), name = () => night.matches ? "dark" : "light";
-  if (!window.followsScheme) {
-    window.followsScheme = true;
-    night.addEventListener("change", () => dash_clientside.set_props("scheme", {data: name()}));
-  }
-  return name();
-}
+LOOK = f"""
+() => {{
+  const night = matchMedia("(prefers-color-scheme: dark)");
+  const phone = matchMedia("(max-width: {PHONE_WIDTH}px)");
+  const look = () => (night.matches ? "dark" : "light") + (phone.matches ? " {NARROW}" : "");
+  if (!window.followsLook) {{
+    window.followsLook = true;
+    for (const each of [night, phone])
+      each.addEventListener("change", () => dash_clientside.set_props("look", {{data: look()}}));
+  }}
+  return look();
+}}
 """
 
 ENTER = """
@@ -98,7 +103,7 @@ class Shell:
 
     def kinds(self) -> dict[str, type]:
         """What callbacks may send, by component and property."""
-        kinds: dict[str, type] = {"where.pathname": str, "where.search": str, "scheme.data": str}
+        kinds: dict[str, type] = {"where.pathname": str, "where.search": str, "look.data": str}
         for page in self.pages.values():
             kinds |= page.kinds()
         return kinds
@@ -108,7 +113,7 @@ class Shell:
         app.callback(Output("page", "children"), Input("where", "pathname"), State("where", "search"))(
             self.page
         )
-        app.clientside_callback(SCHEME, Output("scheme", "data"), Input("where", "pathname"))
+        app.clientside_callback(LOOK, Output("look", "data"), Input("where", "pathname"))
         app.clientside_callback(ENTER, Input("where", "pathname"))
         for page in self.pages.values():
             page.connect(app)

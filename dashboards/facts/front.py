@@ -59,8 +59,9 @@ class FrontFacts:
 
     `front` is not dominated in these two, sorted from the best `x` on. `other_members` are dominated here but
     belong to the study's front because of another objective. `outdone` ones are dominated only as measured,
-    and belong to no front any more. Of very many dominated points there is the `density` in place of the points. `objectives`
-    are those of the study, `logarithmic` says which axes are to be so, where somebody said it.
+    and belong to no front any more. Of very many dominated points there is the `density` in place of the
+    points. `objectives` are those of the study, `logarithmic` says which axes are to be so, where somebody
+    said it.
     """
 
     x: Quantity

@@ -30,50 +30,75 @@ SECOND = "dot"
 """The lines of a second table."""
 
 
-def curves_figure(facts: DeviceCurves, second: Mapping[str, BlockCurve] | None = None) -> go.Figure:
+def curves_figure(
+    facts: DeviceCurves, second: Mapping[str, BlockCurve] | None = None, *, narrow: bool = False
+) -> go.Figure:
     """Latency by width, of prefill and of a decode step, and of a decode step by where it stands.
 
     The curves of a second table are dotted, each in the hue of the same block; axes are logarithmic then,
-    since devices differ by factors.
+    since devices differ by factors. In a `narrow` one the panels stand below each other.
     """
     titles = ["prefill", "decode, per token", f"decode, per token, at width {facts.width}"]
-    figure = make_subplots(1, 3, subplot_titles=titles, horizontal_spacing=0.07)
+    figure = _panels(titles, 0.07, narrow=narrow)
     rows = -(-len(facts.curves) // 5)
     top = 50 + 20 * rows
-    figure.update_layout(template=template(LIGHT), height=360 + top)
-    figure.update_annotations(font_size=13)
+    figure.update_layout(height=3 * 280 if narrow else 360 + top)
     for i, curve in enumerate(facts.curves):
         hue, dash = HUES[i % 7], DASHES[i // 7 % 3] if second is None else "solid"
         symbol = SYMBOLS[(i + i // 7) % 7]
-        _add_curve(figure, curve, i, hue, symbol=symbol, dash=dash)
+        _add_curve(figure, curve, i, hue, symbol=symbol, dash=dash, places=_places(3, narrow))
         if second is not None and curve.name in second:
-            _add_curve(figure, second[curve.name], i, hue, symbol=symbol, dash=SECOND, told="second table: ")
+            again = {"symbol": symbol, "dash": SECOND, "told": "second table: "}
+            _add_curve(figure, second[curve.name], i, hue, places=_places(3, narrow), **again)
     figure.update_xaxes(title_text="width, d_model (channels)")
-    figure.update_xaxes(title_text="position (tokens)", col=3)
-    figure.update_yaxes(**({"type": "log", "dtick": "D2"} if second else {"rangemode": "tozero"}))
+    row, column = _places(3, narrow)[-1]
+    figure.update_xaxes(title_text="position (tokens)", row=row, col=column)
     figure.update_yaxes(title_text="added latency (ms)", col=1)
+    figure.update_yaxes(**({"type": "log", "dtick": "D2"} if second else {"rangemode": "tozero"}))
     return figure.update_layout(
-        meta={LEAST_WIDTH: 3 * PANEL},
+        meta={LEAST_WIDTH: 0 if narrow else 3 * PANEL},
         margin={"l": 60, "r": 8, "t": top, "b": 52},
         legend={"y": 1, "yref": "container", "yanchor": "top"},
     )
 
 
+def _places(panels: int, narrow: bool) -> list[tuple[int, int]]:
+    """Row and column of each panel: beside each other, or in a `narrow` figure below each other."""
+    return [(i, 1) if narrow else (1, i) for i in range(1, panels + 1)]
+
+
+def _panels(titles: Sequence[str], apart: float, *, narrow: bool) -> go.Figure:
+    """Empty panels under their titles."""
+    rows, columns = _places(max(1, len(titles)), narrow)[-1]
+    figure = make_subplots(
+        rows, columns, subplot_titles=titles, horizontal_spacing=apart, vertical_spacing=0.36 / max(rows, 3)
+    )
+    return figure.update_layout(template=template(LIGHT)).update_annotations(font_size=13)
+
+
 def _add_curve(
-    figure: go.Figure, curve: BlockCurve, group: int, hue: str, *, symbol: str, dash: str, told: str = ""
+    figure: go.Figure,
+    curve: BlockCurve,
+    group: int,
+    hue: str,
+    *,
+    places: Sequence[tuple[int, int]],
+    symbol: str,
+    dash: str,
+    told: str = "",
 ) -> None:
     """One block in all panels; it is named once, by the first table."""
     panels = (curve.by_width["prefill_ms"], curve.by_width["decode_ms"], curve.by_position)
-    for column, points in enumerate(panels, start=1):
+    for (row, column), points in zip(places, panels, strict=True):
         figure.add_scatter(
             name=escape(curve.name),
             legendgroup=str(group),
-            showlegend=column == 1 and not told,
+            showlegend=row == column == 1 and not told,
             customdata=[told + _told(curve.text, point) for point in points],
             hovertemplate="%{customdata}<extra></extra>",
             line={"color": hue, "width": 1.6, "dash": dash},
             **_points(points, hue, symbol),
-            row=1,
+            row=row,
             col=column,
         )
 
@@ -104,16 +129,15 @@ def _told(text: str, point: CurvePoint) -> str:
     return f"{escape(text)}<br>{point.at:g}: {point.ms:.3g} ± {point.error:.2g} ms, {how}"
 
 
-def pairs_figure(pairs: Mapping[str, Sequence[WholePair]]) -> go.Figure:
+def pairs_figure(pairs: Mapping[str, Sequence[WholePair]], *, narrow: bool = False) -> go.Figure:
     """One panel for each reading that has any, with the line where both agree."""
     known = {name: some for name, some in pairs.items() if some}
     titles = [TITLES.get(name, name) for name in known]
-    figure = make_subplots(1, max(1, len(known)), subplot_titles=titles, horizontal_spacing=0.1)
-    figure.update_layout(template=template(LIGHT), height=400)
-    figure.update_annotations(font_size=13)
+    figure = _panels(titles, 0.1, narrow=narrow)
+    figure.update_layout(height=330 * max(1, len(known)) if narrow else 400)
     named = set[str]()
-    for column, some in enumerate(known.values(), start=1):
-        add_agreement(figure, (value for p in some for value in (p.predicted, p.measured)), column)
+    for place, some in zip(_places(len(known), narrow), known.values(), strict=True):
+        add_agreement(figure, (value for p in some for value in (p.predicted, p.measured)), place)
         for role, (hue, symbol) in LOOKS.items():
             chosen = [pair for pair in some if pair.role == role]
             if chosen:
@@ -122,14 +146,14 @@ def pairs_figure(pairs: Mapping[str, Sequence[WholePair]]) -> go.Figure:
                     name=role,
                     legendgroup=role,
                     showlegend=role not in named,
-                    row=1,
-                    col=column,
+                    row=place[0],
+                    col=place[1],
                 )
                 named.add(role)
     figure.update_xaxes(title_text="predicted (ms)")
     figure.update_yaxes(title_text="measured (ms)", col=1)
     return figure.update_layout(
-        meta={LEAST_WIDTH: PANEL * max(1, len(known))},
+        meta={LEAST_WIDTH: 0 if narrow else PANEL * max(1, len(known))},
         margin={"l": 60, "r": 8, "t": 76, "b": 52},
         legend={"y": 1, "yref": "container", "yanchor": "top"},
     )

@@ -16,12 +16,11 @@ from dashboards.style.theme import LIGHT, faint, template
 ROW = 210
 
 
-def families_figure(facts: FamilyFacts) -> go.Figure:
+def families_figure(facts: FamilyFacts, *, narrow: bool = False) -> go.Figure:
     """Bars from the first layer on the left, on the left of the front, on the right of all."""
     rows = len(facts.panels)
-    titles = [
-        f"{panel.title}, {where}" for panel in facts.panels for where in ("front", "all over the search")
-    ]
+    everywhere = "all" if narrow else "all over the search"
+    titles = [f"{panel.title}, {where}" for panel in facts.panels for where in ("front", everywhere)]
     figure = make_subplots(
         rows,
         2,
@@ -32,7 +31,7 @@ def families_figure(facts: FamilyFacts) -> go.Figure:
     )
     height = ROW * rows + 110
     figure.update_layout(template=template(LIGHT), height=height, barmode="stack", bargap=0.12)
-    figure.update_annotations(font_size=13)
+    figure.update_annotations(font_size=11 if narrow else 13)
     named = set[str]()
     for row, panel in enumerate(facts.panels, start=1):
         for column, shares in enumerate((panel.front, panel.everywhere), start=1):
@@ -53,7 +52,7 @@ def families_figure(facts: FamilyFacts) -> go.Figure:
     figure.update_xaxes(title_text="layer", row=rows)
     figure.update_yaxes(range=[0, 1], tickformat=".0%", nticks=3, fixedrange=True)
     return figure.update_layout(
-        meta={LEAST_WIDTH: 560},
+        meta={LEAST_WIDTH: 0 if narrow else 560},
         margin={"l": 48, "r": 8, "t": 76, "b": 48},
         legend={"y": 1, "yref": "container", "yanchor": "top"},
     )

@@ -18,20 +18,29 @@ HEIGHT = 440
 AXIS = 150
 """Pixels of an axis at least."""
 
+ROW, FEW = 76, 3
+"""Pixels of an axis that lies; of more texts than so many, every second one stands lower."""
+
 WORDS = 17
 """Letters of a line of an axis' title."""
 
 
-def parallel_figure(facts: ParallelFacts) -> go.Figure:
-    """Beaten networks grey, the front blue, compared ones thick; upwards is better on objectives."""
-    figure = empty_figure(HEIGHT)
+def parallel_figure(facts: ParallelFacts, *, narrow: bool = False) -> go.Figure:
+    """Beaten networks grey, the front blue, compared ones thick; upwards is better on objectives.
+
+    In a `narrow` one the axes lie below each other, and better is to the right.
+    """
+    figure = empty_figure(ROW * len(facts.axes) + 20 if narrow else HEIGHT)
     at = list(range(len(facts.axes)))
-    for name, lines, colour in (
-        ("beaten", facts.beaten, faint(GREY, 0.28)),
-        ("front", facts.front, faint(BLUE, 0.5)),
+    for name, lines, colour, opacity in (
+        ("beaten", facts.beaten, GREY, 0.28),
+        ("front", facts.front, BLUE, 0.5),
     ):
         if lines:
-            _add_many(figure, name, lines, at, colour)
+            _add_many(figure, lines, at, faint(colour, opacity))
+            figure.add_scatter(
+                name=name, x=[None], y=[None], mode="lines", line={"color": colour, "width": 3}
+            )
     for mark, line in zip(MARKS[1:] + MARKS[:1], facts.chosen, strict=False):
         figure.add_scatter(
             name=line.digest,
@@ -42,6 +51,8 @@ def parallel_figure(facts: ParallelFacts) -> go.Figure:
             marker={"color": mark.colour, "symbol": mark.symbol, "size": 9},
             hovertemplate=f"{escape(line.digest)}<extra></extra>",
         )
+    if narrow:
+        return _lying(figure, facts.axes)
     for x, axis in enumerate(facts.axes):
         _add_axis(figure, x, axis)
     figure.update_xaxes(
@@ -60,17 +71,42 @@ def parallel_figure(facts: ParallelFacts) -> go.Figure:
     )
 
 
-def _add_many(
-    figure: go.Figure, name: str, lines: Sequence[ParallelLine], at: Sequence[int], colour: str
-) -> None:
-    """All lines as one trace, with gaps between them."""
+def _lying(figure: go.Figure, axes: Sequence[ParallelAxis]) -> go.Figure:
+    """The same turned: axes from left to right, the first on top, names above and places below them."""
+    for trace in figure.data:
+        trace.x, trace.y = trace.y, trace.x
+    for at, axis in enumerate(axes):
+        figure.add_shape(
+            type="line", x0=0, x1=1, y0=at, y1=at, layer="below", line={"color": faint(GREY, 0.8), "width": 1}
+        )
+        name = f"<b>{escape(axis.name)}</b>"
+        figure.add_annotation(x=0, y=at, text=name, xanchor="left", yshift=17, font_size=11)
+        low = len(axis.ticks) > FEW
+        for i, (place, text) in enumerate(axis.ticks):
+            side = "left" if place < 0.2 else "right" if place > 0.8 else "center"
+            below = -12 - 13 * (low and i % 2)
+            figure.add_annotation(x=place, y=at, text=escape(text), xanchor=side, yshift=below, font_size=10)
+    figure.update_xaxes(visible=False, range=[-0.03, 1.03], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[len(axes) - 0.45, -0.5], fixedrange=True)
+    return figure.update_layout(
+        meta={LEAST_WIDTH: 0}, margin={"l": 4, "r": 4, "t": 8, "b": 4}, dragmode=False
+    )
+
+
+def _add_many(figure: go.Figure, lines: Sequence[ParallelLine], at: Sequence[int], colour: str) -> None:
+    """All lines as one trace, with gaps between them; the legend has thicker ones."""
     x: list[float | None] = []
     y: list[float | None] = []
     for line in lines:
         x += [*at, None]
         y += [*line.places, None]
     figure.add_scatter(
-        name=name, x=x, y=y, mode="lines", line={"color": colour, "width": 1}, hoverinfo="skip"
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": colour, "width": 1},
+        hoverinfo="skip",
+        showlegend=False,
     )
 
 

@@ -32,6 +32,9 @@ ROW = 30
 COLUMN = 130
 """Pixels of a row, and of a column of bars at least."""
 
+TALL_ROW, LOW_ROW, GAP = 42, 21, 44
+"""On a phone: pixels of a row of the layers, of one of a cost, and between two panels."""
+
 BAR, LETTER = 200, 6.6
 """Pixels at least of the blocks of a layer, and of a letter of its name."""
 
@@ -52,15 +55,36 @@ TITLES = {
     "weight_bytes": "weights",
     "state_bytes": "state",
 }
+LAYERS = "layers, widths to scale"
+
 AROUND = "ends"
 """The row of what stands around the layers."""
 
 
-def strip_figure(facts: Anatomy, by: str = "family") -> go.Figure:
+def strip_figure(facts: Anatomy, by: str = "family", *, narrow: bool = False) -> go.Figure:
     """Layers as rows, the first at the bottom: blocks with their widths to scale, then bars for each cost.
 
-    `by` colours the blocks by their "family" or by the "bits" of their weights.
+    `by` colours the blocks by their "family" or by the "bits" of their weights. A `narrow` one has the names
+    above the blocks, and the costs two by two below all layers.
     """
+    figure = (_phone_grid if narrow else _grid)(facts)
+    figure.update_layout(template=template(LIGHT), bargap=0.25, barmode="overlay")
+    figure.update_annotations(font_size=12)
+    _add_blocks(figure, facts, by, narrow=narrow)
+    _add_names(figure, facts, narrow=narrow)
+    _add_links(figure, facts)
+    for number, name in enumerate(facts.costs):
+        place = (2 + number // 2, 1 + number % 2) if narrow else (1, 2 + number)
+        _add_costs(figure, facts, name, place)
+    rows = [AROUND, *(str(layer.index) for layer in facts.layers)]
+    figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=rows, fixedrange=True, showgrid=False
+    )
+    return figure.update_xaxes(fixedrange=True, showgrid=False, showticklabels=False)
+
+
+def _grid(facts: Anatomy) -> go.Figure:
+    """The layers, and to the right of them a column for each cost."""
     costs = facts.costs
     figure = make_subplots(
         1,
@@ -68,36 +92,40 @@ def strip_figure(facts: Anatomy, by: str = "family") -> go.Figure:
         shared_yaxes=True,
         column_widths=[WIDEST_COLUMN, *[1.0] * len(costs)],
         horizontal_spacing=0.012,
-        column_titles=["layers, widths to scale", *(TITLES[name] for name in costs)],
+        column_titles=[LAYERS, *(TITLES[name] for name in costs)],
     )
-    height = ROW * (len(facts.layers) + 1) + 110
-    figure.update_layout(template=template(LIGHT), height=height, bargap=0.25, barmode="overlay")
-    figure.update_annotations(font_size=12)
-    _add_blocks(figure, facts, by)
-    _add_names(figure, facts)
-    _add_links(figure, facts)
-    for column, name in enumerate(costs, start=2):
-        _add_costs(figure, facts, name, column)
-    rows = [AROUND, *(str(layer.index) for layer in facts.layers)]
-    figure.update_yaxes(
-        type="category", categoryorder="array", categoryarray=rows, fixedrange=True, showgrid=False
-    )
-    figure.update_xaxes(fixedrange=True, showgrid=False, showticklabels=False)
+    widest = max(430 + COLUMN * len(costs), _room(facts) * (1 + 1.04 * len(costs) / WIDEST_COLUMN))
     return figure.update_layout(
-        meta={
-            LEAST_WIDTH: max(
-                430 + COLUMN * len(costs), _room(facts) * (1 + 1.04 * len(costs) / WIDEST_COLUMN)
-            )
-        },
-        margin={"l": 44, "r": 8, "t": 84, "b": 8},
-        legend_y=1,
-        legend_yref="container",
-        legend_yanchor="top",
+        height=ROW * (len(facts.layers) + 1) + 90,
+        meta={LEAST_WIDTH: widest},
+        margin={"l": 44, "r": 8, "t": 64, "b": 8},
+        legend={"y": 1, "yref": "container", "yanchor": "top"},
     )
 
 
-def _add_blocks(figure: go.Figure, facts: Anatomy, by: str) -> None:
+def _phone_grid(facts: Anatomy) -> go.Figure:
+    """The layers, and below them the costs, two beside each other."""
+    pairs, rows = -(-len(facts.costs) // 2), len(facts.layers) + 1
+    heights = [TALL_ROW * rows, *[LOW_ROW * rows] * pairs]
+    height = sum(heights) + GAP * pairs
+    figure = make_subplots(
+        1 + pairs,
+        2,
+        specs=[[{"colspan": 2}, None], *[[{}, {}]] * pairs],
+        row_heights=heights,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        vertical_spacing=GAP / height if pairs else 0.0,
+        subplot_titles=[LAYERS, *(TITLES[name] for name in facts.costs)],
+    )
+    return figure.update_layout(
+        height=height + 48, meta={LEAST_WIDTH: 0}, margin={"l": 34, "r": 4, "t": 40, "b": 8}
+    )
+
+
+def _add_blocks(figure: go.Figure, facts: Anatomy, by: str, *, narrow: bool) -> None:
     """Both blocks of each layer end to end; one trace for each colour, so that the legend names it."""
+    place = {"width": 0.42, "offset": -0.45} if narrow else {}
     bars: dict[str, list[tuple[str, float, float, str]]] = {}
     for layer in facts.layers:
         start = 0.0
@@ -119,28 +147,30 @@ def _add_blocks(figure: go.Figure, facts: Anatomy, by: str) -> None:
             marker={"color": faint(colour, 0.85), "line": {"color": faint(GREY, 0.9), "width": 0.6}},
             customdata=[about for *_, about in rows],
             hovertemplate="%{customdata}<extra></extra>",
+            **place,
             row=1,
             col=1,
         )
 
 
-def _add_names(figure: go.Figure, facts: Anatomy) -> None:
-    """What each layer is, behind its bar: kinds of blocks, and bits where they are few."""
+def _add_names(figure: go.Figure, facts: Anatomy, *, narrow: bool) -> None:
+    """What each layer is, behind its bar or above it: kinds of blocks, and bits where they are few."""
     widest = max((_width(layer) for layer in facts.layers), default=1.0)
     marks = 0.09 * widest if any(layer.router or layer.exit for layer in facts.layers) else 0.0
     figure.add_scatter(
-        x=[_width(layer) + 0.02 * widest + marks for layer in facts.layers],
+        x=[0.0 if narrow else _width(layer) + 0.02 * widest + marks for layer in facts.layers],
         y=[str(layer.index) for layer in facts.layers],
         text=[_shown(layer) for layer in facts.layers],
         mode="text",
-        textposition="middle right",
+        textposition="top right" if narrow else "middle right",
         textfont={"size": 11},
         hoverinfo="skip",
         showlegend=False,
         row=1,
         col=1,
     )
-    figure.update_xaxes(range=[-0.16 * widest, widest * (BARS * _room(facts) / BAR - 0.16)], row=1, col=1)
+    right = 1.16 if narrow else BARS * _room(facts) / BAR - 0.16
+    figure.update_xaxes(range=[-0.16 * widest, right * widest], row=1, col=1)
 
 
 def _room(facts: Anatomy) -> float:
@@ -219,7 +249,8 @@ def _add_links(figure: go.Figure, facts: Anatomy) -> None:
             )
 
 
-def _add_costs(figure: go.Figure, facts: Anatomy, name: str, column: int) -> None:
+def _add_costs(figure: go.Figure, facts: Anatomy, name: str, place: tuple[int, int]) -> None:
+    row, column = place
     known = {str(layer.index): layer.costs.get(name, 0.0) for layer in facts.layers}
     if name in facts.around:
         known = {AROUND: facts.around[name], **known}
@@ -237,10 +268,10 @@ def _add_costs(figure: go.Figure, facts: Anatomy, name: str, column: int) -> Non
         cliponaxis=False,
         hovertemplate=f"{TITLES[name]}: %{{text}}<extra></extra>",
         showlegend=False,
-        row=1,
+        row=row,
         col=column,
     )
-    figure.update_xaxes(range=[0, 1.75 * largest], row=1, col=column)
+    figure.update_xaxes(range=[0, 1.75 * largest], row=row, col=column)
 
 
 def totals(facts: Anatomy) -> Mapping[str, float]:

@@ -37,8 +37,9 @@ def table_error_figure(table: TableFacts) -> go.Figure:
     return figure.update_layout(margin_t=40)
 
 
-def add_agreement(figure: go.Figure, values: Iterable[float], column: int) -> None:
-    """Give a panel equal axes, which these values fit on, and the line on which both quantities agree."""
+def add_agreement(figure: go.Figure, values: Iterable[float], place: tuple[int, int]) -> None:
+    """Give the panel in a row and column equal axes, which these values fit on, and the line of agreement."""
+    row, column = place
     values = list(values)
     low, high = min(values), max(values)
     margin = 0.06 * (high - low or high or 1.0)
@@ -50,15 +51,15 @@ def add_agreement(figure: go.Figure, values: Iterable[float], column: int) -> No
         line={"color": GREY, "width": 1, "dash": "dot"},
         hoverinfo="skip",
         showlegend=False,
-        row=1,
+        row=row,
         col=column,
     )
-    figure.update_xaxes(range=line, row=1, col=column)
-    figure.update_yaxes(range=line, row=1, col=column)
+    figure.update_xaxes(range=line, row=row, col=column)
+    figure.update_yaxes(range=line, row=row, col=column)
 
 
 def _add_panel(figure: go.Figure, accuracy: LatencyAccuracy, column: int) -> None:
-    add_agreement(figure, (value for pair in accuracy.pairs for value in pair), column)
+    add_agreement(figure, (value for pair in accuracy.pairs for value in pair), (1, column))
     figure.add_scatter(
         x=[predicted for predicted, _ in accuracy.pairs],
         y=[measured for _, measured in accuracy.pairs],

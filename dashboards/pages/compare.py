@@ -10,6 +10,7 @@ import dash
 from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from dashboards.app.behind import behind, folded
 from dashboards.app.compared_tables import (
     dependence_table,
     gene_table,
@@ -17,9 +18,11 @@ from dashboards.app.compared_tables import (
     numbers_side_by_side,
     texts_table,
 )
-from dashboards.app.controls import GRAPH, options_of, picker, term
+from dashboards.app.controls import options_of, picker, term
+from dashboards.app.files import FILES, asked_kind, file_row, kinds_of, networks_file
 from dashboards.app.gene_models import GeneModels, dependence_by
 from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.look import Look
 from dashboards.app.panels import said
 from dashboards.facts.families import family_facts
 from dashboards.facts.networks import architecture
@@ -28,18 +31,15 @@ from dashboards.facts.reading import Reading
 from dashboards.facts.side_by_side import side_by_side
 from dashboards.facts.surrogate import LEAST, grouped
 from dashboards.figures.dependence import dependence_figure
-from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.figures.families import families_figure
 from dashboards.figures.importance import importance_figure
 from dashboards.figures.importance import shown as shown_gene
 from dashboards.figures.parallel import parallel_figure
 from dashboards.pages.base import MOST_COMPARED, Control, Page, Place, pages
-from dashboards.style.theme import SCHEMES, faint, with_scheme
+from dashboards.style.theme import SCHEMES, faint
 from foundation.errors import NasError, UnknownName
 from foundation.text import count, percent
 from nas.study.trial import Trial
-
-STATIC: Any = {**GRAPH, "displayModeBar": False}
 
 KEPT = 8
 """Studies of which what is said of the whole is kept."""
@@ -57,7 +57,7 @@ class Compare(Page):
         "gene": Control("compare-gene.value", str),
         "of": Control("compare-of.value", str),
     }
-    sent: ClassVar = {"compare-study.data": str}
+    sent: ClassVar = {"compare-study.data": str, **kinds_of("compare")}
 
     def __init__(self, live: LiveStore) -> None:
         super().__init__(live)
@@ -84,6 +84,7 @@ class Compare(Page):
                 className="caption",
             ),
             html.Div(id="compare-sides"),
+            *file_row("compare"),
             html.Section(
                 [
                     html.H2("Among all networks"),
@@ -129,36 +130,61 @@ class Compare(Page):
         )
 
     def connect(self, app: dash.Dash) -> None:
-        """The tables and the lines follow the choice; what is said of the whole study, its scheme only."""
+        """The tables and the lines follow the choice; what is said of the whole study, its look only."""
         app.callback(
             Output("compare-sides", "children"),
             Output("compare-lines", "children"),
             Input("compare-with", "value"),
-            Input("scheme", "data"),
+            Input("look", "data"),
             State("compare-study", "data"),
         )(self.compared)
         app.callback(
             Output("compare-whole", "children"),
             Output("compare-families", "children"),
             Input("compare-study", "data"),
-            Input("scheme", "data"),
+            Input("look", "data"),
         )(self.whole)
         app.callback(
             Output("compare-dependence", "children"),
             Input("compare-gene", "value"),
             Input("compare-of", "value"),
-            Input("scheme", "data"),
+            Input("look", "data"),
             State("compare-study", "data"),
         )(self.depends)
 
-    def compared(self, chosen: Any, scheme: Any, study: Any) -> tuple[Any, Any]:
+        app.callback(
+            Output("compare-file", "data"),
+            *(Input(f"compare-{kind}", "n_clicks") for kind in FILES),
+            State("compare-with", "value"),
+            State("compare-study", "data"),
+            prevent_initial_call=True,
+        )(self.file)
+
+    def file(self, *sent: Any) -> Any:
+        """The compared networks as a file; as a page, with the lines among all others."""
+        *_, chosen, study = sent
+        kind = asked_kind(self.name)
+        if study is None or not kind:
+            return no_update
+        try:
+            reading = self.live.by_key(study)
+            trials = _trials(reading, chosen if isinstance(chosen, list) else [])
+            known = self._models.rows(reading, tuple(trial.number for trial in trials))
+            facts = parallel(reading, known, [trial.digest for trial in trials])
+        except NasError:
+            return no_update  # the tables say what is wrong
+        if facts is None or not trials:
+            return no_update
+        return networks_file(kind, reading, trials, parallel_figure(facts), LINES, what="compared")
+
+    def compared(self, chosen: Any, look: Any, study: Any) -> tuple[Any, Any]:
         """The chosen networks side by side, and as lines among all others."""
         if study is None:
             return no_update, no_update
         try:
             reading = self.live.by_key(study)
             trials = _trials(reading, chosen if isinstance(chosen, list) else [])
-            lines = self._lines(reading, trials, _scheme(scheme))
+            lines = self._lines(reading, trials, Look.read(look))
         except NasError as error:
             return [html.P(str(error))], []
         if not trials:
@@ -174,32 +200,32 @@ class Compare(Page):
             )
         return parts, lines
 
-    def _lines(self, reading: Reading, trials: Sequence[Trial], scheme: str) -> list[Component]:
+    def _lines(self, reading: Reading, trials: Sequence[Trial], look: Look) -> list[Component]:
         known = self._models.rows(reading, tuple(trial.number for trial in trials))
         facts = parallel(reading, known, [trial.digest for trial in trials])
         if facts is None:
             return [html.P("Nothing is scored yet.", className="muted")]
-        figure = with_scheme(parallel_figure(facts), scheme)
-        figure.update_annotations(bgcolor=faint(SCHEMES[scheme].paper, 0.84))
-        return [_graph(figure), html.P(LINES, className="caption")]
+        figure = parallel_figure(facts, narrow=look.narrow)
+        figure.update_annotations(bgcolor=faint(SCHEMES[look.scheme].paper, 0.84))
+        return [look.graph(figure), html.P(LINES, className="caption")]
 
-    def whole(self, study: Any, scheme: Any) -> tuple[Any, Any]:
+    def whole(self, study: Any, look: Any) -> tuple[Any, Any]:
         """Which genes matter, and which families the front has where; kept while no trial is added."""
         if study is None:
             return no_update, no_update
         try:
             reading = self.live.by_key(study)
-            key = study, reading.revision, _scheme(scheme)
+            shown = Look.read(look)
+            key = study, reading.revision, str(shown)
             if key not in self._whole:
-                matters = self._matters(reading, key[2])
-                self._whole[key] = matters, self._families(reading, key[2])
+                self._whole[key] = self._matters(reading, shown), self._families(reading, shown)
                 while len(self._whole) > KEPT:
                     self._whole.popitem(last=False)
             return self._whole[key]
         except NasError as error:
             return [html.P(str(error))], []
 
-    def _matters(self, reading: Reading, scheme: str) -> list[Component]:
+    def _matters(self, reading: Reading, look: Look) -> list[Component]:
         fit = self._models.fit(reading)
         parts: list[Component] = [html.H2("Which genes matter")]
         if fit is None:
@@ -207,13 +233,13 @@ class Compare(Page):
         else:
             facts = fit.matters
             parts += [
-                _graph(with_scheme(importance_figure(facts), scheme)),
+                look.graph(importance_figure(facts, narrow=look.narrow)),
                 html.P(MATTERS.format(count(facts.networks, "network"), facts.of), className="caption"),
-                html.Details([html.Summary("The same as a table"), importance_table(facts)]),
+                folded(importance_table(facts)),
             ]
         return [html.Section(parts)]
 
-    def depends(self, gene: Any, objective: Any, scheme: Any, study: Any) -> Any:
+    def depends(self, gene: Any, objective: Any, look: Any, study: Any) -> Any:
         """What one gene does to an objective; without a gene, that which matters most for it."""
         if study is None:
             return no_update
@@ -228,12 +254,12 @@ class Compare(Page):
         hollow = HOLLOW if any(not point.networks for point in facts.points) else ""
         told = percent(facts.explained, facts.explained_error)
         return [
-            html.Div(_graph(with_scheme(dependence_figure(facts), _scheme(scheme))), className="narrow"),
+            html.Div(Look.read(look).graph(dependence_figure(facts)), className="narrow"),
             html.P(DEPENDS.format(count(facts.networks, "network"), told) + hollow, className="caption"),
-            html.Details([html.Summary("The same as a table"), dependence_table(facts)]),
+            folded(dependence_table(facts)),
         ]
 
-    def _families(self, reading: Reading, scheme: str) -> list[Component]:
+    def _families(self, reading: Reading, look: Look) -> list[Component]:
         known = self._models.rows(reading)
         everywhere = known.scored.whole(known.scored.numbers.tolist()).values()
         families = family_facts(
@@ -243,17 +269,16 @@ class Compare(Page):
         if families is None:
             return []
         told = FAMILIES.format(count(families.networks, "network"), count(families.searched, "network"))
-        figure = _graph(with_scheme(families_figure(families), scheme))
-        return [
-            html.Section([html.H2("Where which blocks stand"), figure, html.P(told, className="caption")])
-        ]
+        figure = families_figure(families, narrow=look.narrow)
+        parts = [look.graph(figure), html.P(told, className="caption"), behind(figure)]
+        return [html.Section([html.H2("Where which blocks stand"), *parts])]
 
 
 LINES = (
     "Each line is a network: thick ones are compared, blue ones are on the front, grey ones are beaten. The"
     " genes are those whose answers alone tell most about an objective; their lines are spread a little, so"
-    " that bundles can be seen. On objectives, upwards is better, and"
-    " networks stand where the search knew them to be."
+    " that bundles can be seen. On objectives, upwards is better (to the right where axes lie), and"
+    " networks stand where the search knew them to be. The tables above have all of those that are compared."
 )
 TOO_FEW = f"Of fewer than {LEAST} scored networks nothing can be said about single genes."
 DEPENDS = (
@@ -276,17 +301,6 @@ FAMILIES = (
     " and of {} from all over the search, the front among them. Where bars end below 100 %, networks are"
     " not that deep."
 )
-
-
-def _graph(figure: Any) -> Component:
-    least = int(figure.layout.meta[LEAST_WIDTH])
-    height = f"{figure.layout.height}px"
-    graph = dcc.Graph(figure=figure, config=STATIC, style={"minWidth": f"{least}px", "height": height})
-    return html.Div(graph, className="scroll")
-
-
-def _scheme(scheme: Any) -> str:
-    return scheme if scheme in SCHEMES else "light"
 
 
 def _ends(reading: Reading) -> list[Trial]:

@@ -10,8 +10,10 @@ import dash
 from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from dashboards.app.controls import GRAPH, command, picker, term
+from dashboards.app.behind import behind
+from dashboards.app.controls import command, picker, term
 from dashboards.app.live_store import key_of
+from dashboards.app.look import Look
 from dashboards.app.panels import NONE
 from dashboards.facts.against import AgainstFacts, Ratio
 from dashboards.facts.against import against as against_each_other
@@ -29,16 +31,13 @@ from dashboards.facts.device import (
 from dashboards.facts.reading import Reading
 from dashboards.facts.rescoring import table_named, tables_for
 from dashboards.figures.device import curves_figure, pairs_figure
-from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.figures.table_error import TITLES
 from dashboards.pages.base import Control, Page, Place, pages
-from dashboards.style.theme import SCHEMES, with_scheme
 from foundation.errors import NasError
 from foundation.text import count, percent, with_error
 from hw_profiles.latency.table import LatencyTable
 from nas.tables.table_facts import machine_of
 
-STATIC: Any = {**GRAPH, "displayModeBar": False}
 ROLES = {
     HELD_OUT: "networks that the table has not seen",
     FITTED: "networks that it was fitted to",
@@ -100,18 +99,18 @@ class Device(Page):
         ]
 
     def connect(self, app: dash.Dash) -> None:
-        """The figures follow the table, the kind of block and the scheme of the page."""
+        """The figures follow the table, the kind of block and the look of the page."""
         app.callback(
             Output("device-shown", "children"),
             Output("device-kind", "options"),
             Input("device-table", "value"),
             Input("device-kind", "value"),
-            Input("scheme", "data"),
+            Input("look", "data"),
             State("device-study", "data"),
             Input("device-against", "value"),
         )(self.shown)
 
-    def shown(self, which: Any, kind: Any, scheme: Any, study: Any, against: Any = None) -> tuple[Any, Any]:
+    def shown(self, which: Any, kind: Any, look: Any, study: Any, against: Any = None) -> tuple[Any, Any]:
         """Curves, predictions beside measurements, and remarks; and the kinds of block of this table.
 
         With a table `against` it, the curves of both, how many times as long it takes, and its remarks.
@@ -121,12 +120,12 @@ class Device(Page):
         try:
             reading = self.live.by_key(study)
             table = table_named(reading, str(which)) if which else None
-            scheme = scheme if scheme in SCHEMES else "light"
+            shown = Look.read(look)
             other = table_named(reading, str(against)) if against and against != which else None
-            parts, kinds = _curves(table, str(kind or ""), scheme, other)
+            parts, kinds = _curves(table, str(kind or ""), shown, other)
             own, _, word = str(which or "own:").partition(":")
             scenario = word if own == "own" else NONE  # nothing was measured under another table
-            parts += _pairs(whole_pairs(reading, table, scenario), scheme)
+            parts += _pairs(whole_pairs(reading, table, scenario), shown)
             parts.append(html.Section([html.H2("Emulated or illegal"), *_remarks(reading, table, other)]))
         except NasError as error:
             return [html.P(str(error))], no_update
@@ -151,7 +150,7 @@ def _named(table: LatencyTable) -> str:
 
 
 def _curves(
-    table: LatencyTable | None, kind: str, scheme: str, other: LatencyTable | None
+    table: LatencyTable | None, kind: str, look: Look, other: LatencyTable | None
 ) -> tuple[list[Component], Sequence[str]]:
     if table is None:
         return [
@@ -162,13 +161,15 @@ def _curves(
     head = html.H2("What a block adds to a network")
     if other is None:
         facts = device_curves(table, kind)
-        figure = _graph(with_scheme(curves_figure(facts), scheme))
-        return [html.P(told), html.Section([head, figure, html.P(CURVES, className="caption")])], facts.kinds
+        figure = curves_figure(facts, narrow=look.narrow)
+        section = [head, look.graph(figure), html.P(CURVES, className="caption"), behind(figure)]
+        return [html.P(told), html.Section(section)], facts.kinds
     both = against_each_other(table, other, kind)
-    figure = _graph(with_scheme(curves_figure(both.first, both.second), scheme))
+    figure = curves_figure(both.first, both.second, narrow=look.narrow)
     caption = f"Solid: {_named(table)}. Dotted: {_named(other)}. {CURVES}"
     missing = [html.P(text) for text in both.missing]
-    section = [head, figure, html.P(caption, className="caption"), *missing, _ratios(both)]
+    section = [head, look.graph(figure), html.P(caption, className="caption"), *missing]
+    section += [_ratios(both), behind(figure)]
     return [html.P(told), html.Section(section)], both.first.kinds
 
 
@@ -205,14 +206,15 @@ CURVES = (
 )
 
 
-def _pairs(pairs: Mapping[str, Sequence[WholePair]], scheme: str) -> list[Component]:
+def _pairs(pairs: Mapping[str, Sequence[WholePair]], look: Look) -> list[Component]:
     head = html.H2("Predicted against measured")
     if not any(pairs.values()):
         text = "No whole network was both predicted and measured here."
         return [html.Section([head, html.P(text, className="muted")])]
     caption = "Whole networks; on the dotted line both agree. Lines are one standard error."
-    figure = _graph(with_scheme(pairs_figure(pairs), scheme))
-    return [html.Section([head, figure, html.P(caption, className="caption"), _errors(pairs)])]
+    figure = pairs_figure(pairs, narrow=look.narrow)
+    parts = [look.graph(figure), html.P(caption, className="caption"), _errors(pairs), behind(figure)]
+    return [html.Section([head, *parts])]
 
 
 def _errors(pairs: Mapping[str, Sequence[WholePair]]) -> Component:
@@ -229,9 +231,3 @@ def _errors(pairs: Mapping[str, Sequence[WholePair]]) -> Component:
     head = html.Thead(html.Tr([html.Th(text) for text in heads]))
     table = html.Table([head, html.Tbody(rows)], className="sides")
     return html.Div(table, className="scroll", hidden=not rows)
-
-
-def _graph(figure: Any) -> Component:
-    least = int(figure.layout.meta[LEAST_WIDTH])
-    style = {"minWidth": f"{least}px", "height": f"{figure.layout.height}px"}
-    return html.Div(dcc.Graph(figure=figure, config=STATIC, style=style), className="scroll")

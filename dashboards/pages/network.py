@@ -9,42 +9,34 @@ import dash
 from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from dashboards.app.controls import GRAPH, command, term
-from dashboards.app.exports import Exports, formats, text_file, zip_file
+from dashboards.app.controls import command, term
+from dashboards.app.exports import Exports, formats, zip_file
+from dashboards.app.files import FILES, asked_kind, file_row, kinds_of, text_file
 from dashboards.app.lineage_view import lineage
 from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.look import Look
+from dashboards.app.network_drawings import strip, strip_caption, trainings
 from dashboards.app.panels import compare_link, groups_of, numbers_table
 from dashboards.app.sample_view import sample_section, sample_text
 from dashboards.app.samples import Samples
-from dashboards.facts.anatomy import Anatomy, anatomy, table_of
-from dashboards.facts.family_tree import trainings_of
-from dashboards.facts.networks import architecture, quantity
+from dashboards.facts.anatomy import anatomy, table_of
+from dashboards.facts.networks import architecture
 from dashboards.facts.python_text import python_text
 from dashboards.facts.reading import Reading
 from dashboards.facts.study import study_facts
-from dashboards.figures.strip import strip_figure, totals
-from dashboards.figures.trainings import trainings_figure
+from dashboards.figures.strip import strip_figure
 from dashboards.pages.base import Control, Page, Place, address, pages
 from dashboards.report.pieces import network_page, trials_csv, trials_json
 from dashboards.shell_commands import network_commands
-from dashboards.style.theme import SCHEMES, with_scheme
 from foundation.errors import NasError, UnknownName
 from nas.study.export import has_weights
 from nas.study.modified import modified_trials
 from nas.study.trial import Trial
 
-FILES = {
-    "json": "its genes and all numbers",
-    "csv": "its numbers as a table",
-    "html": "its drawing, numbers and Python as a page that works offline",
-}
-"""Files of a network, with what they hold."""
-
 LONGEST_NUMBER = 18
 """Digits of the number of a trial."""
 
 BY = {"family": "block family", "bits": "bits of weights"}
-STATIC: Any = {**GRAPH, "displayModeBar": False}
 
 
 @pages.add
@@ -66,7 +58,7 @@ class Network(Page):
         "network-sample.n_clicks": int,
         "network-prompt.value": str,
         "network-sample-poll.n_intervals": int,
-        **{f"network-{kind}.n_clicks": int for kind in FILES},
+        **kinds_of("network"),
     }
 
     def __init__(self, live: LiveStore) -> None:
@@ -161,13 +153,13 @@ class Network(Page):
         return trial
 
     def connect(self, app: dash.Dash) -> None:
-        """The drawing follows what colours it, the scenario and the scheme of the page."""
+        """The drawing follows what colours it, the scenario and the look of the page."""
         app.callback(
             Output("network-strip", "children"),
             Output("network-trainings", "children"),
             Input("network-by", "value"),
             Input("network-scenario", "value"),
-            Input("scheme", "data"),
+            Input("look", "data"),
             Input("network-which", "data"),
         )(self.drawn)
         app.callback(
@@ -214,8 +206,8 @@ class Network(Page):
     def file(self, *asked: Any) -> Any:
         """The network as a file: JSON, CSV or a page of its own."""
         reading, trial = self._shown(asked[-1])
-        kind = str(dash.ctx.triggered_id or "").removeprefix("network-")
-        if reading is None or trial is None or kind not in FILES:
+        kind = asked_kind(self.name)
+        if reading is None or trial is None or not kind:
             return no_update
         name = f"{reading.study.name}-{trial.digest}.{kind}"
         if kind == "json":
@@ -267,7 +259,7 @@ class Network(Page):
             return None, None
         return reading, reading.whole([int(number)]).get(int(number))
 
-    def drawn(self, by: Any, scenario: Any, scheme: Any, which: Any) -> tuple[Any, Any]:
+    def drawn(self, by: Any, scenario: Any, look: Any, which: Any) -> tuple[Any, Any]:
         """The drawing of a network and of its trainings, each with a sentence that says how to read it."""
         key, _, number = str(which or "").rpartition("/")
         if not (number.isascii() and number.isdecimal() and len(number) <= LONGEST_NUMBER):
@@ -279,81 +271,13 @@ class Network(Page):
         trial = reading.whole([int(number)]).get(int(number))
         if trial is None:
             return [], []
-        shown = scheme if scheme in SCHEMES else "light"
+        shown = Look.read(look)
         return strip(reading, trial, str(by), str(scenario or ""), shown), trainings(reading, trial, shown)
-
-
-def strip(reading: Reading, trial: Trial, by: str, scenario: str, scheme: str) -> list[Component]:
-    """The layers of a network in one of the study's scenarios."""
-    scenarios = {each.name: each for each in reading.study.plan.scenarios}
-    chosen = scenarios.get(scenario, reading.study.plan.scenarios[0])
-    facts = anatomy(architecture(reading.study, trial), chosen, table_of(reading.study, chosen))
-    if facts is None:
-        text = "Its layers are of classes that only the study's source defines."
-        return [html.P(text, className="muted")]
-    figure = with_scheme(strip_figure(facts, by), scheme)
-    least = int(figure.layout.meta["least_width"])
-    graph = dcc.Graph(figure=figure, config=STATIC, style={"minWidth": f"{least}px"})
-    columns: list[Component | str] = ["Bars are ", term("prefill"), ", ", term("decode"), " of a token, "]
-    columns += ["parameters, weights and ", term("state"), ". ", strip_caption(facts)]
-    return [
-        html.Div(graph, className="scroll"),
-        html.P("Push the drawing sideways to see what each layer costs.", className="caption aside-scroll"),
-        html.P(columns, className="caption"),
-    ]
-
-
-def trainings(reading: Reading, trial: Trial, scheme: str) -> list[Component]:
-    """How the trainings of a network went."""
-    found, quality = trainings_of(reading, trial.digest), reading.study.quality
-    if quality is None or not found:
-        return [html.P("Nothing was trained for this network alone.", className="muted")]
-    figure = with_scheme(trainings_figure(found, quantity(quality.name, reading.study)), scheme)
-    caption = (
-        "Scores by training steps. A score by shared weights is of no training of its own;"
-        " bars are one standard error."
-    )
-    return [dcc.Graph(figure=figure, config=STATIC), html.P(caption, className="caption")]
-
-
-def strip_caption(facts: Anatomy) -> str:
-    """What is drawn, and what it adds up to."""
-    sums = {name: quantity(name).text(value) for name, value in totals(facts).items()}
-    told = ", ".join(f"{quantity(name).label} {text}" for name, text in sums.items())
-    text = (
-        "The first layer is at the bottom, above embedding and head (ends). The width of a block is its"
-        f" weights per channel. All rows together: {told}."
-    )
-    if facts.timed:
-        text += f" Latencies are predicted by the table of {facts.timed}. {overheads_text(facts.overheads)}"
-    else:
-        text += " There is no latency table for this scenario here, so no latency by layer."
-    return text
-
-
-def overheads_text(overheads: Mapping[str, float]) -> str:
-    """What the whole takes beside the sum of its parts, or how much less it takes than they do."""
-    told = []
-    for name, ms in overheads.items():
-        of, amount = quantity(name), quantity(name).text(abs(ms))
-        told.append(
-            f"the parts timed alone add up to {amount} more {of.label} than the whole"
-            if ms < 0
-            else f"{amount} of {of.label} belong to the whole and to no layer"
-        )
-    text = "; ".join(told)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def take_home(reading: Reading) -> list[Component]:
     """Files for the browser, and an export where the study has weights and nothing of its own must be run."""
-    parts: list[Component] = [
-        html.Div(
-            [html.Button(kind.upper(), id=f"network-{kind}", title=about) for kind, about in FILES.items()],
-            className="buttons",
-        ),
-        dcc.Download(id="network-file"),
-    ]
+    parts = file_row("network")
     possible = reading.study.quality is not None and reading.study.source is None
     offered = [{"label": name, "value": name} for name in formats()] if possible else []
     parts.append(

@@ -78,6 +78,7 @@ class Studies(Page):
                         ]
                     ),
                     picker("order", "studies-order", orders, order),
+                    dcc.Link("compare studies", href=address("comparison")),
                 ],
                 className="pickers",
             ),

@@ -109,7 +109,7 @@ def _overview(facts: ComparisonFacts) -> Html:
 
 
 def _fronts(facts: ComparisonFacts) -> Html:
-    drawn: list[Child] = [figure(fronts_figure(facts), _caption(facts))]
+    drawn: list[Child] = [figure(fronts_figure(facts), joined([fronts_text(facts), WITH_A_MOUSE]))]
     small = [
         figure(fronts_figure(facts, pair, 360).update_layout(showlegend=False, margin_t=12))
         for pair in range(1, len(facts.studies[0].fronts))
@@ -118,7 +118,8 @@ def _fronts(facts: ComparisonFacts) -> Html:
     return section("The fronts", *drawn)
 
 
-def _caption(facts: ComparisonFacts) -> Html:
+def fronts_text(facts: ComparisonFacts) -> str:
+    """How to read the fronts of several studies."""
     text = "Each line is the front of one study"
     text += ", in a band of one standard error." if len(facts.studies) <= MAX_BANDS else "."
     pair = facts.studies[0].fronts[0]
@@ -130,7 +131,7 @@ def _caption(facts: ComparisonFacts) -> Html:
         text += " A mark within a mark: several studies scored that network."
     if any(point.is_predicted for compared in facts.studies for point in compared.fronts[0].members):
         text += " Points and volumes are those that the searches predicted, so that all are compared alike."
-    return joined([f"{text} A click on a name hides its study.", WITH_A_MOUSE])
+    return f"{text} A click on a name hides its study."
 
 
 def _volumes(facts: ComparisonFacts) -> Html:
@@ -141,7 +142,7 @@ def _volumes(facts: ComparisonFacts) -> Html:
     caption = "Read vertically: shares at an equal number of scored architectures."
     return section(
         "Dominated volumes",
-        p(_explanation(facts)),
+        p(volumes_text(facts)),
         table(row(head, header=True), rows, "ruled standing"),
         figure(progress_figure(facts), caption),
     )
@@ -165,7 +166,8 @@ def _volume_row(facts: ComparisonFacts, index: int) -> Html:
     )
 
 
-def _explanation(facts: ComparisonFacts) -> str:
+def volumes_text(facts: ComparisonFacts) -> str:
+    """What a volume is a share of, and what its error holds."""
     text = (
         "The hypervolume is the volume that a front dominates below the reference point, a tenth of the"
         " range beyond the worst member of any front; costs count in logarithms, so that a factor of two is"

@@ -11,9 +11,12 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.offline
 
+from dashboards.facts.networks import NetworkFacts
 from dashboards.facts.numbers import NumberGroup
+from dashboards.facts.quantities import Quantity
 from dashboards.facts.reading import Reading
 from dashboards.report.html import Child, document, figure, p, section, tag
+from dashboards.report.tables import member_table
 from nas.study.trial import Trial
 
 
@@ -21,6 +24,18 @@ def page_of(title: str, drawn: go.Figure, caption: str, *more: Child) -> str:
     """A figure as a page of its own, with all scripts inside."""
     body = tag("main", p(f"nas · {title}", kind="kicker"), tag("h1", title), figure(drawn, caption), *more)
     return document(title, body, plotly.offline.get_plotlyjs())
+
+
+def networks_page(
+    title: str,
+    drawn: go.Figure,
+    caption: str,
+    networks: Sequence[NetworkFacts],
+    objectives: Sequence[Quantity],
+) -> str:
+    """A figure as a page of its own, with the networks that it is about as a table."""
+    table = member_table(networks, objectives, lambda network: [])
+    return page_of(title, drawn, caption, section("Networks", table))
 
 
 def trials_csv(reading: Reading, trials: Sequence[Trial]) -> str:

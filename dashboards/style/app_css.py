@@ -5,6 +5,9 @@ from __future__ import annotations
 from dashboards.style.css import base_css
 from dashboards.style.theme import BLUE, DARK, LIGHT, MONO, ORANGE, SERIF, ColourScheme, faint
 
+PHONE_WIDTH = 760
+"""Pixels up to which a window counts as narrow; figures are drawn for it there, too."""
+
 
 def _dash_colours(scheme: ColourScheme) -> str:
     """Dash's own variables, so that its controls have the colours of the page."""
@@ -44,7 +47,9 @@ nav.top a{{text-decoration:none}} nav.top a:hover{{text-decoration:underline}}
 :focus-visible{{outline:2px solid var(--blue);outline-offset:2px}}
 abbr[title]{{text-decoration:underline dotted var(--muted);text-underline-offset:.18em;cursor:help}}
 section{{margin:2.2rem 0 0;min-width:0}}
-.split{{display:grid;grid-template-columns:minmax(0,1fr) 25rem;gap:2.4rem;margin-top:1rem;align-items:start}}
+.split{{display:grid;grid-template-columns:minmax(0,1fr) 25rem;gap:0 2.4rem;margin-top:1rem;
+grid-template-rows:auto 1fr;align-items:start}}
+.split>aside{{grid-column:2;grid-row:1/span 2}} .split>.below{{grid-column:1}}
 .pair{{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:0 3rem}}
 aside{{border-left:1px solid var(--rule);padding:0 0 1rem 1.6rem;min-width:0}}
 details>summary{{cursor:pointer;color:var(--link);font-size:.92rem;margin:.2rem 0 .5rem}}
@@ -77,7 +82,6 @@ margin:.2rem 0 1rem}
 padding:.6rem .8rem;margin:0 0 .7rem;max-width:46rem}
 .command code{overflow-wrap:anywhere;flex:1} .command>div,.source>div{cursor:pointer}
 .source{position:relative} .source>div{position:absolute;right:.8rem;top:.7rem}
-.aside-scroll{display:none}
 .source pre{max-height:26rem;overflow:auto} .written pre{white-space:pre-wrap;overflow-wrap:anywhere}
 """
 
@@ -138,8 +142,9 @@ background:{faint(ORANGE, 0.24)};color:var(--ink);border-radius:3px;
 padding:.05rem .25rem;margin-left:-.25rem}}
 .apart{{display:inline-block;min-width:4.2em;color:var(--muted);font-weight:400;margin-left:.5rem;
 text-align:right}}
-ol.lineage{{padding-left:1.3rem;font-size:.9rem}} ol.lineage ul{{padding-left:1.2rem;margin:.2rem 0 .5rem}}
-.changes{{font-size:.92em;color:var(--muted);columns:2;column-gap:2rem}} .changes strong{{color:var(--ink)}}
+ol.lineage{{padding-left:1.3rem;font-size:.9rem}} ol.lineage ul{{padding-left:1.2rem;margin:.1rem 0 .3rem}}
+.changes{{list-style:none;display:flex;flex-wrap:wrap;gap:0 1.4rem;font-size:.92em;color:var(--muted)}}
+.changes strong{{color:var(--ink)}} .lineage>li{{margin-bottom:.35rem}}
 """
 
 
@@ -147,16 +152,23 @@ def _narrow() -> str:
     """Windows of a tablet, and of a phone."""
     return """
 @media (max-width:1080px){.split,.pair{grid-template-columns:minmax(0,1fr)}
+.split>aside,.split>.below{grid-column:1;grid-row:auto}
 aside{border-left:0;padding-left:0;border-top:1px solid var(--rule);padding-top:1rem}}
-@media (max-width:760px){main{padding:0 1rem 2rem} h1{font-size:1.35rem}
+@media (max-width:PHONE_WIDTHpx){main{padding:0 1rem 2rem} h1{font-size:1.35rem}
 .pickers{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:.6rem .8rem}
 .sides td,.sides th{padding-right:1rem} .sides th[scope]{white-space:normal;min-width:5.5rem}
-.apart{display:block;min-width:0;margin:0}
-.aside-scroll{display:block!important} .changes{columns:1} .modebar{display:none}
+.sides th:first-child{position:sticky;left:0;background:var(--paper);z-index:1}
+.scroll>table.sides{min-width:0} .words td{min-width:7rem}
+.apart{display:block;min-width:0;margin:0} .modebar{display:none}
+.listed thead{display:none} .listed,.listed tbody,.listed tr,.listed td{display:block}
+.listed tr{border-bottom:1px solid var(--rule);padding:.5rem 0}
+.listed td,.listed td.line{border:0;padding:.1rem 0;text-align:right;max-width:none;white-space:normal}
+.listed td:first-child,.listed td.line{text-align:left}
+.listed td[data-label]::before{content:attr(data-label);color:var(--muted);float:left;padding-right:1rem}
 .studies thead{display:none}
 .studies table,.studies tbody,.studies tr,.studies td{display:block}
 .studies tr{border-bottom:1px solid var(--rule);padding:.7rem 0}
 .studies tbody td{border:0;padding:.15rem 0;max-width:none}
 .studies td.front::before{content:"on the front: ";color:var(--muted)}
 .bests{white-space:normal}}
-"""
+""".replace("PHONE_WIDTH", str(PHONE_WIDTH))

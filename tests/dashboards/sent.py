@@ -17,7 +17,7 @@ COUNTS = ("n_clicks", "n_intervals")
 
 def path_of(name: str, study: str) -> str:
     """The address of a page, of a study where it has one."""
-    return address(name, study) if pages[name].of_study else "/"
+    return address(name, study) if pages[name].of_study else address(name)
 
 
 def callback(output: str, inputs: dict[str, Any], states: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def sent_by(client: FlaskClient, path: str) -> list[dict[str, Any]]:
     shown = client.post(CALLBACK, json=page_at(path)).get_json()
     held = {f"{part['id']}.{name}": value for part in _parts(shown) for name, value in part.items()}
     ids = {name.rpartition(".")[0] for name in held}
-    held |= {"scheme.data": "light"}
+    held |= {"look.data": "light"}
 
     def values(given: list[dict[str, str]]) -> dict[str, Any]:
         names = [f"{each['id']}.{each['property']}" for each in given]
@@ -56,7 +56,7 @@ def sent_by(client: FlaskClient, path: str) -> list[dict[str, Any]]:
 
     bodies = []
     for known in client.get("/_dash-dependencies").get_json():
-        needed = {each["id"] for each in (*known["inputs"], *known["state"])} - {"scheme"}
+        needed = {each["id"] for each in (*known["inputs"], *known["state"])} - {"look"}
         if known["clientside_function"] is None and needed and needed <= ids:
             bodies.append(callback(known["output"], values(known["inputs"]), values(known["state"])))
     return [page_at(path), *bodies]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dashboards.app.network_drawings import overheads_text
 from dashboards.facts.anatomy import FAMILIES, anatomy
 from dashboards.facts.python_text import python_text
+from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.figures.strip import strip_figure, totals
-from dashboards.pages.network import overheads_text
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.deepseek_moe import DeepSeekMoE
 from search_spaces.blocks.swiglu import SwiGLU
@@ -71,7 +72,10 @@ def test_shared_weights_routers_and_exits_are_drawn_and_names_stay_text(by: str)
     assert [layer.again for layer in facts.layers] == [False, True, False, False, False]
     assert facts.layers[1].costs["params"] == 0
     assert facts.layers[-1].notes == ("75.0 % of tokens read the channel mixer at 4 bits",)
+    narrow = strip_figure(facts, by, narrow=True)
+    assert narrow.layout.meta[LEAST_WIDTH] == 0
     figure = strip_figure(facts, by)
+    assert [trace.name for trace in narrow.data] == [trace.name for trace in figure.data]
     names = {trace.name for trace in figure.data}
     assert {"shared weights", "router", "exit"} <= names
     assert "<img" not in figure.to_json()

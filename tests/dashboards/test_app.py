@@ -230,7 +230,7 @@ def test_other_axes_or_another_face_are_drawn_at_once(shell: Shell) -> None:
     *_, seen = drawn(front, study)
     turned, *_ = drawn(front, study, seen, ("params", "state_bytes", None, None, None))
     assert turned.layout.xaxis.title.text.startswith("parameters")
-    dark, *_ = drawn(front, study, seen, scheme="dark")
+    dark, *_ = drawn(front, study, seen, look="dark")
     assert dark.layout.template.layout.font.color == "#e6e7e8"
 
 
@@ -292,7 +292,7 @@ def test_a_large_study_is_read_in_the_background(growing: Store) -> None:
 
 
 def test_a_large_figure_is_sent_again_only_when_it_matters() -> None:
-    seen = {"asked": 1, "scheme": "light", "members": 1, "measured": 0, "points": MANY_POINTS}
+    seen = {"asked": 1, "look": "light", "members": 1, "measured": 0, "points": MANY_POINTS}
     assert not worth_drawing(seen, {**seen, "points": MANY_POINTS + 1})
     assert worth_drawing(seen, {**seen, "points": 2 * MANY_POINTS})
     assert worth_drawing(seen, {**seen, "members": 2})

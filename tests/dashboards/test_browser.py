@@ -47,8 +47,15 @@ READY = {
     "front": DRAWN,
     "network": "document.querySelector('#network-strip .js-plotly-plot')?.data?.length > 2",
     "compare": "document.querySelector('#compare-sides table')",
+    "comparison": "document.querySelector('#comparison-shown table')",
 }
 """What a page shows when it is done; of another one, its heading."""
+
+WIDE = """
+[...document.querySelectorAll(".js-plotly-plot")].map(each => Math.round(each.getBoundingClientRect().width))
+  .filter(width => width > innerWidth)
+"""
+"""The widths of figures that do not fit the window."""
 
 FOLLOW = """
 path => { history.pushState({}, "", path); dispatchEvent(new PopStateEvent("popstate")); }
@@ -165,6 +172,28 @@ def test_another_study_is_laid_over_it_from_the_menu(page: Page) -> None:
     page.keyboard.press("Escape")
 
 
+def test_a_link_restores_a_lasso_which_is_taken_home(page: Page, store: Path, tmp_path: Path) -> None:
+    show(page, "/", READY["studies"])
+    show(page, "/study/full?chosen=3.5", "document.querySelector('#front-rows table')")
+    page.get_by_text("Those inside the lasso.").wait_for()
+    shown = page.locator("#front-rows tbody a.mono").all_inner_texts()
+    assert shown == [digest_of(store, 3), digest_of(store, 5)]
+    with page.expect_download() as file:
+        page.get_by_role("button", name="CSV").click()
+    file.value.save_as(tmp_path / "lasso.csv")
+    assert [line.split(",")[1] for line in (tmp_path / "lasso.csv").read_text().splitlines()[1:]] == shown
+
+
+def test_studies_are_compared(page: Page) -> None:
+    show(page, "/", READY["studies"])
+    page.get_by_role("link", name="compare studies").click()
+    page.get_by_role("heading", name="Studies compared").wait_for()
+    show(page, "/", READY["studies"])
+    show(page, f"/comparison?with=full&with={LONG}", READY["comparison"])
+    assert page.locator("#comparison-shown table th a").all_inner_texts()[:2] == ["full", LONG]
+    page.locator("#comparison-shown .js-plotly-plot .main-svg").first.wait_for()
+
+
 def test_networks_of_the_front_are_compared(page: Page) -> None:
     show(page, "/study/full")
     page.locator("#front-rows a", has_text="Compare").click()
@@ -207,10 +236,11 @@ def test_an_export_is_a_folder_that_loads(page: Page, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", list(pages))
 def test_a_phone_does_not_scroll_sideways(phone: Page, name: str) -> None:
-    path = f"/study/{LONG}/{name}" if pages[name].of_study else "/"
+    path = f"/study/{LONG}/{name}" if pages[name].of_study else f"/{name}?with=full&with={LONG}"
     show(phone, path, READY.get(name, "document.querySelector('h1')"))
     assert phone.evaluate("innerWidth") == PHONE
     assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE
+    assert phone.evaluate(WIDE) == []
     show(phone, "/", READY["studies"])  # where less is asked for meanwhile
 
 

@@ -160,7 +160,7 @@ def test_a_click_in_a_study_that_is_not_there_says_so(front: Front) -> None:
 
 
 @pytest.mark.parametrize(
-    "seen", [None, {}, {"revision": -1}, {"asked": None}, {"revision": "x", "asked": [], "scheme": 3}, [], 7]
+    "seen", [None, {}, {"revision": -1}, {"asked": None}, {"revision": "x", "asked": [], "look": 3}, [], 7]
 )
 def test_a_state_of_another_version_is_drawn_anew(front: Front, full: str, seen: Any) -> None:
     figure, line, *_, state = drawn(front, full, seen)
@@ -176,9 +176,9 @@ def test_a_state_of_another_version_is_drawn_anew(front: Front, full: str, seen:
 def test_an_unknown_colour_scheme_is_the_light_one(
     front: Front, full: str, scheme: str | None, ink: str
 ) -> None:
-    figure, *_, state = drawn(front, full, scheme=scheme)
+    figure, *_, state = drawn(front, full, look=scheme)
     assert figure.layout.template.layout.font.color == ink
-    assert state["scheme"] in ("light", "dark")
+    assert state["look"] in ("light", "dark")
 
 
 @pytest.mark.parametrize("axes", [(None, None), (None, "params"), ("params", None), ("", "params")])

@@ -235,7 +235,15 @@ def test_figures_are_plain_and_as_wide_as_they_need(
     families = family_facts(specs, specs)
     assert lines is not None
     assert families is not None
-    for figure in (parallel_figure(lines), importance_figure(matters), families_figure(families)):
+    drawings: tuple[tuple[Any, Any], ...] = (
+        (parallel_figure, lines),
+        (importance_figure, matters),
+        (families_figure, families),
+    )
+    for draw, facts in drawings:
+        figure, narrow = draw(facts), draw(facts, narrow=True)
+        assert narrow.layout.meta[LEAST_WIDTH] == 0
+        assert len(narrow.data) == len(figure.data)
         plain = json.loads(json.dumps(json.loads(figure.to_json()), allow_nan=False))
         assert plain["data"]
         assert 300 < plain["layout"]["meta"][LEAST_WIDTH] < 2000

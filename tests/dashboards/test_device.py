@@ -26,6 +26,7 @@ from dashboards.facts.device import (
 from dashboards.facts.networks import kind_of
 from dashboards.facts.reading import Reading
 from dashboards.figures.device import curves_figure, pairs_figure
+from dashboards.figures.drawing import LEAST_WIDTH
 from dashboards.pages.device import Device
 from hw_profiles.latency.parts import parts_in
 from hw_profiles.latency.records import MeasuredNetwork
@@ -127,6 +128,12 @@ def test_figures_tell_measured_from_interpolated(reading: Reading, table: Latenc
     facts = device_curves(table)
     curves, pairs = curves_figure(facts), pairs_figure(whole_pairs(reading, table, ""))
     assert len(curves.data) == 3 * len(facts.curves)
+    for narrow in (
+        curves_figure(facts, narrow=True),
+        pairs_figure(whole_pairs(reading, table, ""), narrow=True),
+    ):
+        assert narrow.layout.meta[LEAST_WIDTH] == 0
+        assert {trace.xaxis for trace in narrow.data} <= {"x", "x2", "x3"}
     points = facts.curves[0].by_width["prefill_ms"]
     open_marks = [symbol.endswith("-open") for symbol in curves.data[0].marker.symbol]
     assert open_marks == [not point.measured for point in points]

@@ -17,17 +17,20 @@ import plotly.graph_objects as go
 import pytest
 
 import nas
+from dashboards.app.explored import listed_networks
 from dashboards.app.exports import Exports, Job, formats, zipped
 from dashboards.app.live_store import key_of
 from dashboards.app.requests import CALLBACK
 from dashboards.app.server import make_app
 from dashboards.facts.reading import Reading
+from dashboards.pages.base import address
 from dashboards.report.pieces import trials_csv, trials_json
 from foundation.errors import SettingError, UnknownName
 from nas import plugins
 from nas.study.open_study import open_study
 from nas.study.study import Study
 from nas.study.trial import Value
+from tests.dashboards.sent import post, sent_by
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -79,6 +82,39 @@ def test_a_network_is_downloaded(made_store: Path, reading: Reading, kind: str) 
     if kind == "html":
         assert "http://" not in data["content"].partition("<script>")[0]
         assert "Decoder(" in data["content"]
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "html"])
+@pytest.mark.parametrize("page", ["front", "compare"])
+def test_what_is_seen_is_downloaded(made_store: Path, reading: Reading, page: str, kind: str) -> None:
+    client = make_app(made_store).server.test_client()
+    body = next(
+        each for each in sent_by(client, address(page, "full")) if each["output"] == f"{page}-file.data"
+    )
+    body["changedPropIds"] = [f"{page}-{kind}.n_clicks"]
+    chosen = reading.members[1:3]
+    for each in body["state"]:
+        if each["id"] == "front-chosen":
+            each["value"] = ".".join(str(trial.number) for trial in chosen)
+        if each["id"] == "compare-with":
+            each["value"] = [trial.digest for trial in chosen]
+    data = post(client, body).get_json()["response"][f"{page}-file"]["data"]
+    assert data["filename"].startswith("full-")
+    assert data["filename"].endswith(f".{kind}")
+    for trial in reading.members:
+        found = f'"{trial.digest}"' if kind == "json" else trial.digest
+        inside = data["content"].partition("<h2>Networks</h2>")[2] if kind == "html" else data["content"]
+        assert (found in inside) == (trial in chosen)
+
+
+@pytest.mark.parametrize("chosen", [None, "", ".", "3..x.-1.²", "9" * 4000, "5.5", 7, ["3"]])
+def test_a_lasso_of_an_address_is_some_networks(reading: Reading, chosen: Any) -> None:
+    trials, note = listed_networks(reading, chosen, None)
+    lasso = note.startswith("Those inside")
+    assert lasso == (chosen in ("3..x.-1.²", "5.5"))
+    assert [trial.number for trial in trials] == (
+        ([3] if chosen != "5.5" else [5]) if lasso else [trial.number for trial in reading.members]
+    )
 
 
 def test_a_study_without_weights_says_so(full: Study, made_store: Path) -> None:

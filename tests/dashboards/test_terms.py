@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from dashboards.app.look import Look
+from dashboards.app.network_drawings import strip
 from dashboards.app.shell import Shell
 from dashboards.app.training_now import training_lines
 from dashboards.facts.against import AgainstFacts
@@ -12,7 +14,6 @@ from dashboards.facts.device import DeviceCurves
 from dashboards.facts.progress import ProgressFacts
 from dashboards.facts.terms import TERMS
 from dashboards.pages.device import _ratios
-from dashboards.pages.network import strip
 from dashboards.pages.studies import studies_list
 from evaluators.training.live import Live
 
@@ -29,7 +30,7 @@ def test_every_term_is_explained_where_it_is_shown(shell: Shell) -> None:
     pages = [
         *(shell.page(place) for place in ("/", "/study/full", "/study/full/network", "/study/full/compare")),
         studies_list([running]),
-        strip(reading, reading.members[0], "family", "", "light"),
+        strip(reading, reading.members[0], "family", "", Look()),
         training_lines([Live(1, 2, 1.0, 5.0, 0.2, 0.0)]),
         _ratios(AgainstFacts(DeviceCurves((), (), 0, 0), {}, {}, {}, ())),
     ]
