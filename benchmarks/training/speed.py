@@ -2,12 +2,14 @@
 
     python -m benchmarks.training.speed --device cuda
     python -m benchmarks.training.speed --device cuda --section supernet
+    python -m benchmarks.training.speed --device cuda --section supernet --space gpu --compile none --batch 32
     python -m benchmarks.training.speed --small                       # a rehearsal on a CPU
 
 Sections: `network`, tokens a second of one network by a plain loop under autocast, the same compiled, and by
 ours; `kinds`, a network of each recurrent kind, beside a float32 step that runs as it is and waits for its
 loss; `supernet`, a step of four networks, and the seconds of compiling, without and with what an earlier
-process compiled. Times are medians of three stretches of steps, which a GPU ends at once.
+process compiled (`--space gpu`: of a ready-made space; `--no-graphs`: regions are not recorded; `--compile
+none`: nor compiled). Times are medians of three stretches of steps, which a GPU ends at once.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from evaluators.corpus import load_corpus
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import LanguageModelling
-from evaluators.training.execution import Execution
+from evaluators.training.execution import INDUCTOR, Execution
 from evaluators.training.network_training import NetworkTraining
 from evaluators.training.recipe import Recipe
 from evaluators.training.regions import token_loss
@@ -57,6 +59,7 @@ from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.quantization.bits import Bits
+from search_spaces.spaces import spaces
 
 SECTIONS = ("network", "kinds", "supernet")
 STRETCHES = 3
@@ -87,16 +90,20 @@ def main() -> None:
     parser.add_argument("--section", action="append", choices=(*SECTIONS, "one-supernet"))
     parser.add_argument("--kind", action="append", help="only these kinds of blocks")
     parser.add_argument("--compile", default="", help="how regions are compiled")
+    parser.add_argument("--no-graphs", action="store_true", help="nothing is recorded as a CUDA graph")
+    parser.add_argument("--space", default="", help="a ready-made space for the supernet")
+    parser.add_argument("--batch", type=int, default=0, help="windows of a network in a supernet's step")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/training_speed.json")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    bench = Bench(given.device, SMALL if given.small else Size(), given.compile)
+    bench = Bench(given.device, SMALL if given.small else Size(), given.compile, graphs=not given.no_graphs)
     if given.section == ["one-supernet"]:
-        print(json.dumps(bench.supernet()), flush=True)
+        print(json.dumps(bench.supernet(given.space, given.batch)), flush=True)
         return
     found: dict[str, Any] = {}
     for section in given.section or SECTIONS:
-        rows = list(getattr(bench, f"{section}_rows")(*([given.kind] if section == "kinds" else [])))
+        about = {"kinds": (given.kind,), "supernet": (given.space, given.batch)}.get(section, ())
+        rows = list(getattr(bench, f"{section}_rows")(*about))
         show_plainly(section, rows)
         found[section] = rows
     if given.keep:
@@ -113,10 +120,11 @@ def main() -> None:
 class Bench:
     """The sections on a device."""
 
-    def __init__(self, device: str, size: Size, compile: str) -> None:
-        self.device, self.size, self.compile = device, size, compile
+    def __init__(self, device: str, size: Size, compile: str, *, graphs: bool = True) -> None:
+        self.device, self.size, self.compile, self.graphs = device, size, compile, graphs
         self.task = LanguageModelling(load_corpus().folder, length=size.length)
-        settings = {"compile": compile} if compile else {}
+        settings: dict[str, Any] = {"compile": compile} if compile else {}
+        settings |= {} if graphs else {"graphs": False}
         self.fast = Execution.for_device(device, **settings)
         self.recipe = Recipe(precision="bfloat16")
 
@@ -159,13 +167,14 @@ class Bench:
             print(row, flush=True)
             yield row
 
-    def supernet_rows(self) -> Iterator[dict[str, Any]]:
+    def supernet_rows(self, name: str, batch: int) -> Iterator[dict[str, Any]]:
         """A step of a supernet in fresh processes: without and with files of compiled regions."""
+        words = [sys.executable, "-m", "benchmarks.training.speed", "--section", "one-supernet"]
+        words += ["--device", self.device, "--space", name, "--batch", str(batch)]
+        words += ["--small"] * (self.size is SMALL) + ["--no-graphs"] * (not self.graphs)
+        words += ["--compile", self.compile] if self.compile else []
         with tempfile.TemporaryDirectory() as folder:
-            for files in ("none", "cached"):
-                words = [sys.executable, "-m", "benchmarks.training.speed", "--section", "one-supernet"]
-                words += ["--device", self.device, *(["--small"] if self.size is SMALL else [])]
-                words += ["--compile", self.compile] if self.compile else []
+            for files in ("none", "cached") if self.fast.compile == INDUCTOR else ("none",):
                 variables = os.environ | {
                     "TORCHINDUCTOR_CACHE_DIR": folder,
                     "TRITON_CACHE_DIR": f"{folder}/triton",
@@ -177,13 +186,18 @@ class Bench:
                 print(row, flush=True)
                 yield row
 
-    def supernet(self) -> dict[str, Any]:
+    def supernet(self, name: str, batch: int) -> dict[str, Any]:
         """Steps of a supernet: the last ones timed, and the seconds until all regions were compiled."""
         recipe = replace(self.recipe, supernet=SupernetRecipe(networks=4))
         execution = replace(self.fast, compile_seconds=600.0)
-        batch = self.size.batches[0]
         training = SupernetTraining(
-            space(self.size), self.task, steps=STEPS, seed=0, batch=batch, recipe=recipe, execution=execution
+            spaces[name]() if name else space(self.size),
+            self.task,
+            steps=STEPS,
+            seed=0,
+            batch=batch or self.size.batches[0],
+            recipe=recipe,
+            execution=execution,
         )
         began = time.perf_counter()
         for step in range(self.size.supernet_steps):
@@ -192,9 +206,18 @@ class Bench:
                 self.wait()
                 passed = time.perf_counter() - began
                 print(f"step {step}: {passed:.1f} s, compiling {training.regions.spent:.1f} s", flush=True)
-        step_ms = self.timed(training)
-        memory = torch.cuda.max_memory_allocated() / 2**30 if self.device.startswith("cuda") else 0.0
-        return {"step_ms": step_ms, "compiling_s": training.regions.spent, "peak_gib": memory}
+        step_ms, recorder = self.timed(training), training.regions.recorder
+        return {
+            "space": training.space.name,
+            "batch": training.batch,
+            "compile": execution.compile,
+            "step_ms": step_ms,
+            "tokens_per_s": 1e3 * training.pace.tokens / step_ms,
+            "compiling_s": training.regions.spent,
+            "recorded": recorder and recorder.count,
+            "recording_s": recorder and recorder.spent,
+            "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if self.device.startswith("cuda") else 0.0,
+        }
 
     def spec(self, block: Block) -> Decoder:
         """The network of layers of one kind."""

@@ -33,10 +33,11 @@ from evaluators.training.losses import LateLosses
 from evaluators.training.pace import Pace
 from evaluators.training.process_group import SINGLE_PROCESS, ProcessGroup
 from evaluators.training.recipe import DEFAULT, Recipe
+from evaluators.training.recorded import Recorder
 from evaluators.training.regions import Regions, token_loss
 from evaluators.training.trainable import Trainable, Trajectory
 from foundation.errors import SpaceError
-from search_spaces.devices import peak_of
+from search_spaces.devices import on_cuda, peak_of
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
 from search_spaces.network.layer import Parts
@@ -96,7 +97,8 @@ class SupernetTraining(Trainable):
         self._begun = False
         self._parts = [narrowed(space, phase.varies) for phase in self.settings.phases]
         self._sandwiches = [self._sandwich(part) for part in self._parts]
-        self.regions = Regions(execution.compile, execution.compile_seconds)
+        recorder = Recorder() if execution.graphs and on_cuda(str(execution.device)) else None
+        self.regions = Regions(execution.compile, execution.compile_seconds, recorder=recorder)
 
     @property
     def trajectory(self) -> Trajectory:
@@ -252,7 +254,7 @@ class SupernetTraining(Trainable):
         teacher, losses = None, []
         soft = self.settings.distill * self.step / self.steps
         for subnet in subnets:
-            leaves, auxiliary = subnet.leaves(sixteen, whole=self.regions.compiles), list[Tensor]()
+            leaves, auxiliary = subnet.leaves(sixteen, whole=self.regions.asks_whole), list[Tensor]()
             network = partial(self._called, subnet, tokens, subnet.rounded(leaves, sixteen), auxiliary)
             if not soft:
                 hard = loss = self._text_loss(subnet, network, targets)

@@ -37,7 +37,7 @@ class RepeatedPass:
 
     def __call__(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """The result, and gradients in the parameters."""
-        with _on_device_of(inputs[0]):
+        with on_device_of(inputs[0]):
             return self._called(function, inputs)
 
     def _called(self, function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
@@ -70,6 +70,6 @@ class RepeatedPass:
         self._graph = graph
 
 
-def _on_device_of(values: Tensor) -> AbstractContextManager[object]:
+def on_device_of(values: Tensor) -> AbstractContextManager[object]:
     """Streams and graphs belong to the current device."""
     return torch.cuda.device(values.device) if values.is_cuda else nullcontext()

@@ -52,7 +52,8 @@ class Execution(Settings):
         most=1e6,
     )
     graphs: bool = setting(
-        False, help="On a GPU, record the steps of one network as a CUDA graph, and replay it."
+        False,
+        help="On a GPU, record the steps of one network as a CUDA graph, and the sublayers of a supernet.",
     )
 
     @classmethod

@@ -35,6 +35,7 @@ from torch.func import functional_call
 from evaluators.tasks.base import IGNORED
 from evaluators.training.chunked_loss import chunked_loss, rows_at_once
 from evaluators.training.execution import EAGER, INDUCTOR
+from evaluators.training.recorded import Recorder
 from foundation.cache import cache_folder
 from search_spaces.blocks.base import Mixed
 from search_spaces.network.layer import Parts
@@ -75,17 +76,24 @@ _said: set[float] = set()
 class Regions(Parts):
     """Sublayers and heads, compiled by a `backend` of `torch.compile` when they are first met.
 
-    Compiling ends when it has taken this training so many `seconds`; `spent` counts them.
+    Compiling ends when it has taken this training so many `seconds`; `spent` counts them. With a `recorder`
+    sublayers that are met again and again become CUDA graphs, compiled or not.
     """
 
     backend: str = INDUCTOR
     seconds: float = 120.0
     spent: float = 0.0
+    recorder: Recorder | None = None
 
     @property
     def compiles(self) -> bool:
         """Whether anything is compiled."""
         return self.backend != EAGER
+
+    @property
+    def asks_whole(self) -> bool:
+        """Whether weights should lie in one piece, since every way to lie makes a region of its own."""
+        return self.compiles or self.recorder is not None
 
     def sublayer(
         self, sublayer: Residual, x: Tensor, embedded: Embedded | None = None, onto: Tensor | None = None
@@ -97,7 +105,8 @@ class Regions(Parts):
         form = (reader is not None, onto is not None)
         key = (sublayer.block, sublayer.bits.rounding, sublayer.norm_rule, *form)
         key = (*key, *self._circumstances(inputs))
-        run = self._run(key, partial(_half_layer, sublayer, *form, x.shape[-1]), inputs)
+        make = partial(_half_layer, sublayer, *form, x.shape[-1])
+        run = (self.recorder and self.recorder.known(key)) or self._recorded(key, make, inputs)
         if run is None:
             return super().sublayer(sublayer, x, embedded, onto)
         y, loss = run(*inputs)
@@ -160,6 +169,14 @@ class Regions(Parts):
         self.spent += monotonic() - began
         _log.info("compiled %s in %.1f s, all in %.0f s", _name(key), monotonic() - began, self.spent)
         return run
+
+    def _recorded(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor]) -> Run | None:
+        """The region, compiled or not, and as graphs once it was met a few times; None: as it is."""
+        run = self._run(key, make, inputs)
+        if self.recorder is None or not self.recorder.due(key):
+            return run
+        compiled = run is not None
+        return self.recorder.record(key, run or make(), inputs, _name(key), compiled=compiled) or run
 
     def _leave_out(self, key: Key) -> None:
         if self.seconds in _said:

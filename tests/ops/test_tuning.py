@@ -58,6 +58,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kernel:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setitem(sys.modules, "triton.errors", SimpleNamespace(TritonError=RuntimeError))
     monkeypatch.setattr(tuning, "_chosen", {})
+    monkeypatch.setattr(tuning, "_launched", {})
     monkeypatch.setattr(tuning, "_known", set())
     return Kernel()
 
@@ -73,6 +74,7 @@ def used(kernel: Kernel, x: Tensor | None = None, programs: int = 100, **tiles: 
 
 def new_process() -> Kernel:
     tuning._chosen.clear()
+    tuning._launched.clear()
     tuning._known.clear()
     return Kernel()
 
@@ -89,14 +91,33 @@ def test_the_fastest_of_those_that_are_right_is_taken_and_remembered(kernel: Ker
 
 
 def test_choices_are_by_tiles_dtypes_and_the_number_of_programs_up_to_two(kernel: Kernel) -> None:
+    def key(*grid: int, dtype: torch.dtype = torch.float32, **tiles: int) -> str:
+        return tuning._key(tuning._form(0, kernel, grid, (torch.zeros(1, dtype=dtype), 3), tiles))
+
     keys = {
-        tuning._key(kernel, grid, (torch.zeros(1, dtype=dtype),), {"L": length})
+        key(*grid, dtype=dtype, L=length)
         for grid in ((64, 1), (64, 2))
         for dtype in (torch.float32, torch.bfloat16)
         for length in (16, 64)
     }
     assert len(keys) == 8
-    assert tuning._key(kernel, (65, 1), (), {}) == tuning._key(kernel, (127, 1), (), {})
+    assert key(65, 1) == key(127, 1)
+    assert key(64, L=1, N=2) == key(64, N=2, L=1)
+
+
+def test_a_launch_that_was_made_before_puts_nothing_into_words(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used(kernel, L=64)
+    monkeypatch.setattr(tuning, "_key", lambda form: pytest.fail("a key was made"))
+    assert used(kernel, L=64) == FAST
+
+
+def test_a_choice_among_other_configurations_is_another(kernel: Kernel) -> None:
+    used(kernel, L=64)
+    x, y = torch.arange(3.0), torch.empty(3)
+    launch(kernel, (100,), (x, y), (y,), (SLOW,), L=64)
+    assert kernel.launched[-1] == SLOW
 
 
 KEY = "doubling._outputs L=64 float32 programs<128"

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -45,8 +45,14 @@ class Launch(NamedTuple):
     stages: int = 3
 
 
+Form: TypeAlias = tuple[Any, ...]
+"""The index of a device, and all that a choice depends on."""
+
 _chosen: dict[tuple[int, str], Launch] = {}
 """By the index of a device and the key of a choice; the first time on a device, what its file says."""
+
+_launched: dict[Form, Launch] = {}
+"""The same by what a launch has at hand: to put a key into words takes as long as to launch."""
 
 _known: set[int] = set()
 """Devices whose file was read."""
@@ -85,17 +91,36 @@ def launch(
     if index is None or _proving or os.environ.get(VARIABLE) == UNTUNED:
         run(first)
         return
-    key = _key(kernel, grid, arguments, tiles)
+    form = _form(index, kernel, grid, arguments, tiles)
+    chosen = _launched.get(form)
+    if chosen is None or chosen not in configurations:
+        chosen = _choice(run, index, _key(form), written, configurations)
+        if chosen is not None:
+            _launched[form] = chosen
+    run(first if chosen is None else chosen)
+
+
+def _choice(
+    run: Callable[[Launch], None],
+    index: int,
+    key: str,
+    written: Sequence[Tensor],
+    configurations: Sequence[Launch],
+) -> Launch | None:
+    """What was chosen before, or the fastest; None where that cannot be told now."""
     if index not in _known:
         _known.add(index)
         _chosen.update({(index, key): how for key, how in _read(index).items()})
     chosen = _chosen.get((index, key))
-    if chosen not in configurations and not torch.cuda.is_current_stream_capturing():
-        chosen = _fastest(run, written, configurations)
-        if chosen is not None:
-            _chosen[index, key] = chosen
-            _remember(index, key, chosen)
-    run(chosen if chosen is not None and chosen in configurations else first)
+    if chosen in configurations:
+        return chosen
+    if torch.cuda.is_current_stream_capturing():
+        return None
+    chosen = _fastest(run, written, configurations)
+    if chosen is not None:
+        _chosen[index, key] = chosen
+        _remember(index, key, chosen)
+    return chosen
 
 
 def _index_of(y: Tensor) -> int | None:
@@ -103,14 +128,22 @@ def _index_of(y: Tensor) -> int | None:
     return (y.device.index or 0) if y.is_cuda else None
 
 
-def _key(kernel: Any, grid: tuple[int, ...], arguments: Sequence[Any], tiles: dict[str, Any]) -> str:
-    """What a choice depends on, in words."""
-    programs = 2 ** math.prod(grid).bit_length()
-    dtypes = [str(x.dtype).removeprefix("torch.") for x in arguments if isinstance(x, Tensor)]
-    sizes = [f"{name}={value}" for name, value in sorted(tiles.items())]
-    module = kernel.fn.__module__.rpartition(".")[2]
-    name = f"{module}.{kernel.fn.__name__}"
-    return " ".join((name, *sizes, *dict.fromkeys(dtypes), f"programs<{programs}"))
+def _form(
+    index: int, kernel: Any, grid: tuple[int, ...], arguments: Sequence[Any], tiles: dict[str, Any]
+) -> Form:
+    """What a choice depends on: kernel, programs up to a factor of two, dtypes and tiles."""
+    dtypes = tuple([x.dtype for x in arguments if isinstance(x, Tensor)])
+    function = kernel.fn
+    programs = math.prod(grid).bit_length()
+    return index, function.__module__, function.__name__, programs, dtypes, *tiles.items()
+
+
+def _key(form: Form) -> str:
+    """The same in words, but for the device."""
+    _, module, name, programs, dtypes, *tiles = form
+    words = [f"{name}={value}" for name, value in sorted(tiles)]
+    words += dict.fromkeys(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    return " ".join((f"{module.rpartition('.')[2]}.{name}", *words, f"programs<{2**programs}"))
 
 
 def _fastest(

@@ -1,0 +1,271 @@
+"""Regions recorded as CUDA graphs: a program starts one graph in the place of all kernels of a region.
+
+The networks of a supernet differ from step to step, so no step repeats; their regions do
+(`evaluators.training.regions`). Each becomes two graphs, of its forward pass, and of both its passes: the
+second computes anew what the backward pass needs, so nothing has to lie where it was recorded from one to the
+other, and a region may stand at any number of places of a network. That is a third more work for the device
+(and keeps of a region no more than its inputs), where the program was what the step waited for. So both forms
+are timed when a region is recorded, and the faster one stays.
+
+A graph reads and writes where it was recorded: inputs are copied there, results are copied from there. As
+graphs run one after another, regions share these places, and the memory of what is between them. A recording
+proves itself by the results of the region that it was made from.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from evaluators.training.cuda_graph import WARM_UP, on_device_of
+
+REPEATS = 3
+DIFFERENCE = 1e-2
+"""Of the largest value: what a recording may differ by, since sums of some kernels have no fixed order."""
+
+Region: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
+"""A function of tensors, and what it is made of: all its inputs are there."""
+
+Replay: TypeAlias = Callable[[], None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """A region as two graphs, with the places that they read (inputs, seeds) and write (outputs, gradients).
+
+    `made` says which of the region's results there are, `learns` which of the outputs have a gradient; there
+    is a place of a gradient for every input that has one.
+    """
+
+    forward: Replay
+    backward: Replay
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    seeds: list[Tensor]
+    gradients: list[Tensor | None]
+    made: list[bool]
+    learns: list[bool]
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+        """The same as the region."""
+        results = iter(_Replayed.apply(self, *inputs))
+        return tuple(next(results) if there else None for there in self.made)
+
+
+class _Replayed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, graphs: Graphs, *inputs: Tensor) -> tuple[Tensor, ...]:
+        torch._foreach_copy_(graphs.inputs, inputs)
+        graphs.forward()
+        ctx.graphs = graphs
+        ctx.save_for_backward(*inputs)
+        outputs = _copies(graphs.outputs)
+        fixed = [y for y, learns in zip(outputs, graphs.learns, strict=True) if not learns]
+        ctx.mark_non_differentiable(*fixed)
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *seeds: Tensor) -> tuple[Tensor | None, ...]:
+        graphs: Graphs = ctx.graphs
+        given = [seed for seed, learns in zip(seeds, graphs.learns, strict=True) if learns]
+        torch._foreach_copy_([*graphs.inputs, *graphs.seeds], [*ctx.saved_tensors, *given])
+        graphs.backward()
+        gradients = iter(_copies([each for each in graphs.gradients if each is not None]))
+        return None, *(None if each is None else next(gradients) for each in graphs.gradients)
+
+
+class Recorder:
+    """Records regions of one device and one stream, each when it was met a few times.
+
+    Whoever asks by equal keys asks for equal regions, with inputs of equal shapes, strides and types. `spent`
+    counts the seconds of recording; when one `works` no more, the process can record nothing.
+    """
+
+    def __init__(self) -> None:
+        self.works = True
+        self.spent = 0.0
+        self._met: Counter[Hashable] = Counter()
+        self._runs: dict[Hashable, Region | None] = {}
+        self._places: dict[Hashable, Tensor] = {}
+        self._stream: torch.cuda.Stream | None = None
+        self._pool: Any = None
+
+    @property
+    def count(self) -> int:
+        """How many regions are graphs."""
+        return sum(run is not None for run in self._runs.values())
+
+    def known(self, key: Hashable) -> Region | None:
+        """The recording of a region, if there is one."""
+        return self._runs.get(key)
+
+    def due(self, key: Hashable) -> bool:
+        """Whether a region that is met once more should be recorded now."""
+        if not self.works or key in self._runs:
+            return False
+        self._met[key] += 1
+        return self._met[key] > WARM_UP
+
+    def record(
+        self, key: Hashable, region: Region, inputs: Sequence[Tensor], name: str, *, compiled: bool = False
+    ) -> Region | None:
+        """A region as graphs; None where it stays as it is: slower so, not the same, or impossible."""
+        self._runs[key] = None
+        if not torch.is_grad_enabled() or not any(each.requires_grad for each in inputs):
+            return None
+        began = perf_counter()
+        try:
+            with on_device_of(inputs[0]), nullcontext() if compiled else _without_autocast_cache():
+                graphs = self._recorded(region, inputs)
+                if graphs is None:
+                    _log.warning("WARNING: %s is not the same as a CUDA graph, and runs as it is", name)
+                elif self._pays(region, graphs, inputs):
+                    self._runs[key] = graphs
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[:200]
+            _log.warning("WARNING: %s cannot be a CUDA graph; what is none yet runs as it is: %s", name, why)
+            self.works = False
+        self.spent += perf_counter() - began
+        return self._runs[key]
+
+    def _recorded(self, region: Region, inputs: Sequence[Tensor]) -> Graphs | None:
+        """The graphs; None where they do not give what the region gives."""
+        places = [self._place("input", number, each) for number, each in enumerate(inputs)]
+        leaves = [
+            p.detach().requires_grad_(each.requires_grad) for p, each in zip(places, inputs, strict=True)
+        ]
+        with torch.no_grad():
+            torch._foreach_copy_(places, list(inputs))
+        made = region(*leaves)
+        exact = [each for each in made if each is not None]
+        outputs = [self._place("output", number, each) for number, each in enumerate(exact)]
+        learns = [each.requires_grad for each in exact]
+        seeds = [self._place("seed", i, each) for i, each in enumerate(exact) if each.requires_grad]
+        with torch.no_grad():
+            torch._foreach_copy_(seeds, [each for each in exact if each.requires_grad])
+        slopes = _gradients(made, leaves, seeds)
+        gradients = [
+            None if each is None else self._place("gradient", number, each)
+            for number, each in enumerate(slopes)
+        ]
+
+        def forward() -> None:
+            results = [each.detach() for each in region(*leaves) if each is not None]
+            torch._foreach_copy_(outputs, results)
+
+        def backward() -> None:
+            found = _gradients(region(*leaves), leaves, seeds)
+            pairs = [(p, g) for p, g in zip(gradients, found, strict=True) if p is not None and g is not None]
+            torch._foreach_copy_([place for place, _ in pairs], [slope for _, slope in pairs])
+
+        graphs = Graphs(
+            self._replay_of(forward),
+            self._replay_of(backward),
+            places,
+            outputs,
+            seeds,
+            gradients,
+            [each is not None for each in made],
+            learns,
+        )
+        return graphs if _proves_itself(graphs, [each.detach() for each in exact], slopes) else None
+
+    def _place(self, role: str, number: int, like: Tensor) -> Tensor:
+        """Where the graphs of all regions keep their input, output, ... of this number and form."""
+        key = (role, number, like.shape, like.stride(), like.dtype, like.device)
+        if key not in self._places:
+            self._places[key] = torch.empty_like(like)
+        return self._places[key]
+
+    def _replay_of(self, function: Callable[[], None]) -> Replay:
+        """What a function asks of the device, recorded; it is called once, and computes nothing.
+
+        Unlike with `torch.cuda.graph`, the memory that torch keeps stays: there are hundreds of recordings.
+        """
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        self._stream = stream = self._stream or torch.cuda.Stream()
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            graph.capture_begin(*(() if self._pool is None else (self._pool,)))
+            try:
+                function()
+            finally:
+                graph.capture_end()
+        current.wait_stream(stream)
+        self._pool = self._pool or graph.pool()
+        return graph.replay
+
+    def _pays(self, region: Region, graphs: Graphs, inputs: Sequence[Tensor]) -> bool:
+        """Whether both passes take less time as graphs."""
+        leaves = [each.detach().requires_grad_(each.requires_grad) for each in inputs]
+        forms: tuple[Region, Region] = (graphs, region)
+        recorded, plain = (min(_seconds(form, leaves) for _ in range(REPEATS)) for form in forms)
+        return recorded < plain
+
+
+def _proves_itself(graphs: Graphs, outputs: list[Tensor], gradients: Sequence[Tensor | None]) -> bool:
+    """Whether the graphs, given what lies in their places, give these results."""
+    found = [*graphs.outputs, *(each for each in graphs.gradients if each is not None)]
+    for each in found:
+        each.fill_(torch.nan)
+    graphs.forward()
+    graphs.backward()
+    exact = [*outputs, *(each for each in gradients if each is not None)]
+    return all(_same(a, b) for a, b in zip(found, exact, strict=True))
+
+
+def _same(found: Tensor, exact: Tensor) -> bool:
+    worst = (found.float() - exact.float()).abs().max()
+    return bool(worst <= DIFFERENCE * exact.float().abs().max())
+
+
+def _gradients(
+    made: Sequence[Tensor | None], leaves: Sequence[Tensor], seeds: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Those of the leaves that have one, given those of the results."""
+    results = [each for each in made if each is not None and each.requires_grad]
+    learning = [each for each in leaves if each.requires_grad]
+    # a backward pass has the precision of its forward pass, and is not cast once more
+    with torch.autocast(leaves[0].device.type, enabled=False):
+        found = iter(torch.autograd.grad(results, learning, list(seeds), allow_unused=True))
+    return [next(found) if each.requires_grad else None for each in leaves]
+
+
+def _seconds(form: Region, leaves: Sequence[Tensor]) -> float:
+    """Of both passes."""
+    torch.cuda.synchronize()
+    began = perf_counter()
+    made = form(*leaves)
+    _gradients(made, leaves, [each for each in made if each is not None and each.requires_grad])
+    torch.cuda.synchronize()
+    return perf_counter() - began
+
+
+def _copies(values: list[Tensor]) -> list[Tensor]:
+    fresh = [torch.empty_like(each) for each in values]
+    torch._foreach_copy_(fresh, values)
+    return fresh
+
+
+@contextmanager
+def _without_autocast_cache() -> Iterator[None]:
+    """Meanwhile autocast keeps no casts: a graph must cast its own weights, each time.
+
+    What is compiled casts by itself, and would be compiled anew.
+    """
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
