@@ -27,7 +27,7 @@ from evaluators.supernet.importance import Sorted, sort_by_importance
 from evaluators.supernet.sandwich import Sandwich
 from evaluators.supernet.shrinking import Phase, narrowed, phase_at, starts
 from evaluators.tasks.base import IGNORED, Task
-from evaluators.training.beforehand import Job, compile_beforehand, networks_of
+from evaluators.training.beforehand import Job, compile_beforehand, networks_of, widths_of
 from evaluators.training.execution import INDUCTOR, Execution
 from evaluators.training.losses import LateLosses
 from evaluators.training.pace import Pace
@@ -98,7 +98,9 @@ class SupernetTraining(Trainable):
         self._parts = [narrowed(space, phase.varies) for phase in self.settings.phases]
         self._sandwiches = [self._sandwich(part) for part in self._parts]
         recorder = Recorder() if execution.graphs and on_cuda(str(execution.device)) else None
-        self.regions = Regions(execution.compile, execution.compile_seconds, recorder=recorder)
+        self.regions = Regions(
+            execution.compile, execution.compile_seconds, recorder=recorder, widths=widths_of(space)
+        )
 
     @property
     def trajectory(self) -> Trajectory:
@@ -220,7 +222,8 @@ class SupernetTraining(Trainable):
         rows = -(-self.batch // self.process_group.count // how.accumulate)
         precision, seconds = self.recipe.precision, BEFOREHAND * how.compile_seconds
         specs = networks_of(self.space, vocab)
-        job = Job(specs, rows, self.task.length, how.device, precision, how.compile, seconds)
+        about = (specs, rows, self.task.length, how.device, precision, how.compile, seconds)
+        job = Job(*about, self.regions.widths)
         self.regions.spent += compile_beforehand(job)
 
     def _moments(self, key: str) -> list[Tensor]:

@@ -20,12 +20,12 @@ from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from evaluators.training.half_layer import HalfLayer
 from evaluators.training.precision import autocast, computing_in
 from evaluators.training.regions import Regions, files_of_compiler
 from search_spaces.blocks.skip import Skip
@@ -35,7 +35,7 @@ from search_spaces.language.space import Space
 from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.network.layer import Parts
 from search_spaces.network.model import build
-from search_spaces.network.sublayers import Sublayer, decoders_in, sublayers_in
+from search_spaces.network.sublayers import PLAIN, Sublayer, decoders_in, sublayers_in
 
 FEWEST = 4
 """Networks of one layer: fewer are compiled as soon by the training itself."""
@@ -49,7 +49,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """Networks of one layer, as JSON, that read `batch` windows of `length` tokens on a device."""
+    """Networks of one layer, as JSON, that read `batch` windows of `length` tokens on a device.
+
+    What can be is compiled once for all `widths`.
+    """
 
     specs: tuple[str, ...]
     batch: int
@@ -58,6 +61,7 @@ class Job:
     precision: str
     backend: str
     seconds: float
+    widths: tuple[int, ...] = ()
 
     @property
     def mark(self) -> Path:
@@ -68,7 +72,7 @@ class Job:
 
     def compile(self) -> None:
         """All regions of the networks, forwards and backwards, in this process."""
-        regions = Regions(self.backend, self.seconds)
+        regions = Regions(self.backend, self.seconds, widths=self.widths)
         for text in self.specs:
             spec: Decoder = from_json(text)
             model = build(spec, device=self.device)
@@ -109,21 +113,36 @@ def compile_beforehand(job: Job) -> float:
 
 
 def networks_of(space: Space, vocab: int) -> tuple[str, ...]:
-    """Networks of one layer that have every sublayer of a space, of blocks that a fresh process knows."""
-    of_place: dict[tuple[int, str], dict[Any, Sublayer]] = {}
+    """Networks of one layer that have every region of a space, of blocks that a fresh process knows.
+
+    What is one function for all widths is there once, at the largest.
+    """
+    widths, regions = widths_of(space), dict[HalfLayer, dict[int, Sublayer]]()
     for sublayer in sublayers_in(space):
         block = sublayer.block
         if block is not None and type(block).__module__.startswith(OURS):
-            region = (block, sublayer.norm, sublayer.bits.rounding, sublayer.reads_embedding)
-            of_place.setdefault((sublayer.d_model, sublayer.place), {})[region] = sublayer
+            bits = replace(PLAIN, activation=sublayer.bits.activation, numbers=sublayer.bits.numbers)
+            half = HalfLayer(block, bits, sublayer.norm, sublayer.reads_embedding, adds=False)
+            regions.setdefault(half, {})[sublayer.d_model] = sublayer
+    of_place: dict[tuple[int, str], list[Sublayer]] = {}
+    for half, forms in regions.items():
+        for width in forms if half.axes(widths) is None else [max(forms)]:
+            of_place.setdefault((width, forms[width].place), []).append(forms[width])
     every = (around for decoder in decoders_in(space.root) for around, _ in decoder.around())
     ends = cycle(dict.fromkeys((around.embedding, around.head) for around in every))
     found = []
-    for width in sorted({width for width, _ in of_place}):
-        first, second = (list(of_place.get((width, place), {}).values()) for place in PLACES)
+    for width in widths:
+        first, second = (of_place.get((width, place), []) for place in PLACES)
         made = [_network(a, b, width, vocab) for a, b in _paired(first, second)]
         found += [replace(spec, embedding=e, head=h) for spec, (e, h) in zip(made, ends, strict=False)]
     return tuple(map(to_json, found))
+
+
+def widths_of(space: Space) -> tuple[int, ...]:
+    """The widths that the networks of a space have, the smallest first."""
+    return tuple(
+        sorted({each.value for root in decoders_in(space.root) for each in root.closings("d_model")})
+    )
 
 
 def _paired(
@@ -173,4 +192,4 @@ def _device_name(device: str) -> str:
 
 if __name__ == "__main__":
     given = json.load(sys.stdin)
-    Job(**{**given, "specs": tuple(given["specs"])}).compile()
+    Job(**{**given, "specs": tuple(given["specs"]), "widths": tuple(given["widths"])}).compile()

@@ -19,7 +19,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,17 +29,17 @@ from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from evaluators.tasks.base import IGNORED
+from evaluators.training.any_width import Axes
 from evaluators.training.chunked_loss import chunked_loss, rows_at_once
 from evaluators.training.execution import EAGER, INDUCTOR
+from evaluators.training.half_layer import HalfLayer, Run, weights_of
 from evaluators.training.recorded import Recorder
 from foundation.cache import cache_folder
 from search_spaces.blocks.base import Mixed
 from search_spaces.network.layer import Parts
-from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.network.shell import Shell, ShellModule
 from search_spaces.ops import dispatch
@@ -60,7 +60,6 @@ CACHEABLE: dict[str, dict[str, Any]] = {
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
-Run: TypeAlias = Callable[..., Any]
 Key: TypeAlias = tuple[Any, ...]
 
 _log = logging.getLogger(__name__)
@@ -77,13 +76,15 @@ class Regions(Parts):
     """Sublayers and heads, compiled by a `backend` of `torch.compile` when they are first met.
 
     Compiling ends when it has taken this training so many `seconds`; `spent` counts them. With a `recorder`
-    sublayers that are met again and again become CUDA graphs, compiled or not.
+    sublayers that are met again and again become CUDA graphs, compiled or not. What can be is compiled once
+    for all `widths` of a space, where there are several.
     """
 
     backend: str = INDUCTOR
     seconds: float = 120.0
     spent: float = 0.0
     recorder: Recorder | None = None
+    widths: tuple[int, ...] = ()
 
     @property
     def compiles(self) -> bool:
@@ -100,13 +101,14 @@ class Regions(Parts):
     ) -> Mixed:
         """See `Parts`; figures of the block are left out."""
         reader = None if embedded is None else embedded.reader
+        half = HalfLayer(
+            sublayer.block, sublayer.bits, sublayer.norm_rule, reader is not None, onto is not None
+        )
         given = [x, *([] if embedded is None else [embedded.tokens]), *([] if onto is None else [onto])]
-        inputs = (*given, *_weights(sublayer, reader))
-        form = (reader is not None, onto is not None)
-        key = (sublayer.block, sublayer.bits.rounding, sublayer.norm_rule, *form)
-        key = (*key, *self._circumstances(inputs))
-        make = partial(_half_layer, sublayer, *form, x.shape[-1])
-        run = (self.recorder and self.recorder.known(key)) or self._recorded(key, make, inputs)
+        inputs = (*given, *weights_of(sublayer, reader))
+        key = (*half.about, *self._circumstances(inputs))
+        recorded: Run | None = None if self.recorder is None else self.recorder.known(key)
+        run = recorded or self._ready(key, half, inputs)
         if run is None:
             return super().sublayer(sublayer, x, embedded, onto)
         y, loss = run(*inputs)
@@ -132,8 +134,8 @@ class Regions(Parts):
         if targets is not None and (rows := rows_at_once(targets.numel(), about.vocab)) < targets.numel():
             return chunked_loss(partial(self._summed_loss, about), rows, x, targets, weights)
         inputs = (x, *(() if targets is None else (targets,)), *weights)
-        key = (about, targets is not None, *self._circumstances(inputs))
-        run = self._run(key, partial(_head, about, targets is not None), inputs)
+        key = (about, targets is not None)
+        run = self._run_of_head(key, partial(_head, about, targets is not None), inputs, len(weights))
         if run is not None:
             made: Tensor = run(*inputs)
             return made
@@ -143,20 +145,41 @@ class Regions(Parts):
     def _summed_loss(self, about: Shell, *inputs: Tensor) -> Tensor:
         """The nats of x [B, T, D] over targets [B, T], all together, given the weights of a head."""
         make = partial(_summed_head, about)
-        run = self._run(("a part of the head", about, *self._circumstances(inputs)), make, inputs)
+        run = self._run_of_head((about, "a part"), make, inputs, len(about.predicts))
         nats: Tensor = (run or make())(*inputs)
         return nats
 
-    def _circumstances(self, inputs: Sequence[Tensor]) -> Key:
-        """All else that a compiled region is made for."""
+    def _run_of_head(
+        self, about: Key, make: Callable[[], Run], inputs: Sequence[Tensor], weights: int
+    ) -> Run | None:
+        """The compiled head, for all widths where it can be: only its weights know its width."""
+        key = (*about, *self._circumstances(inputs))
+        if key not in _compiled and self._serves_several(inputs):
+            among = [number == 0 or number >= len(inputs) - weights for number in range(len(inputs))]
+            axes = tuple((each.ndim - 1,) if open else () for each, open in zip(inputs, among, strict=True))
+            for_all = (replace(about[0], d_model=0), *about[1:], *self._circumstances(inputs, axes))
+            if (run := self._run(for_all, make, inputs, axes)) is not None:
+                _compiled[key] = run
+        return self._run(key, make, inputs)
+
+    def _serves_several(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether a region with these inputs may be for all widths at once."""
+        several = self.compiles and len(self.widths) > 1 and inputs[0].shape[-1] in self.widths
+        return several and all(each.is_contiguous() for each in inputs)
+
+    def _circumstances(self, inputs: Sequence[Tensor], axes: Axes = ()) -> Key:
+        """All else that a compiled region is made for; sizes of open `axes` are not."""
         device = inputs[0].device
         low = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-        about = tuple((i.shape, i.stride(), i.dtype, i.requires_grad) for i in inputs)
+        every = zip(inputs, axes or ((),) * len(inputs), strict=True)
+        about = tuple((*_layout(i, open), i.dtype, i.requires_grad) for i, open in every)
         products = torch.backends.cuda.matmul.allow_tf32
         return (self.backend, device, low, products, torch.is_grad_enabled(), about)
 
-    def _run(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor]) -> Run | None:
-        """The compiled region; None where it runs as it is."""
+    def _run(
+        self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor], axes: Axes = ()
+    ) -> Run | None:
+        """The compiled region, for any sizes of its open axes; None where it runs as it is."""
         if not self.compiles:
             return None
         if key in _compiled:
@@ -165,18 +188,30 @@ class Regions(Parts):
             self._leave_out(key)
             return None
         began = monotonic()
-        run = _compiled[key] = self._made(key, make, inputs)
+        run = _compiled[key] = self._made(key, make, inputs, axes)
         self.spent += monotonic() - began
         _log.info("compiled %s in %.1f s, all in %.0f s", _name(key), monotonic() - began, self.spent)
         return run
 
-    def _recorded(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor]) -> Run | None:
+    def _ready(self, key: Key, half: HalfLayer, inputs: Sequence[Tensor]) -> Run | None:
         """The region, compiled or not, and as graphs once it was met a few times; None: as it is."""
+        make = partial(half.function, inputs[0].shape[-1])
+        if key not in _compiled and (run := self._compiled_for_all(half, make, inputs)) is not None:
+            _compiled[key] = run
         run = self._run(key, make, inputs)
         if self.recorder is None or not self.recorder.due(key):
             return run
         compiled = run is not None
         return self.recorder.record(key, run or make(), inputs, _name(key), compiled=compiled) or run
+
+    def _compiled_for_all(
+        self, half: HalfLayer, make: Callable[[], Run], inputs: Sequence[Tensor]
+    ) -> Run | None:
+        """The region for all widths; None where each has to be compiled by itself, or nothing is."""
+        axes = half.axes(self.widths) if self._serves_several(inputs) else None
+        if axes is None:
+            return None
+        return self._run((*half.about, self.widths, *self._circumstances(inputs, axes)), make, inputs, axes)
 
     def _leave_out(self, key: Key) -> None:
         if self.seconds in _said:
@@ -190,25 +225,28 @@ class Regions(Parts):
             _name(key),
         )
 
-    def _made(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor]) -> Run | None:
+    def _made(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor], axes: Axes) -> Run | None:
         """A region, compiled and run forwards and backwards on copies of its inputs."""
         function, copies = make(), [_leaf(each) for each in inputs]
         with torch.no_grad():
             function(*copies)  # kernels that were not used yet prove themselves
+        for copy, open in zip(copies, axes, strict=False):
+            for axis in open:
+                torch._dynamo.mark_dynamic(copy, axis)
         try:
             with dispatch.kernels_compiled(), _kept_in_files():
-                run = torch.compile(_own_code(function), fullgraph=True, dynamic=False, backend=self.backend)
+                dynamic = None if axes else False  # None: what is marked
+                run = torch.compile(
+                    _own_code(function), fullgraph=True, dynamic=dynamic, backend=self.backend
+                )
                 _pass(run, copies)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, NotImplementedError) as error:
             why = " ".join(str(error).split())[:200]
-            _log.warning(
-                "WARNING: %s cannot be compiled, and runs as it is: %s: %s",
-                _name(key),
-                type(error).__name__,
-                why,
-            )
+            instead = "for all widths at once" if axes else "and runs as it is"
+            said = (_name(key), instead, type(error).__name__, why)
+            _log.warning("WARNING: %s cannot be compiled, %s: %s: %s", *said)
             return None
         return run
 
@@ -236,25 +274,11 @@ def token_loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tens
     )
 
 
-class _Half(nn.Module):
-    """A sublayer and, where it reads the embedding, what reads it; without values."""
-
-    def __init__(self, like: Residual, reads: bool, d_model: int) -> None:
-        super().__init__()
-        with torch.device("meta"):
-            self.sublayer = Residual(like.block, d_model, like.bits, like.norm_rule)
-            self.reader = EmbeddingReader(d_model, like.norm_rule) if reads else None
-
-    def forward(self, x: Tensor, *more: Tensor) -> tuple[Tensor, Tensor | None]:
-        """x, the embedding if it is read, and what the sum is made onto if not x, all [B, T, D]."""
-        embedded = None if self.reader is None else Embedded(self.reader, more[0])
-        onto = more[0 if self.reader is None else 1 :]
-        mixed = self.sublayer(x, None, 0, embedded, *onto)
-        return mixed.y, mixed.loss
-
-
-def _half_layer(like: Residual, reads: bool, adds: bool, d_model: int) -> Run:
-    return _of_weights(_Half(like, reads, d_model), 1 + reads + adds)
+def _layout(values: Tensor, open: tuple[int, ...]) -> Key:
+    """Shape and strides; of values that lie in one piece with open axes, the shape without these."""
+    if not open:
+        return values.shape, values.stride()
+    return tuple(None if axis in open else size for axis, size in enumerate(values.shape)), None
 
 
 def _head(shell: Shell, judges: bool) -> Run:
@@ -276,23 +300,6 @@ def _summed_head(shell: Shell) -> Run:
         return token_loss(logits, targets, reduction="sum")
 
     return region
-
-
-def _of_weights(module: nn.Module, given: int) -> Run:
-    """A module without values as a function of its first `given` inputs and its weights, in their order."""
-    names = [name for name, _ in module.named_parameters()]
-
-    def region(*inputs: Tensor) -> Any:
-        weights = dict(zip(names, inputs[given:], strict=True))
-        return functional_call(module, weights, inputs[:given], tie_weights=False)
-
-    return region
-
-
-def _weights(sublayer: Residual, reader: EmbeddingReader | None) -> list[Tensor]:
-    """In the order of `_Half`."""
-    modules = [sublayer] if reader is None else [sublayer, reader]
-    return [weight for module in modules for weight in module.parameters()]
 
 
 def _own_code(function: Run) -> Run:

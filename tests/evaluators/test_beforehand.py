@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evaluators.training import beforehand, regions
-from evaluators.training.beforehand import Job, compile_beforehand, networks_of
+from evaluators.training.any_width import Axes
+from evaluators.training.beforehand import Job, compile_beforehand, networks_of, widths_of
 from evaluators.training.execution import TRACED
+from evaluators.training.half_layer import HalfLayer
 from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.base import Block
 from search_spaces.blocks.gelu_mlp import MLP
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
@@ -36,21 +40,46 @@ def space() -> Space:
     return Space(Decoder(vocab=12, d_model=one_of(4, 8), layers=(layer, layer)), name="small")
 
 
+def several() -> Space:
+    """Enough regions to be shared among processes."""
+    layer = Layer(sequence_mixer=one_of(*(ShortConv(kernel=kernel) for kernel in range(2, 8))))
+    return Space(Decoder(vocab=12, d_model=one_of(4, 8), layers=(layer,)), name="several")
+
+
 def job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.setenv(regions.CACHE_VARIABLE, str(folder))
-    return Job(networks_of(space(), 12), 2, 9, "cpu", "bfloat16", TRACED, 60.0)
+    return Job(networks_of(several(), 12), 2, 9, "cpu", "bfloat16", TRACED, 60.0, (4, 8))
 
 
-def test_networks_of_one_layer_have_every_sublayer_of_the_space_once() -> None:
-    networks = [from_json(text) for text in networks_of(space(), 12)]
-    found = [(n.d_model, block) for n in networks for block in n.layers[0].blocks.values()]
+def blocks_of(space: Space) -> list[tuple[int, Block]]:
+    networks = [from_json(text) for text in networks_of(space, 12)]
+    return [(n.d_model, block) for n in networks for block in n.layers[0].blocks.values()]
+
+
+def test_networks_of_one_layer_have_every_sublayer_of_the_space_at_its_largest_width() -> None:
     wanted = {
-        (each.d_model, each.block)
+        each.block
         for each in sublayers_in(space())
         if each.block is not None and not isinstance(each.block, Fade)  # of a file that others cannot read
     }
-    assert set(found) == wanted
-    assert len(networks) == 6  # three mixers at two widths
+    found = blocks_of(space())
+    assert set(found) == {(8, block) for block in wanted}
+    assert len(found) == 2 * 3  # three mixers, each beside a channel mixer
+    assert widths_of(space()) == (4, 8)
+
+
+def test_what_is_another_function_at_every_width_is_there_at_every_width(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    axes = HalfLayer.axes
+
+    def only_others(half: HalfLayer, widths: Sequence[int]) -> Axes | None:
+        return None if isinstance(half.block, ShortConv) else axes(half, widths)
+
+    monkeypatch.setattr(HalfLayer, "axes", only_others)
+    found = blocks_of(space())
+    assert {width for width, block in found if isinstance(block, ShortConv)} == {4, 8}
+    assert {width for width, block in found if isinstance(block, (Attention, MLP, SwiGLU))} == {8}
 
 
 @pytest.mark.parametrize("code", ["pass", "raise SystemExit(1)", "import time; time.sleep(60)"])
@@ -82,5 +111,6 @@ def test_a_process_compiles_its_share(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(regions, "_compiled", {})
     whole = job(tmp_path, monkeypatch)
     replace(whole, specs=whole.specs[:1]).compile()
-    assert len(regions._compiled) == 3  # two sublayers and the head
-    assert None not in regions._compiled.values()
+    compiled = set(regions._compiled.values())
+    assert len(compiled) == 2  # the sublayer and the head, each for all widths
+    assert None not in compiled

@@ -15,6 +15,7 @@ from torch import Tensor
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.training import SupernetTraining
 from evaluators.training import recorded
+from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from evaluators.training.recorded import WARM_UP, Recorder, Region
 from search_spaces.blocks.attention import Attention
@@ -59,11 +60,12 @@ def space(**options: object) -> Space:
 
 
 def trained(
-    recorder: Recorder | None, space: Space, precision: str = "float32"
+    recorder: Recorder | None, space: Space, precision: str = "float32", device: str = "cpu"
 ) -> tuple[Tensor, list[float]]:
     """All weights after 8 steps, and the losses."""
     recipe = Recipe(precision=precision, supernet=SupernetRecipe(networks=3))
-    training = SupernetTraining(space, TASK, steps=8, seed=0, batch=2, recipe=recipe)
+    how = Execution(device=device)
+    training = SupernetTraining(space, TASK, steps=8, seed=0, batch=2, recipe=recipe, execution=how)
     training.regions.recorder = recorder
     losses = [training.learn()[0] for _ in range(8)]
     return torch.cat([weight.detach().flatten() for weight in training.supernet.parameters()]), losses
@@ -76,6 +78,20 @@ def test_a_supernet_of_recorded_regions_learns_the_same(options: dict[str, objec
     torch.testing.assert_close(recorded_ones[0], plain[0], rtol=1e-5, atol=1e-6)
     assert recorded_ones[1] == pytest.approx(plain[1], rel=1e-6)
     assert recorder.replays > 100
+    assert recorder.works
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="records on a GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_a_supernet_of_graphs_learns_the_same(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recorder, "_pays", lambda *given: True)
+    recorder = Recorder()
+    plain = trained(None, space(), precision, "cuda:0")
+    graphs = trained(recorder, space(), precision, "cuda:0")
+    assert graphs[1] == pytest.approx(plain[1], rel=1e-3 if precision == "float32" else 2e-2)
+    assert recorder.count > 6
     assert recorder.works
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,12 +15,13 @@ from torch import Tensor
 from evaluators.training import regions as module
 from evaluators.training.execution import INDUCTOR, TRACED, Execution
 from evaluators.training.fit import fit
+from evaluators.training.half_layer import HalfLayer
 from evaluators.training.network_training import NetworkTraining
 from evaluators.training.recipe import Recipe
 from evaluators.training.regions import Regions, token_loss
 from foundation.errors import SettingError
 from search_spaces.blocks.attention import Attention
-from search_spaces.blocks.base import Block, blocks
+from search_spaces.blocks.base import Block, Mixer, blocks
 from search_spaces.blocks.gated_linear_attention import GatedLinearAttention
 from search_spaces.blocks.mlstm import MLSTM
 from search_spaces.blocks.moe import MoE
@@ -171,6 +172,67 @@ def test_slices_of_a_supernet_are_weights_like_others(whole: bool) -> None:
             found.append([loss.detach(), *grads])
         torch.testing.assert_close(found[1], found[0])
     assert None not in module._compiled.values()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(ShortConv):
+    """Whose module keeps a number that follows the width."""
+
+    def build(self, d_model: int) -> Mixer:
+        mixer = super().build(d_model)
+        mixer.scale = d_model**-0.5  # type: ignore[assignment]
+        return mixer
+
+
+def of_widths(spec: Decoder, widths: tuple[int, ...]) -> int:
+    """How many regions serve networks of these widths, each of which must compute what it is."""
+    module._compiled.clear()
+    for width in widths:
+        wide, regions = replace(spec, d_model=width), Regions(TRACED, widths=widths)
+        plain, compiled = gradients(wide, Regions("none")), gradients(wide, regions)
+        for name, value in plain.items():
+            torch.testing.assert_close(compiled[name], value, rtol=1e-9, atol=1e-12, msg=name)
+    return len(set(module._compiled.values()))
+
+
+def small(block: Block, **options: Any) -> Decoder:
+    return Decoder(vocab=12, d_model=8, layers=(Layer(sequence_mixer=block, **options),) * 2)
+
+
+def test_one_region_serves_all_widths() -> None:
+    # the mixer and the head
+    assert of_widths(small(ShortConv(), reads_embedding=True), (8, 12)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: str(block))
+def test_regions_of_other_blocks_serve_all_widths(block: Block) -> None:
+    # the mixer, the channel mixer and the head
+    assert of_widths(network(block, parallel=True), (8, 12, 16)) == 3
+
+
+def test_what_has_a_number_of_its_width_is_compiled_for_each() -> None:
+    spec = small(Scaled())
+    assert HalfLayer(Scaled(), Bits(), spec.norm, False, False).axes((8, 12)) is None
+    assert HalfLayer(ShortConv(), Bits(), spec.norm, False, False).axes((8, 12)) is not None
+    assert of_widths(spec, (8, 12)) == 2 + 1
+
+
+def test_what_cannot_be_compiled_for_all_widths_is_compiled_for_each(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = torch.compile
+
+    def refusing(function: Any, *, dynamic: bool | None, **settings: Any) -> Any:
+        if dynamic is None:
+            raise RuntimeError("Constraints violated (s0)")
+        return compiled(function, dynamic=dynamic, **settings)
+
+    monkeypatch.setattr(torch, "compile", refusing)
+    with caplog.at_level(logging.WARNING):
+        # two for each width, and None for the two that failed, once
+        assert of_widths(small(ShortConv()), (8, 12)) == 2 * 2 + 1
+    assert caplog.text.count("cannot be compiled, for all widths at once: RuntimeError: Constraints") == 2
 
 
 def test_whole_slices_of_other_bits_share_a_region() -> None:
