@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from evaluators.compression.calibration import Moments, second_moments, tiled
+from evaluators.compression.calibration import LayerByLayer, Moments, tiled
 from evaluators.compression.gptq import gptq_at_each
 from foundation.errors import SettingError
 from foundation.settings import MANY, Settings, setting
@@ -132,13 +132,16 @@ class Kind(ABC):
     def shown(self, value: Any) -> str:
         """A value in a record."""
 
+    @cached_property
+    def _reading(self) -> LayerByLayer:
+        return LayerByLayer(self.model, self.work.calibration(self.settings.calibration))
+
     def moments(self, part: str) -> Moments:
         """Of the inputs of the matrices of the layer that a part is in, as the network was."""
         layer = part.split(".")[1]
         if layer not in self._moments:
-            windows = self.work.calibration(self.settings.calibration)
             names = {n for names in self.parts.values() for n in names if n.split(".")[1] == layer}
-            self._moments = {layer: second_moments(self.model, windows, names.__contains__)}
+            self._moments = {layer: self._reading.moments(int(layer), names)}
         return self._moments[layer]
 
 

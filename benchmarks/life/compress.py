@@ -1,20 +1,35 @@
-"""What compression costs trained networks, in bits per byte, at what size.
+"""What compression costs trained networks, in bits per byte, beside what libraries make of the same matrices.
 
-    python -m benchmarks.life.compress FOLDER...
+    python -m benchmarks.life.compress FOLDER... [--data CORPUS] [--only TEXT]
 
 Each network, an exported folder, is compressed by one modifier at a time, with its defaults but for what is
-named. The change of the score is a mean of differences on the same windows.
+named; where a library does the same (`benchmarks.life.libraries`), it gets the same calibration windows.
+Changes are means of differences on the same windows, and `beside` is ours over the library's, less one:
+positive where ours does more damage. Rows are kept as they come.
+
+The libraries beside PyTorch: torchao, and llmcompressor, which is in no extra (`pip install llmcompressor`).
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+from collections.abc import Iterator
+from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-from benchmarks.common import keep, show
-from nas.modification import ModificationSettings, modify
+import torch
+
+from benchmarks.common import keep_row, show
+from benchmarks.life.libraries import LIBRARIES, by_library
+from evaluators.scoring.base import Score, paired_difference
+from evaluators.tasks.base import Task
+from nas.modification import ModificationSettings, figures_of
+from nas.modifiers.base import Modifier, Work, modifier_of
+from nas.training.start import start_of
+from search_spaces.network.model import Model
 
 COMMAND = "python -m benchmarks.life.compress"
 MODIFIERS = (
@@ -27,36 +42,77 @@ MODIFIERS = (
 )
 
 
-def compressed(name: str, folder: Path, scratch: Path) -> list[dict[str, Any]]:
-    """A row for each modifier of one network."""
-    settings, rows = ModificationSettings(), list[dict[str, Any]]()
-    for text in MODIFIERS:
-        (done,) = modify(str(folder), [text], scratch, settings, force=True)
-        before, (change, error) = done.before["bits_per_byte"]["value"], done.difference
-        rows.append(
-            {
-                "network": name,
-                "modifier": text,
-                "bits per byte": before,
-                "change": change,
-                "error": error,
-                "not zero": done.after["nonzero"],
-                "bytes": done.after["weight_bytes"],
-            }
-        )
-    return rows
-
-
 def main() -> None:
     """Run, print and keep."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path)
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for folder in parser.parse_args().folders:
-            rows += compressed(folder.name, folder, Path(scratch, "out"))
-            show(folder.name, [row for row in rows if row["network"] == folder.name])
-    keep("compress", f"{COMMAND} FOLDER...", rows)
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    words.add_argument("folders", nargs="+", type=Path)
+    words.add_argument("--data", help="text or a corpus (default: that of the network's training)")
+    words.add_argument("--window", type=int, help="tokens of a window")
+    words.add_argument("--windows", type=int, help="windows that scores are means of")
+    words.add_argument("--calibration", type=int, default=64, help="windows to calibrate on")
+    words.add_argument("--only", default="", help="modifiers with one of these words in them, in this order")
+    given = words.parse_args()
+    asked = list(dict.fromkeys(m for part in given.only.split(" ") for m in MODIFIERS if part in m))
+    torch.set_num_threads(1)
+    for folder in given.folders:
+        rows = []
+        for row in compressed(folder, asked, given):
+            about = {"window": given.window, "calibration": given.calibration}
+            keep_row(
+                "compress",
+                f"{COMMAND} FOLDER...",
+                ("network", "modifier"),
+                {"network": folder.name, **row, **about},
+            )
+            rows.append(row)
+        show(folder.name, rows)
+
+
+def compressed(folder: Path, asked: list[str], given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each modifier of a network."""
+    start = start_of(str(folder))
+    settings = ModificationSettings(
+        data=given.data or start.settings.get("data"),
+        window=given.window or start.settings.get("window"),
+        validation_windows=given.windows,
+    )
+    task, model = settings.make_task(), start.model
+    before = figures_of(model, task).score
+    for text in asked:
+        modifier = modifier_of(text)
+        if "calibration" in modifier.to_plain():
+            modifier = modifier.with_settings({"calibration": given.calibration})
+        row = {"modifier": text, **ours(model, modifier, task, before)}
+        row |= theirs(model, text, task, before, given)
+        yield row | {"beside": row["change"] / row["its change"] - 1 if row["library"] else None}
+
+
+def ours(model: Model, modifier: Modifier, task: Task, before: Score) -> dict[str, Any]:
+    """What our modifier does."""
+    began = monotonic()
+    modifier.require(model.spec)
+    made = modifier.modify(deepcopy(model), Work(task, lambda: model)).model
+    after = figures_of(made.eval(), task)  # what it rounds has its values already
+    change, error = paired_difference(after.score.samples, before.samples)
+    return {
+        "bits per byte": before.value,
+        "change": change,
+        "error": error,
+        "not zero": after.nonzero,
+        "bytes": after.weight_bytes,
+        "seconds": round(monotonic() - began, 1),
+    }
+
+
+def theirs(model: Model, text: str, task: Task, before: Score, given: argparse.Namespace) -> dict[str, Any]:
+    """What a library makes of the same network with the same windows; nothing where there is none."""
+    library, make = LIBRARIES.get(text, ("", None))
+    found: dict[str, Any] = dict.fromkeys(("library", "its change", "its error"))
+    if make is None or find_spec(library) is None:
+        return found
+    windows = task.train_batch(0, 0, given.calibration)[0]
+    after = figures_of(by_library(model, windows, make()), task).score
+    return dict(zip(found, (library, *paired_difference(after.samples, before.samples)), strict=True))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
     moments = second_moments(model, windows)        # windows [W, T] of tokens
     moments["layers.0.channel_mixer.mixer.up"]      # [Part(offset, rows, width), its sum of x x'], ...
 
+    reading = LayerByLayer(model, windows)          # the same for one layer after the other
+    moments = reading.moments(0, names)
+
 Rounding (GPTQ, AWQ) and pruning (Wanda) weigh an error in a weight by the inputs that it meets. A matrix is
 found by its memory, so blocks need no code for it: a product with a parameter, or with a view of whole rows
 of it, is one of that parameter, as experts and heads are, each with inputs of its own.
@@ -10,7 +13,8 @@ of it, is one of that parameter, as experts and heads are, each with inputs of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -18,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from search_spaces.network.decoder import Decoder
+from search_spaces.network.layer import PassContext, SideOutputs
 from search_spaces.network.model import Model
 from search_spaces.ops.linear import linear_per_head
 
@@ -56,6 +62,56 @@ def second_moments(
             model(tokens.to(model.embedding.device))
 
     return moments_while(read, names)
+
+
+class LayerByLayer:
+    """The second moments of layers in their order, each with those before it as they then are.
+
+    What a layer reads is kept, so that a network whose layers are changed one after the other is read twice
+    in all, and not once for every layer; where layers share weights or tokens leave the network early, it is.
+    """
+
+    def __init__(self, model: Model, windows: Tensor) -> None:
+        self.model, self.windows = model, windows
+        self._next, self._inputs = 0, list[_Input]()
+
+    @torch.no_grad()
+    def moments(self, index: int, wanted: Collection[str]) -> Moments:
+        """Those of the inputs of parameters of a layer, no earlier one than was asked for before."""
+        if not layers_keep_their_order(self.model.spec) or index < self._next:
+            return second_moments(self.model, self.windows, set(wanted).__contains__)
+        if not self._inputs:
+            device = self.model.embedding.device
+            embedded = [self.model.embed(tokens.to(device)) for tokens in self.windows.split(AT_ONCE)]
+            self._inputs = [_Input(x, x) for x in embedded]
+        while self._next < index:
+            self._inputs = [read._replace(x=y) for read, y in zip(self._inputs, self._read(), strict=True)]
+            self._next += 1
+        names = {name: self.model.get_parameter(name) for name in wanted}
+        return moments_while(self._read, names)
+
+    def _read(self) -> list[Tensor]:
+        """What the next layer puts out for all windows."""
+        layer = self.model.decoder_layers[self._next]
+        context = PassContext(f"layers.{self._next}", SideOutputs())
+        return [layer(x, None, replace(context, embedding=embedding))[0] for x, embedding in self._inputs]
+
+
+def layers_keep_their_order(spec: Decoder) -> bool:
+    """Whether each layer is read once by every token."""
+    return not any(layer.shared or layer.exit for layer in spec.layers)
+
+
+def times_read(spec: Decoder) -> int:
+    """How often the windows are read while every layer of a network is changed."""
+    return 2 if layers_keep_their_order(spec) else len(spec.layers)
+
+
+class _Input(NamedTuple):
+    """What a layer reads [W, T, D], and the embedding of the same tokens."""
+
+    x: Tensor
+    embedding: Tensor
 
 
 def moments_while(run: Callable[[], object], parameters: Mapping[str, Tensor]) -> Moments:

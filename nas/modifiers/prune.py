@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluators.compression.calibration import Moments, Part, second_moments, tiled
+from evaluators.compression.calibration import LayerByLayer, Moments, Part, tiled, times_read
 from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
 from evaluators.compression.sparse_gpt import sparse_gpt
 from foundation.errors import SettingError
@@ -61,8 +61,8 @@ class Prune(Modifier):
         return ""
 
     def flops(self, spec: Decoder, scenario: Scenario) -> float:
-        """See `Modifier.flops`: reading the windows once for each layer."""
-        reads = 0 if self.method == "magnitude" else len(spec.layers)
+        """See `Modifier.flops`: reading the windows."""
+        reads = 0 if self.method == "magnitude" else times_read(spec)
         return reads * forward_flops(spec, self.calibration, scenario)
 
     def modify(self, model: Model, work: Work) -> Changed:
@@ -72,19 +72,20 @@ class Prune(Modifier):
     @torch.no_grad()
     def pruned(self, model: Model, work: Work, shares: Mapping[str, float]) -> Changed:
         """The network without these shares of its matrices, by name, layer after layer."""
-        windows = None if self.method == "magnitude" else work.calibration(self.calibration)
+        looks = self.method != "magnitude"
+        reading = LayerByLayer(model, work.calibration(self.calibration)) if looks else None
         by_magnitude, parameters = [], dict(model.named_parameters())
         layers = list(dict.fromkeys(map(_layer, shares)))
         with work.progress.bar("pruning", len(layers)) as bar:
             for done, layer in enumerate(layers, 1):
                 names = [name for name in shares if _layer(name) == layer]
                 moments: Moments = {}
-                if windows is not None:
-                    moments = second_moments(model, windows, set(names).__contains__)
+                if reading is not None:
+                    moments = reading.moments(int(layer), names)
                 for name in names:
                     weight, parts = parameters[name], moments.get(name, {})
                     weight.copy_(self.without(weight, parts, shares[name]))
-                    if windows is not None and not tiled(weight, parts):
+                    if looks and not tiled(weight, parts):
                         by_magnitude.append(name)
                 bar.update(done)
         zeros = sum(int((parameters[name] == 0).sum()) for name in shares)

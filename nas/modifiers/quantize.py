@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from evaluators.compression.awq import scaled_inputs
-from evaluators.compression.calibration import Moments, second_moments, tiled
+from evaluators.compression.calibration import LayerByLayer, Moments, tiled, times_read
 from evaluators.compression.gptq import DAMP, gptq, unsupported
 from evaluators.compression.rotation import not_rotated, rotated, rotated_spec
 from foundation.settings import MANY, setting
@@ -96,8 +95,8 @@ class Quantize(Modifier):
         return replace(layer, bits=own, channel_bits=channel)
 
     def flops(self, spec: Decoder, scenario: Scenario) -> float:
-        """See `Modifier.flops`: reading the windows once for each layer."""
-        reads = 0 if self.method == "nearest" else len(spec.layers)
+        """See `Modifier.flops`: reading the windows."""
+        reads = 0 if self.method == "nearest" else times_read(spec)
         return reads * forward_flops(spec, self.calibration, scenario)
 
     def modify(self, model: Model, work: Work) -> Changed:
@@ -112,11 +111,12 @@ class Quantize(Modifier):
             name: stored for name, stored in weight_bits(rounded).items() if stored and stored.bits < 16
         }
         notes: dict[str, Any] = {"to nearest": [], "scaled inputs": 0}
-        windows = None if self.method == "nearest" else work.calibration(self.calibration)
+        nearest = self.method == "nearest"
+        reading = None if nearest else LayerByLayer(rounded, work.calibration(self.calibration))
         groups = list(_by_layer(formats))
         with work.progress.bar("rounding", len(groups)) as bar:
             for done, names in enumerate(groups, 1):
-                self._round(rounded, {name: formats[name] for name in names}, windows, notes)
+                self._round(rounded, {name: formats[name] for name in names}, reading, notes)
                 bar.update(done)
         return Changed(rounded, {name: value for name, value in notes.items() if value})
 
@@ -125,14 +125,14 @@ class Quantize(Modifier):
         self,
         model: Model,
         formats: Mapping[str, WeightFormat],
-        windows: Tensor | None,
+        reading: LayerByLayer | None,
         notes: dict[str, Any],
     ) -> None:
         """Round the parameters of one layer in place."""
         parameters = dict(model.named_parameters())
         moments: Moments = {}
-        if windows is not None and next(iter(formats)).startswith("layers."):
-            moments = second_moments(model, windows, lambda name: name in formats)
+        if reading is not None and (first := next(iter(formats))).startswith("layers."):
+            moments = reading.moments(int(first.split(".")[1]), formats)
             if self.method == "awq":
                 notes["scaled inputs"] += scaled_inputs(model, moments, formats)
         for name, stored in formats.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evaluators.compression.awq import scaled_inputs
-from evaluators.compression.calibration import Part, second_moments, tiled
+from evaluators.compression.calibration import LayerByLayer, Part, second_moments, tiled, times_read
 from evaluators.compression.gptq import gptq
 from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
 from evaluators.compression.rotation import hadamard, not_rotated, rotated
@@ -22,6 +24,7 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
 from search_spaces.network.norms.layer_norm import LayerNorm
+from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import Bits, WeightFormat
 from search_spaces.quantization.rounding import round_to_bits
@@ -157,6 +160,29 @@ def test_second_moments_are_those_of_the_inputs() -> None:
     ((part, moment),) = moments["layers.0.sequence_mixer.mixer.wq"].items()
     assert part == Part(0, 16, 32)
     torch.testing.assert_close(moment, moment_of(read), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("more", [{}, {"shared": "one"}], ids=["each once", "shared"])
+def test_layer_by_layer_are_the_moments_of_the_whole_network_as_it_is(more: dict[str, Any]) -> None:
+    each: tuple[dict[str, Any], ...] = (
+        {},
+        {"routing": MixtureOfDepths(capacity=0.5)},
+        {"parallel": True, "reads_embedding": True},
+    )
+    layers = tuple(Layer(sequence_mixer=ATTENTION, channel_mixer=SwiGLU(), **(more or own)) for own in each)
+    model = build(Decoder(vocab=64, d_model=32, layers=layers), seed=1).eval()
+    tokens = torch.randint(0, 64, (11, 16))
+    reading = LayerByLayer(model, tokens)
+    for index in range(3):
+        names = [name for name, _ in model.named_parameters() if name.startswith(f"layers.{index}.")]
+        found, expected = reading.moments(index, names), second_moments(model, tokens, names.__contains__)
+        assert found.keys() == expected.keys()
+        for name, parts in expected.items():
+            for part, moment in parts.items():
+                torch.testing.assert_close(found[name][part], moment, rtol=1e-6, atol=1e-6)
+            with torch.no_grad():  # what follows reads what this layer puts out now
+                model.get_parameter(name).mul_(0.5)
+    assert times_read(model.spec) == (3 if more else 2)
 
 
 def test_experts_have_moments_of_their_own() -> None:
