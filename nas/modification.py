@@ -174,8 +174,8 @@ class _Run:
         self.start, self.task, self.seed, self.folder = start, task, seed, folder
         self.progress = progress
         self.exact = "imported_from" in start.about and _needs_32_bits(start.model)
-        self.first = self._as_stored(start.model)
-        self.model, self.figures = self.first, figures_of(self.first, task)
+        self.model: Model | None = None  # what it begins with is made of the start where it is needed
+        self.figures = figures_of(self._first(), task)
         self.records: list[Any] = list(start.about.get(MODIFIED, ()))
         self.known = len(self.records)
         self.base = weights_digest(dict(start.model.named_parameters()))
@@ -205,7 +205,7 @@ class _Run:
         if not force and (done := self._done(chosen)) is not None:
             self._check_begun(chosen[len(done) :])
             if done:
-                device = str(self.first.embedding.device)
+                device = str(self.start.model.embedding.device)
                 # this very list has written it
                 self.model = load(self.folder, device=device, trust_code=True)
                 self.figures = figures_of(self.model, self.task)
@@ -225,8 +225,9 @@ class _Run:
         """Do one modifier, measure what comes out, and export it with its record."""
         before, began = self.figures, monotonic()
         write_atomically(self.checkpoints / BEGUN, to_json(modifier.to_plain()))
-        work = Work(self.task, lambda: self.first, self.seed, self.checkpoints, self.progress)
-        changed = modifier.modify(deepcopy(self.model), work)
+        work = Work(self.task, self._first, self.seed, self.checkpoints, self.progress)
+        model, self.model = self.model or self._first(), None  # given away, so that its memory can go
+        changed = modifier.modify(model, work)
         self.model = self._as_stored(changed.model)
         self.figures = figures_of(self.model, self.task)
         difference = paired_difference(self.figures.score.samples, before.score.samples)
@@ -302,7 +303,7 @@ class _Run:
             self.task.score_name: self.figures.score.value,
         }
         save_model(
-            self.model,
+            self.model or self._first(),
             self.folder,
             about,
             force=True,
@@ -310,6 +311,10 @@ class _Run:
             tokenizer=self.start.tokenizer,
             exact=self.exact,
         )
+
+    def _first(self) -> Model:
+        """The network that the list begins with, a copy."""
+        return self._as_stored(self.start.model)
 
     def _as_stored(self, model: Model) -> Model:
         """A copy with the values that are exported."""

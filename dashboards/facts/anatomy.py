@@ -104,8 +104,12 @@ def anatomy(spec: Any, scenario: Scenario, table: LatencyTable | None = None) ->
         again = layer.shared is not None and layer.shared in seen
         seen |= {layer.shared} if layer.shared is not None else set()
         layers.append(_layer(spec, index, scenario, times, again=again))
-    shell = spec.shell
-    around = {"params": float(shell.cost(scenario).params), "weight_bytes": float(shell.stored_bytes)}
+    shell, prompt = spec.shell, spec.soft_prompt
+    more = 0 if prompt is None else prompt.params(spec.d_model, spec.layers)
+    around = {
+        "params": float(shell.cost(scenario).params + more),
+        "weight_bytes": float(shell.stored_bytes + 4 * more),
+    }
     return Anatomy(
         d_model=spec.d_model,
         vocab=spec.vocab,

@@ -19,6 +19,8 @@ NOT_ADDITIVE = {name: kind for name, kind in OPTIONS.items() if kind.not_additiv
 
 def does_not_add_up(spec: Decoder) -> str | None:
     """Why the effects of the sublayers of a network do not add up; None where they may."""
+    if spec.soft_prompt is not None:
+        return "its soft prompt was learned for all layers together"
     for i, layer in enumerate(spec.layers):
         if layer.not_additive:
             return f"layers.{i} {layer.not_additive}"

@@ -1,15 +1,16 @@
-"""What a low-rank adaptation has learned, apart from the weights that it belongs to: factors in a file.
+"""What an adaptation has learned, apart from the weights that it belongs to: factors or a prompt, in a file.
 
     W' = c (W + U V)        U [N, r], V [r, K] by matrix of W; c [N, 1] where norms were learned (DoRA)
 
-`nas adapt` writes them beside the merged network, and `nas serve --adapters` reads them: many on one base.
-The file is in the format of safetensors; it names the base by the digest of its weights.
+`nas adapt` writes them beside the merged network, and `nas serve --adapters` reads factors: many on one base.
+The file is in the format of safetensors; it names the base by the digest of its weights. The parameters of a
+soft prompt have the names that they have in the network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from evaluators.compression.low_rank import PLACES, LowRank, Shape, matrices
 from foundation.errors import FileError, NasError, NoFile, SettingError
 from foundation.registry import nearest
 from search_spaces.network.model import Model
+from search_spaces.network.soft_prompt import NAME as SOFT_PROMPT
 from search_spaces.tensor_files import TensorFile, open_tensors, write_tensors
 
 FILE = "adapter.safetensors"
@@ -41,10 +43,14 @@ class Factors(NamedTuple):
 
 @dataclass(frozen=True)
 class Adapter:
-    """Factors by the parameter that they adapt, and the digest of the weights that they belong to."""
+    """Factors by the parameter that they adapt, and the digest of the weights that they belong to.
+
+    Or the parameters of a soft prompt, by name.
+    """
 
     factors: Mapping[str, Factors]
     base: str
+    prompt: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -72,7 +78,7 @@ def write_adapter(folder: str | Path, adapter: Adapter) -> None:
     Raises:
         FileError: it cannot be written.
     """
-    tensors = {}
+    tensors = {name: part.detach().float().cpu().contiguous() for name, part in adapter.prompt.items()}
     for name, factors in adapter.factors.items():
         for suffix, part in zip((DOWN, UP, SCALE), factors, strict=True):
             if part is not None:
@@ -110,6 +116,8 @@ def _checked(stored: TensorFile, model: Model, base: str) -> Adapter:
         raise SettingError(f"no adapter of format {FORMAT}")
     if stored.metadata.get("base") != base:
         raise SettingError("it belongs to other weights: serve the network that it was learned on")
+    if any(name.startswith(f"{SOFT_PROMPT}.") for name in stored):
+        raise SettingError("it is a soft prompt, which is served with its network: serve that folder itself")
     shapes = matrices(model, PLACES)
     names = sorted(name.removesuffix(DOWN) for name in stored if name.endswith(DOWN))
     if not names:

@@ -11,7 +11,7 @@ forward pass computes with: the network that it is merged into says exactly the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Unpack
@@ -20,11 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.compression.merged import Course, Merged
+from evaluators.compression.quantized_base import QuantizedBase
 from evaluators.tasks.base import Task
+from evaluators.training.losses import LateLosses
+from evaluators.training.trainable import weights_digest
 from search_spaces.network.initialization import dice_at
 from search_spaces.network.model import Model
 from search_spaces.network.residual import Residual
 from search_spaces.network.scaling import Role
+from search_spaces.network.weight_formats import weight_bits
 from search_spaces.parameter_axes import WIDTH
 from search_spaces.quantization.rounding import round_all
 
@@ -32,13 +36,21 @@ PLACES = ("input", "output", "inner", "expert")
 """A matrix reads the residual stream, writes to it, or does neither; or it is an expert."""
 
 
+BASES = (AS_IT_IS, NF4) = ("as_it_is", "nf4")
+"""How the weights are held that factors are added to."""
+
+
 @dataclass(frozen=True)
 class Form:
-    """The rank r and alpha, and whether direction and norm are learned apart (DoRA)."""
+    """The rank r and alpha, and whether direction and norm are learned apart (DoRA).
+
+    The weights that factors are added to stay `as_it_is`, or are held in 4 bits (`nf4`, QLoRA).
+    """
 
     rank: int = 8
     alpha: float = 16.0
     decompose: bool = False
+    base: str = AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,14 @@ class LowRank(Merged):
         self, model: Model, task: Task, form: Form, adapted: Mapping[str, Shape], **course: Unpack[Course]
     ) -> None:
         self.form, self.adapted = form, dict(adapted)
+        self.shapes = {name: weight.shape for name, weight in model.named_parameters()}
+        bits = weight_bits(model)  # while matrices are there
+        self.quantized = QuantizedBase(model, self.adapted) if form.base == NF4 else None
         super().__init__(model, task, **course)
+        self._bits = bits
+        if self.quantized is not None:
+            self.origin = weights_digest({**self._weights, **self.quantized.tensors})
+            self._freeze()
 
     def starts(self) -> dict[str, nn.Parameter]:
         """A, B and, where they are learned, the norms m of every matrix."""
@@ -118,7 +137,8 @@ class LowRank(Merged):
     def base(self, name: str) -> Tensor:
         """A parameter that is adapted, without its factors, as matrices [S, N, K]."""
         shape = self.adapted[name]
-        return self._weights[name].reshape(shape.stacked, shape.rows, shape.inputs)
+        base = self._weights[name] if self.quantized is None else self.quantized.values(name)
+        return base.reshape(shape.stacked, shape.rows, shape.inputs)
 
     @property
     def how(self) -> Mapping[str, Any]:
@@ -128,16 +148,33 @@ class LowRank(Merged):
 
     def merged(self) -> dict[str, Tensor]:
         """See `Merged.merged`."""
-        weights = dict(self._weights)
-        for name in self.adapted:
-            moved = self.base(name) + self.form.alpha / self.form.rank * (
-                self.parameters[f"{name}.B"] @ self.parameters[f"{name}.A"]
-            )
-            if self.form.decompose:
-                norm = moved.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(moved.dtype).tiny)
-                moved = self.parameters[f"{name}.m"] * moved / norm
-            weights[name] = moved.view_as(weights[name])
-        return round_all(weights, self._bits)
+        return round_all({**self._weights, **{name: self.moved(name) for name in self.adapted}}, self._bits)
+
+    def moved(self, name: str) -> Tensor:
+        """A parameter with its factors in it, before it is rounded."""
+        parts, gain = self.parameters, self.form.alpha / self.form.rank
+        moved = torch.baddbmm(self.base(name), parts[f"{name}.B"], parts[f"{name}.A"], alpha=gain)
+        if self.form.decompose:
+            norm = moved.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(moved.dtype).tiny)
+            moved = parts[f"{name}.m"] * moved / norm
+        return moved.view(self.shapes[name])
+
+    def gradients(self) -> LateLosses:
+        """See `Merged.gradients`; from a base of 4 bits matrices are made sublayer by sublayer."""
+        if self.quantized is None:
+            return super().gradients()
+        return self.backward({}, self.quantized.computing_with(self._moved_and_rounded))
+
+    def _moved_and_rounded(self, names: Iterable[str]) -> dict[str, Tensor]:
+        return {name: round_all({name: self.moved(name)}, self._bits)[name] for name in names}
+
+    def _freeze(self) -> None:
+        """Round what is not adapted in its place: a sublayer reads it there, in both of its passes."""
+        for weight in self.model.parameters():
+            weight.requires_grad_(False)
+        for name in self._weights.keys() - self.adapted.keys():
+            rounded = round_all({name: self._weights[name]}, self._bits)
+            self._weights[name].copy_(rounded[name])
 
     @torch.no_grad()
     def of_rank(self, name: str, rank: int) -> Tensor:
@@ -146,15 +183,21 @@ class LowRank(Merged):
         left, sizes, right = torch.linalg.svd(b @ a, full_matrices=False)
         learned = (left[..., :rank] * sizes[..., None, :rank]) @ right[..., :rank, :]
         moved = self.base(name) + self.form.alpha / self.form.rank * learned.float()
-        return round_all({name: moved.view_as(self._weights[name])}, self._bits)[name]
+        return round_all({name: moved.view(self.shapes[name])}, self._bits)[name]
 
     @torch.no_grad()
     def merge(self) -> Model:
         """The model with the factors in its matrices."""
-        model = super().merge()
+        if self.quantized is None:
+            super().merge()
+        else:
+            self._weights |= self.quantized.restore()
+            for name in self.adapted:
+                self._weights[name].copy_(self._moved_and_rounded([name])[name])
+            self.model.requires_grad_(True)
         for name in self.adapted:
             self.parameters[f"{name}.B"].zero_()
-        return model
+        return self.model
 
 
 class UnequalRanks(LowRank):

@@ -20,6 +20,7 @@ from evaluators.training.losses import LateLosses
 from evaluators.training.recipe import Recipe
 from evaluators.training.trainable import Trainable, Trajectory, weights_digest
 from search_spaces.language.serialization import to_json
+from search_spaces.network.layer import AS_THEY_ARE, Parts
 from search_spaces.network.model import Model
 from search_spaces.network.scaling import ELEMENTWISE
 from search_spaces.network.weight_formats import weight_bits
@@ -48,7 +49,7 @@ class Merged(Trainable):
         parameters = self.starts()
         super().__init__(
             parameters,
-            dict.fromkeys(parameters, RATE),
+            dict.fromkeys(parameters, self.usual_rate),
             dict.fromkeys(parameters, ELEMENTWISE),
             recipe,
             schedule=recipe.schedule,
@@ -57,6 +58,11 @@ class Merged(Trainable):
             steps=course["steps"],
         )
         self.origin = weights_digest(self._weights)
+
+    @property
+    def usual_rate(self) -> float:
+        """The rate of what is learned, at a factor of 1."""
+        return RATE
 
     @abstractmethod
     def starts(self) -> dict[str, nn.Parameter]:
@@ -82,13 +88,14 @@ class Merged(Trainable):
         """Of the next batch: cross-entropy and what the layers add to it."""
         return self.backward(self.merged())
 
-    def backward(self, weights: Mapping[str, Tensor]) -> LateLosses:
-        """The losses of the next batch with these weights, and their gradients."""
+    def backward(self, weights: Mapping[str, Tensor], parts: Parts = AS_THEY_ARE) -> LateLosses:
+        """The losses of the next batch with these weights, and their gradients; `parts` compute sublayers."""
         device = self.model.embedding.device
         tokens, targets = self.task.train_batch_on(device, self.step, self.seed, self.batch)
         auxiliary: list[Tensor] = []
         with self.low_precision(device):
-            said = functional_call(self.model, dict(weights), (tokens, auxiliary), tie_weights=False)
+            given, how = (tokens, auxiliary), {"parts": parts}
+            said = functional_call(self.model, dict(weights), given, how, tie_weights=False)
         judged = targets != IGNORED
         text = F.cross_entropy(said[judged].float(), targets[judged])
         whole = sum(auxiliary, start=text)

@@ -1,4 +1,4 @@
-"""A network learns another text by few parameters: LoRA, DoRA, QLoRA, GaLore, bottleneck adapters."""
+"""A network learns another text by few parameters: factors, channels, or what it reads before any text."""
 
 from __future__ import annotations
 
@@ -8,27 +8,42 @@ from typing import Any
 
 import torch
 
-from evaluators.compression.adapters import learned
+from evaluators.compression.adapters import Adapter, learned
 from evaluators.compression.bottleneck import Bottleneck, new_values, widened, wider_spec
 from evaluators.compression.damage import Damage, exchanged
 from evaluators.compression.galore import GaLore
-from evaluators.compression.low_rank import PLACES, Form, LowRank, Shape, UnequalRanks, matrices
+from evaluators.compression.low_rank import (
+    AS_IT_IS,
+    BASES,
+    PLACES,
+    Form,
+    LowRank,
+    Shape,
+    UnequalRanks,
+    matrices,
+)
 from evaluators.compression.merged import Course, Merged
-from evaluators.compression.normal_float import round_to_normal_float
+from evaluators.compression.soft_prompts import PromptTraining, prompted, prompted_spec
 from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
-from foundation.errors import SettingError
+from foundation.errors import IllegalArchitecture, SettingError
 from foundation.settings import MANY, setting
 from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers, recipe_setting
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
+from search_spaces.network.soft_prompt import STATES, VECTORS, SoftPrompt
 from search_spaces.scenario import Scenario
 
-BASES = ("as_it_is", "nf4")
+PROMPT_WINDOWS = 64
+"""Windows of training text that are there for a soft prompt to begin with."""
+
 DAMAGE_WINDOWS = 16
 """Windows of training text that what a lower rank takes away is measured on."""
 
-METHODS = ("factors", "galore", "bottleneck")
+PROMPTS = {"prompt": VECTORS, "prefix": STATES}
+"""Methods that learn a soft prompt, and its form."""
+
+METHODS = ("factors", "galore", "bottleneck", *PROMPTS)
 
 
 @modifiers.add
@@ -38,11 +53,15 @@ class Adapt(Modifier):
 
     `factors` are low-rank factors of matrices (LoRA): few to train, no larger network after.
     With --decompose direction and norm of a row are learned apart (DoRA); --base nf4 is QLoRA: what the
-    factors are added to is rounded to 4 bits before, and the merged network is stored at the bits of its
-    layers. `galore` trains whole matrices and saves the optimizer's memory: its space has the rank.
+    factors are added to is held in 4 bits, and made whole for one sublayer at a time. The merged network is
+    stored at the bits of its layers.
+    `galore` trains whole matrices and saves the optimizer's memory: its space has the rank.
     With --probe STEPS matrices have ranks by need, at no more trained parameters than with --rank everywhere.
     `bottleneck` gives every channel mixer that many new hidden channels and trains these alone: what was
     learned before stays whole beside them.
+    `prompt` learns --tokens vectors that stand before every text, and `prefix` the decode state that every
+    mixer begins with, as if so many tokens had been read: keys and values, memories, inputs of convolutions.
+    Nothing else changes, and the network that comes out has them (`soft_prompt`).
 
     Matrices are those of any mixer, by what they do: they read the residual stream (input), write to it
     (output), neither (inner), or are experts; those smaller than the rank stay as they are.
@@ -53,11 +72,14 @@ class Adapt(Modifier):
     method: str = setting("factors", help="What is learned.", choices=METHODS)
     rank: int = setting(8, help="Rank of factors or space, or new channels.", least=1, most=4096)
     alpha: float = setting(16.0, help="What the factors count, times the rank.", above=0, most=MANY)
+    tokens: int = setting(16, help="Virtual tokens of a prompt or prefix.", least=1, most=4096)
     targets: tuple[str, ...] = setting(
         ("input", "output"), help=f"Matrices: {', '.join(PLACES)}.", metavar="PLACE,..."
     )
     decompose: bool = setting(False, help="Learn norms apart from directions (DoRA).")
-    base: str = setting("as_it_is", help="The weights that factors are added to (nf4: QLoRA).", choices=BASES)
+    base: str = setting(
+        AS_IT_IS, help="How the weights are held that factors are added to (nf4: QLoRA).", choices=BASES
+    )
     probe: int = setting(
         0,
         help="Steps of a first adaptation that says which matrices need a higher rank than others; 0: none.",
@@ -75,16 +97,26 @@ class Adapt(Modifier):
         if wrong or not self.targets:
             found = repr(wrong[0]) if wrong else "none"
             raise SettingError(f"adapt: targets are some of {', '.join(PLACES)}, got {found}")
-        if self.method != "factors" and (self.decompose or self.base != "as_it_is"):
+        if self.method != "factors" and (self.decompose or self.base != AS_IT_IS):
             raise SettingError(f"adapt: decompose and base are for factors, and method is {self.method}")
         if self.probe and (self.method != "factors" or self.decompose):
             raise SettingError("adapt: probe is for factors without norms of their own (decompose)")
 
     def unsupported(self, spec: Decoder) -> str:
         """There must be such matrices, not all of them smaller than the rank; or channel mixers."""
+        if self._prompt is not None:
+            try:
+                self._prompt.check(spec.layers)
+            except IllegalArchitecture as error:
+                return str(error)
+            empty = not self._prompt.params(spec.d_model, spec.layers)
+            return "no layer of the network has a decode state" if empty else ""
         if self.method == "bottleneck":
             same = wider_spec(spec, self.rank) == spec
             return "the network has no channel mixers that could get more channels" if same else ""
+        twice = [index for index, layer in enumerate(spec.layers) if layer.precision is not None]
+        if twice and self.base != AS_IT_IS:
+            return f"layers.{twice[0]} reads its weights at two precisions, which a base of 4 bits has not"
         with torch.device("meta"):
             all_of_them = matrices(Model(spec), self.targets)
         if not all_of_them:
@@ -95,11 +127,15 @@ class Adapt(Modifier):
         return ""
 
     def changed(self, spec: Decoder) -> Decoder:
-        """See `Modifier.changed`: new channels, if so."""
+        """See `Modifier.changed`: new channels or a soft prompt, if so."""
+        if self._prompt is not None:
+            return prompted_spec(spec, self._prompt)
         return wider_spec(spec, self.rank) if self.method == "bottleneck" else spec
 
     def trainable(self, spec: Decoder) -> int:
-        """See `Modifier.trainable`: the factors, whole matrices, or new channels."""
+        """See `Modifier.trainable`: the factors, whole matrices, new channels, or the soft prompt."""
+        if self._prompt is not None:
+            return self._prompt.params(spec.d_model, spec.layers)
         if self.method == "bottleneck":
             return new_values(spec, self.rank)
         shapes = self._matrices(spec).values()
@@ -108,11 +144,12 @@ class Adapt(Modifier):
         return sum(shape.factors(self._form) for shape in shapes)
 
     def flops(self, spec: Decoder, scenario: Scenario) -> float:
-        """See `Modifier.flops`: three passes, and one for every rank of every matrix."""
+        """See `Modifier.flops`: three passes (four from a base of 4 bits), one for every rank of a matrix."""
         looks = 0
         if self.probe:
             looks = DAMAGE_WINDOWS * sum(len(self._ranks(shape)) for shape in self._matrices(spec).values())
-        return forward_flops(spec, 3 * (self.steps + self.probe) * self.batch + looks, scenario)
+        passes = 3 if self.base == AS_IT_IS else 4
+        return forward_flops(spec, passes * (self.steps + self.probe) * self.batch + looks, scenario)
 
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
@@ -130,19 +167,28 @@ class Adapt(Modifier):
         if isinstance(training, UnequalRanks):
             shown = [f"{name.removeprefix('layers.')}={rank}" for name, rank in training.ranks.items()]
             notes["ranks"] = " ".join(shown)
-        as_it_is = self.base == "as_it_is"
-        adapter = learned(training) if as_it_is and isinstance(training, LowRank) else None
+        if isinstance(training, LowRank) and training.quantized is not None:
+            notes["bytes of the base, of 4 bits"] = training.quantized.nbytes
+        adapter = self._apart(training)
         return Changed(training.merge(), notes, adapter)
+
+    def _apart(self, training: Merged) -> Adapter | None:
+        """What was learned apart from the network that it was learned on; None where it is not kept."""
+        if isinstance(training, PromptTraining):
+            return training.learned()
+        as_it_is = self.base == AS_IT_IS
+        return learned(training) if as_it_is and isinstance(training, LowRank) else None
 
     def _training(self, model: Model, work: Work) -> Merged:
         course = Course(steps=self.steps, seed=work.seed, batch=self.batch, recipe=self.recipe)
+        if self._prompt is not None:
+            text = work.calibration(PROMPT_WINDOWS)
+            return PromptTraining(prompted(model, self._prompt, text), work.task, **course)
         if self.method == "bottleneck":
             return Bottleneck(widened(model, self.rank), work.task, self.rank, **course)
         adapted = matrices(model, self.targets, self.rank)
         if self.method == "galore":
             return GaLore(model, work.task, self._form, adapted, self.every, **course)
-        if self.base == "nf4":
-            _round(model, adapted)
         if self.probe:
             ranks = self._probed(model, work, adapted)
             return UnequalRanks(model, work.task, self._form, adapted, ranks, **course)
@@ -178,17 +224,14 @@ class Adapt(Modifier):
         return sorted({0, self.rank, *(2**power for power in range(most.bit_length()))})
 
     @property
+    def _prompt(self) -> SoftPrompt | None:
+        form = PROMPTS.get(self.method)
+        return None if form is None else SoftPrompt(tokens=self.tokens, form=form)
+
+    @property
     def _form(self) -> Form:
-        return Form(self.rank, self.alpha, self.decompose)
+        return Form(self.rank, self.alpha, self.decompose, self.base)
 
     def _matrices(self, spec: Decoder) -> dict[str, Shape]:
         with torch.device("meta"):
             return matrices(Model(spec), self.targets, self.rank)
-
-
-@torch.no_grad()
-def _round(model: Model, adapted: dict[str, Shape]) -> None:
-    """Round the matrices that are adapted to NF4, in place."""
-    for name, weight in model.named_parameters():
-        if name in adapted:
-            weight.copy_(round_to_normal_float(weight))

@@ -194,6 +194,11 @@ class Modifier(Part, ABC):
         """
         if reason := self.unsupported(spec):
             raise SettingError(f"{self.name}: {reason}")
+        if spec.soft_prompt is not None:
+            raise SettingError(
+                f"{self.name}: the network has a soft prompt, which was learned for it as it is: begin with"
+                " the network without it, and let what comes out learn a prompt"
+            )
         self.changed(spec).check()
 
     def modify(self, model: Model, work: Work) -> Changed:

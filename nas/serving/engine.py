@@ -26,7 +26,7 @@ from evaluators.tokens.vocabulary import Vocabulary
 from foundation.errors import SettingError, UnknownName
 from nas.serving.adapters.pool import AdapterPool
 from nas.serving.drafts.base import Draft
-from nas.serving.prefixes import Prefixes
+from nas.serving.prefixes import Prefixes, copied
 from nas.serving.requests import Chosen, Finish, Piece, QueueFull, Request, TooLong
 from nas.serving.sampling import choose
 from nas.serving.settings import EngineSettings
@@ -87,6 +87,8 @@ class Engine:
         self.adapters = AdapterPool(model, adapters, asked.adapter_memory * MIB)
         self.prefixes = Prefixes(asked.prefix_memory * MIB)
         self.ends, self.tally = frozenset(ends), Tally()
+        with torch.no_grad():  # a soft prompt is read once
+            self.begun = model.init_state(1, 0) if model.virtual_tokens else None
         self.speculation = Speculation(model, draft) if draft else None
         self.waiting: deque[Request] = deque()
         self.running: list[Row] = []
@@ -203,7 +205,9 @@ class Engine:
         """A row that has read nothing yet, or what its prompt shares with earlier ones of its adapter."""
         tokens, reader = row.tokens, row.request.adapter
         row.parting, row.state = self.prefixes.parting(tokens, reader), self.prefixes.longest(tokens, reader)
-        if row.state is None:
+        if row.state is None and self.begun is not None:
+            row.state = copied(self.begun)
+        elif row.state is None:
             room = self.pool.page * -(-len(tokens) // self.pool.page)
             row.state = self.model.init_state(1, room)
         row.position = int(row.state.position)

@@ -58,7 +58,7 @@ class Rewinding:
             return
         recurrent = any(parts for layer in self._snapshot for parts in layer.values())
         position = self._marked if recurrent else self._marked + same
-        layers, capacity = [], self.state.capacity
+        layers, room = [], self.state.capacity + self.model.virtual_tokens
         for module, layer, saved in zip(
             self.model.decoder_layers, self.state.layers, self._snapshot, strict=True
         ):
@@ -66,8 +66,8 @@ class Rewinding:
                 place: parts | {name: part.clone() for name, part in saved.get(place, {}).items()}
                 for place, parts in layer.items()
             }
-            layers.append(module.grown(back, capacity))  # a ring may have grown since the mark
-        self.state = DecodeState(tuple(layers), position, capacity)
+            layers.append(module.grown(back, room))  # a ring may have grown since the mark
+        self.state = DecodeState(tuple(layers), position, self.state.capacity)
         self._read = [] if recurrent else self._read[:same]
 
     def read(self, tokens: Sequence[int]) -> Tensor:

@@ -70,6 +70,7 @@ class StatePool:
     def __init__(self, model: Model, *, rows: int, context: int, page: int, memory: int) -> None:
         """Raise `SettingError` where the memory cannot hold one row of `context` tokens."""
         self.model, self.page, self.context = model, page, context
+        self.before = model.virtual_tokens
         shapes = list(_shapes(model, page))
         fixed = sum(part.empty.nbytes for part in shapes if not part.paged)
         self._token_bytes: dict[int | None, int] = {}
@@ -111,8 +112,8 @@ class StatePool:
         if not self._has_room(slot, tokens):
             return False
         for pages in self.pages.values():
-            pages.grow(slot, tokens)
-        self.tokens[slot] = max(self.tokens[slot], tokens)
+            pages.grow(slot, self.before + tokens)
+        self.tokens[slot] = max(self.tokens[slot], self.before + tokens)
         return True
 
     def release(self, slot: int) -> None:
@@ -124,7 +125,8 @@ class StatePool:
 
     def holds(self, tokens: int) -> bool:
         """Whether a row of so many tokens fits, if it is alone."""
-        return tokens <= self.context and all(p.needed(tokens) <= p.count for p in self.pages.values())
+        slots = self.before + tokens
+        return tokens <= self.context and all(p.needed(slots) <= p.count for p in self.pages.values())
 
     def usage(self) -> Usage:
         """What rows hold, and use."""
@@ -154,12 +156,15 @@ class StatePool:
     def taken(self, slot: int, position: int) -> DecodeState:
         """A copy of the state of one row that has read so many tokens, as the model alone would hold it."""
         held = max((len(pages.tables[slot]) for pages in self.pages.values()), default=0) * self.page
-        batch, capacity = self.batch([slot], [position]).batch, max(held, in_steps(position + 1))
+        batch, capacity = (
+            self.batch([slot], [position]).batch,
+            max(held, in_steps(self.before + position + 1)),
+        )
         layers = tuple(
             layer.grown(self.gathered(i, batch), capacity)
             for i, layer in enumerate(self.model.decoder_layers)
         )
-        return DecodeState(layers, position, capacity)
+        return DecodeState(layers, position, capacity - self.before)
 
     def batch(self, slots: Sequence[int], positions: Sequence[int]) -> PooledRows:
         """The state of rows that have read as many tokens as their positions say, for a step of the model."""
@@ -184,7 +189,7 @@ class StatePool:
         counts = after.get("routing", {}).get("count")
         leaves = self.layers[index]
         if counts is None:
-            positions = batch.positions
+            positions = self.before + batch.positions
         else:  # behind a router only some tokens are written
             [kept] = [leaf.store for leaf in leaves if (leaf.place, leaf.name) == ("routing", "count")]
             positions = kept.index_select(0, batch.slots)
@@ -209,14 +214,17 @@ class StatePool:
         return state if leaf.pages.limit is None else state[..., : leaf.pages.limit, :]
 
     def _has_room(self, slot: int, tokens: int, spare: int = 0) -> bool:
-        return all(pages.missing(slot, tokens) + spare <= len(pages.free) for pages in self.pages.values())
+        return all(
+            pages.missing(slot, self.before + tokens) + spare <= len(pages.free)
+            for pages in self.pages.values()
+        )
 
     def _page_bytes(self, limit: int | None) -> int:
         return self._token_bytes[limit] * self.page
 
     def _full(self, limit: int | None) -> int:
-        """Pages of a row of `context` tokens."""
-        return Pages(0, self.page, 0, limit).needed(self.context)
+        """Pages of a row of `context` tokens, with the virtual ones before them."""
+        return Pages(0, self.page, 0, limit).needed(self.before + self.context)
 
     def _allocated(self, shapes: Sequence[Part], layers: int) -> list[list[Leaf]]:
         made: list[list[Leaf]] = [[] for _ in range(layers)]

@@ -44,13 +44,15 @@ class StateShape:
     A fixed state has shape [B, *shape]. A state that keeps one entry `per_token` has shape
     [B, *shape[:-1], S, shape[-1]] with S = min(capacity, limit), and the token at position t is written to
     slot t % S. The last axis is a row: quantized states keep one scale per row. An `exact` state is a running
-    sum, kept in float32 at least: bfloat16 would round slow decays and small additions away.
+    sum, kept in float32 at least: bfloat16 would round slow decays and small additions away. A `derived` one
+    follows from the weights, and is no memory of what was read.
     """
 
     shape: tuple[int, ...]
     per_token: bool = False
     limit: int | None = None
     exact: bool = False
+    derived: bool = False
 
     def slots(self, capacity: int) -> int:
         """Entries kept along the token axis."""

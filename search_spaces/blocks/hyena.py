@@ -76,7 +76,7 @@ class Hyena(Block):
         """What the long convolution has read and its taps, and the last inputs of the short ones."""
         return {
             "past": StateShape((d_model,), per_token=True, limit=self.length),
-            "taps": StateShape((d_model,), per_token=True, limit=self.length),
+            "taps": StateShape((d_model,), per_token=True, limit=self.length, derived=True),
             "conv": StateShape((self.conv_kernel - 1, KINDS * d_model)),
         }
 

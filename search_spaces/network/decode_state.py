@@ -20,6 +20,8 @@ LayerState: TypeAlias = dict[str, State]
 class DecodeState:
     """What decode carries between tokens, for all layers; `position` tokens have been read.
 
+    Position and capacity count tokens of the text: the virtual ones of a soft prompt have room beside them.
+
     A state is consumed by the call that it is given to: use the one that comes back. For `step` alone the
     position may be a 0-dim tensor on the device: then nothing depends on its value but what is computed (so
     a step can be compiled or captured once), and the caller ensures that the capacity suffices. A tensor [B]
@@ -38,3 +40,11 @@ class DecodeState:
 def in_steps(count: int) -> int:
     """Room for `count` tokens, in steps, so that a growing state is seldom copied."""
     return ROOM * -(-count // ROOM)
+
+
+def repeated(stored: LayerState, batch: int) -> LayerState:
+    """The states of one row, for so many rows of their own."""
+    return {
+        place: {name: part.expand(batch, *part.shape[1:]).clone() for name, part in parts.items()}
+        for place, parts in stored.items()
+    }

@@ -38,6 +38,7 @@ from search_spaces.network.options.parallel_halves import ParallelHalves
 from search_spaces.network.options.reads_embedding import ReadsEmbedding
 from search_spaces.network.options.weight_sharing import WeightSharing
 from search_spaces.network.shell import Shell
+from search_spaces.network.soft_prompt import SoftPrompt
 from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
 
@@ -200,7 +201,8 @@ _option_values = attrgetter(*OPTIONS)
 class Decoder:
     """A decoder-only language model over `vocab` tokens, `d_model` wide; `norm` is that of all its parts.
 
-    `embedding` and `head` say how tokens are read and predicted (`network.ends`).
+    `embedding` and `head` say how tokens are read and predicted (`network.ends`). A `soft_prompt` is what an
+    adapted network reads before any text (`network.soft_prompt`).
     """
 
     vocab: int = 256
@@ -209,6 +211,7 @@ class Decoder:
     norm: Norm = DEFAULT
     embedding: Embedding = AS_USUAL
     head: Head = TIED
+    soft_prompt: SoftPrompt | None = None
 
     def check(self) -> None:
         """Raise `IllegalArchitecture`, naming the place, where this cannot be built."""
@@ -236,6 +239,11 @@ class Decoder:
                     f"layers.{i}: reads_embedding needs a norm in front of the mixer,"
                     f" and its place is {AFTER!r}"
                 )
+        if self.soft_prompt is not None:
+            require_defined(self.soft_prompt)
+            if not isinstance(self.soft_prompt, SoftPrompt):
+                raise IllegalArchitecture(f"soft_prompt must be a SoftPrompt, got {self.soft_prompt!r}")
+            self.soft_prompt.check(self.layers)
         first: dict[str, int] = {}
         for i, layer in enumerate(self.layers):
             if layer.shared is None:
@@ -259,6 +267,8 @@ class Decoder:
 
     def cost(self, scenario: Scenario) -> NetworkCost:
         """Analytic parameters, FLOPs and bytes."""
+        if self.soft_prompt is not None:
+            return self._prompted_cost(scenario, self.soft_prompt)
         shell = self.shell
         total, stored = shell.cost(scenario), shell.stored_bytes
         state = growth = 0
@@ -280,6 +290,18 @@ class Decoder:
             growth * scenario.batch,
         )
 
+    def _prompted_cost(self, scenario: Scenario, prompt: SoftPrompt) -> NetworkCost:
+        """That of the network without it, whose text stands behind so many tokens that were read before."""
+        plain, more = replace(self, soft_prompt=None), prompt.params(self.d_model, self.layers)
+        before = plain.cost(replace(scenario, prompt=prompt.tokens))
+        whole = plain.cost(replace(scenario, prompt=prompt.tokens + scenario.prompt))
+        return replace(
+            whole,
+            params=whole.params + more,
+            prefill_flops=whole.prefill_flops - before.prefill_flops,
+            weight_bytes=whole.weight_bytes + 4 * more,
+        )
+
     def sizes(self) -> tuple[int, int]:
         """Parameters, and the values of a decode state of one token; from formulas, so nothing is built."""
         shared = set[str | None]()
@@ -290,6 +312,8 @@ class Decoder:
             shared.add(layer.shared)
             params += 0 if again else sizes[layer][0]
             state += sizes[layer][1]
+        if self.soft_prompt is not None:
+            params += self.soft_prompt.params(self.d_model, self.layers)
         return params, state
 
     def layer_sizes(self, layer: Layer) -> tuple[int, int]:
@@ -335,7 +359,7 @@ class Decoder:
 
     def __str__(self) -> str:
         """The layer strip: runs of equal layers on one line."""
-        usual = (("norm", DEFAULT), ("embedding", AS_USUAL), ("head", TIED))
+        usual = (("norm", DEFAULT), ("embedding", AS_USUAL), ("head", TIED), ("soft_prompt", None))
         more = [f", {name}={brief(own)}" for name, value in usual if (own := getattr(self, name)) != value]
         about = f"vocab={self.vocab}, d_model={self.d_model}{''.join(more)}"
         lines = [f"Decoder({about}), {len(self.layers)} layers"]

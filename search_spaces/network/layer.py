@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, D d_model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from search_spaces.blocks.base import Mixed
 from search_spaces.network.decode_state import LayerState
 from search_spaces.network.decoder import OPTIONS, PLACES, Decoder, Layer
 from search_spaces.network.options.adaptive_precision import PrecisionRouter
-from search_spaces.network.options.early_exit import Exit
+from search_spaces.network.options.early_exit import EarlyLeavers, Exit
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.options.routed_tokens import Router
 from search_spaces.network.residual import Embedded, Residual
@@ -84,6 +84,16 @@ class PassContext:
     left: Tensor | None = None
     embedding: Tensor | None = None
     parts: Parts = AS_THEY_ARE
+
+
+@dataclass
+class Through:
+    """What a pass through the layers leaves: x [B, T, D], the states, and what exits have predicted."""
+
+    x: Tensor
+    kept: list[LayerState] = field(default_factory=list)
+    early: EarlyLeavers = field(default_factory=EarlyLeavers)
+    exits: list[tuple[Exit, Tensor]] = field(default_factory=list)
 
 
 Made: TypeAlias = Callable[[str], Residual]

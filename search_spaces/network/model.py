@@ -19,11 +19,19 @@ from torch import Tensor, nn
 
 from foundation.errors import EvaluationFailed, SettingError
 from search_spaces.blocks.base import Block
-from search_spaces.network.decode_state import ROOM, DecodeState
+from search_spaces.network.decode_state import ROOM, DecodeState, LayerState, repeated
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.generation import GREEDY, PROMPT_LOGITS, Generation
 from search_spaces.network.initialization import dice_at
-from search_spaces.network.layer import AS_THEY_ARE, LAST_TOKEN, DecoderLayer, Parts, PassContext, SideOutputs
+from search_spaces.network.layer import (
+    AS_THEY_ARE,
+    LAST_TOKEN,
+    DecoderLayer,
+    Parts,
+    PassContext,
+    SideOutputs,
+    Through,
+)
 from search_spaces.network.options.base import OptionModule
 from search_spaces.network.options.early_exit import EarlyLeavers
 from search_spaces.network.parameter_roles import block_roles, option_roles
@@ -31,6 +39,7 @@ from search_spaces.network.residual import Residual
 from search_spaces.network.routed_layer import RoutedLayer
 from search_spaces.network.scaling import ELEMENTWISE, Role, scaled_rate
 from search_spaces.network.shell import EMBEDDING, ShellModule
+from search_spaces.network.soft_prompt import VECTORS, LearnedPrompt
 
 NO_RATES: Mapping[str, float] = MappingProxyType({})
 
@@ -43,6 +52,8 @@ class Model(ShellModule):
         super().__init__(spec.shell)
         self.spec = spec
         self.layers = nn.ModuleList(_layers(spec, made))
+        prompt = spec.soft_prompt
+        self.soft_prompt = None if prompt is None else prompt.build(spec.d_model, spec.layers)
 
     def forward(
         self,
@@ -98,12 +109,12 @@ class Model(ShellModule):
         if isinstance(state.position, int):
             state = self._with_room(state, 1)
         x, kept, early = self.embed(token), [], EarlyLeavers()
-        embedding = self._kept(x)
+        embedding, position = self._kept(x), state.position + self.virtual_tokens
         for i, (layer, stored) in enumerate(zip(self.decoder_layers, state.layers, strict=True)):
             if early.all_left:
-                kept.append(state.keep(i, layer.absorb(x, stored, state.position, embedding)))
+                kept.append(state.keep(i, layer.absorb(x, stored, position, embedding)))
                 continue
-            y, after = layer.step(x, stored, state.position, embedding)
+            y, after = layer.step(x, stored, position, embedding)
             x = y if early.left is None else torch.where(early.left[..., None], x, y)
             kept.append(state.keep(i, after))
             if layer.exit is not None:
@@ -112,8 +123,19 @@ class Model(ShellModule):
         return logits, DecodeState(tuple(kept), state.position + 1, state.capacity)
 
     def init_state(self, batch: int, capacity: int) -> DecodeState:
-        """An empty decode state with room for `capacity` tokens."""
-        layers = tuple(layer.init_state(batch, capacity) for layer in self.decoder_layers)
+        """A decode state with room for `capacity` tokens: empty, but for what a soft prompt is."""
+        prompt, room = self.soft_prompt, capacity + self.virtual_tokens
+        layers = tuple(layer.init_state(batch, room) for layer in self.decoder_layers)
+        if prompt is None or self.embedding.is_meta:  # there only shapes matter
+            return DecodeState(layers, 0, capacity)
+        if prompt.spec.form == VECTORS:
+            one = tuple(layer.init_state(1, room) for layer in self.decoder_layers)
+            layers = tuple(repeated(kept, batch) for kept in self._through(prompt.rows(1), one, 0).kept)
+        else:
+            layers = tuple(
+                {place: prompt.filled(i, place, empty) for place, empty in layer.items()}
+                for i, layer in enumerate(layers)
+            )
         return DecodeState(layers, 0, capacity)
 
     @torch.no_grad()
@@ -159,6 +181,11 @@ class Model(ShellModule):
                 logits, state = self.step(token, state)
 
     @property
+    def virtual_tokens(self) -> int:
+        """How many tokens of a soft prompt stand before the text."""
+        return 0 if self.soft_prompt is None else self.soft_prompt.spec.tokens
+
+    @property
     def decoder_layers(self) -> list[DecoderLayer]:
         """The layers, in their order; one that shares its weights comes as often as it is read."""
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
@@ -196,33 +223,51 @@ class Model(ShellModule):
         with torch.no_grad():
             self.reset_shell(dice_at(seed, EMBEDDING, device))
             for path, module in self.named_modules():
-                if isinstance(module, (Residual, OptionModule)):
+                if isinstance(module, (Residual, OptionModule, LearnedPrompt)):
                     module.reset_parameters(dice_at(seed, path, device))
 
     def _read(
         self, tokens: Tensor, state: DecodeState | None, side: SideOutputs, parts: Parts = AS_THEY_ARE
     ) -> tuple[Tensor, DecodeState]:
-        x, kept, early = self.embed(tokens), [], EarlyLeavers()
-        position, learning = int(state.position) if state else 0, self.training and torch.is_grad_enabled()
-        exits, embedding = [], self._kept(x)
+        x, prompt, silent = self.embed(tokens), self.soft_prompt, 0
+        read, capacity = (int(state.position), state.capacity) if state else (0, 0)
+        stored, position = state.layers if state else None, read + self.virtual_tokens
+        if state is None and prompt is not None:
+            if prompt.spec.form == VECTORS:
+                x, position, silent = prompt.before(x), 0, prompt.spec.tokens
+            else:
+                stored = self.init_state(*tokens.shape).layers
+        through = self._through(x, stored, position, side, parts)
+        final = parts.head(self, through.x[:, silent:] if silent else through.x)
+        for exit, logits in through.exits if side.losses is not None else []:
+            side.record("", exit.loss(logits, final), None)
+        after = DecodeState(tuple(through.kept), read + tokens.shape[1], capacity)
+        return through.early.merged(final), after
+
+    def _through(
+        self,
+        x: Tensor,
+        stored: tuple[LayerState, ...] | None,
+        position: int,
+        side: SideOutputs | None = None,
+        parts: Parts = AS_THEY_ARE,
+    ) -> Through:
+        """x [B, T, D] through all layers; its first token stands at `position`, virtual ones counted."""
+        side, learning = side or SideOutputs(), self.training and torch.is_grad_enabled()
+        through, embedding = Through(x), self._kept(x)
         for i, layer in enumerate(self.decoder_layers):
-            context = PassContext(f"layers.{i}", side, position, early.left, embedding, parts)
-            x, after = layer(x, state.layers[i] if state else None, context)
-            kept.append(after)
+            context = PassContext(f"layers.{i}", side, position, through.early.left, embedding, parts)
+            through.x, after = layer(through.x, stored[i] if stored else None, context)
+            through.kept.append(after)
             if layer.exit is None:
                 continue
-            logits = layer.exit(x)
+            logits = layer.exit(through.x)
             if learning:
-                exits.append((layer.exit, logits))
+                through.exits.append((layer.exit, logits))
             else:
-                share = early.update(layer.exit, logits)
+                share = through.early.update(layer.exit, logits)
                 side.record(context.path, None, {"exit.share": share})
-        final = parts.head(self, x)
-        for exit, logits in exits if side.losses is not None else []:
-            side.record("", exit.loss(logits, final), None)
-        capacity = state.capacity if state else 0
-        after_all = DecodeState(tuple(kept), position + tokens.shape[1], capacity)
-        return early.merged(final), after_all
+        return through
 
     def _kept(self, embedding: Tensor) -> Tensor | None:
         """The embedding, where some layer reads it later; otherwise its memory can go."""
@@ -234,7 +279,7 @@ class Model(ShellModule):
             return state
         capacity = max(needed, 2 * state.capacity)
         layers = tuple(
-            layer.grown(stored, capacity)
+            layer.grown(stored, capacity + self.virtual_tokens)
             for layer, stored in zip(self.decoder_layers, state.layers, strict=True)
         )
         return DecodeState(layers, state.position, capacity)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foundation.errors import SettingError
 from search_spaces.network.decode_state import LayerState, in_steps
-from search_spaces.network.layer import DecoderLayer, PassContext, SideOutputs
+from search_spaces.network.layer import AS_THEY_ARE, DecoderLayer, Parts, PassContext, SideOutputs
 from search_spaces.network.options.routed_tokens import Router
 
 
@@ -28,7 +28,7 @@ class RoutedLayer(DecoderLayer):
         scores = self.routing(x)
         if self.routing.training and torch.is_grad_enabled():
             return self._pass_best(x, scores, stored, context), {}
-        y, kept = self._pass_rows(x, scores, stored, context.embedding)
+        y, kept = self._pass_rows(x, scores, stored, context.embedding, context.parts)
         context.side.record(context.path, None, {"routing.share": (scores > 0).float().mean()})
         return y if context.left is None else torch.where(context.left[..., None], x, y), kept
 
@@ -73,7 +73,12 @@ class RoutedLayer(DecoderLayer):
         return x.scatter_add(1, index, gate * (y - chosen))
 
     def _pass_rows(
-        self, x: Tensor, scores: Tensor, stored: LayerState | None, embedding: Tensor | None
+        self,
+        x: Tensor,
+        scores: Tensor,
+        stored: LayerState | None,
+        embedding: Tensor | None,
+        parts: Parts = AS_THEY_ARE,
     ) -> tuple[Tensor, LayerState]:
         """At inference: each row of the batch by itself, because each has its own tokens and positions."""
         passing = scores > 0
@@ -90,7 +95,7 @@ class RoutedLayer(DecoderLayer):
             if len(index):
                 chosen = x[here, index]
                 read = None if embedding is None else embedding[here, index]
-                context = PassContext("", SideOutputs(), position, embedding=read)
+                context = PassContext("", SideOutputs(), position, embedding=read, parts=parts)
                 z, kept = super().forward(chosen, own, context)
                 gate = scores[here, index].sigmoid()[..., None]
                 y = y.index_add(1, index, gate * (z - chosen))

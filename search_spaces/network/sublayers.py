@@ -232,11 +232,13 @@ def decoders_in(root: Any) -> Iterator[OpenDecoder]:
     """Every decoder that may be the root of a space.
 
     Raises:
-        SpaceError: the root may be something else.
+        SpaceError: the root may be something else, or has a soft prompt.
     """
     for node, path, condition in alternatives(root):
         if not isinstance(node, Decoder):
             raise SpaceError(f"this needs a space of Decoder, not of {type(node).__name__}")
+        if node.soft_prompt is not None:
+            raise SpaceError("a space has no soft_prompt: a network learns one after the search (nas adapt)")
         yield OpenDecoder(node, path, condition)
 
 

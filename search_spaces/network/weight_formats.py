@@ -6,6 +6,7 @@ from torch import Tensor
 
 from search_spaces.network.decoder import PLACES
 from search_spaces.network.model import Model
+from search_spaces.network.soft_prompt import NAME as SOFT_PROMPT
 from search_spaces.quantization.bits import Bits, WeightFormat, is_matrix
 
 
@@ -20,6 +21,8 @@ def bits_of(model: Model, name: str) -> Bits:
 
 def weight_format(model: Model, name: str, parameter: Tensor) -> WeightFormat | None:
     """How a parameter of a model is stored; None for one that stays in 32 bits."""
+    if name.startswith(f"{SOFT_PROMPT}."):
+        return None
     return bits_of(model, name).stored if is_matrix(tuple(parameter.shape)) else None
 
 

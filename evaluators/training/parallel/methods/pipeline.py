@@ -40,6 +40,7 @@ class Pipeline(Method):
         if self.degree > depth:
             raise SettingError(f"pp={self.degree}: each stage needs a layer, and this network has {depth}")
         across = {
+            "soft prompt": spec.soft_prompt is not None,
             "exits": any(layer.exit is not None for layer in spec.layers),
             "layers that read the embedding": any(layer.reads_embedding for layer in spec.layers),
             "layers that share their weights": any(layer.shared is not None for layer in spec.layers),
