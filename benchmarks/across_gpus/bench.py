@@ -26,7 +26,9 @@ def parser(doc: str | None, *, seconds: float) -> argparse.ArgumentParser:
     """The options that all rows have."""
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     made.add_argument("--gpus", type=int, nargs="+", default=[1, 2], help="numbers of GPUs, each measured")
-    made.add_argument("--cpu", action="store_true", help="a rehearsal: tiny, in processes of this CPU")
+    made.add_argument(
+        "--cpu", "--smoke", action="store_true", help="a rehearsal: tiny, in processes of this CPU"
+    )
     made.add_argument("--seconds", type=float, default=seconds, help="of the whole row")
     made.add_argument("--limit", type=float, default=120.0, help="seconds that one measurement may take")
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -10,14 +11,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 import nas
 from foundation.errors import ClusterError, EvaluationFailed, IllegalArchitecture, SettingError
+from hw_profiles.timing.locks import exclusive
 from nas.executors.base import Executor, FunctionScorer, Outcome, WorkItem, score_item
 from nas.executors.local import InProcess
 from nas.study.space_files import load_space
@@ -54,7 +57,24 @@ def times_ten(spec: Any) -> float:
         return 7.0
     if spec == "odd":
         raise ValueError("odd")
+    if isinstance(spec, Timing):
+        return spec.alone()
     return float(spec) * 10
+
+
+class Timing(NamedTuple):
+    """A candidate that is timed on a device, of which its worker wants to be the only user."""
+
+    folder: Path
+    number: int
+
+    def alone(self) -> float:
+        """Keep the device for a while, and write down who did, from when to when."""
+        with exclusive("cuda:0", folder=self.folder, say=lambda text: None):
+            began = time.time()
+            time.sleep(0.05)
+            (self.folder / f"{self.number}.json").write_text(json.dumps([os.getpid(), began, time.time()]))
+        return 1.0
 
 
 SCORERS = {"value": FunctionScorer(times_ten)}
@@ -173,6 +193,17 @@ def test_of_a_batch_that_takes_too_long_only_the_cause_fails() -> None:
     with pool(batch=3, timeout=1.0) as executor:
         found = drain(executor, [1, "sleep", 3])
     assert [number for number, outcome in found.items() if outcome.reason] == [1]
+
+
+def test_workers_of_a_host_time_on_a_device_one_after_the_other(tmp_path: Path) -> None:
+    with pool() as executor:
+        found = drain(executor, [Timing(tmp_path, number) for number in range(8)])
+    assert all(not outcome.reason for outcome in found.values())
+    times = sorted(json.loads(path.read_text()) for path in tmp_path.glob("*.json"))
+    assert len(times) == 8
+    assert len({worker for worker, _, _ in times}) == 2
+    spans = sorted((began, ended) for _, began, ended in times)
+    assert all(ended <= began for (_, ended), (began, _) in pairwise(spans))
 
 
 def test_errors_are_outcomes() -> None:
