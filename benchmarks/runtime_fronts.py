@@ -13,6 +13,7 @@ after each step; what was done before is not done again.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,6 +40,9 @@ from search_spaces.scenario import Scenario
 
 COMMAND = "python -m benchmarks.runtime_fronts"
 ENGINES = ("eager", "onnxruntime", "executorch")
+GROUP = 4
+"""Networks that are timed together."""
+
 OBJECTIVES = ("bits_per_byte", "prefill_ms")
 
 
@@ -56,11 +60,11 @@ def main() -> None:
     given.home.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = read_json(given.output) if given.output.exists() else {}
     for engine in given.engines:
-        if engine not in found:
-            rows = table_rows(engine, given)
-            summary = [judged(rows, reading) for reading in READINGS]
-            found |= {"about": provenance(COMMAND), engine: {"summary": summary, "networks": rows}}
-            write_json(given.output, found, indent=1)
+        if len(found.get(engine, {}).get("networks", ())) < given.networks:
+            for rows in table_rows(engine, given, found.get(engine, {}).get("networks", [])):
+                summary = [judged(rows, reading) for reading in READINGS]
+                found |= {"about": provenance(COMMAND), engine: {"summary": summary, "networks": rows}}
+                write_json(given.output, found, indent=1)
         show_plainly(f"{engine}: predicted against measured", found[engine]["summary"])
     if given.trials and len(given.engines) > 1:
         facts = read_comparison([searched(engine, given) for engine in given.engines])
@@ -92,8 +96,11 @@ def table_path(engine: str, given: argparse.Namespace) -> Path:
     return Path(given.home, f"{engine}.json")
 
 
-def table_rows(engine: str, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Networks that were held out, predicted and measured; the table is made where it is not there."""
+def table_rows(engine: str, given: argparse.Namespace, rows: list[dict[str, Any]]) -> Iterator[list[Any]]:
+    """Networks that were held out, predicted and measured, more of them each time, after those in `rows`.
+
+    The table is made where it is not there.
+    """
     scenario, path = scenario_of(engine), table_path(engine, given)
     if path.exists():
         table = LatencyTable.load(path, scenario)
@@ -101,9 +108,14 @@ def table_rows(engine: str, given: argparse.Namespace) -> list[dict[str, Any]]:
         partial = path.with_suffix(".partial.json")
         table = profile_space(space(), scenario, seconds=given.seconds, partial=partial, output=path)
     print(table, flush=True)
-    rows = [row(table, each.spec, each.measured) for each in table.networks if each.held_out]
-    more = max(0, given.networks - len(rows))
-    return rows + (measured(table, list(random_specs(space(), Random("held out"), more))) if more else [])
+    own = [row(table, each.spec, each.measured) for each in table.networks if each.held_out]
+    rows = [*(rows or own)]
+    if rows:
+        yield rows
+    others = list(random_specs(space(), Random("held out"), max(0, given.networks - len(own))))
+    for start in range(len(rows) - len(own), len(others), GROUP):
+        rows = [*rows, *measured(table, others[start : start + GROUP])]
+        yield rows
 
 
 def searched(engine: str, given: argparse.Namespace) -> nas.Study:

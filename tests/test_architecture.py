@@ -42,7 +42,7 @@ HOMES = {
     ),
     "peft": ("nas/modifier_checks/",),
     "galore_torch": ("nas/modifier_checks/",),
-    "torchao": ("nas/modifier_checks/",),
+    "torchao": ("nas/modifier_checks/", "hw_profiles/conversions/executorch_few_bits.py"),
     "gguf": ("search_spaces/checkpoints/gguf.py", "search_spaces/checkpoints/gguf_writing.py"),
     "tokenizers": ("evaluators/tokens/tokenizer.py",),
     "pyarrow": ("evaluators/tokens/sources/parquet.py",),

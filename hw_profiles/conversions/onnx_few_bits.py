@@ -1,7 +1,6 @@
 """Weights of 8 and 4 bits in an ONNX file as the integers that they are: MatMulNBits, of ONNX Runtime.
 
-    stored = few_bits_of(model)                      # by parameter of the network
-    count = pack_products(path, stored, prefix="model.")
+    count = pack_products(path, few_bits_of(model, KERNELS), prefix="model.")
 
 A product of activations by a whole parameter gets its codes and scales, those of `quantization.packing`: what
 it computes differs from our emulation by rounding of float32 alone. Where the layer has activations of 8 bits
@@ -14,20 +13,21 @@ The operator: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOpe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from foundation.error_text import refused_as
 from foundation.errors import ProfileError
-from search_spaces.network.model import Model
+from hw_profiles.conversions.few_bits import Few, Integers, integers_of
 from search_spaces.network.programs import silent
-from search_spaces.network.weight_formats import bits_of, weight_bits
-from search_spaces.quantization.bits import WeightFormat
-from search_spaces.quantization.packing import SCALE_SUFFIX, pack, unpack_codes
+from search_spaces.quantization.kernels import Factors
+
+KERNELS: frozenset[Factors] = frozenset(product((8, 4), (16, 8), ("int",)))
+"""The bits of weights and activations that ONNX Runtime has kernels for."""
 
 DOMAIN = "com.microsoft"
 LEAST_BLOCK, MOST_BLOCK = 16, 256
@@ -35,23 +35,7 @@ EXACT, IN_8_BITS = 1, 4
 """The kernel's levels of accuracy: activations in float32, or rounded to 8 bits."""
 
 
-class FewBits(NamedTuple):
-    """How a parameter is stored, and the bits of what it is multiplied with."""
-
-    stored: WeightFormat
-    activation: int
-
-
-def few_bits_of(model: Model) -> dict[str, FewBits]:
-    """The parameters of a network that have 8 or 4 bits, in integers."""
-    return {
-        name: FewBits(stored, bits_of(model, name).activation)
-        for name, stored in weight_bits(model).items()
-        if stored is not None and stored.bits in (8, 4) and not stored.is_float8
-    }
-
-
-def pack_products(path: Path, few: Mapping[str, FewBits], *, prefix: str) -> int:
+def pack_products(path: Path, few: Few, *, prefix: str) -> int:
     """Replace products by these parameters in a file; how many. In the file their names begin with `prefix`.
 
     Raises:
@@ -75,20 +59,20 @@ def pack_products(path: Path, few: Mapping[str, FewBits], *, prefix: str) -> int
                 continue
             values = torch.from_numpy(onnx.numpy_helper.to_array(tensors[name]).copy())
             rows = values.reshape(shapes.get(turned, values.shape))
-            group = how.stored.span(values.shape[-1])
-            product = _product(rows, how.stored._replace(group=group))
-            joined = rows.shape[-1] != values.shape[-1]
-            if product is None or (joined and values.shape[-1] % group):
+            integers = integers_of(rows, values.shape[-1], how.stored)
+            made = _operands(integers, int(how.stored.bits)) if integers else None
+            if made is None:
                 continue
-            attributes, arrays = product
+            attributes, arrays = made
             level = IN_8_BITS if how.activation == 8 else EXACT
             inputs = [f"{node.output[0]}.{what}" for what in arrays]
             graph.initializer.extend(map(onnx.numpy_helper.from_array, arrays.values(), inputs))
             inputs = [node.input[0], *inputs, *(["", "", node.input[2]] if len(node.input) > 2 else [])]
-            made = onnx.helper.make_node(
-                "MatMulNBits", inputs, node.output, domain=DOMAIN, accuracy_level=level, **attributes
+            node.CopyFrom(
+                onnx.helper.make_node(
+                    "MatMulNBits", inputs, node.output, domain=DOMAIN, accuracy_level=level, **attributes
+                )
             )
-            node.CopyFrom(made)
             count += 1
         if count:
             model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
@@ -116,20 +100,18 @@ def _rows(node: Any, makers: Mapping[str, Any]) -> str:
     return node.input[1] if node.op_type == "Gemm" and turned_alone and not scaled else ""
 
 
-def _product(rows: Tensor, stored: WeightFormat) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Attributes and arrays of the operator for weights [N, K]; None where it has no form of them."""
-    width, block = rows.shape[-1], _block(stored.group, rows.shape[-1])
-    if rows.ndim != 2 or block is None:
+def _operands(integers: Integers, bits: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Attributes and arrays of the operator for a matrix [N, K]; None where it has no form of it."""
+    width, block = integers.width, _block(integers.group, integers.width)
+    if block is None:
         return None
-    packed, bits, blocks = pack(rows, stored), int(stored.bits), -(-width // block)
-    codes = F.pad(unpack_codes(packed, stored, width), (0, blocks * block - width)).int()
+    blocks = -(-width // block)
+    codes = F.pad(integers.codes, (0, blocks * block - width)).int()
     codes = (codes + 2 ** (bits - 1)).to(torch.uint8).unflatten(-1, (blocks, block))
     if bits == 4:
         codes = codes[..., 0::2] | (codes[..., 1::2] << 4)
-    first = torch.arange(blocks) * block // stored.group  # the group that a block lies in
-    scales = packed[SCALE_SUFFIX].float()[:, first].contiguous()
-    attributes = {"K": width, "N": len(rows), "bits": bits, "block_size": block}
-    return attributes, {"codes": codes.numpy(), "scales": scales.numpy()}
+    attributes = {"K": width, "N": len(codes), "bits": bits, "block_size": block}
+    return attributes, {"codes": codes.numpy(), "scales": integers.scales_of(block).numpy()}
 
 
 def _block(group: int, width: int) -> int | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from hw_profiles.conversions.aotinductor import compile_package, load_package
+from hw_profiles.conversions.few_bits import Few
 from hw_profiles.runtimes.base import runtimes
 from hw_profiles.runtimes.exported import ExportedRuntime
 from hw_profiles.timing.timers import Call
@@ -25,7 +26,7 @@ class AotInductor(ExportedRuntime):
     name = "aotinductor"
     suffix = ".pt2"
 
-    def write(self, program: ExportedProgram, inputs: Sequence[Tensor], path: Path) -> None:
+    def write(self, program: ExportedProgram, inputs: Sequence[Tensor], path: Path, few: Few) -> None:
         """See `ExportedRuntime.write`."""
         compile_package(program, path)
 

@@ -24,6 +24,7 @@ from torch.export import ExportedProgram
 from foundation.errors import ProfileError, SettingError
 from foundation.extras import installed_version, missing_extra
 from hw_profiles.conversions.cache import kept, weights_digest
+from hw_profiles.conversions.few_bits import Few, few_bits_of
 from hw_profiles.runtimes.base import Calls, Runtime
 from hw_profiles.timing.timers import Call, Clock
 from search_spaces.language.serialization import to_plain
@@ -104,7 +105,7 @@ class ExportedRuntime(Runtime):
         return frozenset() if scenario.weights == "plain" else self.packs
 
     def placed(self, model: Model, scenario: Scenario) -> Model:
-        """See `Runtime.placed`; weights are packed when the program is written (`pack`)."""
+        """See `Runtime.placed`; weights are packed when the program is written."""
         return super().placed(model, replace(scenario, weights="plain"))
 
     def clock(self, scenario: Scenario) -> Clock:
@@ -144,28 +145,20 @@ class ExportedRuntime(Runtime):
                 program = exported(module.eval(), inputs)
             except SettingError as error:
                 raise ProfileError(str(error)) from None
-            self.write(program, inputs, path)
-            if scenario.weights != "plain":
-                self.pack(module.model, path)
+            self.write(program, inputs, path, few_bits_of(module.model, self.kernels(scenario)))
 
         path = kept({**key, **made}, self.suffix, write)
         return path if _carries.get() else self.load(path, scenario)
 
     @abstractmethod
-    def write(self, program: ExportedProgram, inputs: Sequence[Tensor], path: Path) -> None:
-        """Write a program of fixed shapes into a file.
+    def write(self, program: ExportedProgram, inputs: Sequence[Tensor], path: Path, few: Few) -> None:
+        """Write a program of fixed shapes into a file, with integers for the parameters in `few`.
+
+        What is no product of a matrix stays in floating point; where `packs` is empty, `few` is.
 
         Raises:
             ProfileError: this runtime cannot run it.
         """
-
-    def pack(self, model: Model, path: Path) -> None:
-        """Store the weights of a file at their bits; where `packs` says that there are kernels.
-
-        Raises:
-            ProfileError: they cannot be.
-        """
-        raise NotImplementedError
 
     @abstractmethod
     def load(self, path: Path, scenario: Scenario) -> Any:

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from hw_profiles.conversions import onnx
-from hw_profiles.conversions.onnx_few_bits import few_bits_of, pack_products
+from hw_profiles.conversions.few_bits import Few
+from hw_profiles.conversions.onnx_few_bits import KERNELS, pack_products
 from hw_profiles.runtimes.base import runtimes
 from hw_profiles.runtimes.exported import ExportedRuntime
 from hw_profiles.timing.timers import Call
-from search_spaces.network.model import Model
 from search_spaces.network.programs import PARAMETERS
 from search_spaces.scenario import Scenario
 
@@ -31,16 +31,14 @@ class OnnxRuntime(ExportedRuntime):
     modules = (*onnx.WRITES, *onnx.RUNS)
     packages = ("torch", "onnxruntime", "onnxscript")
     suffix = ".onnx"
-    packs = frozenset((bits, activation, "int") for bits in (8, 4) for activation in (16, 8))
+    packs = KERNELS
 
-    def write(self, program: ExportedProgram, inputs: Sequence[Tensor], path: Path) -> None:
+    def write(self, program: ExportedProgram, inputs: Sequence[Tensor], path: Path, few: Few) -> None:
         """See `ExportedRuntime.write`."""
         names = [f"input{i}" for i in range(len(inputs))]
         onnx.write_onnx(program, inputs, path, names=(names, ["logits"]))
-
-    def pack(self, model: Model, path: Path) -> None:
-        """See `ExportedRuntime.pack`; what is no product of a matrix stays in floating point."""
-        pack_products(path, few_bits_of(model), prefix=PARAMETERS)
+        if few:
+            pack_products(path, few, prefix=PARAMETERS)
 
     def load(self, path: Path, scenario: Scenario) -> onnx.OnnxSession:
         """See `ExportedRuntime.load`."""

@@ -19,36 +19,27 @@ from typing import Any
 
 import torch
 
-from foundation.errors import SettingError
 from foundation.settings import setting
 from hw_profiles.conversions import onnx
-from hw_profiles.conversions.onnx_few_bits import few_bits_of, pack_products
+from hw_profiles.conversions.few_bits import few_bits_of
+from hw_profiles.conversions.onnx_few_bits import KERNELS, pack_products
 from hw_profiles.runtimes.placement import placed
 from nas.exports.base import Network, targets
-from nas.exports.programs import ProgramTarget, differences
+from nas.exports.programs import IntegerTarget, differences
 from search_spaces.network.programs import BATCH, PARAMETERS, export_programs, flat_state
 from search_spaces.scenario import Scenario
 
 
 @targets.add
 @dataclass(frozen=True, kw_only=True)
-class Onnx(ProgramTarget):
+class Onnx(IntegerTarget):
     """Two ONNX files, checked in ONNX Runtime."""
 
     name = "onnx"
     extra = onnx.EXTRA
     modules = (*onnx.WRITES, *onnx.RUNS)
 
-    weights: int = setting(32, help="Bits of the weights of products.", choices=(32, 8, 4))
-    packed: bool = setting(False, help="Store weights that have 8 or 4 bits in the network as integers.")
     group: int = setting(32, help="Weights that share a scale.", choices=(16, 32, 64, 128, 256))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.packed and self.weights < 32:
-            raise SettingError(
-                f"{self.name}: packed keeps the network's own bits, so weights={self.weights} cannot"
-            )
 
     def write_files(self, network: Network, folder: Path) -> Mapping[str, Any]:
         """See `Target.write_files`."""
@@ -71,7 +62,7 @@ class Onnx(ProgramTarget):
             outputs = ["logits", *(f"{new}{name}" for name in made.state)]
             onnx.write_onnx(program, inputs, path, names=(names, outputs), folded=not self.packed)
             if self.packed:
-                products = pack_products(path, few_bits_of(model), prefix=PARAMETERS)
+                products = pack_products(path, few_bits_of(model, KERNELS), prefix=PARAMETERS)
             elif self.weights < 32:
                 products = onnx.to_few_bits(path, bits=self.weights, group=self.group)
         few = {"products_of_few_bits": products} if self.packed or self.weights < 32 else {}

@@ -1,7 +1,7 @@
 """What the formats made of programs share: sizes, and the check against our own model.
 
 A format of this kind holds two programs (`search_spaces.network.programs`): one reads a prompt, one decodes a
-token, and the decode state goes in and out.
+token, and the decode state goes in and out. Some hold weights of few bits as integers (`IntegerTarget`).
 
 Shapes: B batch, T tokens, V vocab.
 """
@@ -58,6 +58,21 @@ class ProgramTarget(Target):
     def about(self, made: Programs) -> dict[str, Any]:
         """What is told of the programs."""
         return {"prompt": made.prompt or "any", "capacity": made.capacity, "state": list(made.state)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerTarget(ProgramTarget):
+    """A format of two programs that can hold weights of 8 and 4 bits as integers."""
+
+    weights: int = setting(32, help="Bits of the weights of products.", choices=(32, 8, 4))
+    packed: bool = setting(False, help="Store weights that have 8 or 4 bits in the network as integers.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.packed and self.weights < 32:
+            raise SettingError(
+                f"{self.name}: packed keeps the network's own bits, so weights={self.weights} cannot"
+            )
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hw_profiles.conversions.onnx_few_bits import _block, few_bits_of
+from hw_profiles.conversions.few_bits import few_bits_of
+from hw_profiles.conversions.onnx_few_bits import KERNELS, _block
 from hw_profiles.runtimes.base import check_scenario, runtime_of
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
@@ -73,7 +74,7 @@ def test_kernels_are_those_of_integers_and_other_runtimes_of_programs_have_none(
     assert runtime_of(PLAIN).kernels(PLAIN) == frozenset()
     assert runtime_of(PACKED).kernels(PACKED) == {(b, a, "int") for b in (8, 4) for a in (16, 8)}
     model = rounded(Bits(weight=8, activation=8, numbers="float"), Bits(weight=3), Bits(weight=4))
-    assert {name.split(".")[1] for name in few_bits_of(model)} == {"2"}
+    assert {name.split(".")[1] for name in few_bits_of(model, KERNELS)} == {"2"}
 
 
 @pytest.mark.parametrize(
