@@ -30,11 +30,12 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState as State
 from optuna.trial import create_trial
 
-from foundation.errors import SettingError, UnknownName
+from foundation.errors import UnknownName
 from foundation.registry import nearest
 from foundation.settings import Settings
 from nas.strategies.base import Proposal, Strategy, strategies
 from nas.strategies.memory import Remembering
+from nas.strategies.rehearsal import rehearse
 from nas.strategies.sampler_settings import SamplerSettings, quiet, settings_of
 from nas.study.trial import PARENTS, Trial, TrialState
 from search_spaces.language.genotype import Genotype, Label
@@ -88,7 +89,7 @@ class OptunaStrategy(Remembering):
         self._heard: dict[int, Trial] | None = {}  # by number, the newest before the first proposal
         self._numbers: dict[int, int] = {}  # Optuna's numbers of trials that are being scored, by ours
         self._newest = -1
-        self._require_goals()
+        rehearse(self.settings, tuple(directions))
 
     def sampler(self, number: int) -> BaseSampler:
         """The sampler that proposes for this trial."""
@@ -246,15 +247,6 @@ class OptunaStrategy(Remembering):
     def _id(self, number: int) -> int:
         """What the storage calls a trial; reading all trials for it takes the longer the more there are."""
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-
-    def _require_goals(self) -> None:
-        """Raise `SettingError` where the sampler cannot have so many objectives."""
-        with quiet():
-            study = optuna.create_study(directions=self._study.directions, sampler=self.sampler(0))
-            try:
-                study.ask({"place": IntDistribution(0, 1)})
-            except ValueError as error:
-                raise SettingError(f"strategy {self.name}: {' '.join(str(error).split())}") from None
 
 
 @strategies.add_family("optuna")

@@ -19,6 +19,9 @@ from foundation.settings import Settings, setting
 LIAR = "constant_liar"
 SEED = "seed"
 
+MOST = 10**5
+"""Of whatever is counted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings(Settings):
@@ -71,9 +74,9 @@ def settings_of(make: type[BaseSampler], title: str) -> type[SamplerSettings]:
             raise SettingError(f"{title} needs {name}, which no setting can say")
         if plain is not None:
             default = MISSING if required else True if name == LIAR else parameter.default
-            entries.append(
-                (name, plain, setting(default, help=_said_of(make, name), least=_least(make, plain, default)))
-            )
+            least, most = _bounds(make, plain, default)
+            described = setting(default, help=_said_of(make, name), least=least, most=most)
+            entries.append((name, plain, described))
     made: type[SamplerSettings] = make_dataclass(
         f"{make.__name__}Settings",
         entries,
@@ -98,14 +101,17 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _least(make: type[BaseSampler], plain: Any, default: Any) -> float | None:
-    """The least value of an argument: Optuna takes negative counts and shares, and means nothing by them.
+def _bounds(make: type[BaseSampler], plain: Any, default: Any) -> tuple[float | None, float | None]:
+    """The least and largest value of an argument of Optuna's own samplers.
 
-    Some arguments of it are negative by default.
+    They take negative counts and shares, and mean nothing by them, but where the default is negative; and
+    make room for any number of candidates.
     """
     numbers = {int, float} & {plain, *get_args(plain)}
+    if not numbers or not make.__module__.startswith("optuna."):
+        return None, None
     negative = isinstance(default, int | float) and default < 0
-    return 0 if numbers and not negative and make.__module__.startswith("optuna.") else None
+    return None if negative else 0, MOST if int in numbers else None
 
 
 def _said_of(make: type[BaseSampler], name: str) -> str:
