@@ -47,6 +47,7 @@ class LearningCurves:
         self.full = full
         self._curves: dict[int, dict[int, float]] = {}
         self._finals: dict[int, tuple[float, float]] | None = None
+        self._promises: dict[int, dict[int, float]] = {}
         self._model: _Model | None = None
         self._next_fit = 0
         self.fits = 0
@@ -56,6 +57,7 @@ class LearningCurves:
         """A candidate has these scores, by steps."""
         self._curves.setdefault(candidate, {}).update(scores)
         self._finals = None
+        self._promises.clear()
 
     def final(self, candidate: int) -> tuple[float, float]:
         """The score after `full` steps and its standard error; the error is 0 where that was measured."""
@@ -66,14 +68,35 @@ class LearningCurves:
             self._finals = self._predicted()
         return self._finals[candidate]
 
+    def promised(self, candidate: int, steps: int) -> float:
+        """The score after `full` steps as its scores of up to `steps` promise it, whatever came of it since.
+
+        So candidates that were trained further are compared with those that were not: predictions of all may
+        be too high or too low by the same amount, beside which a measured score would win or lose.
+        """
+        if steps not in self._promises:
+            self._promises[steps] = dict(zip(self._curves, self._up_to(steps), strict=True))
+        return self._promises[steps][candidate]
+
+    def _up_to(self, steps: int) -> list[float]:
+        table = self._fitted()
+        assert self._model is not None
+        return self._model.promises(table, steps / self.full).tolist()
+
     def _predicted(self) -> dict[int, tuple[float, float]]:
+        table = self._fitted()
+        assert self._model is not None
+        means, errors = self._model.finals(table)
+        return dict(zip(self._curves, zip(means.tolist(), errors.tolist(), strict=True), strict=True))
+
+    def _fitted(self) -> _Table:
+        """The curves, with a model of most of them."""
         table = _Table(self._curves, self.full)
         looks = int(table.looks.sum())
         if self._model is None or looks >= self._next_fit or len(table.share) != len(self._model.mean):
             self._model, self._next_fit = _Model(table), looks + 1 + looks // 16
             self.fits += 1
-        means, errors = self._model.finals(table)
-        return dict(zip(self._curves, zip(means.tolist(), errors.tolist(), strict=True), strict=True))
+        return table
 
 
 class _Table:
@@ -144,6 +167,11 @@ class _Model:
             common += (BEYOND * float(self.mean[before[-1]] - self.mean[-1])) ** 2 / (1 + ended)
         variance = covariances[:, 0, 0] + self.noise + common
         return self.mean[-1] + own[:, 0], self.widening * np.sqrt(variance)
+
+    def promises(self, table: _Table, share: float) -> Floats:
+        """The score after a whole training by the looks of up to this share of it, of each curve [N]."""
+        own, _ = self._posterior(table, table.weights * (table.share <= share))
+        return self.mean[-1] + own[:, 0]
 
     def _mean_curve(self, table: _Table, sums: Floats) -> Floats:
         """Means at the steps of the looks, drawn to the law where these are few; the law where none is."""

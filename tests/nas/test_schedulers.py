@@ -142,6 +142,21 @@ def test_of_several_objectives_the_undominated_go_on_first() -> None:
     assert {candidate for candidate, steps in alone.trained if steps == 2} == {0, 1, 2}
 
 
+def test_a_rung_compares_predictions_with_predictions_also_of_those_who_went_on() -> None:
+    def promoted(name: str) -> list[int]:
+        scheduler = schedulers[name](
+            Ladder((1, 100), 0.3),
+            trials=20,
+            point_of=lambda trial: (trial.values["loss"].value, -losses[trial.genotype.genes["x"]]),
+            scores=["loss"],
+        )
+        alone = Alone(scheduler, losses).run(20)
+        return [candidate for candidate, steps in alone.trained if steps == 100]
+
+    losses = [place / 10 for place in shuffled(20)]  # all on one front, and all fall by 0.99
+    assert promoted("halving_by_curve") == promoted("halving")
+
+
 def test_whoever_has_no_prospects_is_dropped_once_and_never_promoted() -> None:
     scheduler = schedulers["halving"](LADDER, trials=27, point_of=loss)
     dropped: list[tuple[int, int]] = []
