@@ -39,6 +39,8 @@ SEARCHES = (
     ("halving", 8),
     ("halving_by_curve", 1),
     ("halving_by_curve", 8),
+    ("halving_by_gain", 1),
+    ("halving_by_gain", 8),
     ("hyperband", 1),
 )
 LEVELS = {"80 %": 1.2816, "95 %": 1.9600}

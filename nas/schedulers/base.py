@@ -23,6 +23,7 @@ trials are told again, decides what it would have decided.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -151,6 +152,11 @@ class Scheduler(ABC):
         return ()
 
     @classmethod
+    def usual_rungs(cls, full: int, keep: float) -> tuple[int, ...]:
+        """Those of a plan that names none: steps grow as candidates become fewer, at about equal cost."""
+        return tuple(sorted({max(1, round(full * keep**rung)) for rung in range(RUNGS)}))
+
+    @classmethod
     @abstractmethod
     def cost(cls, ladder: Ladder, candidates: int) -> float:
         """Training steps that so many candidates take in all."""
@@ -178,7 +184,7 @@ def ladder_of(plan: Plan) -> Ladder:
                 f" {argument('scheduler', 'halving')}, or leave them out"
             )
         return Ladder((full,), plan.keep)
-    rungs = plan.rungs or _usual_rungs(full, plan.keep)
+    rungs = plan.rungs or schedulers[plan.scheduler].usual_rungs(full, plan.keep)
     rungs = rungs if rungs[-1] == full else (*rungs, full)
     if list(rungs) != sorted(set(rungs)):
         raise SettingError(
@@ -198,25 +204,20 @@ def training_steps(plan: Plan, candidates: int) -> float:
     return schedulers[plan.scheduler].cost(ladder_of(plan), candidates)
 
 
-def _usual_rungs(full: int, keep: float) -> tuple[int, ...]:
-    """Steps that grow as the candidates become fewer, so that every rung costs about the same."""
-    return tuple(sorted({max(1, round(full * keep**rung)) for rung in range(RUNGS)}))
-
-
 def looks_of(ladder: Ladder) -> tuple[int, ...]:
     """Steps after which a training is looked at on the way to its next rung, for the sake of its curve."""
     return tuple(sorted({steps // part for steps in ladder.steps for part in (2, 4)} - {0, *ladder.steps}))
 
 
-def make_scheduler(plan: Plan, point_of: PointOf) -> Scheduler:
-    """The scheduler of a plan.
+def make_scheduler(plan: Plan, point_of: PointOf, size: float = math.inf) -> Scheduler:
+    """The scheduler of a plan, for a space of so many architectures.
 
     Raises:
         UnknownName: there is none of this name.
         SettingError: its rungs make no sense.
     """
     kind, ladder, scores = schedulers[plan.scheduler], ladder_of(plan), scored_names(plan)
-    return kind(ladder, trials=plan.trials, point_of=point_of, scores=scores)
+    return kind(ladder, trials=int(min(plan.trials, size)), point_of=point_of, scores=scores)
 
 
 def check_scheduler(plan: Plan) -> None:

@@ -32,10 +32,10 @@ class Halving(Scheduler):
         self._begun = dict.fromkeys(self.weights(ladder), 0)
         self._running = set[int]()
         places = [quota(count, ladder.keep) for count in ladder.reached(self.shares(ladder, trials))]
-        self._rungs = {
-            steps: _Rung(ladder.keep, most, self._point)
-            for steps, most in zip(ladder.steps, places, strict=True)
-        }
+        self._rungs: dict[int, Rung] = {}
+        above: Rung | None = None
+        for steps, most in zip(reversed(ladder.steps), reversed(places), strict=True):
+            self._rungs[steps] = above = self._rung(most, above)
 
     @classmethod
     def weights(cls, ladder: Ladder) -> dict[int, float]:
@@ -55,6 +55,10 @@ class Halving(Scheduler):
     def _behind(cls, ladder: Ladder, counts: dict[int, int]) -> int:
         weights = cls.weights(ladder)
         return min(counts, key=lambda first: (counts[first] + 1) / weights[first])
+
+    def _rung(self, most: int, above: Rung | None) -> Rung:
+        """One with up to so many places in the one above it."""
+        return Rung(self.ladder.keep, most, self._point)
 
     def _point(self, trial: Trial) -> tuple[float, ...]:
         """By which candidates of a rung are compared: as scored there."""
@@ -105,13 +109,13 @@ class Halving(Scheduler):
         return ladder.reached(cls.shares(ladder, candidates))[-1]
 
 
-class _Rung:
+class Rung:
     """The candidates that ended at one rung, by the numbers they began with; it has up to `most` places."""
 
     def __init__(self, keep: float, most: int, point_of: PointOf) -> None:
-        self.keep, self.most, self._point_of = keep, most, point_of
-        self.promoted = set[int]()
-        self._scored: dict[int, Trial] = {}
+        self.keep, self.most, self.point_of = keep, most, point_of
+        self.promoted, self.lost = set[int](), set[int]()
+        self.scored: dict[int, Trial] = {}
         self._failed: list[Trial] = []
         self._closed = set[int]()
         self._waiting: Trial | None = None
@@ -120,9 +124,10 @@ class _Rung:
     def tell(self, trial: Trial) -> None:
         """A candidate has ended here."""
         if trial.state is TrialState.COMPLETE:
-            self._scored[trial.candidate] = trial
+            self.scored[trial.candidate] = trial
             self._known = False
         else:
+            self.lost.add(trial.candidate)
             self._failed.append(trial)
 
     def promote(self, number: int) -> None:
@@ -133,9 +138,9 @@ class _Rung:
     def next(self) -> Trial | None:
         """The best that was not promoted, where there is a place; decided when one has ended or gone on."""
         if not self._known:
-            places = quota(len(self._scored), self.keep)
+            places = quota(len(self.scored), self.keep)
             chosen = self._best(places) if len(self.promoted) < places else []
-            waiting = (self._scored[number] for number in chosen if number not in self.promoted)
+            waiting = (self.scored[number] for number in chosen if number not in self.promoted)
             self._waiting, self._known = next(waiting, None), True
         return self._waiting
 
@@ -143,16 +148,19 @@ class _Rung:
         """Give up candidates beyond all places that may come; those who failed are given up anyway."""
         yield from self._failed
         self._failed = []
-        places = max(self.most, quota(len(self._scored), self.keep))
-        if len(self._scored) <= places + len(self._closed):
+        places = max(self.most, quota(len(self.scored), self.keep))
+        if len(self.scored) <= places + len(self._closed):
             return
-        kept = {*self._best(places), *self.promoted}
-        for number in sorted(self._scored.keys() - kept - self._closed):
+        for number in sorted(self._hopeless(places) - self._closed):
             self._closed.add(number)
-            yield self._scored[number]
+            yield self.scored[number]
+
+    def _hopeless(self, places: int) -> set[int]:
+        """Those without a promotion whom so many places would pass over."""
+        return self.scored.keys() - {*self._best(places), *self.promoted}
 
     def _best(self, places: int) -> list[int]:
         """The numbers of so many candidates, best first."""
-        candidates = list(self._scored)
-        points = [self._point_of(trial) for trial in self._scored.values()]
+        candidates = list(self.scored)
+        points = [self.point_of(trial) for trial in self.scored.values()]
         return [candidates[i] for i in by_rank_and_spread(points, places)]

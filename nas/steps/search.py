@@ -158,7 +158,7 @@ def search_of(
         executor=executor,
         fidelity=fidelity(plan),
         seed=plan.seed,
-        scheduler=make_scheduler(plan, point_of(study)),
+        scheduler=make_scheduler(plan, point_of(study), study.space.size()),
         cost_model=cost_model,
         cheap=recorded_costs(study.space, plan, cost_model),
         constraints=parsed_constraints(plan),
@@ -176,7 +176,7 @@ def point_of(study: Study) -> PointOf:
 
 def _is_owed(study: Study, trials: Iterable[Trial]) -> bool:
     """Whether some candidate is to be trained further."""
-    scheduler = make_scheduler(study.plan, point_of(study))
+    scheduler = make_scheduler(study.plan, point_of(study), study.space.size())
     for trial in trials:
         scheduler.tell(trial)
         if trial.goes_on and trial.state is TrialState.RUNNING:

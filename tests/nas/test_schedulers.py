@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from foundation.errors import EvaluationFailed, SettingError, UnknownName
@@ -23,10 +24,12 @@ from nas.schedulers.base import (
     Scheduler,
     check_scheduler,
     ladder_of,
+    make_scheduler,
     schedulers,
     training_steps,
 )
 from nas.schedulers.hyperband import Hyperband
+from nas.schedulers.next_rung import gene_counts, predicted
 from nas.search_setup import Search
 from nas.store import Store
 from nas.strategies.base import make_strategy
@@ -52,9 +55,15 @@ class Alone:
     """A scheduler with one worker: `losses` by candidate; what was trained, in order."""
 
     def __init__(
-        self, scheduler: Scheduler, losses: Sequence[float], failing: frozenset[int] = frozenset()
+        self,
+        scheduler: Scheduler,
+        losses: Sequence[float],
+        failing: frozenset[int] = frozenset(),
+        *,
+        late: Sequence[float] = (),
     ) -> None:
         self.scheduler, self.losses, self.failing = scheduler, losses, failing
+        self.late = late or losses  # what they are after the first rung
         self.trained: list[tuple[int, int]] = []
         self.numbers: list[int] = []
 
@@ -81,7 +90,7 @@ class Alone:
             self.numbers.append(number)
         trial = Trial(
             number=number,
-            genotype=Genotype({"x": candidate}),
+            genotype=Genotype({"x": candidate, "fast": candidate % 2 == 0}),
             fidelity=Fidelity(evaluator="scratch", steps=steps),
             seed=0,
             memo=memo,
@@ -89,7 +98,9 @@ class Alone:
         self.scheduler.tell(trial)
         self.trained.append((candidate, steps))
         failed = candidate in self.failing
-        values = {} if failed else {"loss": Value(self.losses[candidate] + 1 / steps)}
+        first = steps == self.scheduler.ladder.steps[0]
+        loss = (self.losses if first else self.late)[candidate] + 1 / steps
+        values = {} if failed else {"loss": Value(loss)}
         self.scheduler.tell(
             replace(trial, state=TrialState.FAILED if failed else TrialState.COMPLETE, values=values)
         )
@@ -157,6 +168,59 @@ def test_a_rung_compares_predictions_with_predictions_also_of_those_who_went_on(
     assert promoted("halving_by_curve") == promoted("halving")
 
 
+def fast_and_slow(scheduler: str, failing: frozenset[int] = frozenset()) -> Alone:
+    """A search of 60 candidates of one front, of which those that begin fast end badly."""
+    sizes = shuffled(60)
+
+    def point(trial: Trial) -> tuple[float, ...]:
+        return trial.values["loss"].value, sizes[trial.genotype.genes["x"]]
+
+    made = schedulers[scheduler](Ladder((10, 90), 0.3), trials=60, point_of=point, scores=["loss"])
+    ends = [(60 - size) / 10 for size in sizes]
+    early = [end - 4 * (candidate % 2 == 0) for candidate, end in enumerate(ends)]
+    late = [end + 4 * (candidate % 2 == 0) for candidate, end in enumerate(ends)]
+    return Alone(made, early, failing, late=late).run(60)
+
+
+def test_by_gain_learns_whose_early_scores_mislead() -> None:
+    def slow(scheduler: str) -> float:
+        last = [candidate for candidate, steps in fast_and_slow(scheduler).trained if steps == 90]
+        assert len(last) == 18
+        return sum(candidate % 2 for candidate in last) / len(last)
+
+    assert slow("halving") < 0.1
+    assert slow("halving_by_gain") > 0.6
+
+
+def test_by_gain_keeps_half_of_its_places_until_all_have_begun() -> None:
+    failing = frozenset(range(0, 60, 7))
+    trained = fast_and_slow("halving_by_gain", failing).trained
+    last_begun = max(i for i, (_, steps) in enumerate(trained) if steps == 10)
+    early = [steps for _, steps in trained[:last_begun]].count(90)
+    assert early == int((60 - len(failing)) * 0.15)
+    assert not failing & {candidate for candidate, steps in trained if steps == 90}
+    assert [steps for _, steps in trained].count(90) == int((60 - len(failing)) * 0.3)
+
+
+def test_the_next_rung_is_predicted_with_an_error_that_holds_the_truth() -> None:
+    chance = np.random.default_rng(0)
+    genes = [{f"layers.{i}.width": int(2 ** chance.integers(1, 5)) for i in range(3)} for _ in range(80)]
+    costs = np.array([sum(each.values()) for each in genes], dtype=float)
+    early = chance.standard_normal(80)
+    late = early + np.log(costs) + 0.1 * chance.standard_normal(80)
+    known = np.arange(80) < 25
+    counts = [gene_counts(Genotype(each)) for each in genes]
+    here, there = np.stack([early, costs], 1), np.stack([np.where(known, late, np.nan), costs], 1)
+    means, errors = predicted(here, counts, there, known)
+    assert (means[:, 1] == costs).all()
+    assert (means[known, 0] == late[known]).all()
+    assert not errors[known].any()
+    assert not errors[:, 1].any()
+    off = np.abs(means[~known, 0] - late[~known])
+    assert off.mean() < 0.3 * np.abs(early - late)[~known].std()
+    assert 0.85 < (off < 1.96 * errors[~known, 0]).mean() <= 1
+
+
 def test_whoever_has_no_prospects_is_dropped_once_and_never_promoted() -> None:
     scheduler = schedulers["halving"](LADDER, trials=27, point_of=loss)
     dropped: list[tuple[int, int]] = []
@@ -221,10 +285,16 @@ def plan(**settings: Any) -> Plan:
 
 def test_a_plan_without_rungs_has_three_and_others_as_it_says() -> None:
     assert ladder_of(plan()).steps == (100, 300, 900)
+    assert ladder_of(plan(scheduler="halving_by_gain", keep=0.25)).steps == (56, 900)
     assert ladder_of(plan(rungs=(50, 200))).steps == (50, 200, 900)
     assert ladder_of(plan(rungs=(50, 900), keep=0.5)) == Ladder((50, 900), 0.5)
     assert training_steps(plan(), 27) == 27 * 100 + 9 * 200 + 3 * 600
     assert training_steps(plan(scheduler="full"), 27) == 27 * 900
+
+
+def test_a_search_has_no_more_candidates_than_its_space() -> None:
+    assert make_scheduler(plan(trials=100), loss, size=40).trials == 40
+    assert make_scheduler(plan(trials=100), loss).trials == 100
 
 
 @pytest.mark.parametrize(
