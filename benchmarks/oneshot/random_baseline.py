@@ -1,18 +1,24 @@
 """What does each engine gain over random choice from the same weights?
 
-    python -m benchmarks.oneshot.random_baseline --processes 12
+    python -m benchmarks.oneshot.random_baseline --processes 5
+    python -m benchmarks.oneshot.random_baseline --space laptop --steps 1000 --trials 100 --random 1000 \\
+        --engines exact ofa --out benchmarks/results/oneshot_laptop.json
 
-Per seed one supernet is trained on bytes (2 or 3 layers, 4 kinds of sequence mixers, 3 hidden widths, bits of
-weights and state, 2 widths). Every engine then searches it as `nas search` does, for bits per byte, decode
-latency (by a device card, so that busy cores change nothing) and weight bytes, and is held against random
-choice as `nas validate` does: the ratio of hypervolumes (costs in logarithms, one reference point per pair).
+Per seed one supernet is trained on bytes: of a part of `laptop` (2 or 3 layers, 4 kinds of sequence mixers,
+3 hidden widths, bits of weights and state, 2 widths), or of all of it. Every engine then searches it as
+`nas search` does, for bits per byte, decode latency (by a device card, so that busy cores change nothing) and
+weight bytes, and is held against random choice as `nas validate` does: the ratio of hypervolumes (costs in
+logarithms, one reference point per pair).
 
 - `equal count`  as many random candidates as the engine had of its own;
 - `equal time`   as many as could be scored in the time that the engine took, its preparation included (at
                  most as many as were scored: `--random`);
 - `all`          all of them.
 
-Engines: `ofa` (NSGA-II), `exact`, `darts` (modern). Scores are those of the shared weights, for both sides.
+Engines: `ofa` (by the strategy `auto`), `exact`, `darts` (modern). Scores are those of the shared weights,
+for both sides. Also the hypervolume of what `ofa` had found when `exact` was done, over that of `exact`.
+
+What a seed gives is written when it is there; a run that was stopped goes on with the seeds that are missing.
 """
 
 from __future__ import annotations
@@ -22,19 +28,19 @@ import json
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 import torch
 
 from benchmarks.common import RESULTS, provenance, show_plainly
 from nas.executors.local import InProcess
+from nas.pareto import hypervolume, reference_point
 from nas.steps.base import Context, run_steps
 from nas.steps.profile import cost_model
 from nas.steps.train import evaluator
@@ -55,12 +61,13 @@ from search_spaces.language.choices import one_of, repeat
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.quantization.bits import Bits
+from search_spaces.spaces import spaces
 
 Row = dict[str, Any]
 
 COMMAND = "python -m benchmarks.oneshot.random_baseline"
 CARD = "xeon-1-thread"
-BASE = "weights"
+BASE, BEGUN = "weights", "search_begun"
 ENGINES = ("darts", "exact", "ofa")
 WAYS = ("equal count", "equal time", "all")
 
@@ -78,27 +85,74 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=4, help="targets of differentiable search")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--space", choices=("small", "laptop"), default="small")
     given = parser.parse_args()
-    began = perf_counter()
-    settings = {name: value for name, value in vars(given).items() if name != "out"}
+    settings = {
+        name: value for name, value in vars(given).items() if name not in ("out", "seeds", "processes")
+    }
+    result = _begun(given.out, settings)
+    missing = [
+        seed for seed in range(given.seeds) if seed not in {row["seed"] for row in result["supernets"]}
+    ]
     make_task(plan("ofa", 0, settings))  # caches the text once, before all processes ask for it
-    with tempfile.TemporaryDirectory() as folder:
-        run = partial(ProcessPoolExecutor, given.processes, mp_context=get_context("spawn"))
-        with run() as pool:
-            trained = list(pool.map(partial(train, Path(folder), settings), range(given.seeds)))
-            jobs = list(product(given.engines, range(given.seeds)))  # the longest first
-            rows = []
-            for row in pool.map(partial(job, Path(folder), settings), jobs):
-                print(f"{row['engine']}, seed {row['seed']}: {row['seconds']} s", flush=True)
-                rows.append(row)
-    rows.sort(key=lambda row: (row["engine"], row["seed"]))
-    result = {**provenance(COMMAND), "settings": settings, "supernets": trained, "rows": rows}
-    result["summary"] = summary(rows)
-    result["seconds"] = round(perf_counter() - began, 1)
-    show_plainly("hypervolume over that of random choice", [_short(row) for row in rows])
-    show_plainly("over seeds", result["summary"])
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(one_seed, settings, seed) for seed in missing]):
+            for name, rows in done.result().items():
+                result[name] = sorted(
+                    [*result[name], *rows], key=lambda row: (row.get("engine", ""), row["seed"])
+                )
+            result["summary"] = summary(result["rows"])
+            given.out.write_text(json.dumps({**provenance(COMMAND), **result}, indent=1) + "\n")
+    show_plainly("hypervolume over that of random choice", [_short(row) for row in result["rows"]])
+    show_plainly("over seeds", result["summary"])
+    show_plainly("hypervolume of ofa over that of exact, in its time", result["against exact"])
+
+
+def _begun(out: Path, settings: Row) -> Row:
+    """What an earlier run with the same settings has left, or nothing."""
+    if out.is_file():
+        found: Row = json.loads(out.read_text())
+        if found["settings"] == settings:
+            return {name: found[name] for name in ("settings", "supernets", "rows", "against exact")}
+    return {"settings": settings, "supernets": [], "rows": [], "against exact": []}
+
+
+def one_seed(settings: Row, seed: int) -> dict[str, list[Row]]:
+    """A supernet, all engines on it, and the engines against each other."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        supernet = train(folder, settings, seed)
+        rows = []
+        for engine in settings["engines"]:
+            rows.append(job(folder, settings, (engine, seed)))
+            print(f"{engine}, seed {seed}: {rows[-1]['seconds']} s", flush=True)
+        both = {"ofa", "exact"} <= set(settings["engines"])
+        against = [against_exact(folder, settings, {row["engine"]: row for row in rows})] if both else []
+    return {"supernets": [supernet], "rows": rows, "against exact": against}
+
+
+def against_exact(folder: Path, settings: Row, rows: Mapping[str, Row]) -> Row:
+    """The hypervolume of what `ofa` had found when `exact` was done, over that of all that this one found."""
+    seed, seconds = rows["exact"]["seed"], rows["exact"]["seconds"]
+    fronts = []
+    for engine in ("ofa", "exact"):
+        study = _study(folder / str(seed) / engine, plan(engine, seed, settings), settings["space"])
+        trials = searched_and_random(study)[0]
+        if engine == "ofa":
+            end = study.facts[BEGUN]["at"] + seconds
+            trials = [trial for trial in trials if trial.finished is not None and trial.finished <= end]
+        fronts.append([point for point in candidates(study, trials)[0] if point is not None])
+    reference = reference_point([*fronts[0], *fronts[1]])
+    ours, exact = (hypervolume(front, reference) for front in fronts)
+    return {
+        "seed": seed,
+        "seconds of exact": seconds,
+        "seconds of ofa": rows["ofa"]["seconds"],
+        "candidates of ofa": len(fronts[0]),
+        "candidates of exact": len(fronts[1]),
+        "ratio": round(ours / exact, 4),
+    }
 
 
 def small() -> Space:
@@ -146,7 +200,7 @@ def train(folder: Path, settings: Row, seed: int) -> Row:
     """The supernet of a seed; it stays under `folder`."""
     torch.set_num_threads(1)
     began = perf_counter()
-    study = _study(folder / str(seed) / BASE, plan("ofa", seed, settings))
+    study = _study(folder / str(seed) / BASE, plan("ofa", seed, settings), settings["space"])
     run_steps(Context(study=study), ("corpus", "train"))
     return {"seed": seed, "seconds": round(perf_counter() - began, 1)}
 
@@ -155,12 +209,13 @@ def job(folder: Path, settings: Row, which: tuple[str, int]) -> Row:
     """One engine on the weights of one seed: a row."""
     torch.set_num_threads(1)
     engine, seed = which
-    study = _study(folder / str(seed) / engine, plan(engine, seed, settings))
-    base = _study(folder / str(seed) / BASE, plan("ofa", seed, settings))
+    study = _study(folder / str(seed) / engine, plan(engine, seed, settings), settings["space"])
+    base = _study(folder / str(seed) / BASE, plan("ofa", seed, settings), settings["space"])
     shutil.copytree(base.folder / "supernet", study.folder / "supernet")
     add_fact(study, "supernet", base.facts["supernet"])
     context = Context(study=study)
     run_steps(context, ("corpus", "profile", "train"))
+    add_fact(study, BEGUN, {"at": time()})
     began = perf_counter()
     run_steps(context, ("search",))
     took = perf_counter() - began
@@ -209,9 +264,11 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _study(folder: Path, settings: Plan) -> Study:
+def _study(folder: Path, settings: Plan, space: str) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
-    study = create_study(small(), settings, name="study", store=folder / "studies.db")
+    study = create_study(
+        small() if space == "small" else spaces[space](), settings, name="study", store=folder / "studies.db"
+    )
     study.folder.mkdir(parents=True, exist_ok=True)
     return study
 
