@@ -102,8 +102,8 @@ def read_adapter(folder: str | Path, model: Model, base: str) -> Adapter:
                 f"there is no folder {folder}: an adapter is one that `nas adapt` wrote"
             ) from None
         raise SettingError(
-            f"{folder} holds no adapter ({FILE} is missing): `nas adapt` writes one, with factors and --base"
-            " as_it_is"
+            f"{folder} holds no adapter ({FILE} is missing): `nas adapt` writes one, with factors of layers"
+            " and --base as_it_is"
         ) from None
     except FileError as error:
         raise SettingError(str(error)) from None

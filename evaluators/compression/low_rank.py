@@ -35,6 +35,9 @@ from search_spaces.quantization.rounding import round_all
 PLACES = ("input", "output", "inner", "expert")
 """A matrix reads the residual stream, writes to it, or does neither; or it is an expert."""
 
+ENDS = "embedding"
+"""Those with a row for each token: the embedding, and a head of its own."""
+
 
 BASES = (AS_IT_IS, NF4) = ("as_it_is", "nf4")
 """How the weights are held that factors are added to."""
@@ -72,11 +75,15 @@ class Shape:
 
 
 def matrices(model: Model, places: Collection[str], rank: int = 1) -> dict[str, Shape]:
-    """The parameters of the layers that stand in these places, as matrices of at least this rank.
+    """The parameters that stand in these places, as matrices of at least this rank.
 
     The model may be on the meta device.
     """
-    roles, found = model.roles(), {}
+    roles, found = model.roles(), dict[str, Shape]()
+    for name in model.shell.matrices if ENDS in places else ():
+        rows, width = getattr(model, name).shape
+        if rank <= min(rows, width):
+            found[name] = Shape(1, rows, width)
     for path, module in model.named_modules():
         if not isinstance(module, Residual):
             continue
@@ -114,7 +121,8 @@ class LowRank(Merged):
         self.form, self.adapted = form, dict(adapted)
         self.shapes = {name: weight.shape for name, weight in model.named_parameters()}
         bits = weight_bits(model)  # while matrices are there
-        self.quantized = QuantizedBase(model, self.adapted) if form.base == NF4 else None
+        layers = [name for name in self.adapted if name.startswith("layers.")]
+        self.quantized = QuantizedBase(model, layers) if form.base == NF4 else None
         super().__init__(model, task, **course)
         self._bits = bits
         if self.quantized is not None:
@@ -137,7 +145,8 @@ class LowRank(Merged):
     def base(self, name: str) -> Tensor:
         """A parameter that is adapted, without its factors, as matrices [S, N, K]."""
         shape = self.adapted[name]
-        base = self._weights[name] if self.quantized is None else self.quantized.values(name)
+        stored = self.quantized is not None and name in self.quantized.stored
+        base = self.quantized.values(name) if stored and self.quantized else self._weights[name]
         return base.reshape(shape.stacked, shape.rows, shape.inputs)
 
     @property
@@ -163,7 +172,8 @@ class LowRank(Merged):
         """See `Merged.gradients`; from a base of 4 bits matrices are made sublayer by sublayer."""
         if self.quantized is None:
             return super().gradients()
-        return self.backward({}, self.quantized.computing_with(self._moved_and_rounded))
+        around = self._moved_and_rounded(self.adapted.keys() - self.quantized.stored.keys())
+        return self.backward(around, self.quantized.computing_with(self._moved_and_rounded))
 
     def _moved_and_rounded(self, names: Iterable[str]) -> dict[str, Tensor]:
         return {name: round_all({name: self.moved(name)}, self._bits)[name] for name in names}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,9 @@ class Course(TypedDict):
 class Merged(Trainable):
     """The training of parameters that `starts` makes and `merged` puts into the weights of a model."""
 
+    usual_rate: ClassVar[float] = RATE
+    """The rate of what is learned, at a factor of 1."""
+
     def __init__(self, model: Model, task: Task, **course: Unpack[Course]) -> None:
         recipe = course["recipe"]
         self.model, self.task, self.seed, self.batch = model, task, course["seed"], course["batch"]
@@ -58,11 +61,6 @@ class Merged(Trainable):
             steps=course["steps"],
         )
         self.origin = weights_digest(self._weights)
-
-    @property
-    def usual_rate(self) -> float:
-        """The rate of what is learned, at a factor of 1."""
-        return RATE
 
     @abstractmethod
     def starts(self) -> dict[str, nn.Parameter]:

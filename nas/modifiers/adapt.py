@@ -15,6 +15,7 @@ from evaluators.compression.galore import GaLore
 from evaluators.compression.low_rank import (
     AS_IT_IS,
     BASES,
+    ENDS,
     PLACES,
     Form,
     LowRank,
@@ -64,7 +65,8 @@ class Adapt(Modifier):
     Nothing else changes, and the network that comes out has them (`soft_prompt`).
 
     Matrices are those of any mixer, by what they do: they read the residual stream (input), write to it
-    (output), neither (inner), or are experts; those smaller than the rank stay as they are.
+    (output), neither (inner), or are experts; or they have a row for each token (embedding, and a head of its
+    own). Those smaller than the rank stay as they are.
     """
 
     name = "adapt"
@@ -74,7 +76,7 @@ class Adapt(Modifier):
     alpha: float = setting(16.0, help="What the factors count, times the rank.", above=0, most=MANY)
     tokens: int = setting(16, help="Virtual tokens of a prompt or prefix.", least=1, most=4096)
     targets: tuple[str, ...] = setting(
-        ("input", "output"), help=f"Matrices: {', '.join(PLACES)}.", metavar="PLACE,..."
+        ("input", "output"), help=f"Matrices: {', '.join((*PLACES, ENDS))}.", metavar="PLACE,..."
     )
     decompose: bool = setting(False, help="Learn norms apart from directions (DoRA).")
     base: str = setting(
@@ -93,10 +95,10 @@ class Adapt(Modifier):
 
     def check(self) -> None:
         """Targets must be known, and some."""
-        wrong = [place for place in self.targets if place not in PLACES]
+        wrong = [place for place in self.targets if place not in (*PLACES, ENDS)]
         if wrong or not self.targets:
             found = repr(wrong[0]) if wrong else "none"
-            raise SettingError(f"adapt: targets are some of {', '.join(PLACES)}, got {found}")
+            raise SettingError(f"adapt: targets are some of {', '.join((*PLACES, ENDS))}, got {found}")
         if self.method != "factors" and (self.decompose or self.base != AS_IT_IS):
             raise SettingError(f"adapt: decompose and base are for factors, and method is {self.method}")
         if self.probe and (self.method != "factors" or self.decompose):
@@ -176,8 +178,9 @@ class Adapt(Modifier):
         """What was learned apart from the network that it was learned on; None where it is not kept."""
         if isinstance(training, PromptTraining):
             return training.learned()
-        as_it_is = self.base == AS_IT_IS
-        return learned(training) if as_it_is and isinstance(training, LowRank) else None
+        if not isinstance(training, LowRank) or self.base != AS_IT_IS or ENDS in self.targets:
+            return None
+        return learned(training)
 
     def _training(self, model: Model, work: Work) -> Merged:
         course = Course(steps=self.steps, seed=work.seed, batch=self.batch, recipe=self.recipe)

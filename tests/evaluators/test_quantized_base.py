@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluators.compression.low_rank import AS_IT_IS, NF4, PLACES, Form, LowRank, UnequalRanks, matrices
+from evaluators.compression.low_rank import (
+    AS_IT_IS,
+    ENDS,
+    NF4,
+    PLACES,
+    Form,
+    LowRank,
+    UnequalRanks,
+    matrices,
+)
 from evaluators.compression.normal_float import (
     BITS,
     round_to_normal_float,
@@ -23,6 +32,7 @@ from search_spaces.blocks.base import blocks
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.ends import Head
 from search_spaces.network.model import Model, build
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.quantization.bits import Bits
@@ -140,3 +150,28 @@ def test_ranks_may_differ() -> None:
     learner.learn()
     assert set(learner.quantized.stored) == {name for name, rank in ranks.items() if rank}  # type: ignore[union-attr]
     learner.merge()(TASK.train_batch(0, 0, 2)[0])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_embedding_learns_by_factors_beside_a_base_of_4_bits(tied: bool) -> None:
+    spec = Decoder(vocab=TASK.vocab, d_model=16, layers=(LAYERS["Mamba2"],), head=Head(tied=tied))
+    learned = []
+    for base in (AS_IT_IS, NF4):
+        model = build(spec, seed=1).eval()
+        if base == AS_IT_IS:
+            model = rounded(model)
+        adapted = matrices(model, (*PLACES, ENDS), 2)
+        ends = {name for name in adapted if not name.startswith("layers.")}
+        assert ends == ({"embedding"} if tied else {"embedding", "head"})
+        assert adapted["embedding"].factors(Form(rank=2)) == 2 * (TASK.vocab + 16)
+        learner = LowRank(
+            model, TASK, Form(rank=2, base=base), adapted, steps=3, seed=0, batch=2, recipe=DEFAULT
+        )
+        before = model.embedding.detach().clone()
+        losses = [learner.learn() for _ in range(3)]
+        merged = learner.merge()
+        assert not torch.equal(merged.embedding, before)
+        learned.append((losses, dict(merged.named_parameters())))
+    (losses, whole), (again, stored) = learned
+    assert losses == again
+    assert all(torch.equal(stored[name], weight) for name, weight in whole.items())

@@ -388,7 +388,7 @@ def test_other_ways_to_adapt_are_as_large_as_they_say(
         ("adapt,method=galore,decompose=yes", "decompose and base are for factors, and method is galore"),
         ("adapt,probe=5,decompose=yes", "probe is for factors without norms"),
         ("adapt,probe=5,method=galore", "probe is for factors"),
-        ("adapt,targets=", "targets are some of input, output, inner, expert, got none"),
+        ("adapt,targets=", "targets are some of input, output, inner, expert, embedding, got none"),
     ],
 )
 def test_factors_that_cannot_be_are_refused(text: str, message: str, start: Start) -> None:
