@@ -27,7 +27,7 @@ STEADY_MS = 4000
 """A page that stays as it is for so long is done: what is fitted to a study takes seconds."""
 
 SETTLED = """
-document.querySelector("h1") && !document.querySelector("[data-dash-is-loading]")
+document.querySelector("h1") && !document.querySelector("[data-dash-is-loading], .awaited")
   && [...document.querySelectorAll(".js-plotly-plot")].every(each => each.querySelector(".main-svg"))
 """
 """Nothing is awaited, and every figure is drawn."""

@@ -143,7 +143,7 @@ def network_rows(
                     _labelled(number_parts(known[trial.digest].get(of.name), c.factor, c.places), c.title)
                     for of, c in shown
                 ),
-                html.Td(reading.one_line(trial), className="line"),
+                html.Td(reading.one_line(trial), className="line", title=reading.one_line(trial)),
             ]
         )
         for trial in trials[:MOST_ROWS]

@@ -26,6 +26,9 @@ LOOKS = {FITTED: (GREY, "circle-open"), HELD_OUT: (BLUE, "circle"), MEMBER: (ORA
 PANEL = 300
 
 
+APART = (0.18, 0.12)
+"""Of the height of a figure with two panels below each other, and with three, between them."""
+
 SECOND = "dot"
 """The lines of a second table."""
 
@@ -71,7 +74,7 @@ def _panels(titles: Sequence[str], apart: float, *, narrow: bool) -> go.Figure:
     """Empty panels under their titles."""
     rows, columns = _places(max(1, len(titles)), narrow)[-1]
     figure = make_subplots(
-        rows, columns, subplot_titles=titles, horizontal_spacing=apart, vertical_spacing=0.36 / max(rows, 3)
+        rows, columns, subplot_titles=titles, horizontal_spacing=apart, vertical_spacing=APART[rows > 2]
     )
     return figure.update_layout(template=template(LIGHT)).update_annotations(font_size=13)
 

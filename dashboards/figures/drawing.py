@@ -15,8 +15,8 @@ LEAST_WIDTH = "least_width"
 """In the `meta` of a layout: where a page is narrower than so many pixels, it scrolls the figure."""
 
 
-TOP = 40
-"""Pixels above a plot for its title, where the legend is elsewhere."""
+TOP, BARE_TOP = 40, 12
+"""Pixels above a plot, where the legend is elsewhere: for its title, and without one."""
 
 LINE, LETTER, SIGN = 19, 6.2, 44
 """Pixels of a line of a legend, of a letter there, and of the mark before a name."""
@@ -41,7 +41,7 @@ def legend_below(figure: go.Figure) -> go.Figure:
     return figure.update_layout(
         legend=legend,
         height=(figure.layout.height or 0) + LINE * lines,
-        margin_t=min(figure.layout.margin.t or 44, TOP),
+        margin_t=TOP if any(each.yref == "paper" for each in figure.layout.annotations) else BARE_TOP,
     )
 
 

@@ -18,8 +18,8 @@ HEIGHT = 440
 AXIS = 150
 """Pixels of an axis at least."""
 
-ROW, FEW = 76, 3
-"""Pixels of an axis that lies; of more texts than so many, every second one stands lower."""
+ROW, FEW, LEVELS = 86, 3, 3
+"""Pixels of an axis that lies; more texts than so many stand on so many levels."""
 
 WORDS = 17
 """Letters of a line of an axis' title."""
@@ -81,10 +81,10 @@ def _lying(figure: go.Figure, axes: Sequence[ParallelAxis]) -> go.Figure:
         )
         name = f"<b>{escape(axis.name)}</b>"
         figure.add_annotation(x=0, y=at, text=name, xanchor="left", yshift=17, font_size=11)
-        low = len(axis.ticks) > FEW
+        levels = LEVELS if len(axis.ticks) > FEW else 1
         for i, (place, text) in enumerate(axis.ticks):
             side = "left" if place < 0.2 else "right" if place > 0.8 else "center"
-            below = -12 - 13 * (low and i % 2)
+            below = -12 - 13 * (i % levels)
             figure.add_annotation(x=place, y=at, text=escape(text), xanchor=side, yshift=below, font_size=10)
     figure.update_xaxes(visible=False, range=[-0.03, 1.03], fixedrange=True)
     figure.update_yaxes(visible=False, range=[len(axes) - 0.45, -0.5], fixedrange=True)

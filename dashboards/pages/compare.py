@@ -91,7 +91,9 @@ class Compare(Page):
                     html.Div(id="compare-lines"),
                 ]
             ),
-            html.Div(html.P("Fitting a model of the objectives…", className="muted"), id="compare-whole"),
+            html.Div(
+                html.P("Fitting a model of the objectives…", className="muted awaited"), id="compare-whole"
+            ),
             self._one_gene(place, reading),
             html.Div(id="compare-families"),
             dcc.Store(id="compare-study", data=key_of(reading.study.record)),

@@ -25,6 +25,7 @@ from dashboards.report.comparison import comparison_html, fronts_text, lead, vol
 from dashboards.report.tables import columns
 from foundation.errors import NasError
 from foundation.text import percent, significant
+from nas.store import StudyRecord
 
 LARGEST = 40_000
 """Trials of all studies together that are compared while a reader waits."""
@@ -53,8 +54,8 @@ class Comparison(Page):
 
     def layout(self, place: Place) -> list[Component]:
         """The page before anything is read."""
-        names = self.live.names()
-        usual = names[:2]
+        records = self.live.records()
+        names, usual = [record.name for record in records], usual_pair(records)
         chosen = place.some("with", names)[:MAX_STUDIES] or usual
         options = [{"label": name, "value": name} for name in names]
         buttons = [html.Button(kind.upper(), id=f"comparison-{kind}") for kind in ("json", "html")]
@@ -64,7 +65,7 @@ class Comparison(Page):
                 picker("studies, two to six", "comparison-with", options, chosen, multi=True),
                 className="wide",
             ),
-            html.Div(html.P("Reading the studies…", className="muted"), id="comparison-shown"),
+            html.Div(html.P("Reading the studies…", className="muted awaited"), id="comparison-shown"),
             html.Section([html.H2("Take it home"), html.Div(buttons, className="buttons")]),
             dcc.Download(id="comparison-file"),
             self.usual({"with": usual}),
@@ -118,6 +119,16 @@ class Comparison(Page):
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return self._kept[key]
+
+
+def usual_pair(records: Sequence[StudyRecord]) -> list[str]:
+    """The newest study, and the newest other one with the same objectives; else the two newest."""
+    asked = [(record.name, record.config.get("plan", {}).get("objectives")) for record in records]
+    for name, objectives in asked:
+        like = [other for other, same in asked if other != name and same == objectives]
+        if like:
+            return [name, like[0]]
+    return [name for name, _ in asked[:2]]
 
 
 def _sections(facts: ComparisonFacts, look: Look) -> list[Component]:
@@ -203,5 +214,7 @@ def _link(member: JointMember) -> Component:
 def _table(head: Sequence[Any], rows: Sequence[Component]) -> Component:
     heads = html.Thead(html.Tr([html.Th(text) for text in head]))
     return html.Div(
-        html.Table([heads, html.Tbody(list(rows))], className="sides"), className="scroll long", tabIndex="0"
+        html.Table([heads, html.Tbody(list(rows))], className="sides named"),
+        className="scroll long",
+        tabIndex="0",
     )

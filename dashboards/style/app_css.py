@@ -34,7 +34,7 @@ main{{max-width:1560px;margin:0 auto;padding:0 2rem 4rem;overflow-wrap:break-wor
 h1{{font-size:1.75rem;margin:1.1rem 0 .25rem}} h2{{font-size:1.12rem;margin:0 0 .35rem}}
 h1 .muted,h2 .muted{{font-weight:400;font-size:.62em;font-family:{MONO}}} h2 .muted{{font-size:.8em}}
 p{{margin:.15rem 0 .45rem;max-width:62rem}} .small{{font-size:.8rem}}
-section p.muted,aside p.muted{{font-size:.88rem}}
+section p.muted,aside p.muted,.pair ul{{font-size:.88rem}}
 .narrow{{max-width:52rem}}
 .caption{{color:var(--muted);font-size:.84rem;line-height:1.5;max-width:56rem;margin-top:.3rem}}
 nav.top{{display:flex;flex-wrap:wrap;align-items:baseline;gap:.3rem 2rem;padding:.9rem 0 .5rem;
@@ -105,7 +105,7 @@ max-width:9rem;min-width:6rem} .bar>div{height:100%;background:var(--blue);borde
 .state.running::before{content:"";display:inline-block;width:.55em;height:.55em;border-radius:50%;
 background:var(--blue);margin-right:.45em}
 .state.interrupted,.state.failed{color:var(--orange)} .error{max-width:26rem;overflow-wrap:anywhere}
-.first{margin-top:1.4rem}
+.first{margin-top:1.4rem} #comparison-shown{margin-top:.9rem}
 """
 
 
@@ -126,7 +126,8 @@ overflow-wrap:anywhere}}
 .listed{{width:100%}} .listed td,.listed th{{padding:.34rem 1.2rem .34rem 0}}
 .listed td{{border-bottom:1px solid var(--rule)}}
 .listed td.line,.listed th:last-child{{text-align:left;padding-left:.6rem}}
-.listed td.line{{color:var(--muted);font-size:.92em;max-width:44rem;overflow:hidden;text-overflow:ellipsis}}
+.listed td.line{{color:var(--muted);font-size:.92em;width:99%;max-width:0;overflow:hidden;
+text-overflow:ellipsis}} .listed th{{white-space:normal}}
 a.mono{{font-family:{MONO};font-size:.92em;text-decoration:none}} a.mono:hover{{text-decoration:underline}}
 .more{{margin-top:.7rem}} .more a{{font-family:inherit;font-size:.92rem;text-decoration:none}}
 .more a+a{{margin-left:1.4rem}} .more a:hover{{text-decoration:underline}}
@@ -135,7 +136,9 @@ a.mono{{font-family:{MONO};font-size:.92em;text-decoration:none}} a.mono:hover{{
 text-align:right;vertical-align:top;border-bottom:1px solid var(--rule);white-space:nowrap}}
 .sides th[scope]{{text-align:left;font-weight:400;color:var(--muted)}}
 .sides th:first-child{{text-align:left}}
-.words td,.words th{{text-align:left}} .words td{{white-space:normal;min-width:8.5rem}}
+.named th[scope],.named td.text{{white-space:normal;overflow-wrap:anywhere;min-width:9rem;max-width:20rem}}
+.named td.text{{text-align:left}} .words td,.words th{{text-align:left}}
+.words td{{white-space:normal;min-width:8.5rem}}
 .scroll>table.sides{{min-width:min(100%,34rem)}}
 .sides mark{{box-decoration-break:clone;-webkit-box-decoration-break:clone;
 background:{faint(ORANGE, 0.24)};color:var(--ink);border-radius:3px;
@@ -156,7 +159,7 @@ def _narrow() -> str:
 aside{border-left:0;padding-left:0;border-top:1px solid var(--rule);padding-top:1rem}}
 @media (max-width:PHONE_WIDTHpx){main{padding:0 1rem 2rem} h1{font-size:1.35rem}
 .pickers{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:.6rem .8rem}
-.sides td,.sides th{padding-right:1rem} .sides th[scope]{white-space:normal;min-width:5.5rem}
+.sides td,.sides th{padding-right:.8rem} .sides th{white-space:normal} .sides th[scope]{min-width:5.5rem}
 .sides th:first-child{position:sticky;left:0;background:var(--paper);z-index:1}
 .scroll>table.sides{min-width:0} .words td{min-width:7rem}
 .apart{display:block;min-width:0;margin:0} .modebar{display:none}

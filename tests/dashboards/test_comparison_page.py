@@ -13,7 +13,7 @@ from dashboards.app.server import make_app
 from dashboards.app.shell import Shell
 from dashboards.facts import read_comparison
 from dashboards.pages.base import address
-from dashboards.pages.comparison import Comparison
+from dashboards.pages.comparison import Comparison, usual_pair
 from nas.study.study import Study
 from tests.dashboards.sent import post, sent_by
 from tests.dashboards.test_callbacks import text_of
@@ -53,6 +53,15 @@ def test_studies_stand_side_by_side(page: Comparison, shell: Shell) -> None:
 )
 def test_what_cannot_be_compared_says_why(page: Comparison, chosen: Any, said: str) -> None:
     assert said in text_of(page.shown(chosen, None))
+
+
+def test_the_usual_pair_has_the_same_objectives(shell: Shell) -> None:
+    records = shell.live.records()
+    newest = [record.name for record in records]
+    assert newest[:3] == ["empty", "one", "two"]
+    assert usual_pair(records[1:]) == ["one", "full"]
+    assert usual_pair(records[2:3]) == ["two"]
+    assert usual_pair([]) == []
 
 
 def test_very_many_trials_are_for_the_command(page: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
