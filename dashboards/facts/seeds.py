@@ -45,12 +45,12 @@ class SeedBand:
 
 def family_of(record: StudyRecord) -> str:
     """The same word for all studies of one space and plan, whatever their seeds."""
-    settings = {name: value for name, value in _plan(record).items() if name not in FREE}
+    settings = {name: value for name, value in settings_of(record).items() if name not in FREE}
     text = json.dumps([record.space_digest, settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _plan(record: StudyRecord) -> Mapping[str, Any]:
+def settings_of(record: StudyRecord) -> Mapping[str, Any]:
     """Its settings as they are on record, whatever somebody wrote there."""
     plan = record.config.get("plan")
     return plan if isinstance(plan, dict) else {}
@@ -62,7 +62,7 @@ def with_siblings(names: Sequence[str], records: Sequence[StudyRecord]) -> dict[
     The studies themselves come first, then one for each further seed, `MOST_SEEDS` in all.
     """
     families = {record.name: family_of(record) for record in records}
-    seeds = {record.name: str(_plan(record).get("seed")) for record in records}
+    seeds = {record.name: str(settings_of(record).get("seed")) for record in records}
     found = {name: families[name] for name in names if name in families}
     wanted, known = set(found.values()), {(family, seeds[name]) for name, family in found.items()}
     for name in sorted(name for name, family in families.items() if family in wanted):

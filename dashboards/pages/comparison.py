@@ -19,6 +19,7 @@ from dashboards.app.look import Look
 from dashboards.app.panels import number_parts
 from dashboards.facts.comparison import MAX_STUDIES, ComparisonFacts, JointMember, read_comparison
 from dashboards.facts.reading import Reading
+from dashboards.facts.seeds import settings_of
 from dashboards.figures.comparison import fronts_figure, progress_figure
 from dashboards.pages.base import Control, Page, Place, address, pages
 from dashboards.report.comparison import comparison_html, fronts_text, lead, volumes_text
@@ -109,8 +110,7 @@ class Comparison(Page):
 
     def _readings(self, chosen: Any) -> list[Reading]:
         names = [name for name in chosen if isinstance(name, str)] if isinstance(chosen, list) else []
-        known = self.live.names()
-        return [self.live.study(name) for name in dict.fromkeys(names) if name in known]
+        return [self.live.study(name) for name in dict.fromkeys(names)]
 
     def _facts(self, readings: Sequence[Reading]) -> ComparisonFacts:
         key = tuple((key_of(each.study.record), each.revision) for each in readings)
@@ -123,7 +123,7 @@ class Comparison(Page):
 
 def usual_pair(records: Sequence[StudyRecord]) -> list[str]:
     """The newest study, and the newest other one with the same objectives; else the two newest."""
-    asked = [(record.name, record.config.get("plan", {}).get("objectives")) for record in records]
+    asked = [(record.name, settings_of(record).get("objectives")) for record in records]
     for name, objectives in asked:
         like = [other for other, same in asked if other != name and same == objectives]
         if like:

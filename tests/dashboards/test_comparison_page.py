@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def test_studies_stand_side_by_side(page: Comparison, shell: Shell) -> None:
     [
         (["full"], "of 2 to 6 studies, got 1"),
         (None, "got 0"),
-        ([7, {}, "nothing"], "got 0"),
+        ([7, {}], "got 0"),
+        (["full", "gone"], "no study 'gone'"),
         (["full", "two"], "objectives"),
         (["full", "empty"], "has no scored trial"),
     ],
@@ -62,6 +64,8 @@ def test_the_usual_pair_has_the_same_objectives(shell: Shell) -> None:
     assert usual_pair(records[1:]) == ["one", "full"]
     assert usual_pair(records[2:3]) == ["two"]
     assert usual_pair([]) == []
+    broken = [replace(record, config={"plan": [name]}) for record, name in zip(records, "abcd", strict=True)]
+    assert usual_pair(broken) == newest[:2]
 
 
 def test_very_many_trials_are_for_the_command(page: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
