@@ -4,10 +4,11 @@
 
 Each network, an exported folder, is compressed by one modifier at a time, with its defaults but for what is
 named; where a library does the same (`benchmarks.life.libraries`), it gets the same calibration windows.
-Changes are means of differences on the same windows, and `beside` is ours over the library's, less one:
-positive where ours does more damage. Rows are kept as they come.
+Changes are means of differences on the same windows. `ours less its` is our damage less that of the library,
+with its error, and `beside` the same as a share of it: positive where ours does more. Rows are kept as they
+come.
 
-The libraries beside PyTorch: torchao, and llmcompressor, which is in no extra (`pip install llmcompressor`).
+The libraries beside PyTorch: torchao (extra `references`), and llmcompressor, which is in no extra.
 """
 
 from __future__ import annotations
@@ -82,19 +83,18 @@ def compressed(folder: Path, asked: list[str], given: argparse.Namespace) -> Ite
         modifier = modifier_of(text)
         if "calibration" in modifier.to_plain():
             modifier = modifier.with_settings({"calibration": given.calibration})
-        row = {"modifier": text, **ours(model, modifier, task, before)}
-        row |= theirs(model, text, task, before, given)
-        yield row | {"beside": row["change"] / row["its change"] - 1 if row["library"] else None}
+        row, own = ours(model, modifier, task, before)
+        yield {"modifier": text, **row, **theirs(model, text, task, (before, own), given)}
 
 
-def ours(model: Model, modifier: Modifier, task: Task, before: Score) -> dict[str, Any]:
-    """What our modifier does."""
+def ours(model: Model, modifier: Modifier, task: Task, before: Score) -> tuple[dict[str, Any], Score]:
+    """What our modifier does, and the score behind it."""
     began = monotonic()
     modifier.require(model.spec)
     made = modifier.modify(deepcopy(model), Work(task, lambda: model)).model
     after = figures_of(made.eval(), task)  # what it rounds has its values already
     change, error = paired_difference(after.score.samples, before.samples)
-    return {
+    row = {
         "bits per byte": before.value,
         "change": change,
         "error": error,
@@ -102,17 +102,29 @@ def ours(model: Model, modifier: Modifier, task: Task, before: Score) -> dict[st
         "bytes": after.weight_bytes,
         "seconds": round(monotonic() - began, 1),
     }
+    return row, after.score
 
 
-def theirs(model: Model, text: str, task: Task, before: Score, given: argparse.Namespace) -> dict[str, Any]:
-    """What a library makes of the same network with the same windows; nothing where there is none."""
+def theirs(
+    model: Model, text: str, task: Task, scores: tuple[Score, Score], given: argparse.Namespace
+) -> dict[str, Any]:
+    """What a library makes of the same network with the same windows; nothing where there is none.
+
+    `scores` are those of the network before, and behind our modifier.
+    """
     library, make = LIBRARIES.get(text, ("", None))
-    found: dict[str, Any] = dict.fromkeys(("library", "its change", "its error"))
+    found: dict[str, Any] = dict.fromkeys(
+        ("library", "its change", "ours less its", "error of that", "beside")
+    )
     if make is None or find_spec(library) is None:
         return found
     windows = task.train_batch(0, 0, given.calibration)[0]
     after = figures_of(by_library(model, windows, make()), task).score
-    return dict(zip(found, (library, *paired_difference(after.samples, before.samples)), strict=True))
+    (change, _), (less, error) = (
+        paired_difference(after.samples, scores[0].samples),
+        paired_difference(scores[1].samples, after.samples),
+    )
+    return dict(zip(found, (library, change, less, error, less / change), strict=True))
 
 
 if __name__ == "__main__":
