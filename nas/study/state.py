@@ -16,8 +16,9 @@ from nas.study.trial import TrialState
 def state_of(study: Study, counts: Mapping[TrialState, int]) -> tuple[str, str]:
     """The state of a study with so many trials of the search, and the error that ended a failed one.
 
-    It is running while a process of this machine works on it. Studies searched before outcomes were on record
-    are complete with all their trials.
+    It is running while a process of this machine works on it, and stopped from its first run on, which may
+    have ended before the first trial, while it measured its table or trained its supernet. Studies searched
+    before outcomes were on record are complete with all their trials.
 
     Raises:
         StoreError: its record cannot be read.
@@ -32,7 +33,7 @@ def state_of(study: Study, counts: Mapping[TrialState, int]) -> tuple[str, str]:
     if tried < study.plan.trials and counts.get(TrialState.INFEASIBLE) and study.scores:
         tried = sum(trial.counts for trial in study.trials())  # some of them may have met a gate
     if tried < study.plan.trials or (OUTCOME in study.facts and not outcome):
-        return ("stopped" if counts else "not started"), ""
+        return ("stopped" if counts or OUTCOME in study.facts else "not started"), ""
     if scored or not tried:
         return "complete", ""
     nothing = f"none of {count(tried, 'candidate')} passed the gate"

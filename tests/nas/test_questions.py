@@ -468,6 +468,9 @@ def state(study: Study) -> tuple[str, str]:
 def test_the_state_of_a_study(store: Store, tmp_path: Path) -> None:
     assert state(study_of(store, [], name="new", trials=3)) == ("not started", "")
     assert state(study_of(store, [(2.0, 1.0)], name="part", trials=3)) == ("stopped", "")
+    early = study_of(store, [], name="early", trials=3)
+    add_fact(early, OUTCOME, {})  # killed while its supernet trained
+    assert state(early) == ("stopped", "")
     old = study_of(store, [(2.0, 1.0)], name="old", trials=1)  # of before outcomes were on record
     assert state(old) == ("complete", "")
     with working_in(old.folder):
