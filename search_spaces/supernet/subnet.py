@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -32,8 +32,9 @@ Bound: TypeAlias = tuple[list[Binding], list[Slot]]
 class BoundSublayers:
     """Sublayers without values that subnets share, each with its bindings.
 
-    To make a module and to look up its parameters takes longer than to run it on a GPU. A sublayer stands at
-    one place of one layer, so no network has it twice. At most `most` are kept, those that were used last.
+    To make a module and to look up its parameters takes longer than to run it on a GPU. A module may stand in
+    any layer; a network that has a sublayer several times borrows as many modules. At most `most` are kept,
+    those that were used last.
     """
 
     def __init__(self, most: int = 4096) -> None:
@@ -41,23 +42,32 @@ class BoundSublayers:
         self._kept: OrderedDict[Hashable, Residual] = OrderedDict()
         self._bound: dict[Residual, Bound] = {}
 
-    def sublayer(self, spec: Decoder, number: int, place: str) -> Residual:
-        """That of layer `number` of `spec`, on the meta device."""
-        layer = spec.layers[number]
-        norm = layer.norm_in(spec.norm)
-        key = (number, layer.shared, place, layer.blocks[place], layer.bits_at(place), spec.d_model, norm)
-        if key not in self._kept:
-            self._kept[key] = made_anew(spec, layer, place)
-            if len(self._kept) > self.most:
-                self._bound.pop(self._kept.popitem(last=False)[1], None)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+    def lent_to(self, spec: Decoder) -> Callable[[int, str], Residual]:
+        """Gives one network the sublayer of a layer's number and place, on the meta device, each once."""
+        lent: Counter[Hashable] = Counter()
+
+        def lend(number: int, place: str) -> Residual:
+            layer = spec.layers[number]
+            norm = layer.norm_in(spec.norm)
+            form = (place, layer.blocks[place], layer.bits_at(place), spec.d_model, norm)
+            lent[form] += 1
+            return self._sublayer((form, lent[form]), partial(made_anew, spec, layer, place))
+
+        return lend
 
     def bound(self, sublayer: Residual, bind: Callable[[], Bound]) -> Bound:
         """Its bindings and slots, found by `bind` the first time."""
         if sublayer not in self._bound:
             self._bound[sublayer] = bind()
         return self._bound[sublayer]
+
+    def _sublayer(self, key: Hashable, make: Callable[[], Residual]) -> Residual:
+        if key not in self._kept:
+            self._kept[key] = make()
+            if len(self._kept) > self.most:
+                self._bound.pop(self._kept.popitem(last=False)[1], None)
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
 
 class Subnet:
@@ -67,10 +77,12 @@ class Subnet:
         self.supernet, self.spec = supernet, spec
         spec.check()
         with torch.device("meta"):
-            self.module = Model(spec, partial(sublayers.sublayer, spec))
-        bound = list(self._bound(sublayers))
-        self.bindings = tuple(binding for bindings, _ in bound for binding in bindings)
-        self._slots = tuple(slot for _, slots in bound for slot in slots)
+            self.module = Model(spec, sublayers.lent_to(spec))
+        bindings, slots = list[Binding](), list[Slot]()
+        for (own, places), path, key in self._bound(sublayers):
+            bindings += [self._placed(binding, path, key) for binding in own]
+            slots += places
+        self.bindings, self._slots = tuple(bindings), tuple(slots)
 
     def weights(self) -> Weights:
         """Views of the shared parameters, rounded to the layers' bits: what `__call__` computes with.
@@ -160,9 +172,9 @@ class Subnet:
         stored = self.supernet.prepared.get((binding.key, binding.shape, bits)) or pack(view, bits)
         return unpack(stored, bits, view.shape[-1], view.dtype)
 
-    def _bound(self, sublayers: BoundSublayers) -> Iterator[Bound]:
-        """Those of the shell, and of every layer's sublayers and options."""
-        yield self._bind(self.module, "", "", recurse=False)
+    def _bound(self, sublayers: BoundSublayers) -> Iterator[tuple[Bound, str, str]]:
+        """Those of the shell, and of every layer's sublayers and options, with their paths here and there."""
+        yield self._bind(self.module, "", recurse=False), "", ""
         done = set[int]()
         for number, layer in enumerate(self.module.decoder_layers):
             if id(layer) in done:  # it shares its weights with one before
@@ -170,27 +182,30 @@ class Subnet:
             done.add(id(layer))
             site = weights_site(self.spec.layers[number].shared, number)
             for place, module in layer.named_children():
-                path, key = f"layers.{number}.{place}", f"{site}.{place}"
+                path, key = f"layers.{number}.{place}.", f"{site}.{place}"
                 if isinstance(module, Residual):
-                    key += f":{type(module.block).__name__}"
-                    yield sublayers.bound(module, partial(self._bind, module, path, key))
+                    bound = sublayers.bound(module, partial(self._bind, module, path))
+                    yield bound, path, f"{key}:{type(module.block).__name__}."
                 else:
-                    yield self._bind(module, path, key)
+                    yield self._bind(module, path), path, f"{key}."
 
-    def _bind(self, module: nn.Module, path: str, key: str, *, recurse: bool = True) -> Bound:
-        """The parameters of a module of the network, which the supernet keeps under `key`."""
+    def _bind(self, module: nn.Module, path: str, *, recurse: bool = True) -> Bound:
+        """The parameters of a module of the network, by their names in the module, wherever it stands."""
         bindings, slots, owners = list[Binding](), list[Slot](), dict(module.named_modules())
         for own, parameter in module.named_parameters(recurse=recurse):
-            name, where = f"{path}.{own}".lstrip("."), f"{key}.{own}".lstrip(".")
-            shared = self.supernet.weights.get(where)
-            if shared is None or any(map(int.__lt__, shared.shape, parameter.shape)):
-                has = "none" if shared is None else f"only {tuple(shared.shape)}"
-                raise IllegalArchitecture(
-                    f"{name} needs {tuple(parameter.shape)}, but the supernet of {self.supernet.name}"
-                    f" has {has} at {where}"
-                )
-            bits = weight_format(self.module, name, parameter)
-            bindings.append(Binding(name, where, leading(parameter.shape), bits))
+            bits = weight_format(self.module, f"{path}{own}", parameter)
+            bindings.append(Binding(own, own, leading(parameter.shape), bits))
             owner, _, last = own.rpartition(".")
             slots.append((owners[owner]._parameters, last))
         return bindings, slots
+
+    def _placed(self, own: Binding, path: str, key: str) -> Binding:
+        """The binding of a module's parameter where the module stands."""
+        name, where = f"{path}{own.name}", f"{key}{own.key}"
+        shared, shape = self.supernet.weights.get(where), own.shape
+        if shared is None or any(map(int.__lt__, shared.shape, shape)):
+            has = "none" if shared is None else f"only {tuple(shared.shape)}"
+            raise IllegalArchitecture(
+                f"{name} needs {shape}, but the supernet of {self.supernet.name} has {has} at {where}"
+            )
+        return Binding(name, where, own.index, own.bits)
