@@ -6,7 +6,7 @@ The spaces have the layers, kinds of blocks and number of widths of `gpu`, and o
 `benchmarks.training.speed` times, but tensors so small that their arithmetic takes next to no time: what is
 left is the work of the program, which a GPU waits for. `plain` runs every operation; with `recorded` a region
 is the start of a graph, which is empty here: inputs and results are copied, nothing is computed, so losses
-mean nothing. `parts` are the plain step's, by cumulative time under the profiler, which adds to each.
+mean nothing.
 
 Milliseconds are CPU time of the process, the smallest of several stretches that take turns; a busy machine
 disturbs them less than time on the clock. A real graph takes some microseconds more to be started.
@@ -14,8 +14,6 @@ disturbs them less than time on the clock. A real graph takes some microseconds 
 
 from __future__ import annotations
 
-import cProfile
-import pstats
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -48,17 +46,6 @@ from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.quantization.bits import Bits
 
 LENGTH, WARM, STEPS, STRETCHES = 16, 100, 4, 6
-PARTS = {
-    "passes of the networks": ("_text_loss", "_engine_run_backward"),
-    "modules of the networks": ("subnet",),
-    "which networks": ("of",),
-    "leaves, rounded": ("leaves", "rounded", "at_sixteen"),
-    "gradients added up": ("accumulate", "zero_gradients"),
-    "optimizer and clipping": ("step", "clip_grad_norm_"),
-}
-"""What the functions of a step belong to."""
-
-FILES = ("supernet", "trainable", "subnet", "sandwich", "weights", "graph", "adam", "clip_grad", "training")
 
 
 @dataclass(frozen=True)
@@ -120,7 +107,7 @@ class Empty(Recorder):
 
 
 def measured(shape: Shape) -> dict[str, Any]:
-    """Milliseconds of a step in both forms, and where the plain one spends them."""
+    """Milliseconds of a step in both forms."""
     plain, graphs = (_training(shape) for _ in range(2))
     recorder = graphs.regions.recorder = Empty()
     for training in (plain, graphs):
@@ -137,8 +124,6 @@ def measured(shape: Shape) -> dict[str, Any]:
         "recorded": recorder.count,
         **best,
         "ratio": best["plain_ms"] / best["recorded_ms"],
-        "parts": _parts(plain),
-        "parts, recorded": _parts(graphs),
     }
 
 
@@ -155,31 +140,12 @@ def _milliseconds(training: SupernetTraining) -> float:
     return 1e3 * (time.process_time() - began) / STEPS
 
 
-def _parts(training: SupernetTraining) -> dict[str, float]:
-    """Milliseconds of a step by what they are for, under the profiler."""
-    profiler = cProfile.Profile(time.process_time)
-    profiler.enable()
-    for _ in range(STEPS):
-        training.advance()
-    profiler.disable()
-    found: dict[str, float] = {}
-    every: Any = pstats.Stats(profiler)
-    for (file, _, name), (_, _, _, seconds, _) in every.stats.items():
-        for part, functions in PARTS.items():
-            if name in functions and any(word in file for word in FILES):
-                found[part] = found.get(part, 0.0) + 1e3 * seconds / STEPS
-    return found
-
-
 def main() -> None:
     """Both spaces."""
     torch.set_num_threads(1)
     recorded._proves_itself = lambda *given: True
     rows = [measured(shape) for shape in shapes()]
-    show_plainly("A step of a supernet", [{k: v for k, v in r.items() if "parts" not in k} for r in rows])
-    for row in rows:
-        print(row["space"], {part: round(ms, 1) for part, ms in row["parts"].items()})
-        print("  recorded", {part: round(ms, 1) for part, ms in row["parts, recorded"].items()})
+    show_plainly("A step of a supernet", rows)
     keep(
         "training_program_share",
         " ".join(["python -m benchmarks.training.program_share", *sys.argv[1:]]),
