@@ -18,6 +18,13 @@ from evaluators.compression.calibration import Part
 from search_spaces.quantization.bits import TERNARY, WeightFormat
 from search_spaces.quantization.rounding import TIGHTER, usable_scale
 
+NEAR = (1.0, 1.05, 1.1, 1.15)
+"""How far below the largest value the range of 4 bits and more may end, as the ratio of both.
+
+With the ratios of 3 and 2 bits, those of least error by themselves clip more, and the columns that follow do
+not make that good: three small networks lost 8, 23 and 30 % more bits per byte at 4 bits.
+"""
+
 DAMP = 0.01
 """What is added to the diagonal of H, as a share of its mean (section 4, step 3)."""
 
@@ -104,7 +111,7 @@ def _scales(group: Tensor, importance: Tensor, stored: WeightFormat) -> tuple[Te
     fixed = group.abs().argmax(-1)
     extreme = group.gather(-1, fixed[:, None])
     best, least = None, None
-    for tighter in TIGHTER:
+    for tighter in TIGHTER if stored.bits < 4 else NEAR:
         scale = _scale(extreme, stored, tighter)
         off = _codes(group, scale, stored) * scale - group
         error = (off.square() * importance).sum(-1, keepdim=True)
