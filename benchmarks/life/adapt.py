@@ -50,6 +50,8 @@ FULL = "all weights"
 MATRICES = {"targets": ("input", "output", "inner", "embedding")}
 WAYS: dict[str, dict[str, Any]] = {
     "LoRA": MATRICES,
+    "LoRA 2r": MATRICES,
+    "LoRA 4r": MATRICES,
     "DoRA": {"decompose": True, **MATRICES},
     "QLoRA": {"base": "nf4", **MATRICES},
     "GaLore": {"method": "galore", "every": 25, **MATRICES},
@@ -57,7 +59,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "prompt": {"method": "prompt", "tokens": 16},
     "prefix": {"method": "prefix", "tokens": 16},
 }
-"""Ways of `nas adapt`; those that have a rank, at a fourth of the width."""
+"""Ways of `nas adapt`; those that have a rank r, at a fourth of the width."""
+
+RANKS = {"LoRA 2r": 2, "LoRA 4r": 4}
 
 
 def mixer(name: str, width: int) -> Block:
@@ -162,7 +166,8 @@ class Shift:
         }
 
     def _adapt(self, way: str, recipe: Recipe) -> Adapt:
-        return Adapt(steps=self.steps, recipe=recipe, rank=self.rank, **WAYS[way])
+        rank = self.rank * RANKS.get(way, 1)
+        return Adapt(steps=self.steps, recipe=recipe, rank=rank, **WAYS[way])
 
     def _whole(self, recipe: Recipe) -> tuple[Score, int]:
         model = load(self.folder)

@@ -30,6 +30,9 @@ BASE, TURN = "base", "turn"
 class GaLore(Merged):
     """The training of some matrices of a model by projected gradients; all else stays as it is."""
 
+    usual_rate = 4.5e-3
+    """The best of 4.5e-3, 9e-3, 18e-3 and 36e-3 for attention of width 32, of the first two for Mamba-2."""
+
     def __init__(
         self,
         model: Model,

@@ -24,7 +24,12 @@ from evaluators.compression.low_rank import (
     matrices,
 )
 from evaluators.compression.merged import Course, Merged
-from evaluators.compression.soft_prompts import PromptTraining, prompted, prompted_spec
+from evaluators.compression.soft_prompts import (
+    PrefixTraining,
+    PromptTraining,
+    prompted,
+    prompted_spec,
+)
 from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import IllegalArchitecture, SettingError
@@ -186,7 +191,8 @@ class Adapt(Modifier):
         course = Course(steps=self.steps, seed=work.seed, batch=self.batch, recipe=self.recipe)
         if self._prompt is not None:
             text = work.calibration(PROMPT_WINDOWS)
-            return PromptTraining(prompted(model, self._prompt, text), work.task, **course)
+            kind = PrefixTraining if self._prompt.form == STATES else PromptTraining
+            return kind(prompted(model, self._prompt, text), work.task, **course)
         if self.method == "bottleneck":
             return Bottleneck(widened(model, self.rank), work.task, self.rank, **course)
         adapted = matrices(model, self.targets, self.rank)
