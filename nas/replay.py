@@ -79,6 +79,8 @@ def replay(
             on_record, steps = (f"{each.digest} ({each.fidelity.steps} steps)" for each in (trial, derived))
             differs = f"trial {trial.number} is {on_record}, and {steps} was derived"
             return Replayed(done, differs)
+        # a scheduler may have noted what was so then, and is not now: how many candidates were to come
+        derived = replace(derived, memo=trial.memo)
         if derived.state is TrialState.RUNNING:
             loop.running[trial.number] = derived
         else:

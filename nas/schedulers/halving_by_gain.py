@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.pareto import by_rank_and_spread, reference_point
-from nas.schedulers.base import Ladder, PointOf, quota, schedulers
+from nas.schedulers.base import Beginning, Ladder, PointOf, quota, schedulers
 from nas.schedulers.halving import Halving, Rung
 from nas.schedulers.next_rung import gene_counts, predicted
 from nas.strategies.surrogate.acquisition import expected_improvement
@@ -28,6 +29,9 @@ from nas.study.trial import Trial, TrialState
 
 LEAST = 3
 """Candidates in the rung above from which a model is learned; until then those go on that `halving` takes."""
+
+PLANNED = "planned"
+"""In the memo of a trial: how many candidates the search was to have when it began."""
 
 EARLY = 0.5
 """Share of the places that is given while candidates begin."""
@@ -42,6 +46,7 @@ class HalvingByGain(Halving):
     def __init__(self, ladder: Ladder, *, trials: int, point_of: PointOf, scores: Sequence[str] = ()) -> None:
         super().__init__(ladder, trials=trials, point_of=point_of, scores=scores)
         self._candidates = set[int]()
+        self._planned = trials
 
     @classmethod
     def usual_rungs(cls, full: int, keep: float) -> tuple[int, ...]:
@@ -52,15 +57,23 @@ class HalvingByGain(Halving):
         """One that gives its places by gain."""
         return _GainRung(self.ladder.keep, most, self._point, above=above, all_begun=self._all_begun)
 
+    def begin(self) -> Beginning:
+        """As with `halving`; the memo says how many were to come, which more may be later."""
+        return replace(super().begin(), memo={PLANNED: self.trials})
+
     def tell(self, trial: Trial) -> None:
         """Count candidates as the driver does: repeats too, but none that broke a constraint."""
         super().tell(trial)
-        if not trial.goes_on:
-            counts = trial.counts or trial.state is TrialState.RUNNING
-            (self._candidates.add if counts else self._candidates.discard)(trial.number)
+        if trial.goes_on:
+            return
+        counts = trial.counts or trial.state is TrialState.RUNNING
+        (self._candidates.add if counts else self._candidates.discard)(trial.number)
+        planned = trial.memo.get(PLANNED)
+        if trial.counts and type(planned) is int:
+            self._planned = planned
 
     def _all_begun(self) -> bool:
-        return len(self._candidates) >= self.trials
+        return len(self._candidates) >= self._planned
 
 
 class _GainRung(Rung):

@@ -18,6 +18,7 @@ from foundation.errors import EvaluationFailed, SettingError, UnknownName
 from nas.driver import run
 from nas.executors.base import Executor, Outcome, Scorer, WorkItem, score_item
 from nas.executors.local import InProcess
+from nas.replay import Replayed, replay
 from nas.schedulers.base import (
     Ladder,
     Promotion,
@@ -202,6 +203,16 @@ def test_by_gain_keeps_half_of_its_places_until_all_have_begun() -> None:
     assert [steps for _, steps in trained].count(90) == int((60 - len(failing)) * 0.3)
 
 
+def test_by_gain_decides_the_same_once_more_candidates_are_to_come(tmp_path: Path) -> None:
+    first = searched(tmp_path / "s.db", "halving_by_gain", "random", Learned(), trials=18)
+    more = searched(tmp_path / "s.db", "halving_by_gain", "random", Learned(), trials=30)
+    assert plain(more[: len(first)]) == plain(first)
+    with Store(tmp_path / "s.db") as store:
+        study = store.study("s").id
+        replayed = replay(search_in(store, study, "halving_by_gain", "random", trials=30), more)
+    assert replayed == Replayed(len(more))
+
+
 def test_the_next_rung_is_predicted_with_an_error_that_holds_the_truth() -> None:
     chance = np.random.default_rng(0)
     genes = [{f"layers.{i}.width": int(2 ** chance.integers(1, 5)) for i in range(3)} for _ in range(80)]
@@ -357,6 +368,32 @@ class Pool(Executor):
         return [score_item(self.scorers, item, "pool")]
 
 
+def search_in(
+    store: Store,
+    study: int,
+    scheduler: str,
+    strategy: str,
+    *,
+    trials: int,
+    executor: Executor | None = None,
+) -> Search:
+    space = toy_space()
+
+    def point(trial: Trial) -> tuple[float, ...]:
+        return tuple(trial.values[name].value for name, _ in GOALS)
+
+    return Search(
+        store=store,
+        study_id=study,
+        space=space,
+        strategy=make_strategy(strategy, space, GOALS, seed=0, settings={}),
+        executor=executor or InProcess({}),
+        fidelity=Fidelity(evaluator="scratch", steps=90),
+        seed=0,
+        scheduler=schedulers[scheduler](Ladder((10, 30, 90)), trials=trials, point_of=point, scores=["loss"]),
+    )
+
+
 def searched(
     store: Path,
     scheduler: str,
@@ -365,24 +402,10 @@ def searched(
     pool: type[Executor] = InProcess,
     trials: int = 36,
 ) -> list[Trial]:
-    space, ladder = toy_space(), Ladder((10, 30, 90))
     with Store(store) as opened:
-        study = opened.create_study("s", space_digest=space.digest, space_json="{}", config={}).id
-
-        def point(trial: Trial) -> tuple[float, ...]:
-            return tuple(trial.values[name].value for name, _ in GOALS)
-
-        search = Search(
-            store=opened,
-            study_id=study,
-            space=space,
-            strategy=make_strategy(strategy, space, GOALS, seed=0, settings={}),
-            executor=pool({"loss": learned, "size": Size()}),  # type: ignore[call-arg]
-            fidelity=Fidelity(evaluator="scratch", steps=90),
-            seed=0,
-            scheduler=schedulers[scheduler](ladder, trials=trials, point_of=point, scores=["loss"]),
-        )
-        run(search, trials)
+        study = opened.create_study("s", space_digest=toy_space().digest, space_json="{}", config={}).id
+        executor = pool({"loss": learned, "size": Size()})  # type: ignore[call-arg]
+        run(search_in(opened, study, scheduler, strategy, trials=trials, executor=executor), trials)
         return opened.trials(study)
 
 
