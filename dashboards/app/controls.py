@@ -28,9 +28,14 @@ STEPS = 200
 """Steps of a slider from one end to the other, at least."""
 
 
+def explained(shown: str, about: str) -> Component:
+    """Words that say what they mean: under the mouse, when they are tapped, and when keys reach them."""
+    return html.Abbr(shown, title=about, tabIndex=0)
+
+
 def term(word: str, shown: str | None = None) -> Component:
-    """A word that says what it means under the mouse pointer."""
-    return html.Abbr(shown or word, title=TERMS[word])
+    """A word that says what it means."""
+    return explained(shown or word, TERMS[word])
 
 
 def plain(parts: Sequence[Component | str]) -> str:
@@ -39,9 +44,9 @@ def plain(parts: Sequence[Component | str]) -> str:
 
 
 def label_of(of: Quantity, study: Study | None = None) -> Component | str:
-    """The name of a quantity, which says what it is under the mouse pointer."""
+    """The name of a quantity, which says what it is."""
     text = about(of, study)
-    return html.Abbr(of.label, title=text) if text else of.label
+    return explained(of.label, text) if text else of.label
 
 
 def picker(

@@ -46,6 +46,9 @@ nav.top a{{text-decoration:none}} nav.top a:hover{{text-decoration:underline}}
 .tabs a.here{{color:var(--ink);font-weight:600;border-bottom:2px solid var(--blue)}}
 :focus-visible{{outline:2px solid var(--blue);outline-offset:2px}}
 abbr[title]{{text-decoration:underline dotted var(--muted);text-underline-offset:.18em;cursor:help}}
+abbr[title]:focus::after{{content:attr(title);position:fixed;inset:auto 1rem 1rem;z-index:20;max-width:36rem;
+margin:0 auto;padding:.6rem .9rem;border-radius:6px;background:var(--ink);color:var(--paper);
+font-weight:400;font-size:.86rem;line-height:1.45;text-align:left;white-space:normal}}
 section{{margin:2.2rem 0 0;min-width:0}}
 .split{{display:grid;grid-template-columns:minmax(0,1fr) 25rem;gap:0 2.4rem;margin-top:1rem;
 grid-template-rows:auto 1fr;align-items:start}}

@@ -266,6 +266,15 @@ def test_everything_is_reached_by_keys(page: Page) -> None:
     assert "x=" in page.url
 
 
+def test_terms_say_what_they_mean_by_keys(page: Page) -> None:
+    show(page, "/study/full", DRAWN)
+    tab_to(page, "document.activeElement.tagName === 'ABBR'", most=80)
+    shown = "[document.activeElement.title, getComputedStyle(document.activeElement, '::after').content]"
+    title, said = page.evaluate(shown)
+    assert title
+    assert title in said
+
+
 def tab_to(page: Page, reached: str, most: int = 40) -> None:
     for _ in range(most):
         page.keyboard.press("Tab")
