@@ -51,6 +51,9 @@ PROMPTS = {"prompt": VECTORS, "prefix": STATES}
 
 METHODS = ("factors", "galore", "bottleneck", *PROMPTS)
 
+OF_FACTORS = ("decompose", "base", "probe")
+"""Settings that change what is learned, and only of factors; others are just not read by other methods."""
+
 
 @modifiers.add
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +107,10 @@ class Adapt(Modifier):
         if wrong or not self.targets:
             found = repr(wrong[0]) if wrong else "none"
             raise SettingError(f"adapt: targets are some of {', '.join((*PLACES, ENDS))}, got {found}")
-        if self.method != "factors" and (self.decompose or self.base != AS_IT_IS):
-            raise SettingError(f"adapt: decompose and base are for factors, and method is {self.method}")
-        if self.probe and (self.method != "factors" or self.decompose):
+        for name in OF_FACTORS:
+            if self.method != "factors" and getattr(self, name) not in (False, 0, AS_IT_IS):
+                raise SettingError(f"adapt: {name} is for factors, and method is {self.method}")
+        if self.probe and self.decompose:
             raise SettingError("adapt: probe is for factors without norms of their own (decompose)")
 
     def unsupported(self, spec: Decoder) -> str:

@@ -153,7 +153,7 @@ class Plan(Settings):
         " 100,300.",
         least=1,
         most=MANY,
-        shown="two rungs, train-steps times keep and keep squared",
+        shown="the scheduler's own: of halving two, train-steps times keep and keep squared",
         group=TRAINING,
     )
     train_batch: int = setting(

@@ -52,7 +52,7 @@ class RungReport:
 def rungs_of(study: Study) -> list[RungReport]:
     """The rungs of a study's search; empty where every candidate was trained for the same number of steps."""
     quality, at = quality_of(study.plan), _by_rung(study)
-    if quality is None or study.plan.scheduler == "full":
+    if quality is None or study.plan.scheduler == "full" or not at:
         return []
     reports = []
     for steps, above in zip(at, [*list(at)[1:], 0], strict=True):

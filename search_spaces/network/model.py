@@ -130,7 +130,9 @@ class Model(ShellModule):
             return DecodeState(layers, 0, capacity)
         if prompt.spec.form == VECTORS:
             one = tuple(layer.init_state(1, room) for layer in self.decoder_layers)
-            layers = tuple(repeated(kept, batch) for kept in self._through(prompt.rows(1), one, 0).kept)
+            layers = tuple(
+                repeated(kept, batch) for kept in self._through(Through(prompt.rows(1)), one, 0).kept
+            )
         else:
             layers = tuple(
                 {place: prompt.filled(i, place, empty) for place, empty in layer.items()}
@@ -229,15 +231,16 @@ class Model(ShellModule):
     def _read(
         self, tokens: Tensor, state: DecodeState | None, side: SideOutputs, parts: Parts = AS_THEY_ARE
     ) -> tuple[Tensor, DecodeState]:
-        x, prompt, silent = self.embed(tokens), self.soft_prompt, 0
+        prompt, silent = self.soft_prompt, 0
         read, capacity = (int(state.position), state.capacity) if state else (0, 0)
         stored, position = state.layers if state else None, read + self.virtual_tokens
+        through = Through(self.embed(tokens))
         if state is None and prompt is not None:
             if prompt.spec.form == VECTORS:
-                x, position, silent = prompt.before(x), 0, prompt.spec.tokens
+                through.x, position, silent = prompt.before(through.x), 0, prompt.spec.tokens
             else:
                 stored = self.init_state(*tokens.shape).layers
-        through = self._through(x, stored, position, side, parts)
+        self._through(through, stored, position, side, parts)
         final = parts.head(self, through.x[:, silent:] if silent else through.x)
         for exit, logits in through.exits if side.losses is not None else []:
             side.record("", exit.loss(logits, final), None)
@@ -246,15 +249,18 @@ class Model(ShellModule):
 
     def _through(
         self,
-        x: Tensor,
+        through: Through,
         stored: tuple[LayerState, ...] | None,
         position: int,
         side: SideOutputs | None = None,
         parts: Parts = AS_THEY_ARE,
     ) -> Through:
-        """x [B, T, D] through all layers; its first token stands at `position`, virtual ones counted."""
+        """Take x [B, T, D] through all layers; its first token stands at `position`, virtual ones counted.
+
+        Nobody else holds x, so that its memory is free as soon as the first layer has read it.
+        """
         side, learning = side or SideOutputs(), self.training and torch.is_grad_enabled()
-        through, embedding = Through(x), self._kept(x)
+        embedding = self._kept(through.x)
         for i, layer in enumerate(self.decoder_layers):
             context = PassContext(f"layers.{i}", side, position, through.early.left, embedding, parts)
             through.x, after = layer(through.x, stored[i] if stored else None, context)

@@ -385,7 +385,7 @@ def test_other_ways_to_adapt_are_as_large_as_they_say(
     [
         ("adapt,rank=200", "rank 200 is larger than every matrix, such as layers.0"),
         ("adapt,targets=expert", "no matrices that are expert"),
-        ("adapt,method=galore,decompose=yes", "decompose and base are for factors, and method is galore"),
+        ("adapt,method=galore,decompose=yes", "decompose is for factors, and method is galore"),
         ("adapt,probe=5,decompose=yes", "probe is for factors without norms"),
         ("adapt,probe=5,method=galore", "probe is for factors"),
         ("adapt,targets=", "targets are some of input, output, inner, expert, embedding, got none"),

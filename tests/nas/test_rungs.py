@@ -154,6 +154,11 @@ def test_the_rungs_are_counted_compared_and_on_record(searched: Study) -> None:
         assert store.counts(searched.record) == {TrialState.COMPLETE: 18}
 
 
+def test_a_study_without_a_trial_has_no_rungs(tmp_path: Path) -> None:
+    """Such as one that was killed while its table was made."""
+    assert rungs_of(search(tmp_path, trials=0, rungs=())) == []
+
+
 def test_every_promotion_can_be_derived_again(searched: Study) -> None:
     replayed = replay_study(searched, Progress())
     assert (replayed.equal, replayed.differs) == (len(searched.trials()), "")

@@ -173,7 +173,7 @@ def test_what_cannot_begin_so_is_refused_before_any_work() -> None:
     start = Start(build(Decoder(vocab=256, d_model=16, layers=(read_twice,))), {})
     with pytest.raises(SettingError, match=r"layers\.0 reads its weights at two precisions"):
         estimates(start, ["adapt,base=nf4"])
-    with pytest.raises(SettingError, match="decompose and base are for factors"):
+    with pytest.raises(SettingError, match="decompose is for factors, and method is prompt"):
         Adapt(method="prompt", decompose=True)
 
 

@@ -190,7 +190,7 @@ LANGUAGE: list[tuple[Callable[[], object], type[NasError], str]] = [
     (
         lambda: from_plain({"type": "Decoder", "width": 8}),
         UnknownName,
-        "Decoder has no field 'width'; known: d_model, embedding, head, layers, norm, vocab",
+        "Decoder has no field 'width'; known: d_model, embedding, head, layers, norm, soft_prompt, vocab",
     ),
     (lambda: from_plain({"type": "Decoder"}), SpaceError, "Decoder needs d_model, layers"),
     (
