@@ -20,6 +20,7 @@ from nas.study.marks import rough_lines
 from nas.study.trial import Trial, Value
 
 NONE = "\N{EN DASH}"
+MOST_PLACES = 6
 MOST_ROWS = 60
 """Networks in a list; the address of each further one is known from its point."""
 
@@ -115,6 +116,8 @@ def number_parts(value: Value | None, factor: float, places: int) -> list[Compon
     """A number with its error and its marks: `~` predicted, `?` rough."""
     if value is None:
         return [NONE]
+    while value.error and not round(value.error / factor, places) and places < MOST_PLACES:
+        places += 1  # an error that is there is not shown as none
     parts: list[Component | str] = [f"{'~' if value.is_predicted else ''}{value.value / factor:,.{places}f}"]
     if value.error is not None:
         parts.append(html.Span(f"± {value.error / factor:.{places}f}", className="err"))

@@ -11,7 +11,7 @@ import pytest
 
 from dashboards.app.front_view import study_line
 from dashboards.app.live_store import LiveStore, key_of
-from dashboards.app.panels import groups_of, network_panel, network_rows
+from dashboards.app.panels import groups_of, network_panel, network_rows, number_parts
 from dashboards.facts.networks import quantity
 from dashboards.facts.progress import ProgressFacts, progress_facts
 from dashboards.facts.reading import Reading
@@ -47,6 +47,12 @@ def facts(**changes: Any) -> ProgressFacts:
         "best": {},
     }
     return ProgressFacts(**{**plain, **changes})
+
+
+def test_an_error_that_is_there_is_not_shown_as_none() -> None:
+    assert "0.00" not in shown(number_parts(Value(0.3151, 0.0022), 1.0, 2)).replace("0.002", "")
+    assert shown(number_parts(Value(3.0, 0.02), 1.0, 2)).count("0.02") == 1
+    assert shown(number_parts(Value(3.0, 0.0), 1.0, 2)).count("0.00") == 1
 
 
 def test_a_study_is_a_row_with_a_link() -> None:
