@@ -46,6 +46,14 @@ ENTER = """
 """
 """The number beside a slider is taken when its box is left: Enter leaves it."""
 
+TITLE = """
+(path) => {
+  const words = (path || "").split("/").filter(Boolean);
+  document.title = [...(words[0] === "study" ? words.slice(1) : words), "nas"].join(" \u00b7 ");
+}
+"""
+"""The title says what is shown, so that tabs of a browser can be told apart."""
+
 IN_ADDRESS = """
 (...values) => {
   const usual = values.pop() || {}, words = %s, asked = new URLSearchParams();
@@ -114,7 +122,8 @@ class Shell:
             self.page
         )
         app.clientside_callback(LOOK, Output("look", "data"), Input("where", "pathname"))
-        app.clientside_callback(ENTER, Input("where", "pathname"))
+        for script in (ENTER, TITLE):
+            app.clientside_callback(script, Input("where", "pathname"))
         for page in self.pages.values():
             page.connect(app)
             if page.linked:

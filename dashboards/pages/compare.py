@@ -253,10 +253,11 @@ class Compare(Page):
             facts = dependence_by(fit, str(gene or ""), str(objective))
         except NasError as error:
             return [html.P(f"Not told: {error}.", className="muted")]
+        seen = Look.read(look)
         hollow = HOLLOW if any(not point.networks for point in facts.points) else ""
         told = percent(facts.explained, facts.explained_error)
         return [
-            html.Div(Look.read(look).graph(dependence_figure(facts)), className="narrow"),
+            html.Div(seen.graph(dependence_figure(facts, narrow=seen.narrow)), className="narrow"),
             html.P(DEPENDS.format(count(facts.networks, "network"), told) + hollow, className="caption"),
             folded(dependence_table(facts)),
         ]

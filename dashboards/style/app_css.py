@@ -162,7 +162,7 @@ def _narrow() -> str:
 aside{border-left:0;padding-left:0;border-top:1px solid var(--rule);padding-top:1rem}}
 @media (max-width:PHONE_WIDTHpx){main{padding:0 1rem 2rem} h1{font-size:1.35rem}
 .pickers{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:.6rem .8rem}
-.sides td,.sides th{padding-right:.8rem} .sides th{white-space:normal} .sides th[scope]{min-width:5.5rem}
+.sides td,.sides th{padding-right:.55rem} .sides th{white-space:normal} .sides th[scope]{min-width:4.6rem}
 .sides th:first-child{position:sticky;left:0;background:var(--paper);z-index:1}
 .scroll>table.sides{min-width:0} .words td{min-width:7rem}
 .apart{display:block;min-width:0;margin:0} .modebar{display:none}

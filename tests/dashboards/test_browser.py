@@ -266,8 +266,9 @@ def test_everything_is_reached_by_keys(page: Page) -> None:
     assert "x=" in page.url
 
 
-def test_terms_say_what_they_mean_by_keys(page: Page) -> None:
+def test_a_tab_has_a_title_and_terms_say_what_they_mean_by_keys(page: Page) -> None:
     show(page, "/study/full", DRAWN)
+    assert page.title() == "full \N{MIDDLE DOT} nas"
     tab_to(page, "document.activeElement.tagName === 'ABBR'", most=80)
     shown = "[document.activeElement.title, getComputedStyle(document.activeElement, '::after').content]"
     title, said = page.evaluate(shown)
