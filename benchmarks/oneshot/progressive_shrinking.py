@@ -9,8 +9,9 @@ hidden channels, depth and width, which is the setting of the paper.
 1. Supernets are trained for equal steps: progressive shrinking and the plain sandwich. At five sizes, from
    the smallest to the largest, each over the same networks, which one is better?
 2. Random networks are trained from scratch by the project's own recipe, each for as many tokens as each
-   network of a step of the supernet has read. How far are the first twelve, read from the supernet, from
-   themselves trained alone? For hybrids also: Kendall's tau between supernet and scratch, its interval by the
+   network of a step of the supernet has read; `--supernet-steps` gives the supernet others, such as take the
+   time of the twelve together. How far are the first twelve, read from the supernet, from themselves trained
+   alone? For hybrids also: Kendall's tau between supernet and scratch, its interval by the
    bootstrap over networks; tau between two seeds of scratch, which no proxy can be expected to pass; and a
    third supernet that favours the twelve in its last phase, as a training that goes on after a search would
    favour its front.
@@ -89,6 +90,13 @@ class Settings:
     seeds: int = 1
     recipes: tuple[str, ...] = RECIPES
     tuned: tuple[int, ...] = ()
+    supernet_steps: int = 0
+    spaces: tuple[str, ...] = ("hybrids", "sizes")
+
+    @property
+    def of_supernets(self) -> int:
+        """The steps of a supernet."""
+        return self.supernet_steps or self.steps
 
     @property
     def task(self) -> LanguageModelling:
@@ -115,7 +123,7 @@ def sizes() -> Space:
 
 
 SPACES: dict[str, Callable[[], Space]] = {"hybrids": laptop, "sizes": sizes}
-RANKED = {"hybrids": 20, "sizes": VALIDATED}
+RANKED = {"hybrids": 24, "sizes": VALIDATED}
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ def train_supernet(job: Job) -> dict[str, Any]:
     torch.set_num_threads(1)
     settings, space, began = job.settings, SPACES[job.space](), time.monotonic()
     training = _training(settings, space, recipe_of(job.recipe, space, settings.networks))
-    losses = [training.learn() for _ in range(settings.steps)]
+    losses = [training.learn() for _ in range(settings.of_supernets)]
     return {
         "space": job.space,
         "recipe": job.recipe,
@@ -202,7 +210,7 @@ def _training(settings: Settings, space: Space, recipe: Recipe) -> SupernetTrain
     return SupernetTraining(
         space,
         settings.task,
-        steps=settings.steps,
+        steps=settings.of_supernets,
         seed=SEED,
         batch=settings.batch,
         recipe=recipe,
@@ -437,24 +445,26 @@ def summarised(found: dict[str, Any], space: str) -> dict[str, Any]:
     return summary
 
 
-def measure(settings: Settings, processes: int) -> dict[str, Any]:
-    """First what steps cost, then all trainings."""
-    cost = [costs(settings, name) for name in SPACES]
+def measure(settings: Settings, processes: int, known: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """First what steps cost, then all trainings but those of networks alone that are `known`."""
+    there = {(row["space"], row["number"], row["seed"]) for row in known}
+    cost = [costs(settings, name) for name in settings.spaces]
     print(json.dumps(cost, indent=1), flush=True)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         supernets = [
             pool.submit(train_supernet, Job(settings, name, recipe))
-            for name in SPACES
+            for name in settings.spaces
             for recipe in settings.recipes_of(name)
         ]
         alone = [
             pool.submit(train_alone, Job(settings, name, number=n, seed=seed))
-            for name in SPACES
+            for name in settings.spaces
             for seed in settings.seeds_of(name)
             for n in range(RANKED[name])
+            if (name, n, seed) not in there
         ]
-        found = {"costs": cost, "alone": _heard(alone), "supernets": _heard(supernets)}
-    return {"summary": {name: summarised(found, name) for name in SPACES}, **found}
+        found = {"costs": cost, "alone": [*known, *_heard(alone)], "supernets": _heard(supernets)}
+    return {"summary": {name: summarised(found, name) for name in settings.spaces}, **found}
 
 
 def _heard(jobs: Sequence[Future[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -473,6 +483,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scratch-device", default="cpu", help="of the networks that are trained alone")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument(
+        "--supernet-steps", type=int, default=0, help="other than --steps, those of the networks alone"
+    )
+    parser.add_argument(
+        "--alone",
+        type=Path,
+        help="an earlier result of the same steps and windows: its networks alone are kept",
+    )
+    parser.add_argument("--spaces", nargs="+", choices=list(SPACES), default=list(SPACES))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--windows", type=int, default=128)
@@ -495,9 +514,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds=given.seeds,
         recipes=tuple(given.recipes),
         tuned=tuple(given.tuned),
+        supernet_steps=given.supernet_steps,
+        spaces=tuple(given.spaces),
     )
     settings.task.validation()
-    found = measure(settings, given.processes)
+    known = json.loads(given.alone.read_text())["alone"] if given.alone else []
+    found = measure(settings, given.processes, [row for row in known if row["space"] in settings.spaces])
     print(json.dumps(found["summary"], indent=1))
     command = "python -m benchmarks.oneshot.progressive_shrinking " + " ".join(arguments or [])
     given.out.parent.mkdir(parents=True, exist_ok=True)
