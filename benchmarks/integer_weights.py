@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import RESULTS, provenance, show_plainly
+from evaluators.training.network_training import rounded_model
 from foundation.files import read_json, write_json
 from hw_profiles.runtimes.base import random_tokens, runtime_of
 from hw_profiles.timing.measure import decode_call, undisturbed
@@ -28,10 +29,8 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
-from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import Bits
 from search_spaces.quantization.kernels import factors_of
-from search_spaces.quantization.rounding import round_all
 from search_spaces.scenario import Scenario
 
 COMMAND = "python -m benchmarks.integer_weights"
@@ -109,11 +108,7 @@ def rounded(width: int, bits: Bits) -> Model:
     """The network, its weights being values that these bits have."""
     attention = Attention(num_heads=8, num_kv_heads=2, head_dim=width // 8)
     layer = Layer(sequence_mixer=attention, channel_mixer=SwiGLU(expansion=3), bits=bits)
-    model = build(Decoder(d_model=width, layers=(layer, layer)), seed=1)
-    values = round_all(dict(model.named_parameters()), weight_bits(model))
-    for name, parameter in model.named_parameters():
-        parameter.copy_(values[name])
-    return model
+    return rounded_model(build(Decoder(d_model=width, layers=(layer, layer)), seed=1))
 
 
 if __name__ == "__main__":

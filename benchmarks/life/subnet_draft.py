@@ -23,12 +23,12 @@ import torch
 
 from benchmarks.common import keep, show
 from benchmarks.life.speculative import TEMPERATURES, best_of, rows_of
-from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import LanguageModelling
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
+from nas.modification import figures_of
 from nas.serving.draft_settings import DraftSettings
 from nas.serving.draft_table import draft_table
 from nas.serving.drafts.network import SmallerNetwork
@@ -107,7 +107,8 @@ def measure(folder: Path, task: LanguageModelling, given: argparse.Namespace) ->
             {**row, key: row[key].replace(f"{folder}/", "")} for row in told for key in row if key in NAMES
         ]
         rows, best = [*rows, *plain[:-1]], [*best, plain[-1]]
-    quality = {name: bits_per_byte(folder / name, task, given.device) for name in networks(given.width)}
+    models = {name: load(folder / name).to(given.device).eval() for name in networks(given.width)}
+    quality = {name: figures_of(model, task).score.value for name, model in models.items()}
     for row in rows:
         row["bits per byte"] = quality[row["draft"].rpartition("=")[2]]
     show("drafts", rows)
@@ -118,13 +119,6 @@ def measure(folder: Path, task: LanguageModelling, given: argparse.Namespace) ->
     device = torch.cuda.get_device_name() if given.device.startswith("cuda") else "cpu"
     name = f"subnet_draft_{given.device.partition(':')[0]}"
     keep(name, command, rows, best=best, parameters=count, device=device, quality=quality)
-
-
-def bits_per_byte(folder: Path, task: LanguageModelling, device: str) -> float:
-    """Of an exported network, on the windows of the task."""
-    model = load(folder).to(device).eval()
-    losses = window_losses(model, task, segment=state_segment(model.spec), device=torch.device(device))
-    return float(losses.mean())
 
 
 def main(arguments: Sequence[str]) -> None:

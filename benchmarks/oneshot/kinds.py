@@ -12,7 +12,7 @@ trained alone for `--steps`, each row one cause more:
   share is what stands around the mixers: embeddings, norms, SwiGLU.
 - *all hybrids*: the supernet that a search trains: 1,296 hybrids, neighbours drawn anew at every step.
 - *all, then the six*: the last quarter of the steps visits the six only.
-- the last three again with six networks a step: as many visits of a kind as alone.
+- *the six only* and *all hybrids* again with six networks a step: as many visits of a kind as alone.
 
 Each row is kept as soon as it is there.
 """
@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from math import sqrt
 
 import torch
-from torch import Tensor
 
 from benchmarks.common import keep_row, show
+from benchmarks.oneshot.progressive_shrinking import scored
 from evaluators.scoring.scratch import FromScratch
-from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.sandwich import Sandwich
 from evaluators.supernet.training import SupernetTraining
@@ -132,20 +131,7 @@ class Bench:
         )
         for _ in range(self.steps):
             training.learn()
-        return [scored(training, spec) for spec in six(self.width)]
-
-
-def scored(training: SupernetTraining, spec: Decoder) -> float:
-    """The mean loss of a network on all windows, with the shared weights."""
-    subnet = training.supernet.subnet(spec)
-    with torch.no_grad():
-        weights = subnet.weights()
-
-    def call(tokens: Tensor, *, segment: int | None = None) -> Tensor:
-        return subnet(tokens, weights, segment=segment)
-
-    found = window_losses(call, training.task, segment=state_segment(spec), device=training.execution.device)
-    return float(found.mean())
+        return [statistics.fmean(scored(training, spec)) for spec in six(self.width)]
 
 
 def rows(bench: Bench) -> dict[str, Callable[[], list[float]]]:

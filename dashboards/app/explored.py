@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from dashboards.app.controls import bounds_of
 from dashboards.app.front_view import view_of
 from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.recent import Recent
 from dashboards.facts.baselines import baseline_facts
 from dashboards.facts.explore import ExploreFacts, explore
 from dashboards.facts.reading import Reading
@@ -29,7 +29,7 @@ class Explored:
 
     def __init__(self, live: LiveStore) -> None:
         self.live = live
-        self._kept: OrderedDict[tuple[str, int, str], Rescored | None] = OrderedDict()
+        self._kept: Recent[Rescored | None] = Recent(MOST_PRICED)
 
     def facts(
         self,
@@ -65,11 +65,7 @@ class Explored:
     def _priced(self, reading: Reading, table: Any) -> Rescored | None:
         """The networks by another table, kept: pricing two thousand of them takes a second."""
         key = (key_of(reading.study.record), reading.revision, str(table))
-        if key not in self._kept:
-            self._kept[key] = rescored(reading, str(table))
-            while len(self._kept) > MOST_PRICED:
-                self._kept.popitem(last=False)
-        return self._kept[key]
+        return self._kept.get(key, lambda: rescored(reading, str(table)))
 
 
 def chosen_numbers(chosen: Any) -> list[int]:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from dashboards.app.live_store import key_of
+from dashboards.app.recent import Recent
 from dashboards.facts.dependence import DependenceFacts, dependence, genes_of
 from dashboards.facts.gene_rows import GeneRows, gene_rows
 from dashboards.facts.importance import ImportanceFacts, importance
@@ -31,18 +32,14 @@ class GeneModels:
     """The encodings of spaces and the models of objectives, by study. Threads may share it."""
 
     def __init__(self) -> None:
-        self._encodings: OrderedDict[str, Encoding] = OrderedDict()
+        self._encodings: Recent[Encoding] = Recent(KEPT)
         self._fits: OrderedDict[str, Fit] = OrderedDict()
         self._lock = threading.Lock()
 
     def encoding(self, reading: Reading) -> Encoding:
         """The genes of a study's space as columns."""
         key = key_of(reading.study.record)
-        if key not in self._encodings:
-            self._encodings[key] = Encoding(reading.study.space_as_read)
-            while len(self._encodings) > KEPT:
-                self._encodings.popitem(last=False)
-        return self._encodings[key]
+        return self._encodings.get(key, lambda: Encoding(reading.study.space_as_read))
 
     def rows(self, reading: Reading, also: tuple[int, ...] = ()) -> GeneRows:
         """Some hundreds of networks as answers to the genes, the trials `also` among them."""

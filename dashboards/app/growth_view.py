@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from dashboards.app.live_store import LiveStore, key_of
+from dashboards.app.recent import Recent
 from dashboards.facts.growth import HypervolumeFacts, growths
 from dashboards.facts.progress import growth_of
 from dashboards.facts.reading import Reading
@@ -52,7 +52,7 @@ class Growths:
 
     def __init__(self, live: LiveStore) -> None:
         self.live = live
-        self._kept: OrderedDict[tuple[tuple[str, int], ...], Grown] = OrderedDict()
+        self._kept: Recent[Grown] = Recent(KEPT)
 
     def of(self, shown: Sequence[Reading]) -> Grown:
         """Those of some studies; the first one's own curve is always drawn."""
@@ -65,11 +65,7 @@ class Growths:
                 except NasError:
                     lost.append(name)
         key = tuple((key_of(each.study.record), each.revision) for each in readings.values())
-        if key not in self._kept:
-            self._kept[key] = _grown(list(readings.values()), families, tuple(lost), len(shown))
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[key]
+        return self._kept.get(key, lambda: _grown(list(readings.values()), families, tuple(lost), len(shown)))
 
 
 def _grown(readings: Sequence[Reading], families: dict[str, str], lost: tuple[str, ...], asked: int) -> Grown:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -24,6 +23,7 @@ from dashboards.app.gene_models import GeneModels, dependence_by
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.look import Look
 from dashboards.app.panels import said
+from dashboards.app.recent import Recent
 from dashboards.facts.families import family_facts
 from dashboards.facts.networks import architecture
 from dashboards.facts.parallel import parallel
@@ -62,7 +62,7 @@ class Compare(Page):
     def __init__(self, live: LiveStore) -> None:
         super().__init__(live)
         self._models = GeneModels()
-        self._whole: OrderedDict[tuple[str, int, str], tuple[Any, Any]] = OrderedDict()
+        self._whole: Recent[tuple[Any, Any]] = Recent(KEPT)
 
     def layout(self, place: Place) -> list[Component]:
         """The page before anything is compared."""
@@ -219,11 +219,9 @@ class Compare(Page):
             reading = self.live.by_key(study)
             shown = Look.read(look)
             key = study, reading.revision, str(shown)
-            if key not in self._whole:
-                self._whole[key] = self._matters(reading, shown), self._families(reading, shown)
-                while len(self._whole) > KEPT:
-                    self._whole.popitem(last=False)
-            return self._whole[key]
+            return self._whole.get(
+                key, lambda: (self._matters(reading, shown), self._families(reading, shown))
+            )
         except NasError as error:
             return [html.P(str(error))], []
 

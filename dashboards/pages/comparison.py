@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -17,12 +16,13 @@ from dashboards.app.files import text_file
 from dashboards.app.live_store import LiveStore, key_of
 from dashboards.app.look import Look
 from dashboards.app.panels import number_parts
+from dashboards.app.recent import Recent
 from dashboards.facts.comparison import MAX_STUDIES, ComparisonFacts, JointMember, read_comparison
 from dashboards.facts.reading import Reading
 from dashboards.facts.seeds import settings_of
 from dashboards.figures.comparison import fronts_figure, progress_figure
 from dashboards.pages.base import Control, Page, Place, address, pages
-from dashboards.report.comparison import comparison_html, fronts_text, lead, volumes_text
+from dashboards.report.comparison import GROWN, comparison_html, fronts_text, lead, volumes_text
 from dashboards.report.tables import columns
 from foundation.errors import NasError
 from foundation.text import percent, significant
@@ -51,7 +51,7 @@ class Comparison(Page):
 
     def __init__(self, live: LiveStore) -> None:
         super().__init__(live)
-        self._kept: OrderedDict[tuple[tuple[str, int], ...], ComparisonFacts] = OrderedDict()
+        self._kept: Recent[ComparisonFacts] = Recent(KEPT)
 
     def layout(self, place: Place) -> list[Component]:
         """The page before anything is read."""
@@ -114,11 +114,7 @@ class Comparison(Page):
 
     def _facts(self, readings: Sequence[Reading]) -> ComparisonFacts:
         key = tuple((key_of(each.study.record), each.revision) for each in readings)
-        if key not in self._kept:
-            self._kept[key] = read_comparison([reading.study for reading in readings])
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[key]
+        return self._kept.get(key, lambda: read_comparison([reading.study for reading in readings]))
 
 
 def usual_pair(records: Sequence[StudyRecord]) -> list[str]:
@@ -146,9 +142,7 @@ def _sections(facts: ComparisonFacts, look: Look) -> list[Component]:
             [
                 html.H2("How they grew"),
                 look.graph(grown),
-                html.P(
-                    "Read vertically: shares at an equal number of scored architectures.", className="caption"
-                ),
+                html.P(GROWN, className="caption"),
                 behind(grown),
             ]
         ),

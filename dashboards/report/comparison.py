@@ -33,6 +33,9 @@ from foundation.files import write_atomically
 from foundation.text import count, listed, percent, significant
 from nas.study.study import Study
 
+GROWN = "Read vertically: shares at an equal number of scored architectures."
+"""How to read the curves of volumes."""
+
 MAX_NAMES = 3
 """A title names at most this many studies."""
 
@@ -139,12 +142,11 @@ def _volumes(facts: ComparisonFacts) -> Html:
     head += [f"share after {facts.fewest:,}"] if facts.uneven else []
     head += ["on the joint front", "scored only here"]
     rows = [_volume_row(facts, index) for index in range(len(facts.studies))]
-    caption = "Read vertically: shares at an equal number of scored architectures."
     return section(
         "Dominated volumes",
         p(volumes_text(facts)),
         table(row(head, header=True), rows, "ruled standing"),
-        figure(progress_figure(facts), caption),
+        figure(progress_figure(facts), GROWN),
     )
 
 

@@ -31,7 +31,8 @@ class QuantizedBase(Parts):
     """Matrices of a model in 4 bits; the model's own parameters in their place are empty until `restore`."""
 
     def __init__(self, model: Model, names: Iterable[str]) -> None:
-        self._parameters = {n: w for n, w in model.named_parameters() if n in set(names)}
+        wanted = set(names)
+        self._parameters = {n: w for n, w in model.named_parameters() if n in wanted}
         self.stored: dict[str, StoredNormalFloat] = {}
         for name, weight in self._parameters.items():  # one after the other, so that both are never there
             self.stored[name] = stored_normal_float(weight)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -46,14 +47,13 @@ class PromptTraining(Merged):
 
     def merged(self) -> dict[str, Tensor]:
         """See `Merged.merged`."""
-        return {**self._rounded(), **self.parameters}
+        return {**self._rounded, **self.parameters}
 
+    @cached_property
     @torch.no_grad()
     def _rounded(self) -> Mapping[str, Tensor]:
         """The other weights at their bits, which do not change."""
-        if "_fixed" not in self.__dict__:
-            self._fixed = round_all(self._weights, self._bits)
-        return self._fixed
+        return round_all(self._weights, self._bits)
 
 
 class PrefixTraining(PromptTraining):

@@ -156,10 +156,8 @@ class StatePool:
     def taken(self, slot: int, position: int) -> DecodeState:
         """A copy of the state of one row that has read so many tokens, as the model alone would hold it."""
         held = max((len(pages.tables[slot]) for pages in self.pages.values()), default=0) * self.page
-        batch, capacity = (
-            self.batch([slot], [position]).batch,
-            max(held, in_steps(self.before + position + 1)),
-        )
+        batch = self.batch([slot], [position]).batch
+        capacity = max(held, in_steps(self.before + position + 1))
         layers = tuple(
             layer.grown(self.gathered(i, batch), capacity)
             for i, layer in enumerate(self.model.decoder_layers)

@@ -88,9 +88,7 @@ class Front(Sequence[Trial]):
         """
         return [
             [
-                str(trial.number)
-                if trial.stage == "search"
-                else "",  # by its number only such a trial is known
+                str(trial.number) if trial.stage == "search" else "",
                 trial.digest,
                 *(number_with_error(name, self.numbers[trial.digest].get(name)) for name in self.columns),
                 *([self.layers(trial)] if self.layers else []),
