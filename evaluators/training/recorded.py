@@ -9,7 +9,9 @@ are timed when a region is recorded, and the faster one stays.
 
 A graph reads and writes where it was recorded: inputs are copied there, results are copied from there. As
 graphs run one after another, regions share these places, and the memory of what is between them. A recording
-proves itself by the results of the region that it was made from.
+proves itself by the results of the region that it was made from. What waits for the device, to read back how
+many tokens an expert got, cannot be a graph; that is found out before, as a recording that fails leaves the
+random numbers and the memory of the process in it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -28,6 +30,9 @@ from torch import Tensor
 from evaluators.training.cuda_graph import WARM_UP, on_device_of
 
 REPEATS = 3
+FAILURES = 3
+"""So many recordings that were begun in vain, and no more are tried."""
+
 DIFFERENCE = 1e-2
 """Of the largest value: what a recording may differ by, since sums of some kernels have no fixed order."""
 
@@ -35,6 +40,8 @@ Region: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
 """A function of tensors, and what it is made of: all its inputs are there."""
 
 Replay: TypeAlias = Callable[[], None]
+Passes: TypeAlias = "Callable[[], tuple[tuple[Tensor | None, ...], Sequence[Tensor]]]"
+"""Runs a region: its results, and the inputs that they come from."""
 
 _log = logging.getLogger(__name__)
 
@@ -88,17 +95,22 @@ class Recorder:
     """Records regions of one device and one stream, each when it was met a few times.
 
     Whoever asks by equal keys asks for equal regions, with inputs of equal shapes, strides and types. `spent`
-    counts the seconds of recording; when one `works` no more, the process can record nothing.
+    counts the seconds of recording, `failed` the recordings that were begun in vain.
     """
 
     def __init__(self) -> None:
-        self.works = True
+        self.failed = 0
         self.spent = 0.0
         self._met: Counter[Hashable] = Counter()
         self._runs: dict[Hashable, Region | None] = {}
         self._places: dict[Hashable, Tensor] = {}
         self._stream: torch.cuda.Stream | None = None
         self._pool: Any = None
+
+    @property
+    def works(self) -> bool:
+        """Whether recordings are tried at all."""
+        return self.failed < FAILURES
 
     @property
     def count(self) -> int:
@@ -131,40 +143,45 @@ class Recorder:
                     _log.warning("WARNING: %s is not the same as a CUDA graph, and runs as it is", name)
                 elif self._pays(region, graphs, inputs):
                     self._runs[key] = graphs
+        except torch.OutOfMemoryError:
+            raise
+        except _Waits:
+            _log.info("%s waits for the device, and is no CUDA graph", name)
         except RuntimeError as error:
+            self.failed += 1
             why = " ".join(str(error).split())[:200]
-            _log.warning("WARNING: %s cannot be a CUDA graph; what is none yet runs as it is: %s", name, why)
-            self.works = False
+            what = "and runs as it is" if self.works else "as nothing more can"
+            _log.warning("WARNING: %s cannot be a CUDA graph, %s: %s", name, what, why)
         self.spent += perf_counter() - began
         return self._runs[key]
 
     def _recorded(self, region: Region, inputs: Sequence[Tensor]) -> Graphs | None:
         """The graphs; None where they do not give what the region gives."""
         places = [self._place("input", number, each) for number, each in enumerate(inputs)]
-        leaves = [
-            p.detach().requires_grad_(each.requires_grad) for p, each in zip(places, inputs, strict=True)
-        ]
         with torch.no_grad():
             torch._foreach_copy_(places, list(inputs))
-        made = region(*leaves)
-        exact = [each for each in made if each is not None]
+
+        def passes() -> tuple[tuple[Tensor | None, ...], list[Tensor]]:
+            # leaves of this call: autograd ties a leaf to the stream on which it was first used, and a graph
+            # may not wait for another stream than its own
+            pairs = zip(places, inputs, strict=True)
+            leaves = [place.detach().requires_grad_(each.requires_grad) for place, each in pairs]
+            return region(*leaves), leaves
+
+        with _never_waiting(inputs[0]):
+            exact, there, learns, seeds, slopes = self._exactly(passes)
         outputs = [self._place("output", number, each) for number, each in enumerate(exact)]
-        learns = [each.requires_grad for each in exact]
-        seeds = [self._place("seed", i, each) for i, each in enumerate(exact) if each.requires_grad]
-        with torch.no_grad():
-            torch._foreach_copy_(seeds, [each for each in exact if each.requires_grad])
-        slopes = _gradients(made, leaves, seeds)
         gradients = [
             None if each is None else self._place("gradient", number, each)
             for number, each in enumerate(slopes)
         ]
 
         def forward() -> None:
-            results = [each.detach() for each in region(*leaves) if each is not None]
+            results = [each.detach() for each in passes()[0] if each is not None]
             torch._foreach_copy_(outputs, results)
 
         def backward() -> None:
-            found = _gradients(region(*leaves), leaves, seeds)
+            found = _gradients(*passes(), seeds)
             pairs = [(p, g) for p, g in zip(gradients, found, strict=True) if p is not None and g is not None]
             torch._foreach_copy_([place for place, _ in pairs], [slope for _, slope in pairs])
 
@@ -175,10 +192,23 @@ class Recorder:
             outputs,
             seeds,
             gradients,
-            [each is not None for each in made],
+            there,
             learns,
         )
-        return graphs if _proves_itself(graphs, [each.detach() for each in exact], slopes) else None
+        return graphs if _proves_itself(graphs, exact, slopes) else None
+
+    def _exactly(
+        self, passes: Passes
+    ) -> tuple[list[Tensor], list[bool], list[bool], list[Tensor], list[Tensor | None]]:
+        """What the region itself gives: results, which there are and which learn, seeds and gradients."""
+        made, leaves = passes()
+        exact = [each for each in made if each is not None]
+        learns = [each.requires_grad for each in exact]
+        seeds = [self._place("seed", i, each) for i, each in enumerate(exact) if each.requires_grad]
+        with torch.no_grad():
+            torch._foreach_copy_(seeds, [each for each in exact if each.requires_grad])
+        slopes = _gradients(made, leaves, seeds)
+        return [y.detach() for y in exact], [y is not None for y in made], learns, seeds, slopes
 
     def _place(self, role: str, number: int, like: Tensor) -> Tensor:
         """Where the graphs of all regions keep their input, output, ... of this number and form."""
@@ -191,16 +221,19 @@ class Recorder:
         """What a function asks of the device, recorded; it is called once, and computes nothing.
 
         Unlike with `torch.cuda.graph`, the memory that torch keeps stays: there are hundreds of recordings.
+        What other threads do meanwhile on other streams does no harm.
         """
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         self._stream = stream = self._stream or torch.cuda.Stream()
         torch.cuda.synchronize()
         with torch.cuda.stream(stream):
-            graph.capture_begin(*(() if self._pool is None else (self._pool,)))
+            graph.capture_begin(self._pool, capture_error_mode="thread_local")
             try:
                 function()
-            finally:
                 graph.capture_end()
+            except RuntimeError:
+                _abandon(graph)
+                raise
         current.wait_stream(stream)
         self._pool = self._pool or graph.pool()
         return graph.replay
@@ -211,6 +244,37 @@ class Recorder:
         forms: tuple[Region, Region] = (graphs, region)
         recorded, plain = (min(_seconds(form, leaves) for _ in range(REPEATS)) for form in forms)
         return recorded < plain
+
+
+class _Waits(RuntimeError):
+    """A region reads something back from the device."""
+
+
+@contextmanager
+def _never_waiting(values: Tensor) -> Iterator[None]:
+    """Raise `_Waits` if the program waits for a GPU meanwhile."""
+    if not values.is_cuda:
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    except RuntimeError as error:
+        raise (_Waits(str(error)) if "synchronizing" in str(error) else error) from error
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def _abandon(graph: torch.cuda.CUDAGraph) -> None:
+    """End a recording that failed, with the memory and the random numbers of the process outside of it."""
+    with suppress(RuntimeError):
+        graph.capture_end()
+    device = torch.cuda.current_device()
+    with suppress(RuntimeError):  # where its end took the memory back
+        torch._C._cuda_endAllocateToPool(device, graph.pool())
+    dice: Any = torch.cuda.default_generators[device]
+    dice.graphsafe_set_state(dice.clone_state())
 
 
 def _proves_itself(graphs: Graphs, outputs: list[Tensor], gradients: Sequence[Tensor | None]) -> bool:

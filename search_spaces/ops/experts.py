@@ -31,6 +31,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from search_spaces.ops import dispatch
 from search_spaces.ops.activations import GATED
+from search_spaces.ops.precision import in_autocast
 
 KERNEL = dispatch.register("routed experts, around their products", "experts")
 GROUPED_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -89,8 +90,10 @@ def expert_mixture(
     """Outputs [N, D] of tokens x [N, D], with the gates and indices [N, k] of their experts.
 
     `few` says whether there are few tokens for so many experts, where they shall not be counted: a program
-    that is exported for any batch cannot.
+    that is exported for any batch cannot. Under autocast all is of its precision: products of groups are not
+    among those that torch casts.
     """
+    x, gates, weights = in_autocast(x), in_autocast(gates), ExpertWeights(*map(in_autocast, weights))
     top_k, experts = index.shape[-1], weights.up.shape[0]
     grouped = x.is_cuda and x.dtype in GROUPED_DTYPES and all(map(_aligned, (x, *weights)))
     few = index.numel() <= experts if few is None else few
@@ -233,8 +236,8 @@ def _grouped(x: Tensor, ends: Tensor, weights: ExpertWeights, inside: Inside, ex
     gated, up, down = weights
     offsets = ends.to(torch.int32)
     gate, other = (F.grouped_mm(x, matrices.mT, offs=offsets) for matrices in (gated, up))
-    hidden = inside.hidden(gate, other, expert)
-    return inside.output(F.grouped_mm(hidden, down.mT, offs=offsets), expert)
+    hidden = inside.hidden(gate, other, expert).to(x.dtype)
+    return inside.output(F.grouped_mm(hidden, down.mT, offs=offsets), expert).to(x.dtype)
 
 
 def _looped(x: Tensor, ends: Tensor, weights: ExpertWeights, inside: Inside) -> Tensor:

@@ -49,6 +49,11 @@ def chooses_types(factors: int = 0) -> Callable[[Callable[P, R]], Callable[P, R]
     return decorate
 
 
+def in_autocast(x: Tensor) -> Tensor:
+    """The same in the type of autocast, for what torch does not cast by itself; without autocast as it is."""
+    return _lowered(x, torch.get_autocast_dtype(x.device.type)) if _lowers(x) else x
+
+
 def own_types(kind: Kind) -> Kind:
     """An autograd function whose forward and backward compute without autocast, whoever calls them."""
     for name in ("forward", "backward"):

@@ -91,8 +91,8 @@ def test_on_a_gpu_a_supernet_of_graphs_learns_the_same(
     plain = trained(None, space(), precision, "cuda:0")
     graphs = trained(recorder, space(), precision, "cuda:0")
     assert graphs[1] == pytest.approx(plain[1], rel=1e-3 if precision == "float32" else 2e-2)
-    assert recorder.count > 6
-    assert recorder.works
+    assert recorder.count >= 6  # a loop over experts reads how many tokens each of them got
+    assert recorder.failed == 0
 
 
 def test_places_are_shared_by_regions_of_one_form() -> None:
@@ -149,12 +149,45 @@ class Refusing(OnProcessor):
         raise RuntimeError("operation not permitted when stream is capturing")
 
 
-def test_after_one_that_fails_no_more_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
+def test_after_some_that_fail_no_more_are_recorded(caplog: pytest.LogCaptureFixture) -> None:
     recorder, weight = Refusing(), torch.ones(3, requires_grad=True)
     with caplog.at_level(logging.WARNING):
-        assert recorder.record("a", lambda x: (2 * x, None), [weight], "a region") is None
-    assert "a region cannot be a CUDA graph; what is none yet runs as it is: operation not" in caplog.text
+        for number in range(recorded.FAILURES):
+            assert recorder.works
+            assert recorder.record(number, lambda x: (2 * x, None), [weight], f"region {number}") is None
+    assert "region 0 cannot be a CUDA graph, and runs as it is: operation not permitted" in caplog.text
+    assert "region 2 cannot be a CUDA graph, as nothing more can: operation not permitted" in caplog.text
     assert not recorder.due("b")
+
+
+def test_memory_that_is_missing_is_for_the_training_to_tell() -> None:
+    class Full(OnProcessor):
+        def _replay_of(self, function: Callable[[], None]) -> recorded.Replay:
+            raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Full().record("a", lambda x: (2 * x, None), [torch.ones(3, requires_grad=True)], "a region")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="records on a GPU")
+def test_on_a_gpu_what_waits_stays_as_it_is_and_what_fails_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Recorder, "_pays", lambda *given: True)
+    recorder, weight = Recorder(), torch.ones(3, device="cuda:0", requires_grad=True)
+    assert recorder.record("a", lambda x: (x * x.sum().item(), None), [weight], "reads") is None
+    assert recorder.failed == 0
+
+    calls = []
+
+    def reads_later(x: Tensor) -> tuple[Tensor, None]:
+        calls.append(x)
+        return (x * torch.rand_like(x) if len(calls) < 2 else x * x.sum().item()), None
+
+    assert recorder.record("b", reads_later, [weight], "fails while it is recorded") is None
+    assert recorder.failed == 1
+    torch.rand(3, device="cuda:0")  # raised, with the generator left in a recording
+    assert recorder.record("c", lambda x: (x.exp(), None), [weight], "after it") is not None
 
 
 def test_graphs_that_take_longer_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +206,7 @@ def test_graphs_share_a_pool_and_are_recorded_beside_the_stream(monkeypatch: pyt
     happened: list[object] = []
 
     class Graph:
-        def capture_begin(self, pool: object = None) -> None:
+        def capture_begin(self, pool: object, capture_error_mode: str) -> None:
             happened.append(("begins", pool))
 
         def capture_end(self) -> None:
