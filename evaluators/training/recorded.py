@@ -17,6 +17,7 @@ random numbers and the memory of the process in it.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -257,13 +258,19 @@ def _never_waiting(values: Tensor) -> Iterator[None]:
         yield
         return
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        _say_of_waiting("error")
         yield
     except RuntimeError as error:
         raise (_Waits(str(error)) if "synchronizing" in str(error) else error) from error
     finally:
-        torch.cuda.set_sync_debug_mode(before)
+        _say_of_waiting(before)
+
+
+def _say_of_waiting(mode: int | str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a prototype, and does not see every kind of waiting
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def _abandon(graph: torch.cuda.CUDAGraph) -> None:
