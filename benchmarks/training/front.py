@@ -1,6 +1,7 @@
 """Does the front that a search finds beat the networks that a sceptic would choose?
 
     python -m benchmarks.training.front --data FOLDER                    # `gpu` on one GPU, over an hour
+    python -m benchmarks.training.front --data FOLDER --workers 2 --gpu-share 1        # on two
     python -m benchmarks.training.front --space laptop --seeds 2         # the same on a CPU
 
 A study as `nas search SPACE --final-seeds 3` makes it: finalists, the baselines of the space beside them, and
@@ -18,6 +19,7 @@ from typing import Any
 import nas
 from benchmarks.common import keep, show_plainly
 from foundation.statistics import mean_and_error
+from nas.executors.workers import Workers
 from nas.steps.repeats import repeated
 from nas.study.baseline_gaps import verdicts
 from nas.study.given_networks import given_name, is_given
@@ -43,6 +45,7 @@ def main() -> None:
         store=str(folder / "studies.db"),
         yes=True,
         final_seeds=wanted.seeds,
+        workers=Workers(wanted.workers, gpu_share=wanted.gpu_share),
         **settings,
     )
     rows = compared(study)
@@ -104,6 +107,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", default=None, help="text: a folder; default: Python's own library")
     parser.add_argument("--folder", default="studies/front", help="where the study is kept")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0, help="Ray actors; 0: none, in this process")
+    parser.add_argument("--gpu-share", type=float, default=0.0, help="GPUs that each of them holds")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the plan")
     return parser.parse_args()
 

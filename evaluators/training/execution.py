@@ -12,11 +12,12 @@ EAGER, INDUCTOR, TRACED = "none", "inductor", "aot_eager"
 BACKENDS = (EAGER, INDUCTOR, TRACED)
 """How regions are compiled: not at all, by inductor, or only traced (which is quick, for tests)."""
 
-SUPERNET_SHARE = 0.15
-"""Seconds of compiling for each step of a supernet, where that is more than for a network.
+SUPERNET_SHARE = 0.05
+"""Seconds of compiling for each step of a supernet.
 
-Compiled regions save about 0.25 s of a step of four networks on an H200; the 130 regions of a space of eight
-mixers at five widths take several processes longer than a minute.
+Where its sublayers are recorded, compiled ones save some hundredths of a second of a step of four networks on
+an H200, and those of a space of eight mixers at five widths take several processes longer than a minute. So
+with less time than for a network nothing is compiled.
 """
 
 MOST_SECONDS = 1800.0
@@ -47,7 +48,7 @@ class Execution(Settings):
     compile_seconds: float = setting(
         60.0,
         help="The longest time that compiling may take; what comes later is not. For a supernet that is not"
-        " told, 0.15 s a step where that is more.",
+        " told, 0.05 s a step, or nothing if that is less than this.",
         least=0,
         most=1e6,
     )
@@ -65,5 +66,6 @@ class Execution(Settings):
     @classmethod
     def for_supernet(cls, device: str, steps: int, **given: Any) -> Self:
         """The same for a supernet that is trained for so many steps."""
-        seconds = max(cls.compile_seconds, min(SUPERNET_SHARE * steps, MOST_SECONDS))
+        seconds = min(SUPERNET_SHARE * steps, MOST_SECONDS)
+        seconds = seconds if seconds >= cls.compile_seconds else 0.0
         return cls.for_device(device, **{"compile_seconds": seconds, **given})

@@ -312,8 +312,8 @@ def test_execution_follows_the_device() -> None:
     assert Execution.for_device("cpu") == Execution(compile="none", graphs=False)
     fast = Execution.for_device("cuda:0", compile_seconds=5.0)
     assert (fast.compile, fast.graphs, fast.compile_seconds) == (INDUCTOR, True, 5.0)
-    assert Execution.for_supernet("cuda:0", 100).compile_seconds == Execution().compile_seconds
-    assert Execution.for_supernet("cuda:0", 2000).compile_seconds == 300
+    assert Execution.for_supernet("cuda:0", 500).compile_seconds == 0
+    assert Execution.for_supernet("cuda:0", 2000).compile_seconds == 100
     assert Execution.for_supernet("cuda:0", 10**9).compile_seconds == 1800
     assert Execution.for_supernet("cuda:0", 2000, compile_seconds=5.0) == fast
     assert [Recipe().on(device).precision for device in ("cpu", "cuda:1")] == ["float32", "bfloat16"]
