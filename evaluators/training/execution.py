@@ -67,5 +67,6 @@ class Execution(Settings):
     def for_supernet(cls, device: str, steps: int, **given: Any) -> Self:
         """The same for a supernet that is trained for so many steps."""
         seconds = min(SUPERNET_SHARE * steps, MOST_SECONDS)
-        seconds = seconds if seconds >= cls.compile_seconds else 0.0
-        return cls.for_device(device, **{"compile_seconds": seconds, **given})
+        pays = seconds >= cls.compile_seconds
+        own: dict[str, Any] = {"compile_seconds": seconds} if pays else {"compile": EAGER}
+        return cls.for_device(device, **{**({} if "compile_seconds" in given else own), **given})

@@ -312,10 +312,10 @@ def test_execution_follows_the_device() -> None:
     assert Execution.for_device("cpu") == Execution(compile="none", graphs=False)
     fast = Execution.for_device("cuda:0", compile_seconds=5.0)
     assert (fast.compile, fast.graphs, fast.compile_seconds) == (INDUCTOR, True, 5.0)
-    assert Execution.for_supernet("cuda:0", 500).compile_seconds == 0
+    assert Execution.for_supernet("cuda:0", 500) == Execution(device="cuda:0", graphs=True)
+    assert Execution.for_supernet("cuda:0", 500, compile_seconds=5.0) == fast
     assert Execution.for_supernet("cuda:0", 2000).compile_seconds == 100
     assert Execution.for_supernet("cuda:0", 10**9).compile_seconds == 1800
-    assert Execution.for_supernet("cuda:0", 2000, compile_seconds=5.0) == fast
     assert [Recipe().on(device).precision for device in ("cpu", "cuda:1")] == ["float32", "bfloat16"]
     assert Recipe(precision="tf32").on("cuda").precision == "tf32"
     with pytest.raises(SettingError, match="compile must be one of none, inductor, aot_eager"):
