@@ -87,9 +87,7 @@ def work(name: str, lengths: Sequence[int], configurations: int) -> None:
 
     def measure() -> dict[str, Any]:
         if importlib.util.find_spec("triton") is not None:
-            tuning = importlib.import_module("search_spaces.ops.kernels.tuning")
-            tuning._chosen.clear()
-            tuning._known.clear()
+            importlib.import_module("search_spaces.ops.kernels.tuning").forget()
         for tuner in tuners:
             tuner.cache.clear()
         row: dict[str, Any] = {}

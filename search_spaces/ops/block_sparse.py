@@ -18,6 +18,7 @@ of queries, N blocks seen by one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -86,11 +87,11 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, pattern: BlockPattern) -> 
         return attend(q, k, v)
     if q.shape[2] == k.shape[2] and fused.calls_kernel("block-sparse attention", q):
         layout = _layout(q.shape[2], tuple(pattern), q.device)
+        if pattern.block_size % fused.BLOCK == 0:  # the kernel only computes blocks that are seen
+            return fused.attend_in_layout(q, k, v, _earlier, layout)
         blocks = -(-q.shape[2] // pattern.block_size)
-        listed = _constant_blocks(blocks, tuple(pattern), q.device)
-        return fused.attend_in_layout(
-            q, k, v, partial(_listed, listed=listed, size=pattern.block_size), layout
-        )
+        table = _constant_table(blocks, tuple(pattern), q.device)
+        return fused.attend_in_layout(q, k, v, partial(_seen, table=table, size=pattern.block_size), layout)
     return gather_and_attend(q, k, v, pattern)
 
 
@@ -149,22 +150,25 @@ def _rows(first: int, blocks: int, pattern: tuple[int, ...], device: torch.devic
     )[0]
 
 
-def _blocks(count: int, pattern: tuple[int, ...], device: torch.device) -> Tensor:
-    """The blocks [C, N] that each of `count` blocks sees; -1 where there are fewer."""
-    return seen_blocks(torch.arange(count, device=device), BlockPattern(*pattern)).int()
+def _table(count: int, pattern: tuple[int, ...], device: torch.device) -> Tensor:
+    """Whether each of `count` blocks sees each [C, C]."""
+    listed = seen_blocks(torch.arange(count, device=device), BlockPattern(*pattern))
+    table = torch.zeros(count, count + 1, dtype=torch.bool, device=device)
+    return table.scatter_(1, listed.where(listed >= 0, count), True)[:, :count].contiguous()
 
 
-_constant_blocks = constant(_blocks)
+_constant_table = constant(_table)
 """The same for a compiled graph."""
 
 
-def _listed(query: Tensor, key: Tensor, listed: Tensor, size: int) -> Tensor:
+def _seen(query: Tensor, key: Tensor, table: Tensor, size: int) -> Tensor:
     """Whether a token sees another, by the table of blocks."""
-    row, block = query // size, key // size
-    seen = listed[row, 0] == block
-    for i in range(1, listed.shape[1]):
-        seen = seen | (listed[row, i] == block)
-    return seen & (key <= query)
+    return table[query // size, key // size] & (key <= query)
+
+
+def _earlier(query: Tensor, key: Tensor) -> Tensor:
+    """The same among blocks that see each other."""
+    return key <= query
 
 
 @constant
@@ -174,8 +178,8 @@ def _layout(count: int, pattern: tuple[int, ...], device: torch.device) -> fused
 
 @cache
 def _layout_once(count: int, pattern: tuple[int, ...], device: torch.device) -> fused.Layout:
-    listed = _blocks(-(-count // pattern[0]), pattern, device)
-    return fused.block_layout(partial(_listed, listed=listed, size=pattern[0]), count, device)
+    table = _table(-(-count // pattern[0]), pattern, device)
+    return fused.block_layout(partial(_seen, table=table, size=pattern[0]), count, device)
 
 
 _constant_rows = constant(_rows)
@@ -205,8 +209,13 @@ def _mixed(block: Tensor, run: Tensor) -> Tensor:
     return x ^ (x // 2**15)  # a shift, which not every runtime has
 
 
-_EXAMPLE = BlockPattern(16, 3, 1, 2)
+def _examples(attend: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Outputs [B, H, T, 2 K] of blocks in parts, and of whole ones, of those that the kernel computes."""
+    patterns = (BlockPattern(16, 3, 1, 2), BlockPattern(fused.BLOCK, 1, 1, 0))
+    return torch.cat([attend(q, k, v, pattern) for pattern in patterns], dim=-1)
+
+
 fused.forms["block-sparse attention"] = (
-    partial(attend_in_blocks, pattern=_EXAMPLE),
-    partial(attend_in_blocks_plainly, pattern=_EXAMPLE),
+    partial(_examples, attend_in_blocks),
+    partial(_examples, attend_in_blocks_plainly),
 )

@@ -45,6 +45,27 @@ def test_a_layout_is_made_once_for_a_shape_and_serves_training(monkeypatch: pyte
     assert made[2:] == [303]
 
 
+@pytest.mark.parametrize("size", [16, 48, 128, 256])
+def test_what_the_kernel_computes_of_a_layout_is_what_is_seen(size: int) -> None:
+    pattern, count, device = block_sparse.BlockPattern(size, 2, 1, 1), 1300, torch.device("cpu")
+    token = torch.arange(count)
+    table = block_sparse._table(-(-count // size), tuple(pattern), device)
+    whole = size % fused.BLOCK == 0
+    seen = block_sparse._earlier if whole else partial(block_sparse._seen, table=table, size=size)
+    layout = dict(zip(fused.NAMES, block_sparse._layout(count, tuple(pattern), device), strict=True))
+    blocks = -(-count // fused.BLOCK)
+    found = torch.zeros(blocks * fused.BLOCK, blocks * fused.BLOCK, dtype=torch.bool)
+    for kind in ("kv", "full_kv"):
+        for i in range(blocks):
+            listed = layout[f"{kind}_indices"][0, 0, i, : layout[f"{kind}_num_blocks"][0, 0, i]]
+            for j in listed.tolist():
+                rows, columns = (torch.arange(fused.BLOCK) + place * fused.BLOCK for place in (i, j))
+                inside = (rows[:, None] < count) & (columns < count)
+                kept = seen(rows.clamp(max=count - 1)[:, None], columns.clamp(max=count - 1))
+                found[rows[:, None], columns] = inside & (kept if kind == "kv" else torch.tensor(True))
+    assert torch.equal(found[:count, :count], block_sparse.sees(token[:, None], token, pattern))
+
+
 # PyTorch warns that the kernel is a plain one where nothing is compiled behind it
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -88,6 +109,7 @@ def test_a_kernel_that_differs_or_fails_is_not_used() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("count", [129, 300])
 @pytest.mark.parametrize(
     ("fast", "plain", "settings"),
@@ -99,8 +121,13 @@ def test_a_kernel_that_differs_or_fails_is_not_used() -> None:
             block_sparse.attend_in_blocks_plainly,
             {"pattern": block_sparse.BlockPattern(16, 3, 1, 2)},
         ),
+        (
+            block_sparse.attend_in_blocks,
+            block_sparse.attend_in_blocks_plainly,
+            {"pattern": block_sparse.BlockPattern(128, 1, 1, 0)},
+        ),
     ],
-    ids=["window", "dilation", "blocks"],
+    ids=["window", "dilation", "blocks", "whole blocks"],
 )
 def test_the_kernel_computes_the_pattern(
     fast: Callable[..., Tensor],

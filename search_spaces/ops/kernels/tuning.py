@@ -71,6 +71,12 @@ def untuned() -> Iterator[None]:
         _proving.pop()
 
 
+def forget() -> None:
+    """Make all choices of this process again, as where the device was busy when they were made."""
+    for kept in (_chosen, _launched, _known):
+        kept.clear()
+
+
 def launch(
     kernel: Any,
     grid: tuple[int, ...],
