@@ -38,8 +38,8 @@ def decay_attention(
     q and k are [B, T, H, N] (H may be 1: shared by all heads), v is [B, T, H, P], g is [B, T, H].
     """
     if fits(q, k, v) and dispatch.runs(KERNEL, q, k, v, g, tile=tile_of(q, v)):
-        state = start_of(q, v) if state is None else state
-        y, last, _, _ = dispatch.load(KERNEL).decay_attention(q, k, v, _exact(g), _exact(state))
+        start = None if state is None else _exact(state)
+        y, last, _ = dispatch.load(KERNEL).decay_attention(q, k, v, _exact(g), start)
         return y, last if final else None
     count = v.shape[1]
     length = min(CHUNK, count)
@@ -117,11 +117,6 @@ def tile_of(q: Tensor, v: Tensor) -> tuple[torch.dtype, int, int]:
 
 def _padded(channels: int) -> int:
     return max(16, 1 << (channels - 1).bit_length())
-
-
-def start_of(q: Tensor, v: Tensor) -> Tensor:
-    """An empty state [B, H, N, P] in float32."""
-    return v.new_zeros(v.shape[0], v.shape[2], q.shape[-1], v.shape[-1], dtype=torch.float32)
 
 
 def _exact(g: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.ops import dispatch
-from search_spaces.ops.decay_attention import fits, start_of, tile_of
+from search_spaces.ops.decay_attention import fits, tile_of
 from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import counts_launches, joined
 from search_spaces.ops.triangles import unit_triangular_inverse
@@ -46,10 +46,10 @@ def delta_rule(
 
     q and k are [B, T, H, N], v is [B, T, H, P], b and g are [B, T, H]; without g nothing fades.
     """
-    g = torch.zeros_like(b) if g is None else g
+    g = torch.zeros_like(b, dtype=torch.promote_types(b.dtype, torch.float32)) if g is None else g
     if fits(q, k, v) and dispatch.runs(KERNEL, q, k, v, b, g, tile=tile_of(q, v)):
-        state = start_of(q, v) if state is None else state
-        y, last, *_ = dispatch.load(KERNEL).delta_rule(q, k, v, b, _exact(g), _exact(state))
+        start = None if state is None else _exact(state)
+        y, last, *_ = dispatch.load(KERNEL).delta_rule(q, k, v, b, _exact(g), start)
         return y, last if final else None
     count = v.shape[1]
     length = min(CHUNK, count)

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from search_spaces.ops import dispatch
-from search_spaces.ops.decay_attention import fits, start_of, tile_of
+from search_spaces.ops.decay_attention import fits, tile_of
 from search_spaces.ops.precision import chooses_types, own_types
 from search_spaces.ops.recursion import carry
 from search_spaces.ops.triangles import assembled
@@ -57,8 +57,8 @@ def gated_attention(
     q, k and g are [B, T, H, N], v is [B, T, H, P], bonus is [H, N].
     """
     if fits(q, k, v) and dispatch.runs(KERNEL, q, k, v, g, tile=tile_of(q, v)):
-        start = start_of(q, v) if state is None else _exact(state)
-        y, last, _, _ = dispatch.load(KERNEL).channel_decay(q, k, v, g, bonus, start)
+        start = None if state is None else _exact(state)
+        y, last = dispatch.load(KERNEL).channel_decay(q, k, v, g, bonus, start)
         return y, last if final else None
     count = v.shape[1]
     length = _chunk(count)

@@ -94,11 +94,13 @@ def delta_case(count: int, dtype: torch.dtype) -> Case:
 
 
 def gated_case(count: int, dtype: torch.dtype) -> Case:
+    g = -0.3 * shares(2, count, 3, 64)
+    g[:, 64:] *= 40  # too strong for a chunk to be computed as one
     inputs = {
         "q": drawn(2, count, 3, 64, dtype=dtype) / 8,
         "k": drawn(2, count, 3, 64, dtype=dtype, seed=1),
         "v": drawn(2, count, 3, 40, dtype=dtype, seed=2),
-        "g": -0.3 * shares(2, count, 3, 64),
+        "g": g,
         "state": drawn(2, 3, 64, 40, seed=3),
         "bonus": drawn(3, 64, seed=4),
     }
@@ -110,9 +112,9 @@ def gated_case(count: int, dtype: torch.dtype) -> Case:
 
 
 def mlstm_case(count: int, dtype: torch.dtype) -> Case:
-    inputs = {
-        "q": drawn(2, count, 3, 64, dtype=dtype),
-        "k": drawn(2, count, 3, 64, dtype=dtype, seed=1) / 8,
+    inputs = {  # positive, so that no product is divided by what is left of ones that cancel
+        "q": shares(2, count, 3, 64, dtype=dtype),
+        "k": shares(2, count, 3, 64, dtype=dtype, seed=1) / 8,
         "v": drawn(2, count, 3, 40, dtype=dtype, seed=2),
         "w": 2 * drawn(2, count, 3, seed=3),
         "g": drawn(2, count, 3, seed=4).sigmoid().log(),
@@ -204,6 +206,25 @@ def test_kernels_around_experts_are_right_where_they_are_interpreted() -> None:
 def test_kernels_are_right_where_they_are_interpreted(name: str) -> None:
     kernel = importlib.import_module(f"search_spaces.ops.kernels.{name}")
     assert max(kernel.errors(torch.device("cpu"), torch.float32, 32, 16).values()) <= EXACT
+
+
+@interpreted
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of tokens that do not see each other
+@pytest.mark.parametrize("bonus", [False, True])
+@pytest.mark.parametrize("decay", [0.0, -1.24, -1.26, -1e4, -1e30])
+def test_a_channel_may_decay_by_anything_where_kernels_are_interpreted(decay: float, bonus: bool) -> None:
+    kernel = importlib.import_module("search_spaces.ops.kernels.gated_attention")
+    dice = torch.Generator().manual_seed(0)
+    inputs = {name: torch.randn(1, 70, 1, 16, generator=dice) for name in ("q", "k", "v", "g")}
+    inputs["g"] = (
+        torch.where(inputs["g"] > 2, decay, -0.01) if decay < -1e3 else torch.full_like(inputs["g"], decay)
+    )
+    inputs["state"] = torch.randn(1, 1, 16, 16, generator=dice)
+    if bonus:
+        inputs["bonus"] = torch.randn(1, 16, generator=dice)
+    plain = lambda *x: gated_attention_plainly(*x[:5], bonus=x[5] if bonus else None)  # noqa: E731
+    tiles = importlib.import_module("search_spaces.ops.kernels.tiles")
+    assert max(tiles.relative_errors(kernel._read, plain, inputs).values()) <= EXACT
 
 
 @gpu

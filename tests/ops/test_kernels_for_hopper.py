@@ -34,7 +34,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     found: dict[str, int] = {}
 
     def run(kernel: Any, *args: Any, grid: Any, warmup: bool, **more: Any) -> None:
-        options = {name: more.pop(name) for name in ("num_warps", "num_stages") if name in more}
+        options = {name: more.pop(name) for name in ("num_warps", "num_stages", "maxnreg") if name in more}
         signature, constants, aligned = {}, {}, {}
         bound = dict(zip([parameter.name for parameter in kernel.params], args, strict=False)) | more
         for place, parameter in enumerate(kernel.params):

@@ -18,7 +18,7 @@ from search_spaces.ops import dispatch
 from search_spaces.ops.kernels import tuning
 from search_spaces.ops.kernels.tuning import Launch, launch
 
-SLOW, FAST, WRONG, BROKEN, IDLE = (Launch(4), Launch(8), Launch(2), Launch(16), Launch(1))
+SLOW, FAST, WRONG, BROKEN, IDLE = (Launch(4), Launch(8, 3, 128), Launch(2), Launch(16), Launch(1))
 TIMES = {SLOW: 2.0, FAST: 1.0, WRONG: 0.1, BROKEN: 0.1, IDLE: 0.1}
 
 
@@ -33,8 +33,8 @@ class Kernel:
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         return self._run
 
-    def _run(self, x: Tensor, y: Tensor, *, num_warps: int, num_stages: int, **tiles: Any) -> None:
-        how = Launch(num_warps, num_stages)
+    def _run(self, x: Tensor, y: Tensor, *, num_warps: int, num_stages: int, **more: Any) -> None:
+        how = Launch(num_warps, num_stages, more.get("maxnreg"))
         self.launched.append(how)
         if how == BROKEN:
             raise RuntimeError("out of resource: shared memory")
@@ -121,7 +121,7 @@ def test_a_choice_among_other_configurations_is_another(kernel: Kernel) -> None:
 
 
 KEY = "doubling._outputs L=64 float32 programs<128"
-CHOICES = ([True, 3], [64, 3], [8], 8, {"warps": 8})
+CHOICES = ([True, 3, None], [64, 3, 128], [8, 3], [8, 3, "128"], 8, {"warps": 8})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_damaged_or_foreign_file_is_made_again(kernel: Kernel, tmp_path: Path,
 def test_what_other_processes_chose_meanwhile_is_kept(kernel: Kernel, tmp_path: Path) -> None:
     used(kernel, L=16)
     path = tmp_path / "kernels" / "device.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "another": [4, 1]}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "another": [4, 1, None]}))
     used(kernel, L=64)
     assert len(json.loads(path.read_text())) == 3
 

@@ -25,7 +25,7 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops.delta_rule import delta_rule_plainly
-from search_spaces.ops.kernels.segments import PROGRAMS, written
+from search_spaces.ops.kernels.segments import PROGRAMS, of_segments
 from search_spaces.ops.kernels.segments import Plan as Segments
 from search_spaces.ops.kernels.tiles import (
     CHUNK,
@@ -104,7 +104,10 @@ def _carry(states, maps, first, last, segments, n_dim, p_dim,
     """In place: what each segment adds becomes the state it starts from; slopes pass by the transposes."""
     row = tl.program_id(0).to(tl.int64)
     n, m, p = tl.arange(0, N), tl.arange(0, N), tl.program_id(1) * P + tl.arange(0, P)
-    state = load_tile(first + row * n_dim * p_dim, n, n_dim, p_dim, p, p_dim).to(tl.float32)
+    if first is not None:
+        state = load_tile(first + row * n_dim * p_dim, n, n_dim, p_dim, p, p_dim).to(tl.float32)
+    else:
+        state = tl.zeros((N, P), dtype=tl.float32)
     for j in range(segments):
         segment = segments - 1 - j if REVERSE else j
         where = states + (row * segments + segment) * n_dim * p_dim
@@ -301,18 +304,20 @@ class Plan:
         return (*self.segments.sizes, self.total)
 
 
-def _over_segments(states: Tensor, maps: Tensor, first: Tensor, last: Tensor, *, reverse: bool) -> None:
-    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P] to `last`."""
+def _over_segments(
+    states: Tensor, maps: Tensor, first: Tensor | None, last: Tensor, *, reverse: bool
+) -> None:
+    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P], if any, to `last`."""
     rows, segments, n_dim, p_dim = states.shape
     _carry[(rows, triton.cdiv(p_dim, 16))](
-        states, maps, first.contiguous(), last, segments, n_dim, p_dim,
+        states, maps, None if first is None else first.contiguous(), last, segments, n_dim, p_dim,
         N=padded(n_dim), P=16, REVERSE=reverse, num_warps=4,
     )  # fmt: skip
 
 
 @torch.library.custom_op("nas::delta_rule", mutates_args=())
 def delta_rule(
-    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor, state: Tensor
+    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Outputs, the last state, and for the gradient the inverses, and the states and maps of segments."""
     q, k, v = with_rows(q), with_rows(k), with_rows(v)
@@ -338,11 +343,12 @@ def delta_rule(
 
 @delta_rule.register_fake
 def _written(
-    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor, state: Tensor
+    q: Tensor, k: Tensor, v: Tensor, b: Tensor, g: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     plan = Plan.of(q, v)
     cut = plan.segments
-    y, last, states, _ = written(cut, v, state, channels=False)
+    y, states = v.new_empty(v.shape), of_segments(cut, v, channels=False)[0]
+    last = states.new_empty(cut.batch, cut.heads, *cut.dims)
     inverses = v.new_empty(cut.rows, plan.total, CHUNK, CHUNK)
     return y, last, inverses, states, states.new_empty(cut.rows, cut.segments, cut.n_dim, cut.n_dim)
 
@@ -358,7 +364,7 @@ def delta_rule_back(
     states: Tensor,
     maps: Tensor,
     dy: Tensor,
-    dlast: Tensor,
+    dlast: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, b, g and of the first state."""
     q, k, v, dy = with_rows(q), with_rows(k), with_rows(v), dy.contiguous()
@@ -396,20 +402,24 @@ def _written_back(
     states: Tensor,
     maps: Tensor,
     dy: Tensor,
-    dlast: Tensor,
+    dlast: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     dq, dk, dv, db = unwritten(q, k, v, b)
-    dg, dstate = unwritten(g, dlast, dtype=torch.float32)
+    (dg,) = unwritten(g, dtype=torch.float32)
+    dstate = dg.new_empty(v.shape[0], v.shape[2], q.shape[-1], v.shape[-1])
     return dq, dk, dv, db, dg, dstate
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)  # where the last state is not used, there is nothing to add
+    ctx.starts = inputs[5] is not None
     ctx.save_for_backward(*inputs[:5], *output[2:])
 
 
-def _backward(ctx: Any, dy: Tensor, dlast: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-    gradients: tuple[Tensor, ...] = delta_rule_back(*ctx.saved_tensors, dy, dlast)
-    return gradients
+def _backward(ctx: Any, dy: Tensor | None, dlast: Tensor | None, *rest: None) -> tuple[Tensor | None, ...]:
+    dy = torch.zeros_like(ctx.saved_tensors[2]) if dy is None else dy
+    *found, dstate = delta_rule_back(*ctx.saved_tensors, dy, dlast)
+    return *found, dstate if ctx.starts else None
 
 
 delta_rule.register_autograd(_backward, setup_context=_save)

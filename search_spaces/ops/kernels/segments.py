@@ -8,7 +8,7 @@ Shapes: B batch, T tokens, H heads, N state_dim, P head_dim, S segments, C chunk
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,10 +16,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from search_spaces.ops.kernels.tiles import CHUNK, COUNTS, padded, precision, unwritten
+from search_spaces.ops.kernels.tiles import CHUNK, COUNTS, padded, precision
 
 PROGRAMS = 264
 """Programs that a kernel over segments should have at least: two for each multiprocessor of an H200."""
+
+PARTS, WALKERS = (64, 32), 256
+"""Rows and columns of a state that one program may walk with, and how many programs should walk."""
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -29,7 +32,10 @@ def _carry(states, totals, first, last, segments, size, channels, p_dim,
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
-    state = tl.load(first + row * size + at, mask=inside, other=0.0).to(tl.float32)
+    if first is not None:
+        state = tl.load(first + row * size + at, mask=inside, other=0.0).to(tl.float32)
+    else:
+        state = tl.zeros((BLOCK,), dtype=tl.float32)
     for i in range(segments):
         segment = segments - 1 - i if REVERSE else i
         where = states + (row * segments + segment) * size + at
@@ -52,18 +58,27 @@ class Plan:
     chunks: int
     segments: int
     tiles: dict[str, Any]
+    part: int = 0
 
     @classmethod
-    def of(
-        cls, q: Tensor, v: Tensor, shortest: int = 4, programs: int = PROGRAMS, length: int = CHUNK
-    ) -> Plan:
-        """For q [B, T, H, N] and v [B, T, H, P]; segments have at least `shortest` chunks of this length."""
+    def of(cls, q: Tensor, v: Tensor, shortest: int = 4, programs: int = PROGRAMS) -> Plan:
+        """For q [B, T, H, N] and v [B, T, H, P]; segments have at least `shortest` chunks."""
         batch, count, heads, p_dim = v.shape
-        whole = triton.cdiv(count, length)
+        whole = triton.cdiv(count, CHUNK)
         wanted = max(1, min(triton.cdiv(programs, batch * heads), triton.cdiv(whole, shortest)))
         chunks = triton.cdiv(whole, wanted)
-        tiles = {"L": length, "N": padded(q.shape[-1]), "P": padded(p_dim), "PRECISION": precision(v)}
+        tiles = {"L": CHUNK, "N": padded(q.shape[-1]), "P": padded(p_dim), "PRECISION": precision(v)}
         return cls(batch, count, heads, q.shape[-1], p_dim, chunks, triton.cdiv(whole, chunks), tiles)
+
+    @classmethod
+    def in_parts(cls, q: Tensor, v: Tensor) -> Plan:
+        """The same where the parts of a state are walked by programs of their own, and so one may do."""
+        rows = v.shape[0] * v.shape[2]
+        for part in PARTS:
+            parts = triton.cdiv(q.shape[-1], part) * triton.cdiv(v.shape[-1], part)
+            if rows * parts >= WALKERS:
+                break
+        return replace(cls.of(q, v, programs=WALKERS // parts), part=part)
 
     @property
     def rows(self) -> int:
@@ -74,6 +89,27 @@ class Plan:
     def grid(self) -> tuple[int, int]:
         """Programs of a kernel over segments."""
         return self.rows, self.segments
+
+    @property
+    def walkers(self) -> tuple[int, int, int]:
+        """Programs of a kernel over segments and parts of a state."""
+        n_dim, p_dim = self.dims
+        return *self.grid, triton.cdiv(n_dim, self.parts["N"]) * triton.cdiv(p_dim, self.parts["P"])
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The tiles of such a kernel."""
+        return {**self.tiles, "N": min(self.tiles["N"], self.part), "P": min(self.tiles["P"], self.part)}
+
+    @property
+    def total(self) -> int:
+        """Chunks of all segments."""
+        return self.segments * self.chunks
+
+    @property
+    def over_chunks(self) -> tuple[int, int]:
+        """Programs of a kernel over chunks."""
+        return self.rows, self.total
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -91,26 +127,24 @@ class Plan:
         return bool(self.tiles["N"] * self.tiles["P"] > 4096)
 
 
-def written(plan: Plan, v: Tensor, state: Tensor, *, channels: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a kernel over segments writes: outputs like v, and in float32 the last state [B, H, N, P].
+def of_segments(plan: Plan, like: Tensor, *, channels: bool) -> tuple[Tensor, Tensor]:
+    """Unwritten float32 memory for states of segments [B H, S, N, P], and logarithms of what each keeps.
 
-    For the gradient also the states that segments start from [B H, S, N, P], and logarithms of what each
-    keeps: one [B H, S], or one for every channel [B H, S, N].
+    There is one [B H, S], or one for every channel [B H, S, N].
     """
     cut = (plan.rows, plan.segments)
-    states = v.new_empty(*cut, *plan.dims, dtype=torch.float32)
-    totals = v.new_empty(*cut, *((plan.n_dim,) if channels else ()), dtype=torch.float32)
-    y, (last,) = v.new_empty(v.shape), unwritten(state, dtype=torch.float32)
-    return y, last, states, totals
+    states = like.new_empty(*cut, *plan.dims, dtype=torch.float32)
+    return states, states.new_empty(*cut, *((plan.n_dim,) if channels else ()))
 
 
-def carry(states: Tensor, totals: Tensor, first: Tensor, last: Tensor, *, reverse: bool) -> None:
-    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P] to `last`.
+def carry(states: Tensor, totals: Tensor, first: Tensor | None, last: Tensor, *, reverse: bool) -> None:
+    """Carry states [B H, S, N, P] over segments in place, from `first` [B, H, N, P], if any, to `last`.
 
     `totals` are logarithms of what a segment keeps: one [B H, S], or one for every channel [B H, S, N].
     """
     rows, segments, size = states.shape[0], states.shape[1], states[0, 0].numel()
     grid = (rows, triton.cdiv(size, 1024))
     channels = totals[0, 0].numel()
+    first = None if first is None else first.contiguous()
     sizes = (segments, size, channels, size // channels)
-    _carry[grid](states, totals, first.contiguous(), last, *sizes, REVERSE=reverse, BLOCK=1024)
+    _carry[grid](states, totals, first, last, *sizes, REVERSE=reverse, BLOCK=1024)

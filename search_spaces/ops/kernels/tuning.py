@@ -1,4 +1,4 @@
-"""How many warps and stages a kernel is launched with: few pairs are timed once, and the best is remembered.
+"""How many warps, stages and registers a kernel is launched with: few are timed once, the best is remembered.
 
     launch(_outputs, grid, (*inputs, y), (y,), (Launch(4), Launch(8, 2)), L=64, N=64, P=64)
 
@@ -39,10 +39,14 @@ REPEATS = 5
 
 
 class Launch(NamedTuple):
-    """Warps of a program, and stages of the pipeline that its loops are cut into."""
+    """Warps of a program, stages of the pipeline that its loops are cut into, and registers of a thread.
+
+    Without a bound a compiler takes as many registers as make one program fast, and fewer of them run.
+    """
 
     warps: int
     stages: int = 3
+    registers: int | None = None
 
 
 Form: TypeAlias = tuple[Any, ...]
@@ -91,7 +95,8 @@ def launch(
     """
 
     def run(how: Launch) -> None:
-        kernel[grid](*arguments, **tiles, num_warps=how.warps, num_stages=how.stages)
+        bound = {} if how.registers is None else {"maxnreg": how.registers}
+        kernel[grid](*arguments, **tiles, num_warps=how.warps, num_stages=how.stages, **bound)
 
     first, index = configurations[0], _index_of(written[0])
     if index is None or _proving or os.environ.get(VARIABLE) == UNTUNED:
@@ -227,11 +232,13 @@ def _read(index: int) -> dict[str, Launch]:
     except FileError:
         return {}
     choices = plain.items() if isinstance(plain, dict) else ()
-    return {key: Launch(*pair) for key, pair in choices if _is_pair(pair)}
+    return {key: Launch(*how) for key, how in choices if _is_launch(how)}
 
 
-def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(type(part) is int for part in pair)
+def _is_launch(how: Any) -> bool:
+    if not isinstance(how, list) or len(how) != 3:
+        return False
+    return all(type(part) is int for part in how[:2]) and type(how[2]) in (int, type(None))
 
 
 def _remember(index: int, key: str, chosen: Launch) -> None:
