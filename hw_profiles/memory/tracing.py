@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from foundation.errors import ProfileError
+from search_spaces.ops.decay_attention import CHUNK
 from search_spaces.scenario import Scenario
 
 GRANULE = {"cpu": 1, "cuda": 512}
@@ -285,6 +286,13 @@ def _none(args: tuple[Any, ...], threads: int) -> int:
     return 0
 
 
+def _states_room(args: tuple[Any, ...], threads: int) -> int:
+    """States before all chunks, which our kernels of linear attention write and read."""
+    q, _, v = args[:3]
+    chunks = -(-v.shape[1] // CHUNK)
+    return int(v.shape[0] * v.shape[2] * chunks * q.shape[-1] * v.shape[-1] * v.itemsize)
+
+
 OWN_ROOM: dict[str, Callable[[tuple[Any, ...], int], int]] = {
     "convolution": _convolution_room,
     "_fft_c2r": _inverse_fft_room,
@@ -293,7 +301,11 @@ OWN_ROOM: dict[str, Callable[[tuple[Any, ...], int], int]] = {
 """Bytes that a kernel allocates for itself while it runs, from its arguments and the CPU threads."""
 
 OWN_ROOM_ON: dict[str, dict[str, Callable[[tuple[Any, ...], int], int]]] = {
-    "cuda": {"_fft_c2r": _inverse_fft_room_on_cuda}
+    "cuda": {
+        "_fft_c2r": _inverse_fft_room_on_cuda,
+        "decay_attention": _states_room,
+        "channel_decay": _states_room,
+    }
 }
 """The same where a kind of device differs."""
 

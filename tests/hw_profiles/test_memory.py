@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from foundation.errors import IllegalArchitecture, ProfileError
 from hw_profiles.memory.prediction import measure_memory, predict_memory, trace_network
-from hw_profiles.memory.tracing import NotTraceable, kind_of, traced
+from hw_profiles.memory.tracing import OWN_ROOM_ON, NotTraceable, kind_of, traced
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block, blocks
 from search_spaces.blocks.mamba2 import Mamba2
@@ -76,6 +76,12 @@ def test_a_layer_of_two_precisions_holds_both() -> None:
     assert said.weight_bytes - plain.weight_bytes == 2 * 4 * 32
     assert said.prefill_bytes == pytest.approx(seen.prefill_bytes, rel=5e-3)
     assert said.decode_bytes == pytest.approx(seen.decode_bytes, rel=5e-3, abs=64)
+
+
+@pytest.mark.parametrize("kernel", ["decay_attention", "channel_decay"])
+def test_kernels_of_linear_attention_take_room_for_the_states_before_their_chunks(kernel: str) -> None:
+    q, v = (torch.empty(2, 130, *more, dtype=torch.bfloat16, device="meta") for more in ((1, 8), (4, 16)))
+    assert OWN_ROOM_ON["cuda"][kernel]((q, q, v), 1) == 2 * 4 * 3 * 8 * 16 * 2
 
 
 @pytest.mark.slow
