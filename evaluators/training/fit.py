@@ -24,7 +24,10 @@ from evaluators.training.trainable import Trainable
 from foundation.errors import FileError
 
 SAVE_SECONDS = 20.0
-"""Seconds between two checkpoints."""
+"""Seconds between two checkpoints; where one takes longer than a second, so many times what it takes.
+
+So a training spends at most a twentieth of its time with them: those of a large supernet take seconds.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ def fit(
     """
     steps = training.steps if until is None else min(until, training.steps)
     kept = {steps, training.shared_steps}
-    pause = SAVE_SECONDS if save_seconds is None else save_seconds
+    wait = pause = SAVE_SECONDS if save_seconds is None else save_seconds
     if start is not None:
         training.start_from(start)
     if folder is not None:
@@ -64,7 +67,7 @@ def fit(
         while training.step < steps and not training.finished:
             losses = training.advance()
             waiting.add(training.step, losses)
-            saves = monotonic() - saved > pause or training.step in kept or training.finished
+            saves = monotonic() - saved > wait or training.step in kept or training.finished
             for step, shown in waiting.read() if saves or waiting.due else ():
                 curve.add(step, shown)
                 pace.add()
@@ -79,6 +82,7 @@ def fit(
                     curve.write(curve_file)
                 if writes and folder is not None:
                     checkpoints.save(training, folder)
+                    wait = pause * max(1.0, monotonic() - now)
     return curve
 
 

@@ -22,7 +22,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
+from traceback import extract_tb
 from typing import Any, TypeAlias
 
 import torch
@@ -146,8 +148,8 @@ class Recorder:
                     self._runs[key] = graphs
         except torch.OutOfMemoryError:
             raise
-        except _Waits:
-            _log.info("%s waits for the device, and is no CUDA graph", name)
+        except _Waits as error:
+            _log.info("%s waits for the device (%s), and is no CUDA graph", name, error)
         except RuntimeError as error:
             self.failed += 1
             why = " ".join(str(error).split())[:200]
@@ -262,9 +264,15 @@ def _never_waiting(values: Tensor) -> Iterator[None]:
         _say_of_waiting("error")
         yield
     except RuntimeError as error:
-        raise (_Waits(str(error)) if "synchronizing" in str(error) else error) from error
+        raise (_Waits(_place_of(error)) if "synchronizing" in str(error) else error) from error
     finally:
         _say_of_waiting(before)
+
+
+def _place_of(error: BaseException) -> str:
+    """The last line of Python that an error came from."""
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}, line {last.lineno}"
 
 
 def _say_of_waiting(mode: int | str) -> None:

@@ -165,7 +165,7 @@ class Regions(Parts):
     def _serves_several(self, inputs: Sequence[Tensor]) -> bool:
         """Whether a region with these inputs may be for all widths at once."""
         several = self.compiles and len(self.widths) > 1 and inputs[0].shape[-1] in self.widths
-        return several and all(each.is_contiguous() for each in inputs)
+        return several and all(each.is_contiguous() and each.storage_offset() == 0 for each in inputs)
 
     def _circumstances(self, inputs: Sequence[Tensor], axes: Axes = ()) -> Key:
         """All else that a compiled region is made for; sizes of open `axes` are not."""

@@ -84,10 +84,11 @@ class _RoundTogether(torch.autograd.Function):
             part.view(shape)[..., : weight.shape[-1]].copy_(weight)
         codes, scale = codes_and_scales(rows, stored)
         parts = (codes * scale.to(rows.dtype)).flatten().split(sizes)
-        return tuple(
-            part.view(shape)[..., : weight.shape[-1]].contiguous()
-            for weight, shape, part in zip(weights, padded, parts, strict=True)
-        )
+        # each in memory of its own: what is compiled for any place in a piece is not for its beginning
+        rounded = [torch.empty(weight.shape, dtype=rows.dtype, device=rows.device) for weight in weights]
+        found = zip(weights, padded, parts, strict=True)
+        torch._foreach_copy_(rounded, [part.view(shape)[..., : w.shape[-1]] for w, shape, part in found])
+        return tuple(rounded)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import build
 from search_spaces.supernet import Supernet
 
+fitting = importlib.import_module("evaluators.training.fit")  # beside its function of the same name
 TASK = Recall(tokens=12, length=9, pairs=2, sequences=200, windows=8)
 STEPS = 8
 LARGE = Layer(
@@ -171,3 +173,20 @@ def test_a_loss_that_is_not_finite_ends_a_training(kind: Callable[[Recipe], Trai
     with pytest.raises(EvaluationFailed, match="is nan at step 3"):
         fit(training)
     assert training.step == 2
+
+
+def test_checkpoints_that_take_long_are_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, expected in ((0.5, [2, 4, 6, 8]), (10.0, [2, 8])):
+        clock, saved = [0.0], list[int]()
+
+        def save(training: Trainable, folder: Path, now: list[float] = clock, took: float = seconds) -> None:
+            saved.append(training.step)  # noqa: B023
+            now[0] += took
+
+        def after(step: int, loss: float, now: list[float] = clock) -> None:
+            now[0] += 25
+
+        monkeypatch.setattr(fitting, "monotonic", lambda now=clock: now[0])
+        monkeypatch.setattr(checkpoints, "save", save)
+        fit(of_network(Recipe()), folder=tmp_path, on_step=after)
+        assert saved == expected

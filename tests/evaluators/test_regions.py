@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from evaluators.supernet.recipe import SupernetRecipe
+from evaluators.supernet.training import SupernetTraining
 from evaluators.training import regions as module
 from evaluators.training.execution import INDUCTOR, TRACED, Execution
 from evaluators.training.fit import fit
@@ -306,6 +308,19 @@ def test_bits_of_logits_and_losses() -> None:
     logits, targets = torch.randn(2, 3, 5, dtype=torch.float64), torch.tensor([[0, 1, -100], [4, 3, 2]])
     mean = -logits.log_softmax(-1).flatten(0, 1)[[0, 1, 3, 4, 5], [0, 1, 4, 3, 2]].mean()
     torch.testing.assert_close(token_loss(logits, targets), mean)
+
+
+def test_a_region_for_all_widths_is_compiled_once(caplog: pytest.LogCaptureFixture) -> None:
+    layer = Layer(
+        sequence_mixer=ShortConv(), channel_mixer=SwiGLU(expansion=2), bits=Bits(weight=one_of(4, 16))
+    )
+    space = Space(Decoder(vocab=12, d_model=one_of(4, 8, 12), layers=repeat(layer, (1, 2))), name="s")
+    how = Execution(device="cpu", compile=TRACED, compile_seconds=500)
+    recipe = Recipe(supernet=SupernetRecipe(networks=3))
+    training = SupernetTraining(space, TASK, steps=6, seed=0, batch=2, recipe=recipe, execution=how)
+    with torch._dynamo.config.patch(error_on_recompile=True), caplog.at_level(logging.WARNING):
+        fit(training)
+    assert not caplog.records
 
 
 def test_execution_follows_the_device() -> None:
