@@ -1,6 +1,7 @@
 """Candidates an hour from scratch, with one actor a GPU and with four quarters a GPU.
 
     python -m benchmarks.across_gpus.search --gpus 1 2
+    python -m benchmarks.across_gpus.search --gpus 1 --actors 1 2 4 8 --steps 40 --trials 12  # shares
     python -m benchmarks.across_gpus.search --cpu
 
 Each run is one search by `random` (whose proposals hear no outcome) over the `gpu` space in a process of its
@@ -21,7 +22,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,13 +66,14 @@ class Case:
         return self.gpus / self.actors
 
 
-def cases(bench: Bench, trials: int, steps: int) -> Iterator[Case]:
-    """One actor on one GPU first; quarters after whole ones."""
+def cases(bench: Bench, trials: int, steps: int, shares: Sequence[int] = ()) -> Iterator[Case]:
+    """One actor on one GPU first; shares after whole ones; then from the supernet."""
     counts = sorted({1, *bench.gpus})
-    for actors in (1, QUARTERS):
+    for actors in shares or (1, QUARTERS):
         for gpus in counts:
             yield Case(gpus, actors * gpus, trials, steps)
-    yield Case(counts[-1], counts[-1], 2 * trials, steps, evaluator="supernet")
+    for actors in shares or (1,):
+        yield Case(counts[-1], actors * counts[-1], 2 * trials, steps, evaluator="supernet")
 
 
 def weights_read(spec: Any) -> float:
@@ -179,7 +181,13 @@ def measure(bench: Bench, chosen: list[Case], folder: Path) -> None:
         row |= compared(found, expected.setdefault(case.evaluator, found))
         if read := found["read"]:
             row["weights read by a worker"] = max(read)
-        panels.append((f"{case.actors} actors", sampled.samples, dict.fromkeys(sampled.samples, waiting)))
+        panels.append(
+            (
+                f"{case.actors} actors, {case.evaluator}",
+                sampled.samples,
+                dict.fromkeys(sampled.samples, waiting),
+            )
+        )
         draw(RESULTS / f"{bench.name}.svg", panels)
         bench.add({**asdict(case), **row})
 
@@ -189,6 +197,7 @@ def main() -> None:
     options = parser(__doc__, seconds=300)
     options.add_argument("--trials", type=int, help="candidates of a search")
     options.add_argument("--steps", type=int, help="training steps of a candidate")
+    options.add_argument("--actors", type=int, nargs="+", default=(), help="actors for each GPU")
     options.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options.add_argument("--address", help=argparse.SUPPRESS)
     options.add_argument("--only", choices=("whole", "quarters", "supernet"), help="only these searches")
@@ -202,7 +211,7 @@ def main() -> None:
     bench = Bench("search", given)
     trials, steps = (8, 2) if bench.cpu else (TRIALS, STEPS)
     with tempfile.TemporaryDirectory(prefix="ag", dir="/tmp") as name:  # Ray wants short paths
-        chosen = list(cases(bench, given.trials or trials, given.steps or steps))
+        chosen = list(cases(bench, given.trials or trials, given.steps or steps, given.actors))
         measure(bench, [case for case in chosen if given.only in (None, case.kind)], Path(name))
 
 
