@@ -45,7 +45,7 @@ COUNT = 5 * CHUNK + 3
 NARROW = (Launch(4, 1, 128), Launch(4, 1), Launch(8, 1))
 WIDE = (Launch(4, 1), Launch(8, 1, 96))
 NARROW_BACK = (Launch(4, 1), Launch(4, 1, 168))
-WIDE_BACK = (Launch(8, 1), Launch(4, 1))
+WIDE_BACK = (Launch(8, 1),)
 WALK = (Launch(4, 4), Launch(2, 4), Launch(4, 2), Launch(1, 3))
 
 
