@@ -16,7 +16,7 @@ from foundation.errors import SettingError, UnknownName
 from nas.engines.base import PROPOSED_BY, Setup, engines, make_engine
 from nas.engines.exact.additivity import additivity
 from nas.engines.exact.costs import Costs
-from nas.engines.exact.engine import Evolution, Exact, spread
+from nas.engines.exact.engine import Exact, Instead, spread
 from nas.engines.exact.greedy import greedy
 from nas.engines.exact.integer_program import Unreachable
 from nas.engines.exact.parent import best_parent
@@ -114,16 +114,16 @@ def test_a_second_run_measures_nothing_again_and_finds_the_same(
         assert first.strategy.ask(number).genotype == again.strategy.ask(number).genotype
 
 
-def test_scores_that_do_not_add_up_are_told_and_evolution_searches(setup: Setup) -> None:
+def test_scores_that_do_not_add_up_are_told_and_auto_searches(setup: Setup) -> None:
     facts: dict[str, Any] = {}
     heard = Heard()
     setup = replace(setup, note=facts.__setitem__, progress=heard)
     prepared = small_engine(least_tau=1.0, networks=12).prepare(setup)
-    assert isinstance(prepared.strategy, Evolution)
-    assert facts["exact"]["searched_by"] == "evolution"
+    assert isinstance(prepared.strategy, Instead)
+    assert facts["exact"]["searched_by"] == "auto"
     assert "do not add up" in facts["exact"]["warning"]
     assert any("do not add up" in text for text in heard.said)
-    assert prepared.strategy.ask(0).memo[PROPOSED_BY] == "evolution"
+    assert prepared.strategy.ask(0).memo[PROPOSED_BY] == "auto"
 
 
 def test_every_beginning_of_the_found_is_spread() -> None:

@@ -8,8 +8,8 @@ and under many budgets on its objectives (`points`, each with the `next_best`).
 
 That scores add up is not assumed. On `networks` random networks the sums are compared with real divergences;
 where Kendall's tau is below `least_tau`, the engine reports that, also on the study's record under "exact",
-and leaves the search to evolution. Solutions are scored like every trial, from the study's own shared
-weights; aligned ones serve to choose.
+and leaves the search to the strategy `auto`. Solutions are scored like every trial, from the study's own
+shared weights; aligned ones serve to choose.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ MAX_COST_ERROR = 0.01
 RANDOM_SHARE = 0.25
 """The share of the trials that is left to random choice."""
 
+INSTEAD = "auto"
+"""The strategy that searches where scores do not add up."""
+
 Fact = dict[str, Any]
 
 
@@ -79,7 +82,7 @@ class Exact(Engine):
     )
     least_tau: float = setting(
         MIN_TAU,
-        help="Kendall's tau of that check below which evolution searches instead.",
+        help="Kendall's tau of that check below which the strategy auto searches instead.",
         least=-1,
         most=1,
     )
@@ -128,12 +131,12 @@ class Exact(Engine):
         measured, fact = self._additivity(setup, evaluator, replacements, scored)
         if not measured.holds(self.least_tau):
             warning = (
-                f"engine exact: block scores do not add up, so evolution searches instead: {measured};"
-                f" wanted tau {self.least_tau:g}"
+                f"engine exact: block scores do not add up, so the strategy {INSTEAD} searches instead:"
+                f" {measured}; wanted tau {self.least_tau:g}"
             )
             setup.progress.say(warning)
-            setup.note(self.name, {**fact, "searched_by": "evolution", "warning": warning})
-            return Prepared(Evolution(setup))
+            setup.note(self.name, {**fact, "searched_by": INSTEAD, "warning": warning})
+            return Prepared(Instead(setup))
         uniform = (
             []
             if setup.plan.parent is None
@@ -239,21 +242,21 @@ class Exact(Engine):
         return found[:room]
 
 
-class Evolution(Strategy):
-    """NSGA-II, where scores do not add up; its trials say so."""
+class Instead(Strategy):
+    """The strategy `auto`, where scores do not add up; its trials say so."""
 
-    name = "evolution"
+    name = INSTEAD
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup.space, setup.goals, seed=setup.plan.seed)
-        self.inner = make_strategy("nsga2", setup.space, setup.goals, seed=setup.plan.seed, settings={})
+        self.inner = make_strategy(INSTEAD, setup.space, setup.goals, seed=setup.plan.seed, settings={})
 
     def inform(self, known: KnownCosts) -> None:
         """What is known is passed on to it."""
         self.inner.inform(known)
 
     def propose(self, number: int, dice: Random) -> Proposal:
-        """What evolution proposes."""
+        """What it proposes."""
         proposal = self.inner.ask(number)
         return replace(proposal, memo={**proposal.memo, PROPOSED_BY: self.name})
 
