@@ -68,11 +68,11 @@ def learnt(function: Callable[..., Any], *shapes: tuple[int, ...], dtype: torch.
     torch.autograd.backward([y for y in outputs if y.requires_grad], [y for y in outputs if y.requires_grad])
 
 
-def matrices(name: str, n_dim: int, p_dim: int) -> None:
+def matrices(name: str, n_dim: int, p_dim: int, low: torch.dtype = torch.bfloat16) -> None:
     """The kernels of one primitive of matrix products, at 2 x 100 tokens and 16 heads."""
     kernel = importlib.import_module(f"search_spaces.ops.kernels.{name}")
     wide, narrow, row = (2, 100, 16, n_dim), (2, 100, 16, p_dim), (2, 100, 16)
-    state, heads, low = (2 * 16, n_dim, p_dim), (16, n_dim), torch.bfloat16
+    state, heads = (2 * 16, n_dim, p_dim), (16, n_dim)
 
     def as_state(x: Tensor) -> Tensor:
         return x.unflatten(0, (2, 16))
@@ -102,6 +102,12 @@ def matrices(name: str, n_dim: int, p_dim: int) -> None:
 def test_kernels_of_matrix_products_compile(name: str, size: int, compiled: dict[str, int]) -> None:
     matrices(name, size, size)
     assert {"_outputs", "_gradients"} <= set(compiled)
+    assert max(compiled.values()) <= SHARED_BYTES
+
+
+def test_wide_tiles_of_float32_fit(compiled: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    matrices("gated_attention", 128, 128, torch.float32)
     assert max(compiled.values()) <= SHARED_BYTES
 
 

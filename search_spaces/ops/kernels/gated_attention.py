@@ -281,6 +281,12 @@ def _walked(
     return each, ends
 
 
+def _plan(q: Tensor, v: Tensor) -> Plan:
+    """Chunks are short where those of float32 would need more shared memory than there is."""
+    wide = q.dtype is torch.float32 and q.shape[-1] * v.shape[-1] > 64 * 64
+    return Plan.in_parts(q, v, SHORT if wide else CHUNK)
+
+
 def _tiles(plan: Plan, x: Tensor) -> dict[str, Any]:
     """Tiles of a kernel over chunks that may be mild."""
     return {**plan.tiles, "SHORT": SHORT, "LIMIT": LIMITS.get(x.dtype, LIMIT)}
@@ -295,7 +301,7 @@ def channel_decay(
     With a `bonus` [H, N] the memory is read before it fades and is written, else after.
     """
     q, k, v, g, bonus = *map(with_rows, (q, k, v, g)), _whole(bonus)
-    plan, after = Plan.in_parts(q, v), bonus is None
+    plan, after = _plan(q, v), bonus is None
     y, _ = _written(q, k, v, g, bonus, state)
     befores, last = _walked(plan, k, v, g, state, after=after, reverse=False)
     read = (*steps(q), *steps(k), *steps(v), *steps(g), *plan.dims, after)
@@ -325,7 +331,7 @@ def channel_decay_back(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, g, the bonus (of no use where there is none), and the first state."""
     q, k, v, g, bonus = *map(with_rows, (q, k, v, g)), _whole(bonus)
-    dy, plan, after = dy.contiguous(), Plan.in_parts(q, v), bonus is None
+    dy, plan, after = dy.contiguous(), _plan(q, v), bonus is None
     dq, dk, dv, dg, dbonus, _ = _written_back(q, k, v, g, bonus, state, dy, dlast)
     befores, _ = _walked(plan, k, v, g, state, after=after, reverse=False)
     afters, dstate = _walked(plan, q, dy, g, dlast, after=after, reverse=True)

@@ -61,24 +61,26 @@ class Plan:
     part: int = 0
 
     @classmethod
-    def of(cls, q: Tensor, v: Tensor, shortest: int = 4, programs: int = PROGRAMS) -> Plan:
-        """For q [B, T, H, N] and v [B, T, H, P]; segments have at least `shortest` chunks."""
+    def of(
+        cls, q: Tensor, v: Tensor, shortest: int = 4, programs: int = PROGRAMS, length: int = CHUNK
+    ) -> Plan:
+        """For q [B, T, H, N] and v [B, T, H, P]; segments have at least `shortest` chunks of this length."""
         batch, count, heads, p_dim = v.shape
-        whole = triton.cdiv(count, CHUNK)
+        whole = triton.cdiv(count, length)
         wanted = max(1, min(triton.cdiv(programs, batch * heads), triton.cdiv(whole, shortest)))
         chunks = triton.cdiv(whole, wanted)
-        tiles = {"L": CHUNK, "N": padded(q.shape[-1]), "P": padded(p_dim), "PRECISION": precision(v)}
+        tiles = {"L": length, "N": padded(q.shape[-1]), "P": padded(p_dim), "PRECISION": precision(v)}
         return cls(batch, count, heads, q.shape[-1], p_dim, chunks, triton.cdiv(whole, chunks), tiles)
 
     @classmethod
-    def in_parts(cls, q: Tensor, v: Tensor) -> Plan:
+    def in_parts(cls, q: Tensor, v: Tensor, length: int = CHUNK) -> Plan:
         """The same where the parts of a state are walked by programs of their own, and so one may do."""
         rows = v.shape[0] * v.shape[2]
         for part in PARTS:
             parts = triton.cdiv(q.shape[-1], part) * triton.cdiv(v.shape[-1], part)
             if rows * parts >= WALKERS:
                 break
-        return replace(cls.of(q, v, programs=WALKERS // parts), part=part)
+        return replace(cls.of(q, v, programs=WALKERS // parts, length=length), part=part)
 
     @property
     def rows(self) -> int:
