@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import keep, show
+from benchmarks.common import keep_row, show
 from benchmarks.life.adapters import SIZES
 from benchmarks.life.adapters import network as hybrid
 from nas.serving.figures import FIGURES
@@ -68,6 +68,7 @@ def loads(size: str) -> list[dict[str, Any]]:
         for name in FIGURES:
             row |= {name: measured[name], f"{name} off %": 100 * (predicted[name] / measured[name] - 1)}
         rows.append(row)
+        keep_row("loads", COMMAND, ["size", "load"], row)
         print(row, flush=True)
     return rows
 
@@ -86,8 +87,6 @@ def main() -> None:
         for off in [[abs(row[f"{name} off %"]) for row in rows if row["size"] == size]]
     ]
     show("six loads", errors)
-    words = f" --size {chosen.size}" if chosen.size else ""
-    keep("loads", COMMAND + words, rows, errors=errors)
 
 
 if __name__ == "__main__":
