@@ -106,7 +106,8 @@ def test_kernels_of_matrix_products_compile(name: str, size: int, compiled: dict
 
 
 def test_wide_tiles_of_float32_fit(compiled: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    segments = importlib.import_module("search_spaces.ops.kernels.segments")
+    monkeypatch.setattr(segments, "precision", lambda x: "tf32")
     matrices("gated_attention", 128, 128, torch.float32)
     assert max(compiled.values()) <= SHARED_BYTES
 
