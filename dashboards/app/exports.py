@@ -1,8 +1,8 @@
 """Exports that a page asks for: one after the other, in the background, into a zip file for the browser.
 
-Nothing is written beside the study: an export lies in a scratch folder until it is fetched. A study whose
-space is defined by a source of its own is not exported from here, because that would run this source; the
-page shows the command instead.
+Nothing is written beside the study: an export lies in a scratch folder until it is fetched, and so does the
+checkpoint of a network that has to be trained again for it. A study whose space is defined by a source of its
+own is not exported from here, because that would run this source; the page shows the command instead.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ class Exports:
         try:
             with self._busy, TemporaryDirectory() as scratch, Store(self._url, read_only=True) as store:
                 folder = Path(scratch) / f"{name}-{digest}"
-                export(Study(store, store.study(name)), digest, folder, to=to)
+                export(
+                    Study(store, store.study(name)), digest, folder, to=to, scratch=Path(scratch) / "training"
+                )
                 job.content = zipped(folder)
                 job.error = ""
         except NasError as error:

@@ -70,6 +70,10 @@ class BestOfRates(FromScratch):
         best = self.score(spec, steps, seed, on_step).figures[RATE]
         return self._at(best).trained_model(spec, steps, seed, on_step)
 
+    def steps_left(self, spec: Decoder, steps: int, seed: int) -> int:
+        """As of `FromScratch`, of all rates together."""
+        return sum(self._at(factor).steps_left(spec, steps, seed) for factor in self.factors)
+
     def forget(self, spec: Decoder, steps: int, seed: int) -> None:
         """As of `FromScratch`, at every rate."""
         for factor in self.factors:

@@ -15,7 +15,7 @@ import torch
 from evaluators.scoring.base import Evaluator, Score
 from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.tasks.base import Task
-from evaluators.training.checkpoints import read_looks, remove, resume, write_looks
+from evaluators.training.checkpoints import held_step, read_looks, remove, resume, write_looks
 from evaluators.training.fit import fit
 from evaluators.training.network_training import NetworkTraining, layer_figures, rounded_model
 from evaluators.training.recipe import DEFAULT, Recipe
@@ -75,6 +75,14 @@ class FromScratch(Evaluator):
         """The model after `steps` steps, its weights rounded to their layers' bits."""
         with _threads(self.threads):
             return rounded_model(self._looked_at(spec, steps, seed, on_step)[0].model)
+
+    def steps_left(self, spec: Decoder, steps: int, seed: int) -> int:
+        """Steps that `trained_model` has to train: those after the last checkpoint."""
+        most = self.own_steps or steps
+        if self.checkpoints is None:
+            return most
+        training = self._training(build(spec, seed=seed, device="meta"), steps, seed)
+        return most - held_step(training, Path(self.checkpoints), most)
 
     def _looked_at(
         self,

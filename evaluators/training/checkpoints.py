@@ -62,12 +62,7 @@ def save(training: Trainable, folder: Path) -> Path:
 
 def resume(training: Trainable, folder: Path, steps: int) -> int:
     """Take `training` to its last whole checkpoint of at most `steps` steps; returns the step reached."""
-    whole, shared = training.trajectory, training.trajectory_at(training.shared_steps)
-    found = {
-        *_checkpoints_of(whole, folder, most=steps),
-        *_checkpoints_of(shared, folder, most=min(steps, training.shared_steps)),
-    }
-    for step, path in sorted(found, reverse=True):
+    for step, path in sorted(_found(training, folder, steps), reverse=True):
         try:
             tensors = _read(path, _plain({"step": step, **asdict(training.trajectory_at(step))}))
             if not training.fits(tensors):
@@ -82,12 +77,15 @@ def resume(training: Trainable, folder: Path, steps: int) -> int:
     return training.step
 
 
+def held_step(training: Trainable, folder: Path, steps: int) -> int:
+    """The step that `resume` takes a training to where nothing is damaged, which may be on `meta`."""
+    return max((step for step, _ in _found(training, folder, steps)), default=0)
+
+
 def remove(training: Trainable, folder: Path, steps: int) -> None:
     """Remove the checkpoints of a training of at most `steps` steps; what it is made of may be on `meta`."""
-    shared = training.trajectory_at(training.shared_steps)
-    for trajectory, most in ((training.trajectory, steps), (shared, min(steps, training.shared_steps))):
-        for _, path in _checkpoints_of(trajectory, folder, most=most):
-            path.unlink(missing_ok=True)
+    for _, path in _found(training, folder, steps):
+        path.unlink(missing_ok=True)
     _looks(folder, training).unlink(missing_ok=True)
 
 
@@ -238,6 +236,15 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> str:
         if name.startswith("weight/") and not tensor.sum().isfinite() and not tensor.isfinite().all():
             return name
     return ""
+
+
+def _found(training: Trainable, folder: Path, steps: int) -> set[tuple[int, Path]]:
+    """The checkpoints from which a training of at most so many steps can go on."""
+    whole, shared = training.trajectory, training.trajectory_at(training.shared_steps)
+    return {
+        *_checkpoints_of(whole, folder, most=steps),
+        *_checkpoints_of(shared, folder, most=min(steps, training.shared_steps)),
+    }
 
 
 def _checkpoints_of(trajectory: Trajectory, folder: Path, most: float = math.inf) -> list[tuple[int, Path]]:

@@ -43,11 +43,12 @@ def export(
     against our own model when they are written, and the largest difference of logits is printed.
 
     Of a study's network, the weights are those of its longest training from scratch, as a finalist or a
-    candidate, else the supernet's. A folder that was imported, trained further or modified is written in
-    other formats as it is.
+    candidate, else the supernet's; where they were not kept, it is trained again, which is told before. A
+    folder that was imported, trained further or modified is written in other formats as it is.
 
     Examples: nas export first 0 -o winner; nas export parent --to onnx -o shipped
     """
+    from nas.progress import Terminal
     from nas.study.export import export as write
     from nas.study.study import open_study
     from nas.training.start import export_start
@@ -55,7 +56,9 @@ def export(
     from search_spaces.zoo import PREFIX as ZOO
 
     if trial is not None and not network.startswith(ZOO):
-        folder, about = write(open_study(network, store), trial, output, to=to, force=force, space=space)
+        folder, about = write(
+            open_study(network, store), trial, output, to=to, force=force, space=space, progress=Terminal()
+        )
     else:
         folder, about = export_start(network, trial, output, to=to, force=force, trust_code=trust_code)
     which = about.get("digest") or about.get("architecture") or network

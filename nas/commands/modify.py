@@ -117,7 +117,7 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
     from nas.training.start import start_of
 
     settings = dict(words["settings"])
-    start = start_of(what, **begin, seed=settings.get("seed", 0))
+    start = start_of(what, **begin, seed=settings.get("seed", 0), progress=Terminal())
     if words["dry_run"]:
         for modifier, estimate in estimates(start, chosen):
             print_line(f"{modifier.name}: {estimate}")

@@ -57,6 +57,7 @@ def serve(
     Examples: nas serve winner --port 8000; nas serve winner --adapters prose --adapters code
     """
     from foundation.extras import require_extra
+    from nas.progress import Terminal
     from nas.training.start import start_of
 
     require_extra("nas serve", "serve", "starlette", "uvicorn", "prometheus_client")
@@ -65,7 +66,7 @@ def serve(
     from nas.serving.server import serve as run
 
     chosen, proposing = ServerSettings(**settings), Draft.from_line(draft) if draft is not None else None
-    start = start_of(network, trial, store=store, space=space, trust_code=trust_code)
+    start = start_of(network, trial, store=store, space=space, trust_code=trust_code, progress=Terminal())
     shown = name or (f"{network}/{trial}" if trial else Path(network).name.removeprefix("zoo:"))
     engine = engine_of(start, shown, chosen, proposing, adapters=adapters or [])
     if chosen.host not in (LOOPBACK, "localhost"):

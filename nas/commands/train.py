@@ -69,7 +69,13 @@ def train(
     from nas.training.train import train as run
 
     start = start_of(
-        what, trial, store=store, space=space, trust_code=trust_code, seed=settings.get("seed", 0)
+        what,
+        trial,
+        store=store,
+        space=space,
+        trust_code=trust_code,
+        seed=settings.get("seed", 0),
+        progress=Terminal(),
     )
     replaced = start.folder if output is None else output
     if force and trial is None and replaced is not None and real_path(replaced) == real_path(what):

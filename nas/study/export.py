@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from evaluators.scoring.scratch import FromScratch
 from evaluators.tasks.base import Task
 from foundation.errors import SettingError
+from foundation.text import duration
 from nas.exports.base import Network, target_of
+from nas.progress import Progress
 from nas.study.evaluators import scratch_evaluator, search_evaluator, supernet_evaluator
 from nas.study.facts import CORPUS, SUPERNET
+from nas.study.forecast import Work
 from nas.study.model_code import code_of, load
 from nas.study.modified import LIST, OF, folder_of, lines_of
 from nas.study.modified import STAGE as MODIFIED_STAGE
@@ -50,11 +56,14 @@ def best_weights(
     task: Task | None = None,
     *,
     on_step: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
+    scratch: Path | None = None,
 ) -> tuple[Model, dict[str, Any]]:
     """The architecture with the weights that were trained for longest, and what they are.
 
     Trained from scratch where it was, else extracted from the supernet. A `task` that is open is taken. Where
-    the checkpoint of its training is gone, it is trained again, and `on_step` hears of every step.
+    the checkpoint of its training is gone, it is trained again: `progress` says so before and shows it, or
+    `on_step` hears of every step. What is trained is kept in the study's folder, or in `scratch`.
 
     Raises:
         SettingError: the study has no weights for it.
@@ -67,7 +76,9 @@ def best_weights(
         steps = trained.fidelity.steps
         evaluator = search_evaluator if trained.stage == "search" else scratch_evaluator
         alone = evaluator(plan, task, study.folder)
-        model = alone.trained_model(spec, steps, trained.seed, on_step)
+        if scratch is not None:
+            alone = _apart(alone, scratch)
+        model = _trained(study, trained, alone, on_step=on_step, progress=progress)
         return model, _about(study, trained, f"trained from scratch for {steps} steps")
     if plan.evaluator == "supernet" and SUPERNET in study.facts:
         supernet = supernet_evaluator(study.space, plan, task, study.folder).supernet
@@ -86,12 +97,15 @@ def export(
     to: str = "nas",
     force: bool = False,
     space: str | None = None,
+    progress: Progress | None = None,
+    scratch: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Write a trial's network into a folder; the folder, where the weights come from, and what was checked.
 
     `to` is a format with its settings, `NAME[,SETTING=VALUE...]` (`nas targets` lists them). With `force`, a
     network that was exported into this folder before is replaced. What only the source of the study's space
-    defines is run from the study's own copy, or from `space` (`FILE.py[:NAME]`).
+    defines is run from the study's own copy, or from `space` (`FILE.py[:NAME]`). For `progress` and `scratch`
+    see `best_weights`.
 
     Raises:
         SettingError: the study has no weights for it; the format cannot hold it; the folder holds something
@@ -106,9 +120,43 @@ def export(
     study = study.with_source(space)
     target.require(study.spec(trial))
     task = task_of(study)
-    model, about = best_weights(study, trial, task)
+    model, about = best_weights(study, trial, task, progress=progress, scratch=scratch)
     network = Network(model, about, code_of(model.spec), task.tokenizer_json())
     return Path(folder), target.export(network, folder, force=force)
+
+
+def _trained(
+    study: Study,
+    trial: Trial,
+    alone: FromScratch,
+    *,
+    on_step: Callable[[int, float], None] | None,
+    progress: Progress | None,
+) -> Model:
+    """The network of a training: from its checkpoint, else trained again, which is told before it begins."""
+    spec, steps, plan = study.spec(trial), trial.fidelity.steps, study.plan
+    left = alone.steps_left(spec, steps, trial.seed)
+    if progress is None or not left:
+        return alone.trained_model(spec, steps, trial.seed, on_step)
+    work = Work(largest=spec, length=alone.task.length, device=plan.train_on)
+    time = duration(work.learning(left, plan.train_batch).seconds)
+    progress.say(
+        f"the weights of {trial.digest} are not in {alone.checkpoints}: it is trained again, {left:,} steps,"
+        f" about {time} (stopped, the same command goes on)"
+    )
+    done = count(1)
+    with progress.bar("training again", left) as bar:
+        return alone.trained_model(
+            spec, steps, trial.seed, lambda step, loss: bar.update(next(done), f"{loss:.3f}")
+        )
+
+
+def _apart(alone: FromScratch, folder: Path) -> FromScratch:
+    """The evaluator with checkpoints of its own in a folder, which begin as links to those of the study."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in Path(alone.checkpoints or folder).glob("*.safetensors"):
+        (folder / path.name).symlink_to(path)
+    return replace(alone, checkpoints=str(folder))
 
 
 def _modified(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:

@@ -11,6 +11,7 @@ from foundation.errors import SettingError
 from foundation.files import real_path
 from nas.default_paths import DEFAULT_STORE
 from nas.exports.base import Network, target_of
+from nas.progress import Progress
 from nas.study.model_code import code_of, load
 from nas.training.settings import saved_settings
 from search_spaces.network.model import Model, build
@@ -44,10 +45,12 @@ def start_of(
     space: str | None = None,
     trust_code: bool = False,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Start:
     """The start that words name: `zoo:NAME`, a folder, or a study and a trial of it.
 
-    `seed` is that of the weights of a published architecture, which has none.
+    `seed` is that of the weights of a published architecture, which has none. `progress` is told where those
+    of a trial were not kept, so that it is trained again.
 
     Raises:
         SettingError: there is nothing of this name, or it has no weights.
@@ -57,7 +60,7 @@ def start_of(
             raise SettingError(f"{what} is one network: there is no {trial!r} of it")
         return _of_zoo(what.removeprefix(ZOO), seed)
     if trial is not None:
-        return _of_study(what, trial, store, space)
+        return _of_study(what, trial, store, space, progress)
     return _of_folder(what, trust_code)
 
 
@@ -91,7 +94,7 @@ def _of_zoo(name: str, seed: int) -> Start:
     return Start(build(point.spec, seed=seed), about, learned=False)
 
 
-def _of_study(name: str, which: str, store: str, space: str | None) -> Start:
+def _of_study(name: str, which: str, store: str, space: str | None, progress: Progress | None) -> Start:
     from nas.objectives.base import objectives
     from nas.study.export import best_weights
     from nas.study.open_study import open_study
@@ -100,7 +103,7 @@ def _of_study(name: str, which: str, store: str, space: str | None) -> Start:
     study = open_study(name, store)
     trial = study.trial(which)
     study = study.with_source(space)
-    model, about = best_weights(study, trial)
+    model, about = best_weights(study, trial, progress=progress)
     plan = study.plan
     kept = ("train_batch", "recipe", "data", "window", "validation_windows", "seed", "train_on")
     settings = {name: getattr(plan, name) for name in kept}

@@ -22,7 +22,7 @@ from evaluators.training.schedules.linear import Linear
 from evaluators.training.schedules.trapezoid import Trapezoid
 from foundation.errors import SettingError
 from nas.executors.local import InProcess
-from nas.progress import Progress
+from nas.progress import Progress, Terminal
 from nas.replay import replay_study
 from nas.store import Store
 from nas.study.export import best_weights
@@ -135,6 +135,24 @@ def test_only_weights_with_prospects_are_kept(searched: Study) -> None:
     model, about = best_weights(searched, trial)
     assert about["weights"] == "trained from scratch for 9 steps"
     assert model.spec == searched.spec(trial)
+
+
+def test_weights_that_were_not_kept_are_trained_again_which_is_told_before(
+    searched: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial, kept = searched.comparable()[0], searched.folder / "scratch"
+    files = {path: path.read_bytes() for path in kept.glob("*-9.safetensors")}
+    model, _ = best_weights(searched, trial, progress=Terminal())
+    assert capsys.readouterr().err == ""
+    for path in files:
+        path.unlink()
+    before = sorted(kept.iterdir())
+    again, _ = best_weights(searched, trial, progress=Terminal(), scratch=tmp_path / "apart")
+    assert "trained again, 9 steps, about" in " ".join(capsys.readouterr().err.split())
+    assert sorted(kept.iterdir()) == before
+    assert all(a.equal(b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    for path, content in files.items():
+        path.write_bytes(content)
 
 
 def test_the_rungs_are_counted_compared_and_on_record(searched: Study) -> None:
