@@ -28,8 +28,9 @@ from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.training import SupernetTraining
 from evaluators.tasks.language import LanguageModelling
 from evaluators.training import recorded
+from evaluators.training.capture import Replay
 from evaluators.training.recipe import Recipe
-from evaluators.training.recorded import Recorder, Region, Replay
+from evaluators.training.recorded import Recorder, Region
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Block
 from search_spaces.blocks.gated_delta_net import GatedDeltaNet

@@ -17,19 +17,17 @@ random numbers and the memory of the process in it.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
-from traceback import extract_tb
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from evaluators.training.capture import Capture, Replay, Waits, never_waiting
 from evaluators.training.cuda_graph import WARM_UP, on_device_of
 
 REPEATS = 3
@@ -42,7 +40,6 @@ DIFFERENCE = 1e-2
 Region: TypeAlias = "Callable[..., tuple[Tensor | None, ...]]"
 """A function of tensors, and what it is made of: all its inputs are there."""
 
-Replay: TypeAlias = Callable[[], None]
 Passes: TypeAlias = "Callable[[], tuple[tuple[Tensor | None, ...], Sequence[Tensor]]]"
 """Runs a region: its results, and the inputs that they come from."""
 
@@ -107,8 +104,7 @@ class Recorder:
         self._met: Counter[Hashable] = Counter()
         self._runs: dict[Hashable, Region | None] = {}
         self._places: dict[Hashable, Tensor] = {}
-        self._stream: torch.cuda.Stream | None = None
-        self._pool: Any = None
+        self._capture = Capture()
 
     @property
     def works(self) -> bool:
@@ -148,7 +144,7 @@ class Recorder:
                     self._runs[key] = graphs
         except torch.OutOfMemoryError:
             raise
-        except _Waits as error:
+        except Waits as error:
             _log.info("%s waits for the device (%s), and is no CUDA graph", name, error)
         except RuntimeError as error:
             self.failed += 1
@@ -171,7 +167,7 @@ class Recorder:
             leaves = [place.detach().requires_grad_(each.requires_grad) for place, each in pairs]
             return region(*leaves), leaves
 
-        with _never_waiting(inputs[0]):
+        with never_waiting(inputs[0]):
             exact, there, learns, seeds, slopes = self._exactly(passes)
         outputs = [self._place("output", number, each) for number, each in enumerate(exact)]
         gradients = [
@@ -221,25 +217,8 @@ class Recorder:
         return self._places[key]
 
     def _replay_of(self, function: Callable[[], None]) -> Replay:
-        """What a function asks of the device, recorded; it is called once, and computes nothing.
-
-        Unlike with `torch.cuda.graph`, the memory that torch keeps stays: there are hundreds of recordings.
-        What other threads do meanwhile on other streams does no harm.
-        """
-        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        self._stream = stream = self._stream or torch.cuda.Stream()
-        torch.cuda.synchronize()
-        with torch.cuda.stream(stream):
-            graph.capture_begin(self._pool, capture_error_mode="thread_local")
-            try:
-                function()
-                graph.capture_end()
-            except RuntimeError:
-                _abandon(graph)
-                raise
-        current.wait_stream(stream)
-        self._pool = self._pool or graph.pool()
-        return graph.replay
+        """What a function asks of the device, recorded; it is called once, and computes nothing."""
+        return self._capture.of(function)
 
     def _pays(self, region: Region, graphs: Graphs, inputs: Sequence[Tensor]) -> bool:
         """Whether both passes take less time as graphs."""
@@ -247,49 +226,6 @@ class Recorder:
         forms: tuple[Region, Region] = (graphs, region)
         recorded, plain = (min(_seconds(form, leaves) for _ in range(REPEATS)) for form in forms)
         return recorded < plain
-
-
-class _Waits(RuntimeError):
-    """A region reads something back from the device."""
-
-
-@contextmanager
-def _never_waiting(values: Tensor) -> Iterator[None]:
-    """Raise `_Waits` if the program waits for a GPU meanwhile."""
-    if not values.is_cuda:
-        yield
-        return
-    before = torch.cuda.get_sync_debug_mode()
-    try:
-        _say_of_waiting("error")
-        yield
-    except RuntimeError as error:
-        raise (_Waits(_place_of(error)) if "synchronizing" in str(error) else error) from error
-    finally:
-        _say_of_waiting(before)
-
-
-def _place_of(error: BaseException) -> str:
-    """The last line of Python that an error came from."""
-    last = extract_tb(error.__traceback__)[-1]
-    return f"{Path(last.filename).name}, line {last.lineno}"
-
-
-def _say_of_waiting(mode: int | str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is a prototype, and does not see every kind of waiting
-        torch.cuda.set_sync_debug_mode(mode)
-
-
-def _abandon(graph: torch.cuda.CUDAGraph) -> None:
-    """End a recording that failed, with the memory and the random numbers of the process outside of it."""
-    with suppress(RuntimeError):
-        graph.capture_end()
-    device = torch.cuda.current_device()
-    with suppress(RuntimeError):  # where its end took the memory back
-        torch._C._cuda_endAllocateToPool(device, graph.pool())
-    dice: Any = torch.cuda.default_generators[device]
-    dice.graphsafe_set_state(dice.clone_state())
 
 
 def _proves_itself(graphs: Graphs, outputs: list[Tensor], gradients: Sequence[Tensor | None]) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from evaluators.supernet.recipe import SupernetRecipe
 from evaluators.supernet.training import SupernetTraining
 from evaluators.training import recorded
+from evaluators.training.capture import Replay
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from evaluators.training.recorded import WARM_UP, Recorder, Region
@@ -34,7 +35,7 @@ class OnProcessor(Recorder):
 
     replays = 0
 
-    def _replay_of(self, function: Callable[[], None]) -> recorded.Replay:
+    def _replay_of(self, function: Callable[[], None]) -> Replay:
         low = torch.is_autocast_enabled("cpu")
 
         def replay() -> None:
@@ -132,7 +133,7 @@ def test_what_learns_nothing_is_not_recorded() -> None:
 class Wrong(OnProcessor):
     """Whose graphs of a backward pass compute nothing."""
 
-    def _replay_of(self, function: Callable[[], None]) -> recorded.Replay:
+    def _replay_of(self, function: Callable[[], None]) -> Replay:
         return super()._replay_of(function) if function.__name__ == "forward" else lambda: None
 
 
@@ -145,7 +146,7 @@ def test_a_recording_that_is_not_the_same_is_not_used(caplog: pytest.LogCaptureF
 
 
 class Refusing(OnProcessor):
-    def _replay_of(self, function: Callable[[], None]) -> recorded.Replay:
+    def _replay_of(self, function: Callable[[], None]) -> Replay:
         raise RuntimeError("operation not permitted when stream is capturing")
 
 
@@ -162,7 +163,7 @@ def test_after_some_that_fail_no_more_are_recorded(caplog: pytest.LogCaptureFixt
 
 def test_memory_that_is_missing_is_for_the_training_to_tell() -> None:
     class Full(OnProcessor):
-        def _replay_of(self, function: Callable[[], None]) -> recorded.Replay:
+        def _replay_of(self, function: Callable[[], None]) -> Replay:
             raise torch.OutOfMemoryError("out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
