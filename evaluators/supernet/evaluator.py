@@ -175,9 +175,11 @@ def trained_as(space_json: str, task: str, seed: int, batch: int, recipe: Recipe
 def _opened(evaluator: FromSupernet) -> Supernet:
     training = evaluator.training(evaluator._space())
     if checkpoints.resume(training, Path(evaluator.folder), evaluator.steps) < evaluator.steps:
-        others = len(list(Path(evaluator.folder).glob(f"*-{evaluator.steps}.safetensors")))
-        told = ", but one of another training (of other settings, or by another version)" if others else ""
-        raise EvaluationFailed(
-            f"{evaluator.folder} holds no supernet trained for {evaluator.steps} steps{told}"
-        )
+        told = f"{evaluator.folder} holds no supernet trained for {evaluator.steps} steps"
+        if any(Path(evaluator.folder).glob(f"*-{evaluator.steps}.safetensors")):
+            told += (
+                ", but one of another training (of other settings, or by another version of nas): train it"
+                " again, in another folder or by a study of another name, or use the version that trained it"
+            )
+        raise EvaluationFailed(told)
     return training.supernet

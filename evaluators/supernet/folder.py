@@ -107,7 +107,10 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     missing = {"space", "task", "steps", "seed", "batch", "recipe"} - set(about)
     if missing or about.get("format") != FORMAT:
         what = f"lacks {', '.join(sorted(missing))}" if missing else f"has format {about.get('format')!r:.40}"
-        raise Damaged(f"{path} {what}; this version reads format {FORMAT}")
+        raise Damaged(
+            f"{path} {what}; this version reads format {FORMAT}: train it again in another folder, or use the"
+            " version that wrote it"
+        )
     try:
         _check(Field(about))
     except NasError as error:

@@ -25,6 +25,7 @@ from sqlalchemy.exc import DatabaseError, InterfaceError
 
 from foundation.errors import StoreError, UnknownName
 from foundation.registry import nearest
+from foundation.wording import argument
 from nas.store import statements
 from nas.store.database import checkpoint, explained, open_database
 from nas.store.folders import alone_in, clear, is_left_over
@@ -124,8 +125,9 @@ class Store:
         existing = self._study_of(row_of_name)
         if existing.space_digest != space_digest:
             raise StoreError(
-                f"study {name!r} holds space {existing.space_digest}, not {space_digest}:"
-                " choose another name or delete it"
+                f"study {name!r} holds space {existing.space_digest}, not {space_digest}: choose another name"
+                f" ({argument('seed_from', name)} begins with its networks), go on with it (`nas resume"
+                f" {name}`), or remove it (`nas rm {name}`)"
             )
         return self._noted(existing)
 

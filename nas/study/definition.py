@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from foundation.errors import NasError, SettingError, StoreError, UnknownName
+from foundation.wording import argument
 from nas.objectives.base import Objective, objectives
 from nas.store import Store, StudyRecord
 from nas.store.study_paths import study_folder
@@ -149,7 +150,9 @@ class StudyDefinition:
             where = space or self.plan.source
             raise SettingError(
                 f"the space {where} has changed since study {self.name} was started: it is now"
-                f" {loaded.digest}, and was {self.record.space_digest}"
+                f" {loaded.digest}, and was {self.record.space_digest}; search it under another name"
+                f" ({argument('seed_from', self.name)} begins with its networks), or resume with the version"
+                " of nas that began it"
             )
         defined = self.functions
         if own := [n for n in self.plan.objectives if n not in objectives and n not in defined]:
@@ -279,7 +282,9 @@ class StudyDefinition:
             yield
         except (SettingError, StoreError) as error:
             if isinstance(error, UnknownName) or what == "settings":
-                raise StoreError(f"{what} of study {self.name} cannot be read: {reason_of(error)}") from None
+                other = "; another version of nas may have written them: read it with that one"
+                told = f"{reason_of(error)}{other if isinstance(error, UnknownName) else ''}"
+                raise StoreError(f"{what} of study {self.name} cannot be read: {told}") from None
             raise
         except MALFORMED as error:
             raise StoreError(f"{what} of study {self.name} cannot be read: {reason_of(error)}") from None

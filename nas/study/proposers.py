@@ -31,21 +31,24 @@ class Skill:
 
 @dataclass(frozen=True)
 class Proposers:
-    """How many candidates each proposer made, and the skill of the model over time.
+    """How many architectures each proposer named, and the skill of the model over time.
 
-    `fallbacks` are proposals that the model did not make because its skill was below `least`.
+    `promotions` is how often a scheduler had a candidate trained further, which nothing proposed. `fallbacks`
+    are proposals that the model did not make because its skill was below `least`.
     """
 
     counts: Mapping[str, int]
     skill: tuple[Skill, ...] = ()
     fallbacks: int = 0
     least: float | None = None
+    promotions: int = 0
 
     @property
     def lines(self) -> list[str]:
         """Who proposed, how well the model predicts, and that it was not asked, where that is so."""
         parts = [f"{number:,} by {WORDS.get(name, name)}" for name, number in self.counts.items()]
-        lines = [f"proposed: {', '.join(parts)}"]
+        further = f"; {count(self.promotions, 'promotion')} to a longer training" if self.promotions else ""
+        lines = [f"proposed: {', '.join(parts)}{further}"]
         if self.skill:
             skill = ", ".join(f"{name} {value:.2f}" for name, value in self.skill[-1].of.items())
             lines.append(f"skill of the model (rank correlation, cross-validated): {skill}")
@@ -58,14 +61,21 @@ class Proposers:
 
 
 def proposers_of(trials: Iterable[Trial]) -> Proposers | None:
-    """Who proposed these trials; None where the strategy does not say."""
-    named = [trial for trial in trials if isinstance(trial.memo.get(PROPOSER), str)]
-    if not named:
+    """Who proposed the architectures of these trials, each once; None where the strategy does not say."""
+    told = [trial for trial in trials if isinstance(trial.memo.get(PROPOSER), str)]
+    if not told:
         return None
-    counts = Counter(trial.memo[PROPOSER] for trial in named)
+    named = [trial for trial in told if not trial.goes_on]
+    first = {trial.digest: trial.memo[PROPOSER] for trial in reversed(named)}
     skill = tuple(Skill(t.number, t.memo[SKILL]) for t in named if _are_numbers(t.memo.get(SKILL)))
     limits = [t.memo[FALLBACK] for t in named if _is_number(t.memo.get(FALLBACK))]
-    return Proposers(dict(counts.most_common()), skill, len(limits), limits[-1] if limits else None)
+    return Proposers(
+        dict(Counter(first.values()).most_common()),
+        skill,
+        fallbacks=len(limits),
+        least=limits[-1] if limits else None,
+        promotions=len(told) - len(named),
+    )
 
 
 def _are_numbers(skill: Any) -> bool:

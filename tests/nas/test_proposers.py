@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nas.cli import app
 from nas.strategies.auto import EVOLUTION, MODEL, START
 from nas.study.proposers import Skill, proposers_of
 from nas.study.study import open_study
-from nas.study.trial import FALLBACK, PROPOSER, SKILL, Fidelity, Trial
+from nas.study.trial import CANDIDATE, FALLBACK, PROPOSER, SKILL, Fidelity, Trial
 from search_spaces.language.genotype import Genotype
 from tests.nas.toys import rich, small, toy_space
 
@@ -36,6 +37,18 @@ def test_proposers_are_counted_and_the_last_skill_is_told() -> None:
         "proposed: 3 by extreme and random points to begin with, 2 by the model, 1 by evolution",
         "skill of the model (rank correlation, cross-validated): x 0.55",
         "before 1 proposal the skill of the model was below 0.2: the search fell back to evolution",
+    ]
+
+
+def test_an_architecture_is_counted_once_and_promotions_apart() -> None:
+    trials = [trial(0, **{PROPOSER: START}), *(trial(n, **{PROPOSER: MODEL}) for n in (1, 2))]
+    trials.append(replace(trials[1], number=3))  # the same again
+    trials.append(replace(trials[1], number=4, memo={**trials[1].memo, CANDIDATE: 1}))
+    proposers = proposers_of(trials)
+    assert proposers is not None
+    assert proposers.lines == [
+        "proposed: 2 by the model, 1 by extreme and random points to begin with; 1 promotion to a longer"
+        " training"
     ]
 
 
