@@ -71,12 +71,23 @@ def run(
 
     Example: nas run prune,pattern=2:4 winner -o small --then quantize,bits=4
     """
-    from nas.modifiers.base import modifier_of
-
-    first = list(read_modifiers(modifier)) if modifier.endswith(LIST_SUFFIX) else [modifier_of(modifier)]
+    first = list(read_modifiers(modifier)) if modifier.endswith(LIST_SUFFIX) else [_written(modifier)]
     begin = {"trial": trial, "store": store, "space": space, "trust_code": trust_code}
     words = {"settings": settings, "output": output, "force": force, "dry_run": dry_run}
-    _run([*first, *map(modifier_of, then or [])], network, begin, words)
+    _run([*first, *map(_written, then or [])], network, begin, words)
+
+
+def _written(text: str) -> Modifier:
+    """The modifier of a line on a command line, all of whose settings count.
+
+    Raises:
+        SettingError: one does not, or is out of range.
+    """
+    from nas.modifiers.base import modifier_of
+
+    modifier = modifier_of(text)
+    modifier.require_read(part.partition("=")[0].partition(".")[0].strip() for part in text.split(",")[1:])
+    return modifier
 
 
 def _command_of(kind: type[Modifier]) -> Any:
@@ -96,11 +107,11 @@ def _command_of(kind: type[Modifier]) -> Any:
         space: SourceFile = None,
         store: Store = DEFAULT_STORE,
     ) -> None:
-        from nas.modifiers.base import modifier_of
-
         begin = {"trial": trial, "store": store, "space": space, "trust_code": trust_code}
         words = {"settings": settings, "output": output, "force": force, "dry_run": dry_run}
-        _run([kind(**own), *map(modifier_of, then or [])], network, begin, words)
+        first = kind(**own)
+        first.require_read(own)
+        _run([first, *map(_written, then or [])], network, begin, words)
 
     words = " ".join(filter(None, (f"nas {kind.name} winner", kind.example)))
     command.__name__ = kind.name

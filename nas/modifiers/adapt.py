@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +35,8 @@ from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import IllegalArchitecture, SettingError
 from foundation.settings import MANY, setting
+from foundation.text import listed
+from foundation.wording import argument
 from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers, recipe_setting
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -52,7 +55,17 @@ PROMPTS = {"prompt": VECTORS, "prefix": STATES}
 METHODS = ("factors", "galore", "bottleneck", *PROMPTS)
 
 OF_FACTORS = ("decompose", "base", "probe")
-"""Settings that change what is learned, and only of factors; others are just not read by other methods."""
+"""Settings that change what is learned, and only of factors."""
+
+READ_BY = {
+    "factors": ("rank", "alpha", "targets", *OF_FACTORS),
+    "galore": ("rank", "alpha", "targets", "every"),
+    "bottleneck": ("rank",),
+    **dict.fromkeys(PROMPTS, ("tokens",)),
+}
+"""Settings that a method reads beside those of every one. In a space of several methods all may be open."""
+
+READ_BY_ALL = ("method", "steps", "batch", "recipe")
 
 
 @modifiers.add
@@ -112,6 +125,15 @@ class Adapt(Modifier):
                 raise SettingError(f"adapt: {name} is for factors, and method is {self.method}")
         if self.probe and self.decompose:
             raise SettingError("adapt: probe is for factors without norms of their own (decompose)")
+
+    def require_read(self, given: Iterable[str]) -> None:
+        """Settings of another method are not written beside this one."""
+        read = (*READ_BY[self.method], *READ_BY_ALL[1:])
+        if unread := [name for name in given if name not in (*read, READ_BY_ALL[0])]:
+            raise SettingError(
+                f"adapt: {argument('method', self.method)} does not read"
+                f" {listed(argument(name) for name in unread)}, but {listed(argument(name) for name in read)}"
+            )
 
     def unsupported(self, spec: Decoder) -> str:
         """There must be such matrices, not all of them smaller than the rank; or channel mixers."""

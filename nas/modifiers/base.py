@@ -24,7 +24,7 @@ then a space like any other, which is closed before it is run.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +145,9 @@ class Modifier(Part, ABC):
 
     def check(self) -> None:
         """Raise `SettingError` for values that do not go together."""
+
+    def require_read(self, given: Iterable[str]) -> None:
+        """Raise `SettingError` where one of these settings, which a user wrote, counts for nothing here."""
 
     def unsupported(self, spec: Decoder) -> str:
         """Why it does nothing to a network, as the end of a sentence; empty where it does."""

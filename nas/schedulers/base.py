@@ -235,7 +235,8 @@ def check_scheduler(plan: Plan) -> None:
         )
     if plan.trials and kind.whole_trainings(ladder, plan.trials) < 1:
         least = next(n for n in count(plan.trials) if kind.whole_trainings(ladder, n))
+        fewer = f", or begin a study with fewer {argument('rungs')}" if len(ladder.steps) > 2 else ""
         raise SettingError(
             f"of {argument('trials', plan.trials)} none would be trained to the end with the rungs"
-            f" {','.join(map(str, ladder.steps))}: give at least {least} trials, or fewer rungs"
+            f" {','.join(map(str, ladder.steps))}: give at least {least} trials{fewer}"
         )

@@ -143,8 +143,8 @@ class Plan(Settings):
     )
     scheduler: str = setting(
         "full",
-        help="How long each candidate is trained (evaluator scratch only): full, or briefly at first, and the"
-        " best go on: halving, hyperband; `nas schedulers` lists them.",
+        help="How long each candidate is trained (evaluator scratch): full, or briefly unless it is among the"
+        " best, e.g. halving; `nas schedulers` lists all.",
         group=TRAINING,
     )
     rungs: tuple[int, ...] = setting(

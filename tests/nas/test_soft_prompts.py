@@ -177,6 +177,23 @@ def test_what_cannot_begin_so_is_refused_before_any_work() -> None:
         Adapt(method="prompt", decompose=True)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("adapt", "nowhere", "--method", "prompt", "--rank", "8", "--targets", "input"),
+        ("run", "adapt,method=prompt,rank=8,targets=input", "nowhere"),
+        ("run", "quantize", "nowhere", "--then", "adapt,method=prompt,rank=8,targets=input"),
+    ],
+)
+def test_settings_that_a_method_does_not_read_are_refused(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*words, "-o", "out"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    told = "does not read --rank and --targets, but --tokens, --steps, --batch and --recipe"
+    assert f"adapt: --method prompt {told}" in said
+
+
 def test_the_number_of_virtual_tokens_is_an_open_value() -> None:
     space = Space((Adapt(method=one_of("prompt", "prefix"), tokens=one_of(4, 8)),), name="adaptations")
     assert space.size() == 4
