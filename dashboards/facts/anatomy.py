@@ -19,8 +19,10 @@ from search_spaces.language.printing import brief
 from search_spaces.network.cost import block_state_bytes, block_weight_bytes, parameter_shapes
 from search_spaces.network.decoder import Decoder, Layer, has_plain_layers
 from search_spaces.network.options.base import option_bytes
-from search_spaces.quantization.bits import Bits
 from search_spaces.scenario import Scenario
+
+PRECISE = "channel_mixer"
+"""The place whose block may read its weights at a precision of the token."""
 
 READINGS = ("prefill_ms", "decode_ms")
 
@@ -37,7 +39,10 @@ FAMILIES = (ATTENTION, WINDOWED, RECURRENT, STATELESS, DENSE, EXPERTS)
 
 @dataclass(frozen=True, kw_only=True)
 class BlockFacts:
-    """A block at its place in a layer. `width` is its weights per channel: parameters / d_model."""
+    """A block at its place in a layer. `width` is its weights per channel: parameters / d_model.
+
+    `low_bits` are those at which some tokens read its weights, where precision is chosen token by token.
+    """
 
     place: str
     kind: str
@@ -48,6 +53,7 @@ class BlockFacts:
     weight_bits: float
     activation_bits: float
     state_bits: float
+    low_bits: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +142,7 @@ def _layer(
         notes.append(f"{share} of tokens read the channel mixer at {low} bits")
     return LayerFacts(
         index=index,
-        blocks=tuple(
-            _block(place, block, spec.d_model, layer.bits_at(place)) for place, block in layer.blocks.items()
-        ),
+        blocks=tuple(_block(layer, place, spec.d_model) for place in layer.blocks),
         shared=layer.shared or "",
         again=again,
         router=f"router: {percent(layer.routing.capacity)} of tokens pass" if layer.routing else "",
@@ -162,7 +166,8 @@ def _state_bytes(spec: Decoder, layer: Layer, scenario: Scenario) -> int:
     return one * scenario.batch
 
 
-def _block(place: str, block: Block, d_model: int, bits: Bits) -> BlockFacts:
+def _block(layer: Layer, place: str, d_model: int) -> BlockFacts:
+    block, bits, precision = layer.blocks[place], layer.bits_at(place), layer.precision
     params = sum(prod(shape) for shape in parameter_shapes(block, d_model).values())
     return BlockFacts(
         place=place,
@@ -174,6 +179,7 @@ def _block(place: str, block: Block, d_model: int, bits: Bits) -> BlockFacts:
         weight_bits=bits.weight,
         activation_bits=bits.activation,
         state_bits=bits.state,
+        low_bits=None if precision is None or place != PRECISE else precision.low,
     )
 
 

@@ -48,6 +48,9 @@ COLOURS = dict(zip(FAMILIES, (BLUE, SKY, GREEN, GREY, AMBER, ORANGE), strict=Tru
 BY_BITS = {16: BLUE, 8: SKY, 6: GREEN, 4: AMBER, 3: ORANGE, 2: PURPLE, 1.58: PURPLE}
 """Colours of bits per weight."""
 
+BY_TOKEN = ", by token"
+"""How the legend ends on weights whose precision is chosen token by token."""
+
 TITLES = {
     "prefill_ms": "prefill (ms)",
     "decode_ms": "decode (ms)",
@@ -130,7 +133,7 @@ def _add_blocks(figure: go.Figure, facts: Anatomy, by: str, *, narrow: bool) -> 
     for layer in facts.layers:
         start = 0.0
         for block in layer.blocks:
-            name = block.family if by == "family" else f"{block.weight_bits:g}-bit weights"
+            name = block.family if by == "family" else _named_bits(block)
             about = _about(layer, block)
             bars.setdefault(name, []).append((str(layer.index), start, block.width, about))
             start += block.width
@@ -138,13 +141,14 @@ def _add_blocks(figure: go.Figure, facts: Anatomy, by: str, *, narrow: bool) -> 
     for name in (each for each in order if each in bars):
         rows = bars[name]
         colour = COLOURS.get(name) or BY_BITS.get(float(name.split("-")[0]), GREY)
+        solid = 0.5 if name.endswith(BY_TOKEN) else 0.85
         figure.add_bar(
             name=name,
             y=[row for row, *_ in rows],
             base=[start for _, start, *_ in rows],
             x=[width for _, _, width, *_ in rows],
             orientation="h",
-            marker={"color": faint(colour, 0.85), "line": {"color": faint(GREY, 0.9), "width": 0.6}},
+            marker={"color": faint(colour, solid), "line": {"color": faint(GREY, 0.9), "width": 0.6}},
             customdata=[about for *_, about in rows],
             hovertemplate="%{customdata}<extra></extra>",
             **place,
@@ -189,8 +193,16 @@ def _shown(layer: LayerFacts) -> str:
     return " + ".join(escape(block.kind) + own for block, own in zip(layer.blocks, bits, strict=True))
 
 
+def _named_bits(block: BlockFacts) -> str:
+    """What the legend calls the bits of a block's weights; the number that its colour stands for is first."""
+    if block.low_bits is None:
+        return f"{block.weight_bits:g}-bit weights"
+    return f"{block.weight_bits:g}- or {block.low_bits}-bit weights{BY_TOKEN}"
+
+
 def _bits(block: BlockFacts) -> str:
-    weight = f" w{block.weight_bits:g}" if block.weight_bits < 16 else ""
+    low = "" if block.low_bits is None else f"/{block.low_bits}"
+    weight = f" w{block.weight_bits:g}{low}" if block.weight_bits < 16 else ""
     state = f" s{block.state_bits:g}" if block.state_bits < 16 else ""
     return weight + state
 
@@ -200,7 +212,8 @@ def _about(layer: LayerFacts, block: BlockFacts) -> str:
         f"<b>layer {layer.index}, {block.place.replace('_', ' ')}</b>",
         escape(block.text),
         f"{block.params:,} parameters, {block.width:,.1f} per channel",
-        f"weights {block.weight_bits:g} bits, activations {block.activation_bits:g},"
+        f"weights {block.weight_bits:g}{'' if block.low_bits is None else f' or {block.low_bits}'} bits,"
+        f" activations {block.activation_bits:g},"
         f" state {block.state_bits:g}",
     ]
     if layer.shared:

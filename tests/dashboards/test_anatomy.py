@@ -84,6 +84,17 @@ def test_shared_weights_routers_and_exits_are_drawn_and_names_stay_text(by: str)
     assert made["spec"] == HOSTILE
 
 
+def test_a_precision_that_tokens_choose_is_shown_as_bits_are() -> None:
+    facts = anatomy(HOSTILE, SCENARIO)
+    assert facts is not None
+    figure = strip_figure(facts, "bits")
+    assert "8- or 4-bit weights, by token" in {trace.name for trace in figure.data}
+    (names,) = figure.select_traces({"type": "scatter", "mode": "text"})
+    assert names.text[-1].endswith(" w8 + SwiGLU w8/4")
+    (bars,) = figure.select_traces({"name": "8- or 4-bit weights, by token"})
+    assert "weights 8 or 4 bits" in bars.customdata[0]
+
+
 def test_anything_else_has_no_layers() -> None:
     assert anatomy("no decoder", SCENARIO) is None
 
