@@ -29,6 +29,7 @@ from evaluators.scoring.base import Score, paired_difference
 from evaluators.tasks.base import Task
 from nas.modification import ModificationSettings, figures_of
 from nas.modifiers.base import Modifier, Work, modifier_of
+from nas.study.task import check_tokens
 from nas.training.start import start_of
 from search_spaces.network.model import Model
 
@@ -78,6 +79,7 @@ def compressed(folder: Path, asked: list[str], given: argparse.Namespace) -> Ite
         validation_windows=given.windows,
     )
     task, model = settings.make_task(), start.model
+    check_tokens(start.tokenizer, task)
     before = figures_of(model, task).score
     for text in asked:
         modifier = modifier_of(text)
