@@ -261,3 +261,13 @@ def test_a_rate_that_diverges_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     bound = 0.0
     with pytest.raises(EvaluationFailed, match="at each of 3 learning rates: the loss is nan"):
         evaluator.score(spec, 1, 0)  # type: ignore[arg-type]  # not looked at
+
+
+def test_steps_left_are_those_of_all_rates_that_have_no_checkpoint(tmp_path: Path) -> None:
+    task = Recall(pairs=2, length=9, sequences=20, windows=4)
+    layer = Layer(sequence_mixer=RGLRU(), channel_mixer=SwiGLU())
+    spec = Decoder(vocab=task.vocab, d_model=8, layers=(layer,))
+    evaluator = BestOfRates(task, checkpoints=str(tmp_path), batch=2, rates=2)
+    assert evaluator.steps_left(spec, 3, 0) == 6
+    evaluator.trained_model(spec, 2, 0)
+    assert evaluator.steps_left(spec, 2, 0) == 0
