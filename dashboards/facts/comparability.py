@@ -14,6 +14,7 @@ from foundation.errors import SettingError, StoreError
 from foundation.text import listed
 from nas.objectives.base import objectives
 from nas.study.study import Study
+from nas.study.tally import engine_warning
 from nas.study.task import length_of
 from search_spaces.scenario import Scenario
 
@@ -26,15 +27,8 @@ def require_comparable(studies: Sequence[Study]) -> tuple[str, ...]:
     """
     first, *rest = studies
     notes = [note for study in rest for note in _Pair(first, study).notes()]
-    return tuple(dict.fromkeys([*notes, *(note for study in studies for note in _engine_warning(study))]))
-
-
-def _engine_warning(study: Study) -> Iterator[str]:
-    """The warning that the study's engine recorded."""
-    fact = study.facts.get(study.plan.engine)
-    warning = fact.get("warning") if isinstance(fact, dict) else None
-    if warning:
-        yield f"{study.name}: {warning}."
+    warned = [f"{study.name}: {warning}." for study in studies if (warning := engine_warning(study))]
+    return tuple(dict.fromkeys([*notes, *warned]))
 
 
 @dataclass(frozen=True)

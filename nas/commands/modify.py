@@ -125,17 +125,19 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
     from foundation.files import real_path
     from nas.modification import estimates, modify
     from nas.progress import Terminal
-    from nas.training.start import start_of
+    from nas.training.start import check_output, start_of
 
+    output = words["output"]
+    if output is None and not words["dry_run"]:
+        raise SettingError("name the folder to write (--output), or ask what would be done (--dry-run)")
+    if begin["trial"] is not None and not words["dry_run"]:
+        check_output(output)
     settings = dict(words["settings"])
     start = start_of(what, **begin, seed=settings.get("seed", 0), progress=Terminal())
     if words["dry_run"]:
         for modifier, estimate in estimates(start, chosen):
             print_line(f"{modifier.name}: {estimate}")
         return
-    output = words["output"]
-    if output is None:
-        raise SettingError("name the folder to write (--output), or ask what would be done (--dry-run)")
     if real_path(output) == real_path(what):
         raise SettingError(f"{output} is the network to begin with: name another folder to write")
     known = {name: value for name, value in start.settings.items() if name in KNOWN}

@@ -64,10 +64,12 @@ def train(
     from foundation.errors import SettingError
     from foundation.files import real_path
     from nas.progress import Terminal
-    from nas.training.start import start_of
+    from nas.training.start import check_output, start_of
     from nas.training.train import course_of
     from nas.training.train import train as run
 
+    if trial is not None and not dry_run:
+        check_output(output)
     start = start_of(
         what,
         trial,

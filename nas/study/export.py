@@ -155,7 +155,7 @@ def _apart(alone: FromScratch, folder: Path) -> FromScratch:
     """The evaluator with checkpoints of its own in a folder, which begin as links to those of the study."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in Path(alone.checkpoints or folder).glob("*.safetensors"):
-        (folder / path.name).symlink_to(path)
+        (folder / path.name).symlink_to(path.absolute())
     return replace(alone, checkpoints=str(folder))
 
 

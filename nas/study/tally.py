@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from foundation.errors import EvaluationFailed
@@ -32,7 +32,7 @@ class Tally:
     got the values of an earlier trial; `gated` ones did not pass a gate, so were not trained any further.
     `rejected` ones broke a constraint or were no architecture.
     `failures` are reasons with how often they occurred, most frequent first; `further` those of candidates
-    that a scheduler trained further, `finals` those of finalists.
+    that a scheduler trained further, `finals` those of finalists. `warning` is what the engine found amiss.
     """
 
     planned: int
@@ -47,6 +47,7 @@ class Tally:
     further: tuple[tuple[str, int], ...] = ()
     finals: tuple[tuple[str, int], ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    warning: str = ""
 
     @property
     def lines(self) -> list[str]:
@@ -68,8 +69,8 @@ class Tally:
 
     @property
     def problems(self) -> list[str]:
-        """Which candidates failed, why, and what cannot be read."""
-        lines = []
+        """What the engine warned of, which candidates failed, why, and what cannot be read."""
+        lines = [self.warning] if self.warning else []
         if self.gated:
             lines.append(f"{self.gated:,} of {count(self.scored, 'candidate')} did not pass a gate")
         if self.failed:
@@ -104,7 +105,15 @@ def tally_of(study: Study) -> Tally:
         further=failures_of([trial for trial in everything if trial.goes_on]),
         finals=failures_of(study.trials("final")),
         unreadable=tuple(unreadable),
+        warning=engine_warning(study),
     )
+
+
+def engine_warning(study: Study) -> str:
+    """The warning that the study's engine recorded, in one line; empty where there is none."""
+    fact = study.facts.get(study.plan.engine)
+    warning = fact.get("warning") if isinstance(fact, Mapping) else None
+    return one_line(warning) if isinstance(warning, str) else ""
 
 
 def failures_of(trials: Sequence[Trial]) -> tuple[tuple[str, int], ...]:

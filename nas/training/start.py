@@ -9,13 +9,21 @@ from typing import Any
 
 from foundation.errors import SettingError
 from foundation.files import real_path
+from foundation.wording import argument
 from nas.default_paths import DEFAULT_STORE
 from nas.exports.base import Network, target_of
 from nas.progress import Progress
 from nas.study.model_code import code_of, load
 from nas.training.settings import saved_settings
 from search_spaces.network.model import Model, build
-from search_spaces.network.model_files import CONFIG, TOKENIZER, ModelCode, read_config, read_tokenizer
+from search_spaces.network.model_files import (
+    CONFIG,
+    TOKENIZER,
+    ModelCode,
+    check_free,
+    read_config,
+    read_tokenizer,
+)
 from search_spaces.zoo import PREFIX as ZOO
 from search_spaces.zoo import zoo
 
@@ -62,6 +70,17 @@ def start_of(
     if trial is not None:
         return _of_study(what, trial, store, space, progress)
     return _of_folder(what, trust_code)
+
+
+def check_output(output: str | Path | None) -> None:
+    """Refuse at once, before weights are made that were not kept, a folder that no model is written into.
+
+    Raises:
+        SettingError: none is named, or it holds something else than a model.
+    """
+    if output is None:
+        raise SettingError(f"name the folder to write: {argument('output', 'FOLDER')}")
+    check_free(output, force=True)  # whether a model there goes on or is replaced is seen once they are read
 
 
 def export_start(

@@ -29,6 +29,7 @@ from nas.store import Store
 from nas.study.facts import add_fact
 from nas.study.plan import Plan
 from nas.study.study import Study
+from nas.study.tally import tally_of
 from nas.validation.gain import scaled
 from search_spaces.scenario import Scenario
 from tests.dashboards.made import make_study
@@ -254,6 +255,7 @@ def test_notes_say_what_a_reader_must_know(pair: Callable[..., list[Study]]) -> 
         engine="exact",
         constraints=("params<1e6",),
     )
+    assert [tally_of(study).problems for study in studies] == [[], ["scores do not add up"]]
     notes = read_comparison(studies).notes
     assert len(notes) == 4
     for note, words in zip(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import nas
 from dashboards.facts import read_facts
@@ -21,6 +22,7 @@ from evaluators.training.schedules.inverse_sqrt import InverseSqrt
 from evaluators.training.schedules.linear import Linear
 from evaluators.training.schedules.trapezoid import Trapezoid
 from foundation.errors import SettingError
+from nas.cli import app
 from nas.executors.local import InProcess
 from nas.progress import Progress, Terminal
 from nas.replay import replay_study
@@ -153,6 +155,18 @@ def test_weights_that_were_not_kept_are_trained_again_which_is_told_before(
     assert all(a.equal(b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     for path, content in files.items():
         path.write_bytes(content)
+
+
+@pytest.mark.parametrize("command", ["train", "adapt"])
+def test_a_folder_that_cannot_be_written_is_refused_before_weights_are_trained_again(
+    command: str, searched: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes").write_text("mine")
+    monkeypatch.setattr(FromScratch, "trained_model", lambda *_: pytest.fail("weights were asked for"))
+    words = [command, "s", searched.comparable()[0].digest, "--store", str(searched.folder.parent / "s.db")]
+    for output, message in ((["-o", str(tmp_path)], "holds no exported model"), ([], "name the folder")):
+        done = CliRunner().invoke(app, [*words, *output])
+        assert message in f"{done.exception} {done.output}"
 
 
 def test_the_rungs_are_counted_compared_and_on_record(searched: Study) -> None:
