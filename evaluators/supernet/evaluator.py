@@ -181,5 +181,9 @@ def _opened(evaluator: FromSupernet) -> Supernet:
                 ", but one of another training (of other settings, or by another version of nas): train it"
                 " again, in another folder or by a study of another name, or use the version that trained it"
             )
+        else:
+            told += (
+                ": it was removed, or not trained to the end; a search that has trials left trains it again"
+            )
         raise EvaluationFailed(told)
     return training.supernet

@@ -110,7 +110,9 @@ def test_a_network_that_cannot_read_the_task_is_illegal(make: Make, tmp_path: Pa
 
 def test_an_untrained_supernet_scores_nothing(tmp_path: Path) -> None:
     evaluator = FromSupernet(TASK, to_json(little_space().root), str(tmp_path), STEPS, batch=2)
-    with pytest.raises(EvaluationFailed, match=f"holds no supernet trained for {STEPS} steps$"):
+    with pytest.raises(
+        EvaluationFailed, match=f"holds no supernet trained for {STEPS} steps: it was removed"
+    ):
         evaluator.score(network(), STEPS, 1)
     (tmp_path / f"of-another-version-{STEPS}.safetensors").touch()
     with pytest.raises(EvaluationFailed, match="train it again, in another folder or by a study of another"):
