@@ -44,6 +44,7 @@ from dashboards.figures.explorer import explorer_figure
 from dashboards.pages.base import MOST_COMPARED, Control, Page, Place, pages, whole_number
 from dashboards.style.theme import blank_figure
 from foundation.errors import NasError
+from nas.study.tally import engine_warning
 
 POLL_MS = 2000
 PACE_MS = 5000
@@ -141,6 +142,7 @@ class Front(Page):
             html.P(study_line(reading), id="front-line"),
             html.Div(training_lines(training), id="front-training"),
             html.P("; ".join(map(str, study.plan.scenarios)), className="muted"),
+            *(html.P(f"{warning}.") for warning in filter(None, [engine_warning(study)])),
             *map(html.P, reading.kept("verdicts", lambda: verdict_sentences(study))),
             html.Div(
                 [

@@ -15,10 +15,13 @@ import typer
 from typer.testing import CliRunner
 
 from dashboards import commands
+from dashboards.app.live_store import LiveStore
 from dashboards.facts import ComparisonFacts, read_comparison
 from dashboards.facts.hypervolume import in_natural_units, share_errors
 from dashboards.facts.quantities import Quantity
 from dashboards.figures.comparison import MAX_BANDS, fronts_figure, progress_figure
+from dashboards.pages.base import Place
+from dashboards.pages.front import Front
 from dashboards.report.comparison import comparison_html, lead, title, write_comparison
 from dashboards.style.theme import MARKS, with_scheme
 from evaluators.training.recipe import Recipe
@@ -256,6 +259,8 @@ def test_notes_say_what_a_reader_must_know(pair: Callable[..., list[Study]]) -> 
         constraints=("params<1e6",),
     )
     assert [tally_of(study).problems for study in studies] == [[], ["scores do not add up"]]
+    page = Front(LiveStore(studies[1].store)).layout(Place(study="b"))
+    assert "P('scores do not add up.')" in str(page)
     notes = read_comparison(studies).notes
     assert len(notes) == 4
     for note, words in zip(
