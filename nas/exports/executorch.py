@@ -85,7 +85,7 @@ class Executorch(IntegerTarget):
         executorch.write_pte({"prefill": prefill, "step": step}, path)
         methods = [PteMethod(path, name, threads=torch.get_num_threads()) for name in ("prefill", "step")]
         check = partial(differences, prompt=self.prompt, capacity=self.capacity)
-        found = dict(check(network.model, *methods))
+        found = dict(check(network.model, *methods, rounded=self.weights < 32))
         if model is not network.model:
             found |= {f"{what}, from our rounding": each for what, each in check(model, *methods).items()}
         told = {"products_of_few_bits": products} if integers else {}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,5 +68,6 @@ class Onnx(IntegerTarget):
                 products = onnx.to_few_bits(path, bits=self.weights, group=self.group)
         few = {"products_of_few_bits": products} if self.packed or self.weights < 32 else {}
         sessions = [onnx.OnnxSession(path) for path in written]
-        found = differences(network.model, *sessions, prompt=self.prompt, capacity=self.capacity)
+        check = partial(differences, prompt=self.prompt, capacity=self.capacity, rounded=self.weights < 32)
+        found = check(network.model, *sessions)
         return {**self.about(made), **few, "differences": found}

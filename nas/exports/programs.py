@@ -26,6 +26,9 @@ from search_spaces.network.programs import Programs
 STEPS = 32
 """Steps of decoding that are checked."""
 
+WRONG = 0.05
+"""Of the largest logit: a difference above it is no rounding, not even of an activation between two codes."""
+
 Call: TypeAlias = Callable[..., Sequence[Tensor]]
 """A loaded program: logits and the state, from tokens, or from a token, a position and the state."""
 
@@ -77,26 +80,44 @@ class IntegerTarget(ProgramTarget):
 
 @torch.no_grad()
 def differences(
-    model: Model, prefill: Call, step: Call, *, prompt: int, capacity: int, seed: int = 0
+    model: Model,
+    prefill: Call,
+    step: Call,
+    *,
+    prompt: int,
+    capacity: int,
+    seed: int = 0,
+    rounded: bool = False,
 ) -> Mapping[str, float]:
     """The largest absolute differences of logits from our own model, for a prompt and for steps after it.
 
-    Both decode the same random tokens, each from its own state.
+    Both decode the same random tokens, each from its own state. `rounded` says that the programs have other
+    weights than the model, by rounding.
 
     Raises:
-        SettingError: what came back is not finite, or of another shape.
+        SettingError: what came back is not finite, of another shape, or something else than ours.
     """
     dice = torch.Generator().manual_seed(seed)
     tokens = torch.randint(model.spec.vocab, (1, prompt + STEPS), generator=dice)
     expected, own = model.prefill(tokens[:, :prompt], capacity=capacity)
     logits, *state = prefill(tokens[:, :prompt])
+    largest = expected.abs().max()
     found = {"prefill": _difference(logits, expected), "decode": 0.0}
     for position in range(prompt, prompt + STEPS):
         token = tokens[:, position]
         expected, own = model.step(token, own)
         logits, *state = step(token, torch.tensor(position), *state)
         found["decode"] = max(found["decode"], _difference(logits, expected))
-    return {"prefill": found["prefill"], f"{STEPS} steps of decoding": found["decode"]}
+        largest = largest.maximum(expected.abs().max())
+    told = {"prefill": found["prefill"], f"{STEPS} steps of decoding": found["decode"]}
+    for what, difference in told.items():
+        if not rounded and difference > WRONG * float(largest):
+            raise SettingError(
+                f"the export computes something else: its logits differ by {difference:.2g} ({what}), where"
+                f" the largest of ours is {float(largest):.2g}; this is a fault of the runtime or of this"
+                " project: try another format or another prompt, and report it"
+            )
+    return told
 
 
 def _difference(logits: Tensor, expected: Tensor) -> float:

@@ -100,7 +100,10 @@ def low_rank_state(system: System, u: Tensor, near: Tensor, jump: Tensor, start:
     count, length = u.shape[1], near.shape[-1]
     first = count % length
     values = u.permute(2, 0, 1).to(near.dtype)
-    modes = (values[..., :first] @ near[..., :first].flip(-1).mT).transpose(0, 1)
+    if first:
+        modes = (values[..., :first] @ near[..., :first].flip(-1).mT).transpose(0, 1)
+    else:  # not as a product of nothing: ExecuTorch leaves that as the memory was
+        modes = values.new_zeros(values.shape[1], values.shape[0], near.shape[1])
     if start is not None:
         for _ in range(first):
             start = system.advanced(start)

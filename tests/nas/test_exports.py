@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from foundation.errors import FileError, SettingError, UnknownName
 from foundation.settings import setting
 from nas import cli
 from nas.exports.base import MANIFEST, Network, Target, target_of, targets
+from nas.exports.programs import differences
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import Mixer
 from search_spaces.blocks.deepseek_moe import DeepSeekMoE
+from search_spaces.blocks.s4 import S4
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
@@ -24,7 +27,7 @@ from search_spaces.network.model import build
 from search_spaces.network.model_files import load_model
 from search_spaces.network.options.early_exit import EarlyExit
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
-from search_spaces.network.programs import exported
+from search_spaces.network.programs import exported, static_programs
 from search_spaces.ops.features import taylor_features
 from search_spaces.quantization.bits import Bits
 from tests.faults.models import SPEC
@@ -223,3 +226,28 @@ class OneStep(torch.nn.Module):
 class Features(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return taylor_features(x)
+
+
+def test_programs_that_compute_something_else_are_refused() -> None:
+    model = build(SPEC, seed=0)
+
+    def prefill(tokens: Tensor) -> list[Tensor]:
+        return [model.prefill(tokens)[0]]
+
+    def step(token: Tensor, position: Tensor) -> list[Tensor]:
+        return [torch.ones(1, model.spec.vocab)]
+
+    with pytest.raises(SettingError, match=r"something else: its logits differ by .* steps of decoding"):
+        differences(model, prefill, step, prompt=5, capacity=64)
+    assert differences(model, prefill, step, prompt=5, capacity=64, rounded=True)["prefill"] == 0
+
+
+def test_no_program_multiplies_nothing() -> None:
+    """ExecuTorch leaves a product over no numbers as the memory was."""
+    layer = Layer(sequence_mixer=S4(state_dim=3))
+    model = build(Decoder(d_model=8, layers=(layer,)), seed=0)
+    nodes = static_programs(model, prompt=16, capacity=20).prefill.graph.nodes  # blocks of 4 tokens
+    products = [node for node in nodes if "matmul" in str(node.target)]
+    assert len(products) > 3
+    for node in products:
+        assert min(each.meta["val"].numel() for each in node.all_input_nodes) > 0, node
