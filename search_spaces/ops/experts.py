@@ -112,7 +112,7 @@ def expert_mixture(
     if grouped:
         y = _grouped(x[token], ends, weights, inside, index.flatten()[order])
     else:
-        y = _looped(x[token], ends, weights, inside)
+        y = _looped(x[token], ends, weights, inside).to(x.dtype)  # biases may be exact
     return torch.zeros_like(x).index_add(0, token, y * gates.flatten()[order, None])
 
 
