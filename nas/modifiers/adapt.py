@@ -65,7 +65,7 @@ READ_BY = {
 }
 """Settings that a method reads beside those of every one. In a space of several methods all may be open."""
 
-READ_BY_ALL = ("method", "steps", "batch", "recipe")
+READ_BY_ALL = ("steps", "batch", "recipe")
 
 
 @modifiers.add
@@ -128,8 +128,8 @@ class Adapt(Modifier):
 
     def require_read(self, given: Iterable[str]) -> None:
         """Settings of another method are not written beside this one."""
-        read = (*READ_BY[self.method], *READ_BY_ALL[1:])
-        if unread := [name for name in given if name not in (*read, READ_BY_ALL[0])]:
+        read = (*READ_BY[self.method], *READ_BY_ALL)
+        if unread := [name for name in given if name not in ("method", *read)]:
             raise SettingError(
                 f"adapt: {argument('method', self.method)} does not read"
                 f" {listed(argument(name) for name in unread)}, but {listed(argument(name) for name in read)}"
