@@ -23,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops.decay_attention import decay_attention_plainly
-from search_spaces.ops.kernels.segments import Plan, carry, of_segments
+from search_spaces.ops.kernels.segments import Plan, walked
 from search_spaces.ops.kernels.tiles import (
     CHUNK,
     COUNTS,
@@ -171,18 +171,8 @@ def _walked(
     plan: Plan, rows: Tensor, columns: Tensor, sums: Tensor, state: Tensor | None, *, reverse: bool
 ) -> tuple[Tensor, Tensor]:
     """The states before chunks [B H, C, N, P], or the slopes behind them; and what comes out in the end."""
-    each = columns.new_empty(plan.rows, plan.total, *plan.dims)
-    ends = sums.new_empty(plan.batch, plan.heads, *plan.dims)
     read = (*plan.sizes, *steps(rows), *steps(columns), *plan.dims, reverse)
-    starts = None if state is None else state.contiguous()
-    if plan.segments > 1:
-        starts, totals = of_segments(plan, columns, channels=False)
-        alone = (rows, columns, sums, None, None, starts, totals, *read, False)
-        launch(_states, plan.walkers, alone, (starts, totals), WALK, **plan.parts)
-        carry(starts, totals, state, ends, reverse=reverse)
-    walk = (rows, columns, sums, starts, each, ends, None, *read, True)
-    launch(_states, plan.walkers, walk, (each, ends), WALK, **plan.parts)
-    return each, ends
+    return walked(plan, _states, (rows, columns, sums), state, read, launches=WALK, channels=False)
 
 
 @torch.library.custom_op("nas::decay_attention", mutates_args=())

@@ -38,7 +38,7 @@ from search_spaces.ops.kernels.channel_chunks import (
     short_gradients,
     weights,
 )
-from search_spaces.ops.kernels.segments import Plan, carry, of_segments
+from search_spaces.ops.kernels.segments import Plan, walked
 from search_spaces.ops.kernels.tiles import (
     CHUNK,
     COUNTS,
@@ -267,18 +267,8 @@ def _walked(
     plan: Plan, rows: Tensor, columns: Tensor, g: Tensor, state: Tensor | None, *, after: bool, reverse: bool
 ) -> tuple[Tensor, Tensor]:
     """The states before chunks [B H, C, N, P], or the slopes behind them; and what comes out in the end."""
-    each = columns.new_empty(plan.rows, plan.total, *plan.dims)
-    ends = columns.new_empty(plan.batch, plan.heads, *plan.dims, dtype=torch.float32)
     read = (*plan.sizes, *steps(rows), *steps(columns), *steps(g), *plan.dims, after, reverse)
-    starts = None if state is None else state.contiguous()
-    if plan.segments > 1:
-        starts, totals = of_segments(plan, columns, channels=True)
-        alone = (rows, columns, g, None, None, starts, totals, *read, False)
-        launch(_states, plan.walkers, alone, (starts, totals), WALK, **plan.parts)
-        carry(starts, totals, state, ends, reverse=reverse)
-    walk = (rows, columns, g, starts, each, ends, None, *read, True)
-    launch(_states, plan.walkers, walk, (each, ends), WALK, **plan.parts)
-    return each, ends
+    return walked(plan, _states, (rows, columns, g), state, read, launches=WALK, channels=True)
 
 
 def _plan(q: Tensor, v: Tensor) -> Plan:

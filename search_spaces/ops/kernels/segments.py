@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, H heads, N state_dim, P head_dim, S segments, C chunk
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops.kernels.tiles import CHUNK, COUNTS, padded, precision
+from search_spaces.ops.kernels.tuning import Launch, launch
 
 PROGRAMS = 264
 """Programs that a kernel over segments should have at least: two for each multiprocessor of an H200."""
@@ -150,3 +152,32 @@ def carry(states: Tensor, totals: Tensor, first: Tensor | None, last: Tensor, *,
     first = None if first is None else first.contiguous()
     sizes = (segments, size, channels, size // channels)
     _carry[grid](states, totals, first, last, *sizes, REVERSE=reverse, BLOCK=1024)
+
+
+def walked(
+    plan: Plan,
+    kernel: Any,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    state: Tensor | None,
+    read: tuple[Any, ...],
+    *,
+    launches: Sequence[Launch],
+    channels: bool,
+) -> tuple[Tensor, Tensor]:
+    """The states before chunks [B H, C, N, P], or the slopes behind them; and what comes out in the end.
+
+    The kernel walks over rows, columns and decays, from `state` [B, H, N, P] if any; the last that it has to
+    `read` besides says whether in reverse. With `channels` there is a decay for each.
+    """
+    columns, reverse = inputs[1], bool(read[-1])
+    each = columns.new_empty(plan.rows, plan.total, *plan.dims)
+    ends = columns.new_empty(plan.batch, plan.heads, *plan.dims, dtype=torch.float32)
+    starts = None if state is None else state.contiguous()
+    if plan.segments > 1:
+        starts, totals = of_segments(plan, columns, channels=channels)
+        alone = (*inputs, None, None, starts, totals, *read, False)
+        launch(kernel, plan.walkers, alone, (starts, totals), launches, **plan.parts)
+        carry(starts, totals, state, ends, reverse=reverse)
+    walk = (*inputs, starts, each, ends, None, *read, True)
+    launch(kernel, plan.walkers, walk, (each, ends), launches, **plan.parts)
+    return each, ends
