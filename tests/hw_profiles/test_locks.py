@@ -59,10 +59,12 @@ def test_who_times_is_alone_and_named(holding, tmp_path):
 
 def test_a_device_is_had_when_it_is_free_again(holding, tmp_path):
     holder = holding("exclusive")
-    threading.Timer(0.3, lambda: holder.communicate("\n")).start()
+    release = threading.Timer(0.3, holder.communicate, ["\n"])
     began = time.monotonic()
+    release.start()
     with exclusive("cpu", timeout_s=20, folder=tmp_path, say=lambda text: None):
         assert time.monotonic() - began > 0.2
+    release.join()  # it reads until the process has ended, which the fixture must not cut short
 
 
 def test_a_process_that_is_killed_lets_go(holding, tmp_path):
