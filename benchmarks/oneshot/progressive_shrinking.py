@@ -190,7 +190,7 @@ def train_supernet(job: Job) -> dict[str, Any]:
         "random": [scored(training, spec) for spec in networks(space, RANKED[job.space])],
         "sizes": [[scored(training, spec) for spec in row] for row in of_sizes(space)],
         "tuned": {
-            steps: [_tuned(training, spec, steps) for spec in networks(space, VALIDATED)]
+            steps: [_tuned(training, spec, steps) for spec in networks(space, RANKED[job.space])]
             for steps in settings.tuned
         },
     }
@@ -415,6 +415,11 @@ def compared(shrinking: dict[str, Any], plain: dict[str, Any]) -> list[dict[str,
     return rows
 
 
+def gaps_to(alone: Sequence[float], values: Sequence[float]) -> list[float]:
+    """By what share the losses of the validated networks lie above those of the same trained alone."""
+    return [value / own - 1 for value, own in zip(values, alone, strict=True)][:VALIDATED]
+
+
 def summarised(found: dict[str, Any], space: str) -> dict[str, Any]:
     """Everything that is claimed of a space, from the rows."""
     alone: dict[int, list[float]] = {row["seed"]: [] for row in found["alone"] if row["space"] == space}
@@ -431,14 +436,17 @@ def summarised(found: dict[str, Any], space: str) -> dict[str, Any]:
     mean = [statistics.fmean(values) for values in zip(*alone.values(), strict=True)]
     for name, supernet in supernets.items():
         values = [statistics.fmean(losses) for losses in supernet["random"]]
-        gaps = [value / own - 1 for value, own in zip(values, mean, strict=True)][:VALIDATED]
+        gaps = gaps_to(mean, values)
         summary[name] = {
             "rank agreement with scratch": rank_agreement(values, alone[SEED]),
             "rank agreement with the mean of the seeds": rank_agreement(values, mean),
             "bits per byte": [round(value, 4) for value in values],
             "over the twelve alone": {"mean": statistics.fmean(gaps), "worst": max(gaps), "best": min(gaps)},
-            "over the twelve alone, tuned for so many steps": {
-                steps: statistics.fmean(v / own - 1 for v, own in zip(tuned, mean, strict=False))
+            "tuned for so many steps": {
+                steps: {
+                    "over the twelve alone": statistics.fmean(gaps_to(mean, tuned)),
+                    "rank agreement with the mean of the seeds": rank_agreement(tuned, mean),
+                }
                 for steps, tuned in supernet["tuned"].items()
             },
         }
@@ -499,7 +507,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=2, help="of hybrids trained alone")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument(
-        "--tuned", nargs="+", type=int, default=[], help="steps that networks of a supernet learn on alone"
+        "--tuned",
+        nargs="+",
+        type=int,
+        default=[],
+        help="steps that the ranked networks of a supernet then learn alone",
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "oneshot_progressive_shrinking.json")
     given = parser.parse_args([] if arguments is None else arguments)
