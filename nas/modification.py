@@ -154,6 +154,14 @@ def estimates(
     return found
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds what a list of modifiers has made, which may go on there."""
+    try:
+        return ORIGIN in read_config(folder).get("about", {})
+    except (SettingError, FileError):
+        return False
+
+
 @torch.no_grad()
 def figures_of(model: Model, task: Task) -> Figures:
     """What is measured of a network whose weights have the values that they are exported with."""

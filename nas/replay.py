@@ -24,6 +24,7 @@ from nas.steps.profile import cost_model
 from nas.steps.search import prepare_engine, search_of
 from nas.store.folders import working_in
 from nas.study.plan_objectives import needing_tables
+from nas.study.resuming import require_installed
 from nas.study.study import Study
 from nas.study.trial import Trial, TrialState
 
@@ -47,6 +48,7 @@ def replay_study(study: Study, progress: Progress) -> Replayed:
         SettingError: it has no trials, or the order of their outcomes is not on record.
         SpaceError: nothing satisfies the constraints.
     """
+    require_installed(study)
     trials, unreadable = study.readings()
     if unreadable:
         raise SettingError(

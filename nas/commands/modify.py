@@ -123,7 +123,7 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
     """Apply modifiers to the network that `what` and `begin` name, as `start_of` does."""
     from foundation.errors import SettingError
     from foundation.files import real_path
-    from nas.modification import estimates, modify
+    from nas.modification import estimates, is_begun, modify
     from nas.progress import Terminal
     from nas.training.start import check_output, start_of
 
@@ -131,10 +131,10 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
     if output is None and not words["dry_run"]:
         raise SettingError("name the folder to write (--output), or ask what would be done (--dry-run)")
     if begin["trial"] is not None and not words["dry_run"]:
-        check_output(output)
-    settings = dict(words["settings"])
-    start = start_of(what, **begin, seed=settings.get("seed", 0), progress=Terminal())
-    if words["dry_run"]:
+        check_output(output, force=words["force"], is_begun=is_begun)
+    settings, dry_run = dict(words["settings"]), words["dry_run"]
+    start = start_of(what, **begin, seed=settings.get("seed", 0), shapes_only=dry_run, progress=Terminal())
+    if dry_run:
         for modifier, estimate in estimates(start, chosen):
             print_line(f"{modifier.name}: {estimate}")
         return

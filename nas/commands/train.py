@@ -64,12 +64,13 @@ def train(
     from foundation.errors import SettingError
     from foundation.files import real_path
     from nas.progress import Terminal
+    from nas.training.settings import is_training
     from nas.training.start import check_output, start_of
     from nas.training.train import course_of
     from nas.training.train import train as run
 
     if trial is not None and not dry_run:
-        check_output(output)
+        check_output(output, force=force, is_begun=is_training)
     start = start_of(
         what,
         trial,
@@ -77,6 +78,7 @@ def train(
         space=space,
         trust_code=trust_code,
         seed=settings.get("seed", 0),
+        shapes_only=dry_run,
         progress=Terminal(),
     )
     replaced = start.folder if output is None else output

@@ -50,6 +50,14 @@ def has_weights(study: Study, digest: str) -> bool:
     return shared or longest_training(study, digest) is not None
 
 
+def require_weights(study: Study, trial: Trial) -> None:
+    """Raise `SettingError` where `best_weights` would find none; nothing is read or trained."""
+    if trial.stage == MODIFIED_STAGE:
+        _modified_folder(study, trial)
+    elif not has_weights(study, trial.digest):
+        raise _no_weights(study, trial)
+
+
 def best_weights(
     study: Study,
     trial: Trial,
@@ -86,7 +94,7 @@ def best_weights(
             "extracted from the supernet" if plan.parent is None else f"those of {Path(plan.parent).name}"
         )
         return supernet.subnet(spec).extract(), _about(study, trial, weights)
-    raise SettingError(f"study {study.name} has no weights for {trial.digest}: `nas resume {study.name}`")
+    raise _no_weights(study, trial)
 
 
 def export(
@@ -159,15 +167,24 @@ def _apart(alone: FromScratch, folder: Path) -> FromScratch:
     return replace(alone, checkpoints=str(folder))
 
 
+def _no_weights(study: Study, trial: Trial) -> SettingError:
+    return SettingError(f"study {study.name} has no weights for {trial.digest}: `nas resume {study.name}`")
+
+
+def _modified_folder(study: Study, trial: Trial) -> Path:
+    folder = folder_of(study, str(trial.memo[OF]), trial.memo[LIST])
+    if not (folder / CONFIG).is_file():
+        raise SettingError(f"study {study.name} has no weights for {trial.digest}: {folder} is gone")
+    return folder
+
+
 def _modified(study: Study, trial: Trial) -> tuple[Model, dict[str, Any]]:
     """What modifiers made at the end of the study.
 
     Raises:
         SettingError: its folder is gone.
     """
-    folder = folder_of(study, str(trial.memo[OF]), trial.memo[LIST])
-    if not (folder / CONFIG).is_file():
-        raise SettingError(f"study {study.name} has no weights for {trial.digest}: {folder} is gone")
+    folder = _modified_folder(study, trial)
     about = read_config(folder).get("about", {})
     made = {"digest": trial.digest, "weights": f"{about.get('weights')}: {lines_of(trial)}"}
     return load(folder, trust_code=True), {**about, **made}

@@ -87,11 +87,13 @@ class OpenStudy(Study):
         to: str = "nas",
         force: bool = False,
         space: str | None = None,
+        progress: Progress | bool | None = True,
     ) -> Path:
         """Write a network with its best weights into the folder `output`; `nas.load(output)` reads it.
 
         `to` is another format, `NAME[,SETTING=VALUE...]` (`nas targets`). What only the source of its space
-        defines is run from the study's copy, or from the file `space`.
+        defines is run from the study's copy, or from the file `space`. Weights that were not kept are trained
+        again, which is told.
 
         Raises:
             SettingError: there are no weights for it; the format cannot hold it; the folder holds something
@@ -101,7 +103,8 @@ class OpenStudy(Study):
         from nas.study.export import export
 
         digest = self._named(trial).digest
-        return export(self, digest, output, to=to, force=force, space=space)[0]
+        shown = progress_of(progress)
+        return export(self, digest, output, to=to, force=force, space=space, progress=shown)[0]
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write the report, one HTML file, by default into the study's folder; its path.

@@ -11,11 +11,14 @@ from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
 from foundation.settings import check_flag, describe
 from foundation.wording import argument
+from nas.engines.base import engines
 from nas.executors.workers import Workers
 from nas.modifiers.lists import texts_of
 from nas.progress import Progress, progress_of
+from nas.schedulers.base import schedulers
 from nas.steps.base import Context, run_steps
 from nas.steps.finalists import Finalists
+from nas.strategies.base import strategies
 from nas.study.creation import create_study
 from nas.study.plan import Plan
 from nas.study.source import source_of
@@ -73,6 +76,7 @@ def going_on(
         SettingError: a setting makes no sense, the source was edited, or only its program can resume it.
         UnknownName: there is no such setting, or it may not change.
     """
+    require_installed(study)
     plan = _plan(study, settings)
     if 0 < settings.get("trials", plan.trials) < plan.trials:
         fewer = argument("trials", settings["trials"])
@@ -103,6 +107,23 @@ def going_on(
         return Context(study=created, functions=functions, workers=workers, progress=progress, picks=picks)
 
     return begin
+
+
+def require_installed(study: Study) -> None:
+    """Raise `SettingError` where the study is searched by something that is not installed here."""
+    plan = study.plan
+    try:
+        for registry, name in (
+            (engines, plan.engine),
+            (strategies, plan.strategy),
+            (schedulers, plan.scheduler),
+        ):
+            registry[name]
+    except UnknownName as error:
+        raise SettingError(
+            f"study {study.name} cannot go on here: {error}; install what it was made with, such as another"
+            " version of nas or the package that brings it"
+        ) from None
 
 
 def _plan(study: Study, settings: Mapping[str, Any]) -> Plan:

@@ -107,6 +107,11 @@ class TrainingSettings(OfTask, Settings):
         write_json(folder / CHECKPOINTS / FILE, {**self.to_plain(), "data": data}, indent=2)
 
 
+def is_training(folder: Path) -> bool:
+    """Whether a folder holds a training that may go on."""
+    return (folder / CHECKPOINTS).is_dir()
+
+
 def saved_settings(folder: Path) -> dict[str, Any] | None:
     """The settings of the training in a folder that decide what is learned; None where there is none.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,14 @@ def start_of(
     space: str | None = None,
     trust_code: bool = False,
     seed: int = 0,
+    shapes_only: bool = False,
     progress: Progress | None = None,
 ) -> Start:
     """The start that words name: `zoo:NAME`, a folder, or a study and a trial of it.
 
     `seed` is that of the weights of a published architecture, which has none. `progress` is told where those
-    of a trial were not kept, so that it is trained again.
+    of a trial were not kept, so that it is trained again; with `shapes_only` it is not, and its weights may
+    be any.
 
     Raises:
         SettingError: there is nothing of this name, or it has no weights.
@@ -68,19 +70,21 @@ def start_of(
             raise SettingError(f"{what} is one network: there is no {trial!r} of it")
         return _of_zoo(what.removeprefix(ZOO), seed)
     if trial is not None:
-        return _of_study(what, trial, store, space, progress)
+        return _of_study(what, trial, store, space, shapes_only=shapes_only, progress=progress)
     return _of_folder(what, trust_code)
 
 
-def check_output(output: str | Path | None) -> None:
-    """Refuse at once, before weights are made that were not kept, a folder that no model is written into.
+def check_output(output: str | Path | None, *, force: bool = False, is_begun: Callable[[Path], bool]) -> None:
+    """Refuse at once, before weights are made that were not kept, a folder that would be refused with them.
+
+    `is_begun` says whether work lies in it that may go on; whether it does is seen once the weights are read.
 
     Raises:
-        SettingError: none is named, or it holds something else than a model.
+        SettingError: none is named, it holds something else than a model, or a model and no `force`.
     """
     if output is None:
         raise SettingError(f"name the folder to write: {argument('output', 'FOLDER')}")
-    check_free(output, force=True)  # whether a model there goes on or is replaced is seen once they are read
+    check_free(output, force=force or is_begun(Path(output)))
 
 
 def export_start(
@@ -113,16 +117,22 @@ def _of_zoo(name: str, seed: int) -> Start:
     return Start(build(point.spec, seed=seed), about, learned=False)
 
 
-def _of_study(name: str, which: str, store: str, space: str | None, progress: Progress | None) -> Start:
+def _of_study(
+    name: str, which: str, store: str, space: str | None, *, shapes_only: bool, progress: Progress | None
+) -> Start:
     from nas.objectives.base import objectives
-    from nas.study.export import best_weights
+    from nas.study.export import best_weights, require_weights
     from nas.study.open_study import open_study
     from nas.study.plan_objectives import quality_name
 
     study = open_study(name, store)
     trial = study.trial(which)
     study = study.with_source(space)
-    model, about = best_weights(study, trial, progress=progress)
+    if shapes_only:
+        require_weights(study, trial)
+        model, about = build(study.spec(trial)), dict[str, Any]()
+    else:
+        model, about = best_weights(study, trial, progress=progress)
     plan = study.plan
     kept = ("train_batch", "recipe", "data", "window", "validation_windows", "seed", "train_on")
     settings = {name: getattr(plan, name) for name in kept}

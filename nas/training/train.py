@@ -23,7 +23,7 @@ from evaluators.scoring.base import Score
 from evaluators.scoring.windows import state_segment, window_losses
 from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel import run as runs
-from evaluators.training.parallel.course import CHECKPOINTS, Course
+from evaluators.training.parallel.course import Course
 from evaluators.training.parallel.memory import recomputed_within, trace_of
 from evaluators.training.parallel.parallel import Parallel
 from evaluators.training.trainable import weights_digest
@@ -34,7 +34,7 @@ from nas.progress import Progress
 from nas.signals import STOPS
 from nas.study.model_code import parts_of
 from nas.study.task import check_tokens, doubt_of_tokens
-from nas.training.settings import TrainingSettings
+from nas.training.settings import TrainingSettings, is_training
 from nas.training.start import Start
 from search_spaces.devices import require_here
 from search_spaces.language.serialization import to_json
@@ -159,7 +159,7 @@ def _folder(start: Start, output: str | Path | None) -> Path:
 def _prepare(start: Start, course: Course, force: bool) -> None:
     """Export the start, unless a training of it lies here already."""
     folder = Path(course.folder)
-    if (folder / CHECKPOINTS).is_dir() and not force:
+    if is_training(folder) and not force:
         about = read_config(folder).get("about", {})
         if about.get("training", {}).get("origin") == course.origin:
             return

@@ -37,6 +37,8 @@ from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.network.model_files import save_model
 from tests.evaluators.tiny import task
 
 SPEC = Decoder(vocab=256, d_model=8, layers=(Layer(sequence_mixer=ShortConv()),))
@@ -161,12 +163,28 @@ def test_weights_that_were_not_kept_are_trained_again_which_is_told_before(
 def test_a_folder_that_cannot_be_written_is_refused_before_weights_are_trained_again(
     command: str, searched: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "notes").write_text("mine")
+    other, taken = tmp_path / "other", tmp_path / "taken"
+    other.mkdir()
+    (other / "notes").write_text("mine")
+    save_model(build(searched.spec(searched.comparable()[0]), seed=1), taken)
     monkeypatch.setattr(FromScratch, "trained_model", lambda *_: pytest.fail("weights were asked for"))
     words = [command, "s", searched.comparable()[0].digest, "--store", str(searched.folder.parent / "s.db")]
-    for output, message in ((["-o", str(tmp_path)], "holds no exported model"), ([], "name the folder")):
+    for output, message in (
+        (["-o", str(other)], "holds no exported model"),
+        (["-o", str(taken)], "holds an exported model: choose another folder"),
+        ([], "name the folder"),
+    ):
         done = CliRunner().invoke(app, [*words, *output])
         assert message in f"{done.exception} {done.output}"
+
+
+@pytest.mark.parametrize("command", ["train", "adapt"])
+def test_a_dry_run_needs_no_weights(command: str, searched: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FromScratch, "trained_model", lambda *_: pytest.fail("weights were asked for"))
+    words = [command, "s", searched.comparable()[0].digest, "--store", str(searched.folder.parent / "s.db")]
+    done = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert done.exit_code == 0, f"{done.exception} {done.output}"
+    assert {"train": "one process", "adapt": "adapt:"}[command] in done.output
 
 
 def test_the_rungs_are_counted_compared_and_on_record(searched: Study) -> None:

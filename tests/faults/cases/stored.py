@@ -73,6 +73,22 @@ CASES = [
     ),
     *(
         Case(
+            f"a study whose {part} is not installed here: {command}",
+            f"{command} laptop",
+            says=f"study laptop cannot go on here: unknown {part} 'of_elsewhere'; known: ",
+            prepare=copied(
+                made_studies,
+                sql(
+                    "UPDATE studies SET config_json = json_set(config_json, "
+                    f"'$.plan.{part}', 'of_elsewhere') {LAPTOP}"
+                ),
+            ),
+        )
+        for part in ("engine", "strategy", "scheduler")
+        for command in ("resume", "replay")
+    ),
+    *(
+        Case(
             f"a store with 100 MB of {column}: {command}",
             command,
             says="holds a text of more than 32 MiB",
