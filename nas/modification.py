@@ -40,6 +40,7 @@ from nas.progress import Progress
 from nas.study.model_code import load
 from nas.study.task import check_tokens, doubt_of_tokens
 from nas.training.start import Start, start_of
+from search_spaces.devices import require_here
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import check_free, read_config, save_model
 from search_spaces.network.weight_formats import weight_bits
@@ -104,12 +105,14 @@ def modify(
     folder is replaced.
 
     Raises:
-        SettingError: a modifier is left open or cannot be applied, or the folder holds something else.
+        SettingError: a modifier is left open or cannot be applied, the folder holds something else, or the
+            device is not here.
         DataError: the text cannot be used.
         EvaluationFailed: a figure is not finite.
         FileError: a file cannot be read or written.
     """
     chosen, settings = modifiers_of(wanted), settings or ModificationSettings()
+    require_here(settings.train_on)
     start = begin if isinstance(begin, Start) else start_of(str(begin), seed=settings.seed)
     estimates(start, chosen)  # refuses at once what could not be applied at the end
     for modifier in chosen:
@@ -121,6 +124,7 @@ def modify(
         raise SettingError(
             f"the network has {start.model.spec.vocab:,} tokens, and {task.name} needs {task.vocab:,}"
         )
+    start = replace(start, model=start.model.to(settings.train_on))
     run = _Run(start, task, settings.seed, Path(output), progress or Progress())
     if doubt := doubt_of_tokens(start.tokenizer, start.model.spec.vocab, task):
         run.progress.say(doubt)

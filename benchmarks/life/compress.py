@@ -31,6 +31,7 @@ from nas.modification import ModificationSettings, figures_of
 from nas.modifiers.base import Modifier, Work, modifier_of
 from nas.study.task import check_tokens
 from nas.training.start import start_of
+from search_spaces.devices import on_cuda
 from search_spaces.network.model import Model
 
 COMMAND = "python -m benchmarks.life.compress"
@@ -53,6 +54,7 @@ def main() -> None:
     words.add_argument("--windows", type=int, help="windows that scores are means of")
     words.add_argument("--calibration", type=int, default=64, help="windows to calibrate on")
     words.add_argument("--only", default="", help="modifiers with one of these words in them, in this order")
+    words.add_argument("--device", default="cpu", help="where all is computed: cpu, or cuda:0")
     given = words.parse_args()
     asked = list(dict.fromkeys(m for part in given.only.split(" ") for m in MODIFIERS if part in m))
     torch.set_num_threads(1)
@@ -61,7 +63,7 @@ def main() -> None:
         for row in compressed(folder, asked, given):
             about = {"window": given.window, "calibration": given.calibration}
             keep_row(
-                "compress",
+                "compress_gpu" if on_cuda(given.device) else "compress",
                 f"{COMMAND} FOLDER...",
                 ("network", "modifier"),
                 {"network": folder.name, **row, **about},
@@ -78,7 +80,7 @@ def compressed(folder: Path, asked: list[str], given: argparse.Namespace) -> Ite
         window=given.window or start.settings.get("window"),
         validation_windows=given.windows,
     )
-    task, model = settings.make_task(), start.model
+    task, model = settings.make_task(), start.model.to(given.device)
     check_tokens(start.tokenizer, task)
     before = figures_of(model, task).score
     for text in asked:

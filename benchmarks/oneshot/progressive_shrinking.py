@@ -14,7 +14,8 @@ hidden channels, depth and width, which is the setting of the paper.
    alone? For hybrids also: Kendall's tau between supernet and scratch, its interval by the
    bootstrap over networks; tau between two seeds of scratch, which no proxy can be expected to pass; and a
    third supernet that favours the twelve in its last phase, as a training that goes on after a search would
-   favour its front.
+   favour its front. With `--tuned` the same of networks that are taken out of the supernet and trained alone
+   for a moment, as by `nas search --then finetune`.
 3. What a step costs (alone on the machine, before anything else runs): the supernet's, the forward and
    backward passes of its own subnets, the largest subnet trained alone; tokens per second, peak memory; how
    many operations it takes; and how long it takes to score 2,000 candidates.
@@ -89,7 +90,7 @@ class Settings:
     networks: int
     seeds: int = 1
     recipes: tuple[str, ...] = RECIPES
-    tuned: tuple[int, ...] = ()
+    tuned: tuple[str, ...] = ()
     supernet_steps: int = 0
     spaces: tuple[str, ...] = ("hybrids", "sizes")
 
@@ -190,16 +191,26 @@ def train_supernet(job: Job) -> dict[str, Any]:
         "random": [scored(training, spec) for spec in networks(space, RANKED[job.space])],
         "sizes": [[scored(training, spec) for spec in row] for row in of_sizes(space)],
         "tuned": {
-            steps: [_tuned(training, spec, steps) for spec in networks(space, RANKED[job.space])]
-            for steps in settings.tuned
+            how: [_tuned(training, spec, how) for spec in networks(space, RANKED[job.space])]
+            for how in settings.tuned
         },
     }
 
 
-def _tuned(training: SupernetTraining, spec: Decoder, steps: int) -> float:
-    """The loss of a network that is taken out of the supernet and trained alone for these steps."""
+def _tuned(training: SupernetTraining, spec: Decoder, how: str) -> float:
+    """The loss of a network that is taken out of the supernet and trained alone, `how` as STEPS[:RECIPE]."""
+    steps, _, recipe = how.partition(":")
     model = training.supernet.subnet(spec).extract()
-    fit(NetworkTraining(model, training.task, steps=steps, seed=SEED + 1, batch=training.batch))
+    fit(
+        NetworkTraining(
+            model,
+            training.task,
+            steps=int(steps),
+            seed=SEED + 1,
+            batch=training.batch,
+            recipe=Recipe.from_word(recipe or "default"),
+        )
+    )
     losses = window_losses(
         model, training.task, segment=state_segment(spec), device=training.execution.device
     )
@@ -442,12 +453,12 @@ def summarised(found: dict[str, Any], space: str) -> dict[str, Any]:
             "rank agreement with the mean of the seeds": rank_agreement(values, mean),
             "bits per byte": [round(value, 4) for value in values],
             "over the twelve alone": {"mean": statistics.fmean(gaps), "worst": max(gaps), "best": min(gaps)},
-            "tuned for so many steps": {
-                steps: {
+            "tuned": {
+                how: {
                     "over the twelve alone": statistics.fmean(gaps_to(mean, tuned)),
                     "rank agreement with the mean of the seeds": rank_agreement(tuned, mean),
                 }
-                for steps, tuned in supernet["tuned"].items()
+                for how, tuned in supernet["tuned"].items()
             },
         }
     return summary
@@ -509,9 +520,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--tuned",
         nargs="+",
-        type=int,
         default=[],
-        help="steps that the ranked networks of a supernet then learn alone",
+        metavar="STEPS[:RECIPE]",
+        help="short trainings that the ranked networks of a supernet then have alone",
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "oneshot_progressive_shrinking.json")
     given = parser.parse_args([] if arguments is None else arguments)

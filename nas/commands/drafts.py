@@ -14,7 +14,7 @@ from nas.commands.options import SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_table
 from nas.default_paths import DEFAULT_STORE
-from nas.modifiers.settings import ModificationSettings
+from nas.modifiers.settings import TextSettings
 from nas.serving.draft_settings import DraftSettings
 from search_spaces.network.decoder import Decoder
 from search_spaces.scenario import Scenario
@@ -29,7 +29,7 @@ def mount(app: typer.Typer) -> None:
     app.command(rich_help_panel=CATALOGUE)(drafts)
 
 
-@with_settings(ModificationSettings, into="text")
+@with_settings(TextSettings, into="text")
 @with_settings(DraftSettings)
 def drafts(
     name: Annotated[
@@ -90,7 +90,7 @@ def _table(
     asked = DraftSettings(**settings)
     start = start_of(what, store=store, space=space, trust_code=trust_code)
     known = {key: start.settings[key] for key in ("task", "data", "window") if key in start.settings}
-    task = ModificationSettings(**{**known, **text}).make_task()
+    task = TextSettings(**{**known, **text}).make_task()
     check_tokens(start.tokenizer, task)
     tokens = task.validation()[0]
     if len(tokens) < asked.prompts or tokens.shape[1] < asked.prompt_tokens:

@@ -146,7 +146,7 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
     _print(done, Path(output))
 
 
-KNOWN = ("task", "data", "window", "validation_windows")
+KNOWN = ("task", "data", "window", "validation_windows", "train_on")
 """Settings of a training that those of modifiers begin with."""
 
 

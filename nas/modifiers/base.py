@@ -117,14 +117,14 @@ class Estimate:
         )
 
 
-def recipe_setting(learned: str) -> Any:
+def recipe_setting(learned: str, usual: str = "default") -> Any:
     """The setting of a modifier that says by which recipe it learns something."""
     return setting(
-        Recipe(),
+        Recipe.from_word(usual),
         help=f"How {learned} are learned: a ready-made recipe (`nas recipes`), and single settings of it.",
         metavar="NAME|NAME=VALUE",
         repeated=True,
-        shown="default",
+        shown=usual,
     )
 
 

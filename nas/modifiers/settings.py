@@ -1,4 +1,4 @@
-"""The text that modifiers work with, as settings, which the command line names before anything runs."""
+"""What modifiers work with and where, as settings, which the command line names before anything runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from foundation.settings import MANY, SEEDS, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModificationSettings(OfTask, Settings):
-    """The text that modifiers calibrate and train on, and that every figure is of."""
+class TextSettings(OfTask, Settings):
+    """The text that is calibrated and trained on, and that every figure is of."""
 
     task: str = setting("language", help="What the network does: language or recall.")
     data: str | None = setting(
@@ -26,3 +26,12 @@ class ModificationSettings(OfTask, Settings):
         None, help="Sequences that figures are means of.", least=2, most=MANY, shown="the task's own"
     )
     seed: int = setting(0, help="Random seed of the calibration and of trainings.", least=0, most=SEEDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModificationSettings(TextSettings):
+    """The text that modifiers work with, and the device that computes."""
+
+    train_on: str = setting(
+        "cpu", help="Device that modifies, trains and scores: cpu, or cuda:0.", metavar="DEVICE"
+    )

@@ -13,6 +13,7 @@ from foundation.errors import EvaluationFailed, SettingError
 from nas.modification import MODIFIED, figures_of, modify
 from nas.modifiers.base import Modifier
 from nas.modifiers.lists import modifiers_of
+from nas.modifiers.settings import ModificationSettings
 from nas.steps.base import Context, Step, steps
 from nas.steps.baselines import add_costs
 from nas.steps.corpus import opened_task, opened_tasks
@@ -97,13 +98,14 @@ def _modified(context: Context, base: Trial, modifiers: tuple[Modifier, ...]) ->
     device = context.plan.train_on
     model, about = best_weights(study, base, task)
     spec: Decoder = model.spec
-    start = Start(model.to(device), about, code=code_of(spec), tokenizer=task.tokenizer_json())
+    start = Start(model, about, code=code_of(spec), tokenizer=task.tokenizer_json())
     plain = plain_list(modifiers)
     folder = folder_of(study, base.digest, plain)
     memo: dict[str, Any] = {OF: base.digest, LIST: plain}
     outcome: dict[str, Any] = {"state": TrialState.COMPLETE}
     try:
-        modify(start, modifiers, folder, task=task, progress=context.progress)
+        where = ModificationSettings(train_on=device)
+        modify(start, modifiers, folder, where, task=task, progress=context.progress)
         made = load(folder, device=device, trust_code=True)  # this study has written it
         spec = made.spec
         memo[RECORDS] = [_timeless(record) for record in read_config(folder)["about"][MODIFIED]]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from evaluators.compression import lottery
 from evaluators.compression.adapters import FILE as ADAPTER
 from evaluators.compression.adapters import read_adapter
+from evaluators.compression.lottery import MaskedTraining
 from evaluators.training.trainable import weights_digest
 from foundation.errors import SettingError, UnknownName
 from nas import cli
@@ -27,6 +28,7 @@ from nas.modification import (
 from nas.modifiers.adapt import Adapt
 from nas.modifiers.base import Modifier, Work, modifier_of, modifiers
 from nas.modifiers.distill import Distill
+from nas.modifiers.finetune import Finetune
 from nas.modifiers.prune import Prune
 from nas.modifiers.quantize import Quantize
 from nas.modifiers.shrink import Shrink
@@ -302,6 +304,60 @@ def test_what_force_would_replace_stays_until_a_modifier_is_done(
     modify(start, LIST[:1], old, settings, force=True)
     assert sorted(tmp_path.iterdir()) == there
     assert len(about(old)["modified"]) == 1
+
+
+def test_all_weights_learn_on_but_zeros(start: Start, settings: ModificationSettings, tmp_path: Path) -> None:
+    pruned, tuned = modify(start, [LIST[0], Finetune(steps=60, batch=4)], tmp_path / "out", settings)
+    assert tuned.difference[0] < -10 * tuned.difference[1]
+    assert tuned.after["nonzero"] <= pruned.after["nonzero"]
+    assert tuned.notes["training loss"] < 8
+    modify(start, [Finetune(steps=60, batch=4)], tmp_path / "dense", settings)
+    dense, sparse = (load_file(tmp_path / name / WEIGHTS) for name in ("dense", "out"))
+    first = load_file(save_model(start.model, tmp_path / "first") / WEIGHTS)
+    assert not any(torch.equal(dense[name], first[name]) for name in first)
+    assert not any(torch.equal(dense[name], sparse[name]) for name in first)
+
+
+def test_a_finetuning_that_was_stopped_goes_on(
+    start: Start, settings: ModificationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = Finetune(steps=9, batch=2)
+    whole = MaskedTraining.advance
+
+    def stopped(self: Any) -> Any:
+        if self.step == 6:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MaskedTraining, "advance", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            modify(start, [tuning], tmp_path / "out", settings)
+    modify(start, [tuning], tmp_path / "out", settings)
+    modify(start, [tuning], tmp_path / "whole", settings)
+    one, other = (load_file(tmp_path / name / WEIGHTS) for name in ("out", "whole"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(
+    folder: Path, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert cli.run(["prune", str(folder), "-o", str(out), "--data", text, "--train-on", "cuda:77"]) == 2
+    assert "device cuda:77: " in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_networks_are_modified_where_it_is_asked_for(
+    start: Start, settings: ModificationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    whole = type(start.model).to
+    monkeypatch.setattr(
+        type(start.model), "to", lambda self, where: (moved.append(where), whole(self, where))[1]
+    )
+    modify(start, LIST[:1], tmp_path / "out", replace(settings, train_on="cpu"))
+    assert moved == ["cpu"]
 
 
 def test_what_is_read_is_not_written(
