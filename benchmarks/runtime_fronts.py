@@ -63,7 +63,7 @@ def main() -> None:
         if len(found.get(engine, {}).get("networks", ())) < given.networks:
             for rows in table_rows(engine, given, found.get(engine, {}).get("networks", [])):
                 summary = [judged(rows, reading) for reading in READINGS]
-                found |= {"about": provenance(COMMAND), engine: {"summary": summary, "networks": rows}}
+                found[engine] = {"about": provenance(COMMAND), "summary": summary, "networks": rows}
                 write_json(given.output, found, indent=1)
         show_plainly(f"{engine}: predicted against measured", found[engine]["summary"])
     if given.trials and len(given.engines) > 1:

@@ -19,7 +19,7 @@ from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
 
 STEPS = 3
-"""Decode steps in a row that make one sample on a CPU."""
+"""Decode steps in a row that make one sample at least."""
 
 TOGETHER = 8
 """How many networks are best timed in common rounds: enough to compare, few enough to lie in memory."""

@@ -5,6 +5,9 @@ a fixed calibration kernel run right before and right after it, because a slow m
 
 * several calls are timed together, in rounds; each round visits every call once, in a fresh order, with the
   calibration kernel between any two, so that drift and neighbours fall on all of them alike;
+* a decode step follows other ones: on a CPU its sample is the middle one of a run of steps. The first ones of
+  a run find the caches that the call before left, as does one behind a preemption; where a step takes a tenth
+  of a millisecond, such a one takes two to four times as long;
 * a CPU call is timed by the CPU time of its thread, pinned to one core, with the garbage collector off, and
   by the wall clock beside it; where the two tell that a short sample lost the core for a while, it is taken
   again, a few times at most: what it measured is the neighbour, and the caches that it left behind;
@@ -24,6 +27,7 @@ kernel only watches the clocks.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -49,6 +53,14 @@ GPU_SAMPLE_MS = 2.0
 GPU_REPEATS = 200
 """On a GPU, a sample is so many calls that it takes about so long, up to a limit."""
 
+RUN_MS = 2.0
+RUN_STEPS = 100
+"""On a CPU, a run of steps is so long, up to so many steps: long enough that few of them are cold, short
+enough that most runs keep the core."""
+
+TRIES = 3
+"""How often a call is tried to see how many make a sample; the fastest counts, which is a warm one."""
+
 QUIET_SHARE = 0.1
 """The quantile of the calibration kernel's times that stands for a quiet machine."""
 
@@ -67,7 +79,7 @@ WARM_UPS = 12
 class TimedCall:
     """What one sample is: `repeats` calls in a row, after one that is not timed where it is `primed`.
 
-    Reading a prompt happens once and finds cold caches; a decode step follows another one.
+    Reading a prompt happens once and finds cold caches; a decode step follows other ones.
     """
 
     call: Call
@@ -124,12 +136,13 @@ class Rounds:
             if call is not None:
                 self._settle(call)
 
-    def stretch(self, sample_ms: float, most: int) -> None:
-        """Repeat short calls within a sample, so that it takes about so long."""
+    def stretch(self, sample_ms: float, most: int, *, primed: bool = False) -> None:
+        """Repeat short calls, or only those that are primed, within a sample, so that it takes so long."""
         for key, timed in self.calls.items():
-            took = max(self.timer(timed.call, 2).ms, 1e-6)
-            repeats = min(most, max(timed.repeats, math.ceil(sample_ms / took)))
-            self.calls[key] = replace(timed, repeats=repeats)
+            if timed.primed or not primed:
+                took = max(1e-6, min(self.timer(timed.call, 2).ms for _ in range(TRIES)))
+                repeats = min(most, max(timed.repeats, math.ceil(sample_ms / took)))
+                self.calls[key] = replace(timed, repeats=repeats)
 
     def take_round(self) -> None:
         """One sample of every call."""
@@ -153,13 +166,20 @@ class Rounds:
             if timed.primed:
                 timed.call()
                 before = self._calibrate() if self.divide else before
-            took = self.timer(timed.call, timed.repeats)
+            took = self._take(timed)
             after = self._calibrate() if self.divide else before
             found = before, took, after
             if not self.divide or took.ms * timed.repeats > SHORT_MS or not any(map(_was_preempted, found)):
                 break
             before = after
         return found
+
+    def _take(self, timed: TimedCall) -> Timing:
+        """One call of a sample: of steps in a run the middle one, of all else the mean."""
+        if not (self.divide and timed.primed):
+            return self.timer(timed.call, timed.repeats)
+        run = [self.timer(timed.call, 1) for _ in range(timed.repeats)]
+        return Timing(*(statistics.median(column) for column in zip(*run, strict=True)))
 
     def take_until(self, fewest: int, most: int, within: float, seconds: float = math.inf) -> None:
         """Rounds until every call has settled, or the time is up; so many at least and at most."""
@@ -231,4 +251,6 @@ def warmed(session: Rounds, scenario: Scenario) -> Rounds:
     session.warm_up()
     if on_gpu(scenario):
         session.stretch(GPU_SAMPLE_MS, GPU_REPEATS)
+    else:
+        session.stretch(RUN_MS, RUN_STEPS, primed=True)
     return session

@@ -152,6 +152,30 @@ def test_short_calls_are_repeated_within_a_sample():
     assert rounds.calls["short"].repeats == 3
 
 
+def test_a_decode_step_is_the_middle_one_of_a_run():
+    """Cold steps at its beginning and behind a preemption do not count."""
+    clock, wall = Clock(), Clock()
+    steps = iter([0.4, 0.4, 0.2, 0.2, 0.2, 0.4, 0.2, 0.2])  # the first one primes
+
+    def step():
+        ms = next(steps)
+        clock.taking(ms)()
+        wall.taking(ms + (3.0 if ms > 0.2 else 0.0))()  # it lost the core, and its caches
+
+    calls = {"decode": TimedCall(step, primed=True, repeats=7)}
+    rounds = Rounds(calls, real_stopwatch(clock, wall), calibrate=stealing(1.0, clock, wall, []))
+    rounds.take_round()
+    assert rounds.ratios == {"decode": [pytest.approx(0.2)]}
+    assert rounds.walls == {"decode": [pytest.approx(0.2)]}
+
+
+def test_short_steps_are_repeated_on_a_cpu_and_prompts_are_not():
+    clock = Clock()
+    calls = {"prefill": TimedCall(clock.taking(0.5)), "step": TimedCall(clock.taking(0.125), primed=True)}
+    rounds = warmed(Rounds(calls, stopwatch(clock), calibrate=clock.taking(2.0)), SCENARIO)
+    assert {key: call.repeats for key, call in rounds.calls.items()} == {"prefill": 1, "step": 16}
+
+
 def test_rounds_go_on_until_the_intervals_are_narrow():
     times = iter([1.0, 2.0, 1.0, 3.0, 1.0, 2.0] + [1.0] * 100)
     rounds = Rounds({"call": TimedCall(lambda: None)}, lambda call, repeats: Timing(t := next(times), t))
