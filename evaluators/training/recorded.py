@@ -22,7 +22,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -44,6 +44,19 @@ Passes: TypeAlias = "Callable[[], tuple[tuple[Tensor | None, ...], Sequence[Tens
 """Runs a region: its results, and the inputs that they come from."""
 
 _log = logging.getLogger(__name__)
+
+
+class Exact(NamedTuple):
+    """What a region gives by itself: results, and gradients of its inputs for `seeds` in their place.
+
+    `made` says which results there are, `learns` which of these have a gradient.
+    """
+
+    results: list[Tensor]
+    made: list[bool]
+    learns: list[bool]
+    seeds: list[Tensor]
+    gradients: list[Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -168,11 +181,11 @@ class Recorder:
             return region(*leaves), leaves
 
         with never_waiting(inputs[0]):
-            exact, there, learns, seeds, slopes = self._exactly(passes)
-        outputs = [self._place("output", number, each) for number, each in enumerate(exact)]
+            exact = self._exactly(passes)
+        outputs = [self._place("output", number, each) for number, each in enumerate(exact.results)]
         gradients = [
             None if each is None else self._place("gradient", number, each)
-            for number, each in enumerate(slopes)
+            for number, each in enumerate(exact.gradients)
         ]
 
         def forward() -> None:
@@ -180,7 +193,7 @@ class Recorder:
             torch._foreach_copy_(outputs, results)
 
         def backward() -> None:
-            found = _gradients(*passes(), seeds)
+            found = _gradients(*passes(), exact.seeds)
             pairs = [(p, g) for p, g in zip(gradients, found, strict=True) if p is not None and g is not None]
             torch._foreach_copy_([place for place, _ in pairs], [slope for _, slope in pairs])
 
@@ -189,25 +202,28 @@ class Recorder:
             self._replay_of(backward),
             places,
             outputs,
-            seeds,
+            exact.seeds,
             gradients,
-            there,
-            learns,
+            exact.made,
+            exact.learns,
         )
-        return graphs if _proves_itself(graphs, exact, slopes) else None
+        return graphs if _proves_itself(graphs, exact) else None
 
-    def _exactly(
-        self, passes: Passes
-    ) -> tuple[list[Tensor], list[bool], list[bool], list[Tensor], list[Tensor | None]]:
-        """What the region itself gives: results, which there are and which learn, seeds and gradients."""
+    def _exactly(self, passes: Passes) -> Exact:
+        """What the region gives by itself, with its results as the gradients that come back to them."""
         made, leaves = passes()
-        exact = [each for each in made if each is not None]
-        learns = [each.requires_grad for each in exact]
-        seeds = [self._place("seed", i, each) for i, each in enumerate(exact) if each.requires_grad]
+        results = [each for each in made if each is not None]
+        learning = [each for each in results if each.requires_grad]
+        seeds = [self._place("seed", i, each) for i, each in enumerate(results) if each.requires_grad]
         with torch.no_grad():
-            torch._foreach_copy_(seeds, [each for each in exact if each.requires_grad])
-        slopes = _gradients(made, leaves, seeds)
-        return [y.detach() for y in exact], [y is not None for y in made], learns, seeds, slopes
+            torch._foreach_copy_(seeds, learning)
+        return Exact(
+            results=[each.detach() for each in results],
+            made=[each is not None for each in made],
+            learns=[each.requires_grad for each in results],
+            seeds=seeds,
+            gradients=_gradients(made, leaves, seeds),
+        )
 
     def _place(self, role: str, number: int, like: Tensor) -> Tensor:
         """Where the graphs of all regions keep their input, output, ... of this number and form."""
@@ -228,15 +244,15 @@ class Recorder:
         return recorded < plain
 
 
-def _proves_itself(graphs: Graphs, outputs: list[Tensor], gradients: Sequence[Tensor | None]) -> bool:
-    """Whether the graphs, given what lies in their places, give these results."""
+def _proves_itself(graphs: Graphs, exact: Exact) -> bool:
+    """Whether the graphs, given what lies in their places, give what the region gave."""
     found = [*graphs.outputs, *(each for each in graphs.gradients if each is not None)]
     for each in found:
         each.fill_(torch.nan)
     graphs.forward()
     graphs.backward()
-    exact = [*outputs, *(each for each in gradients if each is not None)]
-    return all(_same(a, b) for a, b in zip(found, exact, strict=True))
+    wanted = [*exact.results, *(each for each in exact.gradients if each is not None)]
+    return all(_same(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 def _same(found: Tensor, exact: Tensor) -> bool:
