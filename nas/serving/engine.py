@@ -192,7 +192,7 @@ class Engine:
             adapter = self.adapters.take(request.adapter)
             if adapter is None:
                 return False
-            slot = self.pool.take(len(tokens), spare=len(self.running))
+            slot = self.pool.take(len(tokens), [(row.slot, row.request.total) for row in self.running])
             if slot is None:
                 self.adapters.release(adapter)
                 return False

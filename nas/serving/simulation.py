@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, Self
 
 import numpy as np
@@ -35,6 +36,10 @@ from search_spaces.scenario import Scenario
 
 SHORT_CHUNK, WHOLE = 32, 2**20
 """Chunks of a few tokens, and of all prompts."""
+
+EACH = 8
+"""Numbers of rows up to this one are timed one by one: few rows are multiplied by other code than many, and
+three can take longer than four."""
 
 STEPS, READINGS, BETWEEN = 24, 9, 8
 """Steps that are timed of each number of rows, prompts that are read, and steps in between."""
@@ -87,15 +92,26 @@ class Costs:
 
 
 def simulate(
-    costs: Costs, scenario: Scenario, requests: int = REQUESTS, seed: int = SEED, chunk: int = CHUNK
+    costs: Costs,
+    scenario: Scenario,
+    requests: int = REQUESTS,
+    seed: int = SEED,
+    chunk: int = CHUNK,
+    *,
+    pace: Iterable[float] = (),
 ) -> dict[str, float]:
-    """The `FIGURES` of a load, predicted."""
+    """The `FIGURES` of a load, predicted.
+
+    `pace` has for each iteration how many times as long as `costs` says it takes; behind its end that is 1.
+    """
     steps = [1e-3 * costs.step_ms(rows) for rows in range(1 + scenario.batch)]
     times, now = deque(enumerate(arrivals(scenario, requests, seed))), 0.0
     answered = [Answered(arrival) for _, arrival in times]
     waiting, running = deque[int](), dict[int, int]()
     unread = 0  # tokens of the prompt that is being read, of the request in front
+    paces = chain(pace, repeat(1.0))
     while times or waiting or running:
+        slow = next(paces)
         if not (waiting or running):
             now = max(now, times[0][1])
         while times and times[0][1] <= now:
@@ -104,7 +120,7 @@ def simulate(
         while left and waiting and len(running) < scenario.batch:
             unread = unread or scenario.prompt
             count = min(left, unread)
-            now += 1e-3 * (costs.chunk_ms + costs.token_ms * count)
+            now += slow * 1e-3 * (costs.chunk_ms + costs.token_ms * count)
             left, unread = left - count, unread - count
             if not unread:
                 index = waiting.popleft()
@@ -113,7 +129,7 @@ def simulate(
                     running[index] = scenario.new_tokens - 1
         if not running:
             continue
-        now += steps[len(running)]
+        now += slow * steps[len(running)]
         for index in list(running):
             answered[index].last = now
             running[index] -= 1
@@ -125,7 +141,8 @@ def simulate(
 def measured_costs(model: Model, scenario: Scenario) -> Costs:
     """What reading and stepping take of a network in our engine."""
     engine = engine_for(model, scenario, chunk=WHOLE)
-    counts = sorted({1, min(2, scenario.batch), -(-scenario.batch // 2), scenario.batch})
+    each = range(1, 1 + min(EACH, scenario.batch))
+    counts = sorted({*each, -(-scenario.batch // 2), scenario.batch})
     steps = tuple(_step_ms(engine, scenario, rows) for rows in counts)
     long, calls = _read_ms(engine_for(model, scenario), scenario), -(-scenario.prompt // CHUNK)
     short_calls = -(-scenario.prompt // SHORT_CHUNK)

@@ -99,9 +99,13 @@ class StatePool:
         self.tokens = [0] * self.rows
         self.layers = self._allocated(shapes, len(model.decoder_layers))
 
-    def take(self, tokens: int, spare: int = 0) -> int | None:
-        """A slot with pages for so many tokens; None where there is no room, and `spare` pages beside."""
-        if not self.free or not self._has_room(self.free[-1], tokens, spare):
+    def take(self, tokens: int, others: Sequence[tuple[int, int]] = ()) -> int | None:
+        """A slot with pages for so many tokens; None where there is no room.
+
+        Each of the `others`, slots with the tokens of their whole texts, keeps one page in reserve, unless it
+        has all that it will ever need: where the memory holds all rows in full, nobody waits for a page.
+        """
+        if not self.free or not self._has_room(self.free[-1], tokens, others):
             return None
         slot = self.free.pop()
         self.grow(slot, tokens)
@@ -211,9 +215,11 @@ class StatePool:
         state = parts.view(len(table), *leaf.lead, -1, parts.shape[-1])
         return state if leaf.pages.limit is None else state[..., : leaf.pages.limit, :]
 
-    def _has_room(self, slot: int, tokens: int, spare: int = 0) -> bool:
+    def _has_room(self, slot: int, tokens: int, others: Sequence[tuple[int, int]] = ()) -> bool:
         return all(
-            pages.missing(slot, self.before + tokens) + spare <= len(pages.free)
+            pages.missing(slot, self.before + tokens)
+            + sum(pages.missing(other, self.before + whole) > 0 for other, whole in others)
+            <= len(pages.free)
             for pages in self.pages.values()
         )
 

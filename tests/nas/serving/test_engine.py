@@ -52,6 +52,26 @@ def test_a_row_that_gives_way_goes_on_where_it_was(name: str) -> None:
         assert answers.tokens(i) == greedy(answers.engine.model, prompt(10, i), 14)
 
 
+@pytest.mark.parametrize("name", ["caches", "hybrid"])
+def test_where_the_memory_holds_all_rows_nobody_waits_for_a_page(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers(engine(name, page=2, rows=4, context=24, chunk=1000))
+    of = answers.engine
+    assert of.pool.pages[None].count == 4 * of.pool.pages[None].needed(24)
+    for i in range(12):
+        answers.ask(prompt(20, i), max_tokens=4 - i % 3)
+    reading = of._read
+
+    def read() -> None:
+        reading()
+        assert not of.waiting or not of.pool.free
+
+    monkeypatch.setattr(of, "_read", read)
+    answers.run()
+    assert of.tally.preempted == 0
+
+
 def test_requests_join_while_others_are_decoded() -> None:
     answers = Answers(engine())
     answers.ask(prompt(4), max_tokens=20)

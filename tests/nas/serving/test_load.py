@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
+from math import sin
+from random import Random
 
 import pytest
 
+from benchmarks.life.loads import fitted
 from foundation.errors import ProfileError, SettingError
 from hw_profiles.latency.table import LatencyTable
 from nas.objectives.base import CostModel, objectives
@@ -15,7 +18,7 @@ from nas.serving import load
 from nas.serving.engine import Engine
 from nas.serving.figures import FIGURES
 from nas.serving.load import arrivals, figures, serve
-from nas.serving.simulation import Costs, Ratios, measured_ratios, simulate
+from nas.serving.simulation import Costs, Ratios, measured_costs, measured_ratios, simulate
 from nas.study.creation import create_study
 from nas.study.plan import Plan
 from search_spaces.scenario import Scenario
@@ -30,8 +33,15 @@ COSTS = Costs(token_ms=0.5, chunk_ms=2.0, rows=(1, 2, 3), steps_ms=(4.0, 6.0, 7.
 class Wound:
     """A clock that the engine winds by what the simulation says of its work."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pace: Sequence[float] = ()) -> None:
+        self.now, self.slow, paces = 0.0, 1.0, chain(pace, repeat(1.0))
+        iterating = Engine.iterate
+
+        def iterate(engine: Engine) -> bool:
+            self.slow = next(paces)
+            return iterating(engine)
+
+        monkeypatch.setattr(Engine, "iterate", iterate)
         monkeypatch.setattr(load, "clock_of", lambda scenario: lambda: self.now)
         monkeypatch.setattr(Engine, "_step", self.wrapped(Engine._step, self.stepped))
         reading = Engine._read
@@ -40,7 +50,7 @@ class Wound:
             prefill = engine.model.prefill
 
             def timed(tokens: object, *rest: object, **more: object) -> object:
-                self.now += 1e-3 * (COSTS.chunk_ms + COSTS.token_ms * tokens.shape[1])  # type: ignore[attr-defined]
+                self.now += 1e-3 * self.slow * (COSTS.chunk_ms + COSTS.token_ms * tokens.shape[1])  # type: ignore[attr-defined]
                 return prefill(tokens, *rest, **more)  # type: ignore[arg-type]
 
             engine.model.prefill = timed  # type: ignore[method-assign, assignment]
@@ -50,7 +60,7 @@ class Wound:
         monkeypatch.setattr(Engine, "_read", read)
 
     def stepped(self, rows: int) -> None:
-        self.now += 1e-3 * COSTS.step_ms(rows)
+        self.now += 1e-3 * self.slow * COSTS.step_ms(rows)
 
     def wrapped(self, step: Callable[..., None], before: Callable[[int], None]) -> Callable[..., None]:
         def timed(engine: Engine, rows: list[object]) -> None:
@@ -62,16 +72,19 @@ class Wound:
 
 @pytest.mark.parametrize("rate", [5.0, 40.0, 200.0])
 @pytest.mark.parametrize("chunk", [5, 12, 30])
+@pytest.mark.parametrize("new_tokens", [6, 12])
+@pytest.mark.parametrize("pace", [(), (1.5, 0.5, 3.0) * 20], ids=["steady", "changing"])
 def test_the_simulation_schedules_as_the_engine_does(
-    monkeypatch: pytest.MonkeyPatch, rate: float, chunk: int
+    monkeypatch: pytest.MonkeyPatch, rate: float, chunk: int, new_tokens: int, pace: tuple[float, ...]
 ) -> None:
+    """Rows have all their pages before their answers end, and then others join without a page in reserve."""
     monkeypatch.setattr(load, "CHUNK", chunk)
     whole = load.engine_for
     monkeypatch.setattr(load, "engine_for", lambda model, scenario: whole(model, scenario, chunk=chunk))
-    Wound(monkeypatch)
-    scenario = replace(SCENARIO, arrivals=rate, dtype="float64")
+    Wound(monkeypatch, pace)
+    scenario = replace(SCENARIO, arrivals=rate, dtype="float64", new_tokens=new_tokens)
     measured = serve(network("caches"), scenario, requests=25, seed=3)
-    simulated = simulate(COSTS, scenario, requests=25, seed=3, chunk=chunk)
+    simulated = simulate(COSTS, scenario, requests=25, seed=3, chunk=chunk, pace=pace)
     assert simulated == pytest.approx(measured)
 
 
@@ -110,6 +123,24 @@ def test_ratios_of_a_network_give_its_own_times_back() -> None:
     assert costs.token_ms > 0
     doubled = ratios.costs(20.0, 4.0, scenario)
     assert doubled.step_ms(3) == pytest.approx(2 * costs.step_ms(3))
+
+
+def test_few_rows_are_timed_one_by_one() -> None:
+    scenario = replace(SCENARIO, dtype="float64", batch=20)
+    assert measured_costs(network("recurrent"), scenario).rows == (1, 2, 3, 4, 5, 6, 7, 8, 10, 20)
+
+
+def test_the_benchmark_tells_the_pace_of_the_machine_from_the_times_of_the_network() -> None:
+    scenario, dice, told = replace(SCENARIO, batch=3), Random(0), []
+    paces = [1.0 + 0.2 * sin(turn / 60) for turn in range(3000)]
+    for pace in paces:
+        tokens, rows = dice.choice((0, 0, 12)), dice.choice((1, 2, 3))
+        told.append((tokens, rows, 1e-3 * pace * (COSTS.token_ms * tokens + COSTS.step_ms(rows))))
+    costs, found = fitted(told, scenario)
+    expected = [COSTS.token_ms, *COSTS.steps_ms]
+    mean = sum(paces) / len(paces)
+    assert [costs.token_ms / mean, *(ms / mean for ms in costs.steps_ms)] == pytest.approx(expected, rel=0.02)
+    assert found[100:-100] * mean == pytest.approx(paces[100:-100], rel=0.05)
 
 
 def test_objectives_need_arrivals_and_a_table() -> None:
