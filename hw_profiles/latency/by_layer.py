@@ -44,6 +44,7 @@ def layer_times(table: LatencyTable, spec: Decoder) -> dict[str, LayerTimes]:
         layers = tuple(
             correction.scale * sum(share * ms[part] for part, share in layer) for layer in of_layers
         )
-        overhead = correction.offset_ms + correction.per_layer_ms * len(layers)
+        alone = ms[outer] + sum(share * ms[part] for layer in of_layers for part, share in layer)
+        overhead = correction.whole_ms(alone, len(layers)) - correction.scale * alone
         found[reading] = LayerTimes(layers, correction.scale * ms[outer], overhead)
     return found

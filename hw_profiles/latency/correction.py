@@ -51,6 +51,8 @@ Number = TypeVar("Number", float, NDArray[np.float64])
 class Correction:
     """whole = scale * sum over families of factor * parts + offset_ms + per_layer_ms * layers.
 
+    It is at least a tenth of the parts: what was read off the networks that were timed never makes a smaller
+    one take no time, or less.
     `factors` are 1 but for the families named: a block inside a network meets other caches than among its
     like, some kinds more so than others. `widths` are the same for every d_model: whether a network's weights
     stay in a cache depends on its width, and most parts of a width are interpolated from other widths.
@@ -69,7 +71,9 @@ class Correction:
 
     def whole_ms(self, parts_ms: Number, layers: Number) -> Number:
         """The latency of a network whose parts, times their factors, take `parts_ms` together."""
-        return self.scale * parts_ms + self.offset_ms + self.per_layer_ms * layers
+        line = self.scale * parts_ms + self.offset_ms + self.per_layer_ms * layers
+        least = LEAST_FACTOR * parts_ms
+        return np.maximum(line, least) if isinstance(line, np.ndarray) else max(line, least)
 
 
 @dataclass(frozen=True)

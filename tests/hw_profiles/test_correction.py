@@ -1,5 +1,6 @@
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,20 @@ def whole(line, parts_ms, layers):
 
 def test_a_correction_is_a_straight_line():
     assert Correction(2.0, 10.0, 100.0).whole_ms(3.0, 4) == 416.0
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 10), st.integers(1, 8), st.floats(0.05, 30)), min_size=1, max_size=8),
+    st.lists(st.floats(0.001, 10), min_size=1, max_size=4),
+    st.integers(1, 40),
+)
+def test_no_network_takes_no_time_and_more_work_takes_no_less(timed, sums, layers):
+    line = fit(*map(list, zip(*timed, strict=True)))
+    alone = [line.whole_ms(ms, layers) for ms in sorted(sums)]
+    assert alone[0] > 0
+    assert alone == sorted(alone)
+    together = line.whole_ms(np.array(sorted(sums)), np.full(len(sums), layers))
+    assert together.tolist() == pytest.approx(alone)
 
 
 def test_without_networks_the_sum_stands():
