@@ -126,7 +126,7 @@ class ExportedRuntime(Runtime):
 
         def decode(position: int) -> Call:
             _, state = model.prefill(tokens[:, :position], capacity=context)
-            inputs = (token, torch.tensor(position), *flat_state(state.layers))
+            inputs = (token, torch.tensor(position), *flat_state(model, state.layers))
             step = make(Step(model, context), inputs, key={**key, "program": "step"})
             return self._call(step, inputs)
 

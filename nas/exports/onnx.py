@@ -48,7 +48,7 @@ class Onnx(IntegerTarget):
         model = placed(network.model, Scenario()) if self.packed else network.model
         made = export_programs(model, prompt=self.prompt, capacity=self.capacity)
         tokens = torch.zeros(BATCH, self.prompt, dtype=torch.long)
-        state = flat_state(network.model.init_state(BATCH, self.capacity).layers)
+        state = flat_state(network.model, network.model.init_state(BATCH, self.capacity).layers)
         written = {
             folder / "prefill.onnx": (made.prefill, [tokens], ["tokens"], ""),
             folder / "step.onnx": (

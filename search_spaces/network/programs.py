@@ -5,9 +5,10 @@
     logits, *state = programs.step.module()(token, position, *state)          # [B] -> [B, V]
 
 The state is a flat list of tensors, named by layer, place and tensor (`Programs.state`), with room for
-`capacity` tokens; `position` is a tensor without axes, the number of tokens read before. Any batch can be
-given. The prompt has any length up to the capacity where the blocks can be traced without it: recurrences
-that are computed in chunks cannot, and read exactly `prompt` tokens.
+`capacity` tokens; of a network in float32 none is in bfloat16, which runtimes do not take: the scales of
+states of few bits come and go in float32. `position` is a tensor without axes, the number of tokens read
+before. Any batch can be given. The prompt has any length up to the capacity where the blocks can be traced
+without it: recurrences that are computed in chunks cannot, and read exactly `prompt` tokens.
 
 In these programs all layers are computed, whoever has left the network (`EarlyExit`); layers that only some
 tokens pass cannot be exported.
@@ -62,7 +63,7 @@ class Prefill(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Logits [B, T, V] of tokens [B, T], and the state."""
         logits, state = self.model.prefill(tokens, capacity=self.capacity)
-        return logits, *flat_state(state.layers)
+        return logits, *flat_state(self.model, state.layers)
 
 
 class Step(nn.Module):
@@ -76,16 +77,25 @@ class Step(nn.Module):
         """Logits [B, V] after token [B], and the new state."""
         given = iter(state)
         layers = tuple(
-            {place: {name: next(given).clone() for name in tensors} for place, tensors in layer.items()}
+            {
+                place: {name: next(given).to(held.dtype, copy=True) for name, held in tensors.items()}
+                for place, tensors in layer.items()
+            }
             for layer in _empty(self.model)
         )
         logits, after = self.model.step(token, DecodeState(layers, position, self.capacity))
-        return logits, *flat_state(after.layers)
+        return logits, *flat_state(self.model, after.layers)
 
 
-def flat_state(layers: Sequence[LayerState]) -> list[Tensor]:
-    """The tensors of a state in the order of `state_names`."""
-    return [tensor for layer in layers for stored in layer.values() for tensor in stored.values()]
+def flat_state(model: Model, layers: Sequence[LayerState]) -> list[Tensor]:
+    """The tensors of a state in the order of `state_names`, as programs take and give them."""
+    exact = model.embedding.dtype
+    return [
+        tensor.to(exact) if tensor.dtype is torch.bfloat16 else tensor
+        for layer in layers
+        for stored in layer.values()
+        for tensor in stored.values()
+    ]
 
 
 def state_names(model: Model) -> tuple[str, ...]:
@@ -123,7 +133,7 @@ def export_programs(model: Model, *, prompt: int, capacity: int) -> Programs:
     if not _reads_any_length(prefill, vocab, prompt, capacity):
         fixed = prompt
         prefill = exported(Prefill(model, capacity), (tokens,), ({0: Dim.AUTO},))
-    state = flat_state(model.init_state(BATCH, capacity).layers)
+    state = flat_state(model, model.init_state(BATCH, capacity).layers)
     batched = ({0: Dim.AUTO}, None, tuple({0: Dim.AUTO} for _ in state))
     step = exported(Step(model, capacity), (tokens[:, 0], torch.tensor(prompt), *state), batched)
     return Programs(prefill, step, state_names(model), capacity, fixed)
@@ -139,7 +149,7 @@ def static_programs(model: Model, *, prompt: int, capacity: int) -> Programs:
     if reason := unsupported(model.spec):
         raise SettingError(f"this network cannot be exported: {reason}")
     model, tokens = model.eval(), torch.zeros(1, prompt, dtype=torch.long)
-    state = flat_state(model.init_state(1, capacity).layers)
+    state = flat_state(model, model.init_state(1, capacity).layers)
     prefill = exported(Prefill(model, capacity), (tokens,))
     step = exported(Step(model, capacity), (tokens[:, 0], torch.tensor(prompt), *state))
     return Programs(prefill, step, state_names(model), capacity, prompt)

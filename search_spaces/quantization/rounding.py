@@ -183,5 +183,5 @@ def _mean_scale(rows: Tensor, width: int) -> Tensor:
 
 def usable_scale(scale: Tensor) -> Tensor:
     """In bfloat16, and one instead of zero, which cannot divide."""
-    scale = scale.to(torch.bfloat16)
-    return torch.where(scale == 0, torch.ones_like(scale), scale)
+    exact = scale.to(torch.bfloat16).float()  # chosen in float32: ONNX Runtime only converts bfloat16
+    return exact.masked_fill(exact == 0, 1.0).to(torch.bfloat16)

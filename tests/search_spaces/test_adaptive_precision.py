@@ -211,7 +211,7 @@ def test_its_programs_compute_what_it_does() -> None:
     torch.testing.assert_close(logits, expected)
     stepped, *_ = programs.step.module()(tokens[:, 0], torch.tensor(16), *state)
     torch.testing.assert_close(stepped, model.step(tokens[:, 0], own)[0])
-    assert len(state) == len(flat_state(own.layers))
+    assert len(state) == len(flat_state(model, own.layers))
 
 
 @torch.no_grad()
