@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evaluators.compression.awq import scaled_inputs
 from evaluators.compression.calibration import LayerByLayer, Part, second_moments, tiled, times_read
-from evaluators.compression.gptq import gptq
+from evaluators.compression.gptq import NEAR, gptq
 from evaluators.compression.pruning import kept_by_magnitude, kept_by_wanda
 from evaluators.compression.rotation import hadamard, not_rotated, rotated
 from evaluators.compression.sparse_gpt import sparse_gpt
@@ -27,7 +27,7 @@ from search_spaces.network.norms.layer_norm import LayerNorm
 from search_spaces.network.options.mixture_of_depths import MixtureOfDepths
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import Bits, WeightFormat
-from search_spaces.quantization.rounding import round_to_bits
+from search_spaces.quantization.rounding import TIGHTER, round_to_bits
 
 ATTENTION = Attention(num_heads=2, num_kv_heads=2, head_dim=8)
 
@@ -72,6 +72,22 @@ def test_gptq_changes_outputs_less_than_rounding_to_nearest(bits: int) -> None:
     rounded = gptq(weight, {Part(0, 32, 96): moment_of(x)}, stored)
     nearest = round_to_bits(weight, stored)
     assert output_error(weight, rounded, x) < 0.6 * output_error(weight, nearest, x)
+
+
+@given(seed=st.integers(0, 99))
+def test_gptq_takes_for_each_row_the_scales_that_are_nearer_in_the_end(seed: int) -> None:
+    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(seed)) ** 3  # some values far out
+    moment, stored = moment_of(correlated(200, 64, seed)), WeightFormat(4, 16)
+
+    def errors(ratios: tuple[float, ...] | None) -> Tensor:
+        with pytest.MonkeyPatch.context() as patched:
+            for name in ("NEAR", "TIGHTER") if ratios else ():
+                patched.setattr(f"evaluators.compression.gptq.{name}", ratios)
+            off = (gptq(weight, {Part(0, 16, 64): moment}, stored) - weight).double()
+        return (off @ moment.double() * off).sum(-1)
+
+    near, clipped = errors(NEAR), errors(TIGHTER)
+    torch.testing.assert_close(errors(None), torch.minimum(near, clipped))
 
 
 def test_gptq_equals_the_optimal_brain_surgeon_step_by_step() -> None:
