@@ -50,7 +50,8 @@ class Weighing(NamedTuple):
 
     def scores(self, products: Tensor, width: int, seen: Tensor | None) -> Tensor:
         """The logits of products of heads of this width; of what is not `seen`, minus infinity."""
-        scores = products * (width**-0.5 if self.scale is None else self.scale)
+        scale = width**-0.5 if self.scale is None else self.scale
+        scores = products if scale == 1 else products * scale
         if self.cap is not None:
             scores = self.cap * torch.tanh(scores / self.cap)
         return scores if seen is None else scores.masked_fill(~seen, float("-inf"))
@@ -164,8 +165,10 @@ def attend_one_to_parts(
         q, weighing = q * width**-0.5, Weighing(scale=1.0)
     found = [weighing.scores(q @ k.mT, width, seen) for k, _, seen in parts]
     scores = torch.cat(found, dim=-1) if len(found) > 1 else found[0]
-    shape = scores.shape  # [B, G, H / G, S]
-    weighed = weighing.weights(scores.flatten(1, 2).unsqueeze(2)).view(shape)
+    if weighing.sinks is None:
+        weighed = scores.softmax(-1)  # [B, G, H / G, S]
+    else:
+        weighed = weighing.weights(scores.flatten(1, 2).unsqueeze(2)).view(scores.shape)
     if len(parts) == 1:
         return (weighed @ parts[0][1]).flatten(1, 2)
     weights = weighed.split([k.shape[2] for k, _, _ in parts], dim=-1)

@@ -48,8 +48,7 @@ def rotate(x: Tensor, position: int | Tensor, base: float = BASE, scaling: Scali
         cos, sin = cos[position : position + count], sin[position : position + count]
     # tables made while a graph is traced otherwise hold no values, and must not be kept
     elif isinstance(position, int) and not torch.compiler.is_compiling():
-        table = _table(_at_least(position + count), width, base, scaling, dtype=x.dtype, device=x.device)
-        cos, sin = table[:, position : position + count].unbind()
+        cos, sin = _rows(position, count, width, base, scaling, dtype=x.dtype, device=x.device)
     else:
         positions = position + torch.arange(count, device=x.device)
         cos, sin = _angles(positions, width, base, scaling, x.dtype).unbind()
@@ -84,6 +83,24 @@ def _table(
     # a table made in inference mode could not be used for learning later
     with torch.inference_mode(False):
         return _angles(torch.arange(length, device=device), width, base, scaling, dtype)
+
+
+@lru_cache(maxsize=64)
+def _rows(
+    position: int,
+    count: int,
+    width: int,
+    base: float,
+    scaling: Scaling | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Those of the tokens from a position on: all layers ask for the same ones, twice."""
+    table = _table(_at_least(position + count), width, base, scaling, dtype=dtype, device=device)
+    with torch.inference_mode(False):
+        cos, sin = table[:, position : position + count].unbind()
+    return cos, sin
 
 
 @constant

@@ -218,6 +218,16 @@ class TestRotary:
         pieces = torch.cat((rotary.rotate(x[:, :cut], 5), rotary.rotate(x[:, cut:], 5 + cut)), dim=1)
         assert torch.equal(pieces, whole)
 
+    def test_what_a_step_in_inference_mode_looked_up_serves_learning(self) -> None:
+        x = normal(1, 1, 4)
+        with torch.inference_mode():
+            turned = rotary.rotate(x, 77, base=123.0)
+        leaf = x.clone().requires_grad_()
+        again = rotary.rotate(leaf, 77, base=123.0)
+        again.sum().backward()
+        assert torch.equal(again, turned)
+        assert leaf.grad is not None
+
 
 class TestLongConvolution:
     @settings(max_examples=25, deadline=None)

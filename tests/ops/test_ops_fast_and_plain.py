@@ -49,6 +49,17 @@ class TestAttention:
         room_k, room_v = (torch.cat((part, part + 7), dim=2) for part in (k, v))
         assert_near(attention.attend_one(q[:, :, -1], room_k, room_v, torch.arange(18) < 9), last)
 
+    @pytest.mark.parametrize("scale", [None, 1.0, 0.3])
+    @pytest.mark.parametrize("cap", [None, 0.5])
+    @pytest.mark.parametrize("sinks", [None, draw(4, seed=3)])
+    def test_one_query_is_weighed_like_the_last_of_all(
+        self, scale: float | None, cap: float | None, sinks: torch.Tensor | None
+    ) -> None:
+        q, k, v = draw(2, 4, 9, 6), draw(2, 2, 9, 6, seed=1), draw(2, 2, 9, 6, seed=2)
+        weighing = attention.Weighing(scale, cap, sinks)
+        last = attention.attend_plainly(q, k, v, weighing=weighing)[:, :, -1]
+        assert_near(attention.attend_one_to_parts(q[:, :, -1], [(k, v, None)], weighing), last)
+
     @pytest.mark.parametrize("window", [None, 3, 8])
     def test_any_keys_may_be_hidden(self, window: int | None) -> None:
         q, k, v = draw(1, 4, 9, 6), draw(1, 2, 9, 6, seed=1), draw(1, 2, 9, 6, seed=2)
