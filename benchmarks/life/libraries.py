@@ -25,6 +25,9 @@ from search_spaces.network.model import Model
 
 GROUP, DAMP, HALF = 64, 0.01, 0.5
 
+ORDER = "static"
+"""In which GPTQ of llmcompressor rounds columns: by its default those of large inputs first."""
+
 Change: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """A matrix [N, K] and the moments [K, K] of its inputs, and the matrix that a library makes of it."""
 
@@ -45,14 +48,16 @@ def nearest(bits: int) -> Change:
 
 
 def gptq(bits: int) -> Change:
-    """llmcompressor, columns in their order."""
+    """llmcompressor."""
     from compressed_tensors.quantization import QuantizationArgs
     from compressed_tensors.quantization.utils import calculate_qparams
     from llmcompressor.modifiers.gptq.gptq_quantize import quantize_weight
 
     def change(weight: Tensor, moment: Tensor) -> Tensor:
         group = min(GROUP, weight.shape[1])
-        args = QuantizationArgs(num_bits=bits, symmetric=True, strategy="group", group_size=group)
+        args = QuantizationArgs(
+            num_bits=bits, symmetric=True, strategy="group", group_size=group, actorder=ORDER
+        )
         grouped = weight.unflatten(-1, (-1, group))
         scale, zero = calculate_qparams(grouped.amin(-1), grouped.amax(-1), args)
         moment = moment / moment.diagonal().mean()
