@@ -1,10 +1,11 @@
 """Search by a model of the objectives, with evolution beside it where the model is blind.
 
 A few extreme and random candidates come first. Then a Gaussian process for each objective, on the genes that
-are asked, says of about a thousand children of the best candidates how much hypervolume each is expected to
-add to the front; the best of them breeds once more, and the best of all is proposed. Candidates that are
-still being scored count as if they had the values expected of them, so any number of workers may ask. While
-nothing new is heard the next proposals come of the same children, in a millisecond each.
+are asked, says of children of the best candidates how much hypervolume each is expected to add to the front;
+the best children have children in their turn, a dozen times, and the best of all, about a thousand, is
+proposed. Candidates that are still being scored count as if they had the values expected of them, so any
+number of workers may ask. While nothing new is heard the next proposals come of the same children, in a
+millisecond each.
 
 A share of the proposals are children as they come. All of them are while the model does not predict: every
 value is predicted from all others, and the skill, the rank correlation of the two, is in each trial's memo
@@ -142,8 +143,8 @@ class Auto(Strategy):
                 memo[PROPOSER] = MODEL
                 if beliefs.shortlist is None:
                     beliefs.shortlist = self._chooser.shortlist(model, beliefs, chance)
-                if model.straight is not None:
-                    memo[SCALE] = BENT if beliefs.shortlist.model.straight else STRAIGHT
+                if model.unbent is not None:
+                    memo[SCALE] = STRAIGHT if beliefs.shortlist.model.unbent is None else BENT
                 children = beliefs.shortlist.best(chance)
         return self._allowed(children, memo, dice, heard.numbers[parents].tolist())
 

@@ -61,7 +61,7 @@ class Featurizer:
         self._starts = np.concatenate(([0], np.cumsum(self._widths)))
         # for every feature its gene, and where its values begin; the one before is that of a silent gene
         tables = [np.concatenate(([0.0], column)) for embedding in embeddings for column in embedding.T]
-        self._gene = np.repeat(np.arange(len(kinds)), self._widths)
+        self.gene = np.repeat(np.arange(len(kinds)), self._widths)
         self._values = np.concatenate((*tables, [0.0]))
         self._first = 1 + np.concatenate(([0], np.cumsum([len(table) for table in tables])))[:-1].astype(int)
         self._group = np.array([names[kind] for kind in kinds], dtype=np.int64)
@@ -89,7 +89,7 @@ class Featurizer:
 
     def __call__(self, rows: Rows) -> Features:
         """The features of canonical rows (N, G)."""
-        genes = self._values[rows[:, self._gene] + self._first]
+        genes = self._values[rows[:, self.gene] + self._first]
         sums = np.hstack((genes @ self._adds, (rows >= 0) @ self._counts - 1))
         return Features(genes, sums, self._named(rows).T)
 

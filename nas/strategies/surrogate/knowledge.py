@@ -8,18 +8,20 @@ that was stopped, and heard all outcomes again, believes what it believed. Of ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.strategies.surrogate.encoding import Encoding, Rows
-from nas.strategies.surrogate.features import Featurizer
+from nas.strategies.surrogate.features import Features, Featurizer
 from nas.strategies.surrogate.heard import Heard
 from nas.strategies.surrogate.kernels import Kernels, Similarities
-from nas.strategies.surrogate.model import FITTED, STEPS, Posterior, fitted_weights, rank_correlation
+from nas.strategies.surrogate.model import FITTED, STEPS, Posterior, rank_correlation
+from nas.strategies.surrogate.relevance import Weighed, fitted
 from nas.strategies.surrogate.warping import POWERS, Warp
 
 Array = NDArray[np.float64]
@@ -66,39 +68,54 @@ class Scale:
         return scaled
 
 
+Points: TypeAlias = tuple[Similarities, ...]
+"""Similarities of the same candidates, one for each kernel of a model."""
+
+
+def _similarities(kernels: Sequence[Kernels], features: Features) -> Points:
+    first = kernels[0](features)
+    return (first, *(first if each is kernels[0] else each(features, first) for each in kernels[1:]))
+
+
 @dataclass(frozen=True)
 class Model:
     """The beliefs about K objectives; `skill` is how each value's rank is predicted without it (Spearman)."""
 
     featurizer: Featurizer
-    kernels: Kernels
+    kernels: tuple[Kernels, ...]  # by the relevances of each objective, and of whether it can be scored
     scale: Scale
     posteriors: tuple[Posterior, ...]
     warps: tuple[Warp, ...]  # of the scaled values, one for each posterior
     viability: Posterior | None
     skill: tuple[float, ...]
     means: dict[int, Array]  # by trial number, of what has errors: what is believed of its values
-    straight: Model | None = None  # the same on scales that are not bent, where this one's are
+    unbent: Callable[[], Model] | None = None  # makes `straight`
 
-    def similarities(self, rows: Rows) -> Similarities:
-        """Those of candidates to the model's centres."""
-        return self.kernels(self.featurizer(rows))
+    @cached_property
+    def straight(self) -> Model | None:
+        """The same on scales that are not bent, where this one's are."""
+        return None if self.unbent is None else self.unbent()
 
-    def predict(self, points: Similarities) -> tuple[Array, Array]:
+    def similarities(self, rows: Rows) -> Points:
+        """Those of candidates to the model's centres, by what each kernel finds relevant."""
+        return _similarities(self.kernels, self.featurizer(rows))
+
+    def predict(self, points: Points) -> tuple[Array, Array]:
         """Scaled means and standard deviations: (N, K) each."""
-        pairs = zip(self.posteriors, self.warps, strict=True)
-        predicted = [warp.straighten(*posterior.predict(points)) for posterior, warp in pairs]
+        each = zip(self.posteriors, self.warps, points[: len(self.warps)], strict=True)
+        predicted = [warp.straighten(*posterior.predict(mine)) for posterior, warp, mine in each]
         return np.stack([p[0] for p in predicted], 1), np.stack([p[1] for p in predicted], 1)
 
-    def viable(self, points: Similarities) -> Array:
+    def viable(self, points: Points) -> Array:
         """The share of candidates like these that could be scored: (N,)."""
         if self.viability is None:
-            return np.ones(len(points.own[0]))
-        return np.clip(self.viability.predict(points)[0] + 0.5, 0.01, 1.0)
+            return np.ones(len(points[0].own[0]))
+        return np.clip(self.viability.predict(points[-1])[0] + 0.5, 0.01, 1.0)
 
-    def given(self, points: Similarities) -> Model:
+    def given(self, points: Points) -> Model:
         """The model once these candidates have the values that are expected of them."""
-        posteriors = tuple(posterior.given(points) for posterior in self.posteriors)
+        each = zip(self.posteriors, points[: len(self.posteriors)], strict=True)
+        posteriors = tuple(posterior.given(mine) for posterior, mine in each)
         return replace(self, posteriors=posteriors)
 
 
@@ -133,13 +150,12 @@ class Learner:
         scale = Scale.of(heard.values)
         features = self._featurizer(heard.rows)
         kernels = Kernels(features.take(heard.chosen(CENTRES)), repeats=self._featurizer.repeats)
-        centres, points = kernels(kernels.centres), kernels(features)
         objectives = heard.values.shape[1]
         targets = _targets(heard, len(fits) > objectives)
-        powers = [fit.power for fit in fits[:objectives]] + [None] * (len(fits) - objectives)
+        sight = _Sight(kernels, features, self._featurizer.gene)
         views = [
-            _View.of(centres, points, target, fit.weights, power)
-            for target, fit, power in zip(targets, fits, powers, strict=True)
+            sight.view(target, fit.bent, fit.power if k < objectives else None)
+            for k, (target, fit) in enumerate(zip(targets, fits, strict=True))
         ]
         bent = views[:objectives]
         mine = heard.numbers >= 0
@@ -150,7 +166,7 @@ class Learner:
             )
         model = Model(
             self._featurizer,
-            kernels,
+            tuple(view.kernels for view in views),
             scale,
             tuple(view.posterior for view in bent),
             tuple(view.warp for view in bent),
@@ -158,17 +174,21 @@ class Learner:
             tuple(view.skill(target, mine) for view, target in zip(bent, targets[:objectives], strict=True)),
             dict(zip(heard.numbers.tolist(), means, strict=True)) if heard.errors.any() else {},
         )
-        if all(view.warp.power == 1 for view in bent):
-            return model
-        straight = [
-            view if view.warp.power == 1 else _View.of(centres, points, target, fit.straight, 1.0)
-            for view, target, fit in zip(bent, targets[:objectives], fits[:objectives], strict=True)
-        ]
-        posteriors, warps = (
-            tuple(view.posterior for view in straight),
-            tuple(view.warp for view in straight),
-        )
-        return replace(model, straight=replace(model, posteriors=posteriors, warps=warps))
+
+        def unbent() -> Model:
+            straight = [
+                view if view.warp.power == 1 else sight.view(target, fit.straight, 1.0)
+                for view, target, fit in zip(bent, targets[:objectives], fits[:objectives], strict=True)
+            ]
+            return replace(
+                model,
+                kernels=tuple(view.kernels for view in (*straight, *views[objectives:])),
+                posteriors=tuple(view.posterior for view in straight),
+                warps=tuple(view.warp for view in straight),
+                unbent=None,
+            )
+
+        return model if all(view.warp.power == 1 for view in bent) else replace(model, unbent=unbent)
 
     def _fitted(self, heard: Heard) -> list[_Fit]:
         """The fits of every target, made on the outcomes up to the last of few marks."""
@@ -184,64 +204,81 @@ class Learner:
             early = early.reconciled()
             early = early.take(early.chosen(FITTED))
             features = self._featurizer(early.rows)
-            between = Kernels(features, repeats=self._featurizer.repeats)(features).between
+            kernels = Kernels(features, repeats=self._featurizer.repeats)
             fits = []
             for k, target in enumerate(_targets(early, doubtful)):
                 which = np.flatnonzero(np.isfinite(target.values))
-                own = between[:, which[:, None], which[None, :]]
                 powers = POWERS if k < heard.values.shape[1] else (1.0,)
-                fits.append(_fit(own, target.values[which], target.errors[which], powers))
+                own = _Target(target.values[which], target.errors[which])
+                fits.append(_fit(kernels.among(which), self._featurizer.gene, own, powers))
             self._fits = known, fits
         return self._fits[1]
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """What is fitted to one target: the weights of similarities and noise, and the power of its scale.
+    """What is fitted to one target: the power of its scale, and what is weighed there.
 
-    `straight` are the weights for the scale as it is.
+    `straight` is what is weighed on the scale as it is.
     """
 
-    weights: Array
+    bent: Weighed
     power: float
-    straight: Array
+    straight: Weighed
 
 
-def _fit(similarities: Array, values: Array, errors: Array, powers: Sequence[float]) -> _Fit:
+def _fit(kernels: Kernels, gene: NDArray[np.int64], target: _Target, powers: Sequence[float]) -> _Fit:
     """The likeliest power with its weights; those of others are fitted only as far as it takes to tell."""
     found = []
-    start: Array | None = None
+    start: Weighed | None = None
     for power in sorted(powers, key=lambda power: abs(power - 1)):
-        warp = Warp.of(power, values)
-        bent, slope = warp.bend(values), warp.slope(values)
+        warp = Warp.of(power, target.values)
+        bent, slope = warp.bend(target.values), warp.slope(target.values)
         steps = STEPS if start is None else FEWER_STEPS
-        weights, evidence = fitted_weights(similarities, bent, errors * slope, start=start, steps=steps)
-        start = weights if start is None else start
-        found.append((evidence + float(np.log(slope).sum()), _Fit(weights, power, start)))
+        weighed, evidence = fitted(kernels, gene, bent, target.errors * slope, start=start, steps=steps)
+        start = weighed if start is None else start
+        found.append((evidence + float(np.log(slope).sum()), _Fit(weighed, power, start)))
     return max(found, key=lambda pair: pair[0])[1]
+
+
+class _Sight:
+    """What is believed of one target after another, of the same outcomes."""
+
+    def __init__(self, kernels: Kernels, features: Features, gene: NDArray[np.int64]) -> None:
+        self._kernels, self._features, self._gene = kernels, features, gene
+        self._plain = [kernels(kernels.centres)]
+        all_centres = len(features.genes) == len(kernels.centres.genes)
+        self._plain.append(self._plain[0] if all_centres else kernels(features))
+
+    def view(self, target: _Target, weighed: Weighed, power: float | None) -> _View:
+        """The view of this power with these weights; without a power values are taken as they are."""
+        kernels = self._kernels.by(weighed.relevance[self._gene])
+        centres, points = self._plain
+        if kernels is not self._kernels:
+            alike = centres is points
+            centres = kernels(kernels.centres, centres)
+            points = centres if alike else kernels(self._features, points)
+        known = np.isfinite(target.values)
+        values, errors = target.values[known], target.errors[known]
+        warp = Warp() if power is None else Warp.of(power, values)
+        bent, slope = warp.bend(values), warp.slope(values)
+        posterior, without, fitted = Posterior.of(
+            centres, points.take(known), bent, errors * slope, weighed.weights
+        )
+        straight = warp.straighten(fitted, np.zeros(len(fitted)))[0]
+        return _View(kernels, posterior, warp, known, without, straight)
 
 
 @dataclass(frozen=True)
 class _View:
     """What is believed of one target on a scale, and of the values that are `known`."""
 
+    kernels: Kernels
     posterior: Posterior
     warp: Warp
     known: NDArray[np.bool_]  # (N,)
     without: Array  # of those known, each as predicted without it, on the bent scale
     fitted: Array  # and with it, on the straight one
-
-    @classmethod
-    def of(
-        cls, centres: Similarities, points: Similarities, target: _Target, weights: Array, power: float | None
-    ) -> _View:
-        """The view of this power with these weights; without a power values are taken as they are."""
-        known = np.isfinite(target.values)
-        values, errors = target.values[known], target.errors[known]
-        warp = Warp() if power is None else Warp.of(power, values)
-        bent, slope = warp.bend(values), warp.slope(values)
-        posterior, without, fitted = Posterior.of(centres, points.take(known), bent, errors * slope, weights)
-        return cls(posterior, warp, known, without, warp.straighten(fitted, np.zeros(len(fitted)))[0])
 
     def skill(self, target: _Target, mine: NDArray[np.bool_]) -> float:
         """How each of this search's own values is ranked without it; of others' where there are too few."""

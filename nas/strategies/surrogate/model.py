@@ -50,22 +50,28 @@ def fitted_weights(
     centre = np.log(np.append(np.full(kinds, 1 / kinds), NOISE))
 
     def cost(logs: Array) -> tuple[float, Array]:
-        weights = np.exp(logs)
-        covariance = np.tensordot(weights[:-1], similarities, 1)
-        covariance[np.diag_indices_from(covariance)] += weights[-1] + errors**2 + JITTER
-        lower = cholesky(covariance, lower=True, check_finite=False)
-        inverse = cho_solve((lower, True), np.eye(len(values)), check_finite=False)
-        alpha = inverse @ values
-        slack = inverse - np.outer(alpha, alpha)
-        slopes = np.append(0.5 * np.tensordot(similarities, slack, 2), 0.5 * np.trace(slack)) * weights
+        against, slopes, _ = unlikeliness(similarities, values, errors, np.exp(logs))
         away = (logs - centre) / PRIOR_SPREAD
-        evidence = 0.5 * float(values @ alpha) + float(np.log(np.diag(lower)).sum())
-        return evidence + 0.5 * float(away @ away), slopes + away / PRIOR_SPREAD
+        return against + 0.5 * float(away @ away), slopes + away / PRIOR_SPREAD
 
     bounds = [(mean - 4 * PRIOR_SPREAD, mean + 3 * PRIOR_SPREAD) for mean in centre]
     first = centre if start is None else np.log(start)
     found = minimize(cost, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
     return np.exp(found.x), -float(found.fun)
+
+
+def unlikeliness(
+    similarities: Array, values: Array, errors: Array, weights: Array
+) -> tuple[float, Array, Array]:
+    """Less the log evidence, how that rises with each log weight, and with the covariance: (N, N)."""
+    covariance = np.tensordot(weights[:-1], similarities, 1)
+    covariance[np.diag_indices_from(covariance)] += weights[-1] + errors**2 + JITTER
+    lower = cholesky(covariance, lower=True, check_finite=False)
+    inverse = cho_solve((lower, True), np.eye(len(values)), check_finite=False)
+    alpha = inverse @ values
+    slack = 0.5 * (inverse - np.outer(alpha, alpha))
+    slopes = np.append(np.tensordot(similarities, slack, 2), np.trace(slack)) * weights
+    return 0.5 * float(values @ alpha) + float(np.log(np.diag(lower)).sum()), slopes, slack
 
 
 @dataclass(frozen=True)

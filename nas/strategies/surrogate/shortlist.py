@@ -72,7 +72,8 @@ class _Beliefs:
         points = model.similarities(rows)
         self.means, self.deviations = model.predict(points)
         self.viable = model.viable(points)
-        self._joints = [Joint.of(posterior, points) for posterior in model.posteriors]
+        each = zip(model.posteriors, points[: len(model.posteriors)], strict=True)
+        self._joints = [Joint.of(posterior, mine) for posterior, mine in each]
 
     def believe(self, child: int) -> None:
         """Less is uncertain once this child has the values that are expected of it."""
