@@ -76,7 +76,6 @@ def going_on(
         SettingError: a setting makes no sense, the source was edited, or only its program can resume it.
         UnknownName: there is no such setting, or it may not change.
     """
-    require_installed(study)
     plan = _plan(study, settings)
     if 0 < settings.get("trials", plan.trials) < plan.trials:
         fewer = argument("trials", settings["trials"])
@@ -88,6 +87,7 @@ def going_on(
     if space is None and not keep_source:
         require_unchanged(study.name, study.source)
     loaded = study.reloaded_space(space)
+    require_installed(study)  # now, since the source of a space may define a strategy
     source = source_of(space) if space else None
     workers.check(plan.time_on, progress.say)
     functions = study.functions
