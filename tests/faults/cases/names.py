@@ -11,7 +11,7 @@ CASES = [
         ("space file", "search here.py --name a", r"here\.py: no such file"),
         ("objective", "search laptop --name a -o bits_per_bite", "bits_per_byte"),
         ("engine", "search laptop --name a --engine ofaa", "ofa"),
-        ("strategy", "search laptop --name a --strategy nsga3", "nsga2"),
+        ("strategy", "search laptop --name a --strategy nsga4", "nsga"),
         ("study to resume", "resume nowhere", "no store at studies"),
         ("study to show the front of", "front nowhere", "no store at studies"),
         ("study to report", "report nowhere", "no store at studies"),
