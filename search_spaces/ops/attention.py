@@ -218,8 +218,10 @@ def _attend_blockwise(
 ) -> Tensor:
     batch, heads, count, _ = q.shape
     length, blocks = _blocks(count, window, dilation)
-    grid = (blocks, length, dilation)
+    grid, shared = (blocks, length, dilation), heads // k.shape[1]
     k, v = (_seen_blocks(part, grid, global_tokens) for part in (k, v))
+    if shared > 1 and torch.compiler.is_exporting():  # ONNX cannot tell heads from the batch beside them
+        k, v = (part.unsqueeze(2).expand(-1, -1, shared, -1, -1).flatten(1, 2) for part in (k, v))
     seen = _block_mask(grid, window, global_tokens, q.device)
     y = attend_to_cache(_in_blocks(q, grid).flatten(0, 1), k, v, seen, weighing)
     y = y.unflatten(0, (dilation, blocks)).unflatten(2, (batch, heads))

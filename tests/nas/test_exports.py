@@ -146,12 +146,12 @@ def test_onnx_files_run_in_onnx_runtime_also_with_integer_weights(tmp_path: Path
     assert [each.name for each in session.get_outputs()][1:] == [f"new.{name}" for name in named[2:]]
 
 
-def test_decode_states_of_few_bits_run_in_onnx_runtime(tmp_path: Path) -> None:
+def test_windows_of_shared_heads_and_states_of_few_bits_run_in_onnx_runtime(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    attention = Attention(num_heads=2, num_kv_heads=1, head_dim=16)
+    attention = Attention(num_heads=4, num_kv_heads=2, head_dim=16, window=4)
     layer = Layer(sequence_mixer=attention, bits=Bits(state=4))
     model = build(Decoder(vocab=16, d_model=32, layers=(layer,)))
-    told = target_of("onnx,prompt=6,capacity=40").export(Network(model), tmp_path / "out")
+    told = target_of("onnx,prompt=10,capacity=44").export(Network(model), tmp_path / "out")
     assert all(difference < 1e-4 for difference in told["differences"].values())
 
 
