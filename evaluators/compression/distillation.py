@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from evaluators.compression.pruning import kept_as_they_are
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training.losses import LateLosses, Losses
 from evaluators.training.recipe import Recipe
@@ -87,8 +88,7 @@ class Distillation(Trainable):
         )
         self.origin = weights_digest(weights | {f"teacher.{n}": w for n, w in teacher.named_parameters()})
         self._weights, self._bits = weights, weight_bits(student)
-        zeros = {name: weight != 0 for name, weight in weights.items() if weight.ndim > 1}
-        self._kept = {name: kept for name, kept in zeros.items() if keep_zeros and not kept.all()}
+        self._kept = kept_as_they_are(weights) if keep_zeros else {}
 
     @property
     def trajectory(self) -> Trajectory:

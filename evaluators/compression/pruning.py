@@ -10,10 +10,18 @@ arXiv:2104.08378): sparse tensor cores multiply 2:4.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from evaluators.compression.calibration import Part
+
+
+def kept_as_they_are(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Where matrices that have zeros have none, by name: what a training keeps of an earlier pruning."""
+    kept = {name: weight != 0 for name, weight in weights.items() if weight.ndim > 1}
+    return {name: mask for name, mask in kept.items() if not mask.all()}
 
 
 @torch.no_grad()

@@ -41,10 +41,9 @@ def layer_times(table: LatencyTable, spec: Decoder) -> dict[str, LayerTimes]:
     for reading, known in table.corrected_parts(parts).items():
         ms = dict(zip(parts, (value for value, _ in known), strict=True))
         correction = table.corrections.get(reading, Correction())
-        layers = tuple(
-            correction.scale * sum(share * ms[part] for part, share in layer) for layer in of_layers
-        )
-        alone = ms[outer] + sum(share * ms[part] for layer in of_layers for part, share in layer)
+        sums = [sum(share * ms[part] for part, share in layer) for layer in of_layers]
+        layers = tuple(correction.scale * own for own in sums)
+        alone = ms[outer] + sum(sums)
         overhead = correction.whole_ms(alone, len(layers)) - correction.scale * alone
         found[reading] = LayerTimes(layers, correction.scale * ms[outer], overhead)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evaluators.compression.lottery import MaskedTraining
+from evaluators.compression.pruning import kept_as_they_are
 from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from evaluators.training.trainable import weights_digest
@@ -42,10 +43,9 @@ class Finetune(Modifier):
     def modify(self, model: Model, work: Work) -> Changed:
         """See `Modifier.modify`."""
         weights = dict(model.named_parameters())
-        kept = {name: weight != 0 for name, weight in weights.items() if weight.ndim > 1}
         training = MaskedTraining(
             model.train(),
-            {name: mask for name, mask in kept.items() if not mask.all()},
+            kept_as_they_are(weights),
             work.task,
             steps=self.steps,
             seed=work.seed,

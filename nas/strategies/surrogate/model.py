@@ -47,7 +47,7 @@ def fitted_weights(
     begin with.
     """
     kinds = len(similarities)
-    centre = np.log(np.append(np.full(kinds, 1 / kinds), NOISE))
+    centre = expected_logs(kinds)
 
     def cost(logs: Array) -> tuple[float, Array]:
         against, slopes, _ = unlikeliness(similarities, values, errors, np.exp(logs))
@@ -58,6 +58,11 @@ def fitted_weights(
     first = centre if start is None else np.log(start)
     found = minimize(cost, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
     return np.exp(found.x), -float(found.fun)
+
+
+def expected_logs(kinds: int) -> Array:
+    """The logarithms of the weights of similarities and of noise that the prior expects: (P + 1,)."""
+    return np.log(np.append(np.full(kinds, 1 / kinds), NOISE))
 
 
 def unlikeliness(

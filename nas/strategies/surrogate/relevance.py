@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from nas.strategies.surrogate.kernels import Kernels
-from nas.strategies.surrogate.model import NOISE, PRIOR_SPREAD, STEPS, fitted_weights, unlikeliness
+from nas.strategies.surrogate.model import (
+    PRIOR_SPREAD,
+    STEPS,
+    expected_logs,
+    fitted_weights,
+    unlikeliness,
+)
 
 Array = NDArray[np.float64]
 
@@ -54,8 +60,7 @@ def fitted(
         begun = None if start is None else start.weights
         alone, evidence = fitted_weights(plain.between, values, errors, start=begun, steps=steps)
         return Weighed(alone, np.ones(genes)), evidence
-    centre = np.log(np.append(np.full(kernels.kinds, 1 / kernels.kinds), NOISE))
-    middle = np.append(centre, np.zeros(genes))
+    middle = np.append(expected_logs(kernels.kinds), np.zeros(genes))
     spread = np.append(np.full(weights, PRIOR_SPREAD), np.full(genes, SPREAD))
 
     def cost(logs: Array) -> tuple[float, Array]:
