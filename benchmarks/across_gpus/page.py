@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.common import RESULTS
+from evaluators.training.execution import EAGER
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "how_many_gpus.md"
 HEAD = """# What to expect from how many GPUs
@@ -86,6 +87,7 @@ def winner(rows: Sequence[Row]) -> Iterator[Cells]:
         yield (
             row["method"],
             str(row["gpus"]),
+            row.get("compile", EAGER),
             _thousands(rate),
             _two(None if one is None else rate / one),
             "-" if peak is None else f"{peak / 1e9:.1f}",
@@ -127,7 +129,10 @@ SECTIONS = (
         "A supernet", "supernet", ("GPUs", "windows", "precision", "tokens a second", "efficiency"), supernet
     ),
     Section(
-        "A winner", "winner", ("method", "GPUs", "tokens a second", "over one GPU", "peak, GB a GPU"), winner
+        "A winner",
+        "winner",
+        ("method", "GPUs", "compiled", "tokens a second", "over one GPU", "peak, GB a GPU"),
+        winner,
     ),
     Section(
         "Latency tables beside trainings",

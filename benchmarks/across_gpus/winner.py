@@ -4,6 +4,8 @@
     python -m benchmarks.across_gpus.winner --gpus 2 4 8 --seconds 600
     python -m benchmarks.across_gpus.winner --cpu
 
+    python -m benchmarks.across_gpus.winner --gpus 2 --compile none
+
 A hybrid of Mamba-2, gated delta nets, attention and experts learns bytes for 20 steps in bfloat16: on one GPU
 first, then by each method on each number of GPUs, always from the same weights, from the same batches in the
 same pieces. Every method has processes of its own, which import while the method before is measured; one
@@ -12,7 +14,9 @@ order: how far rounding alone takes the losses.
 
 MFU counts the products on paper (`evaluators.training.pace`). `states` are bytes of weights, gradients and
 optimizer states of the process that holds most, beside what the method's law says; `gathered` is what the
-law adds for weights of others; the rest of the `peak` are activations.
+law adds for weights of others; the rest of the `peak` are activations. What suits the device is compiled,
+unless `--compile` says otherwise: `compiling_s` is what the slowest process took for that, and part of
+`first_step_s`.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,7 @@ from benchmarks.across_gpus.bench import (
 from evaluators.corpus import load_corpus
 from evaluators.tasks.language import LanguageModelling
 from evaluators.training.distributed import OnStep, train_distributed
+from evaluators.training.execution import BACKENDS, Execution
 from evaluators.training.parallel import memory
 from evaluators.training.parallel import run as runs
 from evaluators.training.parallel.course import Course
@@ -130,7 +135,7 @@ class ReversedPieces(LanguageModelling):
         return tokens, targets
 
 
-def course_of(size: Size, folder: Path, method: str, device: str) -> Course:
+def course_of(size: Size, folder: Path, method: str, how: Execution) -> Course:
     """The training by a method: as many pieces of the batch as by any other."""
     task = LanguageModelling(load_corpus().folder, length=size.length)
     if method == REVERSED:
@@ -148,13 +153,15 @@ def course_of(size: Size, folder: Path, method: str, device: str) -> Course:
         recipe=Recipe(precision="bfloat16"),
         parallel=parallel,
         accumulate=size.pieces // parallel.readers,
-        device=device,
+        compile=how.compile,
+        compile_seconds=how.compile_seconds,
+        device=how.device,
     )
 
 
-def one(size: Size, folder: Path, name: str, method: str, device: str) -> dict[str, Any]:
+def one(size: Size, folder: Path, name: str, method: str, how: Execution) -> dict[str, Any]:
     """One method in processes of its own, beginning when it is told."""
-    course = course_of(size, folder, method, device)
+    course, device = course_of(size, folder, method, how), how.device
     count = course.parallel.count
     out = folder / name
     prepare = partial(wait_for, str(out / "go"))
@@ -171,6 +178,7 @@ def one(size: Size, folder: Path, name: str, method: str, device: str) -> dict[s
     flops, peak = 3.0 * course.decoder().cost(scenario).prefill_flops, peak_of(device, "bfloat16")
     peaks = [rank["peak"] for rank in ranks]
     return {
+        "compile": course.backend,
         "step_ms": 1e3 * step_s,
         "tokens_per_s": tokens / step_s,
         "mfu": None if peak is None else flops / (step_s * count * peak),
@@ -181,6 +189,7 @@ def one(size: Size, folder: Path, name: str, method: str, device: str) -> dict[s
         "beside states": None if None in peaks else max(p - s for p, s in zip(peaks, states, strict=True)),
         "load_s": ranks[0]["load_s"],
         "first_step_s": ranks[0]["first_step_s"],
+        "compiling_s": max(rank["compiling_s"] for rank in ranks),
         "losses": ranks[0]["losses"],
     }
 
@@ -204,6 +213,7 @@ def _train(course: Course, out: str, on_step: OnStep | None, *, process_group: P
     found = {
         "load_s": load_s,
         "first_step_s": times[0],
+        "compiling_s": training.regions.spent,
         "step_s": statistics.median(times[WARM:]),
         "losses": losses,
         "held": training.held(),
@@ -216,30 +226,37 @@ def main() -> None:
     """One GPU, then every method on every number of GPUs."""
     options = parser(__doc__, seconds=420)
     options.add_argument("--only", action="append", help="only this method (and one GPU)")
+    options.add_argument("--compile", choices=BACKENDS, help="what suits the device unless it is said")
+    options.add_argument(
+        "--compile-seconds", type=float, default=60.0, help="of compiling in each process (%(default)s)"
+    )
     options.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
     bench, size = Bench("winner", given), SMALL if given.cpu else REAL
+    how = Execution.for_device(bench.kind, compile_seconds=given.compile_seconds)
+    if given.compile is not None:
+        how = replace(how, compile=given.compile)
     if given.one:
         folder, name, method = given.one
-        say(one(size, Path(folder), name, method, bench.kind))
+        say(one(size, Path(folder), name, method, how))
         return
     methods = [method for gpus in bench.gpus for method in methods_of(gpus)]
     chosen = [ONE, *(method for method in methods if not given.only or method in given.only), REVERSED]
     with tempfile.TemporaryDirectory(prefix="winner-") as folder:
-        measure(bench, chosen, size, Path(folder))
+        measure(bench, chosen, size, Path(folder), how=how)
 
 
-def measure(bench: Bench, chosen: Sequence[str], size: Size, folder: Path) -> None:
+def measure(bench: Bench, chosen: Sequence[str], size: Size, folder: Path, *, how: Execution) -> None:
     """Every method in turn; the next one's processes start beside it."""
-    child = _started(bench, folder, 0, chosen[0])
+    child = _started(bench, folder, 0, chosen[0], how=how)
     network = build(hybrid(size), seed=0)
-    runs.begin(course_of(size, folder, ONE, bench.kind), network)
+    runs.begin(course_of(size, folder, ONE, how), network)
     about = {"parameters": sum(weight.numel() for weight in network.parameters()), "size": asdict(size)}
     expected: list[float] = []
     for number, method in enumerate(chosen):
         (folder / str(number) / "go").touch()
         more = number + 1 < len(chosen) and bench.left > bench.limit / 4
-        following = _started(bench, folder, number + 1, chosen[number + 1]) if more else None
+        following = _started(bench, folder, number + 1, chosen[number + 1], how=how) if more else None
         row = child.result(min(bench.limit, bench.left))
         if "losses" in row:
             expected = expected or row["losses"]
@@ -251,10 +268,11 @@ def measure(bench: Bench, chosen: Sequence[str], size: Size, folder: Path) -> No
         child = following
 
 
-def _started(bench: Bench, folder: Path, number: int, method: str) -> Child:
+def _started(bench: Bench, folder: Path, number: int, method: str, *, how: Execution) -> Child:
     """The processes of a method, which import and then wait."""
     (folder / str(number)).mkdir()
     words = ["--one", str(folder), str(number), method, *(["--cpu"] if bench.cpu else [])]
+    words += ["--compile", how.compile, "--compile-seconds", str(how.compile_seconds)]
     return Child(MODULE, words, folder / f"{number}.txt")
 
 

@@ -8,9 +8,10 @@ Shapes: B batch, T tokens, D d_model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,26 @@ WIDTH = 2
 """The axis of what a sublayer reads [B, T, D] that is the width."""
 
 
+PART = "part"
+"""The attribute of a sublayer with its `Part`; without it, it computes its whole block."""
+
+
+class Part(Hashable, Protocol):
+    """How a sublayer computes a part of its block, and sums it over those who compute the others."""
+
+    def put_into(self, mixer: nn.Module) -> None:
+        """Let the mixer of the whole block compute with the weights of the part."""
+
+    def traced(self) -> AbstractContextManager[Any]:
+        """The context in which a compiler follows it: on trial, with nobody to sum with."""
+
+
+def part_of(sublayer: Residual) -> Part | None:
+    """The part of its block that a sublayer computes; None where that is all."""
+    part: Part | None = getattr(sublayer, PART, None)
+    return part
+
+
 class HalfLayer(NamedTuple):
     """A sublayer with its norm and sum, which may read the embedding, and add to something else than x."""
 
@@ -38,11 +59,16 @@ class HalfLayer(NamedTuple):
     norm: Norm
     reads: bool
     adds: bool
+    part: Part | None = None
 
     @property
     def about(self) -> tuple[Any, ...]:
         """What makes it another function; weights come in rounded to their bits."""
-        return self.block, self.bits.rounding, self.norm, self.reads, self.adds
+        return self.block, self.bits.rounding, self.norm, self.reads, self.adds, self.part
+
+    def traced(self) -> AbstractContextManager[Any]:
+        """The context in which it is compiled."""
+        return nullcontext() if self.part is None else self.part.traced()
 
     @property
     def given(self) -> int:
@@ -52,6 +78,8 @@ class HalfLayer(NamedTuple):
     def function(self, d_model: int) -> Run:
         """What gives y [B, T, D] and a loss or None, of its inputs and weights."""
         module = _Half(self.block, self.bits, self.norm, self.reads, d_model)
+        if self.part is not None:
+            self.part.put_into(module.sublayer.mixer)
         names = [name for name, _ in module.named_parameters()]
         given = self.given
 
@@ -63,6 +91,8 @@ class HalfLayer(NamedTuple):
 
     def axes(self, widths: Sequence[int]) -> Axes | None:
         """The axes of its inputs that follow the width; None where each width is a function of its own."""
+        if self.part is not None:
+            return None
         of_weights = _axes(self.block, self.bits, self.norm, self.reads, tuple(widths))
         return None if of_weights is None else ((WIDTH,),) * self.given + of_weights
 

@@ -18,8 +18,8 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,13 +29,13 @@ from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from evaluators.tasks.base import IGNORED
 from evaluators.training.any_width import Axes
 from evaluators.training.chunked_loss import chunked_loss, rows_at_once
 from evaluators.training.execution import EAGER, INDUCTOR
-from evaluators.training.half_layer import HalfLayer, Run, weights_of
+from evaluators.training.half_layer import HalfLayer, Run, part_of, weights_of
 from evaluators.training.recorded import Recorder
 from foundation.cache import cache_folder
 from search_spaces.blocks.base import Mixed
@@ -47,7 +47,9 @@ from search_spaces.ops import dispatch
 LEAST_SECONDS = 2.0
 """What compiling a region takes at least, without files from before: with less time left, none is begun."""
 
-CACHEABLE: dict[str, dict[str, Any]] = {
+WHILE_COMPILING: dict[str, dict[str, Any]] = {
+    # a region has no buckets of gradients, and is one graph also inside of a replica
+    "torch._dynamo.config": {"optimize_ddp": False},
     "torch._functorch.config": {"autograd_cache_allow_custom_autograd_functions": True},
     "torch._inductor.config": {
         "unsafe_marked_cacheable_functions": {
@@ -77,7 +79,8 @@ class Regions(Parts):
 
     Compiling ends when it has taken this training so many `seconds`; `spent` counts them. With a `recorder`
     sublayers that are met again and again become CUDA graphs, compiled or not. What can be is compiled once
-    for all `widths` of a space, where there are several.
+    for all `widths` of a space, where there are several. Processes that compute the same regions together
+    have `agreed` on what they compile: it gives what all of them wish.
     """
 
     backend: str = INDUCTOR
@@ -85,6 +88,8 @@ class Regions(Parts):
     spent: float = 0.0
     recorder: Recorder | None = None
     widths: tuple[int, ...] = ()
+    agreed: Callable[[bool], bool] = bool
+    _left_out: set[Key] = field(default_factory=set)
 
     @property
     def compiles(self) -> bool:
@@ -102,13 +107,19 @@ class Regions(Parts):
         """See `Parts`; figures of the block are left out."""
         reader = None if embedded is None else embedded.reader
         half = HalfLayer(
-            sublayer.block, sublayer.bits, sublayer.norm_rule, reader is not None, onto is not None
+            sublayer.block,
+            sublayer.bits,
+            sublayer.norm_rule,
+            reader is not None,
+            onto is not None,
+            part_of(sublayer),
         )
         given = [x, *([] if embedded is None else [embedded.tokens]), *([] if onto is None else [onto])]
-        inputs = (*given, *weights_of(sublayer, reader))
+        inputs = (*given, *map(_value, weights_of(sublayer, reader)))
         key = (*half.about, *self._circumstances(inputs))
         recorded: Run | None = None if self.recorder is None else self.recorder.known(key)
-        run = recorded or self._ready(key, half, inputs)
+        with half.traced():
+            run = recorded or self._ready(key, half, inputs)
         if run is None:
             return super().sublayer(sublayer, x, embedded, onto)
         y, loss = run(*inputs)
@@ -130,7 +141,7 @@ class Regions(Parts):
 
     def _head(self, shell: ShellModule, x: Tensor, targets: Tensor | None) -> Tensor:
         about = shell.shell
-        weights = [getattr(shell, name) for name in about.predicts]
+        weights = [_value(getattr(shell, name)) for name in about.predicts]
         if targets is not None and (rows := rows_at_once(targets.numel(), about.vocab)) < targets.numel():
             return chunked_loss(partial(self._summed_loss, about), rows, x, targets, weights)
         inputs = (x, *(() if targets is None else (targets,)), *weights)
@@ -184,11 +195,14 @@ class Regions(Parts):
             return None
         if key in _compiled:
             return _compiled[key]
-        if self.spent + LEAST_SECONDS > self.seconds:
+        if key in self._left_out:
+            return None
+        if not self.agreed(self.spent + LEAST_SECONDS <= self.seconds):
             self._leave_out(key)
             return None
         began = monotonic()
-        run = _compiled[key] = self._made(key, make, inputs, axes)
+        made = self._made(key, make, inputs, axes)
+        run = _compiled[key] = made if self.agreed(made is not None) else None
         self.spent += monotonic() - began
         _log.info("compiled %s in %.1f s, all in %.0f s", _name(key), monotonic() - began, self.spent)
         return run
@@ -214,6 +228,7 @@ class Regions(Parts):
         return self._run((*half.about, self.widths, *self._circumstances(inputs, axes)), make, inputs, axes)
 
     def _leave_out(self, key: Key) -> None:
+        self._left_out.add(key)
         if self.seconds in _said:
             return
         _said.add(self.seconds)
@@ -234,7 +249,7 @@ class Regions(Parts):
             for axis in open:
                 torch._dynamo.mark_dynamic(copy, axis)
         try:
-            with dispatch.kernels_compiled(), _kept_in_files():
+            with dispatch.kernels_compiled(), _kept_in_files(), _keeping_its_own():
                 dynamic = None if axes else False  # None: what is marked
                 run = torch.compile(
                     _own_code(function), fullgraph=True, dynamic=dynamic, backend=self.backend
@@ -314,6 +329,16 @@ def _leaf(values: Tensor) -> Tensor:
     return values.detach().requires_grad_(values.requires_grad)
 
 
+def _value(weight: Tensor) -> Tensor:
+    """What a region reads: a plain tensor, for which it is compiled, also of a parameter."""
+    return weight.view_as(weight) if isinstance(weight, nn.Parameter) else weight
+
+
+def _keeping_its_own() -> AbstractContextManager[Any]:
+    """Whoever recomputes a layer watches what autograd keeps of it; what compiling keeps is none of that."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+
+
 def _pass(run: Run, inputs: Sequence[Tensor]) -> None:
     """Forwards and, where anything learns, backwards, so that both are compiled."""
     made = run(*inputs)
@@ -345,7 +370,7 @@ def _kept_in_files() -> Iterator[None]:
     """
     files_of_compiler()
     with ExitStack() as changed:
-        for place, settings in CACHEABLE.items():
+        for place, settings in WHILE_COMPILING.items():
             config: Any = importlib.import_module(place)
             # a torch without such a setting keeps less, or all
             known = {name: value for name, value in settings.items() if hasattr(config, name)}

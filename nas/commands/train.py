@@ -126,5 +126,5 @@ def _print_plan(course: Course) -> None:
         rows.append((name, *map(size, parts), fits))
     head = ("parallel", "weights", "gradients", "optimizer", "gathered", "activations", "a process", "fits")
     print_table(head, rows)
-    for note in notes:
+    for note in (course.compiles, *notes):
         print_note(note)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evaluators.tasks.base import OfTask
+from evaluators.training.execution import BACKENDS, EAGER, Execution
 from evaluators.training.parallel.course import CHECKPOINTS
 from evaluators.training.parallel.memory import UNLIMITED
 from evaluators.training.recipe import Recipe
+from evaluators.training.regions import LEAST_SECONDS
 from foundation.errors import FileError, NasError, SettingError
 from foundation.files import read_json, real_path, write_json
 from foundation.settings import MANY, SEEDS, Settings, setting
@@ -19,8 +21,14 @@ FILE = "settings.json"
 
 HOW, WHAT = "How the work is shared", "What is learned"
 
-WORK = ("parallel", "accumulate", "checkpoint_activations", "train_on")
+WORK = ("parallel", "accumulate", "checkpoint_activations", "compile", "compile_seconds", "train_on")
 """Settings that change the work alone, and are given anew whenever a training goes on."""
+
+COMPILE_SHARE = 0.06
+"""Seconds of compiling for each step of a training, unless it is told otherwise.
+
+A step of a network that is trained further takes longer than one of a search.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +102,38 @@ class TrainingSettings(OfTask, Settings):
         shown="none",
         group=HOW,
     )
+    compile: str | None = setting(
+        None,
+        help="Compiles every distinct sublayer once: inductor; none; aot_eager only traces them.",
+        choices=BACKENDS,
+        shown="inductor on a GPU, none on a CPU and where there are few steps",
+        group=HOW,
+    )
+    compile_seconds: float | None = setting(
+        None,
+        help="The longest time that compiling may take in each process; what comes later is not compiled.",
+        least=0,
+        most=1e6,
+        shown=f"{COMPILE_SHARE} s a step, and 60 s at most",
+        group=HOW,
+    )
     train_on: str = setting(
         "cpu",
         help="Where to train: cpu, or cuda, where each process has a GPU of its own.",
         metavar="DEVICE",
         group=HOW,
     )
+
+    @property
+    def execution(self) -> Execution:
+        """What is compiled, and how long that may take."""
+        usual = Execution.for_device(self.train_on)
+        seconds = self.compile_seconds
+        if seconds is None:
+            seconds = min(usual.compile_seconds, COMPILE_SHARE * self.steps)
+        pays = usual.compile if seconds >= LEAST_SECONDS else EAGER
+        backend = pays if self.compile is None else self.compile
+        return replace(usual, compile=backend, compile_seconds=seconds)
 
     def save(self, folder: Path) -> None:
         """Write them into the folder of a training."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from evaluators.scoring.base import Score
 from evaluators.scoring.windows import state_segment, window_losses
+from evaluators.training.execution import EAGER
 from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel import run as runs
 from evaluators.training.parallel.course import Course
@@ -75,6 +76,8 @@ def course_of(start: Start, settings: TrainingSettings, folder: Path) -> Course:
         recipe=settings.recipe.on(settings.train_on),
         parallel=Parallel.parse(settings.parallel),
         accumulate=settings.accumulate,
+        compile=settings.execution.compile,
+        compile_seconds=settings.execution.compile_seconds,
         device=settings.train_on,
     )
     course.check()
@@ -110,6 +113,8 @@ def train(
     doubt = doubt_of_tokens(start.tokenizer, start.model.spec.vocab, course.task)
     if start.learned and start.folder is None and doubt:
         shown.say(doubt)
+    if course.compile != EAGER and runs.is_first():
+        shown.say(course.compiles)
     with shown.bar("training", course.steps) as bar, stopping(stop):
 
         def on_step(step: int, loss: float) -> None:

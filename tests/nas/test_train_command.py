@@ -9,13 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import nas
+from evaluators.training import regions
+from foundation.errors import SettingError
 from nas.cli import REFUSED, run
 from nas.signals import STOPPED
+from nas.training.settings import TrainingSettings
 from search_spaces.blocks.short_conv import ShortConv
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
@@ -46,6 +50,11 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """What is printed where a command is refused."""
     assert train(*words) == REFUSED
     return " ".join(capsys.readouterr().err.split())
+
+
+def told_all(capsys: pytest.CaptureFixture[str]) -> str:
+    """All that was printed, in one line."""
+    return " ".join("".join(capsys.readouterr()).split())
 
 
 def test_a_training_goes_on_in_its_folder(text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +140,39 @@ def test_a_dry_run_tells_the_bytes_of_every_method(text: str, capsys: pytest.Cap
     for name in ("fsdp=2", "dp=2,dp.zero=1", "fsdp=2,fsdp.reshard=false", "tp=2", "pp=2"):
         assert f"{name} " in printed
     assert not Path("unused").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those that the compiler itself sets off
+def test_what_is_compiled_is_said_and_does_not_name_a_training(
+    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regions, "_compiled", {})
+    words = ("zoo:transformer", "--data", text, *SMALL)
+    assert train(*words, "--dry-run") == 0
+    assert "nothing is compiled" in capsys.readouterr().err
+    traced = ("--compile", "aot_eager", "--compile-seconds", "500")
+    assert train(*words, "-o", "out", "--steps", "1", *traced) == 0
+    assert "and the head are compiled once (aot_eager), for 500 s at most" in told_all(capsys)
+    assert len(regions._compiled) == 3  # attention, its channel mixer, the head
+    assert train("out", "--steps", "2") == 0
+    assert "are compiled" not in told_all(capsys)
+    torch.compiler.reset()
+
+
+def test_what_is_compiled_follows_the_device_and_the_steps() -> None:
+    def of(**given: Any) -> tuple[str, float]:
+        how = TrainingSettings(**given).execution
+        return how.compile, how.compile_seconds
+
+    assert of() == ("none", 60)
+    assert of(train_on="cuda") == ("inductor", 60)
+    assert of(train_on="cuda", steps=500) == ("inductor", 30)
+    assert of(train_on="cuda", steps=20)[0] == "none"
+    assert of(train_on="cuda", steps=20, compile_seconds=90.0) == ("inductor", 90)
+    assert of(train_on="cuda", compile="none")[0] == of(compile="none")[0] == "none"
+    assert of(compile="aot_eager", steps=20)[0] == "aot_eager"
+    with pytest.raises(SettingError, match="compile must be one of none, inductor, aot_eager"):
+        TrainingSettings(compile="always")
 
 
 def test_damaged_checkpoints_are_never_believed(text: str, capsys: pytest.CaptureFixture[str]) -> None:

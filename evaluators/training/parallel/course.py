@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from evaluators.tasks.base import Task
+from evaluators.training.execution import EAGER, Execution
 from evaluators.training.parallel.parallel import Parallel
 from evaluators.training.recipe import DEFAULT, Recipe
 from foundation.errors import SettingError
@@ -38,8 +39,9 @@ class Course:
     """One training.
 
     `spec` is the JSON of the network, and `kinds` gives the parts of one's own that it has. `origin` is the
-    digest of the weights it began with. `parallel`, `accumulate` and `recomputed` change the work alone, but
-    for losses that are no mean over tokens (the balance of experts), which see the rows of one piece.
+    digest of the weights it began with. `parallel`, `accumulate`, `recomputed` and `compile` change the work
+    alone, but for losses that are no mean over tokens (the balance of experts), which see the rows of one
+    piece. Each process compiles for at most `compile_seconds`.
     """
 
     spec: str
@@ -53,6 +55,8 @@ class Course:
     parallel: Parallel = field(default_factory=Parallel)
     accumulate: int = 1
     recomputed: tuple[int, ...] = ()
+    compile: str = EAGER
+    compile_seconds: float = Execution().compile_seconds
     device: str = "cpu"
     dtype: str = "F32"
     kinds: Callable[[], Kinds] = no_kinds
@@ -76,6 +80,23 @@ class Course:
         """The factor on all learning rates, by the recipe and its laws."""
         horizon = self.steps if self.recipe.schedule.has_horizon else None
         return self.recipe.rate * self.recipe.scale(self.batch * self.task.length, horizon)
+
+    @property
+    def backend(self) -> str:
+        """How sublayers are compiled; not at all, where a method cannot be."""
+        return EAGER if self.parallel.uncompiled else self.compile
+
+    @property
+    def compiles(self) -> str:
+        """The same in words."""
+        if self.compile == EAGER:
+            return "nothing is compiled"
+        if why := self.parallel.uncompiled:
+            return f"nothing is compiled: {why}"
+        return (
+            f"every distinct sublayer and the head are compiled once ({self.compile}), for"
+            f" {self.compile_seconds:g} s at most"
+        )
 
     def about(self) -> dict[str, Any]:
         """What names this training among all others."""

@@ -52,6 +52,12 @@ class Grid:
             dist.all_reduce(x)
         return x
 
+    def all_wish(self, axis: str, wish: bool) -> bool:
+        """Whether all processes along an axis wish something; all of them must ask."""
+        against = torch.tensor(float(not wish), device=self.device)
+        dist.all_reduce(against, group=self.group(axis))
+        return not against.item()
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         self.sum_all(torch.zeros(1, device=self.device))

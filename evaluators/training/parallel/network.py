@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from evaluators.training.precision import autocast
 from search_spaces.network.decode_state import LayerState
 from search_spaces.network.decoder import Decoder
-from search_spaces.network.layer import DecoderLayer, PassContext, SideOutputs
+from search_spaces.network.layer import AS_THEY_ARE, DecoderLayer, Parts, PassContext, SideOutputs
 from search_spaces.network.model import NO_RATES, Model
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.quantization.bits import WeightFormat
@@ -65,7 +65,8 @@ class Shared(Model):
 
     `numbers` are the places of its layers in the whole network. `rates_by_kind` are rates of kinds of blocks
     in the place of their own. Auxiliary losses of layers come into `losses`, and not through the context of
-    the pass: FSDP rebuilds what is in the arguments of a layer, lists that hold tensors too.
+    the pass: FSDP rebuilds what is in the arguments of a layer, lists that hold tensors too. So do the
+    `parts` that compute sublayers and head.
     """
 
     def __init__(self, spec: Decoder, rates_by_kind: Mapping[str, float] = NO_RATES) -> None:
@@ -73,6 +74,7 @@ class Shared(Model):
         self.first = self.last = True
         self.numbers: list[int] = list(range(len(spec.layers)))
         self.losses: list[Tensor] = []
+        self.parts: Parts = AS_THEY_ARE
         shapes = {name: tuple(weight.shape) for name, weight in self.named_parameters()}
         self.plan = Plan(shapes, weight_bits(self))
         self.rates, self.whole_roles = self.learning_rates(rates_by_kind), self.roles()
@@ -101,7 +103,7 @@ class Shared(Model):
         """
         self.losses.clear()
         of_exits: list[Tensor] = []
-        y = super().forward(x, of_exits) if self.first and self.last else self._read_some(x)
+        y = super().forward(x, of_exits, parts=self.parts) if self.first and self.last else self._read_some(x)
         total = 0 * exact(y[:1, :1, 0].flatten()) if auxiliary is None else auxiliary
         return y, sum((*self.losses, *of_exits), start=total)
 
@@ -109,7 +111,7 @@ class Shared(Model):
         y = self.embed(x) if self.first else x
         for number, layer in self.placed_layers():
             y, _ = layer(y, None, PassContext(f"layers.{number}", SideOutputs()))
-        return self.logits(y) if self.last else y
+        return self.parts.head(self, y) if self.last else y
 
 
 def exact(x: Tensor) -> Tensor:
@@ -120,19 +122,28 @@ def exact(x: Tensor) -> Tensor:
 class Holder(nn.Module):
     """A network whose every use of a weight is rounded, in the precision of the recipe.
 
-    `recomputed` are the numbers of layers whose activations are not kept but computed again.
+    `recomputed` are the numbers of layers whose activations are not kept but computed again. `parts` compute
+    sublayers and the head.
     """
 
-    def __init__(self, network: Shared, *, precision: str, recomputed: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        network: Shared,
+        *,
+        precision: str,
+        recomputed: Collection[int] = (),
+        parts: Parts = AS_THEY_ARE,
+    ) -> None:
         super().__init__()
         self.network, self.precision = network, precision
+        network.parts = parts
         for number, layer in network.placed_layers():
             prefix = f"layers.{number}."
             if layer.exit is not None:
                 _borrow(layer.exit, _of(network.plan.formats, f"{prefix}exit."))
             if "forward" not in vars(layer):  # layers that share their weights are one module
                 formats = _of(network.plan.formats, prefix)
-                _borrow_layer(layer, formats, network.losses, recompute=number in recomputed)
+                _borrow_layer(layer, formats, network, recompute=number in recomputed)
 
     def forward(self, x: Tensor, auxiliary: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As the network."""
@@ -175,13 +186,13 @@ def _borrow(module: nn.Module, formats: Formats) -> None:
     module.forward = forward
 
 
-def _borrow_layer(layer: DecoderLayer, formats: Formats, kept: list[Tensor], *, recompute: bool) -> None:
+def _borrow_layer(layer: DecoderLayer, formats: Formats, network: Shared, *, recompute: bool) -> None:
     """The same for a layer, whose auxiliary losses are kept once, though it may be computed twice."""
-    template = _template(layer)
+    template, kept, parts = _template(layer), network.losses, network.parts
 
     def run(x: Tensor, context: PassContext) -> tuple[Tensor, list[Tensor]]:
         losses: list[Tensor] = []
-        inner = replace(context, side=SideOutputs(losses, None))
+        inner = replace(context, side=SideOutputs(losses, None), parts=parts)
         y, _ = functional_call(template, weights_of(layer, formats), (x, None, inner))
         return y, losses
 

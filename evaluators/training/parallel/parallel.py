@@ -132,6 +132,11 @@ class Parallel(Settings):
         """Pieces in which each process must read its rows of a batch, at least."""
         return max((method.least_pieces() for method in self.methods), default=1)
 
+    @property
+    def uncompiled(self) -> str:
+        """Why a training is not compiled by these methods; empty: it is."""
+        return "; ".join(f"{each.name}: {each.uncompiled}" for each in self.methods if each.uncompiled)
+
     def check(self, spec: Decoder) -> None:
         """Raise `SettingError` where a network cannot be shared like this."""
         for method in self.methods:

@@ -153,6 +153,11 @@ def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def is_first() -> bool:
+    """Whether this process speaks for a training: of those that `torchrun` started, one does."""
+    return not under_torchrun() or os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def _joined(course: Course) -> Iterator[int]:
     """The process group of torchrun."""

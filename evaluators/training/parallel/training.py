@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,9 @@ from evaluators.training.parallel.piece_losses import scaled_losses
 from evaluators.training.parallel.pieces import Piece, Pieces
 from evaluators.training.parallel.stages import StageRun
 from evaluators.training.precision import computing_in
+from evaluators.training.regions import Regions
 from foundation.errors import FileError
+from search_spaces.network.layer import AS_THEY_ARE
 
 EPSILON = 1e-6
 """Added to the norm that gradients are divided by, as in `torch.nn.utils.clip_grad_norm_`."""
@@ -43,7 +46,13 @@ class ParallelTraining:
         network = network.to(course.torch_dtype)
         for method in course.parallel.methods:
             method.divide(network, grid)
-        holder = Holder(network, precision=course.recipe.precision, recomputed=course.recomputed)
+        self.regions = self._regions()
+        holder = Holder(
+            network,
+            precision=course.recipe.precision,
+            recomputed=course.recomputed,
+            parts=self.regions if self.regions.compiles else AS_THEY_ARE,
+        )
         for method in course.parallel.methods:
             method.shard(holder, grid)
         holder.to_empty(device=grid.device)
@@ -78,6 +87,13 @@ class ParallelTraining:
         self.optimizer.step()
         self.step += 1
         return losses.shown
+
+    def _regions(self) -> Regions:
+        """What compiles sublayers here; parts of a block are compiled by all who sum them, or by none."""
+        regions = Regions(self.course.backend, self.course.compile_seconds)
+        if self.grid.size("tp") > 1:
+            regions.agreed = partial(self.grid.all_wish, "tp")
+        return regions
 
     def _gradients(self) -> Losses:
         """Of the next batch: cross-entropy and what the layers add to it."""

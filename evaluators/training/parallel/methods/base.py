@@ -39,7 +39,7 @@ class Method(Part):
 
     `place` orders the axes of the grid: neighbours in the last one talk most. `beside` are the methods that
     it works together with; that either of two names the other is enough. `reads` says whether its processes
-    read different rows of a batch.
+    read different rows of a batch, and `uncompiled` why sublayers cannot be compiled by it (empty: they can).
     """
 
     registry: ClassVar[Registry[type[Method]]] = methods
@@ -47,6 +47,7 @@ class Method(Part):
     place: ClassVar[int]
     beside: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[bool] = False
+    uncompiled: ClassVar[str] = ""
 
     degree: int = setting(1, help="Processes along this axis.", least=1, most=MOST_PROCESSES)
 

@@ -10,24 +10,25 @@ axis that was cut, is in the plan of the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, ClassVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from evaluators.training.half_layer import PART
 from evaluators.training.parallel.grid import Grid
 from evaluators.training.parallel.methods.base import Method, Shape, methods
 from evaluators.training.parallel.network import PREPARED, Cut, Prepare, Shared
+from evaluators.training.parallel.sums import Sums, alone
 from foundation.errors import SettingError
 from foundation.settings import setting
 from search_spaces.blocks.base import Block, Mixed, State
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.layer import DecoderLayer
-from search_spaces.ops.shards import Sum, split_into
 from search_spaces.quantization.bits import WeightFormat, is_matrix
 from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.splitting import Split, split_of
@@ -87,7 +88,7 @@ class TensorParallel(Method):
         """Keep this process's part of every block."""
         if self.degree == 1:
             return
-        sums = _Sums(grid)
+        sums = Sums.along(grid, "tp")
         done: set[int] = set()
         for number, layer in network.placed_layers():
             for place, sublayer in layer.sublayers.items():
@@ -95,6 +96,7 @@ class TensorParallel(Method):
                 if split is None or id(sublayer) in done:
                     continue
                 done.add(id(sublayer))
+                setattr(sublayer, PART, BlockPart(sums))
                 _cut(layer, f"{place}.mixer", split, sums)
                 for name in dict(sublayer.mixer.named_parameters()):
                     path = f"layers.{number}.{place}.mixer.{name}"
@@ -126,7 +128,7 @@ def _checked(block: Block, d_model: int, split: Split) -> Split:
     return split
 
 
-def _cut(layer: DecoderLayer, path: str, split: Split, sums: _Sums) -> None:
+def _cut(layer: DecoderLayer, path: str, split: Split, sums: Sums) -> None:
     """Put the part of this process in the place of a mixer's parameters, and let the mixer compute it."""
     mixer = layer.get_submodule(path)
     prepared: dict[str, Prepare] = dict(getattr(layer, PREPARED, {}))
@@ -139,10 +141,10 @@ def _cut(layer: DecoderLayer, path: str, split: Split, sums: _Sums) -> None:
             )
         prepared[f"{path}.{name}"] = _preparation(sums, dim, last=weight.dim() - 1)
     setattr(layer, PREPARED, prepared)
-    mixer.forward = MethodType(_part_forward(split.count, sums), mixer)
+    BlockPart(sums).put_into(mixer)
 
 
-def _preparation(sums: _Sums, dim: int | None, *, last: int) -> Prepare:
+def _preparation(sums: Sums, dim: int | None, *, last: int) -> Prepare:
     """A weight on its way into a part: gradients of what is whole are summed, and rows are rounded whole."""
 
     def prepare(weight: Tensor, stored: WeightFormat | None) -> Tensor:
@@ -157,81 +159,35 @@ def _preparation(sums: _Sums, dim: int | None, *, last: int) -> Prepare:
     return prepare
 
 
-def _part_forward(count: int, sums: _Sums) -> Callable[..., Mixed]:
+@dataclass(frozen=True)
+class BlockPart:
+    """A part of a block, whose output is summed over the processes that compute the others."""
+
+    sums: Sums
+
+    def put_into(self, mixer: nn.Module) -> None:
+        """Let a mixer compute with the parts of its parameters."""
+        mixer.forward = MethodType(_part_forward(self.sums), mixer)
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """While it is compiled: a compiler follows no context that it would enter itself."""
+        with self.sums.split(), alone():
+            yield
+
+
+def _part_forward(sums: Sums) -> Callable[..., Mixed]:
     """The forward pass of a mixer whose part is computed here."""
 
     def forward(mixer: Any, x: Tensor, state: State | None = None, position: int = 0) -> Mixed:
-        with split_into(count, sums.of_all):
-            mixed: Mixed = type(mixer).forward(mixer, sums.copied(x), state, position)
+        read = sums.copied(x)
+        if torch.compiler.is_compiling():
+            mixed: Mixed = type(mixer).forward(mixer, read, state, position)
+        else:
+            with sums.split():
+                mixed = type(mixer).forward(mixer, read, state, position)
         # every process adds the same auxiliary loss, and their gradients are summed
-        loss = None if mixed.loss is None else sums.shared(mixed.loss / count)
+        loss = None if mixed.loss is None else sums.shared(mixed.loss / sums.count)
         return Mixed(sums.summed(mixed.y), mixed.state, loss, mixed.metrics)
 
     return forward
-
-
-class _Sums:
-    """Sums over the processes of an axis, with what their gradients are."""
-
-    def __init__(self, grid: Grid) -> None:
-        self.grid, self.count, self.index = grid, grid.size("tp"), grid.index("tp")
-
-    def copied(self, x: Tensor) -> Tensor:
-        """x, whose gradient is the sum over the parts that read it."""
-        if self.grid.mesh is None:  # nobody is there: shapes are looked at
-            return x
-        copied: Tensor = _Copy.apply(x, self.grid.group("tp"))
-        return copied
-
-    def summed(self, x: Tensor) -> Tensor:
-        """The sum of the parts, read alike by all processes."""
-        if self.grid.mesh is None:
-            return x
-        total: Tensor = _Sum.apply(x, self.grid.group("tp"))
-        return total
-
-    @property
-    def of_all(self) -> Sum:
-        """The sum of a figure that each part goes on with in its own way."""
-        return lambda x: self.copied(self.summed(x))
-
-    def shared(self, loss: Tensor) -> Tensor:
-        """The sum of the parts' equal shares of a loss."""
-        return self.summed(loss)
-
-    def gathered(self, x: Tensor, dim: int) -> Tensor:
-        """All parts along an axis, of which this process goes on with its own (`own_part`)."""
-        shape = list(x.shape)
-        shape[dim] *= self.count
-        whole = x.new_zeros(shape)
-        begin = self.index * x.shape[dim]
-        return self.summed(whole.slice_scatter(x, dim, begin, begin + x.shape[dim]))
-
-    def own_part(self, x: Tensor, dim: int) -> Tensor:
-        """This process's part of all."""
-        return x.chunk(self.count, dim)[self.index].contiguous()
-
-
-class _Copy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        total = grads[0].contiguous().clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
-        total = x.contiguous().clone()
-        dist.all_reduce(total, group=group)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
