@@ -25,10 +25,10 @@ Written by `python -m benchmarks.across_gpus.page` from what was measured; do no
 `benchmarks/results/across_gpus_*.json`.
 
 Candidates are scored side by side, one or several on a GPU (`--workers`), and share nothing but the study. A
-supernet is trained by data parallelism (`nas supernet train --processes N`): each process reads its rows of
-every batch, and gradients are added up. A winner is trained by data, sharded, tensor or pipeline parallelism,
-or products of these ([how](../how-to/train_a_winner.md)). A latency table is measured on one GPU, and nothing
-else is timed on that one meanwhile.
+supernet is trained by data parallelism (`nas supernet train --processes N`): each process reads some of the
+networks of a step, or its rows of their batches, and gradients are added up. A winner is trained by data,
+sharded, tensor or pipeline parallelism, or products of these ([how](../how-to/train_a_winner.md)). A latency
+table is measured on one GPU, and nothing else is timed on that one meanwhile.
 """
 
 Row: TypeAlias = dict[str, Any]
@@ -49,14 +49,14 @@ def search(rows: Sequence[Row]) -> Iterator[Cells]:
     """Candidates an hour, and how busy the GPUs were."""
     first: dict[Any, Row] = {}
     for row in rows:
-        if "failed" in row:
+        if "failed" in row or row.get("cold"):
             continue
         per_gpu = row["actors"] / row["gpus"]
         kind = (row["evaluator"], per_gpu)
         one = first.setdefault(kind, row)
-        rate = row["an hour while candidates wait"]
-        efficiency = rate * one["gpus"] / (one["an hour while candidates wait"] * row["gpus"])
-        busy = [share for share in row["busy"].values() if share is not None]
+        rate = row["an hour overall"]
+        efficiency = rate * one["gpus"] / (one["an hour overall"] * row["gpus"])
+        busy = [share for share in list(row["busy"].values())[: row["gpus"]] if share is not None]
         where = "from scratch" if row["evaluator"] == "scratch" else "from a supernet"
         yield (
             where,

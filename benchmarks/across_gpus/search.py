@@ -8,7 +8,8 @@ Each run is one search by `random` (whose proposals hear no outcome) over the `g
 own, which sees so many GPUs. A trial trains for `--steps` steps. Rates are candidates over seconds `overall`,
 from the first proposal to the last outcome, and `while candidates wait`: from the first outcome until fewer
 candidates are left than there are actors. In that stretch every GPU is sampled (`across_gpus_search.svg`).
-Proposals and scores are compared with those of the first run, of one actor.
+Proposals and scores are compared with those of the first run, whose actors compile what the later ones find
+in the cache (`cold`; its rates are no figures of the row).
 
 `from the supernet` scores by a supernet of the space `laptop`: the weights that an actor has read are counted
 where they are read.
@@ -52,12 +53,16 @@ class Case:
     trials: int
     steps: int
     evaluator: str = "scratch"
+    cold: bool = False
+    """Whether its kernels and regions may not be compiled yet."""
 
     @property
     def kind(self) -> str:
         """What the option `--only` calls it."""
         if self.evaluator == "supernet":
             return "supernet"
+        if self.cold:
+            return "cold"
         return "whole" if self.actors == self.gpus else "quarters"
 
     @property
@@ -67,8 +72,9 @@ class Case:
 
 
 def cases(bench: Bench, trials: int, steps: int, shares: Sequence[int] = ()) -> Iterator[Case]:
-    """One actor on one GPU first; shares after whole ones; then from the supernet."""
+    """All GPUs in quarters, to compile; one actor on one GPU; shares after whole ones; from the supernet."""
     counts = sorted({1, *bench.gpus})
+    yield Case(counts[-1], max(shares or (QUARTERS,)) * counts[-1], trials, steps, cold=True)
     for actors in shares or (1, QUARTERS):
         for gpus in counts:
             yield Case(gpus, actors * gpus, trials, steps)

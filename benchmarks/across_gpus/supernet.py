@@ -219,6 +219,7 @@ def main() -> None:
     """The cases, then the killed process."""
     options = parser(__doc__, seconds=300)
     options.add_argument("--compile", choices=BACKENDS, default="none", help="of the bfloat16 cases")
+    options.add_argument("--only", choices=("steps", "killed"), help="only the steps, or the killed process")
     options.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = options.parse_args()
     bench = Bench("supernet", given)
@@ -227,9 +228,10 @@ def main() -> None:
         say(one(Case(**json.loads(case)), bench.kind, Path(go)))
         return
     with tempfile.TemporaryDirectory(prefix="supernet-") as folder:
-        measure(bench, list(cases(bench, given.compile)), Path(folder))
+        if given.only != "killed":
+            measure(bench, list(cases(bench, given.compile)), Path(folder))
         several = [gpus for gpus in bench.gpus if gpus > 1]
-        if several and not bench.over:
+        if given.only != "steps" and several and not bench.over:
             for row in killed(bench, several[0], Path(folder, "killed")):
                 bench.add(row)
 

@@ -8,6 +8,9 @@ al. 2020, arXiv:2003.11142). Training may go in phases that open more and more o
 (`evaluators.supernet.importance`). Weights are rounded to the bits of the layers, gradients pass straight
 through. `evaluators.supernet.recipe` holds all that can be chosen.
 
+Of several processes each reads some of the networks, or some rows of their batches
+(`evaluators.supernet.sharing`), and gradients are added up.
+
 The random choices of a step come from (seed, step), and its phase from the step, so a training that was
 stopped continues to the same losses.
 """
@@ -15,7 +18,7 @@ stopped continues to the same losses.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +28,7 @@ from torch import Tensor
 
 from evaluators.supernet.importance import Sorted, sort_by_importance
 from evaluators.supernet.sandwich import Sandwich
+from evaluators.supernet.sharing import Sharing
 from evaluators.supernet.shrinking import Phase, narrowed, phase_at, starts
 from evaluators.tasks.base import IGNORED, Task
 from evaluators.training.beforehand import Job, compile_beforehand, networks_of, widths_of
@@ -40,6 +44,7 @@ from foundation.errors import SpaceError
 from search_spaces.devices import on_cuda, peak_of
 from search_spaces.language.serialization import to_json
 from search_spaces.language.space import Space
+from search_spaces.network.decoder import Decoder
 from search_spaces.network.layer import Parts
 from search_spaces.scenario import Scenario
 from search_spaces.supernet import Subnet, Supernet, Weights
@@ -92,6 +97,7 @@ class SupernetTraining(Trainable):
             tokens=batch * task.length,
             steps=steps,
         )
+        self.sharing = Sharing.of(process_group, 1 if self.settings.distill else self.settings.networks)
         self.sorted: list[Sorted] = []
         self._flops: dict[int, float] = {}
         self._begun = False
@@ -154,22 +160,45 @@ class SupernetTraining(Trainable):
         """
         self._enter_phase()
         self._compile_beforehand()
-        subnets = [self.supernet.subnet(spec) for spec in self._sandwiches[self._phase].of(self.step)]
-        sixteen, losses = self.supernet.at_sixteen(), list[Tensor]()
-        for number, readers in enumerate(
-            [subnets] if self.settings.distill else [[each] for each in subnets]
-        ):
-            total = torch.zeros(2, len(readers), device=self.execution.device)
-            for tokens, targets, share in self._pieces(number):
-                total += share * torch.stack(self._read(readers, sixteen, tokens, targets, share), 1)
-            losses.append(total)
-        of_subnets = torch.cat(losses, 1)
-        gradients = [weight.grad for weight in self.supernet.parameters() if weight.grad is not None]
-        self.process_group.add_up([*gradients, of_subnets])
-        hard, whole = of_subnets
+        specs = self._sandwiches[self._phase].of(self.step)
+        mine = self._mine(specs)
+        subnets = {number: self.supernet.subnet(specs[number]) for number in mine}
+        sixteen = self.supernet.at_sixteen()
+        nothing = torch.zeros(2, device=self.execution.device)
+        of_network = dict.fromkeys(range(len(specs)), nothing)
+        for numbers in [mine] if self.settings.distill else [[number] for number in mine]:
+            readers = [subnets[number] for number in numbers]
+            for tokens, targets, share in self._pieces(numbers[0]):
+                read = self._read(readers, sixteen, tokens, targets, share)
+                for number, loss in zip(numbers, read, strict=True):
+                    of_network[number] = of_network[number] + share * loss
+        losses = torch.stack(list(of_network.values()), 1)
+        self._add_up(losses)
+        hard, whole = losses
         shown = torch.stack((hard[0], hard[min(1, len(hard) - 1)]))
         names = tuple(f"subnet {i}: the supernet's loss" for i in range(len(whole)))
         return LateLosses(torch.cat((shown, whole)), names, self.task.nats)
+
+    def _mine(self, specs: Sequence[Decoder]) -> list[int]:
+        """The numbers of the networks of a step that this process reads."""
+        if self.sharing.teams == 1:
+            return list(range(len(specs)))
+        scenario = Scenario(batch=self.batch, prompt=self.task.length)
+        return self.sharing.mine([spec.cost(scenario).prefill_flops for spec in specs])
+
+    def _add_up(self, losses: Tensor) -> None:
+        """The sum of all processes' gradients and losses, in place.
+
+        What some team's networks touched gets a gradient everywhere, of zeros where it was not touched here.
+        """
+        if self.sharing.teams > 1:
+            weights = self.supernet.weights
+            touched = self.process_group.any_of([weight.grad is not None for weight in weights.values()])
+            self.supernet.want_gradients(
+                key for key, is_touched in zip(weights, touched, strict=True) if is_touched
+            )
+        gradients = [weight.grad for weight in self.supernet.parameters() if weight.grad is not None]
+        self.process_group.add_up([*gradients, losses])
 
     @property
     def _phase(self) -> int:
@@ -219,7 +248,7 @@ class SupernetTraining(Trainable):
     def _compile_regions(self) -> None:
         how = self.execution
         vocab = self._sandwiches[-1].of(0)[0].vocab
-        rows = -(-self.batch // self.process_group.count // how.accumulate)
+        rows = -(-self.batch // self.sharing.readers.count // how.accumulate)
         precision, seconds = self.recipe.precision, BEFOREHAND * how.compile_seconds
         specs = networks_of(self.space, vocab)
         about = (specs, rows, self.task.length, how.device, precision, how.compile, seconds)
@@ -245,8 +274,8 @@ class SupernetTraining(Trainable):
         """
         device, batches = self.execution.device, 1 if self.settings.distill else self.settings.networks
         whole = self.task.train_batch_on(device, self.step * batches + number, self.seed, self.batch)
-        rows = [self.process_group.rows(part).chunk(self.execution.accumulate) for part in whole]
-        alone = self.execution.accumulate == 1 and self.process_group.count == 1
+        rows = [self.sharing.readers.rows(part).chunk(self.execution.accumulate) for part in whole]
+        alone = self.execution.accumulate == 1 and self.sharing.readers.count == 1
         for tokens, targets in zip(*rows, strict=True):
             yield tokens, targets, 1.0 if alone else _judged(targets) / _judged(whole[1])
 

@@ -1,12 +1,11 @@
-"""Data-parallel training over several processes: each reads its rows of the batch, gradients are added up.
+"""Data-parallel training over several processes: each reads its part of a step, gradients are added up.
 
     with join(rank, count, rendezvous) as process_group:
         training = SupernetTraining(space, task, steps=250, seed=0, batch=32, process_group=process_group)
 
-All processes draw the same subnets, since random choices come from (seed, step), so they touch the same
-parameters and need no further agreement. `count` processes with a batch of B rows compute what one does with
-the same B, up to rounding; only losses that are not a mean over tokens (the balance of experts) see each
-process's rows alone.
+All processes draw the same subnets, since random choices come from (seed, step), so none needs to be told
+what to do. `count` processes with a batch of B rows compute what one does with the same B, up to rounding;
+only losses that are not a mean over tokens (the balance of experts) see each process's rows alone.
 """
 
 from __future__ import annotations
@@ -57,6 +56,17 @@ class ProcessGroup:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """Which of the flags are set in at least one process; the order must be the same everywhere.
+
+        Said from processor to processor, so that no GPU is waited for.
+        """
+        if self.count == 1 or not flags:
+            return list(flags)
+        joined = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(joined, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in joined.tolist()]
+
     def wait(self, device: str) -> None:
         """Wait until all processes are here."""
         arrived = torch.zeros(1, device=device)
@@ -79,7 +89,7 @@ def join(rank: int, count: int, rendezvous: str | Path, *, device: str = "cpu") 
     """
     if not 0 <= rank < count:
         raise SettingError(f"rank must be one of 0 to {count - 1}, got {rank}")
-    backend = "nccl" if device.startswith("cuda") else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         # all of them are on this host; otherwise they would listen on the address of its name
         os.environ.setdefault(variable, LOOPBACK)

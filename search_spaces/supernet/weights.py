@@ -121,6 +121,12 @@ class SharedWeights:
                 weight.grad = self._zeroed(binding.key)
             weight.grad[binding.index].add_(grad)
 
+    def want_gradients(self, keys: Iterable[str]) -> None:
+        """Give the parameters of these keys a gradient of zeros where they have none."""
+        for key in keys:
+            if self.weights[key].grad is None:
+                self.weights[key].grad = self._zeroed(key)
+
     @torch.no_grad()
     def at_sixteen(self) -> Weights:
         """Every shared parameter rounded to bfloat16, by its key, as it is now; valid until the next call.

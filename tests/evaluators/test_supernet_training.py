@@ -279,23 +279,35 @@ def test_low_precision_learns_nearly_the_same() -> None:
     assert all(weight.dtype == torch.float32 for weight in made.supernet.parameters())
 
 
+SHARED = {
+    "networks": recipe_with(phases=PHASES),
+    "rows": recipe_with(phases=PHASES, networks=3),
+    "rows, from one teacher": SOFT,
+}
+"""What two processes share of a step: two of four networks each, or rows of every network's batch."""
+
 WORKER = """
 import json, sys
 import torch
 torch.set_num_threads(1)
 from evaluators.training.process_group import join
-from tests.evaluators.test_supernet_training import trained
+from tests.evaluators.test_supernet_training import SHARED, summary, trained
 with join(int(sys.argv[1]), 2, sys.argv[2]) as process_group:
-    made, losses = trained(process_group=process_group)
-    total = sum(float(weight.detach().double().abs().sum()) for weight in made.supernet.parameters())
-    print(json.dumps([losses, total]))
+    made, losses = trained(process_group=process_group, recipe=SHARED[sys.argv[3]])
+    print(json.dumps([losses, summary(made), made.sharing.teams]))
 """
 
 
-def test_two_workers_learn_what_one_does_with_the_whole_batch(tmp_path: Path) -> None:
+def summary(made: SupernetTraining) -> dict[str, float]:
+    """The sum of every tensor's sizes: weights, and what the optimizer keeps of those that were touched."""
+    return {name: float(tensor.double().abs().sum()) for name, tensor in made.tensors().items()}
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_two_workers_learn_what_one_does_with_the_whole_batch(tmp_path: Path, shared: str) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(rank), str(tmp_path / "meeting")],
+            [sys.executable, "-c", WORKER, str(rank), str(tmp_path / "meeting"), shared],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -303,11 +315,12 @@ def test_two_workers_learn_what_one_does_with_the_whole_batch(tmp_path: Path) ->
     ]
     printed = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
     assert printed[0] == printed[1]
-    alone, losses = trained()
-    for pair, shared in zip(losses, printed[0][0], strict=True):
-        assert shared == pytest.approx(pair, abs=2e-3)
-    total = sum(float(weight.detach().double().abs().sum()) for weight in alone.supernet.parameters())
-    assert printed[0][1] == pytest.approx(total, rel=1e-3)
+    of_two, sums, teams = printed[0]
+    assert teams == (2 if shared == "networks" else 1)
+    alone, losses = trained(recipe=SHARED[shared])
+    for pair, of_pair in zip(losses, of_two, strict=True):
+        assert of_pair == pytest.approx(pair, abs=2e-3)
+    assert sums == pytest.approx(summary(alone), rel=1e-2, abs=1e-4)
 
 
 def test_workers_need_rows_and_a_place() -> None:
@@ -380,6 +393,10 @@ class Meeting(ProcessGroup):
 
     def add_up(self, tensors: Any) -> None:
         """Nothing: the other one does nothing."""
+
+    def any_of(self, flags: Any) -> list[bool]:
+        """Those that are set here."""
+        return list(flags)
 
     def wait(self, device: str) -> None:
         heard.append(f"process {self.rank} waits")

@@ -17,12 +17,12 @@ from benchmarks.common import RESULTS
 from hw_profiles.latency.comparison import Comparison
 
 TOLD = {"device": "2 x H", "torch": "2.11", "when": "2026-11-30T10:00:00+00:00", "command": "python -m ..."}
-SCORED = {"gpus": 1, "actors": 1, "evaluator": "scratch", "busy": {"GPU 0": 0.9}}
+SCORED = {"gpus": 1, "actors": 1, "evaluator": "scratch", "busy": {"GPU 0": 0.9, "GPU 1": 0.0}}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "search": [
-        {**SCORED, "an hour while candidates wait": 1000.0},
+        {**SCORED, "an hour overall": 1000.0},
         {"gpus": 2, "actors": 2, "evaluator": "scratch", "failed": "took longer than 9 s"},
-        {**SCORED, "gpus": 2, "actors": 2, "an hour while candidates wait": 1800.0, "busy": {"GPU 0": None}},
+        {**SCORED, "gpus": 2, "actors": 2, "an hour overall": 1800.0, "busy": {"GPU 0": None}},
     ],
     "supernet": [
         {"gpus": 2, "batch": 32, "precision": "bfloat16", "compile": "inductor", "tokens_per_s": 2e5}
