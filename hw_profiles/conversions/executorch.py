@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -22,6 +23,12 @@ from foundation.errors import ProfileError
 from search_spaces.network.programs import silent
 
 EXTRA, MODULES = "executorch", ("executorch",)
+
+SHIFTS: Mapping[Any, Any] = {
+    torch.ops.aten.__lshift__.Scalar: torch.ops.aten.bitwise_left_shift.Tensor_Scalar,
+    torch.ops.aten.__rshift__.Scalar: torch.ops.aten.bitwise_right_shift.Tensor_Scalar,
+}
+"""Shifts by a number as PyTorch traces them, and the operators that compute the same."""
 
 
 def write_pte(programs: Mapping[str, ExportedProgram], path: Path) -> None:
@@ -32,11 +39,23 @@ def write_pte(programs: Mapping[str, ExportedProgram], path: Path) -> None:
     """
     with refused_as(ProfileError, "ExecuTorch cannot express this network"), silent():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
+        from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-        lowered: Any = to_edge_transform_and_lower(dict(programs), partitioner=[XnnpackPartitioner()])
+        for program in programs.values():
+            _name_shifts(program)
+        lowered: Any = to_edge_transform_and_lower(
+            dict(programs),
+            partitioner=[XnnpackPartitioner()],
+            compile_config=EdgeCompileConfig(_core_aten_ops_exception_list=list(SHIFTS.values())),
+        )
         content: bytes = lowered.to_executorch().buffer
     path.write_bytes(content)
+
+
+def _name_shifts(program: ExportedProgram) -> None:
+    """Let shifts, with which states of 4 bits are packed, have the names that ExecuTorch has kernels for."""
+    for node in program.graph.nodes:
+        node.target = SHIFTS.get(node.target, node.target)
 
 
 class PteMethod:

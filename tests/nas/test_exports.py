@@ -159,8 +159,12 @@ def test_windows_of_shared_heads_and_states_of_few_bits_run_in_onnx_runtime(tmp_
 def test_executorch_runs_prefill_and_step_of_one_file(tmp_path: Path) -> None:
     pytest.importorskip("executorch")
     layers = tuple(
-        Layer(sequence_mixer=mixer, channel_mixer=SwiGLU())
-        for mixer in (Attention(num_heads=2, num_kv_heads=1, head_dim=8, window=5), ShortConv())
+        Layer(sequence_mixer=mixer, channel_mixer=SwiGLU(), bits=Bits(state=state))
+        for mixer, state in (
+            (Attention(num_heads=2, num_kv_heads=1, head_dim=8, window=5), 16),
+            (Attention(num_heads=2, num_kv_heads=2, head_dim=8), 4),
+            (ShortConv(), 16),
+        )
     )
     model = build(Decoder(vocab=16, d_model=16, layers=layers))
     told = target_of("executorch,prompt=8,capacity=48").export(Network(model), tmp_path / "out")
