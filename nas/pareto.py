@@ -25,6 +25,23 @@ def nondominated_mask(points: Points) -> NDArray[np.bool_]:
     return kept
 
 
+def signs_of(least: Points, most: Points) -> NDArray[np.int8]:
+    """By axis, the sign that all values have between these; 0 where they do not have one."""
+    signs: NDArray[np.int8] = (least > 0).astype(np.int8) - (most < 0).astype(np.int8)
+    return signs
+
+
+def in_logarithms(points: Points, signs: NDArray[np.int8]) -> Points:
+    """Points with the axes that have a sign in logarithms, in which twice as fast counts the same everywhere.
+
+    Those that are maximised come negated, and stay so.
+    """
+    points = points.copy()
+    for axis in np.flatnonzero(signs):
+        points[:, axis] = signs[axis] * np.log(signs[axis] * points[:, axis])
+    return points
+
+
 def reference_point(points: Sequence[Sequence[float]] | Points) -> Points:
     """A point a tenth of the range beyond the worst value in each objective."""
     values = np.asarray(points, dtype=float)

@@ -33,6 +33,7 @@ from nas.strategies.surrogate.choosing import Beliefs, Chooser
 from nas.strategies.surrogate.encoding import Encoding, Rows
 from nas.strategies.surrogate.knowledge import LEAST, Learner
 from nas.strategies.surrogate.outcomes import Outcomes
+from nas.study.known_costs import KnownCosts
 from nas.study.seed import Seed
 from nas.study.trial import FALLBACK, PARENTS, PROPOSER, SKILL, Trial
 from search_spaces.language.genotype import Genotype, Label
@@ -103,6 +104,11 @@ class Auto(Strategy):
         """Learn from the values of other studies, as far as they hold here."""
         super().begin_with(seeds)
         self._outcomes.learn_from(seeds)
+
+    def inform(self, known: KnownCosts) -> None:
+        """Hear what can be computed of a candidate: these values have no errors."""
+        super().inform(known)
+        self._outcomes.inform(known.names)
 
     def ask(self, number: int) -> Proposal:
         """A candidate for trial `number`, which is awaited."""

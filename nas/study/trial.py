@@ -92,6 +92,11 @@ class Value:
         return self.source.endswith(ROUGH)
 
     @property
+    def kept_samples(self) -> tuple[float, ...]:
+        """Its samples as they are stored: what must not change by that goes by these."""
+        return tuple(round(sample, 5) for sample in self.samples)
+
+    @property
     def rough_mark(self) -> str:
         """What stands behind the number: nothing, or that it is rough."""
         return f" {ROUGH_MARK}" if self.rough else ""
@@ -114,7 +119,7 @@ class Value:
         if self.error is not None:
             plain["error"] = self.error
         if self.samples:
-            plain["samples"] = [round(sample, 5) for sample in self.samples]
+            plain["samples"] = list(self.kept_samples)
         if self.figures:
             plain["figures"] = dict(self.figures)
         if self.curve:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from foundation.statistics import interval
-from nas.pareto import Points, hypervolume, reference_point
+from nas.pareto import Points, hypervolume, in_logarithms, reference_point, signs_of
 from nas.validation.agreement import FEW
 from nas.validation.errors import NothingToCompare
 
@@ -131,10 +131,5 @@ def scaled(points: Sequence[Sequence[float]], logarithmic: Sequence[bool]) -> li
     if not points:
         return []
     values = np.array(points, dtype=float)
-    for axis in np.flatnonzero(logarithmic):
-        column = values[:, axis]
-        if (column > 0).all():
-            values[:, axis] = np.log(column)
-        elif (column < 0).all():
-            values[:, axis] = -np.log(-column)
-    return [tuple(row) for row in values.tolist()]
+    signs = np.where(logarithmic, signs_of(values.min(axis=0), values.max(axis=0)), 0)
+    return [tuple(row) for row in in_logarithms(values, signs).tolist()]

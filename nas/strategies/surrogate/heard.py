@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nas.pareto import nondominated
 from nas.strategies.surrogate.encoding import Rows
+from nas.strategies.surrogate.pairing import paired
 
 Array = NDArray[np.float64]
 
@@ -20,7 +21,8 @@ FRONTS = 100
 class Heard:
     """The outcomes of N candidates: their rows (N, G), K values each (nan where there is none), errors.
 
-    Values of other studies that may mean something else here are `unlike` (N, K); see `reconciled`.
+    Values of other studies that may mean something else here are `unlike` (N, K); see `reconciled`. `samples`
+    (N, K) are those that a score of this search is the mean of, None where there are none.
     """
 
     numbers: NDArray[np.int64]
@@ -29,6 +31,7 @@ class Heard:
     values: Array
     errors: Array
     unlike: NDArray[np.bool_]
+    samples: NDArray[np.object_] | None = None
 
     def take(self, which: NDArray[np.int64]) -> Heard:
         """Those of some candidates."""
@@ -39,13 +42,19 @@ class Heard:
             self.values[which],
             self.errors[which],
             self.unlike[which],
+            None if self.samples is None else self.samples[which],
         )
 
     def reconciled(self) -> Heard:
-        """The same without unlike values: they are moved and widened by as much as their pairs differ."""
-        if not self.unlike.any():
+        """The same with errors of what tells candidates apart (see `paired`), and without unlike values.
+
+        Those are moved and widened by as much as their pairs differ.
+        """
+        if self.samples is None and not self.unlike.any():
             return self
         values, errors = self.values.copy(), self.errors.copy()
+        if self.samples is not None:
+            errors = np.stack([paired(e, s) for e, s in zip(errors.T, self.samples.T, strict=True)], axis=1)
         own = {row.tobytes(): i for i, row in enumerate(self.rows) if self.numbers[i] >= 0}
         for k in range(values.shape[1]):
             others = np.flatnonzero(self.unlike[:, k])

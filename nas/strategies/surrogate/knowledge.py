@@ -124,7 +124,7 @@ class Learner:
 
     def __init__(self, encoding: Encoding) -> None:
         self._featurizer = Featurizer(encoding)
-        self._fits: tuple[tuple[int, ...], list[_Fit]] = ((), [])
+        self._fits: tuple[tuple[Any, ...], list[_Fit]] = ((), [])
         self._model: tuple[tuple[Any, ...], Model | None] = ((), None)
 
     def model(self, heard: Heard, first: Heard | None = None) -> Model | None:
@@ -199,7 +199,7 @@ class Learner:
         if early.scored.sum() < LEAST:
             early = heard
         doubtful = not heard.scored.all()
-        known = (doubtful, *early.numbers.tolist())
+        known = (doubtful, early.values.tobytes(), *early.numbers.tolist())
         if self._fits[0] != known:
             early = early.reconciled()
             early = early.take(early.chosen(FITTED))

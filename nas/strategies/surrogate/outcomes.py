@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.pareto import in_logarithms, signs_of
 from nas.strategies.surrogate.encoding import Encoding, Rows
 from nas.strategies.surrogate.heard import Heard
 from nas.study.seed import Seed
 from nas.study.trial import Trial, TrialState, Value
 from search_spaces.language.genotype import Genotype
 
+Array = NDArray[np.float64]
+
 
 class Outcomes:
-    """Candidates by trial number; `goals` gives, per objective, its name and whether it is maximised."""
+    """Candidates by trial number; `goals` gives, per objective, its name and whether it is maximised.
+
+    A goal that is computed of the architecture is a cost: it has no error, and what counts are factors. So
+    its values are heard in logarithms, unless one of them is zero or they have both signs.
+    """
 
     def __init__(self, encoding: Encoding, goals: Sequence[tuple[str, bool]]) -> None:
         self._encoding, self._goals = encoding, goals
@@ -28,21 +35,30 @@ class Outcomes:
         self._times: Counter[bytes] = Counter()
         self._lessons: list[_Told] = []
         self._collections: dict[str, Heard] = {}  # made since the last outcome, by what they are of
+        self._computed = np.zeros(len(goals), bool)
+        self._least, self._most = np.full(len(goals), math.inf), np.full(len(goals), -math.inf)
 
     @property
     def lessons(self) -> int:
         """How many candidates of other studies there are to learn from."""
         return len(self._lessons)
 
+    def inform(self, computed: Collection[str]) -> None:
+        """Hear, before all trials, which goals are computed of an architecture."""
+        self._computed = np.array([name in computed for name, _ in self._goals], bool)
+
     def learn_from(self, seeds: Iterable[Seed]) -> None:
         """Values of other studies, to be learned from beside those of this one."""
         self._collections.clear()
         self._lessons = [
-            _Told(
-                self._encoding.row(seed.genotype),
-                True,
-                *self._numbers(seed.values),
-                [name in seed.unlike for name, _ in self._goals],
+            self._noted(
+                _Told(
+                    self._encoding.row(seed.genotype),
+                    True,
+                    *self._numbers(seed.values),
+                    [name in seed.unlike for name, _ in self._goals],
+                    [None for _ in self._goals],
+                )
             )
             for seed in seeds
             if seed.values
@@ -111,19 +127,31 @@ class Outcomes:
 
     def _of(self, trial: Trial) -> _Told:
         row, complete = self._encoding.row(trial.genotype), trial.state is TrialState.COMPLETE
-        return _Told(row, complete, *self._numbers(trial.values), [False] * len(self._goals))
+        known = [trial.values.get(name) for name, _ in self._goals]
+        samples = [np.array(value.kept_samples) if value and value.samples else None for value in known]
+        return self._noted(
+            _Told(row, complete, *self._numbers(trial.values), [False] * len(self._goals), samples)
+        )
+
+    def _noted(self, told: _Told) -> _Told:
+        """The same, whose values are in the range of all."""
+        self._least = np.fmin(self._least, told.values)
+        self._most = np.fmax(self._most, told.values)
+        return told
 
     def _collected(self, outcomes: Mapping[int, _Told]) -> Heard:
         numbers = sorted(outcomes)
         told = [outcomes[number] for number in numbers]
         shape = (len(told), len(self._goals))
+        values = np.array([t.values for t in told], dtype=float).reshape(shape)
         return Heard(
             np.array(numbers, dtype=np.int64),
             np.array([t.row for t in told], dtype=np.int16).reshape(len(told), len(self._encoding.genes)),
             np.array([t.scored for t in told], dtype=bool),
-            np.array([t.values for t in told], dtype=float).reshape(shape),
-            np.array([t.errors for t in told], dtype=float).reshape(shape),
+            in_logarithms(values, np.where(self._computed, signs_of(self._least, self._most), 0)),
+            np.where(self._computed, 0, np.array([t.errors for t in told], dtype=float).reshape(shape)),
             np.array([t.unlike for t in told], dtype=bool).reshape(shape),
+            _table([t.samples for t in told], shape),
         )
 
     def _numbers(self, values: Mapping[str, Value]) -> tuple[list[float], list[float]]:
@@ -168,3 +196,14 @@ class _Told(NamedTuple):
     values: list[float]
     errors: list[float]
     unlike: list[bool]
+    samples: list[Array | None]
+
+
+def _table(samples: Sequence[Sequence[Array | None]], shape: tuple[int, int]) -> NDArray[np.object_] | None:
+    """Samples by candidate and goal; None where nobody has any."""
+    if not any(mine is not None for row in samples for mine in row):
+        return None
+    table = np.empty(shape, object)
+    for place in np.ndindex(*shape):
+        table[place] = samples[place[0]][place[1]]
+    return table
