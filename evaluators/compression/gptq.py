@@ -2,15 +2,18 @@
 
     H = sum of x x' + damp I;   q_j = round(w_j);   w_k -= (w_j - q_j) / U_jj U_jk  for k > j,   H^-1 = U'U
 
-Frantar et al. 2022, arXiv:2210.17323, sections 3 and 4. The result has the values of its format, and is left
-unchanged by `search_spaces.quantization.rounding`: the largest value of each group keeps the largest code, so
-whoever rounds again finds the same scale. Weights that are zero, because they were pruned, stay zero.
+Frantar et al. 2022, arXiv:2210.17323, sections 3 and 4, with the columns of large inputs first (as the
+authors' own code can): what is left at the end has few columns to be made good by, and should weigh little.
+Scales are chosen before, since a group's columns then stand anywhere. The result has the values of its
+format, and is left unchanged by `search_spaces.quantization.rounding`: the largest value of each group keeps
+the largest code, so whoever rounds again finds the same scale. Weights that are zero, because they were
+pruned, stay zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,16 +23,36 @@ from search_spaces.quantization.bits import TERNARY, WeightFormat
 from search_spaces.quantization.rounding import TIGHTER, usable_scale
 
 NEAR = (1.0, 1.05, 1.1, 1.15)
-"""How far below the largest value the range of 4 bits and more may end, as the ratio of both.
+"""How far below the largest value the range may end, as the ratio of both.
 
-At 4 bits and more a row is rounded twice, with these ratios and with all of 3 and 2 bits, and the one counts
-that is nearer in the end. Scales of least error by themselves clip more, which the columns that follow make
-good in some rows and not in others: with all ratios alone three small networks lost 8, 23 and 30 % more bits
-per byte at 4 bits; with these alone SmolLM2-135M and two small ones 22, 13 and 171 % more than with both.
+A row is rounded twice, with these ratios and with all that nearest rounding tries (`TIGHTER`), and the one
+counts that is nearer in the end. Scales of least error by themselves clip more, which the columns that follow
+make good in some rows and not in others.
 """
+
+AT_ONCE = 128
+"""Columns that are rounded before their errors reach all others (section 4, step 2)."""
 
 Root: TypeAlias = tuple[Tensor, Tensor]
 """What `inverse_root` gives."""
+
+
+class Columns(NamedTuple):
+    """In which order columns are rounded, and in this order the root of H^-1 and the diagonal of H."""
+
+    order: Tensor
+    upper: Tensor
+    diagonal: Tensor
+
+
+class Frames(NamedTuple):
+    """By group: the scales [N], which column keeps the largest code [N], that code [N]; groups of columns."""
+
+    scales: list[Tensor]
+    kept: list[Tensor]
+    largest: list[Tensor]
+    group_of: list[int]
+
 
 DAMP = 0.01
 """What is added to the diagonal of H, as a share of its mean (section 4, step 3)."""
@@ -55,21 +78,23 @@ def gptq_at_each(
     rounded = {stored: weight.detach().contiguous().clone() for stored in formats}
     for part, moment in moments.items():
         moment = moment.to(weight.device)
-        root = inverse_root(moment, damp)
+        order = moment.diagonal().argsort(descending=True, stable=True)
+        columns = Columns(order, *inverse_root(moment[order][:, order], damp))
         for stored, values in rounded.items():
             matrix = part.of(values)
             groups = group_edges(part.width, weight.shape[-1], stored.span(weight.shape[-1]))
-            matrix.copy_(_nearest(matrix.double(), moment, root, groups, stored))
+            matrix.copy_(_nearest(matrix.double(), moment, columns, groups, stored))
     return rounded
 
 
 def _nearest(
-    weight: Tensor, moment: Tensor, root: Root, groups: list[tuple[int, int]], stored: WeightFormat
+    weight: Tensor, moment: Tensor, columns: Columns, groups: list[tuple[int, int]], stored: WeightFormat
 ) -> Tensor:
     """The matrix [N, K] rounded with the ratios that leave the least error of each row's products."""
-    if stored.bits < 4:
-        return _swept(weight, root, groups, stored, TIGHTER)
-    near, clipped = (_swept(weight, root, groups, stored, ratios) for ratios in (NEAR, TIGHTER))
+    near, clipped = (
+        _swept(weight, columns, _frames(weight, columns, groups, stored, ratios), stored)
+        for ratios in (NEAR, TIGHTER)
+    )
     errors = [(off @ moment * off).sum(-1, keepdim=True) for off in (near - weight, clipped - weight)]
     return torch.where(errors[0] <= errors[1], near, clipped)
 
@@ -83,33 +108,45 @@ def group_edges(width: int, row: int, span: int) -> list[tuple[int, int]]:
     ]
 
 
-def _swept(
+def _frames(
     weight: Tensor,
-    root: Root,
+    columns: Columns,
     groups: list[tuple[int, int]],
     stored: WeightFormat,
     ratios: Sequence[float],
-) -> Tensor:
-    """The matrix [N, K] rounded group by group; `root` is what `inverse_root` gives."""
-    weight = weight.clone()
-    pruned = weight == 0
-    upper, importance = root
-    for low, high in groups:
-        group = weight[:, low:high].clone()
-        there = group.masked_fill(pruned[:, low:high], 0.0)
-        scale, fixed = _scales(there, importance[low:high], stored, ratios)
-        largest = _largest_code(there.gather(-1, fixed[:, None])[:, 0], stored)
-        errors = torch.zeros_like(group)
-        for j in range(high - low):
-            column, at = group[:, j], low + j
-            code = _codes(column[:, None], scale, stored)[:, 0]
-            code = torch.where(fixed == j, largest, code)
-            rounded = torch.where(pruned[:, at], 0.0, code * scale[:, 0])
-            errors[:, j] = (column - rounded) / upper[at, at]
-            group[:, j + 1 :] -= errors[:, j, None] * upper[at, at + 1 : high]
-            weight[:, at] = rounded
-        weight[:, high:] -= errors @ upper[low:high, high:]
-    return weight
+) -> Frames:
+    """The scales of all groups of a matrix [N, K], from its weights as they are."""
+    importance = torch.empty_like(columns.diagonal)
+    importance[columns.order] = columns.diagonal
+    scales, kept, largest, group_of = [], [], [], list[int]()
+    for index, (low, high) in enumerate(groups):
+        group = weight[:, low:high]
+        scale, fixed = _scales(group, importance[low:high], stored, ratios)
+        scales.append(scale[:, 0])
+        kept.append(fixed + low)
+        largest.append(_largest_code(group.gather(-1, fixed[:, None])[:, 0], stored))
+        group_of += [index] * (high - low)
+    return Frames(scales, kept, largest, group_of)
+
+
+def _swept(weight: Tensor, columns: Columns, frames: Frames, stored: WeightFormat) -> Tensor:
+    """The matrix [N, K] rounded column by column, in their order."""
+    order, upper = columns.order.tolist(), columns.upper
+    left, pruned, rounded = weight[:, columns.order], weight == 0, torch.empty_like(weight)
+    for low in range(0, len(order), AT_ONCE):
+        high = min(low + AT_ONCE, len(order))
+        errors = torch.zeros_like(left[:, low:high])
+        for at in range(low, high):
+            column, value = order[at], left[:, at]
+            group = frames.group_of[column]
+            scale = frames.scales[group]
+            code = _codes(value[:, None], scale[:, None], stored)[:, 0]
+            code = torch.where(frames.kept[group] == column, frames.largest[group], code)
+            rounded[:, column] = torch.where(pruned[:, column], 0.0, code * scale)
+            errors[:, at - low] = (value - rounded[:, column]) / upper[at, at]
+            left[:, at + 1 : high] -= errors[:, at - low, None] * upper[at, at + 1 : high]
+        left[:, high:] -= errors @ upper[low:high, high:]
+    return rounded
 
 
 def inverse_root(moment: Tensor, damp: float) -> Root:

@@ -95,7 +95,7 @@ class Int8(SystemCheck):
 
 @checks.add
 class Gptq(SystemCheck):
-    """The optimal brain surgeon in a fixed order, with a new inverse in each step."""
+    """The optimal brain surgeon, columns of large inputs first, with a new inverse in each step."""
 
     name, reference, tolerance, counts = "gptq", "optimal brain surgeon, step by step", 1e-5, BYTES
 
@@ -109,11 +109,12 @@ class Gptq(SystemCheck):
 
 
 def surgeon(weight: Tensor, moment: Tensor, damp: float) -> Tensor:
-    """Optimal brain quantization in a fixed order: the inverse of what is left is taken anew each time.
+    """Optimal brain quantization: the inverse of what is left is taken anew each time.
 
-    At 8 bits and one group, with the scale that reaches the largest value.
+    At 8 bits and one group, with the scale that reaches the largest value; columns of large inputs go first.
     """
-    weight = weight.double().clone()
+    order = moment.diagonal().argsort(descending=True)
+    weight, moment = weight[:, order].double(), moment[order][:, order]
     largest = weight.abs().argmax(-1)
     scale = (weight.abs().amax(-1) / 127).to(torch.bfloat16).double()
     sign = weight.gather(-1, largest[:, None])[:, 0].sign()
@@ -125,7 +126,7 @@ def surgeon(weight: Tensor, moment: Tensor, damp: float) -> Tensor:
         error = weight[:, j] - code * scale
         weight[:, j:] -= error[:, None] * inverse[0] / inverse[0, 0]
         weight[:, j] = code * scale
-    return weight.float()
+    return weight[:, order.argsort()].float()
 
 
 def _network() -> Model:
