@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import sys
 from collections.abc import Iterator
@@ -146,4 +147,6 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    asked = argparse.ArgumentParser(description="Write the reference, as pages, into a folder.")
+    asked.add_argument("folder", type=Path)
+    main(asked.parse_args().folder)

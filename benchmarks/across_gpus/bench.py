@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import signal
@@ -43,6 +44,7 @@ class Bench:
         self.command = " ".join([f"python -m benchmarks.across_gpus.{name}", *sys.argv[1:]])
         self.rows: list[dict[str, Any]] = []
         self._end = time.monotonic() + given.seconds
+        signal.signal(signal.SIGTERM, _ended)  # as by Ctrl-C, so that what was started ends, too
 
     @property
     def kind(self) -> str:
@@ -67,8 +69,22 @@ class Bench:
         keep(self.name, self.command, self.rows, device=device_name(self.kind), **more)
 
 
+def _ended(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+_running: set[Child] = set()
+
+
+@atexit.register
+def _end_all() -> None:
+    """No measurement outlives the row that it is of."""
+    for child in list(_running):
+        child.end()
+
+
 class Child:
-    """A process of its own for one measurement, with all that it starts."""
+    """A process of its own for one measurement, with all that it starts; it ends with this one at last."""
 
     def __init__(self, module: str, words: Sequence[str], output: Path) -> None:
         self._output = output
@@ -79,6 +95,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        _running.add(self)
 
     def result(self, limit: float) -> dict[str, Any]:
         """What it said within so many seconds; `{"failed": why}` where it failed or took longer."""
@@ -98,6 +115,7 @@ class Child:
 
     def end(self) -> None:
         """Kill it and what it started, if that still runs."""
+        _running.discard(self)
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -48,10 +48,14 @@ COMMAND = "python -m benchmarks.life.adapt"
 MOST_STEPS = 100_000
 FULL = "all weights"
 MATRICES = {"targets": ("input", "output", "inner", "embedding")}
+MATRICES_AND_REST = {"targets": (*MATRICES["targets"], "vector")}
 WAYS: dict[str, dict[str, Any]] = {
     "LoRA": MATRICES,
     "LoRA 2r": MATRICES,
     "LoRA 4r": MATRICES,
+    "LoRA and vectors": MATRICES_AND_REST,
+    "LoRA 2r and vectors": MATRICES_AND_REST,
+    "LoRA 4r and vectors": MATRICES_AND_REST,
     "DoRA": {"decompose": True, **MATRICES},
     "QLoRA": {"base": "nf4", **MATRICES},
     "GaLore": {"method": "galore", "every": 25, **MATRICES},
@@ -61,7 +65,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """Ways of `nas adapt`; those that have a rank r, at a fourth of the width."""
 
-RANKS = {"LoRA 2r": 2, "LoRA 4r": 4}
+RANKS = {"LoRA 2r": 2, "LoRA 4r": 4, "LoRA 2r and vectors": 2, "LoRA 4r and vectors": 4}
 
 
 def mixer(name: str, width: int) -> Block:
@@ -197,20 +201,30 @@ class Shift:
 
 
 def best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The row of the best rate of each way, with its share of what all weights have gained."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    """The row of the best rate of each way and network, with its share of what all weights have gained."""
+    found: dict[tuple[str, int, str], dict[str, Any]] = {}
     for row in rows:
-        key = row["network"], row["way"]
+        key = row["network"], row["parameters"], row["way"]
         if key not in found or row["gained"] > found[key]["gained"]:
             found[key] = row
-    shown = ("network", "way", "rate", "bits per byte", "gained", "error", "trained", "peak bytes")
+    shown = (
+        "network",
+        "parameters",
+        "way",
+        "rate",
+        "bits per byte",
+        "gained",
+        "error",
+        "trained",
+        "peak bytes",
+    )
     return [
         {
             **{name: row[name] for name in shown},
-            "share of full": row["gained"] / found[network, FULL]["gained"],
+            "share of full": row["gained"] / found[network, size, FULL]["gained"],
         }
-        for (network, _), row in found.items()
-        if (network, FULL) in found
+        for (network, size, _), row in found.items()
+        if (network, size, FULL) in found
     ]
 
 

@@ -7,6 +7,10 @@ with A [r, K] at random and B [N, r] zero, so that nothing changes at first, |.|
 those norms of W, learned. A matrix is a parameter of a block with its last axes as inputs, and in a stack of
 experts each one, so every mixer can be adapted (`Model.roles`). W' at the bits of its layer is what the
 forward pass computes with: the network that it is merged into says exactly the same.
+
+What is no matrix (norms, biases, decays, filters of convolutions) has no factors that are smaller than it is,
+and may be learned whole beside them: v' = v + d, with d zero at first. These are few values, as in BitFit
+(Ben Zaken et al. 2021, arXiv:2106.10199), and mixers with a state keep much of what they do in them.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from search_spaces.network.model import Model
 from search_spaces.network.residual import Residual
 from search_spaces.network.scaling import Role
 from search_spaces.network.weight_formats import weight_bits
-from search_spaces.parameter_axes import WIDTH
+from search_spaces.parameter_axes import FIXED, WIDTH
 from search_spaces.quantization.rounding import round_all
 
 PLACES = ("input", "output", "inner", "expert")
@@ -38,6 +42,8 @@ PLACES = ("input", "output", "inner", "expert")
 ENDS = "embedding"
 """Those with a row for each token: the embedding, and a head of its own."""
 
+REST = "vector"
+"""What is no matrix."""
 
 BASES = (AS_IT_IS, NF4) = ("as_it_is", "nf4")
 """How the weights are held that factors are added to."""
@@ -98,31 +104,51 @@ def matrices(model: Model, places: Collection[str], rank: int = 1) -> dict[str, 
     return found
 
 
+def vectors(model: Model, places: Collection[str]) -> dict[str, int]:
+    """The parameters that are no matrix, if `vector` is one of the places, and how many values each has."""
+    roles = model.roles() if REST in places else {}
+    own = (each for each in model.named_parameters() if each[0] in roles)
+    return {name: weight.numel() for name, weight in own if roles[name].kind in ("elementwise", "readout")}
+
+
 def place_of(module: Residual, name: str, role: Role) -> str:
-    """What a matrix does in its block, as the block's layout tells it; see `PLACES`."""
-    if role.stacked_axes:
-        return "expert"
+    """What a matrix does in its block, as the block's layout tells it; see `PLACES`.
+
+    A stack along an axis that is never moved, as of queries and keys in one parameter, is none of experts.
+    """
     layout = module.block.layout()
     words = layout.words(name) if layout is not None and name in layout.axes else ()
+    if role.stacked_axes and words[:1] != (FIXED,):
+        return "expert"
     if WIDTH in words[:-1]:
         return "output"
     return "input" if words and words[-1] == WIDTH else "inner"
 
 
 class LowRank(Merged):
-    """The training of low-rank factors of some matrices of a model, which itself stays as it is."""
+    """The training of low-rank factors of some matrices of a model, which itself stays as it is.
+
+    The parameters of `whole` are learned beside them, as they are.
+    """
 
     ranks: Mapping[str, int] = MappingProxyType({})
     """Ranks of matrices that have another one than the form says."""
 
     def __init__(
-        self, model: Model, task: Task, form: Form, adapted: Mapping[str, Shape], **course: Unpack[Course]
+        self,
+        model: Model,
+        task: Task,
+        form: Form,
+        adapted: Mapping[str, Shape],
+        *,
+        whole: Collection[str] = (),
+        **course: Unpack[Course],
     ) -> None:
-        self.form, self.adapted = form, dict(adapted)
+        self.form, self.adapted, self.whole = form, dict(adapted), tuple(whole)
         self.shapes = {name: weight.shape for name, weight in model.named_parameters()}
         bits = weight_bits(model)  # while matrices are there
         layers = [name for name in self.adapted if name.startswith("layers.")]
-        self.quantized = QuantizedBase(model, layers) if form.base == NF4 else None
+        self.quantized = QuantizedBase(model, layers, self.whole) if form.base == NF4 else None
         super().__init__(model, task, **course)
         self._bits = bits
         if self.quantized is not None:
@@ -130,8 +156,8 @@ class LowRank(Merged):
             self._freeze()
 
     def starts(self) -> dict[str, nn.Parameter]:
-        """A, B and, where they are learned, the norms m of every matrix."""
-        found = {}
+        """A, B and, where they are learned, the norms m of every matrix; d of what is learned whole."""
+        found = {f"{name}.d": nn.Parameter(torch.zeros_like(self._weights[name])) for name in self.whole}
         for name, shape in self.adapted.items():
             base, rank = self.base(name), self.ranks.get(name, self.form.rank)
             start = base.new_empty(shape.stacked, rank, shape.inputs)
@@ -153,14 +179,22 @@ class LowRank(Merged):
     def how(self) -> Mapping[str, Any]:
         """The form, and what is adapted."""
         ranks = {"ranks": dict(sorted(self.ranks.items()))} if self.ranks else {}
-        return {"low_rank": asdict(self.form), "adapted": sorted(self.adapted), **ranks}
+        whole = {"whole": sorted(self.whole)} if self.whole else {}
+        return {"low_rank": asdict(self.form), "adapted": sorted(self.adapted), **ranks, **whole}
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The model's parameters that change."""
+        return (*self.adapted, *self.whole)
 
     def merged(self) -> dict[str, Tensor]:
         """See `Merged.merged`."""
-        return round_all({**self._weights, **{name: self.moved(name) for name in self.adapted}}, self._bits)
+        return round_all({**self._weights, **{name: self.moved(name) for name in self.learned}}, self._bits)
 
     def moved(self, name: str) -> Tensor:
-        """A parameter with its factors in it, before it is rounded."""
+        """A parameter with what it has learned, before it is rounded."""
+        if name in self.whole:
+            return self._weights[name] + self.parameters[f"{name}.d"]
         parts, gain = self.parameters, self.form.alpha / self.form.rank
         moved = torch.baddbmm(self.base(name), parts[f"{name}.B"], parts[f"{name}.A"], alpha=gain)
         if self.form.decompose:
@@ -172,7 +206,7 @@ class LowRank(Merged):
         """See `Merged.gradients`; from a base of 4 bits matrices are made sublayer by sublayer."""
         if self.quantized is None:
             return super().gradients()
-        around = self._moved_and_rounded(self.adapted.keys() - self.quantized.stored.keys())
+        around = self._moved_and_rounded(set(self.learned) - self.quantized.made)
         return self.backward(around, self.quantized.computing_with(self._moved_and_rounded))
 
     def _moved_and_rounded(self, names: Iterable[str]) -> dict[str, Tensor]:
@@ -182,7 +216,7 @@ class LowRank(Merged):
         """Round what is not adapted in its place: a sublayer reads it there, in both of its passes."""
         for weight in self.model.parameters():
             weight.requires_grad_(False)
-        for name in self._weights.keys() - self.adapted.keys():
+        for name in self._weights.keys() - set(self.learned):
             rounded = round_all({name: self._weights[name]}, self._bits)
             self._weights[name].copy_(rounded[name])
 
@@ -202,11 +236,12 @@ class LowRank(Merged):
             super().merge()
         else:
             self._weights |= self.quantized.restore()
-            for name in self.adapted:
+            for name in self.learned:
                 self._weights[name].copy_(self._moved_and_rounded([name])[name])
             self.model.requires_grad_(True)
-        for name in self.adapted:
-            self.parameters[f"{name}.B"].zero_()
+        for name, learned in self.parameters.items():
+            if name.endswith((".B", ".d")):
+                learned.zero_()
         return self.model
 
 
@@ -220,7 +255,10 @@ class UnequalRanks(LowRank):
         form: Form,
         adapted: Mapping[str, Shape],
         ranks: Mapping[str, int],
+        *,
+        whole: Collection[str] = (),
         **course: Unpack[Course],
     ) -> None:
         self.ranks = {name: ranks[name] for name in adapted if ranks[name]}
-        super().__init__(model, task, form, {name: adapted[name] for name in self.ranks}, **course)
+        chosen = {name: adapted[name] for name in self.ranks}
+        super().__init__(model, task, form, chosen, whole=whole, **course)

@@ -28,10 +28,13 @@ from search_spaces.network.residual import Embedded, Residual
 
 
 class QuantizedBase(Parts):
-    """Matrices of a model in 4 bits; the model's own parameters in their place are empty until `restore`."""
+    """Matrices of a model in 4 bits; the model's own parameters in their place are empty until `restore`.
 
-    def __init__(self, model: Model, names: Iterable[str]) -> None:
-        wanted = set(names)
+    `others` are made for each sublayer as well, and not stored.
+    """
+
+    def __init__(self, model: Model, names: Iterable[str], others: Iterable[str] = ()) -> None:
+        wanted, more = set(names), list(others)
         self._parameters = {n: w for n, w in model.named_parameters() if n in wanted}
         self.stored: dict[str, StoredNormalFloat] = {}
         for name, weight in self._parameters.items():  # one after the other, so that both are never there
@@ -40,7 +43,7 @@ class QuantizedBase(Parts):
         self._own: dict[Residual, dict[str, str]] = {}
         for path, module in model.named_modules():
             if isinstance(module, Residual):
-                inside = (n for n in self.stored if n.startswith(f"{path}."))
+                inside = (n for n in (*self.stored, *more) if n.startswith(f"{path}."))
                 self._own[module] = {name: name.removeprefix(f"{path}.") for name in inside}
         self._whole: Callable[[Iterable[str]], Mapping[str, Tensor]] | None = None
 
@@ -57,6 +60,11 @@ class QuantizedBase(Parts):
             for name, stored in self.stored.items()
             for part in ("codes", "scales", "steps", "mean")
         }
+
+    @property
+    def made(self) -> set[str]:
+        """What is made sublayer by sublayer, by name."""
+        return {name for own in self._own.values() for name in own}
 
     def values(self, name: str) -> Tensor:
         """A matrix, in the numbers of the model."""

@@ -18,11 +18,13 @@ from evaluators.compression.low_rank import (
     BASES,
     ENDS,
     PLACES,
+    REST,
     Form,
     LowRank,
     Shape,
     UnequalRanks,
     matrices,
+    vectors,
 )
 from evaluators.compression.merged import Course, Merged
 from evaluators.compression.soft_prompts import (
@@ -51,6 +53,8 @@ DAMAGE_WINDOWS = 16
 
 PROMPTS = {"prompt": VECTORS, "prefix": STATES}
 """Methods that learn a soft prompt, and its form."""
+
+TARGETS = (*PLACES, ENDS, REST)
 
 METHODS = ("factors", "galore", "bottleneck", *PROMPTS)
 
@@ -87,7 +91,9 @@ class Adapt(Modifier):
 
     Matrices are those of any mixer, by what they do: they read the residual stream (input), write to it
     (output), neither (inner), or are experts; or they have a row for each token (embedding, and a head of its
-    own). Those smaller than the rank stay as they are.
+    own). Those smaller than the rank stay as they are. With `vector` among the targets, what is no matrix
+    (norms, biases, decays, filters of convolutions) is learned whole beside the factors: few values more, and
+    mixers that have a state gain most by it.
     """
 
     name = "adapt"
@@ -97,7 +103,7 @@ class Adapt(Modifier):
     alpha: float = setting(16.0, help="What the factors count, times the rank.", above=0, most=MANY)
     tokens: int = setting(16, help="Virtual tokens of a prompt or prefix.", least=1, most=4096)
     targets: tuple[str, ...] = setting(
-        ("input", "output"), help=f"Matrices: {', '.join((*PLACES, ENDS))}.", metavar="PLACE,..."
+        ("input", "output"), help=f"Matrices: {', '.join((*PLACES, ENDS))}; and {REST}.", metavar="PLACE,..."
     )
     decompose: bool = setting(False, help="Learn norms apart from directions (DoRA).")
     base: str = setting(
@@ -116,10 +122,12 @@ class Adapt(Modifier):
 
     def check(self) -> None:
         """Targets must be known, and some."""
-        wrong = [place for place in self.targets if place not in (*PLACES, ENDS)]
+        wrong = [place for place in self.targets if place not in TARGETS]
         if wrong or not self.targets:
             found = repr(wrong[0]) if wrong else "none"
-            raise SettingError(f"adapt: targets are some of {', '.join((*PLACES, ENDS))}, got {found}")
+            raise SettingError(f"adapt: targets are some of {', '.join(TARGETS)}, got {found}")
+        if self.method == "galore" and REST in self.targets:
+            raise SettingError(f"adapt: galore trains whole matrices, so targets has no {REST}")
         for name in OF_FACTORS:
             if self.method != "factors" and getattr(self, name) not in (False, 0, AS_IT_IS):
                 raise SettingError(f"adapt: {name} is for factors, and method is {self.method}")
@@ -152,6 +160,9 @@ class Adapt(Modifier):
             return f"layers.{twice[0]} reads its weights at two precisions, which a base of 4 bits has not"
         with torch.device("meta"):
             all_of_them = matrices(Model(spec), self.targets)
+            rest = vectors(Model(spec), self.targets)
+        if not all_of_them and rest and not self.probe:
+            return ""
         if not all_of_them:
             return f"the network has no matrices that are {' or '.join(self.targets)}"
         name, largest = max(all_of_them.items(), key=lambda item: min(item[1].rows, item[1].inputs))
@@ -174,7 +185,7 @@ class Adapt(Modifier):
         shapes = self._matrices(spec).values()
         if self.method == "galore":
             return sum(shape.stacked * shape.rows * shape.inputs for shape in shapes)
-        return sum(shape.factors(self._form) for shape in shapes)
+        return sum(shape.factors(self._form) for shape in shapes) + sum(self._whole(spec).values())
 
     def flops(self, spec: Decoder, scenario: Scenario) -> float:
         """See `Modifier.flops`: three passes (four from a base of 4 bits), one for every rank of a matrix."""
@@ -209,7 +220,9 @@ class Adapt(Modifier):
         """What was learned apart from the network that it was learned on; None where it is not kept."""
         if isinstance(training, PromptTraining):
             return training.learned()
-        if not isinstance(training, LowRank) or self.base != AS_IT_IS or ENDS in self.targets:
+        if not isinstance(training, LowRank) or self.base != AS_IT_IS:
+            return None
+        if ENDS in self.targets or training.whole:
             return None
         return learned(training)
 
@@ -224,10 +237,11 @@ class Adapt(Modifier):
         adapted = matrices(model, self.targets, self.rank)
         if self.method == "galore":
             return GaLore(model, work.task, self._form, adapted, self.every, **course)
+        whole = vectors(model, self.targets)
         if self.probe:
             ranks = self._probed(model, work, adapted)
-            return UnequalRanks(model, work.task, self._form, adapted, ranks, **course)
-        return LowRank(model, work.task, self._form, adapted, **course)
+            return UnequalRanks(model, work.task, self._form, adapted, ranks, whole=whole, **course)
+        return LowRank(model, work.task, self._form, adapted, whole=whole, **course)
 
     def _probed(self, model: Model, work: Work, adapted: dict[str, Shape]) -> dict[str, int]:
         """The rank of each matrix: the least damage to what a probe of higher ranks has learned."""
@@ -270,3 +284,7 @@ class Adapt(Modifier):
     def _matrices(self, spec: Decoder) -> dict[str, Shape]:
         with torch.device("meta"):
             return matrices(Model(spec), self.targets, self.rank)
+
+    def _whole(self, spec: Decoder) -> dict[str, int]:
+        with torch.device("meta"):
+            return vectors(Model(spec), self.targets)

@@ -13,7 +13,15 @@ from torch.func import functional_call
 
 from evaluators.compression.bottleneck import Bottleneck, new_values, widened, wider
 from evaluators.compression.galore import GaLore
-from evaluators.compression.low_rank import PLACES, Form, LowRank, UnequalRanks, matrices
+from evaluators.compression.low_rank import (
+    PLACES,
+    REST,
+    Form,
+    LowRank,
+    UnequalRanks,
+    matrices,
+    vectors,
+)
 from evaluators.compression.merged import Course
 from evaluators.compression.normal_float import BITS, normal_float_values, round_to_normal_float
 from evaluators.tasks.base import IGNORED
@@ -24,11 +32,13 @@ from evaluators.training.recipe import DEFAULT
 from foundation.errors import EvaluationFailed
 from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.base import blocks
+from search_spaces.blocks.gated_delta_net import GatedDeltaNet
 from search_spaces.blocks.moe import MoE
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
 from search_spaces.quantization.bits import Bits
+from search_spaces.quantization.rounding import round_all
 
 ATTENTION = Attention(num_heads=2, num_kv_heads=1, head_dim=8)
 TASK = Recall.make(data=None, length=None, windows=None)
@@ -45,15 +55,15 @@ def network(channels: object = None, sequence: object = ATTENTION, bits: Bits | 
 
 
 def low_rank(model: Model, form: Form, places: tuple[str, ...] = PLACES) -> LowRank:
-    adapted = matrices(model, places, form.rank)
-    return LowRank(model, TASK, form, adapted, steps=4, seed=0, batch=2, recipe=DEFAULT)
+    adapted, whole = matrices(model, places, form.rank), vectors(model, places)
+    return LowRank(model, TASK, form, adapted, whole=whole, steps=4, seed=0, batch=2, recipe=DEFAULT)
 
 
 def moved(training: LowRank) -> LowRank:
     """With factors that are not zero."""
     with torch.no_grad():
         for name, weight in training.parameters.items():
-            if name.endswith(".B"):
+            if name.endswith((".B", ".d")):
                 weight.normal_(std=0.1)
     return training
 
@@ -97,8 +107,9 @@ def test_dora_learns_norms_and_directions_apart() -> None:
 
 @pytest.mark.parametrize("bits", [Bits(), Bits(weight=4, group=32)])
 @pytest.mark.parametrize("decompose", [False, True])
-def test_merging_changes_no_logit(bits: Bits, decompose: bool) -> None:
-    training = moved(low_rank(network(bits=bits), Form(rank=4, decompose=decompose)))
+@pytest.mark.parametrize("places", [PLACES, (*PLACES, REST), (REST,)])
+def test_merging_changes_no_logit(bits: Bits, decompose: bool, places: tuple[str, ...]) -> None:
+    training = moved(low_rank(network(bits=bits), Form(rank=4, decompose=decompose), places))
     tokens, _ = TASK.train_batch(0, 0, 2)
     with torch.no_grad():
         beside = functional_call(training.model, training.merged(), (tokens,))
@@ -126,6 +137,39 @@ def test_every_block_learns_by_its_factors(name: str) -> None:
     training.gradients()
     for path in adapted:
         assert training.parameters[f"{path}.B"].grad is not None
+
+
+@pytest.mark.parametrize("name", list(blocks))
+def test_what_is_no_matrix_is_learned_whole(name: str) -> None:
+    block = blocks[name].examples()[0]
+    model = network(sequence=block) if block.mixes == "sequence" else network(block)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    training = low_rank(model, Form(rank=2), (REST,))
+    small = {n for n, role in model.roles().items() if role.kind in ("elementwise", "readout")}
+    assert training.parameters.keys() == {f"{path}.d" for path in small}
+    fit(training)
+    after = dict(training.merge().named_parameters())
+    changed = {path for path, weight in after.items() if not torch.equal(weight, before[path])}
+    rounded = round_all(before, training._bits)
+    assert {path for path in changed if not torch.equal(after[path], rounded[path])} <= small
+    assert changed & small
+    assert not any(bool(learned.any()) for learned in training.parameters.values())
+
+
+@pytest.mark.parametrize("name", list(blocks))
+def test_only_experts_stand_in_the_place_of_experts(name: str) -> None:
+    block = blocks[name].examples()[0]
+    model = network(sequence=block) if block.mixes == "sequence" else network(block)
+    experts = matrices(model, ("expert",))
+    assert bool(experts) == (getattr(block, "num_experts", 0) > 0)
+    every = {name for name, role in model.roles().items() if role.kind == "matrix"}
+    assert every - {"head"} == matrices(model, PLACES).keys()
+
+
+def test_queries_and_keys_of_one_parameter_read_the_residual_stream() -> None:
+    read = matrices(network(sequence=GatedDeltaNet(num_heads=2, head_dim=8, state_dim=8)), ("input",))
+    stacked = read["layers.0.sequence_mixer.mixer.wqk"]
+    assert (stacked.stacked, stacked.rows, stacked.inputs) == (2, 16, 16)
 
 
 def test_a_training_that_was_stopped_ends_with_the_same_weights(

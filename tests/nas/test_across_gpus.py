@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -101,3 +104,26 @@ def test_a_command_that_was_cut_off_is_gone_on_with(tmp_path: Path, monkeypatch:
     assert again[2:5] == ["nas.cli", "resume", "across"]
     assert {"--workers", "max", "--gpu-share", "1"} <= set(again)
     assert not {"--data", "--trials"} & set(again)
+
+
+ROW = """
+import argparse, sys, time
+from pathlib import Path
+from benchmarks.across_gpus.bench import Bench, Child
+Bench("none", argparse.Namespace(cpu=True, gpus=[1], limit=60.0, seconds=60.0))
+child = Child("timeit", ["-n", "1", "-r", "1", "import time; time.sleep(60)"], Path(sys.argv[1]))
+print(child.process.pid, flush=True)
+child.result(60.0)
+"""
+
+
+def test_a_row_that_is_ended_ends_its_measurement(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", ROW, str(tmp_path / "output")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as row:
+        assert row.stdout is not None
+        child = int(row.stdout.readline())
+        os.kill(child, 0)
+        row.terminate()
+        assert row.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)

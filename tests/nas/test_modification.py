@@ -423,6 +423,24 @@ def test_ranks_go_where_a_probe_has_learned_most(
     assert max(ranks) <= 8
 
 
+@pytest.mark.parametrize("base", ["as_it_is", "nf4"])
+def test_what_is_no_matrix_is_learned_beside_factors(
+    base: str, start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    adapt = Adapt(rank=3, steps=2, batch=2, base=base, targets=("input", "vector"))
+    factors = Adapt(rank=3, steps=2, batch=2, base=base, targets=("input",))
+    rest = [
+        w.numel()
+        for n, w in start.model.named_parameters()
+        if start.model.roles()[n].kind in ("elementwise", "readout")
+    ]
+    ((_, estimate),) = estimates(start, [adapt])
+    assert estimate.trainable == factors.trainable(start.model.spec) + sum(rest)
+    (done,) = modify(start, [adapt], tmp_path / "out", settings)
+    assert done.notes["trained parameters"] == estimate.trainable
+    assert not (tmp_path / "out" / ADAPTER).exists()  # which holds factors alone
+
+
 @pytest.mark.parametrize(("method", "more"), [("galore", 0), ("bottleneck", 2 * 3 * 3 * 16)])
 def test_other_ways_to_adapt_are_as_large_as_they_say(
     method: str, more: int, start: Start, settings: ModificationSettings, tmp_path: Path
@@ -444,7 +462,8 @@ def test_other_ways_to_adapt_are_as_large_as_they_say(
         ("adapt,method=galore,decompose=yes", "decompose is for factors, and method is galore"),
         ("adapt,probe=5,decompose=yes", "probe is for factors without norms"),
         ("adapt,probe=5,method=galore", "probe is for factors"),
-        ("adapt,targets=", "targets are some of input, output, inner, expert, embedding, got none"),
+        ("adapt,targets=", "targets are some of input, output, inner, expert, embedding, vector, got none"),
+        ("adapt,method=galore,targets=vector", "galore trains whole matrices, so targets has no vector"),
     ],
 )
 def test_factors_that_cannot_be_are_refused(text: str, message: str, start: Start) -> None:
