@@ -98,7 +98,10 @@ def write_tensors(
     """
     with replacing(path) as scratch:
         try:
+            scratch.touch()
+            mode = scratch.stat().st_mode
             save_file(dict(tensors), scratch, metadata=dict(metadata or {}))
+            scratch.chmod(mode)  # that of any file made here; the library's are the owner's alone
         except SafetensorError as error:
             raise FileError(f"cannot write {path}: {_reason(error)}") from error
 

@@ -98,6 +98,16 @@ def search(space: str, tmp_path: Path, *words: str) -> Result:
     return CliRunner().invoke(app, ["search", space, *given, *stored, *words])
 
 
+def test_a_folder_of_something_else_is_no_place_for_a_supernet(tmp_path: Path, space: str) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("kept")
+    done = CliRunner().invoke(app, ["supernet", "train", space, "-o", str(mine), *SMALL])
+    assert isinstance(done.exception, SettingError)
+    assert "is not empty and holds no supernet: choose another folder" in str(done.exception)
+    assert [path.name for path in mine.iterdir()] == ["notes.txt"]
+
+
 def test_a_trained_supernet_is_searched_without_training(tmp_path: Path, space: str) -> None:
     folder = tmp_path / "net"
     said("train", space, "-o", str(folder), *SMALL)

@@ -97,3 +97,9 @@ def test_a_full_disk_leaves_the_old_tensors(tmp_path):
         write_tensors(path, {"a": torch.ones(2**16)})
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["w.safetensors"]
+
+
+def test_tensors_may_be_read_by_whom_other_files_may(tmp_path):
+    (tmp_path / "text").touch()
+    write_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(2)})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "text").stat().st_mode

@@ -223,6 +223,6 @@ def _require_same(folder: Path, found: Mapping[str, Any], about: Mapping[str, An
     other = sorted(name for name, value in plain.items() if found.get(name) != value)
     if other:
         raise SettingError(
-            f"{folder} holds another training: its {', '.join(other)} differ; name another folder, or give"
-            " the settings that it began with"
+            f"{folder} holds a training with another {' and another '.join(other)}; name another folder, or"
+            " give the settings that it began with"
         )

@@ -93,7 +93,7 @@ def test_a_damaged_one_is_left_out(what: str, tmp_path: Path, caplog: pytest.Log
 
 def test_that_of_another_training_is_refused(tmp_path: Path) -> None:
     write(tmp_path, 1, [whole(torch.ones(2))])
-    with pytest.raises(SettingError, match="another training: its seed differ"):
+    with pytest.raises(SettingError, match="a training with another seed; name another folder"):
         pieces.latest(tmp_path, {**ABOUT, "seed": 1})
 
 
