@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evaluators.training import checkpoints
 from evaluators.training.curve import Curve
+from evaluators.training.interruption import between_steps
 from evaluators.training.live import LiveNote
 from evaluators.training.losses import Waiting
 from evaluators.training.trainable import Trainable
@@ -48,7 +49,8 @@ def fit(
     `start` are weights by name to begin with. `until` stops after so many steps in all. `on_step` is called
     with the number of each step, from 1, and its loss in the task's unit: in order, but late where a GPU
     computes them (`evaluators.training.losses`). The curve is kept in `curve_file`. Of several processes only
-    one `writes`. While it runs a note in the folder says how fast (`evaluators.training.live`).
+    one `writes`. With a folder, Ctrl-C saves the step that it came in (`evaluators.training.interruption`).
+    While it runs a note in the folder says how fast (`evaluators.training.live`).
 
     Raises:
         EvaluationFailed: a loss is not finite; no checkpoint is written after such a step.
@@ -63,11 +65,13 @@ def fit(
         checkpoints.resume(training, folder, steps)
     curve, saved, waiting = _curve(curve_file, training.step), monotonic(), Waiting()
     pace = training.pace
-    with LiveNote(folder, training, pace, writes=writes) as note:
-        while training.step < steps and not training.finished:
+    held, ends = between_steps(held=writes and folder is not None), False
+    with held as stopped, LiveNote(folder, training, pace, writes=writes) as note:
+        while training.step < steps and not training.finished and not ends:
             losses = training.advance()
             waiting.add(training.step, losses)
-            saves = monotonic() - saved > wait or training.step in kept or training.finished
+            ends = stopped()
+            saves = ends or monotonic() - saved > wait or training.step in kept or training.finished
             for step, shown in waiting.read() if saves or waiting.due else ():
                 curve.add(step, shown)
                 pace.add()

@@ -69,7 +69,7 @@ def test_a_training_goes_on_in_its_folder(text: str, capsys: pytest.CaptureFixtu
     assert about["training"]["step"] == 5
     assert about["architecture"] == "transformer"
     assert train(*words, "--steps", "5") == 0  # the same words again find it done
-    assert "another training: its batch differ" in told(capsys, "out", "--steps", "6", "--train-batch", "2")
+    assert "a training with another batch" in told(capsys, "out", "--steps", "6", "--train-batch", "2")
     assert train("out", "--steps", "6") == 0  # which changed nothing
 
 
