@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from search_spaces.ops.precision import rms_norm
+from search_spaces.ops.precision import own_types, rms_norm
 from search_spaces.ops.tracing import constant
 
 Sum: TypeAlias = Callable[[Tensor], Tensor]
@@ -79,6 +79,7 @@ def _name() -> str:
     return "" if split is None else split[2]
 
 
+@own_types
 class SumOfAll(torch.autograd.Function):
     """The total of a name, whose gradients are summed as well, since each part goes on with it by itself."""
 
