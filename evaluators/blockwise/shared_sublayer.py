@@ -48,7 +48,9 @@ class BorrowedSublayer:
                 has = "none" if shared is None else f"only {tuple(shared.shape)}"
                 raise IllegalArchitecture(f"{key} needs {shape}, but the supernet has {has}")
             stored = WeightFormat() if name.startswith("reader.") else sublayer.bits.stored
-            self.bindings[name] = key, shape, stored if is_matrix(shape) else None
+            own = name.partition(".mixer.")[2]
+            rounded = is_matrix(shape) and not (own and sublayer.block.stays_exact(own))
+            self.bindings[name] = key, shape, stored if rounded else None
 
     def _key(self, name: str) -> str:
         """Where the supernet keeps a parameter."""

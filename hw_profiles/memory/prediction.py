@@ -36,7 +36,7 @@ from hw_profiles.memory.tracing import GRANULE, NotTraceable, Trace, kind_of, tr
 from hw_profiles.runtimes.base import random_tokens, runtimes
 from hw_profiles.runtimes.placement import placed
 from hw_profiles.timing.timers import Call, on_gpu, quiet
-from search_spaces.network.cost import parameter_shapes
+from search_spaces.network.cost import parameter_shapes, rounded_parameters
 from search_spaces.network.decode_state import DecodeState
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
@@ -186,11 +186,14 @@ def _weights(spec: Decoder, scenario: Scenario) -> tuple[int, int]:
         for option in layer.options.values():
             shapes += [(shape, Bits()) for shape in option_shapes(option, shell).values()]
         for place, block in layer.blocks.items():
-            own = parameter_shapes(block, spec.d_model).values()
+            rounded = rounded_parameters(block, spec.d_model)
+            of_block = parameter_shapes(block, spec.d_model).items()
+            own = [shape for name, shape in of_block if name in rounded]
             shapes += [((spec.d_model,), Bits())] * len(layer.norm_in(spec.norm).sublayer_vectors)
             shapes += [(shape, layer.bits_at(place)) for shape in own]
+            shapes += [(shape, Bits()) for name, shape in of_block if name not in rounded]
             # emulated leading bits are values of their own; read from the codes, they take nothing
-            leading = [shape for shape in own if layer.runs(place) > 1 and is_matrix(shape)]
+            leading = own if layer.runs(place) > 1 else []
             held += sum(_rounded(dtype * torch.Size(shape).numel(), scenario) for shape in leading)
     for shape, bits in shapes:
         dense = dtype * torch.Size(shape).numel()

@@ -165,6 +165,13 @@ class Block(ABC):
         """Whether a parameter is no matrix, whatever its axes."""
         return name in self.elementwise
 
+    def stays_exact(self, name: str) -> bool:
+        """Whether a parameter has 32 bits, whatever the bits of its layer: by default what is no matrix.
+
+        A decay or a norm of few bits is another one, and they are few values.
+        """
+        return self.works_by_entry(name)
+
     @abstractmethod
     def build(self, d_model: int) -> Mixer:
         """The module, its parameters allocated but not yet filled."""

@@ -55,6 +55,10 @@ class LongConv(Block):
         """Two lengths."""
         return (cls(length=one_of(64, 256)),)
 
+    def stays_exact(self, name: str) -> bool:
+        """Not the taps: they are most of its weights."""
+        return name != "taps" and super().stays_exact(name)
+
     def check(self, d_model: int) -> None:
         """The length is a whole number, the threshold at least zero."""
         check_whole_numbers(self, "length")

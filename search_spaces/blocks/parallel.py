@@ -95,6 +95,13 @@ class Parallel(Block):
                 return mixer.works_by_entry(name.removeprefix(path))
         return super().works_by_entry(name)
 
+    def stays_exact(self, name: str) -> bool:
+        """As the mixer that has the parameter says."""
+        for path, mixer in self.by_path():
+            if name.startswith(path):
+                return mixer.stays_exact(name.removeprefix(path))
+        return super().stays_exact(name)
+
     def by_path(self) -> Iterator[tuple[str, Block]]:
         """Each mixer, with how the names of its parameters begin."""
         for index, mixer in enumerate(self.mixers):

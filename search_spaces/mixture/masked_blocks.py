@@ -82,10 +82,13 @@ class Widths:
 
 
 class SoftParameter:
-    """One parameter of a carrier: a leading slice of the supernet's `key` under a soft mask."""
+    """One parameter of a carrier: a leading slice of the supernet's `key` under a soft mask.
 
-    def __init__(self, key: str, shapes: Sequence[tuple[int, ...]]) -> None:
-        self.key, self.shape = key, shapes[0]
+    An `exact` one is stored in 32 bits, whatever the formats.
+    """
+
+    def __init__(self, key: str, shapes: Sequence[tuple[int, ...]], *, exact: bool = False) -> None:
+        self.key, self.shape, self.exact = key, shapes[0], exact
         self.index = tuple(map(slice, self.shape))
         self.widths: list[Widths] = []
         for last in dict.fromkeys(shape[-1] for shape in shapes if shape):
@@ -116,6 +119,8 @@ class SoftParameter:
         return mixed
 
     def _rounded(self, shared: Shared, index: Index, formats: Sequence[Format]) -> Tensor:
+        if self.exact:
+            return shared.plain(self.key, index)
         if len(formats) == 1:
             return shared.rounded(self.key, index, formats[0].stored)
         kept = [f for f in formats if f.value]
@@ -150,7 +155,11 @@ class Carrier:
         self.site = site
         shapes = [parameter_shapes(*variant) for variant in variants]
         self.parameters = {
-            name: SoftParameter(f"{site}.mixer.{name}", [shape[name] for shape in shapes])
+            name: SoftParameter(
+                f"{site}.mixer.{name}",
+                [shape[name] for shape in shapes],
+                exact=self.block.stays_exact(name),
+            )
             for name in shapes[0]
         }
         self.slots: list[tuple[dict[str, Any], str, Any, str]] = []

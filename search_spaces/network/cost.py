@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 
 from search_spaces.blocks.base import Block, Cost
-from search_spaces.quantization.bits import WeightFormat, state_bytes, weight_bytes
+from search_spaces.quantization.bits import EXACT_BYTES, WeightFormat, is_matrix, state_bytes, weight_bytes
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,24 @@ def parameter_shapes(block: Block, d_model: int) -> dict[str, tuple[int, ...]]:
         return {name: tuple(p.shape) for name, p in block.build(d_model).named_parameters()}
 
 
+@lru_cache(maxsize=4096)
+def rounded_parameters(block: Block, d_model: int) -> frozenset[str]:
+    """Those that are stored at the layer's bits: matrices, unless their rows are too short.
+
+    What stays exact (`Block.stays_exact`: norms, biases, decays) has 32 bits, however many axes it has.
+    """
+    shapes = parameter_shapes(block, d_model)
+    return frozenset(n for n, shape in shapes.items() if is_matrix(shape) and not block.stays_exact(n))
+
+
 @lru_cache(maxsize=16384)
 def block_weight_bytes(block: Block, d_model: int, stored: WeightFormat) -> int:
     """Stored bytes of a block's parameters."""
-    return sum(weight_bytes(shape, stored) for shape in parameter_shapes(block, d_model).values())
+    rounded = rounded_parameters(block, d_model)
+    return sum(
+        weight_bytes(shape, stored) if name in rounded else EXACT_BYTES * torch.Size(shape).numel()
+        for name, shape in parameter_shapes(block, d_model).items()
+    )
 
 
 @lru_cache(maxsize=16384)

@@ -23,7 +23,17 @@ def weight_format(model: Model, name: str, parameter: Tensor) -> WeightFormat | 
     """How a parameter of a model is stored; None for one that stays in 32 bits."""
     if name.startswith(f"{SOFT_PROMPT}."):
         return None
-    return bits_of(model, name).stored if is_matrix(tuple(parameter.shape)) else None
+    rounded = is_matrix(tuple(parameter.shape)) and not _stays_exact(model, name)
+    return bits_of(model, name).stored if rounded else None
+
+
+def _stays_exact(model: Model, name: str) -> bool:
+    """Whether it is a parameter that its block keeps in 32 bits."""
+    parts = name.split(".", 4)
+    if len(parts) < 5 or parts[0] != "layers" or parts[2] not in PLACES or parts[3] != "mixer":
+        return False
+    block = model.spec.layers[int(parts[1])].blocks[parts[2]]
+    return block.stays_exact(parts[4])
 
 
 def weight_bits(model: Model) -> dict[str, WeightFormat | None]:

@@ -38,6 +38,9 @@ FLOAT8, FLOAT8_LARGEST = torch.float8_e4m3fn, 448.0
 LEAST_INPUTS = 8
 """The last axis of a matrix, at least, that is stored at the layer's bits."""
 
+EXACT_BYTES = 4
+"""Of a value that is not stored at the layer's bits."""
+
 TRITS = 5
 """Ternary codes in a byte: 3^5 = 243."""
 
@@ -115,7 +118,10 @@ class Bits:
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
-    """Whether a parameter of this shape is stored at the layer's bits, rather than in 32."""
+    """Whether a parameter of this shape has rows that are long enough for few bits.
+
+    Which parameters of a block are stored so is for `network.cost.rounded_parameters` to say.
+    """
     return len(shape) >= 2 and shape[-1] >= LEAST_INPUTS
 
 
@@ -123,7 +129,7 @@ def weight_bytes(shape: tuple[int, ...], stored: WeightFormat) -> int:
     """Bytes of a parameter as an exported model stores it, scales included."""
     values = torch.Size(shape).numel()
     if not is_matrix(shape):
-        return 4 * values
+        return EXACT_BYTES * values
     if stored.bits == 16:
         return 2 * values
     width = shape[-1]

@@ -120,7 +120,7 @@ def _checked(block: Block, d_model: int, split: Split) -> Split:
         shapes = {name: tuple(weight.shape) for name, weight in block.build(d_model).named_parameters()}
     for name, shape in shapes.items():
         part = split.shape(name, shape)
-        if is_matrix(shape) != is_matrix(part):
+        if not block.stays_exact(name) and is_matrix(shape) != is_matrix(part):
             kind = type(block).__name__
             raise SettingError(
                 f"{kind} cannot be split into {split.count} parts: rows of {name} would be {part[-1]} long"
