@@ -24,13 +24,15 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
 from foundation.errors import FileError, NoFile, SettingError
+from foundation.scratch import NAME as SCRATCH
 from foundation.scratch import scratch_folder
+from foundation.wording import argument
 
 JSON_BYTES = 2**22
 """The largest JSON that is read unless the reader allows more; as objects it takes up to 20 times that."""
@@ -80,6 +82,36 @@ def replacing(path: str | Path) -> Iterator[Path]:
         flush(path.parent)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def require_room(
+    folder: Path,
+    what: str,
+    is_one: Callable[[Path], bool] | None = None,
+    *,
+    replaces: bool = False,
+    left: Collection[str] = (),
+) -> None:
+    """Make sure that `what` ("a model") may be written into a folder: it is absent or empty, or is one.
+
+    `is_one` tells whether the folder holds such a thing, and `replaces` whether that may go; without `is_one`
+    nothing may. `left` are names that a killed writer leaves, as scratch folders are.
+
+    Raises:
+        SettingError: it may not.
+    """
+    names = names_in_output(folder, f"for {what}")
+    if all(name in left or SCRATCH.fullmatch(name) for name in names):
+        return
+    if is_one is None:
+        raise SettingError(f"{folder} is not empty: choose another folder for {what}")
+    if not is_one(folder):
+        kind = what.partition(" ")[2]
+        raise SettingError(f"{folder} is not empty and holds no {kind}: choose another folder")
+    if not replaces:
+        raise SettingError(
+            f"{folder} holds {what}: choose another folder, or replace it with {argument('force', True)}"
+        )
 
 
 def names_in_output(folder: Path, purpose: str) -> set[str]:

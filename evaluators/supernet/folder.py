@@ -87,6 +87,11 @@ def describe(evaluator: FromSupernet, space: Space) -> Path:
     return path
 
 
+def is_supernet(folder: Path) -> bool:
+    """Whether a folder holds a supernet, however far its training is."""
+    return (folder / ABOUT).exists()
+
+
 def read_about(folder: str | Path) -> dict[str, Any]:
     """The description of a supernet in its folder.
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from evaluators.corpus import Corpus, is_corpus, move, open_corpus
 from evaluators.tokens.documents import read_corpus
-from evaluators.tokens.token_corpus import is_prepared, prepared, require_empty, trained_tokenizer
+from evaluators.tokens.token_corpus import is_prepared, prepared, trained_tokenizer
 from evaluators.tokens.tokenizer import Tokenizer
 from foundation.cache import ADVICE
 from foundation.errors import DataError, SettingError
+from foundation.files import require_room
 from foundation.scratch import scratch_folder
 from foundation.settings import MANY, Settings, setting
 from foundation.wording import argument
@@ -79,7 +80,7 @@ def prepare(
     """
     size = settings.trained_size
     if folder is not None and not is_prepared(folder):
-        require_empty(folder)
+        require_room(folder, "a corpus")
     whole = None if size or settings.tokenizer == BYTES else Tokenizer.read(_file_of(settings.tokenizer))
     if is_prepared(data):
         raise SettingError(f"{data} is a corpus that was prepared already: name the text that it was made of")
@@ -100,7 +101,7 @@ def _copied(text: Corpus, folder: Path) -> Corpus:
     """A corpus of bytes in a folder of its own."""
     if is_corpus(folder, open_corpus) and open_corpus(folder).digest == text.digest:
         return open_corpus(folder)
-    require_empty(folder)
+    require_room(folder, "a corpus")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(folder.parent) as scratch:

@@ -37,8 +37,8 @@ from evaluators.corpus import (
 from evaluators.reading import Progress
 from evaluators.tokens.tokenizer import MOST_BYTES, Encoded, Tokenizer
 from foundation.cache import ADVICE, cache_folder
-from foundation.errors import DataError, FileError, SettingError
-from foundation.files import flush, read_bytes, real_path, write_atomically
+from foundation.errors import DataError, FileError
+from foundation.files import flush, read_bytes, real_path, require_room, write_atomically
 from foundation.scratch import scratch_folder
 from search_spaces.network.model_files import TOKENIZER
 
@@ -170,7 +170,7 @@ def prepared(
     if (known := _known(place, text, tokenizer)) is not None:
         return known
     if folder is not None:
-        require_empty(folder)
+        require_room(folder, "a corpus")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(place.parent) as scratch:
@@ -183,12 +183,6 @@ def prepared(
         why = getattr(error, "strerror", None) or str(error)
         raise DataError(f"cannot write the tokens of {text.name} to {place}: {why}; {ADVICE}") from error
     return open_tokens(place)
-
-
-def require_empty(folder: Path) -> None:
-    """Raise `SettingError` where a corpus is not to be written, since something else is there."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingError(f"{folder} is not empty, and not this corpus: choose another folder")
 
 
 def trained_tokenizer(text: Corpus, size: int, *, cache: Path | None = None) -> Tokenizer:

@@ -14,8 +14,7 @@ from evaluators.supernet.shrinking import SHRINKING
 from evaluators.training.execution import Execution
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
-from foundation.files import names_in_output
-from foundation.scratch import NAME as SCRATCH
+from foundation.files import require_room
 from foundation.settings import MANY, Settings, setting
 from nas.commands.groups import SEARCH
 from nas.commands.options import PATH, Json, SpaceName, Yes
@@ -76,7 +75,7 @@ def train(
 
     Example: nas supernet train laptop -o supernets/laptop
     """
-    from evaluators.supernet.folder import describe
+    from evaluators.supernet.folder import describe, is_supernet
     from evaluators.training.distributed import check_processes
     from nas.commands.consent import with_consent
     from nas.study.space_files import load_space
@@ -88,7 +87,7 @@ def train(
         raise SettingError(
             f"--output {output} names nothing: name a folder, e.g. supernets/{Path(space).stem}"
         )
-    _require_room(output)
+    require_room(output, "a supernet", is_supernet, replaces=True)  # its training goes on
     loaded = load_space(space)
     plan = with_vocab_of_data(plan_of(loaded, settings))
     loaded = with_vocab(loaded, plan.vocab)
@@ -106,15 +105,6 @@ def train(
         f"{output}: {evaluator.steps} steps in {trained['seconds']:.0f} s; the largest network is at"
         f" {last[1]:.3f} {evaluator.task.unit} while learning"
     )
-
-
-def _require_room(folder: Path) -> None:
-    """Raise `SettingError` where a folder holds something else than a supernet."""
-    from evaluators.supernet.folder import ABOUT
-
-    names = names_in_output(folder, "for a supernet")
-    if ABOUT not in names and not all(SCRATCH.fullmatch(name) for name in names):
-        raise SettingError(f"{folder} is not empty and holds no supernet: choose another folder")
 
 
 def _load(space: str, vocab: int | None) -> Space:

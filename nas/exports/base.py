@@ -31,9 +31,8 @@ from typing import Any, ClassVar
 from foundation.components import Part
 from foundation.errors import FileError, SettingError
 from foundation.extras import require_extra
-from foundation.files import flush, names_in_output, read_json, write_atomically, write_json
+from foundation.files import flush, read_json, require_room, write_atomically, write_json
 from foundation.registry import Registry
-from foundation.scratch import NAME as SCRATCH
 from foundation.scratch import scratch_folder
 from foundation.wording import argument
 from search_spaces.network.decoder import Decoder
@@ -156,15 +155,7 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
     """
     if not isinstance(folder, (str, Path)) or folder == "":
         raise SettingError(f"the folder of an export is a path, got {folder!r}")
-    names = names_in_output(Path(folder), "for an export")
-    if all(SCRATCH.fullmatch(name) for name in names):
-        return
-    if not _is_export(Path(folder)):
-        raise SettingError(f"{folder} is not empty and holds no export: choose another folder")
-    if not force:
-        raise SettingError(
-            f"{folder} holds an export: choose another folder, or replace it with {argument('force', True)}"
-        )
+    require_room(Path(folder), "an export", _is_export, replaces=force)
 
 
 def _is_export(folder: Path) -> bool:

@@ -32,16 +32,14 @@ import torch
 from foundation.errors import FileError, NasError, NoFile, SettingError
 from foundation.files import (
     flush,
-    names_in_output,
     opened,
     read_bytes,
     read_json,
+    require_room,
     write_atomically,
     write_json,
 )
-from foundation.scratch import NAME as SCRATCH
 from foundation.text import shown
-from foundation.wording import argument
 from search_spaces.devices import memory_here
 from search_spaces.language.serialization import NO_KINDS, Kinds, from_plain, to_plain
 from search_spaces.language.walk import open_values
@@ -137,17 +135,8 @@ def check_free(folder: str | Path, *, force: bool = False) -> None:
     It may be absent or empty; with `force`, it may also hold an exported model.
     """
     folder = _named(folder)
-    names = names_in_output(folder, "for a model")
     waiting = (WAITING, WAITING_CODE, WAITING_TOKENIZER)
-    if not {name for name in names if name not in waiting and not SCRATCH.fullmatch(name)}:
-        return
-    if not _is_ours(folder):
-        raise SettingError(f"{folder} is not empty and holds no exported model: choose another folder")
-    if not force:
-        raise SettingError(
-            f"{folder} holds an exported model: choose another folder, or replace it with"
-            f" {argument('force', True)}"
-        )
+    require_room(folder, "an exported model", _is_ours, replaces=force, left=waiting)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -220,9 +220,9 @@ def test_a_disk_that_is_full_leaves_nothing(text: Corpus, tmp_path: Path) -> Non
 
 def test_another_folder_is_not_written_over(text: Corpus, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(SettingError, match="not empty, and not this corpus"):
+    with pytest.raises(SettingError, match="not empty: choose another folder for a corpus"):
         prepared(text, Tokenizer(MADE["bytes"]()), tmp_path, cache=tmp_path)
-    with pytest.raises(SettingError, match="not empty, and not this corpus"):
+    with pytest.raises(SettingError, match="not empty: choose another folder for a corpus"):
         prepare(str(Path(text.folder).parent.parent), Preparation(), tmp_path, cache=tmp_path / "cache")
 
 

@@ -11,6 +11,7 @@ from foundation.files import (
     read_bytes,
     read_json,
     replacing,
+    require_room,
     write_atomically,
     write_json,
 )
@@ -185,6 +186,25 @@ def test_a_disk_that_is_full_is_one_line(tmp_path):
         write_json(tmp_path / "a.json", "a" * 2000)
     assert read_json(tmp_path / "a.json") == [1]
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_has_room_where_it_is_absent_empty_or_holds_what_may_go(tmp_path):
+    def is_model(folder):
+        return (folder / "config.json").exists()
+
+    for folder in (tmp_path / "new", tmp_path):
+        require_room(folder, "a model")
+    (tmp_path / ".0123456789ab.new").mkdir()
+    (tmp_path / "waiting").touch()
+    require_room(tmp_path, "a model", is_model, left=("waiting",))
+    with pytest.raises(SettingError, match=f"^{tmp_path} is not empty: choose another folder for a model$"):
+        require_room(tmp_path, "a model")
+    with pytest.raises(SettingError, match=r"is not empty and holds no model: choose another folder$"):
+        require_room(tmp_path, "a model", is_model, replaces=True)
+    (tmp_path / "config.json").touch()
+    require_room(tmp_path, "a model", is_model, replaces=True)
+    with pytest.raises(SettingError, match="holds a model: choose another folder, or replace it with force"):
+        require_room(tmp_path, "a model", is_model)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_beforehand(tmp_path, monkeypatch):

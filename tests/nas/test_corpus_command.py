@@ -93,7 +93,7 @@ def test_a_corpus_is_prepared_once_and_searched(text: Path, capsys: pytest.Captu
         (["--tokenizer", "cut.json"], "cut.json is no tokenizer.json: "),
         (["--text-field", "body"], "--text-field body is for documents, and TEXT is text"),
         (["--documents", "0"], "--documents must be at least 1, got 0"),
-        (["-o", "full"], "full is not empty, and not this corpus: choose another folder"),
+        (["-o", "full"], "full is not empty: choose another folder for a corpus"),
         (["-o", ""], "a path must not be empty"),
     ],
 )

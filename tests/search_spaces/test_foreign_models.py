@@ -246,7 +246,7 @@ def test_only_a_folder_of_ours_is_replaced_and_only_when_asked(exported: Path, t
             with pytest.raises(SettingError, match="holds no exported model: choose another folder"):
                 save_model(build(SPEC), other, force=force)
         assert (other / WEIGHTS).read_bytes() == b"theirs"
-    with pytest.raises(SettingError, match="cannot be a folder for a model: Not a directory"):
+    with pytest.raises(SettingError, match="cannot be a folder for an exported model: Not a directory"):
         save_model(build(SPEC), other / CONFIG)
 
 
