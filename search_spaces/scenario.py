@@ -99,6 +99,13 @@ class Scenario(Settings):
         parts += [_assignment(part.strip()) for part in text.split(",") if part.strip()]
         return cls.from_text(parse_assignments(parts))
 
+    def written(self) -> str:
+        """As it is parsed: its device, and what differs from the defaults."""
+        values, usual = self.conditions(), Scenario().conditions()
+        device = values.pop("device")
+        others = (f"{name}={value}" for name, value in values.items() if value != usual.get(name))
+        return (f"{self.name}=" if self.name else "") + ",".join([device, *others])
+
     def to_json(self) -> dict[str, Any]:
         """Plain values by name; without a name or arrivals where there are none."""
         return self.conditions() | ({"name": self.name} if self.name else {})

@@ -44,7 +44,10 @@ def table_of_bundle(folder: str | Path) -> LatencyTable:
     try:
         bundle = Field(read_json(folder / BUNDLE, at_most=BYTES), str(folder / BUNDLE))
         if bundle["format"].plain != FORMAT or bundle["version"].plain != VERSION:
-            raise ProfileError(f"{folder / BUNDLE} is no bundle of version {VERSION}")
+            raise ProfileError(
+                f"{folder / BUNDLE} is no bundle of version {VERSION}: write it again, with `nas profile"
+                " SPACE --bundle DIR`, and run that"
+            )
         machine, samples = _samples(folder / SAMPLES)
         return _table(bundle, machine, samples, str(folder))
     except NoFile as error:

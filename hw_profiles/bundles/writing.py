@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import FileError, ProfileError
-from foundation.files import write_atomically, write_json
+from foundation.files import require_room, write_atomically, write_json
 from foundation.scratch import scratch_folder
 from foundation.wording import argument
 from hw_profiles.latency.correction import Accuracy, Correction
@@ -33,19 +33,20 @@ from hw_profiles.latency.runnable import legal_parts
 from hw_profiles.latency.selection import coarse_grid, usage_in
 from hw_profiles.latency.session import ProgressCallback
 from hw_profiles.latency.table import FORMAT as TABLE_FORMAT
-from hw_profiles.latency.table import VERSION as TABLE_VERSION
 from hw_profiles.runtimes.base import check_scenario, runtime_of, runtimes
 from hw_profiles.runtimes.exported import Carried, carried
 from hw_profiles.timing.measure import network_calls
 from hw_profiles.timing.rounds import TimedCall
 from hw_profiles.timing.timings import READINGS
+from hw_profiles.timing.versions import VERSION as VERSION_OF_TIMES
 from search_spaces.language.serialization import to_plain
 from search_spaces.language.space import Space, as_space
 from search_spaces.network.model import build
 from search_spaces.scenario import Scenario
 
 BUNDLE, CALLS, THREADS, RUN, SAMPLES = "bundle.json", "calls", "threads", "run.sh", "samples.jsonl"
-FORMAT, VERSION = "nas profile bundle", 1
+FORMAT, VERSION = "nas profile bundle", 2
+"""In version 1 the scripts timed a decode step as the mean of three."""
 
 MOST_PARTS = 80
 """Parts that are carried, unless more are needed for every part to be reckoned."""
@@ -57,8 +58,9 @@ def check_carried(scenario: Scenario, folder: str | Path) -> None:
     """Refuse at once what would otherwise end a bundle after minutes.
 
     Raises:
-        SettingError: the scenario cannot be run, or what converts models is not installed.
-        ProfileError: its runtime cannot be carried, or the folder is not empty.
+        SettingError: the scenario cannot be run, what converts models is not installed, or the folder is not
+            empty.
+        ProfileError: its runtime cannot be carried.
     """
     check_scenario(scenario)
     if not _script(scenario.engine).is_file():
@@ -67,9 +69,7 @@ def check_carried(scenario: Scenario, folder: str | Path) -> None:
             f"{argument('bundle')}: engine {scenario.engine} cannot be carried elsewhere: use {known}"
         )
     runtime_of(scenario).check_installed()
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ProfileError(f"{argument('bundle', str(folder))} is not an empty folder: choose another one")
+    require_room(Path(folder), "a bundle")
 
 
 def write_bundle(
@@ -98,7 +98,7 @@ def write_bundle(
     parts = [*least, *more][: max(len(least), MOST_PARTS)]
     table = {
         "format": TABLE_FORMAT,
-        "version": TABLE_VERSION,
+        "version": VERSION_OF_TIMES,
         "space": {"name": space.name, "digest": space.digest},
         "scenario": scenario.to_json(),
         "illegal": illegal,

@@ -36,13 +36,15 @@ from hw_profiles.latency.records import Measured, MeasuredNetwork, Provenance, m
 from hw_profiles.latency.sums import NetworkSums
 from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.timings import READINGS
+from hw_profiles.timing.versions import TIMED_OTHERWISE, VERSION, outdated
 from search_spaces.language.serialization import to_plain
 from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder
 from search_spaces.quantization.bits import WEIGHT_BITS
 from search_spaces.scenario import Scenario
+from search_spaces.spaces import spaces
 
-FORMAT, VERSION = "nas latency table", 1
+FORMAT = "nas latency table"
 
 TABLE_BYTES = 6 * 2**20
 """The largest file of a table: some 5,000 parts with all their samples."""
@@ -278,18 +280,26 @@ class LatencyTable:
         """The table written by `to_plain`.
 
         Raises:
-            ProfileError: this is no latency table, one of another version, or one with a value that cannot
-                be; the value is named by its place.
+            ProfileError: this is no latency table, one of another version or whose times were taken in
+                another way, or one with a value that cannot be; the value is named by its place.
         """
         if not isinstance(plain, Mapping):
             raise ProfileError(f"{where}: not a latency table")
-        table, found = Field(plain), (plain.get("format"), plain.get("version"))
+        found = plain.get("format"), plain.get("version")
         try:
-            if found != (FORMAT, VERSION):
+            if found not in [(FORMAT, version) for version in (VERSION, *TIMED_OTHERWISE)]:
                 raise ProfileError(f"expected {FORMAT} of version {VERSION}, got {found!r:.80}")
-            return cls(**table_values(table))
+            table = cls(**table_values(Field(plain)))
+            if why := outdated(found[1], table.scenario):
+                raise ProfileError(f"a table of before, {why}: make it again with {table._command()}")
         except NasError as error:
             raise ProfileError(f"{where}: {error}") from error
+        return table
+
+    def _command(self) -> str:
+        """What measures such a table again."""
+        name = self.space_name if self.space_name in spaces else "SPACE"
+        return f"`nas profile {name} --scenario {self.scenario.written()}`"
 
     @property
     def emulated_bits(self) -> list[float]:

@@ -15,6 +15,7 @@ from foundation.errors import FileError, NasError, ProfileError
 from foundation.fields import Field
 from foundation.files import parse_json, read_bytes, write_atomically
 from hw_profiles.fingerprint import Fingerprint, differences, read_fingerprint
+from hw_profiles.timing.versions import VERSION, outdated
 from search_spaces.scenario import Scenario
 
 FORMAT = "nas samples"
@@ -33,8 +34,8 @@ class SampleLog:
     profile never writes.
 
     Raises:
-        ProfileError: the file is something else, or of another machine, software or scenario: their samples
-            must not be mixed; or it holds what is no measurement.
+        ProfileError: the file is something else, or of another machine, software, scenario or way to time:
+            their samples must not be mixed; or it holds what is no measurement.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SampleLog:
         self.known: dict[str, Any] = {}
         self._head: dict[str, Any] = {
             "format": FORMAT,
+            "version": VERSION,
             "scenario": scenario.conditions(),
             "fingerprint": machine,
         }
@@ -104,6 +106,8 @@ class SampleLog:
                     f"{self.path} holds samples of another {what}, which must not be mixed with new ones:"
                     f" {changed}; name another file, or remove it"
                 )
+        if why := outdated(head.get("version", 1).plain, scenario):
+            raise ProfileError(f"{self.path} holds samples of before, {why}; name another file, or remove it")
 
     def _measurement(self, line: Field) -> tuple[str, Any]:
         key, value = line["key"].text(most=LONGEST_KEY), line["value"]

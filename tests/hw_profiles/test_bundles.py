@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from foundation.errors import ProfileError
+from foundation.errors import ProfileError, SettingError
 from hw_profiles.bundles import onnxruntime as runner
 from hw_profiles.bundles.reading import table_of_bundle
 from hw_profiles.bundles.writing import BUNDLE, SAMPLES, check_carried, write_bundle
@@ -108,6 +108,9 @@ def test_what_a_bundle_must_not_hold_is_refused_in_a_line(bundle: Path) -> None:
         assert "\n" not in str(error.value)
     (bundle / SAMPLES).write_text(good)
     plain = json.loads((bundle / BUNDLE).read_text())
+    (bundle / BUNDLE).write_text(json.dumps({**plain, "version": 1}))
+    with pytest.raises(ProfileError, match="no bundle of version 2: write it again, with `nas profile SPACE"):
+        table_of_bundle(bundle)
     plain["table"]["entries"][1]["part"]["d_model"] = -1
     (bundle / BUNDLE).write_text(json.dumps(plain))
     with pytest.raises(ProfileError, match="d_model must be at least 1"):
@@ -128,7 +131,7 @@ def test_bundles_are_for_runtimes_that_can_be_carried_and_free_folders(light: No
     with pytest.raises(ProfileError, match=r"engine eager cannot be carried .* use engine=executorch or"):
         check_carried(SCENARIO, tmp_path / "bundle")
     (tmp_path / "notes").write_text("")
-    with pytest.raises(ProfileError, match="is not an empty folder"):
+    with pytest.raises(SettingError, match="is not empty: choose another folder for a bundle"):
         check_carried(ELSEWHERE, tmp_path)
 
 

@@ -105,6 +105,18 @@ def test_samples_of_other_circumstances_are_refused(tmp_path, scenario, machine,
     assert SampleLog(path, SCENARIO, MACHINE).known == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    ("version", "message"), [(1, "whose decode steps were"), (3, "of version 3 and not")]
+)
+def test_samples_that_were_timed_otherwise_are_not_gone_on_with(tmp_path, version, message):
+    path = tmp_path / "samples.jsonl"
+    SampleLog(path, SCENARIO, MACHINE).add("a", 1)
+    head, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text(json.dumps({**json.loads(head), "version": version}) + "\n" + "".join(rest))
+    with pytest.raises(ProfileError, match=f"{message}.*; name another file, or remove it"):
+        SampleLog(path, SCENARIO, MACHINE)
+
+
 @pytest.mark.parametrize("text", ["", "a thesis", "{}", "[1]"])
 def test_a_file_of_something_else_is_left_alone(tmp_path, text):
     path = tmp_path / "thesis.txt"

@@ -12,6 +12,7 @@ from hw_profiles.latency.correction import BASE_ERROR, NORMAL_REACH, Accuracy, C
 from hw_profiles.latency.parts import at_position, block_part
 from hw_profiles.latency.table import BETWEEN_SESSIONS, LatencyTable
 from hw_profiles.timing.timings import Latency
+from hw_profiles.timing.versions import VERSION, outdated
 from search_spaces.blocks.attention import Attention
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
@@ -259,14 +260,35 @@ def test_another_scenario_is_refused(tmp_path):
     [
         ("{", "not JSON"),
         ("[]", "not a latency table"),
-        ('{"format": "other", "version": 1}', "expected nas latency table of version 1"),
-        ('{"format": "nas latency table", "version": 1}', "lacks 'scenario'"),
+        ('{"format": "other", "version": 2}', "expected nas latency table of version 2"),
+        ('{"format": "nas latency table", "version": [2]}', "expected nas latency table of version 2"),
+        ('{"format": "nas latency table", "version": 2}', "lacks 'scenario'"),
     ],
 )
 def test_malformed_files_are_refused(tmp_path, text, message):
     (tmp_path / "table.json").write_text(text)
     with pytest.raises(ProfileError, match=message):
         LatencyTable.load(tmp_path / "table.json")
+
+
+@pytest.mark.usefixtures("names")
+def test_a_table_whose_steps_were_timed_otherwise_is_refused_with_the_command_that_makes_it_again(tmp_path):
+    plain = {**round_table().to_plain(), "version": 1}  # as before decision 82
+    (tmp_path / "table.json").write_text(json.dumps(plain))
+    with pytest.raises(ProfileError, match=r"table.json: a table of before, whose decode steps") as refused:
+        LatencyTable.load(tmp_path / "table.json")
+    assert f"`nas profile SPACE --scenario {SCENARIO.written()}`" in str(refused.value)
+    plain["space"]["name"] = "laptop"
+    with pytest.raises(ProfileError, match="`nas profile laptop --scenario cpu,"):
+        LatencyTable.from_plain(plain)
+
+
+@pytest.mark.usefixtures("names")
+def test_gpus_are_timed_as_before():
+    on_gpu = replace(SCENARIO, device="cuda:0")
+    assert not outdated(1, on_gpu)
+    assert outdated(1, SCENARIO)
+    assert not outdated(VERSION, SCENARIO)
 
 
 def test_a_missing_file_is_named(tmp_path):

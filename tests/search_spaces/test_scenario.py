@@ -110,6 +110,8 @@ def test_scenarios_come_back_from_text_and_json(scenario: Scenario) -> None:
     parsed = Scenario.parse(f"{scenario.name}={text}" if scenario.name else text)
     assert (parsed, parsed.name) == (scenario, scenario.name)
     assert Scenario.from_plain(scenario.to_json()) == scenario
+    written = Scenario.parse(scenario.written())
+    assert (written, written.name) == (scenario, scenario.name)
 
 
 @given(st.text())

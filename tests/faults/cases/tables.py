@@ -66,8 +66,9 @@ NONSENSE: list[tuple[str, str, Any, str]] = [
     ("a batch of nothing", "scenario.batch", 0, "batch must be at least 1"),
     ("a scenario with more fields", "scenario.hidden", 1, "no setting 'hidden'"),
     ("another format", "format", "nas latency tables", "expected nas latency table"),
-    ("a format of later", "version", 2, "of version 1, got"),
-    ("a version in words", "version", "1", "of version 1, got"),
+    ("a format of later", "version", 3, "of version 2, got"),
+    ("times of before", "version", 1, "a table of before, whose decode steps"),
+    ("a version in words", "version", "2", "of version 2, got"),
     ("no parts", "entries", None, "it lacks 'entries'"),
     ("parts by name", "entries", {}, "entries must be a list"),
     ("a part without a block", "entries.1.part.block", None, "either a block or a vocab"),
@@ -108,7 +109,7 @@ def tables(command: str, name: str, *, chosen: int = 1, **more: Any) -> list[Cas
 
 
 def _deep(depth: int) -> str:
-    return '{"format": "nas latency table", "version": 1, "entries": ' + "[" * depth + "]" * depth + "}"
+    return '{"format": "nas latency table", "version": 2, "entries": ' + "[" * depth + "]" * depth + "}"
 
 
 def _sparse(name: str) -> Callable[[Path], None]:
@@ -142,7 +143,7 @@ NO_FILES: list[tuple[str, dict[str, Any], str]] = [
         "millions of parts",
         {
             "files": {
-                "t.json": '{"format": "nas latency table", "version": 1, "entries": ['
+                "t.json": '{"format": "nas latency table", "version": 2, "entries": ['
                 + "{}," * 2**21
                 + "{}]}"
             }
