@@ -20,6 +20,7 @@ from evaluators.trained_parent.rounding import Prepared
 from evaluators.training.checkpoints import content_hash
 from foundation.errors import DataError, FileError, NoFile
 from foundation.files import read_json, write_json
+from foundation.unlike import unlike
 from search_spaces.quantization.bits import WeightFormat, is_matrix
 from search_spaces.quantization.packing import packed_shapes
 from search_spaces.supernet.weights import Slice
@@ -48,15 +49,8 @@ class Library:
             return
         except FileError as error:
             raise DataError(f"{error}; remove {self.folder}, and it is made again") from None
-        unlike = [
-            name
-            for name in self.origin
-            if not isinstance(known, dict) or known.get(name) != self.origin[name]
-        ]
-        if unlike:
-            raise DataError(
-                f"{self.folder} was made with another {unlike[0]}: search under another name, or remove it"
-            )
+        if another := unlike(known, self.origin):
+            raise DataError(f"{self.folder} was made with {another}: search under another name, or remove it")
 
     def save(self, path: str, prepared: Prepared) -> None:
         """Keep what was prepared for the place at `path`."""

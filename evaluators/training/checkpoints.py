@@ -25,6 +25,7 @@ from torch import Tensor
 from evaluators.training.trainable import Trainable, Trajectory, digest_of
 from foundation.errors import EvaluationFailed, FileError, NoFile
 from foundation.files import parse_json, read_json, write_atomically
+from foundation.unlike import unlike
 from search_spaces.tensor_files import open_tensors, write_tensors
 
 HASH_THREADS = 4
@@ -64,7 +65,7 @@ def resume(training: Trainable, folder: Path, steps: int) -> int:
     """Take `training` to its last whole checkpoint of at most `steps` steps; returns the step reached."""
     for step, path in sorted(_found(training, folder, steps), reverse=True):
         try:
-            tensors = _read(path, _plain({"step": step, **asdict(training.trajectory_at(step))}))
+            tensors = _read(path, {"step": step, **asdict(training.trajectory_at(step))})
             if not training.fits(tensors):
                 raise DamagedCheckpoint(f"{path} is damaged: its tensors are those of another training")
         except NoFile:  # another process, further on, has dropped it
@@ -210,18 +211,11 @@ def _require_same(path: Path, found: Any, expected: Mapping[str, Any]) -> None:
     """Refuse a checkpoint whose header, or whose name, tells of another training."""
     if not isinstance(found, dict):
         raise DamagedCheckpoint(f"{path} is damaged: its header names no training")
-    other = [name for name, value in _plain(expected).items() if found.get(name) != value]
-    if other:
-        raise DamagedCheckpoint(f"{path} belongs to another training: its {', '.join(other)} differ")
+    if another := unlike(found, expected):
+        raise DamagedCheckpoint(f"{path} belongs to another training, with {another}")
     trajectory = digest_of({name: value for name, value in found.items() if name != "step"})
     if path.name != f"{trajectory}-{found.get('step')}{path.suffix}":
         raise DamagedCheckpoint(f"{path} belongs to another training: its name is not that of its content")
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as they come back from JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(values))
-    return plain
 
 
 def _hash(tensor: Tensor) -> str:

@@ -31,6 +31,7 @@ from evaluators.training.checkpoints import content_hash
 from foundation.errors import EvaluationFailed, FileError, SettingError
 from foundation.fields import Field
 from foundation.files import parse_json, read_json, write_json
+from foundation.unlike import unlike
 from search_spaces.tensor_files import TensorFile, open_tensors, write_tensors
 
 FORMAT = 1
@@ -219,10 +220,8 @@ def _verify(folder: Path, step: int, hashes: list[str]) -> None:
 
 
 def _require_same(folder: Path, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    plain = json.loads(json.dumps(about))
-    other = sorted(name for name, value in plain.items() if found.get(name) != value)
-    if other:
+    if another := unlike(found, about):
         raise SettingError(
-            f"{folder} holds a training with another {' and another '.join(other)}; name another folder, or"
-            " give the settings that it began with"
+            f"{folder} holds a training with {another}; name another folder, or give the settings that it"
+            " began with"
         )

@@ -197,7 +197,7 @@ def of_another_space(at: Path) -> None:
 
 
 DESCRIPTIONS: list[tuple[str, str, Any, str]] = [
-    ("another format", "format", 1, "this version reads format 2"),
+    ("another format", "format", 1, "this version reads format 3"),
     ("a format in words", "format", "two", "this version reads format 2"),
     ("no space", "space", None, "lacks space"),
     ("a space without a tree", "space.tree", None, "supernet.json is damaged"),
@@ -213,12 +213,12 @@ DESCRIPTIONS: list[tuple[str, str, Any, str]] = [
     ("steps beyond all numbers", "steps", 10**39, "steps must be at most"),
     ("fewer steps", "steps", 1, "is damaged|belongs to another|no checkpoint"),
     ("a negative seed", "seed", -1, "seed must be at least 0"),
-    ("another seed", "seed", 7, "belongs to another training: its seed differ"),
-    ("another batch", "batch", 3, "belongs to another training: its batch differ"),
-    ("another task", "task.digest", "abc", "belongs to another training: its task differ"),
+    ("another seed", "seed", 7, "belongs to another training, with another seed"),
+    ("another batch", "batch", 3, "belongs to another training, with another batch"),
+    ("another task", "task.digest", "abc", "belongs to another training, with another task"),
     ("a recipe in a list", "recipe", [], "recipe must be an object"),
     ("a recipe with more settings", "recipe.colour", 1, "no setting 'colour'"),
-    ("another recipe", "recipe.clip", 2.0, "belongs to another training: its recipe differ"),
+    ("another recipe", "recipe.clip", 2.0, "belongs to another training, with another recipe"),
 ]
 
 SEARCH = f"search tiny.py --name b --supernet net {SMALL.replace('--train-steps 3 --train-batch 4 ', '')}"
@@ -283,7 +283,7 @@ CASES = [
         "search: a given supernet has the weights of another space",
         SEARCH,
         prepare=of_another_space,
-        says="belongs to another training: its spec differ",
+        says="belongs to another training, with another spec",
     ),
     *[
         Case(
@@ -308,7 +308,7 @@ CASES = [
         "info: a supernet has the weights of another space",
         "supernet info net",
         prepare=of_another_space,
-        says="belongs to another training: its spec differ",
+        says="belongs to another training, with another spec",
     ),
     *[
         Case(
