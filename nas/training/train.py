@@ -64,6 +64,7 @@ def course_of(start: Start, settings: TrainingSettings, folder: Path) -> Course:
         DataError: its text cannot be used.
     """
     require_here(settings.train_on)
+    how = settings.execution
     known = start.about.get("training", {}) if start.folder is not None else {}
     course = Course(
         spec=to_json(start.model.spec),
@@ -76,8 +77,8 @@ def course_of(start: Start, settings: TrainingSettings, folder: Path) -> Course:
         recipe=settings.recipe.on(settings.train_on),
         parallel=Parallel.parse(settings.parallel),
         accumulate=settings.accumulate,
-        compile=settings.execution.compile,
-        compile_seconds=settings.execution.compile_seconds,
+        compile=how.compile,
+        compile_seconds=how.compile_seconds,
         device=settings.train_on,
     )
     course.check()

@@ -8,6 +8,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
@@ -346,3 +348,8 @@ def test_a_real_server_stands_what_comes_in(served: tuple[Fork, int, Path]) -> N
     assert "Traceback" not in ended.stderr, ended.stderr
     assert len(ended.stderr.splitlines()) <= len(RAW) + 5, ended.stderr
     assert ended.returncode in (0, 130)
+
+
+def test_the_campaign_closes_the_port_that_it_takes() -> None:
+    words = [sys.executable, "-W", "error", "-c", "import tests.faults.cases.dashboard"]
+    assert subprocess.run(words, capture_output=True, check=True).stderr == b""

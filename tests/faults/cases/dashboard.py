@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import socket
 from functools import lru_cache
@@ -33,6 +34,7 @@ TAKEN = socket.socket()
 """A port that this process listens on as long as the tests run."""
 TAKEN.bind(("127.0.0.1", 0))
 TAKEN.listen()
+atexit.register(TAKEN.close)
 
 CASES = [
     *(
