@@ -21,6 +21,15 @@ from foundation.errors import UnknownName
 T = TypeVar("T")
 
 
+LEAST_ALIKE, LEAST_OF_SAME_BEGINNING = 0.65, 0.5
+"""The share of letters that a typing error leaves in place (difflib), and after the same beginning."""
+
+LEAST_PART, MOST_MEANT = 3, 3
+"""Letters of a name that tells as a part of others, and how many others it may be a part of."""
+
+MOST_LISTED = 16
+"""Names that a message lists."""
+
 _making_way: set[str] = set()
 """Modules that may be run again under another name."""
 
@@ -31,11 +40,35 @@ def make_way(modules: Iterable[str]) -> None:
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
-    """A hint: the closest known name, whatever its case, or all of them when none is close."""
-    names = sorted(names)
+    """A hint: the known name that is meant, whatever its case; where none is near, what there is.
+
+    Near is a typing error, or else a few names of which this is a part, or that are part of it.
+    """
+    names, asked = sorted(names), str(name).lower()
     by_lower_case = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.5)
-    return f"did you mean {by_lower_case[close[0]]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+    close = difflib.get_close_matches(asked, by_lower_case, n=1, cutoff=LEAST_OF_SAME_BEGINNING)
+    close = [known for known in close if _is_typo(asked, known)]
+    if not close:
+        parts = [known for known in by_lower_case if min(len(known), len(asked)) >= LEAST_PART]
+        close = [known for known in parts if known in asked or asked in known]
+    if 0 < len(close) <= MOST_MEANT:
+        return f"did you mean {' or '.join(repr(by_lower_case[known]) for known in close)}?"
+    return f"known: {_shortened(names)}"
+
+
+def _is_typo(asked: str, known: str) -> bool:
+    """Whether most letters of two names that are somewhat alike are the same, or most of the first ones."""
+    shorter = min(len(asked), len(known))
+    if asked[: shorter // 2 + 1] == known[: shorter // 2 + 1]:
+        return True
+    return difflib.SequenceMatcher(None, known, asked).ratio() >= LEAST_ALIKE
+
+
+def _shortened(names: list[str]) -> str:
+    """A list of names, whose end is only counted where there are many."""
+    if len(names) <= MOST_LISTED + 1:
+        return ", ".join(names) or "none"
+    return f"{', '.join(names[:MOST_LISTED])} and {len(names) - MOST_LISTED} more"
 
 
 def known_name(name: str, names: Iterable[str], kind: str) -> str:

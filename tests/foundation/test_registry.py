@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import SettingError, UnknownName
-from foundation.registry import Registry, nearest
+from foundation.registry import MOST_LISTED, Registry, nearest
 
 MODULE = """
 from {package} import things
@@ -123,9 +123,32 @@ def test_a_name_that_is_there_is_nearest_to_itself(choices: set[str], data: st.D
     assert nearest(name, choices) == f"did you mean {name!r}?"
 
 
-@given(st.sets(names))
+@given(st.sets(names, max_size=MOST_LISTED + 1))
 def test_far_names_get_the_whole_list(choices: set[str]) -> None:
     assert nearest("ZZZZ", choices) == f"known: {', '.join(sorted(choices)) or 'none'}"
+
+
+def test_of_many_names_the_first_are_listed_and_the_others_counted() -> None:
+    many = [f"apple{number:02}" for number in range(MOST_LISTED + 5)]
+    assert nearest("zzz", many) == f"known: {', '.join(many[:MOST_LISTED])} and 5 more"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("decode_mss", "did you mean 'decode_ms'?"),
+        ("DECODE_MS", "did you mean 'decode_ms'?"),
+        ("flops", "did you mean 'decode_flops' or 'prefill_flops'?"),  # parts of names
+        ("decode_ms_p95", "did you mean 'decode_ms'?"),
+        ("bytes", "did you mean 'decode_peak_bytes' or 'state_bytes'?"),
+        ("box", "did you mean 'boks'?"),
+        ("s", "known: "),
+        ("steps", "known: "),  # no typing error of state_bytes
+    ],
+)
+def test_near_is_a_typing_error_or_a_part(name: str, hint: str) -> None:
+    names = ("boks", "decode_flops", "decode_ms", "decode_peak_bytes", "prefill_flops", "state_bytes")
+    assert nearest(name, names).startswith(hint)
 
 
 @given(st.lists(names, unique=True))

@@ -198,7 +198,7 @@ def of_another_space(at: Path) -> None:
 
 DESCRIPTIONS: list[tuple[str, str, Any, str]] = [
     ("another format", "format", 1, "this version reads format 3"),
-    ("a format in words", "format", "two", "this version reads format 2"),
+    ("a format in words", "format", "two", "this version reads format 3"),
     ("no space", "space", None, "lacks space"),
     ("a space without a tree", "space.tree", None, "supernet.json is damaged"),
     ("a tree that is a number", "space.tree", 5, "not of tiny"),
