@@ -58,9 +58,9 @@ def mount(app: typer.Typer) -> None:
 class Profiling(Settings):
     """How a table is measured, and when it is good enough."""
 
-    seconds: float | None = setting(
+    profile_seconds: float | None = setting(
         None,
-        help="Time to spend; more gives a smaller error.",
+        help="Time to spend on measuring; more gives a smaller error.",
         least=0,
         most=1e7,
         unit="s",
@@ -83,7 +83,8 @@ class Profiling(Settings):
         from hw_profiles.latency.transfer import SECONDS
 
         usual = Plan.profile_seconds if self.similar is None else SECONDS
-        return {"seconds": usual if self.seconds is None else self.seconds, "seed": self.seed}
+        seconds = usual if self.profile_seconds is None else self.profile_seconds
+        return {"seconds": seconds, "seed": self.seed}
 
 
 @with_settings(Plan, ("scenarios", "time_on"))
@@ -131,7 +132,7 @@ def profile(
         print_line(f"{table}\nwritten to {path}")
         doubts += _doubts(table, path)
     if how.strict and doubts:
-        again = "profile again on a quiet machine, or longer (--seconds)"
+        again = "profile again on a quiet machine, or longer (--profile-seconds)"
         raise ProfileError(f"{'; '.join(doubts)}: {again}")
 
 

@@ -145,7 +145,9 @@ def test_the_commands_write_and_import(
     scenario = "phone=cpu,engine=executorch,prompt=8,new_tokens=4,threads=1"
     folder = tmp_path / "phone"
     assert (
-        cli.run(["profile", str(space), "--scenario", scenario, "--seconds", "0", "--bundle", str(folder)])
+        cli.run(
+            ["profile", str(space), "--scenario", scenario, "--profile-seconds", "0", "--bundle", str(folder)]
+        )
         == 0
     )
     assert run(folder).returncode == 0

@@ -33,7 +33,7 @@ space = Space(Decoder(vocab=256, d_model=one_of(32, 48, 64), layers=repeat(layer
 
 def profile(folder: Path, output: str, prompt: int = 32) -> Fork:
     (folder / "tiny.py").write_text(SPACE)
-    how = ("--scenario", f"cpu,prompt={prompt},new_tokens=8", "--seconds", "4")
+    how = ("--scenario", f"cpu,prompt={prompt},new_tokens=8", "--profile-seconds", "4")
     return nas_command("profile", str(folder / "tiny.py"), "-o", str(folder / output), *how)
 
 

@@ -142,6 +142,13 @@ def test_a_command_has_a_help_that_begins_with_a_sentence(path: tuple[str, ...])
     assert first.rstrip()[-1] in ".:,"
 
 
+def test_the_time_to_profile_has_one_name_everywhere() -> None:
+    names = {
+        p.opts[0] for command in COMMANDS.values() for p in command.params if "Time to spend" in str(p.help)
+    }
+    assert names == {"--profile-seconds"}
+
+
 @pytest.mark.parametrize("command", NAMING)
 def test_a_misspelt_name_ends_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, *command.split(), *NAMING[command].split())

@@ -140,7 +140,9 @@ def test_a_probed_card_is_written_and_used(home: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_profile_measures_a_space_without_a_word_in_between(home: Path) -> None:
-    said = done("profile", "tiny.py", "--scenario", "prompt=8,new_tokens=2", "--seconds", "0", "-o", "t.json")
+    said = done(
+        "profile", "tiny.py", "--scenario", "prompt=8,new_tokens=2", "--profile-seconds", "0", "-o", "t.json"
+    )
     assert "written to t.json" in said
     table = LatencyTable.load(home / "t.json", Scenario(prompt=8, new_tokens=2))
     assert table.covers(load_space("tiny.py"))
@@ -480,7 +482,7 @@ def test_a_bench_answers_for_its_scenarios() -> None:
         (["--scenario", "cpu,threads=100000"], "threads"),
         (["--scenario", "batch=1,batch=2"], "batch is given twice"),
         (["--scenario", "cpu,eager"], "device is given twice"),
-        (["--seconds", "inf"], "seconds must be finite, got inf"),
+        (["--profile-seconds", "inf"], "seconds must be finite, got inf"),
     ],
 )
 def test_a_profile_that_cannot_be_made_leaves_no_file(home: Path, words: list[str], message: str) -> None:
@@ -502,11 +504,16 @@ def test_the_time_of_a_profile_is_what_was_asked_for(home: Path, monkeypatch: py
     monkeypatch.setattr("nas.tables.study_tables.profile_space", noted)
     monkeypatch.setattr("nas.tables.study_tables.transfer_table", noted)
     known = saved(home, "known")
-    for words in ([], ["--seconds", "5"], ["--from", known], ["--from", known, "--seconds", "7"]):
+    for words in (
+        [],
+        ["--profile-seconds", "5"],
+        ["--from", known],
+        ["--from", known, "--profile-seconds", "7"],
+    ):
         done("profile", "tiny.py", *words)
     assert asked == [30.0, 5.0, 12.0, 7.0]
     for nonsense in ("-1", "nan"):
-        assert run("profile", "tiny.py", "--seconds", nonsense).exit_code != 0
+        assert run("profile", "tiny.py", "--profile-seconds", nonsense).exit_code != 0
 
 
 def test_a_profile_is_strict_where_that_is_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,7 +202,7 @@ OUTPUTS = [
     for command, prepare in (
         ("report a", _searched()),
         ("export a 0", _searched()),
-        ("profile s.py --scenario cpu,prompt=2,new_tokens=1 --seconds 0", None),
+        ("profile s.py --scenario cpu,prompt=2,new_tokens=1 --profile-seconds 0", None),
         ("supernet train laptop", None),
     )
     for what, output, says in (
