@@ -49,7 +49,7 @@ def tables_for(reading: Reading) -> dict[str, str]:
         for scenario in study.plan.scenarios
         if table_of(study, scenario) is not None
     }
-    for entry in entries():
+    for entry in entries(study.store.url):
         if isinstance(entry, Entry):
             try:
                 covers = entry.table.covers(study.space_as_read)
@@ -96,7 +96,9 @@ def table_named(reading: Reading, which: str) -> LatencyTable | None:
     if kind == "own":
         scenarios = {scenario.name: scenario for scenario in reading.study.plan.scenarios}
         return table_of(reading.study, scenarios[name]) if name in scenarios else None
-    found = [entry for entry in entries() if isinstance(entry, Entry) and entry.name == name]
+    found = [
+        entry for entry in entries(reading.study.store.url) if isinstance(entry, Entry) and entry.name == name
+    ]
     return found[0].table if kind == "table" and found else None
 
 

@@ -51,8 +51,11 @@ def table_of_bundle(folder: str | Path) -> LatencyTable:
         machine, samples = _samples(folder / SAMPLES)
         return _table(bundle, machine, samples, str(folder))
     except NoFile as error:
-        hint = " (sh run.sh writes it)" if SAMPLES in str(error) else ""
-        raise ProfileError(f"{error}{hint}") from None
+        if not (folder / BUNDLE).exists():
+            raise ProfileError(
+                f"{folder} is a folder, not a file, and holds no bundle: no {BUNDLE}"
+            ) from None
+        raise ProfileError(f"{error} (sh run.sh writes it)") from None
     except ProfileError:
         raise
     except NasError as error:

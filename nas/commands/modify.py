@@ -127,6 +127,7 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
     from nas.progress import Terminal
     from nas.training.start import check_output, start_of
 
+    chosen = [each.located(begin["store"]) for each in chosen]
     output = words["output"]
     if output is None and not words["dry_run"]:
         raise SettingError("name the folder to write (--output), or ask what would be done (--dry-run)")

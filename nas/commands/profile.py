@@ -14,9 +14,10 @@ from foundation.errors import ProfileError, SettingError
 from foundation.settings import SEEDS, Settings, setting
 from nas.commands import tables
 from nas.commands.groups import MACHINES
-from nas.commands.options import PATH, RayAddress, SpaceName, Yes
+from nas.commands.options import PATH, RayAddress, SpaceName, Store, Yes
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line
+from nas.default_paths import DEFAULT_STORE
 from nas.executors.workers import Workers
 from nas.study.plan import Plan
 
@@ -106,6 +107,7 @@ def profile(
         ),
     ] = None,
     ray: RayAddress = None,
+    store: Store = DEFAULT_STORE,
     yes: Yes = False,
 ) -> None:
     """Measure the latency of the blocks of a space, and the table's error on whole networks.
@@ -117,6 +119,7 @@ def profile(
     """
     from nas.commands.consent import with_consent
     from nas.study.space_files import load_space
+    from nas.tables.library import named_table
     from nas.tables.study_tables import table_path
 
     plan, how = Plan(**settings), Profiling(**profiling)
@@ -124,11 +127,12 @@ def profile(
         _write_bundles(space, plan, how, bundle)
         return
     _require_measurable(plan, output, ray)
+    similar = None if how.similar is None else named_table(how.similar, store)
     loaded, doubts = load_space(space), []
     with_consent(partial(_require_consent, loaded, plan, how), yes)
     for scenario in plan.scenarios:
         path = table_path(output, scenario, len(plan.scenarios))
-        table = _measure(loaded, scenario, path, how, on=plan.time_on, address=ray)
+        table = _measure(loaded, scenario, path, how, similar=similar, on=plan.time_on, address=ray)
         print_line(f"{table}\nwritten to {path}")
         doubts += _doubts(table, path)
     if how.strict and doubts:
@@ -192,14 +196,19 @@ def _doubts(table: LatencyTable, path: Path) -> list[str]:
 
 
 def _measure(
-    space: Space, scenario: Scenario, path: Path, how: Profiling, *, on: str | None, address: str | None
+    space: Space,
+    scenario: Scenario,
+    path: Path,
+    how: Profiling,
+    *,
+    similar: LatencyTable | None,
+    on: str | None,
+    address: str | None,
 ) -> LatencyTable:
     """The table, which is in its file when this returns."""
     from nas.progress import Terminal
-    from nas.tables.library import named_table
     from nas.tables.study_tables import measured_table
 
-    similar = None if how.similar is None else named_table(how.similar)
     if on is not None:
         Workers(address=address).check(on, Terminal().say)
     where = "" if on is None else f" on {on}"

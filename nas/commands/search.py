@@ -73,9 +73,9 @@ def search(
     known = _plan_of(name, store, loaded)
     with_consent(partial(require_consent, settings.get("strategy", (known or Plan).strategy)), yes)
     if known is None:
-        plan = plan_of(loaded, {**_located(settings, plan_of(loaded, {})), "source": source})
+        plan = plan_of(loaded, {**_located(settings, plan_of(loaded, {}), store), "source": source})
     else:
-        plan = replace(known, **_located(settings, known), source=source)
+        plan = replace(known, **_located(settings, known, store), source=source)
     pool = Workers(**workers)
     pool.check(plan.time_on, Terminal().say)
     study = _created(loaded, plan, name, store, yes, source=files)
@@ -152,7 +152,7 @@ def _created(space: Any, plan: Plan, name: str, store: str, yes: bool, *, source
     return with_consent(lambda agreed: create(yes=agreed), yes)
 
 
-def _located(settings: Given, known: Plan) -> Given:
+def _located(settings: Given, known: Plan, store: str) -> Given:
     """The settings with files that can be found from any folder, and typed settings of the engine.
 
     What is not among them is as in the plan that is `known`.
@@ -166,7 +166,9 @@ def _located(settings: Given, known: Plan) -> Given:
         if settings.get(name):  # an empty path, which is refused, would become this folder
             located[name] = real_path(settings[name])
     if "latency_tables" in settings:
-        located["latency_tables"] = tuple(real_path(find(source)) for source in settings["latency_tables"])
+        located["latency_tables"] = tuple(
+            real_path(find(source, store)) for source in settings["latency_tables"]
+        )
     if settings.get("then"):
         located["then"] = texts_of(settings["then"])
     if "settings" in settings:

@@ -9,8 +9,9 @@ import typer
 from rich.table import Table as Grid
 
 from foundation.errors import ProfileError
-from nas.commands.options import PATH, Json
+from nas.commands.options import PATH, Json, Store
 from nas.commands.output import cell, output_console, print_json, print_line
+from nas.default_paths import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from nas.tables.library import Entry
@@ -39,8 +40,12 @@ def import_table(
         ),
     ],
     name: Annotated[str | None, typer.Option(help="What to call it; default: the file's name.")] = None,
+    store: Store = DEFAULT_STORE,
 ) -> None:
-    """Take a table into the library, so that `nas search --latency-table NAME` can use it here."""
+    """Take a table into the library, so that `nas search --latency-table NAME` can use it here.
+
+    The library is the folder `tables` beside the studies of the store, or that of NAS_TABLES.
+    """
     from hw_profiles.bundles.reading import table_of_bundle
     from nas.tables.library import add
     from nas.tables.table_facts import elsewhere
@@ -48,9 +53,9 @@ def import_table(
     if file.is_dir():
         made = file / "table.json"
         table_of_bundle(file).save(made)
-        entry = add(made, name or file.resolve().name)
+        entry = add(made, name or file.resolve().name, store=store)
     else:
-        entry = add(file, name)
+        entry = add(file, name, store=store)
     difference = elsewhere(entry.table)
     where = f"another machine than this one: {difference}" if difference else "this machine"
     print_line(f"{entry.table}\nimported as {entry.name} ({entry.path}), of {where}")
@@ -61,27 +66,28 @@ def export_table(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False, **PATH)
     ],
+    store: Store = DEFAULT_STORE,
 ) -> None:
     """Write an imported table to a file, to carry it to another machine."""
     from nas.tables.library import named_table, without_note
 
-    table = without_note(named_table(name))
+    table = without_note(named_table(name, store))
     table.save(output)
     print_line(f"{table}\nwritten to {output}")
 
 
-def list_tables(as_json: Json = False) -> None:
+def list_tables(as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
     """List the imported tables: device, scenario, and their error on whole networks."""
     from nas.tables.library import Entry, entries, folder
 
-    found = entries()
+    found = entries(store)
     if as_json:
         print_json(
             [_row(e) if isinstance(e, Entry) else {"name": e.name, "unreadable": e.why} for e in found]
         )
         return
     if not found:
-        print_line(f"no table was imported to {folder()}: nas profile import FILE")
+        print_line(f"no table was imported to {folder(store)}: nas profile import FILE")
         return
     grid = Grid("table", "space", "scenario", "machine", "prefill", "decode", box=None, pad_edge=False)
     for entry in found:
@@ -111,12 +117,12 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def diff(first: TableFile, second: TableFile, as_json: Json = False) -> None:
+def diff(first: TableFile, second: TableFile, as_json: Json = False, store: Store = DEFAULT_STORE) -> None:
     """Compare two tables: circumstances, and the ratio of times of the blocks that both have."""
     from hw_profiles.latency.comparison import compare
     from nas.tables.library import named_table
 
-    comparison = compare(named_table(first), named_table(second))
+    comparison = compare(named_table(first, store), named_table(second, store))
     if as_json:
         print_json(comparison.to_plain())
     else:
@@ -130,6 +136,7 @@ def merge(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where it goes.", show_default=False, **PATH)
     ],
+    store: Store = DEFAULT_STORE,
 ) -> None:
     """Put tables together; those of different machines, software or scenarios are refused."""
     from hw_profiles.latency.assembly import merged
@@ -137,7 +144,7 @@ def merge(
 
     if len(tables) < 2:
         raise ProfileError("merge takes two tables or more")
-    table = merged([named_table(source) for source in tables])
+    table = merged([named_table(source, store) for source in tables])
     table.save(output)
     print_line(f"{table}\nwritten to {output}")
 

@@ -12,7 +12,7 @@ over measured sensitivities is HAWQ-V3's (Yao et al. 2021, arXiv:2011.10680, sec
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -62,6 +62,12 @@ class Allocate(AllocationSettings, Modifier):
             raise SettingError("allocate: groups are some of the sizes that weights may share a scale in")
         for value in (self._equal_value, *self.options):
             self._sharing.uniform(self, value)
+
+    def located(self, store: str) -> Self:
+        """See `Modifier.located`: the latency table."""
+        from nas.tables.library import find  # a command line shall not load tables
+
+        return self if self.table is None else replace(self, table=str(find(self.table, store)))
 
     def unsupported(self, spec: Decoder) -> str:
         """See `Modifier.unsupported`: what is said of equal values."""

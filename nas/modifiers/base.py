@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -145,6 +145,14 @@ class Modifier(Part, ABC):
 
     def check(self) -> None:
         """Raise `SettingError` for values that do not go together."""
+
+    def located(self, store: str) -> Self:
+        """The same with what it names of the tables beside a store as files.
+
+        Raises:
+            UnknownName: there is none of this name.
+        """
+        return self
 
     def require_read(self, given: Iterable[str]) -> None:
         """Raise `SettingError` where one of these settings, which a user wrote, counts for nothing here."""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from foundation.errors import SettingError
-from nas.default_paths import DEFAULT_TABLES
+from nas.default_paths import TABLES
 from nas.store.location import check_file, sqlite_path
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -33,7 +33,7 @@ def check_study_name(name: str) -> None:
             " '_', does not end with '.', and has at most 100 characters; got"
             f" {name if len(name) <= SHOWN else name[:SHOWN] + '...'!r}"
         )
-    if name.casefold() == Path(DEFAULT_TABLES).name or DEVICE.fullmatch(name):
+    if name.casefold() == TABLES or DEVICE.fullmatch(name):
         raise SettingError(f"a study cannot be named {name!r}: the name is taken; choose another name")
 
 
@@ -56,6 +56,12 @@ def check_place(store: str | Path, study: str) -> None:
         )
 
 
+def studies_folder(store: str | Path) -> Path:
+    """Where the folders of studies lie: beside the SQLite file, or in ./studies."""
+    database = sqlite_path(store)
+    return Path("studies") if database is None else database.parent
+
+
 def study_folder(store: str | Path, study: str) -> Path:
     """Where a study keeps its files: a folder of its name beside the SQLite file, or in ./studies.
 
@@ -63,10 +69,9 @@ def study_folder(store: str | Path, study: str) -> Path:
         SettingError: the name cannot be a folder, or is that of the database itself.
     """
     check_study_name(study)
-    database = sqlite_path(store)
+    folder, database = studies_folder(store) / study, sqlite_path(store)
     if database is None:
-        return Path("studies", study)
-    folder = database.parent / study
+        return folder
     if folder.name.startswith(database.name):
         raise SettingError(f"a study beside {database} cannot be named {study!r}: choose another name")
     return folder

@@ -175,6 +175,29 @@ def test_a_table_is_imported_listed_and_exported(home: Path) -> None:
     assert json.loads((home / "back.json").read_text()) == json.loads(Path(given).read_text())
 
 
+def test_tables_are_imported_beside_the_store_that_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NAS_TABLES")
+    beside = ("--store", "mine/s.db")
+    done("profile", "import", saved(home, "given"), *beside)
+    assert [path.name for path in (home / "mine" / "tables").iterdir()] == ["given.json"]
+    assert not (home / "studies").exists()
+    assert [row["name"] for row in json.loads(done("profile", "list", "--json", *beside))] == ["given"]
+    (home / "given.json").unlink()
+    for words in (("export", "given", "-o", "out.json"), ("diff", "given", "given")):
+        assert "no table 'given' was imported" in str(run("profile", *words).exception)
+        done("profile", *words, *beside)
+    words = ("search", "tiny.py", "-o", "decode_ms", "-o", "params", "--trials", "2", "--finalists", "0")
+    scenario = f"{CHAT.written()}"
+    given = ("--scenario", scenario, "--latency-table", "given", "--strategy", "random")
+    done(*words, *given, *beside)
+    assert open_study("tiny", "mine/s.db").plan.latency_tables == (str(home / "mine/tables/given.json"),)
+    monkeypatch.setenv("NAS_STORE", "yours/s.db")
+    done("profile", "import", "out.json")
+    assert (home / "yours" / "tables" / "out.json").exists()
+
+
 def test_an_import_never_overwrites_another_table(home: Path) -> None:
     given = saved(home, "mine")
     done("profile", "import", given)

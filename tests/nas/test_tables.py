@@ -14,6 +14,7 @@ from hw_profiles.latency.correction import TRUSTED_MAPE, Accuracy
 from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.cards import card_named
 from hw_profiles.roofline.roofline import Roofline
+from nas.modifiers.allocate import Allocate
 from nas.study.marks import error_words, rough_lines
 from nas.study.plan import Plan
 from nas.study.trial import Value
@@ -68,6 +69,29 @@ def test_the_library_is_empty_at_first(tmp_path: Path) -> None:
     assert library.entries() == []
     with pytest.raises(UnknownName, match="no table 'phone' was imported"):
         library.find("phone")
+
+
+def test_the_library_lies_beside_the_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NAS_TABLES")
+    monkeypatch.delenv("NAS_STORE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "studies" / "tables"
+    assert library.folder() == library.folder("postgresql://host/studies") == here
+    assert library.folder(tmp_path / "mine" / "s.db") == tmp_path / "mine" / "tables"
+    assert library.folder("sqlite:///mine/s.db") == tmp_path / "mine" / "tables"
+    monkeypatch.setenv("NAS_STORE", "yours/s.db")
+    assert library.folder() == tmp_path / "yours" / "tables"
+
+
+def test_a_modifier_finds_its_table_beside_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NAS_TABLES")
+    allocate = Allocate(under="decode_ms", table="phone")
+    with pytest.raises(UnknownName, match="no table 'phone' was imported to"):
+        allocate.located(str(tmp_path / "s.db"))
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "phone.json").touch()
+    assert allocate.located(str(tmp_path / "s.db")).table == str(tmp_path / "tables" / "phone.json")
+    assert Allocate().located("s.db") == Allocate()
 
 
 def test_an_imported_table_has_a_name_and_a_note(table: LatencyTable, tmp_path: Path) -> None:
