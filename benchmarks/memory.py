@@ -74,9 +74,14 @@ def by_kind(scenario: Scenario, d_model: int) -> list[dict[str, Any]]:
 
 
 def _tried(name: str, spec: Decoder, scenario: Scenario) -> dict[str, Any]:
-    """One comparison, or the reason why there is none: one block must not end the others."""
+    """One comparison, or the reason why there is none: one block must not end the others.
+
+    A GPU of which a kernel read what is not there computes nothing more in this process.
+    """
     try:
         return compared(name, spec, scenario)
+    except torch.AcceleratorError as error:
+        raise SystemExit(f"network {name}: {str(error).splitlines()[0]}\n{spec}") from error
     except (NasError, RuntimeError) as error:
         return {"network": name, "failed": str(error).partition("\n")[0]}
 
@@ -87,7 +92,7 @@ def judged(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "networks": len(rows),
         **{f"{what}: within 3 %": sum(abs(v) <= TARGET for v in values) for what, values in off.items()},
-        **{f"{what}: worst": max(values, key=abs) for what, values in off.items()},
+        **{f"{what}: worst": max(values, key=abs, default=0.0) for what, values in off.items()},
     }
 
 

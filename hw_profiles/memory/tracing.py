@@ -12,6 +12,7 @@ Where shapes depend on values that the meta device does not have, tracing raises
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,12 @@ from search_spaces.scenario import Scenario
 
 GRANULE = {"cpu": 1, "cuda": 512}
 """Allocations are whole multiples of so many bytes."""
+
+MULTIPROCESSORS, RESIDENT_THREADS, WARP = 132, 2048, 32
+"""Of an H100 or H200, threads that one of them holds, and threads that go in step."""
+
+REDUCING_THREADS, LEAST_VALUES, MOST_VALUES = 512, 16, 256
+"""Of a group that sums, and how many values PyTorch wants each of them to add."""
 
 VIEWS = frozenset(
     (
@@ -282,6 +289,38 @@ def _inverse_fft_room_on_cuda(args: tuple[Any, ...], threads: int) -> int:
     return copies + int(spectrum.nbytes) // spectrum.shape[dims[-1]] * size // 2
 
 
+def _sum_room_on_cuda(args: tuple[Any, ...], threads: int) -> int:
+    """Partial sums where groups of threads share outputs, and a semaphore for each group.
+
+    As PyTorch's reductions choose it: for what lies side by side in memory among the outputs, it holds a
+    partial sum of every output for every one of them. Only sums over axes that are not the fastest have more
+    than a few such numbers.
+    """
+    x, axes = args[0], args[1] if len(args) > 1 else None
+    summed = {axis % x.dim() for axis in ([axes] if isinstance(axes, int) else axes or range(x.dim()))}
+    kept = [axis for axis in range(x.dim()) if axis not in summed and x.shape[axis] > 1]
+    count = math.prod(x.shape[axis] for axis in summed)
+    if not kept or count < 2:
+        return 0
+    fastest = min(kept, key=x.stride)
+    if x.stride(fastest) != 1:
+        return 0
+    others = [x.stride(axis) for axis in range(x.dim()) if axis != fastest and x.shape[axis] > 1]
+    vector = next(v for v in (4, 2, 1) if all(part % v == 0 for part in (x.shape[fastest], *others)))
+    outputs, most = math.prod(x.shape[axis] for axis in kept), REDUCING_THREADS // vector
+    across, down = (1 << (min(n, most).bit_length() - 1) for n in (outputs // vector, count))
+    height = min(down, most // min(across, WARP))
+    width = min(across, most // height)
+    values = -(-count // height)  # of a thread, where threads of a group share an output
+    if height == 1 or values < MOST_VALUES:
+        return 0
+    groups = -(-outputs // vector // width)
+    wanted = -(-(MULTIPROCESSORS * (RESIDENT_THREADS // (width * height))) // groups)
+    shares = max(min(wanted, -(-values // LEAST_VALUES)), -(-values // MOST_VALUES))
+    partial = _exact(x).itemsize * outputs * shares * width * vector
+    return partial + GRANULE["cuda"] if shares > 1 else 0
+
+
 def _none(args: tuple[Any, ...], threads: int) -> int:
     return 0
 
@@ -305,6 +344,8 @@ OWN_ROOM_ON: dict[str, dict[str, Callable[[tuple[Any, ...], int], int]]] = {
         "_fft_c2r": _inverse_fft_room_on_cuda,
         "decay_attention": _states_room,
         "channel_decay": _states_room,
+        "sum": _sum_room_on_cuda,
+        "mean": _sum_room_on_cuda,
     }
 }
 """The same where a kind of device differs."""

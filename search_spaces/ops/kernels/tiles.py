@@ -63,8 +63,8 @@ def compose(a, b, a_next, b_next):
 
 
 def steps(x: Tensor) -> tuple[int, int, int]:
-    """Strides of batch, token and head of [B, T, H, ...]; a single head is read by all."""
-    return x.stride(0), x.stride(1), 0 if x.shape[2] == 1 else x.stride(2)
+    """Strides of batch, token and head of [B, T, H, ...]; a single sequence or head is read by all."""
+    return 0 if x.shape[0] == 1 else x.stride(0), x.stride(1), 0 if x.shape[2] == 1 else x.stride(2)
 
 
 def with_rows(x: Tensor) -> Tensor:
