@@ -13,6 +13,7 @@ import re
 import torch
 
 from foundation.errors import SettingError
+from foundation.text import count
 
 TRAINABLE = ("cpu", "cuda")
 """The kinds of devices that networks are trained on."""
@@ -57,6 +58,24 @@ def usable_cpus() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def count_here(device: str) -> int:
+    """How many processors of a device's kind this process may use: CPUs of its affinity, or visible GPUs."""
+    return torch.cuda.device_count() if on_cuda(device) else usable_cpus()
+
+
+def told_here(device: str) -> str:
+    """How many those are, in words: `this process may use 1 of 8 CPUs`."""
+    usable = count_here(device)
+    if on_cuda(device):
+        told = count(usable, "GPU") if usable and torch.cuda.is_available() else "no GPU"
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        told += "" if shown is None else f" (CUDA_VISIBLE_DEVICES={shown})"
+    else:
+        there = max(usable, os.cpu_count() or usable)
+        told = count(usable, "CPU") if usable == there else f"{usable} of {there} CPUs"
+    return f"this process may use {told}"
+
+
 def check_trainable(device: str) -> None:
     """Raise `SettingError` for what is no device to train on, here or elsewhere."""
     if not is_device(device) or kind_of_device(device) not in TRAINABLE:
@@ -78,10 +97,9 @@ def missing_here(device: str) -> str:
     """Why a device cannot be used on this machine; empty where it can."""
     if not on_cuda(device):
         return ""
-    if not torch.cuda.is_available():
-        return f"this machine has no GPU that torch can use, so there is no {device}"
-    index, count = device.partition(":")[2], torch.cuda.device_count()
-    return f"this machine has {count} GPU(s), and no {device}" if index and int(index) >= count else ""
+    index = device.partition(":")[2]
+    there = torch.cuda.is_available() and int(index or 0) < count_here(device)
+    return "" if there else f"{told_here(device)}, so there is no {device}"
 
 
 def memory_here() -> int | None:

@@ -20,7 +20,7 @@ import torch
 from evaluators.training.process_group import ProcessGroup, join
 from foundation.errors import EvaluationFailed, NasError, SettingError
 from foundation.wording import argument
-from search_spaces.devices import on_cuda, usable_cpus
+from search_spaces.devices import count_here, on_cuda, told_here
 
 RENDEZVOUS = "rendezvous"
 
@@ -35,23 +35,23 @@ class Train(Protocol):
         """Train as this process of the group."""
 
 
-def check_processes(count: int, device: str, batch: int | None = None) -> None:
+def check_processes(count: int, device: str, batch: int | None = None, *, asked: str = "") -> None:
     """Raise `SettingError` unless each of `count` processes can have a processor of its own, and a row.
 
-    `batch` is the number of rows that they share.
+    `batch` is the number of rows that they share; `asked` is how a user asked for so many processes.
     """
     if count == 1:
         return
-    given = argument("processes", count)
+    given = asked or argument("processes", count)
     if on_cuda(device) and device != "cuda":
         raise SettingError(
             f"{given}: each process trains on its own GPU, so the device is cuda, not {device}"
         )
-    kind, there = ("GPU", torch.cuda.device_count()) if on_cuda(device) else ("CPU", usable_cpus())
-    if count > there:
-        raise SettingError(f"{given}: each process needs a {kind} of its own, and this machine has {there}")
     if batch is not None and batch < count:
         raise SettingError(f"{given}: a batch of {batch} rows cannot be shared by {count} processes")
+    if count > count_here(device):
+        kind = "GPU" if on_cuda(device) else "CPU"
+        raise SettingError(f"{given}: each process needs a {kind} of its own, and {told_here(device)}")
 
 
 def train_distributed(

@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from foundation.errors import ProfileError
+from search_spaces.devices import count_here, told_here
 from search_spaces.scenario import Scenario
 
 Call: TypeAlias = Callable[[], object]
@@ -109,7 +110,7 @@ def on_gpu(scenario: Scenario) -> bool:
     if kind not in ("cpu", "cuda"):
         raise ProfileError(f"unsupported device {scenario.device!r}: latency is measured on cpu and cuda")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ProfileError(f"the scenario asks for {scenario.device}, but this machine has no usable GPU")
+        raise ProfileError(f"the scenario asks for {scenario.device}, and {told_here(scenario.device)}")
     return kind == "cuda"
 
 
@@ -121,16 +122,14 @@ def check_device(scenario: Scenario) -> None:
     """
     _, _, index = scenario.device.partition(":")
     if on_gpu(scenario):
-        count = torch.cuda.device_count()
-        if index and not (index.isdecimal() and int(index) < count):
-            raise ProfileError(f"the scenario asks for {scenario.device}; this machine has {count} GPU(s)")
+        if index and not (index.isdecimal() and int(index) < count_here(scenario.device)):
+            raise ProfileError(f"the scenario asks for {scenario.device}, and {told_here(scenario.device)}")
         return
     if index:
         raise ProfileError(f"all cores of a machine are one device, cpu, got {scenario.device!r}")
-    cores = os.cpu_count() or scenario.threads
-    if scenario.threads > cores:
+    if scenario.threads > count_here(scenario.device):
         raise ProfileError(
-            f"the scenario asks for {scenario.threads} threads; this machine has {cores} cores"
+            f"the scenario asks for {scenario.threads} threads, and {told_here(scenario.device)}"
         )
 
 

@@ -117,7 +117,7 @@ def _print_plan(course: Course) -> None:
     for plan in plans_of(course):
         name = str(plan.parallel) or "one process"
         if plan.held is None:
-            notes.append(f"{name}: {plan.why_not}")
+            notes.append(plan.why_not)
             continue
         held = plan.held
         needed = held.total * (1 if on_cuda(course.device) else plan.parallel.count)

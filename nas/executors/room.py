@@ -37,10 +37,10 @@ def require_room(workers: int | None, threads: int, gpus: float, address: str | 
 
         if address is not None:
             cluster.join(address)
-        nodes, where = cluster.resources(), f"the Ray cluster at {cluster.head()}"
+        nodes, where = cluster.resources(), f"the Ray cluster at {cluster.head()} has"
     else:
         folder_of_files()
-        nodes, where = [this_machine()], "this machine"
+        nodes, where = [this_machine()], "this process may use"
     most = room(nodes, threads, gpus)
     if 0 < (most if workers is None else workers) <= most:
         return most if workers is None else workers
@@ -49,7 +49,7 @@ def require_room(workers: int | None, threads: int, gpus: float, address: str | 
     each += f" and {argument('gpu_share', gpus)}" if gpus else ""
     asked = argument("workers", "max" if workers is None else workers)
     raise SettingError(
-        f"{asked}: there is room for {most} with {each} each, as {where} has {cpus:g} CPUs and {there:g} GPUs"
+        f"{asked}: there is room for {most} with {each} each, as {where} {cpus:g} CPUs and {there:g} GPUs"
     )
 
 

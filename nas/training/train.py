@@ -21,6 +21,7 @@ from typing import Any
 
 from evaluators.scoring.base import Score
 from evaluators.scoring.windows import state_segment, window_losses
+from evaluators.training.distributed import check_processes
 from evaluators.training.execution import EAGER
 from evaluators.training.network_training import rounded_model
 from evaluators.training.parallel import run as runs
@@ -37,7 +38,7 @@ from nas.study.model_code import parts_of
 from nas.study.task import check_tokens, doubt_of_tokens
 from nas.training.settings import TrainingSettings, is_training
 from nas.training.start import Start
-from search_spaces.devices import require_here
+from search_spaces.devices import on_cuda, require_here
 from search_spaces.language.serialization import to_json
 from search_spaces.network.model_files import check_free, read_config, save_model
 
@@ -110,6 +111,8 @@ def train(
     folder = _folder(start, output)
     course = course_of(start, settings, folder)
     course = replace(course, kinds=partial(parts_of, str(folder), trust_code=True))
+    if on_cuda(course.device) and not runs.under_torchrun():  # else more of them share the CPUs
+        check_processes(course.parallel.count, course.device, asked=course.parallel.asked)
     stop, speed, shown = runs.Stop(), Speed(course.batch * course.task.length), progress or Progress()
     doubt = doubt_of_tokens(start.tokenizer, start.model.spec.vocab, course.task)
     if start.learned and start.folder is None and doubt:

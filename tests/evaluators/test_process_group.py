@@ -98,14 +98,24 @@ def test_a_process_that_ends_badly_is_named(codes: list[int], said: list[list[An
 @pytest.mark.parametrize(
     ("count", "device", "batch", "reason"),
     [
-        (3, "cuda", None, "processes=3: each process needs a GPU of its own, and this machine has 2"),
+        (
+            3,
+            "cuda",
+            None,
+            "processes=3: each process needs a GPU of its own, and this process may use 2 GPUs",
+        ),
         (
             2,
             "cuda:0",
             None,
             "processes=2: each process trains on its own GPU, so the device is cuda, not cuda:0",
         ),
-        (1000, "cpu", None, "processes=1000: each process needs a CPU of its own, and this machine has 8"),
+        (
+            1000,
+            "cpu",
+            None,
+            "processes=1000: each process needs a CPU of its own, and this process may use 8 of 16 CPUs",
+        ),
         (4, "cpu", 3, "processes=4: a batch of 3 rows cannot be shared by 4 processes"),
     ],
 )
@@ -113,7 +123,10 @@ def test_processes_without_a_processor_of_their_own_are_refused(
     monkeypatch: pytest.MonkeyPatch, count: int, device: str, batch: int | None, reason: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(distributed, "usable_cpus", lambda: 8)
+    monkeypatch.setattr("search_spaces.devices.usable_cpus", lambda: 8)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for fine in ((1, "cuda:1", 1), (2, "cuda", 2), (8, "cpu", 8)):
         distributed.check_processes(*fine)
     with pytest.raises(SettingError, match=reason):

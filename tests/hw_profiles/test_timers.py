@@ -63,7 +63,9 @@ def test_quiet_leaves_a_stopped_collector_stopped():
         gc.enable()
 
 
-@pytest.mark.parametrize(("device", "message"), [("tpu", "unsupported device"), ("cuda", "no usable GPU")])
+@pytest.mark.parametrize(
+    ("device", "message"), [("tpu", "unsupported device"), ("cuda", "and this process may use no GPU")]
+)
 def test_a_device_that_cannot_be_timed_is_named(device, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ProfileError, match=message):
@@ -125,13 +127,14 @@ def test_a_clock_that_cannot_be_read_is_none(monkeypatch):
     [
         (Scenario(device="tpu"), "unsupported device"),
         (Scenario(device="cpu:1"), "one device, cpu"),
-        (Scenario(threads=3), "3 threads; this machine has 2 cores"),
-        (Scenario(device="cuda:4"), r"cuda:4; this machine has 1 GPU\(s\)"),
-        (Scenario(device="cuda:x"), r"cuda:x; this machine has 1 GPU\(s\)"),
+        (Scenario(threads=3), "3 threads, and this process may use 2 of 4 CPUs"),
+        (Scenario(device="cuda:4"), "cuda:4, and this process may use 1 GPU"),
+        (Scenario(device="cuda:x"), "cuda:x, and this process may use 1 GPU"),
     ],
 )
 def test_what_cannot_be_timed_here_is_refused_at_once(scenario, message, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr("search_spaces.devices.usable_cpus", lambda: 2)  # under an affinity mask
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ProfileError, match=message):

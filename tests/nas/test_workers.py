@@ -117,11 +117,14 @@ def test_workers_are_compared_with_this_machine(monkeypatch: pytest.MonkeyPatch)
     Workers(8).check()
     Workers(2, gpu_share=0.5).check()
     for workers, reason in (
-        (Workers(1000), "workers=1000: there is room for 8 with threads=1 each, as this machine has 8 CPUs"),
+        (
+            Workers(1000),
+            "workers=1000: there is room for 8 with threads=1 each, as this process may use 8 CPUs",
+        ),
         (Workers(3, threads=3), "room for 2 with threads=3"),
         (
             Workers(3, gpu_share=0.5),
-            "room for 2 with threads=1 and gpu_share=0.5 each, as this machine has .* 1 GPUs",
+            "room for 2 with threads=1 and gpu_share=0.5 each, as this process may use .* 1 GPUs",
         ),
     ):
         with pytest.raises(SettingError, match=reason):

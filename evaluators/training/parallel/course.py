@@ -121,7 +121,7 @@ class Course:
         for method in self.parallel.methods:
             if method.cuts and not optimizer.elementwise:
                 raise SettingError(
-                    f"{method}: {optimizer.name} makes steps of whole matrices: use dp or pp, or another"
-                    " optimizer"
+                    f"{self.parallel.asked}: {optimizer.name} makes steps of whole matrices, which {method}"
+                    " cuts: use dp or pp, or another optimizer"
                 )
         self.parallel.check_batch(self.batch, self.accumulate)

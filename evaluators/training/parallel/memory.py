@@ -116,8 +116,8 @@ def recomputed_within(course: Course, trace: Trace, budget: int) -> tuple[int, .
             return tuple(sorted(chosen))
     raise SettingError(
         f"{argument('checkpoint_activations', budget)}: with every layer recomputed, activations take"
-        f" {taken:,} bytes ({size(taken)}) a process; read smaller pieces (accumulate), or let more processes"
-        " share the work"
+        f" {taken:,} bytes ({size(taken)}) a process; read smaller pieces"
+        f" ({argument('accumulate')}), or let more processes share the work ({argument('parallel')})"
     )
 
 

@@ -12,18 +12,21 @@ The words are those of the methods in `evaluators.training.parallel.methods`, `N
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod
 from typing import Any
 
 from evaluators.training.parallel.methods.base import MOST_PROCESSES, Method, methods
-from foundation.errors import SettingError, UnknownName
+from foundation.errors import SettingError, UnknownName, told_of
 from foundation.registry import nearest
-from foundation.settings import Settings, parse_assignments
+from foundation.settings import Settings, describe, parse, parse_assignments
 from foundation.text import listed
 from foundation.wording import argument
 from search_spaces.network.decoder import Decoder
+
+DEGREE = "degree"
+"""The setting of a method that stands behind its name: `dp=2`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ class Parallel(Settings):
                 "dp.zero=1 and pp do not work together: leave dp.zero out, or use dp without pp"
             )
         if self.count > MOST_PROCESSES:
-            raise SettingError(f"{self} are {self.count:,} processes, and at most {MOST_PROCESSES:,} can be")
+            raise SettingError(f"{self.count:,} processes are too many: at most {MOST_PROCESSES:,} can be")
 
     @classmethod
     def parse(cls, text: str) -> Parallel:
@@ -64,22 +67,23 @@ class Parallel(Settings):
             UnknownName: there is no such method or setting; the nearest is named.
             SettingError: a value cannot be read or is out of range, or methods do not work together.
         """
-        return cls.from_text(parse_assignments(part for part in text.split(",") if part.strip()))
+        with told_of(argument("parallel", text), SettingError):
+            return cls.from_text(parse_assignments(part for part in text.split(",") if part.strip()))
 
     @classmethod
     def from_text(cls, texts: Mapping[str, str]) -> Parallel:
         """As `parse`, from texts by name."""
-        settings: dict[str, dict[str, Any]] = {}
+        settings: dict[str, dict[str, str]] = {}
         for path, value in texts.items():
             name, _, inside = path.partition(".")
             if name not in methods:
                 raise UnknownName(f"no method {name!r} of parallel training; {nearest(name, methods)}")
-            settings.setdefault(name, {})[inside or "degree"] = value
+            settings.setdefault(name, {})[inside or DEGREE] = value
         chosen = []
         for name, given in settings.items():
-            if "degree" not in given:
+            if DEGREE not in given:
                 raise SettingError(f"{name}.{next(iter(given))} needs {name}=PROCESSES")
-            chosen.append(methods[name]().with_settings(given))
+            chosen.append(_made(methods[name], given))
         return cls(methods=tuple(chosen))
 
     def to_plain(self) -> dict[str, Any]:
@@ -94,6 +98,11 @@ class Parallel(Settings):
     def __str__(self) -> str:
         """As it is parsed; empty for a single process."""
         return ",".join(map(str, self.methods))
+
+    @property
+    def asked(self) -> str:
+        """How a user asked for it."""
+        return argument("parallel", str(self))
 
     def has(self, name: str) -> bool:
         """Whether a method is among these."""
@@ -139,26 +148,38 @@ class Parallel(Settings):
 
     def check(self, spec: Decoder) -> None:
         """Raise `SettingError` where a network cannot be shared like this."""
-        for method in self.methods:
-            method.check(spec)
+        with told_of(self.asked, SettingError):
+            for method in self.methods:
+                method.check(spec)
 
     def check_batch(self, batch: int, accumulate: int) -> None:
         """Raise `SettingError` where a batch does not fall into equal pieces, or into too few."""
         if accumulate < self.least_pieces:
             raise SettingError(
-                f"{self} needs a batch in at least {self.least_pieces} pieces, got"
+                f"{self.asked} needs a batch in at least {self.least_pieces} pieces, got"
                 f" {argument('accumulate', accumulate)}: a pipeline is filled by pieces, and only"
                 " pp.schedule=gpipe takes any number"
             )
         pieces = self.readers * accumulate
         if batch % pieces:
-            how = (
-                f"{self.readers} processes that read it" if self.readers > 1 else "one process that reads it"
+            asked = ([self.asked] if self.readers > 1 else []) + (
+                [argument("accumulate", accumulate)] if accumulate > 1 else []
             )
             raise SettingError(
-                f"a batch of {batch} rows does not fall into {pieces} equal pieces ({how},"
-                f" accumulate={accumulate}): choose a multiple of {pieces}"
+                f"{listed(asked)}: a batch of {batch} rows does not fall into {pieces} equal pieces: choose a"
+                f" multiple of {pieces} ({argument('train_batch')})"
             )
+
+
+def _made(kind: type[Method], texts: Mapping[str, str]) -> Method:
+    """A method of the settings in these texts, which messages name as they were written: `dp`, `dp.zero`."""
+    known, values = {d.name: d for d in describe(kind)}, {}
+    for name, text in texts.items():
+        if name not in known:
+            raise UnknownName(f"no setting {kind.name}.{name}; {nearest(name, set(known) - {DEGREE})}")
+        written = kind.name if name == DEGREE else f"{kind.name}.{name}"
+        values[name] = parse(replace(known[name], name=written), text)
+    return kind(**values)
 
 
 def _together(one: type[Method], other: type[Method]) -> bool:

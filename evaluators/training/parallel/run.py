@@ -32,6 +32,7 @@ from evaluators.training.parallel.pieces import Piece
 from evaluators.training.parallel.training import ParallelTraining
 from evaluators.training.process_group import TIMEOUT, ProcessGroup
 from foundation.errors import FileError, SettingError
+from foundation.wording import argument
 from search_spaces.devices import on_cuda
 from search_spaces.network.model import Model
 
@@ -134,9 +135,12 @@ def run_under_torchrun(
     """
     there = int(os.environ["WORLD_SIZE"])
     if there != course.parallel.count:
+        asked = (
+            course.parallel.asked if str(course.parallel) else f"a training without {argument('parallel')}"
+        )
         raise SettingError(
-            f"torchrun started {there} processes, and --parallel {course.parallel or 'with one process'} asks"
-            f" for {course.parallel.count}"
+            f"torchrun started {there} processes, and {asked} is for {course.parallel.count}: ask for as"
+            f" many, e.g. {argument('parallel', f'dp={there}')}"
         )
     with _joined(course) as rank:
         reached = torch.zeros(1, device=_device(course))

@@ -67,12 +67,12 @@ def test_every_rank_has_a_place(rank: int) -> None:
         ("pp=2,fsdp=2", "pp and fsdp do not work together: pp x dp"),
         ("dp=2,dp.zero=1,fsdp=2", "fsdp shares the optimizer state already"),
         ("dp=2,dp.zero=1,pp=2", "dp.zero=1 and pp do not work together"),
-        ("dp=0", "degree must be at least 1"),
-        ("dp=two", "degree must be a whole number"),
+        ("dp=0", "parallel='dp=0': dp must be at least 1"),
+        ("dp=two", "dp must be a whole number, got 'two'"),
         ("dp", "write a setting as name=value"),
         ("dp=2,dp=4", "dp is given twice"),
         ("dp.zero=1", "dp.zero needs dp=PROCESSES"),
-        ("dp=2,dp.zero=3", "zero must be at most 1"),
+        ("dp=2,dp.zero=3", "dp.zero must be at most 1"),
         ("dp=60000,tp=60000", "at most 65,536"),
     ],
 )
@@ -90,11 +90,11 @@ def test_unknown_words_name_the_nearest(text: str, near: str) -> None:
 @pytest.mark.parametrize(
     ("parallel", "told"),
     [
-        ("tp=3", "tp=3, layers.0.sequence_mixer: .* which 3 does not divide"),
+        ("tp=3", "parallel='tp=3': layers.0.sequence_mixer: .* which 3 does not divide"),
         ("pp=3", "each stage needs a layer, and this network has 2"),
         ("dp=3", "a batch of 8 rows does not fall into 3 equal pieces"),
         ("dp=16", "choose a multiple of 16"),
-        ("pp=2", "pp=2 needs a batch in at least 2 pieces, got accumulate=1"),
+        ("pp=2", "parallel='pp=2' needs a batch in at least 2 pieces, got accumulate=1"),
     ],
 )
 def test_what_a_network_cannot_is_refused_before_it_begins(parallel: str, told: str, tmp_path: Path) -> None:
@@ -127,7 +127,9 @@ def test_leading_bits_of_a_part_of_a_row_are_refused() -> None:
         precision=AdaptivePrecision(),
     )
     spec = Decoder(vocab=256, d_model=16, layers=(layer, layer))
-    with pytest.raises(SettingError, match=r"tp=2, layers\.0: leading bits are those of whole rows"):
+    with pytest.raises(
+        SettingError, match=r"parallel='tp=2': layers\.0: leading bits are those of whole rows"
+    ):
         Parallel.parse("tp=2").check(spec)
     for text in ("tp=1", "fsdp=2", "dp=2,pp=2"):
         Parallel.parse(text).check(spec)

@@ -22,7 +22,7 @@ SEARCHES = (
     (
         "more workers than CPUs",
         "--workers 1000",
-        r"--workers 1000: there is room for \d+ .* this machine has",
+        r"--workers 1000: there is room for \d+ .* this process may use",
     ),
     ("more threads than CPUs", "-w 1 --worker-threads 200", "there is room for 0 with --worker-threads 200"),
     ("more GPUs than there are", "-w 1 --gpu-share 64", "there is room for 0 with .* --gpu-share 64"),

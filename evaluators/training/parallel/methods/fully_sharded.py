@@ -49,9 +49,7 @@ class FullySharded(Method):
     def check(self, spec: Decoder) -> None:
         """Layers that share their weights would be gathered and given up at the same time."""
         if any(layer.shared is not None for layer in spec.layers):
-            raise SettingError(
-                f"fsdp={self.degree}: layers that share their weights cannot be sharded: use dp.zero=1, or tp"
-            )
+            raise SettingError("layers that share their weights cannot be sharded: use dp.zero=1, or tp")
 
     def shard(self, holder: Holder, grid: Grid) -> None:
         """Share every layer, and then what stands around the layers."""

@@ -38,7 +38,7 @@ class Pipeline(Method):
         """Each stage needs a layer, and only the residual stream may pass from one to the next."""
         depth = len(spec.layers)
         if self.degree > depth:
-            raise SettingError(f"pp={self.degree}: each stage needs a layer, and this network has {depth}")
+            raise SettingError(f"each stage needs a layer, and this network has {depth}")
         across = {
             "soft prompt": spec.soft_prompt is not None,
             "exits": any(layer.exit is not None for layer in spec.layers),
@@ -46,9 +46,7 @@ class Pipeline(Method):
             "layers that share their weights": any(layer.shared is not None for layer in spec.layers),
         }
         if found := [what for what, there in across.items() if there]:
-            raise SettingError(
-                f"pp={self.degree}: stages hand over the residual stream alone, so no {found[0]}"
-            )
+            raise SettingError(f"stages hand over the residual stream alone, so no {found[0]}: leave pp out")
 
     def least_pieces(self) -> int:
         """`1f1b` fills the pipeline before it goes backward."""

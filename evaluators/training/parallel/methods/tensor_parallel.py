@@ -59,7 +59,7 @@ class TensorParallel(Method):
         for number, layer in enumerate(spec.layers):
             if layer.precision is not None and self.degree > 1:
                 raise SettingError(
-                    f"tp={self.degree}, layers.{number}: leading bits are those of whole rows of a matrix,"
+                    f"layers.{number}: leading bits are those of whole rows of a matrix,"
                     " and a process has a part of them: train a network with adaptive precision without tp"
                 )
             for place, block in layer.blocks.items():
@@ -67,7 +67,7 @@ class TensorParallel(Method):
                     self.split(block, spec.d_model)
                 except SettingError as error:
                     raise SettingError(
-                        f"tp={self.degree}, layers.{number}.{place}: {error}. Choose another tp, or"
+                        f"layers.{number}.{place}: {error}. Choose another tp, or"
                         " tp.whole=true, by which every process computes such blocks as a whole"
                     ) from None
 
