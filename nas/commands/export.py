@@ -51,10 +51,11 @@ def export(
     from nas.progress import Terminal
     from nas.study.export import export as write
     from nas.study.study import open_study
-    from nas.training.start import export_start
+    from nas.training.start import check_named, export_start
     from search_spaces.network.model_files import CODE
     from search_spaces.zoo import PREFIX as ZOO
 
+    check_named(network, trial, store=store)
     if trial is not None and not network.startswith(ZOO):
         folder, about = write(
             open_study(network, store), trial, output, to=to, force=force, space=space, progress=Terminal()

@@ -71,10 +71,23 @@ def run(
 
     Example: nas run prune,pattern=2:4 winner -o small --then quantize,bits=4
     """
+    _check_order(modifier, network, *filter(None, [trial]))
     first = list(read_modifiers(modifier)) if modifier.endswith(LIST_SUFFIX) else [_written(modifier)]
     begin = {"trial": trial, "store": store, "space": space, "trust_code": trust_code}
     words = {"settings": settings, "output": output, "force": force, "dry_run": dry_run}
     _run([*first, *map(_written, then or [])], network, begin, words)
+
+
+def _check_order(first: str, *others: str) -> None:
+    """Raise `SettingError` where a modifier, or a file with some, stands behind the network."""
+    from foundation.errors import SettingError
+
+    def is_modifier(word: str) -> bool:
+        return word.endswith(LIST_SUFFIX) or word.partition(",")[0].strip() in modifiers
+
+    if not is_modifier(first) and (behind := next(filter(is_modifier, others), None)):
+        rest = [word for word in (first, *others) if word is not behind]
+        raise SettingError(f"the modifier comes first: nas run {' '.join([behind, *rest])}")
 
 
 def _written(text: str) -> Modifier:
@@ -125,9 +138,10 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
     from foundation.files import real_path
     from nas.modification import estimates, is_begun, modify
     from nas.progress import Terminal
-    from nas.training.start import check_output, start_of
+    from nas.training.start import check_named, check_output, start_of
 
     chosen = [each.located(begin["store"]) for each in chosen]
+    check_named(what, begin["trial"], store=begin["store"])
     output = words["output"]
     if output is None and not words["dry_run"]:
         raise SettingError("name the folder to write (--output), or ask what would be done (--dry-run)")

@@ -65,10 +65,11 @@ def train(
     from foundation.files import real_path
     from nas.progress import Terminal
     from nas.training.settings import is_training
-    from nas.training.start import check_output, start_of
+    from nas.training.start import check_named, check_output, start_of
     from nas.training.train import course_of
     from nas.training.train import train as run
 
+    check_named(what, trial, store=store)
     if trial is not None and not dry_run:
         check_output(output, force=force, is_begun=is_training)
     start = start_of(

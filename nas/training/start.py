@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import SettingError
+from foundation.errors import NasError, SettingError
 from foundation.files import real_path
 from foundation.wording import argument
 from nas.default_paths import DEFAULT_STORE
@@ -65,13 +66,44 @@ def start_of(
     Raises:
         SettingError: there is nothing of this name, or it has no weights.
     """
+    check_named(what, trial, store=store)
     if what.startswith(ZOO):
-        if trial is not None:
-            raise SettingError(f"{what} is one network: there is no {trial!r} of it")
         return _of_zoo(what.removeprefix(ZOO), seed)
     if trial is not None:
         return _of_study(what, trial, store, space, shapes_only=shapes_only, progress=progress)
     return _of_folder(what, trust_code)
+
+
+def check_named(what: str, trial: str | None, *, store: str = DEFAULT_STORE) -> None:
+    """Refuse at once words that name a study without a trial, or a trial of what is one network.
+
+    Raises:
+        SettingError: they do.
+    """
+    if what.startswith(ZOO):
+        if trial is not None:
+            raise SettingError(f"{what} is one network: there is no {trial!r} of it")
+        return
+    is_folder = (Path(what) / CONFIG).is_file()
+    if is_folder == (trial is None):  # or else it may be the study that has the name
+        return
+    is_study = _is_study(what, store)
+    if trial is None and is_study:
+        raise SettingError(
+            f"{what} is a study: name one of its trials behind it, e.g. {what} 0 (`nas front {what}` lists"
+            " the best)"
+        )
+    if trial is not None and not is_study:
+        raise SettingError(f"{what} is the folder of one network: leave out the trial, {trial!r}")
+
+
+def _is_study(name: str, store: str) -> bool:
+    """Whether a store can be read and has a study of this name."""
+    from nas.store import Store
+
+    with suppress(NasError), Store(store, read_only=True) as opened:
+        return opened.holds(name)
+    return False
 
 
 def check_output(output: str | Path | None, *, force: bool = False, is_begun: Callable[[Path], bool]) -> None:

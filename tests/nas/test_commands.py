@@ -16,7 +16,11 @@ from nas.store import Store
 from nas.study.facts import OUTCOME, add_fact
 from nas.study.space_files import load_space
 from nas.study.study import Study
-from search_spaces.network.decoder import Decoder
+from search_spaces.blocks.short_conv import ShortConv
+from search_spaces.blocks.swiglu import SwiGLU
+from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.model import build
+from search_spaces.network.model_files import save_model
 
 SPACE = """
 from search_spaces.blocks.short_conv import ShortConv
@@ -288,6 +292,23 @@ def test_a_wrong_value_ends_in_one_line(
     words: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in refused(capsys, *words.split())
+
+
+@pytest.mark.parametrize("command", ["train", "export", "prune", "run prune", "serve"])
+def test_a_study_needs_a_trial_and_a_folder_has_none(
+    command: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not (home / "net" / "config.json").exists():
+        layer = Layer(sequence_mixer=ShortConv(), channel_mixer=SwiGLU())
+        save_model(build(Decoder(vocab=16, d_model=8, layers=(layer,))), home / "net", {})
+    output = () if command == "serve" else ("-o", "out")
+    line = refused(capsys, *command.split(), "first", *output)
+    assert "first is a study: name one of its trials behind it, e.g. first 0 (`nas front first` lists" in line
+    line = refused(capsys, *command.split(), "net", "3", *output)
+    assert "net is the folder of one network: leave out the trial, '3'" in line
+    line = refused(capsys, *command.split(), "frist", "3", *output)
+    assert "no study 'frist'" in line
+    assert not (home / "out").exists()
 
 
 def test_a_refused_command_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

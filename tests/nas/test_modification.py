@@ -253,6 +253,13 @@ def test_the_command_line_says_what_was_done(
     assert "not zero" in capsys.readouterr().out
     assert cli.run(["run", "prune,pattern=2:4", str(folder), "--then", "quantize", *words, "-o", out]) == 0
     assert "quantize (done before)" in capsys.readouterr().out
+    for words, right in (
+        (["prune,pattern=2:4"], f"prune,pattern=2:4 {folder}"),
+        (["0", "prune"], f"prune {folder} 0"),
+        (["list.json"], f"list.json {folder}"),
+    ):
+        assert cli.run(["run", str(folder), *words, "-o", out]) == cli.REFUSED
+        assert f"the modifier comes first: nas run {right}" in " ".join(capsys.readouterr().err.split())
     assert cli.run(["run", "pruun", str(folder), "-o", out]) == cli.REFUSED
     assert "did you mean 'prune'" in capsys.readouterr().err
 
