@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,7 +79,7 @@ def search(
         plan = replace(known, **_located(settings, known, store), source=source)
     pool = Workers(**workers)
     pool.check(plan.time_on, Terminal().say)
-    study = _created(loaded, plan, name, store, yes, source=files)
+    study = _created(loaded, plan, name, store, yes, source=files, given=settings)
     _run(Context(study=study, workers=pool, progress=Terminal()))
 
 
@@ -127,28 +128,29 @@ def resume(
     from nas.study.study import open_study
 
     opened = open_study(study, store)
-    with_consent(partial(require_consent, opened.plan.strategy), yes)
-    begin = going_on(
-        opened,
-        store=store,
-        settings=settings,
-        also_train=also_train or (),
-        space=space,
-        keep_source=keep_source,
-        workers=Workers(**workers),
-        progress=Terminal(),
-    )
-    opened.store.close()
+    with closing(opened.store):
+        with_consent(partial(require_consent, opened.plan.strategy), yes)
+        begin = going_on(
+            opened,
+            store=store,
+            settings=settings,
+            also_train=also_train or (),
+            space=space,
+            keep_source=keep_source,
+            workers=Workers(**workers),
+            progress=Terminal(),
+        )
     _run(with_consent(begin, yes))
 
 
-def _created(space: Any, plan: Plan, name: str, store: str, yes: bool, *, source: Any) -> Any:
+def _created(space: Any, plan: Plan, name: str, store: str, yes: bool, *, source: Any, given: Given) -> Any:
     """The study, after the question whether it may take long."""
     from nas.commands.consent import with_consent
     from nas.progress import Terminal
     from nas.study.creation import create_study
 
-    create = partial(create_study, space, plan, name=name, store=store, source=source, say=Terminal().say)
+    created = {"name": name, "store": store, "source": source, "given": given, "say": Terminal().say}
+    create = partial(create_study, space, plan, **created)
     return with_consent(lambda agreed: create(yes=agreed), yes)
 
 

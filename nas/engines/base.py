@@ -21,7 +21,7 @@ always runs beside an engine that claims to choose better.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -127,6 +127,9 @@ class Engine(Settings, ABC):
             SpaceError: it cannot search this space.
         """
 
+    def require_read(self, given: Collection[str]) -> None:
+        """Raise `SettingError` where one of these settings, which a user wrote, counts for nothing here."""
+
     @abstractmethod
     def prepare(self, setup: Setup) -> Prepared:
         """Do the long work, or continue it where it stopped; then the strategy that proposes what was found.
@@ -187,7 +190,9 @@ def make_engine(plan: Plan) -> Engine:
         raise SettingError(
             f"engine {plan.engine} proposes by itself: leave out {argument('strategy', plan.strategy)}"
         )
-    return kind.from_plain(plan.settings)
+    engine = kind.from_plain(plan.settings)
+    engine.require_read(plan.settings)
+    return engine
 
 
 def engine_title(plan: Plan) -> str:

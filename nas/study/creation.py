@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,7 @@ from nas.study.study import Study
 from nas.study.task import make_tasks, probed_task, with_vocab_of_data
 from nas.study.task_settings import with_task_settings
 from nas.study.trial import TrialState
+from nas.study.unread import require_read
 from nas.tables.study_tables import check_tables, scenarios_to_time
 from search_spaces.language.choices import OneOf
 from search_spaces.language.own_kinds import places_of
@@ -70,13 +71,15 @@ def create_study(
     store: str | Path = DEFAULT_STORE,
     functions: Mapping[str, ObjectiveFunction] | None = None,
     source: Source | None = None,
+    given: Collection[str] = (),
     yes: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Study:
     """A new study, or the one of this name if it has the same space and settings (trials may grow).
 
     A study of this name in which nothing was tried or learned is replaced. Lines worth reading go to `say`.
-    A new study gets a copy of the `source` of its space; one that is continued has its own.
+    A new study gets a copy of the `source` of its space; one that is continued has its own. Settings of the
+    plan that were `given`, by name, must count for something.
 
     Raises:
         StoreError: the name is taken by a study of another space.
@@ -86,13 +89,14 @@ def create_study(
         SpaceError: nothing in the space satisfies the constraints.
         DataError: the corpus cannot be used.
     """
-    plan = replace(plan, recipe=plan.recipe.on(plan.train_on))  # what is recorded says it itself
+    asked, plan = plan, replace(plan, recipe=plan.recipe.on(plan.train_on))  # what is recorded says it itself
     plan = with_task_settings(with_supernet(space, with_own_bounds(under_all_scenarios(plan))))
     check_place(store, name)
     with told_while_reading(say):
         plan = with_vocab_of_data(plan)
         space = with_vocab(space, plan.vocab)
         check_plan(space, plan, functions or {}, yes=yes or _agreed_before(plan, name, store))
+    require_read(asked, given)
     about, baselines = _about(space), described_baselines(space, plan, _known(name, store, BASELINES, {}))
     seeds = _seeds(space, plan, name, store, say)
     opened = Store(store)

@@ -101,6 +101,7 @@ def going_on(
             store=store,
             functions=functions,
             source=source,
+            given=settings,
             yes=agreed,
             say=progress.say,
         )

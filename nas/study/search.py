@@ -145,9 +145,8 @@ def search(
     pool.check(plan.time_on, shown.say)
     if source is None:
         source, nowhere = program_source(space, plan, functions)
-    study = create_study(
-        space, plan, name=name, store=store, functions=functions, source=source, yes=yes, say=shown.say
-    )
+    written: dict[str, Any] = {"functions": functions, "source": source, "given": settings}
+    study = create_study(space, plan, name=name, store=store, **written, yes=yes, say=shown.say)
     if nowhere:
         shown.say(in_no_file(nowhere))
     run_steps(Context(study=study, functions=functions, workers=pool, progress=shown))

@@ -14,7 +14,7 @@ that collapses stops and returns to its last good state, and every finding is on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from random import Random
@@ -83,6 +83,16 @@ class Darts(Engine):
     def __post_init__(self) -> None:
         super().__post_init__()
         assert self.relaxation  # refuses steps and warm-up that do not fit together
+
+    def require_read(self, given: Collection[str]) -> None:
+        """Targets that are named are not counted, and only `modern` aligns."""
+        if self.targets and "points" in given:
+            raise SettingError("engine darts: targets are named, so points counts for nothing: leave one out")
+        if self.align and "align" in given and not self.alignment_steps:
+            raise SettingError(
+                f"engine darts: variant={self.variant} aligns nothing, so align counts for nothing: leave it"
+                " out, or set variant=modern"
+            )
 
     @cached_property
     def relaxation(self) -> SearchSettings:

@@ -14,7 +14,7 @@ shared weights; aligned ones serve to choose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
@@ -87,6 +87,14 @@ class Exact(Engine):
         most=1,
     )
     seconds: float = setting(30.0, help="Time for one solution.", above=0, most=1e6, unit="s")
+
+    def require_read(self, given: Collection[str]) -> None:
+        """Without alignment there are no steps that read a batch."""
+        if "batch" in given and not self.align:
+            raise SettingError(
+                "engine exact: without steps of alignment batch counts for nothing: set align, or leave it"
+                " out"
+            )
 
     @property
     def gradient_steps(self) -> int:
