@@ -189,12 +189,12 @@ def measure(bench: Bench, chosen: list[Case], folder: Path) -> None:
             row["weights read by a worker"] = max(read)
         panels.append(
             (
-                f"{case.actors} actors, {case.evaluator}",
+                f"{case.actors} {'actor' if case.actors == 1 else 'actors'}, {case.evaluator}",
                 sampled.samples,
                 dict.fromkeys(sampled.samples, waiting),
             )
         )
-        draw(RESULTS / f"{bench.name}.svg", panels)
+        draw(RESULTS / f"{bench.name}.svg", sorted(panels, key=lambda panel: int(panel[0].split()[0])))
         bench.add({**asdict(case), **row})
 
 

@@ -77,6 +77,9 @@ def _cpu_times() -> list[int]:
     return [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
 
 
+LEGEND = "How busy each device was. Shaded: while candidates waited."
+
+
 def draw(path: Path, panels: Sequence[tuple[str, Samples, Mapping[str, tuple[float, float]]]]) -> None:
     """An SVG: for each run and device the samples over its seconds, and the stretch that is judged.
 
@@ -90,6 +93,7 @@ def draw(path: Path, panels: Sequence[tuple[str, Samples, Mapping[str, tuple[flo
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 2 * MARGIN} {high}"'
         ' font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH + 2 * MARGIN}" height="{high}" fill="white"/>',
+        f'<text x="{MARGIN}" y="18" fill="{INK}">{LEGEND}</text>',
     ]
     for number, (title, device, samples, spans) in enumerate(strips):
         top = MARGIN + number * (HEIGHT + MARGIN)
