@@ -119,17 +119,21 @@ def _engine(url: URL, read_only: bool) -> Engine:
     except NoSuchModuleError as error:
         raise StoreError(f"{shown(url)}: {error}") from error
     event.listen(engine, "connect", _set_up_sqlite)
+    if read_only:
+        event.listen(engine, "connect", _refuse_to_write)
     return engine
 
 
 def _reading(path: Path) -> dict[str, str]:
     """SQLite's words for a file that is only read.
 
-    Beside a file in WAL mode even a reader keeps two files. In a folder where it cannot, nobody writes
-    either (there is no WAL), so the file may be taken as unchangeable.
+    Beside a file in WAL mode even a reader keeps two files, and only who may write takes them away at the
+    end: so a reader opens it as a writer does, and is refused to write (`_refuse_to_write`). A file that may
+    not be written SQLite opens for reading all the same. In a folder where it cannot keep these two files,
+    nobody writes either (there is no WAL), so the file may be taken as unchangeable.
     """
     unchangeable = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
-    return {"uri": "true", "mode": "ro", **({"immutable": "1"} if unchangeable else {})}
+    return {"uri": "true", **({"mode": "ro", "immutable": "1"} if unchangeable else {"mode": "rw"})}
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
@@ -139,6 +143,10 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # with a WAL: a killed process loses nothing, a power cut at most the last transactions, never the file
     connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _refuse_to_write(connection: sqlite3.Connection, _: Any) -> None:
+    connection.execute("PRAGMA query_only = ON")
 
 
 def _bring_to_head(connection: Connection, place: str, read_only: bool) -> None:

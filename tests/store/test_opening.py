@@ -35,9 +35,8 @@ def test_a_path_and_a_url_are_the_same_place(tmp_path, name, monkeypatch):
             assert store.url == str(place)
     with Store("sqlite:///plain.db") as store:
         assert store.url == "plain.db"
-    # a reader cannot take away the two files that SQLite keeps beside a database while it is open
-    beside = {f"{name}-wal", f"{name}-shm"}
-    assert {file.name for file in tmp_path.iterdir()} - beside == {name, "plain.db"}
+    # also a reader takes away the two files that SQLite keeps beside a database while it is open
+    assert {file.name for file in tmp_path.iterdir()} == {name, "plain.db"}
 
 
 def test_a_reopened_store_remembers(tmp_path):
@@ -51,6 +50,19 @@ def test_a_store_that_is_forgotten_closes_itself(tmp_path):
     store = Store(tmp_path / "studies.db")
     study_in(store)
     del store
+    assert [file.name for file in tmp_path.iterdir()] == ["studies.db"]
+
+
+def test_the_last_to_close_leaves_one_file(tmp_path):
+    path = tmp_path / "studies.db"
+    study = filled(path)
+    writer, reader = Store(path), Store(path, read_only=True)
+    writer.save(study, [complete(1)])
+    writer.close()
+    assert reader.trials(study)[1] == complete(1)
+    with pytest.raises(StoreError, match="is read-only"):
+        reader.save(study, [complete(2)])
+    reader.close()
     assert [file.name for file in tmp_path.iterdir()] == ["studies.db"]
 
 
