@@ -46,11 +46,20 @@ def number_text(name: str, value: float) -> str:
     return f"{value:.4g}"
 
 
-def percent(share: float, error: float | None = None) -> str:
-    """A share in percent, with its standard error where that shows at this precision."""
+MOST_PERCENT = 10.0
+"""The share from which on percents say less than how many times it is."""
+
+
+def percent(share: float, error: float | None = None, *, places: int = 1) -> str:
+    """A share in percent, with its standard error where that shows at this precision.
+
+    From 10 on it is `37.1 times`.
+    """
+    if MOST_PERCENT <= abs(share) < math.inf:
+        return f"{significant(share) if error is None else with_error(share, error)} times"
     if error is None or error < 5e-5:
-        return f"{100 * share:.1f} %"
-    return f"{100 * share:.1f} ± {100 * error:.1f} %"
+        return f"{100 * share:.{places}f} %"
+    return f"{100 * share:.{places}f} ± {100 * error:.{places}f} %"
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:

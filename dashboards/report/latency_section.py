@@ -6,7 +6,7 @@ from dashboards.facts import Facts, LatencyAccuracy, TableFacts
 from dashboards.figures.table_error import table_error_figure
 from dashboards.report.html import Child, Html, code, figure, joined, p, section, tag
 from dashboards.report.table_notes import ADVICE, explained
-from foundation.text import count, duration
+from foundation.text import count, duration, percent
 
 
 def latency_section(facts: Facts) -> Html | None:
@@ -80,7 +80,7 @@ def accuracy_text(accuracy: LatencyAccuracy) -> str:
     if accuracy.mape is None:
         return f"{name}: no held-out network was measured, so the error is unknown."
     text = (
-        f"{name}: the mean absolute error is {100 * accuracy.mape:.1f} % over"
+        f"{name}: the mean absolute error is {percent(accuracy.mape)} over"
         f" {count(len(accuracy.pairs), 'held-out network')}"
     )
     if accuracy.tau is None:

@@ -11,6 +11,7 @@ from evaluators.differentiable.collapse import Finding, degenerate
 from evaluators.differentiable.discretization import by_perturbation
 from evaluators.differentiable.repair import Choice, Target, repaired
 from evaluators.differentiable.search import DifferentiableSearch
+from foundation.text import percent
 from search_spaces.language.genotype import Genotype, Label
 from search_spaces.language.space import Space
 from search_spaces.mixture.conditions import Genes
@@ -74,7 +75,7 @@ def _deviations(search: DifferentiableSearch) -> list[Finding]:
             "not additive",
             search.step,
             f"{pull.target.name} does not add up over layers: its expectation is off by up to"
-            f" {pull.expected.deviation:.2%}, and was repaired by the true values",
+            f" {percent(pull.expected.deviation, places=2)}, and was repaired by the true values",
             {"deviation": pull.expected.deviation},
         )
         for pull in search.lagrangian.pulls

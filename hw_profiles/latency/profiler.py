@@ -22,6 +22,7 @@ from random import Random
 from typing import Any
 
 from foundation.errors import ProfileError
+from foundation.text import percent
 from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.assembly import corrected
 from hw_profiles.latency.interpolation import Interpolator
@@ -204,7 +205,7 @@ def _measure_parts(
     if known == len(parts):
         notes = []
     elif spent and error > target:
-        notes.append(f"time ran out while interpolation was expected to err by {100 * error:.1f} %")
+        notes.append(f"time ran out while interpolation was expected to err by {percent(error)}")
     if FIRST not in session.log.known:
         session.log.add(FIRST, session.used)
     if (took := session.log.known[FIRST]) > 1.2 * session.seconds:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from foundation.text import rounded
+from foundation.text import percent, rounded
 from hw_profiles.latency.records import Measured, Provenance
 from hw_profiles.latency.session import ProfileSession
 from hw_profiles.latency.table import LatencyTable
@@ -27,7 +27,9 @@ def with_marks(table: LatencyTable, disturbances: Sequence[str], *, settled: flo
         return {
             reading: latency
             if latency.uncertainty <= 2 * settled
-            else replace(latency, unsettled=f"90 % interval {100 * latency.uncertainty:.0f} %: {reason}")
+            else replace(
+                latency, unsettled=f"90 % interval {percent(latency.uncertainty, places=0)}: {reason}"
+            )
             for reading, latency in latencies.items()
         }
 

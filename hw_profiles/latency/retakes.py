@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from foundation.text import percent
 from hw_profiles.latency.interpolation import Interpolator
 from hw_profiles.latency.parts import Part
 from hw_profiles.latency.selection import expected_errors, most_uncertain
@@ -51,7 +52,7 @@ class Retakes:
             return best, ()
         note = (
             f"measured again for {session.used - began:.0f} s where it was least certain: before, it erred by"
-            f" {100 * self.error(first):.1f} % on held-out networks"
+            f" {percent(self.error(first))} on held-out networks"
         )
         return best, (note,)
 
@@ -61,7 +62,7 @@ class Retakes:
 
     def _retake(self, table: LatencyTable) -> None:
         session, error = self.session, self.error(table)
-        stage = f"held-out error {100 * error:.1f} %: timing again"
+        stage = f"held-out error {percent(error)}: timing again"
         session.progress(stage, *self._done())
         restless = self._restless_networks()
         for start in range(0, len(restless), NETWORKS_AT_ONCE):

@@ -27,6 +27,7 @@ import numpy as np
 from foundation.errors import FileError, IllegalArchitecture, NasError, ProfileError
 from foundation.fields import Field
 from foundation.files import read_json, write_atomically
+from foundation.text import percent
 from hw_profiles.fingerprint import Fingerprint, differences, fingerprint
 from hw_profiles.latency.correction import BASE_ERROR, NORMAL_REACH, TRUSTED_MAPE, Accuracy, Correction
 from hw_profiles.latency.part_times import PartTimes
@@ -332,7 +333,7 @@ class LatencyTable:
 def _accuracy_text(found: Accuracy | None) -> str:
     if found is None or found.mape is None:
         return "no held-out network was measured"
-    text = f"{found.n} held-out networks, mean error {100 * found.mape:.1f} %"
+    text = f"{found.n} held-out networks, mean error {percent(found.mape)}"
     if found.tau is None or found.tau_low is None or found.tau_high is None:
         return text
     return f"{text}, Kendall tau {found.tau:.2f} ({found.tau_low:.2f} to {found.tau_high:.2f})"

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import ProfileError
+from foundation.text import percent
 from hw_profiles.latency.assembly import corrected
 from hw_profiles.latency.parts import Part
 from hw_profiles.latency.profiler import profile_space
@@ -112,7 +113,7 @@ def carried_over(known: Sequence[LatencyTable], short: LatencyTable, *, seed: in
         for part, measured in there.entries.items()
         if part not in short.entries and part.block is not None
     }
-    names = ", ".join(f"{reading} {100 * link.error:.1f} %" for reading, link in links.items())
+    names = ", ".join(f"{reading} {percent(link.error)}" for reading, link in links.items())
     note = (
         f"{len(new)} blocks are {CARRIED} from the table of {machine_name(there)} ({there.scenario}), with an"
         f" error on blocks left out of {names}; {len(short.entries)} were measured here"

@@ -33,6 +33,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
+from foundation.text import percent
 from hw_profiles.runtimes.base import runtime_of
 from hw_profiles.timing.timers import (
     OWN_CORE,
@@ -205,7 +206,7 @@ class Rounds:
         if found.uncertainty <= within:
             return found
         reason = self.disturbances() or "nothing was seen to disturb it"
-        off = f"{100 * found.uncertainty:.1f} %" if math.isfinite(found.uncertainty) else "unknown"
+        off = percent(found.uncertainty) if math.isfinite(found.uncertainty) else "unknown"
         unsettled = f"did not converge after {found.n} samples (90 % interval: {off}): {reason}"
         return replace(found, unsettled=unsettled)
 

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table as Grid
 
 from foundation.errors import ProfileError
+from foundation.text import percent
 from nas.commands.options import PATH, Json, Store
 from nas.commands.output import cell, output_console, print_json, print_line
 from nas.default_paths import DEFAULT_STORE
@@ -150,4 +151,4 @@ def merge(
 
 
 def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{100 * value:.1f} %"
+    return "unknown" if value is None else percent(value)

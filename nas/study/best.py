@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from foundation.errors import SettingError, UnknownName
 from foundation.registry import nearest
-from foundation.text import count, listed, percent
+from foundation.text import count, listed
 from nas.study.constraints import Constraint
 from nas.study.front import number_with_error
 from nas.study.objective_records import known_objective
@@ -95,10 +95,9 @@ def _nothing(
     missed = []
     for bound in bounds:
         value = nearest_one.numbers[bound.name]
-        if excess := bound.excess(value.value):
-            word = "much" if bound.is_upper else "little"
+        if bound.excess(value.value):
             shown = number_with_error(bound.name, value)
-            missed.append(f"{bound.name} {shown}, {percent(excess)} too {word}")
+            missed.append(f"{bound.name} {shown}, {bound.missed_by(value.value)}")
     kind = count(len(candidates), "measured network" if others else "network")
     text = (
         f"none of {kind} of study {study.name} keeps {listed(map(str, bounds))}: the nearest is trial"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foundation.errors import SettingError
-from foundation.text import NAMED_PREFIXES
+from foundation.text import MOST_PERCENT, NAMED_PREFIXES, number_text, percent, significant
 from nas.objectives.base import CostModel, objectives
 from nas.study.plan import Plan
 from nas.study.trial import Value
@@ -24,6 +24,9 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 PREFIXES = {prefix: size for size, prefix in NAMED_PREFIXES} | {"": 1.0}
 FORM = re.compile(r"\s*(\w+(?:@[\w.-]+)?)\s*(<=|>=|<|>)\s*([-+.\deE_]+)\s*([kMG]?)(B?)\s*")
+LEAST_SHOWN = 0.0005
+"""The share that one place of percents shows."""
+
 EXAMPLES = "decode_ms<5, params<=2M or weight_bytes<110kB"
 
 
@@ -91,6 +94,15 @@ class Constraint:
             return 0.0
         over = self.direction * (value - self.bound) / (abs(self.bound) or 1.0)
         return max(over, 1e-12) if math.isfinite(over) else math.inf
+
+    def missed_by(self, value: float) -> str:
+        """By how much a value breaks it, in words: `25.0 % too much`; far off, `37.1 times the bound`."""
+        excess, word = self.excess(value), "much" if self.is_upper else "little"
+        if self.bound and excess < MOST_PERCENT:
+            return f"{percent(excess) if excess >= LEAST_SHOWN else 'less than 0.1 %'} too {word}"
+        if self.bound > 0 and self.is_upper:
+            return f"{significant(value / self.bound)} times the bound"
+        return f"{number_text(self.name, abs(value - self.bound))} too {word}"
 
     def better(self, first: float, second: float) -> float:
         """Which of two values keeps it more easily."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from foundation.text import listed
+from foundation.text import listed, percent
 from nas.study.plan import Plan
 from nas.study.trial import ROUGH_MARK, Value
 
@@ -53,4 +53,4 @@ def table_errors(plan: Plan, tables: Mapping[str, Any]) -> dict[str, float]:
 
 def error_words(errors: Mapping[str, float]) -> str:
     """The errors of readings as text: `decode_ms by 14.2 %`."""
-    return ", ".join(f"{reading} by {100 * mape:.1f} %" for reading, mape in errors.items())
+    return ", ".join(f"{reading} by {percent(mape)}" for reading, mape in errors.items())

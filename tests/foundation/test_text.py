@@ -24,6 +24,18 @@ def test_numbers_with_errors():
     assert percent(0.1234, 0.01) == "12.3 ± 1.0 %"
 
 
+def test_shares_from_ten_on_are_so_many_times():
+    assert [percent(share) for share in (9.994, 10.0, -12.34, 3705.254)] == [
+        "999.4 %",
+        "10.0 times",
+        "-12.3 times",
+        "3,705 times",
+    ]
+    assert percent(37.0512, 0.42) == "37.05 ± 0.42 times"
+    assert percent(0.12345, places=2) == "12.35 %"
+    assert percent(math.inf) == "inf %"
+
+
 def test_words():
     assert count(1, "network") == "1 network"
     assert count(1204, "network") == "1,204 networks"

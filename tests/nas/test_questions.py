@@ -275,6 +275,10 @@ def test_a_prediction_that_is_too_good_does_not_win_over_what_was_measured(store
     [
         (["decode_ms<0.8"], r"nearest is trial 0 .*decode_ms ~1 ± 0.05, 25.0 % too much"),
         (["params>2000"], r"nearest is trial 2 .*params 1 k, 49.9 % too little"),
+        (["decode_ms<0.0125"], r"nearest is trial 0 .*decode_ms ~1 ± 0.05, 80.0 times the bound$"),
+        (["decode_ms<0"], r"nearest is trial 0 .*decode_ms ~1 ± 0.05, 1 too much$"),
+        (["decode_ms>-0", "decode_ms<-0.01"], r".*decode_ms ~1 ± 0.05, 1.01 too much$"),
+        (["decode_ms<1"], r"nearest is trial 0 .*decode_ms ~1 ± 0.05, less than 0.1 % too much$"),
         (
             ["decode_ms<1.1", "bits_per_byte<1.9"],
             r"keeps decode_ms<1.1 and bits_per_byte<1.9: the nearest is",

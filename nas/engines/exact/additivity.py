@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from foundation.errors import SettingError
 from foundation.statistics import bootstrap, kendall_tau, tau_with_interval
+from foundation.text import percent
 
 RESAMPLES = 1000
 MIN_TAU = 0.5
@@ -51,10 +52,10 @@ class Additivity:
 
     def __str__(self) -> str:
         interval = f"{self.tau:.2f} ({self.tau_low:.2f} to {self.tau_high:.2f})"
-        errors = f"{100 * self.error:.0f} % ({100 * self.error_low:.0f} to {100 * self.error_high:.0f} %)"
+        low, error, high = (percent(each, places=0) for each in (self.error_low, self.error, self.error_high))
         return (
             f"on {self.n} random networks the sum of replacement scores and the real divergence have Kendall"
-            f" tau {interval}; real over predicted {self.ratio:.2f}, then off by {errors}"
+            f" tau {interval}; real over predicted {self.ratio:.2f}, then off by {error} ({low} to {high})"
         )
 
 
