@@ -65,13 +65,13 @@ Yes = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 StudyName = Annotated[str, typer.Argument(help="Name of a study; `nas ls` lists them.", show_default=False)]
 TrialName = Annotated[
-    str, typer.Argument(help="A trial's number, or the beginning of its digest.", show_default=False)
+    str, typer.Argument(help="A trial's number, the beginning of its digest, or `best`.", show_default=False)
 ]
 NetworkName = Annotated[
     str, typer.Argument(help="A study, zoo:NAME (`nas zoo`), or an exported folder.", show_default=False)
 ]
 OfStudy = Annotated[
-    str | None, typer.Argument(help="Of a study: a trial's number, or the beginning of its digest.")
+    str | None, typer.Argument(help="Of a study: a trial's number, the beginning of its digest, or `best`.")
 ]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run the blocks of its own that the folder holds as Python.")

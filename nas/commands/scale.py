@@ -25,7 +25,7 @@ def mount(app: typer.Typer) -> None:
     app.command(rich_help_panel=MODELS)(scale)
 
 
-Which = Annotated[str, typer.Argument(help="A trial's number, or the beginning of its digest.")]
+Which = Annotated[str, typer.Argument(help="A trial's number, the beginning of its digest, or `best`.")]
 
 
 @with_settings(ScalingSettings)

@@ -189,7 +189,7 @@ def _run(context: Context) -> None:
     work_on(study.name)
     context.progress.say(f"study {study.name} in {study.store.url}")
     run_steps(context)
-    print_front(study)
+    print_front(study, searched=True)
     write = report_writer()
     if write is not None:
         print_line(f"report: {write(study)}")

@@ -74,6 +74,7 @@ def show(
     from nas.study.given_networks import given_name, is_given
     from nas.study.marks import rough_lines
     from nas.study.modified import record_lines
+    from nas.study.standing import standing
     from nas.study.study import open_study
 
     opened = open_study(study, store)
@@ -88,7 +89,7 @@ def show(
     if chosen.reason:
         print_line(one_line(chosen.reason))
     print_line(str(opened.spec(chosen)))
-    for line in record_lines(chosen):
+    for line in [*record_lines(chosen), *filter(None, [standing(opened, chosen)])]:
         print_line(line)
     table = Table("number", "value", cell("± one s.e."), "how", box=None, pad_edge=False)
     numbers, units = _numbers(opened, chosen), opened.declared_units
@@ -102,12 +103,17 @@ def show(
     print_line(f"export it: nas export {opened.name} {chosen.digest} -o DIR")
 
 
-def print_front(study: Any) -> None:
-    """The front as a table on standard output, and what became of the other proposals."""
+def print_front(study: Any, *, searched: bool = False) -> None:
+    """The front as a table on standard output, and what became of the other proposals.
+
+    `searched`: this process has just ended a search of the study, and has told which others go on with it.
+    """
     from nas.study.baseline_gaps import verdicts
+    from nas.study.finalist_table import finalist_lines, finalist_table
     from nas.study.modified import front_after, then_lines
     from nas.study.proposers import proposers_of
     from nas.study.rungs import rung_lines, rungs_of
+    from nas.study.state import others_at_work
     from nas.study.tally import tally_of
 
     members, tally = study.front(), tally_of(study)
@@ -118,9 +124,14 @@ def print_front(study: Any) -> None:
         print_line(f"{count(members.dropped, 'network')} more on the predicted front, dominated as measured")
     proposers = proposers_of(study.trials())
     proposed = proposers.lines if proposers else []
-    for line in [*tally.lines, *proposed, *rung_lines(rungs_of(study))]:
+    others = "" if searched else others_at_work(study)
+    for line in [*filter(None, [others]), *tally.lines, *proposed, *rung_lines(rungs_of(study))]:
         print_line(line)
     print_members(members)
+    finalists = finalist_table(study)
+    for line in finalist_lines(finalists):
+        print_line(line)
+    print_members(finalists)
     for verdict in verdicts(study):
         print_line(str(verdict))
     after = front_after(study)

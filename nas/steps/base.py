@@ -39,6 +39,7 @@ from nas.progress import Progress
 from nas.store.folders import working_in
 from nas.study.facts import OUTCOME, add_fact
 from nas.study.plan import Plan
+from nas.study.state import others_at_work
 from nas.study.study import Study
 from nas.study.trial import STAGES
 from search_spaces.language.genotype import Genotype
@@ -121,7 +122,7 @@ def in_order(kinds: Mapping[str, type[Step]]) -> list[Step]:
 def run_steps(context: Context, names: Collection[str] | None = None) -> None:
     """Run the steps of a study that are wanted and not done: all of them, or those with these names.
 
-    How a run of all ends is put on record, see `OUTCOME`.
+    How a run of all ends is put on record, see `OUTCOME`; where others go on with the study, it is told.
     """
     with working_in(context.study.folder):
         _tell_unreadable(context)
@@ -130,6 +131,8 @@ def run_steps(context: Context, names: Collection[str] | None = None) -> None:
                 _run(context, in_order(steps))
         else:
             _run(context, [step for step in in_order(steps) if step.name in names])
+    if names is None and (others := others_at_work(context.study, searched=True)):
+        context.progress.say(others)
 
 
 def _tell_unreadable(context: Context) -> None:

@@ -21,6 +21,7 @@ from nas.study.model_code import code_of, load
 from nas.study.modified import LIST, OF, folder_of, lines_of
 from nas.study.modified import STAGE as MODIFIED_STAGE
 from nas.study.plan_objectives import quality_name
+from nas.study.standing import tell_standing
 from nas.study.study import Study
 from nas.study.task import task_of
 from nas.study.trial import STAGES, Trial, TrialState
@@ -125,6 +126,8 @@ def export(
     target = target_of(to)
     target.check(folder, force=force)  # before anything is trained or extracted
     trial = study.trial(which)
+    if progress is not None:
+        tell_standing(study, trial, progress)
     study = study.with_source(space)
     target.require(study.spec(trial))
     task = task_of(study)

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 class OpenStudy(Study):
     """A study in the database `location`, read; what `validate` finds out is added to it.
 
-    A network is named by its trial, by the trial's number or by the beginning of its digest.
+    A network is named by its trial, by the trial's number, by the beginning of its digest, or as
+    `best`: see `winner()`.
     """
 
     def __init__(

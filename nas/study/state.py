@@ -10,7 +10,7 @@ from nas.store.folders import in_use
 from nas.study.facts import OUTCOME
 from nas.study.study import Study
 from nas.study.tally import all_failed
-from nas.study.trial import TrialState
+from nas.study.trial import STAGES, TrialState
 
 
 def state_of(study: Study, counts: Mapping[TrialState, int]) -> tuple[str, str]:
@@ -38,3 +38,20 @@ def state_of(study: Study, counts: Mapping[TrialState, int]) -> tuple[str, str]:
         return "complete", ""
     nothing = f"none of {count(tried, 'candidate')} passed the gate"
     return "failed", all_failed(study.trials()) if failed == tried else nothing
+
+
+def others_at_work(study: Study, *, searched: bool = False) -> str:
+    """That other processes still work on a study, in a line, and what they score; empty where none does.
+
+    Several may search one study, each until there are as many trials as planned. `searched` says that this
+    process has just ended its own search: what still runs then is another one's, on whatever machine.
+    """
+    trials = [trial for stage in STAGES for trial in study.trials(stage)]
+    running = sum(trial.state is TrialState.RUNNING for trial in trials)
+    if not (in_use(study.folder) or (searched and running)):
+        return ""
+    scoring = f", with {count(running, 'trial')} running" if running else ""
+    return (
+        f"another process still works on study {study.name}{scoring}: this is not its end;"
+        f" `nas front {study.name}` shows later what came of it"
+    )

@@ -35,6 +35,9 @@ from nas.study.plan_objectives import is_decoder_space
 from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
 from search_spaces.language.varying import Varying, varying_fields
 
+BEST = "best"
+"""What names a study's winner in the place of a trial's number; no digest has these letters."""
+
 
 class Study(StudyDefinition):
     """One study in a store: what it is made of, its trials and its front."""
@@ -145,6 +148,31 @@ class Study(StudyDefinition):
             described=self._described,
         )
 
+    def finalists(self) -> list[Trial]:
+        """The finalists that were trained from scratch, by their steps and then by the first objective.
+
+        Their values are those of their longest training, and what was measured.
+        """
+        measured, longest = self.measured(), dict[str, Trial]()
+        for trial in sorted(self.trials("final"), key=lambda trial: trial.fidelity.steps):
+            if trial.state is TrialState.COMPLETE:
+                known = {**trial.values, **measured.get(trial.digest, {})}
+                longest[trial.digest] = replace(trial, values=known)
+        return sorted(longest.values(), key=lambda t: (-t.fidelity.steps, self.points([t])[0]))
+
+    def winner(self) -> Trial:
+        """The network that is best in the first objective: of the finalists on the front, else of the front.
+
+        Raises:
+            SettingError: nothing was scored.
+        """
+        front = self.front()
+        if not front:
+            raise SettingError(f"study {self.name} has no network yet: `nas resume {self.name}`")
+        on_front = {trial.digest for trial in front}
+        finalists = [trial for trial in self.finalists() if trial.digest in on_front]
+        return (finalists or list(front))[0]
+
     def undominated_as_measured(
         self, members: Sequence[Trial], measured: Mapping[str, Mapping[str, Value]]
     ) -> list[Trial]:
@@ -217,11 +245,13 @@ class Study(StudyDefinition):
     def trial(self, which: str | int) -> Trial:
         """A trial by its number or by (the beginning of) its digest; the highest fidelity it reached.
 
+        `best` names the `winner()`.
+
         Raises:
             SettingError: there is none, or the beginning fits several architectures.
         """
         trials = [t for stage in STAGES for t in self.trials(stage)]
-        text = str(which)
+        text = self.winner().digest if which == BEST else str(which)
         numbered = [t for t in trials if t.stage == "search" and str(t.number) == text]
         matching = numbered or [t for t in trials if len(text) >= 4 and t.digest.startswith(text)]
         digests = sorted({t.digest for t in matching})

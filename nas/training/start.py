@@ -59,9 +59,9 @@ def start_of(
 ) -> Start:
     """The start that words name: `zoo:NAME`, a folder, or a study and a trial of it.
 
-    `seed` is that of the weights of a published architecture, which has none. `progress` is told where those
-    of a trial were not kept, so that it is trained again; with `shapes_only` it is not, and its weights may
-    be any.
+    `seed` is that of the weights of a published architecture, which has none. `progress` is told where a
+    trial is no winner, and where its weights were not kept, so that it is trained again; with `shapes_only`
+    it is not, and its weights may be any.
 
     Raises:
         SettingError: there is nothing of this name, or it has no weights.
@@ -156,9 +156,12 @@ def _of_study(
     from nas.study.export import best_weights, require_weights
     from nas.study.open_study import open_study
     from nas.study.plan_objectives import quality_name
+    from nas.study.standing import tell_standing
 
     study = open_study(name, store)
     trial = study.trial(which)
+    if progress is not None:
+        tell_standing(study, trial, progress)
     study = study.with_source(space)
     if shapes_only:
         require_weights(study, trial)

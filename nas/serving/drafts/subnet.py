@@ -23,7 +23,7 @@ class Subnet(Draft):
     name: ClassVar[str] = "subnet"
 
     study: str = setting("", help="The study.")
-    trial: str = setting("", help="A trial's number, or the beginning of its digest.")
+    trial: str = setting("", help="A trial's number, the beginning of its digest, or `best`.")
     store: str = setting(DEFAULT_STORE, help="Where the study is kept.")
 
     def begun(self, network: Model) -> Begin:
