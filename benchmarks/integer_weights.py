@@ -1,17 +1,21 @@
 """What weights of 8 and 4 bits take where a runtime multiplies them as integers, against float32.
 
     nice -n 10 python -m benchmarks.integer_weights --engines onnxruntime executorch --seconds 60
+    python -m benchmarks.integer_weights --device cuda:0 --engines graph --width 4096
 
 Two layers of attention (8 heads, 2 kv heads) and SwiGLU, prefill of 128 tokens and decoding at 144, one CPU
-thread. All bits of an engine are timed in the same rounds, by the CPU time of the process, and told as ratios
-to 16 bits, which run as float32. The difference is that of logits, after a prompt, from our own rounding of
-weights and activations, as a share of their norm. Written after each engine, and what is in the file is not
-measured again.
+thread; on a GPU prefill of 2,048 tokens and decoding at 2,064, in bfloat16, with float8 beside integers. All
+bits of an engine are timed in the same rounds, by the CPU time of the process or the events of the GPU, and
+told as ratios to 16 bits, which run as float32 on a CPU. The difference is that of logits, after a prompt,
+from our own rounding of weights and activations, as a share of their norm. Written after each engine, and
+what is in the file is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +45,16 @@ BITS = (
     *(Bits(weight=weight, activation=8, group=32) for weight in (8, 4)),
     Bits(weight=8, activation=8, group=65536),
 )
-ENGINES = ("onnxruntime", "executorch")
+FLOAT8 = Bits(weight=8, activation=8, numbers="float")
+TORCH = ("eager", "graph")
+ENGINES = ("onnxruntime", "executorch", *TORCH)
 
 
 def main() -> None:
     """Time the bits that each engine has kernels for; print and keep."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    words.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
+    words.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES[:2])
+    words.add_argument("--device", default="cpu", help="cpu, or cuda:0, which eager and graph have")
     words.add_argument("--width", type=int, default=512)
     words.add_argument("--seconds", type=float, default=60.0, help="of timing, for each engine")
     words.add_argument("--output", type=Path, default=RESULTS / "integer_weights.json")
@@ -55,34 +62,43 @@ def main() -> None:
     torch.set_num_threads(1)
     found: dict[str, Any] = read_json(given.output) if given.output.exists() else {}
     for engine in given.engines:
-        key = f"{engine}, width {given.width}"
+        where = given.device if given.device == "cpu" else torch.cuda.get_device_name(given.device)
+        key = f"{engine}, width {given.width}" + (f", {where}" if given.device != "cpu" else "")
         if key not in found:
-            found |= {"about": provenance(COMMAND), key: timed(engine, given.width, given.seconds)}
+            found |= {"about": provenance(COMMAND), key: timed(engine, given)}
             write_json(given.output, found, indent=1)
         show_plainly(key, found[key]["rows"])
 
 
-def timed(engine: str, width: int, seconds: float) -> dict[str, Any]:
+def timed(engine: str, given: argparse.Namespace) -> dict[str, Any]:
     """A row for each of the bits: ratios to 16 bits with their intervals, and the difference of logits."""
     scenario = Scenario(engine=engine, weights="packed", prompt=128, new_tokens=32)
+    if given.device != "cpu":
+        scenario = replace(scenario, device=given.device, dtype="bfloat16", prompt=2048)
     runtime, calls, differences = runtime_of(scenario), dict[str, TimedCall](), dict[str, float]()
-    for bits in BITS:
+    for bits in (*BITS, FLOAT8):
         if bits != PLAIN and factors_of(bits) not in runtime.kernels(scenario):
             continue
-        model = rounded(width, bits)
+        model = rounded(given.width, bits)
         with torch.no_grad():
             made = runtime.prepare(model, scenario)
             logits: Any = made.prefill()
-            expected = model(random_tokens(model, scenario, 0)[:, : scenario.prompt]).numpy()
+            tokens = random_tokens(model, scenario, 0)[:, : scenario.prompt].to(given.device)
+            home = deepcopy(model).to(given.device)
+            expected = home(tokens).float().cpu().numpy()
+            if engine in TORCH:
+                logits = [runtime.placed(model, scenario)(tokens).float().cpu()]
         differences[named(bits)] = float(
             np.linalg.norm(np.asarray(logits[0]) - expected) / np.linalg.norm(expected)
         )
         calls[f"{named(bits)} prefill_ms"] = TimedCall(made.prefill)
         calls[f"{named(bits)} decode_ms"] = decode_call(made, scenario.decode_position)
     with undisturbed(scenario):
-        rounds = Rounds(calls, Clock.PROCESS.timer("cpu"), calibrate=Calibration())
+        clock = Clock.PROCESS if given.device == "cpu" else Clock.EVENTS
+        calibrate = Calibration() if given.device == "cpu" else None
+        rounds = Rounds(calls, clock.timer(given.device), calibrate=calibrate)
         rounds.warm_up()
-        rounds.take_until(5, 31, 0.02, seconds)
+        rounds.take_until(5, 31, 0.02, given.seconds)
     rows = []
     for name, difference in differences.items():
         row: dict[str, Any] = {"bits": name}
@@ -100,7 +116,11 @@ def timed(engine: str, width: int, seconds: float) -> dict[str, Any]:
 def named(bits: Bits) -> str:
     """How a row is called: bits of weights, of activations, and the group."""
     group = "a row" if bits.group > 4096 else bits.group
-    return "16, 16" if bits == PLAIN else f"{bits.weight:g}, {bits.activation}, groups of {group}"
+    if bits == PLAIN:
+        return "16, 16"
+    if bits == FLOAT8:
+        return "float8, float8"
+    return f"{bits.weight:g}, {bits.activation}, groups of {group}"
 
 
 @torch.no_grad()
