@@ -38,6 +38,7 @@ from nas.commands.groups import RESULTS, place
 from nas.commands.help import flow_help
 from nas.commands.output import print_line
 from nas.commands.search import current_study
+from nas.commands.words import note_words
 from nas.signals import STOPPED, STOPS, is_server
 from nas.streams import prepare_streams, reader_has_left
 
@@ -131,6 +132,7 @@ def run(words: Sequence[str] | None = None) -> int:
 def _ended(words: Sequence[str]) -> int:
     """Run one command; its exit code, unless it was stopped."""
     try:
+        note_words(words)
         command = typer.main.get_command(app)
         with command.make_context("nas", list(words)) as context:
             command.invoke(context)

@@ -2,7 +2,8 @@
 
     nas.modify("winner", [Prune(pattern="2:4"), Quantize(bits=4)], "small")
 
-After each modifier the folder OUT holds the network that it made, whole at any moment, with a record of it in
+After each modifier the folder OUT holds the network that it made, whole at any moment, and until the last one
+is done marked as unfinished, so that nobody takes it for what comes out. It has a record of each modifier in
 `config.json` (`about.modified`): its settings, and every figure before and after, on the same validation
 windows, with its error. So a list that was stopped goes on behind the last modifier that is on record, with
 the same words; a training inside a modifier goes on from its checkpoints in `OUT/training`.
@@ -33,7 +34,7 @@ from evaluators.training.trainable import weights_digest
 from foundation.errors import EvaluationFailed, FileError, NasError, NoFile, SettingError
 from foundation.files import read_json, real_path, write_atomically
 from nas.modifiers.base import Estimate, Modifier, Work
-from nas.modifiers.lists import modifiers_of
+from nas.modifiers.lists import line_of, modifiers_of
 from nas.modifiers.lists import read_modifiers as read_modifiers
 from nas.modifiers.settings import ModificationSettings as ModificationSettings
 from nas.progress import Progress
@@ -42,7 +43,7 @@ from nas.study.task import check_tokens, doubt_of_tokens
 from nas.training.start import Start, start_of
 from search_spaces.devices import require_here
 from search_spaces.network.model import Model
-from search_spaces.network.model_files import check_free, read_config, save_model
+from search_spaces.network.model_files import check_free, mark_unfinished, read_config, save_model
 from search_spaces.network.weight_formats import weight_bits
 from search_spaces.scenario import Scenario
 
@@ -97,12 +98,14 @@ def modify(
     task: Task | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    again: str = "the same call of nas.modify",
 ) -> list[Modified]:
     """Apply modifiers to a network, one after the other, and export what comes out; what each did.
 
     `begin` is an exported folder, `zoo:NAME`, or a start that was made of something else. A `task` that is
     open is taken in place of that of the settings. With `force`, another model that was exported into the
-    folder is replaced.
+    folder is replaced. Until the last modifier is done, whoever loads the folder is told that it is
+    unfinished, and that `again` goes on with it.
 
     Raises:
         SettingError: a modifier is left open or cannot be applied, the folder holds something else, or the
@@ -128,10 +131,10 @@ def modify(
     run = _Run(start, task, settings.seed, Path(output), progress or Progress())
     if doubt := doubt_of_tokens(start.tokenizer, start.model.spec.vocab, task):
         run.progress.say(doubt)
-    done = run.begin(chosen, force=force)
+    done = run.begin(chosen, again, force=force)
     try:
         for modifier in chosen[len(done) :]:
-            done.append(run.apply(modifier))
+            done.append(run.apply(modifier, is_last=len(done) + 1 == len(chosen)))
     except (SettingError, EvaluationFailed):
         if not done:
             run.undo()
@@ -188,6 +191,7 @@ class _Run:
         self.exact = "imported_from" in start.about and _needs_32_bits(start.model)
         self.model: Model | None = None  # what it begins with is made of the start where it is needed
         self.figures = figures_of(self._first(), task)
+        self.unfinished = ""
         self.records: list[Any] = list(start.about.get(MODIFIED, ()))
         self.known = len(self.records)
         self.base = weights_digest(dict(start.model.named_parameters()))
@@ -208,19 +212,22 @@ class _Run:
         folder = Path(os.path.abspath(self.folder))
         return folder.with_name(f".{folder.name}.replaced")
 
-    def begin(self, chosen: Sequence[Modifier], *, force: bool) -> list[Modified]:
+    def begin(self, chosen: Sequence[Modifier], again: str, *, force: bool) -> list[Modified]:
         """Prepare the folder, or go on in it: what an earlier run did of this list.
 
         Raises:
             SettingError: the folder holds something else.
         """
+        listed = ", then ".join(map(line_of, chosen))
+        self.unfinished = f"{listed} has not come to its end there, and goes on with {again}"
         if not force and (done := self._done(chosen)) is not None:
             self._check_begun(chosen[len(done) :])
             if done:
                 device = str(self.start.model.embedding.device)
                 # this very list has written it
-                self.model = load(self.folder, device=device, trust_code=True)
+                self.model = load(self.folder, device=device, trust_code=True, unfinished=True)
                 self.figures = figures_of(self.model, self.task)
+            mark_unfinished(self.folder, self.unfinished if len(done) < len(chosen) else "")
             return done
         check_free(self.folder, force=force)
         self._set_aside()
@@ -233,7 +240,7 @@ class _Run:
         if self.replaced.exists():
             os.rename(self.replaced, self.folder)
 
-    def apply(self, modifier: Modifier) -> Modified:
+    def apply(self, modifier: Modifier, *, is_last: bool) -> Modified:
         """Do one modifier, measure what comes out, and export it with its record."""
         before, began = self.figures, monotonic()
         write_atomically(self.checkpoints / BEGUN, to_json(modifier.to_plain()))
@@ -254,6 +261,7 @@ class _Run:
         }
         first = len(self.records) == self.known
         self.records.append(record)
+        self.unfinished = "" if is_last else self.unfinished
         self._save(changed.adapter if first else None)
         for passed in (self.checkpoints, self.replaced):
             shutil.rmtree(passed, ignore_errors=True)
@@ -322,6 +330,7 @@ class _Run:
             code=self.start.code,
             tokenizer=self.start.tokenizer,
             exact=self.exact,
+            unfinished=self.unfinished,
         )
 
     def _first(self) -> Model:

@@ -12,6 +12,7 @@ from nas.commands.groups import MODELS
 from nas.commands.options import Force, NetworkName, OfStudy, Output, SourceFile, Store, TrustCode
 from nas.commands.options_from_settings import Given, with_settings
 from nas.commands.output import print_line, print_table
+from nas.commands.words import command_line
 from nas.default_paths import DEFAULT_STORE
 from nas.modifiers.base import Modifier, modifiers
 from nas.modifiers.lists import LIST_SUFFIX, read_modifiers
@@ -66,8 +67,9 @@ def run(
 ) -> None:
     """Make another network of a trained one by a list of modifiers, and measure each on the same windows.
 
-    OUT holds the network behind the last modifier that is done, with a record of each: the same words go on
-    where a run was stopped. A file holds a list in JSON: ["prune,pattern=2:4", "quantize,bits=4"].
+    OUT holds the network that comes out, with a record of each modifier. Where a run was stopped, OUT is
+    refused by whatever loads it, and the same words go on behind the last modifier that is done. A file holds
+    a list in JSON: ["prune,pattern=2:4", "quantize,bits=4"].
 
     Example: nas run prune,pattern=2:4 winner -o small --then quantize,bits=4
     """
@@ -157,7 +159,8 @@ def _run(chosen: Sequence[Modifier], what: str, begin: Mapping[str, Any], words:
         raise SettingError(f"{output} is the network to begin with: name another folder to write")
     known = {name: value for name, value in start.settings.items() if name in KNOWN}
     asked = ModificationSettings(**{**known, **settings})
-    done = modify(start, chosen, output, asked, force=words["force"], progress=Terminal())
+    again = f"`{command_line()}`"
+    done = modify(start, chosen, output, asked, force=words["force"], progress=Terminal(), again=again)
     _print(done, Path(output))
 
 

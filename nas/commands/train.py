@@ -80,6 +80,7 @@ def train(
         trust_code=trust_code,
         seed=settings.get("seed", 0),
         shapes_only=dry_run,
+        unfinished=True,
         progress=Terminal(),
     )
     replaced = start.folder if output is None else output

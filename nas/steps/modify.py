@@ -105,7 +105,8 @@ def _modified(context: Context, base: Trial, modifiers: tuple[Modifier, ...]) ->
     outcome: dict[str, Any] = {"state": TrialState.COMPLETE}
     try:
         where = ModificationSettings(train_on=device)
-        modify(start, modifiers, folder, where, task=task, progress=context.progress)
+        again = f"`nas resume {study.name}`"
+        modify(start, modifiers, folder, where, task=task, progress=context.progress, again=again)
         made = load(folder, device=device, trust_code=True)  # this study has written it
         spec = made.spec
         memo[RECORDS] = [_timeless(record) for record in read_config(folder)["about"][MODIFIED]]

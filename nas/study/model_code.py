@@ -51,18 +51,22 @@ def code_of(spec: Any) -> ModelCode | None:
     return ModelCode(files, kinds) if kinds else None
 
 
-def load(folder: str | Path, *, device: str = "cpu", trust_code: bool = False) -> Model:
+def load(
+    folder: str | Path, *, device: str = "cpu", trust_code: bool = False, unfinished: bool = False
+) -> Model:
     """The exported model in float32, a plain `nn.Module` in evaluation mode.
 
     A folder may hold the source of blocks that this library lacks. It is Python, and runs only with
-    `trust_code`, after its hashes were checked: use that for your own folders, or after reading `code`.
+    `trust_code`, after its hashes were checked: use that for your own folders, or after reading `code`. A
+    folder in which a training or a modifier did not come to its end is refused, unless `unfinished`.
 
     Raises:
-        SettingError: the folder holds no model, weights that do not fit its architecture, or code that is
-            damaged or was not to be trusted.
+        SettingError: the folder holds no model, an unfinished one, weights that do not fit its architecture,
+            or code that is damaged or was not to be trusted.
         SpaceError: its code cannot be run.
     """
-    return load_model(folder, device=device, kinds=parts_of(folder, trust_code=trust_code))
+    kinds = parts_of(folder, trust_code=trust_code)
+    return load_model(folder, device=device, kinds=kinds, unfinished=unfinished)
 
 
 def parts_of(folder: str | Path, *, trust_code: bool = False) -> Mapping[str, type]:

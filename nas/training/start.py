@@ -55,13 +55,15 @@ def start_of(
     trust_code: bool = False,
     seed: int = 0,
     shapes_only: bool = False,
+    unfinished: bool = False,
     progress: Progress | None = None,
 ) -> Start:
     """The start that words name: `zoo:NAME`, a folder, or a study and a trial of it.
 
     `seed` is that of the weights of a published architecture, which has none. `progress` is told where a
     trial is no winner, and where its weights were not kept, so that it is trained again; with `shapes_only`
-    it is not, and its weights may be any.
+    it is not, and its weights may be any. With `unfinished`, a folder may be that of a training which never
+    came to an export, to go on with it.
 
     Raises:
         SettingError: there is nothing of this name, or it has no weights.
@@ -71,7 +73,7 @@ def start_of(
         return _of_zoo(what.removeprefix(ZOO), seed)
     if trial is not None:
         return _of_study(what, trial, store, space, shapes_only=shapes_only, progress=progress)
-    return _of_folder(what, trust_code)
+    return _of_folder(what, trust_code, unfinished=unfinished)
 
 
 def check_named(what: str, trial: str | None, *, store: str = DEFAULT_STORE) -> None:
@@ -177,13 +179,13 @@ def _of_study(
     return Start(model, about, settings, code_of(model.spec), tokenizer=tokenizer)
 
 
-def _of_folder(what: str, trust_code: bool) -> Start:
+def _of_folder(what: str, trust_code: bool, *, unfinished: bool) -> Start:
     folder = Path(what)
     if not (folder / CONFIG).is_file():
         there = f"{folder} holds no exported model" if folder.is_dir() else f"there is no folder {what}"
         raise SettingError(f"{there}: name a folder, {ZOO}NAME (`nas zoo`), or a study and one of its trials")
     settings = saved_settings(folder)
     about = read_config(folder).get("about", {})
-    model = load(folder, trust_code=trust_code)
     begun = folder if settings is not None else None
+    model = load(folder, trust_code=trust_code, unfinished=unfinished and begun is not None)
     return Start(model, about, settings or {}, code_of(model.spec), begun, read_tokenizer(folder))

@@ -1,6 +1,7 @@
 """Training a network further: a winner of a study, a published architecture, an exported folder.
 
-The folder that is written is an exported model at every moment, with its checkpoints beside it:
+The folder that is written is an exported model with its checkpoints beside it; until the training was stopped
+or ended for the first time, it is marked as unfinished:
 
     OUT/config.json, OUT/model.safetensors     as `nas export` writes them; the start, then the end
     OUT/training/settings.json                 what is learned
@@ -9,6 +10,7 @@ The folder that is written is an exported model at every moment, with its checkp
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -176,8 +178,15 @@ def _prepare(start: Start, course: Course, force: bool) -> None:
     if force:
         runs.remove(course)
     about = {**start.about, "training": {"origin": course.origin, "step": 0}}
-    tokenizer = course.task.tokenizer_json()
-    save_model(start.model, folder, about, force=force, code=start.code, tokenizer=tokenizer)
+    save_model(
+        start.model,
+        folder,
+        about,
+        force=force,
+        code=start.code,
+        tokenizer=course.task.tokenizer_json(),
+        unfinished=f"a training was begun there, and goes on with `nas train {shlex.quote(str(folder))}`",
+    )
 
 
 def _exported(start: Start, course: Course, outcome: runs.Outcome, speed: Speed) -> Trained:

@@ -39,7 +39,7 @@ from foundation.files import (
     write_atomically,
     write_json,
 )
-from foundation.text import shown
+from foundation.text import one_line, shown
 from search_spaces.devices import memory_here
 from search_spaces.language.serialization import NO_KINDS, Kinds, from_plain, to_plain
 from search_spaces.language.walk import open_values
@@ -69,6 +69,9 @@ CODE, WAITING_CODE = "code", ".code.new"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WAITING = f".{WEIGHTS}.new"
 HASH = "weights_sha256"
+UNFINISHED = "unfinished"
+"""What a configuration says where the weights are not yet those that its folder is for: which work was begun
+there, and how it goes on."""
 TOKENIZER = "tokenizer.json"
 WAITING_TOKENIZER = f".{TOKENIZER}.new"
 TOKENIZER_HASH = "tokenizer_sha256"
@@ -85,11 +88,13 @@ def save_model(
     code: ModelCode | None = None,
     tokenizer: bytes | None = None,
     exact: bool = False,
+    unfinished: str = "",
 ) -> Path:
     """Write a model; `about` is kept in its configuration for the reader (where it came from, its scores).
 
     `code` is the source of parts that the library lacks, and `tokenizer` the content of a tokenizer.json:
-    they are written beside the weights. With `exact`, no weight of 16 bits is rounded to bfloat16.
+    they are written beside the weights. With `exact`, no weight of 16 bits is rounded to bfloat16. A model
+    that is `unfinished`, which says what goes on with it, is refused when it is loaded.
 
     With `force`, a model that was exported into this folder before is replaced. Whoever reads the folder
     meanwhile finds the old model or the new one, also where this is killed.
@@ -102,6 +107,8 @@ def save_model(
     folder = Path(folder)
     write_tensors(folder / WAITING, packed_weights(model, exact=exact))
     plain = {"format": FORMAT, "spec": to_plain(model.spec), "about": dict(about or {})}
+    if unfinished:
+        plain[UNFINISHED] = unfinished
     if code is not None:
         _write_code(folder / WAITING_CODE, code)
         plain[CODE] = code.to_plain()
@@ -121,6 +128,19 @@ def save_model(
     except OSError as error:
         raise FileError(f"cannot write {folder / WEIGHTS}: {error.strerror}") from error
     return folder
+
+
+def mark_unfinished(folder: str | Path, unfinished: str = "") -> None:
+    """Say of a model that is there that it is unfinished, and how it goes on; by default that it is not.
+
+    Raises:
+        SettingError: there is no model.
+        FileError: it cannot be written.
+    """
+    config = read_config(folder)
+    if config.get(UNFINISHED, "") != unfinished:
+        config.pop(UNFINISHED, None)
+        write_json(Path(folder, CONFIG), config | ({UNFINISHED: unfinished} if unfinished else {}), indent=2)
 
 
 def _write_code(folder: Path, code: ModelCode) -> None:
@@ -174,16 +194,21 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: str | Path, *, device: str = "cpu", kinds: Kinds = NO_KINDS) -> Model:
+def load_model(
+    folder: str | Path, *, device: str = "cpu", kinds: Kinds = NO_KINDS, unfinished: bool = False
+) -> Model:
     """The exported model in float32, a plain `nn.Module` in evaluation mode.
 
     `kinds` are parts that are known besides the registered ones. Code in the folder is not run: `nas.load` is
-    for that.
+    for that. What goes on with a model that is `unfinished` may read it.
 
     Raises:
-        SettingError: the folder holds no model, or weights that do not fit its architecture.
+        SettingError: the folder holds no model, an unfinished one, or weights that do not fit its
+            architecture.
     """
     config, folder = read_config(folder), Path(folder)
+    if config.get(UNFINISHED) and not unfinished:
+        raise SettingError(f"{folder} is unfinished: {one_line(str(config[UNFINISHED]))}")
     try:
         spec = _architecture(config, kinds)
     except NasError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,13 @@ def test_a_list_that_was_stopped_ends_as_one_that_was_not(
         patched.setattr(modifiers[stopped], "modify", stop)
         with pytest.raises(KeyboardInterrupt):
             modify(start, LIST, tmp_path / "out", settings)
+    begun = "prune,pattern=2:4,calibration=4, then quantize,calibration=4"
+    with pytest.raises(
+        SettingError, match=f"out is unfinished: {begun} has not come .* the same call of nas"
+    ):
+        load(tmp_path / "out")
     done = modify(start, LIST, tmp_path / "out", settings)
+    load(tmp_path / "out")
     assert [each.resumed for each in done] == ([False, False] if stopped == "prune" else [True, False])
     modify(start, LIST, tmp_path / "whole", settings)
     first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("out", "whole"))
@@ -113,6 +120,57 @@ def test_a_list_that_was_stopped_ends_as_one_that_was_not(
     assert all(torch.equal(first[name], second[name]) for name in first)
     monkeypatch.setattr(modifiers[stopped], "modify", stop)
     assert all(each.resumed for each in modify(start, LIST, tmp_path / "out", settings))
+
+
+def test_what_is_done_of_a_longer_list_is_whole_by_itself(
+    start: Start, settings: ModificationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Modifier, model: Any, work: Work) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Quantize, "modify", stop)
+    adapt = Adapt(rank=2, steps=2, batch=2)
+    for first, second in (((), (adapt, LIST[1])), ((adapt,), (adapt, LIST[1]))):
+        out = tmp_path / f"out-{len(first)}"
+        if first:
+            modify(start, first, out, settings)
+            load(out)
+        with pytest.raises(KeyboardInterrupt):
+            modify(start, second, out, settings)
+        with pytest.raises(SettingError, match="is unfinished"):
+            load(out)
+        (done,) = modify(start, [adapt], out, settings)
+        assert done.resumed
+        load(out)
+        assert (out / ADAPTER).is_file()
+
+
+@pytest.mark.parametrize("reader", ["generate OUT", "export OUT -o other --to hf", "prune OUT -o other"])
+def test_who_takes_what_a_stopped_command_left_is_told_the_command(
+    reader: str,
+    folder: Path,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(self: Modifier, model: Any, work: Work) -> None:
+        raise KeyboardInterrupt
+
+    out, given = str(tmp_path / "my out"), ["--window", "32", "--validation-windows", "4", "--data", text]
+    words = ["quantize", str(folder), "-o", out, "--bits", "4", *given]
+    with monkeypatch.context() as patched:
+        patched.setattr(Quantize, "modify", stop)
+        assert cli.run([*words, "--store", "postgresql://me:secret@there/db"]) != 0
+    capsys.readouterr()
+    read = [out if word == "OUT" else word for word in reader.split()]
+    assert cli.run(read) == cli.REFUSED
+    told = capsys.readouterr().err
+    again = shlex.join([*words, "--store", "postgresql://me:***@there/db"])
+    why = "quantize has not come to its end there, and goes on with"
+    assert told == f"nas: {out} is unfinished: {why} `nas {again}`\n"
+    assert cli.run(words) == 0
+    load(out)
 
 
 def test_what_was_begun_with_other_settings_is_refused(

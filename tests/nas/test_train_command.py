@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -71,6 +72,28 @@ def test_a_training_goes_on_in_its_folder(text: str, capsys: pytest.CaptureFixtu
     assert train(*words, "--steps", "5") == 0  # the same words again find it done
     assert "a training with another batch" in told(capsys, "out", "--steps", "6", "--train-batch", "2")
     assert train("out", "--steps", "6") == 0  # which changed nothing
+
+
+def test_a_training_that_was_killed_is_not_taken_for_its_start(
+    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("zoo:transformer", "-o", "my out", "--data", text, *SMALL, "--steps", "2")
+
+    def killed(*args: Any, **how: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nas.training.train.runs.run", killed)
+        assert train(*words) == STOPPED + signal.SIGINT
+    capsys.readouterr()
+    assert run(["generate", "my out"]) == REFUSED
+    told = capsys.readouterr().err
+    command = shlex.join(["nas", "train", str(Path("my out").absolute())])
+    assert told == f"nas: my out is unfinished: a training was begun there, and goes on with `{command}`\n"
+    assert run(["prune", "my out", "-o", "other"]) == REFUSED
+    assert "is unfinished" in capsys.readouterr().err
+    assert train("my out") == 0
+    nas.load("my out")
 
 
 def test_weights_that_know_unknown_tokens_are_told_of(text: str, capsys: pytest.CaptureFixture[str]) -> None:
