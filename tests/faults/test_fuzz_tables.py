@@ -23,6 +23,7 @@ from hw_profiles.latency.table import LatencyTable
 from hw_profiles.roofline.cards import FOLDER, load_card
 from hw_profiles.roofline.roofline import Roofline
 from hw_profiles.timing.sample_log import SampleLog
+from hw_profiles.timing.versions import VERSION
 from nas.tables.table_facts import table_fact
 from search_spaces.scenario import Scenario
 from tests.faults.limits import read_within_limits
@@ -75,6 +76,7 @@ def samples() -> Any:
     found = [
         {
             "format": "nas samples",
+            "version": VERSION,
             "scenario": Scenario().conditions(),
             "fingerprint": fingerprint(Scenario()),
         },

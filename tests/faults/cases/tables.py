@@ -12,6 +12,7 @@ from hw_profiles.fingerprint import fingerprint
 from hw_profiles.latency.parts import parts_in
 from hw_profiles.latency.session import part_key
 from hw_profiles.roofline.cards import FOLDER
+from hw_profiles.timing.versions import VERSION
 from search_spaces.scenario import Scenario
 from tests.faults.campaign import Case
 from tests.faults.situations import TINY_SPACE, changed, tiny_space, tiny_table
@@ -184,6 +185,7 @@ def _samples(*lines: Any) -> str:
     scenario = Scenario()
     head = {
         "format": "nas samples",
+        "version": VERSION,
         "scenario": scenario.conditions(),
         "fingerprint": fingerprint(scenario),
     }
