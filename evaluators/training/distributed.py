@@ -47,11 +47,14 @@ def check_processes(count: int, device: str, batch: int | None = None, *, asked:
         raise SettingError(
             f"{given}: each process trains on its own GPU, so the device is cuda, not {device}"
         )
-    if batch is not None and batch < count:
-        raise SettingError(f"{given}: a batch of {batch} rows cannot be shared by {count} processes")
+    wrong = []
     if count > count_here(device):
         kind = "GPU" if on_cuda(device) else "CPU"
-        raise SettingError(f"{given}: each process needs a {kind} of its own, and {told_here(device)}")
+        wrong.append(f"each process needs a {kind} of its own, and {told_here(device)}")
+    if batch is not None and batch < count:
+        wrong.append(f"a batch of {batch} rows cannot be shared by {count} processes")
+    if wrong:
+        raise SettingError(f"{given}: {'; '.join(wrong)}")
 
 
 def train_distributed(

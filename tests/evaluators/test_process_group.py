@@ -116,6 +116,7 @@ def test_a_process_that_ends_badly_is_named(codes: list[int], said: list[list[An
             None,
             "processes=1000: each process needs a CPU of its own, and this process may use 8 of 16 CPUs",
         ),
+        (9, "cpu", 3, "each process needs a CPU .*; a batch of 3 rows cannot be shared by 9 processes"),
         (4, "cpu", 3, "processes=4: a batch of 3 rows cannot be shared by 4 processes"),
     ],
 )
