@@ -77,7 +77,7 @@ BROKEN: list[Case] = [
             r"s\.py:\d+: .*s\.py reads itself: put what calls nas under `if __name__ ==",
         ),
         failing("that asserts", "assert 1 == 2", r"s\.py:1: AssertionError$"),
-        failing("that is empty", "", r"s\.py defines no Space; write space = Space"),
+        failing("that is empty", "", r"s\.py defines no Space: write space = Space"),
         failing("of comments", "# nothing\n", r"defines no Space"),
         failing("with a list as space", "space = []", r"s\.py:space is a list, not a Space"),
         failing("with None as space", "space = None", r"s\.py:space is a NoneType, not a Space"),
