@@ -46,7 +46,7 @@ def export(
     candidate, else the supernet's; where they were not kept, it is trained again, which is told before. A
     folder that was imported, trained further or modified is written in other formats as it is.
 
-    Examples: nas export first 0 -o winner; nas export parent --to onnx -o shipped
+    Examples: nas export first best -o winner; nas export parent --to onnx -o shipped
     """
     from nas.progress import Terminal
     from nas.study.export import export as write

@@ -92,8 +92,8 @@ def check_named(what: str, trial: str | None, *, store: str = DEFAULT_STORE) -> 
     is_study = _is_study(what, store)
     if trial is None and is_study:
         raise SettingError(
-            f"{what} is a study: name one of its trials behind it, e.g. {what} 0 (`nas front {what}` lists"
-            " the best)"
+            f"{what} is a study: name one of its trials behind it, e.g. {what} best (`nas front {what}`"
+            " lists some)"
         )
     if trial is not None and not is_study:
         raise SettingError(f"{what} is the folder of one network: leave out the trial, {trial!r}")

@@ -311,7 +311,9 @@ def test_a_study_needs_a_trial_and_a_folder_has_none(
         save_model(build(Decoder(vocab=16, d_model=8, layers=(layer,))), home / "net", {})
     output = () if command == "serve" else ("-o", "out")
     line = refused(capsys, *command.split(), "first", *output)
-    assert "first is a study: name one of its trials behind it, e.g. first 0 (`nas front first` lists" in line
+    assert (
+        "first is a study: name one of its trials behind it, e.g. first best (`nas front first` lists" in line
+    )
     line = refused(capsys, *command.split(), "net", "3", *output)
     assert "net is the folder of one network: leave out the trial, '3'" in line
     line = refused(capsys, *command.split(), "frist", "3", *output)
