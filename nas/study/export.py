@@ -126,10 +126,10 @@ def export(
     target = target_of(to)
     target.check(folder, force=force)  # before anything is trained or extracted
     trial = study.trial(which)
-    if progress is not None:
-        tell_standing(study, trial, progress)
     study = study.with_source(space)
     target.require(study.spec(trial))
+    if progress is not None:
+        tell_standing(study, trial, progress)
     task = task_of(study)
     model, about = best_weights(study, trial, task, progress=progress, scratch=scratch)
     network = Network(model, about, code_of(model.spec), task.tokenizer_json())

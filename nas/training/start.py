@@ -162,9 +162,9 @@ def _of_study(
 
     study = open_study(name, store)
     trial = study.trial(which)
+    study = study.with_source(space)
     if progress is not None:
         tell_standing(study, trial, progress)
-    study = study.with_source(space)
     if shapes_only:
         require_weights(study, trial)
         model, about = build(study.spec(trial)), dict[str, Any]()

@@ -88,7 +88,6 @@ REFUSED = (
     ("eight", ["<5"], "write it like decode_ms<5"),
     ("eight", [""], "must not be empty"),
     ("eight", ["parms<5"], "did you mean 'params'"),
-    ("eight", ["bits_per_byte<3"], "only known after training"),
     ("eight", ["params@chat<5"], "params"),
     ("two", ["params<1e3"], "the smallest network of this space has 2,"),
     ("two", ["params>1e5"], "the largest network of this space has 5,200"),

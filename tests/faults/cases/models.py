@@ -162,7 +162,7 @@ WRONG_TENSORS = [
     ("one value for a matrix", {"embedding": ones(1, 1, dtype=BF16)}, r"and is BF16 \[1, 1\]"),
     ("a matrix turned", {"embedding": ones(16, 256, dtype=BF16)}, r"and is BF16 \[16, 256\]"),
     ("no values", {NORM: ones(0)}, r"and is F32 \[0\]"),
-    ("float32 for bfloat16", {"embedding": ones(256, 16)}, "should be BF16"),
+    ("float16 for bfloat16", {"embedding": ones(256, 16, dtype=torch.float16)}, "should be BF16"),
     ("integers for float32", {NORM: ones(16, dtype=torch.int64)}, "and is I64"),
     ("truth values for float32", {NORM: ones(16, dtype=torch.bool)}, "and is BOOL"),
     ("float64 for float32", {NORM: ones(16, dtype=torch.float64)}, "and is F64"),
