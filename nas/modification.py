@@ -53,6 +53,9 @@ MODIFIED = "modified"
 BEGUN = "modifier.json"
 """Beside the checkpoints of a modifier: which it is, with its settings."""
 
+PLACE = "place"
+"""There, too: how many modifiers were on record before it."""
+
 ORIGIN = "modified_from"
 """The entry that names the weights, the text and the seed that a list of modifiers began with."""
 
@@ -243,7 +246,8 @@ class _Run:
     def apply(self, modifier: Modifier, *, is_last: bool) -> Modified:
         """Do one modifier, measure what comes out, and export it with its record."""
         before, began = self.figures, monotonic()
-        write_atomically(self.checkpoints / BEGUN, to_json(modifier.to_plain()))
+        begun = {**modifier.to_plain(), PLACE: len(self.records)}
+        write_atomically(self.checkpoints / BEGUN, to_json(begun))
         work = Work(self.task, self._first, self.seed, self.checkpoints, self.progress)
         model, self.model = self.model or self._first(), None  # given away, so that its memory can go
         changed = modifier.modify(model, work)
@@ -300,6 +304,9 @@ class _Run:
         try:
             begun = read_json(self.checkpoints / BEGUN)
         except NoFile:
+            return
+        if begun.get(PLACE, len(self.records)) < len(self.records):  # killed when it was on record already
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
             return
         if left and (other := differences(begun, left[0].to_plain())):
             raise SettingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,30 @@ def test_a_list_that_was_stopped_ends_as_one_that_was_not(
     assert all(torch.equal(first[name], second[name]) for name in first)
     monkeypatch.setattr(modifiers[stopped], "modify", stop)
     assert all(each.resumed for each in modify(start, LIST, tmp_path / "out", settings))
+
+
+def test_a_kill_behind_a_record_leaves_nothing_to_the_next_modifier(
+    start: Start, settings: ModificationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def killed(path: Path, **how: Any) -> None:
+        if path.name == "training":
+            raise KeyboardInterrupt
+        remove(path, **how)
+
+    twice = (Finetune(steps=4, batch=2), Finetune(steps=4, batch=2), LIST[1])
+    for wanted, name in ((LIST, "two"), (twice, "same")):
+        with monkeypatch.context() as patched:
+            patched.setattr("nas.modification.shutil.rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                modify(start, wanted, tmp_path / name, settings)
+        assert (tmp_path / name / "training" / "modifier.json").is_file()
+        done = modify(start, wanted, tmp_path / name, settings)
+        assert [each.resumed for each in done] == [True, *[False] * (len(wanted) - 1)]
+        modify(start, wanted, tmp_path / f"{name}-whole", settings)
+        one, other = (load_file(tmp_path / each / WEIGHTS) for each in (name, f"{name}-whole"))
+        assert all(torch.equal(one[each], other[each]) for each in one)
 
 
 def test_what_is_done_of_a_longer_list_is_whole_by_itself(
