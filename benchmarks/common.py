@@ -68,7 +68,8 @@ def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
 def show_plainly(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """The same in plain text, because rich need not be there."""
     print(f"\n{title}")
-    table = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    names = list(dict.fromkeys(name for row in rows for name in row))  # a row that failed has others
+    table = [names, *([_cell(row.get(name, "")) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     for line in table:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), flush=True)

@@ -42,7 +42,7 @@ from search_spaces.blocks.base import Mixed
 from search_spaces.network.layer import Parts
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.network.shell import Shell, ShellModule
-from search_spaces.ops import dispatch
+from search_spaces.ops import assembler, dispatch
 
 LEAST_SECONDS = 2.0
 """What compiling a region takes at least, without files from before: with less time left, none is begun."""
@@ -243,6 +243,7 @@ class Regions(Parts):
     def _made(self, key: Key, make: Callable[[], Run], inputs: Sequence[Tensor], axes: Axes) -> Run | None:
         """A region, compiled and run forwards and backwards on copies of its inputs."""
         function, copies = make(), [_leaf(each) for each in inputs]
+        assembler.prepare(copies[0].device)
         with torch.no_grad():
             function(*copies)  # kernels that were not used yet prove themselves
         for copy, open in zip(copies, axes, strict=False):

@@ -14,6 +14,7 @@ from hw_profiles.runtimes.base import Calls, Runtime, runtimes
 from hw_profiles.runtimes.static_step import StaticStep
 from hw_profiles.timing.timers import Call
 from search_spaces.network.model import Model
+from search_spaces.ops import assembler
 from search_spaces.scenario import Scenario
 
 
@@ -26,6 +27,7 @@ class Compile(Runtime):
 
     def calls(self, model: Model, scenario: Scenario, tokens: Tensor) -> Calls:
         """See `Runtime.calls`."""
+        assembler.prepare(scenario.device)
         prompt = tokens[:, : scenario.prompt].contiguous()
         prefill = compiled(lambda tokens: model.prefill(tokens, capacity=scenario.context))
 

@@ -20,7 +20,7 @@ from search_spaces.ops import dispatch
 from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import carry
 
-KERNEL = dispatch.register("linear attention with a decay per head", "decay_attention")
+KERNEL = dispatch.register("linear attention with a decay per head", "decay_attention", multiplies=True)
 LARGEST = 128
 """Channels of a head that the kernel holds."""
 

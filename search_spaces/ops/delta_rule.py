@@ -27,7 +27,7 @@ from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import counts_launches, joined
 from search_spaces.ops.triangles import unit_triangular_inverse
 
-KERNEL = dispatch.register("delta rule", "delta_rule")
+KERNEL = dispatch.register("delta rule", "delta_rule", multiplies=True)
 CHUNK = 64
 
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from foundation.errors import SettingError
+from search_spaces.ops import assembler
 from search_spaces.ops.tracing import constant
 
 FOLDER = f"{__package__}.kernels"
@@ -36,6 +37,9 @@ CAPABILITY = (8, 0)
 """The oldest compute capability whose tensor cores take the kernels' dtypes."""
 
 _primitives: dict[str, str] = {}
+_multiplying: set[str] = set()
+"""Kernels that multiply tiles of matrices on tensor cores, for which an assembler must be right."""
+
 _verdicts: dict[tuple[Any, ...], str] = {}
 """Why a kernel is not used, by its module, the device's index and the tile."""
 
@@ -59,9 +63,14 @@ class Form:
         return f"{self.primitive}: {'our kernel' if self.kernel else f'plain PyTorch ({self.reason})'}"
 
 
-def register(primitive: str, module: str) -> str:
-    """Name the kernel of a primitive: `search_spaces.ops.kernels.MODULE`; returns the module's name."""
+def register(primitive: str, module: str, *, multiplies: bool = False) -> str:
+    """Name the kernel of a primitive: `search_spaces.ops.kernels.MODULE`; returns the module's name.
+
+    `multiplies` says that it multiplies matrices of 64 rows and more, which Hopper does asynchronously.
+    """
     _primitives[primitive] = module
+    if multiplies:
+        _multiplying.add(module)
     return module
 
 
@@ -154,11 +163,12 @@ def forms_used(device: str | torch.device) -> list[Form]:
 
 
 @cache
-def kernels_here() -> str:
-    """What decides, beside a CUDA device and PyTorch, which forms run there: Triton, and our source."""
+def kernels_here(index: int) -> str:
+    """What decides, beside a device and PyTorch, which forms run there: Triton, its assembler, our source."""
+    assembler.wrong_on(index)  # puts the right one into effect
     folder = Path(__file__).parent / FOLDER.rpartition(".")[2]
     source = chr(0).join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
-    version = importlib.import_module("triton").__version__
+    version = f"{importlib.import_module('triton').__version__} with ptxas {assembler.in_effect()}"
     return f"Triton {version}, source {hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
@@ -167,7 +177,7 @@ def kernels_on(device: str) -> str:
     if torch.device(device).type != "cuda":
         return "plain: kernels are for CUDA"
     reason = _unavailable()
-    return f"plain: {reason}" if reason else kernels_here()
+    return f"plain: {reason}" if reason else kernels_here(torch.device(device).index or 0)
 
 
 def _verdict(module: str, index: int, *tile: torch.dtype | int) -> str:
@@ -203,6 +213,8 @@ def _decided(module: str, index: int, tile: Tile) -> str:
     capability = torch.cuda.get_device_capability(index)
     if capability < CAPABILITY:
         return f"the device has compute capability {capability[0]}.{capability[1]}, older than 8.0"
+    if module in _multiplying and (wrong := assembler.wrong_on(index)):
+        return wrong
     return _proof(load(module), index, tile)
 
 

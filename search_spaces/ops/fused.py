@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from search_spaces.ops import assembler
 from search_spaces.ops.dispatch import Form
 
 KERNEL = "FlexAttention"
@@ -112,6 +113,7 @@ def _verified(form: Attend, plain: Attend, device: str) -> str:
         return torch.randn(2, heads, 300, 64, device=device, dtype=torch.bfloat16, generator=dice)
 
     q, k, v = drawn(4), drawn(2), drawn(2)
+    assembler.prepare(device)
     try:
         compiled: Any = torch.compile(form, dynamic=False)
         error = float((compiled(q, k, v) - plain(q, k, v)).abs().max())

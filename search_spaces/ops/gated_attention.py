@@ -37,7 +37,7 @@ from search_spaces.ops.precision import chooses_types, own_types
 from search_spaces.ops.recursion import carry
 from search_spaces.ops.triangles import assembled
 
-KERNEL = dispatch.register("linear attention with a decay per channel", "gated_attention")
+KERNEL = dispatch.register("linear attention with a decay per channel", "gated_attention", multiplies=True)
 CHUNK = 64
 
 

@@ -26,7 +26,7 @@ from search_spaces.ops.precision import chooses_types
 from search_spaces.ops.recursion import carry
 from search_spaces.ops.running_maximum import running_maximum
 
-KERNEL = dispatch.register("matrix memory of the mLSTM", "mlstm")
+KERNEL = dispatch.register("matrix memory of the mLSTM", "mlstm", multiplies=True)
 PEAK = 40.0
 """exp(-m) is a floor of a divisor: beyond this it would soon not be a number any more when squared."""
 

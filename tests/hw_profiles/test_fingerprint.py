@@ -50,7 +50,7 @@ def test_kernels_of_our_own_are_part_of_a_gpu_where_they_run(
     plain = fingerprint(scenario)
     monkeypatch.delenv("NAS_KERNELS")
     monkeypatch.setattr(dispatch, "_unavailable", lambda: "")
-    monkeypatch.setattr(dispatch, "kernels_here", lambda: "Triton 3, source 1234")
+    monkeypatch.setattr(dispatch, "kernels_here", lambda index: "Triton 3, source 1234")
     told = differences(plain, fingerprint(scenario))
     was = "kernels was 'plain: switched off by NAS_KERNELS=plain', is 'Triton 3, source 1234'"
     assert told == (was if named else "")

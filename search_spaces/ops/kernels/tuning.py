@@ -211,7 +211,7 @@ def _name(index: int) -> str:
         torch.cuda.get_device_name(index),
         str(torch.cuda.get_device_capability(index)),
         torch.__version__,
-        kernels_here(),
+        kernels_here(index),
     )
     return f"{hashlib.sha256(chr(0).join(about).encode()).hexdigest()[:32]}.json"
 
