@@ -45,7 +45,7 @@ def test_a_kernel_proves_itself_for_every_tile(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(dispatch, "_verdicts", {})
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 0))
     monkeypatch.setattr(torch.cuda, "device", lambda index: nullcontext())
     monkeypatch.setitem(sys.modules, "triton.errors", SimpleNamespace(TritonError=RuntimeError))
     tiles = [(torch.bfloat16, 64, 64), (torch.float32, 64, 128), (torch.float16, 64, 64)]
