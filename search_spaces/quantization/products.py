@@ -3,7 +3,7 @@
     weights  activations  kernel
     16       any          bfloat16 product
     8        16           torch._weight_int8pack_mm, one group of columns after the other
-    8        8            torch._int_mm, likewise; outliers by torch._weight_int8pack_mm
+    8        8            torch._int_mm, likewise; outliers by `search_spaces.ops.outliers`, or as 8 beside 16
     float8   float8       torch._scaled_mm (on CUDA from compute capability 8.9 on)
     4        any          torch._weight_int4pack_mm_for_cpu, or torch._weight_int4pack_mm on CUDA
 
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.ops.outliers import add_outliers, adds_outliers
 from search_spaces.quantization.activations import activation_codes, float8_activations
 from search_spaces.quantization.bits import FLOAT8
 
@@ -98,7 +99,9 @@ def int8_activation_product(matrix: IntegerMatrix) -> Product:
             whole = torch._int_mm(_padded(piece, min_rows, multiple), part.T)
             y += whole[: y.shape[0], : y.shape[1]] * part_scale
         y *= scale
-        if outlier.any():
+        if adds_outliers(x, matrix.group):
+            add_outliers(y, x, outlier, matrix.codes, matrix.scale, group=matrix.group)
+        elif _recording(x) or outlier.any():  # a graph that is recorded cannot ask
             y += outlier_product(torch.where(outlier, x, 0.0))
         return y
 
@@ -143,6 +146,11 @@ def float8_product(codes: Tensor, scale: Tensor) -> Product:
         return whole[: x.shape[0], :count] * x_scale * scale
 
     return product
+
+
+def _recording(x: Tensor) -> bool:
+    """Whether what is computed now is recorded as a CUDA graph."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _padded_float8(codes: Tensor, multiple: int) -> Tensor:

@@ -21,11 +21,15 @@ from search_spaces.ops.mlstm import mlstm, mlstm_plainly
 from search_spaces.ops.scan import scan, scan_plainly
 from search_spaces.ops.selective_scan import selective_scan, selective_scan_plainly
 from search_spaces.ops.slstm import empty, slstm, slstm_plainly
+from search_spaces.quantization.activations import round_activations
+from search_spaces.quantization.products import IntegerMatrix, int8_activation_product
 
 MATRICES = ("decay_attention", "delta_rule", "gated_attention", "mlstm")
 """Kernels of matrix products."""
 
 KERNELS = (*MATRICES, "experts", "scan", "selective_scan", "slstm")
+"""Kernels with a gradient."""
+
 LENGTHS = (1, 63, 1000)
 EXACT, SHORT, LOW = 2e-5, 1e-2, 4e-2
 """Errors in float32, with products in TF32, in bfloat16."""
@@ -41,7 +45,7 @@ Case = tuple[Function, Function, dict[str, Tensor]]
 
 def test_without_cuda_the_plain_forms_run_and_say_why() -> None:
     found = {form.primitive: form for form in dispatch.forms("cpu")}
-    assert len(found) == len(KERNELS)
+    assert len(found) == len((*KERNELS, "outliers"))
     assert all(not form.kernel and form.reason == "kernels are for CUDA" for form in found.values())
     assert not any(dispatch.runs(module, torch.ones(2, 3)) for module in KERNELS)
 
@@ -198,6 +202,30 @@ def worst(ours: list[Tensor], exact: list[Tensor]) -> float:
 def test_kernels_around_experts_are_right_where_they_are_interpreted() -> None:
     kernel = importlib.import_module("search_spaces.ops.kernels.experts")
     assert max(kernel.errors(torch.device("cpu")).values()) <= kernel.TOLERANCE
+
+
+@interpreted
+def test_outliers_are_added_where_kernels_are_interpreted() -> None:
+    kernel = importlib.import_module("search_spaces.ops.kernels.outliers")
+    assert max(kernel.errors(torch.device("cpu")).values()) <= kernel.TOLERANCE
+
+
+@gpu
+def test_products_with_outliers_prove_themselves_and_are_recorded() -> None:
+    assert dispatch._verdict("outliers", 0) == ""
+    dice = torch.Generator().manual_seed(0)
+    x = (3 * torch.randn(33, 128, generator=dice)).to("cuda", torch.bfloat16)
+    codes = torch.randint(-127, 128, (96, 128), generator=dice, dtype=torch.int8).cuda()
+    matrix = IntegerMatrix(codes, torch.rand(96, 4, generator=dice).cuda(), 32)
+    product = int8_activation_product(matrix)
+    exact = round_activations(x, "int").double() @ matrix.values(torch.float64).T
+    expected = product(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = product(x)
+    graph.replay()
+    assert torch.equal(y, expected)
+    assert float((y - exact).norm() / exact.norm()) < SHORT  # rounded inputs are of bfloat16 there
 
 
 @interpreted

@@ -17,6 +17,7 @@ from search_spaces.language.space import Space
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model
 from search_spaces.network.model_files import load_model, save_model
+from search_spaces.quantization import products
 from search_spaces.quantization.activations import round_activations
 from search_spaces.quantization.bits import Bits, WeightFormat, weight_bytes
 from search_spaces.quantization.kernels import EMULATED, kernels_of, real_kernels, with_real_kernels
@@ -100,6 +101,24 @@ def test_8_bits_by_8_bits_is_exact_arithmetic(
     x[0, 3], x[-1, 5] = 17.0, -30.0  # outliers go in bfloat16
     expected = F.linear(round_activations(x).double(), rounded.double())
     assert (F.linear(x, real) - expected).abs().max() <= 1.5 * BFLOAT16 * expected.abs().max()
+
+
+@pytest.mark.parametrize("large", [0.0, 17.0])
+def test_where_a_graph_is_recorded_nothing_asks_for_outliers(
+    large: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight, x = (
+        packed(draw(32, 64), 8, activation=8),
+        round_activations(draw(3, 64, seed=1).clamp(-5, 5), "int"),
+    )
+    x[1, 7] += large
+    expected = weight.product(x)
+    monkeypatch.setattr(products, "_recording", lambda x: True)
+    monkeypatch.setattr(Tensor, "any", lambda *args, **kwargs: pytest.fail("the device was asked"))
+    recorded = weight.product(x)
+    assert expected is not None
+    assert recorded is not None
+    torch.testing.assert_close(recorded, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("device", DEVICES)
