@@ -38,6 +38,9 @@ interpreted = pytest.mark.skipif(
     reason="needs Triton 3.6 beside NumPy before 2.4, and TRITON_INTERPRET=1",
 )
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Attempting to run cuBLAS"
+)  # in a thread that is new to the device
 
 Function = Callable[..., tuple[Tensor, ...]]
 Case = tuple[Function, Function, dict[str, Tensor]]
