@@ -33,6 +33,9 @@ make good in some rows and not in others.
 AT_ONCE = 128
 """Columns that are rounded before their errors reach all others (section 4, step 2)."""
 
+VALUES = 2**27
+"""Numbers of eight bytes that are swept at once: on a GPU a sweep takes what its operations take to start."""
+
 Root: TypeAlias = tuple[Tensor, Tensor]
 """What `inverse_root` gives."""
 
@@ -46,12 +49,11 @@ class Columns(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """By group: the scales [N], which column keeps the largest code [N], that code [N]; groups of columns."""
+    """Of each group: the scales [N, G], which column keeps the largest code [N, G], that code [N, G]."""
 
-    scales: list[Tensor]
-    kept: list[Tensor]
-    largest: list[Tensor]
-    group_of: list[int]
+    scales: Tensor
+    kept: Tensor
+    largest: Tensor
 
 
 DAMP = 0.01
@@ -76,27 +78,40 @@ def gptq_at_each(
 ) -> dict[WeightFormat, Tensor]:
     """The same at several formats, for which the moments are factored once."""
     rounded = {stored: weight.detach().contiguous().clone() for stored in formats}
+    spans = {stored: stored.span(weight.shape[-1]) for stored in formats}
     for part, moment in moments.items():
         moment = moment.to(weight.device)
         order = moment.diagonal().argsort(descending=True, stable=True)
         columns = Columns(order, *inverse_root(moment[order][:, order], damp))
-        for stored, values in rounded.items():
-            matrix = part.of(values)
-            groups = group_edges(part.width, weight.shape[-1], stored.span(weight.shape[-1]))
-            matrix.copy_(_nearest(matrix.double(), moment, columns, groups, stored))
+        matrix = part.of(weight.detach()).double()
+        at_once = max(1, VALUES // (2 * matrix.numel()))
+        for span in dict.fromkeys(spans.values()):
+            groups = group_edges(part.width, weight.shape[-1], span)
+            alike = [stored for stored in formats if spans[stored] == span]
+            for first in range(0, len(alike), at_once):
+                some = alike[first : first + at_once]
+                for stored, found in zip(some, _nearest(matrix, moment, columns, groups, some), strict=True):
+                    part.of(rounded[stored]).copy_(found)
     return rounded
 
 
 def _nearest(
-    weight: Tensor, moment: Tensor, columns: Columns, groups: list[tuple[int, int]], stored: WeightFormat
-) -> Tensor:
-    """The matrix [N, K] rounded with the ratios that leave the least error of each row's products."""
-    near, clipped = (
-        _swept(weight, columns, _frames(weight, columns, groups, stored, ratios), stored)
-        for ratios in (NEAR, TIGHTER)
-    )
-    errors = [(off @ moment * off).sum(-1, keepdim=True) for off in (near - weight, clipped - weight)]
-    return torch.where(errors[0] <= errors[1], near, clipped)
+    weight: Tensor,
+    moment: Tensor,
+    columns: Columns,
+    groups: list[tuple[int, int]],
+    formats: Sequence[WeightFormat],
+) -> list[Tensor]:
+    """The matrix [N, K] rounded to each format, with the ratios that leave a row the least error."""
+    tried = [(stored, ratios) for stored in formats for ratios in (NEAR, TIGHTER)]
+    frames = [_frames(weight, columns, groups, stored, ratios) for stored, ratios in tried]
+    group_of = [index for index, (low, high) in enumerate(groups) for _ in range(low, high)]
+    swept = _swept(weight, columns, frames, [stored for stored, _ in tried], group_of)
+    found = []
+    for near, clipped in zip(swept[::2], swept[1::2], strict=True):
+        errors = [(off @ moment * off).sum(-1, keepdim=True) for off in (near - weight, clipped - weight)]
+        found.append(torch.where(errors[0] <= errors[1], near, clipped))
+    return found
 
 
 def group_edges(width: int, row: int, span: int) -> list[tuple[int, int]]:
@@ -118,35 +133,48 @@ def _frames(
     """The scales of all groups of a matrix [N, K], from its weights as they are."""
     importance = torch.empty_like(columns.diagonal)
     importance[columns.order] = columns.diagonal
-    scales, kept, largest, group_of = [], [], [], list[int]()
-    for index, (low, high) in enumerate(groups):
+    scales, kept, largest = [], [], []
+    for low, high in groups:
         group = weight[:, low:high]
         scale, fixed = _scales(group, importance[low:high], stored, ratios)
         scales.append(scale[:, 0])
         kept.append(fixed + low)
         largest.append(_largest_code(group.gather(-1, fixed[:, None])[:, 0], stored))
-        group_of += [index] * (high - low)
-    return Frames(scales, kept, largest, group_of)
+    return Frames(*(torch.stack(each, dim=-1) for each in (scales, kept, largest)))
 
 
-def _swept(weight: Tensor, columns: Columns, frames: Frames, stored: WeightFormat) -> Tensor:
-    """The matrix [N, K] rounded column by column, in their order."""
-    order, upper = columns.order.tolist(), columns.upper
-    left, pruned, rounded = weight[:, columns.order], weight == 0, torch.empty_like(weight)
+def _swept(
+    weight: Tensor,
+    columns: Columns,
+    frames: Sequence[Frames],
+    formats: Sequence[WeightFormat],
+    group_of: list[int],
+) -> Tensor:
+    """The matrix [N, K] rounded column by column, in their order, by each of the frames at once [F, N, K]."""
+    order, upper = columns.order, columns.upper
+    scales, kept, largest = (torch.stack(each) for each in zip(*frames, strict=True))
+    lowest, highest = (
+        torch.tensor(ends, dtype=weight.dtype, device=weight.device)[:, None]
+        for ends in zip(*map(_ends, formats), strict=True)
+    )
+    index = torch.tensor(group_of, device=weight.device)[order]
+    left = weight[:, order].repeat(len(frames), 1, 1)
+    rounded, pruned = torch.empty_like(left), (weight == 0)[:, order]
     for low in range(0, len(order), AT_ONCE):
-        high = min(low + AT_ONCE, len(order))
-        errors = torch.zeros_like(left[:, low:high])
-        for at in range(low, high):
-            column, value = order[at], left[:, at]
-            group = frames.group_of[column]
-            scale = frames.scales[group]
-            code = _codes(value[:, None], scale[:, None], stored)[:, 0]
-            code = torch.where(frames.kept[group] == column, frames.largest[group], code)
-            rounded[:, column] = torch.where(pruned[:, column], 0.0, code * scale)
-            errors[:, at - low] = (value - rounded[:, column]) / upper[at, at]
-            left[:, at + 1 : high] -= errors[:, at - low, None] * upper[at, at + 1 : high]
-        left[:, high:] -= errors @ upper[low:high, high:]
-    return rounded
+        block = slice(low, min(low + AT_ONCE, len(order)))
+        scale, stays = scales[..., index[block]], kept[..., index[block]] == order[block]
+        extreme, root = largest[..., index[block]], upper[block, block]
+        values, errors = left[..., block], torch.zeros_like(left[..., block])
+        for at in range(values.shape[-1]):
+            value = values[..., at]
+            code = (value / scale[..., at]).round().clamp(lowest, highest)
+            code = torch.where(stays[..., at], extreme[..., at], code)
+            found = torch.where(pruned[:, low + at], 0.0, code * scale[..., at])
+            rounded[..., low + at] = found
+            errors[..., at] = (value - found) / root[at, at]
+            values[..., at + 1 :] -= errors[..., at, None] * root[at, at + 1 :]
+        left[..., block.stop :] -= errors @ upper[block, block.stop :]
+    return torch.empty_like(rounded).index_copy_(-1, order, rounded)
 
 
 def inverse_root(moment: Tensor, damp: float) -> Root:
@@ -193,8 +221,13 @@ def _scale(extreme: Tensor, stored: WeightFormat, tighter: float) -> Tensor:
 
 
 def _codes(values: Tensor, scale: Tensor, stored: WeightFormat) -> Tensor:
+    return (values / scale).round().clamp(*_ends(stored))
+
+
+def _ends(stored: WeightFormat) -> tuple[int, int]:
+    """The least and the largest code."""
     top = 2 ** (int(stored.bits) - 1)
-    return (values / scale).round().clamp(-top if stored.bits < 4 else 1 - top, top - 1)
+    return -top if stored.bits < 4 else 1 - top, top - 1
 
 
 def _largest_code(extreme: Tensor, stored: WeightFormat) -> Tensor:
