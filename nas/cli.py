@@ -180,7 +180,7 @@ def _wrong_usage(error: Any) -> int:
     """Say what is wrong with the words; where there are none, the help is printed already."""
     if type(error).__name__ != "NoArgsIsHelpError":
         path = error.ctx.command_path if getattr(error, "ctx", None) else "nas"
-        _print_error(f"{error.format_message()} See `{path} --help`.")
+        _print_error(f"{error.format_message().removesuffix('.')}. See `{path} --help`.")
     return REFUSED
 
 

@@ -286,12 +286,14 @@ class LatencyTable:
         """
         if not isinstance(plain, Mapping):
             raise ProfileError(f"{where}: not a latency table")
-        found = plain.get("format"), plain.get("version")
+        kind, version = plain.get("format"), plain.get("version")
         try:
-            if found not in [(FORMAT, version) for version in (VERSION, *TIMED_OTHERWISE)]:
-                raise ProfileError(f"expected {FORMAT} of version {VERSION}, got {found!r:.80}")
+            if kind != FORMAT or version not in (VERSION, *TIMED_OTHERWISE):
+                raise ProfileError(
+                    f"expected {FORMAT} of version {VERSION}, got {kind!s:.40} of version {version!s:.20}"
+                )
             table = cls(**table_values(Field(plain)))
-            if why := outdated(found[1], table.scenario):
+            if why := outdated(version, table.scenario):
                 raise ProfileError(f"a table of before, {why}: make it again with {table._command()}")
         except NasError as error:
             raise ProfileError(f"{where}: {error}") from error

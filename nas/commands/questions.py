@@ -39,6 +39,8 @@ def best(
 ) -> None:
     """Print the best network under bounds, by measured numbers where there are some.
 
+    In a score, it is the best of the finalists, if one of them keeps the bounds: they were trained alone.
+
     If nothing keeps the bounds, the message names the nearest network, and by how much it misses them.
 
     Example: nas best first -o bits_per_byte -c 'decode_ms<1.5' -c 'weight_bytes<250kB'
@@ -57,6 +59,19 @@ def best(
     names = [n for name in asked for n in numbers if name in (n, n.partition("@")[0])]
     shown = Front(name=opened.name, trials=(trial,), numbers={trial.digest: numbers}, objectives=tuple(names))
     print_members(replace(shown, layers=opened.layers))
+    if told := _judged_by(opened, trial, objective):
+        print_line(told)
+
+
+def _judged_by(study: Any, trial: Any, objective: str) -> str:
+    """By which of its scores a network was called the best; empty where the number is no score."""
+    if objective not in {score.name for score in study.scores}:
+        return ""
+    finalists, steps = study.finalists(), trial.fidelity.steps
+    if alike := [each for each in finalists if each.fidelity == trial.fidelity]:
+        return f"{objective}: as trained alone, {steps} steps; finalists trained so long: {len(alike)}"
+    but = ", since no finalist keeps the bounds" if finalists else ""
+    return f"{objective}: the score of the search ({trial.fidelity.evaluator}, {steps} steps){but}"
 
 
 def diff(

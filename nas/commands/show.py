@@ -93,7 +93,7 @@ def show(
         print_line(line)
     table = Table("number", "value", cell("± one s.e."), "how", box=None, pad_edge=False)
     numbers, units = _numbers(opened, chosen), opened.declared_units
-    for name, value, how in numbers:
+    for name, value, how in _measured_first(numbers):
         error = "" if value.error is None else f"{value.error:.2g}"
         named = f"{name} ({units[name]})" if name in units else name
         table.add_row(cell(named), cell(value.marked(number_text(name, value.value))), error, cell(how))
@@ -185,6 +185,22 @@ def _numbers(study: Any, trial: Any) -> list[tuple[str, Any, str]]:
                 numbers.append((f"{name}, {score.source} {steps}", score, f"{score.source}, {stage}"))
     figures = {name: number for _, value, _ in numbers for name, number in value.figures.items()}
     return numbers + [(name, Value(number), "a training batch") for name, number in figures.items()]
+
+
+def _measured_first(numbers: list[tuple[str, Any, str]]) -> list[tuple[str, Any, str]]:
+    """What was measured under the plain name, as in a front, and below it what had been predicted."""
+    from nas.study.trial import MEASURED
+
+    measured = {
+        name.removesuffix(MEASURED): (value, how) for name, value, how in numbers if name.endswith(MEASURED)
+    }
+    rows = []
+    for name, value, how in numbers:
+        if name in measured:
+            rows += [(name, *measured.pop(name)), (f"{name}, {how}", value, how)]
+        elif not name.endswith(MEASURED):
+            rows.append((name, value, how))
+    return rows + [(name, value, how) for name, (value, how) in measured.items()]
 
 
 def _study_row(store: Any, record: Any) -> dict[str, Any]:

@@ -33,13 +33,13 @@ from evaluators.compression.soft_prompts import (
     prompted,
     prompted_spec,
 )
-from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import IllegalArchitecture, SettingError
 from foundation.settings import MANY, setting
 from foundation.text import listed
 from foundation.wording import argument
 from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers, recipe_setting
+from nas.modifiers.fitting import fit_shown
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.network.soft_prompt import STATES, VECTORS, SoftPrompt
@@ -199,12 +199,7 @@ class Adapt(Modifier):
         """See `Modifier.modify`."""
         before = model.spec
         training = self._training(model, work)
-        with work.progress.bar("adapting", self.steps) as bar:
-            fit(
-                training,
-                folder=work.folder,
-                on_step=lambda step, loss: bar.update(step, f"{loss:.3f} {work.task.unit}"),
-            )
+        fit_shown(training, work, "adapting", self.steps)
         count = sum(weight.numel() for weight in training.parameters.values())
         trained = count if self.probe else self.trainable(before)
         notes: dict[str, Any] = {"trained parameters": trained, "optimizer's values": 2 * count}
@@ -251,8 +246,7 @@ class Adapt(Modifier):
         highest = {name: self._ranks(shape)[-1] for name, shape in adapted.items()}
         training = UnequalRanks(deepcopy(model), work.task, self._form, adapted, highest, **course)
         folder = None if work.folder is None else work.folder / "probe"
-        with work.progress.bar("probing", self.probe) as bar:
-            fit(training, folder=folder, on_step=lambda step, loss: bar.update(step, f"{loss:.3f}"))
+        fit_shown(training, replace(work, folder=folder), "probing", self.probe)
         parts = {n: {r: training.of_rank(n, r) for r in self._ranks(s)} for n, s in adapted.items()}
         learned = training.merge()
         damage = Damage(learned, *work.task.train_batch(1, work.seed, DAMAGE_WINDOWS))

@@ -8,11 +8,11 @@ import torch
 
 from evaluators.compression.distillation import Distillation, Mixture
 from evaluators.compression.structure import with_layers
-from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from foundation.errors import SettingError
 from foundation.settings import MANY, setting
 from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers, recipe_setting
+from nas.modifiers.fitting import fit_shown
 from nas.training.start import start_of
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
@@ -97,12 +97,7 @@ class Distill(Modifier):
             batch=self.batch,
             recipe=self.recipe,
         )
-        with work.progress.bar("distilling", self.steps) as bar:
-            curve = fit(
-                training,
-                folder=work.folder,
-                on_step=lambda step, loss: bar.update(step, f"{loss:.3f} {work.task.unit}"),
-            )
+        curve = fit_shown(training, work, "distilling", self.steps)
         return Changed(training.model, {"training loss": curve.loss[-1][1]} if curve.loss else {})
 
     @property

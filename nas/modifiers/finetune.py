@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from evaluators.compression.lottery import MaskedTraining
 from evaluators.compression.pruning import kept_as_they_are
-from evaluators.training.fit import fit
 from evaluators.training.recipe import Recipe
 from evaluators.training.trainable import weights_digest
 from foundation.settings import MANY, setting
 from nas.modifiers.base import Changed, Modifier, Work, forward_flops, modifiers, recipe_setting
+from nas.modifiers.fitting import fit_shown
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.model import Model
 from search_spaces.scenario import Scenario
@@ -53,10 +53,5 @@ class Finetune(Modifier):
             recipe=self.recipe,
         )
         training.origin = weights_digest(weights)
-        with work.progress.bar("fine-tuning", self.steps) as bar:
-            curve = fit(
-                training,
-                folder=work.folder,
-                on_step=lambda step, loss: bar.update(step, f"{loss:.3f} {work.task.unit}"),
-            )
+        curve = fit_shown(training, work, "fine-tuning", self.steps)
         return Changed(model.eval(), {"training loss": curve.loss[-1][1]} if curve.loss else {})

@@ -12,7 +12,7 @@ from nas.study.constraints import Constraint
 from nas.study.front import number_with_error
 from nas.study.objective_records import known_objective
 from nas.study.plan import SCENARIO_MARK
-from nas.study.study import Study
+from nas.study.study import Study, of_most_steps
 from nas.study.trial import Trial, Value
 
 
@@ -36,18 +36,23 @@ def best_of(study: Study, objective: str, where: Sequence[str] = ()) -> Trial:
     networks, only they are candidates: a prediction that is too good must not win over what was measured. In
     a study of several scenarios, a bound on `decode_ms` holds in each, one on `decode_ms@chat` in that one.
 
+    The best in a score is a finalist, if one keeps the bounds: scores of trainings of their own say more than
+    those that a search ranks by. Of the finalists those of the most steps count, and the trial that comes
+    back has the values and the fidelity of that training, as `Study.winner` has.
+
     Raises:
         SettingError: a bound cannot be read, or no network keeps them all: the message names the nearest.
         UnknownName: no network of the study has such a number.
     """
-    measured = study.measured()
-    networks = [
-        _Network(trial, {**trial.values, **measured.get(trial.digest, {})}, measured.get(trial.digest, {}))
-        for trial in study.comparable()
-    ]
+    networks = _networks(study, study.comparable())
     names = sorted({name for network in networks for name in network.numbers})
     goal = _the_one(study, objective, names)
     bounds = [bound for text in where for bound in _bounds(study, text, names)]
+    if objective in {score.name for score in study.scores}:
+        finalists = [n for n in _networks(study, _as_finalists(study)) if goal in n.numbers]
+        known = [n for n in finalists if all(bound.name in n.numbers for bound in bounds)]
+        if keeping := [network for network in known if not network.excess(bounds)]:
+            return _first(study, goal, keeping)
     asked = {goal, *(bound.name for bound in bounds)}
     complete = [network for network in networks if asked <= network.numbers.keys()]
     if not complete:
@@ -57,6 +62,29 @@ def best_of(study: Study, objective: str, where: Sequence[str] = ()) -> Trial:
     keeping = [network for network in candidates if not network.excess(bounds)]
     if not keeping:
         raise SettingError(_nothing(study, candidates, bounds, [n for n in complete if n not in candidates]))
+    return _first(study, goal, keeping)
+
+
+def _networks(study: Study, trials: Sequence[Trial]) -> list[_Network]:
+    measured = study.measured()
+    return [
+        _Network(trial, {**trial.values, **measured.get(trial.digest, {})}, measured.get(trial.digest, {}))
+        for trial in trials
+    ]
+
+
+def _as_finalists(study: Study) -> list[Trial]:
+    """The trials of the search whose networks had the longest training as finalists, with its values."""
+    searched = {trial.digest: trial for trial in study.comparable()}
+    return [
+        replace(found, values={**found.values, **final.values}, fidelity=final.fidelity)
+        for final in of_most_steps(study.finalists())
+        if (found := searched.get(final.digest)) is not None
+    ]
+
+
+def _first(study: Study, goal: str, keeping: Sequence[_Network]) -> Trial:
+    """The one that is best in a number, the earliest of equals."""
     turn = -1.0 if known_objective(goal, study.record.config).maximise else 1.0
     return min(keeping, key=lambda network: (turn * network.numbers[goal].value, network.trial.number)).trial
 

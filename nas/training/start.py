@@ -96,7 +96,10 @@ def check_named(what: str, trial: str | None, *, store: str = DEFAULT_STORE) -> 
             " lists some)"
         )
     if trial is not None and not is_study:
-        raise SettingError(f"{what} is the folder of one network: leave out the trial, {trial!r}")
+        turned = f"leave out the trial, {trial!r}"
+        if _is_study(trial, store):
+            turned = f"{trial} is a study, and a study stands before its trial: {trial} {what}"
+        raise SettingError(f"{what} is the folder of one network: {turned}")
 
 
 def _is_study(name: str, store: str) -> bool:

@@ -316,6 +316,8 @@ def test_a_study_needs_a_trial_and_a_folder_has_none(
     )
     line = refused(capsys, *command.split(), "net", "3", *output)
     assert "net is the folder of one network: leave out the trial, '3'" in line
+    line = refused(capsys, *command.split(), "net", "first", *output)
+    assert "first is a study, and a study stands before its trial: first net" in line
     line = refused(capsys, *command.split(), "frist", "3", *output)
     assert "no study 'frist'" in line
     assert not (home / "out").exists()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from evaluators.compression import lottery
 from evaluators.compression.adapters import FILE as ADAPTER
 from evaluators.compression.adapters import read_adapter
 from evaluators.compression.lottery import MaskedTraining
+from evaluators.training.fit import fit
 from evaluators.training.trainable import weights_digest
 from foundation.errors import SettingError, UnknownName
 from nas import cli
@@ -31,9 +35,11 @@ from nas.modifiers.adapt import Adapt
 from nas.modifiers.base import Modifier, Work, modifier_of, modifiers
 from nas.modifiers.distill import Distill
 from nas.modifiers.finetune import Finetune
+from nas.modifiers.fitting import WEIGHT, fit_shown
 from nas.modifiers.prune import Prune
 from nas.modifiers.quantize import Quantize
 from nas.modifiers.shrink import Shrink
+from nas.progress import Progress, ProgressBar
 from nas.study.model_code import load
 from nas.training.start import Start, start_of
 from search_spaces.blocks.attention import Attention
@@ -121,6 +127,43 @@ def test_a_list_that_was_stopped_ends_as_one_that_was_not(
     assert all(torch.equal(first[name], second[name]) for name in first)
     monkeypatch.setattr(modifiers[stopped], "modify", stop)
     assert all(each.resumed for each in modify(start, LIST, tmp_path / "out", settings))
+
+
+def test_a_training_in_a_modifier_shows_a_mean_and_where_it_goes_on(
+    start: Start, settings: ModificationSettings, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    shown: dict[int, str] = {}
+
+    class Bar(ProgressBar):
+        def update(self, done: int, note: str = "") -> None:
+            shown[done] = note
+
+    class Heard(Progress):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+        @contextmanager
+        def bar(self, title: str, total: int) -> Iterator[ProgressBar]:
+            yield Bar()
+
+    task = settings.make_task()
+
+    def training() -> MaskedTraining:
+        return MaskedTraining(deepcopy(start.model).train(), {}, task, steps=12, seed=0, batch=2)
+
+    work = Work(task, lambda: start.model, folder=tmp_path / "whole", progress=Heard())
+    losses = dict(fit_shown(training(), work, "fine-tuning", 12).loss)
+    mean = losses[1]
+    for step in range(2, 13):
+        mean += WEIGHT * (losses[step] - mean)
+    number, rest = shown[12].split(" ", 1)
+    assert float(number) == pytest.approx(mean, abs=2e-3)
+    assert rest == f"{task.unit} of training text"
+    assert not said
+    fit(training(), folder=tmp_path / "stopped", until=7)
+    fit_shown(training(), replace(work, folder=tmp_path / "stopped"), "fine-tuning", 12)
+    assert said == ["going on from step 7"]
 
 
 def test_a_kill_behind_a_record_leaves_nothing_to_the_next_modifier(

@@ -257,6 +257,69 @@ def test_the_best_network_keeps_the_bounds(store: Store) -> None:
     assert best_of(study, "params", ["decode_ms>1.1"]).number == 1
 
 
+def test_what_was_measured_is_shown_under_the_plain_name_above_the_prediction(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = study_of(store, [(2.0, 1.41), (1.9, 1.6)])
+    measure(study, {0: 1.955})
+    place = ("--store", str(tmp_path / "s.db"))
+    assert cli.run(["show", "s", "0", *place]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    first = next(i for i, row in enumerate(rows) if row and row[0] == "decode_ms")
+    assert rows[first][1:4:2] == ["1.955", "measured"]
+    assert rows[first + 1][:3] == ["decode_ms,", "predicted", "~1.41"]
+    assert cli.run(["show", "s", "1", *place]) == 0
+    text = capsys.readouterr().out
+    assert "decode_ms, predicted" not in text
+    assert "~1.6" in text
+
+
+def test_best_says_by_which_score(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(store, [(2.0, 1.0), (1.9, 1.2)])
+    ask = ["best", "s", "-o", "bits_per_byte", "--store", str(tmp_path / "s.db")]
+    assert cli.run(ask) == 0
+    assert "bits_per_byte: the score of the search (supernet, 250 steps)\n" in capsys.readouterr().out
+    as_finalists(study, {0: 1.5}, steps=300)
+    assert cli.run(ask) == 0
+    told = capsys.readouterr().out
+    assert "bits_per_byte: as trained alone, 300 steps; finalists trained so long: 1" in told
+    assert "1.5 ± 0.01" in told
+    assert cli.run([*ask, "-c", "decode_ms>1.1"]) == 0
+    assert "(supernet, 250 steps), since no finalist keeps the bounds" in capsys.readouterr().out
+
+
+def as_finalists(study: Study, scores: Mapping[int, float], steps: int) -> None:
+    """Let these networks have trainings of their own."""
+    store, record = study.store, study.record
+    taken = len(study.trials("final"))
+    finals = [
+        replace(
+            study.trial(number),
+            number=taken + i,
+            stage="final",
+            fidelity=Fidelity(evaluator="scratch", steps=steps),
+            values={**study.trial(number).values, "bits_per_byte": Value(score, 0.01, "scratch")},
+        )
+        for i, (number, score) in enumerate(scores.items())
+    ]
+    store.save(record, finals)
+
+
+def test_the_best_in_a_score_is_a_finalist_where_one_keeps_the_bounds(store: Store) -> None:
+    study = study_of(store, [(2.0, 1.0), (1.9, 1.2), (1.8, 1.4), (1.7, 1.6)])
+    as_finalists(study, {1: 1.52, 2: 1.45, 3: 1.48}, steps=100)
+    as_finalists(study, {1: 1.31, 3: 1.33}, steps=300)  # the longest trainings count
+    found = best_of(study, "bits_per_byte")
+    assert (found.number, found.stage) == (1, "search")
+    assert found.values["bits_per_byte"].value == 1.31
+    assert found.fidelity == Fidelity(evaluator="scratch", steps=300)
+    assert found.digest == study.winner().digest
+    assert best_of(study, "bits_per_byte", ["decode_ms>1.3"]).number == 3
+    without = best_of(study, "bits_per_byte", ["decode_ms<1.1"])  # no finalist
+    assert (without.number, without.fidelity.evaluator) == (0, "supernet")
+    assert best_of(study, "decode_ms").number == 0
+
+
 def test_a_prediction_that_is_too_good_does_not_win_over_what_was_measured(store: Store) -> None:
     study = study_of(store, [(2.0, 1.0), (1.9, 1.2), (1.8, 1.4), (1.85, 1.45)])
     measure(study, {0: 1.3, 1: 1.55, 2: 1.9})

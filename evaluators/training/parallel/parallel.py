@@ -67,8 +67,14 @@ class Parallel(Settings):
             UnknownName: there is no such method or setting; the nearest is named.
             SettingError: a value cannot be read or is out of range, or methods do not work together.
         """
+        parts = [part for part in text.split(",") if part.strip()]
         with told_of(argument("parallel", text), SettingError):
-            return cls.from_text(parse_assignments(part for part in text.split(",") if part.strip()))
+            for part in parts:
+                if "=" not in part:
+                    name = part.strip()
+                    each = f"{name}=PROCESSES" if name in methods else "METHOD=PROCESSES"
+                    raise SettingError(f"{name!r}: write {each}; methods are {listed(sorted(methods))}")
+            return cls.from_text(parse_assignments(parts))
 
     @classmethod
     def from_text(cls, texts: Mapping[str, str]) -> Parallel:

@@ -69,7 +69,7 @@ def test_every_rank_has_a_place(rank: int) -> None:
         ("dp=2,dp.zero=1,pp=2", "dp.zero=1 and pp do not work together"),
         ("dp=0", "parallel='dp=0': dp must be at least 1"),
         ("dp=two", "dp must be a whole number, got 'two'"),
-        ("dp", "write a setting as name=value"),
+        ("dp", "write dp=PROCESSES"),
         ("dp=2,dp=4", "dp is given twice"),
         ("dp.zero=1", "dp.zero needs dp=PROCESSES"),
         ("dp=2,dp.zero=3", "dp.zero must be at most 1"),
@@ -79,6 +79,13 @@ def test_every_rank_has_a_place(rank: int) -> None:
 def test_what_cannot_be_is_refused(text: str, told: str) -> None:
     with pytest.raises(SettingError, match=told):
         Parallel.parse(text)
+
+
+def test_a_word_alone_is_told_the_methods() -> None:
+    with pytest.raises(
+        SettingError, match="'zebra': write METHOD=PROCESSES; methods are dp, fsdp, pp and tp"
+    ):
+        Parallel.parse("zebra, tp=2")
 
 
 @pytest.mark.parametrize(("text", "near"), [("ddp=2", "dp"), ("tp=2,tp.hole=true", "whole")])
