@@ -50,7 +50,7 @@ from search_spaces.language.variation import mutate
 from search_spaces.network.cost import parameter_shapes
 from search_spaces.network.decoder import Decoder, Layer
 from search_spaces.network.model import Model, build
-from search_spaces.quantization.bits import Bits, is_matrix
+from search_spaces.quantization.bits import Bits, takes_few_bits
 from search_spaces.scenario import Scenario
 from search_spaces.supernet import Supernet
 
@@ -78,8 +78,8 @@ class Candidate:
                 bits = layer.bits_at(place).weight
                 codes = sum(
                     torch.Size(shape).numel()
-                    for shape in parameter_shapes(block, self.spec.d_model).values()
-                    if is_matrix(shape)
+                    for name, shape in parameter_shapes(block, self.spec.d_model).items()
+                    if takes_few_bits(block, name, shape)
                 )
                 saved += codes * (bits - (2 * bits + 4) / 4) / 8
         return self.spec.cost(Scenario()).weight_bytes - saved

@@ -21,7 +21,7 @@ from search_spaces.blocks.base import Mixed
 from search_spaces.network.options.reads_embedding import EmbeddingReader
 from search_spaces.network.residual import Embedded, Residual
 from search_spaces.network.sublayers import Sublayer
-from search_spaces.quantization.bits import WeightFormat, is_matrix
+from search_spaces.quantization.bits import WeightFormat, takes_few_bits
 from search_spaces.supernet import Supernet
 
 
@@ -49,7 +49,7 @@ class BorrowedSublayer:
                 raise IllegalArchitecture(f"{key} needs {shape}, but the supernet has {has}")
             stored = WeightFormat() if name.startswith("reader.") else sublayer.bits.stored
             own = name.partition(".mixer.")[2]
-            rounded = is_matrix(shape) and not (own and sublayer.block.stays_exact(own))
+            rounded = takes_few_bits(sublayer.block if own else None, own, shape)
             self.bindings[name] = key, shape, stored if rounded else None
 
     def _key(self, name: str) -> str:

@@ -8,7 +8,13 @@ from functools import lru_cache
 import torch
 
 from search_spaces.blocks.base import Block, Cost
-from search_spaces.quantization.bits import EXACT_BYTES, WeightFormat, is_matrix, state_bytes, weight_bytes
+from search_spaces.quantization.bits import (
+    EXACT_BYTES,
+    WeightFormat,
+    state_bytes,
+    takes_few_bits,
+    weight_bytes,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ def rounded_parameters(block: Block, d_model: int) -> frozenset[str]:
     What stays exact (`Block.stays_exact`: norms, biases, decays) has 32 bits, however many axes it has.
     """
     shapes = parameter_shapes(block, d_model)
-    return frozenset(n for n, shape in shapes.items() if is_matrix(shape) and not block.stays_exact(n))
+    return frozenset(name for name, shape in shapes.items() if takes_few_bits(block, name, shape))
 
 
 @lru_cache(maxsize=16384)

@@ -142,7 +142,7 @@ class DecoderLayer(nn.Module):
             if self.precision is None or place == PLACES[0]:
                 mixed = compute()
             else:
-                mixed = self.precision.mixed(read, compute, sublayer.mixer, sublayer.bits.stored)
+                mixed = self.precision.mixed(read, compute, sublayer)
             x = mixed.y if context.left is None else torch.where(context.left[..., None], x, mixed.y)
             kept[place] = mixed.state or {}
             context.side.record(f"{context.path}.{place}", mixed.loss, mixed.metrics)
@@ -161,8 +161,7 @@ class DecoderLayer(nn.Module):
             if self.precision is None or place == PLACES[0]:
                 x, kept[place] = compute()
             else:
-                stored_as = sublayer.bits.stored
-                x, kept[place] = self.precision.stepped(read, compute, sublayer.mixer, stored_as)
+                x, kept[place] = self.precision.stepped(read, compute, sublayer)
         return x, kept
 
     def absorb(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from search_spaces.blocks.base import Block
 from search_spaces.network.decoder import PLACES
 from search_spaces.network.model import Model
 from search_spaces.network.soft_prompt import NAME as SOFT_PROMPT
-from search_spaces.quantization.bits import Bits, WeightFormat, is_matrix
+from search_spaces.quantization.bits import Bits, WeightFormat, takes_few_bits
 
 
 def bits_of(model: Model, name: str) -> Bits:
@@ -23,17 +24,16 @@ def weight_format(model: Model, name: str, parameter: Tensor) -> WeightFormat | 
     """How a parameter of a model is stored; None for one that stays in 32 bits."""
     if name.startswith(f"{SOFT_PROMPT}."):
         return None
-    rounded = is_matrix(tuple(parameter.shape)) and not _stays_exact(model, name)
+    rounded = takes_few_bits(*_within_block(model, name), tuple(parameter.shape))
     return bits_of(model, name).stored if rounded else None
 
 
-def _stays_exact(model: Model, name: str) -> bool:
-    """Whether it is a parameter that its block keeps in 32 bits."""
+def _within_block(model: Model, name: str) -> tuple[Block | None, str]:
+    """The block that a parameter is of, and its name within it; none for one of no block."""
     parts = name.split(".", 4)
     if len(parts) < 5 or parts[0] != "layers" or parts[2] not in PLACES or parts[3] != "mixer":
-        return False
-    block = model.spec.layers[int(parts[1])].blocks[parts[2]]
-    return block.stays_exact(parts[4])
+        return None, name
+    return model.spec.layers[int(parts[1])].blocks[parts[2]], parts[4]
 
 
 def weight_bits(model: Model) -> dict[str, WeightFormat | None]:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 
 from foundation.errors import IllegalArchitecture
-from search_spaces.blocks.base import StateShape
+from search_spaces.blocks.base import Block, StateShape
 from search_spaces.language.serialization import parts
 
 TERNARY = 1.58
@@ -118,11 +118,16 @@ class Bits:
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
-    """Whether a parameter of this shape has rows that are long enough for few bits.
-
-    Which parameters of a block are stored so is for `network.cost.rounded_parameters` to say.
-    """
+    """Whether a parameter of this shape has rows that are long enough for few bits."""
     return len(shape) >= 2 and shape[-1] >= LEAST_INPUTS
+
+
+def takes_few_bits(block: Block | None, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a parameter is stored at the bits of its layer, and not in 32: `name` is that within its block.
+
+    Of a block these are matrices, but for what it keeps exact (`Block.stays_exact`); elsewhere all matrices.
+    """
+    return is_matrix(shape) and not (block is not None and block.stays_exact(name))
 
 
 def weight_bytes(shape: tuple[int, ...], stored: WeightFormat) -> int:

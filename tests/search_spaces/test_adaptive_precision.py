@@ -20,7 +20,8 @@ from search_spaces.blocks.rwkv_channel_mix import RWKVChannelMix
 from search_spaces.blocks.swiglu import SwiGLU
 from search_spaces.language.choices import one_of
 from search_spaces.language.space import Space
-from search_spaces.network.decoder import Decoder, Layer
+from search_spaces.network.cost import rounded_parameters
+from search_spaces.network.decoder import PLACES, Decoder, Layer
 from search_spaces.network.model import Model, build
 from search_spaces.network.model_files import load_model, save_model
 from search_spaces.network.options.adaptive_precision import AdaptivePrecision
@@ -190,6 +191,24 @@ def test_slices_are_their_copies_and_files(tmp_path: Path) -> None:
             torch.testing.assert_close(stored(text(2, 30)), sliced)
             seen |= {layer.precision for layer in spec.layers}
     assert len(seen) > 3
+
+
+@torch.no_grad()
+def test_what_a_block_keeps_exact_has_no_leading_bits() -> None:
+    """Biases of experts have two axes; their block keeps them in 32 bits."""
+    experts = MoE(num_experts=3, top_k=2, expansion=2, activation="clamped_silu", biases=True)
+    model = build(network({"channel_mixer": experts}), seed=1)
+    layer = model.layers[0]
+    mixer = layer.sublayers[PLACES[1]].mixer
+    for weight in mixer.parameters():
+        weight.uniform_(-1, 1)
+    before = {name: weight.clone() for name, weight in mixer.named_parameters()}
+    with layer.precision.lowered(layer.sublayers[PLACES[1]]):
+        now = {name: getattr(mixer, name).clone() for name in before}
+    changed = {name for name in before if not torch.equal(before[name], now[name])}
+    assert {"up_bias", "gated_bias", "down_bias"}.isdisjoint(changed)
+    assert changed == {name for name in before if name in rounded_parameters(experts, 16)}
+    assert changed
 
 
 def test_one_set_of_codes_is_stored_and_one_product_needed() -> None:

@@ -24,18 +24,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from foundation.errors import IllegalArchitecture
-from search_spaces.blocks.base import Mixed
+from search_spaces.blocks.base import Block, Mixed, Mixer
 from search_spaces.language.serialization import parts
 from search_spaces.network.options.base import check_share
 from search_spaces.network.options.routed_tokens import Router, RoutesTokens, share_of
 from search_spaces.network.shell import Shell
-from search_spaces.quantization.bits import Bits, WeightFormat, is_matrix
+from search_spaces.quantization.bits import Bits, WeightFormat, takes_few_bits
 from search_spaces.quantization.leading_bits import FEWER, INTEGERS, leading_bits
 
 
@@ -95,6 +95,14 @@ class AdaptivePrecision(RoutesTokens):
         return float((1 - self.share) ** batch)
 
 
+class Sublayer(Protocol):
+    """What a router lends leading bits to: `search_spaces.network.residual.Residual`."""
+
+    block: Block
+    bits: Bits
+    mixer: Mixer
+
+
 class PrecisionRouter(Router):
     """Chooses the tokens that read all bits, and lends the leading ones to the mixer for the others."""
 
@@ -104,16 +112,14 @@ class PrecisionRouter(Router):
         super().__init__(spec, *sizes)
         self._kept: dict[str, _Kept] = {}
 
-    def mixed(
-        self, read: Tensor, compute: Callable[[], Mixed], mixer: nn.Module, stored: WeightFormat
-    ) -> Mixed:
+    def mixed(self, read: Tensor, compute: Callable[[], Mixed], sublayer: Sublayer) -> Mixed:
         """The sublayer that reads x [B, T, D], at the precision of every token.
 
-        `compute` runs it with the weights that `mixer` holds, which are `stored` at the layer's bits. The
-        share of tokens at all bits is the figure `precision.share`.
+        `compute` runs it with the weights that its mixer holds. The share of tokens at all bits is the figure
+        `precision.share`.
         """
         scores, full = self(read), compute()
-        with self.lowered(mixer, stored):
+        with self.lowered(sublayer):
             low = compute()
         high, losses = scores > 0, [each for each in (full.loss, low.loss) if each is not None]
         figures = {**(full.metrics or {}), "precision.share": high.float().mean()}
@@ -127,11 +133,11 @@ class PrecisionRouter(Router):
         return Mixed(y, full.state, loss, figures)
 
     def stepped(
-        self, read: Tensor, compute: Callable[[], tuple[Tensor, Any]], mixer: nn.Module, stored: WeightFormat
+        self, read: Tensor, compute: Callable[[], tuple[Tensor, Any]], sublayer: Sublayer
     ) -> tuple[Tensor, Any]:
         """The same for one token x [B, D]."""
         high, (full, state) = self(read) > 0, compute()
-        with self.lowered(mixer, stored):
+        with self.lowered(sublayer):
             low, _ = compute()
         return torch.where(high[..., None], full, low), state
 
@@ -141,20 +147,21 @@ class PrecisionRouter(Router):
         return [kept.low for kept in self._kept.values()]
 
     @contextmanager
-    def lowered(self, mixer: nn.Module, stored: WeightFormat) -> Iterator[None]:
-        """Meanwhile the matrices of a mixer hold what their leading bits say."""
-        held: list[tuple[dict[str, Any], str, Tensor]] = [
-            (module.__dict__["_parameters"], name, weight)
-            for module in mixer.modules()
+    def lowered(self, sublayer: Sublayer) -> Iterator[None]:
+        """Meanwhile the mixer's parameters of the layer's bits hold what their leading bits say."""
+        held: list[tuple[dict[str, Any], str, str, Tensor]] = [
+            (module.__dict__["_parameters"], name, whole, weight)
+            for path, module in sublayer.mixer.named_modules()
             for name, weight in module._parameters.items()
-            if weight is not None and is_matrix(tuple(weight.shape))
+            if weight is not None
+            and takes_few_bits(sublayer.block, whole := f"{path}.{name}".lstrip("."), tuple(weight.shape))
         ]
         try:
-            for number, (holder, name, weight) in enumerate(held):
-                holder[name] = self._low(f"{number}", weight, stored)
+            for holder, name, whole, weight in held:
+                holder[name] = self._low(whole, weight, sublayer.bits.stored)
             yield
         finally:
-            for holder, name, weight in held:
+            for holder, name, _, weight in held:
                 holder[name] = weight
 
     def _low(self, name: str, weight: Tensor, stored: WeightFormat) -> Tensor:

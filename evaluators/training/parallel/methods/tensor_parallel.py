@@ -29,7 +29,7 @@ from foundation.settings import setting
 from search_spaces.blocks.base import Block, Mixed, State
 from search_spaces.network.decoder import Decoder
 from search_spaces.network.layer import DecoderLayer
-from search_spaces.quantization.bits import WeightFormat, is_matrix
+from search_spaces.quantization.bits import WeightFormat, takes_few_bits
 from search_spaces.quantization.rounding import round_to_bits
 from search_spaces.splitting import Split, split_of
 
@@ -120,7 +120,7 @@ def _checked(block: Block, d_model: int, split: Split) -> Split:
         shapes = {name: tuple(weight.shape) for name, weight in block.build(d_model).named_parameters()}
     for name, shape in shapes.items():
         part = split.shape(name, shape)
-        if not block.stays_exact(name) and is_matrix(shape) != is_matrix(part):
+        if takes_few_bits(block, name, shape) != takes_few_bits(block, name, part):
             kind = type(block).__name__
             raise SettingError(
                 f"{kind} cannot be split into {split.count} parts: rows of {name} would be {part[-1]} long"
