@@ -15,7 +15,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.common import keep, keep_row, show
+from benchmarks.on_gpu import eager_ms, graph_ms, wide
 from benchmarks.workers import measured, serve
 from search_spaces.blocks.base import Block, Mixer, blocks
 from search_spaces.ops.fused import enable
@@ -161,7 +161,7 @@ def work(kind: str, device: str, eager: bool) -> None:
     """The life of one of its processes: compile a block for both lengths; measure."""
     torch.set_float32_matmul_precision("high")
     torch.set_grad_enabled(False)
-    mixer = _built(_wide(kind), device, 1024)
+    mixer = _built(wide(kind), device, 1024)
     inputs = {n: torch.randn(4, n, 1024, device=device, dtype=torch.bfloat16) for n in LONG}
     forms: dict[str, Callable[[Tensor], Any]] = {"eager": mixer}
 
@@ -180,17 +180,10 @@ def work(kind: str, device: str, eager: bool) -> None:
         row: dict[str, Any] = {**_growth(mixer, device), **_decode(mixer, device)}
         for length, x in inputs.items():
             for name, form in forms.items():
-                row[f"b4_{length}_{name}_ms"] = _gpu_ms(lambda: form(x))  # noqa: B023 (called at once)
+                row[f"b4_{length}_{name}_ms"] = eager_ms(lambda: form(x))  # noqa: B023 (called at once)
         return row
 
     serve(get_ready, measure)
-
-
-def _wide(kind: str) -> Block:
-    """A block at the width of the GPU measurements: 16 heads of 64, wherever it has heads."""
-    spec = blocks[kind]()
-    names = {"num_heads": 16, "head_dim": 64, "num_kv_heads": 16, "channels": 2048}
-    return replace(spec, **{name: size for name, size in names.items() if hasattr(spec, name)})
 
 
 def _growth(mixer: Mixer, device: str) -> dict[str, Any]:
@@ -198,7 +191,7 @@ def _growth(mixer: Mixer, device: str) -> dict[str, Any]:
     times = {}
     for length in GROWTH:
         x = torch.randn(1, length, 1024, device=device, dtype=torch.bfloat16)
-        times[length] = _gpu_ms(lambda: mixer(x))  # noqa: B023 (called at once)
+        times[length] = eager_ms(lambda: mixer(x))  # noqa: B023 (called at once)
     row = {f"eager_{length}_ms": ms for length, ms in times.items()}
     row["exponent"] = _slope(times)
     row["exponent_4k_on"] = _slope({n: ms for n, ms in times.items() if n >= 4096})
@@ -235,45 +228,12 @@ def _decode(mixer: Mixer, device: str) -> dict[str, Any]:
     for length in (1024, 4096, 16384):
         state = mixer.init_state(64, length)
         position = torch.tensor(length - 1, device=device)
-        times[length] = _graph_ms(lambda: mixer.step(x, state, position))  # noqa: B023
+        times[length] = graph_ms(lambda: mixer.step(x, state, position))  # noqa: B023
     row: dict[str, Any] = {f"step_{n}_ms": ms for n, ms in times.items()}
     state = mixer.init_state(1, 16384)
     row["state_bytes_16k"] = sum(t.numel() * t.itemsize for t in state.values())
     row["step_growth"] = times[16384] / times[1024]
     return row
-
-
-def _graph_ms(call: Callable[[], Any]) -> float:
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return _gpu_ms(graph.replay)
-
-
-def _gpu_ms(call: Callable[[], Any], repeats: int = 11) -> float:
-    """The median of repeats, each long enough to be timed; fewer of what takes very long."""
-    begun = time.monotonic()
-    call()
-    torch.cuda.synchronize()
-    slow = time.monotonic() - begun > 0.3
-    if not slow:
-        call()
-    times = []
-    for _ in range(3 if slow else repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        for _ in range(1 if slow else 4):
-            call()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(begin.elapsed_time(end) / (1 if slow else 4))
-    return statistics.median(times)
 
 
 def _slope(times: dict[int, float]) -> float:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from benchmarks.blocks import _gpu_ms, _graph_ms
 from benchmarks.common import keep_row, show_plainly
+from benchmarks.on_gpu import Call, timed, with_cache
 from benchmarks.workers import measured, serve
 from search_spaces.ops import dispatch
 from search_spaces.ops.attention import attend
@@ -47,7 +46,6 @@ GET_READY_SECONDS = 160.0
 CONFIGURATIONS = 6
 
 Function = Callable[..., Tensor]
-Call = Callable[[], Any]
 
 
 def main(given: argparse.Namespace) -> None:
@@ -81,7 +79,7 @@ def work(name: str, lengths: Sequence[int], configurations: int) -> None:
 
     def get_ready() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as scratch:  # choices made beside other processes are not kept
-            about.update(_with_cache(scratch, lambda: _prepared(name, lengths, forms)))
+            about.update(with_cache(scratch, lambda: _prepared(name, lengths, forms)))
         about["configurations"] = max((len(tuner.configs) for tuner in tuners), default=1)
         return about
 
@@ -93,7 +91,7 @@ def work(name: str, lengths: Sequence[int], configurations: int) -> None:
         row: dict[str, Any] = {}
         for form, call in forms.items():
             call()
-            row[f"{form}_ms"], row[f"{form}_clock"] = _timed(call)
+            (row[f"{form}_ms"],), row[f"{form}_clock"] = timed([call])
         for key in [key for key in row if "_ours" in key and key.endswith("_ms")]:
             other = key.replace("_ours", "_fused")
             if other in row:
@@ -101,17 +99,6 @@ def work(name: str, lengths: Sequence[int], configurations: int) -> None:
         return row
 
     serve(get_ready, measure)
-
-
-def _with_cache(folder: str, call: Call) -> Any:
-    before = os.environ.get("NAS_CACHE")
-    os.environ["NAS_CACHE"] = folder
-    try:
-        return call()
-    finally:
-        del os.environ["NAS_CACHE"]
-        if before is not None:
-            os.environ["NAS_CACHE"] = before
 
 
 def _prepared(name: str, lengths: Sequence[int], forms: dict[str, Call]) -> dict[str, Any]:
@@ -135,15 +122,6 @@ def _prepared(name: str, lengths: Sequence[int], forms: dict[str, Call]) -> dict
                 forms[f"{length}_{form}_learning"] = learning
     why = {":".join(map(str, key)): verdict for key, verdict in dispatch._verdicts.items()}
     return {**about, "kernels": {key: verdict or "kernel" for key, verdict in why.items()}}
-
-
-def _timed(call: Call) -> tuple[float, str]:
-    """Milliseconds, and the clock: of a CUDA graph, or of eager calls where none can be captured."""
-    try:
-        return _graph_ms(call), "graph"
-    except RuntimeError:
-        torch.cuda.synchronize()
-        return _gpu_ms(call), "eager"
 
 
 def _limited_tuners(most: int) -> list[Any]:

@@ -34,9 +34,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from benchmarks.blocks import _gpu_ms, _graph_ms, _wide
 from benchmarks.common import keep_row, show_plainly
-from benchmarks.fused import _with_cache
+from benchmarks.on_gpu import Call, eager_ms, graph_ms, timed, wide, with_cache
 from benchmarks.workers import measured, serve
 from hw_profiles.runtimes.compile import compiled
 from search_spaces.blocks.base import blocks
@@ -109,7 +108,7 @@ def work(kind: str, lengths: Sequence[int], compiles: bool) -> None:
 
     def get_ready() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as scratch:  # choices made beside other processes are not kept
-            _with_cache(scratch, lambda: forms.update({n: _prepared(kind, n, compiles) for n in lengths}))
+            with_cache(scratch, lambda: forms.update({n: _prepared(kind, n, compiles) for n in lengths}))
         return {}
 
     def measure() -> dict[str, Any]:
@@ -135,14 +134,22 @@ def _prepared(kind: str, count: int, compiles: bool) -> dict[str, Form]:
 
 
 def _timed(forms: dict[str, Form]) -> dict[str, Any]:
-    """Milliseconds of each, and ratios."""
+    """Milliseconds of each, and ratios; both of a ratio by the same clock."""
     row: dict[str, Any] = {}
-    for name, (context, call) in forms.items():
-        with context():
-            row[f"{name}_ms"] = _gpu_ms(call)
     for what in ("forward", "training"):
+        names = (what, f"{what}_plain")
+        times, row[f"{what}_clock"] = timed([_within(*forms[name]) for name in names])
+        row |= {f"{name}_ms": ms for name, ms in zip(names, times, strict=True)}
         row[f"{what}_ratio"] = row[f"{what}_plain_ms"] / row[f"{what}_ms"]
     return row
+
+
+def _within(context: Callable[[], AbstractContextManager[Any]], call: Call) -> Call:
+    def run() -> None:
+        with context():
+            call()
+
+    return run
 
 
 @contextmanager
@@ -205,7 +212,7 @@ def first(kind: str, count: int) -> None:
 def decode_steps(given: argparse.Namespace, done: Done) -> None:
     """A decode step over its bound by bytes."""
     copied = torch.empty(COPIED_BYTES // 2, dtype=torch.uint8, device="cuda")
-    per_second = COPIED_BYTES / (_gpu_ms(copied.clone) / 1e3)
+    per_second = COPIED_BYTES / (eager_ms(copied.clone) / 1e3)
     del copied
     for kind in given.blocks:
         row: dict[str, Any] = {"block": kind, "gigabytes_per_second": per_second / 1e9}
@@ -218,7 +225,7 @@ def decode_steps(given: argparse.Namespace, done: Done) -> None:
             if given.compiled:
                 run = compiled(lambda x, state, at: mixer.step(x, state, at))  # noqa: B023
             with torch.no_grad():
-                ms = _graph_ms(lambda: run(step, state, position))  # noqa: B023
+                ms = graph_ms(lambda: run(step, state, position))  # noqa: B023
             memory = 2 * sum(part.numel() * part.itemsize for part in state.values())
             read = sum(part.numel() * part.itemsize for part in mixer.parameters())
             bound = (read + memory + 2 * step.numel() * step.itemsize) / per_second * 1e3
@@ -230,7 +237,7 @@ def _drawn(kind: str, batch: int, count: int) -> tuple[Any, Tensor]:
     """A block with drawn parameters, and an input."""
     dice = torch.Generator("cuda").manual_seed(0)
     with torch.device("cuda"), torch.no_grad():
-        mixer = _wide(kind).build(WIDTH)
+        mixer = wide(kind).build(WIDTH)
         mixer.reset_parameters(dice)
     x = torch.randn(batch, count, WIDTH, device="cuda", dtype=torch.bfloat16, generator=dice)
     return mixer.to(torch.bfloat16), x

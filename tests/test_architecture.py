@@ -194,6 +194,22 @@ def test_house_rules(path: Path) -> None:
             assert caught not in ("Exception", "BaseException"), f"line {node.lineno}: a broad except"
 
 
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [*FILES, *BENCHMARKS], ids=name_of)
+def test_nobody_borrows_a_private_name(path: Path) -> None:
+    own = {path.parts[len(ROOT.parts)], "benchmarks"}
+    borrowed = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in {*PACKAGES, *own}
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert not borrowed, "what two modules need has a public name"
+
+
 def test_files_and_functions_are_short() -> None:
     lines = [path.read_text().count("\n") for path in FILES]
     lengths = [(f.end_lineno or 0) - f.lineno + 1 for path in FILES for f in functions(parsed(path))]
