@@ -176,7 +176,7 @@ def kernels_on(device: str) -> str:
     """The same for a device of this machine; "plain" and why, where no kernel of ours is used there."""
     if torch.device(device).type != "cuda":
         return "plain: kernels are for CUDA"
-    reason = _unavailable()
+    reason = _unavailable() or ("" if torch.cuda.is_available() else "there is no GPU here")
     return f"plain: {reason}" if reason else kernels_here(torch.device(device).index or 0)
 
 

@@ -95,6 +95,13 @@ def test_kernels_that_multiply_are_refused_and_others_are_not(
     assert dispatch._decided("scan", 0, ()) == ""
 
 
+def test_a_machine_without_a_gpu_asks_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_unavailable", lambda: "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: pytest.fail("there is no device"))
+    assert dispatch.kernels_on("cuda:0") == "plain: there is no GPU here"
+
+
 def test_kernels_with_products_of_many_rows_are_registered_as_such() -> None:
     """The sLSTM's and that of outliers have products of 16 rows, which Hopper does as older devices do."""
     with_products = {path.stem for path in FOLDER.glob("*.py") if "tl.dot(" in path.read_text()}
