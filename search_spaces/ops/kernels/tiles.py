@@ -22,7 +22,8 @@ COUNTS = ("count", "heads", "batch", "chunks", "segments", "total")
 ROWS = ("gb", "gt", "gh", "bb", "bt", "bh")
 """Parameters for whose values a kernel is not compiled anew, so that another length costs no compilation.
 
-All others tell the compiler how memory is aligned. `ROWS` are strides of what has one number for a token.
+All others tell the compiler how memory is aligned; that depends on the length where the channels of all
+heads are no multiple of 16. `ROWS` are strides of what has one number for a token.
 """
 
 

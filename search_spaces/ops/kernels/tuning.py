@@ -48,6 +48,12 @@ class Launch(NamedTuple):
     stages: int = 3
     registers: int | None = None
 
+    @property
+    def options(self) -> dict[str, int]:
+        """As Triton takes them."""
+        bound = {} if self.registers is None else {"maxnreg": self.registers}
+        return {"num_warps": self.warps, "num_stages": self.stages, **bound}
+
 
 Form: TypeAlias = tuple[Any, ...]
 """The index of a device, and all that a choice depends on."""
@@ -57,6 +63,9 @@ _chosen: dict[tuple[int, str], Launch] = {}
 
 _launched: dict[Form, Launch] = {}
 """The same by what a launch has at hand: to put a key into words takes as long as to launch."""
+
+_compiled: set[Form] = set()
+"""Forms that `compiled` has compiled, whatever the number of their programs."""
 
 _known: set[int] = set()
 """Devices whose file was read."""
@@ -77,7 +86,7 @@ def untuned() -> Iterator[None]:
 
 def forget() -> None:
     """Make all choices of this process again, as where the device was busy when they were made."""
-    for kept in (_chosen, _launched, _known):
+    for kept in (_chosen, _launched, _known, _compiled):
         kept.clear()
 
 
@@ -95,8 +104,7 @@ def launch(
     """
 
     def run(how: Launch) -> None:
-        bound = {} if how.registers is None else {"maxnreg": how.registers}
-        kernel[grid](*arguments, **tiles, num_warps=how.warps, num_stages=how.stages, **bound)
+        kernel[grid](*arguments, **tiles, **how.options)
 
     first, index = configurations[0], _index_of(written[0])
     if index is None or _proving or os.environ.get(VARIABLE) == UNTUNED:
@@ -109,6 +117,34 @@ def launch(
         if chosen is not None:
             _launched[form] = chosen
     run(first if chosen is None else chosen)
+
+
+def compiled(
+    kernel: Any,
+    grid: tuple[int, ...],
+    arguments: Sequence[Any],
+    configurations: Sequence[Launch],
+    **tiles: Any,
+) -> None:
+    """Compile what `launch` would need for these arguments, and run nothing; once per process."""
+    index = next((_index_of(each) for each in arguments if isinstance(each, Tensor)), None)
+    if index is None or torch.cuda.is_current_stream_capturing():
+        return
+    device, module, name, _, *others = _form(index, kernel, grid, arguments, tiles)
+    # what a compiler knows beside types: what is not there, flags, and numbers that are one
+    known = [
+        (i, each)
+        for i, each in enumerate(arguments)
+        if each is None or (not isinstance(each, Tensor) and each == 1)
+    ]
+    form = device, module, name, *others, *known
+    if form in _compiled:
+        return
+    untuned = bool(_proving) or os.environ.get(VARIABLE) == UNTUNED
+    for how in configurations[:1] if untuned else configurations:
+        kernel.warmup(*arguments, grid=grid, **tiles, **how.options)
+    if not untuned:
+        _compiled.add(form)
 
 
 def _choice(
