@@ -146,7 +146,10 @@ def test_a_folder_without_a_training_begins_one_elsewhere(
             "--parallel pp=2,fsdp=2: pp and fsdp do not",
         ),
         (("zoo:transformer", "-o", "x", "--parallel", "dq=2"), "--parallel dq=2: no method 'dq'"),
-        (("zoo:transformer", "-o", "x", "--parallel", "dp"), "--parallel dp: 'dp': write a setting as"),
+        (
+            ("zoo:transformer", "-o", "x", "--parallel", "dp"),
+            "--parallel dp: 'dp': write dp=PROCESSES; methods are dp, fsdp, pp and tp",
+        ),
         (("zoo:lfm2", "-o", "x", "--parallel", "tp=2"), "tp.whole=true"),
         (("zoo:transformer", "-o", "x", "--checkpoint-activations", "1000"), "with every layer recomputed"),
         (
