@@ -50,10 +50,9 @@ def quantity(name: str, study: Study | None = None) -> Quantity:
     Of a user's own function, and without a study, only the name.
 
     Raises:
-        FileError: the record is malformed.
+        StoreError: the record is malformed.
     """
-    config = study.record.config if study is not None else {}
-    objective = known_objective(name, config)
+    objective = known_objective(name, {}) if study is None else study.known(name)
     return Quantity(name, objective.unit, objective.maximise, scored=bool(objective.task))
 
 

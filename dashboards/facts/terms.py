@@ -31,6 +31,6 @@ TERMS = {
 def about(of: Quantity, study: Study | None = None) -> str:
     """What a quantity is, as its objective says; empty where nothing does."""
     name = of.name.partition("@")[0]
-    known = known_objective(name, study.record.config if study is not None else {})
+    known = known_objective(name, {}) if study is None else study.known(name)
     text = known.about
     return f"{text[:1].upper()}{text[1:]}" if text else ""

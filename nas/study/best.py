@@ -10,7 +10,6 @@ from foundation.registry import nearest
 from foundation.text import count, listed
 from nas.study.constraints import Constraint
 from nas.study.front import number_with_error
-from nas.study.objective_records import known_objective
 from nas.study.plan import SCENARIO_MARK
 from nas.study.study import Study, of_most_steps
 from nas.study.trial import Trial, Value
@@ -85,7 +84,7 @@ def _as_finalists(study: Study) -> list[Trial]:
 
 def _first(study: Study, goal: str, keeping: Sequence[_Network]) -> Trial:
     """The one that is best in a number, the earliest of equals."""
-    turn = -1.0 if known_objective(goal, study.record.config).maximise else 1.0
+    turn = -1.0 if study.known(goal).maximise else 1.0
     return min(keeping, key=lambda network: (turn * network.numbers[goal].value, network.trial.number)).trial
 
 

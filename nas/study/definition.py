@@ -245,6 +245,15 @@ class StudyDefinition:
         with self._reading("objectives"):
             return tuple(known_objective(name, self.record.config) for name in self.plan.objectives)
 
+    def known(self, name: str) -> Objective:
+        """An objective by its name, registered or as on record; else a number of a user's own, a name only.
+
+        Raises:
+            StoreError: the record of its objectives is malformed.
+        """
+        with self._reading("objectives"):
+            return known_objective(name, self.record.config)
+
     @cached_property
     def scores(self) -> tuple[Objective, ...]:
         """What evaluators score, also where only the source knows its task: traded off, then gates only.

@@ -30,7 +30,6 @@ from nas.study.front import LAYERS, STANDARD, Front
 from nas.study.given_networks import given_network, is_given
 from nas.study.marks import table_errors
 from nas.study.network_lines import network_line
-from nas.study.objective_records import known_objective
 from nas.study.plan_objectives import is_decoder_space
 from nas.study.trial import MEASURED, STAGES, Trial, TrialState, Value
 from search_spaces.language.varying import Varying, varying_fields
@@ -282,7 +281,7 @@ class Study(StudyDefinition):
             row_of(trial, measured.get(trial.digest, {}), on_front=trial.digest in on_front)
             for trial in (members if front else self.trials(stage))
         ]
-        return frame_of(rows, lambda name: known_objective(name, self.record.config).unit)
+        return frame_of(rows, lambda name: self.known(name).unit)
 
     def __repr__(self) -> str:
         return f"<Study {self.name!r} in {self.store.url}>"
