@@ -43,12 +43,13 @@ def best_of(study: Study, objective: str, where: Sequence[str] = ()) -> Trial:
         SettingError: a bound cannot be read, or no network keeps them all: the message names the nearest.
         UnknownName: no network of the study has such a number.
     """
-    networks = _networks(study, study.comparable())
+    measured, searched = study.measured(), study.comparable()
+    networks = _networks(searched, measured)
     names = sorted({name for network in networks for name in network.numbers})
     goal = _the_one(study, objective, names)
     bounds = [bound for text in where for bound in _bounds(study, text, names)]
     if objective in {score.name for score in study.scores}:
-        finalists = [n for n in _networks(study, _as_finalists(study)) if goal in n.numbers]
+        finalists = [n for n in _networks(_as_finalists(study, searched), measured) if goal in n.numbers]
         known = [n for n in finalists if all(bound.name in n.numbers for bound in bounds)]
         if keeping := [network for network in known if not network.excess(bounds)]:
             return _first(study, goal, keeping)
@@ -64,21 +65,20 @@ def best_of(study: Study, objective: str, where: Sequence[str] = ()) -> Trial:
     return _first(study, goal, keeping)
 
 
-def _networks(study: Study, trials: Sequence[Trial]) -> list[_Network]:
-    measured = study.measured()
+def _networks(trials: Sequence[Trial], measured: Mapping[str, Mapping[str, Value]]) -> list[_Network]:
     return [
         _Network(trial, {**trial.values, **measured.get(trial.digest, {})}, measured.get(trial.digest, {}))
         for trial in trials
     ]
 
 
-def _as_finalists(study: Study) -> list[Trial]:
+def _as_finalists(study: Study, searched: Sequence[Trial]) -> list[Trial]:
     """The trials of the search whose networks had the longest training as finalists, with its values."""
-    searched = {trial.digest: trial for trial in study.comparable()}
+    by_digest = {trial.digest: trial for trial in searched}
     return [
         replace(found, values={**found.values, **final.values}, fidelity=final.fidelity)
         for final in of_most_steps(study.finalists())
-        if (found := searched.get(final.digest)) is not None
+        if (found := by_digest.get(final.digest)) is not None
     ]
 
 

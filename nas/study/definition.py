@@ -242,8 +242,7 @@ class StudyDefinition:
         Raises:
             StoreError: their record is malformed.
         """
-        with self._reading("objectives"):
-            return tuple(known_objective(name, self.record.config) for name in self.plan.objectives)
+        return tuple(map(self.known, self.plan.objectives))
 
     def known(self, name: str) -> Objective:
         """An objective by its name, registered or as on record; else a number of a user's own, a name only.

@@ -10,7 +10,7 @@ from nas.study.modified import STAGE as MODIFIED
 from nas.study.modified import front_after
 from nas.study.plan import SCENARIO_MARK
 from nas.study.study import BEST, Study
-from nas.study.trial import MEASURED, Trial, TrialState, Value
+from nas.study.trial import Trial, TrialState, Value
 
 BESIDE = ("baseline", "scaled")
 """Stages whose networks are held against a front, or grown from it, and never are on it."""
@@ -49,11 +49,9 @@ def _broken(study: Study, trial: Trial) -> list[str]:
     """The constraints that it breaks, each with its number and by how much."""
     numbers: dict[str, Value] = {}
     searched = study.store.trials(study.record.id, digest=trial.digest, on_unreadable=lambda unreadable: None)
-    for each in (*searched, trial):
+    for each in searched:
         numbers.update(each.values)
-    numbers.update(
-        {each.name.removesuffix(MEASURED): each.value for each in study.measurements(trial.digest)}
-    )
+    numbers.update(study.numbers(trial))
     broken = []
     for bound in map(Constraint.read, study.plan.constraints):
         for name, value in numbers.items():
